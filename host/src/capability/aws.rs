@@ -1,0 +1,219 @@
+//! `aws`: temporary AWS access, asked for by providers and held by the host.
+//!
+//! A provider names a role and statements and gets an opaque session. Keys never leave the host, an AWS call that is not
+//! here does not exist for a provider, and what is sent is written by [`ceiling`] from what it has checked.
+
+pub mod ceiling;
+pub mod sdk;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_credential_types::Credentials as Keys;
+use wasmtime::component::{Linker, Resource};
+
+use super::secrets::{Handle, Origin};
+use super::{CallState, HasState};
+use crate::domain::{Scope, Secret};
+use crate::rules::Grant;
+use crate::wit::rise::registry::aws::{self, RegistryLogin, Statement};
+use crate::wit::rise::registry::types::Error;
+use ceiling::Ceiling;
+
+/// The AWS calls behind this capability, for one registry. `SdkAws` in production.
+#[async_trait]
+pub trait Aws: Send + Sync {
+    /// STS `AssumeRole`.
+    async fn assume_role(&self, request: AssumeRole) -> Result<Keys, AwsError>;
+    /// The registry's own identity.
+    async fn unscoped(&self) -> Result<Keys, AwsError>;
+    /// ECR `GetAuthorizationToken`.
+    async fn registry_login(&self, keys: &Keys, region: &str) -> Result<Login, AwsError>;
+}
+
+/// All that the host sends with an `AssumeRole`, checked and composed. There is no place for `PolicyArns`: session policies
+/// add up, so that a second one would widen the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssumeRole {
+    pub role_arn: String,
+    pub session_name: String,
+    pub policy: String,
+    pub source_identity: Option<String>,
+    pub tags: Vec<(String, String)>,
+}
+
+/// What `GetAuthorizationToken` answered, decoded.
+pub struct Login {
+    pub endpoint: String,
+    pub username: String,
+    pub password: Secret,
+    pub expires_at: u64,
+}
+
+/// Why AWS gave nothing, by what happens next. Texts are for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum AwsError {
+    #[error("AWS denied it: {0}")]
+    Denied(String),
+    #[error("AWS asks for a pause")]
+    Throttled,
+    #[error("AWS did not answer in time: {0}")]
+    TimedOut(String),
+    #[error("AWS cannot be reached: {0}")]
+    Unavailable(String),
+    #[error("AWS answered something that makes no sense: {0}")]
+    Nonsense(String),
+    #[error("{0}")]
+    InvalidSettings(String),
+}
+
+impl From<AwsError> for Error {
+    fn from(error: AwsError) -> Self {
+        match error {
+            AwsError::Denied(text) => Self::Denied(text),
+            AwsError::Throttled => Self::Throttled(None),
+            AwsError::TimedOut(text) | AwsError::Unavailable(text) => Self::Unavailable(text),
+            AwsError::Nonsense(text) => Self::Failed(text),
+            AwsError::InvalidSettings(text) => Self::InvalidSettings(text),
+        }
+    }
+}
+
+/// What one registry may do in AWS, and the client it does it with.
+pub struct Access {
+    pub ceiling: Ceiling,
+    pub client: Arc<dyn Aws>,
+}
+
+/// A session as a provider holds it: a handle on keys that stay here.
+pub struct Session {
+    keys: Arc<Keys>,
+    scope: Scope,
+}
+
+pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    aws::add_to_linker::<CallState, HasState>(linker, |state| state)
+}
+
+impl CallState {
+    /// Waits for AWS. The mark tells a deadline that hits meanwhile whose fault it was.
+    async fn upstream<T: Send>(
+        &mut self,
+        answer: impl Future<Output = Result<T, AwsError>> + Send,
+    ) -> Result<T, Error> {
+        self.aws_calls += 1;
+        if self.aws_calls > self.limits.aws_calls {
+            return Err(self.refuse(format!("more than {} AWS calls", self.limits.aws_calls)));
+        }
+        self.upstream_slow = true;
+        let answer = answer.await;
+        self.upstream_slow = matches!(answer, Err(AwsError::TimedOut(_)));
+        answer.map_err(|error| {
+            tracing::warn!(registry = %self.capabilities.registry, %error, "an AWS call failed");
+            error.into()
+        })
+    }
+
+    /// The grant and what it may do in AWS, or why not.
+    fn aws(&mut self) -> Result<(Arc<Grant>, Arc<super::Capabilities>), Error> {
+        let grant = self.issuing()?;
+        if self.capabilities.aws.is_none() {
+            return Err(self.refuse("AWS, which this registry's settings do not allow".to_owned()));
+        }
+        Ok((grant, Arc::clone(&self.capabilities)))
+    }
+
+    async fn open_session(
+        &mut self,
+        role_arn: &str,
+        statements: &[Statement],
+    ) -> Result<Session, Error> {
+        let (grant, capabilities) = self.aws()?;
+        let Some(access) = &capabilities.aws else { return Err(Error::Refused(String::new())) };
+        let request = access
+            .ceiling
+            .assume_role(role_arn, statements, &grant)
+            .map_err(|beyond| self.refuse(beyond.to_string()))?;
+        let keys = self.upstream(access.client.assume_role(request)).await?;
+        Ok(Session { keys: Arc::new(keys), scope: Scope::Repository })
+    }
+
+    async fn open_unscoped(&mut self) -> Result<Session, Error> {
+        let (_, capabilities) = self.aws()?;
+        let Some(access) = &capabilities.aws else { return Err(Error::Refused(String::new())) };
+        if !access.ceiling.allows_unscoped() {
+            return Err(self.refuse(
+                "an AWS session that is not narrowed, without `accept_scope = \"registry\"`"
+                    .to_owned(),
+            ));
+        }
+        let keys = self.upstream(access.client.unscoped()).await?;
+        Ok(Session { keys: Arc::new(keys), scope: Scope::Registry })
+    }
+
+    async fn login(
+        &mut self,
+        session: &Resource<Session>,
+        region: &str,
+    ) -> wasmtime::Result<Result<RegistryLogin, Error>> {
+        let session = self.table.get(session)?;
+        let (keys, scope) = (Arc::clone(&session.keys), session.scope);
+        let capabilities = match self.aws() {
+            Ok((_, capabilities)) => capabilities,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let Some(access) = &capabilities.aws else { return Ok(Err(Error::Refused(String::new()))) };
+        if region != access.ceiling.region {
+            return Ok(Err(
+                self.refuse(format!("a login in region `{}`", super::printable(region, 64)))
+            ));
+        }
+        let login = match self.upstream(access.client.registry_login(&keys, region)).await {
+            Ok(login) => login,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Login { endpoint, username, password, expires_at } = login;
+        let handle = Handle {
+            secret: Arc::new(password),
+            origin: Origin::Aws(scope),
+            expires_at: Some(expires_at),
+        };
+        let password = self.table.push(handle)?;
+        Ok(Ok(RegistryLogin { endpoint, username, password, expires_at }))
+    }
+}
+
+impl aws::Host for CallState {
+    async fn assume_role(
+        &mut self,
+        role_arn: String,
+        statements: Vec<Statement>,
+    ) -> wasmtime::Result<Result<Resource<Session>, Error>> {
+        match self.open_session(&role_arn, &statements).await {
+            Ok(session) => Ok(Ok(self.table.push(session)?)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn unscoped(&mut self) -> wasmtime::Result<Result<Resource<Session>, Error>> {
+        match self.open_unscoped().await {
+            Ok(session) => Ok(Ok(self.table.push(session)?)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+}
+
+impl aws::HostSession for CallState {
+    async fn ecr_login(
+        &mut self,
+        session: Resource<Session>,
+        region: String,
+    ) -> wasmtime::Result<Result<RegistryLogin, Error>> {
+        self.login(&session, &region).await
+    }
+
+    async fn drop(&mut self, session: Resource<Session>) -> wasmtime::Result<()> {
+        self.table.delete(session)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,387 @@
+//! The most a registry may ask of AWS, and the request that the host writes inside it.
+//!
+//! **Invariant:** [`Ceiling::assume_role`] compares whole strings. What comes out holds a resource of the granted project
+//! and actions of the granted verbs, each written by the operator, and nothing that a provider wrote.
+
+use std::collections::BTreeSet;
+
+use aws_lc_rs::digest;
+use serde_json::json;
+
+use super::AssumeRole;
+use crate::capability::printable;
+use crate::config::AwsCeilingFile;
+use crate::domain::{Action, Actions, Project};
+use crate::rules::Grant;
+use crate::wit::rise::registry::aws::Statement;
+
+/// Has no resource type, so it needs `*`, and a statement of its own.
+pub const LOGIN_ACTION: &str = "ecr:GetAuthorizationToken";
+/// STS takes no longer session policy.
+const MAX_POLICY: usize = 2048;
+
+const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+/// The official minimum for `docker push`.
+const PUSH: [&str; 6] = [
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:InitiateLayerUpload",
+    "ecr:UploadLayerPart",
+    "ecr:CompleteLayerUpload",
+    "ecr:PutImage",
+    "ecr:BatchGetImage",
+];
+
+/// What the operator's settings allow one registry.
+#[derive(Clone, Debug)]
+pub struct Ceiling {
+    pub region: String,
+    roles: BTreeSet<String>,
+    /// ARNs with `{project}`.
+    resources: Vec<String>,
+    pull: BTreeSet<String>,
+    push: BTreeSet<String>,
+    unscoped: bool,
+    source_identity: bool,
+    session_tags: bool,
+}
+
+/// What the settings of a registry say of AWS, by the names that the host reads itself.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct AwsSettings {
+    pub region: String,
+    pub account_id: String,
+    pub partition: Option<String>,
+    pub repo_prefix: String,
+    pub role_arn: Option<String>,
+    pub push_role_arn: Option<String>,
+    pub child_repositories: bool,
+    pub endpoint_url: Option<String>,
+}
+
+impl AwsSettings {
+    pub fn partition(&self) -> &str {
+        self.partition.as_deref().unwrap_or("aws")
+    }
+
+    /// The host of ECR in this account and region.
+    pub fn registry_host(&self) -> String {
+        let suffix =
+            if self.partition() == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
+        format!("{}.dkr.ecr.{}.{suffix}", self.account_id, self.region)
+    }
+}
+
+/// What a registry's host keys switch on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Switches {
+    pub unscoped: bool,
+    pub source_identity: bool,
+    pub session_tags: bool,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCeiling {
+    #[error(
+        "`{0}` must hold `{{project}}` once, between `/` or `:` and the end, `/` or `/*`, and no other wildcard"
+    )]
+    Resource(String),
+    #[error("`{0}` is not one action such as `ecr:PutImage`")]
+    Action(String),
+}
+
+/// What a provider asked for beyond the ceiling. Text for the operator.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Beyond {
+    #[error("the role `{0}`, which is not one of this registry's")]
+    Role(String),
+    #[error("`{action}` on `{resource}`, which is not the granted project's")]
+    Resource { action: String, resource: String },
+    #[error("the action `{action}`, which a grant to {granted} does not cover")]
+    Action { action: String, granted: Actions },
+    #[error("a session policy without any statement on the project's repository")]
+    Nothing,
+    #[error("a session policy of {0} characters, where STS takes 2048")]
+    TooLong(usize),
+}
+
+impl Ceiling {
+    pub fn new(
+        settings: &AwsSettings,
+        stated: Option<&AwsCeilingFile>,
+        switches: Switches,
+    ) -> Result<Self, InvalidCeiling> {
+        let strings = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
+        let defaults =
+            |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<_>>();
+        let ceiling = Self {
+            region: settings.region.clone(),
+            roles: stated.map_or_else(
+                || settings.push_role_arn.iter().cloned().collect(),
+                |it| strings(&it.roles),
+            ),
+            resources: stated
+                .map_or_else(|| default_resources(settings), |it| it.resources.clone()),
+            pull: stated.map_or_else(|| defaults(&PULL), |it| strings(&it.pull)),
+            push: stated.map_or_else(|| defaults(&PUSH), |it| strings(&it.push)),
+            unscoped: switches.unscoped,
+            source_identity: switches.source_identity,
+            session_tags: switches.session_tags,
+        };
+        if let Some(wrong) = ceiling.resources.iter().find(|it| !is_template(it)) {
+            return Err(InvalidCeiling::Resource(wrong.clone()));
+        }
+        if let Some(wrong) = ceiling.pull.iter().chain(&ceiling.push).find(|it| !is_action(it)) {
+            return Err(InvalidCeiling::Action(wrong.clone()));
+        }
+        Ok(ceiling)
+    }
+
+    pub fn allows_unscoped(&self) -> bool {
+        self.unscoped
+    }
+
+    /// The request that goes to STS for what a provider asked, if all of it is within the ceiling.
+    pub fn assume_role(
+        &self,
+        role_arn: &str,
+        statements: &[Statement],
+        grant: &Grant,
+    ) -> Result<AssumeRole, Beyond> {
+        if !self.roles.contains(role_arn) {
+            return Err(Beyond::Role(printable(role_arn, 256)));
+        }
+        let policy = self.policy(statements, grant.project(), grant.actions())?;
+        Ok(AssumeRole {
+            role_arn: role_arn.to_owned(),
+            session_name: format!("rise-{}", grant.id()),
+            policy,
+            source_identity: self.source_identity.then(|| source_identity(grant)),
+            tags: if self.session_tags { tags(grant) } else { Vec::new() },
+        })
+    }
+
+    fn policy(
+        &self,
+        statements: &[Statement],
+        project: &Project,
+        granted: Actions,
+    ) -> Result<String, Beyond> {
+        let resources: Vec<String> =
+            self.resources.iter().map(|it| it.replace("{project}", project.as_str())).collect();
+        let mut written = Vec::new();
+        let mut narrowed = false;
+        for statement in statements {
+            let is_login = statement.actions.iter().all(|it| it == LOGIN_ACTION)
+                && !statement.actions.is_empty();
+            for action in &statement.actions {
+                if !is_login && !self.covers(action, granted) {
+                    return Err(Beyond::Action { action: printable(action, 128), granted });
+                }
+                let beyond = |resource: &&String| {
+                    !resources.contains(*resource) && !(is_login && *resource == "*")
+                };
+                if let Some(resource) = statement.resources.iter().find(beyond) {
+                    return Err(Beyond::Resource {
+                        action: printable(action, 128),
+                        resource: printable(resource, 256),
+                    });
+                }
+            }
+            // IAM reads an empty list as a mistake; so do we, before it is sent.
+            if statement.actions.is_empty() || statement.resources.is_empty() {
+                return Err(Beyond::Nothing);
+            }
+            narrowed |= !is_login;
+            written.push(json!({ "Effect": "Allow", "Action": statement.actions, "Resource": statement.resources }));
+        }
+        if !narrowed {
+            return Err(Beyond::Nothing);
+        }
+        let policy = json!({ "Version": "2012-10-17", "Statement": written }).to_string();
+        if policy.len() > MAX_POLICY { Err(Beyond::TooLong(policy.len())) } else { Ok(policy) }
+    }
+
+    fn covers(&self, action: &str, granted: Actions) -> bool {
+        granted.iter().any(|verb| match verb {
+            Action::Pull => self.pull.contains(action),
+            Action::Push => self.push.contains(action),
+        })
+    }
+}
+
+/// `arn:{partition}:ecr:{region}:{account}:repository/{prefix}{project}`, and all below where children are a project's own.
+fn default_resources(settings: &AwsSettings) -> Vec<String> {
+    let AwsSettings { region, account_id, repo_prefix, .. } = settings;
+    let own = format!(
+        "arn:{}:ecr:{region}:{account_id}:repository/{repo_prefix}{{project}}",
+        settings.partition()
+    );
+    let children = settings.child_repositories.then(|| format!("{own}/*"));
+    [own].into_iter().chain(children).collect()
+}
+
+/// A bare `*` after `{project}` would reach `my-app-2` from `my-app`; one in front of it, everybody.
+fn is_template(text: &str) -> bool {
+    let Some((before, after)) = text.split_once("{project}") else { return false };
+    let plain = |part: &str| !part.contains(['*', '?', '$', '{', '}', '"', '\\']);
+    let after = after.strip_suffix("/*").unwrap_or(after);
+    before.starts_with("arn:")
+        && before.ends_with(['/', ':'])
+        && plain(before)
+        && plain(after)
+        && (after.is_empty() || after.starts_with('/'))
+}
+
+fn is_action(text: &str) -> bool {
+    let word = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    text.split_once(':').is_some_and(|(service, action)| word(service) && word(action))
+}
+
+/// The caller, as CloudTrail shows it on every later call: a digest, because a `sub` may hold characters that STS does not
+/// take, or say more than AWS needs to know.
+fn source_identity(grant: &Grant) -> String {
+    let subject = grant.subject();
+    let text = format!("{}\n{}", subject.issuer, subject.sub);
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    let hex: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("p-{hex}")
+}
+
+fn tags(grant: &Grant) -> Vec<(String, String)> {
+    let actions: Vec<&str> = grant.actions().iter().map(Action::as_str).collect();
+    vec![
+        ("rise-project".to_owned(), grant.project().to_string()),
+        ("rise-actions".to_owned(), actions.join("+")),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARN: &str = "arn:aws:ecr:us-east-1:123456789012:repository/rise/my-app";
+
+    fn ceiling(child_repositories: bool) -> Ceiling {
+        let settings = AwsSettings {
+            region: "us-east-1".into(),
+            account_id: "123456789012".into(),
+            repo_prefix: "rise/".into(),
+            push_role_arn: Some("arn:aws:iam::123456789012:role/push".into()),
+            child_repositories,
+            ..AwsSettings::default()
+        };
+        Ceiling::new(&settings, None, Switches::default()).unwrap()
+    }
+
+    fn policy(
+        ceiling: &Ceiling,
+        statements: &[(&[&str], &[&str])],
+        granted: Actions,
+    ) -> Result<String, Beyond> {
+        let owned = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect();
+        let statements: Vec<Statement> = statements
+            .iter()
+            .map(|(actions, resources)| Statement {
+                actions: owned(actions),
+                resources: owned(resources),
+            })
+            .collect();
+        ceiling.policy(&statements, &"my-app".parse().unwrap(), granted)
+    }
+
+    #[test]
+    fn what_is_granted_is_written_as_it_is() {
+        let statements: [(&[&str], &[&str]); 2] = [(&[LOGIN_ACTION], &["*"]), (&PULL, &[ARN])];
+        assert_eq!(
+            policy(&ceiling(false), &statements, Actions::PULL).unwrap(),
+            format!(
+                r#"{{"Statement":[{{"Action":["ecr:GetAuthorizationToken"],"Effect":"Allow","Resource":["*"]}},{{"Action":["ecr:BatchGetImage","ecr:GetDownloadUrlForLayer"],"Effect":"Allow","Resource":["{ARN}"]}}],"Version":"2012-10-17"}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        let sibling = format!("{ARN}-2");
+        let star = format!("{ARN}*");
+        let child = format!("{ARN}/*");
+        let cases: [(&[&str], &[&str]); 14] = [
+            (&["ecr:BatchGetImage"], &[&sibling]),
+            (&["ecr:BatchGetImage"], &[&star]),
+            (&["ecr:BatchGetImage"], &[&child]),
+            (&["ecr:BatchGetImage"], &["*"]),
+            (&["ecr:BatchGetImage"], &[ARN, "*"]),
+            (&["ecr:BatchGetImage", LOGIN_ACTION], &["*"]),
+            (&["ecr:PutImage"], &[ARN]),
+            (&["ecr:*"], &[ARN]),
+            (&["*"], &[ARN]),
+            (&["ecr:batchgetimage"], &[ARN]),
+            (&["ecr:DeleteRepository"], &[ARN]),
+            (&[], &[ARN]),
+            (&["ecr:BatchGetImage"], &[]),
+            (&[LOGIN_ACTION], &["*"]),
+        ];
+        for (actions, resources) in cases {
+            assert!(
+                policy(&ceiling(false), &[(actions, resources)], Actions::PULL).is_err(),
+                "{actions:?} {resources:?}"
+            );
+        }
+        assert_eq!(policy(&ceiling(false), &[], Actions::PULL), Err(Beyond::Nothing));
+        let many = vec![(&PULL[..], &[ARN][..]); 20];
+        assert!(matches!(policy(&ceiling(false), &many, Actions::PULL), Err(Beyond::TooLong(_))));
+        assert!(
+            policy(&ceiling(true), &[(&["ecr:BatchGetImage"], &[ARN, &child])], Actions::PULL)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_template_cannot_reach_beyond_a_project() {
+        for (text, right) in [
+            ("arn:aws:ecr:us-east-1:123456789012:repository/rise/{project}", true),
+            ("arn:aws:ecr:us-east-1:123456789012:repository/{project}/*", true),
+            ("arn:aws:ecr:us-east-1:123456789012:repository/{project}/images", true),
+            ("arn:aws:ecr:us-east-1:123456789012:repository/rise/{project}*", false),
+            ("arn:aws:ecr:us-east-1:123456789012:repository/rise/*", false),
+            ("arn:aws:ecr:*:123456789012:repository/{project}", false),
+            ("arn:aws:ecr:us-east-1:123456789012:repository/x{project}", false),
+            ("arn:aws:ecr:us-east-1:123456789012:repository/{project}-x", false),
+            ("arn:aws:ecr:us-east-1:123456789012:repository/{project}/{project}", false),
+            ("*", false),
+            ("{project}", false),
+        ] {
+            assert_eq!(is_template(text), right, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever is asked: what comes out names the granted project's repository or, for the login alone, `*`.
+        #[test]
+        fn no_policy_reaches_beyond_the_grant(
+            asked in proptest::collection::vec((
+                proptest::collection::vec(proptest::sample::select(vec!["ecr:BatchGetImage", "ecr:PutImage", "ecr:*", "*", LOGIN_ACTION, "ecr:DeleteRepository"]), 0..3),
+                proptest::collection::vec(proptest::sample::select(vec![ARN, "*", "arn:aws:ecr:us-east-1:123456789012:repository/rise/other", "arn:aws:ecr:us-east-1:123456789012:repository/rise/my-app*"]), 0..3),
+            ), 0..4),
+            push in proptest::bool::ANY,
+        ) {
+            let granted = if push { Actions::PULL_AND_PUSH } else { Actions::PULL };
+            let statements: Vec<(&[&str], &[&str])> = asked.iter().map(|(actions, resources)| (&actions[..], &resources[..])).collect();
+            if let Ok(policy) = policy(&ceiling(false), &statements, granted) {
+                let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
+                for statement in policy["Statement"].as_array().unwrap() {
+                    for action in statement["Action"].as_array().unwrap() {
+                        for resource in statement["Resource"].as_array().unwrap() {
+                            let login = action == LOGIN_ACTION;
+                            let covered = action == "ecr:BatchGetImage" || (push && action == "ecr:PutImage");
+                            proptest::prop_assert!((login && resource == "*") || (resource == ARN && (covered || login)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `types`: the words that everything else is written in. Resources, so that a later fact is one more function.
+
+use std::sync::Arc;
+
+use wasmtime::component::{Linker, Resource};
+
+use super::secrets::{Handle, Origin};
+use super::{CallState, HasState};
+use crate::domain::{Action, Secret};
+use crate::rules::Grant;
+use crate::wit::rise::registry::types::{self, Actions};
+
+/// A grant as a provider sees it.
+pub struct GrantHandle {
+    pub(super) grant: Arc<Grant>,
+    pub(super) now: u64,
+}
+
+pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    types::add_to_linker::<CallState, HasState>(linker, |state| state)
+}
+
+impl types::Host for CallState {}
+
+impl types::HostGrant for CallState {
+    fn id(&mut self, grant: Resource<GrantHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&grant)?.grant.id().to_string())
+    }
+
+    fn project(&mut self, grant: Resource<GrantHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&grant)?.grant.project().to_string())
+    }
+
+    fn actions(&mut self, grant: Resource<GrantHandle>) -> wasmtime::Result<Actions> {
+        let granted = self.table.get(&grant)?.grant.actions();
+        Ok(granted.iter().fold(Actions::empty(), |flags, action| match action {
+            Action::Pull => flags | Actions::PULL,
+            Action::Push => flags | Actions::PUSH,
+        }))
+    }
+
+    fn lifetime(&mut self, grant: Resource<GrantHandle>) -> wasmtime::Result<u32> {
+        Ok(self.table.get(&grant)?.grant.lifetime().seconds())
+    }
+
+    fn now(&mut self, grant: Resource<GrantHandle>) -> wasmtime::Result<u64> {
+        Ok(self.table.get(&grant)?.now)
+    }
+
+    fn drop(&mut self, grant: Resource<GrantHandle>) -> wasmtime::Result<()> {
+        self.table.delete(grant)?;
+        Ok(())
+    }
+}
+
+impl types::HostSecret for CallState {
+    fn new(&mut self, text: String) -> wasmtime::Result<Resource<Handle>> {
+        Ok(self.table.push(Handle {
+            secret: Arc::new(Secret::new(text)),
+            origin: Origin::Guest,
+            expires_at: None,
+        })?)
+    }
+
+    fn expires_at(&mut self, secret: Resource<Handle>) -> wasmtime::Result<Option<u64>> {
+        Ok(self.table.get(&secret)?.expires_at)
+    }
+
+    fn drop(&mut self, secret: Resource<Handle>) -> wasmtime::Result<()> {
+        self.table.delete(secret)?;
+        Ok(())
+    }
+}

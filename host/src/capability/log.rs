@@ -1,0 +1,36 @@
+//! `log`: lines for the operator. The one capability that works outside `issue`.
+
+use wasmtime::component::Linker;
+
+use super::{CallState, HasState, printable};
+use crate::wit::rise::registry::log::{self, Level};
+
+pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    log::add_to_linker::<CallState, HasState>(linker, |state| state)
+}
+
+impl log::Host for CallState {
+    /// Beyond the limits lines are cut, then dropped with one word about it: a provider must not fill the log.
+    fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        self.log_lines += 1;
+        let (registry, digest) = (&self.capabilities.registry, &self.digest);
+        if self.log_lines > self.limits.log_lines {
+            if self.log_lines == self.limits.log_lines + 1 {
+                tracing::warn!(%registry, %digest, limit = self.limits.log_lines, "a provider logs too much, the rest of this call is dropped");
+            }
+            return Ok(());
+        }
+        let message = if self.capabilities.reveals_secret(&message) {
+            "(withheld: holds a configured secret)".to_owned()
+        } else {
+            printable(&message, self.limits.log_line)
+        };
+        match level {
+            Level::Debug => tracing::debug!(target: "provider", %registry, %digest, "{message}"),
+            Level::Info => tracing::info!(target: "provider", %registry, %digest, "{message}"),
+            Level::Warn => tracing::warn!(target: "provider", %registry, %digest, "{message}"),
+            Level::Error => tracing::error!(target: "provider", %registry, %digest, "{message}"),
+        }
+        Ok(())
+    }
+}

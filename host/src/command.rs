@@ -1,0 +1,88 @@
+//! The commands of the binary, one file each.
+
+mod check;
+mod serve;
+mod token;
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::node::Problem;
+use crate::config::{Config, environment};
+
+/// Hands out short-lived container-registry credentials for one repository at a time.
+#[derive(Parser)]
+#[command(name = "rise-broker", version, propagate_version = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve callers until SIGTERM.
+    Serve(ConfigDirectory),
+    /// Check the settings with every provider they use, without serving. Exits 1 if anything is wrong.
+    Check(ConfigDirectory),
+    /// Print a token of the built-in issuer `local`.
+    Token(token::Arguments),
+}
+
+#[derive(Args)]
+pub struct ConfigDirectory {
+    /// The folder of the settings: default, {RISE_CONFIG_RUN_MODE} and local, each .toml or .yaml.
+    #[arg(long, value_name = "DIR", default_value = "config")]
+    config_dir: PathBuf,
+}
+
+pub fn run(arguments: Arguments) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&[format!("cannot start: {error}")]),
+    };
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Serve(directory) => serve::run(&directory.config_dir).await,
+            Command::Check(directory) => check::run(&directory.config_dir).await,
+            Command::Token(arguments) => token::run(&arguments),
+        }
+    });
+    // Provider calls that are still running have lost their caller; they are not waited for.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problems) => fail(&problems),
+    }
+}
+
+fn load(directory: &Path) -> Result<Config, Vec<Problem>> {
+    Config::load(directory, &environment())
+}
+
+#[expect(clippy::print_stdout, reason = "what a command was asked for goes to standard output")]
+fn print(text: impl Display) {
+    println!("{text}");
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the log may not have been started yet, and problems are for people"
+)]
+fn warn(text: impl Display) {
+    eprintln!("{text}");
+}
+
+fn fail(problems: &[impl Display]) -> ExitCode {
+    problems.iter().for_each(|problem| warn(format_args!("error: {problem}")));
+    ExitCode::FAILURE
+}
+
+/// What a command returns: everything that is wrong, or nothing.
+type Outcome = Result<(), Vec<String>>;
+
+fn texts(problems: Vec<Problem>) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}

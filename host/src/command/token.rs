@@ -1,0 +1,74 @@
+//! `rise-broker token`: a token of the built-in issuer, for laptops and small installations.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{Outcome, load, print, texts};
+use crate::domain::{Claims, Clock};
+use crate::identity::local::TokenRequest;
+use crate::identity::{LocalIssuer, Source};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    directory: super::ConfigDirectory,
+    /// Who the token is for: its `sub`.
+    #[arg(long)]
+    subject: String,
+    /// A claim, such as repository=acme/my-app. `true`, `false` and lists in brackets are read as such.
+    #[arg(long = "claim", value_name = "NAME=VALUE")]
+    claims: Vec<String>,
+    /// How long it is good for, such as 10m, 1h; at most 24h.
+    #[arg(long, default_value = "1h")]
+    ttl: String,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Outcome {
+    let config = load(&arguments.directory.config_dir).map_err(texts)?;
+    let issuers = &config.identity.issuers;
+    let key_file: PathBuf = issuers
+        .iter()
+        .find_map(|issuer| match &issuer.source {
+            Source::Local { key_file } => Some(key_file.clone()),
+            Source::Discovery { .. } | Source::JwksFile { .. } => None,
+        })
+        .ok_or_else(|| vec!["there is no issuer `local` in the settings; add [[auth.issuers]] with name = \"local\" and key_file".to_owned()])?;
+    let ttl = ttl(&arguments.ttl)?;
+    let claims = claims(&arguments.claims)?;
+    let request = TokenRequest {
+        subject: arguments.subject.clone(),
+        audience: config.identity.audience,
+        claims,
+        lifetime: ttl,
+    };
+    let issuer = LocalIssuer::open_or_create(&key_file).map_err(|error| vec![error.to_string()])?;
+    let token =
+        issuer.mint(request, Clock::system().now()).map_err(|error| vec![error.to_string()])?;
+    print(token.expose());
+    Ok(())
+}
+
+fn ttl(text: &str) -> Result<jiff::SignedDuration, Vec<String>> {
+    let wrong = || vec![format!("--ttl {text}: expected a time from 1s to 24h, such as 10m or 1h")];
+    let ttl: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    if (1..=86_400).contains(&ttl.as_secs()) { Ok(ttl) } else { Err(wrong()) }
+}
+
+fn claims(texts: &[String]) -> Result<Claims, Vec<String>> {
+    let mut claims = Claims::new();
+    for text in texts {
+        let (name, value) = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| vec![format!("--claim {text}: expected NAME=VALUE")])?;
+        let value = match serde_json::from_str(value) {
+            Ok(value @ (Value::Bool(_) | Value::Array(_))) => value,
+            _ => Value::String(value.to_owned()),
+        };
+        if claims.insert(name.to_owned(), value).is_some() {
+            return Err(vec![format!("--claim {name}: is there twice")]);
+        }
+    }
+    Ok(claims)
+}

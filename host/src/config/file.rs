@@ -1,0 +1,209 @@
+//! What may be written in the settings. Each type here is also the schema that settings are checked against.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::domain::Scope;
+use crate::rules::RuleFile;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+pub(super) struct File {
+    pub server: ServerFile,
+    pub providers: ProvidersFile,
+    pub registries: BTreeMap<String, Map<String, Value>>,
+    pub auth: AuthFile,
+    pub rules: Vec<RuleFile>,
+    pub audit: AuditFile,
+    pub log: LogFile,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ServerFile {
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    #[schemars(with = "String")]
+    pub admin_listen: SocketAddr,
+    pub state_directory: PathBuf,
+    pub tls: Option<TlsFile>,
+}
+
+impl Default for ServerFile {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 3001)),
+            state_directory: "state".into(),
+            tls: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFile {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+/// Other keys than these are names of providers.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct ProvidersFile {
+    pub directory: PathBuf,
+    pub limits: LimitsFile,
+    #[serde(flatten)]
+    pub named: BTreeMap<String, ProviderFile>,
+}
+
+impl Default for ProvidersFile {
+    fn default() -> Self {
+        Self {
+            directory: "dist/providers".into(),
+            limits: LimitsFile::default(),
+            named: BTreeMap::new(),
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProviderFile {
+    pub limits: LimitsFile,
+}
+
+/// What one call of a provider may use. What is left out is as in `[providers.limits]`, or the default.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitsFile {
+    pub cpu_ms: Option<u64>,
+    pub wall_ms: Option<u64>,
+    pub memory_mib: Option<u64>,
+    pub table_elements: Option<u64>,
+    pub handles: Option<u64>,
+    pub host_call_kib: Option<u64>,
+    pub result_kib: Option<u64>,
+    pub log_lines: Option<u64>,
+    pub log_line_bytes: Option<u64>,
+    pub aws_calls: Option<u64>,
+    pub file_mib: Option<u64>,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AuthFile {
+    /// Of this deployment; every token must carry it.
+    pub audience: Option<String>,
+    pub issuers: Vec<IssuerFile>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IssuerFile {
+    pub name: String,
+    /// The `iss` of its tokens, found by discovery unless `jwks_file` is there.
+    pub issuer: Option<String>,
+    pub jwks_file: Option<PathBuf>,
+    /// Other hosts than the issuer's own that its keys may be fetched from.
+    #[serde(default)]
+    pub jwks_hosts: Vec<String>,
+    /// The private key of the built-in issuer `local`.
+    pub key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub algorithms: Vec<String>,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AuditFile {
+    pub directory: Option<PathBuf>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LogFile {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,rise_broker=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+impl Default for LogFile {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Json }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+/// The keys of a registry that are the host's. They are taken out before the provider's schema sees the table.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistryKeys {
+    pub location: Option<String>,
+    pub accept_scope: Option<AcceptScope>,
+    pub trust_provider: bool,
+    #[schemars(range(min = 60, max = 43_200))]
+    pub max_lifetime: Option<u32>,
+    pub source_identity: bool,
+    pub session_tags: bool,
+    pub ceiling: CeilingFile,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AcceptScope {
+    Namespace,
+    Registry,
+}
+
+impl From<AcceptScope> for Scope {
+    fn from(accepted: AcceptScope) -> Self {
+        match accepted {
+            AcceptScope::Namespace => Self::Namespace,
+            AcceptScope::Registry => Self::Registry,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CeilingFile {
+    pub aws: Option<AwsCeilingFile>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AwsCeilingFile {
+    /// Roles that may be assumed.
+    #[schemars(length(min = 1))]
+    pub roles: Vec<String>,
+    /// ARNs with `{project}`.
+    #[schemars(length(min = 1))]
+    pub resources: Vec<String>,
+    pub pull: Vec<String>,
+    pub push: Vec<String>,
+}
+
+impl RegistryKeys {
+    pub const NAMES: [&str; 7] = [
+        "location",
+        "accept_scope",
+        "trust_provider",
+        "max_lifetime",
+        "source_identity",
+        "session_tags",
+        "ceiling",
+    ];
+}

@@ -1,0 +1,165 @@
+//! `${VAR}`, `${VAR:-fallback}` and `${file:/run/secrets/x}` inside the text of settings files.
+//!
+//! Runs on the merged settings, so that a variable is only needed where its value is used. Values of `RISE_A__B`
+//! variables are left alone: a password may hold a `$`. `$${` stands for a literal `${`.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::layers::{Environment, read_bounded};
+use super::node::{Kind, Node, Problem, dotted};
+
+const MAX_SECRET_FILE: u64 = 64 << 10;
+
+pub(super) fn interpolate(node: &mut Node, environment: &Environment) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    visit(node, "", environment, &mut problems);
+    problems
+}
+
+fn visit(node: &mut Node, pointer: &str, environment: &Environment, problems: &mut Vec<Problem>) {
+    match &mut node.kind {
+        Kind::Table(map) => {
+            for (key, child) in map {
+                visit(
+                    child,
+                    &format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")),
+                    environment,
+                    problems,
+                );
+            }
+        }
+        Kind::List(items) => {
+            for (index, child) in items.iter_mut().enumerate() {
+                visit(child, &format!("{pointer}/{index}"), environment, problems);
+            }
+        }
+        Kind::Scalar(Value::String(text)) if !node.origin.text && text.contains("${") => {
+            match expand(text, environment) {
+                Ok(expanded) => {
+                    *text = expanded.text;
+                    node.origin.text = expanded.replaced;
+                    node.origin.secret |= expanded.secret;
+                }
+                Err(message) => {
+                    problems.push(Problem::new(&node.origin.source, dotted("", pointer), message))
+                }
+            }
+        }
+        Kind::Scalar(_) => {}
+    }
+}
+
+#[derive(Default)]
+struct Expanded {
+    text: String,
+    replaced: bool,
+    secret: bool,
+}
+
+fn expand(text: &str, environment: &Environment) -> Result<Expanded, String> {
+    let mut expanded = Expanded::default();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        if let Some(before) = before.strip_suffix('$') {
+            expanded.text.push_str(before);
+            expanded.text.push_str("${");
+            rest = after;
+            continue;
+        }
+        expanded.text.push_str(before);
+        let (expression, after) =
+            after.split_once('}').ok_or("`${` without `}`; write `$${` for the text itself")?;
+        if let Some(path) = expression.strip_prefix("file:") {
+            expanded.text.push_str(&secret_file(path)?);
+            expanded.secret = true;
+        } else {
+            expanded.text.push_str(&variable(expression, environment)?);
+        }
+        expanded.replaced = true;
+        rest = after;
+    }
+    expanded.text.push_str(rest);
+    Ok(expanded)
+}
+
+fn variable(expression: &str, environment: &Environment) -> Result<String, String> {
+    let (name, fallback) =
+        expression.split_once(":-").map_or((expression, None), |(name, rest)| (name, Some(rest)));
+    let is_name =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_name {
+        return Err(format!(
+            "`${{{name}}}` is not a variable, expected ${{NAME}}, ${{NAME:-fallback}} or ${{file:/path}}"
+        ));
+    }
+    // As in a shell, `:-` also stands in for a variable that is set to nothing.
+    let value = environment
+        .get(&OsString::from(name))
+        .filter(|value| fallback.is_none() || !value.is_empty());
+    match (value, fallback) {
+        (Some(value), _) => {
+            value.to_str().map(str::to_owned).ok_or(format!("the variable {name} is not UTF-8"))
+        }
+        (None, Some(fallback)) => Ok(fallback.to_owned()),
+        (None, None) => Err(format!(
+            "the variable {name} is not set; set it, or give a fallback by ${{{name}:-…}}"
+        )),
+    }
+}
+
+/// The file's text without its last line break, which editors add and nobody means.
+fn secret_file(path: &str) -> Result<String, String> {
+    let text = read_bounded(Path::new(path), MAX_SECRET_FILE)
+        .map_err(|error| format!("cannot read {path}: {error}"))?;
+    let text = text
+        .strip_suffix('\n')
+        .map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    if text.is_empty() { Err(format!("{path} is empty")) } else { Ok(text.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment() -> Environment {
+        [("REGION", "eu-west-1"), ("EMPTY", ""), ("ID", "012345678901")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into()
+    }
+
+    #[test]
+    fn variables_are_filled_in() {
+        for (text, expected) in [
+            ("${REGION}", Ok("eu-west-1")),
+            ("a-${REGION}-${ID}", Ok("a-eu-west-1-012345678901")),
+            ("${MISSING:-x}", Ok("x")),
+            ("${EMPTY:-x}", Ok("x")),
+            ("${EMPTY}", Ok("")),
+            ("${MISSING:-}", Ok("")),
+            ("$${REGION} $5", Ok("${REGION} $5")),
+            ("plain", Ok("plain")),
+            ("${MISSING}", Err("the variable MISSING is not set")),
+            ("${REGION", Err("without `}`")),
+            ("${a b}", Err("is not a variable")),
+            ("${file:/nowhere}", Err("cannot read /nowhere")),
+        ] {
+            match (expand(text, &environment()), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found.text, expected, "{text}"),
+                (Err(found), Err(expected)) => assert!(found.contains(expected), "{text}: {found}"),
+                (found, _) => panic!("{text}: {:?}", found.map(|it| it.text)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_is_a_secret() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "hunter2\n").unwrap();
+        let expanded =
+            expand(&format!("${{file:{}}}", file.path().display()), &environment()).unwrap();
+        assert_eq!((expanded.text.as_str(), expanded.secret), ("hunter2", true));
+    }
+}

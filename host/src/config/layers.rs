@@ -1,0 +1,283 @@
+//! The layers of the settings, from low to high: `default`, `{RISE_CONFIG_RUN_MODE}`, `local`, `RISE_A__B` variables.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::node::{Kind, Node, Origin, Problem};
+
+/// Larger than any sensible settings file; keeps a wrong path (`/dev/zero`) from filling memory.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The variables of this process. Only here is the environment read.
+pub type Environment = BTreeMap<OsString, OsString>;
+
+pub fn environment() -> Environment {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    std::env::vars_os().collect()
+}
+
+/// Merges all layers. Whatever can be read is read, so that all problems are reported at once.
+pub(super) fn load(directory: &Path, environment: &Environment) -> Result<Node, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut merged = Node::empty_table(Origin::file(&directory.display().to_string()));
+    if !directory.is_dir() {
+        let message = "no such directory, name the one with your settings by --config-dir";
+        return Err(vec![Problem::new(&directory.display().to_string(), "", message)]);
+    }
+    for layer in [
+        file_layer(directory, "default"),
+        run_mode_layer(directory, environment),
+        file_layer(directory, "local"),
+    ] {
+        match layer.and_then(normalize) {
+            Ok(Some(layer)) => lay(&mut merged, layer),
+            Ok(None) => {}
+            Err(problem) => problems.push(problem),
+        }
+    }
+    match variables_layer(environment).and_then(|layer| normalize(Some(layer))) {
+        Ok(layer) => layer.into_iter().for_each(|layer| lay(&mut merged, layer)),
+        Err(problem) => problems.push(problem),
+    }
+    if problems.is_empty() { Ok(merged) } else { Err(problems) }
+}
+
+fn run_mode_layer(directory: &Path, environment: &Environment) -> Result<Option<Node>, Problem> {
+    const VARIABLE: &str = "RISE_CONFIG_RUN_MODE";
+    let Some(mode) = environment.get(&OsString::from(VARIABLE)).filter(|mode| !mode.is_empty())
+    else {
+        return Ok(None);
+    };
+    let is_name = |mode: &&str| {
+        mode.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let Some(mode) = mode.to_str().filter(is_name) else {
+        return Err(Problem::new(
+            VARIABLE,
+            "",
+            "expected the name of a settings file, letters, digits, `-` and `_` only",
+        ));
+    };
+    if let Some(layer) = file_layer(directory, mode)? {
+        return Ok(Some(layer));
+    }
+    let message = format!(
+        "neither `{mode}.toml` nor `{mode}.yaml` is in {}; write one, or unset {VARIABLE}",
+        directory.display()
+    );
+    Err(Problem::new(VARIABLE, "", message))
+}
+
+/// `{name}.toml` or `{name}.yaml`, where there is one.
+fn file_layer(directory: &Path, name: &str) -> Result<Option<Node>, Problem> {
+    let candidates: Vec<PathBuf> = ["toml", "yaml"]
+        .iter()
+        .map(|end| directory.join(format!("{name}.{end}")))
+        .filter(|it| it.exists())
+        .collect();
+    match candidates.as_slice() {
+        [] => Ok(None),
+        [path] => parse_file(path).map(Some),
+        [first, second, ..] => {
+            let message = format!(
+                "{} is there too, and only one of them can be meant; remove one",
+                second.display()
+            );
+            Err(Problem::new(&first.display().to_string(), "", message))
+        }
+    }
+}
+
+fn parse_file(path: &Path) -> Result<Node, Problem> {
+    let source = path.display().to_string();
+    let problem = |message: String| Problem::new(&source, "", message);
+    let text = read_bounded(path, MAX_FILE).map_err(|error| problem(error.to_string()))?;
+    let value: Value = if path.extension().is_some_and(|end| end == "toml") {
+        let table: toml::Table = toml::from_str(&text)
+            .map_err(|error| problem(format!("not TOML: {}", toml_error(&error, &text))))?;
+        serde_json::to_value(table).map_err(|error| problem(error.to_string()))?
+    } else if text.trim().is_empty() {
+        Value::Object(serde_json::Map::new())
+    } else {
+        serde_saphyr::from_str(&text)
+            .map_err(|error| problem(format!("not YAML: {}", first_line(&error.to_string()))))?
+    };
+    if value.is_object() {
+        Ok(Node::from_value(value, &Origin::file(&source)))
+    } else {
+        Err(problem("expected tables of settings, such as `server:`".to_owned()))
+    }
+}
+
+/// Place and message, without the line of the file that toml would quote: it may hold a password.
+fn toml_error(error: &toml::de::Error, text: &str) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = text.get(..start).map_or(1, |before| before.matches('\n').count() + 1);
+    format!("line {line}: {}", first_line(error.message()))
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// Reads at most `limit` bytes of UTF-8.
+pub(super) fn read_bounded(path: &Path, limit: u64) -> std::io::Result<String> {
+    let mut text = String::new();
+    let read = fs::File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
+    if read as u64 > limit {
+        return Err(std::io::Error::other(format!("larger than {limit} bytes")));
+    }
+    Ok(text)
+}
+
+/// Every variable `RISE_A__B`; other `RISE_*` are somebody else's.
+fn variables_layer(environment: &Environment) -> Result<Node, Problem> {
+    let mut root = Node::empty_table(Origin::variable("RISE_*"));
+    for (name, value) in environment {
+        let Some(name) = name.to_str() else { continue };
+        let Some(path) = name.strip_prefix("RISE_").filter(|path| path.contains("__")) else {
+            continue;
+        };
+        let source = format!("the variable {name}");
+        let Some(value) = value.to_str() else {
+            return Err(Problem::new(&source, "", "not UTF-8"));
+        };
+        let keys: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
+        if keys.iter().any(String::is_empty) {
+            return Err(Problem::new(
+                &source,
+                "",
+                "expected names joined by `__`, such as RISE_REGISTRY__TYPE",
+            ));
+        }
+        let leaf = Node {
+            origin: Origin::variable(name),
+            kind: Kind::Scalar(Value::String(value.to_owned())),
+        };
+        let nested = keys.into_iter().rev().fold(leaf, |inner, key| Node {
+            origin: Origin::variable(name),
+            kind: Kind::Table(BTreeMap::from([(key, inner)])),
+        });
+        root.merge(nested);
+    }
+    Ok(root)
+}
+
+/// `[registry]` is short for `[registries.default]`.
+fn normalize(layer: Option<Node>) -> Result<Option<Node>, Problem> {
+    let Some(mut layer) = layer else { return Ok(None) };
+    let Some(root) = layer.table_mut() else { return Ok(Some(layer)) };
+    let Some(short) = root.remove("registry") else { return Ok(Some(layer)) };
+    let origin = short.origin.clone();
+    let registries =
+        root.entry("registries".to_owned()).or_insert_with(|| Node::empty_table(origin.clone()));
+    if let Some(map) = registries.table_mut()
+        && map.insert("default".to_owned(), short).is_some()
+    {
+        let message =
+            "`[registry]` is short for `[registries.default]`, and both are there; keep one";
+        return Err(Problem::new(&origin.source, "registry", message));
+    }
+    Ok(Some(layer))
+}
+
+/// Lays `layer` over `merged`. A registry whose `type` is stated anew starts from nothing: what an `ecr` needs makes no
+/// sense to an `oci`.
+fn lay(merged: &mut Node, layer: Node) {
+    let stated = layer.get("registries").and_then(Node::table);
+    let retyped: Vec<String> = stated
+        .into_iter()
+        .flatten()
+        .filter(|(_, registry)| registry.table().is_some_and(|table| table.contains_key("type")))
+        .map(|(name, _)| name.clone())
+        .collect();
+    if let Some(registries) =
+        merged.table_mut().and_then(|root| root.get_mut("registries")).and_then(Node::table_mut)
+    {
+        registries.retain(|name, _| !retyped.contains(name));
+    }
+    merged.merge(layer);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn layers(files: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<Node, Vec<Problem>> {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        let environment =
+            variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        load(directory.path(), &environment)
+    }
+
+    #[test]
+    fn higher_layers_win() {
+        let files = [
+            (
+                "default.toml",
+                "[log]\nlevel = \"a\"\nformat = \"a\"\n[server]\nlisten = \"a\"\n[registry]\ntype = \"ecr\"\nregion = \"r\"",
+            ),
+            ("production.yaml", "log:\n  level: b\n  format: b\n"),
+            ("local.toml", "[log]\nlevel = \"c\""),
+        ];
+        let variables = [
+            ("RISE_CONFIG_RUN_MODE", "production"),
+            ("RISE_SERVER__LISTEN", "d"),
+            ("RISE_TOKEN", "ignored"),
+        ];
+        let merged = layers(&files, &variables).unwrap().to_value();
+        let expected = json!({ "log": { "level": "c", "format": "b" }, "server": { "listen": "d" },
+            "registries": { "default": { "type": "ecr", "region": "r" } } });
+        assert_eq!(merged, expected);
+    }
+
+    #[test]
+    fn a_stated_type_replaces_the_registry() {
+        let files = [(
+            "default.toml",
+            "[registry]\ntype = \"docker\"\nregistry_url = \"x\"\n[registries.b]\ntype = \"oci\"",
+        )];
+        let merged =
+            layers(&files, &[("RISE_REGISTRY__TYPE", "ecr"), ("RISE_REGISTRY__ACCOUNT_ID", "012")])
+                .unwrap();
+        assert_eq!(
+            merged.to_value(),
+            json!({ "registries": { "default": { "type": "ecr", "account_id": "012" }, "b": { "type": "oci" } } })
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let cases: [(&[(&str, &str)], &[(&str, &str)], &str); 6] = [
+            (&[("default.toml", ""), ("default.yaml", "")], &[], "default.yaml is there too"),
+            (&[("default.toml", "a = \n")], &[], "not TOML: line 1"),
+            (&[("default.yaml", "a: [\n")], &[], "not YAML"),
+            (&[("default.yaml", "- 1\n")], &[], "expected tables"),
+            (
+                &[],
+                &[("RISE_CONFIG_RUN_MODE", "production")],
+                "neither `production.toml` nor `production.yaml`",
+            ),
+            (
+                &[],
+                &[("RISE_CONFIG_RUN_MODE", "../etc/passwd")],
+                "expected the name of a settings file",
+            ),
+        ];
+        for (files, variables, expected) in cases {
+            let problems = layers(files, variables).err().expect(expected);
+            assert!(problems[0].to_string().contains(expected), "{problems:?}");
+        }
+        assert!(load(Path::new("/nowhere/at/all"), &Environment::new()).is_err());
+    }
+}

@@ -1,0 +1,24 @@
+//! The words of the product as types: pure, parsed once, no I/O.
+//!
+//! Text from outside becomes one of these before anything is decided about it, so that a check and the act that
+//! follows it cannot look at two different strings.
+
+pub mod actions;
+pub mod clock;
+pub mod credentials;
+pub mod location;
+pub mod name;
+pub mod request;
+pub mod scope;
+pub mod secret;
+pub mod subject;
+
+pub use actions::{Action, Actions};
+pub use clock::Clock;
+pub use credentials::{Credential, Credentials};
+pub use location::{Host, ImageReference, Location};
+pub use name::{Project, RegistryName};
+pub use request::{IssueRequest, Lifetime, Target};
+pub use scope::{EnforcedBy, Scope};
+pub use secret::Secret;
+pub use subject::{Claims, Subject};

@@ -1,0 +1,48 @@
+//! What a caller asks for, parsed and not yet approved.
+
+use super::{Actions, ImageReference, Project, RegistryName};
+
+/// One request for credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssueRequest {
+    pub target: Target,
+    /// `None`: `default`, else the only one.
+    pub registry: Option<RegistryName>,
+    /// `None`: all that the caller may do.
+    pub actions: Option<Actions>,
+    pub lifetime: Lifetime,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Project(Project),
+    Image(ImageReference),
+}
+
+/// How long a caller needs its credentials, in seconds: a wish, between a minute and twelve hours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime(u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected 60 to 43200 seconds")]
+pub struct InvalidLifetime;
+
+impl Lifetime {
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        Self(3600)
+    }
+}
+
+impl TryFrom<u32> for Lifetime {
+    type Error = InvalidLifetime;
+
+    fn try_from(seconds: u32) -> Result<Self, InvalidLifetime> {
+        if (60..=43_200).contains(&seconds) { Ok(Self(seconds)) } else { Err(InvalidLifetime) }
+    }
+}

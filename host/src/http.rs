@@ -1,0 +1,94 @@
+//! The HTTP API: every route, and what every answer has in common.
+//!
+//! To add an endpoint: a file here named by what it does, a line in [`router`] or [`admin_router`], and an arm in
+//! `problem.rs` if it can fail in a new way.
+//!
+//! **Invariant:** an unauthenticated caller sees 401 before anything about its request is judged.
+
+mod bearer;
+mod health;
+mod issue_credentials;
+mod list_providers;
+mod list_registries;
+pub mod listen;
+pub mod problem;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use ulid::Ulid;
+
+use crate::app::App;
+use problem::Failure;
+
+/// Long enough for every parameter that there is.
+const MAX_URI: usize = 2 << 10;
+
+/// What callers reach.
+pub fn router(app: Arc<App>) -> Router {
+    let credentials = get(issue_credentials::by_query).post(issue_credentials::by_body);
+    Router::new()
+        .route("/registry/credentials", credentials.clone())
+        .route("/api/v1/registry/credentials", credentials)
+        .route("/api/v1/registries", get(list_registries::list_registries))
+        .fallback(|| async { Failure::NotFound })
+        .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
+        .layer(middleware::from_fn(answer))
+        .with_state(app)
+}
+
+/// What operators and orchestrators reach, on a listener of its own.
+pub fn admin_router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/api/v1/providers", get(list_providers::list_providers))
+        .fallback(|| async { Failure::NotFound })
+        .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
+        .layer(middleware::from_fn(answer))
+        .with_state(app)
+}
+
+/// The id of a request: in its answer, its log lines, its audit records, and what it does in AWS.
+#[derive(Clone, Copy)]
+pub struct RequestId(pub Ulid);
+
+impl<S: Sync> FromRequestParts<S> for RequestId {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        parts
+            .extensions
+            .get()
+            .copied()
+            .ok_or_else(|| Failure::Internal("a request without an id".to_owned()))
+    }
+}
+
+/// Gives each request its id and each answer its headers, and writes the body of a failure.
+async fn answer(mut request: Request, next: Next) -> Response {
+    let id = Ulid::generate();
+    request.extensions_mut().insert(RequestId(id));
+    let is_long = request.uri().path_and_query().is_some_and(|it| it.as_str().len() > MAX_URI);
+    let mut response =
+        if is_long { Failure::UriTooLong.into_response() } else { next.run(request).await };
+    if let Some(failure) = response.extensions().get::<Arc<Failure>>() {
+        let allow = response.headers().get(header::ALLOW).cloned();
+        let written = failure.respond(id);
+        response = written;
+        response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    response
+}

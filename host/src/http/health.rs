@@ -1,0 +1,33 @@
+//! `GET /healthz`: the process answers. `GET /readyz`: send it callers.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::app::App;
+
+pub(super) async fn healthz() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
+    if app.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "draining" })));
+    }
+    // An issuer that is down keeps its own callers waiting, nobody else, so the broker stays ready; it is tried again here.
+    app.identity.prefetch();
+    let issuers: Value = app
+        .identity
+        .readiness()
+        .map(|(name, ready)| (name.to_owned(), Value::Bool(ready)))
+        .collect();
+    (
+        StatusCode::OK,
+        Json(
+            json!({ "status": "ready", "registries": app.registries.iter().count(), "issuers": issuers }),
+        ),
+    )
+}

@@ -1,0 +1,175 @@
+//! A query or a JSON body becomes an [`IssueRequest`]. Every text is parsed here, once, into the type that is used later.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::http::header;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
+
+use crate::domain::{Actions, IssueRequest, Lifetime, Target};
+use crate::http::problem::Failure;
+
+const MAX_BODY: usize = 4 << 10;
+const BODY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The parameters as text. One that stands twice is an error: which of them was meant, nobody knows.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    project: Option<String>,
+    image: Option<String>,
+    registry: Option<String>,
+    actions: Option<Names>,
+    lifetime: Option<u32>,
+}
+
+/// `"pull,push"` or `["pull", "push"]`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Names {
+    Text(String),
+    List(Vec<String>),
+}
+
+pub(super) fn query(query: &str) -> Result<IssueRequest, Failure> {
+    let mut parameters = Parameters::default();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let value = value.into_owned();
+        let before = match &*name {
+            "project" => parameters.project.replace(value).is_some(),
+            "image" => parameters.image.replace(value).is_some(),
+            "registry" => parameters.registry.replace(value).is_some(),
+            "actions" => parameters.actions.replace(Names::Text(value)).is_some(),
+            "lifetime" => {
+                let seconds = value
+                    .parse()
+                    .map_err(|_| invalid("`lifetime` must be a number of seconds."))?;
+                parameters.lifetime.replace(seconds).is_some()
+            }
+            _ => {
+                return Err(invalid(
+                    "There is a parameter that is not known here; expected project, image, registry, actions, lifetime.",
+                ));
+            }
+        };
+        if before {
+            return Err(invalid(&format!("`{name}` is there twice.")));
+        }
+    }
+    parameters.parse()
+}
+
+pub(super) async fn body(request: Request) -> Result<IssueRequest, Failure> {
+    let is_json = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|it| it.to_str().ok())
+        .is_some_and(is_json);
+    if !is_json {
+        return Err(Failure::UnsupportedMediaType);
+    }
+    let bytes = tokio::time::timeout(BODY_DEADLINE, collect(request))
+        .await
+        .map_err(|_| Failure::RequestTimeout)??;
+    // The position only: the text may be anything.
+    let parameters: Parameters = serde_json::from_slice(&bytes).map_err(|error| {
+        invalid(&format!(
+            "The body is not the JSON that is expected here (line {}, column {}).",
+            error.line(),
+            error.column()
+        ))
+    })?;
+    parameters.parse()
+}
+
+async fn collect(request: Request) -> Result<Bytes, Failure> {
+    match Limited::new(request.into_body(), MAX_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Failure::PayloadTooLarge),
+        Err(_) => Err(invalid("The body ended early.")),
+    }
+}
+
+fn is_json(content_type: &str) -> bool {
+    content_type
+        .split(';')
+        .next()
+        .is_some_and(|it| it.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn invalid(detail: &str) -> Failure {
+    Failure::InvalidRequest(detail.to_owned())
+}
+
+impl Parameters {
+    fn parse(self) -> Result<IssueRequest, Failure> {
+        let wrong =
+            |name: &str, error: &dyn std::fmt::Display| invalid(&format!("`{name}`: {error}."));
+        let target = match (self.project, self.image) {
+            (Some(project), None) => {
+                Target::Project(project.parse().map_err(|error| wrong("project", &error))?)
+            }
+            (None, Some(image)) => {
+                Target::Image(image.parse().map_err(|error| wrong("image", &error))?)
+            }
+            (Some(_), Some(_)) => return Err(invalid("Name a `project` or an `image`, not both.")),
+            (None, None) => {
+                return Err(invalid("Name a `project`, or an `image` that belongs to one."));
+            }
+        };
+        let registry = self
+            .registry
+            .map(|name| name.parse().map_err(|error| wrong("registry", &error)))
+            .transpose()?;
+        let actions = match &self.actions {
+            None => None,
+            Some(Names::Text(text)) => Some(Actions::parse([text.as_str()])),
+            Some(Names::List(list)) => Some(Actions::parse(list.iter().map(String::as_str))),
+        };
+        let actions = actions.transpose().map_err(|error| wrong("actions", &error))?;
+        let lifetime = self
+            .lifetime
+            .map(Lifetime::try_from)
+            .transpose()
+            .map_err(|error| wrong("lifetime", &error))?;
+        Ok(IssueRequest { target, registry, actions, lifetime: lifetime.unwrap_or_default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_strictly() {
+        assert!(query("project=my-app&registry=prod&actions=pull,push&lifetime=900").is_ok());
+        assert!(query("image=localhost:5000/my-app:1").is_ok());
+        for (wrong, expected) in [
+            ("", "Name a `project`"),
+            ("project=", "`project`"),
+            ("project=a&project=b", "twice"),
+            ("project=a&project=a", "twice"),
+            ("project=a&image=b", "not both"),
+            ("project=a&x=b", "not known"),
+            ("project=%ff", "`project`"),
+            ("project=a%2fb", "`project`"),
+            ("project=a+b", "`project`"),
+            ("project=a&actions=", "`actions`"),
+            ("project=a&actions=pull,*", "`actions`"),
+            ("project=a&lifetime=59", "`lifetime`"),
+            ("project=a&lifetime=43201", "`lifetime`"),
+            ("project=a&lifetime=-1", "`lifetime`"),
+            ("project=a&lifetime=1e9", "`lifetime`"),
+            ("project=a&registry=PROD", "`registry`"),
+        ] {
+            match query(wrong) {
+                Err(Failure::InvalidRequest(detail)) => {
+                    assert!(detail.contains(expected), "{wrong}: {detail}")
+                }
+                other => panic!("{wrong}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `GET /api/v1/providers` on the admin listener: what is loaded, and what it asks for.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use crate::app::App;
+
+#[derive(Serialize)]
+pub(super) struct Providers {
+    providers: Vec<Provider>,
+}
+
+#[derive(Serialize)]
+struct Provider {
+    name: String,
+    aliases: Vec<String>,
+    version: String,
+    description: String,
+    sha256: String,
+    file: String,
+    /// What it imports, and so asks for.
+    capabilities: Vec<&'static str>,
+    /// Those that use it.
+    registries: Vec<String>,
+}
+
+pub(super) async fn list_providers(State(app): State<Arc<App>>) -> Json<Providers> {
+    let providers = app.catalog.iter().map(|provider| Provider {
+        name: provider.manifest.name.clone(),
+        aliases: provider.manifest.aliases.clone(),
+        version: provider.manifest.version.clone(),
+        description: provider.manifest.description.clone(),
+        sha256: provider.digest.to_string(),
+        file: provider.file.display().to_string(),
+        capabilities: provider.imports.clone(),
+        registries: app
+            .registries
+            .iter()
+            .filter(|it| Arc::ptr_eq(&it.provider, provider))
+            .map(|it| it.name.to_string())
+            .collect(),
+    });
+    Json(Providers { providers: providers.collect() })
+}

@@ -1,0 +1,41 @@
+//! `GET /api/v1/registries`: the registries that the caller's rules reach, and where their images live.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::bearer::Bearer;
+use super::problem::Failure;
+use crate::app::App;
+
+#[derive(Serialize)]
+pub(super) struct Registries {
+    registries: Vec<Registry>,
+}
+
+#[derive(Serialize)]
+struct Registry {
+    registry: String,
+    registry_url: String,
+    /// With `{project}` in it.
+    image: String,
+    r#type: String,
+}
+
+pub(super) async fn list_registries(
+    State(app): State<Arc<App>>,
+    Bearer(token): Bearer,
+) -> Result<Json<Registries>, Failure> {
+    let subject = app.identity.verify(&token).await?;
+    let reachable = app.rules.reachable(&subject);
+    let registries =
+        app.registries.iter().filter(|it| reachable.contains(&it.name)).map(|it| Registry {
+            registry: it.name.to_string(),
+            registry_url: it.pattern.host().to_string(),
+            image: it.pattern.to_string(),
+            r#type: it.provider.manifest.name.clone(),
+        });
+    Ok(Json(Registries { registries: registries.collect() }))
+}

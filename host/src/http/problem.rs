@@ -1,0 +1,287 @@
+//! From what went wrong to what the caller is told: RFC 9457 `application/problem+json`.
+//!
+//! No other module picks a status. The match is exhaustive on purpose: a new failure does not compile until someone decides
+//! its answer here. A caller is told what to do next; why it happened goes to the log and nowhere else.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use ulid::Ulid;
+
+use crate::audit::AuditError;
+use crate::identity::IdentityError;
+use crate::issue::IssueError;
+
+/// Everything that can end a request without credentials.
+#[derive(Debug)]
+pub enum Failure {
+    MissingToken,
+    Identity(IdentityError),
+    /// Text for the caller, who is known by then.
+    InvalidRequest(String),
+    Denied,
+    Issue(IssueError),
+    Audit(AuditError),
+    /// Which project an image belongs to could not be found out.
+    Lookup(crate::provider::CallError),
+    NotFound,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+    PayloadTooLarge,
+    UriTooLong,
+    RequestTimeout,
+    Internal(String),
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    request_id: String,
+}
+
+/// What one kind of failure answers.
+struct Answer {
+    status: StatusCode,
+    slug: &'static str,
+    title: &'static str,
+    detail: String,
+    retry_after: Option<u32>,
+}
+
+const PAUSE: u32 = 5;
+const LONG_PAUSE: u32 = 300;
+
+impl Failure {
+    pub fn slug(&self) -> &'static str {
+        self.answer().slug
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one table: every failure and its answer")]
+    fn answer(&self) -> Answer {
+        let answer = |status, slug, title, detail: &str| Answer {
+            status,
+            slug,
+            title,
+            detail: detail.to_owned(),
+            retry_after: None,
+        };
+        let later = |status, slug, title, detail: &str, seconds| Answer {
+            retry_after: Some(seconds),
+            ..answer(status, slug, title, detail)
+        };
+        match self {
+            Self::MissingToken => answer(
+                StatusCode::UNAUTHORIZED,
+                "missing-token",
+                "No token",
+                "Send one OIDC token as `Authorization: Bearer <token>`.",
+            ),
+            Self::Identity(IdentityError::IssuerUnavailable { .. }) => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "issuer-unavailable",
+                "The token's issuer cannot be reached",
+                "The broker could not fetch the keys that your token is checked with. Try again.",
+                PAUSE,
+            ),
+            Self::Identity(_) => answer(
+                StatusCode::UNAUTHORIZED,
+                "invalid-token",
+                "The token was not accepted",
+                "Get a fresh token that is meant for this broker (its audience) and try again. If that does not help, give the request id to the operator: the broker's log says why.",
+            ),
+            Self::InvalidRequest(detail) => {
+                answer(StatusCode::BAD_REQUEST, "invalid-request", "The request is wrong", detail)
+            }
+            Self::Denied => answer(
+                StatusCode::FORBIDDEN,
+                "access-denied",
+                "Access denied",
+                "No rule gives you this, or there is no such project or registry. Check the names, or ask the operator for a rule and give the request id.",
+            ),
+            Self::Issue(IssueError::ProviderFailed(_)) => answer(
+                StatusCode::BAD_GATEWAY,
+                "provider-failed",
+                "The registry's provider failed",
+                "Trying again is unlikely to help. Give the request id to the operator: the broker's log says why.",
+            ),
+            Self::Issue(IssueError::UpstreamDenied(_)) => answer(
+                StatusCode::BAD_GATEWAY,
+                "upstream-denied",
+                "The registry or cloud refused the broker",
+                "The broker's own permissions are not enough, or the repository does not exist. Give the request id to the operator.",
+            ),
+            Self::Issue(IssueError::UpstreamThrottled(pause)) => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "upstream-unavailable",
+                "The registry or cloud asks for a pause",
+                "Try again after the pause that `Retry-After` names.",
+                // A provider wrote this number, or passed it on.
+                pause.unwrap_or(PAUSE).clamp(1, LONG_PAUSE),
+            ),
+            Self::Issue(IssueError::UpstreamUnavailable(_)) => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "upstream-unavailable",
+                "The registry or cloud cannot be reached",
+                "Try again after the pause that `Retry-After` names.",
+                PAUSE,
+            ),
+            Self::Issue(IssueError::UpstreamTimedOut(_)) => later(
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream-timeout",
+                "The registry or cloud did not answer in time",
+                "Try again after the pause that `Retry-After` names.",
+                PAUSE,
+            ),
+            Self::Issue(IssueError::Overloaded)
+            | Self::Lookup(crate::provider::CallError::Overloaded) => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "Too many requests at once",
+                "Try again after the pause that `Retry-After` names.",
+                1,
+            ),
+            Self::Lookup(_) => answer(
+                StatusCode::BAD_GATEWAY,
+                "provider-failed",
+                "The registry's provider failed",
+                "Name the project by `project` instead of `image`, or give the request id to the operator.",
+            ),
+            Self::Audit(_) => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "audit-unavailable",
+                "The request cannot be recorded",
+                "No credential is handed out without a durable record. Try again, and tell the operator if it stays so.",
+                PAUSE,
+            ),
+            Self::NotFound => answer(
+                StatusCode::NOT_FOUND,
+                "not-found",
+                "No such path",
+                "Credentials are at /api/v1/registry/credentials.",
+            ),
+            Self::MethodNotAllowed => answer(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "Method not allowed",
+                "Use GET, or POST with a JSON body where a body is taken.",
+            ),
+            Self::UnsupportedMediaType => answer(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "Unsupported media type",
+                "Send the body as `Content-Type: application/json`.",
+            ),
+            Self::PayloadTooLarge => answer(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "payload-too-large",
+                "Body too large",
+                "Send at most 4 KiB.",
+            ),
+            Self::UriTooLong => answer(
+                StatusCode::URI_TOO_LONG,
+                "uri-too-long",
+                "URI too long",
+                "Keep path and query under 2 KiB.",
+            ),
+            Self::RequestTimeout => answer(
+                StatusCode::REQUEST_TIMEOUT,
+                "request-timeout",
+                "The request took too long",
+                "Send the whole body at once.",
+            ),
+            Self::Issue(IssueError::Internal(_)) | Self::Internal(_) => answer(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Internal error",
+                "This is a fault of the broker. Give the request id to the operator.",
+            ),
+        }
+    }
+
+    /// Why, for the operator. `None` where the answer says it all.
+    fn cause(&self) -> Option<String> {
+        match self {
+            Self::Identity(error) => Some(error.to_string()),
+            Self::Issue(error) => Some(error.to_string()),
+            Self::Audit(error) => Some(error.to_string()),
+            Self::Lookup(error) => Some(error.to_string()),
+            Self::Internal(cause) => Some(cause.clone()),
+            Self::MissingToken
+            | Self::InvalidRequest(_)
+            | Self::Denied
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::UnsupportedMediaType
+            | Self::PayloadTooLarge
+            | Self::UriTooLong
+            | Self::RequestTimeout => None,
+        }
+    }
+
+    /// Logs the failure, once, and writes the answer.
+    pub fn respond(&self, id: Ulid) -> Response {
+        let Answer { status, slug, title, detail, retry_after } = self.answer();
+        let cause = self.cause();
+        if status.is_server_error() {
+            tracing::error!(request_id = %id, status = status.as_u16(), problem = slug, cause, "request failed");
+        } else {
+            tracing::info!(request_id = %id, status = status.as_u16(), problem = slug, cause, "request refused");
+        }
+        let body = Body {
+            r#type: format!("urn:rise:problem:{slug}"),
+            title,
+            status: status.as_u16(),
+            detail: &detail,
+            request_id: id.to_string(),
+        };
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = (
+            status,
+            [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))],
+            body,
+        )
+            .into_response();
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge =
+                if slug == "missing-token" { "Bearer" } else { "Bearer error=\"invalid_token\"" };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// A failure on its way out: `http::answer` knows the request id and calls [`Failure::respond`].
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        Self::Identity(error)
+    }
+}
+
+impl From<IssueError> for Failure {
+    fn from(error: IssueError) -> Self {
+        Self::Issue(error)
+    }
+}
+
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        Self::Audit(error)
+    }
+}

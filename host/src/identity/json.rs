@@ -1,0 +1,186 @@
+//! JSON from strangers: bounded in size, depth and members, and refused where a member occurs twice.
+//!
+//! A member that occurs twice means one thing to one reader and another to the next; `serde_json` alone keeps the last.
+
+use std::cell::Cell;
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) bytes: usize,
+    /// 1: no object or list inside the object.
+    pub(super) depth: usize,
+    /// Of each object.
+    pub(super) members: usize,
+    /// Bytes of each text and each member's name.
+    pub(super) text: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum InvalidJson {
+    #[error("it is not a JSON object")]
+    NotAnObject,
+    #[error("a member occurs twice")]
+    Duplicate,
+    #[error("it is too large, too deep or has too many members")]
+    TooLarge,
+}
+
+pub(super) fn object(bytes: &[u8], limits: Limits) -> Result<Map<String, Value>, InvalidJson> {
+    if bytes.len() > limits.bytes {
+        return Err(InvalidJson::TooLarge);
+    }
+    let broken = Cell::new(InvalidJson::NotAnObject);
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = Bounded { limits, broken: &broken }.deserialize(&mut deserializer);
+    match (value, deserializer.end()) {
+        (Ok(Value::Object(object)), Ok(())) => Ok(object),
+        (Ok(_), _) => Err(InvalidJson::NotAnObject),
+        (Err(_), _) => Err(broken.get()),
+    }
+}
+
+/// Reads one value. `broken` carries the kind of failure past serde, whose errors are text only.
+#[derive(Clone, Copy)]
+struct Bounded<'a> {
+    limits: Limits,
+    broken: &'a Cell<InvalidJson>,
+}
+
+impl Bounded<'_> {
+    fn refuse<E: Error>(self, kind: InvalidJson) -> E {
+        self.broken.set(kind);
+        E::custom(kind)
+    }
+
+    fn inside<E: Error>(self) -> Result<Self, E> {
+        match self.limits.depth.checked_sub(1) {
+            Some(depth) => Ok(Self { limits: Limits { depth, ..self.limits }, ..self }),
+            None => Err(self.refuse(InvalidJson::TooLarge)),
+        }
+    }
+
+    fn text<E: Error>(self, text: String) -> Result<String, E> {
+        if text.len() > self.limits.text {
+            Err(self.refuse(InvalidJson::TooLarge))
+        } else {
+            Ok(text)
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Bounded<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Bounded<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        self.text(text.to_owned()).map(Value::String)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let inside = self.inside()?;
+        let mut list = Vec::new();
+        while let Some(element) = elements.next_element_seed(inside)? {
+            list.push(element);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let inside = self.inside()?;
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let name = self.text(name)?;
+            if object.len() == self.limits.members {
+                return Err(self.refuse(InvalidJson::TooLarge));
+            }
+            let value = members.next_value_seed(inside)?;
+            if object.insert(name, value).is_some() {
+                return Err(self.refuse(InvalidJson::Duplicate));
+            }
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { bytes: 100, depth: 2, members: 3, text: 5 };
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        let text = r#"{"a":[1,-2,1.5],"b":{"c":null},"d":"\u0041x"}"#;
+        let read = object(text.as_bytes(), LIMITS).unwrap();
+        assert_eq!(Value::Object(read), serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn each_bound_is_kept() {
+        for (text, problem) in [
+            ("", InvalidJson::NotAnObject),
+            ("[]", InvalidJson::NotAnObject),
+            ("1", InvalidJson::NotAnObject),
+            ("{}x", InvalidJson::NotAnObject),
+            ("{} {}", InvalidJson::NotAnObject),
+            ("{\"a\":1,}", InvalidJson::NotAnObject),
+            ("{\"a\":\"\u{1}\"}", InvalidJson::NotAnObject),
+            (r#"{"a":1,"a":1}"#, InvalidJson::Duplicate),
+            (r#"{"a":1,"\u0061":2}"#, InvalidJson::Duplicate),
+            (r#"{"x":{"a":1,"b":2,"a":3}}"#, InvalidJson::Duplicate),
+            (r#"{"a":{"b":{}}}"#, InvalidJson::TooLarge),
+            (r#"{"a":[[]]}"#, InvalidJson::TooLarge),
+            (r#"{"a":1,"b":1,"c":1,"d":1}"#, InvalidJson::TooLarge),
+            (r#"{"abcdef":1}"#, InvalidJson::TooLarge),
+            (r#"{"a":"abcdef"}"#, InvalidJson::TooLarge),
+            (&format!("{{\"a\":1}}{}", " ".repeat(100)), InvalidJson::TooLarge),
+            (&format!("{{\"a\":{}", "[".repeat(90)), InvalidJson::TooLarge),
+        ] {
+            assert_eq!(object(text.as_bytes(), LIMITS), Err(problem), "{text}");
+        }
+        assert_eq!(object(b"{\"a\":\"\xff\"}", LIMITS), Err(InvalidJson::NotAnObject));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_break_it(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = object(&bytes, LIMITS);
+        }
+    }
+}

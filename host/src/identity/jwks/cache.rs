@@ -1,0 +1,442 @@
+//! A fetched key set, kept and renewed.
+//!
+//! - Older than ten minutes: still used, and renewed in the background.
+//! - Older than six hours without a renewal that worked: no longer used. This is how long an issuer may be down, and how
+//!   long a key that it withdrew may live on while it is.
+//! - A `kid` that is not in the set: fetched for, unless there was an attempt within the last minute.
+//!
+//! A fetch is a task of its own, one at a time; those who wait for it may give up without ending it.
+//!
+//! **Invariant:** the lock is never held across an `await`, and the set is replaced only by one that parsed.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::discovery::FetchError;
+use super::{Key, KeySet, Keys, NoKey};
+use crate::domain::Clock;
+
+/// Where a set is fetched from.
+#[async_trait]
+pub trait KeySource: Send + Sync {
+    async fn fetch(&self) -> Result<KeySet, FetchError>;
+}
+
+// Milliseconds, as the clock's differences are.
+const RENEW_AFTER: i64 = 10 * 60 * 1000;
+const UNUSABLE_AFTER: i64 = 6 * 60 * 60 * 1000;
+/// Stops a flood of invented `kid`s from becoming a flood of fetches. Failed attempts count too.
+const BETWEEN_UNKNOWN_KIDS: i64 = 60 * 1000;
+const FIRST_PAUSE: i64 = 1000;
+const LONGEST_PAUSE: i64 = 60 * 1000;
+/// For both requests of a fetch together; callers wait for it.
+const FETCH_DEADLINE: Duration = Duration::from_secs(5);
+
+pub struct CachedKeys(Arc<Inner>);
+
+struct Inner {
+    /// The issuer's name, for the log.
+    issuer: String,
+    source: Box<dyn KeySource>,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    set: Option<Fetched>,
+    /// When the last fetch began.
+    attempted: Option<i64>,
+    /// How many failed since the last that worked. The one in flight counts until it has worked.
+    failures: u32,
+    /// No fetch begins so soon after the last.
+    pause: i64,
+    /// Closes when the fetch in flight has ended.
+    flight: Option<watch::Receiver<()>>,
+}
+
+struct Fetched {
+    set: Arc<KeySet>,
+    at: i64,
+    /// With jitter, so that many brokers do not ask at once.
+    renew_after: i64,
+}
+
+enum Look {
+    Answer(Result<Arc<Key>, NoKey>),
+    Wait(watch::Receiver<()>),
+}
+
+impl CachedKeys {
+    /// Fetches nothing yet.
+    pub fn new(issuer: &str, source: Box<dyn KeySource>, clock: Clock) -> Self {
+        Self(Arc::new(Inner { issuer: issuer.to_owned(), source, clock, state: Mutex::default() }))
+    }
+}
+
+#[async_trait]
+impl Keys for CachedKeys {
+    async fn find(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey> {
+        match self.0.look(kid) {
+            Look::Answer(answer) => answer,
+            Look::Wait(mut flight) => {
+                // An error is what is waited for: the sender is dropped when the fetch has ended.
+                let _ = flight.changed().await;
+                self.0.look_again(kid)
+            }
+        }
+    }
+
+    fn prefetch(&self) {
+        let now = self.0.now();
+        let mut state = self.0.state();
+        if state.usable(now).is_none() && state.may_fetch(now) {
+            self.0.start(&mut state, now);
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let now = self.0.now();
+        self.0.state().usable(now).is_some()
+    }
+}
+
+impl Inner {
+    fn look(self: &Arc<Self>, kid: Option<&str>) -> Look {
+        let now = self.now();
+        let mut state = self.state();
+        let Some(fetched) = state.usable(now) else {
+            return match state.in_flight() {
+                Some(flight) => Look::Wait(flight),
+                None if state.may_fetch(now) => Look::Wait(self.start(&mut state, now)),
+                None => Look::Answer(Err(NoKey::Unavailable)),
+            };
+        };
+        let found = fetched.set.find(kid);
+        let is_stale = !within(now, fetched.at, fetched.renew_after);
+        if is_stale && state.may_fetch(now) {
+            self.start(&mut state, now);
+        }
+        if found.as_ref().err() != Some(&NoKey::Unknown) {
+            return Look::Answer(found);
+        }
+        match state.in_flight() {
+            Some(flight) => Look::Wait(flight),
+            None if state.attempted.is_some_and(|at| within(now, at, BETWEEN_UNKNOWN_KIDS)) => {
+                Look::Answer(Err(state.not_in_set()))
+            }
+            None if state.may_fetch(now) => Look::Wait(self.start(&mut state, now)),
+            None => Look::Answer(Err(state.not_in_set())),
+        }
+    }
+
+    /// After a fetch: what there is now is the answer.
+    fn look_again(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey> {
+        let now = self.now();
+        let state = self.state();
+        let found =
+            state.usable(now).map_or(Err(NoKey::Unavailable), |fetched| fetched.set.find(kid));
+        if found.as_ref().err() == Some(&NoKey::Unknown) { Err(state.not_in_set()) } else { found }
+    }
+
+    fn start(self: &Arc<Self>, state: &mut State, now: i64) -> watch::Receiver<()> {
+        let (ended, flight) = watch::channel(());
+        state.attempted = Some(now);
+        state.failures = state.failures.saturating_add(1);
+        state.pause = pause(state.failures);
+        state.flight = Some(flight.clone());
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            let fetched = tokio::time::timeout(FETCH_DEADLINE, inner.source.fetch()).await;
+            inner.land(fetched.unwrap_or(Err(FetchError::Deadline)));
+            drop(ended);
+        });
+        flight
+    }
+
+    fn land(&self, fetched: Result<KeySet, FetchError>) {
+        let now = self.now();
+        let mut state = self.state();
+        match fetched {
+            Ok(set) => {
+                if let Some(before) = &state.set {
+                    for kid in set.replaced(&before.set) {
+                        tracing::warn!(
+                            issuer = self.issuer,
+                            kid,
+                            "an issuer's key changed without changing its name"
+                        );
+                    }
+                }
+                let set = Arc::new(set);
+                state.set = Some(Fetched { set, at: now, renew_after: with_jitter(RENEW_AFTER) });
+                state.failures = 0;
+                state.pause = 0;
+            }
+            Err(error) => {
+                let age_seconds =
+                    state.set.as_ref().map(|fetched| now.saturating_sub(fetched.at) / 1000);
+                tracing::warn!(issuer = self.issuer, %error, age_seconds, "the keys of an issuer could not be fetched");
+            }
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.now().as_millisecond()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn usable(&self, now: i64) -> Option<&Fetched> {
+        self.set.as_ref().filter(|fetched| now.saturating_sub(fetched.at) < UNUSABLE_AFTER)
+    }
+
+    fn in_flight(&self) -> Option<watch::Receiver<()>> {
+        self.flight.clone().filter(|flight| flight.has_changed().is_ok())
+    }
+
+    fn may_fetch(&self, now: i64) -> bool {
+        self.in_flight().is_none() && !self.attempted.is_some_and(|at| within(now, at, self.pause))
+    }
+
+    /// What a `kid` that is not in the set means: unknown, if the issuer just said so.
+    fn not_in_set(&self) -> NoKey {
+        if self.failures == 0 { NoKey::Unknown } else { NoKey::Unavailable }
+    }
+}
+
+/// Whether `now` is less than `span` after `at`. A clock that was set back is not within anything, so that it cannot stop
+/// us from fetching for as long as it was set back by.
+fn within(now: i64, at: i64, span: i64) -> bool {
+    (0..span).contains(&now.saturating_sub(at))
+}
+
+/// 1, 2, 4 … 60 seconds, of which the second half is random.
+fn pause(failures: u32) -> i64 {
+    let doubled =
+        FIRST_PAUSE.checked_shl(failures.saturating_sub(1).min(6)).unwrap_or(LONGEST_PAUSE);
+    let longest = doubled.min(LONGEST_PAUSE);
+    longest / 2 + longest / 2 * random_percent() / 100
+}
+
+/// A tenth less to a tenth more.
+fn with_jitter(span: i64) -> i64 {
+    span - span / 10 + span / 5 * random_percent() / 100
+}
+
+/// 0 to 100.
+fn random_percent() -> i64 {
+    let mut byte = [0];
+    // Jitter only: without randomness there is none.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    i64::from(byte[0]) * 100 / 255
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use serde_json::json;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::identity::testing::{Signer, TestClock};
+
+    struct FakeIssuer {
+        kids: Mutex<Vec<&'static str>>,
+        is_down: AtomicBool,
+        fetches: AtomicUsize,
+        gate: Semaphore,
+    }
+
+    #[async_trait]
+    impl KeySource for Arc<FakeIssuer> {
+        async fn fetch(&self) -> Result<KeySet, FetchError> {
+            self.fetches.fetch_add(1, Ordering::SeqCst);
+            self.gate.acquire().await.unwrap().forget();
+            if self.is_down.load(Ordering::SeqCst) {
+                return Err(FetchError::Status(503));
+            }
+            let keys: Vec<_> =
+                self.kids.lock().unwrap().iter().map(|kid| Signer::ed25519(kid).jwk()).collect();
+            Ok(KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())?)
+        }
+    }
+
+    fn issuer(kids: &[&'static str]) -> (Arc<FakeIssuer>, TestClock, CachedKeys) {
+        let issuer = Arc::new(FakeIssuer {
+            kids: Mutex::new(kids.to_vec()),
+            is_down: AtomicBool::new(false),
+            fetches: AtomicUsize::new(0),
+            gate: Semaphore::new(1000),
+        });
+        let clock = TestClock::new();
+        let keys = CachedKeys::new("test", Box::new(Arc::clone(&issuer)), clock.clock());
+        (issuer, clock, keys)
+    }
+
+    fn fetches(issuer: &FakeIssuer) -> usize {
+        issuer.fetches.load(Ordering::SeqCst)
+    }
+
+    async fn until_idle(keys: &CachedKeys) {
+        let flight = keys.0.state().in_flight();
+        if let Some(mut flight) = flight {
+            let _ = flight.changed().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn callers_who_come_at_once_share_one_fetch() {
+        let (issuer, _clock, keys) = issuer(&["a"]);
+        let keys = Arc::new(keys);
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let keys = Arc::clone(&keys);
+            callers.spawn(async move { keys.find(Some("a")).await.is_ok() });
+        }
+        assert!(callers.join_all().await.into_iter().all(|found| found));
+        assert_eq!(fetches(&issuer), 1);
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_gives_up_does_not_end_the_fetch() {
+        let (issuer, _clock, keys) = issuer(&["a"]);
+        issuer.gate.forget_permits(1000);
+        {
+            let mut first = Box::pin(keys.find(Some("a")));
+            assert!(futures_poll_once(&mut first).await.is_none());
+        }
+        issuer.gate.add_permits(1);
+        assert!(keys.find(Some("a")).await.is_ok());
+        assert_eq!(fetches(&issuer), 1);
+    }
+
+    async fn futures_poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        std::future::poll_fn(|context| match std::pin::Pin::new(&mut *future).poll(context) {
+            std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+            std::task::Poll::Pending => std::task::Poll::Ready(None),
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_unknown_kids_is_one_fetch_a_minute() {
+        let (issuer, clock, keys) = issuer(&["a"]);
+        for index in 0..1000 {
+            assert_eq!(
+                keys.find(Some(&format!("invented-{index}"))).await.err(),
+                Some(NoKey::Unknown)
+            );
+        }
+        assert_eq!(fetches(&issuer), 1);
+        clock.advance(61);
+        for index in 0..1000 {
+            assert_eq!(
+                keys.find(Some(&format!("other-{index}"))).await.err(),
+                Some(NoKey::Unknown)
+            );
+        }
+        assert_eq!(fetches(&issuer), 2);
+        assert!(keys.find(Some("a")).await.is_ok());
+        assert_eq!(keys.find(None).await.err(), None);
+    }
+
+    #[tokio::test]
+    async fn a_new_key_is_found_a_minute_after_the_last_fetch() {
+        let (issuer, clock, keys) = issuer(&["a"]);
+        assert!(keys.find(Some("a")).await.is_ok());
+        *issuer.kids.lock().unwrap() = vec!["a", "b"];
+        assert_eq!(keys.find(Some("b")).await.err(), Some(NoKey::Unknown));
+        clock.advance(61);
+        assert!(keys.find(Some("b")).await.is_ok());
+        assert_eq!(fetches(&issuer), 2);
+    }
+
+    #[tokio::test]
+    async fn an_old_set_is_renewed_behind_the_callers_back() {
+        let (issuer, clock, keys) = issuer(&["a"]);
+        assert!(keys.find(Some("a")).await.is_ok());
+        *issuer.kids.lock().unwrap() = vec!["b"];
+        clock.advance(8 * 60);
+        assert!(keys.find(Some("a")).await.is_ok());
+        assert_eq!(fetches(&issuer), 1);
+        clock.advance(4 * 60);
+        assert!(keys.find(Some("a")).await.is_ok());
+        until_idle(&keys).await;
+        assert_eq!(fetches(&issuer), 2);
+        assert!(keys.find(Some("b")).await.is_ok());
+        assert_eq!(keys.find(Some("a")).await.err(), Some(NoKey::Unknown));
+    }
+
+    #[tokio::test]
+    async fn an_outage_is_survived_for_six_hours_and_not_hammered() {
+        let (issuer, clock, keys) = issuer(&["a"]);
+        assert!(keys.find(Some("a")).await.is_ok());
+        issuer.is_down.store(true, Ordering::SeqCst);
+        let minutes = 6 * 60 - 1;
+        for _ in 0..minutes {
+            clock.advance(60);
+            for _ in 0..10 {
+                assert!(keys.find(Some("a")).await.is_ok());
+                until_idle(&keys).await;
+            }
+        }
+        assert!(fetches(&issuer) <= minutes, "{}", fetches(&issuer));
+        assert_eq!(keys.find(Some("b")).await.err(), Some(NoKey::Unavailable));
+        assert!(keys.is_ready());
+        clock.advance(60);
+        assert!(!keys.is_ready());
+        assert_eq!(keys.find(Some("a")).await.err(), Some(NoKey::Unavailable));
+        issuer.is_down.store(false, Ordering::SeqCst);
+        clock.advance(60);
+        assert!(keys.find(Some("a")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_is_down_from_the_start_is_asked_with_growing_pauses() {
+        let (issuer, clock, keys) = issuer(&["a"]);
+        issuer.is_down.store(true, Ordering::SeqCst);
+        for _ in 0..100 {
+            assert_eq!(keys.find(Some("a")).await.err(), Some(NoKey::Unavailable));
+            keys.prefetch();
+        }
+        assert_eq!(fetches(&issuer), 1);
+        for _ in 0..300 {
+            clock.advance(1);
+            let _ = keys.find(Some("a")).await;
+        }
+        assert!((6..20).contains(&fetches(&issuer)), "{}", fetches(&issuer));
+        issuer.is_down.store(false, Ordering::SeqCst);
+        clock.advance(60);
+        assert!(keys.find(Some("a")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_does_not_stop_renewal() {
+        let (issuer, clock, keys) = issuer(&["a"]);
+        assert!(keys.find(Some("a")).await.is_ok());
+        clock.advance(-24 * 60 * 60);
+        *issuer.kids.lock().unwrap() = vec!["b"];
+        assert!(keys.find(Some("b")).await.is_ok());
+        assert_eq!(fetches(&issuer), 2);
+    }
+
+    #[tokio::test]
+    async fn prefetching_makes_ready() {
+        let (issuer, _clock, keys) = issuer(&["a"]);
+        assert!(!keys.is_ready());
+        keys.prefetch();
+        until_idle(&keys).await;
+        keys.prefetch();
+        assert!(keys.is_ready());
+        assert_eq!(fetches(&issuer), 1);
+    }
+}

@@ -1,0 +1,323 @@
+//! Fetches an issuer's keys: its discovery document, then the key set that this names.
+//!
+//! **Invariant:** only configured hosts are asked, over https (http for loopback only), without following redirects, and
+//! without reading past 100 KiB. Nothing of ours is sent along.
+
+use std::error::Error;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::{Client, redirect};
+use url::{Host, Url};
+
+use super::cache::KeySource;
+use super::{InvalidKeySet, KeySet, LARGEST_SET};
+use crate::identity::json::{self, InvalidJson, Limits};
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
+const DOCUMENT: Limits = Limits { bytes: LARGEST_SET, depth: 8, members: 256, text: 4096 };
+
+/// An issuer that can be asked for its keys.
+pub struct Discovery {
+    issuer: String,
+    document: Url,
+    /// Besides the issuer's own origin.
+    jwks_hosts: Vec<String>,
+    client: Client,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidIssuer {
+    #[error(
+        "`issuer` must be an https:// URL without user, query or fragment (http:// for loopback only)"
+    )]
+    Url,
+    #[error(
+        "`jwks_hosts` has `{0}`, expected `host` or `host:port`, such as \"www.googleapis.com\""
+    )]
+    Host(String),
+    #[error("no HTTP client can be made: {0}")]
+    Client(#[source] reqwest::Error),
+}
+
+/// Why keys were not had: for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("no answer: {}", causes(.0))]
+    Request(#[source] reqwest::Error),
+    #[error("no answer in time")]
+    Deadline,
+    #[error("status {0}, expected 200 (redirects are not followed)")]
+    Status(u16),
+    #[error("the answer is larger than {LARGEST_SET} bytes")]
+    TooLarge,
+    #[error("the discovery document cannot be read: {0}")]
+    Document(#[source] InvalidJson),
+    #[error(
+        "the discovery document is of another issuer: its `issuer` must be the configured one, to the byte"
+    )]
+    OtherIssuer,
+    #[error(
+        "the discovery document's `jwks_uri` is missing, or neither on the issuer's host nor on one of `jwks_hosts`"
+    )]
+    ForeignKeys,
+    #[error("the key set cannot be used: {0}")]
+    Keys(#[from] InvalidKeySet),
+}
+
+impl Discovery {
+    /// `name` is for the log.
+    pub fn new(name: &str, issuer: &str, jwks_hosts: &[String]) -> Result<Self, InvalidIssuer> {
+        let url = Url::parse(issuer).ok().filter(|url| is_plain(url) && url.query().is_none());
+        // `Url` mends what it reads; an issuer that needed mending is not the one that its tokens name.
+        let url =
+            url.filter(|_| !issuer.contains(char::is_whitespace)).ok_or(InvalidIssuer::Url)?;
+        if let Some(wrong) = jwks_hosts.iter().find(|host| host_of(host).is_none()) {
+            return Err(InvalidIssuer::Host(wrong.clone()));
+        }
+        if url.scheme() == "http" {
+            tracing::warn!(
+                issuer = name,
+                "keys of this issuer come over http: for development only"
+            );
+        }
+        let document = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let document = Url::parse(&document).map_err(|_| InvalidIssuer::Url)?;
+        let client = Client::builder()
+            .user_agent(concat!("rise-broker/", env!("CARGO_PKG_VERSION")))
+            .https_only(url.scheme() == "https")
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT_DEADLINE)
+            .timeout(REQUEST_DEADLINE)
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(InvalidIssuer::Client)?;
+        Ok(Self { issuer: issuer.to_owned(), document, jwks_hosts: jwks_hosts.to_vec(), client })
+    }
+
+    async fn read(&self, url: Url) -> Result<Vec<u8>, FetchError> {
+        let mut answer = self.client.get(url).send().await.map_err(FetchError::Request)?;
+        if answer.status().as_u16() != 200 {
+            return Err(FetchError::Status(answer.status().as_u16()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(FetchError::Request)? {
+            if body.len() + chunk.len() > LARGEST_SET {
+                return Err(FetchError::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn keys_url(&self, document: &[u8]) -> Result<Url, FetchError> {
+        let document = json::object(document, DOCUMENT).map_err(FetchError::Document)?;
+        let text = |name: &str| document.get(name).and_then(|value| value.as_str());
+        if text("issuer") != Some(&self.issuer) {
+            return Err(FetchError::OtherIssuer);
+        }
+        let url = text("jwks_uri").and_then(|uri| Url::parse(uri).ok()).filter(is_plain);
+        url.filter(|url| self.may_hold_keys(url)).ok_or(FetchError::ForeignKeys)
+    }
+
+    fn may_hold_keys(&self, url: &Url) -> bool {
+        let is_listed = |host: &String| {
+            host_of(host).is_some_and(|it| {
+                it.host() == url.host() && it.port_or_known_default() == url.port_or_known_default()
+            })
+        };
+        url.origin() == self.document.origin()
+            || (url.scheme() == "https" && self.jwks_hosts.iter().any(is_listed))
+    }
+}
+
+#[async_trait]
+impl KeySource for Discovery {
+    async fn fetch(&self) -> Result<KeySet, FetchError> {
+        let document = self.read(self.document.clone()).await?;
+        let keys = self.read(self.keys_url(&document)?).await?;
+        Ok(KeySet::parse(&keys)?)
+    }
+}
+
+/// Https, or http on this very machine; and nothing in it that could carry a secret or confuse a reader.
+fn is_plain(url: &Url) -> bool {
+    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url));
+    is_safe
+        && url.host().is_some()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.fragment().is_none()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// `host` or `host:port`, as the https URL of it.
+fn host_of(text: &str) -> Option<Url> {
+    let is_host = !text.is_empty()
+        && !text.contains(['/', '?', '#', '@', '\\'])
+        && !text.contains(char::is_whitespace);
+    Url::parse(&format!("https://{text}")).ok().filter(|_| is_host)
+}
+
+/// An error with all that caused it: reqwest's own text ends at "error sending request".
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::testing::{Answer, Server, Signer};
+
+    async fn fetch(server: &Server, jwks_hosts: &[&str]) -> Result<KeySet, FetchError> {
+        let hosts: Vec<String> = jwks_hosts.iter().map(|host| (*host).to_owned()).collect();
+        Discovery::new("test", &server.origin(), &hosts).unwrap().fetch().await
+    }
+
+    const DOCUMENT: &str = "/.well-known/openid-configuration";
+
+    #[tokio::test]
+    async fn keys_are_fetched_from_where_the_document_says() {
+        let server = Server::start().await;
+        server.publish(&[&Signer::ed25519("a")]);
+        assert!(fetch(&server, &[]).await.unwrap().find(Some("a")).is_ok());
+        assert_eq!(server.requests(), [DOCUMENT, "/jwks"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_plain_answer_is_refused() {
+        let server = Server::start().await;
+        let key = Signer::ed25519("a");
+        let redirect = || Answer::status(302, "").with_header("location", "/moved");
+        server.publish(&[&key]);
+        server.answer("/moved", Answer::ok(&key.jwks()));
+        server.answer("/jwks", redirect());
+        assert!(matches!(fetch(&server, &[]).await, Err(FetchError::Status(302))));
+        server.answer(DOCUMENT, redirect());
+        assert!(matches!(fetch(&server, &[]).await, Err(FetchError::Status(302))));
+        assert!(!server.requests().contains(&"/moved".to_owned()));
+
+        for (path, answer) in [
+            (DOCUMENT, Answer::status(404, "")),
+            ("/jwks", Answer::status(500, "")),
+            ("/jwks", Answer::status(204, "")),
+        ] {
+            server.publish(&[&key]);
+            server.answer(path, answer);
+            assert!(matches!(fetch(&server, &[]).await, Err(FetchError::Status(_))), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_is_not_cut_short() {
+        let server = Server::start().await;
+        let key = Signer::ed25519("a");
+        for (padding, chunked) in
+            [(LARGEST_SET, false), (LARGEST_SET, true), (20 * LARGEST_SET, true)]
+        {
+            let body = format!("{}{}", key.jwks(), " ".repeat(padding));
+            server.publish(&[&key]);
+            server
+                .answer("/jwks", if chunked { Answer::endless(&body) } else { Answer::ok(&body) });
+            assert!(
+                matches!(fetch(&server, &[]).await, Err(FetchError::TooLarge)),
+                "{padding} {chunked}"
+            );
+        }
+        server.answer("/jwks", Answer::ok(&format!("{}{}", key.jwks(), " ".repeat(1000))));
+        assert!(fetch(&server, &[]).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_document_is_its_issuers_and_keeps_to_its_host() {
+        let server = Server::start().await;
+        let other = Server::start().await;
+        let key = Signer::ed25519("a");
+        let document =
+            |issuer: &str, keys: &str| format!(r#"{{"issuer":"{issuer}","jwks_uri":"{keys}"}}"#);
+        let (ours, theirs) = (server.origin(), other.origin());
+        server.publish(&[&key]);
+        other.publish(&[&key]);
+        for (document, other_issuer) in [
+            (document(&theirs, &format!("{ours}/jwks")), true),
+            (document(&format!("{ours}/"), &format!("{ours}/jwks")), true),
+            (document(&ours, &format!("{theirs}/jwks")), false),
+            (document(&ours, &format!("{theirs}/jwks").replace("http:", "https:")), false),
+            (document(&ours, "http://169.254.169.254/latest"), false),
+            (document(&ours, "https://keys.example/jwks"), false),
+            (document(&ours, &format!("{}/jwks", ours.replace("//", "//u:p@"))), false),
+            (document(&ours, &format!("{ours}/jwks#x")), false),
+            (document(&ours, "file:///etc/passwd"), false),
+            (document(&ours, "/jwks"), false),
+            (format!(r#"{{"issuer":"{ours}"}}"#), false),
+        ] {
+            server.answer(DOCUMENT, Answer::ok(&document));
+            match fetch(&server, &["elsewhere.example"]).await {
+                Err(FetchError::OtherIssuer) if other_issuer => {}
+                Err(FetchError::ForeignKeys) if !other_issuer => {}
+                found => panic!("{document}: {found:?}"),
+            }
+        }
+        server.answer(DOCUMENT, Answer::ok(&format!(r#"{{"issuer":"{ours}","issuer":"{ours}"}}"#)));
+        assert!(matches!(
+            fetch(&server, &[]).await,
+            Err(FetchError::Document(InvalidJson::Duplicate))
+        ));
+        assert!(other.requests().is_empty());
+    }
+
+    #[test]
+    fn keys_may_lie_on_hosts_that_are_listed() {
+        let discovery = |hosts: &[&str]| {
+            let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+            Discovery::new("google", "https://accounts.google.com", &hosts)
+        };
+        let google = discovery(&["www.googleapis.com", "keys.example:8443"]).unwrap();
+        for (url, may) in [
+            ("https://www.googleapis.com/oauth2/v3/certs", true),
+            ("https://accounts.google.com/certs", true),
+            ("https://keys.example:8443/x", true),
+            ("https://keys.example/x", false),
+            ("https://www.googleapis.com:8443/x", false),
+            ("http://www.googleapis.com/x", false),
+            ("https://www.googleapis.com.example/x", false),
+            ("https://googleapis.com/x", false),
+        ] {
+            assert_eq!(google.may_hold_keys(&Url::parse(url).unwrap()), may, "{url}");
+        }
+        for wrong in ["", "https://x", "a/b", "u@a", "a b", "a:x"] {
+            assert!(matches!(discovery(&[wrong]), Err(InvalidIssuer::Host(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_path_keeps_its_place_in_the_address() {
+        for (issuer, document) in [
+            ("https://a.example", "https://a.example/.well-known/openid-configuration"),
+            ("https://a.example/", "https://a.example/.well-known/openid-configuration"),
+            (
+                "https://a.example/realms/x",
+                "https://a.example/realms/x/.well-known/openid-configuration",
+            ),
+        ] {
+            assert_eq!(Discovery::new("a", issuer, &[]).unwrap().document.as_str(), document);
+        }
+    }
+}

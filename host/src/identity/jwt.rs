@@ -1,0 +1,259 @@
+//! A token's parts, read strictly and not yet believed.
+//!
+//! **Invariant:** header and payload are decoded once; what is verified, checked and handed on is that one reading.
+
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::json::{self, InvalidJson, Limits};
+use super::settings::Algorithm;
+use crate::domain::Claims;
+
+/// GitHub's tokens are about 2 KiB. What is larger is refused unread: decoding must not be anybody's lever.
+pub(super) const LONGEST_TOKEN: usize = 8192;
+const HEADER: Limits = Limits { bytes: 1024, depth: 1, members: 16, text: 1024 };
+pub(super) const PAYLOAD: Limits =
+    Limits { bytes: LONGEST_TOKEN, depth: 8, members: 64, text: 4096 };
+const LONGEST_KID: usize = 256;
+
+/// Members with which a token would bring its own key, or change how it is to be read (CVE-2025-24976 was `jwk`).
+const FORBIDDEN: [&str; 9] = ["jwk", "jku", "x5u", "x5c", "crit", "b64", "enc", "zip", "cty"];
+
+/// Why a token is refused: for the operator. Holds nothing from the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Reason {
+    #[error("it is empty or longer than {LONGEST_TOKEN} bytes")]
+    Size,
+    #[error("it is not three base64url parts joined by `.`")]
+    Shape,
+    #[error("its header cannot be read: {0}")]
+    Header(InvalidJson),
+    #[error("its header has one of `jwk jku x5u x5c crit b64 enc zip cty`")]
+    ForbiddenHeader,
+    #[error("its header's `typ` is not that of an identity or access token")]
+    Type,
+    #[error("its header's `kid` is not text of 1 to {LONGEST_KID} printable characters")]
+    KeyId,
+    #[error("its payload cannot be read: {0}")]
+    Payload(InvalidJson),
+    #[error("its `iss` is missing or not text")]
+    Issuer,
+    #[error("its `iss` is none of the configured issuers")]
+    UnknownIssuer,
+    #[error("its `alg` is none of the issuer's `algorithms`")]
+    Algorithm,
+    #[error(
+        "its `aud` is not text or a list of 1 to 8 texts with this deployment's `audience` among them"
+    )]
+    Audience,
+    #[error("its `exp`, `iat` or `nbf` is missing or not a whole number of seconds")]
+    Times,
+    #[error("it has expired")]
+    Expired,
+    #[error("it is not valid yet")]
+    NotYetValid,
+    #[error("it was issued in the future")]
+    IssuedInFuture,
+    #[error("it is valid for longer than is accepted, or for no time at all")]
+    Lifetime,
+    #[error("the issuer has no key of its `kid`")]
+    UnknownKey,
+    #[error("it has no `kid`, and the issuer has more than one key")]
+    UnnamedKey,
+    #[error("its `alg` does not go with the key that its `kid` names")]
+    KeyMismatch,
+    #[error("its signature is wrong")]
+    Signature,
+    #[error("its `sub` is not text of 1 to 255 printable characters")]
+    Subject,
+}
+
+pub struct Unverified<'a> {
+    /// `None`: one that we do not take from anybody.
+    pub algorithm: Option<Algorithm>,
+    pub kid: Option<String>,
+    pub payload: Claims,
+    /// Header and payload, as they were signed.
+    pub signed: &'a str,
+    pub signature: &'a str,
+}
+
+impl<'a> Unverified<'a> {
+    pub fn parse(token: &'a str) -> Result<Self, Reason> {
+        if token.is_empty() || token.len() > LONGEST_TOKEN {
+            return Err(Reason::Size);
+        }
+        // Counted before anything is split or decoded (CVE-2025-30204 is a million dots).
+        let dots = token.bytes().filter(|byte| *byte == b'.').count();
+        let (signed, signature) = token.rsplit_once('.').ok_or(Reason::Shape)?;
+        let (header, payload) = signed.split_once('.').ok_or(Reason::Shape)?;
+        if dots != 2 || signature.is_empty() || !signature.bytes().all(is_base64url) {
+            return Err(Reason::Shape);
+        }
+        let header = json::object(&decode(header)?, HEADER).map_err(Reason::Header)?;
+        let (algorithm, kid) = read_header(&header)?;
+        let payload = json::object(&decode(payload)?, PAYLOAD).map_err(Reason::Payload)?;
+        Ok(Self { algorithm, kid, payload, signed, signature })
+    }
+
+    /// `iss`, to be looked up and nothing else.
+    pub fn issuer(&self) -> Result<&str, Reason> {
+        self.payload.get("iss").and_then(|iss| iss.as_str()).ok_or(Reason::Issuer)
+    }
+}
+
+fn read_header(header: &Claims) -> Result<(Option<Algorithm>, Option<String>), Reason> {
+    if FORBIDDEN.iter().any(|name| header.contains_key(*name)) {
+        return Err(Reason::ForbiddenHeader);
+    }
+    // Other tokens that an issuer signs with the same key: logout, DPoP, security events.
+    let is_ours = |typ: &str| {
+        ["JWT", "at+jwt", "application/at+jwt"].iter().any(|it| it.eq_ignore_ascii_case(typ))
+    };
+    if !header.get("typ").is_none_or(|typ| typ.as_str().is_some_and(is_ours)) {
+        return Err(Reason::Type);
+    }
+    let kid = match header.get("kid") {
+        None => None,
+        Some(kid) => Some(kid.as_str().filter(|kid| is_kid(kid)).ok_or(Reason::KeyId)?.to_owned()),
+    };
+    let algorithm = header
+        .get("alg")
+        .and_then(|alg| alg.as_str())
+        .and_then(|alg| Algorithm::from_str(alg).ok());
+    Ok((algorithm, kid))
+}
+
+pub(super) fn is_kid(text: &str) -> bool {
+    (1..=LONGEST_KID).contains(&text.len())
+        && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+}
+
+fn is_base64url(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
+}
+
+/// Strict: no padding, no other alphabet, no bits left over.
+fn decode(part: &str) -> Result<Vec<u8>, Reason> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::Shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(header: &str, payload: &str) -> String {
+        format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload))
+    }
+
+    fn refusal(token: &str) -> Option<Reason> {
+        Unverified::parse(token).err()
+    }
+
+    #[test]
+    fn a_token_is_three_parts_and_nothing_else() {
+        let good = token(r#"{"alg":"RS256"}"#, "{}");
+        assert_eq!(refusal(&good), None);
+        let (signed, _) = good.rsplit_once('.').unwrap();
+        for (wrong, reason) in [
+            (String::new(), Reason::Size),
+            ("x".repeat(8193), Reason::Size),
+            (".".repeat(1_000_000), Reason::Size),
+            (".".repeat(8192), Reason::Shape),
+            ("a.b".into(), Reason::Shape),
+            ("..".into(), Reason::Shape),
+            (format!("{good}.{good}"), Reason::Shape),
+            (format!("{good},{good}"), Reason::Shape),
+            (format!("{good} {good}"), Reason::Shape),
+            (format!("{good}="), Reason::Shape),
+            (format!("{good}\n"), Reason::Shape),
+            (format!(" {good}"), Reason::Shape),
+            (format!("{signed}."), Reason::Shape),
+            (format!("{signed}.+/"), Reason::Shape),
+            (good.replacen('.', "=.", 1), Reason::Shape),
+            (
+                format!("{}..c2ln", URL_SAFE_NO_PAD.encode("{}")),
+                Reason::Payload(InvalidJson::NotAnObject),
+            ),
+        ] {
+            assert_eq!(refusal(&wrong), Some(reason), "{}", &wrong[..wrong.len().min(80)]);
+        }
+    }
+
+    #[test]
+    fn a_header_is_small_flat_and_says_nothing_twice() {
+        for (header, reason) in [
+            ("", Reason::Header(InvalidJson::NotAnObject)),
+            ("[]", Reason::Header(InvalidJson::NotAnObject)),
+            (r#"{"alg":"RS256","alg":"none"}"#, Reason::Header(InvalidJson::Duplicate)),
+            (r#"{"alg":"RS256","epk":{}}"#, Reason::Header(InvalidJson::TooLarge)),
+            (&format!(r#"{{"a":"{}"}}"#, "x".repeat(1024)), Reason::Header(InvalidJson::TooLarge)),
+            (r#"{"kid":""}"#, Reason::KeyId),
+            (r#"{"kid":1}"#, Reason::KeyId),
+            (r#"{"kid":"a\nb"}"#, Reason::KeyId),
+            (&format!(r#"{{"kid":"{}"}}"#, "x".repeat(257)), Reason::KeyId),
+            (r#"{"typ":"logout+jwt"}"#, Reason::Type),
+            (r#"{"typ":"dpop+jwt"}"#, Reason::Type),
+            (r#"{"typ":1}"#, Reason::Type),
+        ] {
+            assert_eq!(refusal(&token(header, "{}")), Some(reason), "{header}");
+        }
+        for name in FORBIDDEN {
+            for value in ["\"x\"", "null", "true"] {
+                let header = format!(r#"{{"alg":"RS256","{name}":{value}}}"#);
+                assert_eq!(
+                    refusal(&token(&header, "{}")),
+                    Some(Reason::ForbiddenHeader),
+                    "{header}"
+                );
+            }
+        }
+        for alg in [r#""none""#, r#""HS256""#, r#""rs256""#, "null", "1"] {
+            let token = token(&format!(r#"{{"alg":{alg}}}"#), "{}");
+            assert_eq!(Unverified::parse(&token).unwrap().algorithm, None, "{alg}");
+        }
+        for header in
+            [r#"{"typ":"JWT"}"#, r#"{"typ":"jwt","x5t":"a"}"#, r#"{"typ":"at+jwt"}"#, "{}"]
+        {
+            assert_eq!(refusal(&token(header, "{}")), None, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_payload_is_bounded_and_says_nothing_twice() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(2000), "]".repeat(2000));
+        let wide: Vec<String> = (0..65).map(|index| format!("\"m{index}\":1")).collect();
+        for (payload, problem) in [
+            (r#"{"sub":"a","sub":"b"}"#.to_owned(), InvalidJson::Duplicate),
+            (r#"{"a":{"b":1,"b":2}}"#.to_owned(), InvalidJson::Duplicate),
+            (deep, InvalidJson::TooLarge),
+            (format!("{{{}}}", wide.join(",")), InvalidJson::TooLarge),
+            (format!(r#"{{"a":"{}"}}"#, "x".repeat(4097)), InvalidJson::TooLarge),
+            ("\"text\"".to_owned(), InvalidJson::NotAnObject),
+        ] {
+            assert_eq!(
+                refusal(&token("{}", &payload)),
+                Some(Reason::Payload(problem)),
+                "{}",
+                &payload[..20.min(payload.len())]
+            );
+        }
+    }
+
+    #[test]
+    fn an_issuer_is_one_text() {
+        for iss in [r#"["https://a.example"]"#, "1", "null", "{}"] {
+            let token = token("{}", &format!(r#"{{"iss":{iss}}}"#));
+            assert_eq!(Unverified::parse(&token).unwrap().issuer(), Err(Reason::Issuer), "{iss}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_it(text in "[A-Za-z0-9_.=+/{}\"-]{0,300}") {
+            let _ = Unverified::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The broker's own issuer, for laptops and small installations: a key file and what it signs.
+//!
+//! **Invariant:** whoever reads the key file is anybody whom the rules for this issuer admit. It is created for its owner
+//! alone, and refused if others can read it.
+
+mod key_file;
+
+pub use key_file::KeyFileError;
+
+use std::path::Path;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+use ulid::Ulid;
+
+use super::jwks::KeySet;
+use super::jwt::{LONGEST_TOKEN, PAYLOAD};
+use super::{claims, json};
+use crate::domain::{Claims, Secret};
+
+/// `iss` of its tokens.
+pub const ISSUER: &str = "urn:rise:local";
+/// What the issuer itself writes.
+const RESERVED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
+/// Signs tokens with an Ed25519 key.
+pub struct LocalIssuer {
+    key: Ed25519KeyPair,
+    kid: String,
+}
+
+/// What a token shall say.
+pub struct TokenRequest {
+    pub subject: String,
+    pub audience: String,
+    pub claims: Claims,
+    /// Whole seconds, up to a day.
+    pub lifetime: SignedDuration,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MintError {
+    #[error("claim `{0}` is written by the issuer: leave it out")]
+    Reserved(String),
+    #[error("subject and audience must be 1 to 255 printable characters")]
+    Names,
+    #[error("a token lives for 1 second to {} hours", claims::LONGEST_LIFETIME / 3600)]
+    Lifetime,
+    #[error("the claims are too many, too deep or too long for a token of {LONGEST_TOKEN} bytes")]
+    TooLarge,
+    #[error("the token could not be signed")]
+    Signing,
+}
+
+impl LocalIssuer {
+    /// Reads the key, or makes one where there is none. Of several processes that do so at once, all get the same key.
+    pub fn open_or_create(path: &Path) -> Result<Self, KeyFileError> {
+        let key = key_file::open_or_create(path)?;
+        let kid = URL_SAFE_NO_PAD.encode(Sha256::digest(canonical_jwk(&key)));
+        Ok(Self { key, kid })
+    }
+
+    /// A token that [`super::Identity::verify`] accepts until its lifetime is over.
+    pub fn mint(&self, request: TokenRequest, now: Timestamp) -> Result<Secret, MintError> {
+        let payload = payload(request, now)?;
+        let header = serde_json::json!({ "alg": "EdDSA", "typ": "JWT", "kid": self.kid });
+        let encode = |text: &serde_json::Value| URL_SAFE_NO_PAD.encode(text.to_string());
+        let signed = format!("{}.{}", encode(&header), encode(&payload));
+        let signature = self.key.try_sign(signed.as_bytes()).map_err(|_| MintError::Signing)?;
+        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()));
+        if token.len() > LONGEST_TOKEN { Err(MintError::TooLarge) } else { Ok(Secret::new(token)) }
+    }
+
+    /// The thumbprint of the public key (RFC 7638), by which tokens name it.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The public key.
+    pub fn key_set(&self) -> KeySet {
+        KeySet::of_ed25519(self.kid.clone(), self.key.public_key().as_ref())
+    }
+
+    /// The public key as a JSON Web Key Set, for another broker's `jwks_file`.
+    pub fn jwks(&self) -> serde_json::Value {
+        let x = URL_SAFE_NO_PAD.encode(self.key.public_key().as_ref());
+        let key = serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": self.kid, "alg": "EdDSA", "use": "sig" });
+        serde_json::json!({ "keys": [key] })
+    }
+}
+
+fn payload(request: TokenRequest, now: Timestamp) -> Result<serde_json::Value, MintError> {
+    let TokenRequest { subject, audience, mut claims, lifetime } = request;
+    if let Some(name) = RESERVED.iter().find(|name| claims.contains_key(**name)) {
+        return Err(MintError::Reserved((*name).to_owned()));
+    }
+    if !claims::is_subject(&subject) || !claims::is_subject(&audience) {
+        return Err(MintError::Names);
+    }
+    if !(1..=claims::LONGEST_LIFETIME).contains(&lifetime.as_secs()) {
+        return Err(MintError::Lifetime);
+    }
+    let issued = now.as_second();
+    let expires = issued.checked_add(lifetime.as_secs()).ok_or(MintError::Lifetime)?;
+    let written: [(&str, serde_json::Value); 6] = [
+        ("iss", ISSUER.into()),
+        ("sub", subject.into()),
+        ("aud", audience.into()),
+        ("iat", issued.into()),
+        ("exp", expires.into()),
+        ("jti", token_id(now)?.to_string().into()),
+    ];
+    claims.extend(written.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let payload = serde_json::Value::Object(claims);
+    // Read back as a verifier would: a token that nobody accepts is found out where it is made.
+    json::object(payload.to_string().as_bytes(), PAYLOAD).map_err(|_| MintError::TooLarge)?;
+    Ok(payload)
+}
+
+fn token_id(now: Timestamp) -> Result<Ulid, MintError> {
+    let mut random = [0; 16];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| MintError::Signing)?;
+    let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or(0);
+    Ok(Ulid::from_parts(milliseconds, u128::from_ne_bytes(random)))
+}
+
+/// RFC 7638: the required members in the order of their names, without spaces.
+fn canonical_jwk(key: &Ed25519KeyPair) -> String {
+    let x = URL_SAFE_NO_PAD.encode(key.public_key().as_ref());
+    format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::identity::jwt::Unverified;
+
+    fn request(claims: &serde_json::Value) -> TokenRequest {
+        TokenRequest {
+            subject: "laptop".to_owned(),
+            audience: "us".to_owned(),
+            claims: claims.as_object().unwrap().clone(),
+            lifetime: SignedDuration::from_secs(60),
+        }
+    }
+
+    fn issuer() -> (tempfile::TempDir, LocalIssuer) {
+        let folder = tempfile::tempdir().unwrap();
+        let issuer = LocalIssuer::open_or_create(&folder.path().join("issuer.pem")).unwrap();
+        (folder, issuer)
+    }
+
+    #[test]
+    fn a_token_says_what_was_asked_and_what_the_issuer_adds() {
+        let (_folder, issuer) = issuer();
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let token = issuer.mint(request(&json!({ "repository": "acme/my-app" })), now).unwrap();
+        let read = Unverified::parse(token.expose()).unwrap();
+        let other = issuer.mint(request(&json!({})), now).unwrap();
+        assert_eq!(read.kid.as_deref(), Some(issuer.kid()));
+        assert_eq!(issuer.kid().len(), 43);
+        let mut payload = read.payload.clone();
+        let jti = payload.remove("jti").unwrap();
+        assert_eq!(
+            serde_json::Value::Object(payload),
+            json!({ "iss": ISSUER, "sub": "laptop", "aud": "us", "iat": 1_700_000_000, "exp": 1_700_000_060, "repository": "acme/my-app" })
+        );
+        assert_eq!(
+            jti.as_str().unwrap().parse::<Ulid>().unwrap().timestamp_ms(),
+            1_700_000_000_000
+        );
+        assert_ne!(Unverified::parse(other.expose()).unwrap().payload.get("jti"), Some(&jti));
+        let set = KeySet::parse(issuer.jwks().to_string().as_bytes()).unwrap();
+        let key = set.find(Some(issuer.kid())).unwrap();
+        assert!(key.verifies(crate::identity::Algorithm::EdDsa, read.signed, read.signature));
+    }
+
+    #[test]
+    fn what_nobody_would_accept_is_not_signed() {
+        let (_folder, issuer) = issuer();
+        let mint = |request: TokenRequest| issuer.mint(request, Timestamp::UNIX_EPOCH).err();
+        for name in RESERVED {
+            assert_eq!(
+                mint(request(&json!({ name: "x" }))),
+                Some(MintError::Reserved(name.to_owned()))
+            );
+        }
+        for lifetime in [0, -1, 24 * 3600 + 1, i64::MAX] {
+            let request = TokenRequest {
+                lifetime: SignedDuration::from_secs(lifetime),
+                ..request(&json!({}))
+            };
+            assert_eq!(mint(request), Some(MintError::Lifetime), "{lifetime}");
+        }
+        for subject in ["", "a\nb", &"x".repeat(256)] {
+            assert_eq!(
+                mint(TokenRequest { subject: subject.to_owned(), ..request(&json!({})) }),
+                Some(MintError::Names)
+            );
+        }
+        for claims in [
+            json!({ "a": "x".repeat(4097) }),
+            json!({ "a": "x".repeat(4000), "b": "x".repeat(4000) }),
+            json!({ "a": [[[[[[[[[]]]]]]]]] }),
+        ] {
+            assert_eq!(mint(request(&claims)), Some(MintError::TooLarge));
+        }
+    }
+
+    /// RFC 8037 A.3.
+    #[test]
+    fn the_thumbprint_is_that_of_the_specification() {
+        let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap();
+        let key = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
+        let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(canonical_jwk(&key)));
+        assert_eq!(thumbprint, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+}

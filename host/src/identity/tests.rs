@@ -1,0 +1,288 @@
+//! Tokens through the whole of it, with real signatures and an issuer on loopback.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use super::json::InvalidJson;
+use super::testing::{NOW, Server, Signer, TestClock};
+use super::*;
+use crate::identity::local::TokenRequest;
+
+struct Setup {
+    identity: Identity,
+    clock: TestClock,
+    server: Server,
+}
+
+/// An issuer `ci` that has published `signers`.
+async fn setup(algorithms: &[Algorithm], signers: &[&Signer]) -> Setup {
+    let server = Server::start().await;
+    server.publish(signers);
+    let clock = TestClock::new();
+    let source = Source::Discovery { issuer: server.origin(), jwks_hosts: vec![] };
+    let issuers =
+        vec![IssuerSettings { name: "ci".to_owned(), algorithms: algorithms.to_vec(), source }];
+    let identity =
+        Identity::build(Settings { audience: "us".to_owned(), issuers }, clock.clock()).unwrap();
+    Setup { identity, clock, server }
+}
+
+impl Setup {
+    fn claims(&self) -> Value {
+        json!({ "iss": self.server.origin(), "aud": "us", "sub": "s", "iat": NOW - 10, "exp": NOW + 300, "ref": "main" })
+    }
+
+    fn claims_with(&self, name: &str, value: Value) -> Value {
+        let mut claims = self.claims();
+        claims[name] = value;
+        claims
+    }
+
+    async fn verify(&self, token: &str) -> Result<Subject, IdentityError> {
+        self.identity.verify(&Secret::new(token.to_owned())).await
+    }
+
+    /// The reason for which a token is refused, and whether its signature was known to be good by then.
+    async fn refusal(&self, token: &str) -> (Reason, bool) {
+        match self.verify(token).await {
+            Err(IdentityError::Invalid { reason, signature_valid, .. }) => {
+                (reason, signature_valid)
+            }
+            Err(IdentityError::IssuerUnavailable { issuer }) => panic!("{issuer} is not available"),
+            Ok(subject) => panic!("accepted: {subject:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_good_token_of_each_kind_of_key_is_a_subject() {
+    let (rsa, p256, ed) = (Signer::rsa("r"), Signer::p256("e"), Signer::ed25519("d"));
+    let algorithms = [Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa];
+    let setup = setup(&algorithms, &[&rsa, &p256, &ed]).await;
+    for (signer, alg) in [(&rsa, "RS256"), (&rsa, "PS256"), (&p256, "ES256"), (&ed, "EdDSA")] {
+        let subject = setup.verify(&signer.sign(alg, &setup.claims())).await.unwrap();
+        assert_eq!((subject.issuer.as_str(), subject.sub.as_str()), ("ci", "s"), "{alg}");
+        assert_eq!(Value::Object(subject.claims), setup.claims());
+    }
+    assert_eq!(setup.server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_cannot_choose_how_it_is_verified() {
+    let (rsa, p256, mallory) = (Signer::rsa("r"), Signer::p256("e"), Signer::rsa("r"));
+    let setup = setup(&[Algorithm::Rs256, Algorithm::Es256], &[&rsa, &p256]).await;
+    let claims = setup.claims();
+    let unsigned = |header: Value| mallory.sign_header(&header, &claims);
+    let hmac = {
+        let signed = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","kid":"r"}"#),
+            URL_SAFE_NO_PAD.encode(claims.to_string())
+        );
+        let public = rsa.jwk()["n"].as_str().unwrap().to_owned();
+        let key = aws_lc_rs::hmac::Key::new(
+            aws_lc_rs::hmac::HMAC_SHA256,
+            &URL_SAFE_NO_PAD.decode(public).unwrap(),
+        );
+        format!(
+            "{signed}.{}",
+            URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, signed.as_bytes()))
+        )
+    };
+    let good = rsa.sign("RS256", &claims);
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let swapped = format!(
+        "{}.{}.{signature}",
+        signed.split_once('.').unwrap().0,
+        URL_SAFE_NO_PAD.encode(setup.claims_with("sub", json!("admin")).to_string())
+    );
+    for (token, reason) in [
+        (unsigned(json!({ "alg": "none", "kid": "r" })), Reason::Algorithm),
+        (unsigned(json!({ "kid": "r" })), Reason::Algorithm),
+        (hmac, Reason::Algorithm),
+        (rsa.sign("PS256", &claims), Reason::Algorithm),
+        (p256.sign_header(&json!({ "alg": "RS256", "kid": "e" }), &claims), Reason::KeyMismatch),
+        (p256.sign_header(&json!({ "alg": "ES256", "kid": "r" }), &claims), Reason::KeyMismatch),
+        (rsa.sign_header(&json!({ "alg": "RS256" }), &claims), Reason::UnnamedKey),
+        (rsa.sign_header(&json!({ "alg": "RS256", "kid": "x" }), &claims), Reason::UnknownKey),
+        (
+            unsigned(json!({ "alg": "RS256", "kid": "r", "jwk": mallory.jwk() })),
+            Reason::Header(InvalidJson::TooLarge),
+        ),
+        (
+            unsigned(json!({ "alg": "RS256", "kid": "r", "jku": "https://evil.example" })),
+            Reason::ForbiddenHeader,
+        ),
+        (unsigned(json!({ "alg": "RS256", "kid": "r", "crit": "x" })), Reason::ForbiddenHeader),
+        (mallory.sign("RS256", &claims), Reason::Signature),
+        (swapped, Reason::Signature),
+        (format!("{signed}.AAAA"), Reason::Signature),
+    ] {
+        assert_eq!(setup.refusal(&token).await, (reason, false), "{token}");
+    }
+    assert!(setup.verify(&good).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_claim_is_refused_though_its_issuer_signed_it() {
+    let key = Signer::ed25519("d");
+    let setup = setup(&[Algorithm::EdDsa], &[&key]).await;
+    // Whether it is found out before or after the signature: what would let a stranger cause a fetch comes before.
+    for (name, value, reason, signature_valid) in [
+        ("aud", json!("them"), Reason::Audience, false),
+        ("aud", json!(["them"]), Reason::Audience, false),
+        ("aud", json!(1), Reason::Audience, false),
+        ("exp", json!(NOW - 31), Reason::Expired, false),
+        ("exp", json!((NOW + 300).to_string()), Reason::Times, false),
+        ("exp", json!(1_700_000_300.5), Reason::Times, false),
+        ("exp", json!(1e19), Reason::Times, false),
+        ("iat", json!(NOW + 31), Reason::IssuedInFuture, true),
+        ("iat", json!(null), Reason::Times, true),
+        ("nbf", json!(NOW + 31), Reason::NotYetValid, true),
+        ("exp", json!(NOW + 48 * 3600), Reason::Lifetime, true),
+        ("sub", json!(""), Reason::Subject, true),
+        ("sub", json!(7), Reason::Subject, true),
+        ("iss", json!([setup.server.origin()]), Reason::Issuer, false),
+        ("iss", json!("https://evil.example"), Reason::UnknownIssuer, false),
+        ("iss", json!(format!("{}/", setup.server.origin())), Reason::UnknownIssuer, false),
+        ("iss", json!("ci"), Reason::UnknownIssuer, false),
+    ] {
+        let token = key.sign("EdDSA", &setup.claims_with(name, value.clone()));
+        assert_eq!(setup.refusal(&token).await, (reason, signature_valid), "{name} {value}");
+    }
+    let twice = setup.claims().to_string().replacen('{', r#"{"sub":"admin","#, 1);
+    let token = key.sign_text(r#"{"alg":"EdDSA","kid":"d"}"#, &twice);
+    assert_eq!(setup.refusal(&token).await, (Reason::Payload(InvalidJson::Duplicate), false));
+}
+
+#[tokio::test]
+async fn the_only_key_need_not_be_named() {
+    let key = Signer::ed25519("d");
+    let setup = setup(&[Algorithm::EdDsa], &[&key]).await;
+    let token = key.sign_header(&json!({ "alg": "EdDSA" }), &setup.claims());
+    assert!(setup.verify(&token).await.is_ok());
+}
+
+#[tokio::test]
+async fn nonsense_never_reaches_an_issuer() {
+    let key = Signer::ed25519("d");
+    let setup = setup(&[Algorithm::EdDsa], &[&key]).await;
+    for claims in [
+        setup.claims_with("exp", json!(NOW - 60)),
+        setup.claims_with("aud", json!("them")),
+        setup.claims_with("iss", json!("http://169.254.169.254")),
+    ] {
+        setup.refusal(&key.sign("EdDSA", &claims)).await;
+    }
+    setup.refusal(&key.sign("RS256", &setup.claims())).await;
+    assert!(setup.server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_flood_of_kids_is_one_fetch_and_a_wrong_signature_none() {
+    let key = Signer::ed25519("d");
+    let setup = setup(&[Algorithm::EdDsa], &[&key]).await;
+    for index in 0..200 {
+        let token = key
+            .sign_header(&json!({ "alg": "EdDSA", "kid": format!("k{index}") }), &setup.claims());
+        assert_eq!(setup.refusal(&token).await, (Reason::UnknownKey, false));
+    }
+    assert_eq!(setup.server.requests().len(), 2);
+    setup.clock.advance(120);
+    for _ in 0..20 {
+        assert_eq!(
+            setup.refusal(&Signer::ed25519("d").sign("EdDSA", &setup.claims())).await.0,
+            Reason::Signature
+        );
+    }
+    assert_eq!(setup.server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn an_issuer_may_change_its_keys() {
+    let (old, new) = (Signer::ed25519("old"), Signer::ed25519("new"));
+    let setup = setup(&[Algorithm::EdDsa], &[&old]).await;
+    assert!(setup.verify(&old.sign("EdDSA", &setup.claims())).await.is_ok());
+    setup.server.publish(&[&new]);
+    setup.clock.advance(61);
+    assert!(setup.verify(&new.sign("EdDSA", &setup.claims())).await.is_ok());
+    assert_eq!(
+        setup.refusal(&old.sign("EdDSA", &setup.claims())).await,
+        (Reason::UnknownKey, false)
+    );
+    assert_eq!(setup.server.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_down_is_its_own_callers_trouble() {
+    let (key, other) = (Signer::ed25519("d"), Signer::ed25519("o"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jwks.json");
+    std::fs::write(&path, other.jwks()).unwrap();
+    // Port 9 of loopback: nobody listens there.
+    let down = "http://127.0.0.1:9";
+    let issuer = |name: &str, source| IssuerSettings {
+        name: name.to_owned(),
+        algorithms: vec![Algorithm::EdDsa],
+        source,
+    };
+    let issuers = vec![
+        issuer("down", Source::Discovery { issuer: down.to_owned(), jwks_hosts: vec![] }),
+        issuer("file", Source::JwksFile { issuer: "https://file.example".to_owned(), path }),
+    ];
+    let identity =
+        Identity::build(Settings { audience: "us".to_owned(), issuers }, TestClock::new().clock())
+            .unwrap();
+    let claims =
+        |iss: &str| json!({ "iss": iss, "aud": "us", "sub": "s", "iat": NOW, "exp": NOW + 300 });
+    identity.prefetch();
+    for _ in 0..2 {
+        let token = Secret::new(key.sign("EdDSA", &claims(down)));
+        let error = identity.verify(&token).await.unwrap_err();
+        assert!(
+            matches!(&error, IdentityError::IssuerUnavailable { issuer } if issuer == "down"),
+            "{error}"
+        );
+    }
+    let token = Secret::new(other.sign("EdDSA", &claims("https://file.example")));
+    assert_eq!(identity.verify(&token).await.unwrap().issuer, "file");
+    // Neither issuer's key speaks for the other.
+    let crossed = Secret::new(
+        key.sign_header(&json!({ "alg": "EdDSA", "kid": "o" }), &claims("https://file.example")),
+    );
+    let refused = identity.verify(&crossed).await.unwrap_err();
+    assert!(matches!(refused, IdentityError::Invalid { reason: Reason::Signature, .. }));
+    let mut readiness: Vec<_> = identity.readiness().collect();
+    readiness.sort_unstable();
+    assert_eq!(readiness, [("down", false), ("file", true)]);
+}
+
+#[tokio::test]
+async fn the_brokers_own_tokens_are_accepted_until_they_expire() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state/issuer.pem");
+    let clock = TestClock::new();
+    let source = Source::Local { key_file: path.clone() };
+    let issuers = vec![IssuerSettings { name: "local".to_owned(), algorithms: vec![], source }];
+    let identity =
+        Identity::build(Settings { audience: "us".to_owned(), issuers }, clock.clock()).unwrap();
+    let mint = |audience: &str| {
+        let request = TokenRequest {
+            subject: "laptop".to_owned(),
+            audience: audience.to_owned(),
+            claims: json!({ "team": "a" }).as_object().unwrap().clone(),
+            lifetime: SignedDuration::from_hours(1),
+        };
+        LocalIssuer::open_or_create(&path).unwrap().mint(request, clock.clock().now()).unwrap()
+    };
+    let token = mint("us");
+    let subject = identity.verify(&token).await.unwrap();
+    assert_eq!((subject.issuer.as_str(), subject.sub.as_str()), ("local", "laptop"));
+    assert_eq!(subject.claims.get("team"), Some(&json!("a")));
+    assert!(identity.verify(&mint("them")).await.is_err());
+    clock.advance(3600 + 30);
+    let error = identity.verify(&token).await.unwrap_err();
+    assert_eq!(error.to_string(), "token refused: it has expired");
+}

@@ -1,0 +1,21 @@
+//! The registry credential broker. `main.rs` starts it; the tests drive it in process.
+//!
+//! In the order in which a request passes: `http` → `identity` → `rules` → `audit` → `issue` → `provider` → `capability`.
+
+pub mod app;
+pub mod command;
+pub mod config;
+pub mod state;
+pub mod telemetry;
+
+pub mod audit;
+pub mod capability;
+pub mod http;
+pub mod identity;
+pub mod issue;
+pub mod provider;
+pub mod registries;
+pub mod rules;
+
+pub mod domain;
+mod wit;

@@ -1,0 +1,15 @@
+//! Providers: WebAssembly components that turn a grant into a credential.
+//!
+//! Every call gets a fresh store and a fresh instance, so nothing that a provider remembers can get from one caller to the
+//! next, and runs in a task that owns them, so a caller that goes away cannot cut it in half.
+
+mod call;
+pub mod catalog;
+mod compiled;
+mod engine;
+mod memory;
+
+pub use call::{CallError, Finished, Provider};
+pub use catalog::Catalog;
+pub use engine::Engine;
+pub use memory::Memory;

@@ -1,0 +1,247 @@
+//! One call of a provider: a fresh instance, one deadline, every limit.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use super::engine::{Engine, TICK};
+use crate::capability::{CallState, Capabilities, printable};
+use crate::config::Limits;
+use crate::config::schema::Schema;
+use crate::domain::{Clock, Location, Project};
+use crate::rules::Grant;
+use crate::wit;
+use crate::wit::exports::rise::registry::registry::{Manifest, Problem, Scope};
+use crate::wit::rise::registry::types::{Error, Issued, Location as WitLocation};
+
+/// How long a call waits for its turn.
+const QUEUE: Duration = Duration::from_millis(500);
+
+/// A loaded provider.
+pub struct Provider {
+    pub manifest: Manifest,
+    pub schema: Schema,
+    pub file: PathBuf,
+    /// SHA-256 of the file, in hex.
+    pub digest: Arc<str>,
+    /// The capabilities it imports.
+    pub imports: Vec<&'static str>,
+    pub guest: Guest,
+}
+
+/// What it takes to call a component. `describe` needs no more, so this exists before a [`Provider`] does.
+#[derive(Clone)]
+pub struct Guest {
+    pub engine: Engine,
+    pub component: wit::ProviderPre<CallState>,
+    pub digest: Arc<str>,
+    pub limits: Limits,
+    pub clock: Clock,
+}
+
+/// What a call gave, and the state it left: what it asked beyond its ceiling, whether AWS was slow.
+pub struct Finished<T> {
+    pub value: T,
+    pub state: CallState,
+}
+
+/// Why a call gave nothing at all.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// A bug in the provider, or worse.
+    #[error("provider trapped: {0}")]
+    Trapped(String),
+    #[error("provider exceeded its limit of {0}")]
+    Limit(&'static str),
+    /// The deadline hit while an upstream was waited for.
+    #[error("the upstream did not answer before the call's deadline")]
+    UpstreamTimedOut,
+    /// Every instance is taken.
+    #[error("too many provider calls at once")]
+    Overloaded,
+    /// Ours.
+    #[error("the host failed while a provider called it: {0}")]
+    Host(String),
+}
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
+
+impl Provider {
+    pub async fn check(
+        &self,
+        capabilities: &Arc<Capabilities>,
+        settings: &Arc<str>,
+    ) -> Result<Finished<Result<Scope, Vec<Problem>>>, CallError> {
+        let settings = Arc::clone(settings);
+        self.guest
+            .run(capabilities, move |guest, store| {
+                Box::pin(async move {
+                    guest.rise_registry_registry().call_check(store, &settings).await
+                })
+            })
+            .await
+    }
+
+    pub async fn locate(
+        &self,
+        capabilities: &Arc<Capabilities>,
+        settings: &Arc<str>,
+        project: &Project,
+    ) -> Result<Finished<Result<WitLocation, Error>>, CallError> {
+        let (settings, project) = (Arc::clone(settings), project.clone());
+        self.guest
+            .run(capabilities, move |guest, store| {
+                Box::pin(async move {
+                    guest
+                        .rise_registry_registry()
+                        .call_locate(store, &settings, project.as_str())
+                        .await
+                })
+            })
+            .await
+    }
+
+    pub async fn resolve(
+        &self,
+        capabilities: &Arc<Capabilities>,
+        settings: &Arc<str>,
+        location: &Location,
+    ) -> Result<Finished<Option<String>>, CallError> {
+        let settings = Arc::clone(settings);
+        let location = WitLocation {
+            host: location.host.to_string(),
+            repository: location.repository.clone(),
+        };
+        self.guest
+            .run(capabilities, move |guest, store| {
+                Box::pin(async move {
+                    guest.rise_registry_registry().call_resolve(store, &settings, &location).await
+                })
+            })
+            .await
+    }
+
+    pub async fn issue(
+        &self,
+        capabilities: &Arc<Capabilities>,
+        settings: &Arc<str>,
+        grant: &Arc<Grant>,
+    ) -> Result<Finished<Result<Issued, Error>>, CallError> {
+        let (settings, grant) = (Arc::clone(settings), Arc::clone(grant));
+        self.guest
+            .run(capabilities, move |guest, store| {
+                Box::pin(async move {
+                    let grant = store.data_mut().issue(grant)?;
+                    guest.rise_registry_registry().call_issue(store, &settings, grant).await
+                })
+            })
+            .await
+    }
+}
+
+impl Guest {
+    pub async fn describe(&self) -> Result<Manifest, CallError> {
+        let capabilities = Arc::new(Capabilities::none());
+        let described = self.run(&capabilities, |guest, store| {
+            Box::pin(async move { guest.rise_registry_registry().call_describe(store).await })
+        });
+        Ok(described.await?.value)
+    }
+
+    /// Makes an instance and calls it, within every limit.
+    async fn run<T, F>(
+        &self,
+        capabilities: &Arc<Capabilities>,
+        call: F,
+    ) -> Result<Finished<T>, CallError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a wit::Provider, &'a mut Store<CallState>) -> Answer<'a, T>
+            + Send
+            + 'static,
+    {
+        let permit = timeout(QUEUE, Arc::clone(&self.engine.permits).acquire_owned()).await;
+        let permit = permit.ok().and_then(Result::ok).ok_or(CallError::Overloaded)?;
+        let (guest, capabilities) = (self.clone(), Arc::clone(capabilities));
+        let task = tokio::spawn(async move {
+            let deadline = Instant::now() + guest.limits.wall;
+            let mut store = guest.store(capabilities);
+            let answer = timeout_at(deadline, async {
+                let instance = guest.component.instantiate_async(&mut store).await?;
+                call(&instance, &mut store).await
+            });
+            let finished = match answer.await {
+                Ok(Ok(value)) => Ok(Finished { value, state: store.into_data() }),
+                Ok(Err(error)) => Err(failure(&error, store.data())),
+                Err(_) if store.data().upstream_slow => Err(CallError::UpstreamTimedOut),
+                Err(_) => Err(CallError::Limit("time")),
+            };
+            drop(permit);
+            finished
+        });
+        task.await.unwrap_or_else(|error| Err(CallError::Host(error.to_string())))
+    }
+
+    fn store(&self, capabilities: Arc<Capabilities>) -> Store<CallState> {
+        let state = CallState::new(
+            capabilities,
+            Arc::clone(&self.digest),
+            self.limits.clone(),
+            self.clock.unix_seconds(),
+        );
+        let mut store = Store::new(&self.engine.wasmtime, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(self.limits.host_call);
+        store.set_max_component_handles(self.limits.handles);
+        let budget = self.limits.cpu.as_nanos().div_ceil(TICK.as_nanos());
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |mut store| {
+            let state = store.data_mut();
+            // One tick each time that guest code is found running: time spent waiting in the host counts once.
+            state.cpu_ticks += 1;
+            if u128::from(state.cpu_ticks) > budget {
+                return Err(wasmtime::Error::new(CpuExceeded));
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
+        store
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("CPU budget exceeded")]
+struct CpuExceeded;
+
+/// Says which limit was hit, or what the trap was, in words for the operator's log.
+fn failure(error: &wasmtime::Error, state: &CallState) -> CallError {
+    if error.downcast_ref::<CpuExceeded>().is_some() {
+        return CallError::Limit("CPU time");
+    }
+    if let Some(exceeded) = state.memory.exceeded {
+        return CallError::Limit(exceeded);
+    }
+    if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
+        return CallError::Overloaded;
+    }
+    if error.downcast_ref::<wasmtime::component::ResourceTableError>().is_some() {
+        return CallError::Limit("handles");
+    }
+    if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
+        return CallError::Limit("stack");
+    }
+    // These two have no type of their own in wasmtime 48.
+    let text = error.root_cause().to_string();
+    if text.contains("fuel allocated for hostcalls") {
+        return CallError::Limit("bytes in one host call");
+    }
+    if text.contains("handle limit exceeded") {
+        return CallError::Limit("handles");
+    }
+    let stderr = state.stderr();
+    let text = if stderr.is_empty() { text } else { format!("{text}; {stderr}") };
+    CallError::Trapped(printable(&text, 1024))
+}

@@ -1,0 +1,76 @@
+//! Compiled code, kept between starts: `{state}/compiled/{sha256 of the component}-{engine}.cwasm`.
+//!
+//! **Invariant:** what is loaded here runs as native code, so the folder belongs to the broker's user alone, and nothing is
+//! ever loaded from the folder of the providers. Each file begins with the SHA-256 of the rest, so that a torn write or a
+//! bad disk means compiling again.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+
+const CHECKSUM: usize = 32;
+
+/// The component, compiled now or before.
+pub(super) fn component(
+    engine: &wasmtime::Engine,
+    bytes: &[u8],
+    digest: &str,
+    cache: &Path,
+) -> wasmtime::Result<Component> {
+    let path = cache.join(format!("{digest}-{:016x}.cwasm", compatibility(engine)));
+    if let Some(component) = load(engine, &path) {
+        return Ok(component);
+    }
+    let started = std::time::Instant::now();
+    let compiled = engine.precompile_component(bytes)?;
+    tracing::info!(
+        digest,
+        milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "compiled a provider"
+    );
+    if let Err(error) = store(&path, &compiled) {
+        tracing::warn!(%error, path = %path.display(), "cannot keep compiled code, the next start compiles again");
+    }
+    deserialize(engine, &compiled)
+}
+
+fn compatibility(engine: &wasmtime::Engine) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
+}
+
+fn load(engine: &wasmtime::Engine, path: &PathBuf) -> Option<Component> {
+    let bytes = fs::read(path).ok()?;
+    let (checksum, compiled) = bytes.split_at_checked(CHECKSUM)?;
+    let loaded = if Sha256::digest(compiled)[..] == *checksum {
+        deserialize(engine, compiled)
+    } else {
+        Err(wasmtime::Error::msg("checksum"))
+    };
+    loaded.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "compiled code is damaged or from another version, compiling again")).ok()
+}
+
+fn store(path: &Path, compiled: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(&Sha256::digest(compiled))?;
+    file.write_all(compiled)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
+    #[expect(
+        unsafe_code,
+        reason = "the bytes are this engine's own output, from memory or from a folder that only we can write"
+    )]
+    // SAFETY: `precompile_component` made these bytes; `load` has checked that they are the ones that `store` wrote.
+    unsafe {
+        Component::deserialize(engine, compiled)
+    }
+}

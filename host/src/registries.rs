@@ -1,0 +1,97 @@
+//! The configured registries, each checked with its provider before the port opens.
+//!
+//! **Invariant:** a registry that is here hands out nothing wider than its settings accept, lies where its settings allow,
+//! and shares no repository with another.
+
+mod build;
+mod secrets;
+
+pub use build::ConnectAws;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::capability::Capabilities;
+use crate::domain::location::LocationPattern;
+use crate::domain::{ImageReference, Location, Project, RegistryName, Scope};
+use crate::provider::{CallError, Provider};
+
+/// One configured target.
+pub struct Registry {
+    pub name: RegistryName,
+    pub provider: Arc<Provider>,
+    /// What the provider gets: its settings as JSON, with names in place of secrets.
+    pub settings: Arc<str>,
+    pub capabilities: Arc<Capabilities>,
+    /// How narrow the provider says that its credentials are.
+    pub scope: Scope,
+    /// How wide a credential the operator accepts.
+    pub accepted: Scope,
+    pub trust_provider: bool,
+    /// Seconds.
+    pub max_lifetime: u32,
+    /// `locate`, as far as it can differ between projects.
+    pub pattern: LocationPattern,
+    /// Whether everything below a project's repository is the project's too.
+    pub children: bool,
+}
+
+impl Registry {
+    pub fn locate(&self, project: &Project) -> Location {
+        self.pattern.fill(project)
+    }
+
+    /// The project that owns `location` here. The provider's answer counts only if its own `locate` agrees.
+    async fn resolve(&self, location: &Location) -> Result<Option<Project>, CallError> {
+        let answer = self.provider.resolve(&self.capabilities, &self.settings, location).await?;
+        let project = answer.value.and_then(|text| text.parse::<Project>().ok());
+        Ok(project.filter(|project| {
+            let home = self.locate(project);
+            if self.children { home.contains(location) } else { home == *location }
+        }))
+    }
+}
+
+pub struct Registries(BTreeMap<RegistryName, Arc<Registry>>);
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("several registries are configured and none is named `default`")]
+pub struct Ambiguous;
+
+impl Registries {
+    pub fn find(&self, name: &RegistryName) -> Option<&Arc<Registry>> {
+        self.0.get(name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Registry>> {
+        self.0.values()
+    }
+
+    /// The registry that a request means if it names none: `default`, else the only one.
+    pub fn default_name(&self) -> Result<&RegistryName, Ambiguous> {
+        let mut names = self.0.keys();
+        match (self.0.keys().find(|name| name.as_str() == "default"), names.next(), names.next()) {
+            (Some(default), _, _) => Ok(default),
+            (None, Some(only), None) => Ok(only),
+            (None, _, _) => Err(Ambiguous),
+        }
+    }
+
+    /// Whose image this is: at most one registry can say, since no two share a repository.
+    pub async fn owner(
+        &self,
+        image: &ImageReference,
+        named: Option<&RegistryName>,
+    ) -> Result<Option<(RegistryName, Project)>, CallError> {
+        let location = image.location();
+        let candidates = self.iter().filter(|registry| registry.pattern.host() == &location.host);
+        for registry in
+            candidates.filter(|registry| named.is_none_or(|name| *name == registry.name))
+        {
+            if let Some(project) = registry.resolve(location).await? {
+                return Ok(Some((registry.name.clone(), project)));
+            }
+        }
+        Ok(None)
+    }
+}

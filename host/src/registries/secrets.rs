@@ -1,0 +1,183 @@
+//! Takes the secrets out of a registry's settings before its provider sees them.
+//!
+//! **Invariant:** after [`extract`], the settings hold a secret's name where its value was. A value counts as a secret if
+//! the provider's schema says `writeOnly` or if it came from `${file:…}`; one that merely looks like a secret is refused, so
+//! that a schema cannot unmask it by leaving the mark out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::node::{Node, Problem, dotted};
+use crate::config::schema::Schema;
+use crate::domain::Secret;
+
+pub(super) type Secrets = BTreeMap<String, Arc<Secret>>;
+
+/// `key` is where the settings stand, for messages.
+pub(super) fn extract(
+    settings: &mut Value,
+    node: &Node,
+    schema: &Schema,
+    key: &str,
+) -> Result<Secrets, Vec<Problem>> {
+    let mut found = Extraction { node, schema, key, secrets: Secrets::new(), problems: Vec::new() };
+    found.visit(settings, "");
+    found.repeated(settings, "");
+    if found.problems.is_empty() { Ok(found.secrets) } else { Err(found.problems) }
+}
+
+struct Extraction<'a> {
+    node: &'a Node,
+    schema: &'a Schema,
+    key: &'a str,
+    secrets: Secrets,
+    problems: Vec<Problem>,
+}
+
+impl Extraction<'_> {
+    fn visit(&mut self, value: &mut Value, pointer: &str) {
+        let origin = &self.node.nearest(pointer).origin;
+        match value {
+            Value::Object(map) => {
+                for (key, child) in map {
+                    self.visit(
+                        child,
+                        &format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")),
+                    );
+                }
+            }
+            Value::Array(items) => {
+                for (index, child) in items.iter_mut().enumerate() {
+                    self.visit(child, &format!("{pointer}/{index}"));
+                }
+            }
+            Value::String(text) if origin.secret || self.schema.is_secret(pointer) => {
+                let name = dotted("", pointer);
+                if text.is_empty() {
+                    self.problems.push(Problem::new(
+                        &origin.source,
+                        dotted(self.key, pointer),
+                        "a secret must not be empty",
+                    ));
+                }
+                let secret = std::mem::replace(text, name.clone());
+                self.secrets.insert(name, Arc::new(Secret::new(secret)));
+            }
+            Value::String(_) if looks_secret(pointer) => {
+                let message = "looks like a secret, and its provider does not mark it as one (`writeOnly`), so it would get to see it; \
+                    write it as ${file:/path}, or ask the provider's author";
+                self.problems.push(Problem::new(
+                    &origin.source,
+                    dotted(self.key, pointer),
+                    message,
+                ));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}
+
+impl Extraction<'_> {
+    /// Finds a secret's value in another setting. Nothing that holds it may leave, so such a registry could never answer.
+    fn repeated(&mut self, value: &Value, pointer: &str) {
+        match value {
+            Value::Object(map) => map
+                .iter()
+                .for_each(|(key, child)| self.repeated(child, &format!("{pointer}/{key}"))),
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .for_each(|(index, child)| self.repeated(child, &format!("{pointer}/{index}"))),
+            Value::String(text) if !self.secrets.contains_key(text) => {
+                let held = self.secrets.iter().find(|(_, secret)| secret.is_in(text));
+                if let Some((name, _)) = held {
+                    let message = format!(
+                        "holds the value of the secret setting `{name}`; choose a secret that is one"
+                    );
+                    self.problems.push(Problem::new(
+                        &self.node.nearest(pointer).origin.source,
+                        dotted(self.key, pointer),
+                        message,
+                    ));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}
+
+fn looks_secret(pointer: &str) -> bool {
+    let name =
+        pointer.rsplit('/').next().unwrap_or_default().to_ascii_lowercase().replace('-', "_");
+    let words = [
+        "password",
+        "passphrase",
+        "token",
+        "secret",
+        "private_key",
+        "secret_key",
+        "secret_access_key",
+        "api_key",
+    ];
+    words.iter().any(|word| name == *word || name.ends_with(&format!("_{word}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::node::Origin;
+
+    fn schema() -> Schema {
+        Schema::new(json!({ "properties": {
+            "password": { "type": "string", "writeOnly": true },
+            "nested": { "properties": { "key": { "type": "string", "writeOnly": true } } },
+        } }))
+        .unwrap()
+    }
+
+    fn extracted(settings: &Value, origin: &Origin) -> Result<(Value, Secrets), Vec<Problem>> {
+        let mut value = settings.clone();
+        let secrets = extract(
+            &mut value,
+            &Node::from_value(settings.clone(), origin),
+            &schema(),
+            "registries.x",
+        )?;
+        Ok((value, secrets))
+    }
+
+    #[test]
+    fn a_secret_is_replaced_by_its_name() {
+        let settings = json!({ "password": "hunter2", "nested": { "key": "hunter3" }, "url": "x" });
+        let (value, secrets) = extracted(&settings, &Origin::file("f")).unwrap();
+        assert_eq!(
+            value,
+            json!({ "password": "password", "nested": { "key": "nested.key" }, "url": "x" })
+        );
+        assert_eq!(secrets["password"].expose(), "hunter2");
+        assert_eq!(secrets["nested.key"].expose(), "hunter3");
+    }
+
+    #[test]
+    fn what_came_from_a_secret_file_is_a_secret() {
+        let origin = Origin { secret: true, ..Origin::file("f") };
+        let (value, secrets) = extracted(&json!({ "anything": "hunter2" }), &origin).unwrap();
+        assert_eq!(value, json!({ "anything": "anything" }));
+        assert_eq!(secrets["anything"].expose(), "hunter2");
+    }
+
+    #[test]
+    fn a_schema_cannot_unmask_a_secret_by_leaving_the_mark_out() {
+        for name in ["token", "secret", "private_key", "admin_password", "Api-Key"] {
+            let problems =
+                extracted(&json!({ name: "hunter2" }), &Origin::file("f")).err().expect(name);
+            let text = problems[0].to_string();
+            assert!(text.contains("looks like a secret") && !text.contains("hunter2"), "{text}");
+        }
+        assert!(extracted(&json!({ "token_url": "https://x" }), &Origin::file("f")).is_ok());
+    }
+}

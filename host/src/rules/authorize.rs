@@ -1,0 +1,324 @@
+//! A subject and its request become a grant, or are denied.
+//!
+//! **Invariant:** [`Grant`] has private fields and is built in [`Rules::authorize`] alone; it cannot be cloned or changed.
+
+use ulid::Ulid;
+
+use super::Rules;
+use super::rule::Rule;
+use crate::domain::{Action, Actions, Lifetime, Project, RegistryName, Subject};
+
+/// A request whose registry and project are settled, and which nobody has approved yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRequest {
+    pub id: Ulid,
+    pub registry: RegistryName,
+    pub project: Project,
+    /// `None`: all that the rules allow.
+    pub actions: Option<Actions>,
+    pub lifetime: Lifetime,
+}
+
+/// The approval of one request.
+#[derive(Debug)]
+pub struct Grant {
+    subject: Subject,
+    request: AccessRequest,
+    actions: Actions,
+    rules: Vec<String>,
+}
+
+/// Why nothing was granted. The caller is told only the `Display` text, which is the same whether or not such a project
+/// exists; the rest is for the record and the operator.
+#[derive(Debug, thiserror::Error)]
+#[error("no rule allows this on project `{}` in registry `{}`", request.project, request.registry)]
+pub struct Denied {
+    pub subject: Subject,
+    pub request: AccessRequest,
+    /// What the matching rules would have allowed.
+    pub allowed: Actions,
+    /// The rules of the subject's issuer, each with the first check that failed; at most 20.
+    pub refusals: Vec<Refusal>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub rule: String,
+    pub because: String,
+}
+
+/// Bounds what one denied request can make us write to the log.
+const MOST_REFUSALS: usize = 20;
+
+impl Rules {
+    /// Matching rules add up. What goes beyond them is denied as a whole, never narrowed: a job that believes it may push
+    /// must not find out at its last step. `Denied` is boxed for its size.
+    pub fn authorize(
+        &self,
+        subject: Subject,
+        request: AccessRequest,
+    ) -> Result<Grant, Box<Denied>> {
+        let matching: Vec<&Rule> =
+            self.iter().filter(|rule| rule.matches(&subject, &request)).collect();
+        let allowed = matching.iter().fold(Actions::NONE, |all, rule| all.union(rule.allow()));
+        let actions = request.actions.unwrap_or(allowed);
+        if actions.is_empty() || !actions.is_subset_of(allowed) {
+            let refusals = self.refusals(&subject, &request);
+            return Err(Box::new(Denied { subject, request, allowed, refusals }));
+        }
+        let contributes =
+            |rule: &&&Rule| actions.iter().any(|action: Action| rule.allow().contains(action));
+        let rules =
+            matching.iter().filter(contributes).map(|rule| rule.name().to_owned()).collect();
+        Ok(Grant { subject, request, actions, rules })
+    }
+
+    fn refusals(&self, subject: &Subject, request: &AccessRequest) -> Vec<Refusal> {
+        let refusal = |rule: &Rule| {
+            let failed = rule.checks(subject, request).find(|check| !check.held());
+            let because = failed
+                .map_or_else(|| format!("allows {} only", rule.allow()), |check| check.to_string());
+            Refusal { rule: rule.name().to_owned(), because }
+        };
+        let same_issuer = self.iter().filter(|rule| rule.issuer() == subject.issuer);
+        same_issuer.take(MOST_REFUSALS).map(refusal).collect()
+    }
+}
+
+impl Grant {
+    pub fn id(&self) -> Ulid {
+        self.request.id
+    }
+
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    pub fn registry(&self) -> &RegistryName {
+        &self.request.registry
+    }
+
+    pub fn project(&self) -> &Project {
+        &self.request.project
+    }
+
+    pub fn actions(&self) -> Actions {
+        self.actions
+    }
+
+    pub fn lifetime(&self) -> Lifetime {
+        self.request.lifetime
+    }
+
+    /// The rules that contributed to the actions, in the order of the settings.
+    pub fn rules(&self) -> &[String] {
+        &self.rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{Known, RuleFile};
+
+    const RULES: &str = r#"
+        [[rules]]
+        name = "ci-push"
+        issuer = "github"
+        claims = { repository = "acme/{project}", ref = "refs/heads/main" }
+        projects = ["*"]
+        registries = ["prod"]
+        allow = ["push"]
+        [[rules]]
+        name = "org-pull"
+        issuer = "github"
+        claims = { repository = { prefix = "acme/" } }
+        projects = [{ prefix = "team-" }, "my-app"]
+        registries = ["prod", "dev"]
+        allow = ["pull"]
+        [[rules]]
+        name = "ops"
+        issuer = "local"
+        claims = { admin = true }
+        projects = ["*"]
+        registries = ["ops"]
+        allow = ["pull"]
+    "#;
+
+    fn rules() -> Rules {
+        #[derive(serde::Deserialize)]
+        struct File {
+            rules: Vec<RuleFile>,
+        }
+        let known =
+            Known::new(["github", "local"], ["prod", "dev", "ops"].map(|it| it.parse().unwrap()));
+        Rules::parse(toml::from_str::<File>(RULES).unwrap().rules, &known).unwrap()
+    }
+
+    fn subject(issuer: &str, claims: &serde_json::Value) -> Subject {
+        Subject {
+            issuer: issuer.into(),
+            sub: "s".into(),
+            claims: claims.as_object().unwrap().clone(),
+        }
+    }
+
+    fn request(registry: &str, project: &str, actions: Option<Actions>) -> AccessRequest {
+        AccessRequest {
+            id: Ulid::nil(),
+            registry: registry.parse().unwrap(),
+            project: project.parse().unwrap(),
+            actions,
+            lifetime: Lifetime::default(),
+        }
+    }
+
+    fn on_main() -> Subject {
+        subject(
+            "github",
+            &serde_json::json!({ "repository": "acme/my-app", "ref": "refs/heads/main" }),
+        )
+    }
+
+    #[test]
+    fn matching_rules_add_up_and_are_never_narrowed() {
+        let rules = rules();
+        let both = Actions::PULL_AND_PUSH;
+        for (registry, project, asked, granted, names) in [
+            ("prod", "my-app", None, both, vec!["ci-push", "org-pull"]),
+            ("prod", "my-app", Some(both), both, vec!["ci-push", "org-pull"]),
+            ("prod", "my-app", Some(Actions::PULL), Actions::PULL, vec!["org-pull"]),
+            ("prod", "my-app", Some(Actions::PUSH), Actions::PUSH, vec!["ci-push"]),
+            ("dev", "my-app", None, Actions::PULL, vec!["org-pull"]),
+            ("prod", "team-a", None, Actions::PULL, vec!["org-pull"]),
+        ] {
+            let grant = rules.authorize(on_main(), request(registry, project, asked)).unwrap();
+            assert_eq!(
+                (grant.actions(), grant.rules()),
+                (granted, names.map_strings().as_slice()),
+                "{registry} {project} {asked:?}"
+            );
+            assert_eq!((grant.registry().as_str(), grant.project().as_str()), (registry, project));
+        }
+        for (registry, project, asked) in [
+            ("dev", "my-app", Some(both)),
+            ("dev", "my-app", Some(Actions::PUSH)),
+            ("prod", "team-a", Some(Actions::PUSH)),
+            ("prod", "teams", None),
+            ("ops", "my-app", None),
+            ("unknown", "my-app", None),
+            ("prod", "my-app", Some(Actions::NONE)),
+        ] {
+            assert!(
+                rules.authorize(on_main(), request(registry, project, asked)).is_err(),
+                "{registry} {project} {asked:?}"
+            );
+        }
+    }
+
+    trait MapStrings {
+        fn map_strings(self) -> Vec<String>;
+    }
+
+    impl MapStrings for Vec<&str> {
+        fn map_strings(self) -> Vec<String> {
+            self.into_iter().map(str::to_owned).collect()
+        }
+    }
+
+    #[test]
+    fn a_denial_tells_the_operator_why_and_the_caller_nothing() {
+        let denied = rules()
+            .authorize(on_main(), request("prod", "other", Some(Actions::PUSH)))
+            .unwrap_err();
+        assert_eq!(denied.to_string(), "no rule allows this on project `other` in registry `prod`");
+        let because: Vec<_> =
+            denied.refusals.iter().map(|it| (it.rule.as_str(), it.because.as_str())).collect();
+        assert_eq!(
+            because,
+            [
+                ("ci-push", "claim `repository` is `acme/{project}`: no"),
+                ("org-pull", "the project is one of the rule's: no")
+            ]
+        );
+        let denied = rules()
+            .authorize(on_main(), request("dev", "my-app", Some(Actions::PUSH)))
+            .unwrap_err();
+        assert_eq!(denied.allowed, Actions::PULL);
+        assert_eq!(denied.refusals[1].because, "allows pull only");
+        let missing = subject("github", &serde_json::json!({ "repository": ["acme/my-app"] }));
+        let denied = rules().authorize(missing, request("prod", "my-app", None)).unwrap_err();
+        assert_eq!(
+            denied.refusals[0].because,
+            "claim `ref` is `refs/heads/main`: no, the token has no such claim"
+        );
+        assert_eq!(
+            denied.refusals[1].because,
+            "claim `repository` is `acme/…`: no, expected text, found a list"
+        );
+    }
+
+    #[test]
+    fn the_same_claims_from_another_issuer_are_another_subject() {
+        let claims = on_main().claims;
+        let other = Subject { issuer: "local".into(), sub: "s".into(), claims };
+        assert!(rules().authorize(other, request("prod", "my-app", None)).is_err());
+    }
+
+    #[test]
+    fn registries_are_listed_for_those_who_may_reach_them() {
+        let rules = rules();
+        let reach = |subject: Subject| {
+            rules
+                .reachable(&subject)
+                .into_iter()
+                .map(|it| it.as_str().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(reach(on_main()), ["dev", "prod"]);
+        assert_eq!(
+            reach(subject(
+                "github",
+                &serde_json::json!({ "repository": "x", "ref": "refs/heads/main" })
+            )),
+            ["prod"]
+        );
+        assert!(reach(subject("github", &serde_json::json!({ "repository": "x" }))).is_empty());
+        assert_eq!(reach(subject("local", &serde_json::json!({ "admin": true }))), ["ops"]);
+        assert!(reach(subject("nobody", &serde_json::json!({ "admin": true }))).is_empty());
+    }
+
+    #[test]
+    fn an_evaluation_goes_on_behind_a_failure() {
+        let rules = rules();
+        let (subject, request) = (on_main(), request("dev", "x", None));
+        let evaluations = rules.evaluate(&subject, &request);
+        let checks: Vec<String> = evaluations[0].checks.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            checks,
+            [
+                "issuer is `github`: yes",
+                "the registry is one of the rule's: no",
+                "the project is one of the rule's: yes",
+                "claim `ref` is `refs/heads/main`: yes",
+                "claim `repository` is `acme/{project}`: no"
+            ]
+        );
+        assert!(!evaluations[0].matches());
+    }
+
+    /// Fails to compile if `Grant` gets `$trait`: the two blanket impls then both apply.
+    #[test]
+    fn a_grant_cannot_be_copied_or_made_from_nothing() {
+        macro_rules! assert_not_impl {
+            ($type:ty: $($trait:path),+) => {$({
+                trait Ambiguous<A> { fn check() {} }
+                impl<T: ?Sized> Ambiguous<()> for T {}
+                struct Implemented;
+                impl<T: ?Sized + $trait> Ambiguous<Implemented> for T {}
+                <$type as Ambiguous<_>>::check();
+            })+};
+        }
+        assert_not_impl!(Grant: Clone, Default, serde::de::DeserializeOwned);
+    }
+}

@@ -1,0 +1,172 @@
+//! One claim of a rule: where it is found in a token, and what it must be.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::file::ClaimFile;
+use super::matcher::Matcher;
+use crate::domain::{Claims, Project};
+
+#[derive(Clone, Debug)]
+pub struct Condition {
+    name: String,
+    /// The name's segments: one for a plain name, more for a JSON Pointer.
+    path: Vec<String>,
+    matcher: Matcher,
+}
+
+/// How a condition fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Held,
+    Different,
+    Missing,
+    WrongType { expected: &'static str, found: &'static str },
+}
+
+impl Condition {
+    /// The error is a sentence that begins with the condition, without the rule.
+    pub(super) fn parse(name: &str, file: ClaimFile) -> Result<Self, String> {
+        let path = path(name).map_err(|problem| format!("claim `{name}` {problem}"))?;
+        let matcher =
+            Matcher::try_from(file).map_err(|problem| format!("claim `{name}` {problem}"))?;
+        Ok(Self { name: name.to_owned(), path, matcher })
+    }
+
+    /// As the operator wrote it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn check(&self, claims: &Claims, project: &Project) -> Outcome {
+        self.matcher.check(self.find(claims), project)
+    }
+
+    /// The value in a token that the condition is about.
+    pub fn find<'a>(&self, claims: &'a Claims) -> Option<&'a Value> {
+        let (first, rest) = self.path.split_first()?;
+        rest.iter().try_fold(claims.get(first)?, |value, segment| match value {
+            Value::Object(members) => members.get(segment),
+            Value::Array(elements) => elements.get(index(segment)?),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+        })
+    }
+
+    pub fn involves_project(&self) -> bool {
+        self.matcher.involves_project()
+    }
+
+    pub(super) fn binds_project(&self) -> bool {
+        self.matcher.binds_project()
+    }
+
+    /// Whether it tells one caller from another. `iss` and `aud` are the same in every token that gets this far.
+    pub(super) fn constrains(&self) -> bool {
+        let same_for_all = matches!(self.path.first().map(String::as_str), Some("aud" | "iss"));
+        !same_for_all && self.matcher.constrains()
+    }
+
+    pub(super) fn has_literal_star(&self) -> bool {
+        self.matcher.has_literal_star()
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "claim `{}` is {}", self.name, self.matcher)
+    }
+}
+
+/// RFC 6901 for a name that starts with `/`; any other name is itself.
+fn path(name: &str) -> Result<Vec<String>, &'static str> {
+    if name.contains(['{', '}']) {
+        return Err(
+            "has `{` or `}` in its name: `{project}` stands for the project in values only",
+        );
+    }
+    if name.is_empty() || name.len() > 256 {
+        return Err("needs a name of 1 to 256 characters");
+    }
+    let Some(pointer) = name.strip_prefix('/') else { return Ok(vec![name.to_owned()]) };
+    pointer.split('/').map(unescape).collect::<Option<_>>().ok_or(
+        "is not a JSON Pointer: no segment may be empty, `~` is written `~0`, and a `/` inside a name `~1`",
+    )
+}
+
+fn unescape(segment: &str) -> Option<String> {
+    let without = segment.replace("~0", "").replace("~1", "");
+    if segment.is_empty() || without.contains('~') {
+        return None;
+    }
+    Some(segment.replace("~1", "/").replace("~0", "~"))
+}
+
+/// An array's index as RFC 6901 writes it: no sign, no leading zero.
+fn index(segment: &str) -> Option<usize> {
+    let canonical = segment == "0" || !segment.starts_with(['0', '+']);
+    if canonical { segment.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finds(name: &str) -> Option<Value> {
+        let claims = serde_json::json!({
+            "sub": "s", "a/b": 1, "https://example.com/role": "ops", "": "no",
+            "kubernetes.io": { "namespace": "ci", "a/b": "slash", "a~b": "tilde" }, "groups": ["x", { "y": "z" }],
+        });
+        let condition = Condition::parse(name, ClaimFile::Text("x".into())).unwrap();
+        condition.find(claims.as_object().unwrap()).cloned()
+    }
+
+    #[test]
+    fn a_name_with_a_slash_in_front_is_a_pointer() {
+        for (name, value) in [
+            ("sub", Some("s".into())),
+            ("a/b", Some(1.into())),
+            ("https://example.com/role", Some("ops".into())),
+            ("/sub", Some("s".into())),
+            ("/kubernetes.io/namespace", Some("ci".into())),
+            ("/kubernetes.io/a~1b", Some("slash".into())),
+            ("/kubernetes.io/a~0b", Some("tilde".into())),
+            ("/groups/0", Some("x".into())),
+            ("/groups/1/y", Some("z".into())),
+            ("/groups/00", None),
+            ("/groups/+1", None),
+            ("/groups/-", None),
+            ("/groups/9", None),
+            ("/sub/x", None),
+            ("kubernetes.io/namespace", None),
+            ("missing", None),
+        ] {
+            assert_eq!(finds(name), value, "{name}");
+        }
+        for wrong in
+            ["", "/", "//", "/a/", "/a~", "/a~2", "{project}", "/x/{project}", &"x".repeat(257)]
+        {
+            assert!(Condition::parse(wrong, ClaimFile::Flag(true)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_the_same_in_every_token_constrains_nobody() {
+        let constrains = |name, value: &str| {
+            Condition::parse(name, ClaimFile::Text(value.into())).unwrap().constrains()
+        };
+        assert!(constrains("sub", "x"));
+        for name in ["aud", "iss", "/aud", "/aud/0", "/iss"] {
+            assert!(!constrains(name, "x"), "{name}");
+        }
+        for glob in ["*", "*/*", "*:*@*"] {
+            let file = ClaimFile::Glob { glob: glob.into() };
+            assert!(!Condition::parse("sub", file).unwrap().constrains(), "{glob}");
+        }
+        assert!(
+            !Condition::parse("sub", ClaimFile::Prefix { prefix: "/".into() })
+                .unwrap()
+                .constrains()
+        );
+    }
+}

@@ -1,0 +1,277 @@
+//! What a claim's value must look like: its type, and the text in it.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::condition::Outcome;
+use super::file::ClaimFile;
+use super::pattern::{InvalidPattern, Pattern};
+use crate::domain::Project;
+
+#[derive(Clone, Debug)]
+pub(super) enum Matcher {
+    Flag(bool),
+    OneOf(Vec<Pattern>),
+    Prefix(Pattern),
+    Glob(Pattern),
+    Contains(Pattern),
+}
+
+impl TryFrom<ClaimFile> for Matcher {
+    type Error = InvalidPattern;
+
+    fn try_from(file: ClaimFile) -> Result<Self, InvalidPattern> {
+        Ok(match file {
+            ClaimFile::Flag(flag) => Self::Flag(flag),
+            ClaimFile::Text(text) => Self::OneOf(vec![Pattern::literal(&text)?]),
+            ClaimFile::OneOf(texts) if texts.is_empty() => return Err(InvalidPattern::Empty),
+            ClaimFile::OneOf(texts) => Self::OneOf(
+                texts.iter().map(|text| Pattern::literal(text)).collect::<Result<_, _>>()?,
+            ),
+            ClaimFile::Prefix { prefix } => Self::Prefix(Pattern::prefix(&prefix)?),
+            ClaimFile::Glob { glob } => Self::Glob(Pattern::glob(&glob)?),
+            ClaimFile::Contains { contains } => Self::Contains(Pattern::literal(&contains)?),
+        })
+    }
+}
+
+impl Matcher {
+    pub(super) fn check(&self, claim: Option<&Value>, project: &Project) -> Outcome {
+        let Some(claim) = claim else { return Outcome::Missing };
+        let held = match (self, claim) {
+            (Self::Flag(flag), Value::Bool(value)) => flag == value,
+            (Self::OneOf(patterns), Value::String(text)) => {
+                patterns.iter().any(|it| it.is_all_of(text, project))
+            }
+            (Self::Prefix(pattern), Value::String(text)) => pattern.after(text, project).is_some(),
+            (Self::Glob(pattern), Value::String(text)) => pattern.is_all_of(text, project),
+            (Self::Contains(pattern), Value::Array(elements)) => elements
+                .iter()
+                .filter_map(Value::as_str)
+                .any(|text| pattern.is_all_of(text, project)),
+            (
+                Self::Flag(_)
+                | Self::OneOf(_)
+                | Self::Prefix(_)
+                | Self::Glob(_)
+                | Self::Contains(_),
+                found,
+            ) => {
+                return Outcome::WrongType { expected: self.takes(), found: kind(found) };
+            }
+        };
+        if held { Outcome::Held } else { Outcome::Different }
+    }
+
+    /// Whether it depends on the project for at least one value.
+    pub(super) fn involves_project(&self) -> bool {
+        self.patterns().iter().any(Pattern::has_project)
+    }
+
+    /// Whether, of all projects, it holds for at most those that the value names.
+    pub(super) fn binds_project(&self) -> bool {
+        !self.patterns().is_empty() && self.patterns().iter().all(Pattern::has_project)
+    }
+
+    /// Whether it tells one caller from another. A prefix or glob of only `*` and `/` holds for nearly everybody.
+    pub(super) fn constrains(&self) -> bool {
+        match self {
+            Self::Flag(_) | Self::OneOf(_) | Self::Contains(_) => true,
+            Self::Prefix(pattern) | Self::Glob(pattern) => pattern.has_text(),
+        }
+    }
+
+    /// Whether a `*` was written where it is only a character.
+    pub(super) fn has_literal_star(&self) -> bool {
+        self.patterns().iter().any(Pattern::has_literal_star)
+    }
+
+    fn patterns(&self) -> &[Pattern] {
+        match self {
+            Self::Flag(_) => &[],
+            Self::OneOf(patterns) => patterns,
+            Self::Prefix(pattern) | Self::Glob(pattern) | Self::Contains(pattern) => {
+                std::slice::from_ref(pattern)
+            }
+        }
+    }
+
+    fn takes(&self) -> &'static str {
+        match self {
+            Self::Flag(_) => "a boolean",
+            Self::OneOf(_) | Self::Prefix(_) | Self::Glob(_) => "text",
+            Self::Contains(_) => "a list",
+        }
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "{flag}"),
+            Self::OneOf(patterns) => {
+                let texts: Vec<String> =
+                    patterns.iter().map(|pattern| format!("`{pattern}`")).collect();
+                f.write_str(&texts.join(" or "))
+            }
+            Self::Prefix(pattern) => write!(f, "`{pattern}…`"),
+            Self::Glob(pattern) => write!(f, "of the shape `{pattern}`"),
+            Self::Contains(pattern) => write!(f, "a list with `{pattern}`"),
+        }
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn glob(text: &str) -> ClaimFile {
+        ClaimFile::Glob { glob: text.into() }
+    }
+
+    fn prefix(text: &str) -> ClaimFile {
+        ClaimFile::Prefix { prefix: text.into() }
+    }
+
+    fn text(text: &str) -> ClaimFile {
+        ClaimFile::Text(text.into())
+    }
+
+    fn holds(file: ClaimFile, claim: &Value) -> bool {
+        let matcher = Matcher::try_from(file).unwrap();
+        matcher.check(Some(claim), &"my-app".parse().unwrap()) == Outcome::Held
+    }
+
+    /// Claims for which each matcher holds, and for which it does not.
+    fn takes(cases: Vec<(ClaimFile, Vec<Value>, Vec<Value>)>) {
+        for (file, yes, no) in cases {
+            for claim in yes {
+                assert!(holds(file.clone(), &claim), "{file:?} {claim}");
+            }
+            for claim in no {
+                assert!(!holds(file.clone(), &claim), "{file:?} {claim}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_exact_matchers_take() {
+        let one_of =
+            |texts: &[&str]| ClaimFile::OneOf(texts.iter().map(|it| (*it).into()).collect());
+        let contains = |text: &str| ClaimFile::Contains { contains: text.into() };
+        takes(vec![
+            (
+                text("main"),
+                vec![json!("main")],
+                vec![json!("Main"), json!("main "), json!("main\0"), json!("mai"), json!(["main"])],
+            ),
+            (
+                text("acme/{project}"),
+                vec![json!("acme/my-app")],
+                vec![json!("acme/my-app-2"), json!("acme/{project}"), json!("acme/x")],
+            ),
+            (text("true"), vec![json!("true")], vec![json!(true)]),
+            (text("1"), vec![json!("1")], vec![json!(1)]),
+            (
+                ClaimFile::Flag(true),
+                vec![json!(true)],
+                vec![json!(false), json!("true"), json!(1), json!(null), json!([true])],
+            ),
+            (
+                one_of(&["a", "b-{project}"]),
+                vec![json!("a"), json!("b-my-app")],
+                vec![json!("b-"), json!("ab-my-app"), json!(["a"])],
+            ),
+            (
+                contains("ops"),
+                vec![json!(["dev", "ops"]), json!([1, "ops"])],
+                vec![json!("ops"), json!([]), json!(["ops2"]), json!([["ops"]]), json!({"ops": 1})],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_prefixes_and_globs_take() {
+        takes(vec![
+            (
+                prefix("acme/"),
+                vec![json!("acme/x"), json!("acme/x/y")],
+                vec![json!("acme"), json!("acme-evil/x"), json!("Acme/x"), json!("x/acme/")],
+            ),
+            (
+                prefix("repo:{project}:"),
+                vec![json!("repo:my-app:ref")],
+                vec![json!("repo:my-app-2:ref"), json!("repo:my-app")],
+            ),
+            (
+                glob("a/*/b"),
+                vec![json!("a/x/b"), json!("a/x.y_z-1/b")],
+                vec![
+                    json!("a//b"),
+                    json!("a/x/y/b"),
+                    json!("a/x/b/"),
+                    json!("a/x:y/b"),
+                    json!("a/é/b"),
+                    json!("a/x/bb"),
+                    json!("a/*/b"),
+                    json!("a/x /b"),
+                ],
+            ),
+            (glob("*"), vec![json!("x")], vec![json!(""), json!("x/y"), json!("x@y")]),
+            (
+                glob("repo:acme/{project}:*:*"),
+                vec![json!("repo:acme/my-app:a:b")],
+                vec![json!("repo:acme/my-app:a"), json!("repo:acme/x:a:b")],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        use InvalidPattern::{Empty, OpenPrefix, PartialSegment, Placeholder, TooLong};
+        for (file, error) in [
+            (text(""), Empty),
+            (text(&"x".repeat(1025)), TooLong),
+            (ClaimFile::OneOf(vec![]), Empty),
+            (ClaimFile::OneOf(vec!["a".into(), String::new()]), Empty),
+            (text("acme/{Project}"), Placeholder),
+            (text("acme/{project"), Placeholder),
+            (text("{{project}}"), Placeholder),
+            (prefix("acme"), OpenPrefix),
+            (prefix("acme/{project}"), OpenPrefix),
+            (prefix("acme-"), OpenPrefix),
+            (prefix("*"), OpenPrefix),
+            (glob("a*"), PartialSegment),
+            (glob("*a"), PartialSegment),
+            (glob("a/**"), PartialSegment),
+            (glob("a/*-x"), PartialSegment),
+            (glob("{project}*"), PartialSegment),
+            (glob("*{project}"), PartialSegment),
+            (glob("a/*/*b"), PartialSegment),
+        ] {
+            assert_eq!(Matcher::try_from(file.clone()).unwrap_err(), error, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_claim_never_holds() {
+        let project = "a".parse().unwrap();
+        for file in [text("a"), glob("*"), ClaimFile::Flag(false)] {
+            assert_eq!(Matcher::try_from(file).unwrap().check(None, &project), Outcome::Missing);
+        }
+    }
+}

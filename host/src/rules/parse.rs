@@ -1,0 +1,321 @@
+//! Rules as written become rules that can be relied on, or a list of everything that is wrong with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::condition::Condition;
+use super::file::{ClaimFile, ProjectsFile, RuleFile};
+use super::projects::ProjectMatcher;
+use super::rule::Rule;
+use crate::domain::{Action, Actions, RegistryName};
+
+/// The names that rules may refer to.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    issuers: BTreeSet<String>,
+    registries: BTreeSet<RegistryName>,
+}
+
+impl Known {
+    pub fn new<I: Into<String>>(
+        issuers: impl IntoIterator<Item = I>,
+        registries: impl IntoIterator<Item = RegistryName>,
+    ) -> Self {
+        Self {
+            issuers: issuers.into_iter().map(Into::into).collect(),
+            registries: registries.into_iter().collect(),
+        }
+    }
+}
+
+/// Something wrong with a rule, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// A JSON Pointer below `/rules`, such as `/0/claims/ref`.
+    pub path: String,
+    pub message: String,
+}
+
+pub(super) fn rules(
+    files: Vec<RuleFile>,
+    known: &Known,
+) -> Result<(Vec<Rule>, Vec<Problem>), Vec<Problem>> {
+    let (mut rules, mut problems, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut names = BTreeSet::new();
+    for (index, file) in files.into_iter().enumerate() {
+        let mut report =
+            Report { place: format!("/{index}"), rule: file.name.clone(), problems: Vec::new() };
+        if !names.insert(file.name.clone()) {
+            report.add(
+                "/name",
+                "has the name of an earlier rule: records name rules, give it one of its own",
+            );
+        }
+        let rule = rule(file, known, &mut report);
+        if report.problems.is_empty() {
+            warnings.extend(rule.warnings(report));
+            rules.push(rule);
+        } else {
+            problems.append(&mut report.problems);
+        }
+    }
+    if problems.is_empty() { Ok((rules, warnings)) } else { Err(problems) }
+}
+
+/// Collects the problems of one rule.
+struct Report {
+    place: String,
+    rule: String,
+    problems: Vec<Problem>,
+}
+
+impl Report {
+    fn add(&mut self, path: &str, message: impl fmt::Display) {
+        let path = format!("{}{path}", self.place);
+        self.problems.push(Problem { path, message: format!("rule `{}`: {message}", self.rule) });
+    }
+}
+
+/// Parses all of it. The rule is of use only if nothing was reported.
+fn rule(file: RuleFile, known: &Known, report: &mut Report) -> Rule {
+    let printable = file.name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    if !printable || file.name.trim().is_empty() || file.name.len() > 64 {
+        report.add("/name", "`name` must be 1 to 64 printable ASCII characters");
+    }
+    if !known.issuers.contains(&file.issuer) {
+        let names = list(&known.issuers);
+        let problem = format!(
+            "unknown issuer `{}`, expected the name of one of [[auth.issuers]]: {names}",
+            file.issuer
+        );
+        report.add("/issuer", problem);
+    }
+    let allow: Actions = file.allow.into_iter().collect();
+    if allow.is_empty() {
+        report.add("/allow", "allows nothing: state `allow` as [\"pull\"], [\"push\"] or both");
+    }
+    let claims = conditions(file.claims, report);
+    let projects = projects(file.projects, report);
+    let registries = registries(&file.registries, known, report);
+    Rule { name: file.name, issuer: file.issuer, claims, projects, registries, allow }
+}
+
+fn conditions(files: BTreeMap<String, ClaimFile>, report: &mut Report) -> Vec<Condition> {
+    let stated = files.len();
+    let mut conditions = Vec::new();
+    for (name, file) in files {
+        match Condition::parse(&name, file) {
+            Ok(condition) => conditions.push(condition),
+            Err(problem) => report.add(&format!("/claims/{}", escape(&name)), problem),
+        }
+    }
+    // Every tenant of a public issuer gets the audience that it asks for: a rule that checks nothing else admits them all.
+    if conditions.len() == stated && !conditions.iter().any(Condition::constrains) {
+        report.add(
+            "/claims",
+            "admits everyone whom the issuer knows: state at least one claim besides `aud` and `iss`, with more in it than `*`, \
+             such as `claims = { repository = \"acme/{project}\" }`",
+        );
+    }
+    conditions
+}
+
+fn projects(files: Vec<ProjectsFile>, report: &mut Report) -> Vec<ProjectMatcher> {
+    if files.is_empty() {
+        report.add(
+            "/projects",
+            "is about no project: state `projects` as names, { prefix = \"team-\" } or \"*\"",
+        );
+    }
+    let mut projects = Vec::new();
+    for (index, file) in files.into_iter().enumerate() {
+        match ProjectMatcher::try_from(file) {
+            Ok(project) => projects.push(project),
+            Err(problem) => report.add(&format!("/projects/{index}"), problem),
+        }
+    }
+    projects
+}
+
+fn registries(names: &[String], known: &Known, report: &mut Report) -> Vec<RegistryName> {
+    if names.is_empty() {
+        report
+            .add("/registries", "is about no registry: state `registries`, such as [\"default\"]");
+    }
+    let mut registries = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        if let Some(registry) = known.registries.iter().find(|registry| registry.as_str() == name) {
+            registries.push(registry.clone());
+        } else {
+            let names = list(&known.registries);
+            let problem = format!(
+                "unknown registry `{name}`, expected the name of one of [registries]: {names}"
+            );
+            report.add(&format!("/registries/{index}"), problem);
+        }
+    }
+    registries
+}
+
+impl Rule {
+    fn warnings(&self, mut report: Report) -> Vec<Problem> {
+        let binds = self.claims.iter().any(Condition::binds_project);
+        if self.projects.contains(&ProjectMatcher::Any)
+            && self.allow.contains(Action::Push)
+            && !binds
+        {
+            report.add(
+                "/projects",
+                "lets everyone it matches push to every project: put `{project}` into a claim, or list projects",
+            );
+        }
+        for condition in self.claims.iter().filter(|condition| condition.has_literal_star()) {
+            let problem = format!(
+                "claim `{}` has a `*` that stands for itself here: write {{ glob = … }}",
+                condition.name()
+            );
+            report.add(&format!("/claims/{}", escape(condition.name())), problem);
+        }
+        report.problems
+    }
+}
+
+/// RFC 6901.
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+fn list<T: fmt::Display>(names: &BTreeSet<T>) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "there is none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Rules;
+
+    fn parse(text: &str) -> Result<Rules, Vec<Problem>> {
+        #[derive(serde::Deserialize)]
+        struct File {
+            rules: Vec<RuleFile>,
+        }
+        let known = Known::new(["github"], ["prod"].map(|it| it.parse().unwrap()));
+        Rules::parse(toml::from_str::<File>(text).unwrap().rules, &known)
+    }
+
+    fn with(line: &str) -> String {
+        let key = line.split(' ').next().unwrap();
+        let lines = [
+            "name = 'a'",
+            "issuer = 'github'",
+            "claims = { sub = 'x' }",
+            "projects = ['p']",
+            "registries = ['prod']",
+            "allow = ['pull']",
+        ];
+        let kept = lines.iter().filter(|it| it.split(' ').next() != Some(key)).chain([&line]);
+        kept.fold("[[rules]]\n".to_owned(), |text, line| text + line + "\n")
+    }
+
+    #[test]
+    fn each_gap_is_named_with_its_remedy() {
+        for (line, path, part) in [
+            ("name = ''", "/0/name", "1 to 64"),
+            ("name = \"a\\n\"", "/0/name", "printable"),
+            (
+                "issuer = 'gitlab'",
+                "/0/issuer",
+                "unknown issuer `gitlab`, expected the name of one of [[auth.issuers]]: `github`",
+            ),
+            ("claims = {}", "/0/claims", "rule `a`: admits everyone"),
+            ("claims = { aud = 'rise-registry' }", "/0/claims", "besides `aud`"),
+            ("claims = { iss = 'x', '/aud/0' = 'y' }", "/0/claims", "besides `aud`"),
+            ("claims = { sub = { glob = '*/*' } }", "/0/claims", "more in it than `*`"),
+            (
+                "claims = { sub = { prefix = 'acme' } }",
+                "/0/claims/sub",
+                "rule `a`: claim `sub` must end in",
+            ),
+            ("claims = { '/k8s/ns' = '' }", "/0/claims/~1k8s~1ns", "claim `/k8s/ns` is empty"),
+            ("claims = { sub = [] }", "/0/claims/sub", "is empty"),
+            ("projects = []", "/0/projects", "rule `a`: is about no project"),
+            ("projects = ['p', 'team-*']", "/0/projects/1", "{ prefix = \"team-\" }"),
+            ("registries = []", "/0/registries", "is about no registry"),
+            (
+                "registries = ['*']",
+                "/0/registries/0",
+                "unknown registry `*`, expected the name of one of [registries]: `prod`",
+            ),
+            ("allow = []", "/0/allow", "allows nothing"),
+        ] {
+            let problems = parse(&with(line)).unwrap_err();
+            assert_eq!(problems.len(), 1, "{line}: {problems:?}");
+            assert_eq!(problems[0].path, path, "{line}");
+            assert!(problems[0].message.contains(part), "{line}: {}", problems[0].message);
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_nothing_and_all_problems_come_at_once() {
+        let problems = parse(
+            "[[rules]]\nname = 'a'\nissuer = 'x'\n[[rules]]\nname = 'a'\nissuer = 'github'\n",
+        )
+        .unwrap_err();
+        let paths: Vec<&str> = problems.iter().map(|it| it.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "/0/issuer",
+                "/0/allow",
+                "/0/claims",
+                "/0/projects",
+                "/0/registries",
+                "/1/name",
+                "/1/allow",
+                "/1/claims",
+                "/1/projects",
+                "/1/registries"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_nothing_stands_for_does_not_load() {
+        for (line, part) in [
+            ("claims = { sub = 1 }", "expected text, `true`, `false`"),
+            ("claims = { sub = { regex = '.*' } }", "expected text"),
+            ("claims = { sub = { prefix = 'a/', glob = 'b' } }", "expected text"),
+            ("claims = { sub = [true] }", "expected text"),
+            ("projects = [{ glob = '*' }]", "expected the name of a project"),
+            ("projects = '*'", "expected a sequence"),
+            ("allow = ['delete']", "expected `pull` or `push`"),
+            ("surprise = 1", "unknown field `surprise`"),
+        ] {
+            let text = with(line).replace("[[rules]]\n", "");
+            let error = toml::from_str::<RuleFile>(&text).unwrap_err().to_string();
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_probably_not_meant_is_warned_about() {
+        for (claims, allow, warnings) in [
+            ("{ sub = 'x' }", "['push']", vec!["/0/projects"]),
+            ("{ sub = 'x' }", "['pull']", vec![]),
+            ("{ sub = 'x/{project}' }", "['push']", vec![]),
+            ("{ sub = ['x/{project}', 'y'] }", "['push']", vec!["/0/projects"]),
+            ("{ sub = { glob = 'x/{project}/*' } }", "['push']", vec![]),
+            ("{ ref = 'refs/heads/*' }", "['pull']", vec!["/0/claims/ref"]),
+        ] {
+            let text = with("projects = ['*']")
+                .replace("{ sub = 'x' }", claims)
+                .replace("['pull']", allow);
+            let rules = parse(&text).unwrap();
+            let paths: Vec<&str> = rules.warnings().iter().map(|it| it.path.as_str()).collect();
+            assert_eq!(paths, warnings, "{claims} {allow}");
+        }
+        assert!(parse(&with("allow = ['push']")).unwrap().warnings().is_empty());
+    }
+}

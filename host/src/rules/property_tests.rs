@@ -1,0 +1,329 @@
+//! Properties that hold for all rules, over a small alphabet so that things do collide.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use ulid::Ulid;
+
+use super::*;
+use crate::domain::{Action, Actions, Claims, Lifetime, Project};
+
+fn text() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "acme",
+        "acme/",
+        "acme/a",
+        "acme/a/",
+        "acme/a/x",
+        "acme-evil",
+        "acme-evil/a",
+        "acme/a-b",
+        "acme/b",
+        "a",
+        "x/acme/a",
+        "*",
+        "acme/*",
+        "true",
+    ])
+    .prop_map(str::to_owned)
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        6 => text().prop_map(Value::String),
+        1 => any::<bool>().prop_map(Value::Bool),
+        1 => prop::collection::vec(text(), 0..3).prop_map(|list| json!(list)),
+        1 => Just(Value::Null),
+        1 => Just(json!(1)),
+        1 => text().prop_map(|text| json!({ "inner": text })),
+    ]
+}
+
+fn claim_file() -> impl Strategy<Value = ClaimFile> {
+    let literal =
+        || prop_oneof![text(), Just("acme/{project}".to_owned()), Just("{project}".to_owned())];
+    let prefix = prop::sample::select(vec!["acme/", "acme/{project}/", "a/", "x/acme/"]);
+    let glob =
+        prop::sample::select(vec!["acme/*", "acme/{project}", "*/acme/*", "acme/*/x", "*/a"]);
+    prop_oneof![
+        any::<bool>().prop_map(ClaimFile::Flag),
+        literal().prop_map(ClaimFile::Text),
+        prop::collection::vec(literal(), 1..3).prop_map(ClaimFile::OneOf),
+        prefix.prop_map(|prefix| ClaimFile::Prefix { prefix: prefix.to_owned() }),
+        glob.prop_map(|glob| ClaimFile::Glob { glob: glob.to_owned() }),
+        literal().prop_map(|contains| ClaimFile::Contains { contains }),
+    ]
+}
+
+fn claim_name() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["sub", "repository", "/nested/inner", "/nested/0"])
+        .prop_map(str::to_owned)
+}
+
+fn rule_file() -> impl Strategy<Value = RuleFile> {
+    let name = |names: &'static [&'static str]| prop::sample::select(names).prop_map(str::to_owned);
+    let projects = prop_oneof![
+        name(&["*", "a", "a-b", "b"]).prop_map(ProjectsFile::Name),
+        Just(ProjectsFile::Prefix { prefix: "a-".to_owned() }),
+    ];
+    (
+        name(&["github", "gitlab"]),
+        prop::collection::btree_map(claim_name(), claim_file(), 1..3),
+        prop::collection::vec(projects, 1..3),
+        prop::collection::vec(name(&["prod", "dev"]), 1..3),
+        prop::collection::vec(prop::sample::select(&Action::ALL[..]), 1..3),
+    )
+        .prop_map(|(issuer, claims, projects, registries, allow)| RuleFile {
+            name: String::new(),
+            issuer,
+            claims,
+            projects,
+            registries,
+            allow,
+        })
+}
+
+fn rule_files() -> impl Strategy<Value = Vec<RuleFile>> {
+    prop::collection::vec(rule_file(), 0..5).prop_map(named)
+}
+
+fn named(mut files: Vec<RuleFile>) -> Vec<RuleFile> {
+    files.iter_mut().enumerate().for_each(|(index, file)| file.name = format!("rule-{index}"));
+    files
+}
+
+fn subject() -> impl Strategy<Value = Subject> {
+    let names = prop::sample::select(vec!["sub", "repository", "nested"]).prop_map(str::to_owned);
+    (
+        prop::sample::select(vec!["github", "gitlab"]),
+        prop::collection::btree_map(names, value(), 0..4),
+    )
+        .prop_map(|(issuer, claims)| Subject {
+            issuer: issuer.to_owned(),
+            sub: "s".to_owned(),
+            claims: claims.into_iter().collect(),
+        })
+}
+
+fn request() -> impl Strategy<Value = AccessRequest> {
+    let actions = prop::sample::select(vec![
+        None,
+        Some(Actions::PULL),
+        Some(Actions::PUSH),
+        Some(Actions::PULL_AND_PUSH),
+    ]);
+    (
+        prop::sample::select(vec!["prod", "dev"]),
+        prop::sample::select(vec!["a", "a-b", "b", "acme"]),
+        actions,
+    )
+        .prop_map(|(registry, project, actions)| AccessRequest {
+            id: Ulid::nil(),
+            registry: registry.parse().unwrap(),
+            project: project.parse().unwrap(),
+            actions,
+            lifetime: Lifetime::default(),
+        })
+}
+
+fn known() -> Known {
+    Known::new(["github", "gitlab"], ["prod", "dev"].map(|it| it.parse().unwrap()))
+}
+
+fn granted(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Actions {
+    let rules = Rules::parse(files.to_vec(), &known()).unwrap();
+    rules.authorize(subject.clone(), request.clone()).map_or(Actions::NONE, |grant| grant.actions())
+}
+
+/// Everything that the rules would allow, whatever was asked.
+fn allowed(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Actions {
+    granted(files, subject, &AccessRequest { actions: None, ..request.clone() })
+}
+
+/// The rules again, written another way: values are filled in first and then compared segment by segment.
+mod naive {
+    use super::*;
+
+    pub(super) fn granted(
+        files: &[RuleFile],
+        subject: &Subject,
+        request: &AccessRequest,
+    ) -> Actions {
+        let mut union = Actions::NONE;
+        for file in files {
+            let project = file.projects.iter().any(|it| match it {
+                ProjectsFile::Name(name) => name == "*" || name == request.project.as_str(),
+                ProjectsFile::Prefix { prefix } => {
+                    request.project.as_str().starts_with(prefix.as_str())
+                }
+            });
+            let claims = file.claims.iter().all(|(name, file)| {
+                let root = Value::Object(subject.claims.clone());
+                let pointer = if name.starts_with('/') { name.clone() } else { format!("/{name}") };
+                root.pointer(&pointer).is_some_and(|value| holds(file, value, &request.project))
+            });
+            if file.issuer == subject.issuer
+                && file.registries.contains(&request.registry.to_string())
+                && project
+                && claims
+            {
+                union = union.union(file.allow.iter().copied().collect());
+            }
+        }
+        let asked = request.actions.unwrap_or(union);
+        if asked.is_subset_of(union) { asked } else { Actions::NONE }
+    }
+
+    fn holds(file: &ClaimFile, value: &Value, project: &Project) -> bool {
+        let filled = |text: &str| text.replace("{project}", project.as_str());
+        match file {
+            ClaimFile::Flag(flag) => *value == json!(flag),
+            ClaimFile::Text(text) => *value == json!(filled(text)),
+            ClaimFile::OneOf(texts) => texts.iter().any(|text| *value == json!(filled(text))),
+            ClaimFile::Prefix { prefix } => {
+                value.as_str().is_some_and(|text| text.starts_with(&filled(prefix)))
+            }
+            ClaimFile::Glob { glob } => value.as_str().is_some_and(|text| {
+                let (wanted, found): (Vec<String>, Vec<&str>) =
+                    (glob.split('/').map(filled).collect(), text.split('/').collect());
+                let segment = |text: &str| {
+                    !text.is_empty()
+                        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+                };
+                wanted.len() == found.len()
+                    && wanted
+                        .iter()
+                        .zip(found)
+                        .all(|(wanted, found)| wanted == found || (wanted == "*" && segment(found)))
+            }),
+            ClaimFile::Contains { contains } => {
+                value.as_array().is_some_and(|list| list.contains(&json!(filled(contains))))
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_as_the_naive_reading(files in rule_files(), subject in subject(), request in request()) {
+        let files: Vec<_> = files.into_iter().filter(constrains).collect();
+        prop_assert_eq!(granted(&files, &subject, &request), naive::granted(&files, &subject, &request));
+    }
+
+    #[test]
+    fn a_condition_never_widens(files in rule_files(), at in any::<prop::sample::Index>(), claim in claim_file(), subject in subject(), request in request()) {
+        let files: Vec<_> = files.into_iter().filter(constrains).collect();
+        prop_assume!(!files.is_empty());
+        let mut narrower = files.clone();
+        narrower[at.index(files.len())].claims.insert("extra".to_owned(), claim);
+        prop_assert!(allowed(&narrower, &subject, &request).is_subset_of(allowed(&files, &subject, &request)));
+    }
+
+    #[test]
+    fn a_rule_less_never_adds(files in rule_files(), at in any::<prop::sample::Index>(), subject in subject(), request in request()) {
+        let files: Vec<_> = files.into_iter().filter(constrains).collect();
+        prop_assume!(!files.is_empty());
+        let mut fewer = files.clone();
+        fewer.remove(at.index(files.len()));
+        prop_assert!(allowed(&fewer, &subject, &request).is_subset_of(allowed(&files, &subject, &request)));
+        prop_assert!(granted(&fewer, &subject, &request).is_subset_of(allowed(&files, &subject, &request)));
+    }
+
+    #[test]
+    fn a_grant_is_what_was_asked_within_what_is_allowed(files in rule_files(), subject in subject(), request in request()) {
+        let files: Vec<_> = files.into_iter().filter(constrains).collect();
+        let rules = Rules::parse(files.clone(), &known()).unwrap();
+        if let Ok(grant) = rules.authorize(subject.clone(), request.clone()) {
+            prop_assert!(!grant.actions().is_empty());
+            prop_assert_eq!(request.actions.unwrap_or(grant.actions()), grant.actions());
+            let named = files.iter().filter(|file| grant.rules().contains(&file.name));
+            let union: Actions = named.clone().flat_map(|file| file.allow.iter().copied()).collect();
+            prop_assert!(grant.actions().is_subset_of(union));
+            prop_assert!(named.clone().count() > 0 && named.clone().all(|file| file.issuer == subject.issuer));
+            prop_assert!(rules.reachable(&subject).contains(&request.registry));
+        }
+    }
+
+    #[test]
+    fn an_issuer_without_rules_gets_nothing(files in rule_files(), subject in subject(), request in request()) {
+        let files: Vec<_> = files.into_iter().filter(constrains).filter(|file| file.issuer != subject.issuer).collect();
+        prop_assert_eq!(allowed(&files, &subject, &request), Actions::NONE);
+    }
+
+    #[test]
+    fn one_character_off_is_another_claim(claim in "[a-z/:@.-]{1,12}", at in any::<prop::sample::Index>(), other in any::<char>(), kind in 0..3) {
+        let mut chars: Vec<char> = claim.chars().collect();
+        let at = at.index(chars.len());
+        match kind {
+            0 => { chars.remove(at); }
+            1 => chars.insert(at, other),
+            _ => chars[at] = other,
+        }
+        let near: String = chars.into_iter().collect();
+        prop_assume!(near != claim);
+        for file in [ClaimFile::Text(claim.clone()), ClaimFile::OneOf(vec![claim.clone(), "another".to_owned()])] {
+            let files = one_rule(file);
+            prop_assert_eq!(allowed(&files, &with_sub(&claim), &pull()), Actions::PULL);
+            prop_assert_eq!(allowed(&files, &with_sub(&near), &pull()), Actions::NONE);
+        }
+    }
+
+    #[test]
+    fn a_prefix_needs_its_delimiter(name in "[a-z.-]{1,12}", delimiter in "[/:@]", behind in ".{0,12}") {
+        let files = one_rule(ClaimFile::Prefix { prefix: format!("{name}{delimiter}") });
+        prop_assert_eq!(allowed(&files, &with_sub(&format!("{name}{delimiter}{behind}")), &pull()), Actions::PULL);
+        prop_assume!(!behind.starts_with(&delimiter));
+        prop_assert_eq!(allowed(&files, &with_sub(&format!("{name}{behind}")), &pull()), Actions::NONE);
+    }
+
+    /// Whatever an operator writes either does not load, or is matched without a panic.
+    #[test]
+    fn no_text_breaks_the_parser(name in ".{0,20}", text in "[a{}project*/:@.]{0,24}", claim in ".{0,24}") {
+        for file in [
+            ClaimFile::Text(text.clone()), ClaimFile::Prefix { prefix: text.clone() },
+            ClaimFile::Glob { glob: text.clone() }, ClaimFile::Contains { contains: text.clone() },
+        ] {
+            let mut files = one_rule(file.clone());
+            files[0].claims.insert(name.clone(), file);
+            if let Ok(rules) = Rules::parse(files, &known()) {
+                let _ = rules.authorize(with_sub(&claim), pull());
+            }
+        }
+    }
+}
+
+/// Rules that check nothing do not load; the generator makes some.
+fn constrains(file: &RuleFile) -> bool {
+    let mut alone = file.clone();
+    alone.name = "alone".to_owned();
+    Rules::parse(vec![alone], &known()).is_ok()
+}
+
+fn one_rule(file: ClaimFile) -> Vec<RuleFile> {
+    named(vec![RuleFile {
+        name: String::new(),
+        issuer: "github".to_owned(),
+        claims: BTreeMap::from([("sub".to_owned(), file)]),
+        projects: vec![ProjectsFile::Name("*".to_owned())],
+        registries: vec!["prod".to_owned()],
+        allow: vec![Action::Pull],
+    }])
+}
+
+fn with_sub(sub: &str) -> Subject {
+    let claims: Claims = json!({ "sub": sub }).as_object().unwrap().clone();
+    Subject { issuer: "github".to_owned(), sub: sub.to_owned(), claims }
+}
+
+fn pull() -> AccessRequest {
+    AccessRequest {
+        id: Ulid::nil(),
+        registry: "prod".parse().unwrap(),
+        project: "any".parse().unwrap(),
+        actions: Some(Actions::PULL),
+        lifetime: Lifetime::default(),
+    }
+}

@@ -1,0 +1,72 @@
+//! The broker's own folder: compiled code, audit records, keys.
+//!
+//! **Invariant:** it belongs to the broker's user and nobody else can read or write it. What is compiled there runs as
+//! native code.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::node::Problem;
+
+/// The folder for compiled code inside `state`, both made if they are missing.
+pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, Problem> {
+    let problem = |message: String| {
+        Problem::new(&state.display().to_string(), "server.state_directory", message)
+    };
+    let compiled = state.join("compiled");
+    private(state).and_then(|()| private(&compiled)).map_err(problem)?;
+    let inside = |inner: &Path, outer: &Path| {
+        Some(inner.canonicalize().ok()?.starts_with(outer.canonicalize().ok()?))
+    };
+    if inside(state, providers) == Some(true) || inside(providers, state) == Some(true) {
+        return Err(problem(
+            "must be apart from `providers.directory`: one of them lies inside the other"
+                .to_owned(),
+        ));
+    }
+    Ok(compiled)
+}
+
+/// Makes `directory` with mode 0700, or sees that it is the broker's alone.
+pub fn private(directory: &Path) -> Result<(), String> {
+    let shown = directory.display();
+    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(directory) {
+        return Err(format!("cannot make {shown}: {error}"));
+    }
+    let metadata =
+        fs::metadata(directory).map_err(|error| format!("cannot look at {shown}: {error}"))?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(format!(
+            "{shown} belongs to another user; give it to the one that runs the broker by chown"
+        ));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(format!("{shown} is open to other users; close it by `chmod 700 {shown}`"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_folder_is_ours_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let (state, providers) = (root.path().join("state"), root.path().join("providers"));
+        fs::create_dir(&providers).unwrap();
+        open(&state, &providers).unwrap();
+        assert_eq!(fs::metadata(&state).unwrap().mode() & 0o777, 0o700);
+        assert!(
+            open(&providers.join("state"), &providers)
+                .unwrap_err()
+                .to_string()
+                .contains("apart from")
+        );
+        fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(open(&state, &providers).unwrap_err().to_string().contains("chmod 700"));
+    }
+}

@@ -1,0 +1,20 @@
+//! The contract in `wit/`, as Rust. Generated, nothing by hand.
+//!
+//! **Invariant:** neither `tracing` nor `verbose_tracing` is ever set here. They write string arguments and results to
+//! the log, and some of ours are passwords.
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "provider",
+    imports: {
+        "rise:registry/aws": async | trappable,
+        default: trappable,
+    },
+    exports: { default: async },
+    with: {
+        "rise:registry/types.secret": crate::capability::secrets::Handle,
+        "rise:registry/types.grant": crate::capability::GrantHandle,
+        "rise:registry/aws.session": crate::capability::aws::Session,
+    },
+    require_store_data_send: true,
+});

@@ -1,0 +1,208 @@
+//! Amazon ECR: assumes a role narrowed to one repository, and hands out the registry password of that session.
+//!
+//! Without `push_role_arn` there is nothing to narrow: the password is then good for all that the broker's own
+//! identity may do, and `check` says so.
+
+mod policy;
+mod settings;
+
+use rise_provider::{Credential, Error, Grant, Issued, Location, Login, Problem, Provider, Scope};
+use rise_provider::{aws, export_provider, log};
+
+pub use crate::settings::{Partition, Settings};
+
+/// The provider of type `ecr`.
+pub struct Ecr;
+
+export_provider!(Ecr);
+
+impl Provider for Ecr {
+    type Settings = Settings;
+
+    const NAME: &'static str = "ecr";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const DESCRIPTION: &'static str =
+        "Amazon ECR, narrowed to one repository by an STS session policy";
+
+    fn check(settings: &Settings) -> Result<Scope, Vec<Problem>> {
+        let problems = settings.problems();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        if settings.auto_remove {
+            log::warn("auto_remove = true has no effect: nothing removes repositories yet");
+        }
+        Ok(if settings.push_role_arn.is_some() { Scope::Repository } else { Scope::Registry })
+    }
+
+    fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
+        Ok(Location { host: settings.host(), repository: settings.repository(project) })
+    }
+
+    fn resolve(settings: &Settings, location: &Location) -> Option<String> {
+        if location.host != settings.host() {
+            return None;
+        }
+        let path = location.repository.strip_prefix(&settings.repo_prefix)?;
+        match path.split_once('/') {
+            None => Some(path.to_owned()),
+            Some((project, _)) => settings.child_repositories.then(|| project.to_owned()),
+        }
+    }
+
+    fn issue(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
+        let statements =
+            policy::statements(&settings.repository_arns(&grant.project()), grant.actions())?;
+        let session = match &settings.push_role_arn {
+            Some(role_arn) => aws::assume_role(role_arn, statements)?,
+            None => aws::unscoped()?,
+        };
+        let aws::RegistryLogin { username, password, expires_at, .. } =
+            session.ecr_login(&settings.region)?;
+
+        let credential = Credential::Basic(Login { username, password });
+        Ok(Issued { credential, expires_at: Some(expires_at) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rise_provider::testing::{self, Call, Host, Origin};
+    use rise_provider::{Actions, SecretName};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn settings(more: Value) -> Settings {
+        let mut all =
+            json!({ "region": "us-east-1", "account_id": "123456789012", "repo_prefix": "rise/" });
+        let Value::Object(more) = more else { panic!("expected an object") };
+        all.as_object_mut().unwrap().extend(more);
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn scoped() -> Settings {
+        settings(json!({ "push_role_arn": "arn:aws:iam::123456789012:role/push" }))
+    }
+
+    fn place(repository: &str) -> Location {
+        Location {
+            host: "123456789012.dkr.ecr.us-east-1.amazonaws.com".to_owned(),
+            repository: repository.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_push_role_is_assumed_for_exactly_one_repository() {
+        let grant = testing::grant("my-app").build();
+        let host = Host::new().login_expires_at(testing::NOW + 7);
+        let (issued, calls) = host.run(|| Ecr::issue(&scoped(), &grant));
+
+        let issued = issued.unwrap();
+        assert_eq!(issued.expires_at, Some(testing::NOW + 7));
+        let Credential::Basic(login) = issued.credential else { panic!("expected a login") };
+        assert_eq!(
+            (login.username.as_str(), testing::origin(&login.password)),
+            ("AWS", &Origin::Aws)
+        );
+
+        let [Call::AssumeRole { role_arn, statements }, Call::EcrLogin { region }] =
+            calls.as_slice()
+        else {
+            panic!("unexpected calls: {calls:?}")
+        };
+        assert_eq!(role_arn, "arn:aws:iam::123456789012:role/push");
+        assert_eq!(region, "us-east-1");
+        assert_eq!(
+            statements[1].resources,
+            ["arn:aws:ecr:us-east-1:123456789012:repository/rise/my-app"]
+        );
+    }
+
+    #[test]
+    fn without_a_push_role_the_identity_is_the_brokers_own() {
+        let grant = testing::grant("my-app").build();
+        let (issued, calls) = Host::new().run(|| Ecr::issue(&settings(json!({})), &grant));
+
+        assert!(issued.is_ok());
+        assert_eq!(calls, [Call::Unscoped, Call::EcrLogin { region: "us-east-1".to_owned() }]);
+    }
+
+    #[test]
+    fn what_cannot_be_granted_reaches_nobody() {
+        for (actions, settings) in [
+            (Actions::DELETE, scoped()),
+            (Actions::PULL | Actions::DELETE, settings(json!({}))),
+            (Actions::NONE, scoped()),
+            (Actions::NONE, settings(json!({}))),
+        ] {
+            let grant = testing::grant("my-app").actions(actions).build();
+            let (issued, calls) = Host::new().run(|| Ecr::issue(&settings, &grant));
+            assert!(issued.is_err());
+            assert_eq!(calls, []);
+        }
+    }
+
+    #[test]
+    fn errors_of_aws_are_handed_on() {
+        let grant = testing::grant("my-app").build();
+        let no = Error::Denied("not authorized to perform: sts:AssumeRole".to_owned());
+        let busy = Error::Throttled(Some(3));
+
+        let (no_, busy_) = (no.clone(), busy.clone());
+        let host = Host::new().fail(move |_| Some(no_.clone()));
+        assert_eq!(host.run(|| Ecr::issue(&scoped(), &grant)).0.unwrap_err(), no);
+        let host = Host::new()
+            .fail(move |call| matches!(call, Call::EcrLogin { .. }).then(|| busy_.clone()));
+        assert_eq!(host.run(|| Ecr::issue(&scoped(), &grant)).0.unwrap_err(), busy);
+    }
+
+    #[test]
+    fn resolve_is_the_inverse_of_locate() {
+        let flat = scoped();
+        let nested = settings(json!({ "child_repositories": true }));
+
+        assert_eq!(Ecr::locate(&flat, "my-app"), Ok(place("rise/my-app")));
+        for (settings, repository, project) in [
+            (&flat, "rise/my-app", Some("my-app")),
+            (&flat, "rise/my-app/web", None),
+            (&flat, "my-app", None),
+            (&flat, "rise", None),
+            (&nested, "rise/my-app", Some("my-app")),
+            (&nested, "rise/my-app/web/v2", Some("my-app")),
+            (&nested, "other/my-app", None),
+        ] {
+            assert_eq!(
+                Ecr::resolve(settings, &place(repository)).as_deref(),
+                project,
+                "{repository}"
+            );
+        }
+        let elsewhere = Location { host: "docker.io".to_owned(), ..place("rise/my-app") };
+        assert_eq!(Ecr::resolve(&flat, &elsewhere), None);
+    }
+
+    #[test]
+    fn check_says_how_narrow_and_warns_of_what_does_nothing() {
+        assert_eq!(Ecr::check(&scoped()), Ok(Scope::Repository));
+
+        let settings = settings(json!({ "auto_remove": true }));
+        let (checked, calls) = Host::new().run(|| Ecr::check(&settings));
+        assert_eq!(checked, Ok(Scope::Registry));
+        assert!(matches!(calls.as_slice(), [Call::Log { level: log::Level::Warn, .. }]));
+    }
+
+    #[test]
+    fn keys_are_secrets_and_nothing_unknown_is_taken() {
+        let schema = testing::schema::<Ecr>();
+        for key in ["access_key_id", "secret_access_key"] {
+            assert_eq!(schema["properties"][key]["writeOnly"], true, "{key}");
+        }
+        assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["required"], json!(["region", "account_id"]));
+
+        let settings = settings(json!({ "access_key_id": "access_key_id" }));
+        let name: SecretName = serde_json::from_value(json!("access_key_id")).unwrap();
+        assert_eq!(settings.access_key_id, Some(name));
+    }
+}

@@ -1,0 +1,338 @@
+//! One ECR registry's settings, what can be wrong with them, and the names that follow from them.
+//!
+//! The schema says types and which keys there are; every grammar is checked here, with a sentence. A fault is found by
+//! one of the two.
+
+use rise_provider::{Location, Problem, SecretName};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// ECR's longest repository name, and the longest project: a prefix has what is left.
+const LONGEST_PREFIX: usize = 256 - 63;
+
+/// One registry of type `ecr`: an AWS account in a region.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// AWS region, such as `eu-west-1`.
+    pub region: String,
+    /// AWS account number: 12 digits, as text.
+    pub account_id: String,
+    /// Stands before the project in every repository name. Empty, or ends in `/`.
+    #[serde(default)]
+    pub repo_prefix: String,
+    /// The broker's own role, assumed first unless the broker already has it.
+    pub role_arn: Option<String>,
+    /// Assumed for each credential, narrowed to one repository. Without it credentials are good for the whole registry.
+    pub push_role_arn: Option<String>,
+    /// Static keys, where the broker has no identity in AWS. With `secret_access_key`.
+    pub access_key_id: Option<SecretName>,
+    /// Static keys, where the broker has no identity in AWS. With `access_key_id`.
+    pub secret_access_key: Option<SecretName>,
+    /// AWS partition.
+    #[serde(default)]
+    pub partition: Partition,
+    /// Whether a project also owns the repositories below its own: `{repo_prefix}{project}/…`.
+    #[serde(default)]
+    pub child_repositories: bool,
+    /// Has no effect yet: nothing is removed.
+    #[serde(default)]
+    pub auto_remove: bool,
+    /// Where STS and ECR are, instead of AWS: for tests.
+    pub endpoint_url: Option<String>,
+}
+
+/// A part of AWS with accounts, regions and names of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Partition {
+    #[default]
+    Aws,
+    AwsCn,
+    AwsUsGov,
+}
+
+impl Partition {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::AwsCn => "aws-cn",
+            Self::AwsUsGov => "aws-us-gov",
+        }
+    }
+
+    fn domain(self) -> &'static str {
+        match self {
+            Self::Aws | Self::AwsUsGov => "amazonaws.com",
+            Self::AwsCn => "amazonaws.com.cn",
+        }
+    }
+
+    fn of_region(region: &str) -> Self {
+        match region.split_once('-') {
+            Some(("cn", _)) => Self::AwsCn,
+            Some(("us", rest)) if rest.starts_with("gov-") => Self::AwsUsGov,
+            Some(_) | None => Self::Aws,
+        }
+    }
+}
+
+impl Settings {
+    /// `123456789012.dkr.ecr.eu-west-1.amazonaws.com`.
+    pub(crate) fn host(&self) -> String {
+        format!("{}.dkr.ecr.{}.{}", self.account_id, self.region, self.partition.domain())
+    }
+
+    pub(crate) fn repository(&self, project: &str) -> String {
+        format!("{}{project}", self.repo_prefix)
+    }
+
+    /// What a project owns, exactly: `{project}*` would be the rights of `{project}-2` as well.
+    pub(crate) fn repository_arns(&self, project: &str) -> Vec<String> {
+        let Self { region, account_id, .. } = self;
+        let (partition, repository) = (self.partition.name(), self.repository(project));
+        let own = format!("arn:{partition}:ecr:{region}:{account_id}:repository/{repository}");
+        if self.child_repositories { vec![format!("{own}/*"), own] } else { vec![own] }
+    }
+
+    /// Everything that is wrong.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let keys = match (&self.access_key_id, &self.secret_access_key) {
+            (Some(_), None) => {
+                Some(Problem::new("/secret_access_key", "missing: `access_key_id` needs it"))
+            }
+            (None, Some(_)) => {
+                Some(Problem::new("/access_key_id", "missing: `secret_access_key` needs it"))
+            }
+            (None, None) | (Some(_), Some(_)) => None,
+        };
+        let role = self.role_arn.as_deref().and_then(|arn| self.role_problem("/role_arn", arn));
+        let push_role =
+            self.push_role_arn.as_deref().and_then(|arn| self.role_problem("/push_role_arn", arn));
+
+        [
+            self.region_problem(),
+            self.account_problem(),
+            self.prefix_problem(),
+            role,
+            push_role,
+            keys,
+        ]
+        .into_iter()
+        .chain([self.endpoint_problem()])
+        .flatten()
+        .collect()
+    }
+
+    fn region_problem(&self) -> Option<Problem> {
+        let region = &self.region;
+        if !is_region(region) {
+            return Some(Problem::new("/region", "expected an AWS region such as `eu-west-1`"));
+        }
+        let partition = Partition::of_region(region);
+        (partition != self.partition).then(|| {
+            let name = partition.name();
+            Problem::new("/partition", format!("region `{region}` is in partition `{name}`"))
+        })
+    }
+
+    fn account_problem(&self) -> Option<Problem> {
+        (!is_account(&self.account_id))
+            .then(|| Problem::new("/account_id", "expected 12 digits, in quotes"))
+    }
+
+    fn prefix_problem(&self) -> Option<Problem> {
+        let prefix = &self.repo_prefix;
+        let expected = match prefix.strip_suffix('/') {
+            None if prefix.is_empty() => return None,
+            None => "expected a `/` at the end, so that no prefix and project run together",
+            Some(path) if !Location::is_repository(path) => {
+                "expected path segments of lower-case letters and digits, divided by `.`, `_`, `__` or `-`"
+            }
+            Some(_) if prefix.len() > LONGEST_PREFIX => {
+                "expected at most 193 characters, to leave room for a project"
+            }
+            Some(_) => return None,
+        };
+        Some(Problem::new("/repo_prefix", expected))
+    }
+
+    fn role_problem(&self, path: &str, arn: &str) -> Option<Problem> {
+        let expected = self.partition.name();
+        match role_partition(arn) {
+            Some(partition) if partition == expected => None,
+            Some(partition) => {
+                let message =
+                    format!("is in partition `{partition}`, and this registry is in `{expected}`");
+                Some(Problem::new(path, message))
+            }
+            None => {
+                let message = format!(
+                    "expected the ARN of an IAM role, `arn:{expected}:iam::123456789012:role/name`"
+                );
+                Some(Problem::new(path, message))
+            }
+        }
+    }
+
+    fn endpoint_problem(&self) -> Option<Problem> {
+        let url = self.endpoint_url.as_deref()?;
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        let is_origin = rest.is_some_and(|it| {
+            !it.trim_end_matches('/').is_empty() && !it.contains(['@', '?', '#'])
+        });
+        (!is_origin).then(|| {
+            Problem::new("/endpoint_url", "expected a URL such as `http://localhost:4566`")
+        })
+    }
+}
+
+/// `us-east-1`, `us-gov-west-1`, `eusc-de-east-1`: letters, words, a number.
+fn is_region(region: &str) -> bool {
+    let is_word =
+        |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let Some((words, number)) = region.rsplit_once('-') else { return false };
+
+    is_digits(number) && words.contains('-') && words.split('-').all(is_word)
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && is_digits(text)
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The partition of a role's ARN, `None` if it is not the ARN of a role.
+fn role_partition(arn: &str) -> Option<&str> {
+    let [arn, partition, service, region, account, resource] =
+        arn.split(':').collect::<Vec<_>>().try_into().ok()?;
+    let name = resource.strip_prefix("role/")?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-/".contains(&byte);
+
+    let is_role = (arn, service, region) == ("arn", "iam", "")
+        && is_account(account)
+        && !name.ends_with('/')
+        && !name.is_empty()
+        && name.bytes().all(is_name);
+    is_role.then_some(partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use rise_provider::{Scope, testing};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::Ecr;
+
+    fn with(more: Value) -> Value {
+        let mut all = json!({ "region": "us-east-1", "account_id": "123456789012" });
+        let Value::Object(more) = more else { panic!("expected an object") };
+        all.as_object_mut().unwrap().extend(more);
+        all
+    }
+
+    fn paths(settings: &Value) -> Vec<String> {
+        let problems = testing::check::<Ecr>(settings).err().unwrap_or_default();
+        problems.into_iter().map(|problem| problem.path).collect()
+    }
+
+    #[test]
+    fn the_documented_settings_are_right() {
+        let rise = json!({
+            "repo_prefix": "rise/",
+            "role_arn": "arn:aws:iam::123456789012:role/rise-backend",
+            "push_role_arn": "arn:aws:iam::123456789012:role/rise-backend-ecr-push",
+            "auto_remove": false,
+        });
+        assert_eq!(testing::check::<Ecr>(&with(rise)), Ok(Scope::Repository));
+
+        let keys =
+            json!({ "access_key_id": "access_key_id", "secret_access_key": "secret_access_key" });
+        assert_eq!(testing::check::<Ecr>(&with(keys)), Ok(Scope::Registry));
+    }
+
+    #[test]
+    fn each_fault_is_found_where_it_is() {
+        for (settings, path) in [
+            (json!({ "region": "Frankfurt" }), "/region"),
+            (json!({ "region": "us-east-1/../x-1" }), "/region"),
+            (json!({ "region": "us-1" }), "/region"),
+            (json!({ "account_id": "12345" }), "/account_id"),
+            (json!({ "account_id": "12345678901x" }), "/account_id"),
+            (json!({ "repo_prefix": "rise" }), "/repo_prefix"),
+            (json!({ "repo_prefix": "/" }), "/repo_prefix"),
+            (json!({ "repo_prefix": "Rise/" }), "/repo_prefix"),
+            (json!({ "repo_prefix": "a/*/" }), "/repo_prefix"),
+            (json!({ "repo_prefix": "a//" }), "/repo_prefix"),
+            (json!({ "repo_prefix": format!("{}/", "a".repeat(193)) }), "/repo_prefix"),
+            (json!({ "role_arn": "rise-backend" }), "/role_arn"),
+            (json!({ "role_arn": "arn:aws:iam::123456789012:user/rise" }), "/role_arn"),
+            (json!({ "push_role_arn": "arn:aws:iam::123456789012:role/" }), "/push_role_arn"),
+            (json!({ "push_role_arn": "arn:aws:iam::12:role/x" }), "/push_role_arn"),
+            (json!({ "push_role_arn": "arn:aws:iam::123456789012:role/*" }), "/push_role_arn"),
+            (json!({ "push_role_arn": "arn:aws-cn:iam::123456789012:role/x" }), "/push_role_arn"),
+            (json!({ "access_key_id": "access_key_id" }), "/secret_access_key"),
+            (json!({ "secret_access_key": "secret_access_key" }), "/access_key_id"),
+            (json!({ "region": "cn-north-1" }), "/partition"),
+            (json!({ "partition": "aws-us-gov" }), "/partition"),
+            (json!({ "endpoint_url": "localhost:4566" }), "/endpoint_url"),
+            (json!({ "endpoint_url": "http://user@localhost" }), "/endpoint_url"),
+            (json!({ "region_": "x" }), ""),
+            (json!({ "partition": "mars" }), ""),
+        ] {
+            assert_eq!(paths(&with(settings.clone())), [path], "{settings}");
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let settings = with(
+            json!({ "account_id": "1", "repo_prefix": "x", "role_arn": "y", "access_key_id": "z" }),
+        );
+        assert_eq!(
+            paths(&settings),
+            ["/account_id", "/repo_prefix", "/role_arn", "/secret_access_key"]
+        );
+    }
+
+    #[test]
+    fn names_follow_the_partition() {
+        for (region, partition, host, arn) in [
+            (
+                "eu-west-1",
+                "aws",
+                "1.dkr.ecr.eu-west-1.amazonaws.com",
+                "arn:aws:ecr:eu-west-1:1:repository/p",
+            ),
+            (
+                "cn-north-1",
+                "aws-cn",
+                "1.dkr.ecr.cn-north-1.amazonaws.com.cn",
+                "arn:aws-cn:ecr:cn-north-1:1:repository/p",
+            ),
+            (
+                "us-gov-west-1",
+                "aws-us-gov",
+                "1.dkr.ecr.us-gov-west-1.amazonaws.com",
+                "arn:aws-us-gov:ecr:us-gov-west-1:1:repository/p",
+            ),
+        ] {
+            let settings = json!({ "region": region, "account_id": "1", "partition": partition });
+            let settings: Settings = serde_json::from_value(settings).unwrap();
+            assert_eq!(Partition::of_region(region), settings.partition);
+            assert_eq!(settings.host(), host);
+            assert_eq!(settings.repository_arns("p"), [arn]);
+        }
+    }
+
+    #[test]
+    fn children_are_below_a_slash() {
+        let settings: Settings =
+            serde_json::from_value(with(json!({ "child_repositories": true }))).unwrap();
+        let arn = "arn:aws:ecr:us-east-1:123456789012:repository/my-app";
+        assert_eq!(settings.repository_arns("my-app"), [format!("{arn}/*"), arn.to_owned()]);
+    }
+}

@@ -1,0 +1,213 @@
+//! One OCI registry's settings, what can be wrong with them, and the names that follow from them.
+//!
+//! The schema says types and which keys there are; every grammar is checked here, with a sentence.
+
+use std::net::Ipv6Addr;
+
+use rise_provider::{Location, Problem, SecretName};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// One registry of type `oci`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Host name and perhaps port, such as `localhost:5000`, `docker.io` or `https://harbor.company.com`.
+    pub registry_url: String,
+    /// Stands before the project in every repository name, such as `team` or `team/apps`.
+    #[serde(default)]
+    pub namespace: String,
+    /// An account that every caller gets. Without one, callers use credentials of their own.
+    pub username: Option<String>,
+    /// The account's password.
+    pub password: Option<SecretName>,
+}
+
+impl Settings {
+    /// What an image reference starts with, or what was expected of `registry_url`.
+    pub(crate) fn host(&self) -> Result<String, &'static str> {
+        let url = self.registry_url.as_str();
+        let url =
+            url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or(url);
+        let host = url.strip_suffix('/').unwrap_or(url).to_ascii_lowercase();
+
+        if host.contains(['/', '?', '#', '@']) {
+            return Err(
+                "expected a host and perhaps a port: no path, query, user name or password",
+            );
+        }
+        if !is_host(&host) {
+            return Err(
+                "expected a host and perhaps a port, such as `localhost:5000` or `harbor.company.com`",
+            );
+        }
+        // An image reference's first segment is a host only if it looks like one (distribution/reference).
+        if host != "localhost" && !host.contains(['.', ':']) {
+            return Err(
+                "expected a host with a dot or a port: clients take a bare word for a Docker Hub namespace",
+            );
+        }
+        Ok(if is_docker_hub(&host) { "docker.io".to_owned() } else { host })
+    }
+
+    /// What stands before the project. References to Docker Hub without a namespace mean its `library`.
+    pub(crate) fn prefix(&self, host: &str) -> String {
+        match (self.namespace.as_str(), host) {
+            ("", "docker.io") => "library/".to_owned(),
+            ("", _) => String::new(),
+            (namespace, _) => format!("{namespace}/"),
+        }
+    }
+
+    /// Everything that is wrong.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let url = self.host().err().map(|expected| Problem::new("/registry_url", expected));
+        let namespace = (!self.namespace.is_empty() && !Location::is_repository(&self.namespace)).then(|| {
+            Problem::new("/namespace", "expected lower-case path segments such as `team/apps`, without `/` at either end")
+        });
+        let account = match (self.username.as_deref(), &self.password) {
+            (Some(""), Some(_)) => {
+                Some(Problem::new("/username", "expected a user name, not an empty text"))
+            }
+            (Some(_), None) => Some(Problem::new("/password", "missing: `username` needs it")),
+            (None, Some(_)) => Some(Problem::new("/username", "missing: `password` needs it")),
+            (None, None) | (Some(_), Some(_)) => None,
+        };
+        [url, namespace, account].into_iter().flatten().collect()
+    }
+}
+
+/// Clients read `index.docker.io` as `docker.io` (distribution/reference). The other two are where Docker Hub's API is:
+/// the same repositories, which must not pass for those of another registry.
+fn is_docker_hub(host: &str) -> bool {
+    matches!(
+        host,
+        "docker.io" | "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com"
+    )
+}
+
+/// A DNS name, IPv4 or bracketed IPv6 address, and perhaps a port.
+fn is_host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_edge = |character: char| character.is_ascii_alphanumeric();
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        label.len() <= 63
+            && label.starts_with(is_edge)
+            && label.ends_with(is_edge)
+            && label.bytes().all(is_inner)
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|it| it > 0 && it.to_string() == port);
+
+    if let Some((address, port)) = text.strip_prefix('[').and_then(|it| it.split_once(']')) {
+        let is_port_or_none = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        return address.parse::<Ipv6Addr>().is_ok() && is_port_or_none;
+    }
+    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    name.len() <= 253 && name.split('.').all(is_label) && port.is_none_or(is_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use rise_provider::{Scope, testing};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::Oci;
+
+    fn host(registry_url: &str) -> Option<String> {
+        let settings: Settings =
+            serde_json::from_value(json!({ "registry_url": registry_url })).unwrap();
+        settings.host().ok()
+    }
+
+    fn paths(settings: &Value) -> Vec<String> {
+        let problems = testing::check::<Oci>(settings).err().unwrap_or_default();
+        problems.into_iter().map(|problem| problem.path).collect()
+    }
+
+    #[test]
+    fn a_registry_is_named_by_its_host() {
+        for (url, expected) in [
+            ("localhost:5000", "localhost:5000"),
+            ("http://localhost:5000/", "localhost:5000"),
+            ("localhost", "localhost"),
+            ("registry:5000", "registry:5000"),
+            ("127.0.0.1:5000", "127.0.0.1:5000"),
+            ("[::1]:5000", "[::1]:5000"),
+            ("https://Harbor.Company.com", "harbor.company.com"),
+            ("docker.io", "docker.io"),
+            ("index.docker.io", "docker.io"),
+            ("https://registry-1.docker.io", "docker.io"),
+            ("registry.hub.docker.com", "docker.io"),
+        ] {
+            assert_eq!(host(url).as_deref(), Some(expected), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        for url in [
+            "",
+            "https://",
+            "registry",
+            "ftp://r.example.com",
+            "r.example.com/team",
+            "https://index.docker.io/v1/",
+            "r.example.com//",
+            "user@r.example.com",
+            "user:pass@r.example.com",
+            "r.example.com?x",
+            "r.example.com#x",
+            "r..example.com",
+            "-r.example.com",
+            "r_.example.com",
+            "r.example.com:",
+            "r.example.com:0",
+            "r.example.com:05",
+            "r.example.com:65536",
+            "r.example.com:+1",
+            "r.example.com:1:2",
+            "[::1",
+            "[::g]:1",
+            "::1",
+            "r.example.com\r\n",
+            "ä.example.com",
+        ] {
+            assert_eq!(host(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn each_fault_is_found_where_it_is() {
+        for (settings, path) in [
+            (json!({ "registry_url": "registry" }), "/registry_url"),
+            (json!({ "registry_url": "r.io", "namespace": "/a" }), "/namespace"),
+            (json!({ "registry_url": "r.io", "namespace": "a/" }), "/namespace"),
+            (json!({ "registry_url": "r.io", "namespace": "A" }), "/namespace"),
+            (json!({ "registry_url": "r.io", "username": "ci" }), "/password"),
+            (json!({ "registry_url": "r.io", "password": "password" }), "/username"),
+            (
+                json!({ "registry_url": "r.io", "username": "", "password": "password" }),
+                "/username",
+            ),
+            (json!({ "registry_url": "r.io", "user": "ci" }), ""),
+            (json!({}), ""),
+        ] {
+            assert_eq!(paths(&settings), [path], "{settings}");
+        }
+        let all = json!({ "registry_url": "registry", "namespace": "/", "username": "ci" });
+        assert_eq!(paths(&all), ["/registry_url", "/namespace", "/password"]);
+    }
+
+    #[test]
+    fn the_documented_settings_are_right() {
+        for (registry_url, namespace) in [
+            ("localhost:5000", "rise-apps"),
+            ("docker.io", "myorg"),
+            ("harbor.company.com", "project"),
+        ] {
+            let settings = json!({ "registry_url": registry_url, "namespace": namespace });
+            assert_eq!(testing::check::<Oci>(&settings), Ok(Scope::None));
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Temporary AWS access. Keys stay in the host; a provider holds a session.
+
+use crate::{Error, Secret, host};
+
+/// One `Allow` statement of a session policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// IAM actions, such as `ecr:PutImage`.
+    pub actions: Vec<String>,
+    /// ARNs.
+    pub resources: Vec<String>,
+}
+
+/// STS `AssumeRole` with an inline session policy of exactly `statements`.
+///
+/// The host writes the session name, duration, source identity and tags.
+///
+/// # Errors
+///
+/// [`Error::Refused`] for a role or a statement outside the registry's ceiling, a policy of more than 2048 characters,
+/// or one call too many; else what AWS answered.
+///
+/// ```
+/// use rise_provider::aws::{self, Statement};
+/// use rise_provider::testing::{Call, Host};
+///
+/// let (login, calls) = Host::new().run(|| {
+///     let statement = Statement {
+///         actions: vec!["ecr:GetAuthorizationToken".to_owned()],
+///         resources: vec!["*".to_owned()],
+///     };
+///     let session = aws::assume_role("arn:aws:iam::123456789012:role/push", vec![statement])?;
+///     session.ecr_login("eu-west-1")
+/// });
+/// assert_eq!(login?.username, "AWS");
+/// assert!(matches!(&calls[1], Call::EcrLogin { region } if region == "eu-west-1"));
+/// # Ok::<(), rise_provider::Error>(())
+/// ```
+pub fn assume_role(role_arn: &str, statements: Vec<Statement>) -> Result<Session, Error> {
+    host::assume_role(role_arn, statements).map(Session)
+}
+
+/// The registry's own AWS identity, not narrowed.
+///
+/// # Errors
+///
+/// [`Error::Refused`] unless the operator accepts credentials that are wider than one repository.
+pub fn unscoped() -> Result<Session, Error> {
+    host::unscoped().map(Session)
+}
+
+/// An AWS session that the host holds.
+pub struct Session(host::Session);
+
+impl Session {
+    /// ECR `GetAuthorizationToken` in `region`, decoded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for a region that is not the registry's; else what AWS answered.
+    pub fn ecr_login(&self, region: &str) -> Result<RegistryLogin, Error> {
+        host::ecr_login(&self.0, region)
+    }
+}
+
+/// What ECR gives for `docker login`.
+#[derive(Debug)]
+pub struct RegistryLogin {
+    /// `https://{account}.dkr.ecr.{region}.amazonaws.com`.
+    pub endpoint: String,
+    /// `AWS`.
+    pub username: String,
+    /// A handle.
+    pub password: Secret,
+    /// Seconds since the Unix epoch.
+    pub expires_at: u64,
+}

@@ -1,0 +1,210 @@
+//! The real host, over the generated bindings: every import, every export, and the conversions between them and this
+//! crate's own types.
+
+use std::marker::PhantomData;
+
+use bindings::exports::rise::registry::registry as exported;
+use bindings::rise::registry::{
+    assertions, aws, http as wit_http, log as wit_log, secrets, tokens, types,
+};
+
+pub(crate) use aws::Session;
+pub(crate) use types::{Grant, Secret};
+pub(crate) use wit_http::{Request, Response};
+
+use crate::aws::{RegistryLogin, Statement};
+use crate::http::Method;
+use crate::log::Level;
+use crate::{Actions, Credential, Error, Issued, Location, Problem, Provider, Scope, export};
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; unsafe is how the canonical ABI is spoken"
+)]
+#[doc(hidden)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "provider",
+        pub_export_macro: true,
+        default_bindings_module: "rise_provider::bindings",
+    });
+}
+
+pub(crate) fn actions(grant: &Grant) -> Actions {
+    let granted = grant.actions();
+    [
+        (types::Actions::PULL, Actions::PULL),
+        (types::Actions::PUSH, Actions::PUSH),
+        (types::Actions::DELETE, Actions::DELETE),
+    ]
+    .into_iter()
+    .filter(|(theirs, _)| granted.contains(*theirs))
+    .fold(Actions::NONE, |all, (_, ours)| all | ours)
+}
+
+pub(crate) fn secret(name: &str) -> Result<Secret, Error> {
+    secrets::get(name).map_err(Error::from)
+}
+
+pub(crate) fn assume_role(role_arn: &str, statements: Vec<Statement>) -> Result<Session, Error> {
+    let statements: Vec<_> = statements
+        .into_iter()
+        .map(|Statement { actions, resources }| aws::Statement { actions, resources })
+        .collect();
+    aws::assume_role(role_arn, &statements).map_err(Error::from)
+}
+
+pub(crate) fn unscoped() -> Result<Session, Error> {
+    aws::unscoped().map_err(Error::from)
+}
+
+pub(crate) fn ecr_login(session: &Session, region: &str) -> Result<RegistryLogin, Error> {
+    let aws::RegistryLogin { endpoint, username, password, expires_at } =
+        session.ecr_login(region)?;
+    Ok(RegistryLogin { endpoint, username, password: crate::Secret(password), expires_at })
+}
+
+pub(crate) fn registry_token(service: &str) -> Result<Secret, Error> {
+    tokens::registry_token(service).map_err(Error::from)
+}
+
+pub(crate) fn identity_token(audience: &str) -> Result<Secret, Error> {
+    tokens::identity_token(audience).map_err(Error::from)
+}
+
+pub(crate) fn sign(key: &Secret, header: &str, claims: &str) -> Result<Secret, Error> {
+    assertions::sign(key, header, claims).map_err(Error::from)
+}
+
+pub(crate) fn request(method: Method, url: &str) -> Request {
+    let method = match method {
+        Method::Get => wit_http::Method::Get,
+        Method::Head => wit_http::Method::Head,
+        Method::Post => wit_http::Method::Post,
+        Method::Put => wit_http::Method::Put,
+        Method::Patch => wit_http::Method::Patch,
+        Method::Delete => wit_http::Method::Delete,
+    };
+    Request::new(method, url)
+}
+
+pub(crate) fn send(request: Request) -> Result<Response, Error> {
+    wit_http::send(request).map_err(Error::from)
+}
+
+pub(crate) fn success(response: &Response) -> Result<(), Error> {
+    response.success().map_err(Error::from)
+}
+
+pub(crate) fn log(level: Level, message: &str) {
+    let level = match level {
+        Level::Debug => wit_log::Level::Debug,
+        Level::Info => wit_log::Level::Info,
+        Level::Warn => wit_log::Level::Warn,
+        Level::Error => wit_log::Level::Error,
+    };
+    wit_log::write(level, message);
+}
+
+#[doc(hidden)]
+pub struct Exported<P>(PhantomData<P>);
+
+impl<P: Provider> exported::Guest for Exported<P> {
+    fn describe() -> exported::Manifest {
+        exported::Manifest {
+            name: P::NAME.to_owned(),
+            aliases: P::ALIASES.iter().map(ToString::to_string).collect(),
+            version: P::VERSION.to_owned(),
+            description: P::DESCRIPTION.to_owned(),
+            settings_schema: export::schema::<P>().as_value().to_string(),
+        }
+    }
+
+    fn check(settings: String) -> Result<exported::Scope, Vec<exported::Problem>> {
+        match export::check::<P>(&settings) {
+            Ok(scope) => Ok(scope.into()),
+            Err(problems) => Err(problems.into_iter().map(Into::into).collect()),
+        }
+    }
+
+    fn locate(settings: String, project: String) -> Result<types::Location, types::Error> {
+        let Location { host, repository } = P::locate(&export::parse::<P>(&settings)?, &project)?;
+        Ok(types::Location { host, repository })
+    }
+
+    fn resolve(settings: String, location: types::Location) -> Option<String> {
+        let types::Location { host, repository } = location;
+        P::resolve(&export::parse::<P>(&settings).ok()?, &Location { host, repository })
+    }
+
+    fn issue(settings: String, grant: Grant) -> Result<types::Issued, types::Error> {
+        let Issued { credential, expires_at } =
+            P::issue(&export::parse::<P>(&settings)?, &crate::Grant(grant))?;
+        Ok(types::Issued { credential: credential.into(), expires_at })
+    }
+}
+
+impl From<Scope> for exported::Scope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Repository => Self::Repository,
+            Scope::Namespace => Self::Namespace,
+            Scope::Registry => Self::Registry,
+            Scope::None => Self::None,
+        }
+    }
+}
+
+impl From<Problem> for exported::Problem {
+    fn from(Problem { path, message }: Problem) -> Self {
+        Self { path, message }
+    }
+}
+
+impl From<Credential> for types::Credential {
+    fn from(credential: Credential) -> Self {
+        match credential {
+            Credential::ClientAuth => Self::ClientAuth,
+            Credential::Basic(crate::Login { username, password }) => {
+                Self::Basic(types::Login { username, password: password.0 })
+            }
+            Credential::Bearer(token) => Self::Bearer(token.0),
+            Credential::Refresh(token) => Self::Refresh(token.0),
+        }
+    }
+}
+
+impl From<types::Error> for Error {
+    fn from(error: types::Error) -> Self {
+        match error {
+            types::Error::InvalidSettings(text) => Self::InvalidSettings(text),
+            types::Error::Refused(text) => Self::Refused(text),
+            types::Error::Denied(text) => Self::Denied(text),
+            types::Error::NotFound(text) => Self::NotFound(text),
+            types::Error::Throttled(seconds) => Self::Throttled(seconds),
+            types::Error::Unavailable(text) => Self::Unavailable(text),
+            types::Error::Unsupported(text) => Self::Unsupported(text),
+            types::Error::Failed(text) => Self::Failed(text),
+        }
+    }
+}
+
+impl From<Error> for types::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidSettings(text) => Self::InvalidSettings(text),
+            Error::Refused(text) => Self::Refused(text),
+            Error::Denied(text) => Self::Denied(text),
+            Error::NotFound(text) => Self::NotFound(text),
+            Error::Throttled(seconds) => Self::Throttled(seconds),
+            Error::Unavailable(text) => Self::Unavailable(text),
+            Error::Unsupported(text) => Self::Unsupported(text),
+            Error::Failed(text) => Self::Failed(text),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Everything the author of a registry provider needs.
+//!
+//! A provider turns a [`Grant`] into a credential for one registry. Implement [`Provider`] for a unit struct, hand it
+//! to [`export_provider!`], and build the crate as a `cdylib` for `wasm32-wasip2`. The smallest complete provider:
+//!
+//! ```
+//! use rise_provider::{Credential, Error, Grant, Issued, Location, Problem, Provider, Scope, export_provider};
+//! use schemars::JsonSchema;
+//! use serde::Deserialize;
+//!
+//! struct Example;
+//!
+//! export_provider!(Example);
+//!
+//! #[derive(Deserialize, JsonSchema)]
+//! #[serde(deny_unknown_fields)]
+//! struct Settings {
+//!     /// Host and port, such as `localhost:5000`.
+//!     registry_url: String,
+//! }
+//!
+//! impl Provider for Example {
+//!     type Settings = Settings;
+//!
+//!     const NAME: &'static str = "example";
+//!     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+//!     const DESCRIPTION: &'static str = "Callers bring credentials of their own.";
+//!
+//!     fn check(_: &Settings) -> Result<Scope, Vec<Problem>> {
+//!         Ok(Scope::None)
+//!     }
+//!
+//!     fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
+//!         Ok(Location { host: settings.registry_url.clone(), repository: project.to_owned() })
+//!     }
+//!
+//!     fn resolve(settings: &Settings, location: &Location) -> Option<String> {
+//!         (location.host == settings.registry_url).then(|| location.repository.clone())
+//!     }
+//!
+//!     fn issue(_: &Settings, _: &Grant) -> Result<Issued, Error> {
+//!         Ok(Issued { credential: Credential::ClientAuth, expires_at: None })
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! What a provider may do besides is one module each: [`aws`], [`http`], [`tokens`], [`assertions`], [`secrets`],
+//! [`log`]. A component imports only what it calls, and the operator sees that list: it is the permission request.
+//! The host checks every call against the grant and the registry's ceiling, whatever the provider asks for.
+//!
+//! On any other target than wasm the capabilities are in-memory doubles, see [`testing`], so that a provider's logic
+//! runs under plain `cargo test`.
+//!
+//! The generated WIT bindings stay behind this crate. A new function in `wit/` needs a line in `host/wasm.rs`, one in
+//! `testing/double.rs`, and a documented wrapper in the capability's module.
+
+#![warn(missing_docs)]
+
+pub mod assertions;
+pub mod aws;
+mod error;
+mod export;
+mod grant;
+mod host;
+pub mod http;
+mod issued;
+mod location;
+pub mod log;
+mod provider;
+pub mod secrets;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+pub mod tokens;
+
+pub use error::Error;
+pub use grant::{Actions, Grant};
+pub use issued::{Credential, Issued, Login};
+pub use location::Location;
+pub use provider::{Problem, Provider, Scope};
+pub use secrets::{Secret, SecretName};
+
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub use host::wasm::{Exported, bindings};
+
+/// Makes a [`Provider`] the component's export. Once per component, at the top level of the crate.
+///
+/// Natively it only checks that the type is a provider: there is no component then.
+#[cfg(target_arch = "wasm32")]
+#[macro_export]
+macro_rules! export_provider {
+    ($provider:ty) => {
+        type Exported = $crate::Exported<$provider>;
+        $crate::bindings::export!(Exported with_types_in $crate::bindings);
+    };
+}
+
+/// Makes a [`Provider`] the component's export. Once per component, at the top level of the crate.
+///
+/// Natively it only checks that the type is a provider: there is no component then.
+#[cfg(not(target_arch = "wasm32"))]
+#[macro_export]
+macro_rules! export_provider {
+    ($provider:ty) => {
+        const _: &str = <$provider as $crate::Provider>::NAME;
+    };
+}

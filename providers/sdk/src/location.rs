@@ -1,0 +1,56 @@
+//! Where images live.
+
+/// Where a project's images live: `{host}/{repository}:{tag}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// Host name and perhaps port, such as `localhost:5000`.
+    pub host: String,
+    /// Path segments of lower-case words, such as `rise/my-app`; [`Location::is_repository`] says what may stand here.
+    pub repository: String,
+}
+
+impl Location {
+    /// Whether `text` is a repository name as the OCI distribution specification (and ECR) spell them: segments
+    /// divided by `/`, each of `[a-z0-9]+` with `.`, `_`, `__` or any run of `-` in between.
+    ///
+    /// ```
+    /// use rise_provider::Location;
+    ///
+    /// assert!(Location::is_repository("team/my-app"));
+    /// assert!(!Location::is_repository("team/my-app*"));
+    /// assert!(!Location::is_repository("team//my-app"));
+    /// ```
+    pub fn is_repository(text: &str) -> bool {
+        text.split('/').all(is_segment)
+    }
+}
+
+fn is_segment(segment: &str) -> bool {
+    let is_word = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    let is_separator = |run: &str| {
+        matches!(run, "" | "." | "_" | "__")
+            || (!run.is_empty() && run.bytes().all(|byte| byte == b'-'))
+    };
+
+    segment.starts_with(is_word)
+        && segment.ends_with(is_word)
+        && segment.split(is_word).all(is_separator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_are_lower_case_words_with_single_separators() {
+        for text in ["a", "a/b", "a.b", "a_b", "a__b", "a---b", "0/a-1.b_c", "rise/my-app"] {
+            assert!(Location::is_repository(text), "{text}");
+        }
+        for text in [
+            "", "/", "a/", "/a", "a//b", "A", "a..b", "a___b", "a.-b", "-a", "a-", "a*", "${a}",
+            "ä", "a b",
+        ] {
+            assert!(!Location::is_repository(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! In-memory doubles of the capabilities, so that a provider's logic runs under plain `cargo test`.
+//!
+//! Inside [`Host::run`], every capability answers as the host would if nothing were outside the ceiling: it gives what
+//! was asked for and records the question. [`Host::fail`] makes any call fail with any [`Error`]. Outside `run`,
+//! capabilities are refused, save `log`: so are they for a provider outside `issue`. A double never judges: that a
+//! policy is too wide is found by the host and by what a test says about the recorded calls.
+//!
+//! State is per thread, and gone when `run` returns.
+//!
+//! ```
+//! use rise_provider::testing::{self, Call, Host};
+//! use rise_provider::{Actions, Error, aws};
+//!
+//! let grant = testing::grant("my-app").actions(Actions::PULL).lifetime(900).build();
+//! assert_eq!(grant.project(), "my-app");
+//!
+//! let host = Host::new().fail(|call| matches!(call, Call::EcrLogin { .. }).then_some(Error::Throttled(Some(5))));
+//! let (login, calls) = host.run(|| aws::unscoped()?.ecr_login("eu-west-1"));
+//! assert_eq!(login.unwrap_err(), Error::Throttled(Some(5)));
+//! assert_eq!(calls, [Call::Unscoped, Call::EcrLogin { region: "eu-west-1".to_owned() }]);
+//! ```
+
+pub(crate) mod double;
+mod exchange;
+
+use std::rc::Rc;
+
+use serde_json::Value;
+
+pub use exchange::{Answer, Authorization, Body, Sent};
+
+use crate::aws::Statement;
+use crate::log::Level;
+use crate::{Actions, Error, Grant, Problem, Provider, Scope, Secret, export};
+
+/// What a grant's `now` is, and what the doubles' own times count from. Seconds since the Unix epoch.
+pub const NOW: u64 = 1_800_000_000;
+
+/// One question that a provider asked of a capability.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(
+    missing_docs,
+    reason = "the fields are the parameters of the function that the variant names"
+)]
+#[non_exhaustive]
+pub enum Call {
+    /// [`aws::assume_role`](crate::aws::assume_role)
+    AssumeRole { role_arn: String, statements: Vec<Statement> },
+    /// [`aws::unscoped`](crate::aws::unscoped)
+    Unscoped,
+    /// [`Session::ecr_login`](crate::aws::Session::ecr_login)
+    EcrLogin { region: String },
+    /// [`Request::send`](crate::http::Request::send)
+    Send(Sent),
+    /// [`tokens::registry_token`](crate::tokens::registry_token)
+    RegistryToken { service: String },
+    /// [`tokens::identity_token`](crate::tokens::identity_token)
+    IdentityToken { audience: String },
+    /// [`assertions::sign`](crate::assertions::sign)
+    Sign { key: Origin, header: String, claims: String },
+    /// [`secrets::get`](crate::secrets::get)
+    Secret { name: String },
+    /// Any function of [`log`](crate::log)
+    Log { level: Level, message: String },
+}
+
+/// Where a secret came from: all that a double knows of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// [`Secret::new`], and the text it was given.
+    Written(String),
+    /// The secret setting of this name.
+    Configured(String),
+    /// The password of an [`aws::RegistryLogin`](crate::aws::RegistryLogin).
+    Aws,
+    /// A registry token for this service.
+    RegistryToken(String),
+    /// An identity token for this audience.
+    IdentityToken(String),
+    /// A signed assertion.
+    Assertion,
+    /// Taken out of an answer at this JSON Pointer.
+    Http(String),
+}
+
+/// Where `secret` came from.
+pub fn origin(secret: &Secret) -> &Origin {
+    &secret.0.0
+}
+
+type Fail = dyn Fn(&Call) -> Option<Error>;
+type Respond = dyn Fn(&Sent) -> Result<Answer, Error>;
+
+/// A host that grants everything but what it is told not to.
+#[derive(Clone)]
+pub struct Host {
+    secrets: Vec<String>,
+    login_expires_at: u64,
+    fail: Option<Rc<Fail>>,
+    respond: Option<Rc<Respond>>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { secrets: Vec::new(), login_expires_at: NOW + 43_200, fail: None, respond: None }
+    }
+}
+
+impl Host {
+    /// A host without secrets, to which no registry answers over HTTP.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Has a secret setting of this name.
+    #[must_use]
+    pub fn secret(mut self, name: &str) -> Self {
+        self.secrets.push(name.to_owned());
+        self
+    }
+
+    /// When ECR logins end, in seconds since the Unix epoch; twelve hours after [`NOW`] unless told.
+    #[must_use]
+    pub fn login_expires_at(mut self, expires_at: u64) -> Self {
+        self.login_expires_at = expires_at;
+        self
+    }
+
+    /// Makes the calls fail for which `fail` returns an error. `fail` must not use capabilities itself.
+    #[must_use]
+    pub fn fail(mut self, fail: impl Fn(&Call) -> Option<Error> + 'static) -> Self {
+        self.fail = Some(Rc::new(fail));
+        self
+    }
+
+    /// What answers over HTTP. `respond` must not use capabilities itself.
+    #[must_use]
+    pub fn http(mut self, respond: impl Fn(&Sent) -> Result<Answer, Error> + 'static) -> Self {
+        self.respond = Some(Rc::new(respond));
+        self
+    }
+
+    /// Does `work` with this host behind the capabilities. Returns what it made, and every call in order.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> (T, Vec<Call>) {
+        let _running = double::Running::start(self.clone());
+        let made = work();
+        (made, double::take_calls())
+    }
+}
+
+/// A grant to pull and push, for an hour.
+pub fn grant(project: &str) -> NewGrant {
+    NewGrant(double::Grant {
+        id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned(),
+        project: project.to_owned(),
+        actions: Actions::PULL | Actions::PUSH,
+        lifetime: 3600,
+        now: NOW,
+    })
+}
+
+/// A [`Grant`] in the making.
+pub struct NewGrant(double::Grant);
+
+impl NewGrant {
+    /// What may be done.
+    #[must_use]
+    pub fn actions(mut self, actions: Actions) -> Self {
+        self.0.actions = actions;
+        self
+    }
+
+    /// For how long, in seconds.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: u32) -> Self {
+        self.0.lifetime = lifetime;
+        self
+    }
+
+    /// The host's clock, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn now(mut self, now: u64) -> Self {
+        self.0.now = now;
+        self
+    }
+
+    /// The grant.
+    pub fn build(self) -> Grant {
+        Grant(self.0)
+    }
+}
+
+/// The JSON Schema that the host gets for `P`'s settings.
+pub fn schema<P: Provider>() -> Value {
+    export::schema::<P>().to_value()
+}
+
+/// What the host is told about `settings`, read as the host's JSON is. Secrets stand in it by their names.
+pub fn check<P: Provider>(settings: &Value) -> Result<Scope, Vec<Problem>> {
+    export::check::<P>(&settings.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Request;
+    use crate::{aws, log, secrets, tokens};
+
+    #[test]
+    fn every_error_can_be_had_from_a_capability() {
+        let text = || "said by the test".to_owned();
+        for error in [
+            Error::InvalidSettings(text()),
+            Error::Refused(text()),
+            Error::Denied(text()),
+            Error::NotFound(text()),
+            Error::Throttled(Some(1)),
+            Error::Throttled(None),
+            Error::Unavailable(text()),
+            Error::Unsupported(text()),
+            Error::Failed(text()),
+        ] {
+            let expected = error.clone();
+            let host = Host::new().fail(move |_| Some(error.clone()));
+            assert_eq!(host.run(|| tokens::registry_token("x")).0.unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn outside_of_a_run_only_log_is_left() {
+        let _ = Host::new().secret("password").run(|| secrets::get("password"));
+
+        assert!(matches!(secrets::get("password"), Err(Error::Refused(_))));
+        assert!(matches!(aws::unscoped(), Err(Error::Refused(_))));
+        log::info("nobody reads this");
+    }
+
+    #[test]
+    fn a_request_is_recorded_as_it_was_sent() {
+        let host = Host::new().secret("key").http(|_| Ok(Answer::new(204).header("X-Id", "7")));
+        let (id, calls) = host.run(|| {
+            let key = secrets::get("key")?;
+            let request = Request::post("https://r.io/t")
+                .basic("ci", &key)
+                .form("a", "b")
+                .form_secret("c", &key);
+            Ok::<_, Error>(request.send()?.header("x-id"))
+        });
+        assert_eq!(id, Ok(Some("7".to_owned())));
+
+        let Some(Call::Send(sent)) = calls.last() else { panic!("nothing was sent") };
+        let key = Origin::Configured("key".to_owned());
+        assert_eq!(sent.authorization, Some(Authorization::Basic("ci".to_owned(), key)));
+        let fields = [("a", "b"), ("c", "<configured key>")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(sent.body, Body::Form(fields.to_vec()));
+    }
+
+    #[test]
+    fn statuses_mean_errors() {
+        for (status, expected) in [
+            (200, Ok(())),
+            (403, Err(Error::Denied("the registry answered 403".to_owned()))),
+            (404, Err(Error::NotFound("the registry answered 404".to_owned()))),
+            (429, Err(Error::Throttled(Some(9)))),
+            (503, Err(Error::Unavailable("the registry answered 503".to_owned()))),
+            (302, Err(Error::Failed("the registry answered 302".to_owned()))),
+        ] {
+            let host =
+                Host::new().http(move |_| Ok(Answer::new(status).header("Retry-After", "9")));
+            assert_eq!(host.run(|| Request::get("https://r.io").send()?.success()).0, expected);
+        }
+    }
+
+    #[test]
+    fn a_secret_that_stands_twice_in_an_answer_is_gone_twice() {
+        let host = Host::new()
+            .http(|_| Ok(Answer::new(200).body(r#"{"token":"s","access_token":"s","n":1}"#)));
+        let (text, _) = host.run(|| {
+            let response = Request::get("https://r.io").send()?;
+            assert!(response.take_secret("/n").is_none());
+            assert!(response.take_secret("/token").is_some());
+            Ok::<_, Error>(response.text())
+        });
+        assert_eq!(text, Ok(r#"{"access_token":null,"n":1,"token":null}"#.to_owned()));
+    }
+}

@@ -1,0 +1,153 @@
+//! Speaks to `aws` as the `ecr` provider does, and asks for what its grant does not cover. `attack` says how.
+//!
+//! Nothing it asks for may succeed, but for the second half of `swallow`.
+
+use rise_provider::aws::{self, Session, Statement};
+use rise_provider::{
+    Actions, Credential, Error, Grant, Issued, Location, Login, Problem, Provider, Scope,
+    SecretName,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+struct AwsRogue;
+
+rise_provider::export_provider!(AwsRogue);
+
+/// What the host itself reads for a component that imports `aws` is as in `ecr`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "the host reads these, and wants them in the schema")]
+struct Settings {
+    region: String,
+    account_id: String,
+    role_arn: Option<String>,
+    push_role_arn: String,
+    access_key_id: Option<SecretName>,
+    secret_access_key: Option<SecretName>,
+    endpoint_url: Option<String>,
+    attack: Attack,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Attack {
+    /// Another project's repository.
+    OtherProject,
+    /// `my-app*`, which is `my-app-2` too.
+    Sibling,
+    /// A role that is not the registry's.
+    OtherRole,
+    /// `PutImage` on every repository.
+    Wildcard,
+    /// An action that no grant has.
+    DeleteRepository,
+    /// Every action.
+    EcrStar,
+    /// Push, whatever was granted.
+    PushForPull,
+    /// The broker's own identity.
+    Unscoped,
+    /// A policy of more than 2048 characters.
+    HugePolicy,
+    /// A login in a region that is not the registry's.
+    OtherRegion,
+    /// Asks for another project, says nothing of the refusal, and goes on properly.
+    Swallow,
+    /// Nothing: what the attacks are measured against.
+    None,
+}
+
+const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+const PUSH: [&str; 2] = ["ecr:InitiateLayerUpload", "ecr:PutImage"];
+
+impl Provider for AwsRogue {
+    type Settings = Settings;
+
+    const NAME: &'static str = "aws-rogue";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const DESCRIPTION: &'static str = "Asks AWS for more than was granted";
+
+    fn check(_: &Settings) -> Result<Scope, Vec<Problem>> {
+        Ok(Scope::Repository)
+    }
+
+    fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
+        Ok(Location { host: host(settings), repository: project.to_owned() })
+    }
+
+    fn resolve(settings: &Settings, location: &Location) -> Option<String> {
+        (location.host == host(settings)).then(|| location.repository.clone())
+    }
+
+    fn issue(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
+        let session = session(settings, grant)?;
+        let region = match settings.attack {
+            Attack::OtherRegion => "ap-southeast-2",
+            Attack::OtherProject
+            | Attack::Sibling
+            | Attack::OtherRole
+            | Attack::Wildcard
+            | Attack::DeleteRepository
+            | Attack::EcrStar
+            | Attack::PushForPull
+            | Attack::Unscoped
+            | Attack::HugePolicy
+            | Attack::Swallow
+            | Attack::None => settings.region.as_str(),
+        };
+        let aws::RegistryLogin { username, password, expires_at, .. } =
+            session.ecr_login(region)?;
+        let credential = Credential::Basic(Login { username, password });
+        Ok(Issued { credential, expires_at: Some(expires_at) })
+    }
+}
+
+fn session(settings: &Settings, grant: &Grant) -> Result<Session, Error> {
+    let project = grant.project();
+    let own = [arn(settings, &project)];
+    let other = [arn(settings, "someone-elses")];
+    let granted =
+        if grant.actions().contains(Actions::PUSH) { [PULL, PUSH].concat() } else { PULL.to_vec() };
+    let assume = |statements| aws::assume_role(&settings.push_role_arn, statements);
+
+    match settings.attack {
+        Attack::OtherProject => assume(policy(&granted, &other)),
+        Attack::Sibling => assume(policy(&granted, &[arn(settings, &format!("{project}*"))])),
+        Attack::OtherRole => {
+            let role_arn = format!("arn:aws:iam::{}:role/administrator", settings.account_id);
+            aws::assume_role(&role_arn, policy(&granted, &own))
+        }
+        Attack::Wildcard => assume(policy(&["ecr:PutImage"], &["*".to_owned()])),
+        Attack::DeleteRepository => assume(policy(&["ecr:DeleteRepository"], &own)),
+        Attack::EcrStar => assume(policy(&["ecr:*"], &own)),
+        Attack::PushForPull => assume(policy(&PUSH, &own)),
+        Attack::Unscoped => aws::unscoped(),
+        Attack::HugePolicy => assume(policy(&granted, &own).into_iter().cycle().take(64).collect()),
+        Attack::Swallow => {
+            let refused = assume(policy(&granted, &other));
+            drop(refused);
+            assume(policy(&granted, &own))
+        }
+        Attack::OtherRegion | Attack::None => assume(policy(&granted, &own)),
+    }
+}
+
+fn policy(actions: &[&str], resources: &[String]) -> Vec<Statement> {
+    let statement = |actions: &[&str], resources: &[String]| Statement {
+        actions: actions.iter().map(ToString::to_string).collect(),
+        resources: resources.to_vec(),
+    };
+    vec![
+        statement(&["ecr:GetAuthorizationToken"], &["*".to_owned()]),
+        statement(actions, resources),
+    ]
+}
+
+fn arn(settings: &Settings, repository: &str) -> String {
+    format!("arn:aws:ecr:{}:{}:repository/{repository}", settings.region, settings.account_id)
+}
+
+fn host(settings: &Settings) -> String {
+    format!("{}.dkr.ecr.{}.amazonaws.com", settings.account_id, settings.region)
+}

@@ -1,0 +1,83 @@
+//! Says that projects live where they do not. `how` says which lie.
+
+use rise_provider::{Credential, Error, Grant, Issued, Location, Problem, Provider, Scope};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+struct LiarLocate;
+
+rise_provider::export_provider!(LiarLocate);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    registry_url: String,
+    how: How,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum How {
+    /// A host that is not the registry's.
+    OtherHost,
+    /// One repository for every project.
+    NoProject,
+    /// `{project}/{project}`.
+    ProjectTwice,
+    /// `x-{project}`, which is another project's name.
+    PartialSegment,
+    /// What no repository may be called.
+    UpperCase,
+    /// `resolve` names another project than the one that was located.
+    ResolveOther,
+    /// Tells the truth.
+    None,
+}
+
+impl Provider for LiarLocate {
+    type Settings = Settings;
+
+    const NAME: &'static str = "liar-locate";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const DESCRIPTION: &'static str = "Puts projects where they are not";
+
+    fn check(_: &Settings) -> Result<Scope, Vec<Problem>> {
+        Ok(Scope::None)
+    }
+
+    fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
+        let host = match settings.how {
+            How::OtherHost => "elsewhere.example.com".to_owned(),
+            How::NoProject
+            | How::ProjectTwice
+            | How::PartialSegment
+            | How::UpperCase
+            | How::ResolveOther
+            | How::None => settings.registry_url.clone(),
+        };
+        let repository = match settings.how {
+            How::NoProject => "everyone".to_owned(),
+            How::ProjectTwice => format!("{project}/{project}"),
+            How::PartialSegment => format!("x-{project}"),
+            How::UpperCase => format!("Team/{project}"),
+            How::OtherHost | How::ResolveOther | How::None => project.to_owned(),
+        };
+        Ok(Location { host, repository })
+    }
+
+    fn resolve(settings: &Settings, location: &Location) -> Option<String> {
+        let repository = location.repository.as_str();
+        let project = match settings.how {
+            How::NoProject | How::ResolveOther => "someone-elses",
+            How::ProjectTwice => repository.split_once('/')?.0,
+            How::PartialSegment => repository.strip_prefix("x-")?,
+            How::UpperCase => repository.strip_prefix("Team/")?,
+            How::OtherHost | How::None => repository,
+        };
+        Some(project.to_owned())
+    }
+
+    fn issue(_: &Settings, _: &Grant) -> Result<Issued, Error> {
+        Ok(Issued { credential: Credential::ClientAuth, expires_at: None })
+    }
+}

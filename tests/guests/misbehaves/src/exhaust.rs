@@ -1,0 +1,78 @@
+//! Without end: each of these stops only because the host stops it, or ends well where the host only bounds it.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rise_provider::{Credential, Error, Issued, Secret, log};
+
+/// Never returns.
+pub(crate) fn time() -> Result<Issued, Error> {
+    let mut turns = 0_u64;
+    loop {
+        turns = black_box(turns.wrapping_add(1));
+    }
+}
+
+/// Calls itself until the engine's stack ends. Nothing lies in memory, so nothing else ends first.
+pub(crate) fn stack() -> Result<Issued, Error> {
+    Err(Error::Failed(format!("{} frames", deeper())))
+}
+
+fn deeper() -> u64 {
+    static DEPTH: AtomicU64 = AtomicU64::new(0);
+    let depth = DEPTH.fetch_add(1, Ordering::Relaxed);
+    // What is left to do after the call keeps it from becoming a loop.
+    if depth == u64::MAX { depth } else { deeper().rotate_left(1) ^ depth }
+}
+
+/// Calls itself until its own stack, which lies at the bottom of its memory, ends.
+pub(crate) fn stack_in_memory() -> Result<Issued, Error> {
+    Err(Error::Failed(format!("{} frames", wider(1))))
+}
+
+fn wider(depth: u64) -> u64 {
+    let frame = black_box([depth; 512]);
+    if black_box(true) { wider(depth + 1) + black_box(frame).iter().sum::<u64>() } else { depth }
+}
+
+/// Allocates, and touches what it got, until there is no more.
+pub(crate) fn memory() -> Result<Issued, Error> {
+    let mut chunks = Vec::new();
+    loop {
+        chunks.push(black_box(vec![1_u8; 1 << 20]));
+    }
+}
+
+/// Makes secrets and keeps them all.
+pub(crate) fn handles() -> Result<Issued, Error> {
+    let mut secrets = Vec::new();
+    loop {
+        secrets.push(black_box(Secret::new("x")));
+    }
+}
+
+/// 64 MiB in one call to the host.
+pub(crate) fn host_call() -> Result<Issued, Error> {
+    log::info(&"x".repeat(64 << 20));
+    nothing()
+}
+
+/// More lines than anyone wants to read.
+pub(crate) fn log_lines() -> Result<Issued, Error> {
+    for line in 0..100_000 {
+        log::info(&format!("line {line}"));
+    }
+    nothing()
+}
+
+/// A bug.
+pub(crate) fn trap() -> Result<Issued, Error> {
+    #[allow(clippy::panic, reason = "this guest is here to crash")]
+    {
+        panic!("misbehaves was told to panic");
+    }
+}
+
+fn nothing() -> Result<Issued, Error> {
+    Ok(Issued { credential: Credential::ClientAuth, expires_at: None })
+}

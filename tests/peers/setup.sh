@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Installs what tests/src starts: a Python environment in target/peers/venv, and the Debian packages docker-registry and
+# skopeo. May be called again at any time, also in parallel; does nothing, quickly, when everything is there.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+peers=$(cd "$here/../.." && pwd -P)/target/peers
+venv=$peers/venv
+requirements=$here/requirements.txt
+missing=()
+
+mkdir -p "$peers"
+exec 9>"$peers/setup.lock"
+flock 9
+
+# The copy of requirements.txt is written last, so an environment that was interrupted half-way is made again.
+if cmp -s "$requirements" "$venv/installed.txt"; then
+    echo "python peers: found $venv"
+elif ! command -v python3 >/dev/null || ! python3 -c 'import sys, ensurepip, venv; assert sys.version_info >= (3, 10)' 2>/dev/null; then
+    missing+=("python3 (3.10 or newer, with venv; on Debian: apt-get install python3-venv)")
+else
+    echo "python peers: installing into $venv (about 350 MB, a minute)"
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
+    cp "$requirements" "$venv/installed.txt"
+    echo "python peers: installed $venv"
+fi
+
+# A policy-rc.d that says no keeps the docker-registry package from starting its service on port 5000. One that is
+# already there is the machine's own business.
+install_quietly() (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"; } </dev/null >"$peers/apt.log" 2>&1 ||
+        { tail -n 5 "$peers/apt.log" >&2; exit 1; }
+)
+
+absent=()
+for program in docker-registry skopeo; do
+    command -v "$program" >/dev/null || absent+=("$program")
+done
+if [ ${#absent[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "${absent[*]}: installing with apt-get"
+    install_quietly "${absent[@]}" || true
+fi
+for program in docker-registry skopeo; do
+    if found=$(command -v "$program"); then
+        echo "$program: found $found"
+    else
+        missing+=("$program (on Debian: apt-get install --no-install-recommends $program)")
+    fi
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+    printf 'please install by hand: %s\n' "${missing[@]}" >&2
+    exit 1
+fi

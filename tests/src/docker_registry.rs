@@ -1,0 +1,73 @@
+//! Debian's docker-registry (Distribution 2.8): where images really go.
+
+use std::fs;
+
+use crate::process::{PeerCommand, Port, Process};
+
+/// The one account of [`RegistryAuth::Htpasswd`].
+pub const DEMO_USER: &str = "demo";
+pub const DEMO_PASSWORD: &str = "demo-password";
+
+/// bcrypt of [`DEMO_PASSWORD`] at the lowest cost: guards nothing but a registry on 127.0.0.1.
+const DEMO_LINE: &str = include_str!("../../deploy/development/htpasswd");
+
+/// Whom it lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegistryAuth {
+    Anonymous,
+    /// [`DEMO_USER`] with [`DEMO_PASSWORD`], by Basic authentication.
+    Htpasswd,
+}
+
+/// An empty registry. Speaks plain http, which clients allow for loopback only when told to.
+#[derive(Debug)]
+pub struct DockerRegistry {
+    process: Process,
+    host: String,
+}
+
+impl DockerRegistry {
+    /// # Panics
+    /// If it is not installed (`make peers`) or does not come up.
+    pub async fn start(auth: RegistryAuth) -> Self {
+        let port = Port::free();
+        let host = format!("127.0.0.1:{}", port.number());
+        let command = PeerCommand::system("docker-registry");
+        let directory = command.directory().display().to_string();
+        let htpasswd = command.directory().join("htpasswd");
+        fs::write(&htpasswd, DEMO_LINE).unwrap();
+        let auth = match auth {
+            RegistryAuth::Anonymous => String::new(),
+            RegistryAuth::Htpasswd => {
+                format!("auth: {{ htpasswd: {{ realm: test, path: '{}' }} }}\n", htpasswd.display())
+            }
+        };
+        let settings = command.directory().join("registry.yml");
+        let text = format!(
+            "version: 0.1\n\
+             log: {{ level: info }}\n\
+             storage: {{ filesystem: {{ rootdirectory: '{directory}/images' }}, delete: {{ enabled: true }} }}\n\
+             http: {{ addr: '{host}' }}\n\
+             {auth}"
+        );
+        fs::write(&settings, text).unwrap();
+        let command = command.argument("serve").argument(settings.display().to_string());
+        let process =
+            Process::start("docker-registry", command, port, &format!("http://{host}/v2/")).await;
+        Self { process, host }
+    }
+
+    /// `127.0.0.1:PORT`, as in an image reference.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.host)
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}

@@ -1,0 +1,47 @@
+//! Starts the real peers that the broker is tested against, and the double for what a real one cannot do on demand.
+//!
+//! Every peer listens on 127.0.0.1 on a port of its own, keeps its files in a directory of its own, and is gone when its
+//! value is dropped, also when a test panics or is killed. `make peers` (`tests/peers/setup.sh`) installs what they need.
+//!
+//! | For | Use |
+//! |---|---|
+//! | STS and ECR that enforce session policies | [`Ministack`] |
+//! | an independent STS and ECR, and what exactly was sent | [`Moto`] |
+//! | STS and ECR that fail, stall or lie as told | [`Stub`] |
+//! | an OCI registry | [`DockerRegistry`] |
+//! | an OCI client, and something to push | [`Skopeo`], [`OciLayout`] |
+//! | an OIDC issuer | [`Oidc`] |
+//!
+//! To add one: a file here that wraps a [`Process`], a line above, a test in `tests/peers.rs`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+mod aws;
+mod docker_registry;
+mod image;
+mod loopback;
+mod ministack;
+mod moto;
+mod oidc;
+mod process;
+mod skopeo;
+mod stub;
+
+pub use aws::caller::{Caller, Keys, Verdict};
+pub use aws::request::Request;
+pub use docker_registry::{DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth};
+pub use image::OciLayout;
+pub use loopback::{Answered, Client};
+pub use ministack::{Ministack, TwoRoles};
+pub use moto::Moto;
+pub use oidc::Oidc;
+pub use process::{PeerCommand, Port, Process, peers_directory};
+pub use skopeo::{Ran, Skopeo};
+pub use stub::{Answer, Stub};

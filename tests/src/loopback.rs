@@ -1,0 +1,106 @@
+//! Plain http to a peer on this machine. Any failure but a status is a panic: the peer is ours.
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, LOCATION};
+use reqwest::{Method, RequestBuilder, redirect};
+use serde_json::Value;
+
+/// Knows no proxy and follows no redirect.
+#[derive(Clone, Debug)]
+pub struct Client(reqwest::Client);
+
+/// What a peer answered.
+#[derive(Debug)]
+pub struct Answered {
+    pub status: u16,
+    pub location: Option<String>,
+    pub body: Vec<u8>,
+}
+
+impl Client {
+    #[allow(clippy::new_without_default, reason = "nothing about it is a default")]
+    pub fn new() -> Self {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .timeout(Duration::from_secs(20))
+            // Only http is spoken: reading the machine's certificates would cost more than the requests.
+            .tls_certs_only([])
+            .build();
+        Self(client.unwrap())
+    }
+
+    pub async fn get(&self, url: &str) -> Answered {
+        self.try_get(url).await.unwrap_or_else(|error| panic!("GET {url}: {error}"))
+    }
+
+    pub(crate) async fn try_get(&self, url: &str) -> Result<Answered, reqwest::Error> {
+        answered(self.0.get(url)).await
+    }
+
+    pub async fn post_form(
+        &self,
+        url: &str,
+        form: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> Answered {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        self.send(Method::POST, url, "application/x-www-form-urlencoded", body, headers).await
+    }
+
+    pub async fn post_json(
+        &self,
+        url: &str,
+        kind: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Answered {
+        self.send(Method::POST, url, kind, body.to_string(), headers).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        kind: &str,
+        body: String,
+        headers: &[(&str, &str)],
+    ) -> Answered {
+        let mut request = self.0.request(method, url).header(CONTENT_TYPE, kind).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answered(request).await.unwrap_or_else(|error| panic!("{url}: {error}"))
+    }
+}
+
+impl Answered {
+    /// # Panics
+    /// Unless the status is 2xx or 3xx.
+    #[allow(clippy::return_self_not_must_use, reason = "often only the check is wanted")]
+    pub fn accepted(self) -> Self {
+        assert!(self.status < 400, "answered {}: {}", self.status, self.text());
+        self
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+}
+
+async fn answered(request: RequestBuilder) -> Result<Answered, reqwest::Error> {
+    let response = request.send().await?;
+    let location =
+        response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(String::from);
+    Ok(Answered {
+        status: response.status().as_u16(),
+        location,
+        body: response.bytes().await?.to_vec(),
+    })
+}

@@ -1,0 +1,289 @@
+//! ministack: STS and ECR that enforce what IAM says, session policies too.
+//!
+//! What it does *not* do, so that no test leans on it: limits on durations (900 to 43200, one hour for a chained role) and on
+//! session names; permission for `SourceIdentity`; authentication of `/v2/`. Its ECR password is a constant.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::aws::caller::{Caller, Keys};
+use crate::aws::request::Request;
+use crate::loopback::{Answered, Client};
+use crate::process::{PeerCommand, Port, Process};
+
+/// One account in one region.
+#[derive(Debug)]
+pub struct Ministack {
+    process: Process,
+    client: Client,
+    endpoint: String,
+    region: String,
+    account: String,
+}
+
+/// What an operator sets up in AWS: an identity for the broker, a role for it, a role for what it hands out.
+#[derive(Debug)]
+pub struct TwoRoles {
+    /// Of the user `rise-base`: may assume the role `rise-backend`, nothing else.
+    pub base: Keys,
+    /// `rise-backend`: trusts `rise-base`; may assume the two roles below, nothing else.
+    pub role_arn: String,
+    /// `rise-backend-ecr-push`: trusts `rise-backend`; may push and pull `{prefix}*`.
+    pub push_role_arn: String,
+    /// `rise-backend-ecr-broad`: trusts `rise-backend`; may `ecr:*` on `*`, so only a session policy can say no.
+    pub broad_role_arn: String,
+}
+
+impl Ministack {
+    /// Account 123456789012 in eu-west-1.
+    ///
+    /// # Panics
+    /// If it is not installed (`make peers`) or does not come up.
+    pub async fn start() -> Self {
+        Self::start_in("eu-west-1", "123456789012").await
+    }
+
+    pub async fn start_in(region: &str, account: &str) -> Self {
+        let port = Port::free();
+        let endpoint = port.url();
+        let command = PeerCommand::python("ministack");
+        let state = command.directory().display().to_string();
+        let command = command
+            .variable("AUTH", "true")
+            // Without it ministack listens on every address of the machine.
+            .variable("BIND_HOST", "127.0.0.1")
+            .variable("GATEWAY_PORT", port.number().to_string())
+            .variable("MINISTACK_REGION", region)
+            .variable("MINISTACK_ACCOUNT_ID", account)
+            .variable("CLOUDTRAIL_RECORDING", "1")
+            .variable("SFTP_ENABLED", "0")
+            .variable("IOT_MTLS_ENABLED", "0")
+            .variable("STATE_DIR", state);
+        let process =
+            Process::start("ministack", command, port, &format!("{endpoint}/_ministack/health"))
+                .await;
+        Self {
+            process,
+            client: Client::new(),
+            endpoint,
+            region: region.into(),
+            account: account.into(),
+        }
+    }
+
+    /// For `endpoint_url`: STS and ECR share it.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    pub fn account(&self) -> &str {
+        &self.account
+    }
+
+    /// Who may do everything: the signature of these keys is not checked.
+    pub fn root(&self) -> Caller {
+        self.caller(&Keys {
+            access_key_id: self.account.clone(),
+            secret_access_key: "unchecked".into(),
+            session_token: None,
+        })
+    }
+
+    /// Somebody who calls it with `keys`.
+    pub fn caller(&self, keys: &Keys) -> Caller {
+        Caller::new(&self.endpoint, &self.region, keys.clone())
+    }
+
+    /// Makes the user and the roles. Once, or again after [`Ministack::reset`].
+    pub async fn two_roles(&self, prefix: &str) -> TwoRoles {
+        let arn = |resource: &str| format!("arn:aws:iam::{}:{resource}", self.account);
+        let roles = TwoRoles {
+            base: self.user("rise-base").await,
+            role_arn: arn("role/rise-backend"),
+            push_role_arn: arn("role/rise-backend-ecr-push"),
+            broad_role_arn: arn("role/rise-backend-ecr-broad"),
+        };
+        let chain = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"];
+        self.iam(&[
+            ("Action", "PutUserPolicy"),
+            ("UserName", "rise-base"),
+            ("PolicyName", "may"),
+            ("PolicyDocument", &allow(&["sts:AssumeRole"], &[&roles.role_arn])),
+        ])
+        .await;
+        let may_chain = allow(&chain, &[&roles.push_role_arn, &roles.broad_role_arn]);
+        self.role("rise-backend", &arn("user/rise-base"), &may_chain).await;
+        let repositories =
+            format!("arn:aws:ecr:{}:{}:repository/{prefix}*", self.region, self.account);
+        self.role("rise-backend-ecr-push", &roles.role_arn, &push_and_pull(&repositories)).await;
+        self.role("rise-backend-ecr-broad", &roles.role_arn, &allow(&["ecr:*"], &["*"])).await;
+        roles
+    }
+
+    /// Lets both push roles be assumed with session tags and a source identity, as a trust policy must say first.
+    pub async fn trust_session_tags(&self, roles: &TwoRoles) {
+        let document =
+            trust(&roles.role_arn, &["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]);
+        for name in ["rise-backend-ecr-push", "rise-backend-ecr-broad"] {
+            let form = [
+                ("Action", "UpdateAssumeRolePolicy"),
+                ("RoleName", name),
+                ("PolicyDocument", &document),
+            ];
+            self.iam(&form).await;
+        }
+    }
+
+    pub async fn create_repository(&self, name: &str) {
+        let target = "AmazonEC2ContainerRegistry_V20150921.CreateRepository";
+        self.json("ecr", target, &json!({ "repositoryName": name })).await;
+    }
+
+    /// The requests for `action` (`AssumeRole`, `GetAuthorizationToken`, `CreateUser` …), oldest first.
+    ///
+    /// Only those that identity and session policies let through: what they refuse is not recorded. What a trust policy
+    /// refuses is.
+    pub async fn recorded(&self, action: &str) -> Vec<Request> {
+        let mut requests = self.requests().await;
+        requests.retain(|request| request.action == action);
+        requests
+    }
+
+    /// Everything recorded in this account and region, oldest first: set-up calls too.
+    pub async fn requests(&self) -> Vec<Request> {
+        let mut events: Vec<Value> = Vec::new();
+        loop {
+            // No page tokens, at most 50, newest first: ask again for what is not newer than the oldest seen.
+            let end = events.last().map_or(Value::Null, |event| event["EventTime"].clone());
+            let page = self.json("cloudtrail", LOOKUP, &json!({ "EndTime": end })).await.json();
+            let page = page["Events"].as_array().unwrap().clone();
+            let known = events.len();
+            for event in page {
+                if !events.iter().any(|seen| seen["EventId"] == event["EventId"]) {
+                    events.push(event);
+                }
+            }
+            if events.len() == known {
+                break;
+            }
+        }
+        events.iter().rev().map(request).collect()
+    }
+
+    /// Forgets everything: users, roles, repositories, sessions, what was recorded.
+    pub async fn reset(&self) {
+        self.client
+            .post_form(&format!("{}/_ministack/reset", self.endpoint), &[], &[])
+            .await
+            .accepted();
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    async fn user(&self, name: &str) -> Keys {
+        self.iam(&[("Action", "CreateUser"), ("UserName", name)]).await;
+        let answer = self.iam(&[("Action", "CreateAccessKey"), ("UserName", name)]).await.text();
+        Keys {
+            access_key_id: element(&answer, "AccessKeyId"),
+            secret_access_key: element(&answer, "SecretAccessKey"),
+            session_token: None,
+        }
+    }
+
+    async fn role(&self, name: &str, trusted: &str, policy: &str) {
+        let document = trust(trusted, &["sts:AssumeRole"]);
+        let form =
+            [("Action", "CreateRole"), ("RoleName", name), ("AssumeRolePolicyDocument", &document)];
+        self.iam(&form).await;
+        let form = [
+            ("Action", "PutRolePolicy"),
+            ("RoleName", name),
+            ("PolicyName", "may"),
+            ("PolicyDocument", policy),
+        ];
+        self.iam(&form).await;
+    }
+
+    async fn iam(&self, form: &[(&str, &str)]) -> Answered {
+        let form = [&[("Version", "2010-05-08")], form].concat();
+        let signed = self.unchecked_signature("iam");
+        self.client.post_form(&self.endpoint, &form, &[("Authorization", &signed)]).await.accepted()
+    }
+
+    async fn json(&self, service: &str, target: &str, body: &Value) -> Answered {
+        let signed = self.unchecked_signature(service);
+        let headers = [("Authorization", signed.as_str()), ("X-Amz-Target", target)];
+        self.client
+            .post_json(&self.endpoint, "application/x-amz-json-1.1", body, &headers)
+            .await
+            .accepted()
+    }
+
+    /// An account number as the key is that account's root, whose signature is not looked at.
+    fn unchecked_signature(&self, service: &str) -> String {
+        format!(
+            "AWS4-HMAC-SHA256 Credential={}/20260101/{}/{service}/aws4_request, SignedHeaders=host, Signature=00",
+            self.account, self.region
+        )
+    }
+}
+
+const LOOKUP: &str = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.LookupEvents";
+
+/// Query services all share the event name `POST.sts`, `POST.iam`: there the action is a parameter.
+fn request(event: &Value) -> Request {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let detail: Value = serde_json::from_str(event["CloudTrailEvent"].as_str().unwrap()).unwrap();
+    let parameters = detail["requestParameters"].clone();
+    Request {
+        service: text(&event["EventSource"]).trim_end_matches(".amazonaws.com").to_owned(),
+        action: parameters["Action"]
+            .as_str()
+            .map_or_else(|| text(&event["EventName"]), String::from),
+        access_key_id: text(&event["AccessKeyId"]),
+        region: text(&detail["awsRegion"]),
+        parameters,
+        headers: BTreeMap::new(),
+    }
+}
+
+fn allow(actions: &[&str], resources: &[&str]) -> String {
+    document(&json!([{ "Effect": "Allow", "Action": actions, "Resource": resources }]))
+}
+
+fn trust(principal: &str, actions: &[&str]) -> String {
+    document(&json!([{ "Effect": "Allow", "Principal": { "AWS": principal }, "Action": actions }]))
+}
+
+fn push_and_pull(repositories: &str) -> String {
+    let actions = [
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:BatchGetImage",
+        "ecr:CompleteLayerUpload",
+        "ecr:GetDownloadUrlForLayer",
+        "ecr:InitiateLayerUpload",
+        "ecr:PutImage",
+        "ecr:UploadLayerPart",
+    ];
+    document(&json!([
+        { "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*" },
+        { "Effect": "Allow", "Action": actions, "Resource": repositories },
+    ]))
+}
+
+fn document(statements: &Value) -> String {
+    json!({ "Version": "2012-10-17", "Statement": statements }).to_string()
+}
+
+/// The text of the first `<name>…</name>`: enough for keys, which hold no `<` or `&`.
+fn element(xml: &str, name: &str) -> String {
+    let (_, rest) = xml.split_once(&format!("<{name}>")).unwrap();
+    rest.split_once("</").unwrap().0.to_owned()
+}

@@ -1,0 +1,115 @@
+//! Moto: an STS and ECR made by other people, and a verbatim recording of what was sent.
+//!
+//! It enforces nothing here, and its `GetAuthorizationToken` always expires in 2015: an issue through it ends in a refusal,
+//! so it proves what the broker *sends*, not what it hands out.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use crate::aws::caller::{Caller, Keys};
+use crate::aws::request::Request;
+use crate::loopback::{Answered, Client};
+use crate::process::{PeerCommand, Port, Process};
+
+/// Account 123456789012; every key is good.
+#[derive(Debug)]
+pub struct Moto {
+    process: Process,
+    client: Client,
+    endpoint: String,
+}
+
+impl Moto {
+    /// Records from the start.
+    ///
+    /// # Panics
+    /// If it is not installed (`make peers`) or does not come up.
+    pub async fn start() -> Self {
+        let port = Port::free();
+        let endpoint = port.url();
+        let number = port.number().to_string();
+        let command = PeerCommand::python("moto_server")
+            .argument("-H")
+            .argument("127.0.0.1")
+            .argument("-p")
+            .argument(number);
+        let process =
+            Process::start("moto", command, port, &format!("{endpoint}/moto-api/data.json")).await;
+        let moto = Self { process, client: Client::new(), endpoint };
+        moto.recorder("start-recording").await;
+        moto
+    }
+
+    /// For `endpoint_url`: STS and ECR share it.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Somebody with keys that it accepts, like any.
+    pub fn caller(&self, region: &str) -> Caller {
+        let keys = Keys {
+            access_key_id: "AKIATEST".into(),
+            secret_access_key: "test".into(),
+            session_token: None,
+        };
+        Caller::new(&self.endpoint, region, keys)
+    }
+
+    /// The requests for `action`, oldest first.
+    pub async fn recorded(&self, action: &str) -> Vec<Request> {
+        let mut requests = self.requests().await;
+        requests.retain(|request| request.action == action);
+        requests
+    }
+
+    /// Everything sent since the start or the last reset, oldest first.
+    pub async fn requests(&self) -> Vec<Request> {
+        let answer = self
+            .client
+            .get(&format!("{}/moto-api/recorder/download-recording", self.endpoint))
+            .await;
+        answer
+            .accepted()
+            .text()
+            .lines()
+            .map(|line| request(&serde_json::from_str(line).unwrap()))
+            .collect()
+    }
+
+    /// Forgets its state and what it recorded, and goes on recording.
+    pub async fn reset(&self) {
+        self.client
+            .post_form(&format!("{}/moto-api/reset", self.endpoint), &[], &[])
+            .await
+            .accepted();
+        self.recorder("reset-recording").await;
+        self.recorder("start-recording").await;
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    async fn recorder(&self, command: &str) -> Answered {
+        self.client
+            .post_form(&format!("{}/moto-api/recorder/{command}", self.endpoint), &[], &[])
+            .await
+            .accepted()
+    }
+}
+
+fn request(line: &Value) -> Request {
+    let headers: BTreeMap<_, _> = line["headers"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.to_lowercase(), value.as_str().unwrap_or("").to_owned()))
+        .collect();
+    let body = line["body"].as_str().unwrap_or("");
+    let body =
+        if line["body_encoded"] == true { STANDARD.decode(body).unwrap() } else { body.into() };
+    Request::read(headers, &body)
+}

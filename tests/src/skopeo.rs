@@ -1,0 +1,91 @@
+//! skopeo, a real OCI client, with a home of its own: it sees no credentials but those given here.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::process::{SYSTEM_PATH, find_program, standard_environment};
+
+const LONGEST_RUN: Duration = Duration::from_secs(30);
+
+/// Runs skopeo. Pushing from an [`crate::OciLayout`] to a [`crate::DockerRegistry`]:
+/// `["copy", "--dest-tls-verify=false", "--preserve-digests", &layout.reference(), "docker://HOST/REPOSITORY:TAG"]`.
+#[derive(Debug)]
+pub struct Skopeo {
+    home: TempDir,
+    path: String,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub success: bool,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Skopeo {
+    #[allow(clippy::new_without_default, reason = "makes a directory")]
+    pub fn new() -> Self {
+        let home = tempfile::Builder::new().prefix("rise-skopeo-").tempdir().unwrap();
+        Self { home, path: SYSTEM_PATH.into() }
+    }
+
+    /// Finds programs here first: for `docker-credential-*`.
+    pub fn add_to_path(&mut self, directory: &Path) {
+        self.path = format!("{}:{}", directory.display(), self.path);
+    }
+
+    /// `docker login`, without the asking. Replaces all earlier settings.
+    pub fn log_in(&self, registry: &str, user: &str, password: &str) {
+        let auth = STANDARD.encode(format!("{user}:{password}"));
+        self.write_auth_file(&json!({ "auths": { registry: { "auth": auth } } }).to_string());
+    }
+
+    /// Asks `docker-credential-{helper}` for `registry`'s credentials. Replaces all earlier settings.
+    pub fn use_credential_helper(&self, registry: &str, helper: &str) {
+        self.write_auth_file(&json!({ "credHelpers": { registry: helper } }).to_string());
+    }
+
+    /// Its `HOME`, for what a credential helper wants to find there.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// # Panics
+    /// If it is not installed (`make peers`), or runs for longer than 30 s.
+    pub async fn run(&self, arguments: &[&str]) -> Ran {
+        let run = Command::new(find_program("skopeo"))
+            // Signatures of images are none of our business.
+            .arg("--insecure-policy")
+            .args(arguments)
+            .env_clear()
+            .envs(standard_environment(self.home.path()))
+            .env("PATH", &self.path)
+            .env("REGISTRY_AUTH_FILE", self.home.path().join("auth.json"))
+            .env("XDG_RUNTIME_DIR", self.home.path())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let ran = tokio::time::timeout(LONGEST_RUN, run).await;
+        let ran = ran
+            .unwrap_or_else(|_| panic!("skopeo {arguments:?} took longer than {LONGEST_RUN:?}"))
+            .unwrap();
+        Ran {
+            success: ran.status.success(),
+            stdout: String::from_utf8_lossy(&ran.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&ran.stderr).into_owned(),
+        }
+    }
+
+    fn write_auth_file(&self, text: &str) {
+        fs::write(self.home.path().join("auth.json"), text).unwrap();
+    }
+}

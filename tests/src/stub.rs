@@ -1,0 +1,151 @@
+//! A double of STS and ECR for what a real peer cannot do on demand: fail, stall, hang up, lie.
+//!
+//! It speaks `AssumeRole`, `GetCallerIdentity` (XML) and `GetAuthorizationToken` (JSON), on one endpoint, and checks no
+//! signature. Whatever it is not told to do differently, it answers as AWS would.
+
+mod answer;
+mod script;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use self::answer::Answer;
+use self::script::Script;
+
+use crate::aws::caller::{Caller, Keys};
+use crate::aws::request::Request;
+
+const LONGEST_REQUEST: usize = 1 << 20;
+
+/// Runs inside the test, on its runtime.
+#[derive(Debug)]
+pub struct Stub {
+    endpoint: String,
+    script: Arc<Mutex<Script>>,
+    server: JoinHandle<()>,
+}
+
+impl Stub {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let script = Arc::new(Mutex::new(Script::default()));
+        let server = tokio::spawn(serve(listener, Arc::clone(&script)));
+        Self { endpoint, script, server }
+    }
+
+    /// For `endpoint_url`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Somebody with keys that it accepts, like any.
+    pub fn caller(&self) -> Caller {
+        let keys = Keys {
+            access_key_id: "AKIASTUB".into(),
+            secret_access_key: "stub".into(),
+            session_token: None,
+        };
+        Caller::new(&self.endpoint, "eu-west-1", keys)
+    }
+
+    /// From now on answers `action` (`AssumeRole` …) so, until told otherwise.
+    pub fn always(&self, action: &str, answer: Answer) {
+        self.script.lock().unwrap().always(action, answer);
+    }
+
+    /// Answers the next requests for `action` with these, one each; then as before.
+    pub fn next(&self, action: &str, answers: impl IntoIterator<Item = Answer>) {
+        self.script.lock().unwrap().next(action, answers);
+    }
+
+    /// Everything asked so far, oldest first: also what was then delayed, refused or hung up on.
+    pub fn requests(&self) -> Vec<Request> {
+        self.script.lock().unwrap().heard.clone()
+    }
+
+    /// The requests for `action`, oldest first.
+    pub fn recorded(&self, action: &str) -> Vec<Request> {
+        let mut requests = self.requests();
+        requests.retain(|request| request.action == action);
+        requests
+    }
+
+    pub fn count(&self, action: &str) -> usize {
+        self.recorded(action).len()
+    }
+
+    /// Returns when `action` has been asked for `count` times: a point to act at while an answer is delayed.
+    ///
+    /// # Panics
+    /// After 10 s.
+    pub async fn wait_for(&self, action: &str, count: usize) {
+        let asked = async {
+            while self.count(action) < count {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), asked).await;
+        assert!(
+            waited.is_ok(),
+            "{action} was asked for {} times in 10 s, not {count}",
+            self.count(action)
+        );
+    }
+
+    /// Every secret key, session token and ECR password handed out so far: what must not turn up in any output.
+    pub fn secrets(&self) -> Vec<String> {
+        self.script.lock().unwrap().secrets.clone()
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, script: Arc<Mutex<Script>>) {
+    // Dropped with this task, and every connection with it.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let script = Arc::clone(&script);
+        connections.spawn(async move {
+            let service = service_fn(move |request| respond(request, Arc::clone(&script)));
+            // An error here is what `Answer::Close` is made of, or a client that went away.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+async fn respond(
+    request: hyper::Request<Incoming>,
+    script: Arc<Mutex<Script>>,
+) -> Result<hyper::Response<Full<Bytes>>, io::Error> {
+    let (head, body) = request.into_parts();
+    let headers: BTreeMap<_, _> = head
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        })
+        .collect();
+    let body =
+        Limited::new(body, LONGEST_REQUEST).collect().await.map_err(io::Error::other)?.to_bytes();
+    let (delay, reply) = script.lock().unwrap().hear(&Request::read(headers, &body));
+    tokio::time::sleep(delay).await;
+    // hyper hangs up without a byte when the service fails.
+    reply.map(Into::into).ok_or_else(|| io::Error::other("hangs up"))
+}

@@ -1,0 +1,59 @@
+//! What the stub can be told to answer.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+/// One way to answer one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// As AWS would. `AssumeRole` for the duration that was asked for, `GetAuthorizationToken` for twelve hours.
+    Usual,
+    /// As AWS would, but what is handed out expires this long from now: negative for the past.
+    Expires(SignedDuration),
+    /// An AWS error in the protocol's own form.
+    Error {
+        status: u16,
+        code: &'static str,
+        /// Sent as `Retry-After` (seconds) and as the SDK's own `x-amz-retry-after` (milliseconds).
+        retry_after: Option<Duration>,
+    },
+    /// This status and body, whatever they mean.
+    Raw { status: u16, content_type: &'static str, body: Vec<u8> },
+    /// As AWS would, followed by this many spaces: correct, and too long.
+    Huge(usize),
+    /// Waits first. Whoever gives up is recorded all the same.
+    After(Duration, Box<Answer>),
+    /// Reads the request, then closes the connection without a byte.
+    Close,
+}
+
+impl Answer {
+    /// 403, without a remedy.
+    pub fn access_denied() -> Self {
+        Self::error(403, "AccessDenied")
+    }
+
+    /// 400, as ECR says it. STS says `Throttling`.
+    pub fn throttled(retry_after: Option<Duration>) -> Self {
+        Self::Error { status: 400, code: "ThrottlingException", retry_after }
+    }
+
+    pub fn error(status: u16, code: &'static str) -> Self {
+        Self::Error { status, code, retry_after: None }
+    }
+
+    /// Status 200, and a body that no parser takes.
+    pub fn garbage() -> Self {
+        Self::Raw {
+            status: 200,
+            content_type: "text/html",
+            body: b"<html>\x00\xff maintenance {".to_vec(),
+        }
+    }
+
+    /// The usual, late.
+    pub fn late(delay: Duration) -> Self {
+        Self::After(delay, Box::new(Self::Usual))
+    }
+}
