@@ -20,6 +20,7 @@ run: providers ## start a broker with a demo registry; prints a token and lines 
 	deploy/development/run.sh $(TARGET)/debug/rise-broker
 
 test: providers guests peers ## run every test, against real peers
+	$(CARGO) build --locked -p rise-broker
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --locked --workspace $(addprefix --exclude guest-,$(GUESTS))
 else

@@ -5,6 +5,7 @@
 //!
 //! | For | Use |
 //! |---|---|
+//! | the broker itself, in process | [`TestBroker`] |
 //! | STS and ECR that enforce session policies | [`Ministack`] |
 //! | an independent STS and ECR, and what exactly was sent | [`Moto`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
@@ -24,6 +25,7 @@
 )]
 
 mod aws;
+pub mod broker;
 mod docker_registry;
 mod image;
 mod loopback;
@@ -36,6 +38,7 @@ mod stub;
 
 pub use aws::caller::{Caller, Keys, Verdict};
 pub use aws::request::Request;
+pub use broker::{Response, Settings, TestBroker, logs};
 pub use docker_registry::{DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth};
 pub use image::OciLayout;
 pub use loopback::{Answered, Client};
