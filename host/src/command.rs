@@ -33,7 +33,7 @@ enum Command {
 
 #[derive(Args)]
 pub struct ConfigDirectory {
-    /// The folder of the settings: default, {RISE_CONFIG_RUN_MODE} and local, each .toml or .yaml.
+    /// The folder of the settings: `default`, `{RISE_CONFIG_RUN_MODE}` and `local`, each `.toml` or `.yaml`.
     #[arg(long, value_name = "DIR", default_value = "config")]
     config_dir: PathBuf,
 }
@@ -76,13 +76,16 @@ fn warn(text: impl Display) {
 }
 
 fn fail(problems: &[impl Display]) -> ExitCode {
-    problems.iter().for_each(|problem| warn(format_args!("error: {problem}")));
+    for problem in problems {
+        warn(format_args!("error: {problem}"));
+    }
     ExitCode::FAILURE
 }
 
 /// What a command returns: everything that is wrong, or nothing.
 type Outcome = Result<(), Vec<String>>;
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn texts(problems: Vec<Problem>) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }

@@ -256,8 +256,8 @@ fn parse_rules(
 ) -> Option<Rules> {
     // Registries with problems of their own have been reported: their names still count here.
     let named = root.get("registries").and_then(Node::table).into_iter().flat_map(|it| it.keys());
-    let names = registries.keys().cloned().chain(named.filter_map(|name| name.parse().ok()));
-    let known = Known::new(issuers.iter().map(|it| it.name.clone()), names);
+    let known = registries.keys().cloned().chain(named.filter_map(|name| name.parse().ok()));
+    let known = Known::new(issuers.iter().map(|it| it.name.clone()), known);
     match Rules::parse(files, &known) {
         Ok(rules) => Some(rules),
         Err(more) => {
@@ -296,7 +296,7 @@ fn identity(root: &Node, auth: AuthFile, problems: &mut Vec<Problem>) -> Option<
         match issuer_settings(issuer) {
             Ok(settings) => issuers.push(settings),
             Err((field, message)) => {
-                problems.push(Problem::new(&source, format!("{key}.{field}"), message))
+                problems.push(Problem::new(&source, format!("{key}.{field}"), message));
             }
         }
     }

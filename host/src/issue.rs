@@ -64,6 +64,7 @@ pub async fn issue(
     verify(returned, registry, grant, clock.now())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn call_failed(error: CallError) -> IssueError {
     match error {
         CallError::Trapped(_) | CallError::Limit(_) => {

@@ -11,7 +11,7 @@ pub(super) async fn run(directory: &Path) -> Outcome {
     let mut config = load(directory).map_err(texts)?;
     // What providers say while they check is said here too; the rest of the log is for a server.
     config.log.format = crate::config::LogFormat::Text;
-    config.log.level = "warn".to_owned();
+    "warn".clone_into(&mut config.log.level);
     telemetry::start(&config.log).map_err(|error| vec![error.to_string()])?;
     config.warnings.iter().for_each(|warning| warn(format_args!("warning: {warning}")));
     if let Some(tls) = &config.tls {

@@ -44,7 +44,7 @@ fn visit(node: &mut Node, pointer: &str, environment: &Environment, problems: &m
                     node.origin.secret |= expanded.secret;
                 }
                 Err(message) => {
-                    problems.push(Problem::new(&node.origin.source, dotted("", pointer), message))
+                    problems.push(Problem::new(&node.origin.source, dotted("", pointer), message));
                 }
             }
         }

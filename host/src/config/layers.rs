@@ -258,7 +258,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let cases: [(&[(&str, &str)], &[(&str, &str)], &str); 6] = [
+        type Pairs<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Pairs<'_>, Pairs<'_>, &str); 6] = [
             (&[("default.toml", ""), ("default.yaml", "")], &[], "default.yaml is there too"),
             (&[("default.toml", "a = \n")], &[], "not TOML: line 1"),
             (&[("default.yaml", "a: [\n")], &[], "not YAML"),

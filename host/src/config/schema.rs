@@ -75,9 +75,8 @@ impl Schema {
     fn read_text(&self, text: &str, schema: &Value) -> Value {
         let variants = self.variants(schema);
         let wants = |name: &str| {
-            variants.iter().filter_map(|it| it.get("type")).any(|it| match it {
-                Value::Array(names) => names.iter().any(|it| it == name),
-                it => it == name,
+            variants.iter().filter_map(|it| it.get("type")).any(|it| {
+                it.as_array().map_or_else(|| it == name, |names| names.iter().any(|it| it == name))
             })
         };
         let unchanged = Value::String(text.to_owned());
@@ -115,6 +114,7 @@ impl Schema {
         found
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`describe` has the rest")]
     fn explain(&self, error: &ValidationError<'_>, node: &Node, key: &str) -> Vec<Problem> {
         let pointer = error.instance_path().to_string();
         let at = |pointer: &str, message: String| Problem {

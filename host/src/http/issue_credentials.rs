@@ -73,16 +73,16 @@ async fn access_request(
                 None => return Ok(None),
             }
         }
-        Target::Project(project) => match registry {
-            Some(registry) => (registry, project),
-            None => {
-                let default = app.registries.default_name();
-                let default = default.map_err(|error| {
+        Target::Project(project) => {
+            let default = || app.registries.default_name().cloned();
+            let registry = registry.map_or_else(default, Ok);
+            (
+                registry.map_err(|error| {
                     Failure::InvalidRequest(format!("{error}: name one by `registry`."))
-                })?;
-                (default.clone(), project)
-            }
-        },
+                })?,
+                project,
+            )
+        }
     };
     Ok(Some(AccessRequest { id, registry, project, actions, lifetime }))
 }

@@ -16,6 +16,7 @@ pub(super) struct Registries {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the JSON are the API's")]
 struct Registry {
     registry: String,
     registry_url: String,

@@ -91,9 +91,8 @@ impl Catalog {
             )]
         })?;
         for file in files {
-            let loaded =
-                loader.load(config, &file).await.and_then(|provider| catalog.add(provider));
-            if let Err(error) = loaded {
+            let added = loader.load(config, &file).await.and_then(|provider| catalog.add(provider));
+            if let Err(error) = added {
                 problems.push(Problem::new(&file.display().to_string(), "", error.to_string()));
             }
         }
@@ -177,7 +176,7 @@ impl<'a> Loader<'a> {
 
     async fn load(&self, config: &ProvidersConfig, file: &Path) -> Result<Provider, LoadError> {
         let bytes = read(file, config.widest().file)?;
-        let digest: Arc<str> = hex(&Sha256::digest(&bytes)).into();
+        let digest: Arc<str> = hex::encode(Sha256::digest(&bytes)).into();
         let imports = inspect(&bytes)?;
         let (engine, cache) = (self.engine.wasmtime.clone(), self.cache.to_owned());
         let key = Arc::clone(&digest);
@@ -214,10 +213,6 @@ fn read(file: &Path, limit: u64) -> Result<Vec<u8>, LoadError> {
     let mut bytes = Vec::new();
     fs::File::open(file)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit { Err(LoadError::TooLarge(limit)) } else { Ok(bytes) }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The capabilities that a component imports, if it is a provider and wants nothing that this host does not give.
@@ -334,7 +329,7 @@ mod tests {
             match (capability_of(import), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected),
                 (Err(found), Err(expected)) => {
-                    assert!(found.to_string().contains(expected), "{found}")
+                    assert!(found.to_string().contains(expected), "{found}");
                 }
                 (found, _) => panic!("{import}: {found:?}"),
             }

@@ -72,9 +72,10 @@ async fn build(
     let own_secrets = secrets::extract(&mut settings, &config.settings, &provider.schema, &key)?;
     let accepted = config.keys.accept_scope.map_or(Scope::Repository, Scope::from);
     let aws_settings: AwsSettings = serde_json::from_value(settings.clone()).unwrap_or_default();
-    let access = match provider.imports.contains(&"aws") {
-        true => Some(open_aws(&aws_settings, &config, &own_secrets, &place, aws).await?),
-        false => None,
+    let access = if provider.imports.contains(&"aws") {
+        Some(open_aws(&aws_settings, &config, &own_secrets, &place, aws).await?)
+    } else {
+        None
     };
     let has_aws = access.is_some();
     let capabilities =

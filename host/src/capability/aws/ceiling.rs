@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use aws_lc_rs::digest;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::AssumeRole;
 use crate::capability::printable;
@@ -179,7 +179,7 @@ impl Ceiling {
                     return Err(Beyond::Action { action: printable(action, 128), granted });
                 }
                 let beyond = |resource: &&String| {
-                    !resources.contains(*resource) && !(is_login && *resource == "*")
+                    !(resources.contains(*resource) || is_login && *resource == "*")
                 };
                 if let Some(resource) = statement.resources.iter().find(beyond) {
                     return Err(Beyond::Resource {
@@ -240,14 +240,13 @@ fn is_action(text: &str) -> bool {
     text.split_once(':').is_some_and(|(service, action)| word(service) && word(action))
 }
 
-/// The caller, as CloudTrail shows it on every later call: a digest, because a `sub` may hold characters that STS does not
+/// The caller, as `CloudTrail` shows it on every later call: a digest, because a `sub` may hold characters that STS does not
 /// take, or say more than AWS needs to know.
 fn source_identity(grant: &Grant) -> String {
     let subject = grant.subject();
     let text = format!("{}\n{}", subject.issuer, subject.sub);
-    let hash = digest::digest(&digest::SHA256, text.as_bytes());
-    let hex: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("p-{hex}")
+    let hash = hex::encode(Sha256::digest(text));
+    format!("p-{}", hash.get(..32).unwrap_or_default())
 }
 
 fn tags(grant: &Grant) -> Vec<(String, String)> {

@@ -275,6 +275,10 @@ fn construction_failure(error: &(dyn std::error::Error + 'static)) -> AwsError {
         .map_or_else(|| AwsError::InvalidSettings(text(error)), credentials_failure)
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the SDK may add kinds; whatever they are, trying again may help"
+)]
 fn credentials_failure(error: &CredentialsError) -> AwsError {
     // `role_arn` is assumed inside the SDK, and its denial arrives here.
     if let Some(denied) = find::<aws_sdk_sts::operation::assume_role::AssumeRoleError>(error) {

@@ -166,7 +166,7 @@ mod tests {
         ] {
             match query(wrong) {
                 Err(Failure::InvalidRequest(detail)) => {
-                    assert!(detail.contains(expected), "{wrong}: {detail}")
+                    assert!(detail.contains(expected), "{wrong}: {detail}");
                 }
                 other => panic!("{wrong}: {other:?}"),
             }
