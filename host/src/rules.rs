@@ -58,8 +58,7 @@ impl Rules {
         self.rules.iter().map(|rule| rule.evaluate(subject, request)).collect()
     }
 
-    /// The registries that the subject may reach for some project. A condition with `{project}` is taken to hold, since
-    /// no project has been named yet.
+    /// The registries that the subject may reach for some project.
     pub fn reachable(&self, subject: &Subject) -> BTreeSet<&RegistryName> {
         self.rules
             .iter()

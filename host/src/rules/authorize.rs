@@ -276,13 +276,14 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(reach(on_main()), ["dev", "prod"]);
-        assert_eq!(
-            reach(subject(
-                "github",
-                &serde_json::json!({ "repository": "x", "ref": "refs/heads/main" })
-            )),
-            ["prod"]
-        );
+        let on_main_of = |repository| {
+            let claims = serde_json::json!({ "repository": repository, "ref": "refs/heads/main" });
+            reach(subject("github", &claims))
+        };
+        assert_eq!(on_main_of("acme/x"), ["dev", "prod"]);
+        for nobodys in ["x", "evil/x", "acme/X", "acme/", "acme-evil/x"] {
+            assert!(on_main_of(nobodys).is_empty(), "{nobodys}");
+        }
         assert!(reach(subject("github", &serde_json::json!({ "repository": "x" }))).is_empty());
         assert_eq!(reach(subject("local", &serde_json::json!({ "admin": true }))), ["ops"]);
         assert!(reach(subject("nobody", &serde_json::json!({ "admin": true }))).is_empty());

@@ -53,6 +53,23 @@ impl Condition {
         })
     }
 
+    /// Every project that the value could stand for: all that lies between two delimiters and has the grammar of one.
+    /// Capped, because the value is the caller's; a claim as long as that names no project.
+    pub(super) fn projects_in(&self, claims: &Claims) -> Vec<Project> {
+        const MOST: usize = 4096;
+        let texts = match self.find(claims) {
+            Some(Value::String(text)) => vec![text.as_str()],
+            Some(Value::Array(elements)) => elements.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        let segments = texts.into_iter().flat_map(|text| text.split(['/', ':', '@']));
+        let starts = segments.flat_map(|it| it.char_indices().filter_map(|(at, _)| it.get(at..)));
+        let ends = starts.flat_map(|it| {
+            it.char_indices().filter_map(|(at, char)| it.get(..at + char.len_utf8())).take(63)
+        });
+        ends.take(MOST).filter_map(|text| text.parse().ok()).collect()
+    }
+
     pub fn involves_project(&self) -> bool {
         self.matcher.involves_project()
     }

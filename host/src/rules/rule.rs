@@ -95,15 +95,21 @@ impl Rule {
         [issuer, registry, project].into_iter().chain(self.claims.iter().map(claim))
     }
 
-    /// Whether the rule matches the subject as far as can be said before a project is named.
+    /// Whether there is a project for which the rule matches the subject.
     pub(super) fn may_reach(&self, subject: &Subject) -> bool {
-        // Any project will do: a condition that depends on it is not asked.
+        // Any project will do for a condition that does not depend on it.
         let Ok(any) = "any".parse() else { return false };
-        self.issuer == subject.issuer
-            && self
-                .claims
-                .iter()
-                .all(|it| it.involves_project() || it.check(&subject.claims, &any) == Outcome::Held)
+        let holds = |it: &Condition, project| it.check(&subject.claims, project) == Outcome::Held;
+        let (bound, free): (Vec<_>, Vec<_>) =
+            self.claims.iter().partition(|it| it.involves_project());
+        if self.issuer != subject.issuer || !free.iter().all(|it| holds(it, &any)) {
+            return false;
+        }
+        let Some(first) = bound.first() else { return true };
+        first.projects_in(&subject.claims).iter().any(|project| {
+            bound.iter().all(|it| holds(it, project))
+                && self.projects.iter().any(|it| it.matches(project))
+        })
     }
 }
 

@@ -1,0 +1,271 @@
+//! Providers that ask for more than was granted, hand back what no caller may get, or use up what they are lent.
+
+use std::time::Instant;
+
+use rise_broker_tests::{Response, Stub, TestBroker, logs};
+
+/// A registry of the guest `aws-rogue`, which speaks to AWS as `ecr` does.
+fn rogue(aws: &Stub, attack: &str, more: &str) -> String {
+    format!(
+        r#"
+[registries.prod]
+type = "aws-rogue"
+region = "us-east-1"
+account_id = "123456789012"
+push_role_arn = "arn:aws:iam::123456789012:role/push"
+access_key_id = "AKIAROGUEROGUEROGUE1"
+secret_access_key = "rogue-secret-access-key"
+endpoint_url = "{}"
+attack = "{attack}"
+{more}
+"#,
+        aws.endpoint()
+    )
+}
+
+async fn attacked(aws: &Stub, attack: &str, query: &str) -> (TestBroker, Response) {
+    let broker = TestBroker::start_with(&rogue(aws, attack, ""), &["aws-rogue"]).await;
+    let answer = broker.credentials(&broker.token_for("my-app"), query).await;
+    (broker, answer)
+}
+
+#[tokio::test]
+async fn what_is_beyond_the_grant_never_reaches_aws() {
+    for (attack, query, asked) in [
+        ("other-project", "project=my-app", "repository/someone-elses`"),
+        ("sibling", "project=my-app", "repository/my-app*`"),
+        ("other-role", "project=my-app", "the role `"),
+        ("wildcard", "project=my-app", "`*`"),
+        ("delete-repository", "project=my-app", "ecr:DeleteRepository"),
+        ("ecr-star", "project=my-app", "ecr:*"),
+        ("push-for-pull", "project=my-app&actions=pull", "a grant to pull does not cover"),
+        ("unscoped", "project=my-app", "not narrowed"),
+        ("huge-policy", "project=my-app", "2048"),
+    ] {
+        let aws = Stub::start().await;
+        let (broker, answer) = attacked(&aws, attack, query).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.problem().as_deref()),
+            (502, Some("provider-failed")),
+            "{attack}: {}",
+            answer.text
+        );
+        assert_eq!(aws.requests().len(), 0, "{attack}");
+        for hidden in ["arn:", "123456789012", "ecr:", "role"] {
+            assert!(!answer.text.contains(hidden), "{attack}: {}", answer.text);
+        }
+        let log = logs::text();
+        let line = log.lines().find(|line| {
+            line.contains("refused what a provider asked for") && line.contains(asked)
+        });
+        let line = line.unwrap_or_else(|| panic!("{attack}: the log does not say `{asked}`"));
+        let digest = broker.app.catalog.find("aws-rogue").unwrap().digest.to_string();
+        assert!(line.contains(&digest), "{line}");
+        let events: Vec<_> = broker.audit().iter().map(|record| record["event"].clone()).collect();
+        assert_eq!(events, ["issue.intent", "issue.failed"], "{attack}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_in_another_region_is_refused() {
+    let aws = Stub::start().await;
+    let (_, answer) = attacked(&aws, "other-region", "project=my-app").await;
+    assert_eq!(answer.problem().as_deref(), Some("provider-failed"));
+    assert_eq!(aws.count("GetAuthorizationToken"), 0);
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_swallowed_changes_nothing() {
+    let aws = Stub::start().await;
+    let (_, answer) = attacked(&aws, "swallow", "project=my-app").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let sent = aws.recorded("AssumeRole");
+    assert_eq!(sent.len(), 1);
+    assert!(!sent[0].policy().unwrap().to_string().contains("someone-elses"));
+}
+
+#[tokio::test]
+async fn the_same_provider_may_do_what_was_granted() {
+    let aws = Stub::start().await;
+    let (_, answer) = attacked(&aws, "none", "project=my-app").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.json()["enforced_by"], "host");
+}
+
+/// A registry of the guest `misbehaves`.
+fn misbehaving(how: &str, more: &str) -> String {
+    format!(
+        r#"
+[registries.prod]
+type = "misbehaves"
+registry_url = "registry.example.com"
+how = "{how}"
+username = "robot"
+password = "canary-4f1c0b"
+accept_scope = "registry"
+{more}
+"#
+    )
+}
+
+async fn misbehaved(how: &str, more: &str) -> (TestBroker, Response) {
+    let broker = TestBroker::start_with(&misbehaving(how, more), &["misbehaves"]).await;
+    let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
+    (broker, answer)
+}
+
+#[tokio::test]
+async fn a_call_ends_at_its_limits_and_the_broker_goes_on() {
+    for (how, limit) in [
+        ("loop", "limit of CPU time"),
+        ("recurse", "limit of stack"),
+        ("recurse-in-memory", "provider trapped"),
+        ("memory", "limit of memory"),
+        ("handles", "limit of handles"),
+        ("giant-string", ""),
+        ("log-flood", ""),
+        ("trap", "provider trapped"),
+        ("error-giant", ""),
+    ] {
+        let started = Instant::now();
+        let (broker, answer) = misbehaved(how, "").await;
+        // A call may take eight seconds at most; none of these waits for anything.
+        assert!(started.elapsed().as_secs() < 8, "{how}");
+        if limit.is_empty() {
+            assert!(
+                answer.status == 200 || answer.problem().as_deref() == Some("provider-failed"),
+                "{how}: {}",
+                answer.text
+            );
+        } else {
+            assert_eq!(
+                answer.problem().as_deref(),
+                Some("provider-failed"),
+                "{how}: {}",
+                answer.text
+            );
+            let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+            let log = logs::text();
+            let line = log
+                .lines()
+                .find(|line| line.contains(&id) && line.contains("no credentials"))
+                .unwrap();
+            let digest = broker.app.catalog.find("misbehaves").unwrap().digest.to_string();
+            assert!(line.contains(limit) && line.contains(&digest), "{how}: {line}");
+        }
+        let again = broker.get("/api/v1/registries", Some(&broker.token_for("my-app"))).await;
+        assert_eq!(again.status, 200, "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_cannot_fill_the_log() {
+    let (_, answer) = misbehaved("log-flood", "").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let log = logs::text();
+    assert!(log.contains("logs too much"));
+    assert!(
+        log.lines().filter(|line| line.trim_end().rsplit_once(" line ").is_some()).count()
+            <= 2 * 32
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_handed_out_that_a_caller_must_not_get() {
+    for (how, more, because) in [
+        ("giant-result", "trust_provider = true", "too long"),
+        ("crlf-username", "trust_provider = true", "control characters"),
+        ("none-password", "trust_provider = true", "empty"),
+        ("expired", "trust_provider = true", "less than 60 seconds"),
+        ("expiry-zero", "trust_provider = true", "less than 60 seconds"),
+        ("expiry-never", "trust_provider = true", "no time"),
+        ("made-up-password", "", "wrote itself"),
+    ] {
+        let (_, answer) = misbehaved(how, more).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.problem().as_deref()),
+            (502, Some("provider-failed")),
+            "{how}: {}",
+            answer.text
+        );
+        let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+        let log = logs::text();
+        assert!(
+            log.lines().any(|line| line.contains(&id) && line.contains(because)),
+            "{how}: the log does not say `{because}`"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_expiry_beyond_the_bound_is_refused() {
+    let (_, within) =
+        misbehaved("made-up-password", "trust_provider = true\nmax_lifetime = 3600").await;
+    assert_eq!(within.status, 200, "{}", within.text);
+    assert_eq!(
+        (within.json()["enforced_by"].as_str(), within.json()["scope"].as_str()),
+        (Some("provider"), Some("registry"))
+    );
+    let (_, beyond) =
+        misbehaved("made-up-password", "trust_provider = true\nmax_lifetime = 600").await;
+    assert_eq!(beyond.problem().as_deref(), Some("provider-failed"), "{}", beyond.text);
+}
+
+#[tokio::test]
+async fn a_configured_secret_leaves_only_where_that_was_accepted() {
+    let (_, answer) = misbehaved("secret-as-password", "").await;
+    assert_eq!(answer.json()["credentials"]["password"], "canary-4f1c0b", "{}", answer.text);
+    assert_eq!(answer.json()["scope"], "registry");
+    // A provider that calls itself narrow and hands out the shared password anyway.
+    let lying = misbehaving("says-repository", "").replace("accept_scope = \"registry\"", "");
+    let broker = TestBroker::start_with(&lying, &["misbehaves"]).await;
+    let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
+    assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
+    assert!(!answer.text.contains("canary"));
+}
+
+#[tokio::test]
+async fn a_configured_secret_is_never_logged_or_recorded() {
+    for how in ["log-password", "secret-as-password", "trap", "error-failed"] {
+        let (broker, _) = misbehaved(how, "").await;
+        let audit = format!("{:?}", broker.audit());
+        assert!(!audit.contains("canary-4f1c0b"), "{how}: {audit}");
+    }
+    assert!(!logs::text().contains("canary-4f1c0b"));
+}
+
+#[tokio::test]
+async fn nothing_is_remembered_from_one_call_to_the_next() {
+    let broker =
+        TestBroker::start_with(&misbehaving("state", "trust_provider = true"), &["misbehaves"])
+            .await;
+    for _ in 0..5 {
+        let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
+        assert_eq!(answer.json()["credentials"]["username"], "1", "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn every_error_of_the_contract_has_its_answer() {
+    for (how, status, problem, retry_after) in [
+        ("error-invalid-settings", 502, "provider-failed", None),
+        ("error-refused", 502, "provider-failed", None),
+        ("error-denied", 502, "upstream-denied", None),
+        ("error-not-found", 502, "upstream-denied", None),
+        ("error-throttled", 503, "upstream-unavailable", Some("7")),
+        ("error-throttled-unknown", 503, "upstream-unavailable", Some("5")),
+        ("error-unavailable", 503, "upstream-unavailable", Some("5")),
+        ("error-unsupported", 502, "provider-failed", None),
+        ("error-failed", 502, "provider-failed", None),
+    ] {
+        let (broker, answer) = misbehaved(how, "").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.problem().as_deref()),
+            (status, Some(problem)),
+            "{how}"
+        );
+        assert_eq!(answer.header("retry-after"), retry_after, "{how}");
+        assert!(!answer.text.contains("said by misbehaves"), "{how}: {}", answer.text);
+        assert_eq!(broker.audit()[1]["reason"], problem, "{how}");
+    }
+}

@@ -1,0 +1,380 @@
+//! What callers send: tokens, parameters, bodies, images. Nothing that is wrong reaches AWS.
+
+use axum::body::Body;
+use axum::http::Request;
+use rise_broker_tests::{Stub, TestBroker};
+use serde_json::json;
+
+async fn broker(aws: &Stub, more: &str) -> TestBroker {
+    let registry = format!(
+        r#"
+[registries.prod]
+type = "ecr"
+region = "us-east-1"
+account_id = "123456789012"
+repo_prefix = "rise/"
+push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
+access_key_id = "AKIAEXAMPLEEXAMPLE12"
+secret_access_key = "example-secret-access-key"
+endpoint_url = "{}"
+{more}
+"#,
+        aws.endpoint()
+    );
+    TestBroker::start(&registry).await
+}
+
+fn encoded(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+#[tokio::test]
+async fn a_project_outside_the_grammar_is_a_bad_request() {
+    let aws = Stub::start().await;
+    let broker = broker(&aws, "").await;
+    let token = broker.token_for("my-app");
+    let long = "a".repeat(64);
+    let names = [
+        "",
+        "*",
+        "?",
+        "my-app*",
+        "${aws:username}",
+        "\"",
+        "'",
+        "my-app\"",
+        "../x",
+        "my-app/../x",
+        "a/b",
+        "a.b",
+        "a_b",
+        "My-App",
+        "MY-APP",
+        "my-аpp",
+        "ｍy-app",
+        "my-app\u{0}",
+        "my-app\n",
+        "-a",
+        "a-",
+        " my-app",
+        "my-app ",
+        &long,
+        "my-app,other",
+        "arn:aws:ecr",
+    ];
+    for name in names {
+        let by_query = broker.credentials(&token, &format!("project={}", encoded(name))).await;
+        let body = json!({ "project": name }).to_string();
+        let by_body = Request::post("/api/v1/registry/credentials")
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/json");
+        let by_body = broker.send(by_body.body(Body::from(body)).unwrap()).await;
+        for answer in [by_query, by_body] {
+            assert_eq!(
+                (answer.status.as_u16(), answer.problem().as_deref()),
+                (400, Some("invalid-request")),
+                "{name:?}: {}",
+                answer.text
+            );
+            assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        }
+    }
+    for query in [
+        "project=my-app&project=other",
+        "project=my-app&project=my-app",
+        "project=%ff",
+        "",
+        "project",
+        "project=my-app%2f..%2fother",
+    ] {
+        let answer = broker.credentials(&token, query).await;
+        assert_eq!(
+            answer.problem().as_deref(),
+            Some("invalid-request"),
+            "{query}: {}",
+            answer.text
+        );
+    }
+    assert_eq!(aws.requests().len(), 0);
+    assert!(broker.audit().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_says_the_same_as_a_query() {
+    let aws = Stub::start().await;
+    let broker = broker(&aws, "").await;
+    let token = broker.token_for("my-app");
+    let send = async |body: &str, content_type: &str| {
+        let request = Request::post("/registry/credentials")
+            .header("authorization", format!("Bearer {token}"));
+        broker
+            .send(
+                request
+                    .header("content-type", content_type)
+                    .body(Body::from(body.to_owned()))
+                    .unwrap(),
+            )
+            .await
+    };
+    let right =
+        r#"{ "project": "my-app", "registry": "prod", "actions": ["pull"], "lifetime": 900 }"#;
+    let answer = send(right, "application/json; charset=utf-8").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.json()["actions"], json!(["pull"]));
+    let huge = format!(r#"{{ "project": "{}" }}"#, "a".repeat(5000));
+    for (body, content_type, status, problem) in [
+        (right, "text/plain", 415, "unsupported-media-type"),
+        (huge.as_str(), "application/json", 413, "payload-too-large"),
+        ("{", "application/json", 400, "invalid-request"),
+        ("[]", "application/json", 400, "invalid-request"),
+        (
+            r#"{ "project": "my-app", "project": "other" }"#,
+            "application/json",
+            400,
+            "invalid-request",
+        ),
+        (r#"{ "project": "my-app", "role": "admin" }"#, "application/json", 400, "invalid-request"),
+        (r#"{ "project": "my-app", "lifetime": 59 }"#, "application/json", 400, "invalid-request"),
+        (r#"{ "project": "my-app", "actions": [] }"#, "application/json", 400, "invalid-request"),
+        (
+            r#"{ "project": "my-app", "actions": ["delete"] }"#,
+            "application/json",
+            400,
+            "invalid-request",
+        ),
+    ] {
+        let answer = send(body, content_type).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.problem().as_deref()),
+            (status, Some(problem)),
+            "{body}: {}",
+            answer.text
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_caller_without_a_good_token_learns_nothing_else() {
+    let aws = Stub::start().await;
+    let broker = broker(&aws, "").await;
+    let good = broker.token_for("my-app");
+    let (head, _) = good.rsplit_once('.').unwrap();
+    for (header, problem) in [
+        (None, "missing-token"),
+        (Some("Bearer".to_owned()), "missing-token"),
+        (Some(format!("Basic {good}")), "missing-token"),
+        (Some(format!("Bearer {good},{good}")), "missing-token"),
+        (Some(format!("Bearer {good} {good}")), "missing-token"),
+        (Some("Bearer nonsense".to_owned()), "invalid-token"),
+        (Some(format!("Bearer {head}.AAAA")), "invalid-token"),
+        (Some(format!("Bearer {head}.")), "invalid-token"),
+    ] {
+        // A bad request and a project that does not exist look the same as a good one.
+        for query in ["project=my-app", "project=*", "", "project=nobodys"] {
+            let mut request = Request::get(format!("/api/v1/registry/credentials?{query}"));
+            if let Some(header) = &header {
+                request = request.header("authorization", header);
+            }
+            let answer = broker.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.problem().as_deref()),
+                (401, Some(problem)),
+                "{header:?}"
+            );
+            assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"));
+        }
+    }
+    let twice = Request::get("/api/v1/registry/credentials?project=my-app")
+        .header("authorization", format!("Bearer {good}"))
+        .header("authorization", format!("Bearer {good}"));
+    assert_eq!(
+        broker.send(twice.body(Body::empty()).unwrap()).await.problem().as_deref(),
+        Some("missing-token")
+    );
+    assert_eq!(
+        broker
+            .get(&format!("/api/v1/registry/credentials?project=my-app&access_token={good}"), None)
+            .await
+            .status,
+        401
+    );
+    assert_eq!(aws.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn forbidden_and_unknown_look_the_same() {
+    let aws = Stub::start().await;
+    let broker = broker(&aws, "").await;
+    let token = broker.token_for("my-app");
+    let mut bodies = Vec::new();
+    for query in [
+        "project=other",
+        "project=my-app-2",
+        "project=my-app&registry=unknown",
+        "image=registry.example.com/nobodys:1",
+        "image=123456789012.dkr.ecr.us-east-1.amazonaws.com/rise/other:1",
+        "image=123456789012.dkr.ecr.us-east-1.amazonaws.com/prod/secret",
+    ] {
+        let answer = broker.credentials(&token, query).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.problem().as_deref()),
+            (403, Some("access-denied")),
+            "{query}"
+        );
+        let mut json = answer.json();
+        json.as_object_mut().unwrap().remove("request_id");
+        bodies.push(json);
+    }
+    assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "{bodies:?}");
+    assert!(broker.audit().iter().all(|record| record["event"] == "authz.denied"));
+    assert_eq!((broker.audit().len(), aws.requests().len()), (6, 0));
+}
+
+#[tokio::test]
+async fn what_goes_beyond_the_rules_is_denied_and_never_narrowed() {
+    let aws = Stub::start().await;
+    let broker = broker(&aws, "").await;
+    let reader = broker.token(&json!({ "role": "reader" }));
+    let pull = broker.credentials(&reader, "project=any&actions=pull").await;
+    assert_eq!(pull.json()["actions"], json!(["pull"]), "{}", pull.text);
+    for query in ["project=any&actions=push", "project=any&actions=pull,push"] {
+        assert_eq!(
+            broker.credentials(&reader, query).await.problem().as_deref(),
+            Some("access-denied"),
+            "{query}"
+        );
+    }
+    let all = broker.credentials(&reader, "project=any").await;
+    assert_eq!(all.json()["actions"], json!(["pull"]), "{}", all.text);
+}
+
+const ECR: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
+
+#[tokio::test]
+async fn an_image_finds_its_registry_and_project() {
+    let aws = Stub::start().await;
+    let broker = broker(&aws, "").await;
+    let token = broker.token_for("my-app");
+    for image in [
+        "rise/my-app:1.2",
+        "rise/my-app",
+        "rise/my-app@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+    ] {
+        let answer = broker
+            .credentials(&token, &format!("image={}", encoded(&format!("{ECR}/{image}"))))
+            .await;
+        assert_eq!(answer.status, 200, "{image}: {}", answer.text);
+        assert_eq!(
+            (answer.json()["registry"].as_str(), answer.json()["project"].as_str()),
+            (Some("prod"), Some("my-app"))
+        );
+        assert_eq!(answer.json()["image"], format!("{ECR}/rise/my-app"));
+    }
+    for image in
+        ["rise/my-app/worker:1", "rise/my-app-2:1", "my-app:1", "prod/my-app", "rise/rise/my-app"]
+    {
+        let answer = broker.credentials(&token, &format!("image={ECR}/{image}")).await;
+        assert_eq!(answer.problem().as_deref(), Some("access-denied"), "{image}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn with_child_repositories_what_lies_below_a_project_is_its_own() {
+    let aws = Stub::start().await;
+    let broker = broker(&aws, "child_repositories = true").await;
+    let token = broker.token_for("my-app");
+    let answer = broker.credentials(&token, &format!("image={ECR}/rise/my-app/worker:1")).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.json()["project"].as_str()),
+        (200, Some("my-app")),
+        "{}",
+        answer.text
+    );
+    let answer = broker.credentials(&token, &format!("image={ECR}/rise/my-app-2/worker:1")).await;
+    assert_eq!(answer.problem().as_deref(), Some("access-denied"));
+}
+
+#[tokio::test]
+async fn several_registries_want_one_named() {
+    let both = r#"
+[registries.prod]
+type = "oci"
+registry_url = "prod.example.com"
+[registries.dev]
+type = "oci"
+registry_url = "dev.example.com"
+"#;
+    let broker = TestBroker::start(both).await;
+    let token = broker.token_for("my-app");
+    let answer = broker.credentials(&token, "project=my-app").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.problem().as_deref()),
+        (400, Some("invalid-request"))
+    );
+    assert!(answer.text.contains("name one by `registry`"), "{}", answer.text);
+    assert_eq!(broker.credentials(&token, "project=my-app&registry=prod").await.status, 200);
+    // Its rules reach `prod` only.
+    assert_eq!(broker.credentials(&token, "project=my-app&registry=dev").await.status, 403);
+    let listed = broker.get("/api/v1/registries", Some(&token)).await;
+    assert_eq!(
+        listed.json(),
+        json!({ "registries": [{ "registry": "prod", "registry_url": "prod.example.com", "image": "prod.example.com/{project}", "type": "oci" }] })
+    );
+    assert_eq!(
+        broker
+            .get("/api/v1/registries", Some(&broker.token(&json!({ "team": "none" }))))
+            .await
+            .json(),
+        json!({ "registries": [] })
+    );
+    let one_is_default =
+        TestBroker::start(&both.replace("registries.dev", "registries.default")).await;
+    let answer =
+        one_is_default.credentials(&one_is_default.token_for("my-app"), "project=my-app").await;
+    assert_eq!(answer.status, 403, "`default` is meant, and no rule reaches it: {}", answer.text);
+}
+
+#[tokio::test]
+async fn every_answer_says_what_it_is_and_is_not_stored() {
+    let broker =
+        TestBroker::start("[registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"")
+            .await;
+    let token = broker.token_for("my-app");
+    let long = format!("/api/v1/registry/credentials?project={}", "a".repeat(3000));
+    for (path, status) in [
+        ("/api/v1/registry/credentials?project=my-app", 200),
+        ("/api/v1/registry/credentials", 400),
+        ("/api/v1/registries", 200),
+        ("/nothing/here", 404),
+        (long.as_str(), 414),
+    ] {
+        let answer = broker.get(path, Some(&token)).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("x-request-id").map(str::len), Some(26), "{path}");
+        if status >= 400 {
+            assert_eq!(
+                answer.json()["request_id"].as_str(),
+                answer.header("x-request-id"),
+                "{path}"
+            );
+            assert_eq!(answer.json()["status"], status, "{path}");
+        }
+    }
+    let wrong_method =
+        broker.send(Request::delete("/api/v1/registries").body(Body::empty()).unwrap()).await;
+    assert_eq!(
+        (wrong_method.status.as_u16(), wrong_method.header("allow")),
+        (405, Some("GET,HEAD"))
+    );
+    assert_eq!(broker.admin("/healthz").await.status, 200);
+    assert_eq!(broker.admin("/readyz").await.json()["status"], "ready");
+    assert_eq!(
+        broker.admin("/api/v1/providers").await.json()["providers"].as_array().unwrap().len(),
+        2
+    );
+    assert_eq!(broker.admin("/api/v1/registry/credentials?project=my-app").await.status, 404);
+    broker.app.drain();
+    assert_eq!(broker.admin("/readyz").await.status, 503);
+}
