@@ -192,10 +192,9 @@ mod naive {
                         && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
                 };
                 wanted.len() == found.len()
-                    && wanted
-                        .iter()
-                        .zip(found)
-                        .all(|(wanted, found)| wanted == found || (wanted == "*" && segment(found)))
+                    && wanted.iter().zip(found).all(|(wanted, found)| {
+                        if wanted == "*" { segment(found) } else { wanted == found }
+                    })
             }),
             ClaimFile::Contains { contains } => {
                 value.as_array().is_some_and(|list| list.contains(&json!(filled(contains))))
