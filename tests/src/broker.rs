@@ -17,6 +17,7 @@ use rise_broker::domain::Clock;
 use rise_broker::http;
 use rise_broker::identity::LocalIssuer;
 use rise_broker::identity::local::TokenRequest;
+use rise_broker::registries::ConnectAws;
 use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -175,8 +176,17 @@ impl TestBroker {
 
     pub async fn on(settings: Settings, environment: &Environment) -> Result<Self, Vec<Problem>> {
         logs::start();
+        Self::on_aws(settings, environment, &Sdk).await
+    }
+
+    /// The same with another AWS.
+    pub async fn on_aws(
+        settings: Settings,
+        environment: &Environment,
+        aws: &dyn ConnectAws,
+    ) -> Result<Self, Vec<Problem>> {
         let config = Config::load(&settings.config_directory(), environment)?;
-        let app = Arc::new(App::build(config, Clock::system(), &Sdk).await?);
+        let app = Arc::new(App::build(config, Clock::system(), aws).await?);
         let issuer =
             LocalIssuer::open_or_create(&settings.path("issuer.pem")).expect("the issuer's key");
         let (router, admin) =

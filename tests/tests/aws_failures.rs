@@ -80,7 +80,7 @@ async fn each_failure_has_its_answer() {
 async fn a_slow_aws_is_given_up_within_the_deadline() {
     for action in ["AssumeRole", "GetAuthorizationToken"] {
         let aws = Stub::start().await;
-        aws.always(action, Answer::late(Duration::from_secs(60)));
+        aws.always(action, Answer::late(Duration::from_mins(1)));
         let (_, answer, elapsed) = asked(aws.endpoint()).await;
         expect(&answer, 504, "upstream-timeout", action);
         assert!(elapsed < Duration::from_secs(9), "{action}: {elapsed:?}");
