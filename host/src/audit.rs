@@ -109,13 +109,15 @@ fn display<S: serde::Serializer>(
 }
 
 impl Audit {
-    /// Opens the first segment, so that a folder that cannot be written is found at start.
+    /// Sees that the folder can be written. The first segment is opened by the first record.
     pub fn open(directory: &Path, clock: Clock) -> Result<Self, String> {
         crate::state::private(directory)?;
-        let mut segment = Segment { directory: directory.to_owned(), file: None };
-        segment
-            .open(clock.now())
+        let probe = directory.join(format!(".probe-{}", std::process::id()));
+        let written = File::create(&probe).and_then(|file| file.sync_all());
+        written
+            .and_then(|()| std::fs::remove_file(&probe))
             .map_err(|error| format!("cannot write in {}: {error}", directory.display()))?;
+        let segment = Segment { directory: directory.to_owned(), file: None };
         Ok(Self { segment: Arc::new(Mutex::new(segment)), clock })
     }
 
@@ -231,7 +233,7 @@ impl Audit {
     }
 }
 
-/// The file that is written to. `None` after a failure: the next record begins a new one.
+/// The file that is written to. `None` at first and after a failure: the next record begins a new one.
 struct Segment {
     directory: PathBuf,
     file: Option<File>,

@@ -151,6 +151,8 @@ impl ProvidersConfig {
             widest.memory = widest.memory.max(limits.memory);
             widest.table_elements = widest.table_elements.max(limits.table_elements);
             widest.file = widest.file.max(limits.file);
+            widest.cpu = widest.cpu.max(limits.cpu);
+            widest.result = widest.result.max(limits.result);
         }
         widest
     }

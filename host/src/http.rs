@@ -32,7 +32,10 @@ const MAX_URI: usize = 2 << 10;
 
 /// What callers reach.
 pub fn router(app: Arc<App>) -> Router {
-    let credentials = get(issue_credentials::by_query).post(issue_credentials::by_body);
+    // A HEAD would issue credentials and throw them away.
+    let credentials = get(issue_credentials::by_query)
+        .head(|| async { Failure::MethodNotAllowed })
+        .post(issue_credentials::by_body);
     Router::new()
         .route("/registry/credentials", credentials.clone())
         .route("/api/v1/registry/credentials", credentials)

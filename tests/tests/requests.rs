@@ -24,6 +24,34 @@ endpoint_url = "{}"
     TestBroker::start(&registry).await
 }
 
+const NO_PROJECTS: [&str; 25] = [
+    "",
+    "*",
+    "?",
+    "my-app*",
+    "${aws:username}",
+    "\"",
+    "'",
+    "my-app\"",
+    "../x",
+    "my-app/../x",
+    "a/b",
+    "a.b",
+    "a_b",
+    "My-App",
+    "MY-APP",
+    "my-аpp",
+    "ｍy-app",
+    "my-app\u{0}",
+    "my-app\n",
+    "-a",
+    "a-",
+    " my-app",
+    "my-app ",
+    "my-app,other",
+    "arn:aws:ecr",
+];
+
 fn encoded(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
@@ -34,35 +62,7 @@ async fn a_project_outside_the_grammar_is_a_bad_request() {
     let broker = broker(&aws, "").await;
     let token = broker.token_for("my-app");
     let long = "a".repeat(64);
-    let names = [
-        "",
-        "*",
-        "?",
-        "my-app*",
-        "${aws:username}",
-        "\"",
-        "'",
-        "my-app\"",
-        "../x",
-        "my-app/../x",
-        "a/b",
-        "a.b",
-        "a_b",
-        "My-App",
-        "MY-APP",
-        "my-аpp",
-        "ｍy-app",
-        "my-app\u{0}",
-        "my-app\n",
-        "-a",
-        "a-",
-        " my-app",
-        "my-app ",
-        &long,
-        "my-app,other",
-        "arn:aws:ecr",
-    ];
-    for name in names {
+    for name in NO_PROJECTS.into_iter().chain([long.as_str()]) {
         let by_query = broker.credentials(&token, &format!("project={}", encoded(name))).await;
         let body = json!({ "project": name }).to_string();
         let by_body = Request::post("/api/v1/registry/credentials")
@@ -375,6 +375,17 @@ async fn every_answer_says_what_it_is_and_is_not_stored() {
         2
     );
     assert_eq!(broker.admin("/api/v1/registry/credentials?project=my-app").await.status, 404);
+    for path in
+        ["/registry/credentials?project=my-app", "/api/v1/registry/credentials?project=my-app"]
+    {
+        let head = Request::head(path).header("authorization", format!("Bearer {token}"));
+        assert_eq!(broker.send(head.body(Body::empty()).unwrap()).await.status, 405);
+    }
+    assert_eq!(
+        broker.audit().len(),
+        2,
+        "an intent and an outcome of the one request that was granted"
+    );
     broker.app.drain();
     assert_eq!(broker.admin("/readyz").await.status, 503);
 }

@@ -189,7 +189,8 @@ impl<'a> Loader<'a> {
             .instantiate_pre(&component)
             .and_then(wit::ProviderPre::new)
             .map_err(misfit)?;
-        let limits = config.limits("");
+        // Which limits are its own is known once it has said its name.
+        let limits = config.widest();
         let mut guest = Guest {
             engine: self.engine.clone(),
             component,

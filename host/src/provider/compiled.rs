@@ -4,9 +4,10 @@
 //! ever loaded from the folder of the providers. Each file begins with the SHA-256 of the rest, so that a torn write or a
 //! bad disk means compiling again.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -57,7 +58,8 @@ fn load(engine: &wasmtime::Engine, path: &PathBuf) -> Option<Component> {
 
 fn store(path: &Path, compiled: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = fs::File::create(&temporary)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(&Sha256::digest(compiled))?;
     file.write_all(compiled)?;
     file.sync_all()?;
