@@ -73,7 +73,7 @@ pub struct Limits {
     pub handles: usize,
     /// Bytes that a guest may hand to one host call.
     pub host_call: usize,
-    /// Bytes of what `issue` or `describe` returns.
+    /// Bytes of what `describe` returns; what `issue` returns has tighter bounds of its own.
     pub result: usize,
     pub log_lines: usize,
     pub log_line: usize,

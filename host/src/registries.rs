@@ -85,13 +85,20 @@ impl Registries {
     ) -> Result<Option<(RegistryName, Project)>, CallError> {
         let location = image.location();
         let candidates = self.iter().filter(|registry| registry.pattern.host() == &location.host);
+        let mut failed = None;
         for registry in
             candidates.filter(|registry| named.is_none_or(|name| *name == registry.name))
         {
-            if let Some(project) = registry.resolve(location).await? {
-                return Ok(Some((registry.name.clone(), project)));
+            match registry.resolve(location).await {
+                Ok(Some(project)) => return Ok(Some((registry.name.clone(), project))),
+                Ok(None) => {}
+                // A provider that fails must not hide what belongs to another registry of this host.
+                Err(error) => {
+                    tracing::warn!(registry = %registry.name, %error, "a provider cannot say whose image it is");
+                    failed = Some(error);
+                }
             }
         }
-        Ok(None)
+        failed.map_or(Ok(None), Err)
     }
 }

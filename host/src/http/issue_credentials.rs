@@ -52,11 +52,11 @@ async fn issue_credentials(
     };
     let grant = authorize(&app, subject, access).await?;
     // A task of its own: what was begun is finished and recorded, also for a caller that has gone away.
-    let now = app.clock.now();
+    let clock = app.clock.clone();
     let credentials = tokio::spawn(async move { issue(&app, grant).await }).await;
     let credentials =
         credentials.unwrap_or_else(|error| Err(Failure::Internal(error.to_string())))?;
-    Ok(Json(Answer::new(&credentials, id, now)))
+    Ok(Json(Answer::new(&credentials, id, clock.now())))
 }
 
 /// Settles which registry and which project a request is about. `None`: an image of nobody's.

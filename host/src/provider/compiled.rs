@@ -53,7 +53,7 @@ fn load(engine: &wasmtime::Engine, path: &PathBuf) -> Option<Component> {
     } else {
         Err(wasmtime::Error::msg("checksum"))
     };
-    loaded.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "compiled code is damaged or from another version, compiling again")).ok()
+    loaded.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "compiled code cannot be used: damaged, from another version, or beyond a limit; compiling again")).ok()
 }
 
 fn store(path: &Path, compiled: &[u8]) -> std::io::Result<()> {

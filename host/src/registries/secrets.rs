@@ -90,7 +90,7 @@ impl Extraction<'_> {
                 .iter()
                 .enumerate()
                 .for_each(|(index, child)| self.repeated(child, &format!("{pointer}/{index}"))),
-            Value::String(text) if !self.secrets.contains_key(text) => {
+            Value::String(text) if !self.secrets.contains_key(&dotted("", pointer)) => {
                 let held = self.secrets.iter().find(|(_, secret)| secret.is_in(text));
                 if let Some((name, _)) = held {
                     let message = format!(

@@ -2,8 +2,6 @@
 //!
 //! The schema says types and which keys there are; every grammar is checked here, with a sentence.
 
-use std::net::Ipv6Addr;
-
 use rise_provider::{Location, Problem, SecretName};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -98,10 +96,6 @@ fn is_host(text: &str) -> bool {
     };
     let is_port = |port: &str| port.parse::<u16>().is_ok_and(|it| it > 0 && it.to_string() == port);
 
-    if let Some((address, port)) = text.strip_prefix('[').and_then(|it| it.split_once(']')) {
-        let is_port_or_none = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-        return address.parse::<Ipv6Addr>().is_ok() && is_port_or_none;
-    }
     let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
     name.len() <= 253 && name.split('.').all(is_label) && port.is_none_or(is_port)
 }
@@ -134,7 +128,6 @@ mod tests {
             ("registry:5000", "registry:5000"),
             ("127.0.0.1:5000", "127.0.0.1:5000"),
             ("[::1]:5000", "[::1]:5000"),
-            ("https://Harbor.Company.com", "harbor.company.com"),
             ("docker.io", "docker.io"),
             ("index.docker.io", "docker.io"),
             ("https://registry-1.docker.io", "docker.io"),
@@ -170,6 +163,7 @@ mod tests {
             "[::1",
             "[::g]:1",
             "::1",
+            "[::1]:5000",
             "r.example.com\r\n",
             "ä.example.com",
         ] {

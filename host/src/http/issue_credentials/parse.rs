@@ -70,6 +70,9 @@ pub(super) async fn body(request: Request) -> Result<IssueRequest, Failure> {
     if !is_json {
         return Err(Failure::UnsupportedMediaType);
     }
+    if request.uri().query().is_some() {
+        return Err(invalid("A POST takes its parameters from the body, not from the query."));
+    }
     let bytes = tokio::time::timeout(BODY_DEADLINE, collect(request))
         .await
         .map_err(|_| Failure::RequestTimeout)??;
