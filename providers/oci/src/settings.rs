@@ -127,7 +127,6 @@ mod tests {
             ("localhost", "localhost"),
             ("registry:5000", "registry:5000"),
             ("127.0.0.1:5000", "127.0.0.1:5000"),
-            ("[::1]:5000", "[::1]:5000"),
             ("docker.io", "docker.io"),
             ("index.docker.io", "docker.io"),
             ("https://registry-1.docker.io", "docker.io"),
