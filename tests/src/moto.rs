@@ -39,6 +39,8 @@ impl Moto {
         let process =
             Process::start("moto", command, port, &format!("{endpoint}/moto-api/data.json")).await;
         let moto = Self { process, client: Client::new(), endpoint };
+        // Makes the recording: without it, asking for one before the first request is an error.
+        moto.recorder("reset-recording").await;
         moto.recorder("start-recording").await;
         moto
     }

@@ -176,7 +176,8 @@ async fn skopeo_asks_a_credential_helper() {
     let registry = DockerRegistry::start(RegistryAuth::Htpasswd).await;
     let directory = tempfile::tempdir().unwrap();
     let helper = directory.path().join("docker-credential-demo");
-    let answer = json!({ "ServerURL": registry.host(), "Username": "demo", "Secret": "demo" });
+    let answer =
+        json!({ "ServerURL": registry.host(), "Username": DEMO_USER, "Secret": DEMO_PASSWORD });
     std::fs::write(&helper, format!("#!/bin/sh\necho '{answer}'\n")).unwrap();
     std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
     let layout = OciLayout::write(&directory.path().join("image"), "hello");
