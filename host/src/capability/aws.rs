@@ -4,6 +4,7 @@
 //! here does not exist for a provider, and what is sent is written by [`ceiling`] from what it has checked.
 
 pub mod ceiling;
+mod http_client;
 pub mod sdk;
 
 use std::sync::Arc;
@@ -25,10 +26,8 @@ use ceiling::Ceiling;
 pub trait Aws: Send + Sync {
     /// STS `AssumeRole`.
     async fn assume_role(&self, request: AssumeRole) -> Result<Keys, AwsError>;
-    /// The registry's own identity.
-    async fn unscoped(&self) -> Result<Keys, AwsError>;
     /// ECR `GetAuthorizationToken`.
-    async fn registry_login(&self, keys: &Keys, region: &str) -> Result<Login, AwsError>;
+    async fn registry_login(&self, identity: &Identity, region: &str) -> Result<Login, AwsError>;
 }
 
 /// All that the host sends with an `AssumeRole`, checked and composed. There is no place for `PolicyArns`: session policies
@@ -40,6 +39,15 @@ pub struct AssumeRole {
     pub policy: String,
     pub source_identity: Option<String>,
     pub tags: Vec<(String, String)>,
+}
+
+/// Whom AWS takes us for.
+#[derive(Clone)]
+pub enum Identity {
+    /// What `AssumeRole` gave.
+    Session(Keys),
+    /// The registry's own: `role_arn`, or what there is without it. Whoever holds it renews it, so it has no keys here.
+    Unscoped,
 }
 
 /// What `GetAuthorizationToken` answered, decoded.
@@ -85,9 +93,9 @@ pub struct Access {
     pub client: Arc<dyn Aws>,
 }
 
-/// A session as a provider holds it: a handle on keys that stay here.
+/// A session as a provider holds it: a handle on an identity whose keys stay here.
 pub struct Session {
-    keys: Arc<Keys>,
+    identity: Identity,
     scope: Scope,
 }
 
@@ -135,10 +143,10 @@ impl CallState {
             .assume_role(role_arn, statements, &grant)
             .map_err(|beyond| self.refuse(beyond.to_string()))?;
         let keys = self.upstream(access.client.assume_role(request)).await?;
-        Ok(Session { keys: Arc::new(keys), scope: Scope::Repository })
+        Ok(Session { identity: Identity::Session(keys), scope: Scope::Repository })
     }
 
-    async fn open_unscoped(&mut self) -> Result<Session, Error> {
+    fn open_unscoped(&mut self) -> Result<Session, Error> {
         let (_, capabilities) = self.aws()?;
         let Some(access) = &capabilities.aws else { return Err(Error::Refused(String::new())) };
         if !access.ceiling.allows_unscoped() {
@@ -147,8 +155,7 @@ impl CallState {
                     .to_owned(),
             ));
         }
-        let keys = self.upstream(access.client.unscoped()).await?;
-        Ok(Session { keys: Arc::new(keys), scope: Scope::Registry })
+        Ok(Session { identity: Identity::Unscoped, scope: Scope::Registry })
     }
 
     async fn login(
@@ -157,7 +164,7 @@ impl CallState {
         region: &str,
     ) -> wasmtime::Result<Result<RegistryLogin, Error>> {
         let session = self.table.get(session)?;
-        let (keys, scope) = (Arc::clone(&session.keys), session.scope);
+        let (identity, scope) = (session.identity.clone(), session.scope);
         let capabilities = match self.aws() {
             Ok((_, capabilities)) => capabilities,
             Err(refused) => return Ok(Err(refused)),
@@ -168,7 +175,7 @@ impl CallState {
                 self.refuse(format!("a login in region `{}`", super::printable(region, 64)))
             ));
         }
-        let login = match self.upstream(access.client.registry_login(&keys, region)).await {
+        let login = match self.upstream(access.client.registry_login(&identity, region)).await {
             Ok(login) => login,
             Err(error) => return Ok(Err(error)),
         };
@@ -196,7 +203,7 @@ impl aws::Host for CallState {
     }
 
     async fn unscoped(&mut self) -> wasmtime::Result<Result<Resource<Session>, Error>> {
-        match self.open_unscoped().await {
+        match self.open_unscoped() {
             Ok(session) => Ok(Ok(self.table.push(session)?)),
             Err(error) => Ok(Err(error)),
         }

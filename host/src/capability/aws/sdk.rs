@@ -3,27 +3,26 @@
 //! One retry layer, the SDK's own; explicit timeouts, so that a hanging AWS answers within a call's deadline; keys are
 //! taken from the SDK's default chain, or from the registry's settings.
 
-use std::time::Duration;
+mod failure;
+
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as Keys;
-use aws_credential_types::provider::{
-    ProvideCredentials, SharedCredentialsProvider, error::CredentialsError,
-};
-use aws_sdk_ecr::error::SdkError;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_sts::operation::assume_role::builders::AssumeRoleFluentBuilder;
 use aws_sdk_sts::types::Tag;
-use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
+use self::failure::{failure, own_role};
 use super::ceiling::AwsSettings;
-use super::{AssumeRole, Aws, AwsError, Login};
-use crate::capability::printable;
+use super::{AssumeRole, Aws, AwsError, Identity, Login, http_client};
 use crate::domain::Secret;
 
 /// Also what an ECR token outlives: how long the session lives says nothing about the token, so the shortest that STS takes.
@@ -32,14 +31,22 @@ const CONNECT: Duration = Duration::from_secs(1);
 const ATTEMPT: Duration = Duration::from_millis(1_500);
 const OPERATION: Duration = Duration::from_secs(4);
 const ATTEMPTS: u32 = 3;
+/// Longer than a request takes, and than clocks may differ: AWS takes no signature from further away.
+const RENEW_BEFORE: Duration = Duration::from_mins(5);
 
 /// AWS for one registry.
 pub struct SdkAws {
     /// With the base identity: the default chain's, or the settings' keys.
     base: SdkConfig,
     role_arn: Option<String>,
-    /// The identity that assumes roles, found out on first use.
-    controller: OnceCell<SdkConfig>,
+    /// The identity that assumes roles, found out on first use and kept until it ends.
+    controller: Mutex<Option<Controller>>,
+}
+
+struct Controller {
+    config: SdkConfig,
+    /// `None`: the SDK renews it, or it has no end.
+    ends: Option<SystemTime>,
 }
 
 impl SdkAws {
@@ -51,6 +58,7 @@ impl SdkAws {
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(settings.region.clone()))
+            .http_client(http_client::shared())
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
         if let Ok(name) = AppName::new("rise-broker") {
@@ -71,85 +79,78 @@ impl SdkAws {
         Self {
             base: loader.load().await,
             role_arn: settings.role_arn.clone(),
-            controller: OnceCell::new(),
+            controller: Mutex::default(),
         }
     }
 
-    /// The controller: `role_arn`, assumed from the base identity unless that already is it.
-    async fn controller(&self) -> Result<&SdkConfig, AwsError> {
-        self.controller.get_or_try_init(|| self.find_controller()).await
+    /// The identity that assumes roles. Those who come while it is looked for wait for it.
+    async fn controller(&self) -> Result<SdkConfig, AwsError> {
+        let mut controller = self.controller.lock().await;
+        if let Some(controller) = controller.as_ref().filter(|it| !self.ends_soon(it)) {
+            return Ok(controller.config.clone());
+        }
+        let found = self.find_controller().await?;
+        Ok(controller.insert(found).config.clone())
     }
 
-    async fn find_controller(&self) -> Result<SdkConfig, AwsError> {
-        let Some(role_arn) = &self.role_arn else { return Ok(self.base.clone()) };
-        let ambient = aws_sdk_sts::Client::new(&self.base)
-            .get_caller_identity()
-            .send()
-            .await
-            .map_err(|error| failure(&error))?;
+    /// `role_arn`, assumed from the base identity unless that already is it.
+    ///
+    /// Not by a credentials provider inside the SDK: that has to be done with all its retries within one attempt of the
+    /// request that needs it, and so turns every failure into a timeout.
+    async fn find_controller(&self) -> Result<Controller, AwsError> {
+        let base = Controller { config: self.base.clone(), ends: None };
+        let Some(role_arn) = &self.role_arn else { return Ok(base) };
+        let client = aws_sdk_sts::Client::new(&self.base);
+        let ambient = client.get_caller_identity().send().await.map_err(|error| failure(&error))?;
         if ambient.arn().is_some_and(|arn| is_session_of(arn, role_arn)) {
-            return Ok(self.base.clone());
+            return Ok(base);
         }
-        let provider = aws_config::sts::AssumeRoleProvider::builder(role_arn)
-            .session_name("rise-broker")
-            .configure(&self.base)
+        let request = client.assume_role().role_arn(role_arn).role_session_name("rise-broker");
+        let keys = session(request).await.map_err(own_role)?;
+        Ok(Controller { ends: keys.expiry(), config: self.with_keys(keys) })
+    }
+
+    fn ends_soon(&self, controller: &Controller) -> bool {
+        let now = self.base.time_source().map(|it| it.now());
+        controller.ends.zip(now).is_some_and(|(ends, now)| ends < now + RENEW_BEFORE)
+    }
+
+    /// Without the shared cache of identities: it would keep these keys, and would keep those of 64 sessions at most.
+    fn with_keys(&self, keys: Keys) -> SdkConfig {
+        self.base
+            .to_builder()
+            .identity_cache(IdentityCache::no_cache())
+            .credentials_provider(SharedCredentialsProvider::new(keys))
             .build()
-            .await;
-        let provider = SharedCredentialsProvider::new(provider);
-        Ok(self.base.to_builder().credentials_provider(provider).build())
     }
 }
 
 #[async_trait]
 impl Aws for SdkAws {
     async fn assume_role(&self, request: AssumeRole) -> Result<Keys, AwsError> {
-        let client = aws_sdk_sts::Client::new(self.controller().await?);
+        let client = aws_sdk_sts::Client::new(&self.controller().await?);
         let AssumeRole { role_arn, session_name, policy, source_identity, tags } = request;
         let tags = tags
             .into_iter()
             .filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok())
             .collect::<Vec<_>>();
-        let answer = client
+        let request = client
             .assume_role()
             .role_arn(role_arn)
             .role_session_name(session_name)
             .duration_seconds(SESSION_SECONDS)
             .policy(policy)
             .set_source_identity(source_identity)
-            .set_tags(Some(tags).filter(|tags| !tags.is_empty()))
-            .send()
-            .await
-            .map_err(|error| failure(&error))?;
-        let keys = answer
-            .credentials
-            .ok_or_else(|| AwsError::Nonsense("AssumeRole without credentials".to_owned()))?;
-        Ok(Keys::new(
-            keys.access_key_id,
-            keys.secret_access_key,
-            Some(keys.session_token),
-            None,
-            "assumed role",
-        ))
+            .set_tags(Some(tags).filter(|tags| !tags.is_empty()));
+        session(request).await
     }
 
-    async fn unscoped(&self) -> Result<Keys, AwsError> {
-        let controller = self.controller().await?;
-        let provider = controller.credentials_provider().ok_or_else(|| {
-            AwsError::InvalidSettings(
-                "there is no AWS identity here; give this process a role, or set `access_key_id`"
-                    .to_owned(),
-            )
-        })?;
-        provider.provide_credentials().await.map_err(|error| credentials_failure(&error))
-    }
-
-    async fn registry_login(&self, keys: &Keys, region: &str) -> Result<Login, AwsError> {
-        let config = self
-            .base
-            .to_builder()
-            .region(Region::new(region.to_owned()))
-            .credentials_provider(SharedCredentialsProvider::new(keys.clone()))
-            .build();
+    async fn registry_login(&self, identity: &Identity, region: &str) -> Result<Login, AwsError> {
+        let config = match identity {
+            Identity::Unscoped => self.controller().await?,
+            Identity::Session(keys) => self.with_keys(keys.clone()),
+        };
+        let config = config.into_builder().region(Region::new(region.to_owned())).build();
         let answer = aws_sdk_ecr::Client::new(&config)
             .get_authorization_token()
             .send()
@@ -182,6 +183,23 @@ impl Aws for SdkAws {
     }
 }
 
+/// Sends it, and takes the keys out of the answer.
+async fn session(request: AssumeRoleFluentBuilder) -> Result<Keys, AwsError> {
+    let answer = request.send().await.map_err(|error| failure(&error))?;
+    let keys = answer
+        .credentials
+        .ok_or_else(|| AwsError::Nonsense("AssumeRole without credentials".to_owned()))?;
+    let ends = SystemTime::try_from(keys.expiration)
+        .map_err(|_| AwsError::Nonsense("AssumeRole with an expiry that is no time".to_owned()))?;
+    Ok(Keys::new(
+        keys.access_key_id,
+        keys.secret_access_key,
+        Some(keys.session_token),
+        Some(ends),
+        "assumed role",
+    ))
+}
+
 /// Whether `identity` (`arn:aws:sts::123456789012:assumed-role/name/session`) is a session of the role at `role_arn`
 /// (`arn:aws:iam::123456789012:role/path/name`).
 fn is_session_of(identity: &str, role_arn: &str) -> bool {
@@ -212,119 +230,6 @@ impl<'a> Arn<'a> {
         let (account, resource) = (parts.nth(1)?, parts.next()?);
         Some(Self { partition, service, account, resource })
     }
-}
-
-const THROTTLED: [&str; 6] = [
-    "Throttling",
-    "ThrottlingException",
-    "ThrottledException",
-    "RequestLimitExceeded",
-    "TooManyRequestsException",
-    "SlowDown",
-];
-
-/// What an SDK error means for what happens next.
-fn failure<E>(error: &SdkError<E>) -> AwsError
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    match error {
-        SdkError::TimeoutError(_) => AwsError::TimedOut("no answer within its time".to_owned()),
-        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(error) if error.is_timeout() => {
-                AwsError::TimedOut("no answer within its time".to_owned())
-            }
-            Some(error) => connector_failure(error, failure),
-            None => AwsError::Unavailable(text(error)),
-        },
-        SdkError::ConstructionFailure(_) => construction_failure(error),
-        SdkError::ResponseError(_) => AwsError::Nonsense(text(error)),
-        SdkError::ServiceError(service) => {
-            // What is no AWS error at all, such as a page of HTML, has no code.
-            let Some(code) = service.err().code() else { return AwsError::Nonsense(text(error)) };
-            let status = service.raw().status().as_u16();
-            let message = printable(
-                &format!("{code} ({status}): {}", service.err().message().unwrap_or_default()),
-                512,
-            );
-            match status {
-                _ if THROTTLED.contains(&code) => AwsError::Throttled,
-                429 => AwsError::Throttled,
-                500.. => AwsError::Unavailable(message),
-                400..500 => AwsError::Denied(message),
-                _ => AwsError::Nonsense(message),
-            }
-        }
-        _ => AwsError::Unavailable(text(error)),
-    }
-}
-
-/// An identity that cannot be had shows up in the dispatch of the request that needed it.
-fn connector_failure(
-    error: &ConnectorError,
-    failure: &aws_smithy_runtime_api::client::result::DispatchFailure,
-) -> AwsError {
-    match find::<CredentialsError>(error) {
-        Some(credentials) => credentials_failure(credentials),
-        None => AwsError::Unavailable(printable(&format!("{failure:?}"), 512)),
-    }
-}
-
-fn construction_failure(error: &(dyn std::error::Error + 'static)) -> AwsError {
-    find::<CredentialsError>(error)
-        .map_or_else(|| AwsError::InvalidSettings(text(error)), credentials_failure)
-}
-
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the SDK may add kinds; whatever they are, trying again may help"
-)]
-fn credentials_failure(error: &CredentialsError) -> AwsError {
-    // `role_arn` is assumed inside the SDK, and its denial arrives here.
-    if let Some(denied) = find::<aws_sdk_sts::operation::assume_role::AssumeRoleError>(error) {
-        let code = denied.code().unwrap_or("without a code");
-        if THROTTLED.contains(&code) {
-            return AwsError::Throttled;
-        }
-        return AwsError::Denied(printable(
-            &format!("assuming `role_arn`: {code}: {}", denied.message().unwrap_or_default()),
-            512,
-        ));
-    }
-    match error {
-        CredentialsError::ProviderTimedOut(_) => AwsError::TimedOut(text(error)),
-        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
-            AwsError::InvalidSettings(format!(
-                "there is no AWS identity here; give this process a role, or set `access_key_id`: {}",
-                text(error)
-            ))
-        }
-        _ => AwsError::Unavailable(text(error)),
-    }
-}
-
-fn find<'a, T: std::error::Error + 'static>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// The whole chain of an error on one line.
-fn text(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    printable(&text, 512)
 }
 
 #[cfg(test)]

@@ -1,0 +1,133 @@
+//! What went wrong in the SDK, by what happens next.
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_ecr::error::SdkError;
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+use aws_smithy_runtime_api::client::result::{ConnectorError, DispatchFailure};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use crate::capability::aws::AwsError;
+use crate::capability::printable;
+
+/// The SDK's own list, less what belongs to other services.
+const THROTTLED: [&str; 9] = [
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "BandwidthLimitExceeded",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "SlowDown",
+];
+
+/// What an SDK error means for what happens next.
+pub(super) fn failure<E>(error: &SdkError<E>) -> AwsError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error {
+        SdkError::TimeoutError(_) => AwsError::TimedOut("no answer within its time".to_owned()),
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
+            Some(error) if error.is_timeout() => {
+                AwsError::TimedOut("no answer within its time".to_owned())
+            }
+            Some(error) => connector_failure(error, failure),
+            None => AwsError::Unavailable(text(error)),
+        },
+        SdkError::ConstructionFailure(_) => construction_failure(error),
+        SdkError::ResponseError(_) => AwsError::Nonsense(text(error)),
+        SdkError::ServiceError(service) => {
+            // What is no AWS error at all, such as a page of HTML, has no code.
+            let Some(code) = service.err().code() else { return AwsError::Nonsense(text(error)) };
+            let status = service.raw().status().as_u16();
+            let message = printable(
+                &format!("{code} ({status}): {}", service.err().message().unwrap_or_default()),
+                512,
+            );
+            match status {
+                _ if THROTTLED.contains(&code) => AwsError::Throttled,
+                429 => AwsError::Throttled,
+                500.. => AwsError::Unavailable(message),
+                400..500 => AwsError::Denied(message),
+                _ => AwsError::Nonsense(message),
+            }
+        }
+        _ => AwsError::Unavailable(text(error)),
+    }
+}
+
+/// Tells a denial of the broker's own role from one of the roles that it assumes for others.
+pub(super) fn own_role(error: AwsError) -> AwsError {
+    let AwsError::Denied(text) = error else { return error };
+    AwsError::Denied(format!("assuming the broker's own role: {text}"))
+}
+
+/// An identity that cannot be had shows up in the dispatch of the request that needed it.
+fn connector_failure(error: &ConnectorError, failure: &DispatchFailure) -> AwsError {
+    match find::<CredentialsError>(error) {
+        Some(credentials) => credentials_failure(credentials),
+        None => AwsError::Unavailable(printable(&format!("{failure:?}"), 512)),
+    }
+}
+
+fn construction_failure(error: &(dyn std::error::Error + 'static)) -> AwsError {
+    find::<CredentialsError>(error)
+        .map_or_else(|| AwsError::InvalidSettings(text(error)), credentials_failure)
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the SDK may add kinds; whatever they are, trying again may help"
+)]
+fn credentials_failure(error: &CredentialsError) -> AwsError {
+    // The roles of a profile or a web identity are assumed inside the SDK, and what became of that arrives here.
+    let assumed = inner_failure::<AssumeRoleError>(error)
+        .or_else(|| inner_failure::<AssumeRoleWithWebIdentityError>(error));
+    if let Some(failure) = assumed {
+        return failure;
+    }
+    match error {
+        CredentialsError::ProviderTimedOut(_) => AwsError::TimedOut(text(error)),
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+            AwsError::InvalidSettings(format!(
+                "there is no AWS identity here; give this process a role, or set `access_key_id`: {}",
+                text(error)
+            ))
+        }
+        _ => AwsError::Unavailable(text(error)),
+    }
+}
+
+fn inner_failure<E>(error: &CredentialsError) -> Option<AwsError>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    Some(own_role(failure(find::<SdkError<E>>(error)?)))
+}
+
+fn find<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The whole chain of an error on one line.
+fn text(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    printable(&text, 512)
+}

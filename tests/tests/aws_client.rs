@@ -1,0 +1,222 @@
+//! How the broker speaks to AWS: over few connections, without reading what has no end, and knowing what a failure means
+//! wherever it comes up.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rise_broker::domain::Clock;
+use rise_broker_tests::{Answer, Response, Stub, TestBroker, logs};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+const ROLE: &str = "role_arn = \"arn:aws:iam::123456789012:role/rise-backend\"";
+const PUSH_ROLE: &str = "push_role_arn = \"arn:aws:iam::123456789012:role/push\"";
+const UNSCOPED: &str = "accept_scope = \"registry\"";
+
+async fn broker(endpoint: &str, more: &[&str]) -> TestBroker {
+    let more = more.join("\n");
+    TestBroker::start(&format!(
+        r#"
+[registries.prod]
+type = "ecr"
+region = "us-east-1"
+account_id = "123456789012"
+access_key_id = "AKIASTUB"
+secret_access_key = "stub-configured-secret-canary"
+endpoint_url = "{endpoint}"
+{more}
+"#
+    ))
+    .await
+}
+
+async fn ask(broker: &TestBroker) -> Response {
+    broker.credentials(&broker.token_for("my-app"), "project=my-app").await
+}
+
+/// Hands on to `endpoint`, and counts the connections.
+struct Counted {
+    endpoint: String,
+    connections: Arc<AtomicUsize>,
+    server: JoinHandle<io::Result<()>>,
+}
+
+impl Counted {
+    async fn start(stub: &Stub) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (counter, target) = (Arc::clone(&connections), stub.endpoint().replace("http://", ""));
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await?;
+                counter.fetch_add(1, Ordering::SeqCst);
+                let mut far = TcpStream::connect(&target).await?;
+                tokio::spawn(
+                    async move { tokio::io::copy_bidirectional(&mut near, &mut far).await },
+                );
+            }
+        });
+        Self { endpoint, connections, server }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+#[tokio::test]
+async fn connections_are_kept_from_one_request_to_the_next() {
+    let stub = Stub::start().await;
+    let counted = Counted::start(&stub).await;
+    let broker = broker(&counted.endpoint, &[ROLE, PUSH_ROLE]).await;
+    for _ in 0..10 {
+        assert_eq!(ask(&broker).await.status, 200);
+    }
+    // One for the identity and role of the broker, ten times two for the credentials.
+    assert_eq!(stub.requests().len(), 22);
+    // One does; a second where the first was not yet back when the next was wanted.
+    let connections = counted.connections.load(Ordering::SeqCst);
+    assert!(connections <= 2, "{connections} connections, each a TLS handshake with the real AWS");
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_read() {
+    for action in ["GetCallerIdentity", "AssumeRole", "GetAuthorizationToken"] {
+        let stub = Stub::start().await;
+        let broker = broker(stub.endpoint(), &[ROLE, PUSH_ROLE]).await;
+        stub.always(action, Answer::Huge(1 << 20));
+        let answer = ask(&broker).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.problem().as_deref()),
+            (502, Some("provider-failed")),
+            "{action}: {}",
+            answer.text
+        );
+        // Far more than any right answer has, and still read.
+        stub.always(action, Answer::Huge(32 << 10));
+        assert_eq!(ask(&broker).await.status, 200, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn what_becomes_of_the_brokers_own_role_is_told_apart() {
+    let mut cases = JoinSet::new();
+    for (case, failure, status, problem) in [
+        ("denied", Answer::access_denied(), 502, "upstream-denied"),
+        ("expired", Answer::error(400, "ExpiredTokenException"), 502, "upstream-denied"),
+        ("throttled", Answer::error(400, "Throttling"), 503, "upstream-unavailable"),
+        ("too many", Answer::error(429, "RequestThrottled"), 503, "upstream-unavailable"),
+        ("broken", Answer::error(500, "InternalFailure"), 503, "upstream-unavailable"),
+        ("away", Answer::Close, 503, "upstream-unavailable"),
+        ("nonsense", Answer::garbage(), 502, "provider-failed"),
+        ("late", Answer::late(Duration::from_hours(1)), 504, "upstream-timeout"),
+    ] {
+        for more in [[ROLE, PUSH_ROLE], [ROLE, UNSCOPED]] {
+            cases.spawn(own_role_fails(case, more, failure.clone(), status, problem));
+        }
+    }
+    assert_eq!(cases.join_all().await.len(), 16);
+}
+
+async fn own_role_fails(case: &str, more: [&str; 2], failure: Answer, status: u16, problem: &str) {
+    let stub = Stub::start().await;
+    let broker = broker(stub.endpoint(), &more).await;
+    stub.always("AssumeRole", failure);
+    let answer = ask(&broker).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.problem().as_deref()),
+        (status, Some(problem)),
+        "{case} {more:?}: {}",
+        answer.text
+    );
+    assert_eq!(answer.header("retry-after").is_some(), status > 502, "{case}");
+    assert!(!answer.text.contains("the stub was told"), "{case}: {}", answer.text);
+    assert_eq!(stub.count("GetAuthorizationToken"), 0, "{case}");
+    // What is asked again is asked three times at most, not three times three.
+    assert!((1..=3).contains(&stub.count("AssumeRole")), "{case}: {}", stub.count("AssumeRole"));
+    // No failure is kept.
+    stub.always("AssumeRole", Answer::Usual);
+    assert_eq!(ask(&broker).await.status, 200, "{case} {more:?}");
+}
+
+#[tokio::test]
+async fn the_brokers_own_role_is_assumed_anew_before_it_ends() {
+    for more in [[ROLE, PUSH_ROLE], [ROLE, UNSCOPED]] {
+        let stub = Stub::start().await;
+        let broker = broker(stub.endpoint(), &more).await;
+        let own = || {
+            let requests = stub.recorded("AssumeRole");
+            requests
+                .iter()
+                .filter(|it| it.parameter("RoleSessionName") == Some("rise-broker"))
+                .count()
+        };
+        // Ends within five minutes, so that it is used for what it was assumed for and no more.
+        stub.next("AssumeRole", [Answer::Expires(SignedDuration::from_secs(290))]);
+        assert_eq!(ask(&broker).await.status, 200);
+        stub.next("AssumeRole", [Answer::Expires(SignedDuration::from_secs(330))]);
+        assert_eq!((ask(&broker).await.status.as_u16(), own()), (200, 2));
+        assert_eq!((ask(&broker).await.status.as_u16(), own()), (200, 2));
+    }
+}
+
+#[tokio::test]
+async fn the_expiry_is_what_aws_says() {
+    let stub = Stub::start().await;
+    let broker = broker(stub.endpoint(), &[PUSH_ROLE]).await;
+    for seconds in [120, 5 * 3600, 43_200] {
+        let expires = Answer::Expires(SignedDuration::from_secs(seconds));
+        stub.next("GetAuthorizationToken", [expires]);
+        let json = ask(&broker).await.json();
+        let at: Timestamp = json["credentials"]["expires_at"].as_str().unwrap().parse().unwrap();
+        let left = at.as_second() - Clock::system().now().as_second();
+        assert!((seconds - 10..=seconds).contains(&left), "{left} {seconds}");
+        assert!(json["credentials"]["expires_in"].as_i64().unwrap() - left <= 10, "{json}");
+    }
+    // Over, too soon over, and beyond what the registry may hand out.
+    for seconds in [-60, 0, 50, 43_200 + 400] {
+        let expires = Answer::Expires(SignedDuration::from_secs(seconds));
+        stub.next("GetAuthorizationToken", [expires]);
+        assert_eq!(ask(&broker).await.problem().as_deref(), Some("provider-failed"), "{seconds}");
+    }
+}
+
+#[tokio::test]
+async fn no_key_token_or_password_of_aws_is_written_anywhere() {
+    let stub = Stub::start().await;
+    for more in [[ROLE, PUSH_ROLE], [ROLE, UNSCOPED]] {
+        let broker = broker(stub.endpoint(), &more).await;
+        let token = broker.token_for("my-app");
+        let answer = broker.credentials(&token, "project=my-app").await;
+        assert_eq!(answer.status, 200);
+        let mut secrets = stub.secrets();
+        let password = answer.json()["credentials"]["password"].as_str().unwrap().to_owned();
+        assert!(secrets.contains(&password));
+        // The answer holds the password alone: not the keys that it was had with.
+        for secret in secrets.iter().filter(|secret| **secret != password) {
+            assert!(!answer.text.contains(secret), "{secret}");
+        }
+        secrets.extend([token, "stub-configured-secret-canary".to_owned()]);
+        let records = serde_json::to_string(&broker.audit()).unwrap();
+        let logs = logs::text();
+        assert!(logs.contains(answer.json()["request_id"].as_str().unwrap()));
+        for secret in secrets {
+            assert!(!logs.contains(&secret), "{secret} is in the log");
+            assert!(!records.contains(&secret), "{secret} is in the audit records");
+        }
+    }
+}
