@@ -1,8 +1,14 @@
 //! Logs: to standard error, as JSON or as text for people.
+//!
+//! **Invariant:** no level, however low, makes a library write a secret.
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -20,10 +26,17 @@ pub fn start(config: &LogConfig) -> Result<(), InvalidLevel> {
     let filter = EnvFilter::builder()
         .parse(&config.level)
         .map_err(|error| InvalidLevel { level: config.level.clone(), cause: error.to_string() })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = match config.format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    let filter = filter.and(filter_fn(is_fit_to_print));
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    let layer = match config.format {
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
     };
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     Ok(())
+}
+
+/// Traces of other people's crates hold whole messages: the AWS SDK's has ECR's password.
+fn is_fit_to_print(event: &Metadata<'_>) -> bool {
+    *event.level() <= Level::DEBUG || event.target().starts_with("rise_")
 }
