@@ -59,7 +59,7 @@ pub(crate) fn host_call() -> Result<Issued, Error> {
 
 /// More lines than anyone wants to read.
 pub(crate) fn log_lines() -> Result<Issued, Error> {
-    for line in 0..100_000 {
+    for line in 0..10_000 {
         log::info(&format!("line {line}"));
     }
     nothing()
