@@ -13,10 +13,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use rise_broker::domain::Clock;
-use rise_broker_tests::broker::binary;
+use rise_broker_tests::broker::{AUTH, binary};
 use rise_broker_tests::{
-    Caller, Client, Ministack, PeerCommand, Port, Process, Request, Response, Settings, TestBroker,
-    TwoRoles, Verdict, logs,
+    Caller, Client, Keys, Ministack, PeerCommand, Port, Process, Request, Response, Settings,
+    TestBroker, TwoRoles, Verdict, logs,
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -51,8 +51,9 @@ async fn account() -> (Ministack, TwoRoles) {
     (ministack, roles)
 }
 
-/// Settings of the registry `prod` up to its push role.
-fn registry(ministack: &Ministack, roles: &TwoRoles) -> String {
+/// Settings of the registry `prod`, without keys and a push role.
+fn registry(ministack: &Ministack, role_arn: &str) -> String {
+    let endpoint = ministack.endpoint();
     format!(
         r#"
 [registries.prod]
@@ -60,15 +61,9 @@ type = "ecr"
 region = "eu-west-1"
 account_id = "123456789012"
 repo_prefix = "rise/"
-role_arn = "{}"
-access_key_id = "{}"
-secret_access_key = "{}"
-endpoint_url = "{}"
-"#,
-        roles.role_arn,
-        roles.base.access_key_id,
-        roles.base.secret_access_key,
-        ministack.endpoint(),
+role_arn = "{role_arn}"
+endpoint_url = "{endpoint}"
+"#
     )
 }
 
@@ -78,8 +73,17 @@ async fn broker(
     push_role: &str,
     more: &str,
 ) -> TestBroker {
-    let registry = registry(ministack, roles);
-    TestBroker::start(&format!("{registry}push_role_arn = \"{push_role}\"\n{more}\n")).await
+    let registry = registry(ministack, &roles.role_arn);
+    let Keys { access_key_id, secret_access_key, .. } = &roles.base;
+    TestBroker::start(&format!(
+        r#"{registry}
+access_key_id = "{access_key_id}"
+secret_access_key = "{secret_access_key}"
+push_role_arn = "{push_role}"
+{more}
+"#
+    ))
+    .await
 }
 
 async fn ask(broker: &TestBroker, query: &str) -> Response {
@@ -102,10 +106,8 @@ async fn narrowed_as_last(ministack: &Ministack, roles: &TwoRoles) -> Caller {
 
 async fn expect(caller: &Caller, repository: &str, actions: &[&str], allowed: bool) {
     for action in actions {
-        let expected = match allowed {
-            true => Verdict::Allowed,
-            false => Verdict::Denied("AccessDeniedException".into()),
-        };
+        let denied = || Verdict::Denied("AccessDeniedException".into());
+        let expected = if allowed { Verdict::Allowed } else { denied() };
         assert_eq!(caller.tries(action, repository).await, expected, "{action} {repository}");
     }
 }
@@ -366,16 +368,8 @@ async fn process(settings: &Settings, identity: &Caller) -> (Process, String, St
 async fn an_identity_that_already_is_the_brokers_role_is_not_assumed_again() {
     let (ministack, roles) = account().await;
     let ambient = ministack.caller(&roles.base).assume(&roles.role_arn).await.unwrap();
-    let registry: String = registry(&ministack, &roles)
-        .lines()
-        .filter(|line| !line.contains("access_key"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    let text = format!(
-        "{}\n{registry}push_role_arn = \"{}\"\n",
-        rise_broker_tests::broker::AUTH,
-        roles.push_role_arn
-    );
+    let registry = registry(&ministack, &roles.role_arn);
+    let text = format!("{AUTH}\n{registry}\npush_role_arn = \"{}\"\n", roles.push_role_arn);
     let settings = Settings::new(&text, &[]);
     let (process, url, token) = process(&settings, &ambient).await;
     let before = ministack.recorded("AssumeRole").await.len();
@@ -417,14 +411,9 @@ async fn an_identity_that_already_is_the_brokers_role_is_not_assumed_again() {
 async fn without_a_push_role_the_answer_says_that_it_opens_the_registry() {
     let (ministack, roles) = account().await;
     // Its own role must be able to log in, as seed 001 has it.
-    let registry = registry(&ministack, &roles).replace(&roles.role_arn, &roles.broad_role_arn);
-    let registry = registry.lines().filter(|line| !line.contains("access_key")).collect::<Vec<_>>();
+    let registry = registry(&ministack, &roles.broad_role_arn);
+    let text = format!("{AUTH}\n{registry}\naccept_scope = \"registry\"\n");
     let backend = ministack.caller(&roles.base).assume(&roles.role_arn).await.unwrap();
-    let text = format!(
-        "{}\n{}\naccept_scope = \"registry\"\n",
-        rise_broker_tests::broker::AUTH,
-        registry.join("\n")
-    );
     let settings = Settings::new(&text, &[]);
     let (_process, url, token) = process(&settings, &backend).await;
     let before = ministack.recorded("AssumeRole").await.len();
