@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use rise_broker::capability::aws::ceiling::AwsSettings;
-use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, Login};
+use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, Identity, Login};
 use rise_broker::config::Environment;
 use rise_broker::domain::{Lifetime, Secret, Subject};
 use rise_broker::registries::{ConnectAws, Registry};
@@ -56,11 +56,7 @@ impl Aws for Instant0 {
         Ok(Credentials::new("ASIA", "secret", Some("session".to_owned()), None, "benchmark"))
     }
 
-    async fn unscoped(&self) -> Result<Credentials, AwsError> {
-        Err(AwsError::Denied("not in this benchmark".to_owned()))
-    }
-
-    async fn registry_login(&self, _: &Credentials, _: &str) -> Result<Login, AwsError> {
+    async fn registry_login(&self, _: &Identity, _: &str) -> Result<Login, AwsError> {
         Ok(Login {
             endpoint: String::new(),
             username: "AWS".to_owned(),
