@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Outcome, load, print, texts};
+use super::{Outcome, print, texts};
+use crate::config::{Config, environment};
 use crate::domain::{Claims, Clock};
 use crate::identity::local::TokenRequest;
 use crate::identity::{LocalIssuer, Source};
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    let config = load(&arguments.directory.config_dir).map_err(texts)?;
+    let config = Config::load(&arguments.directory.config_dir, &environment()).map_err(texts)?;
     let issuers = &config.identity.issuers;
     let key_file: PathBuf = issuers
         .iter()
@@ -33,7 +34,10 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
             Source::Local { key_file } => Some(key_file.clone()),
             Source::Discovery { .. } | Source::JwksFile { .. } => None,
         })
-        .ok_or_else(|| vec!["there is no issuer `local` in the settings; add [[auth.issuers]] with name = \"local\" and key_file".to_owned()])?;
+        .ok_or_else(|| {
+            let message = "there is no issuer `local`; add [[auth.issuers]] with name = \"local\" and key_file";
+            texts(vec![config.written.problem("/auth/issuers", message)])
+        })?;
     let ttl = ttl(&arguments.ttl)?;
     let claims = claims(&arguments.claims)?;
     let request = TokenRequest {
