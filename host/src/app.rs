@@ -1,5 +1,7 @@
 //! What a handler can reach. Built once from the settings; tests build the same with doubles.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,9 +11,9 @@ use crate::audit::{Audit, AuditError};
 use crate::capability::aws::Aws;
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::sdk::SdkAws;
-use crate::config::Config;
 use crate::config::node::Problem;
-use crate::domain::{Clock, Secret};
+use crate::config::{Config, Draft, ProvidersConfig, RegistryConfig, Written};
+use crate::domain::{Clock, RegistryName, Secret};
 use crate::identity::Identity;
 use crate::provider::{Catalog, Engine};
 use crate::registries::{ConnectAws, Registries};
@@ -50,32 +52,39 @@ impl App {
         clock: Clock,
         aws: &dyn ConnectAws,
     ) -> Result<Self, Vec<Problem>> {
-        let cache = state::open(&config.state_directory, &config.providers.directory)
-            .map_err(|problem| vec![problem])?;
-        let engine = Engine::new(&config.providers.widest()).map_err(|error| {
-            vec![Problem::new(
-                "this program",
-                "",
-                format!("cannot start its WebAssembly engine: {error}"),
-            )]
-        })?;
-        let catalog = Catalog::load(&config.providers, &engine, &cache, &clock).await?;
-        let registries = Registries::build(config.registries, &catalog, aws).await;
-        let identity = Identity::build(config.identity, clock.clone());
-        let (registries, identity) =
-            match (registries, identity) {
-                (Ok(registries), Ok(identity)) => (registries, identity),
-                (registries, identity) => {
-                    let mut problems = registries.err().unwrap_or_default();
-                    let setup = identity.err().into_iter().flatten();
-                    problems.extend(setup.map(|error| {
-                        Problem::new("the settings", "auth.issuers", error.to_string())
-                    }));
-                    return Err(problems);
-                }
-            };
+        let written = &config.written;
+        let checked = check(
+            &config.providers,
+            &config.state_directory,
+            config.registries,
+            written,
+            &clock,
+            aws,
+        );
+        let (checked, mut problems) = match checked.await {
+            Ok(checked) => (Some(checked), vec![]),
+            Err(problems) => (None, problems),
+        };
+        let names: Vec<String> =
+            config.identity.issuers.iter().map(|issuer| issuer.name.clone()).collect();
+        let identity = Identity::build(config.identity, clock.clone()).map_err(|setup| {
+            problems.extend(setup.into_iter().map(|error| {
+                let mut indexes =
+                    (0..names.len()).filter(|index| names.get(*index) == error.issuer.as_ref());
+                let pointer = match (indexes.next(), indexes.next()) {
+                    (Some(index), None) => format!("/auth/issuers/{index}"),
+                    (Some(_), Some(_)) => "/auth/issuers".to_owned(),
+                    (None, _) => "/auth".to_owned(),
+                };
+                written.problem(&pointer, error.to_string())
+            }));
+        });
+        // Nothing is written there as long as something else is wrong.
+        let (Some((catalog, registries)), Ok(identity)) = (checked, identity) else {
+            return Err(problems);
+        };
         let audit = Audit::open(&config.audit_directory, clock.clone())
-            .map_err(|message| vec![Problem::new("the settings", "audit.directory", message)])?;
+            .map_err(|message| vec![written.problem("/audit/directory", message)])?;
         Ok(Self {
             clock,
             identity,
@@ -99,6 +108,47 @@ impl App {
     pub fn record_denial(&self, recorded: Result<(), AuditError>) {
         if let Err(error) = recorded {
             tracing::error!(%error, "a denial could not be recorded");
+        }
+    }
+}
+
+/// Everything wrong with a draft: what its text has wrong, and what its providers and registries would have wrong if the rest
+/// were mended. Needs a draft with problems.
+pub async fn examine(draft: Draft, clock: Clock, aws: &dyn ConnectAws) -> Vec<Problem> {
+    let can_look = !draft.is_broken("server") && !draft.is_broken("providers");
+    let Draft { config, mut problems, .. } = draft;
+    if can_look {
+        let Config { providers, state_directory, registries, written, .. } = config;
+        let checked = check(&providers, &state_directory, registries, &written, &clock, aws);
+        problems.extend(checked.await.err().into_iter().flatten());
+    }
+    problems
+}
+
+async fn check(
+    providers: &ProvidersConfig,
+    state_directory: &Path,
+    mut registries: BTreeMap<RegistryName, RegistryConfig>,
+    written: &Written,
+    clock: &Clock,
+    aws: &dyn ConnectAws,
+) -> Result<(Catalog, Registries), Vec<Problem>> {
+    let cache = state::open(state_directory, &providers.directory)
+        .map_err(|message| vec![written.problem("/server/state_directory", message)])?;
+    let engine = Engine::new(&providers.widest()).map_err(|error| {
+        let message = format!("cannot start its WebAssembly engine: {error}");
+        vec![Problem::new("this program", "", message)]
+    })?;
+    let (catalog, mut problems) = Catalog::load(providers, &engine, &cache, clock).await;
+    if !problems.is_empty() {
+        // A provider that is missing now may be one of those that could not be loaded.
+        registries.retain(|_, registry| catalog.find(&registry.provider).is_some());
+    }
+    match Registries::build(registries, &catalog, aws).await {
+        Ok(registries) if problems.is_empty() => Ok((catalog, registries)),
+        built => {
+            problems.extend(built.err().into_iter().flatten());
+            Err(problems)
         }
     }
 }

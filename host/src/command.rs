@@ -9,9 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tokio_rustls::TlsAcceptor;
 
+use crate::app::{self, App, Sdk};
 use crate::config::node::Problem;
-use crate::config::{Config, environment};
+use crate::config::{Config, Draft, environment};
+use crate::domain::Clock;
+use crate::http;
 
 /// Hands out short-lived container-registry credentials for one repository at a time.
 #[derive(Parser)]
@@ -58,8 +62,23 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn load(directory: &Path) -> Result<Config, Vec<Problem>> {
-    Config::load(directory, &environment())
+/// The settings, or everything that is wrong with them and with the registries in them.
+async fn load(directory: &Path) -> Result<Config, Vec<Problem>> {
+    let draft = Draft::load(directory, &environment())?;
+    if draft.problems.is_empty() {
+        Ok(draft.config)
+    } else {
+        Err(app::examine(draft, Clock::system(), &Sdk).await)
+    }
+}
+
+/// All that comes before a port is opened.
+async fn prepare(config: Config) -> Result<(Option<TlsAcceptor>, App), Vec<Problem>> {
+    let tls = config.tls.as_ref().map(http::listen::tls).transpose();
+    match tls.map_err(|message| config.written.problem("/server/tls", message)) {
+        Ok(tls) => Ok((tls, App::build(config, Clock::system(), &Sdk).await?)),
+        Err(problem) => Err(app::examine(Draft::of(config, problem), Clock::system(), &Sdk).await),
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "what a command was asked for goes to standard output")]

@@ -14,11 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+
 use crate::domain::RegistryName;
 use crate::identity::{Algorithm, IssuerSettings, Settings as IdentitySettings, Source};
 use crate::rules::{Known, RuleFile, Rules};
 pub use file::{AcceptScope, AwsCeilingFile, LogFormat, RegistryKeys, TlsFile};
-use file::{AuthFile, File, IssuerFile, LimitsFile};
+use file::{AuditFile, AuthFile, File, IssuerFile, LimitsFile, LogFile, ProvidersFile, ServerFile};
 pub use layers::{Environment, environment};
 use node::{Node, Origin, Problem, dotted};
 use schema::Schema;
@@ -37,6 +41,8 @@ pub struct Config {
     pub log: LogConfig,
     /// What is allowed and probably not meant.
     pub warnings: Vec<Problem>,
+    /// For problems that are found later.
+    pub written: Written,
 }
 
 pub struct ProvidersConfig {
@@ -59,7 +65,11 @@ pub struct RegistryConfig {
     pub provider: String,
     pub type_origin: Origin,
     pub keys: RegistryKeys,
+    /// Whether `keys` are what was written: in a [`Draft`] they may stand in for something wrong.
+    pub keys_are_right: bool,
     pub settings: Node,
+    /// All of it, for the places of problems.
+    pub written: Node,
 }
 
 /// What one call of a provider may use.
@@ -82,59 +92,146 @@ pub struct Limits {
     pub file: u64,
 }
 
+/// Settings and everything that is wrong with them. What is right can be looked at further all the same, so that an
+/// operator hears of all problems in one go.
+pub struct Draft {
+    /// To be relied on only without problems.
+    pub config: Config,
+    pub problems: Vec<Problem>,
+    /// Top-level tables that have problems; their defaults stand in `config`.
+    broken: BTreeSet<String>,
+}
+
+/// Remembers where each setting was stated. The registries, which may hold secrets, are not in it.
+pub struct Written(Node);
+
+impl Written {
+    /// Something wrong with the setting at this JSON Pointer, stated or not.
+    pub fn problem(&self, pointer: &str, message: impl Into<String>) -> Problem {
+        Problem::at(&self.0.nearest(pointer).origin, dotted("", pointer), message)
+    }
+}
+
 impl Config {
     /// Loads, merges and checks. Nothing outside the settings files is touched.
     pub fn load(directory: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
+        let draft = Draft::load(directory, environment)?;
+        if draft.problems.is_empty() { Ok(draft.config) } else { Err(draft.problems) }
+    }
+}
+
+impl Draft {
+    /// As [`Config::load`]; an error means that there is nothing to look at further.
+    pub fn load(directory: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
         let mut node = layers::load(directory, environment)?;
-        let mut problems = interpolate::interpolate(&mut node, environment);
-        let schema = Schema::new(schemars::schema_for!(File).to_value())
-            .map_err(|error| vec![bug(&error)])?;
-        let file: File = match schema.check(&node, "") {
-            Ok(value) => serde_json::from_value(value).map_err(|error| vec![bug(&error)])?,
-            Err(more) => {
-                problems.extend(more);
-                File::default()
-            }
-        };
-        let registries = registries(&node, &mut problems);
-        let rules = parse_rules(&node, file.rules, &file.auth.issuers, &registries, &mut problems);
-        let identity = identity(&node, file.auth, &mut problems);
+        let mut sections = Sections::new(&mut node, environment)?;
+        let server: ServerFile = sections.take("server");
+        let providers: ProvidersFile = sections.take("providers");
+        let auth: AuthFile = sections.take("auth");
+        let rules = sections.take("rules");
+        let audit: AuditFile = sections.take("audit");
+        let log: LogFile = sections.take("log");
+        let (mut problems, broken) = (sections.problems, sections.broken);
+        let registries = registries(&node, &sections.unfilled, &mut problems);
+        let rules = parse_rules(&node, rules, &mut problems);
+        let identity = identity(&node, auth, &mut problems);
+        let written = Written(without_registries(node));
+        problems.extend(log_level(&log.level).map(|it| written.problem("/log/level", it)));
         if registries.is_empty() && problems.is_empty() {
             let message =
                 "no registry is configured; add a table such as [registries.prod] with a `type`";
-            problems.push(Problem::new(&node.origin.source, "registries", message));
+            problems.push(written.problem("/registries", message));
         }
-        let (Some(rules), Some(identity), true) = (rules, identity, problems.is_empty()) else {
-            return Err(problems);
-        };
-        let warnings = warnings(&node, &identity, &rules);
-        Ok(Self {
-            listen: file.server.listen,
-            admin_listen: file.server.admin_listen,
-            tls: file.server.tls,
+        let warnings = warnings(&written.0, &identity, &rules);
+        let state_directory = server.state_directory;
+        let config = Config {
+            listen: server.listen,
+            admin_listen: server.admin_listen,
+            tls: server.tls,
             providers: ProvidersConfig {
-                directory: file.providers.directory,
-                origin: node.nearest("/providers/directory").origin.clone(),
-                limits: file.providers.limits,
-                named: file
-                    .providers
-                    .named
-                    .into_iter()
-                    .map(|(name, it)| (name, it.limits))
-                    .collect(),
+                directory: providers.directory,
+                origin: written.0.nearest("/providers/directory").origin.clone(),
+                limits: providers.limits,
+                named: providers.named.into_iter().map(|(name, it)| (name, it.limits)).collect(),
             },
             registries,
             identity,
             rules,
-            audit_directory: file
-                .audit
-                .directory
-                .unwrap_or_else(|| file.server.state_directory.join("audit")),
-            state_directory: file.server.state_directory,
-            log: LogConfig { level: file.log.level, format: file.log.format },
+            audit_directory: audit.directory.unwrap_or_else(|| state_directory.join("audit")),
+            state_directory,
+            log: LogConfig { level: log.level, format: log.format },
             warnings,
-        })
+            written,
+        };
+        Ok(Self { config, problems, broken })
     }
+
+    /// Settings with a problem that was found elsewhere.
+    pub fn of(config: Config, problem: Problem) -> Self {
+        Self { config, problems: vec![problem], broken: BTreeSet::new() }
+    }
+
+    /// Whether what is said of this top-level table is a default in place of something wrong.
+    pub fn is_broken(&self, section: &str) -> bool {
+        self.broken.contains(section)
+    }
+}
+
+/// The top-level tables, each read for itself: one that is wrong hides no problem of another.
+struct Sections {
+    values: Value,
+    problems: Vec<Problem>,
+    broken: BTreeSet<String>,
+    /// Keys of which a `${…}` could not be filled in.
+    unfilled: BTreeSet<String>,
+    root: Node,
+}
+
+impl Sections {
+    fn new(node: &mut Node, environment: &Environment) -> Result<Self, Vec<Problem>> {
+        let mut problems = interpolate::interpolate(node, environment);
+        let schema = Schema::new(schemars::schema_for!(File).to_value())
+            .map_err(|error| vec![bug(&error)])?;
+        let (values, more) = schema.read(node, "");
+        // A `${…}` that could not be filled in is of no type.
+        let unfilled: BTreeSet<String> = problems.iter().map(|it| it.key.clone()).collect();
+        problems.extend(more.into_iter().filter(|it| !unfilled.contains(&it.key)));
+        let section = |it: &Problem| it.key.split('.').next().unwrap_or_default().to_owned();
+        let broken = problems.iter().map(section).collect();
+        Ok(Self { values, problems, broken, unfilled, root: node.clone() })
+    }
+
+    fn take<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
+        let value = self.values.get_mut(name).filter(|_| !self.broken.contains(name));
+        let Some(value) = value.map(Value::take) else { return T::default() };
+        schema::deserialize(value, self.root.nearest(&format!("/{name}")), name).unwrap_or_else(
+            |problem| {
+                self.problems.push(problem);
+                self.broken.insert(name.to_owned());
+                T::default()
+            },
+        )
+    }
+}
+
+fn without_registries(mut root: Node) -> Node {
+    if let Some(map) = root.table_mut() {
+        map.remove("registries");
+    }
+    root
+}
+
+/// What is wrong with the level. A word that is no level would silently be taken for the name of a module.
+fn log_level(level: &str) -> Option<String> {
+    let is_level = |it: &str| {
+        ["error", "warn", "info", "debug", "trace", "off"]
+            .contains(&it.to_ascii_lowercase().as_str())
+    };
+    let is_directive = |it: &str| it.contains('=') || is_level(it.trim());
+    let is_right = level.split(',').all(is_directive) && EnvFilter::builder().parse(level).is_ok();
+    (!is_right).then(|| {
+        "expected a level, one of error, warn, info, debug, trace, off, or directives such as `info,rise_broker=debug`".to_owned()
+    })
 }
 
 impl ProvidersConfig {
@@ -148,11 +245,11 @@ impl ProvidersConfig {
         let mut widest = self.limits("");
         for name in self.named.keys() {
             let limits = self.limits(name);
+            widest.cpu = widest.cpu.max(limits.cpu);
+            widest.result = widest.result.max(limits.result);
             widest.memory = widest.memory.max(limits.memory);
             widest.table_elements = widest.table_elements.max(limits.table_elements);
             widest.file = widest.file.max(limits.file);
-            widest.cpu = widest.cpu.max(limits.cpu);
-            widest.result = widest.result.max(limits.result);
         }
         widest
     }
@@ -186,7 +283,12 @@ fn bug(error: &impl std::fmt::Display) -> Problem {
     )
 }
 
-fn registries(root: &Node, problems: &mut Vec<Problem>) -> BTreeMap<RegistryName, RegistryConfig> {
+/// All that are right so far.
+fn registries(
+    root: &Node,
+    unfilled: &BTreeSet<String>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<RegistryName, RegistryConfig> {
     let schema = Schema::new(schemars::schema_for!(RegistryKeys).to_value());
     let mut registries = BTreeMap::new();
     for (name, node) in root.get("registries").and_then(Node::table).into_iter().flatten() {
@@ -194,116 +296,110 @@ fn registries(root: &Node, problems: &mut Vec<Problem>) -> BTreeMap<RegistryName
         let name: RegistryName = match name.parse() {
             Ok(name) => name,
             Err(error) => {
-                problems.push(Problem::new(
-                    &node.origin.source,
-                    key,
-                    format!("not a name for a registry: {error}"),
-                ));
+                let message = format!("not a name for a registry: {error}");
+                problems.push(Problem::at(&node.origin, key, message));
                 continue;
             }
         };
-        match schema
-            .as_ref()
-            .map_err(|error| vec![bug(error)])
-            .and_then(|schema| registry(node, &key, schema))
-        {
-            Ok(registry) => {
-                registries.insert(name, registry);
-            }
-            Err(more) => problems.extend(more),
+        let short = Problem::at(&node.origin, &key, "").key;
+        let inside =
+            |it: &String| [&key, &short].iter().any(|key| it.starts_with(&format!("{key}.")));
+        match &schema {
+            Ok(schema) => registries.extend(
+                registry(node, &key, schema, problems)
+                    .filter(|_| !unfilled.iter().any(inside))
+                    .map(|registry| (name, registry)),
+            ),
+            Err(error) => problems.push(bug(error)),
         }
     }
     registries
 }
 
-/// Takes the host's keys out of a registry's table.
-fn registry(node: &Node, key: &str, schema: &Schema) -> Result<RegistryConfig, Vec<Problem>> {
+/// Takes the host's keys out of a registry's table. Without a `type` there is no registry.
+fn registry(
+    node: &Node,
+    key: &str,
+    schema: &Schema,
+    problems: &mut Vec<Problem>,
+) -> Option<RegistryConfig> {
     let mut settings = node.clone();
     let mut own = Node::empty_table(node.origin.clone());
-    let (Some(theirs), Some(ours)) = (settings.table_mut(), own.table_mut()) else {
-        return Err(vec![]); // The schema of `File` has said that it is not a table.
-    };
+    // The schema of `File` has said what is not a table.
+    let (theirs, ours) = (settings.table_mut()?, own.table_mut()?);
     let r#type = theirs.remove("type");
     for name in RegistryKeys::NAMES {
         ours.extend(theirs.remove_entry(name));
     }
-    let mut problems = Vec::new();
-    let keys = match schema.check(&own, key) {
-        Ok(value) => serde_json::from_value(value).map_err(|error| vec![bug(&error)])?,
-        Err(more) => {
-            problems.extend(more);
-            RegistryKeys::default()
-        }
-    };
-    let Some((provider, type_origin)) =
-        r#type.as_ref().and_then(|it| Some((it.text()?.to_owned(), it.origin.clone())))
-    else {
-        let message = "missing; name the provider of this registry, such as \"ecr\" or \"oci\"";
-        problems.push(Problem::new(&node.origin.source, format!("{key}.type"), message));
-        return Err(problems);
-    };
-    if problems.is_empty() {
-        Ok(RegistryConfig { provider, type_origin, keys, settings })
+    let (value, wrong) = schema.read(&own, key);
+    let keys = if wrong.is_empty() {
+        schema::deserialize(value, &own, key).map_err(|problem| vec![problem])
     } else {
-        Err(problems)
-    }
+        Err(wrong)
+    };
+    let keys_are_right = keys.is_ok();
+    let keys = keys.unwrap_or_else(|wrong| {
+        problems.extend(wrong);
+        RegistryKeys::default()
+    });
+    let missing = "missing; name the provider of this registry, such as \"ecr\" or \"oci\"";
+    let untyped = "wrong type, expected text in quotes, such as \"ecr\" or \"oci\"";
+    let (origin, message) = match &r#type {
+        Some(it) => match it.text() {
+            Some(name) => {
+                let (provider, type_origin) = (name.to_owned(), it.origin.clone());
+                let written = node.clone();
+                return Some(RegistryConfig {
+                    provider,
+                    type_origin,
+                    keys,
+                    keys_are_right,
+                    settings,
+                    written,
+                });
+            }
+            None => (&it.origin, untyped),
+        },
+        None => (&node.origin, missing),
+    };
+    problems.push(Problem::at(origin, format!("{key}.type"), message));
+    None
 }
 
-fn parse_rules(
-    root: &Node,
-    files: Vec<RuleFile>,
-    issuers: &[IssuerFile],
-    registries: &BTreeMap<RegistryName, RegistryConfig>,
-    problems: &mut Vec<Problem>,
-) -> Option<Rules> {
-    // Registries with problems of their own have been reported: their names still count here.
-    let named = root.get("registries").and_then(Node::table).into_iter().flat_map(|it| it.keys());
-    let known = registries.keys().cloned().chain(named.filter_map(|name| name.parse().ok()));
-    let known = Known::new(issuers.iter().map(|it| it.name.clone()), known);
-    match Rules::parse(files, &known) {
-        Ok(rules) => Some(rules),
-        Err(more) => {
-            problems.extend(more.into_iter().map(|it| {
-                let pointer = format!("/rules{}", it.path);
-                Problem::new(
-                    &root.nearest(&pointer).origin.source,
-                    dotted("", &pointer),
-                    it.message,
-                )
-            }));
-            None
-        }
-    }
+fn parse_rules(root: &Node, files: Vec<RuleFile>, problems: &mut Vec<Problem>) -> Rules {
+    // What rules refer to, also where it has problems of its own: those have been reported.
+    let registries =
+        root.get("registries").and_then(Node::table).into_iter().flat_map(|it| it.keys());
+    let issuers = root.get("auth").and_then(|it| it.get("issuers")).map_or(&[][..], Node::items);
+    let issuers = issuers.iter().filter_map(|it| it.get("name")?.text());
+    let known = Known::new(issuers, registries.filter_map(|name| name.parse().ok()));
+    Rules::parse(files, &known).unwrap_or_else(|more| {
+        problems.extend(more.into_iter().map(|it| {
+            let pointer = format!("/rules{}", it.path);
+            Problem::at(&root.nearest(&pointer).origin, dotted("", &pointer), it.message)
+        }));
+        Rules::default()
+    })
 }
 
-fn identity(root: &Node, auth: AuthFile, problems: &mut Vec<Problem>) -> Option<IdentitySettings> {
-    let source = |pointer: &str| root.nearest(pointer).origin.source.to_string();
-    let before = problems.len();
+fn identity(root: &Node, auth: AuthFile, problems: &mut Vec<Problem>) -> IdentitySettings {
+    let problem = |pointer: &str, message: &str| {
+        Problem::at(&root.nearest(pointer).origin, dotted("", pointer), message)
+    };
     if auth.audience.as_deref().unwrap_or_default().is_empty() && !auth.issuers.is_empty() {
         let message = "missing; every token must be meant for this deployment, so name its audience, such as \"rise-registry\"";
-        problems.push(Problem::new(&source("/auth"), "auth.audience", message));
+        problems.push(problem("/auth/audience", message));
     }
     let mut issuers = Vec::new();
-    let mut names = BTreeSet::new();
     for (index, issuer) in auth.issuers.into_iter().enumerate() {
-        let key = format!("auth.issuers.{index}");
-        let source = source(&format!("/auth/issuers/{index}"));
-        if !names.insert(issuer.name.clone()) {
-            problems.push(Problem::new(
-                &source,
-                format!("{key}.name"),
-                format!("two issuers are named `{}`", issuer.name),
-            ));
-        }
         match issuer_settings(issuer) {
             Ok(settings) => issuers.push(settings),
             Err((field, message)) => {
-                problems.push(Problem::new(&source, format!("{key}.{field}"), message));
+                problems.push(problem(&format!("/auth/issuers/{index}/{field}"), &message));
             }
         }
     }
-    (problems.len() == before)
-        .then(|| IdentitySettings { audience: auth.audience.unwrap_or_default(), issuers })
+    IdentitySettings { audience: auth.audience.unwrap_or_default(), issuers }
 }
 
 fn issuer_settings(file: IssuerFile) -> Result<IssuerSettings, (&'static str, String)> {
@@ -340,11 +436,7 @@ fn warnings(root: &Node, identity: &IdentitySettings, rules: &Rules) -> Vec<Prob
         .iter()
         .map(|it| {
             let pointer = format!("/rules{}", it.path);
-            Problem::new(
-                &root.nearest(&pointer).origin.source,
-                dotted("", &pointer),
-                it.message.clone(),
-            )
+            Problem::at(&root.nearest(&pointer).origin, dotted("", &pointer), it.message.clone())
         })
         .collect();
     let nobody = match (identity.issuers.is_empty(), rules.iter().next().is_none()) {

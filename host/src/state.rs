@@ -7,23 +7,16 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::config::node::Problem;
-
 /// The folder for compiled code inside `state`, both made if they are missing.
-pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, Problem> {
-    let problem = |message: String| {
-        Problem::new(&state.display().to_string(), "server.state_directory", message)
-    };
+pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, String> {
     let compiled = state.join("compiled");
-    private(state).and_then(|()| private(&compiled)).map_err(problem)?;
+    private(state).and_then(|()| private(&compiled))?;
     let inside = |inner: &Path, outer: &Path| {
         Some(inner.canonicalize().ok()?.starts_with(outer.canonicalize().ok()?))
     };
     if inside(state, providers) == Some(true) || inside(providers, state) == Some(true) {
-        return Err(problem(
-            "must be apart from `providers.directory`: one of them lies inside the other"
-                .to_owned(),
-        ));
+        return Err("must be apart from `providers.directory`: one of them lies inside the other"
+            .to_owned());
     }
     Ok(compiled)
 }
@@ -60,13 +53,8 @@ mod tests {
         fs::create_dir(&providers).unwrap();
         open(&state, &providers).unwrap();
         assert_eq!(fs::metadata(&state).unwrap().mode() & 0o777, 0o700);
-        assert!(
-            open(&providers.join("state"), &providers)
-                .unwrap_err()
-                .to_string()
-                .contains("apart from")
-        );
+        assert!(open(&providers.join("state"), &providers).unwrap_err().contains("apart from"));
         fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(open(&state, &providers).unwrap_err().to_string().contains("chmod 700"));
+        assert!(open(&state, &providers).unwrap_err().contains("chmod 700"));
     }
 }

@@ -12,28 +12,16 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::config::{LogConfig, LogFormat};
 
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "log.level `{level}` is not understood: {cause}; expected a level such as `info`, or directives such as `info,rise_broker=debug`"
-)]
-pub struct InvalidLevel {
-    level: String,
-    cause: String,
-}
-
 /// Starts logging. A second call changes nothing: tests start many brokers in one process.
-pub fn start(config: &LogConfig) -> Result<(), InvalidLevel> {
-    let filter = EnvFilter::builder()
-        .parse(&config.level)
-        .map_err(|error| InvalidLevel { level: config.level.clone(), cause: error.to_string() })?;
-    let filter = filter.and(filter_fn(is_fit_to_print));
+pub fn start(config: &LogConfig) {
+    // `config` has checked it.
+    let filter = EnvFilter::builder().parse_lossy(&config.level).and(filter_fn(is_fit_to_print));
     let layer = fmt::layer().with_writer(std::io::stderr);
     let layer = match config.format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
     };
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
-    Ok(())
 }
 
 /// Traces of other people's crates hold whole messages: the AWS SDK's has ECR's password.

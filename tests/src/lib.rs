@@ -6,6 +6,7 @@
 //! | For | Use |
 //! |---|---|
 //! | the broker itself, in process | [`TestBroker`] |
+//! | the broker's binary, as an operator runs it | [`Installation`] |
 //! | STS and ECR that enforce session policies | [`Ministack`] |
 //! | an independent STS and ECR, and what exactly was sent | [`Moto`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
@@ -29,6 +30,7 @@ mod aws;
 pub mod broker;
 mod docker_registry;
 mod image;
+mod installation;
 mod loopback;
 mod ministack;
 mod moto;
@@ -42,6 +44,7 @@ pub use aws::request::Request;
 pub use broker::{Response, Settings, TestBroker, logs};
 pub use docker_registry::{DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth};
 pub use image::OciLayout;
+pub use installation::{Installation, Printed};
 pub use loopback::{Answered, Client};
 pub use ministack::{Ministack, TwoRoles};
 pub use moto::Moto;

@@ -2,22 +2,17 @@
 
 use std::path::Path;
 
-use super::{Outcome, load, print, texts, warn};
-use crate::app::{App, Sdk};
-use crate::domain::Clock;
+use super::{Outcome, load, prepare, print, texts, warn};
 use crate::telemetry;
 
 pub(super) async fn run(directory: &Path) -> Outcome {
-    let mut config = load(directory).map_err(texts)?;
+    let mut config = load(directory).await.map_err(texts)?;
     // What providers say while they check is said here too; the rest of the log is for a server.
     config.log.format = crate::config::LogFormat::Text;
     "warn".clone_into(&mut config.log.level);
-    telemetry::start(&config.log).map_err(|error| vec![error.to_string()])?;
+    telemetry::start(&config.log);
     config.warnings.iter().for_each(|warning| warn(format_args!("warning: {warning}")));
-    if let Some(tls) = &config.tls {
-        crate::http::listen::tls(tls).map_err(|message| vec![message])?;
-    }
-    let app = App::build(config, Clock::system(), &Sdk).await.map_err(texts)?;
+    let (_, app) = prepare(config).await.map_err(texts)?;
     for registry in app.registries.iter() {
         print(format_args!(
             "{}: {} at {}, scope {}",

@@ -1,29 +1,31 @@
 //! `rise-broker serve`.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Outcome, load, texts};
-use crate::app::{App, Sdk};
-use crate::domain::Clock;
+use super::{Outcome, load, prepare, texts};
+use crate::config::node::Problem;
 use crate::{http, telemetry};
 
 pub(super) async fn run(directory: &Path) -> Outcome {
-    let config = load(directory).map_err(texts)?;
-    telemetry::start(&config.log).map_err(|error| vec![error.to_string()])?;
+    let config = load(directory).await.map_err(texts)?;
+    telemetry::start(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let (public, admin, tls) = (config.listen, config.admin_listen, config.tls.clone());
-    let tls =
-        tls.map(|files| http::listen::tls(&files)).transpose().map_err(|message| vec![message])?;
-    let app = Arc::new(App::build(config, Clock::system(), &Sdk).await.map_err(texts)?);
+    let (public, admin) = (config.listen, config.admin_listen);
+    let places =
+        ["listen", "admin_listen"].map(|key| config.written.problem(&format!("/server/{key}"), ""));
+    let (tls, app) = prepare(config).await.map_err(texts)?;
+    let app = Arc::new(app);
     app.identity.prefetch();
-    let public = bind(public, "server.listen").await?;
-    let admin = bind(admin, "server.admin_listen").await?;
+    let [public_place, admin_place] = places;
+    let public = bind(public, public_place).await?;
+    let admin = bind(admin, admin_place).await?;
     let stop = Stop::new().map_err(|error| vec![format!("cannot listen for signals: {error}")])?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(
@@ -51,8 +53,14 @@ pub(super) async fn run(directory: &Path) -> Outcome {
     Ok(())
 }
 
-async fn bind(address: std::net::SocketAddr, key: &str) -> Result<TcpListener, Vec<String>> {
-    TcpListener::bind(address).await.map_err(|error| vec![format!("{key}: cannot listen on {address}: {error}; name another address, or stop what is there")])
+/// `place` becomes the problem if there is one.
+async fn bind(address: SocketAddr, place: Problem) -> Result<TcpListener, Vec<String>> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let message = format!(
+            "cannot listen on {address}: {error}; name another address, or stop what is there"
+        );
+        texts(vec![Problem { message, ..place }])
+    })
 }
 
 fn address(listener: &TcpListener) -> String {

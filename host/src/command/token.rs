@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Outcome, load, print, texts};
+use super::{Outcome, print, texts};
+use crate::config::{Config, environment};
 use crate::domain::{Claims, Clock};
 use crate::identity::local::TokenRequest;
 use crate::identity::{LocalIssuer, Source};
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    let config = load(&arguments.directory.config_dir).map_err(texts)?;
+    let config = Config::load(&arguments.directory.config_dir, &environment()).map_err(texts)?;
     let issuers = &config.identity.issuers;
     let key_file: PathBuf = issuers
         .iter()

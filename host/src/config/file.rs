@@ -17,6 +17,7 @@ use crate::rules::RuleFile;
 pub(super) struct File {
     pub server: ServerFile,
     pub providers: ProvidersFile,
+    /// Not read from here: the host's keys and the provider's are checked one by one.
     pub registries: BTreeMap<String, Map<String, Value>>,
     pub auth: AuthFile,
     pub rules: Vec<RuleFile>,
@@ -24,12 +25,14 @@ pub(super) struct File {
     pub log: LogFile,
 }
 
+const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:3000\" or \"[::]:3000\"";
+
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ServerFile {
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "socket-address", "x-expected" = ADDRESS))]
     pub listen: SocketAddr,
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "socket-address", "x-expected" = ADDRESS))]
     pub admin_listen: SocketAddr,
     pub state_directory: PathBuf,
     pub tls: Option<TlsFile>,

@@ -44,7 +44,7 @@ fn visit(node: &mut Node, pointer: &str, environment: &Environment, problems: &m
                     node.origin.secret |= expanded.secret;
                 }
                 Err(message) => {
-                    problems.push(Problem::new(&node.origin.source, dotted("", pointer), message));
+                    problems.push(Problem::at(&node.origin, dotted("", pointer), message));
                 }
             }
         }
@@ -117,7 +117,11 @@ fn secret_file(path: &str) -> Result<String, String> {
     let text = text
         .strip_suffix('\n')
         .map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-    if text.is_empty() { Err(format!("{path} is empty")) } else { Ok(text.to_owned()) }
+    if text.is_empty() {
+        Err(format!("the file {path} is empty, put the secret into it"))
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 #[cfg(test)]

@@ -96,7 +96,11 @@ fn file_layer(directory: &Path, name: &str) -> Result<Option<Node>, Problem> {
 fn parse_file(path: &Path) -> Result<Node, Problem> {
     let source = path.display().to_string();
     let problem = |message: String| Problem::new(&source, "", message);
-    let text = read_bounded(path, MAX_FILE).map_err(|error| problem(error.to_string()))?;
+    let text = read_bounded(path, MAX_FILE).map_err(|error| {
+        problem(format!(
+            "cannot be read: {error}; make it a text file that the broker's user may read"
+        ))
+    })?;
     let value: Value = if path.extension().is_some_and(|end| end == "toml") {
         let table: toml::Table = toml::from_str(&text)
             .map_err(|error| problem(format!("not TOML: {}", toml_error(&error, &text))))?;
@@ -105,7 +109,7 @@ fn parse_file(path: &Path) -> Result<Node, Problem> {
         Value::Object(serde_json::Map::new())
     } else {
         serde_saphyr::from_str(&text)
-            .map_err(|error| problem(format!("not YAML: {}", first_line(&error.to_string()))))?
+            .map_err(|error| problem(format!("not YAML: {}", yaml_error(&error.to_string()))))?
     };
     if value.is_object() {
         Ok(Node::from_value(value, &Origin::file(&source)))
@@ -119,6 +123,11 @@ fn toml_error(error: &toml::de::Error, text: &str) -> String {
     let start = error.span().map_or(0, |span| span.start);
     let line = text.get(..start).map_or(1, |before| before.matches('\n').count() + 1);
     format!("line {line}: {}", first_line(error.message()))
+}
+
+fn yaml_error(text: &str) -> &str {
+    let line = first_line(text);
+    line.strip_prefix("error: ").unwrap_or(line)
 }
 
 fn first_line(text: &str) -> &str {
@@ -172,7 +181,8 @@ fn variables_layer(environment: &Environment) -> Result<Node, Problem> {
 fn normalize(layer: Option<Node>) -> Result<Option<Node>, Problem> {
     let Some(mut layer) = layer else { return Ok(None) };
     let Some(root) = layer.table_mut() else { return Ok(Some(layer)) };
-    let Some(short) = root.remove("registry") else { return Ok(Some(layer)) };
+    let Some(mut short) = root.remove("registry") else { return Ok(Some(layer)) };
+    short.mark_short();
     let origin = short.origin.clone();
     let registries =
         root.entry("registries".to_owned()).or_insert_with(|| Node::empty_table(origin.clone()));

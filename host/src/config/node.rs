@@ -18,15 +18,17 @@ pub struct Origin {
     pub text: bool,
     /// Came out of `${file:…}`, so it is a secret whatever the schema says.
     pub secret: bool,
+    /// Lies in a `[registry]`, which is how messages call `[registries.default]` then.
+    pub short: bool,
 }
 
 impl Origin {
     pub fn file(source: &str) -> Self {
-        Self { source: source.into(), text: false, secret: false }
+        Self { source: source.into(), text: false, secret: false, short: false }
     }
 
     pub fn variable(name: &str) -> Self {
-        Self { source: format!("the variable {name}").into(), text: true, secret: false }
+        Self { text: true, ..Self::file(&format!("the variable {name}")) }
     }
 }
 
@@ -93,6 +95,24 @@ impl Node {
         self.table()?.get(key)
     }
 
+    /// Remembers that this was written as `[registry]`.
+    pub fn mark_short(&mut self) {
+        self.origin.short = true;
+        match &mut self.kind {
+            Kind::Table(map) => map.values_mut().for_each(Self::mark_short),
+            Kind::List(items) => items.iter_mut().for_each(Self::mark_short),
+            Kind::Scalar(_) => {}
+        }
+    }
+
+    /// Empty for what is not a list.
+    pub fn items(&self) -> &[Self] {
+        match &self.kind {
+            Kind::List(items) => items,
+            Kind::Table(_) | Kind::Scalar(_) => &[],
+        }
+    }
+
     pub fn text(&self) -> Option<&str> {
         match &self.kind {
             Kind::Scalar(Value::String(text)) => Some(text),
@@ -148,6 +168,16 @@ pub struct Problem {
 impl Problem {
     pub fn new(source: &str, key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { source: source.to_owned(), key: key.into(), message: message.into() }
+    }
+
+    /// With the key as it stands at `origin`.
+    pub fn at(origin: &Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut key = key.into();
+        let rest = key.strip_prefix("registries.default").filter(|_| origin.short);
+        if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('.')) {
+            key = format!("registry{rest}");
+        }
+        Self::new(&origin.source, key, message)
     }
 }
 

@@ -3,16 +3,48 @@
 //! **Invariant:** no message holds a setting's value: it may be a password in the wrong place.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 
 use jsonschema::Validator;
 use jsonschema::error::{TypeKind, ValidationError, ValidationErrorKind};
-use serde_json::{Map, Value};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Number, Value};
+use serde_path_to_error::Segment;
 
 use super::node::{Kind, Node, Problem, dotted};
+
+/// What a schema has let pass, as a value of ours. `node` is where it was written, `key` where that stands.
+pub fn deserialize<T: DeserializeOwned>(
+    value: Value,
+    node: &Node,
+    key: &str,
+) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let keys = error.path().iter().filter_map(|it| match it {
+            Segment::Seq { index } => Some(index.to_string()),
+            Segment::Map { key } => Some(key.replace('~', "~0").replace('/', "~1")),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        });
+        let pointer: String = keys.map(|key| format!("/{key}")).collect();
+        // What stands before this word may quote the value.
+        let message = error.inner().to_string();
+        let expected = message.split_once("expected ").map_or("something else", |(_, rest)| rest);
+        let is_number = ["u8", "u16", "u32", "u64", "usize"].contains(&expected);
+        let expected = if is_number { "a smaller whole number" } else { expected };
+        Problem::at(
+            &node.nearest(&pointer).origin,
+            dotted(key, &pointer),
+            format!("wrong value, expected {expected}"),
+        )
+    })
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("its settings schema is not a JSON Schema: {0}")]
 pub struct InvalidSchema(String);
+
+/// The keyword by which a schema of ours says in words what it wants.
+const EXPECTED: &str = "x-expected";
 
 /// A compiled schema.
 pub struct Schema {
@@ -22,13 +54,22 @@ pub struct Schema {
 
 impl Schema {
     pub fn new(document: Value) -> Result<Self, InvalidSchema> {
-        let validator = jsonschema::validator_for(&document)
+        let validator = jsonschema::options()
+            .with_format("socket-address", |text: &str| text.parse::<SocketAddr>().is_ok())
+            .should_validate_formats(true)
+            .build(&document)
             .map_err(|error| InvalidSchema(error.to_string()))?;
         Ok(Self { document, validator })
     }
 
     /// The settings as JSON, typed as the schema wants, or everything wrong with them. `key` is where `node` stands.
     pub fn check(&self, node: &Node, key: &str) -> Result<Value, Vec<Problem>> {
+        let (value, problems) = self.read(node, key);
+        if problems.is_empty() { Ok(value) } else { Err(problems) }
+    }
+
+    /// The settings as JSON, whatever is wrong with them.
+    pub fn read(&self, node: &Node, key: &str) -> (Value, Vec<Problem>) {
         let value = self.typed(node, &self.document);
         let mut problems: Vec<Problem> = self
             .validator
@@ -36,7 +77,7 @@ impl Schema {
             .flat_map(|error| self.explain(&error, node, key))
             .collect();
         problems.dedup();
-        if problems.is_empty() { Ok(value) } else { Err(problems) }
+        (value, problems)
     }
 
     /// Whether the schema marks the property at this pointer as a secret.
@@ -68,17 +109,28 @@ impl Schema {
                 Value::Array(items.iter().map(|item| self.typed(item, inner)).collect())
             }
             Kind::Scalar(Value::String(text)) if node.origin.text => self.read_text(text, schema),
+            Kind::Scalar(Value::Number(number)) => Value::Number(self.whole(number, schema)),
             Kind::Scalar(value) => value.clone(),
         }
     }
 
+    /// `600.0` is a whole number to a schema and none to what reads it afterwards.
+    fn whole(&self, number: &Number, schema: &Value) -> Number {
+        let wants_whole = self.wants(schema, "integer") && !self.wants(schema, "number");
+        let whole = number.as_f64().filter(|it| number.is_f64() && it.fract() == 0.0);
+        let text = whole.filter(|_| wants_whole).map(|it| format!("{it:.0}"));
+        text.and_then(|it| it.parse::<i64>().ok()).map_or_else(|| number.clone(), Number::from)
+    }
+
+    /// Whether a value of this JSON type may stand here.
+    fn wants(&self, schema: &Value, name: &str) -> bool {
+        self.variants(schema).iter().filter_map(|it| it.get("type")).any(|it| {
+            it.as_array().map_or_else(|| it == name, |names| names.iter().any(|it| it == name))
+        })
+    }
+
     fn read_text(&self, text: &str, schema: &Value) -> Value {
-        let variants = self.variants(schema);
-        let wants = |name: &str| {
-            variants.iter().filter_map(|it| it.get("type")).any(|it| {
-                it.as_array().map_or_else(|| it == name, |names| names.iter().any(|it| it == name))
-            })
-        };
+        let wants = |name: &str| self.wants(schema, name);
         let unchanged = Value::String(text.to_owned());
         let is_other = ["integer", "number", "boolean", "array", "object"].into_iter().any(wants);
         if wants("string") || !is_other {
@@ -117,10 +169,8 @@ impl Schema {
     #[expect(clippy::wildcard_enum_match_arm, reason = "`describe` has the rest")]
     fn explain(&self, error: &ValidationError<'_>, node: &Node, key: &str) -> Vec<Problem> {
         let pointer = error.instance_path().to_string();
-        let at = |pointer: &str, message: String| Problem {
-            source: node.nearest(pointer).origin.source.to_string(),
-            key: dotted(key, pointer),
-            message,
+        let at = |pointer: &str, message: String| {
+            Problem::at(&node.nearest(pointer).origin, dotted(key, pointer), message)
         };
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected }
@@ -133,29 +183,66 @@ impl Schema {
             }
             ValidationErrorKind::Required { property } => {
                 let property = property.as_str().unwrap_or_default();
-                vec![at(
-                    &format!("{pointer}/{property}"),
-                    "missing; this setting is required".to_owned(),
-                )]
+                let pointer = format!("{pointer}/{property}");
+                let message = match self.description(&pointer) {
+                    Some(text) => format!("missing; it is required: {text}"),
+                    None => "missing; this setting is required".to_owned(),
+                };
+                vec![at(&pointer, message)]
             }
-            kind => vec![at(
-                &pointer,
-                describe(kind)
-                    .unwrap_or_else(|| error.masked_with("the value").to_string().into())
-                    .into_owned(),
-            )],
+            // `Option` of ours: what is wrong is what the other branch says.
+            ValidationErrorKind::AnyOf { context }
+            | ValidationErrorKind::OneOfNotValid { context }
+                if self.expected(&pointer).is_none() && meant(context).is_some() =>
+            {
+                let errors = meant(context).into_iter().flatten();
+                errors.flat_map(|error| self.explain(error, node, key)).collect()
+            }
+            kind => {
+                let described =
+                    self.expected(&pointer).or_else(|| describe(kind).map(Cow::into_owned));
+                let message =
+                    described.unwrap_or_else(|| error.masked_with("the value").to_string());
+                vec![at(&pointer, message)]
+            }
         }
     }
 
+    /// The schema of what is at this pointer.
+    fn at(&self, pointer: &str) -> &Value {
+        let keys = pointer.split('/').skip(1);
+        keys.fold(&self.document, |schema, key| self.child(schema, key).unwrap_or(&Value::Null))
+    }
+
+    /// The first line of what the schema says of a setting.
+    fn description(&self, pointer: &str) -> Option<String> {
+        let mut variants = self.variants(self.at(pointer)).into_iter();
+        let text = variants.find_map(|it| it.get("description")?.as_str())?.lines().next()?;
+        let text: String = text.chars().filter(|it| !it.is_control()).take(128).collect();
+        Some(text.trim_end_matches('.').to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// The sentence that our own schemas bring where a type's shape says too little.
+    fn expected(&self, pointer: &str) -> Option<String> {
+        let mut variants = self.variants(self.at(pointer)).into_iter();
+        let text = variants.find_map(|it| it.get(EXPECTED)?.as_str())?;
+        Some(format!("expected {text}"))
+    }
+
     fn known_keys(&self, pointer: &str) -> Vec<&str> {
-        let mut schema = &self.document;
-        for key in pointer.split('/').skip(1) {
-            schema = self.child(schema, key).unwrap_or(&Value::Null);
-        }
-        let properties =
-            self.variants(schema).into_iter().filter_map(|it| it.get("properties")?.as_object());
+        let properties = self
+            .variants(self.at(pointer))
+            .into_iter()
+            .filter_map(|it| it.get("properties")?.as_object());
         properties.flatten().map(|(key, _)| key.as_str()).collect()
     }
+}
+
+/// The errors of the only branch that does not want nothing.
+fn meant<'a, 'b>(branches: &'a [Vec<ValidationError<'b>>]) -> Option<&'a Vec<ValidationError<'b>>> {
+    let wants_nothing = |error: &ValidationError<'_>| matches!(error.kind(), ValidationErrorKind::Type { kind: TypeKind::Single(name) } if name.to_string().trim_matches('"') == "null");
+    let mut meant = branches.iter().filter(|errors| !errors.iter().any(wants_nothing));
+    meant.next().filter(|_| meant.next().is_none())
 }
 
 fn unknown(key: &str, known: &[&str]) -> String {

@@ -42,19 +42,21 @@ pub struct Catalog {
 /// Why a file is not a provider. Each says what the operator or author can do.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read: {0}; make it readable, or remove it")]
     Unreadable(#[from] std::io::Error),
     #[error("larger than {0} bytes; raise `file_mib` in [providers.limits] if that is meant")]
     TooLarge(u64),
     #[error("not a WebAssembly component but {0}; build it for `wasm32-wasip2`")]
     NotComponent(&'static str),
-    #[error("damaged: {0}")]
+    #[error("damaged: {0}; build or copy it again")]
     Damaged(String),
     #[error(
         "made for version {0} of the contract, and this broker has {VERSION}; rebuild it with the SDK of this version"
     )]
     OtherVersion(String),
-    #[error("wants `{0}`, a capability that this broker does not have yet")]
+    #[error(
+        "wants `{0}`, a capability that this broker does not have yet; remove the file until it does"
+    )]
     NotYet(String),
     #[error(
         "wants `{0}`, which providers do not get; files, sockets and the like are reached through capabilities only"
@@ -64,7 +66,7 @@ pub enum LoadError {
     NoExport,
     #[error("does not fit the contract: {0}")]
     Misfit(String),
-    #[error("`describe` failed: {0}")]
+    #[error("cannot say what it is, remove the file or ask its author: {0}")]
     Describe(#[source] CallError),
     #[error("describes itself wrongly: {0}")]
     Manifest(String),
@@ -73,30 +75,30 @@ pub enum LoadError {
 }
 
 impl Catalog {
-    /// Loads the whole folder. All problems are reported at once.
+    /// Loads the whole folder, as far as it can be loaded. It is to be used only without problems.
     pub async fn load(
         config: &ProvidersConfig,
         engine: &Engine,
         cache: &Path,
         clock: &Clock,
-    ) -> Result<Self, Vec<Problem>> {
-        let files = list(config)?;
+    ) -> (Self, Vec<Problem>) {
         let mut catalog = Self { providers: Vec::new(), by_name: BTreeMap::new() };
-        let mut problems = Vec::new();
         let loader = Loader::new(engine, cache, clock).map_err(|error| {
-            vec![Problem::new(
-                "this program",
-                "",
-                format!("cannot link its own capabilities, please report it: {error}"),
-            )]
-        })?;
+            let message = format!("cannot link its own capabilities, please report it: {error}");
+            Problem::new("this program", "", message)
+        });
+        let (files, loader) = match (list(config), loader) {
+            (Ok(files), Ok(loader)) => (files, loader),
+            (Err(problem), _) | (_, Err(problem)) => return (catalog, vec![problem]),
+        };
+        let mut problems = Vec::new();
         for file in files {
             let added = loader.load(config, &file).await.and_then(|provider| catalog.add(provider));
             if let Err(error) = added {
                 problems.push(Problem::new(&file.display().to_string(), "", error.to_string()));
             }
         }
-        if problems.is_empty() { Ok(catalog) } else { Err(problems) }
+        (catalog, problems)
     }
 
     /// The provider that `type = "…"` names.
@@ -134,10 +136,9 @@ impl Catalog {
 }
 
 /// The `*.wasm` of the folder, in order of their names.
-fn list(config: &ProvidersConfig) -> Result<Vec<PathBuf>, Vec<Problem>> {
+fn list(config: &ProvidersConfig) -> Result<Vec<PathBuf>, Problem> {
     let directory = config.directory.display();
-    let problem =
-        |message: String| vec![Problem::new(&config.origin.source, "providers.directory", message)];
+    let problem = |message: String| Problem::at(&config.origin, "providers.directory", message);
     let entries = fs::read_dir(&config.directory).map_err(|error| {
         problem(format!("cannot read `{directory}`: {error}; build the providers there by `make providers`, or name another folder"))
     })?;

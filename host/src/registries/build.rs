@@ -12,7 +12,7 @@ use crate::capability::aws::ceiling::{AwsSettings, Ceiling, Switches};
 use crate::capability::aws::{Access, Aws};
 use crate::capability::{Capabilities, printable};
 use crate::config::RegistryConfig;
-use crate::config::node::{Node, Problem, dotted};
+use crate::config::node::{Node, Origin, Problem, dotted};
 use crate::domain::location::LocationPattern;
 use crate::domain::{Host, Location, Project, RegistryName, Scope, Secret};
 use crate::provider::{Catalog, Provider};
@@ -41,11 +41,11 @@ impl Registries {
         let mut built: BTreeMap<RegistryName, Arc<Registry>> = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, config) in configs {
-            let source = config.type_origin.source.to_string();
+            let origin = config.type_origin.clone();
             match build(&name, config, catalog, aws).await {
                 Ok(registry) => {
                     problems.extend(
-                        built.values().filter_map(|other| collision(&registry, other, &source)),
+                        built.values().filter_map(|other| collision(&registry, other, &origin)),
                     );
                     built.insert(name, Arc::new(registry));
                 }
@@ -63,40 +63,57 @@ async fn build(
     aws: &dyn ConnectAws,
 ) -> Result<Registry, Vec<Problem>> {
     let key = format!("registries.{name}");
-    let place = Place { key: &key, node: &config.settings, fallback: &config.type_origin.source };
+    let place = Place { key: &key, node: &config.written, fallback: &config.type_origin };
     let provider = catalog.find(&config.provider).ok_or_else(|| {
         let message = format!("no provider is named `{}`, expected one of {}; put its `.wasm` into the providers' folder", printable(&config.provider, 64), catalog.names());
-        vec![Problem::new(&config.type_origin.source, format!("{key}.type"), message)]
+        vec![Problem::at(&config.type_origin, format!("{key}.type"), message)]
     })?;
     let mut settings = provider.schema.check(&config.settings, &key)?;
     let own_secrets = secrets::extract(&mut settings, &config.settings, &provider.schema, &key)?;
     let accepted = config.keys.accept_scope.map_or(Scope::Repository, Scope::from);
     let aws_settings: AwsSettings = serde_json::from_value(settings.clone()).unwrap_or_default();
+    let registry = name.to_string();
+    let text: Arc<str> = settings.to_string().into();
+    // The provider judges its settings before the host makes anything of them: it has the better words.
+    let bare = Capabilities { registry: registry.clone(), secrets: own_secrets.clone(), aws: None };
+    let scope = check(provider, &Arc::new(bare), &text, &place).await?;
+    if !config.keys_are_right {
+        return Err(vec![]); // Reported where they were read; the rest would follow from them.
+    }
     let access = if provider.imports.contains(&"aws") {
         Some(open_aws(&aws_settings, &config, &own_secrets, &place, aws).await?)
     } else {
         None
     };
     let has_aws = access.is_some();
-    let capabilities =
-        Arc::new(Capabilities { registry: name.to_string(), secrets: own_secrets, aws: access });
-    let text: Arc<str> = settings.to_string().into();
-    let scope = check(provider, &capabilities, &text, &place).await?;
-    if scope > accepted {
-        return Err(
-            place.problem("", too_wide(scope, has_aws && aws_settings.push_role_arn.is_none()))
-        );
-    }
+    let capabilities = Arc::new(Capabilities { registry, secrets: own_secrets, aws: access });
+    let narrow = if scope > accepted {
+        Err(place.problem("", too_wide(scope, has_aws && aws_settings.push_role_arn.is_none())))
+    } else {
+        Ok(())
+    };
     let pattern = pattern(provider, &capabilities, &text)
         .await
-        .map_err(|message| place.problem("", message))?;
-    let allowed = allowed(&config, &settings, has_aws.then_some(&aws_settings), &place)?;
-    if !allowed.holds(&pattern) {
-        let message = format!(
-            "its images would live at {pattern}, outside {allowed}; state `location` if that is meant"
-        );
-        return Err(place.problem("", message));
-    }
+        .map_err(|message| place.problem("", message))
+        .and_then(|pattern| {
+            let allowed = allowed(&config, &settings, has_aws.then_some(&aws_settings), &place)?;
+            if allowed.holds(&pattern) {
+                return Ok(pattern);
+            }
+            let remedy = match allowed {
+                Allowed::Host(_) => "state `location` if that is meant",
+                Allowed::Pattern(_) => "mend `location`, or the settings that put them there",
+            };
+            let message =
+                format!("its images would live at {pattern}, outside {allowed}; {remedy}");
+            Err(place.problem("/location", message))
+        });
+    let pattern = match (narrow, pattern) {
+        (Ok(()), Ok(pattern)) => pattern,
+        (narrow, pattern) => {
+            return Err([narrow.err(), pattern.err()].into_iter().flatten().flatten().collect());
+        }
+    };
     Ok(Registry {
         name: name.clone(),
         provider: Arc::clone(provider),
@@ -115,17 +132,14 @@ async fn build(
 struct Place<'a> {
     key: &'a str,
     node: &'a Node,
-    fallback: &'a str,
+    fallback: &'a Origin,
 }
 
 impl Place<'_> {
     fn problem(&self, pointer: &str, message: String) -> Vec<Problem> {
-        let source = if pointer.is_empty() {
-            self.fallback
-        } else {
-            &self.node.nearest(pointer).origin.source
-        };
-        vec![Problem::new(source, dotted(self.key, pointer), message)]
+        let origin =
+            if pointer.is_empty() { self.fallback } else { &self.node.nearest(pointer).origin };
+        vec![Problem::at(origin, dotted(self.key, pointer), message)]
     }
 }
 
@@ -310,12 +324,12 @@ fn allowed(
     }
 }
 
-fn collision(registry: &Registry, other: &Registry, source: &str) -> Option<Problem> {
+fn collision(registry: &Registry, other: &Registry, origin: &Origin) -> Option<Problem> {
     registry.pattern.collides(registry.children, &other.pattern, other.children).then(|| {
         let message = format!(
             "collides with the registry `{}`: {} and {} can be the same repository, so that an image could belong to both; give them different prefixes",
             other.name, registry.pattern, other.pattern
         );
-        Problem::new(source, format!("registries.{}", registry.name), message)
+        Problem::at(origin, format!("registries.{}", registry.name), message)
     })
 }

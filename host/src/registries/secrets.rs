@@ -56,8 +56,8 @@ impl Extraction<'_> {
             Value::String(text) if origin.secret || self.schema.is_secret(pointer) => {
                 let name = dotted("", pointer);
                 if text.is_empty() {
-                    self.problems.push(Problem::new(
-                        &origin.source,
+                    self.problems.push(Problem::at(
+                        origin,
                         dotted(self.key, pointer),
                         "a secret must not be empty",
                     ));
@@ -68,11 +68,7 @@ impl Extraction<'_> {
             Value::String(_) if looks_secret(pointer) => {
                 let message = "looks like a secret, and its provider does not mark it as one (`writeOnly`), so it would get to see it; \
                     write it as ${file:/path}, or ask the provider's author";
-                self.problems.push(Problem::new(
-                    &origin.source,
-                    dotted(self.key, pointer),
-                    message,
-                ));
+                self.problems.push(Problem::at(origin, dotted(self.key, pointer), message));
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
@@ -94,10 +90,10 @@ impl Extraction<'_> {
                 let held = self.secrets.iter().find(|(_, secret)| secret.is_in(text));
                 if let Some((name, _)) = held {
                     let message = format!(
-                        "holds the value of the secret setting `{name}`; choose a secret that is one"
+                        "holds the value of the secret setting `{name}`, and nothing that holds it may leave the broker; choose another value for `{name}`"
                     );
-                    self.problems.push(Problem::new(
-                        &self.node.nearest(pointer).origin.source,
+                    self.problems.push(Problem::at(
+                        &self.node.nearest(pointer).origin,
                         dotted(self.key, pointer),
                         message,
                     ));

@@ -35,6 +35,7 @@ pub struct RuleFile {
     deny_unknown_fields,
     expecting = "expected text, `true`, `false`, a list of texts, or one of { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }"
 )]
+#[schemars(extend("x-expected" = "text, true, false, a list of texts, or one of { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }"))]
 pub enum ClaimFile {
     /// A boolean claim of this value.
     Flag(bool),
@@ -56,6 +57,7 @@ pub enum ClaimFile {
     deny_unknown_fields,
     expecting = "expected the name of a project, \"*\" for all of them, or { prefix = \"team-\" }"
 )]
+#[schemars(extend("x-expected" = "the name of a project, \"*\" for all of them, or { prefix = \"team-\" }"))]
 pub enum ProjectsFile {
     /// A project's name, or `*`.
     Name(String),

@@ -1,0 +1,708 @@
+//! What an operator reads when the settings are wrong: file, key and remedy, everything at once, nothing secret.
+//!
+//! Each test is a run of `rise-broker check`; `serve` must say the same, before it opens its port.
+
+use std::fs;
+use std::net::TcpListener;
+
+use rise_broker_tests::Installation;
+
+/// Right, to be broken.
+const AUTH: &str = r#"
+[auth]
+audience = "rise-registry"
+[[auth.issuers]]
+name = "local"
+key_file = "issuer.pem"
+[[rules]]
+name = "ci"
+issuer = "local"
+claims = { repository = "acme/{project}" }
+projects = ["*"]
+registries = ["prod"]
+allow = ["pull", "push"]
+"#;
+const ECR: &str = r#"
+[registries.prod]
+type = "ecr"
+region = "eu-west-1"
+account_id = "123456789012"
+repo_prefix = "rise/"
+push_role_arn = "arn:aws:iam::123456789012:role/push"
+"#;
+const OCI: &str = r#"
+[registries.prod]
+type = "oci"
+registry_url = "localhost:5000"
+namespace = "apps"
+"#;
+/// Stands in for every secret; must never be printed.
+const CANARY: &str = "canary-5e1f7c0d";
+
+fn installed(parts: &[&str]) -> Installation {
+    Installation::new(&parts.concat())
+}
+
+/// `ECR` with `from` replaced.
+fn ecr(from: &str, to: &str) -> String {
+    assert!(ECR.contains(from), "{from} is not in the settings");
+    ECR.replace(from, to)
+}
+
+fn auth(from: &str, to: &str) -> String {
+    assert!(AUTH.contains(from), "{from} is not in the settings");
+    AUTH.replace(from, to)
+}
+
+/// What `check` prints, having ended with 1.
+fn problems(installation: &mut Installation) -> String {
+    let check = installation.run(&["check"]);
+    assert_eq!((check.code, check.stdout.as_str()), (Some(1), ""), "{}", check.stderr);
+    // Taken, so that opening it would be one more error.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    installation.variable("RISE_SERVER__LISTEN", &taken.local_addr().unwrap().to_string());
+    let serve = installation.run(&["serve"]);
+    assert_eq!((serve.code, serve.stdout.as_str()), (Some(1), ""), "{}", serve.stderr);
+    let errors = |text: &str| -> Vec<String> {
+        text.lines().filter(|it| it.starts_with("error: ")).map(str::to_owned).collect()
+    };
+    assert_eq!(errors(&check.stderr), errors(&serve.stderr));
+    for run in [&check, &serve] {
+        assert!(!run.stderr.contains(CANARY), "a secret was printed: {}", run.stderr);
+        assert!(!run.stderr.contains("thread 'main'"), "{}", run.stderr);
+    }
+    assert!(!installation.path("audit").exists(), "broken settings left an audit record");
+    check.stderr
+}
+
+#[test]
+fn the_settings_that_are_broken_below_are_right() {
+    for registry in [ECR, OCI] {
+        let check = installed(&[AUTH, registry]).run(&["check"]);
+        assert_eq!((check.code, check.stderr.as_str()), (Some(0), ""));
+    }
+}
+
+// The ten that the product was specified with.
+
+#[test]
+fn a_misspelled_key() {
+    let mut it = installed(&[AUTH, &ecr("region", "regoin")]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.region: missing; it is required: AWS region, such as `eu-west-1`
+    error: config/default.toml: registries.prod.regoin: unknown setting, did you mean `region`?
+    "#);
+}
+
+#[test]
+fn a_wrong_type() {
+    let mut it = installed(&[AUTH, &ecr("\"123456789012\"", "123456789012")]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.account_id: wrong type, expected text in quotes
+    "#);
+}
+
+#[test]
+fn a_variable_that_is_not_set() {
+    let mut it = installed(&[AUTH, &ecr("eu-west-1", "${AWS_REGION}")]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.region: the variable AWS_REGION is not set; set it, or give a fallback by ${AWS_REGION:-…}
+    "#);
+}
+
+#[test]
+fn an_unknown_provider_type() {
+    let mut it = installed(&[AUTH, &ecr("\"ecr\"", "\"erc\"")]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.type: no provider is named `erc`, expected one of docker, ecr, oci, oci-client-auth; put its `.wasm` into the providers' folder
+    "#);
+}
+
+#[test]
+fn a_missing_region() {
+    let mut it = installed(&[AUTH, &ecr("region = \"eu-west-1\"\n", "")]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.region: missing; it is required: AWS region, such as `eu-west-1`
+    "#);
+}
+
+#[test]
+fn a_prefix_without_a_slash() {
+    let mut it = installed(&[AUTH, &ecr("rise/", "rise")]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.repo_prefix: expected a `/` at the end, so that no prefix and project run together
+    "#);
+}
+
+#[test]
+fn two_registries_that_collide() {
+    let mut it = installed(&[AUTH, ECR, &ecr("[registries.prod]", "[registries.staging]")]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.staging: collides with the registry `prod`: 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project} and 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project} can be the same repository, so that an image could belong to both; give them different prefixes
+    "#);
+}
+
+#[test]
+fn a_rule_with_no_claim() {
+    let mut it = installed(&[&auth("claims = { repository = \"acme/{project}\" }\n", ""), ECR]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: rules.0.claims: rule `ci`: admits everyone whom the issuer knows: state at least one claim besides `aud` and `iss`, with more in it than `*`, such as `claims = { repository = "acme/{project}" }`
+    "#);
+}
+
+#[test]
+fn no_provider_there() {
+    let mut it = installed(&[AUTH, ECR, "[providers]\ndirectory = \"empty\"\n"]);
+    it.without("RISE_PROVIDERS__DIRECTORY");
+    it.folder("empty", 0o755);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: providers.directory: no `.wasm` file is in `empty`; build the providers there by `make providers`, or name another folder
+    "#);
+}
+
+#[test]
+fn a_file_that_cannot_be_read() {
+    let mut it = installed(&[AUTH, ECR]);
+    it.folder("config/local.toml", 0o755);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/local.toml: cannot be read: Is a directory (os error 21); make it a text file that the broker's user may read
+    "#);
+}
+
+// The files themselves.
+
+#[test]
+fn everything_that_is_wrong_is_said_in_one_run() {
+    let text = format!(
+        "{}{}{}",
+        auth("registries = [\"prod\"]", "registries = [\"prd\"]").replace("audience", "audiense"),
+        ecr("rise/", "rise").replace("eu-west-1", "Ireland"),
+        "[registries.hub]\ntype = \"docker\"\nregistry_url = \"docker.io\"\nnamspace = \"acme\"\nmax_lifetime = 5\n\
+         [log]\nlevel = \"verbose\"\n[registries.local]\ntype = \"oci\"\nregistry_url = \"${NOWHERE}\"\n"
+    );
+    let mut it = Installation::new(&text);
+    it.guest("wants-http");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.local.registry_url: the variable NOWHERE is not set; set it, or give a fallback by ${NOWHERE:-…}
+    error: config/default.toml: auth.audiense: unknown setting, did you mean `audience`?
+    error: config/default.toml: registries.hub.max_lifetime: expected at least 60
+    error: config/default.toml: rules.0.registries.0: rule `ci`: unknown registry `prd`, expected the name of one of [registries]: `hub`, `local`, `prod`
+    error: config/default.toml: log.level: expected a level, one of error, warn, info, debug, trace, off, or directives such as `info,rise_broker=debug`
+    error: providers/wants-http.wasm: wants `http`, a capability that this broker does not have yet; remove the file until it does
+    error: config/default.toml: registries.hub.namspace: unknown setting, did you mean `namespace`?
+    error: config/default.toml: registries.prod.region: expected an AWS region such as `eu-west-1`
+    error: config/default.toml: registries.prod.repo_prefix: expected a `/` at the end, so that no prefix and project run together
+    "#);
+}
+
+#[test]
+fn default_as_toml_and_as_yaml() {
+    let mut it = installed(&[AUTH, ECR]);
+    it.file("config/default.yaml", "log:\n  level: info\n");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: config/default.yaml is there too, and only one of them can be meant; remove one
+    "#);
+}
+
+#[test]
+fn text_that_is_no_toml() {
+    let mut it = installed(&[AUTH, ECR, "password = \"", CANARY, "\n"]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: not TOML: line 21: invalid basic string, expected `"`
+    "#);
+}
+
+#[test]
+fn text_that_is_no_yaml() {
+    let mut it = installed(&[AUTH, ECR]);
+    it.file("config/local.yaml", format!("registries:\n  prod:\n\tpassword: {CANARY}\n"));
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/local.yaml: not YAML: line 3 column 2: tabs disallowed within this context (block indentation)
+    "#);
+}
+
+#[test]
+fn an_unknown_table() {
+    let mut it = installed(&[AUTH, ECR, "[sever]\nlisten = \"127.0.0.1:3000\"\n"]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: sever: unknown setting, did you mean `server`?
+    "#);
+}
+
+#[test]
+fn a_run_mode_without_its_file() {
+    let mut it = installed(&[AUTH, ECR]);
+    it.variable("RISE_CONFIG_RUN_MODE", "production");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: RISE_CONFIG_RUN_MODE: neither `production.toml` nor `production.yaml` is in config; write one, or unset RISE_CONFIG_RUN_MODE
+    "#);
+}
+
+#[test]
+fn no_folder_of_settings() {
+    let it = installed(&[AUTH, ECR]);
+    let check = it.run(&["check", "--config-dir", "cofnig"]);
+    assert_eq!(check.code, Some(1));
+    insta::assert_snapshot!(check.stderr, @r#"
+    error: cofnig: no such directory, name the one with your settings by --config-dir
+    "#);
+}
+
+#[test]
+fn no_settings_at_all() {
+    let mut it = Installation::new("");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config: registries: no registry is configured; add a table such as [registries.prod] with a `type`
+    "#);
+}
+
+#[test]
+fn a_higher_layer_is_named_where_it_is_wrong() {
+    let mut it = installed(&[AUTH, ECR]);
+    it.file("config/production.yaml", "registries:\n  prod:\n    push_role_arn: admin\n");
+    it.file("config/local.toml", "[registries.prod]\nmax_lifetime = 1\n[log]\nformat = \"xml\"\n");
+    it.variable("RISE_CONFIG_RUN_MODE", "production");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/local.toml: log.format: expected one of json, text
+    error: config/local.toml: registries.prod.max_lifetime: expected at least 60
+    error: config/production.yaml: registries.prod.push_role_arn: expected the ARN of an IAM role, `arn:aws:iam::123456789012:role/name`
+    "#);
+}
+
+// Variables.
+
+#[test]
+fn a_variable_of_the_wrong_type() {
+    let mut it = installed(&[AUTH, ECR]);
+    it.variable("RISE_PROVIDERS__LIMITS__CPU_MS", "fast");
+    it.variable("RISE_REGISTRIES__PROD__AUTO_REMOVE", "yes");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: the variable RISE_PROVIDERS__LIMITS__CPU_MS: providers.limits.cpu_ms: wrong type, expected a whole number
+    "#);
+}
+
+#[test]
+fn a_variable_that_names_no_setting() {
+    let mut it = installed(&[AUTH, ECR]);
+    it.variable("RISE_REGISTRIES__PROD__REGOIN", "eu-west-1");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: the variable RISE_REGISTRIES__PROD__REGOIN: registries.prod.regoin: unknown setting, did you mean `region`?
+    "#);
+}
+
+#[test]
+fn an_address_that_is_none() {
+    let mut it =
+        installed(&[AUTH, ECR, "[server]\nlisten = \"localhost:3000\"\nadmin_listen = \"3001\"\n"]);
+    it.without("RISE_SERVER__LISTEN");
+    it.without("RISE_SERVER__ADMIN_LISTEN");
+    let check = it.run(&["check"]);
+    assert_eq!((check.code, &check), (Some(1), &it.run(&["serve"])));
+    insta::assert_snapshot!(check.stderr, @r#"
+    error: config/default.toml: server.admin_listen: expected an IP address and a port, such as "127.0.0.1:3000" or "[::]:3000"
+    error: config/default.toml: server.listen: expected an IP address and a port, such as "127.0.0.1:3000" or "[::]:3000"
+    "#);
+}
+
+#[test]
+fn a_number_that_is_not_whole() {
+    let text = ecr("type =", "max_lifetime = 600.5\ntype =");
+    let mut it = installed(&[AUTH, &text, "[providers.limits]\ncpu_ms = 1e30\n"]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: providers.limits.cpu_ms: wrong value, expected a smaller whole number
+    error: config/default.toml: registries.prod.max_lifetime: wrong type, expected a whole number
+    "#);
+}
+
+#[test]
+fn the_short_form_of_a_registry_is_called_as_it_was_written() {
+    let mut it = Installation::new(
+        "[registry]\ntype = \"ecr\"\nregion = \"eu-west-1\"\nacount_id = \"1\"\n",
+    );
+    it.file("config/local.yaml", "registry:\n  repo_prefix: [rise/]\n");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    warning: config: there is no issuer under [auth] and no rule: nobody will be granted anything
+    error: config/default.toml: registry.account_id: missing; it is required: AWS account number: 12 digits, as text
+    error: config/local.yaml: registry.repo_prefix: wrong type, expected text in quotes
+    error: config/default.toml: registry.acount_id: unknown setting, did you mean `account_id`?
+    "#);
+}
+
+#[test]
+fn the_short_form_and_the_long_one_together() {
+    let mut it =
+        installed(&[AUTH, "[registry]\ntype = \"oci\"\n[registries.default]\ntype = \"oci\"\n"]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registry: `[registry]` is short for `[registries.default]`, and both are there; keep one
+    "#);
+}
+
+// Providers.
+
+#[test]
+fn no_folder_of_providers() {
+    let mut it = installed(&[AUTH, ECR]);
+    it.variable("RISE_PROVIDERS__DIRECTORY", "nowhere");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: the variable RISE_PROVIDERS__DIRECTORY: providers.directory: cannot read `nowhere`: No such file or directory (os error 2); build the providers there by `make providers`, or name another folder
+    "#);
+}
+
+#[test]
+fn providers_that_want_too_much_or_crash() {
+    let mut it = installed(&[AUTH, ECR]);
+    for guest in ["wants-http", "wants-filesystem", "trap-describe"] {
+        it.guest(guest);
+    }
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: providers/trap-describe.wasm: cannot say what it is, remove the file or ask its author: provider trapped: wasm trap: wasm `unreachable` instruction executed;  thread '<unnamed>' (1) panicked at tests/guests/trap-describe/src/lib.rs:26:9: trap-describe was asked what it is note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+    error: providers/wants-filesystem.wasm: wants `wasi:filesystem/types@0.2.6`, which providers do not get; files, sockets and the like are reached through capabilities only
+    error: providers/wants-http.wasm: wants `http`, a capability that this broker does not have yet; remove the file until it does
+    "#);
+}
+
+#[test]
+fn files_that_are_no_components() {
+    let mut it = installed(&[AUTH, ECR]);
+    let whole = fs::read(it.path("providers/oci.wasm")).unwrap();
+    it.file("providers/truncated.wasm", &whole[..whole.len() / 2]);
+    it.file("providers/core.wasm", [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]);
+    it.file("providers/empty.wasm", "");
+    it.file("providers/native.wasm", "\x7fELF");
+    it.file("providers/text.wasm", "(component)");
+    it.folder("providers/folder.wasm", 0o755);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: providers/core.wasm: not a WebAssembly component but a core module; build it for `wasm32-wasip2`
+    error: providers/empty.wasm: not a WebAssembly component but an empty file; build it for `wasm32-wasip2`
+    error: providers/folder.wasm: cannot be read: Is a directory (os error 21); make it readable, or remove it
+    error: providers/native.wasm: not a WebAssembly component but native code; build it for `wasm32-wasip2`
+    error: providers/text.wasm: not a WebAssembly component but something else; build it for `wasm32-wasip2`
+    error: providers/truncated.wasm: damaged: unexpected end-of-file (at offset 0x13812); build or copy it again
+    "#);
+}
+
+#[test]
+fn a_provider_that_is_larger_than_allowed() {
+    let mut it = installed(&[AUTH, ECR, "[providers.limits]\nfile_mib = 0\n"]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: providers/ecr.wasm: larger than 0 bytes; raise `file_mib` in [providers.limits] if that is meant
+    error: providers/oci.wasm: larger than 0 bytes; raise `file_mib` in [providers.limits] if that is meant
+    "#);
+}
+
+#[test]
+fn two_providers_of_one_name() {
+    let mut it = installed(&[AUTH, ECR]);
+    let file = it.path("providers/oci.wasm");
+    it.provider(&file, "copy-of-oci");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: providers/oci.wasm: its name `oci` is taken by providers/copy-of-oci.wasm; remove one of the two files
+    "#);
+}
+
+#[test]
+fn a_provider_that_puts_projects_where_they_are_not() {
+    let registries = ["other-host", "no-project", "project-twice", "partial-segment", "upper-case", "resolve-other"]
+        .map(|how| format!("[registries.{how}]\ntype = \"liar-locate\"\nregistry_url = \"{how}.example.com\"\nhow = \"{how}\"\n"));
+    let honest = "[registries.honest]\ntype = \"liar-locate\"\nregistry_url = \"honest.example.com\"\nhow = \"none\"\n";
+    let mut it = installed(&[AUTH, OCI, honest, &registries.concat()]);
+    it.guest("liar-locate");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.no-project: its provider's place for a project, no-project.example.com/everyone, does not hold the project once as a whole path segment
+    error: config/default.toml: registries.other-host.location: its images would live at elsewhere.example.com/{project}, outside the host other-host.example.com; state `location` if that is meant
+    error: config/default.toml: registries.partial-segment: its provider's place for a project, partial-segment.example.com/x-rise-broker-probe-1, does not hold the project once as a whole path segment
+    error: config/default.toml: registries.project-twice: its provider's place for a project, project-twice.example.com/rise-broker-probe-1/rise-broker-probe-1, does not hold the project once as a whole path segment
+    error: config/default.toml: registries.resolve-other: its provider's `resolve` is not the inverse of its `locate` at resolve-other.example.com/rise-broker-probe-1
+    error: config/default.toml: registries.upper-case: its provider says that projects live at a place that is none: expected a repository of lower-case path segments joined by `/`, 255 characters at most
+    "#);
+}
+
+// Registries.
+
+#[test]
+fn settings_that_only_the_provider_can_judge() {
+    let text = ecr("eu-west-1", "Ireland")
+        .replace("123456789012\"", "12\"")
+        .replace("arn:aws:iam::123456789012:role/push", "push");
+    let mut it =
+        installed(&[AUTH, &text, "access_key_id = \"", CANARY, "\"\nendpoint_url = \"aws\"\n"]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.region: expected an AWS region such as `eu-west-1`
+    error: config/default.toml: registries.prod.account_id: expected 12 digits, in quotes
+    error: config/default.toml: registries.prod.push_role_arn: expected the ARN of an IAM role, `arn:aws:iam::123456789012:role/name`
+    error: config/default.toml: registries.prod.secret_access_key: missing: `access_key_id` needs it
+    error: config/default.toml: registries.prod.endpoint_url: expected a URL such as `http://localhost:4566`
+    "#);
+}
+
+#[test]
+fn a_secret_that_its_provider_does_not_mark() {
+    let mut it = installed(&[
+        AUTH,
+        OCI,
+        "[registries.odd]\ntype = \"secret-looking\"\nregistry_url = \"x.example.com\"\ntoken = \"",
+        CANARY,
+        "\"\n",
+    ]);
+    it.guest("secret-looking");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.odd.token: looks like a secret, and its provider does not mark it as one (`writeOnly`), so it would get to see it; write it as ${file:/path}, or ask the provider's author
+    "#);
+}
+
+#[test]
+fn a_secret_that_another_setting_repeats() {
+    let text =
+        format!("username = \"{CANARY}\"\npassword = \"{CANARY}\"\naccept_scope = \"registry\"\n");
+    let mut it = installed(&[AUTH, OCI, &text]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.username: holds the value of the secret setting `password`, and nothing that holds it may leave the broker; choose another value for `password`
+    "#);
+}
+
+#[test]
+fn a_secret_in_the_wrong_place() {
+    let text = format!("passwrod = \"{CANARY}\"\nusername = [\"{CANARY}\"]\nregistry_ur = \"x\"\n");
+    let mut it = installed(&[AUTH, OCI, &text]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.username: wrong type, expected text in quotes
+    error: config/default.toml: registries.prod.passwrod: unknown setting, did you mean `password`?
+    error: config/default.toml: registries.prod.registry_ur: unknown setting, did you mean `registry_url`?
+    "#);
+}
+
+#[test]
+fn secret_files_that_cannot_be_read() {
+    let mut it = installed(&[
+        AUTH,
+        OCI,
+        "username = \"${file:nowhere/user}\"\npassword = \"${file:empty}\"\n",
+    ]);
+    it.file("empty", "\n");
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.password: the file empty is empty, put the secret into it
+    error: config/default.toml: registries.prod.username: cannot read nowhere/user: No such file or directory (os error 2)
+    "#);
+}
+
+#[test]
+fn a_password_without_its_user() {
+    let mut it =
+        installed(&[AUTH, OCI, "password = \"", CANARY, "\"\naccept_scope = \"registry\"\n"]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.username: missing: `password` needs it
+    "#);
+}
+
+#[test]
+fn credentials_that_open_more_than_a_repository() {
+    let shared = format!("username = \"ci\"\npassword = \"{CANARY}\"\n");
+    let unscoped = ecr("push_role_arn = \"arn:aws:iam::123456789012:role/push\"\n", "")
+        .replace("prod", "unscoped");
+    let narrower = "[registries.narrower]\ntype = \"oci\"\nregistry_url = \"b.example.com\"\nusername = \"ci\"\npassword = \"x-1\"\naccept_scope = \"namespace\"\n";
+    let mut it = installed(&[AUTH, OCI, &shared, &unscoped, narrower]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.narrower: its credentials open the whole registry, not one repository: whoever is granted one project here could reach the others too; set `accept_scope = "registry"` if that is acceptable
+    error: config/default.toml: registries.prod: its credentials open the whole registry, not one repository: whoever is granted one project here could reach the others too; set `accept_scope = "registry"` if that is acceptable
+    error: config/default.toml: registries.unscoped: its credentials open the whole registry, not one repository: whoever is granted one project here could reach the others too; set `push_role_arn`, so that each credential is narrowed to one repository, or set `accept_scope = "registry"` if that is acceptable
+    "#);
+}
+
+#[test]
+fn a_location_outside() {
+    let mut it = installed(&[
+        AUTH,
+        &ecr("type =", "location = \"registry.example.com/rise/{project}\"\ntype ="),
+        "[registries.b]\ntype = \"oci\"\nregistry_url = \"b.example.com\"\nlocation = \"b.example.com/other/{project}\"\n",
+        "[registries.c]\ntype = \"oci\"\nregistry_url = \"c.example.com\"\nlocation = \"c.example.com/apps\"\n",
+    ]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.b.location: its images would live at b.example.com/{project}, outside b.example.com/other/{project}; mend `location`, or the settings that put them there
+    error: config/default.toml: registries.c.location: expected `host/prefix/{project}` with `{project}` once, as a whole path segment
+    error: config/default.toml: registries.prod.location: its images would live at 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project}, outside registry.example.com/rise/{project}; mend `location`, or the settings that put them there
+    "#);
+}
+
+#[test]
+fn a_ceiling_that_is_none() {
+    let mut it = installed(&[
+        AUTH,
+        ECR,
+        "[registries.prod.ceiling.aws]\nroles = []\nresources = [\"arn:aws:ecr:eu-west-1:123456789012:repository/*\"]\npull = [\"ecr:*\"]\n",
+    ]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.ceiling.aws.push: missing; this setting is required
+    error: config/default.toml: registries.prod.ceiling.aws.roles: must name at least one
+    "#);
+    let mut it = installed(&[
+        AUTH,
+        ECR,
+        "[registries.prod.ceiling.aws]\nroles = [\"r\"]\nresources = [\"arn:aws:ecr:eu-west-1:123456789012:repository/*\"]\npull = [\"ecr:*\"]\npush = []\n",
+    ]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.ceiling.aws: `arn:aws:ecr:eu-west-1:123456789012:repository/*` must hold `{project}` once, between `/` or `:` and the end, `/` or `/*`, and no other wildcard
+    "#);
+}
+
+#[test]
+fn a_registry_without_a_type_and_one_with_a_wrong_one() {
+    let mut it = installed(&[
+        AUTH,
+        "[registries.prod]\nregion = \"eu-west-1\"\n[registries.b]\ntype = 1\n[registries.\"Not A Name\"]\ntype = \"oci\"\n[registries]\nc = 1\n",
+    ]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.c: wrong type, expected a table
+    error: config/default.toml: registries.Not A Name: not a name for a registry: expected 1 to 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit
+    error: config/default.toml: registries.b.type: wrong type, expected text in quotes, such as "ecr" or "oci"
+    error: config/default.toml: registries.prod.type: missing; name the provider of this registry, such as "ecr" or "oci"
+    "#);
+}
+
+#[test]
+fn scopes_and_lifetimes_that_there_are_not() {
+    let mut it = installed(&[
+        AUTH,
+        &ecr(
+            "type =",
+            "max_lifetime = 86400\naccept_scope = \"everything\"\nsession_tags = \"on\"\ntype =",
+        ),
+    ]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.accept_scope: expected one of namespace, registry
+    error: config/default.toml: registries.prod.max_lifetime: expected at most 43200
+    error: config/default.toml: registries.prod.session_tags: wrong type, expected true or false
+    "#);
+}
+
+// Issuers and rules.
+
+#[test]
+fn issuers_without_an_audience() {
+    let mut it = installed(&[&auth("audience = \"rise-registry\"\n", ""), ECR]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: auth.audience: missing; every token must be meant for this deployment, so name its audience, such as "rise-registry"
+    "#);
+}
+
+#[test]
+fn issuers_that_cannot_be_trusted() {
+    let issuers = r#"
+[[auth.issuers]]
+name = "plain"
+issuer = "http://issuer.example.com"
+algorithms = ["RS256"]
+[[auth.issuers]]
+name = "none"
+issuer = "https://issuer.example.com"
+[[auth.issuers]]
+name = "none"
+issuer = "https://other.example.com"
+algorithms = ["RS256"]
+[[auth.issuers]]
+name = "file"
+issuer = "https://file.example.com"
+jwks_file = "nowhere.json"
+algorithms = ["RS256"]
+[[auth.issuers]]
+name = "again"
+issuer = "https://issuer.example.com"
+algorithms = ["RS256"]
+jwks_hosts = ["https://www.googleapis.com"]
+"#;
+    let mut it = installed(&[AUTH, issuers, ECR]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: auth.issuers.1: issuer `plain`: `issuer` must be an https:// URL without user, query or fragment (http:// for loopback only)
+    error: config/default.toml: auth.issuers: issuer `none`: `algorithms` is empty: state what it signs with, mostly ["RS256"]
+    error: config/default.toml: auth.issuers: issuer `none`: has the name of another issuer: rules could not tell them apart
+    error: config/default.toml: auth.issuers.4: issuer `file`: `jwks_file` nowhere.json cannot be read: No such file or directory (os error 2)
+    error: config/default.toml: auth.issuers.5: issuer `again`: `jwks_hosts` has `https://www.googleapis.com`, expected `host` or `host:port`, such as "www.googleapis.com"
+    "#);
+}
+
+#[test]
+fn algorithms_that_share_a_secret() {
+    let mut it = installed(&[
+        AUTH,
+        "[[auth.issuers]]\nname = \"github\"\nissuer = \"https://token.actions.githubusercontent.com\"\nalgorithms = [\"RS256\", \"HS256\"]\n",
+        ECR,
+    ]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: auth.issuers.1.algorithms: unknown algorithm, expected one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA
+    "#);
+}
+
+#[test]
+fn issuers_that_are_half_written() {
+    let text = auth("key_file = \"issuer.pem\"", "")
+        + "[[auth.issuers]]\nname = \"a\"\nalgorithms = [\"RS256\"]\n[[auth.issuers]]\nname = \"b\"\nkey_file = \"b.pem\"\n[[auth.issuers]]\nissuer = \"https://c.example.com\"\n";
+    let mut it = installed(&[&text, ECR]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: auth.issuers.3.name: missing; this setting is required
+    "#);
+}
+
+#[test]
+fn a_key_that_others_can_read() {
+    let mut it = installed(&[AUTH, ECR]);
+    it.file("issuer.pem", CANARY);
+    std::process::Command::new("chmod").arg("644").arg(it.path("issuer.pem")).status().unwrap();
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: auth.issuers.0: issuer `local`: `key_file` issuer.pem can be read by others (mode 0644): run `chmod 600 issuer.pem`
+    "#);
+}
+
+#[test]
+fn a_rule_about_an_issuer_and_a_registry_that_there_are_not() {
+    let mut it = installed(&[
+        &auth("issuer = \"local\"", "issuer = \"githbu\"")
+            .replace("[\"prod\"]", "[\"prod\", \"prd\"]"),
+        ECR,
+    ]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: rules.0.issuer: rule `ci`: unknown issuer `githbu`, expected the name of one of [[auth.issuers]]: `local`
+    error: config/default.toml: rules.0.registries.1: rule `ci`: unknown registry `prd`, expected the name of one of [registries]: `prod`
+    "#);
+}
+
+#[test]
+fn rules_of_no_shape() {
+    let rules = "[[rules]]\nname = \"b\"\nissuer = \"local\"\nclaims = { sub = { regex = \".*\" }, age = 3 }\nprojects = [{ glob = \"*\" }, \"team-*\"]\nregistries = \"prod\"\nallow = [\"delete\"]\nclaim = 1\n[[rules]]\nname = \"c\"\n";
+    let mut it = installed(&[AUTH, rules, ECR]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: rules.1.allow.0: expected one of pull, push
+    error: config/default.toml: rules.1.claims.age: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
+    error: config/default.toml: rules.1.claims.sub: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
+    error: config/default.toml: rules.1.projects.0: expected the name of a project, "*" for all of them, or { prefix = "team-" }
+    error: config/default.toml: rules.1.registries: wrong type, expected a list
+    error: config/default.toml: rules.1.claim: unknown setting, did you mean `claims`?
+    error: config/default.toml: rules.2.issuer: missing; it is required: The name of one of `[[auth.issuers]]`
+    "#);
+}
+
+// Folders and files of the host.
+
+#[test]
+fn a_certificate_that_is_not_there() {
+    let mut it = installed(&[
+        AUTH,
+        ECR,
+        "[server.tls]\ncertificate_file = \"tls.crt\"\nkey_file = \"tls.key\"\n",
+    ]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: server.tls: cannot read the certificate tls.crt: I/O error: No such file or directory (os error 2)
+    "#);
+}
+
+#[test]
+fn a_level_that_is_none() {
+    for level in ["verbose", "info,=", "info,rise_broker=loud"] {
+        let it = installed(&[AUTH, ECR, &format!("[log]\nlevel = \"{level}\"\n")]);
+        let check = it.run(&["check"]);
+        assert_eq!(check.code, Some(1), "{level}");
+        assert!(
+            check.stderr.starts_with("error: config/default.toml: log.level: expected a level"),
+            "{}",
+            check.stderr
+        );
+    }
+}
