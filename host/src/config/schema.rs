@@ -25,7 +25,7 @@ pub fn deserialize<T: DeserializeOwned>(
             Segment::Map { key } => Some(key.replace('~', "~0").replace('/', "~1")),
             Segment::Enum { .. } | Segment::Unknown => None,
         });
-        let pointer: String = keys.map(|key| format!("/{key}")).collect();
+        let pointer = keys.fold(String::new(), |pointer, key| pointer + "/" + &key);
         // What stands before this word may quote the value.
         let message = error.inner().to_string();
         let expected = message.split_once("expected ").map_or("something else", |(_, rest)| rest);

@@ -96,17 +96,8 @@ async fn build(
         .await
         .map_err(|message| place.problem("", message))
         .and_then(|pattern| {
-            let allowed = allowed(&config, &settings, has_aws.then_some(&aws_settings), &place)?;
-            if allowed.holds(&pattern) {
-                return Ok(pattern);
-            }
-            let remedy = match allowed {
-                Allowed::Host(_) => "state `location` if that is meant",
-                Allowed::Pattern(_) => "mend `location`, or the settings that put them there",
-            };
-            let message =
-                format!("its images would live at {pattern}, outside {allowed}; {remedy}");
-            Err(place.problem("/location", message))
+            let aws = has_aws.then_some(&aws_settings);
+            allowed(&config, &settings, aws, &place)?.hold(pattern, &place)
         });
     let pattern = match (narrow, pattern) {
         (Ok(()), Ok(pattern)) => pattern,
@@ -282,12 +273,25 @@ enum Allowed {
 }
 
 impl Allowed {
-    fn holds(&self, pattern: &LocationPattern) -> bool {
-        let Ok(probe) = PROBES[0].parse() else { return false };
-        match self {
-            Self::Host(host) => pattern.host() == host,
-            Self::Pattern(allowed) => allowed.fill(&probe).contains(&pattern.fill(&probe)),
+    /// The pattern, if it lies inside.
+    fn hold(
+        &self,
+        pattern: LocationPattern,
+        place: &Place<'_>,
+    ) -> Result<LocationPattern, Vec<Problem>> {
+        let probe = PROBES[0].parse();
+        let (holds, remedy) = match self {
+            Self::Host(host) => (pattern.host() == host, "state `location` if that is meant"),
+            Self::Pattern(allowed) => (
+                probe.is_ok_and(|probe| allowed.fill(&probe).contains(&pattern.fill(&probe))),
+                "mend `location`, or the settings that put them there",
+            ),
+        };
+        if holds {
+            return Ok(pattern);
         }
+        let message = format!("its images would live at {pattern}, outside {self}; {remedy}");
+        Err(place.problem("/location", message))
     }
 }
 
