@@ -4,14 +4,23 @@
 //! runs come in as variables, unless [`Installation::without`] says that the settings state them.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::broker::{binary, repository, target};
-use crate::process::standard_environment;
+use crate::process::{WATCHED, standard_environment};
+
+/// How long anything may take that should take a second.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A folder of its own for one test.
 #[derive(Debug)]
@@ -89,13 +98,32 @@ impl Installation {
     /// `rise-broker` with these arguments, to be started; sees none of this machine's environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
+        command.args(arguments);
+        self.prepare(&mut command);
         command
-            .args(arguments)
+    }
+
+    /// Starts `rise-broker serve` and waits until it says that it is ready.
+    pub fn serve(&self) -> Serving {
+        let binary = binary().display().to_string();
+        self.serve_by(&[&binary, "serve"])
+    }
+
+    /// The same by another program, which must log what the broker logs.
+    pub fn serve_by(&self, command: &[&str]) -> Serving {
+        // Whatever becomes of this process, the broker goes with it.
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", WATCHED, "rise-broker"]).args(command);
+        self.prepare(&mut shell);
+        Serving::start(shell)
+    }
+
+    fn prepare(&self, command: &mut Command) {
+        command
             .env_clear()
             .envs(standard_environment(self.directory.path()))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.directory.path());
-        command
     }
 
     /// Runs `rise-broker` with these arguments to its end.
@@ -115,5 +143,99 @@ impl Installation {
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
         }
+    }
+}
+
+/// A broker that serves. Dropping it kills it.
+#[derive(Debug)]
+pub struct Serving {
+    child: Child,
+    lines: Receiver<String>,
+    /// `http://127.0.0.1:PORT`
+    pub url: String,
+    pub admin: String,
+}
+
+impl Serving {
+    fn start(mut command: Command) -> Self {
+        let command = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let mut child = command.spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+            for line in lines {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut serving = Self { child, lines, url: String::new(), admin: String::new() };
+        let ready = serving.wait_for_line("ready");
+        let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
+        (serving.url, serving.admin) = (text("url"), text("admin"));
+        serving
+    }
+
+    /// The next log line with this message.
+    ///
+    /// # Panics
+    /// If none comes; with all that came instead.
+    pub fn wait_for_line(&self, message: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left);
+            let line = line.unwrap_or_else(|_| panic!("no line `{message}`, but: {seen:#?}"));
+            let json: Value = serde_json::from_str(&line).unwrap_or_default();
+            if json["message"] == message {
+                return json;
+            }
+            seen.push(line);
+        }
+    }
+
+    /// SIGTERM, as an orchestrator or `kill` sends it.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGINT, as Ctrl-C sends it.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(id, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running after {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.wait();
     }
 }

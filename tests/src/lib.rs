@@ -44,7 +44,7 @@ pub use aws::request::Request;
 pub use broker::{Response, Settings, TestBroker, logs};
 pub use docker_registry::{DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth};
 pub use image::OciLayout;
-pub use installation::{Installation, Printed};
+pub use installation::{Installation, Printed, Serving};
 pub use loopback::{Answered, Client};
 pub use ministack::{Ministack, TwoRoles};
 pub use moto::Moto;

@@ -26,7 +26,8 @@ const POLL: Duration = Duration::from_millis(20);
 const TAIL_LINES: usize = 30;
 
 /// Becomes the peer (`exec`, so the process id is the peer's own) and leaves the watcher beside it.
-const WATCHED: &str = r#"exec 3<&0; { read -r _ <&3; kill -KILL $$; } & exec "$@" 3<&- </dev/null"#;
+pub(crate) const WATCHED: &str =
+    r#"exec 3<&0; { read -r _ <&3; kill -KILL $$; } & exec "$@" 3<&- </dev/null"#;
 
 /// One running peer. Dropping it kills it.
 #[derive(Debug)]

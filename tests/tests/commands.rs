@@ -1,0 +1,418 @@
+//! The binary as people and machines run it: what it prints, how it ends, and what it serves on a real socket.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and its helpers are not covered by the `…-in-tests` switches"
+)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use rise_broker_tests::{Answer, Installation, Serving, Stub};
+use serde_json::Value;
+
+const AUTH: &str = r#"
+[auth]
+audience = "rise-registry"
+[[auth.issuers]]
+name = "local"
+key_file = "keys/issuer.pem"
+[[rules]]
+name = "ci"
+issuer = "local"
+claims = { repository = "acme/{project}" }
+projects = ["*"]
+registries = ["prod"]
+allow = ["pull", "push"]
+"#;
+const OCI: &str = r#"
+[registries.prod]
+type = "oci"
+registry_url = "localhost:5000"
+namespace = "apps"
+"#;
+const TOKEN: [&str; 7] =
+    ["token", "--subject", "ci", "--claim", "repository=acme/my-app", "--ttl", "1h"];
+
+fn installed(registries: &str) -> Installation {
+    Installation::new(&format!("{AUTH}{registries}"))
+}
+
+fn token(installation: &Installation) -> String {
+    let printed = installation.run(&TOKEN);
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
+    let token = printed.stdout.strip_suffix('\n').expect("a line");
+    assert_eq!(token.split('.').count(), 3, "not one token: {token}");
+    assert!(!token.contains(char::is_whitespace), "not one token: {token}");
+    token.to_owned()
+}
+
+/// One request on a connection that stays open: status and body.
+fn exchange(stream: &mut TcpStream, path: &str, token: &str) -> (u16, String) {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: broker\r\nAuthorization: Bearer {token}\r\n\r\n")
+        .unwrap();
+    answer(stream)
+}
+
+fn answer(stream: &TcpStream) -> (u16, String) {
+    let mut reader = BufReader::new(stream);
+    let mut line = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    };
+    let status = line().split(' ').nth(1).expect("a status line").parse().unwrap();
+    let mut length = 0;
+    loop {
+        let header = line().to_ascii_lowercase();
+        if header.is_empty() {
+            break;
+        }
+        if let Some(value) = header.strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    (status, String::from_utf8(body).unwrap())
+}
+
+fn connect(url: &str) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(url.strip_prefix("http://").unwrap())?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    Ok(stream)
+}
+
+fn get(url: &str, path: &str, token: &str) -> (u16, String) {
+    exchange(&mut connect(url).unwrap(), path, token)
+}
+
+const CREDENTIALS: &str = "/api/v1/registry/credentials?project=my-app";
+
+// Help.
+
+#[test]
+fn help_and_version_are_what_was_asked_for() {
+    let it = installed(OCI);
+    for (arguments, code) in [
+        (&["--help"][..], 0),
+        (&["--version"], 0),
+        (&["token", "--help"], 0),
+        (&[], 2),
+        (&["nonsense"], 2),
+        (&["token"], 2),
+    ] {
+        let printed = it.run(arguments);
+        assert_eq!(printed.code, Some(code), "{arguments:?}");
+        let (said, silent) = if code == 0 {
+            (printed.stdout, printed.stderr)
+        } else {
+            (printed.stderr, printed.stdout)
+        };
+        assert!(!said.is_empty() && silent.is_empty(), "{arguments:?}: {said}{silent}");
+    }
+    assert_eq!(
+        it.run(&["--version"]).stdout,
+        format!("rise-broker {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    assert_eq!(it.run(&[]).stderr, it.run(&["--help"]).stdout, "without arguments it helps");
+    insta::assert_snapshot!(it.run(&["--help"]).stdout, @r#"
+    Hands out short-lived container-registry credentials for one repository at a time
+
+    Usage: rise-broker <COMMAND>
+
+    Commands:
+      serve  Serve callers until SIGTERM
+      check  Check the settings with every provider they use, without serving. Exits 1 if anything is wrong
+      token  Print a token of the built-in issuer `local`
+      help   Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+    "#);
+    insta::assert_snapshot!(it.run(&["token", "--help"]).stdout, @r#"
+    Print a token of the built-in issuer `local`
+
+    Usage: rise-broker token [OPTIONS] --subject <SUBJECT>
+
+    Options:
+          --config-dir <DIR>    The folder of the settings: `default`, `{RISE_CONFIG_RUN_MODE}` and `local`, each `.toml` or `.yaml` [default: config]
+          --subject <SUBJECT>   Who the token is for: its `sub`
+          --claim <NAME=VALUE>  A claim, such as repository=acme/my-app. `true`, `false` and lists in brackets are read as such
+          --ttl <TTL>           How long it is good for, such as 10m, 1h; at most 24h [default: 1h]
+      -h, --help                Print help
+      -V, --version             Print version
+    "#);
+}
+
+// check
+
+#[test]
+fn check_prints_each_registry() {
+    let more = "[registries.hub]\ntype = \"docker\"\nregistry_url = \"docker.io\"\nnamespace = \"acme\"\nusername = \"ci\"\npassword = \"canary-1\"\naccept_scope = \"registry\"\n\
+                [registries.ecr]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \"123456789012\"\npush_role_arn = \"arn:aws:iam::123456789012:role/push\"\nchild_repositories = true\nauto_remove = true\n";
+    let printed = installed(&format!("{OCI}{more}")).run(&["check"]);
+    assert_eq!(printed.code, Some(0));
+    insta::assert_snapshot!(printed.stdout, @r#"
+    ecr: ecr at 123456789012.dkr.ecr.eu-west-1.amazonaws.com/{project}, scope repository
+    hub: oci at docker.io/acme/{project}, scope registry
+    prod: oci at localhost:5000/apps/{project}, scope none
+    the settings are right
+    "#);
+    let [warning] = printed.stderr.lines().collect::<Vec<_>>()[..] else {
+        panic!("{}", printed.stderr)
+    };
+    assert!(
+        warning.contains("WARN") && warning.contains("auto_remove = true has no effect"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn check_warns_of_settings_that_grant_nothing() {
+    let printed = Installation::new(OCI).run(&["check"]);
+    assert_eq!(printed.code, Some(0));
+    insta::assert_snapshot!(printed.stderr, @r#"
+    warning: config: there is no issuer under [auth] and no rule: nobody will be granted anything
+    "#);
+}
+
+#[test]
+fn check_and_serve_leave_nothing_behind_that_others_can_read() {
+    let it = installed(OCI);
+    assert_eq!(it.run(&["check"]).code, Some(0));
+    for (name, mode) in [("audit", 0o700), ("keys", 0o700), ("keys/issuer.pem", 0o600)] {
+        assert_eq!(
+            fs::metadata(it.path(name)).unwrap().permissions().mode() & 0o777,
+            mode,
+            "{name}"
+        );
+    }
+    assert_eq!(
+        fs::read_dir(it.path("audit")).unwrap().count(),
+        0,
+        "nothing happened, nothing is recorded"
+    );
+}
+
+// token
+
+#[test]
+fn a_printed_token_is_accepted() {
+    let it = installed(OCI);
+    let token = token(&it);
+    let serving = it.serve();
+    let (status, body) = get(&serving.url, CREDENTIALS, &token);
+    assert_eq!(status, 200, "{body}");
+    let (status, body) = get(&serving.url, "/api/v1/registry/credentials?project=other", &token);
+    assert_eq!(status, 403, "{body}");
+}
+
+#[test]
+fn what_a_token_cannot_say_is_refused() {
+    let it = installed(OCI);
+    for (arguments, expected) in [
+        (
+            &["--ttl", "25h"][..],
+            "error: --ttl 25h: expected a time from 1s to 24h, such as 10m or 1h\n",
+        ),
+        (&["--ttl", "0s"], "error: --ttl 0s: expected a time from 1s to 24h, such as 10m or 1h\n"),
+        (&["--ttl=-1h"], "error: --ttl -1h: expected a time from 1s to 24h, such as 10m or 1h\n"),
+        (
+            &["--ttl", "soon"],
+            "error: --ttl soon: expected a time from 1s to 24h, such as 10m or 1h\n",
+        ),
+        (&["--claim", "repository"], "error: --claim repository: expected NAME=VALUE\n"),
+        (&["--claim", "=x"], "error: --claim =x: expected NAME=VALUE\n"),
+        (&["--claim", "a=1", "--claim", "a=2"], "error: --claim a: is there twice\n"),
+        (&["--claim", "exp=1"], "error: claim `exp` is written by the issuer: leave it out\n"),
+    ] {
+        let printed = it.run(&[&["token", "--subject", "ci"], arguments].concat());
+        assert_eq!(
+            (printed.code, printed.stdout.as_str(), printed.stderr.as_str()),
+            (Some(1), "", expected),
+            "{arguments:?}"
+        );
+    }
+    let printed = it.run(&["token", "--subject", ""]);
+    assert_eq!(
+        (printed.code, printed.stderr.as_str()),
+        (Some(1), "error: subject and audience must be 1 to 255 printable characters\n")
+    );
+}
+
+#[test]
+fn a_token_needs_the_built_in_issuer() {
+    let printed = Installation::new(OCI).run(&TOKEN);
+    assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""));
+    insta::assert_snapshot!(printed.stderr, @r#"
+    error: there is no issuer `local` in the settings; add [[auth.issuers]] with name = "local" and key_file
+    "#);
+}
+
+#[test]
+fn the_key_is_made_once_and_for_its_owner_alone() {
+    let it = installed(OCI);
+    // All at once, on a machine where there is no key yet.
+    let started: Vec<_> = (0..4)
+        .map(|_| it.command(&TOKEN).stdout(std::process::Stdio::null()).spawn().unwrap())
+        .collect();
+    for mut child in started {
+        assert!(child.wait().unwrap().success());
+    }
+    let path = it.path("keys/issuer.pem");
+    let key = fs::read(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(it.path("keys")).unwrap().count(), 1, "a draft was left behind");
+    token(&it);
+    assert_eq!(fs::read(&path).unwrap(), key, "the key was made anew");
+}
+
+// serve
+
+#[test]
+fn it_serves_over_connections_that_stay_open() {
+    let it = installed(OCI);
+    let token = token(&it);
+    let serving = it.serve();
+    assert_eq!(get(&serving.admin, "/healthz", "").0, 200);
+    let (status, ready) = get(&serving.admin, "/readyz", "");
+    assert_eq!(
+        (status, serde_json::from_str::<Value>(&ready).unwrap()["registries"].clone()),
+        (200, 1.into())
+    );
+    assert_eq!(get(&serving.url, "/readyz", "").0, 404, "health is for the admin listener");
+
+    let mut stream = connect(&serving.url).unwrap();
+    for _ in 0..3 {
+        let (status, body) = exchange(&mut stream, CREDENTIALS, &token);
+        assert_eq!(status, 200, "{body}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["image"], "localhost:5000/apps/my-app");
+    }
+    assert_eq!(exchange(&mut stream, CREDENTIALS, "nonsense").0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_requests_in_flight_finish() {
+    let stub = Stub::start().await;
+    let text = format!(
+        "[registries.prod]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \"123456789012\"\nrepo_prefix = \"rise/\"\n\
+         push_role_arn = \"arn:aws:iam::123456789012:role/push\"\naccess_key_id = \"AKIASTUB\"\nsecret_access_key = \"stub-secret\"\n\
+         endpoint_url = \"{}\"\n",
+        stub.endpoint()
+    );
+    let it = installed(&text);
+    let token = token(&it);
+    stub.next("AssumeRole", [Answer::late(Duration::from_secs(2))]);
+    let mut serving = it.serve();
+    let mut idle = connect(&serving.url).unwrap();
+    assert_eq!(exchange(&mut idle, "/nowhere", "").0, 404);
+
+    let url = serving.url.clone();
+    let in_flight = tokio::task::spawn_blocking(move || get(&url, CREDENTIALS, &token));
+    stub.wait_for("AssumeRole", 1).await;
+    serving.terminate();
+    serving.wait_for_line("stopping: requests in flight are finished first");
+    refuses(&serving);
+    assert_eq!(get(&serving.admin, "/readyz", "").0, 503, "the drain can be watched");
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0, "idle connections are closed");
+    assert!(!in_flight.is_finished(), "the answer came before the stop: nothing was tested");
+
+    let (status, body) = in_flight.await.unwrap();
+    assert_eq!(status, 200, "{body}");
+    serving.wait_for_line("stopped");
+    assert_eq!(serving.ended().code(), Some(0));
+}
+
+fn refuses(serving: &Serving) {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while connect(&serving.url).is_ok() {
+        assert!(Instant::now() < deadline, "new connections are still accepted");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_interrupt_stops_it_as_well() {
+    let mut serving = installed(OCI).serve();
+    serving.interrupt();
+    assert_eq!(serving.ended().code(), Some(0));
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (variable, key) in
+        [("RISE_SERVER__LISTEN", "listen"), ("RISE_SERVER__ADMIN_LISTEN", "admin_listen")]
+    {
+        let mut it = installed(OCI);
+        it.without(variable);
+        let config = fs::read_to_string(it.path("config/default.toml")).unwrap();
+        it.file("config/default.toml", format!("{config}[server]\n{key} = \"{address}\"\n"));
+        let printed = it.run(&["serve"]);
+        assert_eq!(printed.code, Some(1));
+        let expected = format!(
+            "error: config/default.toml: server.{key}: cannot listen on {address}: Address already in use (os error 98); name another address, or stop what is there\n"
+        );
+        assert_eq!(printed.stderr, expected);
+    }
+}
+
+// The broker's own folders. Tests may run as root, whom no mode stops: what cannot be written lies under a file.
+
+#[test]
+fn a_state_directory_that_is_not_its_own_is_refused() {
+    let mut it = installed(OCI);
+    it.file("file", "");
+    it.folder("open", 0o755);
+    let mut said = String::new();
+    for directory in ["file/state", "file", "open", "providers/state"] {
+        it.variable("RISE_SERVER__STATE_DIRECTORY", directory);
+        for command in ["check", "serve"] {
+            let printed = it.run(&[command]);
+            assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""), "{directory}");
+            said += &printed.stderr;
+        }
+    }
+    insta::assert_snapshot!(said, @r#"
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file/state: Not a directory (os error 20)
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file/state: Not a directory (os error 20)
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file: File exists (os error 17)
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file: File exists (os error 17)
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it by `chmod 700 open`
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it by `chmod 700 open`
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: must be apart from `providers.directory`: one of them lies inside the other
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: must be apart from `providers.directory`: one of them lies inside the other
+    "#);
+}
+
+#[test]
+fn an_audit_directory_that_is_not_its_own_is_refused() {
+    let mut it = installed(OCI);
+    it.file("file", "");
+    it.folder("open", 0o755);
+    let mut said = String::new();
+    for directory in ["file/audit", "open"] {
+        it.variable("RISE_AUDIT__DIRECTORY", directory);
+        for command in ["check", "serve"] {
+            let printed = it.run(&[command]);
+            assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""), "{directory}");
+            said += &printed.stderr;
+        }
+    }
+    insta::assert_snapshot!(said, @r#"
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot make file/audit: Not a directory (os error 20)
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot make file/audit: Not a directory (os error 20)
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it by `chmod 700 open`
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it by `chmod 700 open`
+    "#);
+}
