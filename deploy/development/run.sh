@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
 # Starts the broker on config/development.toml, and the demo registry where Debian's docker-registry is installed.
 # Prints what to paste. Everything stops with it.
+#
+# Where a port is taken: RISE_SERVER__LISTEN, RISE_SERVER__ADMIN_LISTEN, RISE_REGISTRIES__DEMO__REGISTRY_URL name others.
 set -euo pipefail
 broker=$(realpath "$1")
 cd "$(dirname "$0")/../.."
 export RISE_CONFIG_RUN_MODE=development
+listen=${RISE_SERVER__LISTEN:-127.0.0.1:3000}
+admin=${RISE_SERVER__ADMIN_LISTEN:-127.0.0.1:3001}
+demo=${RISE_REGISTRIES__DEMO__REGISTRY_URL:-localhost:5000}
+export REGISTRY_HTTP_ADDR=127.0.0.1:${demo##*:}
 umask 077
 mkdir -p state
 
@@ -17,8 +23,9 @@ stop() {
 trap stop EXIT
 trap 'exit 0' INT TERM
 
-wait_for() { # url, what
+wait_for() { # url, what, process id
     for _ in $(seq 100); do
+        kill -0 "$3" 2>/dev/null || exit 1 # It has said why.
         curl --silent --output /dev/null --max-time 1 "$1" && return
         sleep 0.1
     done
@@ -53,7 +60,7 @@ if [ -n "$registry" ]; then
     "$registry" serve deploy/development/docker-registry.yml &
     pids+=($!)
 fi
-wait_for http://127.0.0.1:3001/readyz "the broker"
+wait_for "http://$admin/readyz" "the broker" "${pids[0]}"
 
 cat <<TEXT
 
@@ -63,17 +70,17 @@ A token for the project my-app, good for one hour:
 
 Ask for credentials:
 
-  curl -s -H "Authorization: Bearer \$TOKEN" 'http://127.0.0.1:3000/api/v1/registry/credentials?project=my-app'
+  curl -s -H "Authorization: Bearer \$TOKEN" 'http://$listen/api/v1/registry/credentials?project=my-app'
 TEXT
 if [ -n "$registry" ]; then
-    wait_for http://127.0.0.1:5000/ "docker-registry"
+    wait_for "http://$REGISTRY_HTTP_ADDR/" "docker-registry" "${pids[1]}"
     demo_image state/demo-image
     cat <<TEXT
 
 Push an image with them (skopeo; the demo registry speaks plain http):
 
-  CREDENTIALS=\$(curl -s -H "Authorization: Bearer \$TOKEN" 'http://127.0.0.1:3000/api/v1/registry/credentials?project=my-app' | sed -E 's/.*"username":"([^"]*)","password":"([^"]*)".*/\1:\2/')
-  skopeo copy --dest-tls-verify=false --dest-creds "\$CREDENTIALS" oci:$PWD/state/demo-image:latest docker://localhost:5000/demo/my-app:1
+  CREDENTIALS=\$(curl -s -H "Authorization: Bearer \$TOKEN" 'http://$listen/api/v1/registry/credentials?project=my-app' | sed -E 's/.*"username":"([^"]*)","password":"([^"]*)".*/\1:\2/')
+  skopeo copy --dest-tls-verify=false --dest-creds "\$CREDENTIALS" oci:$PWD/state/demo-image:latest docker://$demo/demo/my-app:1
 TEXT
 else
     printf '\nFor a registry to push to, install docker-registry and skopeo (Debian: apt-get install docker-registry skopeo).\n'

@@ -25,7 +25,9 @@ pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, String> {
 pub fn private(directory: &Path) -> Result<(), String> {
     let shown = directory.display();
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(directory) {
-        return Err(format!("cannot make {shown}: {error}"));
+        return Err(format!(
+            "cannot make {shown}: {error}; name a folder that the broker's user can write"
+        ));
     }
     let metadata =
         fs::metadata(directory).map_err(|error| format!("cannot look at {shown}: {error}"))?;

@@ -105,15 +105,9 @@ impl Installation {
 
     /// Starts `rise-broker serve` and waits until it says that it is ready.
     pub fn serve(&self) -> Serving {
-        let binary = binary().display().to_string();
-        self.serve_by(&[&binary, "serve"])
-    }
-
-    /// The same by another program, which must log what the broker logs.
-    pub fn serve_by(&self, command: &[&str]) -> Serving {
         // Whatever becomes of this process, the broker goes with it.
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", WATCHED, "rise-broker"]).args(command);
+        shell.args(["-c", WATCHED, "rise-broker"]).arg(binary()).arg("serve");
         self.prepare(&mut shell);
         Serving::start(shell)
     }

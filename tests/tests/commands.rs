@@ -12,9 +12,12 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rise_broker_tests::{Answer, Installation, Serving, Stub};
+use rise_broker_tests::{Answer, Installation, Port, Serving, Stub, broker};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 const AUTH: &str = r#"
@@ -253,7 +256,7 @@ fn a_token_needs_the_built_in_issuer() {
     let printed = Installation::new(OCI).run(&TOKEN);
     assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""));
     insta::assert_snapshot!(printed.stderr, @r#"
-    error: there is no issuer `local` in the settings; add [[auth.issuers]] with name = "local" and key_file
+    error: config: auth.issuers: there is no issuer `local`; add [[auth.issuers]] with name = "local" and key_file
     "#);
 }
 
@@ -384,10 +387,10 @@ fn a_state_directory_that_is_not_its_own_is_refused() {
         }
     }
     insta::assert_snapshot!(said, @r#"
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file/state: Not a directory (os error 20)
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file/state: Not a directory (os error 20)
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file: File exists (os error 17)
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file: File exists (os error 17)
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file/state: Not a directory (os error 20); name a folder that the broker's user can write
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file/state: Not a directory (os error 20); name a folder that the broker's user can write
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file: File exists (os error 17); name a folder that the broker's user can write
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file: File exists (os error 17); name a folder that the broker's user can write
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it by `chmod 700 open`
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it by `chmod 700 open`
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: must be apart from `providers.directory`: one of them lies inside the other
@@ -410,9 +413,59 @@ fn an_audit_directory_that_is_not_its_own_is_refused() {
         }
     }
     insta::assert_snapshot!(said, @r#"
-    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot make file/audit: Not a directory (os error 20)
-    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot make file/audit: Not a directory (os error 20)
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot make file/audit: Not a directory (os error 20); name a folder that the broker's user can write
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot make file/audit: Not a directory (os error 20); name a folder that the broker's user can write
     error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it by `chmod 700 open`
     error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it by `chmod 700 open`
     "#);
+}
+
+// deploy/development/run.sh, which `make run` is.
+
+#[test]
+fn what_make_run_prints_can_be_pasted_and_nothing_stays_behind() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let ports = [Port::free(), Port::free(), Port::free()];
+        let [listen, admin, demo] =
+            ports.each_ref().map(|port| format!("127.0.0.1:{}", port.number()));
+        let home = tempfile::tempdir().unwrap();
+        let mut script = Command::new(broker::repository().join("deploy/development/run.sh"))
+            .arg(broker::binary())
+            .env("HOME", home.path())
+            .env("RISE_SERVER__LISTEN", &listen)
+            .env("RISE_SERVER__ADMIN_LISTEN", &admin)
+            .env("RISE_REGISTRIES__DEMO__REGISTRY_URL", format!("localhost:{}", ports[2].number()))
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(script.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let printed: Vec<String> =
+            lines.by_ref().take_while(|line| line != "Stop by Ctrl-C.").collect();
+        let commands: Vec<&str> =
+            printed.iter().filter_map(|line| line.strip_prefix("  ")).collect();
+        let pasted = Command::new("bash")
+            .args(["-euc", &commands.join("\n")])
+            .env("HOME", home.path())
+            .output()
+            .unwrap();
+        let answered = String::from_utf8_lossy(&pasted.stdout).into_owned();
+        let group = Pid::from_raw(i32::try_from(script.id()).unwrap()).unwrap();
+        kill_process(group, signal).unwrap();
+        let status = script.wait().unwrap();
+        // Fails where nobody is left: what this test is about.
+        let left = kill_process_group(group, Signal::KILL);
+
+        assert!(pasted.status.success(), "{printed:#?}: {pasted:?}");
+        assert!(answered.contains(r#""username":"demo","password":"demo-password""#), "{answered}");
+        assert!(
+            commands[3].starts_with("skopeo copy "),
+            "no demo registry: run `make peers` first"
+        );
+        assert_eq!(status.code(), Some(0), "{signal:?}");
+        assert_eq!(left, Err(rustix::io::Errno::SRCH), "{signal:?} left processes behind");
+        for address in [listen, admin, demo] {
+            assert!(TcpStream::connect(&address).is_err(), "{address} is still served");
+        }
+    }
 }

@@ -34,7 +34,10 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
             Source::Local { key_file } => Some(key_file.clone()),
             Source::Discovery { .. } | Source::JwksFile { .. } => None,
         })
-        .ok_or_else(|| vec!["there is no issuer `local` in the settings; add [[auth.issuers]] with name = \"local\" and key_file".to_owned()])?;
+        .ok_or_else(|| {
+            let message = "there is no issuer `local`; add [[auth.issuers]] with name = \"local\" and key_file";
+            texts(vec![config.written.problem("/auth/issuers", message)])
+        })?;
     let ttl = ttl(&arguments.ttl)?;
     let claims = claims(&arguments.claims)?;
     let request = TokenRequest {
