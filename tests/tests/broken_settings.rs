@@ -379,13 +379,17 @@ fn files_that_are_no_components() {
     it.file("providers/native.wasm", "\x7fELF");
     it.file("providers/text.wasm", "(component)");
     it.folder("providers/folder.wasm", 0o755);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let said = problems(&mut it);
+    // Where it breaks off differs from build to build.
+    let (before, after) = said.split_once("(at offset 0x").expect("the place of the damage");
+    let said = format!("{before}(at offset …){}", after.split_once(')').unwrap().1);
+    insta::assert_snapshot!(said, @r#"
     error: providers/core.wasm: not a WebAssembly component but a core module; build it for `wasm32-wasip2`
     error: providers/empty.wasm: not a WebAssembly component but an empty file; build it for `wasm32-wasip2`
     error: providers/folder.wasm: cannot be read: Is a directory (os error 21); make it readable, or remove it
     error: providers/native.wasm: not a WebAssembly component but native code; build it for `wasm32-wasip2`
     error: providers/text.wasm: not a WebAssembly component but something else; build it for `wasm32-wasip2`
-    error: providers/truncated.wasm: damaged: unexpected end-of-file (at offset 0x13812); build or copy it again
+    error: providers/truncated.wasm: damaged: unexpected end-of-file (at offset …); build or copy it again
     "#);
 }
 
