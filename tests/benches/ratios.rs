@@ -76,7 +76,8 @@ impl ConnectAws for Instant0 {
 fn main() {
     println!("machine: {}", machine());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let component = runtime.block_on(component_call());
+    // On a worker, as a request is: from outside the runtime each call would wait for a thread to wake.
+    let component = runtime.block_on(async { tokio::spawn(component_call()).await.unwrap() });
     let native = native_call();
     println!(
         "provider call (instantiate + issue + drop), ecr, AWS stubbed: median {component:.1?}"
