@@ -718,3 +718,22 @@ fn a_level_that_is_none() {
         );
     }
 }
+
+// Settings of AWS that mean nothing, or refuse everything.
+
+#[test]
+fn a_ceiling_of_aws_where_none_is_used() {
+    let mut it = installed(&[AUTH, OCI, "session_tags = true\n"]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.session_tags: its provider does not use AWS; remove this
+    "#);
+}
+
+#[test]
+fn children_beyond_a_stated_ceiling() {
+    let ceiling = "child_repositories = true\n[registries.prod.ceiling.aws]\nroles = [\"arn:aws:iam::123456789012:role/push\"]\nresources = [\"arn:aws:ecr:us-east-1:123456789012:repository/rise/{project}\"]\npull = [\"ecr:BatchGetImage\"]\npush = []\n";
+    let mut it = installed(&[AUTH, ECR, ceiling]);
+    insta::assert_snapshot!(problems(&mut it), @r#"
+    error: config/default.toml: registries.prod.ceiling.aws: `child_repositories` needs a resource here that ends in `{project}/*`
+    "#);
+}

@@ -31,6 +31,8 @@ pub trait ConnectAws: Send + Sync {
 /// Two projects nobody has, to see how a place depends on the project.
 const PROBES: [&str; 2] = ["rise-broker-probe-1", "rise-broker-probe-2"];
 const DEFAULT_MAX_LIFETIME: u32 = 43_200;
+/// Nobody can ask ECR for less.
+const ECR_LIFETIME: u32 = 43_200;
 
 impl Registries {
     pub async fn build(
@@ -83,6 +85,7 @@ async fn build(
     let access = if provider.imports.contains(&"aws") {
         Some(open_aws(&aws_settings, &config, &own_secrets, &place, aws).await?)
     } else {
+        no_aws(&config, &place)?;
         None
     };
     let has_aws = access.is_some();
@@ -171,7 +174,29 @@ async fn open_aws(
             ));
         }
     };
+    if keys.max_lifetime.is_some_and(|seconds| seconds < ECR_LIFETIME) {
+        tracing::warn!(
+            registry = place.key,
+            "`max_lifetime` is under the twelve hours of every ECR token, so that each will be refused; leave it out"
+        );
+    }
     Ok(Access { ceiling, client: aws.connect(settings.clone(), pair).await })
+}
+
+/// What is stated about AWS where none is used was meant for another registry, or for another provider.
+fn no_aws(config: &RegistryConfig, place: &Place<'_>) -> Result<(), Vec<Problem>> {
+    let keys = &config.keys;
+    let stated = [
+        ("/ceiling/aws", keys.ceiling.aws.is_some()),
+        ("/source_identity", keys.source_identity),
+        ("/session_tags", keys.session_tags),
+    ];
+    match stated.into_iter().find(|(_, stated)| *stated) {
+        Some((pointer, _)) => {
+            Err(place.problem(pointer, "its provider does not use AWS; remove this".to_owned()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The provider's own judgement of its settings.

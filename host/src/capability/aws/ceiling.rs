@@ -88,6 +88,8 @@ pub enum InvalidCeiling {
     Resource(String),
     #[error("`{0}` is not one action such as `ecr:PutImage`")]
     Action(String),
+    #[error("`child_repositories` needs a resource here that ends in `{{project}}/*`")]
+    Children,
 }
 
 /// What a provider asked for beyond the ceiling. Text for the operator.
@@ -133,6 +135,9 @@ impl Ceiling {
         }
         if let Some(wrong) = ceiling.pull.iter().chain(&ceiling.push).find(|it| !is_action(it)) {
             return Err(InvalidCeiling::Action(wrong.clone()));
+        }
+        if settings.child_repositories && !ceiling.resources.iter().any(|it| it.ends_with("/*")) {
+            return Err(InvalidCeiling::Children);
         }
         Ok(ceiling)
     }
