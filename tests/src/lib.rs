@@ -31,6 +31,7 @@ pub mod broker;
 mod docker_registry;
 mod image;
 mod installation;
+pub mod load;
 mod loopback;
 mod ministack;
 mod moto;

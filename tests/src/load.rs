@@ -1,0 +1,117 @@
+//! A load generator: keep-alive connections that send one request again and again, as fast as answers come or at a fixed
+//! rate. At a fixed rate a request's time counts from when it was due, so that a stall is not hidden by waiting for it.
+
+#![allow(clippy::cast_precision_loss, reason = "counts of requests are far from 2^53")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub connections: usize,
+    pub requests: usize,
+    /// Requests per second over all connections; `None`: as fast as answers come.
+    pub rate: Option<f64>,
+}
+
+pub struct Report {
+    /// One per request, sorted.
+    pub times: Vec<Duration>,
+    /// Answers other than 200.
+    pub failed: usize,
+    pub elapsed: Duration,
+}
+
+impl Report {
+    pub fn per_second(&self) -> f64 {
+        self.times.len() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The time that this share of the requests did not exceed.
+    pub fn quantile(&self, share: f64) -> Duration {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an index of a list that is there"
+        )]
+        let index = ((self.times.len() - 1) as f64 * share).round() as usize;
+        self.times[index]
+    }
+}
+
+impl Load {
+    /// Sends a `GET` of `path` with this token.
+    pub async fn run(self, address: SocketAddr, path: &str, token: &str) -> Report {
+        let request: Arc<[u8]> = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n"
+        )
+        .into_bytes()
+        .into();
+        let next = Arc::new(AtomicUsize::new(0));
+        let started = Instant::now();
+        let mut clients = tokio::task::JoinSet::new();
+        for _ in 0..self.connections {
+            let (request, next) = (Arc::clone(&request), Arc::clone(&next));
+            clients.spawn(async move { self.client(address, &request, &next, started).await });
+        }
+        let (mut times, mut failed) = (Vec::with_capacity(self.requests), 0);
+        while let Some(client) = clients.join_next().await {
+            let (own, wrong) = client.unwrap();
+            times.extend(own);
+            failed += wrong;
+        }
+        times.sort_unstable();
+        Report { times, failed, elapsed: started.elapsed() }
+    }
+
+    async fn client(
+        self,
+        address: SocketAddr,
+        request: &[u8],
+        next: &AtomicUsize,
+        started: Instant,
+    ) -> (Vec<Duration>, usize) {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.set_nodelay(true).unwrap();
+        let (mut times, mut failed, mut buffer) = (Vec::new(), 0, Vec::new());
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= self.requests {
+                return (times, failed);
+            }
+            let due = self.rate.map(|rate| started + Duration::from_secs_f64(index as f64 / rate));
+            if let Some(due) = due {
+                sleep_until(due).await;
+            }
+            let began = due.unwrap_or_else(Instant::now);
+            connection.write_all(request).await.unwrap();
+            failed += usize::from(answer(&mut connection, &mut buffer).await != 200);
+            times.push(began.elapsed());
+        }
+    }
+}
+
+/// Reads one answer and returns its status.
+async fn answer(connection: &mut TcpStream, buffer: &mut Vec<u8>) -> u16 {
+    buffer.clear();
+    loop {
+        if let Some(head) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+            let text = std::str::from_utf8(&buffer[..head]).unwrap().to_ascii_lowercase();
+            let length = text
+                .split("content-length: ")
+                .nth(1)
+                .and_then(|rest| rest.lines().next())
+                .map_or(0, |it| it.trim().parse().unwrap());
+            if buffer.len() >= head + 4 + length {
+                return text[9..12].parse().unwrap();
+            }
+        }
+        assert!(connection.read_buf(buffer).await.unwrap() > 0, "the server closed the connection");
+    }
+}
