@@ -27,6 +27,14 @@ use crate::rules::Grant;
 use crate::wit::rise::registry::types::Error;
 pub use grant::GrantHandle;
 
+/// No registry's credential is longer.
+pub const MAX_SECRET: usize = 16 << 10;
+
+/// Ends a call from within a capability. The name is for the log.
+#[derive(Debug, thiserror::Error)]
+#[error("limit of {0}")]
+pub struct LimitExceeded(pub &'static str);
+
 /// The capabilities of this host, in the words of `wit/world.wit`. `types` is the language they are written in.
 pub const IMPLEMENTED: [&str; 3] = ["log", "secrets", "aws"];
 /// Those of the contract that this host does not have yet.
@@ -74,7 +82,7 @@ pub struct CallState {
     pub aws_calls: usize,
     /// Set while an upstream is waited for, and left set when one did not answer in time.
     pub upstream_slow: bool,
-    /// What was asked outside the ceiling, for the log and the record.
+    /// What was first asked outside the ceiling, for the log and the record.
     pub refused: Option<String>,
     /// Only while issuing.
     grant: Option<Arc<Grant>>,
@@ -128,10 +136,12 @@ impl CallState {
             .ok_or_else(|| Error::Refused("capabilities are for `issue` only".to_owned()))
     }
 
-    /// Notes what was asked for outside the ceiling and says no.
+    /// Notes what was asked for outside the ceiling and says no. Logged once: a provider must not fill the log.
     fn refuse(&mut self, what: String) -> Error {
-        tracing::warn!(registry = %self.capabilities.registry, digest = %self.digest, asked = %what, "refused what a provider asked for");
-        self.refused = Some(what.clone());
+        if self.refused.is_none() {
+            tracing::warn!(registry = %self.capabilities.registry, digest = %self.digest, asked = %what, "refused what a provider asked for");
+            self.refused = Some(what.clone());
+        }
         Error::Refused(what)
     }
 

@@ -246,6 +246,9 @@ impl ProvidersConfig {
         for name in self.named.keys() {
             let limits = self.limits(name);
             widest.cpu = widest.cpu.max(limits.cpu);
+            widest.wall = widest.wall.max(limits.wall);
+            widest.handles = widest.handles.max(limits.handles);
+            widest.host_call = widest.host_call.max(limits.host_call);
             widest.result = widest.result.max(limits.result);
             widest.memory = widest.memory.max(limits.memory);
             widest.table_elements = widest.table_elements.max(limits.table_elements);

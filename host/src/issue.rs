@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::capability::secrets::{Handle, Origin};
-use crate::capability::{CallState, printable};
+use crate::capability::{CallState, MAX_SECRET, printable};
 use crate::domain::{Clock, Credential, Credentials, EnforcedBy, Scope, Secret};
 use crate::provider::{CallError, Finished};
 use crate::registries::Registry;
@@ -47,7 +47,6 @@ const CLOCK_LEEWAY: i64 = 300;
 /// What ends sooner is of no use to anybody.
 const SHORTEST: i64 = 60;
 const MAX_USERNAME: usize = 256;
-const MAX_PASSWORD: usize = 16 << 10;
 
 pub async fn issue(
     registry: &Registry,
@@ -136,6 +135,7 @@ impl Returned {
             types::Credential::Refresh(secret) => Credential::Refresh(take(secret)?),
         };
         if let Credential::Basic { username, .. } = &credential
+            && username.len() <= MAX_USERNAME
             && state.capabilities.reveals_secret(username)
         {
             return Err(IssueError::ProviderFailed(
@@ -155,11 +155,11 @@ fn verify(
     let wrong = |text: &str| Err(IssueError::ProviderFailed(format!("returned {text}")));
     let Returned { credential, secret, expires_at } = returned;
     if let Credential::Basic { username, .. } = &credential
-        && !is_plain(username, MAX_USERNAME)
+        && (!is_plain(username, MAX_USERNAME) || username.contains(':'))
     {
-        return wrong("a user name that is empty, too long or holds control characters");
+        return wrong("a user name that is empty, too long or holds `:` or control characters");
     }
-    if credential.secret().is_some_and(|secret| !is_plain(secret.expose(), MAX_PASSWORD)) {
+    if credential.secret().is_some_and(|secret| !is_plain(secret.expose(), MAX_SECRET)) {
         return wrong("a secret that is empty, too long or holds control characters");
     }
     let (seen, enforced_by) = match &secret {
@@ -177,6 +177,9 @@ fn verify(
     };
     // Handing out nothing is as narrow as it gets, whatever the settings would allow.
     let scope = if secret.is_some() { seen.max(registry.scope) } else { Scope::None };
+    if secret.is_some() && scope == Scope::None {
+        return wrong("a credential, where it says that it hands out none");
+    }
     if scope > registry.accepted {
         return Err(IssueError::ProviderFailed(format!(
             "returned a credential that opens a {scope}, where {} is accepted",

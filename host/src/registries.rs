@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::capability::Capabilities;
 use crate::domain::location::LocationPattern;
 use crate::domain::{ImageReference, Location, Project, RegistryName, Scope};
-use crate::provider::{CallError, Provider};
+use crate::provider::Provider;
 
 /// One configured target.
 pub struct Registry {
@@ -39,16 +39,6 @@ pub struct Registry {
 impl Registry {
     pub fn locate(&self, project: &Project) -> Location {
         self.pattern.fill(project)
-    }
-
-    /// The project that owns `location` here. The provider's answer counts only if its own `locate` agrees.
-    async fn resolve(&self, location: &Location) -> Result<Option<Project>, CallError> {
-        let answer = self.provider.resolve(&self.capabilities, &self.settings, location).await?;
-        let project = answer.value.and_then(|text| text.parse::<Project>().ok());
-        Ok(project.filter(|project| {
-            let home = self.locate(project);
-            if self.children { home.contains(location) } else { home == *location }
-        }))
     }
 }
 
@@ -77,28 +67,16 @@ impl Registries {
         }
     }
 
-    /// Whose image this is: at most one registry can say, since no two share a repository.
-    pub async fn owner(
+    /// Whose image this is: at most one registry can say, since no two share a repository. No provider is asked: where
+    /// projects live was settled at start, when `resolve` was seen to be the inverse of `locate`.
+    pub fn owner(
         &self,
         image: &ImageReference,
         named: Option<&RegistryName>,
-    ) -> Result<Option<(RegistryName, Project)>, CallError> {
-        let location = image.location();
-        let candidates = self.iter().filter(|registry| registry.pattern.host() == &location.host);
-        let mut failed = None;
-        for registry in
-            candidates.filter(|registry| named.is_none_or(|name| *name == registry.name))
-        {
-            match registry.resolve(location).await {
-                Ok(Some(project)) => return Ok(Some((registry.name.clone(), project))),
-                Ok(None) => {}
-                // A provider that fails must not hide what belongs to another registry of this host.
-                Err(error) => {
-                    tracing::warn!(registry = %registry.name, %error, "a provider cannot say whose image it is");
-                    failed = Some(error);
-                }
-            }
-        }
-        failed.map_or(Ok(None), Err)
+    ) -> Option<(RegistryName, Project)> {
+        let mut asked = self.iter().filter(|it| named.is_none_or(|name| *name == it.name));
+        asked.find_map(|it| {
+            Some((it.name.clone(), it.pattern.project_of(image.location(), it.children)?))
+        })
     }
 }

@@ -41,6 +41,7 @@ async fn what_is_beyond_the_grant_never_reaches_aws() {
         ("push-for-pull", "project=my-app&actions=pull", "a grant to pull does not cover"),
         ("unscoped", "project=my-app", "not narrowed"),
         ("huge-policy", "project=my-app", "2048"),
+        ("giant-policy", "project=my-app", "2048"),
     ] {
         let aws = Stub::start().await;
         let (broker, answer) = attacked(&aws, attack, query).await;
@@ -122,6 +123,7 @@ async fn a_call_ends_at_its_limits_and_the_broker_goes_on() {
         ("recurse-in-memory", "provider trapped"),
         ("memory", "limit of memory"),
         ("handles", "limit of handles"),
+        ("secrets", "limit of secret bytes"),
         ("giant-string", ""),
         ("log-flood", ""),
         ("trap", "provider trapped"),
@@ -175,6 +177,7 @@ async fn nothing_is_handed_out_that_a_caller_must_not_get() {
     for (how, more, because) in [
         ("giant-result", "trust_provider = true", "too long"),
         ("crlf-username", "trust_provider = true", "control characters"),
+        ("colon-username", "trust_provider = true", "holds `:`"),
         ("none-password", "trust_provider = true", "empty"),
         ("expired", "trust_provider = true", "less than 60 seconds"),
         ("expiry-zero", "trust_provider = true", "less than 60 seconds"),

@@ -109,10 +109,6 @@ impl CallState {
         &mut self,
         answer: impl Future<Output = Result<T, AwsError>> + Send,
     ) -> Result<T, Error> {
-        self.aws_calls += 1;
-        if self.aws_calls > self.limits.aws_calls {
-            return Err(self.refuse(format!("more than {} AWS calls", self.limits.aws_calls)));
-        }
         self.upstream_slow = true;
         let answer = answer.await;
         self.upstream_slow = matches!(answer, Err(AwsError::TimedOut(_)));
@@ -125,6 +121,11 @@ impl CallState {
     /// The grant and what it may do in AWS, or why not.
     fn aws(&mut self) -> Result<(Arc<Grant>, Arc<super::Capabilities>), Error> {
         let grant = self.issuing()?;
+        // Counted before anything is looked at: comparing with the ceiling costs time too.
+        self.aws_calls += 1;
+        if self.aws_calls > self.limits.aws_calls {
+            return Err(self.refuse(format!("more than {} AWS calls", self.limits.aws_calls)));
+        }
         if self.capabilities.aws.is_none() {
             return Err(self.refuse("AWS, which this registry's settings do not allow".to_owned()));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::component::{Linker, Resource};
 
 use super::secrets::{Handle, Origin};
-use super::{CallState, HasState};
+use super::{CallState, HasState, LimitExceeded, MAX_SECRET};
 use crate::domain::{Action, Secret};
 use crate::rules::Grant;
 use crate::wit::rise::registry::types::{self, Actions};
@@ -54,7 +54,15 @@ impl types::HostGrant for CallState {
 }
 
 impl types::HostSecret for CallState {
+    /// Traps instead of answering: the constructor has no error. The text is the host's from here on, so it counts like
+    /// the guest's own memory.
     fn new(&mut self, text: String) -> wasmtime::Result<Resource<Handle>> {
+        if self.issuing().is_err() {
+            return Err(wasmtime::Error::msg("a secret was made outside `issue`"));
+        }
+        if text.len() > MAX_SECRET || !self.memory.charge(text.len()) {
+            return Err(LimitExceeded("secret bytes").into());
+        }
         Ok(self.table.push(Handle {
             secret: Arc::new(Secret::new(text)),
             origin: Origin::Guest,

@@ -20,11 +20,10 @@ impl log::Host for CallState {
             }
             return Ok(());
         }
-        let message = if self.capabilities.reveals_secret(&message) {
-            "(withheld: holds a configured secret)".to_owned()
-        } else {
-            printable(&message, self.limits.log_line)
-        };
+        // Cut before it is searched: the time that a search takes says something about a secret, more so on a long text.
+        let message = printable(&message, self.limits.log_line);
+        let reveals = self.capabilities.reveals_secret(&message);
+        let message = if reveals { "(withheld: holds a configured secret)" } else { &message };
         match level {
             Level::Debug => tracing::debug!(target: "provider", %registry, %digest, "{message}"),
             Level::Info => tracing::info!(target: "provider", %registry, %digest, "{message}"),

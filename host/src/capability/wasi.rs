@@ -32,7 +32,7 @@ pub const LINKED: [&str; 16] = [
     "wasi:random/insecure-seed",
 ];
 
-/// More than a panic says. A guest that writes more than this traps.
+/// More than a panic says. What a guest writes beyond it is refused, or ends the call.
 const STDERR: usize = 64 << 10;
 
 pub(super) fn context() -> (WasiCtx, MemoryOutputPipe) {

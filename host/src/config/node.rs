@@ -185,6 +185,9 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;
         for part in [&self.key, &self.message].into_iter().filter(|part| !part.is_empty()) {
+            // Some of it may be a provider's text, and this goes to a terminal.
+            let part: String =
+                part.chars().map(|it| if it.is_control() { ' ' } else { it }).take(2048).collect();
             write!(f, ": {part}")?;
         }
         Ok(())

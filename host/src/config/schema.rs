@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
-use jsonschema::Validator;
 use jsonschema::error::{TypeKind, ValidationError, ValidationErrorKind};
+use jsonschema::{PatternOptions, Validator};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 use serde_path_to_error::Segment;
@@ -54,7 +54,10 @@ pub struct Schema {
 
 impl Schema {
     pub fn new(document: Value) -> Result<Self, InvalidSchema> {
+        // Linear in the text and bounded in size: a provider's patterns must not keep the start waiting.
+        let patterns = PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20);
         let validator = jsonschema::options()
+            .with_pattern_options(patterns)
             .with_format("socket-address", |text: &str| text.parse::<SocketAddr>().is_ok())
             .should_validate_formats(true)
             .build(&document)
@@ -80,16 +83,36 @@ impl Schema {
         (value, problems)
     }
 
-    /// Whether the schema marks the property at this pointer as a secret.
+    /// Whether the schema marks the property at this pointer as a secret, in any of the shapes that it allows.
     pub fn is_secret(&self, pointer: &str) -> bool {
-        let mut schema = &self.document;
+        let mut schemas = vec![&self.document];
         for key in pointer.split('/').skip(1) {
-            match self.child(schema, key) {
-                Some(child) => schema = child,
-                None => return false,
+            let key = key.replace("~1", "/").replace("~0", "~");
+            schemas = schemas.into_iter().flat_map(|it| self.children(it, &key)).take(64).collect();
+        }
+        schemas.iter().flat_map(|it| self.variants(it)).any(marks_secret)
+    }
+
+    /// Whether every `writeOnly` of the document stands where [`Self::is_secret`] finds it. One in `patternProperties`, say,
+    /// would be the author's wish and nobody's command.
+    pub fn finds_every_secret(&self) -> bool {
+        let mut reached: Vec<&Value> = Vec::new();
+        let mut next = vec![&self.document];
+        while let Some(schema) = next.pop() {
+            for variant in self.variants(schema) {
+                if reached.iter().any(|it| std::ptr::eq(*it, variant)) {
+                    continue;
+                }
+                reached.push(variant);
+                let properties = variant.get("properties").and_then(Value::as_object);
+                next.extend(properties.into_iter().flat_map(Map::values));
+                next.extend(
+                    ["additionalProperties", "items"].iter().filter_map(|it| variant.get(it)),
+                );
             }
         }
-        self.variants(schema).iter().any(|it| it.get("writeOnly") == Some(&Value::Bool(true)))
+        let found = reached.into_iter().filter(|it| marks_secret(it)).count();
+        found == count_secrets(&self.document)
     }
 
     /// The values of `node`, where text from the environment is read as what `schema` wants in its place.
@@ -108,7 +131,10 @@ impl Schema {
                 let inner = self.child(schema, "0").unwrap_or(&Value::Null);
                 Value::Array(items.iter().map(|item| self.typed(item, inner)).collect())
             }
-            Kind::Scalar(Value::String(text)) if node.origin.text => self.read_text(text, schema),
+            // What came out of a secret file stays text: as anything else it could not be kept from a provider.
+            Kind::Scalar(Value::String(text)) if node.origin.text && !node.origin.secret => {
+                self.read_text(text, schema)
+            }
             Kind::Scalar(Value::Number(number)) => Value::Number(self.whole(number, schema)),
             Kind::Scalar(value) => value.clone(),
         }
@@ -141,12 +167,17 @@ impl Schema {
 
     /// The schema of a table's `key` or of a list's items.
     fn child<'a>(&'a self, schema: &'a Value, key: &str) -> Option<&'a Value> {
-        self.variants(schema).into_iter().find_map(|it| {
+        self.children(schema, key).into_iter().next()
+    }
+
+    fn children<'a>(&'a self, schema: &'a Value, key: &str) -> Vec<&'a Value> {
+        let child = |it: &'a Value| {
             let property = it.get("properties").and_then(|map| map.get(key));
             property
                 .or_else(|| it.get("additionalProperties").filter(|it| it.is_object()))
                 .or_else(|| it.get("items"))
-        })
+        };
+        self.variants(schema).into_iter().filter_map(child).collect()
     }
 
     /// `schema` itself and all that it points to or allows, one of which decides.
@@ -243,6 +274,19 @@ fn meant<'a, 'b>(branches: &'a [Vec<ValidationError<'b>>]) -> Option<&'a Vec<Val
     let wants_nothing = |error: &ValidationError<'_>| matches!(error.kind(), ValidationErrorKind::Type { kind: TypeKind::Single(name) } if name.to_string().trim_matches('"') == "null");
     let mut meant = branches.iter().filter(|errors| !errors.iter().any(wants_nothing));
     meant.next().filter(|_| meant.next().is_none())
+}
+
+fn marks_secret(schema: &Value) -> bool {
+    schema.get("writeOnly") == Some(&Value::Bool(true))
+}
+
+fn count_secrets(value: &Value) -> usize {
+    let inside: usize = match value {
+        Value::Object(map) => map.values().map(count_secrets).sum(),
+        Value::Array(items) => items.iter().map(count_secrets).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    };
+    inside + usize::from(marks_secret(value))
 }
 
 fn unknown(key: &str, known: &[&str]) -> String {
@@ -372,5 +416,17 @@ mod tests {
         assert!(schema().is_secret("/password"));
         assert!(!schema().is_secret("/region"));
         assert!(!schema().is_secret("/nothing/here"));
+        assert!(schema().finds_every_secret());
+        let either = json!({ "anyOf": [
+            { "properties": { "key": { "type": "string" } } },
+            { "properties": { "key": { "type": "string", "writeOnly": true } } },
+        ] });
+        assert!(Schema::new(either).unwrap().is_secret("/key"));
+        for hidden in ["patternProperties", "definitions"] {
+            let document = json!({ hidden: { "^p": { "type": "string", "writeOnly": true } } });
+            assert!(!Schema::new(document).unwrap().finds_every_secret(), "{hidden}");
+        }
+        let circle = json!({ "properties": { "a": { "$ref": "#" } }, "writeOnly": true });
+        assert!(Schema::new(circle).unwrap().finds_every_secret());
     }
 }

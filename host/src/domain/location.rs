@@ -217,6 +217,14 @@ impl LocationPattern {
         Location { host: self.host.clone(), repository: path.join("/") }
     }
 
+    /// The inverse of [`Self::fill`]: whose place `location` is, or with `children` whose it lies below.
+    pub fn project_of(&self, location: &Location, children: bool) -> Option<Project> {
+        let project = location.repository.split('/').nth(self.before.len())?.parse().ok()?;
+        let home = self.fill(&project);
+        let is_home = if children { home.contains(location) } else { home == *location };
+        is_home.then_some(project)
+    }
+
     /// Whether some project of `self` and some project of `other` share a repository, where `children` says of each
     /// that everything below a project's repository is the project's too.
     pub fn collides(&self, children: bool, other: &Self, other_children: bool) -> bool {
@@ -340,6 +348,7 @@ mod tests {
             assert_eq!(found.as_ref().map(ToString::to_string).as_deref(), pattern, "{repository}");
             if let Some(found) = found {
                 assert_eq!(found.fill(&app).repository, repository);
+                assert_eq!(found.project_of(&found.fill(&app), false), Some(app.clone()));
             }
         }
         for wrong in [
@@ -371,6 +380,22 @@ mod tests {
         assert!(collide("h.io/{project}", true, "h.io/rise/{project}", false));
         assert!(collide("h.io/rise/{project}", false, "h.io/{project}/images", false));
         assert!(!collide("h.io/a_b/{project}", true, "h.io/{project}/images", false));
+    }
+
+    #[test]
+    fn a_place_belongs_to_one_project() {
+        let pattern: LocationPattern = "h.io/rise/{project}".parse().unwrap();
+        let owner = |repository, children| {
+            let location = Location::parse("h.io", repository).unwrap();
+            pattern.project_of(&location, children).map(|it| it.to_string())
+        };
+        assert_eq!(owner("rise/my-app", false).as_deref(), Some("my-app"));
+        assert_eq!(owner("rise/my-app/worker", true).as_deref(), Some("my-app"));
+        for nobodys in ["rise", "my-app", "dev/my-app", "rise/my_app", "rise/my-app/worker"] {
+            assert_eq!(owner(nobodys, false), None, "{nobodys}");
+        }
+        let elsewhere = Location::parse("i.io", "rise/my-app").unwrap();
+        assert_eq!(pattern.project_of(&elsewhere, true), None);
     }
 
     #[test]

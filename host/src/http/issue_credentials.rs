@@ -46,7 +46,7 @@ async fn issue_credentials(
     subject: Subject,
     request: IssueRequest,
 ) -> Result<Json<Answer>, Failure> {
-    let Some(access) = access_request(&app, id, request).await? else {
+    let Some(access) = access_request(&app, id, request)? else {
         app.record_denial(app.audit.denied_unknown(id, &subject).await);
         return Err(Failure::Denied);
     };
@@ -60,19 +60,17 @@ async fn issue_credentials(
 }
 
 /// Settles which registry and which project a request is about. `None`: an image of nobody's.
-async fn access_request(
+fn access_request(
     app: &App,
     id: Ulid,
     request: IssueRequest,
 ) -> Result<Option<AccessRequest>, Failure> {
     let IssueRequest { target, registry, actions, lifetime } = request;
     let (registry, project) = match target {
-        Target::Image(image) => {
-            match app.registries.owner(&image, registry.as_ref()).await.map_err(Failure::Lookup)? {
-                Some(owner) => owner,
-                None => return Ok(None),
-            }
-        }
+        Target::Image(image) => match app.registries.owner(&image, registry.as_ref()) {
+            Some(owner) => owner,
+            None => return Ok(None),
+        },
         Target::Project(project) => {
             let default = || app.registries.default_name().cloned();
             let registry = registry.map_or_else(default, Ok);

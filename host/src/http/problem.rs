@@ -24,8 +24,6 @@ pub enum Failure {
     Denied,
     Issue(IssueError),
     Audit(AuditError),
-    /// Which project an image belongs to could not be found out.
-    Lookup(crate::provider::CallError),
     NotFound,
     MethodNotAllowed,
     UnsupportedMediaType,
@@ -137,19 +135,12 @@ impl Failure {
                 "Try again after the pause that `Retry-After` names.",
                 PAUSE,
             ),
-            Self::Issue(IssueError::Overloaded)
-            | Self::Lookup(crate::provider::CallError::Overloaded) => later(
+            Self::Issue(IssueError::Overloaded) => later(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "overloaded",
                 "Too many requests at once",
                 "Try again after the pause that `Retry-After` names.",
                 1,
-            ),
-            Self::Lookup(_) => answer(
-                StatusCode::BAD_GATEWAY,
-                "provider-failed",
-                "The registry's provider failed",
-                "Name the project by `project` instead of `image`, or give the request id to the operator.",
             ),
             Self::Audit(_) => later(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -209,7 +200,6 @@ impl Failure {
             Self::Identity(error) => Some(error.to_string()),
             Self::Issue(error) => Some(error.to_string()),
             Self::Audit(error) => Some(error.to_string()),
-            Self::Lookup(error) => Some(error.to_string()),
             Self::Internal(cause) => Some(cause.clone()),
             Self::MissingToken
             | Self::InvalidRequest(_)

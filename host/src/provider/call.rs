@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::engine::{Engine, TICK};
-use crate::capability::{CallState, Capabilities, printable};
+use crate::capability::{CallState, Capabilities, LimitExceeded, printable};
 use crate::config::Limits;
 use crate::config::schema::Schema;
 use crate::domain::{Clock, Location, Project};
@@ -41,6 +42,8 @@ pub struct Guest {
     pub digest: Arc<str>,
     pub limits: Limits,
     pub clock: Clock,
+    /// How many instances of this one may be alive.
+    pub permits: Arc<Semaphore>,
 }
 
 /// What a call gave, and the state it left: what it asked beyond its ceiling, whether AWS was slow.
@@ -164,8 +167,8 @@ impl Guest {
             + Send
             + 'static,
     {
-        let permit = timeout(QUEUE, Arc::clone(&self.engine.permits).acquire_owned()).await;
-        let permit = permit.ok().and_then(Result::ok).ok_or(CallError::Overloaded)?;
+        let permits = timeout(QUEUE, self.permits()).await;
+        let permits = permits.ok().and_then(Result::ok).ok_or(CallError::Overloaded)?;
         let (guest, capabilities) = (self.clone(), Arc::clone(capabilities));
         let task = tokio::spawn(async move {
             let deadline = Instant::now() + guest.limits.wall;
@@ -174,16 +177,24 @@ impl Guest {
                 let instance = guest.component.instantiate_async(&mut store).await?;
                 call(&instance, &mut store).await
             });
-            let finished = match answer.await {
-                Ok(Ok(value)) => Ok(Finished { value, state: store.into_data() }),
-                Ok(Err(error)) => Err(failure(&error, store.data())),
-                Err(_) if store.data().upstream_slow => Err(CallError::UpstreamTimedOut),
-                Err(_) => Err(CallError::Limit("time")),
+            let failed = match answer.await {
+                Ok(Ok(value)) => return Ok(Finished { value, state: store.into_data() }),
+                Ok(Err(error)) => failure(&error, store.data()),
+                Err(_) if store.data().upstream_slow => CallError::UpstreamTimedOut,
+                Err(_) => CallError::Limit("time"),
             };
-            drop(permit);
-            finished
+            // The instance goes before its permit: whoever gets that next finds room in the pool.
+            drop(store);
+            drop(permits);
+            Err(failed)
         });
         task.await.unwrap_or_else(|error| Err(CallError::Host(error.to_string())))
+    }
+
+    /// Its own share first, so that one provider that waits for its upstream leaves room for the others.
+    async fn permits(&self) -> Result<[OwnedSemaphorePermit; 2], AcquireError> {
+        let own = Arc::clone(&self.permits).acquire_owned().await?;
+        Ok([own, Arc::clone(&self.engine.permits).acquire_owned().await?])
     }
 
     fn store(&self, capabilities: Arc<Capabilities>) -> Store<CallState> {
@@ -204,22 +215,19 @@ impl Guest {
             // One tick each time that guest code is found running: time spent waiting in the host counts once.
             state.cpu_ticks += 1;
             if u128::from(state.cpu_ticks) > budget {
-                return Err(wasmtime::Error::new(CpuExceeded));
+                return Err(LimitExceeded("CPU time").into());
             }
-            Ok(UpdateDeadline::Yield(1))
+            // tokio's own way to yield: it looks at sockets and timers before it comes back.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("CPU budget exceeded")]
-struct CpuExceeded;
-
 /// Says which limit was hit, or what the trap was, in words for the operator's log.
 fn failure(error: &wasmtime::Error, state: &CallState) -> CallError {
-    if error.downcast_ref::<CpuExceeded>().is_some() {
-        return CallError::Limit("CPU time");
+    if let Some(LimitExceeded(name)) = error.downcast_ref() {
+        return CallError::Limit(name);
     }
     if let Some(exceeded) = state.memory.exceeded {
         return CallError::Limit(exceeded);

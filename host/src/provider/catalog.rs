@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wit_component::DecodedWasm;
 use wit_parser::WorldItem;
 
 use super::call::{CallError, Guest, Provider};
+use super::engine::CALLS_PER_PROVIDER;
 use super::{Engine, compiled};
 use crate::capability::{self, CallState};
 use crate::config::ProvidersConfig;
@@ -198,6 +200,7 @@ impl<'a> Loader<'a> {
             digest: Arc::clone(&digest),
             limits,
             clock: self.clock.clone(),
+            permits: Arc::new(Semaphore::new(CALLS_PER_PROVIDER)),
         };
         let manifest = guest.describe().await.map_err(LoadError::Describe)?;
         let schema = describe(&manifest, guest.limits.result)?;
@@ -281,6 +284,10 @@ fn describe(manifest: &Manifest, limit: usize) -> Result<Schema, LoadError> {
     if size > limit || manifest.aliases.len() > 16 {
         return Err(wrong("more text than a result may hold"));
     }
+    if [&manifest.version, &manifest.description].iter().any(|it| it.chars().any(char::is_control))
+    {
+        return Err(wrong("its version or description holds control characters"));
+    }
     if ![&manifest.name].into_iter().chain(&manifest.aliases).all(|name| is_dns_label(name)) {
         return Err(wrong("a name or alias is not made of `a-z`, `0-9` and `-`"));
     }
@@ -289,8 +296,14 @@ fn describe(manifest: &Manifest, limit: usize) -> Result<Schema, LoadError> {
     if !document.is_object() {
         return Err(wrong("its settings schema is not a JSON object"));
     }
-    Schema::new(document)
-        .map_err(|error| LoadError::Manifest(capability::printable(&error.to_string(), 256)))
+    let schema = Schema::new(document)
+        .map_err(|error| LoadError::Manifest(capability::printable(&error.to_string(), 256)))?;
+    if !schema.finds_every_secret() {
+        return Err(wrong(
+            "its settings schema has a `writeOnly` outside `properties`, `items` and `additionalProperties`, where it would not be heeded",
+        ));
+    }
+    Ok(schema)
 }
 
 #[cfg(test)]

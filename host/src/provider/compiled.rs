@@ -6,9 +6,9 @@
 
 use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
@@ -45,8 +45,8 @@ fn compatibility(engine: &wasmtime::Engine) -> u64 {
     hasher.finish()
 }
 
-fn load(engine: &wasmtime::Engine, path: &PathBuf) -> Option<Component> {
-    let bytes = fs::read(path).ok()?;
+fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {
+    let bytes = read(path)?;
     let (checksum, compiled) = bytes.split_at_checked(CHECKSUM)?;
     let loaded = if Sha256::digest(compiled)[..] == *checksum {
         deserialize(engine, compiled)
@@ -54,6 +54,21 @@ fn load(engine: &wasmtime::Engine, path: &PathBuf) -> Option<Component> {
         Err(wasmtime::Error::msg("checksum"))
     };
     loaded.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "compiled code cannot be used: damaged, from another version, or beyond a limit; compiling again")).ok()
+}
+
+/// Only what the broker's user wrote: while the folder was open to others, if it ever was, somebody could have left a file.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let mut file = OpenOptions::new().read(true).custom_flags(no_links).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+    if !metadata.is_file() || !ours || metadata.mode() & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), "not the broker's own file, compiling again");
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 fn store(path: &Path, compiled: &[u8]) -> std::io::Result<()> {

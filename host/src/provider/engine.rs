@@ -19,6 +19,13 @@ use crate::config::Limits;
 pub(super) const TICK: Duration = Duration::from_millis(10);
 /// Instances alive at once. Each reserves 4 GiB of address space and no memory.
 const CONCURRENT_CALLS: u32 = 64;
+/// Of one provider: half, so that none can take all.
+pub(super) const CALLS_PER_PROVIDER: usize = 32;
+/// What one component may be made of. The pool holds that much for every call, or a few calls of one provider would
+/// empty it for the others.
+pub(super) const CORE_INSTANCES: u32 = 32;
+pub(super) const MEMORIES: u32 = 2;
+pub(super) const TABLES: u32 = 8;
 /// A full stack is a trap; a host function on it has `ASYNC_STACK - WASM_STACK` to itself, and running out of that would
 /// end the process. Change them together.
 const WASM_STACK: usize = 512 << 10;
@@ -39,7 +46,7 @@ impl Engine {
         let mut config = config();
         config.allocation_strategy(pooling(widest));
         let engine = wasmtime::Engine::new(&config).or_else(|error| {
-            tracing::warn!(%error, "cannot reserve address space for pooled instances, each call allocates its own");
+            tracing::warn!(%error, "cannot pool instances (too little address space?), each call allocates its own");
             config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
             wasmtime::Engine::new(&config)
         })?;
@@ -72,13 +79,13 @@ fn pooling(widest: &Limits) -> PoolingAllocationConfig {
     let calls = CONCURRENT_CALLS;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(calls)
-        .total_core_instances(4 * calls)
-        .total_memories(calls)
-        .total_tables(2 * calls)
+        .total_core_instances(CORE_INSTANCES * calls)
+        .total_memories(MEMORIES * calls)
+        .total_tables(TABLES * calls)
         .total_stacks(calls)
-        .max_core_instances_per_component(32)
-        .max_memories_per_component(2)
-        .max_tables_per_component(8)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
         .max_memories_per_module(2)
         .max_tables_per_module(2)
         .max_component_instance_size(2 << 20)

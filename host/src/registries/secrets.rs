@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::config::node::{Node, Problem, dotted};
+use crate::config::node::{Node, Origin, Problem, dotted};
 use crate::config::schema::Schema;
 use crate::domain::Secret;
 
@@ -23,7 +23,7 @@ pub(super) fn extract(
     key: &str,
 ) -> Result<Secrets, Vec<Problem>> {
     let mut found = Extraction { node, schema, key, secrets: Secrets::new(), problems: Vec::new() };
-    found.visit(settings, "");
+    found.visit(settings, "", false);
     found.repeated(settings, "");
     if found.problems.is_empty() { Ok(found.secrets) } else { Err(found.problems) }
 }
@@ -37,41 +37,44 @@ struct Extraction<'a> {
 }
 
 impl Extraction<'_> {
-    fn visit(&mut self, value: &mut Value, pointer: &str) {
+    /// `inside`: something above is marked as a secret, so all below it is one.
+    fn visit(&mut self, value: &mut Value, pointer: &str, inside: bool) {
         let origin = &self.node.nearest(pointer).origin;
+        let is_secret = inside || origin.secret || self.schema.is_secret(pointer);
         match value {
             Value::Object(map) => {
                 for (key, child) in map {
-                    self.visit(
-                        child,
-                        &format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")),
-                    );
+                    let key = key.replace('~', "~0").replace('/', "~1");
+                    self.visit(child, &format!("{pointer}/{key}"), is_secret);
                 }
             }
             Value::Array(items) => {
                 for (index, child) in items.iter_mut().enumerate() {
-                    self.visit(child, &format!("{pointer}/{index}"));
+                    self.visit(child, &format!("{pointer}/{index}"), is_secret);
                 }
             }
-            Value::String(text) if origin.secret || self.schema.is_secret(pointer) => {
+            Value::String(text) if is_secret => {
                 let name = dotted("", pointer);
                 if text.is_empty() {
-                    self.problems.push(Problem::at(
-                        origin,
-                        dotted(self.key, pointer),
-                        "a secret must not be empty",
-                    ));
+                    self.problem(origin, pointer, "a secret must not be empty");
                 }
                 let secret = std::mem::replace(text, name.clone());
                 self.secrets.insert(name, Arc::new(Secret::new(secret)));
             }
+            Value::Bool(_) | Value::Number(_) if is_secret => {
+                self.problem(origin, pointer, "a secret must be text: write it in quotes");
+            }
             Value::String(_) if looks_secret(pointer) => {
                 let message = "looks like a secret, and its provider does not mark it as one (`writeOnly`), so it would get to see it; \
                     write it as ${file:/path}, or ask the provider's author";
-                self.problems.push(Problem::at(origin, dotted(self.key, pointer), message));
+                self.problem(origin, pointer, message);
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
+    }
+
+    fn problem(&mut self, origin: &Origin, pointer: &str, message: &str) {
+        self.problems.push(Problem::at(origin, dotted(self.key, pointer), message));
     }
 }
 
@@ -104,20 +107,43 @@ impl Extraction<'_> {
     }
 }
 
+/// By the last name in the pointer, or the one before it where the last says nothing (`/tokens/0`, `/password/value`).
 fn looks_secret(pointer: &str) -> bool {
-    let name =
-        pointer.rsplit('/').next().unwrap_or_default().to_ascii_lowercase().replace('-', "_");
+    let says_nothing = |name: &&str| *name == "value" || name.bytes().all(|it| it.is_ascii_digit());
+    let name = pointer.rsplit('/').find(|name| !says_nothing(name)).unwrap_or_default();
+    let name = snake_case(name);
+    let name = name.strip_suffix('s').unwrap_or(&name);
     let words = [
         "password",
+        "passwd",
+        "pwd",
+        "pass",
         "passphrase",
         "token",
         "secret",
+        "credential",
         "private_key",
+        "privatekey",
         "secret_key",
         "secret_access_key",
         "api_key",
+        "apikey",
     ];
-    words.iter().any(|word| name == *word || name.ends_with(&format!("_{word}")))
+    // The plural of `pass` has lost its last letter by now.
+    name == "pas" || words.iter().any(|word| name == *word || name.ends_with(&format!("_{word}")))
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase()
+            && snake.ends_with(|it: char| it.is_ascii_lowercase() || it.is_ascii_digit())
+        {
+            snake.push('_');
+        }
+        snake.push(if letter == '-' { '_' } else { letter.to_ascii_lowercase() });
+    }
+    snake
 }
 
 #[cfg(test)]
@@ -125,7 +151,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::node::Origin;
 
     fn schema() -> Schema {
         Schema::new(json!({ "properties": {
@@ -168,12 +193,38 @@ mod tests {
 
     #[test]
     fn a_schema_cannot_unmask_a_secret_by_leaving_the_mark_out() {
-        for name in ["token", "secret", "private_key", "admin_password", "Api-Key"] {
+        for name in [
+            "token",
+            "tokens",
+            "secret",
+            "private_key",
+            "admin_password",
+            "Api-Key",
+            "apiKey",
+            "adminPassword",
+            "clientSecret",
+            "pass",
+            "passwd",
+            "credentials",
+        ] {
             let problems =
                 extracted(&json!({ name: "hunter2" }), &Origin::file("f")).err().expect(name);
             let text = problems[0].to_string();
             assert!(text.contains("looks like a secret") && !text.contains("hunter2"), "{text}");
         }
-        assert!(extracted(&json!({ "token_url": "https://x" }), &Origin::file("f")).is_ok());
+        assert!(extracted(&json!({ "tokens": ["hunter2"] }), &Origin::file("f")).is_err());
+        assert!(extracted(&json!({ "password": { "value": "x" } }), &Origin::file("f")).is_ok());
+        for harmless in ["token_url", "bypass", "use_credential_helper"] {
+            let settings = json!({ harmless: "x" });
+            assert!(extracted(&settings, &Origin::file("f")).is_ok(), "{harmless}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_text() {
+        for wrong in [json!(12_345_678), json!(true), json!({ "a": 1 })] {
+            let settings = json!({ "password": wrong });
+            assert!(extracted(&settings, &Origin::file("f")).is_err());
+        }
     }
 }

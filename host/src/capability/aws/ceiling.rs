@@ -19,6 +19,8 @@ use crate::wit::rise::registry::aws::Statement;
 pub const LOGIN_ACTION: &str = "ecr:GetAuthorizationToken";
 /// STS takes no longer session policy.
 const MAX_POLICY: usize = 2048;
+/// Each takes forty characters of a policy at least.
+const MAX_STATEMENTS: usize = 50;
 
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 /// The official minimum for `docker push`.
@@ -172,6 +174,15 @@ impl Ceiling {
         project: &Project,
         granted: Actions,
     ) -> Result<String, Beyond> {
+        // Looked at before anything is compared with anything: whatever is longer than a policy cannot become one.
+        let size: usize = statements
+            .iter()
+            .flat_map(|it| it.actions.iter().chain(&it.resources))
+            .map(|it| it.len() + 3)
+            .sum();
+        if size > MAX_POLICY || statements.len() > MAX_STATEMENTS {
+            return Err(Beyond::TooLong(size));
+        }
         let resources: Vec<String> =
             self.resources.iter().map(|it| it.replace("{project}", project.as_str())).collect();
         let mut written = Vec::new();

@@ -50,6 +50,8 @@ enum Attack {
     Unscoped,
     /// A policy of more than 2048 characters.
     HugePolicy,
+    /// So many statements that comparing them all with each other would take seconds.
+    GiantPolicy,
     /// A login in a region that is not the registry's.
     OtherRegion,
     /// Asks for another project, says nothing of the refusal, and goes on properly.
@@ -93,6 +95,7 @@ impl Provider for AwsRogue {
             | Attack::PushForPull
             | Attack::Unscoped
             | Attack::HugePolicy
+            | Attack::GiantPolicy
             | Attack::Swallow
             | Attack::None => settings.region.as_str(),
         };
@@ -124,6 +127,10 @@ fn session(settings: &Settings, grant: &Grant) -> Result<Session, Error> {
         Attack::PushForPull => assume(policy(&PUSH, &own)),
         Attack::Unscoped => aws::unscoped(),
         Attack::HugePolicy => assume(policy(&granted, &own).into_iter().cycle().take(64).collect()),
+        Attack::GiantPolicy => {
+            let actions = vec!["ecr:GetAuthorizationToken"; 15_000];
+            assume(policy(&actions, &vec!["*".to_owned(); 15_000]))
+        }
         Attack::Swallow => {
             let refused = assume(policy(&granted, &other));
             drop(refused);

@@ -65,6 +65,13 @@ pub(crate) fn log_lines() -> Result<Issued, Error> {
     nothing()
 }
 
+/// Has the host keep more than the guest itself may have.
+pub(crate) fn secrets() -> Result<Issued, Error> {
+    let text = "s".repeat(32 << 10);
+    let kept: Vec<_> = (0..100_000).map(|_| Secret::new(&text)).collect();
+    Err(Error::Failed(format!("{} secrets kept", kept.len())))
+}
+
 /// A bug.
 pub(crate) fn trap() -> Result<Issued, Error> {
     #[allow(clippy::panic, reason = "this guest is here to crash")]

@@ -57,6 +57,7 @@ impl Provider for Misbehaves {
             "memory" => exhaust::memory(),
             "handles" => exhaust::handles(),
             "giant-string" => exhaust::host_call(),
+            "secrets" => exhaust::secrets(),
             "log-flood" => exhaust::log_lines(),
             "trap" => exhaust::trap(),
             "log-password" => log_username(settings),
