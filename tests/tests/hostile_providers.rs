@@ -130,7 +130,9 @@ async fn a_call_ends_at_its_limits_and_the_broker_goes_on() {
         ("error-giant", ""),
     ] {
         let started = Instant::now();
-        let (broker, answer) = misbehaved(how, "").await;
+        // On a busy machine a guest may use up its CPU time before it reaches another limit.
+        let patient = "[providers.misbehaves.limits]\ncpu_ms = 5000";
+        let (broker, answer) = misbehaved(how, if how == "loop" { "" } else { patient }).await;
         // A call may take eight seconds at most; none of these waits for anything.
         assert!(started.elapsed().as_secs() < 8, "{how}");
         if limit.is_empty() {
