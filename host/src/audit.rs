@@ -70,6 +70,9 @@ pub struct Record<'a> {
     actions: Option<Actions>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     rules: &'a [String],
+    /// Rules in `mode = "audit"` that match: what they would have allowed was not granted by them.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    trial_rules: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<ProviderFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,6 +131,7 @@ impl Audit {
             registry: Some(request.registry.as_str()),
             actions: request.actions,
             reason: Some("access-denied"),
+            trial_rules: &denied.trial,
             ..self.blank(Event::Denied, request.id, &denied.subject)
         };
         self.record(&record).await
@@ -183,6 +187,7 @@ impl Audit {
             registry: Some(grant.registry().as_str()),
             actions: Some(grant.actions()),
             rules: grant.rules(),
+            trial_rules: grant.trial(),
             provider: Some(ProviderFields {
                 name: &registry.provider.manifest.name,
                 sha256: &registry.provider.digest,
@@ -211,6 +216,7 @@ impl Audit {
             registry: None,
             actions: None,
             rules: &[],
+            trial_rules: &[],
             provider: None,
             credential: None,
             reason: None,

@@ -1,6 +1,7 @@
 //! The commands of the binary, one file each.
 
 mod check;
+mod explain;
 mod serve;
 mod token;
 
@@ -31,6 +32,8 @@ enum Command {
     Serve(ConfigDirectory),
     /// Check the settings with every provider they use, without serving. Exits 1 if anything is wrong.
     Check(ConfigDirectory),
+    /// Say whether a token would get what it asks for, and why not. Exits 1 if not.
+    Explain(explain::Arguments),
     /// Print a token of the built-in issuer `local`.
     Token(token::Arguments),
 }
@@ -51,6 +54,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         match arguments.command {
             Command::Serve(directory) => serve::run(&directory.config_dir).await,
             Command::Check(directory) => check::run(&directory.config_dir).await,
+            Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Token(arguments) => token::run(&arguments),
         }
     });

@@ -6,6 +6,7 @@
 
 mod file;
 mod interpolate;
+mod issuers;
 mod layers;
 pub mod node;
 pub mod schema;
@@ -19,10 +20,10 @@ use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 use crate::domain::RegistryName;
-use crate::identity::{Algorithm, IssuerSettings, Settings as IdentitySettings, Source};
-use crate::rules::{Known, RuleFile, Rules};
+use crate::identity::Settings as IdentitySettings;
+use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
 pub use file::{AcceptScope, AwsCeilingFile, LogFormat, RegistryKeys, TlsFile};
-use file::{AuditFile, AuthFile, File, IssuerFile, LimitsFile, LogFile, ProvidersFile, ServerFile};
+use file::{AuditFile, AuthFile, BoundsFile, File, LimitsFile, LogFile, ProvidersFile, ServerFile};
 pub use layers::{Environment, environment};
 use node::{Node, Origin, Problem, dotted};
 use schema::Schema;
@@ -131,10 +132,13 @@ impl Draft {
         let rules = sections.take("rules");
         let audit: AuditFile = sections.take("audit");
         let log: LogFile = sections.take("log");
+        let bounds: BoundsFile = sections.take("limits");
         let (mut problems, broken) = (sections.problems, sections.broken);
         let registries = registries(&node, &sections.unfilled, &mut problems);
-        let rules = parse_rules(&node, rules, &mut problems);
-        let identity = identity(&node, auth, &mut problems);
+        let longest = bounds.policy.max_token_lifetime;
+        let known = issuers::known(&node, &auth.issuers);
+        let rules = parse_rules(&node, rules, bounds.policy, &known, &mut problems);
+        let identity = issuers::identity(&node, auth, longest, &mut problems);
         let written = Written(without_registries(node));
         problems.extend(log_level(&log.level).map(|it| written.problem("/log/level", it)));
         if registries.is_empty() && problems.is_empty() {
@@ -369,79 +373,34 @@ fn registry(
     None
 }
 
-fn parse_rules(root: &Node, files: Vec<RuleFile>, problems: &mut Vec<Problem>) -> Rules {
-    // What rules refer to, also where it has problems of its own: those have been reported.
-    let registries =
-        root.get("registries").and_then(Node::table).into_iter().flat_map(|it| it.keys());
-    let issuers = root.get("auth").and_then(|it| it.get("issuers")).map_or(&[][..], Node::items);
-    let issuers = issuers.iter().filter_map(|it| it.get("name")?.text());
-    let known = Known::new(issuers, registries.filter_map(|name| name.parse().ok()));
-    Rules::parse(files, &known).unwrap_or_else(|more| {
-        problems.extend(more.into_iter().map(|it| {
-            let pointer = format!("/rules{}", it.path);
-            Problem::at(&root.nearest(&pointer).origin, dotted("", &pointer), it.message)
-        }));
+fn parse_rules(
+    root: &Node,
+    files: Vec<RuleFile>,
+    guardrail: GuardrailFile,
+    known: &Known,
+    problems: &mut Vec<Problem>,
+) -> Rules {
+    Rules::parse_within(files, guardrail, known).unwrap_or_else(|more| {
+        problems.extend(more.into_iter().map(|it| placed(root, &it.path, it.message)));
         Rules::default()
     })
 }
 
-fn identity(root: &Node, auth: AuthFile, problems: &mut Vec<Problem>) -> IdentitySettings {
-    let problem = |pointer: &str, message: &str| {
-        Problem::at(&root.nearest(pointer).origin, dotted("", pointer), message)
-    };
-    if auth.audience.as_deref().unwrap_or_default().is_empty() && !auth.issuers.is_empty() {
-        let message = "missing; every token must be meant for this deployment, so name its audience, such as \"rise-registry\"";
-        problems.push(problem("/auth/audience", message));
-    }
-    let mut issuers = Vec::new();
-    for (index, issuer) in auth.issuers.into_iter().enumerate() {
-        match issuer_settings(issuer) {
-            Ok(settings) => issuers.push(settings),
-            Err((field, message)) => {
-                problems.push(problem(&format!("/auth/issuers/{index}/{field}"), &message));
-            }
-        }
-    }
-    IdentitySettings { audience: auth.audience.unwrap_or_default(), issuers }
-}
-
-fn issuer_settings(file: IssuerFile) -> Result<IssuerSettings, (&'static str, String)> {
-    let source = match (file.issuer, file.jwks_file, file.key_file) {
-        (None, None, Some(key_file)) if file.name == "local" => Source::Local { key_file },
-        (None, None, None) if file.name == "local" => {
-            return Err((
-                "key_file",
-                "missing; name the file of its private key, which is made on first use".to_owned(),
-            ));
-        }
-        (Some(issuer), None, None) => Source::Discovery { issuer, jwks_hosts: file.jwks_hosts },
-        (Some(issuer), Some(path), None) => Source::JwksFile { issuer, path },
-        (_, _, Some(_)) => return Err((
-            "key_file",
-            "is for the built-in issuer named `local`, which has no `issuer` and no `jwks_file`"
-                .to_owned(),
-        )),
-        (None, _, None) => {
-            return Err(("issuer", "missing; write the `iss` of its tokens".to_owned()));
-        }
-    };
-    let algorithms = file
-        .algorithms
-        .iter()
-        .map(|name| name.parse::<Algorithm>().map_err(|error| ("algorithms", error.to_string())));
-    let algorithms = algorithms.collect::<Result<Vec<_>, _>>()?;
-    Ok(IssuerSettings { name: file.name, algorithms, source })
+/// With the file that it is about.
+fn placed(root: &Node, pointer: &str, message: String) -> Problem {
+    Problem::at(&root.nearest(pointer).origin, dotted("", pointer), message)
 }
 
 fn warnings(root: &Node, identity: &IdentitySettings, rules: &Rules) -> Vec<Problem> {
-    let mut warnings: Vec<Problem> = rules
-        .warnings()
-        .iter()
-        .map(|it| {
-            let pointer = format!("/rules{}", it.path);
-            Problem::at(&root.nearest(&pointer).origin, dotted("", &pointer), it.message.clone())
-        })
-        .collect();
+    let rule = |it: &crate::rules::Problem| placed(root, &it.path, it.message.clone());
+    let mut warnings: Vec<Problem> = rules.warnings().iter().map(rule).collect();
+    for (index, issuer) in identity.issuers.iter().enumerate() {
+        let of = |it| {
+            let message = format!("issuer `{}`: {it}", issuer.name);
+            placed(root, &format!("/auth/issuers/{index}"), message)
+        };
+        warnings.extend(issuer.warnings().into_iter().map(of));
+    }
     let nobody = match (identity.issuers.is_empty(), rules.iter().next().is_none()) {
         (true, true) => Some("there is no issuer under [auth] and no rule"),
         (true, false) => Some("there is no issuer under [auth]"),

@@ -4,20 +4,24 @@
 //! follows it cannot look at two different strings.
 
 pub mod actions;
+pub mod claim_path;
 pub mod clock;
 pub mod credentials;
 pub mod location;
 pub mod name;
+pub mod reach;
 pub mod request;
 pub mod scope;
 pub mod secret;
 pub mod subject;
 
 pub use actions::{Action, Actions};
+pub use claim_path::{ClaimPath, InvalidClaimPath};
 pub use clock::Clock;
 pub use credentials::{Credential, Credentials};
 pub use location::{Host, ImageReference, Location};
 pub use name::{Project, RegistryName};
+pub use reach::Reach;
 pub use request::{IssueRequest, Lifetime, Target};
 pub use scope::{EnforcedBy, Scope};
 pub use secret::Secret;

@@ -6,6 +6,8 @@
 //! **Invariant:** an unauthenticated caller sees 401 before anything about its request is judged.
 
 mod bearer;
+mod body;
+mod explain;
 mod health;
 mod issue_credentials;
 mod list_providers;
@@ -21,7 +23,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use ulid::Ulid;
 
 use crate::app::App;
@@ -40,6 +42,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/registry/credentials", credentials.clone())
         .route("/api/v1/registry/credentials", credentials)
         .route("/api/v1/registries", get(list_registries::list_registries))
+        .route("/api/v1/explain", post(explain::explain))
         .fallback(|| async { Failure::NotFound })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
         .layer(middleware::from_fn(answer))

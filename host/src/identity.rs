@@ -1,35 +1,49 @@
 //! A token becomes a [`Subject`], or is refused.
 //!
-//! Not here: what a subject may do (`rules`), replay, how many tokens may be tried (`limits`).
+//! Not here: what a subject may do (`rules`), how many tokens may be tried (`limits`).
 //!
-//! To trust another kind of issuer: a variant of [`Source`] and an adapter of [`jwks::Keys`].
+//! To trust another kind of issuer: a variant of [`Source`] and an adapter of [`jwks::Keys`]. To know another service's
+//! tokens by name: a [`Preset`]. To check something else: `checks.rs`.
 //!
 //! **Invariant:** a token's `iss` is looked up in a map and never fetched; its header never brings a key.
 //! **Invariant:** only asymmetric algorithms exist here ([`Algorithm`] has no others), so that a public key is never taken
 //! for a shared secret.
 //! **Invariant:** building an [`Identity`] needs no network. An issuer that is down makes its own callers wait, nobody else.
 
+mod checks;
 mod claims;
+mod explain;
 mod json;
 pub mod jwks;
 pub mod jwt;
 pub mod local;
+mod policy;
+mod preset;
+mod reason;
+mod replay;
 mod settings;
 #[cfg(test)]
 mod testing;
 
+pub use explain::{Explanation, Finding, KeyAccess, Verdict, shown};
 pub use json::InvalidJson;
-pub use jwt::Reason;
 pub use local::{KeyFileError, LocalIssuer, MintError, TokenRequest};
-pub use settings::{Algorithm, IssuerSettings, Settings, SetupError, Source, UnknownAlgorithm};
+pub use policy::{Policy, Replay};
+pub use preset::Preset;
+pub use reason::Reason;
+pub use replay::{Replayed, Reservation};
+pub use settings::{
+    Algorithm, DiscoverySettings, IssuerSettings, Settings, SetupError, Source, UnknownAlgorithm,
+};
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::domain::{Clock, Secret, Subject};
-use claims::Expected;
-use jwks::{Keys, NoKey};
+use checks::{AFTER_SIGNATURE, BEFORE_SIGNATURE, Check, Facts};
+use jwks::{Key, Keys, NoKey};
 use jwt::Unverified;
+use replay::ReplayStore;
 
 /// Everything that can verify a token.
 pub struct Identity {
@@ -41,8 +55,10 @@ pub struct Identity {
 
 struct Issuer {
     name: String,
-    algorithms: Vec<Algorithm>,
+    policy: Policy,
     keys: Arc<dyn Keys>,
+    /// There for [`Replay::SingleUse`].
+    replay: Option<Arc<ReplayStore>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,38 +97,70 @@ impl Identity {
         let unknown =
             |reason| IdentityError::Invalid { reason, issuer: None, signature_valid: false };
         let token = Unverified::parse(token.expose()).map_err(unknown)?;
-        let iss = token.issuer().map_err(unknown)?;
-        let (iss, issuer) =
-            self.issuers.get_key_value(iss).ok_or_else(|| unknown(Reason::UnknownIssuer))?;
-        let expected =
-            Expected { issuer: iss, audience: &self.audience, now: self.clock.now().as_second() };
-
+        let (iss, issuer) = self.issuer_of(&token).map_err(unknown)?;
         let refuse = |reason, signature_valid| {
             let issuer = Some(issuer.name.clone());
             IdentityError::Invalid { reason, issuer, signature_valid }
         };
-        claims::precheck(&token.payload, &expected).map_err(|reason| refuse(reason, false))?;
-        let algorithm = token.algorithm.filter(|algorithm| issuer.algorithms.contains(algorithm));
-        let algorithm = algorithm.ok_or_else(|| refuse(Reason::Algorithm, false))?;
-        let key =
-            issuer.keys.find(token.kid.as_deref()).await.map_err(|problem| match problem {
-                NoKey::Unknown => refuse(Reason::UnknownKey, false),
-                NoKey::Unnamed => refuse(Reason::UnnamedKey, false),
-                NoKey::Unavailable => {
-                    IdentityError::IssuerUnavailable { issuer: issuer.name.clone() }
-                }
-            })?;
-        if !key.fits(algorithm) {
-            return Err(refuse(Reason::KeyMismatch, false));
+        let walk = |checks: &[Check]| {
+            let facts = self.facts(&token, iss, issuer);
+            checks.iter().try_for_each(|check| (check.holds)(&facts))
+        };
+        walk(&BEFORE_SIGNATURE).map_err(|reason| refuse(reason, false))?;
+        let key = issuer.key(&token).await.map_err(|problem| match problem {
+            Some(reason) => refuse(reason, false),
+            None => IdentityError::IssuerUnavailable { issuer: issuer.name.clone() },
+        })?;
+        token
+            .jws
+            .verify(&issuer.policy.algorithms, &key)
+            .map_err(|reason| refuse(reason, false))?;
+        walk(&AFTER_SIGNATURE).map_err(|reason| refuse(reason, true))?;
+        let sub = claims::subject(&token.claims).map_err(|reason| refuse(reason, true))?.to_owned();
+        Ok(Subject { issuer: issuer.name.clone(), sub, claims: token.claims })
+    }
+
+    /// Sees that the token has not been used, if its issuer's may be used once only, and keeps anybody else from using it.
+    /// To be called when all is granted; what is reserved is free again unless it is committed.
+    pub fn reserve(&self, subject: &Subject) -> Result<Reservation, Replayed> {
+        let store = self.issuers.values().find(|issuer| issuer.name == subject.issuer);
+        match store.and_then(|issuer| issuer.replay.as_ref()) {
+            Some(store) => store.reserve(&subject.claims, self.clock.now()),
+            None => Ok(Reservation::free()),
         }
-        if !key.verifies(algorithm, token.signed, token.signature) {
-            return Err(refuse(Reason::Signature, false));
+    }
+
+    fn issuer_of(&self, token: &Unverified<'_>) -> Result<(&str, &Issuer), Reason> {
+        let found = self.issuers.get_key_value(token.issuer()?).ok_or(Reason::UnknownIssuer)?;
+        Ok((found.0, found.1))
+    }
+
+    /// With the time of now.
+    fn facts<'a>(
+        &'a self,
+        token: &'a Unverified<'_>,
+        iss: &'a str,
+        issuer: &'a Issuer,
+    ) -> Facts<'a> {
+        Facts {
+            header: &token.jws.header,
+            claims: &token.claims,
+            policy: &issuer.policy,
+            issuer: iss,
+            audience: &self.audience,
+            now: self.clock.now().as_second(),
         }
-        // Fetching keys takes time: what was not expired before may be now.
-        let expected = Expected { now: self.clock.now().as_second(), ..expected };
-        let sub =
-            claims::check(&token.payload, &expected).map_err(|reason| refuse(reason, true))?;
-        Ok(Subject { issuer: issuer.name.clone(), sub, claims: token.payload })
+    }
+}
+
+impl Issuer {
+    /// `None`: it cannot be known now.
+    async fn key(&self, token: &Unverified<'_>) -> Result<Arc<Key>, Option<Reason>> {
+        self.keys.find(token.jws.header.kid.as_deref()).await.map_err(|problem| match problem {
+            NoKey::Unknown => Some(Reason::UnknownKey),
+            NoKey::Unnamed => Some(Reason::UnnamedKey),
+            NoKey::Unavailable => None,
+        })
     }
 }
 

@@ -48,6 +48,16 @@ pub struct Registries(BTreeMap<RegistryName, Arc<Registry>>);
 #[error("several registries are configured and none is named `default`")]
 pub struct Ambiguous;
 
+/// `default`, else the only one.
+pub fn default_name<T>(all: &BTreeMap<RegistryName, T>) -> Result<&RegistryName, Ambiguous> {
+    let mut names = all.keys();
+    match (all.keys().find(|name| name.as_str() == "default"), names.next(), names.next()) {
+        (Some(default), _, _) => Ok(default),
+        (None, Some(only), None) => Ok(only),
+        (None, _, _) => Err(Ambiguous),
+    }
+}
+
 impl Registries {
     pub fn find(&self, name: &RegistryName) -> Option<&Arc<Registry>> {
         self.0.get(name)
@@ -57,14 +67,9 @@ impl Registries {
         self.0.values()
     }
 
-    /// The registry that a request means if it names none: `default`, else the only one.
+    /// The registry that a request means if it names none.
     pub fn default_name(&self) -> Result<&RegistryName, Ambiguous> {
-        let mut names = self.0.keys();
-        match (self.0.keys().find(|name| name.as_str() == "default"), names.next(), names.next()) {
-            (Some(default), _, _) => Ok(default),
-            (None, Some(only), None) => Ok(only),
-            (None, _, _) => Err(Ambiguous),
-        }
+        default_name(&self.0)
     }
 
     /// Whose image this is: at most one registry can say, since no two share a repository. No provider is asked: where

@@ -1,15 +1,20 @@
 //! Which subjects may do what to which projects: a subject and a request become a [`Grant`] or [`Denied`].
 //!
 //! Pure: no I/O, no time, no async. To add a way to match a claim: `rules/file.rs` (how it is written), `rules/matcher.rs`
-//! (what it takes), `rules/pattern.rs` (text in it).
+//! (what it takes), `rules/pattern.rs` (text in it). To warn about something: `rules/lint.rs`.
 //!
 //! **Invariant:** a [`Grant`] is made in `rules/authorize.rs` only, and says no more than the rules that matched.
+//! **Invariant:** a rule on trial (`mode = "audit"`) is recorded and grants nothing; no rule grants more than
+//! `[limits.policy]` permits.
 //! **Invariant:** there are no regular expressions. Every matcher ends at a delimiter or at the end of the text, so that
 //! `acme` never stands for `acme-evil`.
 
 mod authorize;
 mod condition;
 mod file;
+mod guardrail;
+mod holdings;
+mod lint;
 mod matcher;
 mod parse;
 mod pattern;
@@ -18,7 +23,10 @@ mod rule;
 
 pub use authorize::{AccessRequest, Denied, Grant, Refusal};
 pub use condition::{Condition, Outcome};
-pub use file::{ClaimFile, ProjectsFile, RuleFile};
+pub use file::{ClaimFile, GuardrailFile, Mode, ProjectsFile, RuleFile};
+pub use guardrail::Guardrail;
+pub use holdings::Holding;
+pub use lint::IssuerKind;
 pub use parse::{Known, Problem};
 pub use projects::ProjectMatcher;
 pub use rule::{Check, Evaluation, Part, Rule};
@@ -30,14 +38,41 @@ use crate::domain::{RegistryName, Subject};
 /// All rules of a deployment. None at all denies everything.
 #[derive(Debug, Default)]
 pub struct Rules {
-    rules: Vec<Rule>,
+    all: Vec<Rule>,
+    guardrail: Guardrail,
     warnings: Vec<Problem>,
 }
 
 impl Rules {
     /// Checks every rule and reports every problem, so that an operator mends them in one go.
     pub fn parse(files: Vec<RuleFile>, known: &Known) -> Result<Self, Vec<Problem>> {
-        parse::rules(files, known).map(|(rules, warnings)| Self { rules, warnings })
+        Self::parse_within(files, GuardrailFile::default(), known)
+    }
+
+    /// The same, within what no rule may exceed.
+    pub fn parse_within(
+        files: Vec<RuleFile>,
+        guardrail: GuardrailFile,
+        known: &Known,
+    ) -> Result<Self, Vec<Problem>> {
+        let below = |place: &'static str| {
+            move |problems: Vec<Problem>| problems.into_iter().map(|it| it.below(place)).collect()
+        };
+        let guardrail: Result<_, Vec<_>> =
+            Guardrail::parse(guardrail, known).map_err(below("/limits/policy"));
+        let no_guardrail = Guardrail::default();
+        let rules = parse::rules(files, guardrail.as_ref().unwrap_or(&no_guardrail), known);
+        match (guardrail, rules.map_err(below("/rules"))) {
+            (Ok(guardrail), Ok((rules, warnings))) => {
+                let warnings = warnings.into_iter().map(|it| it.below("/rules")).collect();
+                Ok(Self { all: rules, guardrail, warnings })
+            }
+            (guardrail, rules) => {
+                let mut problems: Vec<Problem> = guardrail.err().unwrap_or_default();
+                problems.extend(rules.err().into_iter().flatten());
+                Err(problems)
+            }
+        }
     }
 
     /// What is allowed and probably not meant.
@@ -46,7 +81,16 @@ impl Rules {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter()
+        self.all.iter()
+    }
+
+    /// Those that are not on trial.
+    fn enforced(&self) -> impl Iterator<Item = &Rule> {
+        self.all.iter().filter(|rule| !rule.is_on_trial())
+    }
+
+    pub fn guardrail(&self) -> &Guardrail {
+        &self.guardrail
     }
 
     /// Every rule, condition by condition: for the operator who asks why.
@@ -55,14 +99,13 @@ impl Rules {
         subject: &'a Subject,
         request: &'a AccessRequest,
     ) -> Vec<Evaluation<'a>> {
-        self.rules.iter().map(|rule| rule.evaluate(subject, request)).collect()
+        self.all.iter().map(|rule| rule.evaluate(subject, request)).collect()
     }
 
     /// The registries that the subject may reach for some project.
     pub fn reachable(&self, subject: &Subject) -> BTreeSet<&RegistryName> {
-        self.rules
-            .iter()
-            .filter(|rule| rule.may_reach(subject))
+        self.enforced()
+            .filter(|rule| !rule.reach(subject).is_empty())
             .flat_map(Rule::registries)
             .collect()
     }

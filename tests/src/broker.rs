@@ -185,8 +185,19 @@ impl TestBroker {
         environment: &Environment,
         aws: &dyn ConnectAws,
     ) -> Result<Self, Vec<Problem>> {
+        Self::on_clock(settings, environment, aws, Clock::system()).await
+    }
+
+    /// The same at another time.
+    pub async fn on_clock(
+        settings: Settings,
+        environment: &Environment,
+        aws: &dyn ConnectAws,
+        clock: Clock,
+    ) -> Result<Self, Vec<Problem>> {
+        logs::start();
         let config = Config::load(&settings.config_directory(), environment)?;
-        let app = Arc::new(App::build(config, Clock::system(), aws).await?);
+        let app = Arc::new(App::build(config, clock, aws).await?);
         let issuer =
             LocalIssuer::open_or_create(&settings.path("issuer.pem")).expect("the issuer's key");
         let (router, admin) =

@@ -13,6 +13,7 @@
 //! | an OCI registry | [`DockerRegistry`] |
 //! | an OCI client, and something to push | [`Skopeo`], [`OciLayout`] |
 //! | an OIDC issuer | [`Oidc`] |
+//! | an OIDC issuer that misbehaves as told, and keys to sign with | [`IssuerDouble`], [`Signer`] |
 //!
 //! To add one: a file here that wraps a [`Process`], a line above, a test in `tests/peers.rs`.
 
@@ -31,12 +32,15 @@ pub mod broker;
 mod docker_registry;
 mod image;
 mod installation;
+mod issuer_double;
 pub mod load;
 mod loopback;
 mod ministack;
 mod moto;
 mod oidc;
 mod process;
+pub mod scene;
+mod signer;
 mod skopeo;
 mod stub;
 
@@ -46,10 +50,12 @@ pub use broker::{Response, Settings, TestBroker, logs};
 pub use docker_registry::{DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth};
 pub use image::OciLayout;
 pub use installation::{Installation, Printed, Serving};
+pub use issuer_double::{IssuerDouble, Reply};
 pub use loopback::{Answered, Client};
 pub use ministack::{Ministack, TwoRoles};
 pub use moto::Moto;
 pub use oidc::Oidc;
 pub use process::{PeerCommand, Port, Process, peers_directory};
+pub use signer::Signer;
 pub use skopeo::{Ran, Skopeo};
 pub use stub::{Answer, Stub};

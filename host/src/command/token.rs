@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         .iter()
         .find_map(|issuer| match &issuer.source {
             Source::Local { key_file } => Some(key_file.clone()),
-            Source::Discovery { .. } | Source::JwksFile { .. } => None,
+            Source::Discovery(_) | Source::JwksFile { .. } => None,
         })
         .ok_or_else(|| {
             let message = "there is no issuer `local`; add [[auth.issuers]] with name = \"local\" and key_file";

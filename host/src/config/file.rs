@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::domain::Scope;
-use crate::rules::RuleFile;
+use crate::identity::{Preset, Replay};
+use crate::rules::{GuardrailFile, Mode, RuleFile};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -21,6 +22,7 @@ pub(super) struct File {
     pub registries: BTreeMap<String, Map<String, Value>>,
     pub auth: AuthFile,
     pub rules: Vec<RuleFile>,
+    pub limits: BoundsFile,
     pub audit: AuditFile,
     pub log: LogFile,
 }
@@ -107,20 +109,49 @@ pub(super) struct AuthFile {
     pub issuers: Vec<IssuerFile>,
 }
 
+/// What is left out is as the preset says, or the default.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct IssuerFile {
     pub name: String,
+    pub preset: Option<Preset>,
     /// The `iss` of its tokens, found by discovery unless `jwks_file` is there.
     pub issuer: Option<String>,
     pub jwks_file: Option<PathBuf>,
     /// Other hosts than the issuer's own that its keys may be fetched from.
-    #[serde(default)]
-    pub jwks_hosts: Vec<String>,
+    pub jwks_hosts: Option<Vec<String>>,
+    /// Whether it is at a private address.
+    pub internal: Option<bool>,
+    /// PEM; the only authorities that it is trusted by then.
+    pub ca_file: Option<PathBuf>,
+    /// A token to show to it when its keys are fetched.
+    pub bearer_file: Option<PathBuf>,
     /// The private key of the built-in issuer `local`.
     pub key_file: Option<PathBuf>,
+    pub algorithms: Option<Vec<String>>,
     #[serde(default)]
-    pub algorithms: Vec<String>,
+    pub mixed_algorithms: bool,
+    pub token_types: Option<Vec<String>>,
+    pub require_kid: Option<bool>,
+    /// Seconds from `iat` to `exp`.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub max_lifetime: Option<u32>,
+    /// Seconds since `iat`.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub max_age: Option<u32>,
+    pub required_claims: Option<Vec<String>>,
+    #[serde(default)]
+    pub replay: Replay,
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// What all requests together may do.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BoundsFile {
+    /// What no rule may exceed.
+    pub policy: GuardrailFile,
 }
 
 #[derive(Default, Deserialize, JsonSchema)]

@@ -73,6 +73,14 @@ impl Actions {
         Self { pull: self.pull || other.pull, push: self.push || other.push }
     }
 
+    #[must_use]
+    pub fn without(self, action: Action) -> Self {
+        match action {
+            Action::Pull => Self { pull: false, ..self },
+            Action::Push => Self { push: false, ..self },
+        }
+    }
+
     pub fn is_subset_of(self, other: Self) -> bool {
         self.union(other) == other
     }

@@ -93,6 +93,9 @@ async fn authorize(
     match app.rules.authorize(subject, access) {
         Ok(grant) => Ok(Arc::new(grant)),
         Err(denied) => {
+            for rule in &denied.trial {
+                tracing::info!(request_id = %denied.request.id, rule, "a rule on trial matches: it grants nothing");
+            }
             for refusal in &denied.refusals {
                 tracing::info!(request_id = %denied.request.id, rule = refusal.rule, because = refusal.because, "a rule does not allow it");
             }
@@ -105,10 +108,19 @@ async fn authorize(
 /// Intent, call, outcome: each record is durable before the next step, the last one before the first byte of the answer.
 async fn issue(app: &App, grant: Arc<Grant>) -> Result<Credentials, Failure> {
     let registry = app.registries.find(grant.registry()).ok_or(Failure::Denied)?;
+    let token = match app.identity.reserve(grant.subject()) {
+        Ok(token) => token,
+        Err(replayed) => {
+            let failure = Failure::Replayed(replayed);
+            app.audit.failed(&grant, registry, failure.slug()).await?;
+            return Err(failure);
+        }
+    };
     app.audit.intent(&grant, registry).await?;
     match crate::issue::issue(registry, &grant, &app.clock).await {
         Ok(credentials) => {
             app.audit.completed(&grant, registry, &credentials).await?;
+            token.commit();
             tracing::info!(
                 request_id = %grant.id(), issuer = grant.subject().issuer, sub = grant.subject().sub, registry = %grant.registry(),
                 project = %grant.project(), actions = %grant.actions(), scope = %credentials.scope, "issued credentials",

@@ -11,7 +11,7 @@ use serde::Serialize;
 use ulid::Ulid;
 
 use crate::audit::AuditError;
-use crate::identity::IdentityError;
+use crate::identity::{IdentityError, Replayed};
 use crate::issue::IssueError;
 
 /// Everything that can end a request without credentials.
@@ -19,6 +19,7 @@ use crate::issue::IssueError;
 pub enum Failure {
     MissingToken,
     Identity(IdentityError),
+    Replayed(Replayed),
     /// Text for the caller, who is known by then.
     InvalidRequest(String),
     Denied,
@@ -91,6 +92,19 @@ impl Failure {
                 "invalid-token",
                 "The token was not accepted",
                 "Get a fresh token that is meant for this broker (its audience) and try again. If that does not help, give the request id to the operator: the broker's log says why.",
+            ),
+            Self::Replayed(Replayed::Used | Replayed::BeforeStart) => answer(
+                StatusCode::UNAUTHORIZED,
+                "token-replayed",
+                "The token is good for one credential",
+                "It has been used, or was issued before the broker started. Get a fresh token for each request.",
+            ),
+            Self::Replayed(Replayed::Full) => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "replay-store-unavailable",
+                "Too many tokens at once",
+                "The broker cannot remember that your token was used, so it does not take it. Try again.",
+                PAUSE,
             ),
             Self::InvalidRequest(detail) => {
                 answer(StatusCode::BAD_REQUEST, "invalid-request", "The request is wrong", detail)
@@ -198,6 +212,7 @@ impl Failure {
     fn cause(&self) -> Option<String> {
         match self {
             Self::Identity(error) => Some(error.to_string()),
+            Self::Replayed(error) => Some(error.to_string()),
             Self::Issue(error) => Some(error.to_string()),
             Self::Audit(error) => Some(error.to_string()),
             Self::Internal(cause) => Some(cause.clone()),
@@ -261,6 +276,12 @@ impl IntoResponse for Failure {
 impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
         Self::Identity(error)
+    }
+}
+
+impl From<Replayed> for Failure {
+    fn from(error: Replayed) -> Self {
+        Self::Replayed(error)
     }
 }
 

@@ -5,48 +5,33 @@
 
 use serde_json::Value;
 
-use super::jwt::Reason;
-use crate::domain::Claims;
+use super::reason::Reason;
+use crate::domain::{ClaimPath, Claims};
 
 /// How far the issuer's clock and ours may differ, in seconds.
-const LEEWAY: i64 = 30;
-/// The longest lifetime of a token, in seconds: a day is what Kubernetes gives. Stops a token that is good for years, or
-/// until 1e19, from ever being useful to whoever finds it.
+pub(super) const LEEWAY: i64 = 30;
+/// The longest lifetime of a token unless its issuer's settings say otherwise, in seconds: a day is what Kubernetes gives.
 pub(super) const LONGEST_LIFETIME: i64 = 24 * 60 * 60;
 /// Above it, a number may not be the one that was written: JSON readers keep 53 bits.
 const LARGEST_INTEGER: i64 = 1 << 53;
 const LONGEST_SUBJECT: usize = 255;
 const MOST_AUDIENCES: usize = 8;
+const LONGEST_TOKEN_ID: usize = 128;
 
-pub(super) struct Expected<'a> {
-    pub(super) issuer: &'a str,
-    pub(super) audience: &'a str,
-    /// Seconds since 1970.
-    pub(super) now: i64,
+pub(super) fn issuer(claims: &Claims, configured: &str) -> Result<(), Reason> {
+    let same = claims.get("iss").and_then(Value::as_str) == Some(configured);
+    if same { Ok(()) } else { Err(Reason::Issuer) }
 }
 
-/// What is worth asking before the signature: a token that fails here is not a reason to ask its issuer for keys.
-pub(super) fn precheck(claims: &Claims, expected: &Expected<'_>) -> Result<(), Reason> {
-    not_expired(integer(claims, "exp")?, expected.now)?;
-    audience(claims, expected.audience)
-}
-
-/// Everything. The subject's `sub`.
-pub(super) fn check(claims: &Claims, expected: &Expected<'_>) -> Result<String, Reason> {
-    if claims.get("iss").and_then(Value::as_str) != Some(expected.issuer) {
-        return Err(Reason::Issuer);
-    }
-    audience(claims, expected.audience)?;
-    times(claims, expected.now)?;
-    let sub = claims.get("sub").and_then(Value::as_str).filter(|sub| is_subject(sub));
-    sub.map(str::to_owned).ok_or(Reason::Subject)
+pub(super) fn subject(claims: &Claims) -> Result<&str, Reason> {
+    claims.get("sub").and_then(Value::as_str).filter(|sub| is_subject(sub)).ok_or(Reason::Subject)
 }
 
 pub(super) fn is_subject(text: &str) -> bool {
     (1..=LONGEST_SUBJECT).contains(&text.len()) && !text.contains(char::is_control)
 }
 
-fn audience(claims: &Claims, ours: &str) -> Result<(), Reason> {
+pub(super) fn audience(claims: &Claims, ours: &str) -> Result<(), Reason> {
     let is_ours = match claims.get("aud") {
         Some(Value::String(one)) => one == ours,
         Some(Value::Array(several)) if several.len() <= MOST_AUDIENCES => {
@@ -57,25 +42,60 @@ fn audience(claims: &Claims, ours: &str) -> Result<(), Reason> {
     if is_ours { Ok(()) } else { Err(Reason::Audience) }
 }
 
-fn times(claims: &Claims, now: i64) -> Result<(), Reason> {
-    let (expires, issued) = (integer(claims, "exp")?, integer(claims, "iat")?);
-    not_expired(expires, now)?;
+/// `jti`: strict where it is there, and there where it is `required`.
+pub(super) fn token_id(claims: &Claims, required: bool) -> Result<(), Reason> {
+    let is_id = |text: &str| {
+        (1..=LONGEST_TOKEN_ID).contains(&text.len()) && !text.contains(char::is_control)
+    };
+    match claims.get("jti") {
+        None if required => Err(Reason::TokenId),
+        None => Ok(()),
+        Some(Value::String(text)) if is_id(text) => Ok(()),
+        Some(_) => Err(Reason::TokenId),
+    }
+}
+
+pub(super) fn not_expired(claims: &Claims, now: i64) -> Result<(), Reason> {
+    let expires = integer(claims, "exp")?;
+    if now < expires.saturating_add(LEEWAY) { Ok(()) } else { Err(Reason::Expired) }
+}
+
+pub(super) fn times(claims: &Claims, now: i64) -> Result<(), Reason> {
+    let issued = integer(claims, "iat")?;
+    not_expired(claims, now)?;
     if issued > now.saturating_add(LEEWAY) {
         return Err(Reason::IssuedInFuture);
     }
     if claims.contains_key("nbf") && integer(claims, "nbf")? > now.saturating_add(LEEWAY) {
         return Err(Reason::NotYetValid);
     }
-    let lifetime =
-        expires.checked_sub(issued).filter(|lifetime| (1..=LONGEST_LIFETIME).contains(lifetime));
+    Ok(())
+}
+
+/// From `iat` to `exp`. Stops a token that is good for years, or until 1e19, from being useful to whoever finds it.
+pub(super) fn lifetime(claims: &Claims, longest: i64) -> Result<(), Reason> {
+    let (expires, issued) = (integer(claims, "exp")?, integer(claims, "iat")?);
+    let lifetime = expires.checked_sub(issued).filter(|it| (1..=longest).contains(it));
     lifetime.map(|_| ()).ok_or(Reason::Lifetime)
 }
 
-fn not_expired(expires: i64, now: i64) -> Result<(), Reason> {
-    if now < expires.saturating_add(LEEWAY) { Ok(()) } else { Err(Reason::Expired) }
+pub(super) fn age(claims: &Claims, oldest: Option<i64>, now: i64) -> Result<(), Reason> {
+    let Some(oldest) = oldest else { return Ok(()) };
+    let age = now.checked_sub(integer(claims, "iat")?).ok_or(Reason::Age)?;
+    if age <= oldest { Ok(()) } else { Err(Reason::Age) }
 }
 
-fn integer(claims: &Claims, name: &str) -> Result<i64, Reason> {
+/// The first that is missing or says nothing.
+pub(super) fn required<'a>(claims: &Claims, paths: &'a [ClaimPath]) -> Result<(), &'a ClaimPath> {
+    let says_something = |path: &&ClaimPath| match path.find(claims) {
+        None | Some(Value::Null) => false,
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => true,
+    };
+    paths.iter().find(|path| !says_something(path)).map_or(Ok(()), Err)
+}
+
+pub(super) fn integer(claims: &Claims, name: &str) -> Result<i64, Reason> {
     let value = claims.get(name).and_then(Value::as_i64);
     value.filter(|value| (0..=LARGEST_INTEGER).contains(value)).ok_or(Reason::Times)
 }
@@ -85,10 +105,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::identity::checks::{AFTER_SIGNATURE, Facts};
+    use crate::identity::jwt::Header;
+    use crate::identity::policy::{Policy, Replay};
 
     const NOW: i64 = 1_700_000_000;
 
-    fn verdict(name: &str, value: Option<Value>) -> Result<String, Reason> {
+    fn claims_with(name: &str, value: Option<Value>) -> Claims {
         let mut claims =
             json!({ "iss": "i", "aud": "us", "sub": "s", "exp": NOW + 300, "iat": NOW - 10 })
                 .as_object()
@@ -98,7 +121,23 @@ mod tests {
             Some(value) => claims.insert(name.to_owned(), value),
             None => claims.remove(name),
         };
-        check(&claims, &Expected { issuer: "i", audience: "us", now: NOW })
+        claims
+    }
+
+    fn verdict_of(claims: &Claims, policy: &Policy) -> Result<(), Reason> {
+        let facts = Facts {
+            header: &Header::default(),
+            claims,
+            policy,
+            issuer: "i",
+            audience: "us",
+            now: NOW,
+        };
+        AFTER_SIGNATURE.iter().try_for_each(|check| (check.holds)(&facts))
+    }
+
+    fn verdict(name: &str, value: Option<Value>) -> Result<(), Reason> {
+        verdict_of(&claims_with(name, value), &Policy::default())
     }
 
     #[test]
@@ -152,6 +191,10 @@ mod tests {
             ("sub", Some(json!("a\u{0}")), Reason::Subject),
             ("sub", Some(json!("a\u{85}")), Reason::Subject),
             ("sub", Some(json!("x".repeat(256))), Reason::Subject),
+            ("jti", Some(json!(1)), Reason::TokenId),
+            ("jti", Some(json!(null)), Reason::TokenId),
+            ("jti", Some(json!("")), Reason::TokenId),
+            ("jti", Some(json!("x".repeat(129))), Reason::TokenId),
         ] {
             assert_eq!(verdict(name, value.clone()), Err(reason), "{name} {value:?}");
         }
@@ -171,6 +214,62 @@ mod tests {
             ("sub", json!("x".repeat(255))),
         ] {
             assert!(verdict(name, Some(value.clone())).is_ok(), "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_may_ask_for_more() {
+        let path = |name: &str| ClaimPath::parse(name).unwrap();
+        let strict = |change: fn(&mut Policy)| {
+            let mut policy = Policy::default();
+            change(&mut policy);
+            policy
+        };
+        let single_use = strict(|it| it.replay = Replay::SingleUse);
+        let short = strict(|it| it.max_lifetime = 310);
+        let young = strict(|it| it.max_age = Some(10));
+        let names = Policy {
+            required_claims: vec![path("repository_id"), path("/kubernetes.io/namespace")],
+            ..Policy::default()
+        };
+        let with = |name: &str, value: Value| claims_with(name, Some(value));
+        for (claims, policy, verdict) in [
+            (claims_with("jti", None), &single_use, Err(Reason::TokenId)),
+            (with("jti", json!("x")), &single_use, Ok(())),
+            (with("iat", json!(NOW - 10)), &short, Ok(())),
+            (with("iat", json!(NOW - 11)), &short, Err(Reason::Lifetime)),
+            (with("iat", json!(NOW - 10)), &young, Ok(())),
+            (with("iat", json!(NOW + 5)), &young, Ok(())),
+            (with("iat", json!(NOW - 11)), &young, Err(Reason::Age)),
+            (with("x", json!(1)), &names, Err(Reason::RequiredClaim)),
+        ] {
+            assert_eq!(verdict_of(&claims, policy), verdict, "{claims:?}");
+        }
+        let mut claims = with("repository_id", json!("1"));
+        assert_eq!(
+            required(&claims, &names.required_claims),
+            Err(&path("/kubernetes.io/namespace"))
+        );
+        for (namespace, verdict) in [
+            (json!({}), Err(Reason::RequiredClaim)),
+            (json!({ "namespace": null }), Err(Reason::RequiredClaim)),
+            (json!({ "namespace": "" }), Err(Reason::RequiredClaim)),
+            (json!({ "namespace": "ci" }), Ok(())),
+        ] {
+            claims.insert("kubernetes.io".to_owned(), namespace);
+            assert_eq!(verdict_of(&claims, &names), verdict, "{claims:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever the numbers: no panic, and what was too old stays so as time goes on.
+        #[test]
+        fn time_never_overflows(iat: i64, exp: i64, nbf: i64, now: i64, longest: i64) {
+            let claims = json!({ "iat": iat, "exp": exp, "nbf": nbf }).as_object().unwrap().clone();
+            let _ = (times(&claims, now), lifetime(&claims, longest), age(&claims, Some(longest), now));
+            if not_expired(&claims, now) == Err(Reason::Expired) {
+                proptest::prop_assert!(not_expired(&claims, now.saturating_add(1)).is_err());
+            }
         }
     }
 }

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::json::{self, InvalidJson, Limits};
+use super::json::{self, Limits};
+use super::jwks::Key;
+use super::reason::Reason;
 use super::settings::Algorithm;
 use crate::domain::Claims;
 
@@ -16,71 +18,30 @@ pub(super) const LONGEST_TOKEN: usize = 8192;
 const HEADER: Limits = Limits { bytes: 1024, depth: 1, members: 16, text: 1024 };
 pub(super) const PAYLOAD: Limits =
     Limits { bytes: LONGEST_TOKEN, depth: 8, members: 64, text: 4096 };
-const LONGEST_KID: usize = 256;
+pub(super) const LONGEST_KID: usize = 256;
 
 /// Members with which a token would bring its own key, or change how it is to be read (CVE-2025-24976 was `jwk`).
 const FORBIDDEN: [&str; 9] = ["jwk", "jku", "x5u", "x5c", "crit", "b64", "enc", "zip", "cty"];
 
-/// Why a token is refused: for the operator. Holds nothing from the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Reason {
-    #[error("it is empty or longer than {LONGEST_TOKEN} bytes")]
-    Size,
-    #[error("it is not three base64url parts joined by `.`")]
-    Shape,
-    #[error("its header cannot be read: {0}")]
-    Header(InvalidJson),
-    #[error("its header has one of `jwk jku x5u x5c crit b64 enc zip cty`")]
-    ForbiddenHeader,
-    #[error("its header's `typ` is not that of an identity or access token")]
-    Type,
-    #[error("its header's `kid` is not text of 1 to {LONGEST_KID} printable characters")]
-    KeyId,
-    #[error("its payload cannot be read: {0}")]
-    Payload(InvalidJson),
-    #[error("its `iss` is missing or not text")]
-    Issuer,
-    #[error("its `iss` is none of the configured issuers")]
-    UnknownIssuer,
-    #[error("its `alg` is none of the issuer's `algorithms`")]
-    Algorithm,
-    #[error(
-        "its `aud` is not text or a list of 1 to 8 texts with this deployment's `audience` among them"
-    )]
-    Audience,
-    #[error("its `exp`, `iat` or `nbf` is missing or not a whole number of seconds")]
-    Times,
-    #[error("it has expired")]
-    Expired,
-    #[error("it is not valid yet")]
-    NotYetValid,
-    #[error("it was issued in the future")]
-    IssuedInFuture,
-    #[error("it is valid for longer than is accepted, or for no time at all")]
-    Lifetime,
-    #[error("the issuer has no key of its `kid`")]
-    UnknownKey,
-    #[error("it has no `kid`, and the issuer has more than one key")]
-    UnnamedKey,
-    #[error("its `alg` does not go with the key that its `kid` names")]
-    KeyMismatch,
-    #[error("its signature is wrong")]
-    Signature,
-    #[error("its `sub` is not text of 1 to 255 printable characters")]
-    Subject,
-}
-
-pub struct Unverified<'a> {
+/// The members of a header that anything depends on.
+#[derive(Clone, Debug, Default)]
+pub struct Header {
     /// `None`: one that we do not take from anybody.
     pub algorithm: Option<Algorithm>,
     pub kid: Option<String>,
-    pub payload: Claims,
-    /// Header and payload, as they were signed.
-    pub signed: &'a str,
-    pub signature: &'a str,
+    pub typ: Option<String>,
 }
 
-impl<'a> Unverified<'a> {
+/// A signed text (RFC 7515, compact form) whose signature has not been looked at yet.
+pub struct Jws<'a> {
+    pub header: Header,
+    pub payload: Vec<u8>,
+    /// Header and payload, as they were signed.
+    signed: &'a str,
+    signature: &'a str,
+}
+
+impl<'a> Jws<'a> {
     pub fn parse(token: &'a str) -> Result<Self, Reason> {
         if token.is_empty() || token.len() > LONGEST_TOKEN {
             return Err(Reason::Size);
@@ -93,37 +54,63 @@ impl<'a> Unverified<'a> {
             return Err(Reason::Shape);
         }
         let header = json::object(&decode(header)?, HEADER).map_err(Reason::Header)?;
-        let (algorithm, kid) = read_header(&header)?;
-        let payload = json::object(&decode(payload)?, PAYLOAD).map_err(Reason::Payload)?;
-        Ok(Self { algorithm, kid, payload, signed, signature })
+        Ok(Self { header: Header::read(&header)?, payload: decode(payload)?, signed, signature })
+    }
+
+    /// Whether `key` has signed it, with one of the `accepted` algorithms.
+    pub fn verify(&self, accepted: &[Algorithm], key: &Key) -> Result<(), Reason> {
+        let algorithm = self.header.algorithm.filter(|it| accepted.contains(it));
+        let algorithm = algorithm.ok_or(Reason::Algorithm)?;
+        if !key.fits(algorithm) {
+            return Err(Reason::KeyMismatch);
+        }
+        if key.verifies(algorithm, self.signed, self.signature) {
+            Ok(())
+        } else {
+            Err(Reason::Signature)
+        }
+    }
+}
+
+impl Header {
+    fn read(header: &Claims) -> Result<Self, Reason> {
+        if FORBIDDEN.iter().any(|name| header.contains_key(*name)) {
+            return Err(Reason::ForbiddenHeader);
+        }
+        let text = |name: &str, reason| match header.get(name) {
+            None => Ok(None),
+            Some(value) => value.as_str().map(|it| Some(it.to_owned())).ok_or(reason),
+        };
+        let typ = text("typ", Reason::Type)?;
+        let kid = text("kid", Reason::KeyId)?;
+        if kid.as_deref().is_some_and(|kid| !is_kid(kid)) {
+            return Err(Reason::KeyId);
+        }
+        let algorithm = header
+            .get("alg")
+            .and_then(|alg| alg.as_str())
+            .and_then(|alg| Algorithm::from_str(alg).ok());
+        Ok(Self { algorithm, kid, typ })
+    }
+}
+
+/// A token: a signed text whose payload is claims.
+pub struct Unverified<'a> {
+    pub jws: Jws<'a>,
+    pub claims: Claims,
+}
+
+impl<'a> Unverified<'a> {
+    pub fn parse(token: &'a str) -> Result<Self, Reason> {
+        let jws = Jws::parse(token)?;
+        let claims = json::object(&jws.payload, PAYLOAD).map_err(Reason::Payload)?;
+        Ok(Self { jws, claims })
     }
 
     /// `iss`, to be looked up and nothing else.
     pub fn issuer(&self) -> Result<&str, Reason> {
-        self.payload.get("iss").and_then(|iss| iss.as_str()).ok_or(Reason::Issuer)
+        self.claims.get("iss").and_then(|iss| iss.as_str()).ok_or(Reason::Issuer)
     }
-}
-
-fn read_header(header: &Claims) -> Result<(Option<Algorithm>, Option<String>), Reason> {
-    if FORBIDDEN.iter().any(|name| header.contains_key(*name)) {
-        return Err(Reason::ForbiddenHeader);
-    }
-    // Other tokens that an issuer signs with the same key: logout, DPoP, security events.
-    let is_ours = |typ: &str| {
-        ["JWT", "at+jwt", "application/at+jwt"].iter().any(|it| it.eq_ignore_ascii_case(typ))
-    };
-    if !header.get("typ").is_none_or(|typ| typ.as_str().is_some_and(is_ours)) {
-        return Err(Reason::Type);
-    }
-    let kid = match header.get("kid") {
-        None => None,
-        Some(kid) => Some(kid.as_str().filter(|kid| is_kid(kid)).ok_or(Reason::KeyId)?.to_owned()),
-    };
-    let algorithm = header
-        .get("alg")
-        .and_then(|alg| alg.as_str())
-        .and_then(|alg| Algorithm::from_str(alg).ok());
-    Ok((algorithm, kid))
 }
 
 pub(super) fn is_kid(text: &str) -> bool {
@@ -143,6 +130,7 @@ fn decode(part: &str) -> Result<Vec<u8>, Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::InvalidJson;
 
     fn token(header: &str, payload: &str) -> String {
         format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload))
@@ -194,8 +182,6 @@ mod tests {
             (r#"{"kid":1}"#, Reason::KeyId),
             (r#"{"kid":"a\nb"}"#, Reason::KeyId),
             (&format!(r#"{{"kid":"{}"}}"#, "x".repeat(257)), Reason::KeyId),
-            (r#"{"typ":"logout+jwt"}"#, Reason::Type),
-            (r#"{"typ":"dpop+jwt"}"#, Reason::Type),
             (r#"{"typ":1}"#, Reason::Type),
         ] {
             assert_eq!(refusal(&token(header, "{}")), Some(reason), "{header}");
@@ -212,7 +198,7 @@ mod tests {
         }
         for alg in [r#""none""#, r#""HS256""#, r#""rs256""#, "null", "1"] {
             let token = token(&format!(r#"{{"alg":{alg}}}"#), "{}");
-            assert_eq!(Unverified::parse(&token).unwrap().algorithm, None, "{alg}");
+            assert_eq!(Unverified::parse(&token).unwrap().jws.header.algorithm, None, "{alg}");
         }
         for header in
             [r#"{"typ":"JWT"}"#, r#"{"typ":"jwt","x5t":"a"}"#, r#"{"typ":"at+jwt"}"#, "{}"]

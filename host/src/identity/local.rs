@@ -162,9 +162,9 @@ mod tests {
         let token = issuer.mint(request(&json!({ "repository": "acme/my-app" })), now).unwrap();
         let read = Unverified::parse(token.expose()).unwrap();
         let other = issuer.mint(request(&json!({})), now).unwrap();
-        assert_eq!(read.kid.as_deref(), Some(issuer.kid()));
+        assert_eq!(read.jws.header.kid.as_deref(), Some(issuer.kid()));
         assert_eq!(issuer.kid().len(), 43);
-        let mut payload = read.payload.clone();
+        let mut payload = read.claims.clone();
         let jti = payload.remove("jti").unwrap();
         assert_eq!(
             serde_json::Value::Object(payload),
@@ -174,10 +174,10 @@ mod tests {
             jti.as_str().unwrap().parse::<Ulid>().unwrap().timestamp_ms(),
             1_700_000_000_000
         );
-        assert_ne!(Unverified::parse(other.expose()).unwrap().payload.get("jti"), Some(&jti));
+        assert_ne!(Unverified::parse(other.expose()).unwrap().claims.get("jti"), Some(&jti));
         let set = KeySet::parse(issuer.jwks().to_string().as_bytes()).unwrap();
         let key = set.find(Some(issuer.kid())).unwrap();
-        assert!(key.verifies(crate::identity::Algorithm::EdDsa, read.signed, read.signature));
+        assert_eq!(read.jws.verify(&[crate::identity::Algorithm::EdDsa], &key), Ok(()));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::jwks::{CachedKeys, Discovery, FixedKeys, KeySet, Keys};
 use super::local::{self, LocalIssuer};
+use super::policy::{Policy, Replay};
+use super::replay::ReplayStore;
 use super::{Issuer, jwks};
 use crate::domain::Clock;
 
@@ -19,20 +21,33 @@ pub struct Settings {
 pub struct IssuerSettings {
     /// How rules and records call it.
     pub name: String,
-    /// Empty is fine for [`Source::Local`], which signs with `EdDSA`.
-    pub algorithms: Vec<Algorithm>,
+    pub policy: Policy,
     pub source: Source,
 }
 
 /// Where an issuer's keys come from.
 pub enum Source {
-    /// `{issuer}/.well-known/openid-configuration`. Keys may also lie on one of `jwks_hosts` (`host` or `host:port`), over
-    /// https: `accounts.google.com` has its own on `www.googleapis.com`.
-    Discovery { issuer: String, jwks_hosts: Vec<String> },
+    /// `{issuer}/.well-known/openid-configuration`.
+    Discovery(DiscoverySettings),
     /// A JSON Web Key Set, read at start.
     JwksFile { issuer: String, path: PathBuf },
     /// The broker's own issuer.
     Local { key_file: PathBuf },
+}
+
+/// How an issuer is asked for its keys.
+#[derive(Clone, Debug, Default)]
+pub struct DiscoverySettings {
+    pub issuer: String,
+    /// Where keys may lie too (`host` or `host:port`), over https: `accounts.google.com` has its own on
+    /// `www.googleapis.com`.
+    pub jwks_hosts: Vec<String>,
+    /// Whether it is inside: private addresses are asked only then.
+    pub internal: bool,
+    /// PEM. Only these authorities are trusted then.
+    pub ca_file: Option<PathBuf>,
+    /// A token to show to the issuer's own origin, read anew for each request: Kubernetes renews it.
+    pub bearer_file: Option<PathBuf>,
 }
 
 /// The algorithms there are. No `none`, and none with a shared secret.
@@ -67,6 +82,17 @@ impl Algorithm {
         Self::Es384,
         Self::EdDsa,
     ];
+
+    /// The kind of key that it takes.
+    pub fn family(self) -> &'static str {
+        match self {
+            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => {
+                "RSA"
+            }
+            Self::Es256 | Self::Es384 => "EC",
+            Self::EdDsa => "Ed25519",
+        }
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -138,7 +164,7 @@ pub(super) fn issuers(
         if found.is_empty() {
             match keys(wanted, clock) {
                 Ok(keys) => {
-                    issuers.insert(wanted.source.issuer().to_owned(), wanted.with(keys));
+                    issuers.insert(wanted.source.issuer().to_owned(), wanted.with(keys, clock));
                 }
                 Err(problem) => found.push(problem),
             }
@@ -155,18 +181,21 @@ fn check(wanted: &IssuerSettings) -> Vec<String> {
         problems.push("`name` must be 1 to 255 printable characters".to_owned());
     }
     match &wanted.source {
-        Source::Discovery { .. } | Source::JwksFile { .. } if wanted.algorithms.is_empty() => {
+        Source::Discovery(_) | Source::JwksFile { .. } if wanted.policy.algorithms.is_empty() => {
             problems.push(
                 "`algorithms` is empty: state what it signs with, mostly [\"RS256\"]".to_owned(),
             );
         }
-        Source::Local { .. } if wanted.algorithms.iter().any(|it| *it != Algorithm::EdDsa) => {
+        Source::Local { .. }
+            if wanted.policy.algorithms.iter().any(|it| *it != Algorithm::EdDsa) =>
+        {
             problems.push(
                 "the broker's own issuer signs with EdDSA: leave `algorithms` out".to_owned(),
             );
         }
-        Source::Discovery { .. } | Source::JwksFile { .. } | Source::Local { .. } => {}
+        Source::Discovery(_) | Source::JwksFile { .. } | Source::Local { .. } => {}
     }
+    problems.extend(wanted.policy.problems());
     if !is_name(wanted.source.issuer()) {
         problems.push("`issuer` must be 1 to 255 printable characters".to_owned());
     }
@@ -175,9 +204,8 @@ fn check(wanted: &IssuerSettings) -> Vec<String> {
 
 fn keys(wanted: &IssuerSettings, clock: &Clock) -> Result<Arc<dyn Keys>, String> {
     match &wanted.source {
-        Source::Discovery { issuer, jwks_hosts } => {
-            let discovery =
-                Discovery::new(&wanted.name, issuer, jwks_hosts).map_err(|it| it.to_string())?;
+        Source::Discovery(settings) => {
+            let discovery = Discovery::new(&wanted.name, settings).map_err(|it| it.to_string())?;
             Ok(Arc::new(CachedKeys::new(&wanted.name, Box::new(discovery), clock.clone())))
         }
         Source::JwksFile { path, .. } => {
@@ -196,12 +224,19 @@ fn keys(wanted: &IssuerSettings, clock: &Clock) -> Result<Arc<dyn Keys>, String>
 }
 
 impl IssuerSettings {
-    fn with(&self, keys: Arc<dyn Keys>) -> Issuer {
-        let algorithms = match &self.source {
-            Source::Discovery { .. } | Source::JwksFile { .. } => self.algorithms.clone(),
-            Source::Local { .. } => vec![Algorithm::EdDsa],
-        };
-        Issuer { name: self.name.clone(), algorithms, keys }
+    fn with(&self, keys: Arc<dyn Keys>, clock: &Clock) -> Issuer {
+        let mut policy = self.policy.clone();
+        if let Source::Local { .. } = &self.source {
+            policy.algorithms = vec![Algorithm::EdDsa];
+        }
+        let single_use = policy.replay == Replay::SingleUse;
+        let replay = single_use.then(|| Arc::new(ReplayStore::new(clock.now())));
+        Issuer { name: self.name.clone(), policy, keys, replay }
+    }
+
+    /// What is allowed and probably not meant.
+    pub fn warnings(&self) -> Vec<String> {
+        self.policy.warnings()
     }
 }
 
@@ -209,7 +244,8 @@ impl Source {
     /// The exact text of `iss` in its tokens.
     pub fn issuer(&self) -> &str {
         match self {
-            Self::Discovery { issuer, .. } | Self::JwksFile { issuer, .. } => issuer,
+            Self::Discovery(settings) => &settings.issuer,
+            Self::JwksFile { issuer, .. } => issuer,
             Self::Local { .. } => local::ISSUER,
         }
     }
@@ -225,9 +261,16 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn signs_with(algorithm: Algorithm) -> Policy {
+        Policy { algorithms: vec![algorithm], ..Policy::default() }
+    }
+
     fn discovery(name: &str, issuer: &str) -> IssuerSettings {
-        let source = Source::Discovery { issuer: issuer.to_owned(), jwks_hosts: vec![] };
-        IssuerSettings { name: name.to_owned(), algorithms: vec![Algorithm::Rs256], source }
+        let source = Source::Discovery(DiscoverySettings {
+            issuer: issuer.to_owned(),
+            ..DiscoverySettings::default()
+        });
+        IssuerSettings { name: name.to_owned(), policy: signs_with(Algorithm::Rs256), source }
     }
 
     fn problems(audience: &str, issuers: Vec<IssuerSettings>) -> Vec<String> {
@@ -249,20 +292,20 @@ mod tests {
     #[test]
     fn every_problem_of_every_issuer_is_told_at_once() {
         let mut no_algorithms = discovery("no-algorithms", "https://a.example");
-        no_algorithms.algorithms.clear();
+        no_algorithms.policy.algorithms.clear();
         let file = |path: &str| Source::JwksFile {
             issuer: "https://file.example".to_owned(),
             path: path.into(),
         };
         let missing = IssuerSettings {
             name: "file".to_owned(),
-            algorithms: vec![Algorithm::Es256],
+            policy: signs_with(Algorithm::Es256),
             source: file("/none/x"),
         };
         let local = Source::Local { key_file: "/proc/none/x".into() };
         let local = IssuerSettings {
             name: "local".to_owned(),
-            algorithms: vec![Algorithm::Rs256],
+            policy: signs_with(Algorithm::Rs256),
             source: local,
         };
         let found = problems(
@@ -297,6 +340,7 @@ mod tests {
             "https://a.example",
             "https://a.example/",
             "https://a.example:8443/realms/x",
+            "https://140.82.112.3",
             "http://127.0.0.1:8080/dex",
             "http://localhost:1",
             "http://[::1]:1",
@@ -309,6 +353,9 @@ mod tests {
             "http://a.example",
             "http://127.0.0.1.example",
             "http://10.0.0.1",
+            "https://10.0.0.1",
+            "https://[fd00::1]",
+            "https://169.254.169.254",
             "http://localhost.example",
             "https://",
             "https://u@a.example",

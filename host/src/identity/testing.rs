@@ -179,6 +179,7 @@ pub(super) struct Server {
 struct Shared {
     answers: Mutex<HashMap<String, Answer>>,
     requests: Mutex<Vec<String>>,
+    authorizations: Mutex<Vec<String>>,
 }
 
 impl Server {
@@ -215,6 +216,11 @@ impl Server {
     pub(super) fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().unwrap().clone()
     }
+
+    /// What each request had in `Authorization`; empty if nothing.
+    pub(super) fn authorizations(&self) -> Vec<String> {
+        self.shared.authorizations.lock().unwrap().clone()
+    }
 }
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
@@ -229,6 +235,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     }
     let path = lines.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned();
     shared.requests.lock().unwrap().push(path.clone());
+    let authorization = lines.iter().find_map(|line| line.strip_prefix("authorization: "));
+    shared.authorizations.lock().unwrap().push(authorization.unwrap_or_default().trim().to_owned());
     let answer = shared
         .answers
         .lock()

@@ -10,6 +10,11 @@ use super::testing::{NOW, Server, Signer, TestClock};
 use super::*;
 use crate::identity::local::TokenRequest;
 
+fn at(issuer: &str) -> Source {
+    let issuer = issuer.to_owned();
+    Source::Discovery(DiscoverySettings { issuer, ..DiscoverySettings::default() })
+}
+
 struct Setup {
     identity: Identity,
     clock: TestClock,
@@ -21,9 +26,10 @@ async fn setup(algorithms: &[Algorithm], signers: &[&Signer]) -> Setup {
     let server = Server::start().await;
     server.publish(signers);
     let clock = TestClock::new();
-    let source = Source::Discovery { issuer: server.origin(), jwks_hosts: vec![] };
+    let policy =
+        Policy { algorithms: algorithms.to_vec(), mixed_algorithms: true, ..Policy::default() };
     let issuers =
-        vec![IssuerSettings { name: "ci".to_owned(), algorithms: algorithms.to_vec(), source }];
+        vec![IssuerSettings { name: "ci".to_owned(), policy, source: at(&server.origin()) }];
     let identity =
         Identity::build(Settings { audience: "us".to_owned(), issuers }, clock.clock()).unwrap();
     Setup { identity, clock, server }
@@ -105,7 +111,7 @@ async fn a_token_cannot_choose_how_it_is_verified() {
         (rsa.sign("PS256", &claims), Reason::Algorithm),
         (p256.sign_header(&json!({ "alg": "RS256", "kid": "e" }), &claims), Reason::KeyMismatch),
         (p256.sign_header(&json!({ "alg": "ES256", "kid": "r" }), &claims), Reason::KeyMismatch),
-        (rsa.sign_header(&json!({ "alg": "RS256" }), &claims), Reason::UnnamedKey),
+        (rsa.sign_header(&json!({ "alg": "RS256" }), &claims), Reason::MissingKeyId),
         (rsa.sign_header(&json!({ "alg": "RS256", "kid": "x" }), &claims), Reason::UnknownKey),
         (
             unsigned(json!({ "alg": "RS256", "kid": "r", "jwk": mallory.jwk() })),
@@ -158,11 +164,19 @@ async fn a_claim_is_refused_though_its_issuer_signed_it() {
 }
 
 #[tokio::test]
-async fn the_only_key_need_not_be_named() {
+async fn the_only_key_need_not_be_named_where_the_settings_say_so() {
     let key = Signer::ed25519("d");
-    let setup = setup(&[Algorithm::EdDsa], &[&key]).await;
+    let mut setup = setup(&[Algorithm::EdDsa], &[&key]).await;
     let token = key.sign_header(&json!({ "alg": "EdDSA" }), &setup.claims());
+    assert_eq!(setup.refusal(&token).await, (Reason::MissingKeyId, false));
+    setup.identity.issuers.values_mut().for_each(|issuer| issuer.policy.require_kid = false);
     assert!(setup.verify(&token).await.is_ok());
+    let other = Signer::ed25519("o");
+    setup.server.publish(&[&key, &other]);
+    setup.clock.advance(6 * 3600);
+    let claims = json!({ "iss": setup.server.origin(), "aud": "us", "sub": "s", "iat": NOW + 6 * 3600, "exp": NOW + 7 * 3600 });
+    let token = key.sign_header(&json!({ "alg": "EdDSA" }), &claims);
+    assert_eq!(setup.refusal(&token).await, (Reason::UnnamedKey, false));
 }
 
 #[tokio::test]
@@ -225,11 +239,11 @@ async fn an_issuer_that_is_down_is_its_own_callers_trouble() {
     let down = "http://127.0.0.1:9";
     let issuer = |name: &str, source| IssuerSettings {
         name: name.to_owned(),
-        algorithms: vec![Algorithm::EdDsa],
+        policy: Policy { algorithms: vec![Algorithm::EdDsa], ..Policy::default() },
         source,
     };
     let issuers = vec![
-        issuer("down", Source::Discovery { issuer: down.to_owned(), jwks_hosts: vec![] }),
+        issuer("down", at(down)),
         issuer("file", Source::JwksFile { issuer: "https://file.example".to_owned(), path }),
     ];
     let identity =
@@ -265,7 +279,8 @@ async fn the_brokers_own_tokens_are_accepted_until_they_expire() {
     let path = folder.path().join("state/issuer.pem");
     let clock = TestClock::new();
     let source = Source::Local { key_file: path.clone() };
-    let issuers = vec![IssuerSettings { name: "local".to_owned(), algorithms: vec![], source }];
+    let issuers =
+        vec![IssuerSettings { name: "local".to_owned(), policy: Policy::default(), source }];
     let identity =
         Identity::build(Settings { audience: "us".to_owned(), issuers }, clock.clock()).unwrap();
     let mint = |audience: &str| {

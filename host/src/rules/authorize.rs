@@ -26,6 +26,7 @@ pub struct Grant {
     request: AccessRequest,
     actions: Actions,
     rules: Vec<String>,
+    trial: Vec<String>,
 }
 
 /// Why nothing was granted. The caller is told only the `Display` text, which is the same whether or not such a project
@@ -39,6 +40,8 @@ pub struct Denied {
     pub allowed: Actions,
     /// The rules of the subject's issuer, each with the first check that failed; at most 20.
     pub refusals: Vec<Refusal>,
+    /// The rules on trial that match.
+    pub trial: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,29 +63,61 @@ impl Rules {
     ) -> Result<Grant, Box<Denied>> {
         let matching: Vec<&Rule> =
             self.iter().filter(|rule| rule.matches(&subject, &request)).collect();
-        let allowed = matching.iter().fold(Actions::NONE, |all, rule| all.union(rule.allow()));
+        let (trial, matching): (Vec<&Rule>, Vec<&Rule>) =
+            matching.into_iter().partition(|rule| rule.is_on_trial());
+        let names = |rules: Vec<&Rule>| rules.iter().map(|rule| rule.name().to_owned()).collect();
+        let trial = names(trial);
+        let allowed = self.guardrail.hold(union(&matching), &request.project);
         let actions = request.actions.unwrap_or(allowed);
         if actions.is_empty() || !actions.is_subset_of(allowed) {
             let refusals = self.refusals(&subject, &request);
-            return Err(Box::new(Denied { subject, request, allowed, refusals }));
+            return Err(Box::new(Denied { subject, request, allowed, refusals, trial }));
         }
         let contributes =
-            |rule: &&&Rule| actions.iter().any(|action: Action| rule.allow().contains(action));
-        let rules =
-            matching.iter().filter(contributes).map(|rule| rule.name().to_owned()).collect();
-        Ok(Grant { subject, request, actions, rules })
+            |rule: &&Rule| actions.iter().any(|action: Action| rule.allow().contains(action));
+        let rules = names(matching.into_iter().filter(contributes).collect());
+        Ok(Grant { subject, request, actions, rules, trial })
+    }
+
+    /// What the rules together allow of one project.
+    pub(super) fn allowed(
+        &self,
+        subject: &Subject,
+        registry: &RegistryName,
+        project: &Project,
+    ) -> Actions {
+        let request = AccessRequest {
+            id: Ulid::nil(),
+            registry: registry.clone(),
+            project: project.clone(),
+            actions: None,
+            lifetime: Lifetime::default(),
+        };
+        let matching: Vec<&Rule> =
+            self.enforced().filter(|rule| rule.matches(subject, &request)).collect();
+        self.guardrail.hold(union(&matching), project)
     }
 
     fn refusals(&self, subject: &Subject, request: &AccessRequest) -> Vec<Refusal> {
         let refusal = |rule: &Rule| {
             let failed = rule.checks(subject, request).find(|check| !check.held());
-            let because = failed
-                .map_or_else(|| format!("allows {} only", rule.allow()), |check| check.to_string());
+            let because = match failed {
+                Some(check) => check.to_string(),
+                None if rule.is_on_trial() => "is on trial: it grants nothing".to_owned(),
+                None if self.guardrail.denies_push(&request.project) => {
+                    "[limits.policy] denies pushes to the project".to_owned()
+                }
+                None => format!("allows {} only", rule.allow()),
+            };
             Refusal { rule: rule.name().to_owned(), because }
         };
         let same_issuer = self.iter().filter(|rule| rule.issuer() == subject.issuer);
         same_issuer.take(MOST_REFUSALS).map(refusal).collect()
     }
+}
+
+fn union(rules: &[&Rule]) -> Actions {
+    rules.iter().fold(Actions::NONE, |all, rule| all.union(rule.allow()))
 }
 
 impl Grant {
@@ -113,6 +148,11 @@ impl Grant {
     /// The rules that contributed to the actions, in the order of the settings.
     pub fn rules(&self) -> &[String] {
         &self.rules
+    }
+
+    /// The rules on trial that match too; they contributed nothing.
+    pub fn trial(&self) -> &[String] {
+        &self.trial
     }
 }
 

@@ -6,13 +6,11 @@ use serde_json::Value;
 
 use super::file::ClaimFile;
 use super::matcher::Matcher;
-use crate::domain::{Claims, Project};
+use crate::domain::{ClaimPath, Claims, Project};
 
 #[derive(Clone, Debug)]
 pub struct Condition {
-    name: String,
-    /// The name's segments: one for a plain name, more for a JSON Pointer.
-    path: Vec<String>,
+    path: ClaimPath,
     matcher: Matcher,
 }
 
@@ -28,15 +26,19 @@ pub enum Outcome {
 impl Condition {
     /// The error is a sentence that begins with the condition, without the rule.
     pub(super) fn parse(name: &str, file: ClaimFile) -> Result<Self, String> {
-        let path = path(name).map_err(|problem| format!("claim `{name}` {problem}"))?;
+        let path = ClaimPath::parse(name).map_err(|problem| format!("claim `{name}` {problem}"))?;
         let matcher =
             Matcher::try_from(file).map_err(|problem| format!("claim `{name}` {problem}"))?;
-        Ok(Self { name: name.to_owned(), path, matcher })
+        Ok(Self { path, matcher })
     }
 
     /// As the operator wrote it.
     pub fn name(&self) -> &str {
-        &self.name
+        self.path.as_str()
+    }
+
+    pub fn path(&self) -> &ClaimPath {
+        &self.path
     }
 
     pub fn check(&self, claims: &Claims, project: &Project) -> Outcome {
@@ -45,12 +47,7 @@ impl Condition {
 
     /// The value in a token that the condition is about.
     pub fn find<'a>(&self, claims: &'a Claims) -> Option<&'a Value> {
-        let (first, rest) = self.path.split_first()?;
-        rest.iter().try_fold(claims.get(first)?, |value, segment| match value {
-            Value::Object(members) => members.get(segment),
-            Value::Array(elements) => elements.get(index(segment)?),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-        })
+        self.path.find(claims)
     }
 
     /// Every project that the value could stand for: all that lies between two delimiters and has the grammar of one.
@@ -80,8 +77,13 @@ impl Condition {
 
     /// Whether it tells one caller from another. `iss` and `aud` are the same in every token that gets this far.
     pub(super) fn constrains(&self) -> bool {
-        let same_for_all = matches!(self.path.first().map(String::as_str), Some("aud" | "iss"));
+        let same_for_all = matches!(self.path.first(), "aud" | "iss");
         !same_for_all && self.matcher.constrains()
+    }
+
+    /// Whether one of its texts holds `part`.
+    pub(super) fn mentions(&self, part: &str) -> bool {
+        self.matcher.mentions(part)
     }
 
     pub(super) fn has_literal_star(&self) -> bool {
@@ -91,38 +93,8 @@ impl Condition {
 
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "claim `{}` is {}", self.name, self.matcher)
+        write!(f, "claim `{}` is {}", self.path, self.matcher)
     }
-}
-
-/// RFC 6901 for a name that starts with `/`; any other name is itself.
-fn path(name: &str) -> Result<Vec<String>, &'static str> {
-    if name.contains(['{', '}']) {
-        return Err(
-            "has `{` or `}` in its name: `{project}` stands for the project in values only",
-        );
-    }
-    if name.is_empty() || name.len() > 256 {
-        return Err("needs a name of 1 to 256 characters");
-    }
-    let Some(pointer) = name.strip_prefix('/') else { return Ok(vec![name.to_owned()]) };
-    pointer.split('/').map(unescape).collect::<Option<_>>().ok_or(
-        "is not a JSON Pointer: no segment may be empty, `~` is written `~0`, and a `/` inside a name `~1`",
-    )
-}
-
-fn unescape(segment: &str) -> Option<String> {
-    let without = segment.replace("~0", "").replace("~1", "");
-    if segment.is_empty() || without.contains('~') {
-        return None;
-    }
-    Some(segment.replace("~1", "/").replace("~0", "~"))
-}
-
-/// An array's index as RFC 6901 writes it: no sign, no leading zero.
-fn index(segment: &str) -> Option<usize> {
-    let canonical = segment == "0" || !segment.starts_with(['0', '+']);
-    if canonical { segment.parse().ok() } else { None }
 }
 
 #[cfg(test)]

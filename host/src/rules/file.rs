@@ -26,6 +26,33 @@ pub struct RuleFile {
     pub registries: Vec<String>,
     #[serde(default)]
     pub allow: Vec<Action>,
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// Whether what is decided is also done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    #[default]
+    Enforce,
+    /// On trial: what it would have allowed is recorded, and nothing is granted.
+    Audit,
+}
+
+/// `[limits.policy]`: what no rule may exceed.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuardrailFile {
+    /// Projects that nobody may push to.
+    pub deny_push_projects: Vec<ProjectsFile>,
+    /// By registry, the most that rules may allow there.
+    pub allow: BTreeMap<String, Vec<Action>>,
+    /// By issuer, claims that every one of its rules must have a condition on.
+    pub require_claims: BTreeMap<String, Vec<String>>,
+    /// Seconds; the most that an issuer's `max_lifetime` may be.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub max_token_lifetime: Option<u32>,
 }
 
 /// What one claim must be. In every text, `{project}` stands for the requested project.

@@ -87,6 +87,10 @@ impl Matcher {
         self.patterns().iter().any(Pattern::has_literal_star)
     }
 
+    pub(super) fn mentions(&self, part: &str) -> bool {
+        self.patterns().iter().any(|pattern| pattern.to_string().contains(part))
+    }
+
     fn patterns(&self) -> &[Pattern] {
         match self {
             Self::Flag(_) => &[],

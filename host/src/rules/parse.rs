@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::condition::Condition;
-use super::file::{ClaimFile, ProjectsFile, RuleFile};
+use super::file::{ClaimFile, Mode, ProjectsFile, RuleFile};
+use super::guardrail::Guardrail;
+use super::lint::{self, IssuerKind};
 use super::projects::ProjectMatcher;
 use super::rule::Rule;
-use crate::domain::{Action, Actions, RegistryName};
+use crate::domain::{Actions, RegistryName};
 
 /// The names that rules may refer to.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    issuers: BTreeSet<String>,
+    issuers: BTreeMap<String, (IssuerKind, Mode)>,
     registries: BTreeSet<RegistryName>,
 }
 
@@ -22,9 +24,24 @@ impl Known {
         registries: impl IntoIterator<Item = RegistryName>,
     ) -> Self {
         Self {
-            issuers: issuers.into_iter().map(Into::into).collect(),
+            issuers: issuers.into_iter().map(|name| (name.into(), Default::default())).collect(),
             registries: registries.into_iter().collect(),
         }
+    }
+
+    /// What more is known of an issuer. In [`Mode::Audit`] all its rules are on trial.
+    #[must_use]
+    pub fn issuer(mut self, name: &str, kind: IssuerKind, mode: Mode) -> Self {
+        self.issuers.insert(name.to_owned(), (kind, mode));
+        self
+    }
+
+    pub(super) fn knows_issuer(&self, name: &str) -> bool {
+        self.issuers.contains_key(name)
+    }
+
+    pub(super) fn registry(&self, name: &str) -> Option<&RegistryName> {
+        self.registries.iter().find(|registry| registry.as_str() == name)
     }
 }
 
@@ -32,13 +49,20 @@ impl Known {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Problem {
-    /// A JSON Pointer below `/rules`, such as `/0/claims/ref`.
+    /// A JSON Pointer into the settings, such as `/rules/0/claims/ref`.
     pub path: String,
     pub message: String,
 }
 
+impl Problem {
+    pub(super) fn below(self, place: &str) -> Self {
+        Self { path: format!("{place}{}", self.path), ..self }
+    }
+}
+
 pub(super) fn rules(
     files: Vec<RuleFile>,
+    guardrail: &Guardrail,
     known: &Known,
 ) -> Result<(Vec<Rule>, Vec<Problem>), Vec<Problem>> {
     let (mut rules, mut problems, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
@@ -53,8 +77,15 @@ pub(super) fn rules(
             );
         }
         let rule = rule(file, known, &mut report);
+        for (path, message) in guardrail.excesses(&rule) {
+            report.add(path, message);
+        }
         if report.problems.is_empty() {
-            warnings.extend(rule.warnings(report));
+            let kind = known.issuers.get(&rule.issuer).map_or_else(IssuerKind::default, |it| it.0);
+            for (path, message) in lint::warnings(&rule, kind) {
+                report.add(&path, message);
+            }
+            warnings.append(&mut report.problems);
             rules.push(rule);
         } else {
             problems.append(&mut report.problems);
@@ -83,8 +114,8 @@ fn rule(file: RuleFile, known: &Known, report: &mut Report) -> Rule {
     if !printable || file.name.trim().is_empty() || file.name.len() > 64 {
         report.add("/name", "`name` must be 1 to 64 printable ASCII characters");
     }
-    if !known.issuers.contains(&file.issuer) {
-        let names = list(&known.issuers);
+    if !known.knows_issuer(&file.issuer) {
+        let names = list(known.issuers.keys());
         let problem = format!(
             "unknown issuer `{}`, expected the name of one of [[auth.issuers]]: {names}",
             file.issuer
@@ -98,7 +129,9 @@ fn rule(file: RuleFile, known: &Known, report: &mut Report) -> Rule {
     let claims = conditions(file.claims, report);
     let projects = projects(file.projects, report);
     let registries = registries(&file.registries, known, report);
-    Rule { name: file.name, issuer: file.issuer, claims, projects, registries, allow }
+    let on_trial = known.issuers.get(&file.issuer).is_some_and(|it| it.1 == Mode::Audit);
+    let mode = if on_trial { Mode::Audit } else { file.mode };
+    Rule { name: file.name, issuer: file.issuer, claims, projects, registries, allow, mode }
 }
 
 fn conditions(files: BTreeMap<String, ClaimFile>, report: &mut Report) -> Vec<Condition> {
@@ -145,10 +178,10 @@ fn registries(names: &[String], known: &Known, report: &mut Report) -> Vec<Regis
     }
     let mut registries = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        if let Some(registry) = known.registries.iter().find(|registry| registry.as_str() == name) {
+        if let Some(registry) = known.registry(name) {
             registries.push(registry.clone());
         } else {
-            let names = list(&known.registries);
+            let names = list(known.registries.iter());
             let problem = format!(
                 "unknown registry `{name}`, expected the name of one of [registries]: {names}"
             );
@@ -158,36 +191,13 @@ fn registries(names: &[String], known: &Known, report: &mut Report) -> Vec<Regis
     registries
 }
 
-impl Rule {
-    fn warnings(&self, mut report: Report) -> Vec<Problem> {
-        let binds = self.claims.iter().any(Condition::binds_project);
-        if self.projects.contains(&ProjectMatcher::Any)
-            && self.allow.contains(Action::Push)
-            && !binds
-        {
-            report.add(
-                "/projects",
-                "lets everyone it matches push to every project: put `{project}` into a claim, or list projects",
-            );
-        }
-        for condition in self.claims.iter().filter(|condition| condition.has_literal_star()) {
-            let problem = format!(
-                "claim `{}` has a `*` that stands for itself here: write {{ glob = … }}",
-                condition.name()
-            );
-            report.add(&format!("/claims/{}", escape(condition.name())), problem);
-        }
-        report.problems
-    }
-}
-
 /// RFC 6901.
-fn escape(name: &str) -> String {
+pub(super) fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-fn list<T: fmt::Display>(names: &BTreeSet<T>) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+fn list<T: fmt::Display>(names: impl Iterator<Item = T>) -> String {
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     if names.is_empty() { "there is none".to_owned() } else { names.join(", ") }
 }
 
@@ -222,33 +232,37 @@ mod tests {
     #[test]
     fn each_gap_is_named_with_its_remedy() {
         for (line, path, part) in [
-            ("name = ''", "/0/name", "1 to 64"),
-            ("name = \"a\\n\"", "/0/name", "printable"),
+            ("name = ''", "/rules/0/name", "1 to 64"),
+            ("name = \"a\\n\"", "/rules/0/name", "printable"),
             (
                 "issuer = 'gitlab'",
-                "/0/issuer",
+                "/rules/0/issuer",
                 "unknown issuer `gitlab`, expected the name of one of [[auth.issuers]]: `github`",
             ),
-            ("claims = {}", "/0/claims", "rule `a`: admits everyone"),
-            ("claims = { aud = 'rise-registry' }", "/0/claims", "besides `aud`"),
-            ("claims = { iss = 'x', '/aud/0' = 'y' }", "/0/claims", "besides `aud`"),
-            ("claims = { sub = { glob = '*/*' } }", "/0/claims", "more in it than `*`"),
+            ("claims = {}", "/rules/0/claims", "rule `a`: admits everyone"),
+            ("claims = { aud = 'rise-registry' }", "/rules/0/claims", "besides `aud`"),
+            ("claims = { iss = 'x', '/aud/0' = 'y' }", "/rules/0/claims", "besides `aud`"),
+            ("claims = { sub = { glob = '*/*' } }", "/rules/0/claims", "more in it than `*`"),
             (
                 "claims = { sub = { prefix = 'acme' } }",
-                "/0/claims/sub",
+                "/rules/0/claims/sub",
                 "rule `a`: claim `sub` must end in",
             ),
-            ("claims = { '/k8s/ns' = '' }", "/0/claims/~1k8s~1ns", "claim `/k8s/ns` is empty"),
-            ("claims = { sub = [] }", "/0/claims/sub", "is empty"),
-            ("projects = []", "/0/projects", "rule `a`: is about no project"),
-            ("projects = ['p', 'team-*']", "/0/projects/1", "{ prefix = \"team-\" }"),
-            ("registries = []", "/0/registries", "is about no registry"),
+            (
+                "claims = { '/k8s/ns' = '' }",
+                "/rules/0/claims/~1k8s~1ns",
+                "claim `/k8s/ns` is empty",
+            ),
+            ("claims = { sub = [] }", "/rules/0/claims/sub", "is empty"),
+            ("projects = []", "/rules/0/projects", "rule `a`: is about no project"),
+            ("projects = ['p', 'team-*']", "/rules/0/projects/1", "{ prefix = \"team-\" }"),
+            ("registries = []", "/rules/0/registries", "is about no registry"),
             (
                 "registries = ['*']",
-                "/0/registries/0",
+                "/rules/0/registries/0",
                 "unknown registry `*`, expected the name of one of [registries]: `prod`",
             ),
-            ("allow = []", "/0/allow", "allows nothing"),
+            ("allow = []", "/rules/0/allow", "allows nothing"),
         ] {
             let problems = parse(&with(line)).unwrap_err();
             assert_eq!(problems.len(), 1, "{line}: {problems:?}");
@@ -267,16 +281,16 @@ mod tests {
         assert_eq!(
             paths,
             [
-                "/0/issuer",
-                "/0/allow",
-                "/0/claims",
-                "/0/projects",
-                "/0/registries",
-                "/1/name",
-                "/1/allow",
-                "/1/claims",
-                "/1/projects",
-                "/1/registries"
+                "/rules/0/issuer",
+                "/rules/0/allow",
+                "/rules/0/claims",
+                "/rules/0/projects",
+                "/rules/0/registries",
+                "/rules/1/name",
+                "/rules/1/allow",
+                "/rules/1/claims",
+                "/rules/1/projects",
+                "/rules/1/registries"
             ]
         );
     }
@@ -302,12 +316,12 @@ mod tests {
     #[test]
     fn what_is_probably_not_meant_is_warned_about() {
         for (claims, allow, warnings) in [
-            ("{ sub = 'x' }", "['push']", vec!["/0/projects"]),
+            ("{ sub = 'x' }", "['push']", vec!["/rules/0/projects"]),
             ("{ sub = 'x' }", "['pull']", vec![]),
             ("{ sub = 'x/{project}' }", "['push']", vec![]),
-            ("{ sub = ['x/{project}', 'y'] }", "['push']", vec!["/0/projects"]),
+            ("{ sub = ['x/{project}', 'y'] }", "['push']", vec!["/rules/0/projects"]),
             ("{ sub = { glob = 'x/{project}/*' } }", "['push']", vec![]),
-            ("{ ref = 'refs/heads/*' }", "['pull']", vec!["/0/claims/ref"]),
+            ("{ ref = 'refs/heads/*' }", "['pull']", vec!["/rules/0/claims/ref"]),
         ] {
             let text = with("projects = ['*']")
                 .replace("{ sub = 'x' }", claims)

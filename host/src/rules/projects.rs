@@ -1,5 +1,7 @@
 //! Which projects a rule is about.
 
+use std::fmt;
+
 use super::file::ProjectsFile;
 use crate::domain::{Project, name::is_dns_label};
 
@@ -17,6 +19,27 @@ impl ProjectMatcher {
             Self::Name(name) => name == project,
             Self::Prefix(prefix) => project.as_str().starts_with(prefix),
             Self::Any => true,
+        }
+    }
+
+    /// Whether every project of `self` is one of `other`.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::Any) => true,
+            (Self::Name(name), other) => other.matches(name),
+            (Self::Prefix(mine), Self::Prefix(theirs)) => mine.starts_with(theirs),
+            (Self::Prefix(_) | Self::Any, Self::Name(_)) | (Self::Any, Self::Prefix(_)) => false,
+        }
+    }
+}
+
+/// As it is written: `my-app`, `team-*` or `*`.
+impl fmt::Display for ProjectMatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{name}"),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+            Self::Any => f.write_str("*"),
         }
     }
 }

@@ -81,6 +81,7 @@ fn rule_file() -> impl Strategy<Value = RuleFile> {
             projects,
             registries,
             allow,
+            mode: Mode::Enforce,
         })
 }
 
@@ -232,6 +233,31 @@ proptest! {
     }
 
     #[test]
+    fn a_rule_on_trial_is_a_rule_less(files in rule_files(), at in any::<prop::sample::Index>(), subject in subject(), request in request()) {
+        let files: Vec<_> = files.into_iter().filter(constrains).collect();
+        prop_assume!(!files.is_empty());
+        let (mut tried, mut fewer) = (files.clone(), files.clone());
+        tried[at.index(files.len())].mode = Mode::Audit;
+        fewer.remove(at.index(files.len()));
+        prop_assert_eq!(granted(&tried, &subject, &request), granted(&fewer, &subject, &request));
+        let [tried, fewer] = [tried, fewer].map(|files| Rules::parse(files, &known()).unwrap());
+        prop_assert_eq!(tried.reachable(&subject), fewer.reachable(&subject));
+        prop_assert_eq!(tried.holdings(&subject, Some(&request.project)), fewer.holdings(&subject, Some(&request.project)));
+    }
+
+    /// What a caller is told that it has is what it would get.
+    #[test]
+    fn holdings_are_grants(files in rule_files(), subject in subject(), request in request()) {
+        let files: Vec<_> = files.into_iter().filter(constrains).collect();
+        let rules = Rules::parse(files.clone(), &known()).unwrap();
+        let told = rules.holdings(&subject, Some(&request.project));
+        let told = told.iter().find(|it| it.registry == request.registry).map_or(Actions::NONE, |it| it.actions);
+        prop_assert_eq!(told, allowed(&files, &subject, &request));
+        let patterns = rules.holdings(&subject, None);
+        prop_assert!(told.is_empty() || patterns.iter().any(|it| it.registry == request.registry));
+    }
+
+    #[test]
     fn a_grant_is_what_was_asked_within_what_is_allowed(files in rule_files(), subject in subject(), request in request()) {
         let files: Vec<_> = files.into_iter().filter(constrains).collect();
         let rules = Rules::parse(files.clone(), &known()).unwrap();
@@ -309,6 +335,7 @@ fn one_rule(file: ClaimFile) -> Vec<RuleFile> {
         projects: vec![ProjectsFile::Name("*".to_owned())],
         registries: vec!["prod".to_owned()],
         allow: vec![Action::Pull],
+        mode: Mode::Enforce,
     }])
 }
 

@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::authorize::AccessRequest;
 use super::condition::{Condition, Outcome};
+use super::file::Mode;
 use super::projects::ProjectMatcher;
-use crate::domain::{Actions, RegistryName, Subject};
+use crate::domain::{Actions, Project, RegistryName, Subject};
 
 /// Subjects of one issuer whose claims meet every condition may do `allow` to these projects in these registries.
 #[derive(Clone, Debug)]
@@ -16,6 +17,7 @@ pub struct Rule {
     pub(super) projects: Vec<ProjectMatcher>,
     pub(super) registries: Vec<RegistryName>,
     pub(super) allow: Actions,
+    pub(super) mode: Mode,
 }
 
 /// A rule's checks of one request, each with how it fared.
@@ -65,6 +67,11 @@ impl Rule {
         self.allow
     }
 
+    /// By itself, or because its issuer is.
+    pub fn is_on_trial(&self) -> bool {
+        self.mode == Mode::Audit
+    }
+
     pub fn matches(&self, subject: &Subject, request: &AccessRequest) -> bool {
         self.checks(subject, request).all(Check::held)
     }
@@ -95,21 +102,26 @@ impl Rule {
         [issuer, registry, project].into_iter().chain(self.claims.iter().map(claim))
     }
 
-    /// Whether there is a project for which the rule matches the subject.
-    pub(super) fn may_reach(&self, subject: &Subject) -> bool {
+    /// The projects for which the rule matches the subject, as patterns; none if there is no such project.
+    pub(super) fn reach(&self, subject: &Subject) -> Vec<ProjectMatcher> {
         // Any project will do for a condition that does not depend on it.
-        let Ok(any) = "any".parse() else { return false };
-        let holds = |it: &Condition, project| it.check(&subject.claims, project) == Outcome::Held;
+        let Ok(any) = "any".parse() else { return Vec::new() };
+        let holds =
+            |it: &Condition, project: &Project| it.check(&subject.claims, project) == Outcome::Held;
         let (bound, free): (Vec<_>, Vec<_>) =
             self.claims.iter().partition(|it| it.involves_project());
         if self.issuer != subject.issuer || !free.iter().all(|it| holds(it, &any)) {
-            return false;
+            return Vec::new();
         }
-        let Some(first) = bound.first() else { return true };
-        first.projects_in(&subject.claims).iter().any(|project| {
+        let Some(first) = bound.first() else { return self.projects.clone() };
+        let mut named = first.projects_in(&subject.claims);
+        named.retain(|project| {
             bound.iter().all(|it| holds(it, project))
                 && self.projects.iter().any(|it| it.matches(project))
-        })
+        });
+        named.sort();
+        named.dedup();
+        named.into_iter().map(ProjectMatcher::Name).collect()
     }
 }
 
@@ -120,6 +132,16 @@ impl Evaluation<'_> {
 }
 
 impl<'a> Check<'a> {
+    /// What is to be, without how it fared.
+    pub fn condition(self) -> String {
+        match self.part {
+            Part::Issuer(issuer) => format!("issuer is `{issuer}`"),
+            Part::Registry => "the registry is one of the rule's".to_owned(),
+            Part::Project => "the project is one of the rule's".to_owned(),
+            Part::Claim(condition) => condition.to_string(),
+        }
+    }
+
     fn of(part: Part<'a>, held: bool) -> Self {
         Self { part, outcome: if held { Outcome::Held } else { Outcome::Different } }
     }
@@ -131,12 +153,7 @@ impl<'a> Check<'a> {
 
 impl fmt::Display for Check<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.part {
-            Part::Issuer(issuer) => write!(f, "issuer is `{issuer}`")?,
-            Part::Registry => f.write_str("the registry is one of the rule's")?,
-            Part::Project => f.write_str("the project is one of the rule's")?,
-            Part::Claim(condition) => write!(f, "{condition}")?,
-        }
+        f.write_str(&self.condition())?;
         match self.outcome {
             Outcome::Held => f.write_str(": yes"),
             Outcome::Different => f.write_str(": no"),

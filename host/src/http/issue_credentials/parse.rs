@@ -1,18 +1,11 @@
 //! A query or a JSON body becomes an [`IssueRequest`]. Every text is parsed here, once, into the type that is used later.
 
-use std::time::Duration;
-
-use axum::body::Bytes;
 use axum::extract::Request;
-use axum::http::header;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 
 use crate::domain::{Actions, IssueRequest, Lifetime, Target};
+use crate::http::body;
 use crate::http::problem::Failure;
-
-const MAX_BODY: usize = 4 << 10;
-const BODY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The parameters as text. One that stands twice is an error: which of them was meant, nobody knows.
 #[derive(Debug, Default, Deserialize)]
@@ -62,44 +55,8 @@ pub(super) fn query(query: &str) -> Result<IssueRequest, Failure> {
 }
 
 pub(super) async fn body(request: Request) -> Result<IssueRequest, Failure> {
-    let is_json = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|it| it.to_str().ok())
-        .is_some_and(is_json);
-    if !is_json {
-        return Err(Failure::UnsupportedMediaType);
-    }
-    if request.uri().query().is_some() {
-        return Err(invalid("A POST takes its parameters from the body, not from the query."));
-    }
-    let bytes = tokio::time::timeout(BODY_DEADLINE, collect(request))
-        .await
-        .map_err(|_| Failure::RequestTimeout)??;
-    // The position only: the text may be anything.
-    let parameters: Parameters = serde_json::from_slice(&bytes).map_err(|error| {
-        invalid(&format!(
-            "The body is not the JSON that is expected here (line {}, column {}).",
-            error.line(),
-            error.column()
-        ))
-    })?;
+    let parameters: Parameters = body::json(request).await?;
     parameters.parse()
-}
-
-async fn collect(request: Request) -> Result<Bytes, Failure> {
-    match Limited::new(request.into_body(), MAX_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Failure::PayloadTooLarge),
-        Err(_) => Err(invalid("The body ended early.")),
-    }
-}
-
-fn is_json(content_type: &str) -> bool {
-    content_type
-        .split(';')
-        .next()
-        .is_some_and(|it| it.trim().eq_ignore_ascii_case("application/json"))
 }
 
 fn invalid(detail: &str) -> Failure {

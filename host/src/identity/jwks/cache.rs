@@ -33,7 +33,7 @@ const BETWEEN_UNKNOWN_KIDS: i64 = 60 * 1000;
 const FIRST_PAUSE: i64 = 1000;
 const LONGEST_PAUSE: i64 = 60 * 1000;
 /// For both requests of a fetch together; callers wait for it.
-const FETCH_DEADLINE: Duration = Duration::from_secs(5);
+const FETCH_DEADLINE: Duration = Duration::from_secs(3);
 
 pub struct CachedKeys(Arc<Inner>);
 

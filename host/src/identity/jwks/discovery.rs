@@ -1,29 +1,38 @@
 //! Fetches an issuer's keys: its discovery document, then the key set that this names.
 //!
 //! **Invariant:** only configured hosts are asked, over https (http for loopback only), without following redirects, and
-//! without reading past 100 KiB. Nothing of ours is sent along.
+//! without reading past 100 KiB. Private addresses are asked only for issuers that are `internal`, link-local ones never.
+//! What is in `bearer_file` goes to the issuer's own origin and nowhere else; nothing else of ours is sent along.
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::{Client, redirect};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Certificate, Client, redirect};
+use tokio::io::AsyncReadExt;
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
 use super::cache::KeySource;
+use super::reachable::{self, Reachable};
 use super::{InvalidKeySet, KeySet, LARGEST_SET};
+use crate::domain::Reach;
 use crate::identity::json::{self, InvalidJson, Limits};
+use crate::identity::settings::DiscoverySettings;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
+/// As large as a token may be for us.
+const LARGEST_BEARER: usize = 8192;
 const DOCUMENT: Limits = Limits { bytes: LARGEST_SET, depth: 8, members: 256, text: 4096 };
 
 /// An issuer that can be asked for its keys.
 pub struct Discovery {
-    issuer: String,
+    settings: DiscoverySettings,
     document: Url,
-    /// Besides the issuer's own origin.
-    jwks_hosts: Vec<String>,
+    reach: Reach,
     client: Client,
 }
 
@@ -37,6 +46,12 @@ pub enum InvalidIssuer {
         "`jwks_hosts` has `{0}`, expected `host` or `host:port`, such as \"www.googleapis.com\""
     )]
     Host(String),
+    #[error(
+        "`issuer` is at a private address: state `internal = true` if that is meant. Link-local and metadata addresses are never asked"
+    )]
+    Address,
+    #[error("`ca_file` {} {problem}", path.display())]
+    Authorities { path: PathBuf, problem: String },
     #[error("no HTTP client can be made: {0}")]
     Client(#[source] reqwest::Error),
 }
@@ -46,6 +61,8 @@ pub enum InvalidIssuer {
 pub enum FetchError {
     #[error("no answer: {}", causes(.0))]
     Request(#[source] reqwest::Error),
+    #[error("`bearer_file` cannot be used: {0}")]
+    Bearer(String),
     #[error("no answer in time")]
     Deadline,
     #[error("status {0}, expected 200 (redirects are not followed)")]
@@ -68,13 +85,22 @@ pub enum FetchError {
 
 impl Discovery {
     /// `name` is for the log.
-    pub fn new(name: &str, issuer: &str, jwks_hosts: &[String]) -> Result<Self, InvalidIssuer> {
+    pub fn new(name: &str, settings: &DiscoverySettings) -> Result<Self, InvalidIssuer> {
+        let issuer = &settings.issuer;
         let url = Url::parse(issuer).ok().filter(|url| is_plain(url) && url.query().is_none());
         // `Url` mends what it reads; an issuer that needed mending is not the one that its tokens name.
         let url =
             url.filter(|_| !issuer.contains(char::is_whitespace)).ok_or(InvalidIssuer::Url)?;
-        if let Some(wrong) = jwks_hosts.iter().find(|host| host_of(host).is_none()) {
+        if let Some(wrong) = settings.jwks_hosts.iter().find(|host| host_of(host).is_none()) {
             return Err(InvalidIssuer::Host(wrong.clone()));
+        }
+        let reach = match (settings.internal, is_loopback(&url)) {
+            (true, _) => Reach::Internal,
+            (false, true) => Reach::Loopback,
+            (false, false) => Reach::Public,
+        };
+        if !reachable::permits(reach, &url) {
+            return Err(InvalidIssuer::Address);
         }
         if url.scheme() == "http" {
             tracing::warn!(
@@ -84,21 +110,17 @@ impl Discovery {
         }
         let document = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let document = Url::parse(&document).map_err(|_| InvalidIssuer::Url)?;
-        let client = Client::builder()
-            .user_agent(concat!("rise-broker/", env!("CARGO_PKG_VERSION")))
-            .https_only(url.scheme() == "https")
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_DEADLINE)
-            .timeout(REQUEST_DEADLINE)
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(InvalidIssuer::Client)?;
-        Ok(Self { issuer: issuer.to_owned(), document, jwks_hosts: jwks_hosts.to_vec(), client })
+        let client = client(settings, url.scheme() == "https", reach)?;
+        Ok(Self { settings: settings.clone(), document, reach, client })
     }
 
     async fn read(&self, url: Url) -> Result<Vec<u8>, FetchError> {
-        let mut answer = self.client.get(url).send().await.map_err(FetchError::Request)?;
+        let mut request = self.client.get(url.clone());
+        // CVE-2026-49478 was such a token sent to wherever the document pointed.
+        if let Some(path) = self.settings.bearer_file.as_ref().filter(|_| self.is_own(&url)) {
+            request = request.header(AUTHORIZATION, bearer(path).await?);
+        }
+        let mut answer = request.send().await.map_err(FetchError::Request)?;
         if answer.status().as_u16() != 200 {
             return Err(FetchError::Status(answer.status().as_u16()));
         }
@@ -115,7 +137,7 @@ impl Discovery {
     fn keys_url(&self, document: &[u8]) -> Result<Url, FetchError> {
         let document = json::object(document, DOCUMENT).map_err(FetchError::Document)?;
         let text = |name: &str| document.get(name).and_then(|value| value.as_str());
-        if text("issuer") != Some(&self.issuer) {
+        if text("issuer") != Some(&self.settings.issuer) {
             return Err(FetchError::OtherIssuer);
         }
         let url = text("jwks_uri").and_then(|uri| Url::parse(uri).ok()).filter(is_plain);
@@ -128,8 +150,12 @@ impl Discovery {
                 it.host() == url.host() && it.port_or_known_default() == url.port_or_known_default()
             })
         };
+        let is_listed = url.scheme() == "https" && self.settings.jwks_hosts.iter().any(is_listed);
+        (self.is_own(url) || is_listed) && reachable::permits(self.reach, url)
+    }
+
+    fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.document.origin()
-            || (url.scheme() == "https" && self.jwks_hosts.iter().any(is_listed))
     }
 }
 
@@ -140,6 +166,46 @@ impl KeySource for Discovery {
         let keys = self.read(self.keys_url(&document)?).await?;
         Ok(KeySet::parse(&keys)?)
     }
+}
+
+fn client(
+    settings: &DiscoverySettings,
+    https: bool,
+    reach: Reach,
+) -> Result<Client, InvalidIssuer> {
+    let mut client = Client::builder()
+        .user_agent(concat!("rise-broker/", env!("CARGO_PKG_VERSION")))
+        .https_only(https)
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .dns_resolver(Reachable(reach))
+        .connect_timeout(CONNECT_DEADLINE)
+        .timeout(REQUEST_DEADLINE)
+        .pool_max_idle_per_host(0);
+    if let Some(path) = &settings.ca_file {
+        client = client.tls_certs_only(authorities(path)?);
+    }
+    client.build().map_err(InvalidIssuer::Client)
+}
+
+fn authorities(path: &Path) -> Result<Vec<Certificate>, InvalidIssuer> {
+    let problem = |problem: String| InvalidIssuer::Authorities { path: path.to_owned(), problem };
+    let pem = std::fs::read(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    let found = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    if found.is_empty() { Err(problem("has no certificate in PEM".to_owned())) } else { Ok(found) }
+}
+
+async fn bearer(path: &Path) -> Result<HeaderValue, FetchError> {
+    let mut token = Zeroizing::new(String::with_capacity(LARGEST_BEARER));
+    let file =
+        tokio::fs::File::open(path).await.map_err(|it| FetchError::Bearer(it.to_string()))?;
+    let read = file.take(LARGEST_BEARER as u64).read_to_string(&mut token).await;
+    read.map_err(|error| FetchError::Bearer(error.to_string()))?;
+    let header = Zeroizing::new(format!("Bearer {}", token.trim()));
+    let mut header = HeaderValue::from_str(&header)
+        .map_err(|_| FetchError::Bearer("it is not one line of text".to_owned()))?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 /// Https, or http on this very machine; and nothing in it that could carry a secret or confuse a reader.
@@ -188,7 +254,13 @@ mod tests {
 
     async fn fetch(server: &Server, jwks_hosts: &[&str]) -> Result<KeySet, FetchError> {
         let hosts: Vec<String> = jwks_hosts.iter().map(|host| (*host).to_owned()).collect();
-        Discovery::new("test", &server.origin(), &hosts).unwrap().fetch().await
+        let settings = settings(&server.origin());
+        let settings = DiscoverySettings { jwks_hosts: hosts, ..settings };
+        Discovery::new("test", &settings).unwrap().fetch().await
+    }
+
+    fn settings(issuer: &str) -> DiscoverySettings {
+        DiscoverySettings { issuer: issuer.to_owned(), ..DiscoverySettings::default() }
     }
 
     const DOCUMENT: &str = "/.well-known/openid-configuration";
@@ -287,7 +359,8 @@ mod tests {
     fn keys_may_lie_on_hosts_that_are_listed() {
         let discovery = |hosts: &[&str]| {
             let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
-            Discovery::new("google", "https://accounts.google.com", &hosts)
+            let settings = settings("https://accounts.google.com");
+            Discovery::new("google", &DiscoverySettings { jwks_hosts: hosts, ..settings })
         };
         let google = discovery(&["www.googleapis.com", "keys.example:8443"]).unwrap();
         for (url, may) in [
@@ -317,7 +390,80 @@ mod tests {
                 "https://a.example/realms/x/.well-known/openid-configuration",
             ),
         ] {
-            assert_eq!(Discovery::new("a", issuer, &[]).unwrap().document.as_str(), document);
+            assert_eq!(Discovery::new("a", &settings(issuer)).unwrap().document.as_str(), document);
         }
+    }
+
+    #[tokio::test]
+    async fn our_own_token_goes_to_the_issuer_alone() {
+        let server = Server::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let settings =
+            DiscoverySettings { bearer_file: Some(path.clone()), ..settings(&server.origin()) };
+        let discovery = Discovery::new("test", &settings).unwrap();
+        server.publish(&[&Signer::ed25519("a")]);
+        assert!(matches!(discovery.fetch().await, Err(FetchError::Bearer(_))));
+        assert!(server.requests().is_empty());
+        for token in ["first", "second"] {
+            std::fs::write(&path, format!("{token}\n")).unwrap();
+            discovery.fetch().await.unwrap();
+            let sent = server.authorizations();
+            assert_eq!(
+                sent[sent.len() - 2..],
+                [format!("Bearer {token}"), format!("Bearer {token}")]
+            );
+        }
+        let elsewhere = Server::start().await;
+        elsewhere.publish(&[&Signer::ed25519("a")]);
+        let url = Url::parse(&format!("{}/jwks", elsewhere.origin())).unwrap();
+        discovery.read(url).await.unwrap();
+        assert_eq!(elsewhere.authorizations(), [String::new()]);
+    }
+
+    #[test]
+    fn an_issuer_inside_must_be_said_to_be_inside() {
+        let kinds = |issuer: &str| {
+            [false, true].map(|internal| {
+                Discovery::new("a", &DiscoverySettings { internal, ..settings(issuer) }).is_ok()
+            })
+        };
+        for (issuer, public, internal) in [
+            ("https://140.82.112.3", true, true),
+            ("https://10.0.0.1", false, true),
+            ("https://[fd00::1]:6443", false, true),
+            ("https://169.254.169.254", false, false),
+            ("https://[fd00:ec2::254]", false, false),
+            ("https://[::ffff:169.254.169.254]", false, false),
+            ("https://127.0.0.1", true, true),
+            ("https://kubernetes.default.svc", true, true),
+        ] {
+            assert_eq!(kinds(issuer), [public, internal], "{issuer}");
+        }
+        let inside = DiscoverySettings {
+            jwks_hosts: vec!["10.0.0.1".to_owned()],
+            ..settings("https://a.example")
+        };
+        let keys = Url::parse("https://10.0.0.1/jwks").unwrap();
+        let may = |settings: &DiscoverySettings| {
+            Discovery::new("a", settings).unwrap().may_hold_keys(&keys)
+        };
+        assert!(!may(&inside));
+        assert!(may(&DiscoverySettings { internal: true, ..inside }));
+    }
+
+    #[test]
+    fn authorities_are_read_at_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let made = || {
+            let ca_file = Some(path.clone());
+            Discovery::new("a", &DiscoverySettings { ca_file, ..settings("https://a.example") })
+                .map(|_| ())
+                .map_err(|error| error.to_string())
+        };
+        assert!(made().unwrap_err().contains("cannot be read"));
+        std::fs::write(&path, "nothing").unwrap();
+        assert!(made().unwrap_err().contains("has no certificate"));
     }
 }

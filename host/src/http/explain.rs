@@ -1,0 +1,66 @@
+//! `POST /api/v1/explain`: who the caller is to the broker, and what it may do.
+//!
+//! Nothing here says why a rule does not allow something, or whether a project exists: that is for `rise-broker explain` and
+//! the operator's log.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use serde::{Deserialize, Serialize};
+
+use super::bearer::Bearer;
+use super::problem::Failure;
+use super::{RequestId, body};
+use crate::app::App;
+use crate::domain::{Actions, Claims, Project};
+
+/// A JSON object, which may be empty.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    project: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Explained {
+    /// As the broker calls it.
+    issuer: String,
+    sub: String,
+    claims: Claims,
+    grants: Vec<GrantFields>,
+    request_id: String,
+}
+
+#[derive(Serialize)]
+struct GrantFields {
+    registry: String,
+    /// A name, `team-*` or `*`.
+    projects: String,
+    actions: Actions,
+}
+
+pub(super) async fn explain(
+    State(app): State<Arc<App>>,
+    RequestId(id): RequestId,
+    Bearer(token): Bearer,
+    request: Request,
+) -> Result<Json<Explained>, Failure> {
+    let subject = app.identity.verify(&token).await?;
+    let parameters: Parameters = body::json(request).await?;
+    let project = parameters.project.map(|it| it.parse::<Project>()).transpose();
+    let project =
+        project.map_err(|error| Failure::InvalidRequest(format!("`project`: {error}.")))?;
+    let grants = app.rules.holdings(&subject, project.as_ref()).into_iter().map(|it| GrantFields {
+        registry: it.registry.to_string(),
+        projects: it.projects,
+        actions: it.actions,
+    });
+    Ok(Json(Explained {
+        grants: grants.collect(),
+        issuer: subject.issuer,
+        sub: subject.sub,
+        claims: subject.claims,
+        request_id: id.to_string(),
+    }))
+}

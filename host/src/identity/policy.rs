@@ -1,0 +1,162 @@
+//! What is asked of one issuer's tokens besides a good signature.
+
+use std::collections::BTreeSet;
+
+use super::claims::LONGEST_LIFETIME;
+use super::settings::Algorithm;
+use crate::domain::ClaimPath;
+
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Empty is fine for [`super::Source::Local`], which signs with `EdDSA`.
+    pub algorithms: Vec<Algorithm>,
+    /// Whether `algorithms` may be of more than one kind of key. One kind leaves nothing to confuse.
+    pub mixed_algorithms: bool,
+    /// The header's `typ`, so that another kind of token that the issuer signs with the same key is not taken for one.
+    pub token_types: Vec<String>,
+    pub require_kid: bool,
+    /// From `iat` to `exp`, in seconds.
+    pub max_lifetime: i64,
+    /// From `iat` until now, in seconds.
+    pub max_age: Option<i64>,
+    pub required_claims: Vec<ClaimPath>,
+    pub replay: Replay,
+}
+
+/// Whether a token may be used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Replay {
+    #[default]
+    Off,
+    /// For one credential.
+    SingleUse,
+}
+
+/// A week: who needs more wants a key, not a token.
+const LONGEST_MAX_LIFETIME: i64 = 7 * 24 * 60 * 60;
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            algorithms: Vec::new(),
+            mixed_algorithms: false,
+            token_types: ["JWT", "at+jwt"].map(str::to_owned).to_vec(),
+            require_kid: true,
+            max_lifetime: LONGEST_LIFETIME,
+            max_age: None,
+            required_claims: Vec::new(),
+            replay: Replay::Off,
+        }
+    }
+}
+
+impl Policy {
+    /// RFC 7515 4.1.9: `application/` may be left out, and case does not matter. No `typ` at all is a plain JWT (RFC 7519).
+    pub(super) fn takes_type(&self, typ: Option<&str>) -> bool {
+        let typ = typ.unwrap_or("JWT");
+        let typ = typ
+            .split_once('/')
+            .filter(|(kind, _)| kind.eq_ignore_ascii_case("application"))
+            .map_or(typ, |(_, rest)| rest);
+        self.token_types.iter().any(|it| it.eq_ignore_ascii_case(typ))
+    }
+
+    /// Everything that is wrong with it.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let families: BTreeSet<&str> = self.algorithms.iter().map(|it| it.family()).collect();
+        if families.len() > 1 && !self.mixed_algorithms {
+            let families: Vec<&str> = families.into_iter().collect();
+            problems.push(format!(
+                "`algorithms` are of several kinds of key ({}): keep those that it signs with, or state `mixed_algorithms = true`",
+                families.join(", ")
+            ));
+        }
+        if self.token_types.is_empty()
+            || self.token_types.iter().any(|it| it.is_empty() || it.contains('/'))
+        {
+            problems.push("`token_types` must be a list of types as in `typ`, such as [\"JWT\"] or [\"at+jwt\"]".to_owned());
+        }
+        if !(1..=LONGEST_MAX_LIFETIME).contains(&self.max_lifetime) {
+            problems.push(format!("`max_lifetime` must be 1 to {LONGEST_MAX_LIFETIME} seconds"));
+        }
+        if self.max_age.is_some_and(|age| !(1..=LONGEST_MAX_LIFETIME).contains(&age)) {
+            problems.push(format!("`max_age` must be 1 to {LONGEST_MAX_LIFETIME} seconds"));
+        }
+        problems
+    }
+
+    /// What is allowed and probably not meant.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let too_long = self.max_lifetime > LONGEST_LIFETIME;
+        too_long
+            .then(|| {
+                format!(
+                    "`max_lifetime` is {} s: a token that leaks is good for longer than a day",
+                    self.max_lifetime
+                )
+            })
+            .into_iter()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_compared_as_it_is_meant() {
+        let takes = |types: &[&str], typ| {
+            Policy {
+                token_types: types.iter().map(|it| (*it).to_owned()).collect(),
+                ..Policy::default()
+            }
+            .takes_type(typ)
+        };
+        for (types, typ, taken) in [
+            (&["JWT"][..], Some("JWT"), true),
+            (&["JWT"], Some("jwt"), true),
+            (&["JWT"], None, true),
+            (&["JWT"], Some("at+jwt"), false),
+            (&["at+jwt"], Some("application/at+jwt"), true),
+            (&["at+jwt"], Some("AT+JWT"), true),
+            (&["at+jwt"], Some("JWT"), false),
+            (&["at+jwt"], None, false),
+            (&["JWT", "at+jwt"], Some("logout+jwt"), false),
+            (&["JWT"], Some("text/JWT"), false),
+            (&["JWT"], Some(""), false),
+        ] {
+            assert_eq!(takes(types, typ), taken, "{types:?} {typ:?}");
+        }
+    }
+
+    #[test]
+    fn what_weakens_verification_must_be_stated() {
+        let problems = |change: fn(&mut Policy)| {
+            let mut policy = Policy {
+                algorithms: vec![Algorithm::Rs256, Algorithm::Ps256],
+                ..Policy::default()
+            };
+            change(&mut policy);
+            policy.problems().len()
+        };
+        assert_eq!(problems(|_| {}), 0);
+        assert_eq!(problems(|it| it.algorithms.push(Algorithm::Es256)), 1);
+        assert_eq!(
+            problems(|it| {
+                it.algorithms.push(Algorithm::Es256);
+                it.mixed_algorithms = true;
+            }),
+            0
+        );
+        assert_eq!(problems(|it| it.token_types.clear()), 1);
+        assert_eq!(problems(|it| it.max_lifetime = 0), 1);
+        assert_eq!(problems(|it| it.max_lifetime = i64::MAX), 1);
+        assert_eq!(problems(|it| it.max_age = Some(-1)), 1);
+        let long = Policy { max_lifetime: LONGEST_LIFETIME + 1, ..Policy::default() };
+        assert_eq!((long.problems().len(), long.warnings().len()), (0, 1));
+        assert_eq!(Policy::default().warnings().len(), 0);
+    }
+}

@@ -1,0 +1,190 @@
+//! What no rule may exceed, whoever writes the rules.
+//!
+//! Rules that can be seen to exceed it are errors at start. Who may push to which project is also decided by the request: a
+//! rule for `*` stays, and does not reach the projects that nobody may push to.
+
+use std::collections::BTreeMap;
+
+use super::condition::Condition;
+use super::file::GuardrailFile;
+use super::parse::{Known, Problem};
+use super::projects::ProjectMatcher;
+use super::rule::Rule;
+use crate::domain::{Action, Actions, ClaimPath, Project, RegistryName};
+
+#[derive(Clone, Debug, Default)]
+pub struct Guardrail {
+    deny_push: Vec<ProjectMatcher>,
+    /// By registry.
+    allow: BTreeMap<RegistryName, Actions>,
+    /// By issuer.
+    claims: BTreeMap<String, Vec<ClaimPath>>,
+}
+
+impl Guardrail {
+    /// The problems' paths lie below `/limits/policy`.
+    pub(super) fn parse(file: GuardrailFile, known: &Known) -> Result<Self, Vec<Problem>> {
+        let (mut guardrail, mut problems) = (Self::default(), Vec::new());
+        let mut add = |path: String, message: String| problems.push(Problem { path, message });
+        for (index, projects) in file.deny_push_projects.into_iter().enumerate() {
+            match ProjectMatcher::try_from(projects) {
+                Ok(projects) => guardrail.deny_push.push(projects),
+                Err(message) => add(format!("/deny_push_projects/{index}"), message),
+            }
+        }
+        for (name, actions) in file.allow {
+            match known.registry(&name) {
+                Some(registry) => {
+                    guardrail.allow.insert(registry.clone(), actions.into_iter().collect());
+                }
+                None => add(format!("/allow/{name}"), format!("unknown registry `{name}`")),
+            }
+        }
+        for (issuer, names) in file.require_claims {
+            if !known.knows_issuer(&issuer) {
+                add(format!("/require_claims/{issuer}"), format!("unknown issuer `{issuer}`"));
+            }
+            let mut paths = Vec::new();
+            for (index, name) in names.iter().enumerate() {
+                match ClaimPath::parse(name) {
+                    Ok(path) => paths.push(path),
+                    Err(problem) => add(
+                        format!("/require_claims/{issuer}/{index}"),
+                        format!("claim `{name}` {problem}"),
+                    ),
+                }
+            }
+            guardrail.claims.insert(issuer, paths);
+        }
+        if problems.is_empty() { Ok(guardrail) } else { Err(problems) }
+    }
+
+    /// What is left of `actions` for this project.
+    pub(super) fn hold(&self, actions: Actions, project: &Project) -> Actions {
+        if self.denies_push(project) { actions.without(Action::Push) } else { actions }
+    }
+
+    pub fn denies_push(&self, project: &Project) -> bool {
+        self.deny_push.iter().any(|it| it.matches(project))
+    }
+
+    /// In what a rule exceeds it: the rule's key, and what is wrong there.
+    pub(super) fn excesses(&self, rule: &Rule) -> Vec<(&'static str, String)> {
+        let pushes = rule.allow.contains(Action::Push);
+        let denied = rule
+            .projects
+            .iter()
+            .filter(|it| pushes && self.deny_push.iter().any(|all| it.is_within(all)));
+        let projects = denied.map(|it| {
+            (
+                "/projects",
+                format!(
+                    "allows pushes to `{it}`, which [limits.policy] `deny_push_projects` forbids"
+                ),
+            )
+        });
+        let most = |name: &RegistryName| {
+            self.allow.get(name).filter(|most| !rule.allow.is_subset_of(**most))
+        };
+        let registries = rule.registries.iter().filter_map(|name| {
+            let most = most(name)?;
+            Some((
+                "/allow",
+                format!(
+                    "allows {} in registry `{name}`, where [limits.policy] `allow` permits {most}",
+                    rule.allow
+                ),
+            ))
+        });
+        let required = self.claims.get(&rule.issuer).into_iter().flatten();
+        let has =
+            |path: &ClaimPath| rule.claims.iter().any(|it: &Condition| it.path().is_same_as(path));
+        let claims = required.filter(|path| !has(path)).map(|path| {
+            ("/claims", format!("has no condition on `{path}`, which [limits.policy] `require_claims` asks of every rule for issuer `{}`", rule.issuer))
+        });
+        projects.chain(registries).chain(claims).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Lifetime, Subject};
+    use crate::rules::{AccessRequest, RuleFile, Rules};
+
+    fn parse(rule: &str, policy: &str) -> Result<Rules, Vec<String>> {
+        let base = "name = 'a'\nissuer = 'github'\nclaims = { repository = 'acme/{project}' }\nprojects = ['*']\nregistries = ['prod']\nallow = ['pull', 'push']";
+        let key = rule.split(' ').next().unwrap();
+        let lines = base.lines().filter(|it| it.split(' ').next() != Some(key)).chain([rule]);
+        let rule: RuleFile = toml::from_str(&lines.collect::<Vec<_>>().join("\n")).unwrap();
+        let known = Known::new(["github"], ["prod", "dev"].map(|it| it.parse().unwrap()));
+        Rules::parse_within(vec![rule], toml::from_str(policy).unwrap(), &known)
+            .map_err(|problems| problems.into_iter().map(|it| it.path).collect())
+    }
+
+    #[test]
+    fn a_rule_that_exceeds_it_is_an_error() {
+        let deny = "deny_push_projects = ['base', { prefix = 'infra-' }]";
+        for (rule, policy, path) in [
+            ("projects = ['base']", deny, Some("/rules/0/projects")),
+            ("projects = ['x', 'infra-dns']", deny, Some("/rules/0/projects")),
+            ("projects = [{ prefix = 'infra-dns-' }]", deny, Some("/rules/0/projects")),
+            ("projects = ['*']", deny, None),
+            ("projects = ['base-2']", deny, None),
+            ("projects = ['*']", "deny_push_projects = ['*']", Some("/rules/0/projects")),
+            ("allow = ['pull']", "deny_push_projects = ['*']", None),
+            ("allow = ['push']", "allow = { prod = ['pull'] }", Some("/rules/0/allow")),
+            ("allow = ['pull']", "allow = { prod = ['pull'] }", None),
+            ("allow = ['push']", "allow = { dev = ['pull'] }", None),
+            (
+                "name = 'a'",
+                "require_claims = { github = ['repository_id'] }",
+                Some("/rules/0/claims"),
+            ),
+            ("name = 'a'", "require_claims = { github = ['/repository'] }", None),
+            (
+                "name = 'a'",
+                "require_claims = { gitlab = ['x'] }",
+                Some("/limits/policy/require_claims/gitlab"),
+            ),
+            ("name = 'a'", "allow = { none = [] }", Some("/limits/policy/allow/none")),
+            (
+                "name = 'a'",
+                "deny_push_projects = ['A']",
+                Some("/limits/policy/deny_push_projects/0"),
+            ),
+        ] {
+            let found = parse(rule, policy).err().unwrap_or_default();
+            assert_eq!(
+                found,
+                path.map(str::to_owned).into_iter().collect::<Vec<_>>(),
+                "{rule} {policy}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_rule_for_all_does_not_reach_what_nobody_may_push_to() {
+        let rules = parse("name = 'a'", "deny_push_projects = ['base']").unwrap();
+        let decide = |project: &str, actions| {
+            let claims = serde_json::json!({ "repository": format!("acme/{project}") });
+            let claims = claims.as_object().unwrap().clone();
+            let subject = Subject { issuer: "github".into(), sub: "s".into(), claims };
+            let request = AccessRequest {
+                id: ulid::Ulid::nil(),
+                registry: "prod".parse().unwrap(),
+                project: project.parse().unwrap(),
+                actions,
+                lifetime: Lifetime::default(),
+            };
+            rules
+                .authorize(subject, request)
+                .map(|it| it.actions())
+                .map_err(|it| it.refusals[0].because.clone())
+        };
+        assert_eq!(decide("base-2", None), Ok(Actions::PULL_AND_PUSH));
+        assert_eq!(decide("base", None), Ok(Actions::PULL));
+        let denied = decide("base", Some(Actions::PUSH)).unwrap_err();
+        assert_eq!(denied, "[limits.policy] denies pushes to the project");
+    }
+}

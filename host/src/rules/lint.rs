@@ -1,0 +1,159 @@
+//! What a rule allows and probably does not mean.
+//!
+//! To know another service's tokens: an [`IssuerKind`], and what its rules should look at.
+
+use super::condition::Condition;
+use super::parse::escape;
+use super::projects::ProjectMatcher;
+use super::rule::Rule;
+use crate::domain::Action;
+
+/// Whose tokens an issuer's are, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IssuerKind {
+    GithubActions,
+    Gitlab,
+    Kubernetes,
+    Google,
+    #[default]
+    Other,
+}
+
+impl IssuerKind {
+    /// Claims that go on meaning the same when a name is given up and taken by somebody else.
+    fn immutable(self) -> &'static [&'static str] {
+        match self {
+            Self::GithubActions => &["repository_id", "repository_owner_id"],
+            Self::Gitlab => &["project_id", "namespace_id"],
+            Self::Kubernetes => &["/kubernetes.io/serviceaccount/uid"],
+            Self::Google => &["sub"],
+            Self::Other => &[],
+        }
+    }
+
+    /// Claims that say which code runs: without one, any branch that somebody can push to may do what the rule allows.
+    fn protecting(self) -> &'static [&'static str] {
+        match self {
+            Self::GithubActions => &["ref", "ref_protected", "environment", "job_workflow_ref"],
+            Self::Gitlab => &[
+                "ref",
+                "ref_path",
+                "ref_protected",
+                "environment",
+                "environment_protected",
+                "deployment_tier",
+            ],
+            Self::Kubernetes | Self::Google | Self::Other => &[],
+        }
+    }
+}
+
+/// The rule's key below `/rules/N`, and what is to be said of it.
+pub(super) fn warnings(rule: &Rule, kind: IssuerKind) -> Vec<(String, String)> {
+    let mut warnings = Vec::new();
+    let mut warn = |path: &str, message: String| warnings.push((path.to_owned(), message));
+    let pushes = rule.allow.contains(Action::Push);
+    let binds = rule.claims.iter().any(Condition::binds_project);
+    if rule.projects.contains(&ProjectMatcher::Any) && pushes && !binds {
+        warn(
+            "/projects",
+            "lets everyone it matches push to every project: put `{project}` into a claim, or list projects".to_owned(),
+        );
+    }
+    let looks_at = |names: &[&str]| rule.claims.iter().any(|it| names.contains(&it.name()));
+    // `sub` may name a branch (`:ref:`), an environment, and since 2026 GitHub's ids (`acme@123/app@456`).
+    let sub = |part: &str| rule.claims.iter().any(|it| it.name() == "sub" && it.mentions(part));
+    let protecting = kind.protecting();
+    if pushes
+        && !protecting.is_empty()
+        && !looks_at(protecting)
+        && !sub(":ref:")
+        && !sub(":environment:")
+    {
+        warn(
+            "/claims",
+            format!(
+                "lets every branch push, also one that anybody with write access made: state one of {}",
+                list(protecting)
+            ),
+        );
+    }
+    let immutable = kind.immutable();
+    let by_id = kind == IssuerKind::GithubActions && sub("@");
+    if !immutable.is_empty() && !looks_at(immutable) && !by_id {
+        warn(
+            "/claims",
+            format!(
+                "goes by names only, which somebody else may have one day: add one of {}",
+                list(immutable)
+            ),
+        );
+    }
+    for condition in rule.claims.iter().filter(|condition| condition.has_literal_star()) {
+        let name = condition.name();
+        let problem =
+            format!("claim `{name}` has a `*` that stands for itself here: write {{ glob = … }}");
+        warn(&format!("/claims/{}", escape(name)), problem);
+    }
+    warnings
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{Known, Mode, RuleFile, Rules};
+
+    fn warned(kind: IssuerKind, claims: &str, allow: &str) -> Vec<String> {
+        let text = format!(
+            "name = 'a'\nissuer = 'i'\nclaims = {claims}\nprojects = ['p']\nregistries = ['prod']\nallow = {allow}"
+        );
+        let known = Known::new([] as [&str; 0], ["prod".parse().unwrap()]);
+        let known = known.issuer("i", kind, Mode::Enforce);
+        let rules = Rules::parse(vec![toml::from_str::<RuleFile>(&text).unwrap()], &known).unwrap();
+        let kinds = [("lets every branch", "branch"), ("goes by names", "names")];
+        let warnings = rules.warnings().iter().map(|it| {
+            let found = kinds.iter().find(|(part, _)| it.message.contains(part));
+            found.unwrap_or_else(|| panic!("{it}")).1.to_owned()
+        });
+        warnings.collect()
+    }
+
+    #[test]
+    fn a_push_needs_a_branch_and_a_name_an_id() {
+        use IssuerKind::{GithubActions, Gitlab, Google, Kubernetes, Other};
+        for (kind, claims, allow, warnings) in [
+            (GithubActions, "{ repository = 'acme/p' }", "['push']", &["branch", "names"][..]),
+            (GithubActions, "{ repository = 'acme/p' }", "['pull']", &["names"]),
+            (GithubActions, "{ repository_id = '1' }", "['push']", &["branch"]),
+            (
+                GithubActions,
+                "{ repository_id = '1', event_name = 'push' }",
+                "['push']",
+                &["branch"],
+            ),
+            (GithubActions, "{ repository_id = '1', ref = 'refs/heads/main' }", "['push']", &[]),
+            (
+                GithubActions,
+                "{ repository = 'acme/p', repository_owner_id = '1', environment = 'prod' }",
+                "['push']",
+                &[],
+            ),
+            (GithubActions, "{ sub = 'repo:acme/p:ref:refs/heads/main' }", "['push']", &["names"]),
+            (GithubActions, "{ sub = 'repo:acme@1/p@2:environment:prod' }", "['push']", &[]),
+            (GithubActions, "{ repository_owner_id = '1' }", "['pull']", &[]),
+            (Gitlab, "{ project_path = 'acme/p' }", "['push']", &["branch", "names"]),
+            (Gitlab, "{ project_id = '1', ref_protected = 'true' }", "['push']", &[]),
+            (Kubernetes, "{ '/kubernetes.io/namespace' = 'ci' }", "['push']", &["names"]),
+            (Kubernetes, "{ '/kubernetes.io/serviceaccount/uid' = 'x' }", "['push']", &[]),
+            (Google, "{ email = 'a@b.c' }", "['push']", &["names"]),
+            (Google, "{ sub = '1' }", "['push']", &[]),
+            (Other, "{ repository = 'acme/p' }", "['push']", &[]),
+        ] {
+            assert_eq!(warned(kind, claims, allow), warnings, "{kind:?} {claims} {allow}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A broker that trusts an issuer which the test plays, in front of an AWS that counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::SignedDuration;
+use rise_broker::app::Sdk;
+use rise_broker::config::Environment;
+use rise_broker::domain::Clock;
+use serde_json::{Value, json};
+
+use crate::broker::lines;
+use crate::{IssuerDouble, Settings, Signer, Stub, TestBroker};
+
+/// The issuer's name is `ci`; there is also `local`.
+pub struct Scene {
+    pub issuer: IssuerDouble,
+    pub signer: Signer,
+    pub aws: Stub,
+    pub broker: TestBroker,
+    /// Seconds that the broker's clock is ahead.
+    ahead: Arc<AtomicI64>,
+}
+
+/// The claims of a rule for whoever is in the repository of the project's name.
+pub const RULE: &str = "claims = { repository = \"acme/{project}\" }";
+
+/// The issuer with these settings besides, and one rule with these claims.
+pub async fn scene(settings: &str, claims: &str) -> Scene {
+    let signer = Signer::new("k1");
+    let (issuer, aws) = (IssuerDouble::start(&[&signer]).await, Stub::start().await);
+    let ahead = Arc::new(AtomicI64::new(0));
+    let text = format!(
+        r#"
+[auth]
+audience = "rise-registry"
+[[auth.issuers]]
+name = "ci"
+issuer = "{}"
+algorithms = ["RS256"]
+{settings}
+[[auth.issuers]]
+name = "local"
+key_file = "@STATE@/issuer.pem"
+[[rules]]
+name = "ci"
+issuer = "ci"
+{claims}
+projects = ["*"]
+registries = ["prod"]
+allow = ["pull", "push"]
+[registries.prod]
+type = "ecr"
+region = "us-east-1"
+account_id = "123456789012"
+repo_prefix = "rise/"
+push_role_arn = "arn:aws:iam::123456789012:role/push"
+access_key_id = "AKIAEXAMPLEEXAMPLE12"
+secret_access_key = "example-secret-access-key"
+endpoint_url = "{}"
+"#,
+        issuer.issuer(),
+        aws.endpoint()
+    );
+    let (system, offset) = (Clock::system(), Arc::clone(&ahead));
+    let clock = Clock::from_fn(move || {
+        system.now() + SignedDuration::from_secs(offset.load(Ordering::SeqCst))
+    });
+    let started =
+        TestBroker::on_clock(Settings::new(&text, &[]), &Environment::new(), &Sdk, clock).await;
+    let broker = started.unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+    Scene { issuer, signer, aws, broker, ahead }
+}
+
+impl Scene {
+    pub fn now(&self) -> i64 {
+        Clock::system().now().as_second() + self.ahead.load(Ordering::SeqCst)
+    }
+
+    pub fn later(&self, seconds: i64) {
+        self.ahead.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    pub fn claims(&self) -> Value {
+        json!({
+            "iss": self.issuer.issuer(), "aud": "rise-registry", "sub": "repo:acme/my-app", "repository": "acme/my-app",
+            "iat": self.now(), "exp": self.now() + 300,
+        })
+    }
+
+    pub fn claims_with(&self, more: &Value) -> Value {
+        let mut claims = self.claims();
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        claims
+    }
+
+    pub fn token(&self, more: &Value) -> String {
+        self.signer.sign(&self.claims_with(more))
+    }
+
+    pub async fn ask(&self, token: &str) -> (u16, String) {
+        let answer = self.broker.credentials(token, "project=my-app").await;
+        (answer.status.as_u16(), answer.problem().unwrap_or_default())
+    }
+
+    /// Nothing comes of it, and nobody but the broker notices.
+    pub async fn refuses(&self, token: &str, (status, problem): (u16, &str), attack: &str) {
+        let before = self.aws.requests().len();
+        assert_eq!(self.ask(token).await, (status, problem.to_owned()), "{attack}");
+        assert_eq!(self.aws.requests().len(), before, "{attack}");
+    }
+
+    pub async fn still_serves(&self) {
+        let token = self.token(&json!({ "jti": ulid::Ulid::generate().to_string() }));
+        assert_eq!(self.ask(&token).await, (200, String::new()));
+    }
+}

@@ -1,0 +1,296 @@
+//! `rise-broker explain`: the binary names what is wrong with each of ten tokens, and says yes to a good one.
+
+#![allow(
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and its tables are long; helpers are not covered by the `…-in-tests` switches"
+)]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use rise_broker::domain::Clock;
+use rise_broker_tests::{IssuerDouble, Settings, Signer, broker};
+use serde_json::{Value, json};
+
+const SETTINGS: &str = r#"
+[auth]
+audience = "rise-registry"
+[[auth.issuers]]
+name = "ci"
+preset = "github-actions"
+issuer = "https://ci.example"
+jwks_file = "@STATE@/jwks.json"
+required_claims = ["repository_id"]
+[[rules]]
+name = "main-pushes"
+issuer = "ci"
+claims = { repository = "acme/{project}", repository_id = "42", ref = "refs/heads/main" }
+projects = ["my-app", { prefix = "team-" }]
+registries = ["prod"]
+allow = ["pull", "push"]
+[registries.prod]
+type = "oci"
+registry_url = "r.example.com"
+"#;
+
+struct Scene {
+    settings: Settings,
+    signer: Signer,
+}
+
+fn scene() -> Scene {
+    let (settings, signer) = (Settings::new(SETTINGS, &[]), Signer::new("k1"));
+    std::fs::write(settings.path("jwks.json"), json!({ "keys": [signer.jwk()] }).to_string())
+        .unwrap();
+    Scene { settings, signer }
+}
+
+fn claims(more: &Value) -> Value {
+    let now = Clock::system().now().as_second();
+    let mut claims = json!({
+        "iss": "https://ci.example", "aud": "rise-registry", "sub": "repo:acme/my-app:ref:refs/heads/main",
+        "repository": "acme/my-app", "repository_id": "42", "ref": "refs/heads/main", "iat": now, "exp": now + 300,
+    });
+    claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    claims
+}
+
+/// Exit code, standard output and standard error.
+fn explain(settings: &Settings, token: &str, arguments: &[&str]) -> (i32, String, String) {
+    let mut child = Command::new(broker::binary())
+        .args(["explain", "--token-file", "-", "--config-dir"])
+        .arg(settings.config_directory())
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// The lines that say no, with what belongs to each. Times are not the same twice.
+fn failures(text: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        let detail = line.starts_with("      expected") || line.starts_with("      found");
+        if line.contains('✗') || (detail && kept.last().is_some()) || line.starts_with("denied") {
+            kept.push(line);
+        }
+    }
+    without_times(&kept.join("\n"))
+}
+
+/// Ten digits that begin with 1 are a time.
+fn without_times(text: &str) -> String {
+    let times = text
+        .split(|it: char| !it.is_ascii_digit())
+        .filter(|it| it.len() == 10 && it.starts_with('1'));
+    times.fold(text.to_owned(), |text, time| text.replace(time, "<time>"))
+}
+
+#[test]
+fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
+    let Scene { settings, signer } = scene();
+    let now = Clock::system().now().as_second();
+    let mallory = Signer::new("k1");
+    let with = |more: Value| signer.sign(&claims(&more));
+    let tokens = [
+        ("not a token", "nonsense".to_owned(), "✗ it is three base64url parts"),
+        (
+            "its own key",
+            {
+                let mut header = signer.header();
+                header["jwk"] = json!("x");
+                signer.sign_text(&header.to_string(), &claims(&json!({})).to_string())
+            },
+            "✗ its header is small, flat",
+        ),
+        (
+            "unknown issuer",
+            with(json!({ "iss": "https://evil.example" })),
+            "✗ its `iss` is one of the configured issuers",
+        ),
+        ("expired", with(json!({ "iat": now - 900, "exp": now - 600 })), "✗ it has not expired"),
+        (
+            "other audience",
+            with(json!({ "aud": "sts.amazonaws.com" })),
+            "✗ its `aud` is this deployment's audience",
+        ),
+        (
+            "wrong signature",
+            mallory.sign(&claims(&json!({}))),
+            "✗ it is signed with the issuer's key",
+        ),
+        ("too long a life", with(json!({ "exp": now + 7200 })), "✗ it is valid for no longer than"),
+        (
+            "required claim",
+            with(json!({ "repository_id": null })),
+            "✗ it has all of the issuer's `required_claims`",
+        ),
+        (
+            "other branch",
+            with(json!({ "ref": "refs/heads/feature" })),
+            "✗ claim `ref` is `refs/heads/main`: no; found \"refs/heads/feature\"",
+        ),
+        (
+            "other repository",
+            with(json!({ "repository": "mallory/my-app" })),
+            "✗ claim `repository` is `acme/{project}`: no; found \"mallory/my-app\"",
+        ),
+    ];
+    let mut all = Vec::new();
+    for (name, token, expected) in &tokens {
+        let (code, text, problems) =
+            explain(&settings, token, &["--project", "my-app", "--actions", "push", "--offline"]);
+        assert_eq!(code, 1, "{name}: {text}{problems}");
+        let failed = failures(&text);
+        assert!(text.contains(expected), "{name}: {text}");
+        // The first no is the one that counts.
+        let first =
+            text.lines().find(|line| line.contains('✗') && !line.contains("✗ rule")).unwrap();
+        assert!(first.contains(expected), "{name}: {text}");
+        assert!(
+            !text.contains(token.rsplit('.').next().unwrap()) || *name == "not a token",
+            "{name}: the token is shown"
+        );
+        all.push(format!("# {name}\n{failed}"));
+    }
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    # not a token
+      ✗ it is three base64url parts joined by `.`, of at most 8192 bytes: no, it is not three base64url parts joined by `.`
+    denied: the token would be refused: it is not three base64url parts joined by `.`
+    # its own key
+      ✗ its header is small, flat, and brings no key of its own: no, its header has one of `jwk jku x5u x5c crit b64 enc zip cty`
+    denied: the token would be refused: its header has one of `jwk jku x5u x5c crit b64 enc zip cty`
+    # unknown issuer
+      ✗ its `iss` is one of the configured issuers: no, its `iss` is none of the configured issuers
+          expected https://ci.example
+          found "https://evil.example"
+    denied: the token would be refused: its `iss` is none of the configured issuers
+    # expired
+      ✗ it has not expired: no, it has expired
+          expected `exp` after <time>
+          found <time>
+      ✗ it is valid now: issued, begun and not expired: no, it has expired
+          expected `iat` and `nbf` until <time> and `exp` after it, give or take 30 s
+          found `iat` <time>, `nbf` none, `exp` <time>
+    denied: the token would be refused: it has expired
+    # other audience
+      ✗ its `aud` is this deployment's audience: no, its `aud` is not text or a list of 1 to 8 texts with this deployment's `audience` among them
+          expected rise-registry
+          found "sts.amazonaws.com"
+    denied: the token would be refused: its `aud` is not text or a list of 1 to 8 texts with this deployment's `audience` among them
+    # wrong signature
+      ✗ it is signed with the issuer's key of its `kid`: no, its signature is wrong
+          found `kid` k1
+    denied: the token would be refused: its signature is wrong
+    # too long a life
+      ✗ it is valid for no longer than the issuer's `max_lifetime`: no, it is valid for longer than the issuer's `max_lifetime`, or for no time at all
+          expected 1 to 3600 s from `iat` to `exp`
+          found `iat` <time>, `exp` <time>
+    denied: the token would be refused: it is valid for longer than the issuer's `max_lifetime`, or for no time at all
+    # required claim
+      ✗ it has all of the issuer's `required_claims`: no, it lacks one of the issuer's `required_claims`
+          expected repository_id
+          found no `repository_id`
+      ✗ rule `main-pushes`, allows pull, push
+          ✗ claim `repository_id` is `42`: no, expected text, found null; found null
+    denied: the token would be refused: it lacks one of the issuer's `required_claims`
+    # other branch
+      ✗ rule `main-pushes`, allows pull, push
+          ✗ claim `ref` is `refs/heads/main`: no; found "refs/heads/feature"
+    denied: no rule allows it
+    # other repository
+      ✗ rule `main-pushes`, allows pull, push
+          ✗ claim `repository` is `acme/{project}`: no; found "mallory/my-app"
+    denied: no rule allows it
+    "#);
+}
+
+#[test]
+fn a_good_token_is_explained_line_by_line() {
+    let Scene { settings, signer } = scene();
+    let token = signer.sign(&claims(&json!({})));
+    let (code, text, problems) = explain(&settings, &token, &["--project", "my-app"]);
+    assert_eq!((code, problems.as_str()), (0, ""), "{text}");
+    insta::assert_snapshot!(text, @r#"
+    token
+      ✓ it is three base64url parts joined by `.`, of at most 8192 bytes
+      ✓ its header is small, flat, and brings no key of its own
+      ✓ its payload is a JSON object that says nothing twice
+      ✓ its `iss` is one of the configured issuers
+      ✓ its `typ` is one that the issuer's tokens have
+      ✓ it names its key by `kid`
+      ✓ it has not expired
+      ✓ its `aud` is this deployment's audience
+      ✓ its `alg` is one of the issuer's `algorithms`
+      ✓ it is signed with the issuer's key of its `kid`
+      ✓ its `iss` is the issuer's
+      ✓ its `sub` is text of 1 to 255 printable characters
+      ✓ its `jti`, where there is one or must be, is text of 1 to 128 printable characters
+      ✓ it is valid now: issued, begun and not expired
+      ✓ it is valid for no longer than the issuer's `max_lifetime`
+      ✓ it was issued no longer ago than the issuer's `max_age`
+      ✓ it has all of the issuer's `required_claims`
+    rules, for anything on project `my-app` in registry `prod`
+      ✓ rule `main-pushes`, allows pull, push
+          ✓ issuer is `ci`: yes
+          ✓ the registry is one of the rule's: yes
+          ✓ the project is one of the rule's: yes
+          ✓ claim `ref` is `refs/heads/main`: yes
+          ✓ claim `repository` is `acme/{project}`: yes
+          ✓ claim `repository_id` is `42`: yes
+    granted: pull, push by main-pushes
+    "#);
+    let (code, text, _) = explain(&settings, &token, &["--project", "other", "--json"]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, &json["granted"], &json["sub"]),
+        (1, &json!(false), &json!("repo:acme/my-app:ref:refs/heads/main"))
+    );
+    assert!(json["token"].as_array().unwrap().iter().all(|it| it["verdict"] == "passed"), "{text}");
+    let failed: Vec<&Value> = json["rules"][0]["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|it| it["held"] == false)
+        .collect();
+    assert_eq!(failed.len(), 2, "{text}");
+    for (arguments, problem) in [
+        (&["--project", "A"][..], "--project"),
+        (&["--project", "a", "--actions", "x"], "--actions"),
+        (&["--project", "a", "--registry", "-"], "--registry"),
+    ] {
+        let (code, _, problems) = explain(&settings, &token, arguments);
+        assert!(code == 1 && problems.contains(problem), "{problems}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offline_a_discovered_issuers_signature_is_not_known() {
+    let signer = Signer::new("k1");
+    let issuer = IssuerDouble::start(&[&signer]).await;
+    let text = SETTINGS
+        .replace("https://ci.example", issuer.issuer())
+        .replace("jwks_file = \"@STATE@/jwks.json\"\n", "");
+    let settings = Settings::new(&text, &[]);
+    let token = signer.sign(&claims(&json!({ "iss": issuer.issuer() })));
+    let run = |arguments: &'static [&'static str]| explain(&settings, &token, arguments);
+    let (code, text, _) =
+        tokio::task::block_in_place(|| run(&["--project", "my-app", "--offline"]));
+    assert!(
+        code == 0 && text.contains("? it is signed") && text.contains("if its signature is good"),
+        "{text}"
+    );
+    assert_eq!(issuer.fetches(), 0);
+    let (code, text, _) = tokio::task::block_in_place(|| run(&["--project", "my-app"]));
+    assert!(code == 0 && text.contains("✓ it is signed"), "{text}");
+    issuer.document(rise_broker_tests::Reply::Close);
+    let (code, text, _) = tokio::task::block_in_place(|| run(&["--project", "my-app"]));
+    assert!(code == 1 && text.contains("could not be checked"), "{text}");
+}

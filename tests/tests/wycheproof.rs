@@ -1,0 +1,92 @@
+//! C2SP Wycheproof's vectors for signed tokens, through the code that reads and verifies every token.
+//!
+//! They are read where `WYCHEPROOF_DIR` says, and are not part of this repository.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rise_broker::identity::Algorithm;
+use rise_broker::identity::jwks::KeySet;
+use rise_broker::identity::jwt::Jws;
+use serde_json::{Value, json};
+
+/// More than any issuer should have: what is refused here is refused by any settings.
+const ALL: [Algorithm; 9] = [
+    Algorithm::Rs256,
+    Algorithm::Rs384,
+    Algorithm::Rs512,
+    Algorithm::Ps256,
+    Algorithm::Ps384,
+    Algorithm::Ps512,
+    Algorithm::Es256,
+    Algorithm::Es384,
+    Algorithm::EdDsa,
+];
+
+/// As `Identity::verify` does it, with this one key as the issuer's.
+fn verify(token: &str, key: &Value) -> Result<(), String> {
+    let jws = Jws::parse(token).map_err(|reason| reason.to_string())?;
+    let set = KeySet::parse(json!({ "keys": [key] }).to_string().as_bytes());
+    let set = set.map_err(|error| format!("key set: {error}"))?;
+    let kid = jws.header.kid.as_deref().ok_or("its header has no `kid`")?;
+    let key = set.find(Some(kid)).map_err(|_| "the issuer has no key of its `kid`")?;
+    jws.verify(&ALL, &key).map_err(|reason| reason.to_string())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "part of the test; says loudly that it is skipped"
+)]
+fn vectors() -> Option<Value> {
+    let Some(directory) = std::env::var_os("WYCHEPROOF_DIR") else {
+        eprintln!(
+            "SKIPPED: WYCHEPROOF_DIR is not set; it names the folder of C2SP Wycheproof's json_web_signature_test.json"
+        );
+        return None;
+    };
+    let path = Path::new(&directory).join("json_web_signature_test.json");
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Some(serde_json::from_str(&text).unwrap())
+}
+
+#[test]
+fn no_invalid_signature_is_accepted_and_no_valid_one_refused_without_a_reason() {
+    let Some(vectors) = vectors() else { return };
+    let (mut invalid, mut accepted) = (0, 0);
+    let mut refused: BTreeMap<String, usize> = BTreeMap::new();
+    for group in vectors["testGroups"].as_array().unwrap() {
+        // A shared secret has no public part: the set that has one must not work.
+        let key = group.get("public").or_else(|| group.get("private")).unwrap();
+        for test in group["tests"].as_array().unwrap() {
+            let verdict = verify(test["jws"].as_str().unwrap(), key);
+            let name = format!("{} {} {}", group["comment"], test["tcId"], test["comment"]);
+            match (test["result"].as_str().unwrap(), verdict) {
+                ("invalid", Ok(())) => panic!("accepted: {name}"),
+                ("invalid", Err(_)) => invalid += 1,
+                ("valid", Ok(())) => accepted += 1,
+                ("valid", Err(reason)) => {
+                    let reason = format!("{}: {reason}", group["comment"].as_str().unwrap());
+                    *refused.entry(reason).or_default() += 1;
+                }
+                (other, _) => panic!("{other}: {name}"),
+            }
+        }
+    }
+    let refused: Vec<String> =
+        refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    insta::assert_snapshot!(format!("{invalid} invalid refused\n{accepted} valid accepted\n{}", refused.join("\n")), @r"
+    355 invalid refused
+    32 valid accepted
+    2 base64: it is not three base64url parts joined by `.`
+    5 base64: key set: none of its keys can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    1 hs256: key set: none of its keys can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    1 rfc7520: its `alg` does not go with the key that its `kid` names
+    3 rfc7520: key set: none of its keys can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    1 rfc7520WithKeyOps: its `alg` does not go with the key that its `kid` names
+    1 rfc7520WithKeyOps: key set: none of its keys can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    ");
+}
