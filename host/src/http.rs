@@ -41,11 +41,13 @@ pub fn router(app: Arc<App>) -> Router {
     let credentials = get(issue_credentials::by_query)
         .head(|| async { Failure::MethodNotAllowed })
         .post(issue_credentials::by_body);
+    let description = openapi::text();
+    let description = async move || openapi::openapi(description.clone());
     Router::new()
         .route("/registry/credentials", credentials.clone())
         .route("/api/v1/registry/credentials", credentials)
         .route("/api/v1/registries", get(list_registries::list_registries))
-        .route("/api/v1/openapi.json", get(openapi::openapi))
+        .route("/api/v1/openapi.json", get(description))
         .fallback(|| async { Failure::NotFound })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
         .layer(middleware::from_fn_with_state(Arc::clone(&app), answer))

@@ -185,7 +185,7 @@ async fn issue(app: &App, grant: Arc<Grant>) -> Result<Credentials, Failure> {
 
 /// The answer's JSON.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Credentials)]
+#[schema(as = Credentials, description = "What was issued, and what it is good for.")]
 pub(super) struct Answer {
     credentials: CredentialFields,
     repository: String,
@@ -206,6 +206,7 @@ pub(super) struct Answer {
 
 /// Where a secret leaves. It is on its way to the caller, whose record is durable by now.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Login, description = "For the registry's login.")]
 struct CredentialFields {
     registry_url: String,
     username: String,

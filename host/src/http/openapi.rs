@@ -6,9 +6,8 @@
 //! **Invariant:** an answer that is not described here is a bug: `tests/tests/openapi.rs` looks for one.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use axum::extract::State;
+use axum::body::Bytes;
 use axum::http::header;
 use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
@@ -16,9 +15,7 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::{ContentBuilder, RefOr, Schema};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::problem::Failure;
 use super::{issue_credentials, list_registries};
-use crate::app::App;
 
 /// Every problem and its status, as `problem.rs` answers them; a test compares.
 pub(super) const PROBLEMS: [(&str, u16); 18] = [
@@ -108,12 +105,13 @@ struct Api;
     path = "/api/v1/openapi.json",
     responses((status = 200, description = "OpenAPI 3.1", body = Object), Describe)
 )]
-pub(super) async fn openapi(
-    State(_): State<Arc<App>>,
-) -> Result<impl IntoResponse + use<>, Failure> {
-    let text =
-        serde_json::to_string(&document()).map_err(|it| Failure::Internal(it.to_string()))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], text))
+pub(super) fn openapi(text: Bytes) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], text)
+}
+
+/// The description as text. It is the same for everybody and open to all, so it is made once.
+pub(super) fn text() -> Bytes {
+    document().to_string().into()
 }
 
 /// One response for each status, with the problems that it can be.
@@ -147,7 +145,7 @@ fn problems(lists: &[&[&str]]) -> BTreeMap<String, RefOr<Response>> {
 }
 
 /// The whole description. What every operation has in common is written into it here.
-pub(super) fn document() -> Value {
+fn document() -> Value {
     let mut document = serde_json::to_value(Api::openapi()).unwrap_or_default();
     if let Some(schemes) = object(&mut document, "/components") {
         let scheme = json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT" });

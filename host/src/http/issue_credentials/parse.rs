@@ -20,7 +20,7 @@ const BODY_DEADLINE: Duration = Duration::from_secs(5);
 /// The parameters as text. One that stands twice is an error: which of them was meant, nobody knows.
 #[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Request)]
+#[schema(as = Request, description = "`project` or `image`, and what to do with it.")]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Parameters {
     /// What the credentials are for; this or `image`.
