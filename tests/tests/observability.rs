@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::http::Request;
+use rise_broker_tests::broker::repository;
 use rise_broker_tests::{Answer, RunningBroker, Stub, TestBroker};
 use serde_json::{Value, json};
 
@@ -216,5 +217,19 @@ async fn a_caller_that_goes_away_is_counted_and_so_is_its_credential() {
         }
         assert!(Instant::now() < deadline, "{metrics}");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let read = |path: &str| std::fs::read_to_string(repository().join(path)).unwrap();
+    let documented = read("docs/metrics.md");
+    let code = read("host/src/telemetry/metrics.rs") + &read("host/src/http/metrics.rs");
+    let registered =
+        code.split("to.register(\"").skip(1).chain(code.split("        (\"process_").skip(1));
+    let names: Vec<_> = registered.map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(documented.contains(name), "{name}");
     }
 }

@@ -404,6 +404,9 @@ mod tests {
         assert!(fetches(&issuer) <= minutes, "{}", fetches(&issuer));
         assert_eq!(keys.find(Some("b")).await.err(), Some(NoKey::Unavailable));
         assert!(keys.is_ready());
+        let fetched = keys.fetched().unwrap();
+        assert_eq!((fetched.age_seconds, fetched.worked), (Some(6 * 60 * 60 - 60), 1));
+        assert_eq!(fetched.failed + 1, fetches(&issuer) as u64);
         clock.advance(60);
         assert!(!keys.is_ready());
         assert_eq!(keys.find(Some("a")).await.err(), Some(NoKey::Unavailable));
