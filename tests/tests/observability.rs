@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use axum::http::Request;
-use rise_broker_tests::broker::repository;
-use rise_broker_tests::{Answer, RunningBroker, Stub, TestBroker};
-use serde_json::{Value, json};
+use rise_broker_tests::broker::{AUTH, repository};
+use rise_broker_tests::{Answer, Client, Installation, Stub, TestBroker};
+use serde_json::Value;
 
 const CANARY: &str = "canary-secret-access-key";
 
@@ -38,20 +38,25 @@ fn lines_of<'a>(lines: &'a [Value], id: &str) -> Vec<&'a Value> {
 #[tokio::test]
 async fn the_lines_of_a_request_share_its_id_and_hold_no_secret() {
     let aws = Stub::start().await;
-    let broker =
-        RunningBroker::start(&registry(&aws), "info,rise_broker=trace,provider=debug").await;
-    let token = broker.token(&json!({ "repository": "acme/my-app" }));
-    let path = "/api/v1/registry/credentials?project=my-app";
-    let issued = broker.get(path, Some(&token)).await;
+    let mut it = Installation::new(&format!("{AUTH}{}", registry(&aws)).replace("@STATE@/", ""));
+    it.variable("RISE_LOG__LEVEL", "info,rise_broker=trace,provider=debug");
+    let broker = it.serve();
+    let token = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
+    let token = token.trim().to_owned();
+    let ask = async |project: &str, token: &str| {
+        let url = format!("{}/api/v1/registry/credentials?project={project}", broker.url);
+        Client::new().get_with(&url, &[("authorization", &format!("Bearer {token}"))]).await
+    };
+    let issued = ask("my-app", &token).await;
     assert_eq!(issued.status, 200, "{}", issued.text());
-    let denied = broker.get("/api/v1/registry/credentials?project=other", Some(&token)).await;
+    let denied = ask("other", &token).await;
     aws.always("AssumeRole", Answer::access_denied());
-    let failed = broker.get(path, Some(&token)).await;
-    let nobody = broker.get(path, Some("a.b.c")).await;
+    let failed = ask("my-app", &token).await;
+    let nobody = ask("my-app", "a.b.c").await;
     let id = |answer: &Value| answer["request_id"].as_str().unwrap().to_owned();
     let password = issued.json()["credentials"]["password"].as_str().unwrap().to_owned();
 
-    let log = broker.log();
+    let log = broker.lines_until(&id(&nobody.json()), "request refused").join("\n");
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (answer, message, level, more) in [
         (
@@ -90,7 +95,7 @@ async fn the_lines_of_a_request_share_its_id_and_hold_no_secret() {
     let aws_line = aws_line.iter().find(|line| line["message"] == "an AWS call failed").unwrap();
     assert_eq!(aws_line["step"], "provider", "a line from within a step says which");
 
-    let metrics = broker.metrics().await;
+    let metrics = Client::new().get(&format!("{}/metrics", broker.admin)).await.text();
     let secrets = [token, password, CANARY.to_owned()].into_iter().chain(aws.secrets());
     for secret in secrets.filter(|secret| secret.len() > 3) {
         assert!(!log.contains(&secret) && !metrics.contains(&secret), "{secret}");
