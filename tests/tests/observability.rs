@@ -35,6 +35,17 @@ fn lines_of<'a>(lines: &'a [Value], id: &str) -> Vec<&'a Value> {
     lines.iter().filter(|line| line["request_id"] == id).collect()
 }
 
+/// Exactly one of a request's lines has this level, and it says this.
+fn one_line(of_request: &[&Value], message: &str, level: &str, fields: &[(&str, &str)]) {
+    let found: Vec<_> = of_request.iter().filter(|line| line["level"] == level).collect();
+    assert_eq!(found.len(), 1, "{message}: {of_request:#?}");
+    let line = found[0];
+    assert_eq!(line["message"], message, "{line}");
+    for (name, value) in fields {
+        assert_eq!(line[*name], *value, "{line}");
+    }
+}
+
 #[tokio::test]
 async fn the_lines_of_a_request_share_its_id_and_hold_no_secret() {
     let aws = Stub::start().await;
@@ -58,37 +69,16 @@ async fn the_lines_of_a_request_share_its_id_and_hold_no_secret() {
 
     let log = broker.lines_until(&id(&nobody.json()), "request refused").join("\n");
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for (answer, message, level, more) in [
-        (
-            issued.json(),
-            "issued credentials",
-            "INFO",
-            vec![("project", "my-app"), ("provider", "ecr")],
-        ),
-        (
-            denied.json(),
-            "request refused",
-            "INFO",
-            vec![("project", "other"), ("problem", "access-denied")],
-        ),
-        (
-            failed.json(),
-            "request failed",
-            "ERROR",
-            vec![("registry", "prod"), ("problem", "upstream-denied")],
-        ),
-        (nobody.json(), "request refused", "INFO", vec![("problem", "invalid-token")]),
-    ] {
-        let of_request = lines_of(&lines, &id(&answer));
-        let edge: Vec<_> = of_request.iter().filter(|line| line["message"] == message).collect();
-        let [line] = edge[..] else { panic!("{message}: {of_request:#?}") };
-        assert_eq!(line["level"], level, "{line}");
-        for (name, value) in more {
-            assert_eq!(line[name], value, "{line}");
-        }
-        let same = |line: &&&Value| line["level"] == level;
-        assert_eq!(of_request.iter().filter(same).count(), 1, "{of_request:#?}");
-    }
+    let expect = |answer: &Value, message, level, fields: &[_]| {
+        one_line(&lines_of(&lines, &id(answer)), message, level, fields);
+    };
+    let ok = [("project", "my-app"), ("provider", "ecr")];
+    expect(&issued.json(), "issued credentials", "INFO", &ok);
+    let no_rule = [("project", "other"), ("problem", "access-denied")];
+    expect(&denied.json(), "request refused", "INFO", &no_rule);
+    let upstream = [("registry", "prod"), ("problem", "upstream-denied")];
+    expect(&failed.json(), "request failed", "ERROR", &upstream);
+    expect(&nobody.json(), "request refused", "INFO", &[("problem", "invalid-token")]);
     let because = &lines_of(&lines, &id(&denied.json()))[0]["because"];
     assert!(because.as_str().unwrap().contains("ci: claim `repository`"), "{because}");
     let aws_line = lines_of(&lines, &id(&failed.json()));

@@ -13,7 +13,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 pub(super) struct Flat;
 
@@ -29,7 +29,7 @@ where
     ) -> fmt::Result {
         let mut fields = Fields::default();
         // From the outermost in, the event last: what is said closer to what happened counts.
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
             if let Some(text) = span.extensions().get::<FormattedFields<JsonFields>>() {
                 let of_span: BTreeMap<String, Value> =
                     serde_json::from_str(&text.fields).unwrap_or_default();

@@ -248,7 +248,7 @@ impl Metrics {
         self.refused.get_or_create(&RefusedLabels { limit }).inc();
     }
 
-    /// OpenMetrics text, `looked_up` behind what was counted.
+    /// The text format of `OpenMetrics`, `looked_up` behind what was counted.
     pub fn encode(&self, looked_up: &Registry) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         text::encode_registry(&mut out, &self.registry)?;
