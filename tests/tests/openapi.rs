@@ -4,7 +4,8 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "a longer search is asked for by a variable (`make soak`)"
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and a longer search is asked for by a variable (`make soak`)"
 )]
 
 use std::collections::BTreeSet;

@@ -10,7 +10,7 @@ use super::Metrics;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Identity,
-    /// Which registry and project are meant; for an image its provider is asked.
+    /// Which registry and project are meant.
     Target,
     Rules,
     AuditIntent,
