@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test lint fmt bench providers guests peers dist toolchain clean
+.PHONY: help run test lint fmt soak bench providers guests peers dist toolchain clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -38,6 +38,10 @@ lint: toolchain ## formatting, clippy, documentation
 fmt: ## format everything
 	$(CARGO) fmt --all
 
+soak: providers guests peers ## search longer than `make test` does
+	$(CARGO) build --locked -p rise-broker
+	OPENAPI_EXAMPLES=1000 $(CARGO) test --locked -p rise-broker-tests --test openapi
+
 bench: providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --release -p rise-broker
 	$(CARGO) bench --locked -p rise-broker-tests --bench ratios
@@ -55,7 +59,7 @@ guests: toolchain ## build the misbehaving components that tests use
 	@mkdir -p $(TARGET)/guests
 	@for name in $(GUESTS); do install -m 644 $(TARGET)/$(WASM)/guest/guest_$${name//-/_}.wasm $(TARGET)/guests/$$name.wasm; done
 
-peers: ## set up what tests talk to: docker-registry, skopeo, two AWS emulators, an OIDC provider
+peers: ## set up what tests talk to: docker-registry, skopeo, two AWS emulators, an OIDC provider, schemathesis
 	@tests/peers/setup.sh
 
 dist: providers ## release builds: dist/bin and dist/providers

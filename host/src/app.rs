@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use async_trait::async_trait;
 
@@ -19,6 +20,7 @@ use crate::provider::{Catalog, Engine};
 use crate::registries::{ConnectAws, Registries};
 use crate::rules::Rules;
 use crate::state;
+use crate::telemetry::{Metrics, Step};
 
 pub struct App {
     pub clock: Clock,
@@ -27,6 +29,8 @@ pub struct App {
     pub catalog: Catalog,
     pub registries: Registries,
     pub audit: Audit,
+    pub engine: Engine,
+    pub metrics: Metrics,
     draining: AtomicBool,
 }
 
@@ -80,7 +84,7 @@ impl App {
             }));
         });
         // Nothing is written there as long as something else is wrong.
-        let (Some((catalog, registries)), Ok(identity)) = (checked, identity) else {
+        let (Some((engine, catalog, registries)), Ok(identity)) = (checked, identity) else {
             return Err(problems);
         };
         let audit = Audit::open(&config.audit_directory, clock.clone())
@@ -92,6 +96,8 @@ impl App {
             catalog,
             registries,
             audit,
+            metrics: engine.metrics.clone(),
+            engine,
             draining: AtomicBool::new(false),
         })
     }
@@ -104,9 +110,22 @@ impl App {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Measures the writing of one audit record.
+    pub async fn record(
+        &self,
+        step: Step,
+        event: &'static str,
+        recording: impl Future<Output = Result<(), AuditError>>,
+    ) -> Result<(), AuditError> {
+        let started = Instant::now();
+        let recorded = step.measure(&self.metrics, recording).await;
+        self.metrics.audit_record(event, recorded.is_ok(), started.elapsed());
+        recorded
+    }
+
     /// A denial stands whether or not it could be recorded; that it could not is the operator's business.
-    pub fn record_denial(&self, recorded: Result<(), AuditError>) {
-        if let Err(error) = recorded {
+    pub async fn record_denial(&self, recording: impl Future<Output = Result<(), AuditError>>) {
+        if let Err(error) = self.record(Step::AuditDenial, "authz.denied", recording).await {
             tracing::error!(%error, "a denial could not be recorded");
         }
     }
@@ -132,10 +151,10 @@ async fn check(
     written: &Written,
     clock: &Clock,
     aws: &dyn ConnectAws,
-) -> Result<(Catalog, Registries), Vec<Problem>> {
+) -> Result<(Engine, Catalog, Registries), Vec<Problem>> {
     let cache = state::open(state_directory, &providers.directory)
         .map_err(|message| vec![written.problem("/server/state_directory", message)])?;
-    let engine = Engine::new(&providers.widest()).map_err(|error| {
+    let engine = Engine::new(&providers.widest(), Metrics::new()).map_err(|error| {
         let message = format!("cannot start its WebAssembly engine: {error}");
         vec![Problem::new("this program", "", message)]
     })?;
@@ -145,7 +164,7 @@ async fn check(
         registries.retain(|_, registry| catalog.find(&registry.provider).is_some());
     }
     match Registries::build(registries, &catalog, aws).await {
-        Ok(registries) if problems.is_empty() => Ok((catalog, registries)),
+        Ok(registries) if problems.is_empty() => Ok((engine, catalog, registries)),
         built => {
             problems.extend(built.err().into_iter().flatten());
             Err(problems)

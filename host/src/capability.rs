@@ -24,6 +24,7 @@ use crate::config::Limits;
 use crate::domain::Secret;
 use crate::provider::Memory;
 use crate::rules::Grant;
+use crate::telemetry::Metrics;
 use crate::wit::rise::registry::types::Error;
 pub use grant::GrantHandle;
 
@@ -87,6 +88,7 @@ pub struct CallState {
     /// Only while issuing.
     grant: Option<Arc<Grant>>,
     now: u64,
+    metrics: Metrics,
     table: ResourceTable,
     wasi: WasiCtx,
     stderr: wasmtime_wasi::p2::pipe::MemoryOutputPipe,
@@ -98,6 +100,7 @@ impl CallState {
         digest: Arc<str>,
         limits: Limits,
         now: u64,
+        metrics: Metrics,
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
@@ -114,6 +117,7 @@ impl CallState {
             refused: None,
             grant: None,
             now,
+            metrics,
             table,
             wasi,
             stderr,

@@ -20,7 +20,7 @@ use crate::http;
 
 /// Hands out short-lived container-registry credentials for one repository at a time.
 #[derive(Parser)]
-#[command(name = "rise-broker", version, propagate_version = true)]
+#[command(name = "rise-broker", version = crate::version::ALL, propagate_version = true)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -13,20 +13,25 @@ mod issue_credentials;
 mod list_providers;
 mod list_registries;
 pub mod listen;
+mod metrics;
+mod observe;
+mod openapi;
 pub mod problem;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use tracing::Instrument;
 use ulid::Ulid;
 
 use crate::app::App;
+use observe::Observed;
 use problem::Failure;
 
 /// Long enough for every parameter that there is.
@@ -38,14 +43,17 @@ pub fn router(app: Arc<App>) -> Router {
     let credentials = get(issue_credentials::by_query)
         .head(|| async { Failure::MethodNotAllowed })
         .post(issue_credentials::by_body);
+    let description = openapi::text();
+    let description = async move || openapi::openapi(description.clone());
     Router::new()
         .route("/registry/credentials", credentials.clone())
         .route("/api/v1/registry/credentials", credentials)
         .route("/api/v1/registries", get(list_registries::list_registries))
         .route("/api/v1/explain", post(explain::explain))
+        .route("/api/v1/openapi.json", get(description))
         .fallback(|| async { Failure::NotFound })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
-        .layer(middleware::from_fn(answer))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), answer))
         .with_state(app)
 }
 
@@ -54,10 +62,11 @@ pub fn admin_router(app: Arc<App>) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
         .route("/api/v1/providers", get(list_providers::list_providers))
         .fallback(|| async { Failure::NotFound })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
-        .layer(middleware::from_fn(answer))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), answer))
         .with_state(app)
 }
 
@@ -78,13 +87,21 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 }
 
 /// Gives each request its id and each answer its headers, and writes the body of a failure.
-async fn answer(mut request: Request, next: Next) -> Response {
+async fn answer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = Ulid::generate();
     request.extensions_mut().insert(RequestId(id));
+    let mut observed = Observed::new(&app.metrics, &request);
+    let span = observed.span(id);
     let is_long = request.uri().path_and_query().is_some_and(|it| it.as_str().len() > MAX_URI);
-    let mut response =
-        if is_long { Failure::UriTooLong.into_response() } else { next.run(request).await };
+    let mut response = if is_long {
+        Failure::UriTooLong.into_response()
+    } else {
+        next.run(request).instrument(span.clone()).await
+    };
+    observed.outcome = if response.status().is_server_error() { "failed" } else { "ok" };
     if let Some(failure) = response.extensions().get::<Arc<Failure>>() {
+        observed.outcome = failure.slug();
+        span.in_scope(|| failure.log());
         let allow = response.headers().get(header::ALLOW).cloned();
         let written = failure.respond(id);
         response = written;

@@ -41,7 +41,7 @@ use std::sync::Arc;
 
 use crate::domain::{Clock, Secret, Subject};
 use checks::{AFTER_SIGNATURE, BEFORE_SIGNATURE, Check, Facts};
-use jwks::{Key, Keys, NoKey};
+use jwks::{Fetches, Key, Keys, NoKey};
 use jwt::Unverified;
 use replay::ReplayStore;
 
@@ -89,6 +89,13 @@ impl Identity {
     /// Each issuer's name, and whether its tokens can be verified now.
     pub fn readiness(&self) -> impl Iterator<Item = (&str, bool)> {
         self.issuers.values().map(|issuer| (issuer.name.as_str(), issuer.keys.is_ready()))
+    }
+
+    /// Each issuer whose keys are fetched, and how that has gone.
+    pub fn fetched(&self) -> impl Iterator<Item = (&str, Fetches)> {
+        self.issuers
+            .values()
+            .filter_map(|issuer| Some((issuer.name.as_str(), issuer.keys.fetched()?)))
     }
 
     /// The order matters: what is cheap comes first, and a key is looked for only on behalf of a token that would be good

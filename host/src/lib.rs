@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 pub mod state;
 pub mod telemetry;
+pub mod version;
 
 pub mod audit;
 pub mod capability;

@@ -1,11 +1,23 @@
-//! Logs: to standard error, as JSON or as text for people.
+//! What the broker says of itself: logs to standard error, as JSON or as text for people, and [`Metrics`].
+//!
+//! `json` is the form of a log line, `step` the parts of a request that are measured, `metrics` what is counted. Lines that
+//! belong to a request carry its `request_id`, from the span that `http` opens.
 //!
 //! **Invariant:** no level, however low, makes a library write a secret.
+
+mod json;
+pub mod metrics;
+pub mod process;
+mod step;
+
+pub use metrics::Metrics;
+pub use step::Step;
 
 use std::io::IsTerminal;
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
@@ -18,7 +30,7 @@ pub fn start(config: &LogConfig) {
     let filter = EnvFilter::builder().parse_lossy(&config.level).and(filter_fn(is_fit_to_print));
     let layer = fmt::layer().with_writer(std::io::stderr);
     let layer = match config.format {
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Json => layer.fmt_fields(JsonFields::new()).event_format(json::Flat).boxed(),
         LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
     };
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();

@@ -1,31 +1,35 @@
 #!/usr/bin/env bash
-# Installs what tests/src starts: a Python environment in target/peers/venv, and the Debian packages docker-registry and
+# Installs what tests/src starts: Python environments in target/peers/venv (peers) and target/peers/schemathesis, and the Debian packages docker-registry and
 # skopeo. May be called again at any time, also in parallel; does nothing, quickly, when everything is there.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 peers=$(cd "$here/../.." && pwd -P)/target/peers
-venv=$peers/venv
-requirements=$here/requirements.txt
 missing=()
 
 mkdir -p "$peers"
 exec 9>"$peers/setup.lock"
 flock 9
 
-# The copy of requirements.txt is written last, so an environment that was interrupted half-way is made again.
-if cmp -s "$requirements" "$venv/installed.txt"; then
-    echo "python peers: found $venv"
-elif ! command -v python3 >/dev/null || ! python3 -c 'import sys, ensurepip, venv; assert sys.version_info >= (3, 10)' 2>/dev/null; then
-    missing+=("python3 (3.10 or newer, with venv; on Debian: apt-get install python3-venv)")
-else
-    echo "python peers: installing into $venv (about 350 MB, a minute)"
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
-    cp "$requirements" "$venv/installed.txt"
-    echo "python peers: installed $venv"
-fi
+# python_environment NAME REQUIREMENTS SIZE: the copy of the requirements is written last, so an environment that was
+# interrupted half-way is made again.
+python_environment() {
+    local venv=$peers/$1 requirements=$here/$2
+    if cmp -s "$requirements" "$venv/installed.txt"; then
+        echo "python: found $venv"
+    elif ! command -v python3 >/dev/null || ! python3 -c 'import sys, ensurepip, venv; assert sys.version_info >= (3, 10)' 2>/dev/null; then
+        missing+=("python3 (3.10 or newer, with venv; on Debian: apt-get install python3-venv)")
+    else
+        echo "python: installing into $venv (about $3)"
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
+        cp "$requirements" "$venv/installed.txt"
+        echo "python: installed $venv"
+    fi
+}
+python_environment venv requirements.txt "350 MB, a minute"
+python_environment schemathesis schemathesis.txt "95 MB, half a minute"
 
 # A policy-rc.d that says no keeps the docker-registry package from starting its service on port 5000. One that is
 # already there is the machine's own business.

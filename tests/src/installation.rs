@@ -194,6 +194,25 @@ impl Serving {
         }
     }
 
+    /// The log lines that nobody has waited for, up to one of this request with this message.
+    ///
+    /// # Panics
+    /// As [`Serving::wait_for_line`].
+    pub fn lines_until(&self, request_id: &str, message: &str) -> Vec<String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left);
+            let line = line.unwrap_or_else(|_| panic!("no line `{message}`, but: {seen:#?}"));
+            let json: Value = serde_json::from_str(&line).unwrap_or_default();
+            seen.push(line);
+            if json["message"] == message && json["request_id"] == request_id {
+                return seen;
+            }
+        }
+    }
+
     /// SIGTERM, as an orchestrator or `kill` sends it.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);

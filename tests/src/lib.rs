@@ -55,7 +55,7 @@ pub use loopback::{Answered, Client};
 pub use ministack::{Ministack, TwoRoles};
 pub use moto::Moto;
 pub use oidc::Oidc;
-pub use process::{PeerCommand, Port, Process, peers_directory};
+pub use process::{PeerCommand, Port, Process, peers_directory, python_program};
 pub use signer::Signer;
 pub use skopeo::{Ran, Skopeo};
 pub use stub::{Answer, Stub};

@@ -35,6 +35,14 @@ impl Client {
         self.try_get(url).await.unwrap_or_else(|error| panic!("GET {url}: {error}"))
     }
 
+    pub async fn get_with(&self, url: &str, headers: &[(&str, &str)]) -> Answered {
+        let mut request = self.0.get(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answered(request).await.unwrap_or_else(|error| panic!("GET {url}: {error}"))
+    }
+
     pub(crate) async fn try_get(&self, url: &str) -> Result<Answered, reqwest::Error> {
         answered(self.0.get(url)).await
     }

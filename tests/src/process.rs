@@ -145,16 +145,12 @@ impl PeerCommand {
         Self { program: program.into(), arguments: Vec::new(), environment: Vec::new(), directory }
     }
 
-    /// A program of the Python environment.
+    /// A program of the peers' Python environment.
     ///
     /// # Panics
     /// With `run "make peers" first` in its words if the environment is not there.
     pub fn python(program: &str) -> Self {
-        let path = peers_directory().join("venv/bin").join(program);
-        // Written last by setup.sh: its absence also tells a half-made environment.
-        let complete = peers_directory().join("venv/installed.txt").exists() && path.exists();
-        assert!(complete, "run `make peers` first: {} is missing", path.display());
-        Self::new(path)
+        Self::new(python_program("venv", program))
     }
 
     /// A program of the system.
@@ -187,6 +183,19 @@ pub fn peers_directory() -> PathBuf {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers");
     fs::canonicalize(&directory)
         .unwrap_or_else(|_| panic!("run `make peers` first: {} is missing", directory.display()))
+}
+
+/// A program of one of the Python environments that `setup.sh` makes.
+///
+/// # Panics
+/// As [`PeerCommand::python`].
+pub fn python_program(environment: &str, program: &str) -> PathBuf {
+    let environment = peers_directory().join(environment);
+    let path = environment.join("bin").join(program);
+    // Written last by setup.sh: its absence also tells a half-made environment.
+    let complete = environment.join("installed.txt").exists() && path.exists();
+    assert!(complete, "run `make peers` first: {} is missing", path.display());
+    path
 }
 
 pub(crate) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

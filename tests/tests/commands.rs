@@ -120,10 +120,11 @@ fn help_and_version_are_what_was_asked_for() {
         };
         assert!(!said.is_empty() && silent.is_empty(), "{arguments:?}: {said}{silent}");
     }
-    assert_eq!(
-        it.run(&["--version"]).stdout,
-        format!("rise-broker {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    let version = it.run(&["--version"]).stdout;
+    let lines: Vec<_> = version.lines().collect();
+    let own = concat!("rise-broker ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(lines[..2], [own, "contract rise:registry@0.1.0"]);
+    assert!(lines[2].starts_with("wasmtime 48.") && lines.len() == 3, "{version}");
     assert_eq!(it.run(&[]).stderr, it.run(&["--help"]).stdout, "without arguments it helps");
     insta::assert_snapshot!(it.run(&["--help"]).stdout, @r#"
     Hands out short-lived container-registry credentials for one repository at a time

@@ -152,7 +152,7 @@ async fn a_call_ends_at_its_limits_and_the_broker_goes_on() {
             let log = logs::text();
             let line = log
                 .lines()
-                .find(|line| line.contains(&id) && line.contains("no credentials"))
+                .find(|line| line.contains(&id) && line.contains("request failed"))
                 .unwrap();
             let digest = broker.app.catalog.find("misbehaves").unwrap().digest.to_string();
             assert!(line.contains(limit) && line.contains(&digest), "{how}: {line}");

@@ -8,6 +8,7 @@ mod http_client;
 pub mod sdk;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials as Keys;
@@ -17,6 +18,7 @@ use super::secrets::{Handle, Origin};
 use super::{CallState, HasState};
 use crate::domain::{Scope, Secret};
 use crate::rules::Grant;
+use crate::telemetry::Metrics;
 use crate::wit::rise::registry::aws::{self, RegistryLogin, Statement};
 use crate::wit::rise::registry::types::Error;
 use ceiling::Ceiling;
@@ -75,6 +77,43 @@ pub enum AwsError {
     InvalidSettings(String),
 }
 
+impl AwsError {
+    /// As metrics name it.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "denied",
+            Self::Throttled => "throttled",
+            Self::TimedOut(_) => "timed-out",
+            Self::Unavailable(_) => "unavailable",
+            Self::Nonsense(_) => "nonsense",
+            Self::InvalidSettings(_) => "invalid-settings",
+        }
+    }
+}
+
+/// A call in flight; counted when dropped, since the provider call's deadline may end it first.
+struct Counted {
+    metrics: Metrics,
+    capabilities: Arc<super::Capabilities>,
+    operation: &'static str,
+    outcome: &'static str,
+    started: Instant,
+}
+
+impl Counted {
+    fn new(state: &CallState, operation: &'static str) -> Self {
+        let (metrics, capabilities) = (state.metrics.clone(), Arc::clone(&state.capabilities));
+        Self { metrics, capabilities, operation, outcome: "timed-out", started: Instant::now() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let registry = &self.capabilities.registry;
+        self.metrics.upstream_call(registry, self.operation, self.outcome, self.started.elapsed());
+    }
+}
+
 impl From<AwsError> for Error {
     fn from(error: AwsError) -> Self {
         match error {
@@ -107,10 +146,14 @@ impl CallState {
     /// Waits for AWS. The mark tells a deadline that hits meanwhile whose fault it was.
     async fn upstream<T: Send>(
         &mut self,
+        operation: &'static str,
         answer: impl Future<Output = Result<T, AwsError>> + Send,
     ) -> Result<T, Error> {
         self.upstream_slow = true;
+        let mut call = Counted::new(self, operation);
         let answer = answer.await;
+        call.outcome = answer.as_ref().err().map_or("ok", AwsError::as_str);
+        drop(call);
         self.upstream_slow = matches!(answer, Err(AwsError::TimedOut(_)));
         answer.map_err(|error| {
             tracing::warn!(registry = %self.capabilities.registry, %error, "an AWS call failed");
@@ -143,7 +186,7 @@ impl CallState {
             .ceiling
             .assume_role(role_arn, statements, &grant)
             .map_err(|beyond| self.refuse(beyond.to_string()))?;
-        let keys = self.upstream(access.client.assume_role(request)).await?;
+        let keys = self.upstream("AssumeRole", access.client.assume_role(request)).await?;
         Ok(Session { identity: Identity::Session(keys), scope: Scope::Repository })
     }
 
@@ -176,7 +219,8 @@ impl CallState {
                 self.refuse(format!("a login in region `{}`", super::printable(region, 64)))
             ));
         }
-        let login = match self.upstream(access.client.registry_login(&identity, region)).await {
+        let login = access.client.registry_login(&identity, region);
+        let login = match self.upstream("GetAuthorizationToken", login).await {
             Ok(login) => login,
             Err(error) => return Ok(Err(error)),
         };

@@ -4,10 +4,22 @@ use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 
+use super::observe;
 use super::problem::Failure;
-use crate::domain::Secret;
+use crate::app::App;
+use crate::domain::{Secret, Subject};
+use crate::telemetry::Step;
 
-pub(super) struct Bearer(pub Secret);
+pub(super) struct Bearer(Secret);
+
+impl Bearer {
+    /// Whose it is. From here on the request's log lines say so too.
+    pub(super) async fn verify(&self, app: &App) -> Result<Subject, Failure> {
+        let subject = Step::Identity.measure(&app.metrics, app.identity.verify(&self.0)).await?;
+        observe::caller(&subject);
+        Ok(subject)
+    }
+}
 
 impl<S: Sync> FromRequestParts<S> for Bearer {
     type Rejection = Failure;

@@ -43,10 +43,10 @@ struct GrantFields {
 pub(super) async fn explain(
     State(app): State<Arc<App>>,
     RequestId(id): RequestId,
-    Bearer(token): Bearer,
+    bearer: Bearer,
     request: Request,
 ) -> Result<Json<Explained>, Failure> {
-    let subject = app.identity.verify(&token).await?;
+    let subject = bearer.verify(&app).await?;
     let parameters: Parameters = body::json(request).await?;
     let project = parameters.project.map(|it| it.parse::<Project>()).transpose();
     let project =

@@ -7,35 +7,55 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{RawQuery, Request, State};
 use serde::Serialize;
+use tokio::sync::oneshot;
+use tracing::{Instrument, Span};
 use ulid::Ulid;
+use utoipa::ToSchema;
 
-use super::RequestId;
 use super::bearer::Bearer;
 use super::problem::Failure;
+use super::{RequestId, observe, openapi};
 use crate::app::App;
 use crate::domain::{
-    Actions, Credential, Credentials, EnforcedBy, IssueRequest, Scope, Subject, Target,
+    Action, Actions, Credential, Credentials, EnforcedBy, IssueRequest, Scope, Subject, Target,
 };
 use crate::rules::{AccessRequest, Grant};
+use crate::telemetry::Step;
 
+/// Credentials for one repository, asked for by query.
+#[utoipa::path(
+    get,
+    path = "/api/v1/registry/credentials",
+    params(parse::Parameters),
+    responses((status = 200, description = "The credentials", body = Answer), openapi::ByQuery),
+    security(("token" = []))
+)]
 pub(super) async fn by_query(
     State(app): State<Arc<App>>,
     RequestId(id): RequestId,
-    Bearer(token): Bearer,
+    token: Bearer,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Answer>, Failure> {
-    let subject = app.identity.verify(&token).await?;
+    let subject = token.verify(&app).await?;
     let request = parse::query(query.as_deref().unwrap_or_default())?;
     issue_credentials(app, id, subject, request).await
 }
 
+/// Credentials for one repository, asked for by a JSON body.
+#[utoipa::path(
+    post,
+    path = "/api/v1/registry/credentials",
+    request_body = parse::Parameters,
+    responses((status = 200, description = "The credentials", body = Answer), openapi::ByBody),
+    security(("token" = []))
+)]
 pub(super) async fn by_body(
     State(app): State<Arc<App>>,
     RequestId(id): RequestId,
-    Bearer(token): Bearer,
+    token: Bearer,
     request: Request,
 ) -> Result<Json<Answer>, Failure> {
-    let subject = app.identity.verify(&token).await?;
+    let subject = token.verify(&app).await?;
     let request = parse::body(request).await?;
     issue_credentials(app, id, subject, request).await
 }
@@ -46,17 +66,53 @@ async fn issue_credentials(
     subject: Subject,
     request: IssueRequest,
 ) -> Result<Json<Answer>, Failure> {
-    let Some(access) = access_request(&app, id, request)? else {
-        app.record_denial(app.audit.denied_unknown(id, &subject).await);
+    let asked = name(request.actions);
+    let refused = |registry: &str, failure: &Failure| {
+        app.metrics.credentials(registry, asked, failure.slug());
+    };
+    let access = Step::Target.measure_now(&app.metrics, || access_request(&app, id, request));
+    let Some(access) = access.inspect_err(|failure| refused("", failure))? else {
+        app.record_denial(app.audit.denied_unknown(id, &subject)).await;
+        refused("", &Failure::Denied);
         return Err(Failure::Denied);
     };
-    let grant = authorize(&app, subject, access).await?;
+    observe::target(&access);
+    // Only names of the settings become labels.
+    let registry = app.registries.find(&access.registry).map(|it| it.name.to_string());
+    let grant = authorize(&app, subject, access).await;
+    let grant =
+        grant.inspect_err(|failure| refused(registry.as_deref().unwrap_or_default(), failure))?;
     // A task of its own: what was begun is finished and recorded, also for a caller that has gone away.
-    let clock = app.clock.clone();
-    let credentials = tokio::spawn(async move { issue(&app, grant).await }).await;
-    let credentials =
-        credentials.unwrap_or_else(|error| Err(Failure::Internal(error.to_string())))?;
+    let (clock, task) = (app.clock.clone(), issue_and_count(app, grant));
+    let (answer, answered) = oneshot::channel();
+    let task = async move {
+        // With nobody left to answer it is said here what went wrong.
+        if let Err(Err(failure)) = answer.send(task.await) {
+            failure.log();
+        }
+    };
+    tokio::spawn(task.in_current_span());
+    let ended = |_| Err(Failure::Internal("the task of this request ended early".to_owned()));
+    let credentials = answered.await.unwrap_or_else(ended)?;
     Ok(Json(Answer::new(&credentials, id, clock.now())))
+}
+
+async fn issue_and_count(app: Arc<App>, grant: Arc<Grant>) -> Result<Credentials, Failure> {
+    let issued = issue(&app, Arc::clone(&grant)).await;
+    let outcome = issued.as_ref().err().map_or("ok", Failure::slug);
+    app.metrics.credentials(grant.registry().as_str(), name(Some(grant.actions())), outcome);
+    issued
+}
+
+/// As metrics name them.
+fn name(actions: Option<Actions>) -> &'static str {
+    let Some(actions) = actions else { return "any" };
+    match (actions.contains(Action::Pull), actions.contains(Action::Push)) {
+        (true, true) => "pull,push",
+        (true, false) => "pull",
+        (false, true) => "push",
+        (false, false) => "none",
+    }
 }
 
 /// Settles which registry and which project a request is about. `None`: an image of nobody's.
@@ -90,16 +146,15 @@ async fn authorize(
     subject: Subject,
     access: AccessRequest,
 ) -> Result<Arc<Grant>, Failure> {
-    match app.rules.authorize(subject, access) {
+    match Step::Rules.measure_now(&app.metrics, || app.rules.authorize(subject, access)) {
         Ok(grant) => Ok(Arc::new(grant)),
         Err(denied) => {
             for rule in &denied.trial {
-                tracing::info!(request_id = %denied.request.id, rule, "a rule on trial matches: it grants nothing");
+                tracing::info!(rule, "a rule on trial matches: it grants nothing");
             }
-            for refusal in &denied.refusals {
-                tracing::info!(request_id = %denied.request.id, rule = refusal.rule, because = refusal.because, "a rule does not allow it");
-            }
-            app.record_denial(app.audit.denied(&denied).await);
+            let because = denied.refusals.iter().map(|it| format!("{}: {}", it.rule, it.because));
+            Span::current().record("because", because.collect::<Vec<_>>().join("; "));
+            app.record_denial(app.audit.denied(&denied)).await;
             Err(Failure::Denied)
         }
     }
@@ -116,48 +171,65 @@ async fn issue(app: &App, grant: Arc<Grant>) -> Result<Credentials, Failure> {
             return Err(failure);
         }
     };
-    app.audit.intent(&grant, registry).await?;
-    match crate::issue::issue(registry, &grant, &app.clock).await {
+    let (audit, provider) = (&app.audit, &registry.provider);
+    let (span, actions) = (Span::current(), name(Some(grant.actions())));
+    let (digest, provider) = (&*provider.digest, provider.manifest.name.as_str());
+    tracing::record_all!(span, actions = actions, provider = provider, digest = digest);
+    let outcome = Step::AuditOutcome;
+    app.record(Step::AuditIntent, "issue.intent", audit.intent(&grant, registry)).await?;
+    let issued = crate::issue::issue(registry, &grant, &app.clock);
+    match Step::Provider.measure(&app.metrics, issued).await {
         Ok(credentials) => {
-            app.audit.completed(&grant, registry, &credentials).await?;
+            let recording = audit.completed(&grant, registry, &credentials);
+            app.record(outcome, "issue.completed", recording).await?;
             token.commit();
-            tracing::info!(
-                request_id = %grant.id(), issuer = grant.subject().issuer, sub = grant.subject().sub, registry = %grant.registry(),
-                project = %grant.project(), actions = %grant.actions(), scope = %credentials.scope, "issued credentials",
-            );
+            tracing::info!(scope = %credentials.scope, "issued credentials");
             Ok(credentials)
         }
         Err(error) => {
-            tracing::warn!(request_id = %grant.id(), registry = %grant.registry(), digest = %registry.provider.digest, %error, "no credentials");
             let failure = Failure::Issue(error);
-            app.audit.failed(&grant, registry, failure.slug()).await?;
+            let recording = audit.failed(&grant, registry, failure.slug());
+            app.record(outcome, "issue.failed", recording).await.inspect_err(|_| failure.log())?;
             Err(failure)
         }
     }
 }
 
 /// The answer's JSON.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Credentials, description = "What was issued, and what it is good for.")]
 pub(super) struct Answer {
     credentials: CredentialFields,
     repository: String,
+    /// `{registry_url}/{repository}`: with `:tag` behind it, a reference to push to.
     image: String,
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     project: String,
     registry: String,
+    #[schema(value_type = Vec<String>, example = json!(["pull", "push"]))]
     actions: Actions,
+    #[schema(value_type = String, pattern = "^(none|repository|namespace|registry)$")]
     scope: Scope,
+    #[schema(value_type = String, pattern = "^(host|provider)$")]
     enforced_by: EnforcedBy,
+    #[schema(pattern = "^[0-9A-HJKMNP-TV-Z]{26}$")]
     request_id: String,
 }
 
 /// Where a secret leaves. It is on its way to the caller, whose record is durable by now.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Login, description = "For the registry's login.")]
 struct CredentialFields {
     registry_url: String,
     username: String,
     password: String,
+    /// Seconds; `null` where nothing ends.
+    #[schema(required)]
     expires_in: Option<i64>,
+    /// `null` where nothing ends.
+    #[schema(required, format = DateTime)]
     expires_at: Option<String>,
+    #[schema(pattern = "^(basic|client-auth|bearer|refresh)$")]
     kind: &'static str,
 }
 

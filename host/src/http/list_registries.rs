@@ -5,17 +5,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::bearer::Bearer;
+use super::openapi;
 use super::problem::Failure;
 use crate::app::App;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Registries {
     registries: Vec<Registry>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "the names of the JSON are the API's")]
 struct Registry {
     registry: String,
@@ -25,11 +27,18 @@ struct Registry {
     r#type: String,
 }
 
+/// The registries that the caller's rules reach, and where their images live.
+#[utoipa::path(
+    get,
+    path = "/api/v1/registries",
+    responses((status = 200, description = "The registries", body = Registries), openapi::ListRegistries),
+    security(("token" = []))
+)]
 pub(super) async fn list_registries(
     State(app): State<Arc<App>>,
-    Bearer(token): Bearer,
+    token: Bearer,
 ) -> Result<Json<Registries>, Failure> {
-    let subject = app.identity.verify(&token).await?;
+    let subject = token.verify(&app).await?;
     let reachable = app.rules.reachable(&subject);
     let registries =
         app.registries.iter().filter(|it| reachable.contains(&it.name)).map(|it| Registry {

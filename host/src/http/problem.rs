@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use ulid::Ulid;
+use utoipa::ToSchema;
 
 use crate::audit::AuditError;
 use crate::identity::{IdentityError, Replayed};
@@ -34,12 +35,16 @@ pub enum Failure {
     Internal(String),
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Body<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
+    /// What to do next.
     detail: &'a str,
+    /// For the operator, whose log says why.
+    #[schema(pattern = "^[0-9A-HJKMNP-TV-Z]{26}$")]
     request_id: String,
 }
 
@@ -228,15 +233,20 @@ impl Failure {
         }
     }
 
-    /// Logs the failure, once, and writes the answer.
+    /// The one line about it. Who asked for what stands in the request's span.
+    pub fn log(&self) {
+        let Answer { status, slug, .. } = self.answer();
+        let (status, cause) = (status.as_u16(), self.cause());
+        if status >= 500 {
+            tracing::error!(status, problem = slug, cause, "request failed");
+        } else {
+            tracing::info!(status, problem = slug, cause, "request refused");
+        }
+    }
+
+    /// Writes the answer.
     pub fn respond(&self, id: Ulid) -> Response {
         let Answer { status, slug, title, detail, retry_after } = self.answer();
-        let cause = self.cause();
-        if status.is_server_error() {
-            tracing::error!(request_id = %id, status = status.as_u16(), problem = slug, cause, "request failed");
-        } else {
-            tracing::info!(request_id = %id, status = status.as_u16(), problem = slug, cause, "request refused");
-        }
         let body = Body {
             r#type: format!("urn:rise:problem:{slug}"),
             title,

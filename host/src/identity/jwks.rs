@@ -22,6 +22,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+/// How fetching an issuer's keys has gone so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetches {
+    /// Of the keys in use; `None` before the first fetch that worked.
+    pub age_seconds: Option<i64>,
+    pub worked: u64,
+    pub failed: u64,
+}
+
 /// The keys of one issuer.
 #[async_trait]
 pub trait Keys: Send + Sync {
@@ -33,6 +42,11 @@ pub trait Keys: Send + Sync {
 
     fn is_ready(&self) -> bool {
         true
+    }
+
+    /// `None`: keys that do not change.
+    fn fetched(&self) -> Option<Fetches> {
+        None
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Instrument;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::engine::{Engine, TICK};
@@ -15,6 +16,7 @@ use crate::config::Limits;
 use crate::config::schema::Schema;
 use crate::domain::{Clock, Location, Project};
 use crate::rules::Grant;
+use crate::telemetry::metrics::ProviderCall;
 use crate::wit;
 use crate::wit::exports::rise::registry::registry::{Manifest, Problem, Scope};
 use crate::wit::rise::registry::types::{Error, Issued, Location as WitLocation};
@@ -39,6 +41,8 @@ pub struct Provider {
 pub struct Guest {
     pub engine: Engine,
     pub component: wit::ProviderPre<CallState>,
+    /// Empty until the provider has said it.
+    pub name: Arc<str>,
     pub digest: Arc<str>,
     pub limits: Limits,
     pub clock: Clock,
@@ -71,6 +75,19 @@ pub enum CallError {
     Host(String),
 }
 
+impl CallError {
+    /// As metrics name it: the outcome, and the limit that was exceeded.
+    fn counted(&self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Trapped(_) => ("trapped", None),
+            Self::Limit(limit) => ("limit", Some(limit)),
+            Self::UpstreamTimedOut => ("upstream-timed-out", None),
+            Self::Overloaded => ("overloaded", None),
+            Self::Host(_) => ("host", None),
+        }
+    }
+}
+
 type Answer<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 
 impl Provider {
@@ -81,7 +98,7 @@ impl Provider {
     ) -> Result<Finished<Result<Scope, Vec<Problem>>>, CallError> {
         let settings = Arc::clone(settings);
         self.guest
-            .run(capabilities, move |guest, store| {
+            .run("check", capabilities, move |guest, store| {
                 Box::pin(async move {
                     guest.rise_registry_registry().call_check(store, &settings).await
                 })
@@ -97,7 +114,7 @@ impl Provider {
     ) -> Result<Finished<Result<WitLocation, Error>>, CallError> {
         let (settings, project) = (Arc::clone(settings), project.clone());
         self.guest
-            .run(capabilities, move |guest, store| {
+            .run("locate", capabilities, move |guest, store| {
                 Box::pin(async move {
                     guest
                         .rise_registry_registry()
@@ -120,7 +137,7 @@ impl Provider {
             repository: location.repository.clone(),
         };
         self.guest
-            .run(capabilities, move |guest, store| {
+            .run("resolve", capabilities, move |guest, store| {
                 Box::pin(async move {
                     guest.rise_registry_registry().call_resolve(store, &settings, &location).await
                 })
@@ -136,7 +153,7 @@ impl Provider {
     ) -> Result<Finished<Result<Issued, Error>>, CallError> {
         let (settings, grant) = (Arc::clone(settings), Arc::clone(grant));
         self.guest
-            .run(capabilities, move |guest, store| {
+            .run("issue", capabilities, move |guest, store| {
                 Box::pin(async move {
                     let grant = store.data_mut().issue(grant)?;
                     guest.rise_registry_registry().call_issue(store, &settings, grant).await
@@ -149,7 +166,7 @@ impl Provider {
 impl Guest {
     pub async fn describe(&self) -> Result<Manifest, CallError> {
         let capabilities = Arc::new(Capabilities::none());
-        let described = self.run(&capabilities, |guest, store| {
+        let described = self.run("describe", &capabilities, |guest, store| {
             Box::pin(async move { guest.rise_registry_registry().call_describe(store).await })
         });
         Ok(described.await?.value)
@@ -157,6 +174,32 @@ impl Guest {
 
     /// Makes an instance and calls it, within every limit.
     async fn run<T, F>(
+        &self,
+        function: &'static str,
+        capabilities: &Arc<Capabilities>,
+        call: F,
+    ) -> Result<Finished<T>, CallError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a wit::Provider, &'a mut Store<CallState>) -> Answer<'a, T>
+            + Send
+            + 'static,
+    {
+        let started = Instant::now();
+        let finished = self.run_unmeasured(capabilities, call).await;
+        let (outcome, limit) = finished.as_ref().err().map_or(("ok", None), CallError::counted);
+        self.engine.metrics.provider_call(&ProviderCall {
+            provider: &self.name,
+            digest: &self.digest,
+            function,
+            outcome,
+            limit,
+            elapsed: started.elapsed(),
+        });
+        finished
+    }
+
+    async fn run_unmeasured<T, F>(
         &self,
         capabilities: &Arc<Capabilities>,
         call: F,
@@ -170,7 +213,7 @@ impl Guest {
         let permits = timeout(QUEUE, self.permits()).await;
         let permits = permits.ok().and_then(Result::ok).ok_or(CallError::Overloaded)?;
         let (guest, capabilities) = (self.clone(), Arc::clone(capabilities));
-        let task = tokio::spawn(async move {
+        let work = async move {
             let deadline = Instant::now() + guest.limits.wall;
             let mut store = guest.store(capabilities);
             let answer = timeout_at(deadline, async {
@@ -187,7 +230,9 @@ impl Guest {
             drop(store);
             drop(permits);
             Err(failed)
-        });
+        };
+        // The lines of a task of its own are the request's all the same.
+        let task = tokio::spawn(work.in_current_span());
         task.await.unwrap_or_else(|error| Err(CallError::Host(error.to_string())))
     }
 
@@ -203,6 +248,7 @@ impl Guest {
             Arc::clone(&self.digest),
             self.limits.clone(),
             self.clock.unix_seconds(),
+            self.engine.metrics.clone(),
         );
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);

@@ -197,6 +197,7 @@ impl<'a> Loader<'a> {
         let mut guest = Guest {
             engine: self.engine.clone(),
             component,
+            name: "".into(),
             digest: Arc::clone(&digest),
             limits,
             clock: self.clock.clone(),
@@ -205,6 +206,7 @@ impl<'a> Loader<'a> {
         let manifest = guest.describe().await.map_err(LoadError::Describe)?;
         let schema = describe(&manifest, guest.limits.result)?;
         guest.limits = config.limits(&manifest.name);
+        guest.name = manifest.name.as_str().into();
         Ok(Provider { manifest, schema, file: file.to_owned(), digest, imports, guest })
     }
 }

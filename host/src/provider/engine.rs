@@ -14,6 +14,7 @@ use wasmtime::{
 };
 
 use crate::config::Limits;
+use crate::telemetry::Metrics;
 
 /// How often a running guest is looked at. A guest's CPU budget is counted in these.
 pub(super) const TICK: Duration = Duration::from_millis(10);
@@ -38,11 +39,12 @@ pub struct Engine {
     pub wasmtime: wasmtime::Engine,
     /// A permit for each instance that may be alive.
     pub permits: Arc<Semaphore>,
+    pub metrics: Metrics,
 }
 
 impl Engine {
     /// Sized so that a provider with the `widest` limits fits.
-    pub fn new(widest: &Limits) -> wasmtime::Result<Self> {
+    pub fn new(widest: &Limits, metrics: Metrics) -> wasmtime::Result<Self> {
         let mut config = config();
         config.allocation_strategy(pooling(widest));
         let engine = wasmtime::Engine::new(&config).or_else(|error| {
@@ -51,7 +53,14 @@ impl Engine {
             wasmtime::Engine::new(&config)
         })?;
         start_ticker(&engine)?;
-        Ok(Self { wasmtime: engine, permits: Arc::new(Semaphore::new(CONCURRENT_CALLS as usize)) })
+        let permits = Arc::new(Semaphore::new(CONCURRENT_CALLS as usize));
+        Ok(Self { wasmtime: engine, permits, metrics })
+    }
+
+    /// How many instances there are now, and how many there may be.
+    pub fn instances(&self) -> (usize, usize) {
+        let most = CONCURRENT_CALLS as usize;
+        (most.saturating_sub(self.permits.available_permits()), most)
     }
 }
 

@@ -2,19 +2,39 @@
 
 use axum::extract::Request;
 use serde::Deserialize;
+use serde_json::json;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{Actions, IssueRequest, Lifetime, Target};
 use crate::http::body;
 use crate::http::problem::Failure;
 
 /// The parameters as text. One that stands twice is an error: which of them was meant, nobody knows.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
+#[schema(as = Request, description = "`project` or `image`, and what to do with it.")]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct Parameters {
+    /// What the credentials are for; this or `image`.
+    #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    #[param(min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     project: Option<String>,
+    /// An image reference, instead of `project`; tag and digest are ignored.
+    #[schema(min_length = 1, max_length = 512)]
+    #[param(min_length = 1, max_length = 512)]
     image: Option<String>,
+    /// Left out: the one named `default`, else the only one.
+    #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$")]
+    #[param(min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$")]
     registry: Option<String>,
+    /// Left out: all that the caller may do.
+    #[schema(schema_with = names)]
+    #[param(value_type = Option<String>, pattern = "^(pull|push)(,(pull|push))*$")]
     actions: Option<Names>,
+    /// Seconds; a wish.
+    #[schema(minimum = 60, maximum = 43200, default = 3600)]
+    #[param(minimum = 60, maximum = 43200, default = 3600)]
     lifetime: Option<u32>,
 }
 
@@ -24,6 +44,15 @@ struct Parameters {
 enum Names {
     Text(String),
     List(Vec<String>),
+}
+
+/// Both forms, for the description of the API.
+fn names() -> RefOr<Schema> {
+    let text = json!({ "type": "string", "pattern": "^(pull|push)(,(pull|push))*$" });
+    let action = json!({ "type": "string", "enum": ["pull", "push"] });
+    let list = json!({ "type": "array", "items": action, "minItems": 1 });
+    let schema = serde_json::from_value(json!({ "oneOf": [text, list, { "type": "null" }] }));
+    schema.unwrap_or_else(|_| Schema::default().into())
 }
 
 pub(super) fn query(query: &str) -> Result<IssueRequest, Failure> {

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::discovery::FetchError;
-use super::{Key, KeySet, Keys, NoKey};
+use super::{Fetches, Key, KeySet, Keys, NoKey};
 use crate::domain::Clock;
 
 /// Where a set is fetched from.
@@ -52,6 +52,9 @@ struct State {
     attempted: Option<i64>,
     /// How many failed since the last that worked. The one in flight counts until it has worked.
     failures: u32,
+    /// How many have worked and failed since the start, for metrics.
+    worked: u64,
+    failed: u64,
     /// No fetch begins so soon after the last.
     pause: i64,
     /// Closes when the fetch in flight has ended.
@@ -101,6 +104,13 @@ impl Keys for CachedKeys {
     fn is_ready(&self) -> bool {
         let now = self.0.now();
         self.0.state().usable(now).is_some()
+    }
+
+    fn fetched(&self) -> Option<Fetches> {
+        let now = self.0.now();
+        let state = self.0.state();
+        let age_seconds = state.set.as_ref().map(|fetched| now.saturating_sub(fetched.at) / 1000);
+        Some(Fetches { age_seconds, worked: state.worked, failed: state.failed })
     }
 }
 
@@ -173,10 +183,12 @@ impl Inner {
                 }
                 let set = Arc::new(set);
                 state.set = Some(Fetched { set, at: now, renew_after: with_jitter(RENEW_AFTER) });
+                state.worked += 1;
                 state.failures = 0;
                 state.pause = 0;
             }
             Err(error) => {
+                state.failed += 1;
                 let age_seconds =
                     state.set.as_ref().map(|fetched| now.saturating_sub(fetched.at) / 1000);
                 tracing::warn!(issuer = self.issuer, %error, age_seconds, "the keys of an issuer could not be fetched");
@@ -392,6 +404,9 @@ mod tests {
         assert!(fetches(&issuer) <= minutes, "{}", fetches(&issuer));
         assert_eq!(keys.find(Some("b")).await.err(), Some(NoKey::Unavailable));
         assert!(keys.is_ready());
+        let fetched = keys.fetched().unwrap();
+        assert_eq!((fetched.age_seconds, fetched.worked), (Some(6 * 60 * 60 - 60), 1));
+        assert_eq!(fetched.failed + 1, fetches(&issuer) as u64);
         clock.advance(60);
         assert!(!keys.is_ready());
         assert_eq!(keys.find(Some("a")).await.err(), Some(NoKey::Unavailable));

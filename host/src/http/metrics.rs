@@ -1,0 +1,86 @@
+//! `GET /metrics` on the admin listener: what was counted, and what can be looked up now.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use super::problem::Failure;
+use crate::app::App;
+use crate::telemetry::metrics::registry;
+use crate::telemetry::process;
+use crate::version;
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Labels = Vec<(&'static str, String)>;
+
+pub(super) async fn metrics(
+    State(app): State<Arc<App>>,
+) -> Result<impl IntoResponse + use<>, Failure> {
+    let text = app.metrics.encode(&look(&app)).map_err(|it| Failure::Internal(it.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text))
+}
+
+/// What is the way it is whether or not anybody asks.
+fn look(app: &App) -> Registry {
+    let mut to = registry();
+    let build = vec![
+        ("version", version::BROKER.to_owned()),
+        ("contract", version::CONTRACT.to_owned()),
+        ("wasmtime", version::WASMTIME.to_owned()),
+    ];
+    to.register("build", "This build", Info::new(build));
+    let (instances, most) = app.engine.instances();
+    to.register("provider_instances", "Provider instances alive", gauge(instances as u64));
+    to.register("provider_instances_max", "As many as there may be", gauge(most as u64));
+    to.register("draining", "1 while stopping", gauge(u64::from(app.is_draining())));
+    issuers(app, &mut to);
+    process(&mut to);
+    to
+}
+
+fn gauge(value: u64) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    gauge
+}
+
+fn issuers(app: &App, to: &mut Registry) {
+    let ready = Family::<Labels, Gauge>::default();
+    for (name, is_ready) in app.identity.readiness() {
+        ready.get_or_create(&vec![("issuer", name.to_owned())]).set(i64::from(is_ready));
+    }
+    let (age, fetches) = (Family::<Labels, Gauge>::default(), Family::<Labels, Counter>::default());
+    for (name, fetched) in app.identity.fetched() {
+        let issuer = || ("issuer", name.to_owned());
+        if let Some(seconds) = fetched.age_seconds {
+            age.get_or_create(&vec![issuer()]).set(seconds);
+        }
+        for (outcome, count) in [("ok", fetched.worked), ("failed", fetched.failed)] {
+            let labels = vec![issuer(), ("outcome", outcome.to_owned())];
+            fetches.get_or_create(&labels).inc_by(count);
+        }
+    }
+    to.register("issuer_ready", "1 while the issuer's tokens can be verified", ready);
+    to.register("issuer_key_age_seconds", "Age of the issuer's keys in use", age);
+    to.register("issuer_key_fetches", "Fetches of the issuer's keys", fetches);
+}
+
+fn process(to: &mut Registry) {
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Memory in use", process::resident_bytes()),
+        ("process_open_fds", "Open file descriptors", process::open_files()),
+        ("process_max_fds", "As many as there may be", process::most_files()),
+    ] {
+        if let Some(value) = value {
+            to.register(name, help, gauge(value));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! One request, observed: the span that its log lines share, and its place in the metrics.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::Method;
+use tracing::Span;
+use tracing::field::Empty;
+use ulid::Ulid;
+
+use crate::domain::Subject;
+use crate::rules::AccessRequest;
+use crate::telemetry::Metrics;
+
+/// Counted when dropped, since a caller that goes away ends the work on its request.
+pub(super) struct Observed {
+    metrics: Metrics,
+    route: Option<MatchedPath>,
+    method: &'static str,
+    /// What came of it: `ok` or the problem's slug.
+    pub outcome: &'static str,
+    started: Instant,
+}
+
+impl Observed {
+    pub(super) fn new(metrics: &Metrics, request: &Request) -> Self {
+        Self {
+            metrics: metrics.clone(),
+            route: request.extensions().get().cloned(),
+            method: method(request.method()),
+            outcome: "caller-gone",
+            started: Instant::now(),
+        }
+    }
+
+    /// The outermost span of a request. As an error's, so that no level of the log leaves a line without its request.
+    ///
+    /// The fields are filled in by the steps that find them out, and stand on every line from then on.
+    pub(super) fn span(&self, id: Ulid) -> Span {
+        tracing::error_span!(
+            "request",
+            request_id = %id,
+            method = self.method,
+            route = self.route(),
+            issuer = Empty,
+            sub = Empty,
+            registry = Empty,
+            project = Empty,
+            actions = Empty,
+            provider = Empty,
+            digest = Empty,
+            because = Empty,
+        )
+    }
+
+    /// As it is registered: a path could be anything.
+    fn route(&self) -> &str {
+        self.route.as_ref().map_or("none", MatchedPath::as_str)
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.metrics.request(self.route(), self.method, self.outcome, self.started.elapsed());
+    }
+}
+
+/// A closed set: a method may be any word.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
+}
+
+/// From here on the lines of this request say who is asking.
+pub(super) fn caller(subject: &Subject) {
+    let span = Span::current();
+    tracing::record_all!(span, issuer = subject.issuer, sub = subject.sub);
+}
+
+/// From here on they say what is asked for.
+pub(super) fn target(request: &AccessRequest) {
+    let span = Span::current();
+    let (registry, project) = (request.registry.as_str(), request.project.as_str());
+    tracing::record_all!(span, registry = registry, project = project);
+}

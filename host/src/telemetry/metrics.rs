@@ -1,0 +1,289 @@
+//! What the broker counts and measures about itself, for `/metrics`.
+//!
+//! To add one: a field in [`Metrics`] with its labels, a line in [`Metrics::new`], a function that says what happened, a row
+//! in `docs/metrics.md`. What can be looked up when somebody asks (ages, sizes) is not kept here: `http/metrics.rs` looks.
+//!
+//! **Invariant:** a label's values come from the settings or from this program's text, never from a request. A caller who
+//! could choose one could fill the memory; projects and subjects are in the audit record.
+//! **Invariant:** the registry belongs to one `App`: several brokers in one process do not share counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+type Counts<L> = Family<L, Counter>;
+type Times<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// The first part of every name.
+const PREFIX: &str = "rise_broker";
+
+/// Cheap to clone; all clones count together.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    requests: Counts<RequestLabels>,
+    request_seconds: Times<RouteLabels>,
+    credentials: Counts<CredentialLabels>,
+    step_seconds: Times<StepLabels>,
+    provider_calls: Counts<CallLabels>,
+    provider_limits: Counts<LimitLabels>,
+    provider_seconds: Times<FunctionLabels>,
+    upstream_calls: Counts<UpstreamLabels>,
+    upstream_seconds: Times<OperationLabels>,
+    audit_records: Counts<AuditLabels>,
+    audit_seconds: Times<EventLabels>,
+    refused: Counts<RefusedLabels>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    method: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CredentialLabels {
+    registry: String,
+    actions: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    step: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    provider: Arc<str>,
+    digest: Arc<str>,
+    function: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    provider: Arc<str>,
+    digest: Arc<str>,
+    limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FunctionLabels {
+    provider: Arc<str>,
+    function: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    registry: String,
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    registry: String,
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuditLabels {
+    event: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    event: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    limit: &'static str,
+}
+
+/// One call of a provider, as it is counted.
+pub struct ProviderCall<'a> {
+    /// Empty until the provider has said its name.
+    pub provider: &'a Arc<str>,
+    pub digest: &'a Arc<str>,
+    pub function: &'static str,
+    pub outcome: &'static str,
+    /// Which limit was exceeded, if one was.
+    pub limit: Option<&'static str>,
+    pub elapsed: Duration,
+}
+
+/// From 50 µs, a rule's work, to 13 s, past every deadline; each twice the one before.
+fn seconds() -> Histogram {
+    Histogram::new((0..19).map(|power| 0.000_05 * f64::from(1_u32 << power)))
+}
+
+fn times<L: Clone + std::hash::Hash + Eq>() -> Times<L> {
+    Family::new_with_constructor(seconds)
+}
+
+/// A registry whose names all begin alike; for what is looked up when somebody asks, too.
+pub fn registry() -> Registry {
+    Registry::with_prefix(PREFIX)
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Arc::default(),
+            requests: Family::default(),
+            request_seconds: times(),
+            credentials: Family::default(),
+            step_seconds: times(),
+            provider_calls: Family::default(),
+            provider_limits: Family::default(),
+            provider_seconds: times(),
+            upstream_calls: Family::default(),
+            upstream_seconds: times(),
+            audit_records: Family::default(),
+            audit_seconds: times(),
+            refused: Family::default(),
+        };
+        metrics.registry = Arc::new(metrics.registered());
+        metrics
+    }
+
+    fn registered(&self) -> Registry {
+        let mut to = registry();
+        to.register("requests", "Answered requests", self.requests.clone());
+        to.register("request_seconds", "Time to an answer", self.request_seconds.clone());
+        let help = "Verified requests for credentials";
+        to.register("credential_requests", help, self.credentials.clone());
+        to.register("step_seconds", "Time of one step of a request", self.step_seconds.clone());
+        to.register("provider_calls", "Calls of providers", self.provider_calls.clone());
+        let help = "Provider calls that a limit ended";
+        to.register("provider_limits", help, self.provider_limits.clone());
+        let help = "Time of a provider call, what it waited for included";
+        to.register("provider_call_seconds", help, self.provider_seconds.clone());
+        let help = "Calls of a cloud, retries within a call not counted apart";
+        to.register("upstream_calls", help, self.upstream_calls.clone());
+        let help = "Time of a call of a cloud, with its retries";
+        to.register("upstream_call_seconds", help, self.upstream_seconds.clone());
+        to.register("audit_records", "Audit records", self.audit_records.clone());
+        let help = "Time until an audit record is durable, or given up";
+        to.register("audit_record_seconds", help, self.audit_seconds.clone());
+        to.register("limit_refusals", "Requests that a limit refused", self.refused.clone());
+        to
+    }
+
+    /// `route` as it is registered, not the path.
+    pub fn request(
+        &self,
+        route: &str,
+        method: &'static str,
+        outcome: &'static str,
+        elapsed: Duration,
+    ) {
+        let route = route.to_owned();
+        self.request_seconds
+            .get_or_create(&RouteLabels { route: route.clone() })
+            .observe(elapsed.as_secs_f64());
+        self.requests.get_or_create(&RequestLabels { route, method, outcome }).inc();
+    }
+
+    /// `registry` is the name of a configured one, or empty.
+    pub fn credentials(&self, registry: &str, actions: &'static str, outcome: &'static str) {
+        let labels = CredentialLabels { registry: registry.to_owned(), actions, outcome };
+        self.credentials.get_or_create(&labels).inc();
+    }
+
+    pub fn step(&self, step: &'static str, elapsed: Duration) {
+        self.step_seconds.get_or_create(&StepLabels { step }).observe(elapsed.as_secs_f64());
+    }
+
+    pub fn provider_call(&self, call: &ProviderCall<'_>) {
+        let ProviderCall { provider, digest, function, outcome, limit, elapsed } = *call;
+        let (provider, digest) = (Arc::clone(provider), Arc::clone(digest));
+        self.provider_seconds
+            .get_or_create(&FunctionLabels { provider: Arc::clone(&provider), function })
+            .observe(elapsed.as_secs_f64());
+        if let Some(limit) = limit {
+            let (provider, digest) = (Arc::clone(&provider), Arc::clone(&digest));
+            self.provider_limits.get_or_create(&LimitLabels { provider, digest, limit }).inc();
+        }
+        let labels = CallLabels { provider, digest, function, outcome };
+        self.provider_calls.get_or_create(&labels).inc();
+    }
+
+    pub fn upstream_call(
+        &self,
+        registry: &str,
+        operation: &'static str,
+        outcome: &'static str,
+        elapsed: Duration,
+    ) {
+        let registry = registry.to_owned();
+        self.upstream_seconds
+            .get_or_create(&OperationLabels { registry: registry.clone(), operation })
+            .observe(elapsed.as_secs_f64());
+        self.upstream_calls.get_or_create(&UpstreamLabels { registry, operation, outcome }).inc();
+    }
+
+    pub fn audit_record(&self, event: &'static str, is_durable: bool, elapsed: Duration) {
+        self.audit_seconds.get_or_create(&EventLabels { event }).observe(elapsed.as_secs_f64());
+        let outcome = if is_durable { "ok" } else { "failed" };
+        self.audit_records.get_or_create(&AuditLabels { event, outcome }).inc();
+    }
+
+    /// A request that was not served because there were too many of its kind.
+    pub fn limit_refused(&self, limit: &'static str) {
+        self.refused.get_or_create(&RefusedLabels { limit }).inc();
+    }
+
+    /// The text format of `OpenMetrics`, `looked_up` behind what was counted.
+    pub fn encode(&self, looked_up: &Registry) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode_registry(&mut out, &self.registry)?;
+        text::encode_registry(&mut out, looked_up)?;
+        text::encode_eof(&mut out)?;
+        Ok(out)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_brokers_in_one_process_count_apart() {
+        let (one, two) = (Metrics::new(), Metrics::new());
+        one.clone().limit_refused("subject");
+        let line = "rise_broker_limit_refusals_total{limit=\"subject\"} 1";
+        assert!(one.encode(&registry()).unwrap().contains(line));
+        assert!(!two.encode(&registry()).unwrap().contains(line));
+    }
+
+    #[test]
+    fn the_text_ends_as_openmetrics_does() {
+        let metrics = Metrics::new();
+        metrics.request("/x", "GET", "ok", Duration::from_millis(3));
+        let text = metrics.encode(&registry()).unwrap();
+        assert!(text.ends_with("# EOF\n"));
+        assert!(text.contains("rise_broker_request_seconds_bucket{le=\"0.0032\",route=\"/x\"} 1"));
+        assert!(text.contains("# TYPE rise_broker_requests counter"));
+    }
+}

@@ -1,0 +1,64 @@
+//! The steps of a request: each is a span in the log and a time in the metrics.
+
+use std::time::Instant;
+
+use tracing::{Instrument, Span, info_span};
+
+use super::Metrics;
+
+/// In the order in which a request takes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Identity,
+    /// Which registry and project are meant.
+    Target,
+    Rules,
+    AuditIntent,
+    Provider,
+    AuditOutcome,
+    AuditDenial,
+}
+
+impl Step {
+    pub const ALL: [Self; 7] = [
+        Self::Identity,
+        Self::Target,
+        Self::Rules,
+        Self::AuditIntent,
+        Self::Provider,
+        Self::AuditOutcome,
+        Self::AuditDenial,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Target => "target",
+            Self::Rules => "rules",
+            Self::AuditIntent => "audit intent",
+            Self::Provider => "provider",
+            Self::AuditOutcome => "audit outcome",
+            Self::AuditDenial => "audit denial",
+        }
+    }
+
+    fn span(self) -> Span {
+        info_span!("step", step = self.as_str())
+    }
+
+    /// Runs `work` as this step.
+    pub async fn measure<T>(self, metrics: &Metrics, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let done = work.instrument(self.span()).await;
+        metrics.step(self.as_str(), started.elapsed());
+        done
+    }
+
+    /// The same for what does not wait.
+    pub fn measure_now<T>(self, metrics: &Metrics, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let done = self.span().in_scope(work);
+        metrics.step(self.as_str(), started.elapsed());
+        done
+    }
+}

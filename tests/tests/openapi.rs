@@ -1,0 +1,141 @@
+//! schemathesis against the running broker, three ways: whatever is asked, no answer that the description does not have.
+//!
+//! What the broker itself counted is looked at afterwards: a search that nobody let in finds nothing.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and a longer search is asked for by a variable (`make soak`)"
+)]
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+
+use rise_broker_tests::broker::{AUTH, repository};
+use rise_broker_tests::{Client, Installation, Serving, python_program};
+
+const REGISTRIES: &str = r#"
+[registries.prod]
+type = "oci-client-auth"
+registry_url = "registry.example.com"
+namespace = "rise"
+[[rules]]
+name = "anything"
+issuer = "local"
+claims = { role = "any" }
+projects = ["*"]
+registries = ["prod"]
+allow = ["pull", "push"]
+"#;
+
+/// Those about what is answered, and those about what must be refused.
+const CHECKS: [&str; 10] = [
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "unsupported_method",
+    "allow_header_conformance",
+    "ignored_auth",
+];
+
+fn installed() -> Installation {
+    Installation::new(&format!("{AUTH}{REGISTRIES}").replace("@STATE@/", ""))
+}
+
+fn token(it: &Installation, role: &str) -> String {
+    let claim = format!("role={role}");
+    let printed = it.run(&["token", "--subject", "ci", "--claim", &claim]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    printed.stdout.trim().to_owned()
+}
+
+async fn metrics(broker: &Serving) -> String {
+    Client::new().get(&format!("{}/metrics", broker.admin)).await.text()
+}
+
+/// Searches, and gives back the outcomes that the broker counted on routes which want a token.
+async fn search(broker: &Serving, token: Option<&str>) -> BTreeSet<String> {
+    let examples = std::env::var("OPENAPI_EXAMPLES").unwrap_or_else(|_| "15".to_owned());
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = tokio::process::Command::new(python_program("schemathesis", "schemathesis"));
+    command
+        .arg("--config-file")
+        .arg(repository().join("tests/peers/schemathesis.toml"))
+        .arg("run")
+        .arg(format!("{}/api/v1/openapi.json", broker.url))
+        .args(["--checks", &CHECKS.join(","), "--max-examples", &examples])
+        .args(["--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--no-color"])
+        .args(token.map(|token| format!("--header=Authorization: Bearer {token}")));
+    // Nothing of this machine's proxies.
+    command.env_clear().env("HOME", directory.path()).current_dir(directory.path());
+    command.env("LANG", "C.UTF-8").kill_on_drop(true);
+    let ran = command.stdin(Stdio::null()).output().await.unwrap();
+    let printed = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{printed}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(printed.contains("5 selected / 5 total"), "{printed}");
+    let metrics = metrics(broker).await;
+    let on_routes = metrics.lines().filter(|line| {
+        line.starts_with("rise_broker_requests_total")
+            && line.contains("/regist")
+            && !line.contains("method=\"HEAD\"")
+    });
+    on_routes
+        .filter_map(|line| Some(line.split("outcome=\"").nth(1)?.split('"').next()?.to_owned()))
+        .collect()
+}
+
+fn known(outcomes: &BTreeSet<String>, expected: &[&str]) {
+    let unexpected: Vec<_> =
+        outcomes.iter().filter(|outcome| !expected.contains(&outcome.as_str())).collect();
+    assert!(unexpected.is_empty(), "{unexpected:?}");
+}
+
+const BEFORE_THE_TOKEN: [&str; 4] =
+    ["missing-token", "invalid-token", "method-not-allowed", "uri-too-long"];
+const ABOUT_THE_REQUEST: [&str; 3] =
+    ["invalid-request", "payload-too-large", "unsupported-media-type"];
+
+#[tokio::test]
+async fn with_a_valid_token() {
+    let it = installed();
+    let broker = it.serve();
+    let token = token(&it, "any");
+    let outcomes = search(&broker, Some(&token)).await;
+    known(
+        &outcomes,
+        &[&BEFORE_THE_TOKEN[..], &ABOUT_THE_REQUEST, &["ok", "access-denied"]].concat(),
+    );
+    assert!(outcomes.contains("ok") && outcomes.contains("invalid-request"), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn without_a_token() {
+    let it = installed();
+    let broker = it.serve();
+    let outcomes = search(&broker, None).await;
+    known(&outcomes, &BEFORE_THE_TOKEN);
+    assert!(outcomes.contains("missing-token"), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn without_rights() {
+    let it = installed();
+    let broker = it.serve();
+    let token = token(&it, "nobody");
+    let outcomes = search(&broker, Some(&token)).await;
+    // The list of registries is answered, and empty.
+    known(
+        &outcomes,
+        &[&BEFORE_THE_TOKEN[..], &ABOUT_THE_REQUEST, &["ok", "access-denied"]].concat(),
+    );
+    assert!(outcomes.contains("access-denied"), "{outcomes:?}");
+    let metrics = metrics(&broker).await;
+    let issued = |line: &&str| {
+        line.starts_with("rise_broker_credential_requests_total") && line.contains("outcome=\"ok\"")
+    };
+    assert_eq!(metrics.lines().find(issued), None);
+}
