@@ -5,6 +5,7 @@
 pub mod app;
 pub mod command;
 pub mod config;
+pub mod process;
 pub mod state;
 pub mod telemetry;
 
