@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** an unauthenticated caller sees 401 before anything about its request is judged.
 
-mod bearer;
+pub(crate) mod bearer;
 mod health;
 mod issue_credentials;
 mod list_providers;

@@ -10,7 +10,7 @@
 //! **Invariant:** building an [`Identity`] needs no network. An issuer that is down makes its own callers wait, nobody else.
 
 mod claims;
-mod json;
+pub(crate) mod json;
 pub mod jwks;
 pub mod jwt;
 pub mod local;

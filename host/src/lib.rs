@@ -19,4 +19,6 @@ pub mod registries;
 pub mod rules;
 
 pub mod domain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod wit;

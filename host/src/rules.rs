@@ -11,6 +11,8 @@ mod authorize;
 mod condition;
 mod file;
 mod matcher;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod naive;
 mod parse;
 mod pattern;
 mod projects;

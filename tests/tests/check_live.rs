@@ -98,12 +98,18 @@ async fn an_account_that_is_set_up_passes_and_nobody_gets_anything() {
         assert!(checked.stdout.contains(line), "{}", checked.stdout);
     }
     let output = format!("{}{}", checked.stdout, checked.stderr);
-    assert!(!output.contains(&roles.base.secret_access_key) && !output.contains("ministack-auth-token"));
+    assert!(
+        !output.contains(&roles.base.secret_access_key) && !output.contains("ministack-auth-token")
+    );
 
     let asked = ministack.recorded("AssumeRole").await.pop().unwrap();
     assert!(asked.parameter("RoleSessionName").unwrap().starts_with("rise-check-"));
     let policy = asked.policy().unwrap().to_string();
-    assert!(policy.contains("repository/rise/rise-broker-probe-1\"") && !policy.contains("repository/rise/*"), "{policy}");
+    assert!(
+        policy.contains("repository/rise/rise-broker-probe-1\"")
+            && !policy.contains("repository/rise/*"),
+        "{policy}"
+    );
 }
 
 #[tokio::test]
@@ -117,23 +123,55 @@ async fn each_missing_permission_is_named() {
     let cases: [(&[(&str, &str)], Vec<String>); 5] = [
         (
             &[("Action", "DeleteUserPolicy"), ("UserName", "rise-base"), ("PolicyName", "may")],
-            vec!["sts:AssumeRole of `role_arn`".into(), format!("{base} lacks, in a permissions policy: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{backend}\"}}")],
+            vec![
+                "sts:AssumeRole of `role_arn`".into(),
+                format!(
+                    "{base} lacks, in a permissions policy: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{backend}\"}}"
+                ),
+            ],
         ),
         (
-            &[("Action", "UpdateAssumeRolePolicy"), ("RoleName", "rise-backend"), ("PolicyDocument", nobody)],
-            vec![format!("the trust policy of {backend} lacks: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{base}\"}}}}")],
+            &[
+                ("Action", "UpdateAssumeRolePolicy"),
+                ("RoleName", "rise-backend"),
+                ("PolicyDocument", nobody),
+            ],
+            vec![format!(
+                "the trust policy of {backend} lacks: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{base}\"}}}}"
+            )],
         ),
         (
             &[("Action", "DeleteRolePolicy"), ("RoleName", "rise-backend"), ("PolicyName", "may")],
-            vec![format!("sts:AssumeRole of {push} with a session policy"), format!("{backend} lacks, in a permissions policy: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{push}\"}}")],
+            vec![
+                format!("sts:AssumeRole of {push} with a session policy"),
+                format!(
+                    "{backend} lacks, in a permissions policy: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{push}\"}}"
+                ),
+            ],
         ),
         (
-            &[("Action", "UpdateAssumeRolePolicy"), ("RoleName", "rise-backend-ecr-push"), ("PolicyDocument", nobody)],
-            vec![format!("the trust policy of {push} lacks: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{backend}\"}}}}")],
+            &[
+                ("Action", "UpdateAssumeRolePolicy"),
+                ("RoleName", "rise-backend-ecr-push"),
+                ("PolicyDocument", nobody),
+            ],
+            vec![format!(
+                "the trust policy of {push} lacks: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{backend}\"}}}}"
+            )],
         ),
         (
-            &[("Action", "PutRolePolicy"), ("RoleName", "rise-backend-ecr-push"), ("PolicyName", "may"), ("PolicyDocument", without_login)],
-            vec![format!("ecr:GetAuthorizationToken as {push} failed"), format!("{push} lacks, in a permissions policy: {{\"Action\":[\"ecr:GetAuthorizationToken\"],\"Effect\":\"Allow\",\"Resource\":\"*\"}}")],
+            &[
+                ("Action", "PutRolePolicy"),
+                ("RoleName", "rise-backend-ecr-push"),
+                ("PolicyName", "may"),
+                ("PolicyDocument", without_login),
+            ],
+            vec![
+                format!("ecr:GetAuthorizationToken as {push} failed"),
+                format!(
+                    "{push} lacks, in a permissions policy: {{\"Action\":[\"ecr:GetAuthorizationToken\"],\"Effect\":\"Allow\",\"Resource\":\"*\"}}"
+                ),
+            ],
         ),
     ];
     let mut roles = roles;
@@ -141,7 +179,11 @@ async fn each_missing_permission_is_named() {
         ministack.iam(change).await;
         let checked = check_account(&ministack, &roles, "").await;
         for text in expected {
-            assert!(checked.problem().contains(&text), "{change:?}\nwanted {text}\nin {}", checked.stderr);
+            assert!(
+                checked.problem().contains(&text),
+                "{change:?}\nwanted {text}\nin {}",
+                checked.stderr
+            );
         }
         assert!(checked.problem().starts_with("error: registries.prod: "), "{}", checked.stderr);
         ministack.reset().await;
@@ -158,7 +200,8 @@ async fn a_trust_policy_without_tag_session_is_told_from_one_without_anything() 
     assert!(problem.contains("without sts:TagSession it works"), "{problem}");
     assert!(problem.contains("\"Action\":[\"sts:TagSession\"]"), "{problem}");
     ministack.trust_session_tags(&roles).await;
-    let checked = check_account(&ministack, &roles, "session_tags = true\nsource_identity = true").await;
+    let checked =
+        check_account(&ministack, &roles, "session_tags = true\nsource_identity = true").await;
     assert!(checked.success, "{}", checked.stderr);
 }
 
@@ -167,7 +210,11 @@ const KEYS: (&str, &str) = ("AKIACANARYCANARYCANA", "canary-secret-access-key");
 #[tokio::test]
 async fn an_aws_that_fails_is_told_by_what_to_do() {
     for (action, answer, expected) in [
-        ("GetCallerIdentity", Answer::error(403, "InvalidClientTokenId"), "the keys that this process uses are wrong"),
+        (
+            "GetCallerIdentity",
+            Answer::error(403, "InvalidClientTokenId"),
+            "the keys that this process uses are wrong",
+        ),
         ("GetCallerIdentity", Answer::garbage(), "something that is not AWS answers there"),
         ("GetCallerIdentity", Answer::Close, "see that this machine reaches http://127.0.0.1"),
         ("AssumeRole", Answer::throttled(None), "try again in a minute"),
@@ -211,7 +258,11 @@ algorithms = ["RS256"]
         oidc.issuer(),
         gone.url()
     );
-    let text = registry(aws.endpoint(), KEYS, "").replacen("[[rules]]", &format!("{issuers}\n[[rules]]"), 1);
+    let text = registry(aws.endpoint(), KEYS, "").replacen(
+        "[[rules]]",
+        &format!("{issuers}\n[[rules]]"),
+        1,
+    );
     let checked = check(&text).await;
     assert!(checked.stdout.contains("issuer there: its keys are at hand"), "{}", checked.stdout);
     assert!(checked.stdout.contains("prod: gets logins from ECR"), "{}", checked.stdout);

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use super::problem::Failure;
 use crate::domain::Secret;
 
-pub(super) struct Bearer(pub Secret);
+pub(crate) struct Bearer(pub Secret);
 
 impl<S: Sync> FromRequestParts<S> for Bearer {
     type Rejection = Failure;

@@ -191,7 +191,7 @@ impl Ceiling {
         Ok(self.roles.iter().map(probe).collect())
     }
 
-    fn policy(
+    pub(crate) fn policy(
         &self,
         statements: &[Statement],
         project: &Project,
