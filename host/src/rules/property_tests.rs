@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use ulid::Ulid;
 
 use super::*;
-use crate::domain::{Action, Actions, Claims, Lifetime, Project};
+use crate::domain::{Action, Actions, Claims, Lifetime};
 
 fn text() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
