@@ -355,13 +355,13 @@ pub fn provider_schema(bytes: &[u8]) {
 /// A settings file, TOML or, behind a first line `---`, YAML. No panic, and no message that holds the password in it.
 pub fn settings(bytes: &[u8]) {
     const CANARY: &str = "canary-5f1c";
-    let Some(written) = text(bytes).filter(|it| !it.contains("${file:")) else { return };
-    let name = if written.starts_with("---") { "default.yaml" } else { "default.toml" };
     static DIRECTORY: LazyLock<std::path::PathBuf> = LazyLock::new(|| {
         let directory = std::env::temp_dir().join(format!("rise-fuzz-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         directory
     });
+    let Some(written) = text(bytes).filter(|it| !it.contains("${file:")) else { return };
+    let name = if written.starts_with("---") { "default.yaml" } else { "default.toml" };
     for old in ["default.yaml", "default.toml"] {
         let _ = fs::remove_file(DIRECTORY.join(old));
     }

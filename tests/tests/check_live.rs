@@ -112,15 +112,18 @@ async fn an_account_that_is_set_up_passes_and_nobody_gets_anything() {
     );
 }
 
-#[tokio::test]
-async fn each_missing_permission_is_named() {
-    let (ministack, roles) = account().await;
+/// What is taken away, and what is then said to be missing.
+type Case = (&'static [(&'static str, &'static str)], Vec<String>);
+
+const NOBODY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:user/nobody"},"Action":"sts:AssumeRole"}]}"#;
+const WITHOUT_LOGIN: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecr:PutImage","Resource":"*"}]}"#;
+
+#[allow(clippy::too_many_lines, reason = "one table")]
+fn missing_permissions() -> Vec<Case> {
     let backend = "arn:aws:iam::123456789012:role/rise-backend";
     let push = "arn:aws:iam::123456789012:role/rise-backend-ecr-push";
     let base = "arn:aws:iam::123456789012:user/rise-base";
-    let nobody = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:user/nobody"},"Action":"sts:AssumeRole"}]}"#;
-    let without_login = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecr:PutImage","Resource":"*"}]}"#;
-    let cases: [(&[(&str, &str)], Vec<String>); 5] = [
+    vec![
         (
             &[("Action", "DeleteUserPolicy"), ("UserName", "rise-base"), ("PolicyName", "may")],
             vec![
@@ -134,7 +137,7 @@ async fn each_missing_permission_is_named() {
             &[
                 ("Action", "UpdateAssumeRolePolicy"),
                 ("RoleName", "rise-backend"),
-                ("PolicyDocument", nobody),
+                ("PolicyDocument", NOBODY),
             ],
             vec![format!(
                 "the trust policy of {backend} lacks: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{base}\"}}}}"
@@ -153,7 +156,7 @@ async fn each_missing_permission_is_named() {
             &[
                 ("Action", "UpdateAssumeRolePolicy"),
                 ("RoleName", "rise-backend-ecr-push"),
-                ("PolicyDocument", nobody),
+                ("PolicyDocument", NOBODY),
             ],
             vec![format!(
                 "the trust policy of {push} lacks: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{backend}\"}}}}"
@@ -164,7 +167,7 @@ async fn each_missing_permission_is_named() {
                 ("Action", "PutRolePolicy"),
                 ("RoleName", "rise-backend-ecr-push"),
                 ("PolicyName", "may"),
-                ("PolicyDocument", without_login),
+                ("PolicyDocument", WITHOUT_LOGIN),
             ],
             vec![
                 format!("ecr:GetAuthorizationToken as {push} failed"),
@@ -173,9 +176,13 @@ async fn each_missing_permission_is_named() {
                 ),
             ],
         ),
-    ];
-    let mut roles = roles;
-    for (change, expected) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn each_missing_permission_is_named() {
+    let (ministack, mut roles) = account().await;
+    for (change, expected) in missing_permissions() {
         ministack.iam(change).await;
         let checked = check_account(&ministack, &roles, "").await;
         for text in expected {
@@ -234,7 +241,7 @@ async fn an_aws_that_fails_is_told_by_what_to_do() {
 #[tokio::test]
 async fn a_slow_aws_does_not_hold_it_up() {
     let aws = Stub::start().await;
-    aws.always("AssumeRole", Answer::late(Duration::from_secs(60)));
+    aws.always("AssumeRole", Answer::late(Duration::from_mins(1)));
     let checked = check(&registry(aws.endpoint(), KEYS, "")).await;
     assert!(checked.problem().contains("did not answer in time"), "{}", checked.stderr);
     assert!(checked.elapsed < Duration::from_secs(25), "{:?}", checked.elapsed);
