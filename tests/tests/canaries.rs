@@ -140,7 +140,7 @@ impl Outputs {
 }
 
 fn hex(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+    text.bytes().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// A private key's lines, without the marks around them; and its seed.
@@ -366,15 +366,13 @@ async fn stop(process: &Process) {
     }
 }
 
-/// Right settings, and settings with a slip at a secret. (What is written as a region or a prefix is not a secret, and is named.)
-#[tokio::test]
-async fn no_secret_is_in_the_output_of_check() {
-    let aws = Stub::start().await;
-    let good = settings(aws.endpoint());
-    let secrets = [SECRET_KEY, PASSWORD, FROM_FILE].map(str::to_owned);
-    let cases: Vec<(&str, String, &[&str])> = vec![
-        ("right", good.clone(), &[]),
-        ("right, live", good.clone(), &["--live"]),
+/// A name, settings, arguments.
+type Case = (&'static str, String, &'static [&'static str]);
+
+fn slips(good: &str) -> Vec<Case> {
+    vec![
+        ("right", good.to_owned(), &[]),
+        ("right, live", good.to_owned(), &["--live"]),
         (
             "a password that a user name holds",
             good.replace("username = \"robot\"", &format!("username = \"x{PASSWORD}\"")),
@@ -419,8 +417,16 @@ async fn no_secret_is_in_the_output_of_check() {
             ),
             &[],
         ),
-    ];
-    for (name, text, arguments) in cases {
+    ]
+}
+
+/// Right settings, and settings with a slip at a secret. (What is written as a region or a prefix is not a secret, and is named.)
+#[tokio::test]
+async fn no_secret_is_in_the_output_of_check() {
+    let aws = Stub::start().await;
+    let good = settings(aws.endpoint());
+    let secrets = [SECRET_KEY, PASSWORD, FROM_FILE].map(str::to_owned);
+    for (name, text, arguments) in slips(&good) {
         let settings = Settings::new(&text, &GUESTS);
         fs::write(settings.path("password"), FROM_FILE).unwrap();
         let ran = tokio::process::Command::new(binary())
