@@ -2,11 +2,14 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test lint fmt soak bench providers guests peers dist toolchain clean
+.PHONY: help run test lint deny fuzz fmt soak bench providers guests peers dist toolchain clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WASM := wasm32-wasip2
+TOOLS := $(abspath $(TARGET))/tools
+DENY := 0.20.2
+FUZZ := 0.13.2
 PROVIDERS := $(filter-out sdk,$(notdir $(wildcard providers/*)))
 GUESTS := $(notdir $(wildcard tests/guests/*))
 # nextest where it is installed: it runs tests in processes of their own, and faster.
@@ -33,7 +36,23 @@ lint: toolchain ## formatting, clippy, documentation
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --target $(WASM) $(addprefix -p rise-provider-,$(PROVIDERS)) $(addprefix -p guest-,$(GUESTS)) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps -p rise-provider
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check licenses sources bans; else echo "cargo-deny is not installed: deny.toml was not checked"; fi
+	@if command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny; then $(MAKE) --no-print-directory deny; else echo "deny.toml was not checked: \`make deny\` installs cargo-deny and does"; fi
+
+# Installed once into target/tools: it compiles for minutes. Advisories need their database from the network, the rest does not.
+deny: ## licences, sources and bans of deny.toml; advisories where their database can be fetched
+	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-deny@$(DENY)
+	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny --locked check licenses sources bans
+	@PATH="$(TOOLS)/bin:$$PATH"; if $(CARGO) deny fetch db 2>/dev/null; then $(CARGO) deny --locked check advisories; else echo "advisories were not checked: their database cannot be fetched here"; fi
+
+# No sanitizer: there is no unsafe code of ours. Each target runs for SECONDS_EACH; what it finds beyond the corpus stays in target/fuzz.
+fuzz: providers ## search with libFuzzer on nightly Rust, SECONDS_EACH=60
+	@command -v cargo-fuzz >/dev/null || test -x $(TOOLS)/bin/cargo-fuzz || $(CARGO) +nightly install --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-fuzz@$(FUZZ)
+	@export PATH="$(TOOLS)/bin:$$PATH"; $(CARGO) +nightly fuzz build --sanitizer none; \
+	for name in $(or $(TARGETS),$(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))); do \
+	  mkdir -p $(abspath $(TARGET))/fuzz/$$name; \
+	  seeds="$(CURDIR)/fuzz/corpus/$$name"; if [ $$name = component ]; then seeds="$$seeds $(CURDIR)/dist/providers"; fi; \
+	  $(CARGO) +nightly fuzz run --sanitizer none $$name $(abspath $(TARGET))/fuzz/$$name $$seeds -- -max_total_time=$(or $(SECONDS_EACH),60) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
+	done
 
 fmt: ## format everything
 	$(CARGO) fmt --all

@@ -17,6 +17,7 @@ use crate::config::node::Problem;
 use crate::config::{Config, Draft, environment};
 use crate::domain::Clock;
 use crate::http;
+use crate::process;
 
 /// Hands out short-lived container-registry credentials for one repository at a time.
 #[derive(Parser)]
@@ -31,7 +32,7 @@ enum Command {
     /// Serve callers until SIGTERM.
     Serve(ConfigDirectory),
     /// Check the settings with every provider they use, without serving. Exits 1 if anything is wrong.
-    Check(ConfigDirectory),
+    Check(check::Arguments),
     /// Say whether a token would get what it asks for, and why not. Exits 1 if not.
     Explain(explain::Arguments),
     /// Print a token of the built-in issuer `local`.
@@ -46,6 +47,10 @@ pub struct ConfigDirectory {
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
+    // Every command reads settings, and with them secrets.
+    if let Err(error) = process::harden() {
+        return fail(&[error.to_string()]);
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&[format!("cannot start: {error}")]),
@@ -53,7 +58,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let result = runtime.block_on(async {
         match arguments.command {
             Command::Serve(directory) => serve::run(&directory.config_dir).await,
-            Command::Check(directory) => check::run(&directory.config_dir).await,
+            Command::Check(arguments) => check::run(&arguments).await,
             Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Token(arguments) => token::run(&arguments),
         }

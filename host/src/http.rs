@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** an unauthenticated caller sees 401 before anything about its request is judged.
 
-mod bearer;
+pub(crate) mod bearer;
 mod body;
 mod explain;
 mod health;

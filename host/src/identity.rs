@@ -13,7 +13,7 @@
 mod checks;
 mod claims;
 mod explain;
-mod json;
+pub(crate) mod json;
 pub mod jwks;
 pub mod jwt;
 pub mod local;

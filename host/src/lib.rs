@@ -5,6 +5,7 @@
 pub mod app;
 pub mod command;
 pub mod config;
+pub mod process;
 pub mod state;
 pub mod telemetry;
 pub mod version;
@@ -19,4 +20,6 @@ pub mod registries;
 pub mod rules;
 
 pub mod domain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod wit;

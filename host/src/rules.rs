@@ -16,6 +16,8 @@ mod guardrail;
 mod holdings;
 mod lint;
 mod matcher;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod naive;
 mod parse;
 mod pattern;
 mod projects;

@@ -64,6 +64,14 @@ impl Aws for Instant0 {
             expires_at: 4_000_000_000,
         })
     }
+
+    async fn caller_identity(&self) -> Result<String, AwsError> {
+        Ok("arn:aws:iam::123456789012:user/nobody".to_owned())
+    }
+
+    async fn own_role(&self) -> Result<(), AwsError> {
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -211,7 +211,8 @@ impl Ministack {
         self.iam(&form).await;
     }
 
-    async fn iam(&self, form: &[(&str, &str)]) -> Answered {
+    /// A request to IAM as the account's root, `Action` and its parameters: to take away what [`Ministack::two_roles`] gave.
+    pub async fn iam(&self, form: &[(&str, &str)]) -> Answered {
         let form = [&[("Version", "2010-05-08")], form].concat();
         let signed = self.unchecked_signature("iam");
         self.client.post_form(&self.endpoint, &form, &[("Authorization", &signed)]).await.accepted()

@@ -30,6 +30,10 @@ pub trait Aws: Send + Sync {
     async fn assume_role(&self, request: AssumeRole) -> Result<Keys, AwsError>;
     /// ECR `GetAuthorizationToken`.
     async fn registry_login(&self, identity: &Identity, region: &str) -> Result<Login, AwsError>;
+    /// The ARN that AWS knows this process by, before `role_arn`. Needs no permission.
+    async fn caller_identity(&self) -> Result<String, AwsError>;
+    /// Assumes `role_arn`, where there is one and it is not who we are already.
+    async fn own_role(&self) -> Result<(), AwsError>;
 }
 
 /// All that the host sends with an `AssumeRole`, checked and composed. There is no place for `PolicyArns`: session policies

@@ -1,17 +1,28 @@
-//! `rise-broker check`: everything that `serve` does before it opens its port.
+//! `rise-broker check`: everything that `serve` does before it opens its port; with `--live`, what it needs from others too.
 
-use std::path::Path;
+mod advice;
+mod live;
 
 use super::{Outcome, load, prepare, print, texts, warn};
 use crate::telemetry;
 
-pub(super) async fn run(directory: &Path) -> Outcome {
-    let mut config = load(directory).await.map_err(texts)?;
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    directory: super::ConfigDirectory,
+    /// Also ask each issuer for its keys, and AWS for each registry's roles and login. Hands nothing to anybody.
+    #[arg(long)]
+    live: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Outcome {
+    let mut config = load(&arguments.directory.config_dir).await.map_err(texts)?;
     // What providers say while they check is said here too; the rest of the log is for a server.
     config.log.format = crate::config::LogFormat::Text;
     "warn".clone_into(&mut config.log.level);
     telemetry::start(&config.log);
     config.warnings.iter().for_each(|warning| warn(format_args!("warning: {warning}")));
+    let issuers = if arguments.live { live::issuers(&config.identity) } else { Vec::new() };
     let (_, app) = prepare(config).await.map_err(texts)?;
     for registry in app.registries.iter() {
         print(format_args!(
@@ -20,5 +31,5 @@ pub(super) async fn run(directory: &Path) -> Outcome {
         ));
     }
     print("the settings are right");
-    Ok(())
+    if arguments.live { live::run(issuers, &app).await } else { Ok(()) }
 }

@@ -25,6 +25,9 @@ impl Secret {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     /// Fails to compile if `$type` gets an implementation of `$trait`: the two blanket impls then both apply.
@@ -42,5 +45,21 @@ mod tests {
     fn a_secret_cannot_be_printed_or_copied() {
         assert_not_impl!(Secret: std::fmt::Debug, std::fmt::Display, serde::Serialize, Clone);
         assert_eq!(Secret::new("s3cret".into()).expose(), "s3cret");
+    }
+
+    #[test]
+    fn a_dropped_secret_is_not_in_memory_any_more() {
+        let text = "canary-in-memory-".repeat(64);
+        let secret = Secret::new(text.clone());
+        let place = secret.expose().as_ptr().addr() as u64;
+        let at_place = || {
+            let mut bytes = vec![0; text.len()];
+            File::open("/proc/self/mem").unwrap().read_exact_at(&mut bytes, place).unwrap();
+            bytes
+        };
+        assert_eq!(at_place(), text.as_bytes());
+        drop(secret);
+        // The allocator may have written into it since.
+        assert!(!String::from_utf8_lossy(&at_place()).contains("canary"));
     }
 }

@@ -8,38 +8,51 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::bearer::Bearer;
 use super::problem::Failure;
-use super::{RequestId, body};
+use super::{RequestId, body, openapi};
 use crate::app::App;
 use crate::domain::{Actions, Claims, Project};
 
 /// A JSON object, which may be empty.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
+#[schema(as = ExplainParameters)]
+pub(super) struct Parameters {
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", max_length = 63)]
     project: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Explained {
     /// As the broker calls it.
     issuer: String,
     sub: String,
+    #[schema(value_type = Object)]
     claims: Claims,
     grants: Vec<GrantFields>,
     request_id: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct GrantFields {
     registry: String,
     /// A name, `team-*` or `*`.
     projects: String,
+    #[schema(value_type = Vec<String>)]
     actions: Actions,
 }
 
+/// Who the caller is to the broker, and what it may do.
+#[utoipa::path(
+    post,
+    path = "/api/v1/explain",
+    request_body = Parameters,
+    responses((status = 200, description = "The caller's own claims and grants", body = Explained), openapi::Explain),
+    security(("token" = []))
+)]
 pub(super) async fn explain(
     State(app): State<Arc<App>>,
     RequestId(id): RequestId,

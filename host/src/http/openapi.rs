@@ -15,13 +15,14 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::{ContentBuilder, RefOr, Schema};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::{issue_credentials, list_registries};
+use super::{explain, issue_credentials, list_registries};
 
 /// Every problem and its status, as `problem.rs` answers them; a test compares.
-pub(super) const PROBLEMS: [(&str, u16); 18] = [
+pub(super) const PROBLEMS: [(&str, u16); 20] = [
     ("invalid-request", 400),
     ("missing-token", 401),
     ("invalid-token", 401),
+    ("token-replayed", 401),
     ("access-denied", 403),
     ("not-found", 404),
     ("method-not-allowed", 405),
@@ -36,6 +37,7 @@ pub(super) const PROBLEMS: [(&str, u16); 18] = [
     ("upstream-unavailable", 503),
     ("overloaded", 503),
     ("audit-unavailable", 503),
+    ("replay-store-unavailable", 503),
     ("upstream-timeout", 504),
 ];
 /// Whatever is asked. `method-not-allowed` is what other methods of a path are answered.
@@ -50,6 +52,8 @@ const OF_ISSUING: &[&str] = &[
     "upstream-unavailable",
     "overloaded",
     "audit-unavailable",
+    "token-replayed",
+    "replay-store-unavailable",
     "upstream-timeout",
 ];
 
@@ -57,6 +61,7 @@ const OF_ISSUING: &[&str] = &[
 pub(super) struct ByQuery;
 pub(super) struct ByBody;
 pub(super) struct ListRegistries;
+pub(super) struct Explain;
 pub(super) struct Describe;
 
 impl IntoResponses for ByQuery {
@@ -77,6 +82,12 @@ impl IntoResponses for ListRegistries {
     }
 }
 
+impl IntoResponses for Explain {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[ALWAYS, WITH_TOKEN, WITH_BODY, &["invalid-request"]])
+    }
+}
+
 impl IntoResponses for Describe {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems(&[ALWAYS])
@@ -93,6 +104,7 @@ impl IntoResponses for Describe {
         issue_credentials::by_query,
         issue_credentials::by_body,
         list_registries::list_registries,
+        explain::explain,
         openapi,
     ),
     components(schemas(super::problem::Body))

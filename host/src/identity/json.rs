@@ -10,14 +10,14 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) bytes: usize,
+pub(crate) struct Limits {
+    pub(crate) bytes: usize,
     /// 1: no object or list inside the object.
-    pub(super) depth: usize,
+    pub(crate) depth: usize,
     /// Of each object.
-    pub(super) members: usize,
+    pub(crate) members: usize,
     /// Bytes of each text and each member's name.
-    pub(super) text: usize,
+    pub(crate) text: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum InvalidJson {
     TooLarge,
 }
 
-pub(super) fn object(bytes: &[u8], limits: Limits) -> Result<Map<String, Value>, InvalidJson> {
+pub(crate) fn object(bytes: &[u8], limits: Limits) -> Result<Map<String, Value>, InvalidJson> {
     if bytes.len() > limits.bytes {
         return Err(InvalidJson::TooLarge);
     }

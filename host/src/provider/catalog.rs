@@ -223,7 +223,7 @@ fn read(file: &Path, limit: u64) -> Result<Vec<u8>, LoadError> {
 }
 
 /// The capabilities that a component imports, if it is a provider and wants nothing that this host does not give.
-fn inspect(bytes: &[u8]) -> Result<Vec<&'static str>, LoadError> {
+pub(crate) fn inspect(bytes: &[u8]) -> Result<Vec<&'static str>, LoadError> {
     if !bytes.starts_with(&PREAMBLE) {
         return Err(LoadError::NotComponent(match bytes {
             [] => "an empty file",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use ulid::Ulid;
 
 use super::*;
-use crate::domain::{Action, Actions, Claims, Lifetime, Project};
+use crate::domain::{Action, Actions, Claims, Lifetime};
 
 fn text() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
@@ -140,68 +140,6 @@ fn granted(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Ac
 /// Everything that the rules would allow, whatever was asked.
 fn allowed(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Actions {
     granted(files, subject, &AccessRequest { actions: None, ..request.clone() })
-}
-
-/// The rules again, written another way: values are filled in first and then compared segment by segment.
-mod naive {
-    use super::*;
-
-    pub(super) fn granted(
-        files: &[RuleFile],
-        subject: &Subject,
-        request: &AccessRequest,
-    ) -> Actions {
-        let mut union = Actions::NONE;
-        for file in files {
-            let project = file.projects.iter().any(|it| match it {
-                ProjectsFile::Name(name) => name == "*" || name == request.project.as_str(),
-                ProjectsFile::Prefix { prefix } => {
-                    request.project.as_str().starts_with(prefix.as_str())
-                }
-            });
-            let claims = file.claims.iter().all(|(name, file)| {
-                let root = Value::Object(subject.claims.clone());
-                let pointer = if name.starts_with('/') { name.clone() } else { format!("/{name}") };
-                root.pointer(&pointer).is_some_and(|value| holds(file, value, &request.project))
-            });
-            if file.issuer == subject.issuer
-                && file.registries.contains(&request.registry.to_string())
-                && project
-                && claims
-            {
-                union = union.union(file.allow.iter().copied().collect());
-            }
-        }
-        let asked = request.actions.unwrap_or(union);
-        if asked.is_subset_of(union) { asked } else { Actions::NONE }
-    }
-
-    fn holds(file: &ClaimFile, value: &Value, project: &Project) -> bool {
-        let filled = |text: &str| text.replace("{project}", project.as_str());
-        match file {
-            ClaimFile::Flag(flag) => *value == json!(flag),
-            ClaimFile::Text(text) => *value == json!(filled(text)),
-            ClaimFile::OneOf(texts) => texts.iter().any(|text| *value == json!(filled(text))),
-            ClaimFile::Prefix { prefix } => {
-                value.as_str().is_some_and(|text| text.starts_with(&filled(prefix)))
-            }
-            ClaimFile::Glob { glob } => value.as_str().is_some_and(|text| {
-                let (wanted, found): (Vec<String>, Vec<&str>) =
-                    (glob.split('/').map(filled).collect(), text.split('/').collect());
-                let segment = |text: &str| {
-                    !text.is_empty()
-                        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-                };
-                wanted.len() == found.len()
-                    && wanted.iter().zip(found).all(|(wanted, found)| {
-                        if wanted == "*" { segment(found) } else { wanted == found }
-                    })
-            }),
-            ClaimFile::Contains { contains } => {
-                value.as_array().is_some_and(|list| list.contains(&json!(filled(contains))))
-            }
-        }
-    }
 }
 
 proptest! {

@@ -168,7 +168,30 @@ impl Ceiling {
         })
     }
 
-    fn policy(
+    /// What the widest grant to `project` would send for each role: `check --live` tries it. `session` takes the place of
+    /// a grant's id, which nobody has.
+    pub fn probes(&self, project: &Project, session: &str) -> Result<Vec<AssumeRole>, Beyond> {
+        let resources: Vec<String> =
+            self.resources.iter().map(|it| it.replace("{project}", project.as_str())).collect();
+        let actions: BTreeSet<&String> = self.pull.union(&self.push).collect();
+        let statements = [
+            Statement { actions: vec![LOGIN_ACTION.to_owned()], resources: vec!["*".to_owned()] },
+            Statement { actions: actions.into_iter().cloned().collect(), resources },
+        ];
+        let policy = self.policy(&statements, project, Actions::PULL_AND_PUSH)?;
+        let tag = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let tags = [("rise-project", project.as_str()), ("rise-actions", "pull+push")].map(tag);
+        let probe = |role_arn: &String| AssumeRole {
+            role_arn: role_arn.clone(),
+            session_name: session.to_owned(),
+            policy: policy.clone(),
+            source_identity: self.source_identity.then(|| session.to_owned()),
+            tags: if self.session_tags { tags.to_vec() } else { Vec::new() },
+        };
+        Ok(self.roles.iter().map(probe).collect())
+    }
+
+    pub(crate) fn policy(
         &self,
         statements: &[Statement],
         project: &Project,

@@ -181,6 +181,16 @@ impl Aws for SdkAws {
             expires_at,
         })
     }
+
+    async fn caller_identity(&self) -> Result<String, AwsError> {
+        let client = aws_sdk_sts::Client::new(&self.base);
+        let answer = client.get_caller_identity().send().await.map_err(|error| failure(&error))?;
+        answer.arn.ok_or_else(|| AwsError::Nonsense("GetCallerIdentity without an ARN".to_owned()))
+    }
+
+    async fn own_role(&self) -> Result<(), AwsError> {
+        self.controller().await.map(drop)
+    }
 }
 
 /// Sends it, and takes the keys out of the answer.

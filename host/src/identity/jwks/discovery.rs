@@ -134,7 +134,7 @@ impl Discovery {
         Ok(body)
     }
 
-    fn keys_url(&self, document: &[u8]) -> Result<Url, FetchError> {
+    pub(crate) fn keys_url(&self, document: &[u8]) -> Result<Url, FetchError> {
         let document = json::object(document, DOCUMENT).map_err(FetchError::Document)?;
         let text = |name: &str| document.get(name).and_then(|value| value.as_str());
         if text("issuer") != Some(&self.settings.issuer) {

@@ -1,0 +1,159 @@
+//! What to do about a live check that failed: which statement is missing where, in words to act on.
+//!
+//! AWS answers the same to a permission that is missing on one side and a trust that is missing on the other, so that both
+//! are named unless its text tells them apart.
+
+use serde_json::json;
+
+use crate::capability::aws::AwsError;
+use crate::capability::aws::ceiling::{AwsSettings, LOGIN_ACTION};
+
+/// What was tried.
+pub(super) enum Step {
+    Identity,
+    OwnRole {
+        base: String,
+        role: String,
+    },
+    PushRole {
+        own: String,
+        role: String,
+        /// Beyond `sts:AssumeRole`, where that alone would have passed.
+        missing: Vec<&'static str>,
+    },
+    /// `role`: whose login it is.
+    Login {
+        role: String,
+    },
+}
+
+/// Not about permissions: the keys themselves.
+const WRONG_KEYS: [&str; 6] = [
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+    "InvalidSignatureException",
+    "ExpiredToken",
+    "IncompleteSignature",
+];
+
+pub(super) fn issuer(name: &str, issuer: &str, error: &str) -> String {
+    format!(
+        "auth.issuers `{name}`: its keys cannot be fetched: {error}; see that this machine reaches {}/.well-known/openid-configuration and the `jwks_uri` in it",
+        issuer.trim_end_matches('/')
+    )
+}
+
+pub(super) fn aws(step: &Step, error: &AwsError, settings: &AwsSettings) -> String {
+    let tried = match step {
+        Step::Identity => "sts:GetCallerIdentity".to_owned(),
+        Step::OwnRole { role, .. } => format!("sts:AssumeRole of `role_arn` {role}"),
+        Step::PushRole { role, .. } => format!("sts:AssumeRole of {role} with a session policy"),
+        Step::Login { role } => format!("{LOGIN_ACTION} as {role}"),
+    };
+    format!("{tried} failed: {error}; {}", remedy(step, error, settings))
+}
+
+fn remedy(step: &Step, error: &AwsError, settings: &AwsSettings) -> String {
+    match error {
+        AwsError::Denied(text) if WRONG_KEYS.iter().any(|code| text.contains(code)) => {
+            "the keys that this process uses are wrong or have expired: see `access_key_id` and `secret_access_key`, or the AWS environment of this process".to_owned()
+        }
+        AwsError::Denied(text) => permission(step, text),
+        AwsError::Throttled => "try again in a minute".to_owned(),
+        AwsError::TimedOut(_) | AwsError::Unavailable(_) => format!(
+            "see that this machine reaches {}",
+            settings.endpoint_url.clone().unwrap_or_else(|| {
+                format!("STS and ECR in {} over https (VPC endpoints: both `sts` and `ecr.api`)", settings.region)
+            })
+        ),
+        AwsError::Nonsense(_) => {
+            "something that is not AWS answers there: see `endpoint_url`, and proxies".to_owned()
+        }
+        AwsError::InvalidSettings(_) => {
+            "see the settings of this registry, and the AWS environment of this process".to_owned()
+        }
+    }
+}
+
+fn permission(step: &Step, text: &str) -> String {
+    match step {
+        Step::Identity => {
+            "no permission is needed for this: a service control policy denies it".to_owned()
+        }
+        Step::OwnRole { base, role } => either(&principal(base), role, &["sts:AssumeRole"], text),
+        Step::PushRole { own, role, missing } if missing.is_empty() => {
+            either(&principal(own), role, &["sts:AssumeRole"], text)
+        }
+        // Without them it works, so that it is these alone.
+        Step::PushRole { own, role, missing } => format!(
+            "without {} it works; add it to both: {}",
+            missing.join(" and "),
+            either(&principal(own), role, missing, "")
+        ),
+        Step::Login { role } => format!(
+            "{} lacks, in a permissions policy: {}",
+            principal(role),
+            statement(&[LOGIN_ACTION], "*")
+        ),
+    }
+}
+
+/// The permission on one side and the trust on the other.
+fn either(who: &str, role: &str, actions: &[&str], text: &str) -> String {
+    let permission = format!("{who} lacks, in a permissions policy: {}", statement(actions, role));
+    let trust = json!({ "Effect": "Allow", "Principal": { "AWS": who }, "Action": actions });
+    let trust = format!("the trust policy of {role} lacks: {trust}");
+    // AWS's own words where it tells.
+    if text.contains("no identity-based policy allows") {
+        permission
+    } else if text.contains("no resource-based policy allows") {
+        trust
+    } else {
+        format!("{permission}; or {trust}")
+    }
+}
+
+fn statement(actions: &[&str], resource: &str) -> String {
+    json!({ "Effect": "Allow", "Action": actions, "Resource": resource }).to_string()
+}
+
+/// As policies name it: the role behind a session, whose path the session does not say.
+fn principal(arn: &str) -> String {
+    let role = arn.split_once(":assumed-role/").and_then(|(account, session)| {
+        let name = session.split('/').next()?;
+        Some(format!("{}:role/{name}", account.replacen(":sts:", ":iam:", 1)))
+    });
+    role.unwrap_or_else(|| arn.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_names_the_role_behind_a_session() {
+        for (arn, named) in [
+            ("arn:aws:iam::123456789012:user/base", "arn:aws:iam::123456789012:user/base"),
+            (
+                "arn:aws:sts::123456789012:assumed-role/node/i-0abc",
+                "arn:aws:iam::123456789012:role/node",
+            ),
+        ] {
+            assert_eq!(principal(arn), named);
+        }
+    }
+
+    #[test]
+    fn what_aws_tells_apart_is_told_apart() {
+        let step = Step::OwnRole { base: "base".into(), role: "role".into() };
+        let told =
+            |text: &str| aws(&step, &AwsError::Denied(text.to_owned()), &AwsSettings::default());
+        let both = told("AccessDenied (403): User: x is not authorized");
+        assert!(both.contains("permissions policy") && both.contains("trust policy"), "{both}");
+        let one = told("AccessDenied (403): because no identity-based policy allows it");
+        assert!(one.contains("permissions policy") && !one.contains("trust policy"), "{one}");
+        let keys = told("InvalidClientTokenId (403): The security token is invalid");
+        assert!(keys.contains("keys") && !keys.contains("policy"), "{keys}");
+    }
+}

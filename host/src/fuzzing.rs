@@ -1,0 +1,433 @@
+//! What holds for any bytes, one function for each fuzz target: `fuzz/fuzz_targets` calls them under libFuzzer on nightly,
+//! the test at the end replays `fuzz/corpus` on stable. Not part of a release: `cfg(test)` and cargo-fuzz's `cfg(fuzzing)` only.
+//!
+//! To add one: a function here, its line in [`TARGETS`], a file in `fuzz/fuzz_targets` with its `[[bin]]`, a corpus.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a broken promise is a panic, which is what a fuzzer looks for"
+)]
+
+mod iam;
+mod json_members;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::pin::pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll, Waker};
+
+use axum::extract::FromRequestParts;
+use axum::http::{HeaderValue, Request, Uri, header};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use ulid::Ulid;
+
+use crate::capability::aws::ceiling::{AwsSettings, Ceiling, Switches};
+use crate::config::node::{Node, Origin};
+use crate::config::schema::Schema;
+use crate::config::{Config, Environment};
+use crate::domain::location::LocationPattern;
+use crate::domain::{Action, Actions, Claims, ImageReference, Lifetime, Project, Subject};
+use crate::http::bearer::Bearer;
+use crate::http::problem::Failure;
+use crate::identity::DiscoverySettings;
+use crate::identity::json::{self, Limits};
+use crate::identity::jwks::{Discovery, KeySet};
+use crate::identity::jwt::Unverified;
+use crate::rules::{AccessRequest, Known, RuleFile, Rules, naive};
+use crate::wit::rise::registry::aws::Statement;
+
+/// One target.
+pub type Target = fn(&[u8]);
+
+pub const TARGETS: [(&str, Target); 15] = [
+    ("authorization_header", authorization_header),
+    ("bounded_json", bounded_json),
+    ("ceiling", ceiling),
+    ("component", component),
+    ("discovery", discovery),
+    ("image_reference", image_reference),
+    ("issuer_url", issuer_url),
+    ("jwks", jwks),
+    ("jwt", jwt),
+    ("location_pattern", location_pattern),
+    ("problem", problem),
+    ("project_name", project_name),
+    ("provider_schema", provider_schema),
+    ("rules", rules),
+    ("settings", settings),
+];
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// A future that has nothing to wait for.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits for something"),
+    }
+}
+
+/// Headers, one a line. Accepted: there is one, and it is one token of the token alphabet.
+pub fn authorization_header(bytes: &[u8]) {
+    let mut request = Request::new(());
+    let mut count = 0;
+    for value in
+        bytes.split(|byte| *byte == b'\n').filter_map(|it| HeaderValue::from_bytes(it).ok())
+    {
+        request.headers_mut().append(header::AUTHORIZATION, value);
+        count += 1;
+    }
+    let (mut parts, ()) = request.into_parts();
+    let Ok(Bearer(token)) = at_once(Bearer::from_request_parts(&mut parts, &())) else { return };
+    assert_eq!(count, 1, "more than one header");
+    let token = token.expose();
+    let header = parts.headers[header::AUTHORIZATION].to_str().unwrap();
+    assert_eq!(header.split_once(' ').map(|(_, token)| token), Some(token));
+    assert!(!token.contains(|c: char| c.is_whitespace() || c == ',' || c.is_control()));
+    if Unverified::parse(token).is_ok() {
+        assert!(token.matches('.').count() == 2 && token.len() <= 8192);
+    }
+}
+
+/// Header and payload, divided by a line break. Accepted: each says everything once, and nothing that brings a key.
+pub fn jwt(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
+    let (header, payload) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let token =
+        format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    // As it is, too: what was not encoded by us.
+    let _ = text(bytes).map(Unverified::parse);
+    let Ok(parsed) = Unverified::parse(&token) else { return };
+    assert!(token.len() <= 8192);
+    for part in [header, payload] {
+        assert!(json_members::each_occurs_once(part), "a member occurs twice");
+    }
+    let header: Value = serde_json::from_slice(header).unwrap();
+    for forbidden in ["jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc"] {
+        assert!(header.get(forbidden).is_none(), "{forbidden}");
+    }
+    if let Some(algorithm) = parsed.jws.header.algorithm {
+        assert_eq!(header["alg"], algorithm.as_str());
+    }
+    assert_eq!(header.get("kid").and_then(Value::as_str), parsed.jws.header.kid.as_deref());
+    assert_eq!(payload, &parsed.jws.payload[..]);
+}
+
+/// Accepted: what another reader reads, without a member that occurs twice, within the limits.
+pub fn bounded_json(bytes: &[u8]) {
+    const LIMITS: Limits = Limits { bytes: 2048, depth: 5, members: 16, text: 256 };
+    let Ok(object) = json::object(bytes, LIMITS) else { return };
+    let object = Value::Object(object);
+    assert!(json_members::each_occurs_once(bytes), "a member occurs twice");
+    assert_eq!(serde_json::from_slice::<Value>(bytes).unwrap(), object);
+    assert!(bytes.len() <= LIMITS.bytes && depth(&object) <= LIMITS.depth);
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+/// Accepted: at most 32 keys, of which none is symmetric or private.
+pub fn jwks(bytes: &[u8]) {
+    let Ok(set) = KeySet::parse(bytes) else { return };
+    let document: Value = serde_json::from_slice(bytes).unwrap();
+    let keys = document["keys"].as_array().unwrap();
+    assert!((1..=32).contains(&keys.len()));
+    let is_public = |key: &&Value| {
+        matches!(key["kty"].as_str(), Some("RSA" | "EC" | "OKP"))
+            && ["k", "d", "p", "q"].iter().all(|private| key.get(private).is_none())
+    };
+    for kid in keys.iter().filter_map(|key| key["kid"].as_str()) {
+        if set.find(Some(kid)).is_ok() {
+            assert!(keys.iter().filter(is_public).any(|key| key["kid"] == kid), "{kid}");
+        }
+    }
+    if set.find(None).is_ok() {
+        assert!(keys.iter().any(|key| is_public(&key)));
+    }
+}
+
+const ISSUER: &str = "https://issuer.example/tenant";
+
+fn discovered(issuer: &str, hosts: &[&str]) -> DiscoverySettings {
+    DiscoverySettings {
+        issuer: issuer.to_owned(),
+        jwks_hosts: hosts.iter().map(ToString::to_string).collect(),
+        internal: false,
+        ca_file: None,
+        bearer_file: None,
+    }
+}
+
+/// Accepted: the keys lie, by another URL parser too, on the issuer's host or a listed one.
+pub fn discovery(bytes: &[u8]) {
+    static DISCOVERY: LazyLock<Discovery> = LazyLock::new(|| {
+        Discovery::new("fuzz", &discovered(ISSUER, &["keys.example:8443"])).unwrap()
+    });
+    let Ok(url) = DISCOVERY.keys_url(bytes) else { return };
+    let uri: Uri = url.as_str().parse().unwrap();
+    let place = (uri.host().unwrap(), uri.port_u16().unwrap_or(443));
+    assert!([("issuer.example", 443), ("keys.example", 8443)].contains(&place), "{url}");
+    assert_eq!(uri.scheme_str(), Some("https"));
+    assert!(!uri.authority().unwrap().as_str().contains('@'), "{url}");
+    let document: Value = serde_json::from_slice(bytes).unwrap();
+    assert_eq!(document["issuer"], ISSUER);
+}
+
+/// Accepted: https, or http to this machine; host only, without a user.
+pub fn issuer_url(bytes: &[u8]) {
+    // Making a client takes a millisecond: not for what cannot be an issuer.
+    let Some(issuer) = text(bytes).filter(|it| it.starts_with("http") && it.len() < 512) else {
+        return;
+    };
+    if url::Url::parse(issuer).is_err() || Discovery::new("fuzz", &discovered(issuer, &[])).is_err()
+    {
+        return;
+    }
+    let url = url::Url::parse(issuer).unwrap();
+    assert!(!issuer.contains(char::is_whitespace), "{issuer}");
+    // As far as the other parser follows: it takes no characters beyond ASCII.
+    let Ok(uri) = issuer.parse::<Uri>() else { return };
+    let host = uri.host().unwrap().trim_matches(['[', ']']);
+    assert!(url.host_str().is_some(), "{issuer}");
+    assert!(!uri.authority().unwrap().as_str().contains('@'), "{issuer}");
+    assert!(uri.query().is_none() && !issuer.contains('#'), "{issuer}");
+    let address = url.host_str().unwrap().trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let is_local = url.host_str() == Some("localhost") || address.is_ok_and(|it| it.is_loopback());
+    assert!(uri.scheme_str() == Some("https") || is_local, "{issuer} {host}");
+}
+
+/// Accepted exactly if the written-out grammar accepts; then it means nothing in an ARN or a policy.
+pub fn project_name(bytes: &[u8]) {
+    let Some(name) = text(bytes) else { return };
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let expected = match bytes {
+        [one] => plain(one),
+        [first, middle @ .., last] => {
+            bytes.len() <= 63
+                && plain(first)
+                && plain(last)
+                && middle.iter().all(|byte| plain(byte) || *byte == b'-')
+        }
+        [] => false,
+    };
+    let parsed = name.parse::<Project>();
+    assert_eq!(parsed.is_ok(), expected, "{name:?}");
+    if let Ok(project) = parsed {
+        assert_eq!(project.as_str(), name);
+        let arn = format!("arn:aws:ecr:eu-west-1:123456789012:repository/rise/{project}");
+        assert_eq!(arn.split(':').count(), 6);
+        assert_eq!(arn.rsplit('/').next(), Some(name));
+        assert!(!arn.contains(['*', '?', '$', '{', '"', '\\']));
+    }
+}
+
+/// Accepted: what is written out again is the same place.
+pub fn image_reference(bytes: &[u8]) {
+    let Some(reference) = text(bytes).and_then(|it| it.parse::<ImageReference>().ok()) else {
+        return;
+    };
+    let place = reference.location();
+    assert!(
+        place.repository.len() <= 255
+            && !place.repository.contains("..")
+            && !place.repository.contains("//")
+    );
+    assert!(
+        place.repository.bytes().all(|byte| !byte.is_ascii_uppercase() && byte.is_ascii_graphic())
+    );
+    for suffix in ["", ":1.0", "@sha256:00"] {
+        let again: ImageReference = format!("{place}{suffix}").parse().unwrap();
+        assert_eq!(again.location(), place);
+    }
+}
+
+/// Accepted: written out again it is the same pattern, two projects share nothing, and a place leads back to the pattern.
+pub fn location_pattern(bytes: &[u8]) {
+    let Some(pattern) = text(bytes).and_then(|it| it.parse::<LocationPattern>().ok()) else {
+        return;
+    };
+    let written = pattern.to_string();
+    assert_eq!(written.parse::<LocationPattern>().as_ref(), Ok(&pattern));
+    let [one, two] = ["my-app", "my-app-2"].map(|it| it.parse::<Project>().unwrap());
+    let (first, second) = (pattern.fill(&one), pattern.fill(&two));
+    assert!(!first.contains(&second) && !second.contains(&first), "{written}");
+    assert!(pattern.collides(false, &pattern, false));
+    if !written.contains("/my-app/")
+        && !written.ends_with("/my-app")
+        && first.repository.len() <= 255
+    {
+        assert_eq!(LocationPattern::of(&first, &one).as_ref(), Ok(&pattern), "{written}");
+    }
+}
+
+#[derive(Deserialize)]
+struct RulesCase {
+    rules: Vec<RuleFile>,
+    claims: Claims,
+    project: String,
+    actions: Option<Vec<Action>>,
+}
+
+/// Rules that load decide as a naive reading of them does, and one condition more never allows more.
+pub fn rules(bytes: &[u8]) {
+    let Ok(mut case) = serde_json::from_slice::<RulesCase>(bytes) else { return };
+    let Ok(project) = case.project.parse::<Project>() else { return };
+    case.rules.truncate(4);
+    let known = || Known::new(["github", "gitlab"], ["prod", "dev"].map(|it| it.parse().unwrap()));
+    let Ok(rules) = Rules::parse(case.rules.clone(), &known()) else { return };
+    let subject = Subject { issuer: "github".to_owned(), sub: "s".to_owned(), claims: case.claims };
+    let request = AccessRequest {
+        id: Ulid::nil(),
+        registry: "prod".parse().unwrap(),
+        project,
+        actions: case.actions.map(|list| list.into_iter().collect()),
+        lifetime: Lifetime::default(),
+    };
+    let granted = |rules: &Rules, request: &AccessRequest| {
+        let decided = rules.authorize(subject.clone(), request.clone());
+        decided.map_or(Actions::NONE, |grant| grant.actions())
+    };
+    assert_eq!(granted(&rules, &request), naive::granted(&case.rules, &subject, &request));
+    let all = AccessRequest { actions: None, ..request };
+    let widest = granted(&rules, &all);
+    for rule in &mut case.rules {
+        rule.claims.entry("one-more".to_owned()).or_insert(crate::rules::ClaimFile::Flag(true));
+    }
+    let narrower = Rules::parse(case.rules, &known()).unwrap();
+    assert!(granted(&narrower, &all).is_subset_of(widest));
+}
+
+/// Statements as `[[["action"], ["resource"]], …]`, behind one byte for the granted actions. Accepted: IAM would allow what
+/// was granted on the project's own repository, and nothing else.
+pub fn ceiling(bytes: &[u8]) {
+    let Some((verbs, bytes)) = bytes.split_first() else { return };
+    let Ok(asked) = serde_json::from_slice::<Vec<(Vec<String>, Vec<String>)>>(bytes) else {
+        return;
+    };
+    let granted = [Actions::PULL, Actions::PUSH, Actions::PULL_AND_PUSH][usize::from(*verbs) % 3];
+    let settings = AwsSettings {
+        region: "eu-west-1".to_owned(),
+        account_id: "123456789012".to_owned(),
+        repo_prefix: "rise/".to_owned(),
+        push_role_arn: Some("arn:aws:iam::123456789012:role/push".to_owned()),
+        ..AwsSettings::default()
+    };
+    let ceiling = Ceiling::new(&settings, None, Switches::default()).unwrap();
+    let statements: Vec<Statement> =
+        asked.into_iter().map(|(actions, resources)| Statement { actions, resources }).collect();
+    let project: Project = "my-app".parse().unwrap();
+    let Ok(policy) = ceiling.policy(&statements, &project, granted) else { return };
+    assert!(policy.len() <= 2048 && policy.is_ascii());
+    iam::allows_no_more_than(&policy, granted);
+}
+
+/// Arbitrary files: looked at without a panic; accepted only with imports that there are.
+pub fn component(bytes: &[u8]) {
+    if let Ok(imports) = crate::provider::catalog::inspect(bytes) {
+        assert!(imports.iter().all(|it| crate::capability::IMPLEMENTED.contains(it)));
+    }
+}
+
+/// A schema and settings for it, divided by a line break. What the schema's own library accepts is what passes, and no
+/// message quotes a value.
+pub fn provider_schema(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
+    let mut parsed = || serde_json::from_slice::<Value>(parts.next()?).ok();
+    let (Some(document), Some(settings)) = (parsed(), parsed()) else { return };
+    if !document.is_object() || !settings.is_object() {
+        return;
+    }
+    let Ok(schema) = Schema::new(document.clone()) else { return };
+    let node = Node::from_value(settings.clone(), &Origin::file("f"));
+    let checked = schema.check(&node, "registries.x");
+    assert_eq!(checked.is_ok(), jsonschema::is_valid(&document, &settings));
+    if let Ok(value) = checked {
+        assert_eq!(value, settings);
+    }
+    let _ = schema.is_secret("/a/0/b");
+}
+
+/// A settings file, TOML or, behind a first line `---`, YAML. No panic, and no message that holds the password in it.
+pub fn settings(bytes: &[u8]) {
+    const CANARY: &str = "canary-5f1c";
+    static DIRECTORY: LazyLock<std::path::PathBuf> = LazyLock::new(|| {
+        let directory = std::env::temp_dir().join(format!("rise-fuzz-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        directory
+    });
+    let Some(written) = text(bytes).filter(|it| !it.contains("${file:")) else { return };
+    let name = if written.starts_with("---") { "default.yaml" } else { "default.toml" };
+    for old in ["default.yaml", "default.toml"] {
+        let _ = fs::remove_file(DIRECTORY.join(old));
+    }
+    fs::write(DIRECTORY.join(name), written).unwrap();
+    let environment: Environment =
+        [("A".into(), "1".into()), ("RISE_LOG__LEVEL".into(), "debug".into())].into();
+    match Config::load(&DIRECTORY, &environment) {
+        Ok(config) => {
+            assert_eq!(config.log.level, "debug");
+            assert!(!config.registries.is_empty());
+        }
+        Err(problems) => {
+            assert!(!problems.is_empty());
+            // As a value, not as the name of a setting.
+            let is_value = written.contains(&format!("password = \"{CANARY}\""));
+            let quoted = problems.iter().any(|it| it.to_string().contains(CANARY));
+            let elsewhere = written.matches(CANARY).count() > 1;
+            assert!(!is_value || elsewhere || !quoted, "{problems:?}");
+        }
+    }
+}
+
+/// Any text for a caller becomes one JSON object of a kind that is documented.
+pub fn problem(bytes: &[u8]) {
+    let Some(detail) = text(bytes) else { return };
+    let response = Failure::InvalidRequest(detail.to_owned()).respond(Ulid::nil());
+    assert_eq!(response.status(), 400);
+    let body = at_once(response.into_body().collect()).unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["detail"], detail);
+    assert_eq!(body["type"], "urn:rise:problem:invalid-request");
+    let members: BTreeSet<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, BTreeSet::from(["type", "title", "status", "detail", "request_id"]));
+    assert_eq!(body["status"], json!(400));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_corpora_hold() {
+        let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+        for (name, target) in TARGETS {
+            let corpus = fs::read_dir(fuzz.join("corpus").join(name)).expect(name);
+            let mut files: Vec<_> = corpus.map(|entry| entry.unwrap().path()).collect();
+            files.sort();
+            assert!(!files.is_empty(), "{name} has no corpus");
+            for file in files {
+                let bytes = fs::read(&file).unwrap();
+                let held = std::panic::catch_unwind(|| target(&bytes));
+                assert!(held.is_ok(), "{name}: {}", file.display());
+            }
+            assert!(fuzz.join(format!("fuzz_targets/{name}.rs")).exists(), "{name} is not fuzzed");
+        }
+    }
+}

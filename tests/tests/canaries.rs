@@ -1,0 +1,451 @@
+//! No secret in any output: one canary for every kind, through success and every failure, looked for everywhere.
+//!
+//! Only the password in an answer of 200 may hold one.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rise_broker_tests::broker::{AUTH, binary};
+use rise_broker_tests::{
+    Answer, Client, PeerCommand, Port, Process, Settings, Stub, TestBroker, logs,
+};
+use serde_json::{Value, json};
+
+const ACCESS_KEY: &str = "AKIACANARYCANARYCANA";
+const SECRET_KEY: &str = "canary-secret-access-key-7d21";
+const PASSWORD: &str = "canary-registry-password-90ab";
+const FROM_FILE: &str = "canary-from-a-file-44c1";
+
+/// Every registry there is, one for each kind of secret. `guest-*` are components that misbehave.
+fn settings(aws: &str) -> String {
+    let auth = AUTH.replace(
+        "registries = [\"prod\"]",
+        "registries = [\"prod\", \"shared\", \"file\", \"made-up\", \"logs\", \"trap\", \"broad\"]",
+    );
+    format!(
+        r#"{auth}
+[registries.prod]
+type = "ecr"
+region = "us-east-1"
+account_id = "123456789012"
+repo_prefix = "rise/"
+role_arn = "arn:aws:iam::123456789012:role/rise-backend"
+push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
+access_key_id = "{ACCESS_KEY}"
+secret_access_key = "{SECRET_KEY}"
+source_identity = true
+session_tags = true
+endpoint_url = "{aws}"
+[registries.broad]
+type = "ecr"
+region = "us-east-1"
+account_id = "999999999999"
+accept_scope = "registry"
+access_key_id = "{ACCESS_KEY}"
+secret_access_key = "{SECRET_KEY}"
+endpoint_url = "{aws}"
+[registries.shared]
+type = "oci"
+registry_url = "shared.example.com"
+username = "robot"
+password = "{PASSWORD}"
+accept_scope = "registry"
+[registries.file]
+type = "oci"
+registry_url = "file.example.com"
+username = "robot"
+password = "${{file:@STATE@/password}}"
+accept_scope = "registry"
+[registries.made-up]
+type = "misbehaves"
+registry_url = "made-up.example.com"
+how = "made-up-password"
+password = "{PASSWORD}"
+accept_scope = "registry"
+trust_provider = true
+[registries.logs]
+type = "misbehaves"
+registry_url = "logs.example.com"
+how = "log-password"
+username = "robot"
+password = "{PASSWORD}"
+accept_scope = "registry"
+[registries.trap]
+type = "misbehaves"
+registry_url = "trap.example.com"
+how = "trap"
+password = "{PASSWORD}"
+accept_scope = "registry"
+"#
+    )
+}
+
+const GUESTS: [&str; 1] = ["misbehaves"];
+/// What the guest `misbehaves` makes up.
+const MADE_UP: &str = "hunter2";
+
+fn written(aws: &str) -> Settings {
+    // Written before the settings are loaded, behind the place that `@STATE@` stands for.
+    let settings = Settings::new(&settings(aws), &GUESTS);
+    fs::write(settings.path("password"), format!("{FROM_FILE}\n")).unwrap();
+    settings
+}
+
+/// One output that must hold none of them.
+struct Outputs(Vec<(String, String)>);
+
+impl Outputs {
+    fn add(&mut self, name: impl Into<String>, text: impl Into<String>) {
+        self.0.push((name.into(), text.into()));
+    }
+
+    fn add_files(&mut self, directory: &Path) {
+        for entry in fs::read_dir(directory).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            self.add(path.display().to_string(), String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    /// Also in other clothes: base64, and as JSON or a debugger would escape it.
+    fn expect_none_of(&self, canaries: &[String]) {
+        for canary in canaries {
+            assert!(canary.len() >= 6, "{canary}");
+            let encoded = STANDARD.encode(canary);
+            for form in [canary.as_str(), encoded.trim_end_matches('='), &hex(canary)] {
+                for (name, text) in &self.0 {
+                    let found = text.find(form).map(|at| {
+                        let from =
+                            (0..=at.saturating_sub(80)).rev().find(|it| text.is_char_boundary(*it));
+                        text[from.unwrap_or(0)..].chars().take(200).collect::<String>()
+                    });
+                    assert!(found.is_none(), "{form} in {name}: …{}…", found.unwrap());
+                }
+            }
+        }
+    }
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
+/// A private key's lines, without the marks around them; and its seed.
+fn key_lines(settings: &Settings) -> Vec<String> {
+    let pem = fs::read_to_string(settings.path("issuer.pem")).unwrap();
+    pem.lines().filter(|line| !line.starts_with("---")).map(str::to_owned).collect()
+}
+
+/// A token as a whole, and the part that makes it one.
+fn token_forms(token: &str) -> Vec<String> {
+    vec![token.to_owned(), token.rsplit('.').next().unwrap().to_owned()]
+}
+
+/// A good token with a wrong signature: still a token that somebody holds.
+fn forged(token: &str) -> String {
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode([7; 64]))
+}
+
+const QUERIES: [&str; 7] = [
+    "project=my-app&registry=prod",
+    "project=my-app&registry=shared",
+    "project=my-app&registry=file",
+    "project=my-app&registry=made-up",
+    "project=my-app&registry=logs",
+    "project=my-app&registry=trap",
+    "project=my-app&registry=broad",
+];
+
+const WRONG: [&str; 5] = [
+    "project=other&registry=prod",
+    "project=my-app&registry=nowhere",
+    "project=MY-APP",
+    "image=prod.example.com/x&lifetime=1",
+    "project=my-app&registry=prod&unknown=1",
+];
+
+fn failures() -> Vec<(&'static str, Answer)> {
+    let mut failures = Vec::new();
+    for action in ["GetCallerIdentity", "AssumeRole", "GetAuthorizationToken"] {
+        for answer in [
+            Answer::access_denied(),
+            Answer::throttled(None),
+            Answer::error(500, "InternalFailure"),
+            Answer::garbage(),
+            Answer::Close,
+            Answer::Huge(3 << 20),
+            Answer::Expires(jiff::SignedDuration::from_secs(-60)),
+        ] {
+            failures.push((action, answer));
+        }
+    }
+    // Session keys and passwords in a shape that no parser expects.
+    let body = br#"{"authorizationData":[{"authorizationToken":"Y2FuYXJ5","expiresAt":"#.to_vec();
+    failures.push((
+        "GetAuthorizationToken",
+        Answer::Raw { status: 200, content_type: "application/x-amz-json-1.1", body },
+    ));
+    failures
+}
+
+/// What may be in an answer: everything but the password of a 200.
+fn without_password(text: &str) -> String {
+    let Ok(mut json) = serde_json::from_str::<Value>(text) else { return text.to_owned() };
+    if let Some(password) = json.pointer_mut("/credentials/password") {
+        *password = Value::Null;
+    }
+    json.to_string()
+}
+
+#[tokio::test]
+async fn no_secret_is_in_any_output_of_the_broker_in_process() {
+    let aws = Stub::start().await;
+    let broker = TestBroker::on(written(aws.endpoint()), &std::collections::BTreeMap::new()).await;
+    let broker = broker.unwrap_or_else(|problems| panic!("{problems:?}"));
+    let token = broker.token_for("my-app");
+    let mut outputs = Outputs(Vec::new());
+    let mut granted = 0;
+    for query in QUERIES.iter().chain(&WRONG) {
+        for token in [&token, &forged(&token), "not-a-token", &format!("{token}.x")] {
+            let answer = broker.credentials(token, query).await;
+            granted += usize::from(answer.status == 200);
+            outputs.add(format!("answer to {query}"), format!("{:?}", answer.headers));
+            outputs.add(format!("answer to {query}"), without_password(&answer.text));
+        }
+    }
+    assert_eq!(granted, 6, "each kind of secret was handed out once");
+    // Shorter ways to fail than waiting; each with the same canaries in flight.
+    for (action, failure) in failures() {
+        let aws = Stub::start().await;
+        let broker =
+            TestBroker::on(written(aws.endpoint()), &std::collections::BTreeMap::new()).await;
+        let broker = broker.unwrap_or_else(|problems| panic!("{problems:?}"));
+        aws.always(action, failure.clone());
+        let token = broker.token_for("my-app");
+        let answer = broker.credentials(&token, QUERIES[0]).await;
+        outputs.add(format!("{action} {failure:?}"), without_password(&answer.text));
+        outputs.add_files(&broker.settings.path("audit"));
+        let canaries = [token_forms(&token), aws.secrets(), key_lines(&broker.settings)].concat();
+        Outputs(vec![("log".to_owned(), logs::text())]).expect_none_of(&canaries);
+        outputs.expect_none_of(&canaries);
+    }
+    for path in ["/healthz", "/readyz", "/metrics", "/api/v1/providers"] {
+        outputs.add(path, broker.admin(path).await.text);
+    }
+    outputs.add("registries", broker.get("/api/v1/registries", Some(&token)).await.text);
+    outputs.add_files(&broker.settings.path("audit"));
+    outputs.add("log", logs::text());
+    let canaries = [
+        [SECRET_KEY, PASSWORD, FROM_FILE, MADE_UP].map(str::to_owned).to_vec(),
+        token_forms(&token),
+        token_forms(&forged(&token)),
+        aws.secrets(),
+        key_lines(&broker.settings),
+    ];
+    assert!(canaries[3].len() >= 6, "session keys, tokens and passwords were made");
+    outputs.expect_none_of(&canaries.concat());
+}
+
+struct Ran {
+    settings: Settings,
+    process: Process,
+    url: String,
+    admin: String,
+    token: String,
+    _admin_port: Port,
+}
+
+/// The binary, as an operator runs it.
+async fn serve(aws: &Stub, level: &str, format: &str) -> Ran {
+    let settings = written(aws.endpoint());
+    let (port, admin_port) = (Port::free(), Port::free());
+    let config = settings.config_directory().display().to_string();
+    let minted = Command::new(binary())
+        .args(["token", "--subject", "ci", "--claim", "repository=acme/my-app", "--ttl", "1h"])
+        .args(["--config-dir", &config])
+        .output()
+        .unwrap();
+    assert!(minted.status.success(), "{minted:?}");
+    let token = String::from_utf8(minted.stdout).unwrap().trim().to_owned();
+    let (url, admin) = (port.url(), admin_port.url());
+    let health = format!("{url}/registry/credentials");
+    let command = PeerCommand::new(binary())
+        .argument("serve")
+        .argument("--config-dir")
+        .argument(config)
+        .variable("RISE_SERVER__LISTEN", format!("127.0.0.1:{}", port.number()))
+        .variable("RISE_SERVER__ADMIN_LISTEN", format!("127.0.0.1:{}", admin_port.number()))
+        .variable("RISE_LOG__LEVEL", level)
+        .variable("RISE_LOG__FORMAT", format)
+        .variable("RUST_BACKTRACE", "full");
+    let process = Process::start("rise-broker", command, port, &health).await;
+    Ran { settings, process, url, admin, token, _admin_port: admin_port }
+}
+
+#[tokio::test]
+async fn no_secret_is_in_any_output_of_the_binary() {
+    for (level, format) in
+        [("info", "json"), ("trace", "json"), ("info", "text"), ("trace", "text")]
+    {
+        let aws = Stub::start().await;
+        let ran = serve(&aws, level, format).await;
+        let client = Client::new();
+        let mut outputs = Outputs(Vec::new());
+        let credentials = format!("{}/api/v1/registry/credentials", ran.url);
+        let mut granted = 0;
+        for (token, registry) in [
+            (ran.token.clone(), "prod"),
+            (ran.token.clone(), "shared"),
+            (ran.token.clone(), "file"),
+            (ran.token.clone(), "made-up"),
+            (ran.token.clone(), "logs"),
+            (ran.token.clone(), "trap"),
+            (ran.token.clone(), "broad"),
+            (forged(&ran.token), "prod"),
+            (format!("{}.x", ran.token), "prod"),
+        ] {
+            let authorization = format!("Bearer {token}");
+            let body = json!({ "project": "my-app", "registry": registry });
+            let headers = [("authorization", authorization.as_str())];
+            let answer = client.post_json(&credentials, "application/json", &body, &headers).await;
+            granted += usize::from(answer.status == 200);
+            outputs.add(format!("answer of {registry}"), without_password(&answer.text()));
+        }
+        assert_eq!(granted, 6, "{level} {format}");
+        for answer in [Answer::access_denied(), Answer::garbage(), Answer::Close] {
+            aws.next("GetAuthorizationToken", vec![answer; 3]);
+            let authorization = format!("Bearer {}", ran.token);
+            let body = json!({ "project": "my-app", "registry": "prod" });
+            let headers = [("authorization", authorization.as_str())];
+            let answer = client.post_json(&credentials, "application/json", &body, &headers).await;
+            assert_ne!(answer.status, 200);
+            outputs.add("answer of a failing AWS", answer.text());
+        }
+        // In places that are not for it: a query, a body, a method.
+        let misplaced = format!("{credentials}?access_token={}", ran.token);
+        outputs.add("answer to a token in the query", client.get(&misplaced).await.text());
+        for path in ["/healthz", "/readyz", "/metrics", "/api/v1/providers"] {
+            outputs.add(path, client.get(&format!("{}{path}", ran.admin)).await.text());
+        }
+        stop(&ran.process).await;
+        outputs.add("the log", ran.process.output());
+        assert!(outputs.0.last().unwrap().1.contains("stopped"), "the log is whole");
+        outputs.add_files(&ran.settings.path("audit"));
+        assert!(outputs.0.iter().any(|(_, text)| text.contains("issue.completed")), "records");
+        let mut canaries = [SECRET_KEY, PASSWORD, FROM_FILE, MADE_UP].map(str::to_owned).to_vec();
+        canaries.extend(token_forms(&ran.token));
+        canaries.extend(token_forms(&forged(&ran.token)));
+        canaries.extend(aws.secrets());
+        canaries.extend(key_lines(&ran.settings));
+        outputs.expect_none_of(&canaries);
+    }
+}
+
+/// SIGTERM, and until it has ended: the last lines count too.
+async fn stop(process: &Process) {
+    let pid = rustix::process::Pid::from_raw(process.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !process.output().contains("stopped") {
+        assert!(std::time::Instant::now() < deadline, "{}", process.output());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A name, settings, arguments.
+type Case = (&'static str, String, &'static [&'static str]);
+
+fn slips(good: &str) -> Vec<Case> {
+    vec![
+        ("right", good.to_owned(), &[]),
+        ("right, live", good.to_owned(), &["--live"]),
+        (
+            "a password that a user name holds",
+            good.replace("username = \"robot\"", &format!("username = \"x{PASSWORD}\"")),
+            &[],
+        ),
+        (
+            "a password under a wrong name",
+            good.replace("password = \"canary", "passwort = \"canary"),
+            &[],
+        ),
+        (
+            "a password in a list",
+            good.replace(
+                &format!("password = \"{PASSWORD}\""),
+                &format!("password = [\"{PASSWORD}\"]"),
+            ),
+            &[],
+        ),
+        (
+            "text behind a password",
+            good.replace(&format!("\"{PASSWORD}\""), &format!("\"{PASSWORD}\" x")),
+            &[],
+        ),
+        (
+            "a password without its end",
+            good.replace(&format!("\"{PASSWORD}\""), &format!("\"{PASSWORD}")),
+            &[],
+        ),
+        (
+            "a password twice",
+            good.replace(
+                &format!("password = \"{PASSWORD}\""),
+                &format!("password = \"{PASSWORD}\"\npassword = \"{PASSWORD}\""),
+            ),
+            &[],
+        ),
+        (
+            "a password as a URL",
+            good.replace(
+                "registry_url = \"shared.example.com\"",
+                &format!("registry_url = \"https://robot:{PASSWORD}@shared.example.com\""),
+            ),
+            &[],
+        ),
+    ]
+}
+
+/// Right settings, and settings with a slip at a secret. (What is written as a region or a prefix is not a secret, and is named.)
+#[tokio::test]
+async fn no_secret_is_in_the_output_of_check() {
+    let aws = Stub::start().await;
+    let good = settings(aws.endpoint());
+    let secrets = [SECRET_KEY, PASSWORD, FROM_FILE].map(str::to_owned);
+    for (name, text, arguments) in slips(&good) {
+        let settings = Settings::new(&text, &GUESTS);
+        fs::write(settings.path("password"), FROM_FILE).unwrap();
+        let ran = tokio::process::Command::new(binary())
+            .arg("check")
+            .args(arguments)
+            .arg("--config-dir")
+            .arg(settings.config_directory())
+            .env_clear()
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .output()
+            .await
+            .unwrap();
+        let text = [ran.stdout, ran.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
+        let found: Vec<&String> = secrets.iter().filter(|it| text.contains(it.as_str())).collect();
+        assert!(found.is_empty(), "{name}: {text}");
+        assert_eq!(ran.status.success(), name.starts_with("right"), "{name}: {text}");
+        let mut outputs = Outputs(vec![(name.to_owned(), text)]);
+        outputs.add_files(&settings.path("audit"));
+        outputs.expect_none_of(&[aws.secrets(), vec![SECRET_KEY.to_owned()]].concat());
+    }
+}

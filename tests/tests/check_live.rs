@@ -1,0 +1,279 @@
+//! `rise-broker check --live`: what is missing in AWS, or at an issuer, by name, and in time.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::time::{Duration, Instant};
+
+use rise_broker_tests::broker::{AUTH, binary};
+use rise_broker_tests::{Answer, Keys, Ministack, Oidc, Settings, Stub, TwoRoles};
+use tokio::process::Command;
+
+struct Checked {
+    success: bool,
+    stdout: String,
+    stderr: String,
+    elapsed: Duration,
+}
+
+impl Checked {
+    /// The one line that is wrong.
+    fn problem(&self) -> &str {
+        assert!(!self.success, "{}", self.stdout);
+        let errors: Vec<&str> =
+            self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{}", self.stderr);
+        errors[0]
+    }
+}
+
+/// The command as an operator runs it, with nothing of this machine's AWS settings.
+async fn check(text: &str) -> Checked {
+    let settings = Settings::new(text, &[]);
+    let started = Instant::now();
+    let ran = Command::new(binary())
+        .args(["check", "--live", "--config-dir"])
+        .arg(settings.config_directory())
+        .env_clear()
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .output()
+        .await
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let checked = Checked {
+        success: ran.status.success(),
+        stdout: text(ran.stdout),
+        stderr: text(ran.stderr),
+        elapsed: started.elapsed(),
+    };
+    assert!(ran.status.code().is_some_and(|code| code < 2), "{}", checked.stderr);
+    checked
+}
+
+fn registry(endpoint: &str, keys: (&str, &str), more: &str) -> String {
+    let (id, secret) = keys;
+    format!(
+        r#"{AUTH}
+[registries.prod]
+type = "ecr"
+region = "eu-west-1"
+account_id = "123456789012"
+repo_prefix = "rise/"
+role_arn = "arn:aws:iam::123456789012:role/rise-backend"
+push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
+access_key_id = "{id}"
+secret_access_key = "{secret}"
+endpoint_url = "{endpoint}"
+{more}
+"#
+    )
+}
+
+async fn account() -> (Ministack, TwoRoles) {
+    let ministack = Ministack::start().await;
+    let roles = ministack.two_roles("rise/").await;
+    (ministack, roles)
+}
+
+async fn check_account(ministack: &Ministack, roles: &TwoRoles, more: &str) -> Checked {
+    let Keys { access_key_id, secret_access_key, .. } = &roles.base;
+    check(&registry(ministack.endpoint(), (access_key_id, secret_access_key), more)).await
+}
+
+#[tokio::test]
+async fn an_account_that_is_set_up_passes_and_nobody_gets_anything() {
+    let (ministack, roles) = account().await;
+    let checked = check_account(&ministack, &roles, "").await;
+    assert!(checked.success, "{}", checked.stderr);
+    for line in [
+        "prod: AWS knows this process as arn:aws:iam::123456789012:user/rise-base",
+        "prod: acts as arn:aws:iam::123456789012:role/rise-backend",
+        "prod: assumes arn:aws:iam::123456789012:role/rise-backend-ecr-push, narrowed to one repository",
+        "prod: gets logins from ECR",
+    ] {
+        assert!(checked.stdout.contains(line), "{}", checked.stdout);
+    }
+    let output = format!("{}{}", checked.stdout, checked.stderr);
+    assert!(
+        !output.contains(&roles.base.secret_access_key) && !output.contains("ministack-auth-token")
+    );
+
+    let asked = ministack.recorded("AssumeRole").await.pop().unwrap();
+    assert!(asked.parameter("RoleSessionName").unwrap().starts_with("rise-check-"));
+    let policy = asked.policy().unwrap().to_string();
+    assert!(
+        policy.contains("repository/rise/rise-broker-probe-1\"")
+            && !policy.contains("repository/rise/*"),
+        "{policy}"
+    );
+}
+
+/// What is taken away, and what is then said to be missing.
+type Case = (&'static [(&'static str, &'static str)], Vec<String>);
+
+const NOBODY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:user/nobody"},"Action":"sts:AssumeRole"}]}"#;
+const WITHOUT_LOGIN: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecr:PutImage","Resource":"*"}]}"#;
+
+#[allow(clippy::too_many_lines, reason = "one table")]
+fn missing_permissions() -> Vec<Case> {
+    let backend = "arn:aws:iam::123456789012:role/rise-backend";
+    let push = "arn:aws:iam::123456789012:role/rise-backend-ecr-push";
+    let base = "arn:aws:iam::123456789012:user/rise-base";
+    vec![
+        (
+            &[("Action", "DeleteUserPolicy"), ("UserName", "rise-base"), ("PolicyName", "may")],
+            vec![
+                "sts:AssumeRole of `role_arn`".into(),
+                format!(
+                    "{base} lacks, in a permissions policy: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{backend}\"}}"
+                ),
+            ],
+        ),
+        (
+            &[
+                ("Action", "UpdateAssumeRolePolicy"),
+                ("RoleName", "rise-backend"),
+                ("PolicyDocument", NOBODY),
+            ],
+            vec![format!(
+                "the trust policy of {backend} lacks: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{base}\"}}}}"
+            )],
+        ),
+        (
+            &[("Action", "DeleteRolePolicy"), ("RoleName", "rise-backend"), ("PolicyName", "may")],
+            vec![
+                format!("sts:AssumeRole of {push} with a session policy"),
+                format!(
+                    "{backend} lacks, in a permissions policy: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{push}\"}}"
+                ),
+            ],
+        ),
+        (
+            &[
+                ("Action", "UpdateAssumeRolePolicy"),
+                ("RoleName", "rise-backend-ecr-push"),
+                ("PolicyDocument", NOBODY),
+            ],
+            vec![format!(
+                "the trust policy of {push} lacks: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{backend}\"}}}}"
+            )],
+        ),
+        (
+            &[
+                ("Action", "PutRolePolicy"),
+                ("RoleName", "rise-backend-ecr-push"),
+                ("PolicyName", "may"),
+                ("PolicyDocument", WITHOUT_LOGIN),
+            ],
+            vec![
+                format!("ecr:GetAuthorizationToken as {push} failed"),
+                format!(
+                    "{push} lacks, in a permissions policy: {{\"Action\":[\"ecr:GetAuthorizationToken\"],\"Effect\":\"Allow\",\"Resource\":\"*\"}}"
+                ),
+            ],
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn each_missing_permission_is_named() {
+    let (ministack, mut roles) = account().await;
+    for (change, expected) in missing_permissions() {
+        ministack.iam(change).await;
+        let checked = check_account(&ministack, &roles, "").await;
+        for text in expected {
+            assert!(
+                checked.problem().contains(&text),
+                "{change:?}\nwanted {text}\nin {}",
+                checked.stderr
+            );
+        }
+        assert!(checked.problem().starts_with("error: registries.prod: "), "{}", checked.stderr);
+        ministack.reset().await;
+        roles = ministack.two_roles("rise/").await;
+    }
+}
+
+#[tokio::test]
+async fn a_trust_policy_without_tag_session_is_told_from_one_without_anything() {
+    let (ministack, roles) = account().await;
+    let more = "session_tags = true\n";
+    let checked = check_account(&ministack, &roles, more).await;
+    let problem = checked.problem();
+    assert!(problem.contains("without sts:TagSession it works"), "{problem}");
+    assert!(problem.contains("\"Action\":[\"sts:TagSession\"]"), "{problem}");
+    ministack.trust_session_tags(&roles).await;
+    let checked =
+        check_account(&ministack, &roles, "session_tags = true\nsource_identity = true").await;
+    assert!(checked.success, "{}", checked.stderr);
+}
+
+const KEYS: (&str, &str) = ("AKIACANARYCANARYCANA", "canary-secret-access-key");
+
+#[tokio::test]
+async fn an_aws_that_fails_is_told_by_what_to_do() {
+    for (action, answer, expected) in [
+        (
+            "GetCallerIdentity",
+            Answer::error(403, "InvalidClientTokenId"),
+            "the keys that this process uses are wrong",
+        ),
+        ("GetCallerIdentity", Answer::garbage(), "something that is not AWS answers there"),
+        ("GetCallerIdentity", Answer::Close, "see that this machine reaches http://127.0.0.1"),
+        ("AssumeRole", Answer::throttled(None), "try again in a minute"),
+        ("GetAuthorizationToken", Answer::access_denied(), "ecr:GetAuthorizationToken"),
+    ] {
+        let aws = Stub::start().await;
+        aws.always(action, answer);
+        let checked = check(&registry(aws.endpoint(), KEYS, "")).await;
+        assert!(checked.problem().contains(expected), "{action}: {}", checked.stderr);
+        let output = format!("{}{}", checked.stdout, checked.stderr);
+        for secret in aws.secrets().iter().map(String::as_str).chain([KEYS.1]) {
+            assert!(!output.contains(secret), "{action}: {output}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_aws_does_not_hold_it_up() {
+    let aws = Stub::start().await;
+    aws.always("AssumeRole", Answer::late(Duration::from_mins(1)));
+    let checked = check(&registry(aws.endpoint(), KEYS, "")).await;
+    assert!(checked.problem().contains("did not answer in time"), "{}", checked.stderr);
+    assert!(checked.elapsed < Duration::from_secs(25), "{:?}", checked.elapsed);
+}
+
+#[tokio::test]
+async fn each_issuer_is_asked_and_all_problems_come_at_once() {
+    let oidc = Oidc::start().await;
+    let (aws, gone) = (Stub::start().await, rise_broker_tests::Port::free());
+    let issuers = format!(
+        r#"
+[[auth.issuers]]
+name = "there"
+issuer = "{}"
+algorithms = ["RS256"]
+[[auth.issuers]]
+name = "gone"
+issuer = "{}"
+algorithms = ["RS256"]
+"#,
+        oidc.issuer(),
+        gone.url()
+    );
+    let text = registry(aws.endpoint(), KEYS, "").replacen(
+        "[[rules]]",
+        &format!("{issuers}\n[[rules]]"),
+        1,
+    );
+    let checked = check(&text).await;
+    assert!(checked.stdout.contains("issuer there: its keys are at hand"), "{}", checked.stdout);
+    assert!(checked.stdout.contains("prod: gets logins from ECR"), "{}", checked.stdout);
+    let problem = checked.problem();
+    assert!(problem.contains("auth.issuers `gone`: its keys cannot be fetched"), "{problem}");
+    assert!(problem.contains("/.well-known/openid-configuration"), "{problem}");
+}
