@@ -67,7 +67,8 @@ fn explain(settings: &Settings, token: &str, arguments: &[&str]) -> (i32, String
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+    // Wrong arguments end it before it has read anything.
+    let _ = child.stdin.take().unwrap().write_all(token.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
