@@ -1,5 +1,6 @@
 //! The commands of the binary, one file each.
 
+mod audit;
 mod check;
 mod serve;
 mod token;
@@ -28,9 +29,11 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve callers until SIGTERM.
-    Serve(ConfigDirectory),
+    Serve(serve::Arguments),
     /// Check the settings with every provider they use, without serving. Exits 1 if anything is wrong.
     Check(ConfigDirectory),
+    /// Read the audit log: check that it is whole, search it, follow it.
+    Audit(audit::Arguments),
     /// Print a token of the built-in issuer `local`.
     Token(token::Arguments),
 }
@@ -49,8 +52,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Serve(directory) => serve::run(&directory.config_dir).await,
+            Command::Serve(arguments) => serve::run(&arguments).await,
             Command::Check(directory) => check::run(&directory.config_dir).await,
+            Command::Audit(arguments) => audit::run(&arguments),
             Command::Token(arguments) => token::run(&arguments),
         }
     });

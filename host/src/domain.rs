@@ -15,7 +15,7 @@ pub mod subject;
 
 pub use actions::{Action, Actions};
 pub use clock::Clock;
-pub use credentials::{Credential, Credentials};
+pub use credentials::{AwsSession, Credential, Credentials};
 pub use location::{Host, ImageReference, Location};
 pub use name::{Project, RegistryName};
 pub use request::{IssueRequest, Lifetime, Target};

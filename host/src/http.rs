@@ -16,7 +16,7 @@ pub mod problem;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
@@ -43,6 +43,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(|| async { Failure::NotFound })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
         .layer(middleware::from_fn(answer))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), count_failed_authentication))
         .with_state(app)
 }
 
@@ -74,6 +75,21 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
     }
 }
 
+/// Tokens that are missing or wrong are recorded too: counted, since anybody can send them.
+async fn count_failed_authentication(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    if let Some(failure) = response.extensions().get::<Arc<Failure>>()
+        && let Some(reason) = failure.authentication()
+    {
+        app.audit.authentication_failed(None, &reason);
+    }
+    response
+}
+
 /// Gives each request its id and each answer its headers, and writes the body of a failure.
 async fn answer(mut request: Request, next: Next) -> Response {
     let id = Ulid::generate();
@@ -81,11 +97,11 @@ async fn answer(mut request: Request, next: Next) -> Response {
     let is_long = request.uri().path_and_query().is_some_and(|it| it.as_str().len() > MAX_URI);
     let mut response =
         if is_long { Failure::UriTooLong.into_response() } else { next.run(request).await };
-    if let Some(failure) = response.extensions().get::<Arc<Failure>>() {
+    if let Some(failure) = response.extensions().get::<Arc<Failure>>().cloned() {
         let allow = response.headers().get(header::ALLOW).cloned();
-        let written = failure.respond(id);
-        response = written;
+        response = failure.respond(id);
         response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
+        response.extensions_mut().insert(failure);
     }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -3,6 +3,7 @@
 mod parse;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{RawQuery, Request, State};
@@ -108,9 +109,10 @@ async fn authorize(
 async fn issue(app: &App, grant: Arc<Grant>) -> Result<Credentials, Failure> {
     let registry = app.registries.find(grant.registry()).ok_or(Failure::Denied)?;
     app.audit.intent(&grant, registry).await?;
+    let started = Instant::now();
     match crate::issue::issue(registry, &grant, &app.clock).await {
         Ok(credentials) => {
-            app.audit.completed(&grant, registry, &credentials).await?;
+            app.audit.completed(&grant, registry, &credentials, started.elapsed()).await?;
             tracing::info!(
                 request_id = %grant.id(), issuer = grant.subject().issuer, sub = grant.subject().sub, registry = %grant.registry(),
                 project = %grant.project(), actions = %grant.actions(), scope = %credentials.scope, "issued credentials",
@@ -120,7 +122,7 @@ async fn issue(app: &App, grant: Arc<Grant>) -> Result<Credentials, Failure> {
         Err(error) => {
             tracing::warn!(request_id = %grant.id(), registry = %grant.registry(), digest = %registry.provider.digest, %error, "no credentials");
             let failure = Failure::Issue(error);
-            app.audit.failed(&grant, registry, failure.slug()).await?;
+            app.audit.failed(&grant, registry, failure.slug(), started.elapsed()).await?;
             Err(failure)
         }
     }
