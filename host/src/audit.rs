@@ -260,14 +260,11 @@ impl Audit {
     async fn record(&self, record: &Record<'_>) -> Result<(), AuditError> {
         let (reply, durable) = oneshot::channel();
         self.send(record, Some(reply))?;
-        match tokio::time::timeout(DEADLINE, durable).await {
-            Ok(answer) => answer
-                .unwrap_or_else(|_| Err(AuditError::Unavailable("its writer ended".to_owned()))),
-            Err(_) => {
-                self.health.stalls();
-                Err(AuditError::TimedOut)
-            }
-        }
+        let Ok(answer) = tokio::time::timeout(DEADLINE, durable).await else {
+            self.health.stalls();
+            return Err(AuditError::TimedOut);
+        };
+        answer.unwrap_or_else(|_| Err(AuditError::Unavailable("its writer ended".to_owned())))
     }
 
     /// A record that nobody waits for.

@@ -9,6 +9,7 @@
 //! | the broker's binary, as an operator runs it | [`Installation`] |
 //! | STS and ECR that enforce session policies | [`Ministack`] |
 //! | an independent STS and ECR, and what exactly was sent | [`Moto`] |
+//! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
 //! | an OCI registry | [`DockerRegistry`] |
 //! | an OCI client, and something to push | [`Skopeo`], [`OciLayout`] |
@@ -28,6 +29,7 @@
 
 mod aws;
 pub mod broker;
+pub mod disk;
 mod docker_registry;
 mod image;
 mod installation;
@@ -43,6 +45,7 @@ mod stub;
 pub use aws::caller::{Caller, Keys, Verdict};
 pub use aws::request::Request;
 pub use broker::{Response, Settings, TestBroker, logs};
+pub use disk::FakeDisk;
 pub use docker_registry::{DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth};
 pub use image::OciLayout;
 pub use installation::{Installation, Printed, Serving};

@@ -33,7 +33,8 @@ pub(super) struct Segments {
     bytes_cut: u64,
     dropped: u64,
     checkpoint: Checkpoint,
-    _lock: Option<Box<dyn Send>>,
+    /// Held until this is dropped.
+    lock: Option<Box<dyn Send>>,
 }
 
 struct Current {
@@ -83,7 +84,7 @@ impl Segments {
             bytes_cut: 0,
             dropped: 0,
             checkpoint: Checkpoint { records: 0, at: Instant::now() },
-            _lock: None,
+            lock: None,
         }
     }
 
@@ -94,7 +95,7 @@ impl Segments {
             recover(&*self.disk, accept_broken)?;
         (self.tail, self.end, self.next, self.bytes_cut) = (tail, end, next, bytes_cut);
         self.resume = accepted.then_some(Event::BrokenAccepted);
-        self._lock = Some(lock);
+        self.lock = Some(lock);
         Ok(())
     }
 

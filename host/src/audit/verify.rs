@@ -50,10 +50,17 @@ pub struct Kept {
 }
 
 /// The part of a segment that counts.
-pub(super) struct Extent {
+pub struct Extent {
     pub segment: String,
     /// `None`: all of it.
     bytes: Option<u64>,
+}
+
+impl Extent {
+    /// Reads what counts.
+    pub fn open(&self, disk: &dyn Disk) -> io::Result<impl BufRead + use<>> {
+        Ok(disk.open(&self.segment)?.take(self.bytes.unwrap_or(u64::MAX)))
+    }
 }
 
 /// What one extent holds.
@@ -120,19 +127,19 @@ fn missing<'a>(
     last: Option<&Extent>,
 ) -> Option<Break> {
     let (chain, first, end) = report.range.unwrap_or_default();
-    let lost = kept
-        .filter(|it| it.chain != chain || it.checkpoint.seq > end || it.checkpoint.seq >= first)
-        .max_by_key(|it| it.checkpoint.seq)?;
+    // What is numbered before the first record here has been archived with it.
+    let is_due = |it: &&Kept| it.chain != chain || it.checkpoint.seq >= first;
+    let signed = kept.filter(is_due).max_by_key(|it| it.checkpoint.seq)?;
     let why = format!(
         "the log ends at record {end} of chain {chain}, but record {} of chain {} was signed: records were cut off",
-        lost.checkpoint.seq, lost.chain
+        signed.checkpoint.seq, signed.chain
     );
     let segment = last.map_or_else(|| "(no segment)".to_owned(), |it| it.segment.clone());
     Some(Break { segment, line: report.records + 1, byte: 0, why })
 }
 
 /// Which parts count, in order.
-pub(super) fn extents(disk: &dyn Disk) -> io::Result<Vec<Extent>> {
+pub fn extents(disk: &dyn Disk) -> io::Result<Vec<Extent>> {
     let names = disk.segments()?;
     let (mut extents, mut bytes, mut end) = (Vec::new(), None, names.len());
     while let Some((segment, before)) = names.get(..end).and_then(<[String]>::split_last) {
@@ -163,7 +170,7 @@ pub(super) fn begins_with(disk: &dyn Disk, segment: &str, event: Event) -> io::R
 
 /// The last whole line of an extent, if it is a record.
 pub(super) fn end_of(disk: &dyn Disk, extent: &Extent) -> io::Result<Option<Position>> {
-    let mut reader = disk.open(&extent.segment)?.take(extent.bytes.unwrap_or(u64::MAX));
+    let mut reader = extent.open(disk)?;
     let (mut last, mut line) = (Vec::new(), Vec::new());
     while reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? > 0 {
         if line.pop() == Some(b'\n') {
@@ -182,7 +189,7 @@ pub(super) fn walk(
     position: &mut Option<Position>,
     mut look: impl FnMut(&Line, &Position) -> Option<&'static str>,
 ) -> io::Result<Walked> {
-    let mut reader = disk.open(&extent.segment)?.take(extent.bytes.unwrap_or(u64::MAX));
+    let mut reader = extent.open(disk)?;
     let (mut walked, mut bytes) = (Walked::default(), Vec::new());
     loop {
         bytes.clear();

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::super::{Outcome, warn};
 use super::{Place, unreadable};
-use crate::audit::{Disk, Folder, time_of};
+use crate::audit::verify::{Extent, extents};
+use crate::audit::{Folder, time_of};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -47,8 +48,8 @@ pub(super) struct Filter {
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let disk = arguments.place.find()?.disk()?;
     let mut found = 0_u64;
-    for segment in disk.segments().map_err(unreadable)? {
-        found += search(&disk, &segment, &arguments.filter).map_err(unreadable)?;
+    for extent in extents(&disk).map_err(unreadable)? {
+        found += search(&disk, &extent, &arguments.filter).map_err(unreadable)?;
     }
     if found == 0 {
         warn("no record matches");
@@ -56,10 +57,10 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-fn search(disk: &Folder, segment: &str, filter: &Filter) -> std::io::Result<u64> {
+fn search(disk: &Folder, extent: &Extent, filter: &Filter) -> std::io::Result<u64> {
     let mut out = std::io::stdout().lock();
     let mut found = 0;
-    for line in disk.open(segment)?.split(b'\n') {
+    for line in extent.open(disk)?.split(b'\n') {
         let line = line?;
         let Some(text) = filter.show(&line) else { continue };
         found += 1;

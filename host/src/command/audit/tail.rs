@@ -44,14 +44,16 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     })
     .map_err(unreadable)?;
     last.iter().for_each(print);
-    while arguments.follow {
+    if !arguments.follow {
+        return Ok(());
+    }
+    loop {
         std::thread::sleep(POLL);
         read_on(&disk, &mut place, |line| {
             arguments.filter.show(line).iter().for_each(print);
         })
         .map_err(unreadable)?;
     }
-    Ok(())
 }
 
 /// Hands over every whole line behind `place`.

@@ -66,7 +66,7 @@ pub(crate) fn secret_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileErr
 
 fn read(file: File, path: &Path) -> Result<Ed25519KeyPair, KeyFileError> {
     let format = || KeyFileError::Format { path: path.to_owned() };
-    let der = decode(&*text(file, path)?).ok_or_else(format)?;
+    let der = decode(&text(file, path)?).ok_or_else(format)?;
     Ed25519KeyPair::from_pkcs8(&der).map_err(|_| format())
 }
 
