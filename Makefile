@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test lint fmt bench providers guests peers dist toolchain clean
+.PHONY: help run test lint fmt bench soak providers guests peers dist toolchain clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -41,6 +41,10 @@ fmt: ## format everything
 bench: providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --release -p rise-broker
 	$(CARGO) bench --locked -p rise-broker-tests --bench ratios
+
+soak: providers peers ## kill the broker 600 times under load and compare what left with its audit log (40 minutes)
+	$(CARGO) build --locked -p rise-broker
+	$(CARGO) bench --locked --profile dev -p rise-broker-tests --bench soak
 
 # A cdylib alone: next to an rlib, cargo switches link-time optimization off.
 providers: toolchain ## build the providers into dist/providers

@@ -267,9 +267,9 @@ impl Audit {
         answer.unwrap_or_else(|_| Err(AuditError::Unavailable("its writer ended".to_owned())))
     }
 
-    /// A record that nobody waits for.
+    /// A record that nobody waits for. Also a disk that does not answer now may take it later.
     fn note(&self, record: &Record<'_>) {
-        if let Err(error) = self.send(record, None) {
+        if let Err(error) = self.queue(record, None) {
             tracing::warn!(%error, "an audit record was dropped");
         }
     }
@@ -279,6 +279,10 @@ impl Audit {
             self.health.drops();
             return Err(AuditError::Unavailable(reason));
         }
+        self.queue(record, reply)
+    }
+
+    fn queue(&self, record: &Record<'_>, reply: Option<writer::Reply>) -> Result<(), AuditError> {
         let body = record.body().map_err(|error| AuditError::Unavailable(error.to_string()))?;
         self.sender.try_send(Message::Record { body, reply }).map_err(|error| {
             self.health.drops();

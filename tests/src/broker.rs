@@ -92,6 +92,12 @@ impl Settings {
     pub fn config_directory(&self) -> PathBuf {
         self.path("config")
     }
+
+    /// A token of the built-in issuer that may pull and push `project`, for a broker in a process of its own.
+    pub fn token_for(&self, project: &str) -> String {
+        let issuer = LocalIssuer::open_or_create(&self.path("issuer.pem")).unwrap();
+        mint(&issuer, &serde_json::json!({ "repository": format!("acme/{project}") }))
+    }
 }
 
 fn install(file: &Path, directory: &Path) {
@@ -216,13 +222,7 @@ impl TestBroker {
 
     /// A token of the built-in issuer.
     pub fn token(&self, claims: &Value) -> String {
-        let request = TokenRequest {
-            subject: "ci".to_owned(),
-            audience: AUDIENCE.to_owned(),
-            claims: claims.as_object().cloned().unwrap_or_default(),
-            lifetime: SignedDuration::from_hours(1),
-        };
-        self.issuer.mint(request, Clock::system().now()).unwrap().expose().to_owned()
+        mint(&self.issuer, claims)
     }
 
     /// A token that may pull and push `project`.
@@ -255,9 +255,20 @@ impl TestBroker {
     pub fn audit(&self) -> Vec<Value> {
         audit_text(&self.settings.path("audit"))
             .lines()
+            .filter(|line| !line.is_empty())
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
+}
+
+fn mint(issuer: &LocalIssuer, claims: &Value) -> String {
+    let request = TokenRequest {
+        subject: "ci".to_owned(),
+        audience: AUDIENCE.to_owned(),
+        claims: claims.as_object().cloned().unwrap_or_default(),
+        lifetime: SignedDuration::from_hours(1),
+    };
+    issuer.mint(request, Clock::system().now()).unwrap().expose().to_owned()
 }
 
 async fn answer(router: &Router, request: Request<Body>) -> Response {
@@ -267,11 +278,11 @@ async fn answer(router: &Router, request: Request<Body>) -> Response {
     Response { status: parts.status, headers: parts.headers, text }
 }
 
-/// Every line of the segments in `directory`, in order.
+/// Every line of the segments in `directory`, in order, with a line break between segments.
 pub fn audit_text(directory: &Path) -> String {
     let folder = Folder::new(directory.to_owned());
     let read = |name: &String| fs::read_to_string(directory.join(name)).unwrap();
-    folder.segments().unwrap().iter().map(read).collect()
+    folder.segments().unwrap().iter().map(read).collect::<Vec<_>>().join("\n")
 }
 
 /// Problems as a person would see them.

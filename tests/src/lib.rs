@@ -9,6 +9,7 @@
 //! | the broker's binary, as an operator runs it | [`Installation`] |
 //! | STS and ECR that enforce session policies | [`Ministack`] |
 //! | an independent STS and ECR, and what exactly was sent | [`Moto`] |
+//! | the broker's own binary, under `strace` where wanted | [`Served`] |
 //! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
 //! | an OCI registry | [`DockerRegistry`] |
@@ -33,12 +34,14 @@ pub mod disk;
 mod docker_registry;
 mod image;
 mod installation;
+pub mod kill;
 pub mod load;
 mod loopback;
 mod ministack;
 mod moto;
 mod oidc;
 mod process;
+pub mod served;
 mod skopeo;
 mod stub;
 
@@ -54,5 +57,6 @@ pub use ministack::{Ministack, TwoRoles};
 pub use moto::Moto;
 pub use oidc::Oidc;
 pub use process::{PeerCommand, Port, Process, peers_directory};
+pub use served::Served;
 pub use skopeo::{Ran, Skopeo};
 pub use stub::{Answer, Stub};

@@ -39,6 +39,11 @@ impl Client {
         answered(self.0.get(url)).await
     }
 
+    /// With a bearer token. An error: there was no whole answer.
+    pub async fn get_with(&self, url: &str, token: &str) -> Result<Answered, reqwest::Error> {
+        answered(self.0.get(url).bearer_auth(token)).await
+    }
+
     pub async fn post_form(
         &self,
         url: &str,

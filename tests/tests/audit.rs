@@ -44,6 +44,9 @@ fn settings(state: &TempDir) -> Settings {
     }
 }
 
+/// What somebody does to a segment.
+type Change = fn(&mut Vec<u8>);
+
 /// What records are about: real grants of a real registry.
 struct Issues {
     broker: TestBroker,
@@ -315,7 +318,6 @@ async fn what_was_changed_is_found_and_not_built_upon() {
     let names = written.names();
     assert!(names.len() > 2, "{names:?}");
     let last = names.last().unwrap().as_str();
-    type Change = fn(&mut Vec<u8>);
     let flip: Change = |bytes| bytes[400] ^= 1;
     let swap: Change = |bytes| {
         let text = String::from_utf8(bytes.clone()).unwrap();
