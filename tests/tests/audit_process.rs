@@ -4,7 +4,8 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "helpers of tests are not covered by the `…-in-tests` switches"
+    clippy::print_stderr,
+    reason = "helpers of tests are not covered by the `…-in-tests` switches, and a skipped test says so"
 )]
 
 use std::fs;
@@ -13,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use rise_broker_tests::kill::{POINTS, Victim, settings};
 use rise_broker_tests::served::{audit_records, rise_broker};
-use rise_broker_tests::{Client, Served, Settings, Stub};
+use rise_broker_tests::{Answer, Client, Served, Settings, Stub};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,9 +47,8 @@ async fn an_outcome_is_synced_before_the_answer_is_written() {
     let find = |from: usize, words: &[&str]| {
         let found =
             lines[from..].iter().position(|line| words.iter().all(|word| line.contains(word)));
-        found
-            .map(|at| at + from)
-            .unwrap_or_else(|| panic!("no {words:?} after line {from}:\n{text}"))
+        let Some(at) = found else { panic!("no {words:?} after line {from}:\n{text}") };
+        at + from
     };
     let intent = find(0, &["write(", "audit-00000001.jsonl", "issue.intent"]);
     let intent_synced = find(intent, &["fdatasync", "= 0"]);
@@ -116,14 +117,11 @@ async fn a_full_disk_stops_credentials_until_there_is_room() {
     // A file system of its own, which ends with its process.
     let mount =
         "mkdir -m 700 \"$0\" && mount -t tmpfs -o size=3m,mode=0700 tmpfs \"$0\" && exec \"$@\"";
-    let served = match Served::start_in(
-        &settings,
-        &["unshare", "-m", "sh", "-c", mount, &directory.display().to_string()],
-    )
-    .await
-    {
-        Some(served) => served,
-        None => return println!("skipped: this user may not mount"),
+    let shown = directory.display().to_string();
+    let own_mounts = ["unshare", "-m", "sh", "-c", mount, &shown];
+    let Some(served) = Served::start_in(&settings, &own_mounts).await else {
+        eprintln!("skipped: only root may mount a small disk");
+        return;
     };
     let inside =
         PathBuf::from(format!("/proc/{}/root{}", served.process.id(), directory.display()));
@@ -196,4 +194,48 @@ async fn one_folder_has_one_writer_and_its_commands_say_what_they_find() {
     assert!(!whole && said.contains("broken at audit-00000001.jsonl, line 2 (byte "), "{said}");
     let (started, said) = rise_broker(&["serve", "--config-dir", &config]);
     assert!(!started && said.contains("--accept-broken-chain"), "{said}");
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_was_begun_and_ends_the_log_with_a_checkpoint() {
+    let aws = Stub::start().await;
+    aws.always("AssumeRole", Answer::late(Duration::from_millis(500)));
+    let settings = settings(&aws);
+    let served = Served::start(&settings, &[]).await;
+    let (url, token) = (served.credentials_url("project=my-app"), settings.token_for("my-app"));
+    let asked = tokio::spawn(async move { Client::new().get_with(&url, &token).await });
+    aws.wait_for("AssumeRole", 1).await;
+    let id = Pid::from_raw(i32::try_from(served.process.id()).unwrap()).unwrap();
+    kill_process(id, Signal::TERM).unwrap();
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let events = loop {
+        let records = audit_records(&settings);
+        let events: Vec<_> =
+            records.iter().map(|it| it["event"].as_str().unwrap().to_owned()).collect();
+        if served.process.output().contains("\"stopped\"") {
+            break events;
+        }
+        assert!(Instant::now() < deadline, "{events:?}\n{}", served.process.output());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let expected =
+        ["service.start", "issue.intent", "issue.completed", "service.stop", "chain.checkpoint"];
+    assert_eq!(events, expected);
+    // The log has left this machine, the records have been cut.
+    let log = settings.path("broker.log");
+    fs::write(&log, served.process.output()).unwrap();
+    let config = settings.config_directory().display().to_string();
+    let log = log.display().to_string();
+    let arguments = ["audit", "verify", "--config-dir", &config, "--checkpoints", &log];
+    let (whole, said) = rise_broker(&arguments);
+    assert!(whole && said.contains("1 of 1 checkpoints kept elsewhere were found here"), "{said}");
+    let segment = settings.path("audit/audit-00000001.jsonl");
+    let text = fs::read_to_string(&segment).unwrap();
+    let cut: String = text.lines().take(2).map(|line| format!("{line}\n")).collect();
+    fs::write(&segment, cut).unwrap();
+    assert!(rise_broker(&arguments[..4]).0, "by itself a shorter log is whole");
+    let (whole, said) = rise_broker(&arguments);
+    assert!(!whole && said.contains("records were cut off"), "{said}");
 }
