@@ -233,7 +233,7 @@ async fn a_stop_finishes_what_was_begun_and_ends_the_log_with_a_checkpoint() {
     assert!(whole && said.contains("1 of 1 checkpoints kept elsewhere were found here"), "{said}");
     let segment = settings.path("audit/audit-00000001.jsonl");
     let text = fs::read_to_string(&segment).unwrap();
-    let cut: String = text.lines().take(2).map(|line| format!("{line}\n")).collect();
+    let cut: String = text.split_inclusive('\n').take(2).collect();
     fs::write(&segment, cut).unwrap();
     assert!(rise_broker(&arguments[..4]).0, "by itself a shorter log is whole");
     let (whole, said) = rise_broker(&arguments);
