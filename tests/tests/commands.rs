@@ -133,6 +133,7 @@ fn help_and_version_are_what_was_asked_for() {
     Commands:
       serve  Serve callers until SIGTERM
       check  Check the settings with every provider they use, without serving. Exits 1 if anything is wrong
+      audit  Read the audit log: check that it is whole, search it, follow it
       token  Print a token of the built-in issuer `local`
       help   Print this message or the help of the given subcommand(s)
 

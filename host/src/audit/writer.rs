@@ -272,6 +272,10 @@ impl Writer {
                 format!("the disk has {free} % left, less than `audit.refuse_free_percent`")
             });
         });
+        // `check` opens the log too, and is about settings.
+        if !turn.started {
+            return;
+        }
         if is_full && !was_full {
             tracing::error!(
                 free_percent = free,
