@@ -42,7 +42,7 @@ bench: providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --release -p rise-broker
 	$(CARGO) bench --locked -p rise-broker-tests --bench ratios
 
-soak: providers peers ## kill the broker 600 times under load and compare what left with its audit log (40 minutes)
+soak: providers peers ## kill the broker 600 times under load and compare what left with its audit log (ten minutes)
 	$(CARGO) build --locked -p rise-broker
 	$(CARGO) bench --locked --profile dev -p rise-broker-tests --bench soak
 
