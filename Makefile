@@ -65,6 +65,10 @@ bench: providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --release -p rise-broker
 	$(CARGO) bench --locked -p rise-broker-tests --bench ratios
 
+soak: providers peers ## kill the broker 600 times under load and compare what left with its audit log (ten minutes)
+	$(CARGO) build --locked -p rise-broker
+	$(CARGO) bench --locked --profile dev -p rise-broker-tests --bench soak
+
 # A cdylib alone: next to an rlib, cargo switches link-time optimization off.
 providers: toolchain ## build the providers into dist/providers
 	@mkdir -p dist/providers

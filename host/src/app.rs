@@ -87,7 +87,7 @@ impl App {
         let (Some((engine, catalog, registries)), Ok(identity)) = (checked, identity) else {
             return Err(problems);
         };
-        let audit = Audit::open(&config.audit_directory, clock.clone())
+        let audit = Audit::open(config.audit, clock.clone())
             .map_err(|message| vec![written.problem("/audit/directory", message)])?;
         Ok(Self {
             clock,

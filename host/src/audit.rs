@@ -1,127 +1,144 @@
-//! What was decided and what came of it: one JSON line each, durable before anybody is answered.
+//! What was decided and what came of it: one JSON line each, hash-chained, durable before anybody is answered.
 //!
-//! **Invariant:** [`Record`] is a closed set of bounded fields, so that no request, header or error text can slip into it.
-//! **Invariant:** [`Audit::record`] returns `Ok` only after `fdatasync`. After a failed write or sync the file is given up:
-//! a second sync of the same file may report success for data that is gone.
+//! `record` says what a line holds, `chain` how lines hang together, `segments` how they get onto the disk, `writer` is
+//! the thread that does it, `disk` the port below. `verify` reads everything back, `recover` what a start builds on.
+//! To add an event: a variant of [`Event`], a method here, a line in `docs/audit.md`.
+//!
+//! **Invariant:** a record is a closed set of bounded fields, so that no request, header or error text can slip into it.
+//! **Invariant:** what waits for a record waits for `fdatasync`; without it there is no credential and no call to AWS.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+mod chain;
+mod disk;
+mod failures;
+mod keys;
+mod record;
+mod recover;
+mod segments;
+pub mod verify;
+mod writer;
+
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use tokio::sync::oneshot;
 use ulid::Ulid;
 
-use crate::domain::{Actions, Clock, Credentials, EnforcedBy, Location, Scope, Subject};
+use crate::domain::{Clock, Credentials, Subject};
 use crate::registries::Registry;
 use crate::rules::{Denied, Grant};
+pub use disk::{Disk, Folder, Segment, Space, segment_number};
+use failures::Failures;
+use keys::Keys;
+pub use keys::{Fingerprints, signing_key};
+use record::{AwsFields, CredentialFields, ProviderFields, Record, SubjectFields, TokenFields};
+pub use record::{CheckpointFields, Event, Resumes};
+pub use recover::StartError;
+use segments::Segments;
+use writer::{Health, Message, Writer};
 
 /// A disk that takes longer is as good as none.
-const DEADLINE: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_millis(250);
+/// Of the last record: nobody waits for an answer any more.
+const STOP: Duration = Duration::from_secs(5);
 const MAX_SUB: usize = 255;
+
+/// How the log is kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub directory: PathBuf,
+    /// Where the keys are: `server.state_directory`.
+    pub state: PathBuf,
+    pub rotate_bytes: u64,
+    pub rotate_after: Duration,
+    pub checkpoint_records: u64,
+    pub checkpoint_after: Duration,
+    pub summary_after: Duration,
+    pub warn_free_percent: u64,
+    pub refuse_free_percent: u64,
+}
 
 #[derive(Clone)]
 pub struct Audit {
-    segment: Arc<Mutex<Segment>>,
+    sender: SyncSender<Message>,
+    health: Arc<Health>,
+    failures: Arc<Failures>,
+    fingerprints: Arc<Fingerprints>,
     clock: Clock,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum AuditError {
     #[error("cannot write the audit record: {0}")]
-    Failed(#[source] std::io::Error),
+    Unavailable(String),
     #[error("the audit record was not durable within {} ms", DEADLINE.as_millis())]
     TimedOut,
-}
-
-/// What happened, in the words that the records use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Event {
-    #[serde(rename = "authz.denied")]
-    Denied,
-    /// Granted; something outside may be called from here on.
-    #[serde(rename = "issue.intent")]
-    Intent,
-    #[serde(rename = "issue.completed")]
-    Completed,
-    #[serde(rename = "issue.failed")]
-    Failed,
-}
-
-/// One line.
-#[derive(Serialize)]
-pub struct Record<'a> {
-    v: u8,
-    #[serde(serialize_with = "display")]
-    time: Timestamp,
-    event: Event,
-    #[serde(serialize_with = "display")]
-    request_id: Ulid,
-    subject: SubjectFields<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    project: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    registry: Option<&'a str>,
-    /// Asked for, where denied; granted otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    actions: Option<Actions>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    rules: &'a [String],
-    /// Rules in `mode = "audit"` that match: what they would have allowed was not granted by them.
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    trial_rules: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider: Option<ProviderFields<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    credential: Option<CredentialFields<'a>>,
-    /// The slug of the problem that the caller was told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct SubjectFields<'a> {
-    issuer: &'a str,
-    sub: &'a str,
-}
-
-#[derive(Serialize)]
-struct ProviderFields<'a> {
-    name: &'a str,
-    sha256: &'a str,
-}
-
-#[derive(Serialize)]
-struct CredentialFields<'a> {
-    kind: &'static str,
-    #[serde(serialize_with = "display")]
-    location: &'a Location,
-    scope: Scope,
-    enforced_by: EnforcedBy,
-    expires_at: Option<String>,
-}
-
-fn display<S: serde::Serializer>(
-    value: &impl std::fmt::Display,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+    #[error("more than {} audit records wait to be written", writer::QUEUE)]
+    Overloaded,
 }
 
 impl Audit {
-    /// Sees that the folder can be written. The first segment is opened by the first record.
-    pub fn open(directory: &Path, clock: Clock) -> Result<Self, String> {
-        crate::state::private(directory)?;
-        let probe = directory.join(format!(".probe-{}", std::process::id()));
-        let written = File::create(&probe).and_then(|file| file.sync_all());
-        written
-            .and_then(|()| std::fs::remove_file(&probe))
+    /// Sees that the folder can be written, and makes the keys. Nothing is written into the log before
+    /// [`Audit::start`] or the first record.
+    pub fn open(settings: Settings, clock: Clock) -> Result<Self, String> {
+        let directory = settings.directory.clone();
+        crate::state::private(&directory)?;
+        probe(&directory)
             .map_err(|error| format!("cannot write in {}: {error}", directory.display()))?;
-        let segment = Segment { directory: directory.to_owned(), file: None };
-        Ok(Self { segment: Arc::new(Mutex::new(segment)), clock })
+        Self::on(Box::new(Folder::new(directory)), settings, clock)
+    }
+
+    /// The same on another disk.
+    pub fn on(disk: Box<dyn Disk>, settings: Settings, clock: Clock) -> Result<Self, String> {
+        let keys = Keys::open_or_create(&settings.state).map_err(|error| error.to_string())?;
+        let (sender, receiver) = sync_channel(writer::QUEUE);
+        let (health, failures) = (Arc::<Health>::default(), Arc::<Failures>::default());
+        let writer = Writer {
+            receiver,
+            segments: Segments::new(disk, keys.signer, settings.clone(), clock.clone()),
+            settings,
+            clock: clock.clone(),
+            health: Arc::clone(&health),
+            failures: Arc::clone(&failures),
+        };
+        std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| format!("cannot start the thread that writes records: {error}"))?;
+        Ok(Self { sender, health, failures, fingerprints: Arc::new(keys.fingerprints), clock })
+    }
+
+    /// Checks and mends the end of the log, and records that the service starts.
+    pub async fn start(&self, accept_broken: bool) -> Result<(), StartError> {
+        let (reply, started) = oneshot::channel();
+        self.sender
+            .try_send(Message::Start { accept_broken, reply })
+            .map_err(|_| StartError::Ended)?;
+        started.await.unwrap_or(Err(StartError::Ended))
+    }
+
+    /// Writes what is left, the end of the service, and a checkpoint.
+    pub async fn stop(&self) {
+        let (reply, stopped) = oneshot::channel();
+        let sender = self.sender.clone();
+        let sent = tokio::task::spawn_blocking(move || sender.send(Message::Stop { reply }));
+        let stop = async { sent.await.is_ok() && stopped.await.is_ok() };
+        if !matches!(tokio::time::timeout(STOP, stop).await, Ok(true)) {
+            tracing::error!("the end of the service could not be recorded in time");
+        }
+    }
+
+    /// Why no credential can be made now, if so.
+    pub fn refusal(&self) -> Option<String> {
+        self.health.refusal()
+    }
+
+    /// A token that was missing or wrong. Counted, and written with others like it every few seconds.
+    pub fn authentication_failed(&self, client: Option<IpAddr>, reason: &str) {
+        self.failures.count(client, reason);
     }
 
     pub async fn denied(&self, denied: &Denied) -> Result<(), AuditError> {
@@ -132,7 +149,7 @@ impl Audit {
             actions: request.actions,
             reason: Some("access-denied"),
             trial_rules: &denied.trial,
-            ..self.blank(Event::Denied, request.id, &denied.subject)
+            ..self.about(Event::Denied, request.id, &denied.subject)
         };
         self.record(&record).await
     }
@@ -140,32 +157,57 @@ impl Audit {
     /// A request for an image or a registry that nobody has.
     pub async fn denied_unknown(&self, id: Ulid, subject: &Subject) -> Result<(), AuditError> {
         let record =
-            Record { reason: Some("access-denied"), ..self.blank(Event::Denied, id, subject) };
+            Record { reason: Some("access-denied"), ..self.about(Event::Denied, id, subject) };
         self.record(&record).await
     }
 
+    /// Before anything outside is called.
     pub async fn intent(&self, grant: &Grant, registry: &Registry) -> Result<(), AuditError> {
+        if let Some(reason) = self.health.refusal() {
+            return Err(AuditError::Unavailable(reason));
+        }
         self.record(&self.granted(Event::Intent, grant, registry)).await
     }
 
+    /// Before the credentials leave. If this fails they must not.
     pub async fn completed(
         &self,
         grant: &Grant,
         registry: &Registry,
         credentials: &Credentials,
+        provider: Duration,
     ) -> Result<(), AuditError> {
+        let secret = credentials.credential.secret();
         let credential = CredentialFields {
             kind: credentials.credential.kind(),
             location: &credentials.location,
             scope: credentials.scope,
             enforced_by: credentials.enforced_by,
             expires_at: credentials.expires_at.map(|it| it.to_string()),
+            fingerprint: secret.map(|it| self.fingerprints.of(it.expose())),
+            fingerprint_key: secret.map(|_| self.fingerprints.id.as_str()),
         };
-        self.record(&Record {
+        let session = credentials.session.as_ref();
+        let aws = AwsFields {
+            role_session_name: format!("rise-{}", grant.id()),
+            role_arn: session.map(|it| it.role_arn.as_str()),
+            access_key_id: session.map(|it| it.access_key_id.as_str()),
+        };
+        let record = Record {
             credential: Some(credential),
+            aws: registry.capabilities.aws.is_some().then_some(aws),
+            provider_ms: Some(milliseconds(provider)),
             ..self.granted(Event::Completed, grant, registry)
-        })
-        .await
+        };
+        let recorded = self.record(&record).await;
+        if recorded.is_err() {
+            // The record may yet become durable. This one tells whoever reads it that nothing was handed out.
+            self.note(&Record {
+                reason: Some("audit-unavailable"),
+                ..self.granted(Event::Aborted, grant, registry)
+            });
+        }
+        recorded
     }
 
     pub async fn failed(
@@ -173,12 +215,14 @@ impl Audit {
         grant: &Grant,
         registry: &Registry,
         reason: &'static str,
+        provider: Duration,
     ) -> Result<(), AuditError> {
-        self.record(&Record {
+        let record = Record {
             reason: Some(reason),
+            provider_ms: Some(milliseconds(provider)),
             ..self.granted(Event::Failed, grant, registry)
-        })
-        .await
+        };
+        self.record(&record).await
     }
 
     fn granted<'a>(&self, event: Event, grant: &'a Grant, registry: &'a Registry) -> Record<'a> {
@@ -192,79 +236,84 @@ impl Audit {
                 name: &registry.provider.manifest.name,
                 sha256: &registry.provider.digest,
             }),
-            ..self.blank(event, grant.id(), grant.subject())
+            ..self.about(event, grant.id(), grant.subject())
         }
     }
 
-    fn blank<'a>(&self, event: Event, request_id: Ulid, subject: &'a Subject) -> Record<'a> {
-        let cut = subject
-            .sub
-            .char_indices()
-            .map(|(at, _)| at)
-            .find(|at| *at >= MAX_SUB)
-            .unwrap_or(subject.sub.len());
+    fn about<'a>(&self, event: Event, request_id: Ulid, subject: &'a Subject) -> Record<'a> {
+        let number = |name| subject.claims.get(name).and_then(serde_json::Value::as_i64);
+        let jti = subject.claims.get("jti").and_then(serde_json::Value::as_str);
         Record {
-            v: 1,
-            time: self.clock.now(),
-            event,
-            request_id,
-            subject: SubjectFields {
+            request_id: Some(request_id),
+            subject: Some(SubjectFields {
                 issuer: &subject.issuer,
-                sub: subject.sub.get(..cut).unwrap_or_default(),
-            },
-            project: None,
-            registry: None,
-            actions: None,
-            rules: &[],
-            trial_rules: &[],
-            provider: None,
-            credential: None,
-            reason: None,
+                sub: cut(&subject.sub, MAX_SUB),
+            }),
+            token: Some(TokenFields {
+                jti: jti.map(|it| self.fingerprints.of(it)),
+                iat: number("iat"),
+                exp: number("exp"),
+            }),
+            ..Record::blank(self.clock.now(), event)
         }
     }
 
+    /// Returns once the record is durable.
     async fn record(&self, record: &Record<'_>) -> Result<(), AuditError> {
-        let mut line =
-            serde_json::to_vec(record).map_err(|error| AuditError::Failed(error.into()))?;
-        line.push(b'\n');
-        let (segment, now) = (Arc::clone(&self.segment), self.clock.now());
-        let write = tokio::task::spawn_blocking(move || {
-            segment.lock().unwrap_or_else(PoisonError::into_inner).append(&line, now)
-        });
-        match tokio::time::timeout(DEADLINE, write).await {
-            Ok(Ok(written)) => written.map_err(AuditError::Failed),
-            Ok(Err(error)) => Err(AuditError::Failed(std::io::Error::other(error))),
-            Err(_) => Err(AuditError::TimedOut),
+        let (reply, durable) = oneshot::channel();
+        self.send(record, Some(reply))?;
+        let Ok(answer) = tokio::time::timeout(DEADLINE, durable).await else {
+            self.health.stalls();
+            return Err(AuditError::TimedOut);
+        };
+        answer.unwrap_or_else(|_| Err(AuditError::Unavailable("its writer ended".to_owned())))
+    }
+
+    /// A record that nobody waits for. Also a disk that does not answer now may take it later.
+    fn note(&self, record: &Record<'_>) {
+        if let Err(error) = self.queue(record, None) {
+            tracing::warn!(%error, "an audit record was dropped");
         }
+    }
+
+    fn send(&self, record: &Record<'_>, reply: Option<writer::Reply>) -> Result<(), AuditError> {
+        if let Some(reason) = self.health.failure() {
+            self.health.drops();
+            return Err(AuditError::Unavailable(reason));
+        }
+        self.queue(record, reply)
+    }
+
+    fn queue(&self, record: &Record<'_>, reply: Option<writer::Reply>) -> Result<(), AuditError> {
+        let body = record.body().map_err(|error| AuditError::Unavailable(error.to_string()))?;
+        self.sender.try_send(Message::Record { body, reply }).map_err(|error| {
+            self.health.drops();
+            match error {
+                TrySendError::Full(_) => AuditError::Overloaded,
+                TrySendError::Disconnected(_) => {
+                    AuditError::Unavailable("its writer ended".to_owned())
+                }
+            }
+        })
     }
 }
 
-/// The file that is written to. `None` at first and after a failure: the next record begins a new one.
-struct Segment {
-    directory: PathBuf,
-    file: Option<File>,
+fn probe(directory: &Path) -> std::io::Result<()> {
+    let probe = directory.join(format!(".probe-{}", std::process::id()));
+    std::fs::File::create(&probe).and_then(|file| file.sync_all())?;
+    std::fs::remove_file(&probe)
 }
 
-impl Segment {
-    fn append(&mut self, line: &[u8], now: Timestamp) -> std::io::Result<()> {
-        if self.file.is_none() {
-            self.open(now)?;
-        }
-        let Some(file) = &mut self.file else { return Err(std::io::Error::other("no segment")) };
-        let written = file.write_all(line).and_then(|()| file.sync_data());
-        if written.is_err() {
-            self.file = None;
-        }
-        written
-    }
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
-    /// A new file, itself durable: without the sync of its folder a crash could take it away with everything in it.
-    fn open(&mut self, now: Timestamp) -> std::io::Result<()> {
-        let name = format!("{}-{}.jsonl", now.strftime("%Y%m%dT%H%M%SZ"), Ulid::generate());
-        let path = self.directory.join(name);
-        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
-        File::open(&self.directory)?.sync_all()?;
-        self.file = Some(file);
-        Ok(())
-    }
+/// At most `most` bytes, on a character's edge.
+fn cut(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or_default()
+}
+
+/// When a record says that it was made.
+pub fn time_of(record: &serde_json::Value) -> Option<Timestamp> {
+    record.get("time")?.as_str()?.parse().ok()
 }

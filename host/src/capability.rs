@@ -21,7 +21,7 @@ use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::config::Limits;
-use crate::domain::Secret;
+use crate::domain::{AwsSession, Secret};
 use crate::provider::Memory;
 use crate::rules::Grant;
 use crate::telemetry::Metrics;
@@ -85,6 +85,8 @@ pub struct CallState {
     pub upstream_slow: bool,
     /// What was first asked outside the ceiling, for the log and the record.
     pub refused: Option<String>,
+    /// The last session that was opened, for the record.
+    pub session: Option<AwsSession>,
     /// Only while issuing.
     grant: Option<Arc<Grant>>,
     now: u64,
@@ -115,6 +117,7 @@ impl CallState {
             aws_calls: 0,
             upstream_slow: false,
             refused: None,
+            session: None,
             grant: None,
             now,
             metrics,

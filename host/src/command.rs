@@ -1,5 +1,6 @@
 //! The commands of the binary, one file each.
 
+mod audit;
 mod check;
 mod explain;
 mod serve;
@@ -30,11 +31,13 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve callers until SIGTERM.
-    Serve(ConfigDirectory),
+    Serve(serve::Arguments),
     /// Check the settings with every provider they use, without serving. Exits 1 if anything is wrong.
     Check(check::Arguments),
     /// Say whether a token would get what it asks for, and why not. Exits 1 if not.
     Explain(explain::Arguments),
+    /// Read the audit log: check that it is whole, search it, follow it.
+    Audit(audit::Arguments),
     /// Print a token of the built-in issuer `local`.
     Token(token::Arguments),
 }
@@ -57,9 +60,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Serve(directory) => serve::run(&directory.config_dir).await,
+            Command::Serve(arguments) => serve::run(&arguments).await,
             Command::Check(arguments) => check::run(&arguments).await,
             Command::Explain(arguments) => explain::run(&arguments).await,
+            Command::Audit(arguments) => audit::run(&arguments),
             Command::Token(arguments) => token::run(&arguments),
         }
     });

@@ -38,7 +38,7 @@ pub struct Config {
     pub registries: BTreeMap<RegistryName, RegistryConfig>,
     pub identity: IdentitySettings,
     pub rules: Rules,
-    pub audit_directory: PathBuf,
+    pub audit: crate::audit::Settings,
     pub log: LogConfig,
     /// What is allowed and probably not meant.
     pub warnings: Vec<Problem>,
@@ -161,7 +161,7 @@ impl Draft {
             registries,
             identity,
             rules,
-            audit_directory: audit.directory.unwrap_or_else(|| state_directory.join("audit")),
+            audit: audit.settings(&state_directory),
             state_directory,
             log: LogConfig { level: log.level, format: log.format },
             warnings,

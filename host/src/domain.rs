@@ -18,7 +18,7 @@ pub mod subject;
 pub use actions::{Action, Actions};
 pub use claim_path::{ClaimPath, InvalidClaimPath};
 pub use clock::Clock;
-pub use credentials::{Credential, Credentials};
+pub use credentials::{AwsSession, Credential, Credentials};
 pub use location::{Host, ImageReference, Location};
 pub use name::{Project, RegistryName};
 pub use reach::Reach;

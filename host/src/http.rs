@@ -54,6 +54,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(|| async { Failure::NotFound })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
         .layer(middleware::from_fn_with_state(Arc::clone(&app), answer))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), count_failed_authentication))
         .with_state(app)
 }
 
@@ -86,6 +87,21 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
     }
 }
 
+/// Tokens that are missing or wrong are recorded too: counted, since anybody can send them.
+async fn count_failed_authentication(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    if let Some(failure) = response.extensions().get::<Arc<Failure>>()
+        && let Some(reason) = failure.authentication()
+    {
+        app.audit.authentication_failed(None, &reason);
+    }
+    response
+}
+
 /// Gives each request its id and each answer its headers, and writes the body of a failure.
 async fn answer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = Ulid::generate();
@@ -99,13 +115,13 @@ async fn answer(State(app): State<Arc<App>>, mut request: Request, next: Next) -
         next.run(request).instrument(span.clone()).await
     };
     observed.outcome = if response.status().is_server_error() { "failed" } else { "ok" };
-    if let Some(failure) = response.extensions().get::<Arc<Failure>>() {
+    if let Some(failure) = response.extensions().get::<Arc<Failure>>().cloned() {
         observed.outcome = failure.slug();
         span.in_scope(|| failure.log());
         let allow = response.headers().get(header::ALLOW).cloned();
-        let written = failure.respond(id);
-        response = written;
+        response = failure.respond(id);
         response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
+        response.extensions_mut().insert(failure);
     }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -60,7 +60,8 @@ pub async fn issue(
         .map_err(call_failed)?;
     let issued = value.map_err(|error| provider_error(error, &state))?;
     let returned = Returned::take(issued, &mut state)?;
-    verify(returned, registry, grant, clock.now())
+    let credentials = verify(returned, registry, grant, clock.now())?;
+    Ok(Credentials { session: state.session, ..credentials })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
@@ -197,6 +198,7 @@ fn verify(
         credential,
         scope,
         enforced_by,
+        session: None,
     })
 }
 

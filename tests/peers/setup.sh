@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what tests/src starts: Python environments in target/peers/venv (peers) and target/peers/schemathesis, and the Debian packages docker-registry and
-# skopeo. May be called again at any time, also in parallel; does nothing, quickly, when everything is there.
+# Installs what tests/src starts: Python environments in target/peers/venv (peers) and target/peers/schemathesis, and the
+# Debian packages docker-registry, skopeo and strace. May be called again at any time, also in parallel; does nothing,
+# quickly, when everything is there.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -46,14 +47,14 @@ install_quietly() (
 )
 
 absent=()
-for program in docker-registry skopeo; do
+for program in docker-registry skopeo strace; do
     command -v "$program" >/dev/null || absent+=("$program")
 done
 if [ ${#absent[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "${absent[*]}: installing with apt-get"
     install_quietly "${absent[@]}" || true
 fi
-for program in docker-registry skopeo; do
+for program in docker-registry skopeo strace; do
     if found=$(command -v "$program"); then
         echo "$program: found $found"
     else

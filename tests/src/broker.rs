@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::SignedDuration;
 use rise_broker::app::{App, Sdk};
+use rise_broker::audit::{Audit, Disk, Folder};
 use rise_broker::config::node::Problem;
 use rise_broker::config::{Config, Environment};
 use rise_broker::domain::Clock;
@@ -21,6 +22,8 @@ use rise_broker::registries::ConnectAws;
 use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
+
+use crate::FakeDisk;
 
 /// The `aud` of every test's tokens.
 pub const AUDIENCE: &str = "rise-registry";
@@ -88,6 +91,12 @@ impl Settings {
 
     pub fn config_directory(&self) -> PathBuf {
         self.path("config")
+    }
+
+    /// A token of the built-in issuer that may pull and push `project`, for a broker in a process of its own.
+    pub fn token_for(&self, project: &str) -> String {
+        let issuer = LocalIssuer::open_or_create(&self.path("issuer.pem")).unwrap();
+        mint(&issuer, &serde_json::json!({ "repository": format!("acme/{project}") }))
     }
 }
 
@@ -197,23 +206,34 @@ impl TestBroker {
     ) -> Result<Self, Vec<Problem>> {
         logs::start();
         let config = Config::load(&settings.config_directory(), environment)?;
-        let app = Arc::new(App::build(config, clock, aws).await?);
+        let app = App::build(config, clock, aws).await?;
+        Ok(Self::with(app, settings))
+    }
+
+    /// The same with its audit log on `disk`.
+    pub async fn on_disk(registries: &str, disk: &FakeDisk) -> Self {
+        let settings = Settings::new(&format!("{AUTH}\n{registries}"), &[]);
+        let config = Config::load(&settings.config_directory(), &Environment::new())
+            .unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+        let audit = Audit::on(Box::new(disk.clone()), config.audit.clone(), Clock::system());
+        let built = App::build(config, Clock::system(), &Sdk).await;
+        let mut app = built.unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+        app.audit = audit.unwrap();
+        Self::with(app, settings)
+    }
+
+    fn with(app: App, settings: Settings) -> Self {
+        let app = Arc::new(app);
         let issuer =
             LocalIssuer::open_or_create(&settings.path("issuer.pem")).expect("the issuer's key");
         let (router, admin) =
             (http::router(Arc::clone(&app)), http::admin_router(Arc::clone(&app)));
-        Ok(Self { app, settings, issuer, router, admin })
+        Self { app, settings, issuer, router, admin }
     }
 
     /// A token of the built-in issuer.
     pub fn token(&self, claims: &Value) -> String {
-        let request = TokenRequest {
-            subject: "ci".to_owned(),
-            audience: AUDIENCE.to_owned(),
-            claims: claims.as_object().cloned().unwrap_or_default(),
-            lifetime: SignedDuration::from_hours(1),
-        };
-        self.issuer.mint(request, Clock::system().now()).unwrap().expose().to_owned()
+        mint(&self.issuer, claims)
     }
 
     /// A token that may pull and push `project`.
@@ -244,14 +264,22 @@ impl TestBroker {
 
     /// Every audit record, in order.
     pub fn audit(&self) -> Vec<Value> {
-        let mut files: Vec<PathBuf> = fs::read_dir(self.settings.path("audit"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
-        files.sort();
-        let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        audit_text(&self.settings.path("audit"))
+            .lines()
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
+}
+
+fn mint(issuer: &LocalIssuer, claims: &Value) -> String {
+    let request = TokenRequest {
+        subject: "ci".to_owned(),
+        audience: AUDIENCE.to_owned(),
+        claims: claims.as_object().cloned().unwrap_or_default(),
+        lifetime: SignedDuration::from_hours(1),
+    };
+    issuer.mint(request, Clock::system().now()).unwrap().expose().to_owned()
 }
 
 async fn answer(router: &Router, request: Request<Body>) -> Response {
@@ -259,6 +287,13 @@ async fn answer(router: &Router, request: Request<Body>) -> Response {
     let (parts, body) = response.into_parts();
     let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
     Response { status: parts.status, headers: parts.headers, text }
+}
+
+/// Every line of the segments in `directory`, in order, with a line break between segments.
+pub fn audit_text(directory: &Path) -> String {
+    let folder = Folder::new(directory.to_owned());
+    let read = |name: &String| fs::read_to_string(directory.join(name)).unwrap();
+    folder.segments().unwrap().iter().map(read).collect::<Vec<_>>().join("\n")
 }
 
 /// Problems as a person would see them.

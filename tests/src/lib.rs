@@ -9,6 +9,8 @@
 //! | the broker's binary, as an operator runs it | [`Installation`] |
 //! | STS and ECR that enforce session policies | [`Ministack`] |
 //! | an independent STS and ECR, and what exactly was sent | [`Moto`] |
+//! | the broker's own binary, under `strace` where wanted | [`Served`] |
+//! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
 //! | an OCI registry | [`DockerRegistry`] |
 //! | an OCI client, and something to push | [`Skopeo`], [`OciLayout`] |
@@ -29,10 +31,12 @@
 
 mod aws;
 pub mod broker;
+pub mod disk;
 mod docker_registry;
 mod image;
 mod installation;
 mod issuer_double;
+pub mod kill;
 pub mod load;
 mod loopback;
 mod ministack;
@@ -40,6 +44,7 @@ mod moto;
 mod oidc;
 mod process;
 pub mod scene;
+pub mod served;
 mod signer;
 mod skopeo;
 mod stub;
@@ -47,6 +52,7 @@ mod stub;
 pub use aws::caller::{Caller, Keys, Verdict};
 pub use aws::request::Request;
 pub use broker::{Response, Settings, TestBroker, logs};
+pub use disk::FakeDisk;
 pub use docker_registry::{DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth};
 pub use image::OciLayout;
 pub use installation::{Installation, Printed, Serving};
@@ -56,6 +62,7 @@ pub use ministack::{Ministack, TwoRoles};
 pub use moto::Moto;
 pub use oidc::Oidc;
 pub use process::{PeerCommand, Port, Process, peers_directory, python_program};
+pub use served::Served;
 pub use signer::Signer;
 pub use skopeo::{Ran, Skopeo};
 pub use stub::{Answer, Stub};

@@ -47,6 +47,11 @@ impl Client {
         answered(self.0.get(url)).await
     }
 
+    /// With a bearer token. An error: there was no whole answer.
+    pub async fn get_as(&self, url: &str, token: &str) -> Result<Answered, reqwest::Error> {
+        answered(self.0.get(url).bearer_auth(token)).await
+    }
+
     pub async fn post_form(
         &self,
         url: &str,

@@ -135,6 +135,7 @@ fn help_and_version_are_what_was_asked_for() {
       serve    Serve callers until SIGTERM
       check    Check the settings with every provider they use, without serving. Exits 1 if anything is wrong
       explain  Say whether a token would get what it asks for, and why not. Exits 1 if not
+      audit    Read the audit log: check that it is whole, search it, follow it
       token    Print a token of the built-in issuer `local`
       help     Print this message or the help of the given subcommand(s)
 

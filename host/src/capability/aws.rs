@@ -16,7 +16,7 @@ use wasmtime::component::{Linker, Resource};
 
 use super::secrets::{Handle, Origin};
 use super::{CallState, HasState};
-use crate::domain::{Scope, Secret};
+use crate::domain::{AwsSession, Scope, Secret};
 use crate::rules::Grant;
 use crate::telemetry::Metrics;
 use crate::wit::rise::registry::aws::{self, RegistryLogin, Statement};
@@ -190,7 +190,10 @@ impl CallState {
             .ceiling
             .assume_role(role_arn, statements, &grant)
             .map_err(|beyond| self.refuse(beyond.to_string()))?;
+        let role_arn = request.role_arn.clone();
         let keys = self.upstream("AssumeRole", access.client.assume_role(request)).await?;
+        self.session =
+            Some(AwsSession { role_arn, access_key_id: keys.access_key_id().to_owned() });
         Ok(Session { identity: Identity::Session(keys), scope: Scope::Repository })
     }
 

@@ -1,7 +1,6 @@
 //! `rise-broker serve`.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -11,8 +10,17 @@ use super::{Outcome, load, prepare, texts};
 use crate::config::node::Problem;
 use crate::{http, telemetry};
 
-pub(super) async fn run(directory: &Path) -> Outcome {
-    let config = load(directory).await.map_err(texts)?;
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    directory: super::ConfigDirectory,
+    /// Begin a new audit chain behind one that was found broken. `audit verify` goes on to show the break.
+    #[arg(long)]
+    accept_broken_chain: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Outcome {
+    let config = load(&arguments.directory.config_dir).await.map_err(texts)?;
     telemetry::start(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -26,6 +34,8 @@ pub(super) async fn run(directory: &Path) -> Outcome {
     let [public_place, admin_place] = places;
     let public = bind(public, public_place).await?;
     let admin = bind(admin, admin_place).await?;
+    let started = app.audit.start(arguments.accept_broken_chain).await;
+    started.map_err(|error| vec![error.to_string()])?;
     let stop = Stop::new().map_err(|error| vec![format!("cannot listen for signals: {error}")])?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(
@@ -47,7 +57,8 @@ pub(super) async fn run(directory: &Path) -> Outcome {
         draining.drain();
         tracing::info!("stopping: requests in flight are finished first");
     };
-    http::listen::serve(public, http::router(app), tls, stopped).await;
+    http::listen::serve(public, http::router(Arc::clone(&app)), tls, stopped).await;
+    app.audit.stop().await;
     admin.abort();
     tracing::info!("stopped");
     Ok(())

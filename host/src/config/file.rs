@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -154,10 +155,58 @@ pub(super) struct BoundsFile {
     pub policy: GuardrailFile,
 }
 
-#[derive(Default, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct AuditFile {
     pub directory: Option<PathBuf>,
+    /// A new segment begins at this size,
+    #[schemars(range(min = 1, max = 4096))]
+    pub rotate_mib: u64,
+    /// or at this age.
+    #[schemars(range(min = 1, max = 10_080))]
+    pub rotate_minutes: u64,
+    /// A signed checkpoint after this many records,
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub checkpoint_records: u64,
+    /// or after this time, if there were any.
+    #[schemars(range(min = 1, max = 3600))]
+    pub checkpoint_seconds: u64,
+    /// With less of the disk left than this, warn;
+    #[schemars(range(max = 100))]
+    pub warn_free_percent: u64,
+    /// with less than this, make no credentials.
+    #[schemars(range(max = 100))]
+    pub refuse_free_percent: u64,
+}
+
+impl Default for AuditFile {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            rotate_mib: 256,
+            rotate_minutes: 60,
+            checkpoint_records: 10_000,
+            checkpoint_seconds: 60,
+            warn_free_percent: 20,
+            refuse_free_percent: 5,
+        }
+    }
+}
+
+impl AuditFile {
+    pub(super) fn settings(self, state: &Path) -> crate::audit::Settings {
+        crate::audit::Settings {
+            directory: self.directory.unwrap_or_else(|| state.join("audit")),
+            state: state.to_owned(),
+            rotate_bytes: self.rotate_mib.saturating_mul(1 << 20),
+            rotate_after: Duration::from_secs(self.rotate_minutes.saturating_mul(60)),
+            checkpoint_records: self.checkpoint_records,
+            checkpoint_after: Duration::from_secs(self.checkpoint_seconds),
+            summary_after: Duration::from_secs(10),
+            warn_free_percent: self.warn_free_percent,
+            refuse_free_percent: self.refuse_free_percent,
+        }
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]

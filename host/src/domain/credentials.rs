@@ -15,6 +15,15 @@ pub struct Credentials {
     pub expires_at: Option<Timestamp>,
     pub scope: Scope,
     pub enforced_by: EnforcedBy,
+    /// Where it was made through AWS.
+    pub session: Option<AwsSession>,
+}
+
+/// What AWS's own records call the session that a credential was made with. No secret: the key itself is elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsSession {
+    pub role_arn: String,
+    pub access_key_id: String,
 }
 
 /// The shapes of credentials that registries take.

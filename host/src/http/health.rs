@@ -17,6 +17,10 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<Val
     if app.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "draining" })));
     }
+    if let Some(reason) = app.audit.refusal() {
+        let body = json!({ "status": "not ready", "audit": reason });
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(body));
+    }
     // An issuer that is down keeps its own callers waiting, nobody else, so the broker stays ready; it is tried again here.
     app.identity.prefetch();
     let issuers: Value = app

@@ -3,6 +3,7 @@
 mod parse;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{RawQuery, Request, State};
@@ -167,7 +168,7 @@ async fn issue(app: &App, grant: Arc<Grant>) -> Result<Credentials, Failure> {
         Ok(token) => token,
         Err(replayed) => {
             let failure = Failure::Replayed(replayed);
-            app.audit.failed(&grant, registry, failure.slug()).await?;
+            app.audit.failed(&grant, registry, failure.slug(), Duration::ZERO).await?;
             return Err(failure);
         }
     };
@@ -177,10 +178,11 @@ async fn issue(app: &App, grant: Arc<Grant>) -> Result<Credentials, Failure> {
     tracing::record_all!(span, actions = actions, provider = provider, digest = digest);
     let outcome = Step::AuditOutcome;
     app.record(Step::AuditIntent, "issue.intent", audit.intent(&grant, registry)).await?;
+    let started = Instant::now();
     let issued = crate::issue::issue(registry, &grant, &app.clock);
     match Step::Provider.measure(&app.metrics, issued).await {
         Ok(credentials) => {
-            let recording = audit.completed(&grant, registry, &credentials);
+            let recording = audit.completed(&grant, registry, &credentials, started.elapsed());
             app.record(outcome, "issue.completed", recording).await?;
             token.commit();
             tracing::info!(scope = %credentials.scope, "issued credentials");
@@ -188,7 +190,7 @@ async fn issue(app: &App, grant: Arc<Grant>) -> Result<Credentials, Failure> {
         }
         Err(error) => {
             let failure = Failure::Issue(error);
-            let recording = audit.failed(&grant, registry, failure.slug());
+            let recording = audit.failed(&grant, registry, failure.slug(), started.elapsed());
             app.record(outcome, "issue.failed", recording).await.inspect_err(|_| failure.log())?;
             Err(failure)
         }

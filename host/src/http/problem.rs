@@ -213,6 +213,14 @@ impl Failure {
         }
     }
 
+    /// Why the caller could not be told from anybody else, if that is what happened.
+    pub fn authentication(&self) -> Option<String> {
+        if let Self::Identity(IdentityError::Invalid { reason, .. }) = self {
+            return Some(reason.to_string());
+        }
+        matches!(self, Self::MissingToken).then(|| "there is no token".to_owned())
+    }
+
     /// Why, for the operator. `None` where the answer says it all.
     fn cause(&self) -> Option<String> {
         match self {

@@ -3,7 +3,7 @@
 //! **Invariant:** whoever reads the key file is anybody whom the rules for this issuer admit. It is created for its owner
 //! alone, and refused if others can read it.
 
-mod key_file;
+pub(crate) mod key_file;
 
 pub use key_file::KeyFileError;
 

@@ -1,4 +1,4 @@
-//! The private key on disk: PKCS#8 in PEM, for its owner alone.
+//! Private keys on disk, for their owner alone: Ed25519 in PKCS#8 PEM, and plain secret bytes in hex.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -27,11 +27,13 @@ pub enum KeyFileError {
         path.display()
     )]
     Format { path: PathBuf },
+    #[error("{} is not 32 bytes in hex: restore it, or remove it to have one made", path.display())]
+    SecretFormat { path: PathBuf },
     #[error("`key_file` {} cannot be made: no key could be generated", path.display())]
     Generate { path: PathBuf },
 }
 
-pub(super) fn open_or_create(path: &Path) -> Result<Ed25519KeyPair, KeyFileError> {
+pub(crate) fn open_or_create(path: &Path) -> Result<Ed25519KeyPair, KeyFileError> {
     let io = |act| move |source| KeyFileError::Io { path: path.to_owned(), act, source };
     match File::open(path) {
         Ok(file) => read(file, path),
@@ -44,8 +46,32 @@ pub(super) fn open_or_create(path: &Path) -> Result<Ed25519KeyPair, KeyFileError
     }
 }
 
-/// Looks at the open file, not at its name: what was checked is what is read.
+/// 32 random bytes, read from `path` or made there.
+pub(crate) fn secret_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    let io = |act| move |source| KeyFileError::Io { path: path.to_owned(), act, source };
+    if let Err(error) = fs::metadata(path) {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(io("read")(error));
+        }
+        let mut bytes = Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(&mut *bytes)
+            .map_err(|_| KeyFileError::Generate { path: path.to_owned() })?;
+        let text = Zeroizing::new(format!("{}\n", *Zeroizing::new(hex::encode(*bytes))));
+        create(path, &text).map_err(io("created"))?;
+    }
+    let text = text(File::open(path).map_err(io("read"))?, path)?;
+    let bytes = hex::decode(text.trim()).ok().filter(|bytes| bytes.len() == 32);
+    bytes.map(Zeroizing::new).ok_or_else(|| KeyFileError::SecretFormat { path: path.to_owned() })
+}
+
 fn read(file: File, path: &Path) -> Result<Ed25519KeyPair, KeyFileError> {
+    let format = || KeyFileError::Format { path: path.to_owned() };
+    let der = decode(&text(file, path)?).ok_or_else(format)?;
+    Ed25519KeyPair::from_pkcs8(&der).map_err(|_| format())
+}
+
+/// Looks at the open file, not at its name: what was checked is what is read.
+fn text(file: File, path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let io = |source| KeyFileError::Io { path: path.to_owned(), act: "read", source };
     let format = || KeyFileError::Format { path: path.to_owned() };
     let metadata = file.metadata().map_err(io)?;
@@ -60,8 +86,7 @@ fn read(file: File, path: &Path) -> Result<Ed25519KeyPair, KeyFileError> {
     let mut pem =
         Zeroizing::new(String::with_capacity(usize::try_from(LARGEST_FILE).unwrap_or(0) + 1));
     file.take(LARGEST_FILE).read_to_string(&mut pem).map_err(|_| format())?;
-    let der = decode(&pem).ok_or_else(format)?;
-    Ed25519KeyPair::from_pkcs8(&der).map_err(|_| format())
+    Ok(pem)
 }
 
 fn decode(pem: &str) -> Option<Zeroizing<Vec<u8>>> {

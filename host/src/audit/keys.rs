@@ -1,0 +1,137 @@
+//! The two keys of the audit log, in `state/`: one signs checkpoints, one makes fingerprints of secrets.
+//!
+//! **Invariant:** a secret is in a record only as a keyed fingerprint. A bare hash could be searched by whoever reads the
+//! log; this one only by whoever also has the key.
+
+use std::path::Path;
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use ulid::Ulid;
+
+use super::chain::Position;
+use super::record::CheckpointFields;
+use crate::identity::local::key_file::{self, KeyFileError};
+
+const SIGNING: &str = "audit-signing.pem";
+const FINGERPRINT: &str = "audit-fingerprint.key";
+/// Of the HMAC's 32 bytes.
+const FINGERPRINT_BYTES: usize = 16;
+
+pub(super) struct Keys {
+    pub signer: Signer,
+    pub fingerprints: Fingerprints,
+}
+
+impl Keys {
+    /// Reads both from `state`, or makes what is missing.
+    pub(super) fn open_or_create(state: &Path) -> Result<Self, KeyFileError> {
+        Ok(Self {
+            signer: Signer { key: key_file::open_or_create(&state.join(SIGNING))? },
+            fingerprints: Fingerprints::open_or_create(state)?,
+        })
+    }
+}
+
+/// Signs checkpoints.
+pub(super) struct Signer {
+    key: Ed25519KeyPair,
+}
+
+impl Signer {
+    pub(super) fn checkpoint(&self, at: &Position) -> std::io::Result<CheckpointFields> {
+        let hash = hex::encode(at.hash);
+        let signature = self
+            .key
+            .try_sign(&signed(at.chain, at.seq, &hash))
+            .map_err(|_| std::io::Error::other("a checkpoint could not be signed"))?;
+        Ok(CheckpointFields {
+            seq: at.seq,
+            hash,
+            key: self.public(),
+            signature: URL_SAFE_NO_PAD.encode(signature.as_ref()),
+        })
+    }
+
+    fn public(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.key.public_key().as_ref())
+    }
+}
+
+/// The public key that this deployment signs with; `None` if it has none yet.
+pub fn signing_key(state: &Path) -> Result<Option<String>, KeyFileError> {
+    let path = state.join(SIGNING);
+    if !path.exists() {
+        return Ok(None);
+    }
+    Ok(Some(Signer { key: key_file::open_or_create(&path)? }.public()))
+}
+
+/// The words that are signed: nothing else that this key could ever sign begins like this.
+fn signed(chain: Ulid, seq: u64, hash: &str) -> Vec<u8> {
+    format!("rise-broker audit checkpoint 1\n{chain}\n{seq}\n{hash}\n").into_bytes()
+}
+
+impl CheckpointFields {
+    /// Whether the key that it names signed it.
+    pub(super) fn is_signed(&self, chain: Ulid) -> bool {
+        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+        let (Some(key), Some(signature)) = (decode(&self.key), decode(&self.signature)) else {
+            return false;
+        };
+        let key = UnparsedPublicKey::new(&ED25519, key);
+        key.verify(&signed(chain, self.seq, &self.hash), &signature).is_ok()
+    }
+}
+
+/// Makes fingerprints.
+pub struct Fingerprints {
+    key: hmac::Key,
+    /// Names the key in records: it may be replaced.
+    pub(super) id: String,
+}
+
+impl Fingerprints {
+    pub fn open_or_create(state: &Path) -> Result<Self, KeyFileError> {
+        let bytes = key_file::secret_bytes(&state.join(FINGERPRINT))?;
+        let mut id = hex::encode(Sha256::digest(&*bytes));
+        id.truncate(8);
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), id })
+    }
+
+    pub fn of(&self, secret: &str) -> String {
+        let tag = hmac::sign(&self.key, secret.as_bytes());
+        hex::encode(tag.as_ref().get(..FINGERPRINT_BYTES).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_of_one_place_in_one_chain() {
+        let state = tempfile::tempdir().unwrap();
+        let keys = Keys::open_or_create(state.path()).unwrap();
+        let at = Position { seq: 7, ..Position::beginning(Ulid::from_parts(1, 1)) };
+        let checkpoint = keys.signer.checkpoint(&at).unwrap();
+        assert!(checkpoint.is_signed(at.chain));
+        assert!(!checkpoint.is_signed(Ulid::from_parts(1, 2)));
+        assert!(!CheckpointFields { seq: 8, ..checkpoint.clone() }.is_signed(at.chain));
+        assert_eq!(signing_key(state.path()).unwrap(), Some(checkpoint.key));
+    }
+
+    #[test]
+    fn fingerprints_need_the_key() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let open =
+            |folder: &tempfile::TempDir| Fingerprints::open_or_create(folder.path()).unwrap();
+        assert_eq!(open(&one).of("password"), open(&one).of("password"));
+        assert_ne!(open(&one).of("password"), open(&two).of("password"));
+        assert_ne!(open(&one).id, open(&two).id);
+        assert_eq!(open(&one).of("password").len(), 32);
+    }
+}

@@ -1,0 +1,223 @@
+//! What one record says.
+//!
+//! **Invariant:** [`Record`] is a closed set of bounded fields: no header, body or upstream text can slip into it, and
+//! secrets only as [`Fingerprint`](super::keys)s. To add a fact: a field here, and a line in `docs/audit.md`.
+
+use std::fmt::Display;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
+use ulid::Ulid;
+
+use crate::domain::{Actions, EnforcedBy, Location, Scope};
+
+/// What happened, in the words that the records use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    #[serde(rename = "service.start")]
+    ServiceStart,
+    #[serde(rename = "service.stop")]
+    ServiceStop,
+    /// Tokens that were missing or wrong, counted.
+    #[serde(rename = "authn.denied.summary")]
+    AuthenticationDenied,
+    #[serde(rename = "authz.denied")]
+    Denied,
+    /// Granted; something outside may be called from here on.
+    #[serde(rename = "issue.intent")]
+    Intent,
+    /// On its way to the caller.
+    #[serde(rename = "issue.completed")]
+    Completed,
+    #[serde(rename = "issue.failed")]
+    Failed,
+    /// Made, and not handed out, because its record was not durable in time.
+    #[serde(rename = "issue.aborted")]
+    Aborted,
+    #[serde(rename = "chain.checkpoint")]
+    Checkpoint,
+    /// A torn last line was cut off at start.
+    #[serde(rename = "chain.recovered")]
+    Recovered,
+    /// The operator started with `--accept-broken-chain`; a new chain begins here.
+    #[serde(rename = "chain.broken_accepted")]
+    BrokenAccepted,
+    /// A segment failed and was given up; what lies behind `resumes` is void.
+    #[serde(rename = "segment.poisoned")]
+    Poisoned,
+}
+
+/// One record before the chain's own members (`v`, `chain`, `seq`, `prev`, `hash`) are put around it.
+#[derive(Serialize)]
+pub(super) struct Record<'a> {
+    #[serde(serialize_with = "display")]
+    pub time: Timestamp,
+    pub event: Event,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_some")]
+    pub request_id: Option<Ulid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<SubjectFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenFields>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry: Option<&'a str>,
+    /// Asked for, where denied; granted otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actions: Option<Actions>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub rules: &'a [String],
+    /// Rules in `mode = "audit"` that match: what they would have allowed was not granted by them.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub trial_rules: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsFields<'a>>,
+    /// The slug of the problem that the caller was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// How long the provider and what it called took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<SummaryFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointFields>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumes: Option<Resumes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_cut: Option<u64>,
+    /// Records that could not be written while the disk failed. Nobody got a credential on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+pub(super) struct SubjectFields<'a> {
+    pub issuer: &'a str,
+    pub sub: &'a str,
+}
+
+/// What tells one token from another, without the token.
+#[derive(Serialize)]
+pub(super) struct TokenFields {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iat: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exp: Option<i64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct ProviderFields<'a> {
+    pub name: &'a str,
+    pub sha256: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct CredentialFields<'a> {
+    pub kind: &'static str,
+    #[serde(serialize_with = "display")]
+    pub location: &'a Location,
+    pub scope: Scope,
+    pub enforced_by: EnforcedBy,
+    pub expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint_key: Option<&'a str>,
+}
+
+/// What finds the same request in `CloudTrail`.
+#[derive(Serialize)]
+pub(super) struct AwsFields<'a> {
+    pub role_session_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+pub(super) struct SummaryFields<'a> {
+    /// An address prefix, `unknown`, or `others` once there are too many.
+    pub client: &'a str,
+    pub reason: &'a str,
+    pub count: u64,
+}
+
+/// A signature over a place in the chain: the record before this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointFields {
+    pub seq: u64,
+    pub hash: String,
+    /// The Ed25519 public key and the signature, base64url.
+    pub key: String,
+    pub signature: String,
+}
+
+/// The end of what counts before a segment that begins with this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumes {
+    /// Empty: nothing before counts.
+    pub segment: String,
+    pub bytes: u64,
+}
+
+impl Record<'_> {
+    pub(super) fn blank(time: Timestamp, event: Event) -> Self {
+        Record {
+            time,
+            event,
+            request_id: None,
+            subject: None,
+            token: None,
+            project: None,
+            registry: None,
+            actions: None,
+            rules: &[],
+            trial_rules: &[],
+            provider: None,
+            credential: None,
+            aws: None,
+            reason: None,
+            provider_ms: None,
+            summary: None,
+            checkpoint: None,
+            resumes: None,
+            bytes_cut: None,
+            dropped: None,
+            version: None,
+        }
+    }
+
+    /// The members, without the braces around them.
+    pub(super) fn body(&self) -> std::io::Result<Vec<u8>> {
+        let mut body = serde_json::to_vec(self)?;
+        body.pop();
+        body.remove(0);
+        Ok(body)
+    }
+}
+
+fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+fn display_some<S: Serializer>(
+    value: &Option<impl Display>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}

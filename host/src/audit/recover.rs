@@ -1,0 +1,82 @@
+//! What a start builds on: the last segment is checked, a torn last line is cut, and nothing else is touched.
+
+use std::io;
+
+use ulid::Ulid;
+
+use super::chain::Position;
+use super::disk::{Disk, segment_number};
+use super::record::{Event, Resumes};
+use super::verify::{self, Break, Walked};
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot read or write the audit log: {0}")]
+    Io(#[from] io::Error),
+    #[error(
+        "the audit log is broken at {0}; find out who changed it, restore it from a backup, or begin a new chain behind it by starting once with --accept-broken-chain"
+    )]
+    Broken(Break),
+    #[error("the audit log's writer has ended")]
+    Ended,
+}
+
+/// Where the next segment goes on from.
+pub(super) struct Recovered {
+    pub tail: Position,
+    /// The end of what counts.
+    pub end: Resumes,
+    /// The number of the next segment.
+    pub next: u64,
+    pub bytes_cut: u64,
+    /// The operator let a broken chain be; a new one begins.
+    pub accepted: bool,
+}
+
+pub(super) fn recover(disk: &dyn Disk, accept_broken: bool) -> Result<Recovered, StartError> {
+    let names = disk.segments()?;
+    let next = names.last().and_then(|name| segment_number(name)).unwrap_or(0).saturating_add(1);
+    let fresh = || Position::beginning(Ulid::generate());
+    let nothing = Resumes { segment: String::new(), bytes: 0 };
+    let mut recovered =
+        Recovered { tail: fresh(), end: nothing, next, bytes_cut: 0, accepted: false };
+    let mut extents = verify::extents(disk)?;
+    while let Some(extent) = extents.pop() {
+        let mut position =
+            extents.last().map_or(Ok(None), |before| verify::end_of(disk, before))?;
+        let begins_anew = position.is_none();
+        let Walked { records, bytes, torn, broken } =
+            walk(disk, &extent, &mut position, !begins_anew)?;
+        if let Some(broken) = broken {
+            if !accept_broken {
+                return Err(StartError::Broken(broken));
+            }
+            recovered.accepted = true;
+            recovered.end = Resumes { segment: extent.segment, bytes };
+            return Ok(recovered);
+        }
+        // Also where nothing is torn: what a killed predecessor wrote may be in memory only, and we build on it.
+        disk.cut(&extent.segment, bytes)?;
+        recovered.bytes_cut = recovered.bytes_cut.saturating_add(torn);
+        if let (Some(tail), true) = (position, records > 0) {
+            recovered.tail = tail;
+            recovered.end = Resumes { segment: extent.segment, bytes };
+            return Ok(recovered);
+        }
+    }
+    Ok(recovered)
+}
+
+/// A chain that began anew with the operator's consent is not broken again by that.
+fn walk(
+    disk: &dyn Disk,
+    extent: &verify::Extent,
+    position: &mut Option<Position>,
+    follows: bool,
+) -> io::Result<Walked> {
+    let accepted = follows && verify::begins_with(disk, &extent.segment, Event::BrokenAccepted)?;
+    if accepted {
+        *position = None;
+    }
+    verify::walk(disk, extent, position, |_, _| None)
+}

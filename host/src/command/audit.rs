@@ -1,0 +1,104 @@
+//! `rise-broker audit`: reads the log that `serve` writes. Changes nothing, and may run beside it.
+
+mod query;
+mod tail;
+mod verify;
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use super::{Outcome, print, texts};
+use crate::audit::{Fingerprints, Folder};
+use crate::config::{Config, environment};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Check every record, link and checkpoint. Exits 1 at the first that is not as it was written, and names it.
+    Verify(verify::Arguments),
+    /// Print the records that match every filter given, oldest first.
+    Query(query::Arguments),
+    /// Print the last records, and with --follow those that come.
+    Tail(tail::Arguments),
+    /// Print the fingerprint by which records name a password or a token's `jti`. Reads it from standard input.
+    Fingerprint(Place),
+}
+
+#[derive(clap::Args)]
+struct Place {
+    #[command(flatten)]
+    settings: super::ConfigDirectory,
+    /// A folder of segments to read instead of the settings' own, such as one from a backup.
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+/// Where things are.
+struct Places {
+    segments: PathBuf,
+    /// Where the keys lie. `None`: the settings were not read.
+    state: Option<PathBuf>,
+}
+
+impl Place {
+    /// With `--directory`, settings need not be there.
+    fn find(&self) -> Result<Places, Vec<String>> {
+        match (&self.directory, Config::load(&self.settings.config_dir, &environment())) {
+            (Some(directory), settings) => Ok(Places {
+                segments: directory.clone(),
+                state: settings.ok().map(|it| it.audit.state),
+            }),
+            (None, Ok(config)) => {
+                Ok(Places { segments: config.audit.directory, state: Some(config.audit.state) })
+            }
+            (None, Err(problems)) => Err(texts(problems)),
+        }
+    }
+}
+
+impl Places {
+    fn disk(&self) -> Result<Folder, Vec<String>> {
+        let shown = self.segments.display();
+        match std::fs::metadata(&self.segments) {
+            Ok(found) if found.is_dir() => Ok(Folder::new(self.segments.clone())),
+            Ok(_) => Err(vec![format!("{shown} is not a folder")]),
+            Err(error) => Err(vec![format!(
+                "cannot read the audit log in {shown}: {error}; name another folder by --directory"
+            )]),
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Outcome {
+    match &arguments.command {
+        Command::Verify(arguments) => verify::run(arguments),
+        Command::Query(arguments) => query::run(arguments),
+        Command::Tail(arguments) => tail::run(arguments),
+        Command::Fingerprint(place) => fingerprint(place),
+    }
+}
+
+fn fingerprint(place: &Place) -> Outcome {
+    let missing =
+        || vec!["the settings say where the key is; name them by --config-dir".to_owned()];
+    let state = place.find()?.state.ok_or_else(missing)?;
+    let mut secret = zeroize::Zeroizing::new(String::new());
+    std::io::stdin()
+        .take(64 << 10)
+        .read_to_string(&mut secret)
+        .map_err(|error| vec![format!("cannot read standard input: {error}")])?;
+    let keys = Fingerprints::open_or_create(&state).map_err(|error| vec![error.to_string()])?;
+    print(keys.of(secret.trim_end_matches(['\r', '\n'])));
+    Ok(())
+}
+
+/// What went wrong while reading.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn unreadable(error: std::io::Error) -> Vec<String> {
+    vec![format!("cannot read the audit log: {error}")]
+}

@@ -1,0 +1,193 @@
+//! `rise-broker audit query`.
+
+use std::io::{BufRead, Write};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::super::{Outcome, warn};
+use super::{Place, unreadable};
+use crate::audit::verify::{Extent, extents};
+use crate::audit::{Folder, time_of};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    pub filter: Filter,
+}
+
+/// Everything left out matches.
+#[derive(clap::Args)]
+pub(super) struct Filter {
+    #[arg(long)]
+    project: Option<String>,
+    /// A token's `sub`.
+    #[arg(long)]
+    subject: Option<String>,
+    #[arg(long)]
+    registry: Option<String>,
+    /// Such as issue.completed or authz.denied; issue stands for all that begin with `issue.`
+    #[arg(long)]
+    event: Option<String>,
+    /// The id that a caller was told; also the end of the session's name in `CloudTrail`.
+    #[arg(long)]
+    request_id: Option<String>,
+    /// From this time on: such as 2026-11-21T10:00:00Z, or 90m, 24h for so long ago.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<Timestamp>,
+    /// Before this time.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<Timestamp>,
+    /// Print the records as they are in the log.
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Outcome {
+    let disk = arguments.place.find()?.disk()?;
+    let mut found = 0_u64;
+    for extent in extents(&disk).map_err(unreadable)? {
+        found += search(&disk, &extent, &arguments.filter).map_err(unreadable)?;
+    }
+    if found == 0 {
+        warn("no record matches");
+    }
+    Ok(())
+}
+
+fn search(disk: &Folder, extent: &Extent, filter: &Filter) -> std::io::Result<u64> {
+    let mut out = std::io::stdout().lock();
+    let mut found = 0;
+    for line in extent.open(disk)?.split(b'\n') {
+        let line = line?;
+        let Some(text) = filter.show(&line) else { continue };
+        found += 1;
+        if let Err(error) = writeln!(out, "{text}") {
+            // `| head` has seen enough.
+            return if error.kind() == std::io::ErrorKind::BrokenPipe {
+                Ok(found)
+            } else {
+                Err(error)
+            };
+        }
+    }
+    Ok(found)
+}
+
+impl Filter {
+    /// The line as it is to be printed, if it matches. What is not a record is for `verify`.
+    pub(super) fn show(&self, line: &[u8]) -> Option<String> {
+        let record: Value = serde_json::from_slice(line).ok()?;
+        if !self.matches(&record) {
+            return None;
+        }
+        Some(if self.json { String::from_utf8_lossy(line).into_owned() } else { short(&record) })
+    }
+
+    fn matches(&self, record: &Value) -> bool {
+        let text = |pointer| record.pointer(pointer).and_then(Value::as_str);
+        let is = |wanted: &Option<String>, pointer| {
+            wanted.as_deref().is_none_or(|wanted| text(pointer) == Some(wanted))
+        };
+        let event = |wanted: &str| {
+            text("/event").is_some_and(|event| {
+                event
+                    .strip_prefix(wanted)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
+        };
+        let time = time_of(record);
+        is(&self.project, "/project")
+            && is(&self.subject, "/subject/sub")
+            && is(&self.registry, "/registry")
+            && is(&self.request_id, "/request_id")
+            && self.event.as_deref().is_none_or(event)
+            && self.since.is_none_or(|since| time.is_some_and(|time| time >= since))
+            && self.until.is_none_or(|until| time.is_some_and(|time| time < until))
+    }
+}
+
+/// One line for people.
+fn short(record: &Value) -> String {
+    let text = |pointer| record.pointer(pointer).and_then(Value::as_str);
+    let mut words: Vec<String> =
+        ["/time", "/event"].into_iter().filter_map(text).map(ToOwned::to_owned).collect();
+    if let (Some(issuer), Some(sub)) = (text("/subject/issuer"), text("/subject/sub")) {
+        words.push(format!("{issuer}:{sub}"));
+    }
+    if let (Some(project), Some(registry)) = (text("/project"), text("/registry")) {
+        words.push(format!("{project}@{registry}"));
+    }
+    if let Some(actions) = record.get("actions").and_then(Value::as_array) {
+        words.push(actions.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","));
+    }
+    words.extend(["/reason", "/request_id"].into_iter().filter_map(text).map(ToOwned::to_owned));
+    if let Some(summary) = record.get("summary") {
+        words.push(summary.to_string());
+    }
+    // The log escapes what a terminal would obey; here it is written out, so it is escaped again.
+    words
+        .join("  ")
+        .chars()
+        .flat_map(
+            |it| if it.is_control() { it.escape_default().collect::<Vec<_>>() } else { vec![it] },
+        )
+        .collect()
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let ago: jiff::SignedDuration = text.parse().map_err(|_| {
+        "expected a time such as 2026-11-21T10:00:00Z, or 90m, 24h for so long ago".to_owned()
+    })?;
+    crate::domain::Clock::system().now().checked_sub(ago).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        filter: Filter,
+    }
+
+    const RECORD: &[u8] = br#"{"v":1,"time":"2026-11-21T10:00:00Z","event":"issue.completed","request_id":"01K","subject":{"issuer":"local","sub":"ci"},"project":"my-app","registry":"prod","actions":["pull","push"]}"#;
+
+    fn shown(arguments: &str) -> Option<String> {
+        let line =
+            <Line as clap::Parser>::try_parse_from(format!("x {arguments}").split_whitespace());
+        line.unwrap_or_else(|error| panic!("{error}")).filter.show(RECORD)
+    }
+
+    #[test]
+    fn every_filter_must_match() {
+        for (arguments, matches) in [
+            ("", true),
+            ("--project my-app --registry prod --subject ci --request-id 01K", true),
+            ("--project my-app --registry dev", false),
+            ("--event issue", true),
+            ("--event issue.completed", true),
+            ("--event issue.c", false),
+            ("--since 2026-11-21T10:00:00Z --until 2026-11-21T10:00:01Z", true),
+            ("--until 2026-11-21T10:00:00Z", false),
+            ("--since 2026-11-21T10:00:01Z", false),
+        ] {
+            assert_eq!(shown(arguments).is_some(), matches, "{arguments}");
+        }
+        assert_eq!(
+            shown("").unwrap(),
+            "2026-11-21T10:00:00Z  issue.completed  local:ci  my-app@prod  pull,push  01K"
+        );
+        assert_eq!(shown("--json").unwrap().as_bytes(), RECORD);
+        assert!(time("yesterday").unwrap_err().contains("expected a time such as"));
+        assert!(time("24h").unwrap() < Clock::system().now());
+    }
+
+    use crate::domain::Clock;
+}

@@ -1,0 +1,100 @@
+//! `rise-broker audit verify`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::super::{Outcome, print, warn};
+use super::{Place, unreadable};
+use crate::audit::verify::{Kept, Report, verify};
+use crate::audit::{CheckpointFields, signing_key};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// The broker's log as it was kept elsewhere: each `audit checkpoint` line in it must be found again. Without it, records
+    /// cut off at the end, or a log rewritten with the key, go unnoticed.
+    #[arg(long, value_name = "FILE")]
+    checkpoints: Option<PathBuf>,
+    /// A public key (base64url) that also may have signed checkpoints, such as one that was replaced.
+    #[arg(long = "trust-key", value_name = "KEY")]
+    trusted: Vec<String>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Outcome {
+    let places = arguments.place.find()?;
+    let kept = arguments.checkpoints.as_deref().map_or(Ok(Vec::new()), checkpoints)?;
+    let report = verify(&places.disk()?, &kept).map_err(unreadable)?;
+    let mut trusted = arguments.trusted.clone();
+    if let Some(state) = &places.state {
+        trusted.extend(signing_key(state).map_err(|error| vec![error.to_string()])?);
+    }
+    say(&report, kept.len());
+    let mut problems = Vec::new();
+    if let Some(broken) = &report.broken {
+        problems.push(format!("the audit log is broken at {broken}"));
+    }
+    if trusted.is_empty() {
+        warn(
+            "warning: no key to compare with, so that checkpoints may be anybody's; name one by --trust-key",
+        );
+    } else {
+        let strangers = report.keys.iter().filter(|key| !trusted.contains(key));
+        problems.extend(strangers.map(|key| {
+            format!("checkpoints are signed by the key {key}, which is not this broker's; name it by --trust-key if it was before")
+        }));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+fn say(report: &Report, kept: usize) {
+    let Some((chain, first, last)) = report.range else {
+        if report.broken.is_none() {
+            print("the audit log is empty");
+        }
+        return;
+    };
+    let whole = if report.broken.is_none() { "whole" } else { "whole up to the break" };
+    print(format_args!(
+        "{whole}: {} records in {} segments, {first} to {last} of chain {chain}, {} checkpoints",
+        report.records, report.segments, report.checkpoints
+    ));
+    if first > 1 {
+        print(format_args!("records before {first} are not here"));
+    }
+    if report.torn > 0 {
+        print(format_args!(
+            "the last line is incomplete ({} bytes): it is being written, or will be cut at the next start",
+            report.torn
+        ));
+    }
+    if kept > 0 {
+        print(format_args!(
+            "{} of {kept} checkpoints kept elsewhere were found here",
+            report.confirmed
+        ));
+    }
+}
+
+/// The checkpoints in a log, as JSON lines.
+fn checkpoints(path: &Path) -> Result<Vec<Kept>, Vec<String>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| vec![format!("cannot read {}: {error}", path.display())])?;
+    let kept: Vec<Kept> = text.lines().filter_map(checkpoint).collect();
+    if kept.is_empty() {
+        return Err(vec![format!(
+            "there is no `audit checkpoint` line in {}; expected the broker's log in JSON",
+            path.display()
+        )]);
+    }
+    Ok(kept)
+}
+
+fn checkpoint(line: &str) -> Option<Kept> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    let fields = value.get("fields").unwrap_or(&value);
+    let chain = fields.get("chain")?.as_str()?.parse().ok()?;
+    let checkpoint: CheckpointFields = serde_json::from_value(fields.clone()).ok()?;
+    Some(Kept { chain, checkpoint })
+}

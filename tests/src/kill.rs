@@ -1,0 +1,176 @@
+//! Kills the broker's real binary at marked points of an issue, and sees that what had left was recorded.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rise_broker::audit::{Disk as _, Folder, segment_number};
+
+use crate::served::{audit_records, rise_broker};
+use crate::{Client, Served, Settings, Stub, broker::AUTH};
+
+/// A system call, how often it was made before the first issue comes to this point, and how often one issue makes it.
+#[derive(Debug)]
+pub struct Point {
+    pub name: &'static str,
+    call: &'static str,
+    first: usize,
+    stride: usize,
+}
+
+const fn point(name: &'static str, call: &'static str, first: usize, stride: usize) -> Point {
+    Point { name, call, first, stride }
+}
+
+/// In the order in which one issue comes to them. Calls before an issue: the start and the first look at `/healthz`.
+pub const POINTS: [Point; 12] = [
+    point("the request is there, unread", "recvfrom", 3, 3),
+    point("the intent is not written", "write", 2, 2),
+    point("the intent is written and not synced", "fdatasync", 2, 2),
+    point("the intent is durable, STS not asked", "writev", 2, 3),
+    point("STS has answered", "recvfrom", 4, 3),
+    point("ECR is not asked", "writev", 3, 3),
+    point("ECR has answered", "recvfrom", 5, 3),
+    point("the outcome is not written", "write", 3, 2),
+    point("the outcome is written and not synced", "fdatasync", 3, 2),
+    point("the outcome is durable, the answer not sent", "writev", 4, 3),
+    point("the answer is sent", "recvfrom", 6, 3),
+    point("at any time", "", 0, 1),
+];
+
+const CLIENTS: usize = 3;
+
+/// A broker's settings, what it is killed with, and what it has handed out over all of its lives.
+pub struct Victim {
+    pub settings: Settings,
+    aws: Stub,
+    left: BTreeSet<String>,
+}
+
+/// An ECR registry behind `aws`, with the rules of [`AUTH`].
+pub fn settings(aws: &Stub) -> Settings {
+    let registry = format!(
+        r#"
+[registries.prod]
+type = "ecr"
+region = "us-east-1"
+account_id = "123456789012"
+repo_prefix = "rise/"
+push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
+access_key_id = "AKIAEXAMPLEEXAMPLE12"
+secret_access_key = "example-secret-access-key"
+endpoint_url = "{}"
+"#,
+        aws.endpoint()
+    );
+    Settings::new(&format!("{AUTH}{registry}"), &[])
+}
+
+impl Victim {
+    pub async fn new() -> Self {
+        let aws = Stub::start().await;
+        Self { settings: settings(&aws), aws, left: BTreeSet::new() }
+    }
+
+    /// Starts it, lets callers loop, kills it at `point` of about the issue number `issue`, starts it again, and compares.
+    pub async fn kill_at(&mut self, point: &Point, issue: usize) {
+        let when = point.first + point.stride * issue;
+        let segment = self.next_segment();
+        let inject = format!("inject={}:signal=KILL:when={when}", point.call);
+        let strace = match point.call {
+            "" => vec![],
+            // The log's own writes, not those of the runtime to itself.
+            "write" => vec![
+                "-P",
+                segment.as_str(),
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=write",
+                "-e",
+                inject.as_str(),
+            ],
+            _ => vec!["-o", "/dev/null", "-e", inject.as_str()],
+        };
+        let served = Served::start(&self.settings, &strace).await;
+        if point.call.is_empty() {
+            let id = rustix::process::Pid::from_raw(i32::try_from(served.process.id()).unwrap())
+                .unwrap();
+            let pause = Duration::from_micros(u64::try_from(issue).unwrap() * 7_919 % 300_000);
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+            });
+        }
+        let left = self.ask_until_it_dies(&served).await;
+        drop(served);
+        self.left.extend(left);
+        self.compare(point, when).await;
+    }
+
+    pub fn handed_out(&self) -> usize {
+        self.left.len()
+    }
+
+    pub fn aws_calls(&self) -> usize {
+        self.aws.requests().len()
+    }
+
+    async fn ask_until_it_dies(&self, served: &Served) -> BTreeSet<String> {
+        let (token, url) =
+            (self.settings.token_for("my-app"), served.credentials_url("project=my-app"));
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let (token, url, client) = (token.clone(), url.clone(), Client::new());
+                tokio::spawn(async move {
+                    let mut left = Vec::new();
+                    while let Ok(answer) = client.get_as(&url, &token).await {
+                        if answer.status != 200 {
+                            // A disk that is busy with other tests.
+                            assert!(
+                                answer.text().contains("audit-unavailable"),
+                                "{}",
+                                answer.text()
+                            );
+                            continue;
+                        }
+                        left.push(answer.json()["request_id"].as_str().unwrap().to_owned());
+                    }
+                    left
+                })
+            })
+            .collect();
+        let mut left = BTreeSet::new();
+        for client in clients {
+            left.extend(client.await.unwrap());
+        }
+        // Not by its process id: strace may outlive it.
+        let (deadline, client) = (Instant::now() + Duration::from_secs(10), Client::new());
+        while client.try_get(&served.admin_url("/healthz")).await.is_ok() {
+            assert!(Instant::now() < deadline, "it was not killed:\n{}", served.process.output());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        left
+    }
+
+    async fn compare(&self, point: &Point, when: usize) {
+        let again = Served::start(&self.settings, &[]).await;
+        let config = self.settings.config_directory().display().to_string();
+        let (whole, said) = rise_broker(&["audit", "verify", "--config-dir", &config]);
+        assert!(whole, "{}, {when}: {said}", point.name);
+        drop(again);
+        let completed: BTreeSet<_> = audit_records(&self.settings)
+            .iter()
+            .filter(|it| it["event"] == "issue.completed")
+            .map(|it| it["request_id"].as_str().unwrap().to_owned())
+            .collect();
+        let missing: Vec<_> = self.left.difference(&completed).collect();
+        assert!(missing.is_empty(), "{}, {when}: no record of {missing:?}", point.name);
+    }
+
+    fn next_segment(&self) -> String {
+        let directory = self.settings.path("audit");
+        let last = Folder::new(directory.clone()).segments().unwrap_or_default().pop();
+        let number = last.as_deref().and_then(segment_number).unwrap_or(0) + 1;
+        directory.join(format!("audit-{number:08}.jsonl")).display().to_string()
+    }
+}

@@ -1,0 +1,241 @@
+//! The audit log of the broker's real binary: killed, traced, on disks that are full or fail. More kills: `make soak`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests are not covered by the `…-in-tests` switches, and a skipped test says so"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rise_broker_tests::kill::{POINTS, Victim, settings};
+use rise_broker_tests::served::{audit_records, rise_broker};
+use rise_broker_tests::{Answer, Client, Served, Settings, Stub};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_left_before_a_kill_has_its_record() {
+    let mut victim = Victim::new().await;
+    for index in [1, 2, 3, 7, 8, 9] {
+        victim.kill_at(&POINTS[index], index).await;
+    }
+    assert!(victim.handed_out() >= 6, "{}", victim.handed_out());
+    assert!(victim.aws_calls() >= 2 * victim.handed_out());
+}
+
+#[tokio::test]
+async fn an_outcome_is_synced_before_the_answer_is_written() {
+    let aws = Stub::start().await;
+    let settings = settings(&aws);
+    let trace = settings.path("trace");
+    let trace_text = trace.display().to_string();
+    let arguments =
+        ["-y", "-s", "4096", "-o", &trace_text, "-e", "trace=write,writev,fdatasync,sendto"];
+    let served = Served::start(&settings, &arguments).await;
+    let token = settings.token_for("my-app");
+    let answer =
+        Client::new().get_as(&served.credentials_url("project=my-app"), &token).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    drop(served);
+    let text = fs::read_to_string(&trace).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let find = |from: usize, words: &[&str]| {
+        let found =
+            lines[from..].iter().position(|line| words.iter().all(|word| line.contains(word)));
+        let Some(at) = found else { panic!("no {words:?} after line {from}:\n{text}") };
+        at + from
+    };
+    let intent = find(0, &["write(", "audit-00000001.jsonl", "issue.intent"]);
+    let intent_synced = find(intent, &["fdatasync", "= 0"]);
+    let upstream = find(0, &["Action=AssumeRole"]);
+    let outcome = find(upstream, &["write(", "audit-00000001.jsonl", "issue.completed"]);
+    let outcome_synced = find(outcome, &["fdatasync", "= 0"]);
+    let answered = find(0, &["HTTP/1.1 200 OK", "registry_url"]);
+    let order = [intent, intent_synced, upstream, outcome, outcome_synced, answered];
+    assert!(order.is_sorted(), "{order:?}\n{text}");
+}
+
+/// Asks once; the status, and how long it took.
+async fn ask(served: &Served, settings: &Settings) -> (u16, Duration) {
+    let started = Instant::now();
+    let url = served.credentials_url("project=my-app");
+    let answer = Client::new().get_as(&url, &settings.token_for("my-app")).await.unwrap();
+    if answer.status != 200 {
+        assert!(answer.text().contains("audit-unavailable"), "{}", answer.text());
+    }
+    (answer.status, started.elapsed())
+}
+
+fn count(records: &[Value], event: &str) -> usize {
+    records.iter().filter(|it| it["event"] == event).count()
+}
+
+fn verify(directory: &str) -> String {
+    let (whole, said) = rise_broker(&["audit", "verify", "--directory", directory]);
+    assert!(whole, "{said}");
+    said
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_once_costs_nobody_anything_and_twice_one_answer() {
+    for (when, refused) in [("4", 0), ("4..5", 1)] {
+        let aws = Stub::start().await;
+        let settings = settings(&aws);
+        let inject = format!("inject=fdatasync:error=EIO:when={when}");
+        let served = Served::start(&settings, &["-o", "/dev/null", "-e", &inject]).await;
+        let mut statuses = Vec::new();
+        for _ in 0..4 {
+            let (status, elapsed) = ask(&served, &settings).await;
+            assert!(elapsed < Duration::from_millis(300) || status == 200, "{elapsed:?}");
+            statuses.push(status);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let handed_out = statuses.iter().filter(|it| **it == 200).count();
+        assert_eq!(statuses.len() - handed_out, refused, "{when}: {statuses:?}");
+        assert_eq!(
+            aws.count("GetAuthorizationToken"),
+            handed_out,
+            "nothing reached AWS for what was refused"
+        );
+        let records = audit_records(&settings);
+        assert!(count(&records, "issue.completed") >= handed_out, "{when}");
+        assert_eq!(count(&records, "segment.poisoned"), 1, "{when}");
+        verify(&settings.path("audit").display().to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_credentials_until_there_is_room() {
+    let aws = Stub::start().await;
+    let settings = settings(&aws);
+    let directory = settings.path("audit");
+    // A file system of its own, which ends with its process.
+    let mount =
+        "mkdir -m 700 \"$0\" && mount -t tmpfs -o size=3m,mode=0700 tmpfs \"$0\" && exec \"$@\"";
+    let shown = directory.display().to_string();
+    let own_mounts = ["unshare", "-m", "sh", "-c", mount, &shown];
+    let Some(served) = Served::start_in(&settings, &own_mounts).await else {
+        eprintln!("skipped: only root may mount a small disk");
+        return;
+    };
+    let inside =
+        PathBuf::from(format!("/proc/{}/root{}", served.process.id(), directory.display()));
+    assert_eq!(ask(&served, &settings).await.0, 200);
+    let filler = inside.join("filler");
+    fs::write(&filler, vec![0; 8 << 20]).unwrap_err();
+    let mut handed_out = 1;
+    loop {
+        let (status, elapsed) = ask(&served, &settings).await;
+        if status != 200 {
+            assert!(elapsed < Duration::from_millis(300), "{elapsed:?}");
+            break;
+        }
+        handed_out += 1;
+    }
+    let asked = aws.requests().len();
+    let client = Client::new();
+    assert_eq!(client.get(&served.admin_url("/readyz")).await.status, 503);
+    assert_eq!(ask(&served, &settings).await.0, 503);
+    assert_eq!(aws.requests().len(), asked, "nothing reaches AWS without a record");
+    fs::remove_file(&filler).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while client.get(&served.admin_url("/readyz")).await.status != 200 {
+        assert!(Instant::now() < deadline, "{}", served.process.output());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ask(&served, &settings).await.0, 200);
+    let inside = inside.display().to_string();
+    verify(&inside);
+    let (_, said) =
+        rise_broker(&["audit", "query", "--directory", &inside, "--event", "issue.completed"]);
+    assert!(said.lines().count() > handed_out, "{handed_out}: {said}");
+}
+
+#[tokio::test]
+async fn one_folder_has_one_writer_and_its_commands_say_what_they_find() {
+    let aws = Stub::start().await;
+    let settings = settings(&aws);
+    let config = settings.config_directory().display().to_string();
+    let audit = |arguments: &[&str]| {
+        let mut all = vec!["audit"];
+        all.extend(arguments);
+        all.extend(["--config-dir", &config]);
+        rise_broker(&all)
+    };
+    let (found, said) = audit(&["verify"]);
+    assert!(
+        !found && said.contains("cannot read the audit log in") && said.contains("--directory"),
+        "{said}"
+    );
+    let served = Served::start(&settings, &[]).await;
+    let (started, said) = rise_broker(&["serve", "--config-dir", &config]);
+    assert!(!started && said.contains("another broker writes here"), "{said}");
+    ask(&served, &settings).await;
+    let (whole, said) = audit(&["verify"]);
+    assert!(
+        whole && said.starts_with("whole: 3 records in 1 segments, 1 to 3 of chain "),
+        "{said}"
+    );
+    assert_eq!(audit(&["query", "--project", "other"]), (true, "no record matches\n".to_owned()));
+    let (_, said) = audit(&["query", "--event", "issue", "--since", "1h", "--json"]);
+    assert_eq!(said.lines().count(), 2, "{said}");
+    let (_, said) = audit(&["tail", "-n", "1"]);
+    assert!(said.contains("issue.completed  local:ci  my-app@prod  pull,push"), "{said}");
+    let segment = settings.path("audit/audit-00000001.jsonl");
+    drop(served);
+    let text = fs::read_to_string(&segment).unwrap();
+    fs::write(&segment, text.replacen("my-app", "my-bpp", 1)).unwrap();
+    let (whole, said) = audit(&["verify"]);
+    assert!(!whole && said.contains("broken at audit-00000001.jsonl, line 2 (byte "), "{said}");
+    let (started, said) = rise_broker(&["serve", "--config-dir", &config]);
+    assert!(!started && said.contains("--accept-broken-chain"), "{said}");
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_was_begun_and_ends_the_log_with_a_checkpoint() {
+    let aws = Stub::start().await;
+    aws.always("AssumeRole", Answer::late(Duration::from_millis(500)));
+    let settings = settings(&aws);
+    let served = Served::start(&settings, &[]).await;
+    let (url, token) = (served.credentials_url("project=my-app"), settings.token_for("my-app"));
+    let asked = tokio::spawn(async move { Client::new().get_as(&url, &token).await });
+    aws.wait_for("AssumeRole", 1).await;
+    let id = Pid::from_raw(i32::try_from(served.process.id()).unwrap()).unwrap();
+    kill_process(id, Signal::TERM).unwrap();
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let events = loop {
+        let records = audit_records(&settings);
+        let events: Vec<_> =
+            records.iter().map(|it| it["event"].as_str().unwrap().to_owned()).collect();
+        if served.process.output().contains("\"stopped\"") {
+            break events;
+        }
+        assert!(Instant::now() < deadline, "{events:?}\n{}", served.process.output());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let expected =
+        ["service.start", "issue.intent", "issue.completed", "service.stop", "chain.checkpoint"];
+    assert_eq!(events, expected);
+    // The log has left this machine, the records have been cut.
+    let log = settings.path("broker.log");
+    fs::write(&log, served.process.output()).unwrap();
+    let config = settings.config_directory().display().to_string();
+    let log = log.display().to_string();
+    let arguments = ["audit", "verify", "--config-dir", &config, "--checkpoints", &log];
+    let (whole, said) = rise_broker(&arguments);
+    assert!(whole && said.contains("1 of 1 checkpoints kept elsewhere were found here"), "{said}");
+    let segment = settings.path("audit/audit-00000001.jsonl");
+    let text = fs::read_to_string(&segment).unwrap();
+    let cut: String = text.split_inclusive('\n').take(2).collect();
+    fs::write(&segment, cut).unwrap();
+    assert!(rise_broker(&arguments[..4]).0, "by itself a shorter log is whole");
+    let (whole, said) = rise_broker(&arguments);
+    assert!(!whole && said.contains("records were cut off"), "{said}");
+}
