@@ -76,7 +76,7 @@ async fn search(broker: &Serving, token: Option<&str>) -> BTreeSet<String> {
     let ran = command.stdin(Stdio::null()).output().await.unwrap();
     let printed = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success(), "{printed}{}", String::from_utf8_lossy(&ran.stderr));
-    assert!(printed.contains("5 selected / 5 total"), "{printed}");
+    assert!(printed.contains("6 selected / 6 total"), "{printed}");
     let metrics = metrics(broker).await;
     let on_routes = metrics.lines().filter(|line| {
         line.starts_with("rise_broker_requests_total")

@@ -268,7 +268,7 @@ mod tests {
         let document = document();
         assert_eq!(document["openapi"], "3.1.0");
         let paths = document["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 4);
+        assert_eq!(paths.len(), 5);
         for (path, operations) in paths {
             for (method, operation) in operations.as_object().unwrap() {
                 let place = format!("{method} {path}");
@@ -282,6 +282,7 @@ mod tests {
                     (true, _) => {
                         &[200, 400, 401, 403, 405, 408, 413, 414, 415, 431, 500, 502, 503, 504]
                     }
+                    (false, "post") => &[200, 400, 401, 405, 408, 413, 414, 415, 431, 500, 503],
                     (false, _) if is_open => &[200, 405, 414, 431, 500],
                     (false, _) => &[200, 401, 405, 414, 431, 500, 503],
                 };
