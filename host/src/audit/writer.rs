@@ -17,6 +17,9 @@ use super::segments::{Entry, Segments};
 use super::{AuditError, Settings};
 use crate::domain::Clock;
 
+/// A twentieth of a large disk is room for years: shares count only below these many bytes.
+const ENOUGH_FREE: u64 = 128 << 20;
+const PLENTY_FREE: u64 = 4 << 30;
 /// Records that wait at most; more are refused at once.
 pub(super) const QUEUE: usize = 1024;
 /// Records in one commit at most.
@@ -257,15 +260,16 @@ impl Writer {
 
     fn look_at_space(&mut self, turn: &mut Turn) {
         let Settings { warn_free_percent, refuse_free_percent, .. } = self.settings;
-        let free = match self.segments.space() {
-            Ok(space) => space.free_percent(),
+        let (free, bytes) = match self.segments.space() {
+            Ok(space) => (space.free_percent(), space.free),
             Err(error) => {
                 let reason = format!("cannot ask how full the disk is: {error}");
                 self.health.change(|state| state.full = Some(reason));
                 return;
             }
         };
-        let is_full = free < refuse_free_percent;
+        let is_full = free < refuse_free_percent && bytes < ENOUGH_FREE;
+        let is_low = free < warn_free_percent && bytes < PLENTY_FREE;
         let was_full = self.health.refusal().is_some();
         self.health.change(|state| {
             state.full = is_full.then(|| {
@@ -281,10 +285,10 @@ impl Writer {
                 free_percent = free,
                 "the disk of the audit log is nearly full: no credential is made"
             );
-        } else if free < warn_free_percent && !turn.warned {
+        } else if is_low && !turn.warned {
             tracing::warn!(free_percent = free, "the disk of the audit log is filling up");
         }
-        turn.warned = free < warn_free_percent;
+        turn.warned = is_low;
     }
 
     fn summarize(&mut self, turn: &mut Turn) {
