@@ -89,8 +89,7 @@ impl Discovery {
         let issuer = &settings.issuer;
         let url = Url::parse(issuer).ok().filter(|url| is_plain(url) && url.query().is_none());
         // `Url` mends what it reads; an issuer that needed mending is not the one that its tokens name.
-        let url =
-            url.filter(|_| !issuer.contains(char::is_whitespace)).ok_or(InvalidIssuer::Url)?;
+        let url = url.filter(|url| is_as_written(issuer, url)).ok_or(InvalidIssuer::Url)?;
         if let Some(wrong) = settings.jwks_hosts.iter().find(|host| host_of(host).is_none()) {
             return Err(InvalidIssuer::Host(wrong.clone()));
         }
@@ -216,6 +215,13 @@ fn is_plain(url: &Url) -> bool {
         && url.username().is_empty()
         && url.password().is_none()
         && url.fragment().is_none()
+}
+
+/// `Url` also reads `https:host`, `https:\\host` and `https:///host`.
+fn is_as_written(text: &str, url: &Url) -> bool {
+    let rest = text.strip_prefix(url.scheme()).and_then(|rest| rest.strip_prefix("://"));
+    rest.is_some_and(|rest| !rest.starts_with('/'))
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\')
 }
 
 fn is_loopback(url: &Url) -> bool {
