@@ -217,10 +217,13 @@ fn is_plain(url: &Url) -> bool {
         && url.fragment().is_none()
 }
 
-/// `Url` also reads `https:host`, `https:\\host` and `https:///host`.
+/// `Url` also reads `https:host`, `https:\\host`, `https:///host`, `https://@host` and `https://0x7f.1`, all as something else.
 fn is_as_written(text: &str, url: &Url) -> bool {
     let rest = text.strip_prefix(url.scheme()).and_then(|rest| rest.strip_prefix("://"));
-    rest.is_some_and(|rest| !rest.starts_with('/'))
+    let authority = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let with_port = format!("{}:{}", url.authority(), url.port_or_known_default().unwrap_or(0));
+    let is_same = |it: &str| authority.eq_ignore_ascii_case(it);
+    (is_same(url.authority()) || is_same(&with_port))
         && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\')
 }
 
