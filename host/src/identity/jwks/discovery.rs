@@ -89,8 +89,7 @@ impl Discovery {
         let issuer = &settings.issuer;
         let url = Url::parse(issuer).ok().filter(|url| is_plain(url) && url.query().is_none());
         // `Url` mends what it reads; an issuer that needed mending is not the one that its tokens name.
-        let url =
-            url.filter(|_| !issuer.contains(char::is_whitespace)).ok_or(InvalidIssuer::Url)?;
+        let url = url.filter(|url| is_as_written(issuer, url)).ok_or(InvalidIssuer::Url)?;
         if let Some(wrong) = settings.jwks_hosts.iter().find(|host| host_of(host).is_none()) {
             return Err(InvalidIssuer::Host(wrong.clone()));
         }
@@ -216,6 +215,16 @@ fn is_plain(url: &Url) -> bool {
         && url.username().is_empty()
         && url.password().is_none()
         && url.fragment().is_none()
+}
+
+/// `Url` also reads `https:host`, `https:\\host`, `https:///host`, `https://@host` and `https://0x7f.1`, all as something else.
+fn is_as_written(text: &str, url: &Url) -> bool {
+    let rest = text.strip_prefix(url.scheme()).and_then(|rest| rest.strip_prefix("://"));
+    let authority = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let with_port = format!("{}:{}", url.authority(), url.port_or_known_default().unwrap_or(0));
+    let is_same = |it: &str| authority.eq_ignore_ascii_case(it);
+    (is_same(url.authority()) || is_same(&with_port))
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\')
 }
 
 fn is_loopback(url: &Url) -> bool {
