@@ -15,9 +15,11 @@ use crate::capability::aws::sdk::SdkAws;
 use crate::config::node::Problem;
 use crate::config::{Config, Draft, ProvidersConfig, RegistryConfig, Written};
 use crate::domain::{Clock, RegistryName, Secret};
+use crate::http::listen::Edge;
 use crate::identity::Identity;
+use crate::limits::Limits;
 use crate::provider::{Catalog, Engine};
-use crate::registries::{ConnectAws, Registries};
+use crate::registries::{ConnectAws, Registries, Registry};
 use crate::rules::Rules;
 use crate::state;
 use crate::telemetry::{Metrics, Step};
@@ -26,6 +28,8 @@ pub struct App {
     pub clock: Clock,
     pub identity: Identity,
     pub rules: Rules,
+    pub limits: Limits,
+    pub edge: Edge,
     pub catalog: Catalog,
     pub registries: Registries,
     pub audit: Audit,
@@ -87,12 +91,17 @@ impl App {
         let (Some((engine, catalog, registries)), Ok(identity)) = (checked, identity) else {
             return Err(problems);
         };
+        let throttled = |it: &Arc<Registry>| it.provider.imports.contains(&"aws");
+        let limited = registries.iter().map(|it| (&it.name, throttled(it)));
+        let limits = Limits::new(&config.limits, limited, &clock);
         let audit = Audit::open(config.audit, clock.clone())
             .map_err(|message| vec![written.problem("/audit/directory", message)])?;
         Ok(Self {
             clock,
             identity,
             rules: config.rules,
+            limits,
+            edge: config.edge,
             catalog,
             registries,
             audit,

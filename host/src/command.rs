@@ -11,13 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tokio_rustls::TlsAcceptor;
 
 use crate::app::{self, App, Sdk};
 use crate::config::node::Problem;
 use crate::config::{Config, Draft, environment};
 use crate::domain::Clock;
-use crate::http;
+use crate::http::listen::Tls;
 use crate::process;
 
 /// Hands out short-lived container-registry credentials for one repository at a time.
@@ -86,8 +85,8 @@ async fn load(directory: &Path) -> Result<Config, Vec<Problem>> {
 }
 
 /// All that comes before a port is opened.
-async fn prepare(config: Config) -> Result<(Option<TlsAcceptor>, App), Vec<Problem>> {
-    let tls = config.tls.as_ref().map(http::listen::tls).transpose();
+async fn prepare(config: Config) -> Result<(Option<Tls>, App), Vec<Problem>> {
+    let tls = config.tls.as_ref().map(Tls::load).transpose();
     match tls.map_err(|message| config.written.problem("/server/tls", message)) {
         Ok(tls) => Ok((tls, App::build(config, Clock::system(), &Sdk).await?)),
         Err(problem) => Err(app::examine(Draft::of(config, problem), Clock::system(), &Sdk).await),

@@ -10,29 +10,39 @@ mod issuers;
 mod layers;
 pub mod node;
 pub mod schema;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
-use crate::domain::RegistryName;
+use crate::domain::{RegistryName, TrustedProxies};
+use crate::http::listen::Edge;
 use crate::identity::Settings as IdentitySettings;
+use crate::limits;
 use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
 pub use file::{AcceptScope, AwsCeilingFile, LogFormat, RegistryKeys, TlsFile};
-use file::{AuditFile, AuthFile, BoundsFile, File, LimitsFile, LogFile, ProvidersFile, ServerFile};
+use file::{AuditFile, AuthFile, File, LimitsFile, LogFile, ProvidersFile, ServerFile};
 pub use layers::{Environment, environment};
 use node::{Node, Origin, Problem, dotted};
 use schema::Schema;
+pub use traffic::Timeouts;
+use traffic::TrafficFile;
 
 pub struct Config {
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub state_directory: PathBuf,
     pub tls: Option<TlsFile>,
+    pub edge: Edge,
+    /// How long readiness says no before connections are no longer taken.
+    pub drain_delay: Duration,
+    pub limits: limits::Settings,
     pub providers: ProvidersConfig,
     /// Never empty.
     pub registries: BTreeMap<RegistryName, RegistryConfig>,
@@ -132,14 +142,17 @@ impl Draft {
         let rules = sections.take("rules");
         let audit: AuditFile = sections.take("audit");
         let log: LogFile = sections.take("log");
-        let bounds: BoundsFile = sections.take("limits");
+        let mut traffic: TrafficFile = sections.take("limits");
+        let policy = std::mem::take(&mut traffic.policy);
         let (mut problems, broken) = (sections.problems, sections.broken);
         let registries = registries(&node, &sections.unfilled, &mut problems);
-        let longest = bounds.policy.max_token_lifetime;
+        let longest = policy.max_token_lifetime;
         let known = issuers::known(&node, &auth.issuers);
-        let rules = parse_rules(&node, rules, bounds.policy, &known, &mut problems);
+        let rules = parse_rules(&node, rules, policy, &known, &mut problems);
         let identity = issuers::identity(&node, auth, longest, &mut problems);
         let written = Written(without_registries(node));
+        let proxies = trusted_proxies(&server, &written, &mut problems);
+        let limits = traffic.settings(&registries, &written, &mut problems);
         problems.extend(log_level(&log.level).map(|it| written.problem("/log/level", it)));
         if registries.is_empty() && problems.is_empty() {
             let message =
@@ -152,6 +165,14 @@ impl Draft {
             listen: server.listen,
             admin_listen: server.admin_listen,
             tls: server.tls,
+            edge: Edge {
+                timeouts: server.timeouts.settings(),
+                connections: server.connections,
+                connections_per_address: server.connections_per_address,
+                trusted_proxies: proxies,
+            },
+            drain_delay: Duration::from_millis(server.drain_delay_ms),
+            limits,
             providers: ProvidersConfig {
                 directory: providers.directory,
                 origin: written.0.nearest("/providers/directory").origin.clone(),
@@ -179,6 +200,20 @@ impl Draft {
     pub fn is_broken(&self, section: &str) -> bool {
         self.broken.contains(section)
     }
+}
+
+fn trusted_proxies(
+    server: &ServerFile,
+    written: &Written,
+    problems: &mut Vec<Problem>,
+) -> TrustedProxies {
+    TrustedProxies::parse(server.trusted_proxies.iter().map(String::as_str)).unwrap_or_else(
+        |wrong| {
+            let message = format!("`{wrong}` is no network such as \"10.0.0.0/8\", and no address");
+            problems.push(written.problem("/server/trusted_proxies", message));
+            TrustedProxies::default()
+        },
+    )
 }
 
 /// The top-level tables, each read for itself: one that is wrong hides no problem of another.

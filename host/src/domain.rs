@@ -4,9 +4,11 @@
 //! follows it cannot look at two different strings.
 
 pub mod actions;
+pub mod address;
 pub mod claim_path;
 pub mod clock;
 pub mod credentials;
+pub mod deadline;
 pub mod location;
 pub mod name;
 pub mod reach;
@@ -16,9 +18,11 @@ pub mod secret;
 pub mod subject;
 
 pub use actions::{Action, Actions};
+pub use address::{ClientAddress, ClientNetwork, TrustedProxies};
 pub use claim_path::{ClaimPath, InvalidClaimPath};
 pub use clock::Clock;
 pub use credentials::{AwsSession, Credential, Credentials};
+pub use deadline::Deadline;
 pub use location::{Host, ImageReference, Location};
 pub use name::{Project, RegistryName};
 pub use reach::Reach;

@@ -7,6 +7,8 @@
 
 pub(crate) mod bearer;
 mod body;
+mod caller;
+mod client;
 mod explain;
 mod health;
 mod issue_credentials;
@@ -31,6 +33,7 @@ use tracing::Instrument;
 use ulid::Ulid;
 
 use crate::app::App;
+use crate::domain::Deadline;
 use observe::Observed;
 use problem::Failure;
 
@@ -53,6 +56,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/openapi.json", get(description))
         .fallback(|| async { Failure::NotFound })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), bound))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), answer))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), count_failed_authentication))
         .with_state(app)
@@ -87,17 +91,40 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
     }
 }
 
-/// Tokens that are missing or wrong are recorded too: counted, since anybody can send them.
+/// Takes no more requests than can be served, and gives each its deadline. Not for the admin listener: health is never shed.
+async fn bound(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let _in_flight = match app.limits.enter() {
+        Ok(in_flight) => in_flight,
+        Err(refused) => return Failure::Limited(refused).into_response(),
+    };
+    let deadline = Deadline::after(app.edge.timeouts.request);
+    request.extensions_mut().insert(deadline);
+    let answer = tokio::time::timeout_at(deadline.instant().into(), next.run(request)).await;
+    answer.unwrap_or_else(|_| Failure::TimedOut.into_response())
+}
+
+impl<S: Sync> FromRequestParts<S> for Deadline {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let deadline = parts.extensions.get().copied();
+        deadline.ok_or_else(|| Failure::Internal("a request without a deadline".to_owned()))
+    }
+}
+
+/// Finds out whom a request is from. Tokens that are missing or wrong are recorded too: counted, since anybody can send them.
 async fn count_failed_authentication(
     State(app): State<Arc<App>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
+    let client = client::address(&request, &app.edge.trusted_proxies);
+    request.extensions_mut().insert(client);
     let response = next.run(request).await;
     if let Some(failure) = response.extensions().get::<Arc<Failure>>()
         && let Some(reason) = failure.authentication()
     {
-        app.audit.authentication_failed(None, &reason);
+        app.audit.authentication_failed(Some(client.ip()), &reason);
     }
     response
 }
@@ -117,6 +144,9 @@ async fn answer(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     observed.outcome = if response.status().is_server_error() { "failed" } else { "ok" };
     if let Some(failure) = response.extensions().get::<Arc<Failure>>().cloned() {
         observed.outcome = failure.slug();
+        if let Failure::Limited(refused) = &*failure {
+            app.metrics.limit_refused(refused.limit());
+        }
         span.in_scope(|| failure.log());
         let allow = response.headers().get(header::ALLOW).cloned();
         response = failure.respond(id);

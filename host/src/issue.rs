@@ -4,13 +4,14 @@
 //! origin of its secret how much it opens. A cache and the sharing of calls in flight will stand in [`issue`], after the
 //! grant and before the call.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::capability::secrets::{Handle, Origin};
 use crate::capability::{CallState, MAX_SECRET, printable};
 use crate::domain::{Clock, Credential, Credentials, EnforcedBy, Scope, Secret};
+use crate::limits::Admitted;
 use crate::provider::{CallError, Finished};
 use crate::registries::Registry;
 use crate::rules::Grant;
@@ -46,16 +47,20 @@ pub enum IssueError {
 const CLOCK_LEEWAY: i64 = 300;
 /// What ends sooner is of no use to anybody.
 const SHORTEST: i64 = 60;
+/// What is left of a request's time when the provider has had its share: for the record and the answer.
+const RESERVE: Duration = Duration::from_millis(300);
 const MAX_USERNAME: usize = 256;
 
 pub async fn issue(
     registry: &Registry,
-    grant: &Arc<Grant>,
+    admitted: &Admitted,
     clock: &Clock,
 ) -> Result<Credentials, IssueError> {
+    let grant = admitted.grant();
+    let deadline = admitted.deadline().less(RESERVE);
     let Finished { value, mut state } = registry
         .provider
-        .issue(&registry.capabilities, &registry.settings, grant)
+        .issue(&registry.capabilities, &registry.settings, grant, deadline)
         .await
         .map_err(call_failed)?;
     let issued = value.map_err(|error| provider_error(error, &state))?;

@@ -15,6 +15,7 @@ pub mod capability;
 pub mod http;
 pub mod identity;
 pub mod issue;
+pub mod limits;
 pub mod provider;
 pub mod registries;
 pub mod rules;

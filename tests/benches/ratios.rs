@@ -22,7 +22,7 @@ use aws_credential_types::Credentials;
 use rise_broker::capability::aws::ceiling::AwsSettings;
 use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, Identity, Login};
 use rise_broker::config::Environment;
-use rise_broker::domain::{Lifetime, Secret, Subject};
+use rise_broker::domain::{Deadline, Lifetime, Secret, Subject};
 use rise_broker::registries::{ConnectAws, Registry};
 use rise_broker::rules::{AccessRequest, Grant};
 use rise_broker_tests::broker::{AUTH, lines, repository, target};
@@ -31,6 +31,7 @@ use rise_provider::{Actions, Provider, testing};
 use serde_json::json;
 
 const CALLS: usize = 20_000;
+const CALL: Duration = Duration::from_secs(10);
 const STARTS: usize = 15;
 /// A native call is about a microsecond: too short for the clock, so batches are timed.
 const BATCH: u32 = 100;
@@ -114,7 +115,7 @@ async fn component_call() -> Duration {
         let started = Instant::now();
         let finished = registry
             .provider
-            .issue(&registry.capabilities, &registry.settings, &grant)
+            .issue(&registry.capabilities, &registry.settings, &grant, Deadline::after(CALL))
             .await
             .unwrap();
         assert!(finished.value.is_ok());

@@ -16,6 +16,7 @@ use rise_broker::config::node::Problem;
 use rise_broker::config::{Config, Environment};
 use rise_broker::domain::Clock;
 use rise_broker::http;
+use rise_broker::http::listen::Tls;
 use rise_broker::identity::LocalIssuer;
 use rise_broker::identity::local::TokenRequest;
 use rise_broker::registries::ConnectAws;
@@ -24,6 +25,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use crate::FakeDisk;
+use crate::wire::Listening;
 
 /// The `aud` of every test's tokens.
 pub const AUDIENCE: &str = "rise-registry";
@@ -51,6 +53,8 @@ projects = ["*"]
 registries = ["prod"]
 allow = ["pull"]
 "#;
+
+const RAISED: &str = "[limits]\nin_flight = 10000\naddress = { per_second = 100000, burst = 100000 }\nsubject = { per_second = 100000, burst = 100000 }\nproject = { per_second = 100000, burst = 100000 }\nregistry = { in_flight = 1000, per_second = 100000, burst = 100000 }\n";
 
 /// A folder of settings with the real providers, and the named guests of `tests/guests`, beside it.
 pub struct Settings {
@@ -80,13 +84,23 @@ impl Settings {
             shown(&providers),
             shown(&settings.path("audit")),
         );
-        let text = format!("{server}\n{text}").replace("@STATE@", &shown(&settings.path("")));
+        // One subject asks for everything in most tests: its limit is a matter of its own tests.
+        let limits = if text.contains("[limits]") { "" } else { RAISED };
+        let text =
+            format!("{server}\n{limits}\n{text}").replace("@STATE@", &shown(&settings.path("")));
         fs::write(settings.path("config/default.toml"), text).unwrap();
         settings
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// A layer above: for tables that [`Settings::new`] has stated, such as `[server]`.
+    #[must_use]
+    pub fn layer(self, text: &str) -> Self {
+        fs::write(self.path("config/local.toml"), text).unwrap();
+        self
     }
 
     pub fn config_directory(&self) -> PathBuf {
@@ -260,6 +274,12 @@ impl TestBroker {
 
     pub async fn admin(&self, path: &str) -> Response {
         answer(&self.admin, Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    /// Serves what callers reach on a port of its own, until the answer is dropped.
+    pub async fn listen(&self, tls: Option<&Tls>) -> Listening {
+        let acceptor = tls.map(Tls::acceptor);
+        Listening::start(self.router.clone(), self.app.edge.clone(), acceptor).await
     }
 
     /// Every audit record, in order.

@@ -53,6 +53,8 @@ impl Installation {
         it.variable("RISE_SERVER__STATE_DIRECTORY", &state);
         it.variable("RISE_AUDIT__DIRECTORY", "audit");
         it.variable("RISE_PROVIDERS__DIRECTORY", "providers");
+        // No load balancer needs time to notice.
+        it.variable("RISE_SERVER__DRAIN_DELAY_MS", "0");
         it.variable("RISE_SERVER__LISTEN", "127.0.0.1:0");
         it.variable("RISE_SERVER__ADMIN_LISTEN", "127.0.0.1:0");
         it
@@ -90,6 +92,14 @@ impl Installation {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    /// One caller asks for more than callers may: the limits have tests of their own.
+    pub fn unlimited(&mut self) {
+        for kind in ["ADDRESS", "SUBJECT", "PROJECT"] {
+            self.variable(&format!("RISE_LIMITS__{kind}__PER_SECOND"), "1000000");
+            self.variable(&format!("RISE_LIMITS__{kind}__BURST"), "1000000");
+        }
+    }
+
     /// Takes a variable away: the settings, or their defaults, say it.
     pub fn without(&mut self, name: &str) {
         self.variables.retain(|(it, _)| it != name);
@@ -110,6 +120,13 @@ impl Installation {
         shell.args(["-c", WATCHED, "rise-broker"]).arg(binary()).arg("serve");
         self.prepare(&mut shell);
         Serving::start(shell)
+    }
+
+    /// As [`Installation::serve`]; the folder is kept for as long as the broker runs.
+    pub fn serve_for_ever(self) -> Serving {
+        let mut serving = self.serve();
+        serving.installation = Some(self);
+        serving
     }
 
     fn prepare(&self, command: &mut Command) {
@@ -145,6 +162,8 @@ impl Installation {
 pub struct Serving {
     child: Child,
     lines: Receiver<String>,
+    /// After the child, which is dropped first.
+    installation: Option<Installation>,
     /// `http://127.0.0.1:PORT`
     pub url: String,
     pub admin: String,
@@ -168,7 +187,8 @@ impl Serving {
                 }
             }
         });
-        let mut serving = Self { child, lines, url: String::new(), admin: String::new() };
+        let mut serving =
+            Self { child, lines, installation: None, url: String::new(), admin: String::new() };
         let ready = serving.wait_for_line("ready");
         let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
         (serving.url, serving.admin) = (text("url"), text("admin"));
@@ -223,9 +243,29 @@ impl Serving {
         self.signal(Signal::INT);
     }
 
+    /// SIGHUP: read the certificate again.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// How many files it has open.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Its resident memory, in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    pub fn id(&self) -> Pid {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap()
+    }
+
     fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
-        kill_process(id, signal).unwrap();
+        kill_process(self.id(), signal).unwrap();
     }
 
     /// Waits for its end.

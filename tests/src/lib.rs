@@ -14,6 +14,7 @@
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
 //! | an OCI registry | [`DockerRegistry`] |
 //! | an OCI client, and something to push | [`Skopeo`], [`OciLayout`] |
+//! | a client that breaks the rules of HTTP, from an address of its choice | [`Wire`] to a [`Listening`] |
 //! | an OIDC issuer | [`Oidc`] |
 //! | an OIDC issuer that misbehaves as told, and keys to sign with | [`IssuerDouble`], [`Signer`] |
 //!
@@ -45,9 +46,11 @@ mod oidc;
 mod process;
 pub mod scene;
 pub mod served;
+pub mod siege;
 mod signer;
 mod skopeo;
 mod stub;
+pub mod wire;
 
 pub use aws::caller::{Caller, Keys, Verdict};
 pub use aws::request::Request;
@@ -66,3 +69,4 @@ pub use served::Served;
 pub use signer::Signer;
 pub use skopeo::{Ran, Skopeo};
 pub use stub::{Answer, Stub};
+pub use wire::{Listening, Wire};

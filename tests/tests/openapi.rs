@@ -43,7 +43,9 @@ const CHECKS: [&str; 10] = [
 ];
 
 fn installed() -> Installation {
-    Installation::new(&format!("{AUTH}{REGISTRIES}").replace("@STATE@/", ""))
+    let mut it = Installation::new(&format!("{AUTH}{REGISTRIES}").replace("@STATE@/", ""));
+    it.unlimited();
+    it
 }
 
 fn token(it: &Installation, role: &str) -> String {

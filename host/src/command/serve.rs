@@ -3,12 +3,20 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 use super::{Outcome, load, prepare, texts};
+use crate::app::App;
 use crate::config::node::Problem;
+use crate::http::listen::{Edge, Tls};
 use crate::{http, telemetry};
+
+const ADMIN_CONNECTIONS: usize = 256;
+/// What else the broker has open: the record, its peers, sockets to clouds.
+const OTHER_FILES: u64 = 512;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -28,15 +36,18 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let (public, admin) = (config.listen, config.admin_listen);
     let places =
         ["listen", "admin_listen"].map(|key| config.written.problem(&format!("/server/{key}"), ""));
+    let drain_delay = config.drain_delay;
     let (tls, app) = prepare(config).await.map_err(texts)?;
     let app = Arc::new(app);
     app.identity.prefetch();
+    raise_open_files(app.edge.connections);
     let [public_place, admin_place] = places;
     let public = bind(public, public_place).await?;
     let admin = bind(admin, admin_place).await?;
     let started = app.audit.start(arguments.accept_broken_chain).await;
     started.map_err(|error| vec![error.to_string()])?;
-    let stop = Stop::new().map_err(|error| vec![format!("cannot listen for signals: {error}")])?;
+    let mut signals =
+        Signals::new().map_err(|error| vec![format!("cannot listen for signals: {error}")])?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(
         url = format!("{scheme}://{}", address(&public)),
@@ -44,24 +55,67 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
         registries = app.registries.iter().count(),
         "ready"
     );
+    let acceptor = tls.as_ref().map(Tls::acceptor);
+    let mut background = JoinSet::new();
+    background.spawn(keep_current(tls, signals.hangup));
+    background.spawn(keep_small(Arc::clone(&app)));
     // The admin listener outlives the public one, so that the drain can be watched.
-    let admin = tokio::spawn(http::listen::serve(
-        admin,
-        http::admin_router(Arc::clone(&app)),
-        None,
-        std::future::pending(),
-    ));
-    let draining = Arc::clone(&app);
-    let stopped = async move {
-        stop.wait().await;
-        draining.drain();
-        tracing::info!("stopping: requests in flight are finished first");
+    background.spawn(serve_admin(admin, Arc::clone(&app)));
+    let stopped = async {
+        let is_patient = signals.stop.wait().await;
+        app.drain();
+        tracing::info!("stopping: not ready any more, connections are still taken");
+        if is_patient {
+            // Whoever balances the load needs a moment to notice.
+            let _ = tokio::time::timeout(drain_delay, signals.stop.wait()).await;
+        }
     };
-    http::listen::serve(public, http::router(Arc::clone(&app)), tls, stopped).await;
+    let router = http::router(Arc::clone(&app));
+    let draining = http::listen::serve(public, router, &app.edge, acceptor, stopped).await;
+    tracing::info!("stopping: requests in flight are finished first");
+    tokio::select! {
+        () = draining.finish() => {}
+        _ = signals.stop.wait() => tracing::warn!("stopping at once, as asked again"),
+    }
     app.audit.stop().await;
-    admin.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Without TLS there is nothing to read again; that the signal is taken keeps it from ending the process.
+async fn keep_current(tls: Option<Tls>, mut hangup: Signal) {
+    match tls {
+        Some(tls) => tls.keep_current(hangup).await,
+        None => while hangup.recv().await.is_some() {},
+    }
+}
+
+async fn keep_small(app: Arc<App>) {
+    app.limits.keep_small().await;
+}
+
+async fn serve_admin(listener: TcpListener, app: Arc<App>) {
+    let edge = Edge { connections: ADMIN_CONNECTIONS, ..app.edge.clone() };
+    let never = std::future::pending();
+    http::listen::serve(listener, http::admin_router(app), &edge, None, never).await;
+}
+
+/// Every connection is an open file, and many systems start processes with 1024 where they would allow far more.
+fn raise_open_files(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    let allowed = limit.maximum.unwrap_or(u64::MAX);
+    let raised = Rlimit { current: Some(needed.min(allowed)), maximum: limit.maximum };
+    if limit.current.is_some_and(|current| current < needed) {
+        let is_raised = setrlimit(Resource::Nofile, raised).is_ok();
+        if !is_raised || allowed < needed {
+            tracing::warn!(
+                allowed,
+                needed,
+                "fewer open files are allowed than `server.connections` needs: raise the limit (`LimitNOFILE`)"
+            );
+        }
+    }
 }
 
 /// `place` becomes the problem if there is one.
@@ -78,24 +132,33 @@ fn address(listener: &TcpListener) -> String {
     listener.local_addr().map(|it| it.to_string()).unwrap_or_default()
 }
 
+struct Signals {
+    stop: Stop,
+    hangup: Signal,
+}
+
 /// SIGTERM or an interrupt from the keyboard.
 struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let stop = Stop {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        };
+        Ok(Self { stop, hangup: signal(SignalKind::hangup())? })
+    }
 }
 
 impl Stop {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn wait(mut self) {
+    /// Whether whoever asks has time: a person at a keyboard has none.
+    async fn wait(&mut self) -> bool {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => false,
         }
     }
 }

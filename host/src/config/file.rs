@@ -9,9 +9,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::traffic::{TimeoutsFile, TrafficFile};
 use crate::domain::Scope;
 use crate::identity::{Preset, Replay};
-use crate::rules::{GuardrailFile, Mode, RuleFile};
+use crate::rules::{Mode, RuleFile};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -23,9 +24,9 @@ pub(super) struct File {
     pub registries: BTreeMap<String, Map<String, Value>>,
     pub auth: AuthFile,
     pub rules: Vec<RuleFile>,
-    pub limits: BoundsFile,
     pub audit: AuditFile,
     pub log: LogFile,
+    pub limits: TrafficFile,
 }
 
 const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:3000\" or \"[::]:3000\"";
@@ -39,6 +40,15 @@ pub(super) struct ServerFile {
     pub admin_listen: SocketAddr,
     pub state_directory: PathBuf,
     pub tls: Option<TlsFile>,
+    /// Networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections: usize,
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_per_address: usize,
+    #[schemars(range(max = 600_000))]
+    pub drain_delay_ms: u64,
+    pub timeouts: TimeoutsFile,
 }
 
 impl Default for ServerFile {
@@ -48,6 +58,11 @@ impl Default for ServerFile {
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 3001)),
             state_directory: "state".into(),
             tls: None,
+            trusted_proxies: Vec::new(),
+            connections: 4096,
+            connections_per_address: 64,
+            drain_delay_ms: 5_000,
+            timeouts: TimeoutsFile::default(),
         }
     }
 }
@@ -148,13 +163,6 @@ pub(super) struct IssuerFile {
 }
 
 /// What all requests together may do.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct BoundsFile {
-    /// What no rule may exceed.
-    pub policy: GuardrailFile,
-}
-
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct AuditFile {

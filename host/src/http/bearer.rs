@@ -14,7 +14,7 @@ pub(crate) struct Bearer(pub Secret);
 
 impl Bearer {
     /// Whose it is. From here on the request's log lines say so too.
-    pub(crate) async fn verify(&self, app: &App) -> Result<Subject, Failure> {
+    pub(super) async fn verify(&self, app: &App) -> Result<Subject, Failure> {
         let subject = Step::Identity.measure(&app.metrics, app.identity.verify(&self.0)).await?;
         observe::caller(&subject);
         Ok(subject)

@@ -11,18 +11,21 @@ use serde::de::DeserializeOwned;
 use super::problem::Failure;
 
 const MAX_BODY: usize = 4 << 10;
-const BODY_DEADLINE: Duration = Duration::from_secs(5);
 
-pub(super) async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Failure> {
+pub(super) async fn json<T: DeserializeOwned>(
+    request: Request,
+    time: Duration,
+) -> Result<T, Failure> {
     let is_json = request
         .headers()
         .get(header::CONTENT_TYPE)
         .and_then(|it| it.to_str().ok())
         .is_some_and(is_json);
-    if !is_json {
+    // Nothing is unpacked: what it would become has no bound.
+    if !is_json || request.headers().contains_key(header::CONTENT_ENCODING) {
         return Err(Failure::UnsupportedMediaType);
     }
-    let bytes = tokio::time::timeout(BODY_DEADLINE, collect(request))
+    let bytes = tokio::time::timeout(time, collect(request))
         .await
         .map_err(|_| Failure::RequestTimeout)??;
     // The position only: the text may be anything.

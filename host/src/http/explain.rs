@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::bearer::Bearer;
+use super::caller::Caller;
 use super::problem::Failure;
 use super::{RequestId, body, openapi};
 use crate::app::App;
@@ -56,11 +56,10 @@ struct GrantFields {
 pub(super) async fn explain(
     State(app): State<Arc<App>>,
     RequestId(id): RequestId,
-    bearer: Bearer,
+    Caller(subject): Caller,
     request: Request,
 ) -> Result<Json<Explained>, Failure> {
-    let subject = bearer.verify(&app).await?;
-    let parameters: Parameters = body::json(request).await?;
+    let parameters: Parameters = body::json(request, app.edge.timeouts.body).await?;
     let project = parameters.project.map(|it| it.parse::<Project>()).transpose();
     let project =
         project.map_err(|error| Failure::InvalidRequest(format!("`project`: {error}.")))?;

@@ -13,13 +13,15 @@ use tracing::{Instrument, Span};
 use ulid::Ulid;
 use utoipa::ToSchema;
 
-use super::bearer::Bearer;
+use super::caller::Caller;
 use super::problem::Failure;
 use super::{RequestId, observe, openapi};
 use crate::app::App;
 use crate::domain::{
-    Action, Actions, Credential, Credentials, EnforcedBy, IssueRequest, Scope, Subject, Target,
+    Action, Actions, Credential, Credentials, Deadline, EnforcedBy, IssueRequest, Scope, Subject,
+    Target,
 };
+use crate::limits::Admitted;
 use crate::rules::{AccessRequest, Grant};
 use crate::telemetry::Step;
 
@@ -34,12 +36,12 @@ use crate::telemetry::Step;
 pub(super) async fn by_query(
     State(app): State<Arc<App>>,
     RequestId(id): RequestId,
-    token: Bearer,
+    deadline: Deadline,
+    Caller(subject): Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Answer>, Failure> {
-    let subject = token.verify(&app).await?;
     let request = parse::query(query.as_deref().unwrap_or_default())?;
-    issue_credentials(app, id, subject, request).await
+    issue_credentials(app, (id, deadline), subject, request).await
 }
 
 /// Credentials for one repository, asked for by a JSON body.
@@ -53,17 +55,17 @@ pub(super) async fn by_query(
 pub(super) async fn by_body(
     State(app): State<Arc<App>>,
     RequestId(id): RequestId,
-    token: Bearer,
+    deadline: Deadline,
+    Caller(subject): Caller,
     request: Request,
 ) -> Result<Json<Answer>, Failure> {
-    let subject = token.verify(&app).await?;
-    let request = parse::body(request).await?;
-    issue_credentials(app, id, subject, request).await
+    let request = parse::body(request, app.edge.timeouts.body).await?;
+    issue_credentials(app, (id, deadline), subject, request).await
 }
 
 async fn issue_credentials(
     app: Arc<App>,
-    id: Ulid,
+    (id, deadline): (Ulid, Deadline),
     subject: Subject,
     request: IssueRequest,
 ) -> Result<Json<Answer>, Failure> {
@@ -80,11 +82,12 @@ async fn issue_credentials(
     observe::target(&access);
     // Only names of the settings become labels.
     let registry = app.registries.find(&access.registry).map(|it| it.name.to_string());
-    let grant = authorize(&app, subject, access).await;
-    let grant =
-        grant.inspect_err(|failure| refused(registry.as_deref().unwrap_or_default(), failure))?;
+    let refused = |failure: &Failure| refused(registry.as_deref().unwrap_or_default(), failure);
+    let grant = authorize(&app, subject, access).await.inspect_err(refused)?;
+    let admitted = app.limits.admit(grant, deadline).await.map_err(Failure::Limited);
+    let admitted = admitted.inspect_err(refused)?;
     // A task of its own: what was begun is finished and recorded, also for a caller that has gone away.
-    let (clock, task) = (app.clock.clone(), issue_and_count(app, grant));
+    let (clock, task) = (app.clock.clone(), issue_and_count(app, admitted));
     let (answer, answered) = oneshot::channel();
     let task = async move {
         // With nobody left to answer it is said here what went wrong.
@@ -98,8 +101,9 @@ async fn issue_credentials(
     Ok(Json(Answer::new(&credentials, id, clock.now())))
 }
 
-async fn issue_and_count(app: Arc<App>, grant: Arc<Grant>) -> Result<Credentials, Failure> {
-    let issued = issue(&app, Arc::clone(&grant)).await;
+async fn issue_and_count(app: Arc<App>, admitted: Admitted) -> Result<Credentials, Failure> {
+    let issued = issue(&app, &admitted).await;
+    let grant = admitted.grant();
     let outcome = issued.as_ref().err().map_or("ok", Failure::slug);
     app.metrics.credentials(grant.registry().as_str(), name(Some(grant.actions())), outcome);
     issued
@@ -162,13 +166,14 @@ async fn authorize(
 }
 
 /// Intent, call, outcome: each record is durable before the next step, the last one before the first byte of the answer.
-async fn issue(app: &App, grant: Arc<Grant>) -> Result<Credentials, Failure> {
+async fn issue(app: &App, admitted: &Admitted) -> Result<Credentials, Failure> {
+    let grant = admitted.grant();
     let registry = app.registries.find(grant.registry()).ok_or(Failure::Denied)?;
     let token = match app.identity.reserve(grant.subject()) {
         Ok(token) => token,
         Err(replayed) => {
             let failure = Failure::Replayed(replayed);
-            app.audit.failed(&grant, registry, failure.slug(), Duration::ZERO).await?;
+            app.audit.failed(grant, registry, failure.slug(), Duration::ZERO).await?;
             return Err(failure);
         }
     };
@@ -177,12 +182,12 @@ async fn issue(app: &App, grant: Arc<Grant>) -> Result<Credentials, Failure> {
     let (digest, provider) = (&*provider.digest, provider.manifest.name.as_str());
     tracing::record_all!(span, actions = actions, provider = provider, digest = digest);
     let outcome = Step::AuditOutcome;
-    app.record(Step::AuditIntent, "issue.intent", audit.intent(&grant, registry)).await?;
+    app.record(Step::AuditIntent, "issue.intent", audit.intent(grant, registry)).await?;
     let started = Instant::now();
-    let issued = crate::issue::issue(registry, &grant, &app.clock);
+    let issued = crate::issue::issue(registry, admitted, &app.clock);
     match Step::Provider.measure(&app.metrics, issued).await {
         Ok(credentials) => {
-            let recording = audit.completed(&grant, registry, &credentials, started.elapsed());
+            let recording = audit.completed(grant, registry, &credentials, started.elapsed());
             app.record(outcome, "issue.completed", recording).await?;
             token.commit();
             tracing::info!(scope = %credentials.scope, "issued credentials");
@@ -190,7 +195,7 @@ async fn issue(app: &App, grant: Arc<Grant>) -> Result<Credentials, Failure> {
         }
         Err(error) => {
             let failure = Failure::Issue(error);
-            let recording = audit.failed(&grant, registry, failure.slug(), started.elapsed());
+            let recording = audit.failed(grant, registry, failure.slug(), started.elapsed());
             app.record(outcome, "issue.failed", recording).await.inspect_err(|_| failure.log())?;
             Err(failure)
         }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::bearer::Bearer;
+use super::caller::Caller;
 use super::openapi;
 use super::problem::Failure;
 use crate::app::App;
@@ -36,9 +36,8 @@ struct Registry {
 )]
 pub(super) async fn list_registries(
     State(app): State<Arc<App>>,
-    token: Bearer,
+    Caller(subject): Caller,
 ) -> Result<Json<Registries>, Failure> {
-    let subject = token.verify(&app).await?;
     let reachable = app.rules.reachable(&subject);
     let registries =
         app.registries.iter().filter(|it| reachable.contains(&it.name)).map(|it| Registry {

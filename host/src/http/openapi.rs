@@ -18,7 +18,7 @@ use utoipa::{IntoResponses, OpenApi};
 use super::{explain, issue_credentials, list_registries};
 
 /// Every problem and its status, as `problem.rs` answers them; a test compares.
-pub(super) const PROBLEMS: [(&str, u16); 20] = [
+pub(super) const PROBLEMS: [(&str, u16); 21] = [
     ("invalid-request", 400),
     ("missing-token", 401),
     ("invalid-token", 401),
@@ -30,6 +30,7 @@ pub(super) const PROBLEMS: [(&str, u16); 20] = [
     ("payload-too-large", 413),
     ("uri-too-long", 414),
     ("unsupported-media-type", 415),
+    ("rate-limited", 429),
     ("internal", 500),
     ("provider-failed", 502),
     ("upstream-denied", 502),
@@ -41,8 +42,10 @@ pub(super) const PROBLEMS: [(&str, u16); 20] = [
     ("upstream-timeout", 504),
 ];
 /// Whatever is asked. `method-not-allowed` is what other methods of a path are answered.
-const ALWAYS: &[&str] = &["method-not-allowed", "uri-too-long", "internal"];
-const WITH_TOKEN: &[&str] = &["missing-token", "invalid-token", "issuer-unavailable"];
+const ALWAYS: &[&str] =
+    &["method-not-allowed", "uri-too-long", "internal", "overloaded", "upstream-timeout"];
+const WITH_TOKEN: &[&str] =
+    &["missing-token", "invalid-token", "rate-limited", "issuer-unavailable"];
 const WITH_BODY: &[&str] = &["request-timeout", "payload-too-large", "unsupported-media-type"];
 const OF_ISSUING: &[&str] = &[
     "invalid-request",
@@ -50,11 +53,9 @@ const OF_ISSUING: &[&str] = &[
     "provider-failed",
     "upstream-denied",
     "upstream-unavailable",
-    "overloaded",
     "audit-unavailable",
     "token-replayed",
     "replay-store-unavailable",
-    "upstream-timeout",
 ];
 
 /// What the operations can answer beside their success.
@@ -218,7 +219,7 @@ fn headers(status: &str) -> Value {
         "405" => {
             headers.insert("Allow".to_owned(), header(json!({ "type": "string" })));
         }
-        "503" | "504" => {
+        "429" | "503" | "504" => {
             let seconds = json!({ "type": "integer", "minimum": 1, "maximum": 300 });
             headers.insert("Retry-After".to_owned(), header(seconds));
         }
@@ -278,13 +279,15 @@ mod tests {
                 let statuses: Vec<u16> =
                     responses.keys().map(|status| status.parse().unwrap()).collect();
                 let expected: &[u16] = match (path.contains("credentials"), method.as_str()) {
-                    (true, "get") => &[200, 400, 401, 403, 405, 414, 431, 500, 502, 503, 504],
+                    (true, "get") => &[200, 400, 401, 403, 405, 414, 429, 431, 500, 502, 503, 504],
                     (true, _) => {
-                        &[200, 400, 401, 403, 405, 408, 413, 414, 415, 431, 500, 502, 503, 504]
+                        &[200, 400, 401, 403, 405, 408, 413, 414, 415, 429, 431, 500, 502, 503, 504]
                     }
-                    (false, "post") => &[200, 400, 401, 405, 408, 413, 414, 415, 431, 500, 503],
-                    (false, _) if is_open => &[200, 405, 414, 431, 500],
-                    (false, _) => &[200, 401, 405, 414, 431, 500, 503],
+                    (false, _) if is_open => &[200, 405, 414, 431, 500, 503, 504],
+                    (false, "get") => &[200, 401, 405, 414, 429, 431, 500, 503, 504],
+                    (false, _) => {
+                        &[200, 400, 401, 405, 408, 413, 414, 415, 429, 431, 500, 503, 504]
+                    }
                 };
                 assert_eq!(statuses, expected, "{place}");
                 for (status, response) in responses.iter().filter(|(status, _)| *status != "431") {

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::audit::AuditError;
 use crate::identity::{IdentityError, Replayed};
 use crate::issue::IssueError;
+use crate::limits::Refused;
 
 /// Everything that can end a request without credentials.
 #[derive(Debug)]
@@ -26,12 +27,15 @@ pub enum Failure {
     Denied,
     Issue(IssueError),
     Audit(AuditError),
+    Limited(Refused),
     NotFound,
     MethodNotAllowed,
     UnsupportedMediaType,
     PayloadTooLarge,
     UriTooLong,
     RequestTimeout,
+    /// The request's whole time is over, whatever it was waiting for.
+    TimedOut,
     Internal(String),
 }
 
@@ -58,6 +62,7 @@ struct Answer {
 }
 
 const PAUSE: u32 = 5;
+const OVERLOADED: u32 = 2;
 const LONG_PAUSE: u32 = 300;
 
 impl Failure {
@@ -161,6 +166,30 @@ impl Failure {
                 "Try again after the pause that `Retry-After` names.",
                 1,
             ),
+            Self::Limited(Refused::TooOften { wait, .. }) => later(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited",
+                "Too many requests",
+                "Try again after the pause that `Retry-After` names. If it stays so, ask the operator for a higher limit and give the request id.",
+                u32::try_from(wait.as_secs())
+                    .unwrap_or(LONG_PAUSE)
+                    .saturating_add(1)
+                    .min(LONG_PAUSE),
+            ),
+            Self::Limited(Refused::Overloaded { .. }) => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "Too many requests at once",
+                "Try again after the pause that `Retry-After` names.",
+                OVERLOADED,
+            ),
+            Self::TimedOut => later(
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream-timeout",
+                "The request could not be answered in time",
+                "Try again after the pause that `Retry-After` names.",
+                PAUSE,
+            ),
             Self::Audit(_) => later(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "audit-unavailable",
@@ -227,6 +256,7 @@ impl Failure {
             Self::Identity(error) => Some(error.to_string()),
             Self::Replayed(error) => Some(error.to_string()),
             Self::Issue(error) => Some(error.to_string()),
+            Self::Limited(refused) => Some(refused.to_string()),
             Self::Audit(error) => Some(error.to_string()),
             Self::Internal(cause) => Some(cause.clone()),
             Self::MissingToken
@@ -237,7 +267,8 @@ impl Failure {
             | Self::UnsupportedMediaType
             | Self::PayloadTooLarge
             | Self::UriTooLong
-            | Self::RequestTimeout => None,
+            | Self::RequestTimeout
+            | Self::TimedOut => None,
         }
     }
 
@@ -275,11 +306,19 @@ impl Failure {
                 if slug == "missing-token" { "Bearer" } else { "Bearer error=\"invalid_token\"" };
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if let Some(seconds) = retry_after {
+        let is_ours = matches!(self, Self::Limited(_));
+        if let Some(seconds) = retry_after.map(|it| if is_ours { spread(it, id) } else { it }) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
+}
+
+/// Half as much again at most, by the request's id: those who are refused at one moment come back at different ones. Never
+/// less, since who comes back too early is refused again.
+fn spread(seconds: u32, id: Ulid) -> u32 {
+    let half = u128::from(seconds.div_ceil(2));
+    seconds.saturating_add(u32::try_from(id.random() % (half + 1)).unwrap_or(0)).min(LONG_PAUSE)
 }
 
 /// A failure on its way out: `http::answer` knows the request id and calls [`Failure::respond`].

@@ -14,7 +14,7 @@ use super::engine::{Engine, TICK};
 use crate::capability::{CallState, Capabilities, LimitExceeded, printable};
 use crate::config::Limits;
 use crate::config::schema::Schema;
-use crate::domain::{Clock, Location, Project};
+use crate::domain::{Clock, Deadline, Location, Project};
 use crate::rules::Grant;
 use crate::telemetry::metrics::ProviderCall;
 use crate::wit;
@@ -150,10 +150,11 @@ impl Provider {
         capabilities: &Arc<Capabilities>,
         settings: &Arc<str>,
         grant: &Arc<Grant>,
+        deadline: Deadline,
     ) -> Result<Finished<Result<Issued, Error>>, CallError> {
         let (settings, grant) = (Arc::clone(settings), Arc::clone(grant));
         self.guest
-            .run("issue", capabilities, move |guest, store| {
+            .run_until("issue", Some(deadline), capabilities, move |guest, store| {
                 Box::pin(async move {
                     let grant = store.data_mut().issue(grant)?;
                     guest.rise_registry_registry().call_issue(store, &settings, grant).await
@@ -172,7 +173,6 @@ impl Guest {
         Ok(described.await?.value)
     }
 
-    /// Makes an instance and calls it, within every limit.
     async fn run<T, F>(
         &self,
         function: &'static str,
@@ -185,8 +185,25 @@ impl Guest {
             + Send
             + 'static,
     {
+        self.run_until(function, None, capabilities, call).await
+    }
+
+    /// Not for longer than the request has that it is for.
+    async fn run_until<T, F>(
+        &self,
+        function: &'static str,
+        request: Option<Deadline>,
+        capabilities: &Arc<Capabilities>,
+        call: F,
+    ) -> Result<Finished<T>, CallError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a wit::Provider, &'a mut Store<CallState>) -> Answer<'a, T>
+            + Send
+            + 'static,
+    {
         let started = Instant::now();
-        let finished = self.run_unmeasured(capabilities, call).await;
+        let finished = self.run_unmeasured(request, capabilities, call).await;
         let (outcome, limit) = finished.as_ref().err().map_or(("ok", None), CallError::counted);
         self.engine.metrics.provider_call(&ProviderCall {
             provider: &self.name,
@@ -199,8 +216,10 @@ impl Guest {
         finished
     }
 
+    /// Makes an instance and calls it, within every limit.
     async fn run_unmeasured<T, F>(
         &self,
+        request: Option<Deadline>,
         capabilities: &Arc<Capabilities>,
         call: F,
     ) -> Result<Finished<T>, CallError>
@@ -210,11 +229,14 @@ impl Guest {
             + Send
             + 'static,
     {
-        let permits = timeout(QUEUE, self.permits()).await;
+        let left = request.map(Deadline::remaining);
+        let queue = left.map_or(QUEUE, |left| QUEUE.min(left));
+        let permits = timeout(queue, self.permits()).await;
         let permits = permits.ok().and_then(Result::ok).ok_or(CallError::Overloaded)?;
         let (guest, capabilities) = (self.clone(), Arc::clone(capabilities));
         let work = async move {
-            let deadline = Instant::now() + guest.limits.wall;
+            let own = Instant::now() + guest.limits.wall;
+            let deadline = request.map_or(own, |it| own.min(it.instant().into()));
             let mut store = guest.store(capabilities);
             let answer = timeout_at(deadline, async {
                 let instance = guest.component.instantiate_async(&mut store).await?;
@@ -223,7 +245,9 @@ impl Guest {
             let failed = match answer.await {
                 Ok(Ok(value)) => return Ok(Finished { value, state: store.into_data() }),
                 Ok(Err(error)) => failure(&error, store.data()),
-                Err(_) if store.data().upstream_slow => CallError::UpstreamTimedOut,
+                Err(_) if store.data().upstream_slow || deadline < own => {
+                    CallError::UpstreamTimedOut
+                }
                 Err(_) => CallError::Limit("time"),
             };
             // The instance goes before its permit: whoever gets that next finds room in the pool.

@@ -19,9 +19,10 @@ use crate::telemetry::Metrics;
 /// How often a running guest is looked at. A guest's CPU budget is counted in these.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 /// Instances alive at once. Each reserves 4 GiB of address space and no memory.
-const CONCURRENT_CALLS: u32 = 64;
-/// Of one provider: half, so that none can take all.
-pub(super) const CALLS_PER_PROVIDER: usize = 32;
+const CONCURRENT_CALLS: u32 = 256;
+/// Of one provider: half, so that none can take all, and twice what one registry may have by default (`[limits.registry]
+/// in_flight`), so that one that hangs leaves some to others of its kind.
+pub(super) const CALLS_PER_PROVIDER: usize = 128;
 /// What one component may be made of. The pool holds that much for every call, or a few calls of one provider would
 /// empty it for the others.
 pub(super) const CORE_INSTANCES: u32 = 32;

@@ -1,5 +1,7 @@
 //! A query or a JSON body becomes an [`IssueRequest`]. Every text is parsed here, once, into the type that is used later.
 
+use std::time::Duration;
+
 use axum::extract::Request;
 use serde::Deserialize;
 use serde_json::json;
@@ -83,8 +85,8 @@ pub(super) fn query(query: &str) -> Result<IssueRequest, Failure> {
     parameters.parse()
 }
 
-pub(super) async fn body(request: Request) -> Result<IssueRequest, Failure> {
-    let parameters: Parameters = body::json(request).await?;
+pub(super) async fn body(request: Request, time: Duration) -> Result<IssueRequest, Failure> {
+    let parameters: Parameters = body::json(request, time).await?;
     parameters.parse()
 }
 

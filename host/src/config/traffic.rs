@@ -1,0 +1,154 @@
+//! `[limits]`, and what `[server]` says about connections: what may be written, and what it means.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::node::Problem;
+use super::{RegistryConfig, Written};
+use crate::domain::RegistryName;
+use crate::limits::{Rate, RegistryLimits, Settings};
+use crate::rules::GuardrailFile;
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TrafficFile {
+    /// What no rule may exceed.
+    pub policy: GuardrailFile,
+    #[schemars(range(min = 1, max = 100_000))]
+    pub in_flight: Option<u32>,
+    #[schemars(range(min = 16, max = 10_000_000))]
+    pub keys: Option<u32>,
+    pub address: RateFile,
+    pub subject: RateFile,
+    pub project: RateFile,
+    pub registry: RegistryLimitsFile,
+    pub registries: BTreeMap<String, RegistryLimitsFile>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RateFile {
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub per_second: Option<u32>,
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: Option<u32>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RegistryLimitsFile {
+    #[schemars(range(min = 1, max = 10_000))]
+    pub in_flight: Option<u32>,
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub per_second: Option<u32>,
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: Option<u32>,
+}
+
+/// How long anything may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    pub handshake: Duration,
+    /// From the first byte of a request to the end of its headers.
+    pub header: Duration,
+    pub body: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// Of a connection.
+    pub lifetime: Duration,
+    /// From headers to answer.
+    pub request: Duration,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "the unit stands in the name of a setting")]
+pub(super) struct TimeoutsFile {
+    #[schemars(range(min = 1, max = 600_000))]
+    pub handshake_ms: Option<u64>,
+    #[schemars(range(min = 1, max = 600_000))]
+    pub header_ms: Option<u64>,
+    #[schemars(range(min = 1, max = 600_000))]
+    pub body_ms: Option<u64>,
+    #[schemars(range(min = 1, max = 3_600_000))]
+    pub idle_ms: Option<u64>,
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub lifetime_ms: Option<u64>,
+    #[schemars(range(min = 1, max = 600_000))]
+    pub request_ms: Option<u64>,
+}
+
+impl TimeoutsFile {
+    pub(super) fn settings(&self) -> Timeouts {
+        let time = |stated: Option<u64>, default| Duration::from_millis(stated.unwrap_or(default));
+        Timeouts {
+            handshake: time(self.handshake_ms, 5_000),
+            header: time(self.header_ms, 5_000),
+            body: time(self.body_ms, 5_000),
+            idle: time(self.idle_ms, 30_000),
+            lifetime: time(self.lifetime_ms, 600_000),
+            request: time(self.request_ms, 10_000),
+        }
+    }
+}
+
+/// Below what AWS's page on ECR's throttling allows an account and region: 20 per second, 200 at once.
+const AWS_PACE: (u32, u32) = (18, 180);
+
+impl TrafficFile {
+    pub(super) fn settings(
+        &self,
+        known: &BTreeMap<RegistryName, RegistryConfig>,
+        written: &Written,
+        problems: &mut Vec<Problem>,
+    ) -> Settings {
+        let aws_pace = rate(&RateFile::default(), AWS_PACE);
+        let registry = |file: &RegistryLimitsFile| RegistryLimits {
+            in_flight: size(file.in_flight.or(self.registry.in_flight), 64),
+            pace: file.pace(AWS_PACE).or(self.registry.pace(AWS_PACE)),
+        };
+        let mut registries = BTreeMap::new();
+        for (text, file) in &self.registries {
+            match text.parse().ok().filter(|it| known.contains_key(it)) {
+                Some(name) => drop(registries.insert(name, registry(file))),
+                None => problems.push(written.problem(
+                    &format!("/limits/registries/{text}"),
+                    format!("there is no registry `{text}`"),
+                )),
+            }
+        }
+        Settings {
+            in_flight: size(self.in_flight, 512),
+            keys: size(self.keys, 100_000),
+            address: rate(&self.address, (20, 40)),
+            subject: rate(&self.subject, (1, 10)),
+            project: rate(&self.project, (5, 20)),
+            registry: registry(&RegistryLimitsFile::default()),
+            aws_pace,
+            registries,
+        }
+    }
+}
+
+impl RegistryLimitsFile {
+    /// `None` where neither half is stated.
+    fn pace(&self, default: (u32, u32)) -> Option<Rate> {
+        let stated = RateFile { per_second: self.per_second, burst: self.burst };
+        (stated.per_second.is_some() || stated.burst.is_some()).then(|| rate(&stated, default))
+    }
+}
+
+fn rate(file: &RateFile, (per_second, burst): (u32, u32)) -> Rate {
+    let positive = |stated: Option<u32>, default| {
+        NonZeroU32::new(stated.unwrap_or(default)).unwrap_or(NonZeroU32::MIN)
+    };
+    Rate { per_second: positive(file.per_second, per_second), burst: positive(file.burst, burst) }
+}
+
+fn size(stated: Option<u32>, default: u32) -> usize {
+    usize::try_from(stated.unwrap_or(default)).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,127 @@
+//! Where a request comes from: behind which proxies one looks, and which addresses count as one.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+/// The address that limits and records mean. IPv4 written as IPv6 is IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientAddress(IpAddr);
+
+/// What counts as one client: an IPv4 address, or an IPv6 /56, the least that anybody is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientNetwork(IpAddr);
+
+const HOME_NETWORK: u32 = 56;
+
+impl ClientAddress {
+    pub fn new(address: IpAddr) -> Self {
+        Self(address.to_canonical())
+    }
+
+    pub fn ip(self) -> IpAddr {
+        self.0
+    }
+
+    pub fn network(self) -> ClientNetwork {
+        match self.0 {
+            IpAddr::V4(_) => ClientNetwork(self.0),
+            IpAddr::V6(address) => {
+                let kept = u128::MAX << (128 - HOME_NETWORK);
+                ClientNetwork(Ipv6Addr::from_bits(address.to_bits() & kept).into())
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The networks whose `X-Forwarded-For` is believed. None unless the operator names them: anybody can send that header.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Networks such as `10.0.0.0/8`, or single addresses. The error is the text that is neither.
+    pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
+        let parse = |text: &'a str| {
+            let single = || text.parse::<IpAddr>().map(IpNet::from);
+            text.parse::<IpNet>().or_else(|_| single()).map_err(|_| text)
+        };
+        texts.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub fn contains(&self, address: ClientAddress) -> bool {
+        self.0.iter().any(|network| network.contains(&address.0))
+    }
+
+    /// Whom `peer` speaks for: the rightmost address in `forwarded` (the values of `X-Forwarded-For`, in order) that is no
+    /// trusted proxy. Each proxy appends whom it heard from, so what stands further left is the client's own invention.
+    pub fn client<'a>(
+        &self,
+        peer: IpAddr,
+        forwarded: impl DoubleEndedIterator<Item = &'a str>,
+    ) -> ClientAddress {
+        let mut client = ClientAddress::new(peer);
+        for hop in forwarded.rev().flat_map(|value| value.rsplit(',')) {
+            if !self.contains(client) {
+                break;
+            }
+            let Some(address) = parse_hop(hop.trim()) else { break };
+            client = address;
+        }
+        client
+    }
+}
+
+/// Some proxies write the port too.
+fn parse_hop(text: &str) -> Option<ClientAddress> {
+    let address = text.parse::<IpAddr>().ok();
+    let address = address.or_else(|| text.parse::<SocketAddr>().ok().map(|it| it.ip()));
+    address.map(ClientAddress::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(proxies: &[&str], peer: &str, forwarded: &[&str]) -> String {
+        let proxies = TrustedProxies::parse(proxies.iter().copied()).unwrap();
+        proxies.client(peer.parse().unwrap(), forwarded.iter().copied()).to_string()
+    }
+
+    #[test]
+    fn t47_forwarded_addresses_are_believed_from_trusted_proxies_only() {
+        let trusted: &[&str] = &["10.0.0.0/8", "192.0.2.1", "fd00::/8"];
+        for (proxies, peer, forwarded, expected) in [
+            (&[] as &[&str], "10.0.0.1", &["203.0.113.7"] as &[&str], "10.0.0.1"),
+            (trusted, "198.51.100.1", &["203.0.113.7"], "198.51.100.1"),
+            (trusted, "10.0.0.1", &["203.0.113.7"], "203.0.113.7"),
+            (trusted, "::ffff:10.0.0.1", &["203.0.113.7"], "203.0.113.7"),
+            (trusted, "10.0.0.1", &["1.1.1.1, 203.0.113.7"], "203.0.113.7"),
+            (trusted, "10.0.0.1", &["1.1.1.1", "203.0.113.7, 10.9.9.9"], "203.0.113.7"),
+            (trusted, "10.0.0.1", &["203.0.113.7, 192.0.2.1,10.9.9.9"], "203.0.113.7"),
+            (trusted, "10.0.0.1", &["10.1.1.1, 10.2.2.2"], "10.1.1.1"),
+            (trusted, "10.0.0.1", &["203.0.113.7, nonsense"], "10.0.0.1"),
+            (trusted, "10.0.0.1", &["203.0.113.7:4711"], "203.0.113.7"),
+            (trusted, "fd00::1", &["[2001:db8::1]:80"], "2001:db8::1"),
+            (trusted, "10.0.0.1", &[""], "10.0.0.1"),
+            (trusted, "10.0.0.1", &[], "10.0.0.1"),
+        ] {
+            assert_eq!(client(proxies, peer, forwarded), expected, "{peer} {forwarded:?}");
+        }
+        assert_eq!(TrustedProxies::parse(["10.0.0.0/33"]).err(), Some("10.0.0.0/33"));
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_56() {
+        let network = |text: &str| ClientAddress::new(text.parse().unwrap()).network();
+        assert_eq!(network("2001:db8:0:1200::1"), network("2001:db8:0:12ff:ffff::2"));
+        assert_ne!(network("2001:db8:0:1200::1"), network("2001:db8:0:1300::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+    }
+}

@@ -1,0 +1,186 @@
+//! One connection: how long it may say nothing, how long it may take to say what it wants, and how it ends.
+//!
+//! hyper has one timeout for a connection that is idle and for headers that come slowly. Here they differ: what arrives and
+//! when a request is complete is watched from both sides of it.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::ServiceExt;
+
+use super::Peer;
+use crate::config::Timeouts;
+
+const HEADER_BYTES: usize = 16 << 10;
+const HEADER_FIELDS: usize = 64;
+/// What a request that is on its way gets to arrive when the broker stops.
+const ARRIVAL: Duration = Duration::from_millis(250);
+
+pub(super) struct Connection {
+    pub router: Router,
+    pub peer: Peer,
+    pub timeouts: Timeouts,
+    pub stopped: watch::Receiver<bool>,
+}
+
+/// What a connection is waiting for, and since when.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// For its first byte.
+    New(Instant),
+    /// For the rest of the headers.
+    Head(Instant),
+    /// For us.
+    Serving,
+    /// For the next request, or until the client has read the answer.
+    Idle(Instant),
+}
+
+type SharedPhase = Arc<Mutex<Phase>>;
+
+fn lock(phase: &SharedPhase) -> MutexGuard<'_, Phase> {
+    phase.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connection {
+    pub(super) async fn serve<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { router, peer, timeouts, mut stopped } = self;
+        let opened = Instant::now();
+        let phase: SharedPhase = Arc::new(Mutex::new(Phase::New(opened)));
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            let (router, phase) = (router.clone(), Arc::clone(&phase));
+            async move {
+                *lock(&phase) = Phase::Serving;
+                let response = router.oneshot(request).await;
+                *lock(&phase) = Phase::Idle(Instant::now());
+                response as Result<_, Infallible>
+            }
+        });
+        let stream = TokioIo::new(Watched { stream, phase: Arc::clone(&phase) });
+        let mut http = http1::Builder::new();
+        http.max_buf_size(HEADER_BYTES).max_headers(HEADER_FIELDS).header_read_timeout(None);
+        let mut http = pin!(http.serve_connection(stream, service));
+        let mut sleep = pin!(sleep_until(opened));
+        let mut ends = None;
+        loop {
+            let until = |phase| limit(phase, &timeouts, ends);
+            tokio::select! {
+                () = run(http.as_mut(), &phase, sleep.as_mut(), until) => return,
+                _ = stopped.wait_for(|it| *it), if ends.is_none() => {}
+                () = sleep_until(opened + timeouts.lifetime), if ends.is_none() => {}
+            }
+            // What it is in the middle of is finished, with `Connection: close`.
+            ends = Some(Instant::now());
+            http.as_mut().graceful_shutdown();
+        }
+    }
+}
+
+/// Until when a connection may stay in this phase. `ends`: since when it is to end.
+fn limit(phase: Phase, timeouts: &Timeouts, ends: Option<Instant>) -> Option<Instant> {
+    match phase {
+        Phase::New(since) => match ends {
+            None => Some(since + timeouts.idle.min(timeouts.header)),
+            Some(ends) => Some(ends + ARRIVAL),
+        },
+        Phase::Head(since) => Some(since + timeouts.header),
+        // Its handler has the deadlines of bodies, of providers and of the whole request.
+        Phase::Serving => None,
+        Phase::Idle(since) => Some(since + timeouts.idle),
+    }
+}
+
+/// Until the connection has ended, or has been in one phase for too long.
+async fn run(
+    mut http: Pin<&mut impl Future>,
+    phase: &SharedPhase,
+    mut sleep: Pin<&mut Sleep>,
+    until: impl Fn(Phase) -> Option<Instant>,
+) {
+    poll_fn(|context| {
+        // A client that breaks off is its own business.
+        if http.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        // Only polling `http` changes the phase, so looking at it afterwards misses nothing.
+        let current = *lock(phase);
+        let Some(until) = until(current) else { return Poll::Pending };
+        if sleep.deadline() != until {
+            sleep.as_mut().reset(until);
+        }
+        sleep.as_mut().poll(context)
+    })
+    .await;
+}
+
+/// A stream that notices the first byte of a request.
+struct Watched<S> {
+    stream: S,
+    phase: SharedPhase,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            let mut phase = lock(&self.phase);
+            if let Phase::New(_) | Phase::Idle(_) = *phase {
+                *phase = Phase::Head(Instant::now());
+            }
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,334 @@
+//! How much anybody gets: under, at and over each limit, and recovered. Time stands still until a test moves it.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::Request;
+use jiff::Timestamp;
+use rise_broker::app::Sdk;
+use rise_broker::config::Environment;
+use rise_broker::domain::Clock;
+use rise_broker::http::listen::Peer;
+use rise_broker_tests::broker::AUTH;
+use rise_broker_tests::{Answer, Response, Settings, Stub, TestBroker};
+
+const DEFAULTS: &str = "[limits]\n";
+/// Raised but for what a test states after it.
+const RAISED: &str = "[limits]\nsubject = { per_second = 100000, burst = 100000 }\n";
+
+fn registry(aws: &Stub, name: &str) -> String {
+    format!(
+        r#"
+[registries.{name}]
+type = "ecr"
+region = "us-east-1"
+account_id = "123456789012"
+repo_prefix = "{name}/"
+push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
+access_key_id = "AKIASTUB"
+secret_access_key = "stub-configured-secret"
+endpoint_url = "{}"
+"#,
+        aws.endpoint()
+    )
+}
+
+/// A broker whose clock is in the test's hands.
+struct Timed {
+    broker: TestBroker,
+    now: Arc<AtomicI64>,
+    aws: Stub,
+}
+
+impl Timed {
+    async fn start(limits: &str) -> Self {
+        let aws = Stub::start().await;
+        let text = format!("{limits}\n{AUTH}\n{}", registry(&aws, "prod"));
+        Self::on(Settings::new(&text, &[]), aws).await
+    }
+
+    async fn on(settings: Settings, aws: Stub) -> Self {
+        let now = Arc::new(AtomicI64::new(Clock::system().now().as_millisecond()));
+        let read = Arc::clone(&now);
+        let clock = Clock::from_fn(move || {
+            Timestamp::from_millisecond(read.load(Ordering::SeqCst)).unwrap()
+        });
+        let broker = TestBroker::on_clock(settings, &Environment::new(), &Sdk, clock).await;
+        let Ok(broker) = broker else { panic!("the settings are wrong") };
+        Self { broker, now, aws }
+    }
+
+    fn forward(&self, milliseconds: i64) {
+        self.now.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+
+    async fn from(&self, address: &str, token: &str) -> Response {
+        self.ask(address, token, "", "project=my-app").await
+    }
+
+    async fn ask(&self, address: &str, token: &str, forwarded: &str, query: &str) -> Response {
+        let mut request = Request::get(format!("/api/v1/registry/credentials?{query}"))
+            .header("authorization", format!("Bearer {token}"))
+            .extension(Peer(address.parse().unwrap()));
+        if !forwarded.is_empty() {
+            request = request.header("x-forwarded-for", forwarded);
+        }
+        self.broker.send(request.body(Body::empty()).unwrap()).await
+    }
+}
+
+fn limited(answer: &Response, seconds: std::ops::RangeInclusive<u32>) {
+    assert_eq!(answer.status, 429, "{}", answer.text);
+    assert_eq!(answer.problem().as_deref(), Some("rate-limited"));
+    let pause: u32 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!(seconds.contains(&pause), "{pause}");
+}
+
+#[tokio::test]
+async fn an_address_has_forty_failures_and_then_twenty_per_second() {
+    let it = Timed::start(DEFAULTS).await;
+    let good = it.broker.token_for("my-app");
+    for _ in 0..40 {
+        assert_eq!(it.from("192.0.2.1", "bad").await.status, 401);
+    }
+    limited(&it.from("192.0.2.1", "bad").await, 1..=2);
+    // Also who is not to blame: the address is judged before a token is looked at.
+    limited(&it.from("192.0.2.1", &good).await, 1..=2);
+    assert_eq!(it.from("192.0.2.2", &good).await.status, 200, "another address is not limited");
+    it.forward(50);
+    assert_eq!(it.from("192.0.2.1", &good).await.status, 200, "what succeeds counts nothing");
+    assert_eq!(it.from("192.0.2.1", "bad").await.status, 401);
+    limited(&it.from("192.0.2.1", "bad").await, 1..=2);
+    it.forward(2_000);
+    for _ in 0..40 {
+        assert_eq!(it.from("192.0.2.1", "bad").await.status, 401);
+    }
+    limited(&it.from("192.0.2.1", "bad").await, 1..=2);
+}
+
+#[tokio::test]
+async fn an_ipv6_client_does_not_get_more_by_having_more_addresses() {
+    let it = Timed::start("[limits]\naddress = { per_second = 1, burst = 4 }").await;
+    for last in 1..=4 {
+        assert_eq!(it.from(&format!("2001:db8:0:12{last}0::{last}"), "bad").await.status, 401);
+    }
+    limited(&it.from("2001:db8:0:12ff::9", "bad").await, 1..=3);
+    assert_eq!(it.from("2001:db8:0:1300::9", "bad").await.status, 401);
+}
+
+#[tokio::test]
+async fn t47_forwarded_addresses_count_from_trusted_proxies_only() {
+    let aws = Stub::start().await;
+    let text = format!(
+        "[limits]\naddress = {{ per_second = 1, burst = 2 }}\n{AUTH}\n{}",
+        registry(&aws, "prod")
+    );
+    let settings =
+        Settings::new(&text, &[]).layer("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n");
+    let it = Timed::on(settings, aws).await;
+    let from = |peer, forwarded| it.ask(peer, "bad", forwarded, "project=my-app");
+    // A stranger does not get a bucket for each address that it invents, and empties nobody else's.
+    assert_eq!(from("192.0.2.1", "203.0.113.1").await.status, 401);
+    assert_eq!(from("192.0.2.1", "203.0.113.2").await.status, 401);
+    assert_eq!(from("192.0.2.1", "203.0.113.3").await.status, 429);
+    assert_eq!(from("203.0.113.1", "").await.status, 401);
+    assert_eq!(from("203.0.113.1", "").await.status, 401);
+    assert_eq!(from("203.0.113.1", "").await.status, 429);
+    // Behind the proxy each client has its own, whatever it wrote itself.
+    assert_eq!(from("10.0.0.1", "1.1.1.1, 203.0.113.1").await.status, 429);
+    assert_eq!(from("10.0.0.1", "1.1.1.1, 203.0.113.7").await.status, 401);
+    assert_eq!(from("10.0.0.1", "2.2.2.2, 203.0.113.7").await.status, 401);
+    assert_eq!(from("10.0.0.2", "3.3.3.3, 203.0.113.7").await.status, 429);
+}
+
+#[tokio::test]
+async fn a_subject_has_ten_at_once_and_then_one_per_second() {
+    let it = Timed::start(DEFAULTS).await;
+    let token = it.broker.token_for("my-app");
+    for _ in 0..9 {
+        assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+    }
+    // A request that is wrong counts too.
+    assert_eq!(it.ask("192.0.2.2", &token, "", "nonsense=1").await.status, 400);
+    let called = it.aws.requests().len();
+    limited(&it.from("192.0.2.3", &token).await, 1..=3);
+    assert_eq!(it.aws.requests().len(), called, "nothing reaches AWS");
+    it.forward(999);
+    limited(&it.from("192.0.2.1", &token).await, 1..=2);
+    it.forward(1);
+    assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+    let list = it.broker.get("/api/v1/registries", Some(&token)).await;
+    limited(&list, 1..=3);
+    it.forward(10_000);
+    for _ in 0..10 {
+        assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_project_has_twenty_at_once_and_then_five_per_second() {
+    let it = Timed::start(RAISED).await;
+    let (token, other) = (it.broker.token_for("my-app"), it.broker.token_for("other"));
+    // Who may not have it does not use it up for those who may.
+    for _ in 0..30 {
+        assert_eq!(it.from("192.0.2.1", &other).await.status, 403);
+    }
+    for _ in 0..20 {
+        assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+    }
+    let (called, recorded) = (it.aws.requests().len(), it.broker.audit().len());
+    limited(&it.from("192.0.2.1", &token).await, 1..=2);
+    assert_eq!((it.aws.requests().len(), it.broker.audit().len()), (called, recorded));
+    assert_eq!(it.ask("192.0.2.1", &other, "", "project=other").await.status, 200);
+    it.forward(200);
+    assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+    limited(&it.from("192.0.2.1", &token).await, 1..=2);
+    it.forward(4_000);
+    assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn calls_to_aws_are_paced_below_what_an_account_may() {
+    let limits = "[limits]\nin_flight = 5000\nsubject = { per_second = 100000, burst = 100000 }\nproject = { per_second = 100000, burst = 100000 }";
+    let it = Timed::start(limits).await;
+    let token = it.broker.token_for("my-app");
+    for _ in 0..180 {
+        assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+    }
+    let called = it.aws.count("GetAuthorizationToken");
+    let answer = it.from("192.0.2.1", &token).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_deref()), (503, Some("overloaded")));
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(it.aws.count("GetAuthorizationToken"), called);
+    it.forward(56);
+    assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+    let events = it.broker.audit();
+    assert_eq!(events.iter().filter(|it| it["event"] == "issue.failed").count(), 0);
+}
+
+/// Below the timeout of one attempt, above what a request waits for its turn.
+fn slow(aws: &Stub) {
+    aws.always("GetAuthorizationToken", Answer::late(Duration::from_millis(1_200)));
+}
+
+#[tokio::test]
+async fn t41_a_registry_that_hangs_leaves_the_others_alone() {
+    let (hangs, aws) = (Stub::start().await, Stub::start().await);
+    slow(&hangs);
+    let rule = "[[rules]]\nname = \"both\"\nissuer = \"local\"\nclaims = { repository = \"acme/{project}\" }\nprojects = [\"*\"]\nregistries = [\"prod\", \"hangs\"]\nallow = [\"pull\"]\n";
+    let limits = format!(
+        "{RAISED}project = {{ per_second = 100000, burst = 100000 }}\n[limits.registries.hangs]\nin_flight = 2\n"
+    );
+    let text =
+        format!("{limits}\n{AUTH}{rule}\n{}{}", registry(&aws, "prod"), registry(&hangs, "hangs"));
+    let it = Arc::new(Timed::on(Settings::new(&text, &[]), aws).await);
+    let token = it.broker.token_for("my-app");
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let (it, token) = (Arc::clone(&it), token.clone());
+        asked.spawn(async move {
+            let query = "project=my-app&registry=hangs&actions=pull";
+            it.ask("192.0.2.1", &token, "", query).await.status.as_u16()
+        });
+    }
+    hangs.wait_for("GetAuthorizationToken", 2).await;
+    let started = Instant::now();
+    let answer = it.ask("192.0.2.1", &token, "", "project=my-app&registry=prod").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    let mut statuses = asked.join_all().await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [&[200; 2][..], &[503; 18]].concat());
+    assert_eq!(hangs.count("GetAuthorizationToken"), 2);
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_everybody_is_shed_at_once_and_health_is_not() {
+    let aws = Stub::start().await;
+    slow(&aws);
+    let text = format!("[limits]\nin_flight = 3\n{AUTH}\n{}", registry(&aws, "prod"));
+    let it = Arc::new(Timed::on(Settings::new(&text, &[]), aws).await);
+    let token = it.broker.token_for("my-app");
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (it, token) = (Arc::clone(&it), token.clone());
+        asked.spawn(async move { it.from("192.0.2.1", &token).await.status.as_u16() });
+    }
+    it.aws.wait_for("GetAuthorizationToken", 3).await;
+    let started = Instant::now();
+    for _ in 0..50 {
+        let answer = it.from("192.0.2.1", &token).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.problem().as_deref()),
+            (503, Some("overloaded"))
+        );
+        assert!(answer.header("retry-after").is_some());
+        assert_eq!(it.broker.admin("/readyz").await.status, 200);
+        assert_eq!(it.broker.admin("/healthz").await.status, 200);
+    }
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?} for 50", started.elapsed());
+    assert_eq!(asked.join_all().await, [200; 3]);
+    assert_eq!(it.from("192.0.2.1", &token).await.status, 200, "recovered");
+}
+
+#[tokio::test]
+async fn a_request_ends_with_its_deadline_and_so_does_its_provider() {
+    let aws = Stub::start().await;
+    slow(&aws);
+    let text = format!("{AUTH}\n{}", registry(&aws, "prod"));
+    let settings = Settings::new(&text, &[]).layer("[server.timeouts]\nrequest_ms = 900\n");
+    let it = Timed::on(settings, aws).await;
+    let token = it.broker.token_for("my-app");
+    let started = Instant::now();
+    let answer = it.from("192.0.2.1", &token).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.problem().as_deref()),
+        (504, Some("upstream-timeout"))
+    );
+    assert!(started.elapsed() < Duration::from_millis(1_500), "{:?}", started.elapsed());
+    let last = it.broker.audit().pop().unwrap();
+    assert_eq!(last["event"], "issue.failed", "what came of it was recorded in time: {last}");
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_callers_is_bounded() {
+    let it = Timed::start("[limits]\nkeys = 64\naddress = { per_second = 1, burst = 100 }").await;
+    for subject in 0..500_u32 {
+        let [_, _, high, low] = subject.to_be_bytes();
+        it.from(&format!("192.0.{high}.{low}"), "bad").await;
+    }
+    let [addresses, _, _] = it.broker.app.limits.remembered();
+    assert_eq!(addresses, 64);
+    it.forward(60_000);
+    it.broker.app.limits.sweep();
+    assert_eq!(it.broker.app.limits.remembered(), [0; 3]);
+}
+
+#[tokio::test]
+async fn wrong_limits_are_found_at_start() {
+    let aws = Stub::start().await;
+    for (limits, expected) in [
+        ("in_flight = 0", "limits.in_flight"),
+        ("subject = { per_second = 0 }", "limits.subject.per_second"),
+        ("subject = { per_minute = 1 }", "limits.subject"),
+        ("[limits.registries.nobody]\nin_flight = 1", "there is no registry `nobody`"),
+    ] {
+        let text = format!("[limits]\n{limits}\n{AUTH}\n{}", registry(&aws, "prod"));
+        let problems = TestBroker::try_start(&text, &[]).await.err().unwrap();
+        let text = rise_broker_tests::broker::lines(&problems);
+        assert!(text.contains(expected), "{limits}: {text}");
+    }
+    let settings = Settings::new(&format!("{AUTH}\n{}", registry(&aws, "prod")), &[]);
+    let settings = settings.layer("[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"lan\"]\n");
+    let problems = TestBroker::on(settings, &Environment::new()).await.err().unwrap();
+    let text = rise_broker_tests::broker::lines(&problems);
+    assert!(text.contains("local.toml: server.trusted_proxies: `lan` is no network"), "{text}");
+}

@@ -1,0 +1,295 @@
+//! The real binary: how it stops, what it does without file descriptors, and TLS with a certificate that is exchanged.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rcgen::CertifiedKey;
+use rise_broker::config::TlsFile;
+use rise_broker::http::listen::Tls;
+use rise_broker_tests::broker::AUTH;
+use rise_broker_tests::{Answer, Installation, Serving, Stub, Wire};
+use rustix::process::{Resource, Rlimit};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio_rustls::{TlsConnector, rustls};
+
+const PATH: &str = "/api/v1/registry/credentials?project=my-app";
+
+fn settings(aws: &Stub) -> String {
+    let auth = AUTH.replace("@STATE@/", "");
+    format!(
+        "{auth}\n[registries.prod]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \"123456789012\"\n\
+         push_role_arn = \"arn:aws:iam::123456789012:role/push\"\naccess_key_id = \"AKIASTUB\"\n\
+         secret_access_key = \"stub-secret\"\nendpoint_url = \"{}\"\n",
+        aws.endpoint()
+    )
+}
+
+fn request(it: &Installation) -> String {
+    let claims = ["token", "--subject", "ci", "--claim", "repository=acme/my-app"];
+    let printed = it.run(&claims);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let token = printed.stdout.trim();
+    format!("GET {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")
+}
+
+fn address(url: &str) -> SocketAddr {
+    url.rsplit_once('/').unwrap().1.parse().unwrap()
+}
+
+async fn ready(serving: &Serving) -> u16 {
+    Wire::once(address(&serving.admin), "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.status
+}
+
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t65_a_stop_is_announced_before_connections_are_refused() {
+    let aws = Stub::start().await;
+    let mut it = Installation::new(&settings(&aws));
+    it.without("RISE_SERVER__DRAIN_DELAY_MS");
+    let request = request(&it);
+    let mut serving = it.serve();
+    let (public, started) = (address(&serving.url), Instant::now());
+    assert_eq!(ready(&serving).await, 200);
+    serving.terminate();
+    until("readiness says no", async || ready(&serving).await == 503).await;
+    assert!(started.elapsed() < Duration::from_secs(2), "at once");
+    assert_eq!(Wire::once(public, &request).await.status, 200, "who comes now is still served");
+    serving.wait_for_line("stopping: requests in flight are finished first");
+    assert!(started.elapsed() >= Duration::from_millis(4_900), "five seconds by default");
+    assert_eq!(serving.ended().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t65_who_is_being_served_when_it_stops_gets_an_answer_and_is_told_to_go() {
+    let aws = Stub::start().await;
+    let it = Installation::new(&settings(&aws));
+    let request = request(&it);
+    aws.next("AssumeRole", [Answer::late(Duration::from_millis(1_200))]);
+    let mut serving = it.serve();
+    let mut wire = Wire::connect(address(&serving.url)).await;
+    wire.send(&request).await;
+    aws.wait_for("AssumeRole", 1).await;
+    serving.terminate();
+    let heard = wire.hear().await;
+    assert_eq!((heard.status, heard.header("connection")), (200, Some("close")));
+    assert_eq!(serving.ended().code(), Some(0));
+    let record = std::fs::read_dir(it.path("audit")).unwrap().flatten();
+    let record: String = record.map(|it| std::fs::read_to_string(it.path()).unwrap()).collect();
+    assert!(record.contains("issue.completed"), "what was delivered was recorded: {record}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t65_asked_a_second_time_it_stops_at_once() {
+    let aws = Stub::start().await;
+    let it = Installation::new(&settings(&aws));
+    let request = request(&it);
+    aws.always("AssumeRole", Answer::late(Duration::from_millis(1_400)));
+    let mut serving = it.serve();
+    let mut wire = Wire::connect(address(&serving.url)).await;
+    wire.send(&request).await;
+    aws.wait_for("AssumeRole", 1).await;
+    serving.terminate();
+    serving.wait_for_line("stopping: requests in flight are finished first");
+    serving.terminate();
+    assert_eq!(serving.ended().code(), Some(0));
+    assert_eq!(wire.hear().await.status, 0, "no credential without its record");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t43_without_file_descriptors_it_waits_and_recovers() {
+    let aws = Stub::start().await;
+    let it = Installation::new(&settings(&aws));
+    let request = request(&it);
+    let serving = it.serve();
+    let public = address(&serving.url);
+    assert_eq!(Wire::once(public, &request).await.status, 200);
+    let few = u64::try_from(serving.open_files()).unwrap() + 10;
+    let limit = Rlimit { current: Some(few), maximum: Some(few) };
+    rustix::process::prlimit(Some(serving.id()), Resource::Nofile, limit).unwrap();
+    let mut held = Vec::new();
+    for last in 2..42 {
+        held.push(Wire::connect_from(Ipv4Addr::new(127, 0, 0, last), public).await);
+    }
+    serving.wait_for_line("cannot accept a connection");
+    drop(held);
+    assert_eq!(Wire::once(public, &request).await.status, 200);
+}
+
+// TLS
+
+struct Pair {
+    certificate: String,
+    key: String,
+}
+
+fn pair() -> Pair {
+    let CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    Pair { certificate: cert.pem(), key: signing_key.serialize_pem() }
+}
+
+impl Pair {
+    fn write(&self, it: &Installation) {
+        it.file("cert.pem", &self.certificate);
+        it.file("key.pem", &self.key);
+    }
+
+    /// A client that takes this certificate and no other.
+    async fn connect(
+        &self,
+        to: SocketAddr,
+        versions: &[&'static SupportedProtocolVersion],
+        alpn: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
+        let mut config = ClientConfig::builder_with_protocol_versions(versions)
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(to).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    async fn serves(&self, to: SocketAddr, request: &str) -> bool {
+        let Ok(stream) = self.connect(to, rustls::ALL_VERSIONS, &[]).await else { return false };
+        let mut wire = Wire::over(stream);
+        wire.send(request).await;
+        assert_eq!(wire.hear().await.status, 200);
+        true
+    }
+}
+
+async fn over_tls(first: &Pair) -> (Stub, Installation, Serving, SocketAddr, String) {
+    let aws = Stub::start().await;
+    let text = settings(&aws);
+    let tls = "[server.tls]\ncertificate_file = \"cert.pem\"\nkey_file = \"key.pem\"\n";
+    let it = Installation::new(&format!("{text}{tls}[server.timeouts]\nhandshake_ms = 400\n"));
+    first.write(&it);
+    let request = request(&it);
+    let serving = it.serve();
+    let address = address(&serving.url);
+    (aws, it, serving, address, request)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t50_only_tls_1_2_and_later_is_spoken_and_only_http_1() {
+    let pair = pair();
+    let (aws, _it, _serving, to, request) = over_tls(&pair).await;
+    for version in [&TLS12, &TLS13] {
+        let stream = pair.connect(to, &[version], &["h2", "http/1.1"]).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        let mut wire = Wire::over(stream);
+        wire.send(&request).await;
+        assert_eq!(wire.hear().await.status, 200);
+    }
+    let called = aws.requests().len();
+    assert!(pair.connect(to, rustls::ALL_VERSIONS, &["h2"]).await.is_err(), "HTTP/2 alone");
+    for (minor, expected) in [(0_u8, 21), (1, 21), (2, 21), (3, 22)] {
+        let mut wire = Wire::connect(to).await;
+        wire.send(client_hello(minor)).await;
+        // An alert (21), or a handshake (22) that goes on: the same hello, but for its version.
+        let answer = wire.hung_up().await;
+        assert_eq!(answer.first(), Some(&expected), "{minor}: {answer:?}");
+    }
+    let mut plain = Wire::connect(to).await;
+    plain.send(&request).await;
+    assert!(!plain.hung_up().await.starts_with(b"HTTP"), "no HTTP without TLS");
+    let (mut silent, started) = (Wire::connect(to).await, Instant::now());
+    assert!(silent.hung_up().await.is_empty());
+    assert!(started.elapsed() < Duration::from_secs(3), "a handshake has its time");
+    assert_eq!(aws.requests().len(), called, "nothing reached AWS");
+    assert!(pair.serves(to, &request).await);
+}
+
+/// A hello of SSL 3.0 (0), TLS 1.0 (1), TLS 1.1 (2) or TLS 1.2 (3), without `supported_versions`.
+fn client_hello(minor: u8) -> Vec<u8> {
+    let mut body = vec![3, minor];
+    body.extend([7; 32]);
+    // No session; `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`; no compression.
+    body.extend([0, 0, 2, 0xc0, 0x2b, 1, 0]);
+    // `supported_groups` x25519, `signature_algorithms` ecdsa_secp256r1_sha256, `ec_point_formats` uncompressed.
+    body.extend([0, 22, 0, 10, 0, 4, 0, 2, 0, 29, 0, 13, 0, 4, 0, 2, 4, 3, 0, 11, 0, 2, 1, 0]);
+    let length = |length: usize| u8::try_from(length).unwrap();
+    let mut hello = vec![22, 3, 1, 0, length(body.len() + 4), 1, 0, 0, length(body.len())];
+    hello.extend(body);
+    hello
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_exchanged_under_open_connections_and_a_bad_one_is_not_taken() {
+    let (first, second) = (pair(), pair());
+    let (_aws, it, serving, to, request) = over_tls(&first).await;
+    let mut open = Wire::over(first.connect(to, rustls::ALL_VERSIONS, &[]).await.unwrap());
+    open.send(&request).await;
+    assert_eq!(open.hear().await.status, 200);
+
+    second.write(&it);
+    assert!(first.serves(to, &request).await, "not before it is asked to");
+    serving.hang_up();
+    serving.wait_for_line("a new certificate is in use");
+    assert!(second.serves(to, &request).await);
+    assert!(!first.serves(to, &request).await);
+    open.send(&request).await;
+    assert_eq!(open.hear().await.status, 200, "who was connected stays so");
+
+    for (case, certificate, key) in [
+        ("another's key", &first.certificate, &second.key),
+        ("half a file", &first.certificate[..200].to_owned(), &first.key),
+        ("nothing", &String::new(), &first.key),
+    ] {
+        it.file("cert.pem", certificate);
+        it.file("key.pem", key);
+        serving.hang_up();
+        serving.wait_for_line("the certificate was not exchanged, the one before stays in use");
+        assert!(second.serves(to, &request).await, "{case}");
+    }
+    first.write(&it);
+    serving.hang_up();
+    serving.wait_for_line("a new certificate is in use");
+    assert!(first.serves(to, &request).await);
+    open.send(&request).await;
+    assert_eq!(open.hear().await.status, 200);
+}
+
+#[test]
+fn a_pair_that_cannot_be_used_is_found_at_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, second) = (pair(), pair());
+    let file = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).unwrap();
+        directory.path().join(name)
+    };
+    let load = |certificate: &Path, key: &Path| {
+        let files = TlsFile { certificate_file: certificate.into(), key_file: key.into() };
+        Tls::load(&files).err().unwrap_or_default()
+    };
+    let (certificate, key) = (file("a.pem", &first.certificate), file("a.key", &first.key));
+    assert_eq!(load(&certificate, &key), "");
+    let other = file("b.key", &second.key);
+    assert!(load(&certificate, &other).contains("do not work together"));
+    assert!(load(&certificate, &file("c.key", "")).contains("cannot read the key"));
+    assert!(load(Path::new("/nowhere.pem"), &key).contains("cannot read the certificate"));
+    assert!(load(&file("empty.pem", ""), &key).contains("empty.pem"));
+}
