@@ -59,7 +59,7 @@ fmt: ## format everything
 
 bench: providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --release -p rise-broker
-	$(CARGO) bench --locked -p rise-broker-tests --bench ratios
+	$(CARGO) bench --locked -p rise-broker-tests --bench ratios --bench throughput
 
 soak: providers guests peers ## kill the broker 600 times under load, search the API longer (a quarter of an hour)
 	$(CARGO) build --locked -p rise-broker
