@@ -13,10 +13,12 @@ mod step;
 pub use metrics::Metrics;
 pub use step::Step;
 
-use std::io::IsTerminal;
+use std::io::{BufWriter, IsTerminal};
 
 use tracing::{Level, Metadata};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -24,11 +26,28 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Starts logging. A second call changes nothing: tests start many brokers in one process.
+/// Lines that wait to be written. Whoever reads them too slowly loses some, and holds up nobody.
+const WAITING_LINES: usize = 16_384;
+
+/// Starts logging, each line written before the program goes on.
 pub fn start(config: &LogConfig) {
+    start_on(config, std::io::stderr);
+}
+
+/// Starts logging by a thread of its own: no request waits for the log. Dropping what is returned writes what is left.
+pub fn start_beside(config: &LogConfig) -> WorkerGuard {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(BufWriter::new(std::io::stderr()));
+    start_on(config, writer);
+    guard
+}
+
+fn start_on(config: &LogConfig, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
     // `config` has checked it.
     let filter = EnvFilter::builder().parse_lossy(&config.level).and(filter_fn(is_fit_to_print));
-    let layer = fmt::layer().with_writer(std::io::stderr);
+    let layer = fmt::layer().with_writer(writer);
     let layer = match config.format {
         LogFormat::Json => layer.fmt_fields(JsonFields::new()).event_format(json::Flat).boxed(),
         LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),

@@ -5,11 +5,12 @@
 //! connections, in turns.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a benchmark prints, and may fail fast"
+    reason = "a benchmark prints, may fail fast, and what it compares with verifies as others do"
 )]
 
 use std::collections::BTreeMap;
@@ -128,12 +129,17 @@ async fn measure() {
             println!("  {step:14} {:8.1} us", (sum - sum_before) / (count - count_before) * 1e6);
         }
     }
+    steady(&targets, &token).await;
+}
+
+/// At a rate that is far below what any of them could do.
+async fn steady(targets: &[(&str, SocketAddr)], token: &str) {
     println!("at {RATE:.0} requests per second for {RATE_SECONDS} s:");
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number")]
     let steady =
         Load { connections: CONNECTIONS, requests: RATE as usize * RATE_SECONDS, rate: Some(RATE) };
     for (name, address) in targets {
-        let report = run(steady, address, &token).await;
+        let report = run(steady, *address, token).await;
         println!(
             "  {name:22} p50 {:?}, p99 {:?}, p99.9 {:?}",
             report.quantile(0.5),
@@ -213,7 +219,7 @@ async fn baseline(verifies: bool) {
     // Ends with the process that started it.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
-        #[expect(clippy::disallowed_methods, clippy::exit, reason = "nobody is left to be told")]
+        #[expect(clippy::exit, reason = "nobody is left to be told")]
         std::process::exit(0);
     });
     let told: Value = serde_json::from_slice(&fs::read(TOLD).unwrap()).unwrap();

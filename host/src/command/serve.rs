@@ -29,7 +29,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let config = load(&arguments.directory.config_dir).await.map_err(texts)?;
-    telemetry::start(&config.log);
+    let _log = telemetry::start_beside(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
