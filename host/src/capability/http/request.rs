@@ -407,7 +407,7 @@ mod tests {
     fn refused(fill: impl FnOnce(&mut Request)) -> String {
         match composed(fill).err().expect("refused") {
             Wrong::Refused(text) => text,
-            other => panic!("{other:?}"),
+            other @ (Wrong::Failed(_) | Wrong::Settings(_)) => panic!("{other:?}"),
         }
     }
 
@@ -499,6 +499,16 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_no_header_can_hold_is_the_operators_to_mend() {
+        let broken = composed(|it| it.bearer(handle(Origin::Configured, "two\nlines")));
+        assert!(
+            matches!(broken, Err(Wrong::Settings(text)) if text.contains("`token`") && !text.contains("two"))
+        );
+        let answered = composed(|it| it.bearer(handle(Origin::Http, "two\nlines")));
+        assert!(matches!(answered, Err(Wrong::Failed(_))));
+    }
+
+    #[test]
     fn requests_have_bounds() {
         let many = |it: &mut Request| (0..33).for_each(|_| it.header("a".into(), "b".into()));
         assert!(refused(many).contains("more than 32 headers"));
@@ -532,8 +542,8 @@ mod tests {
 
     #[test]
     fn text_with_a_configured_secret_is_refused_wherever_it_stands() {
-        let secret = || SECRET.to_owned();
         type Fill = Box<dyn Fn(&mut Request)>;
+        let secret = || SECRET.to_owned();
         let fills: [Fill; 9] = [
             Box::new(move |it| it.url = format!("https://r.example.com/{}", secret())),
             Box::new(|it| it.url = "https://r.example.com/?q=configured-secret%2f%2b1".into()),
