@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use super::http;
 use super::secrets::{self, Secrets};
 use super::{Registries, Registry};
 use crate::capability::aws::ceiling::{AwsSettings, Ceiling, Switches};
@@ -77,7 +78,12 @@ async fn build(
     let registry = name.to_string();
     let text: Arc<str> = settings.to_string().into();
     // The provider judges its settings before the host makes anything of them: it has the better words.
-    let bare = Capabilities { registry: registry.clone(), secrets: own_secrets.clone(), aws: None };
+    let bare = Capabilities {
+        registry: registry.clone(),
+        secrets: own_secrets.clone(),
+        aws: None,
+        http: None,
+    };
     let scope = check(provider, &Arc::new(bare), &text, &place).await?;
     if !config.keys_are_right {
         return Err(vec![]); // Reported where they were read; the rest would follow from them.
@@ -88,13 +94,11 @@ async fn build(
         no_aws(&config, &place)?;
         None
     };
+    let http = http::open(provider, &settings, &config, scope, &place)?;
     let has_aws = access.is_some();
-    let capabilities = Arc::new(Capabilities { registry, secrets: own_secrets, aws: access });
-    let narrow = if scope > accepted {
-        Err(place.problem("", too_wide(scope, has_aws && aws_settings.push_role_arn.is_none())))
-    } else {
-        Ok(())
-    };
+    let capabilities = Arc::new(Capabilities { registry, secrets: own_secrets, aws: access, http });
+    let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none());
+    let narrow = narrow.map_err(|message| place.problem("", message));
     let pattern = pattern(provider, &capabilities, &text)
         .await
         .map_err(|message| place.problem("", message))
@@ -123,14 +127,14 @@ async fn build(
 }
 
 /// Where a registry's settings stand, for messages.
-struct Place<'a> {
-    key: &'a str,
+pub(super) struct Place<'a> {
+    pub(super) key: &'a str,
     node: &'a Node,
     fallback: &'a Origin,
 }
 
 impl Place<'_> {
-    fn problem(&self, pointer: &str, message: String) -> Vec<Problem> {
+    pub(super) fn problem(&self, pointer: &str, message: String) -> Vec<Problem> {
         let origin =
             if pointer.is_empty() { self.fallback } else { &self.node.nearest(pointer).origin };
         vec![Problem::at(origin, dotted(self.key, pointer), message)]
@@ -234,7 +238,10 @@ async fn check(
     }
 }
 
-fn too_wide(scope: Scope, without_push_role: bool) -> String {
+fn narrow_enough(scope: Scope, accepted: Scope, without_push_role: bool) -> Result<(), String> {
+    if scope <= accepted {
+        return Ok(());
+    }
     let reach = match scope {
         Scope::Namespace => "a whole namespace",
         Scope::Registry | Scope::Repository | Scope::None => "the whole registry",
@@ -244,9 +251,9 @@ fn too_wide(scope: Scope, without_push_role: bool) -> String {
     } else {
         ""
     };
-    format!(
+    Err(format!(
         "its credentials open {reach}, not one repository: whoever is granted one project here could reach the others too; {narrower}set `accept_scope = \"{scope}\"` if that is acceptable"
-    )
+    ))
 }
 
 /// Derives where projects live from two answers of `locate`, and sees that `resolve` is its inverse.
