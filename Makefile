@@ -67,6 +67,7 @@ soak: providers guests peers ## kill the broker 600 times under load, search the
 	$(CARGO) bench --locked --profile dev -p rise-broker-tests --bench soak
 	$(CARGO) build --locked --release -p rise-broker
 	ulimit -n 8192; $(CARGO) bench --locked -p rise-broker-tests --bench soak_edge
+	$(CARGO) bench --locked -p rise-broker-tests --bench soak_reload
 
 # A cdylib alone: next to an rlib, cargo switches link-time optimization off.
 providers: toolchain ## build the providers into dist/providers

@@ -96,6 +96,11 @@ impl Provider {
         self.imports.iter().any(|it| !capability::LOCAL.contains(it))
     }
 
+    /// Its name and its aliases.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.manifest.name).chain(&self.manifest.aliases).map(String::as_str)
+    }
+
     pub async fn check(
         &self,
         capabilities: &Arc<Capabilities>,

@@ -94,7 +94,9 @@ async fn build(
         no_aws(&config, &place)?;
         None
     };
-    let http = http::open(provider, &settings, &config, scope, &place)?;
+    // Who wrote it into the lock has looked at it.
+    let trust_provider = config.keys.trust_provider || catalog.is_locked(provider);
+    let http = http::open(provider, &settings, &config, (scope, trust_provider), &place)?;
     let has_aws = access.is_some();
     let capabilities = Arc::new(Capabilities { registry, secrets: own_secrets, aws: access, http });
     let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none());
@@ -119,7 +121,7 @@ async fn build(
         capabilities,
         scope,
         accepted,
-        trust_provider: config.keys.trust_provider,
+        trust_provider,
         max_lifetime: config.keys.max_lifetime.unwrap_or(DEFAULT_MAX_LIFETIME),
         pattern,
         children: settings.get("child_repositories") == Some(&Value::Bool(true)),

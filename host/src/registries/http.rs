@@ -12,7 +12,7 @@ use crate::capability::http::Access;
 use crate::capability::http::ceiling::{Ceiling, InvalidCeiling};
 use crate::capability::http::client::ReqwestHttp;
 use crate::config::node::Problem;
-use crate::config::{RegistryConfig, RegistryKeys};
+use crate::config::RegistryConfig;
 use crate::domain::Scope;
 use crate::provider::Provider;
 
@@ -21,7 +21,7 @@ pub(super) fn open(
     provider: &Provider,
     settings: &Value,
     config: &RegistryConfig,
-    scope: Scope,
+    (scope, is_trusted): (Scope, bool),
     place: &Place<'_>,
 ) -> Result<Option<Access>, Vec<Problem>> {
     let keys = &config.keys;
@@ -44,7 +44,7 @@ pub(super) fn open(
         };
         place.problem(&pointer, error.to_string())
     })?;
-    if scope != Scope::None && !is_trusted(keys) {
+    if scope != Scope::None && !is_trusted {
         return Err(place.problem("/trust_provider", untrusted(provider)));
     }
     if ceiling.has_plain() {
@@ -59,14 +59,9 @@ pub(super) fn open(
     Ok(Some(Access { ceiling, client: Arc::new(client) }))
 }
 
-/// Whether the operator has said that this provider's word counts.
-fn is_trusted(keys: &RegistryKeys) -> bool {
-    keys.trust_provider
-}
-
 fn untrusted(provider: &Provider) -> String {
     format!(
-        "missing; the provider `{}` hands out what the registry answers it over HTTP, and how narrow that is, nobody but the provider can say: read its code or its source's reputation, then set `trust_provider = true`; the answers will say `enforced_by: provider`",
+        "missing; the provider `{}` hands out what the registry answers it over HTTP, and how narrow that is, nobody but the provider can say: read its code or its source's reputation, then set `trust_provider = true` or lock it by `rise-broker provider lock`; the answers will say `enforced_by: provider`",
         provider.manifest.name
     )
 }

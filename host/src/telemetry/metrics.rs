@@ -50,6 +50,8 @@ pub struct Families {
     audit_records: Counts<AuditLabels>,
     audit_seconds: Times<EventLabels>,
     refused: Counts<RefusedLabels>,
+    load_failures: Counts<StageLabels>,
+    reloads: Counts<ReloadLabels>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -126,6 +128,16 @@ struct RefusedLabels {
     limit: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    outcome: &'static str,
+}
+
 /// One call of a provider, as it is counted.
 pub struct ProviderCall<'a> {
     /// Empty until the provider has said its name.
@@ -168,6 +180,8 @@ impl Metrics {
             audit_records: Family::default(),
             audit_seconds: times(),
             refused: Family::default(),
+            load_failures: Family::default(),
+            reloads: Family::default(),
         };
         families.registry = families.registered();
         Self(Arc::new(families))
@@ -194,6 +208,9 @@ impl Families {
         to.register("audit_records", "Audit records", self.audit_records.clone());
         let help = "Time until an audit record is durable, or given up";
         to.register("audit_record_seconds", help, self.audit_seconds.clone());
+        let help = "Files of providers that were not loaded while the broker ran";
+        to.register("provider_load_failures", help, self.load_failures.clone());
+        to.register("reloads", "Looks at changed settings and providers", self.reloads.clone());
         to.register("limit_refusals", "Requests that a limit refused", self.refused.clone());
         to
     }
@@ -260,6 +277,16 @@ impl Families {
     /// A request that was not served because there were too many of its kind.
     pub fn limit_refused(&self, limit: &'static str) {
         self.refused.get_or_create(&RefusedLabels { limit }).inc();
+    }
+
+    /// A file that was not loaded, and how far it came.
+    pub fn provider_load_failed(&self, stage: &'static str) {
+        self.load_failures.get_or_create(&StageLabels { stage }).inc();
+    }
+
+    pub fn reloaded(&self, is_right: bool) {
+        let outcome = if is_right { "ok" } else { "failed" };
+        self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
     }
 
     /// The text format of `OpenMetrics`, `looked_up` behind what was counted.
