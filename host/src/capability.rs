@@ -41,6 +41,19 @@ pub const IMPLEMENTED: [&str; 3] = ["log", "secrets", "aws"];
 /// Those of the contract that this host does not have yet.
 pub const PLANNED: [&str; 3] = ["http", "tokens", "assertions"];
 
+/// What a capability lets a provider do, for the operator who is asked to allow it.
+pub fn in_words(capability: &str) -> &'static str {
+    match capability {
+        "log" => "write to the broker's log",
+        "secrets" => "hand on its registry's secrets, without reading them",
+        "aws" => "assume AWS roles and get ECR logins, within its registry's ceiling",
+        "http" => "send requests to its registry's own addresses",
+        "tokens" => "have the broker sign registry tokens for what was granted",
+        "assertions" => "have the broker sign assertions with its registry's keys",
+        _ => "use a capability that this broker does not know",
+    }
+}
+
 /// Links everything that this host has. A component gets what it imports; `catalog` has looked at that before.
 pub fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     wasi::add_to_linker(linker)?;

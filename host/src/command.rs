@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod explain;
+mod provider;
 mod serve;
 mod token;
 
@@ -37,6 +38,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Read the audit log: check that it is whole, search it, follow it.
     Audit(audit::Arguments),
+    /// Look at providers, and pin them.
+    Provider(provider::Arguments),
     /// Print a token of the built-in issuer `local`.
     Token(token::Arguments),
 }
@@ -63,6 +66,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Check(arguments) => check::run(&arguments).await,
             Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Audit(arguments) => audit::run(&arguments),
+            Command::Provider(arguments) => provider::run(&arguments).await,
             Command::Token(arguments) => token::run(&arguments),
         }
     });

@@ -7,6 +7,7 @@ mod call;
 pub mod catalog;
 mod compiled;
 mod engine;
+pub mod lock;
 mod memory;
 
 pub use call::{CallError, Finished, Provider};

@@ -1,0 +1,25 @@
+//! `rise-broker provider …`: what operators and authors do with a provider's file.
+//!
+//! To add a command: a file here, a variant of [`Command`] and an arm in [`run`].
+
+mod lock;
+
+use super::Outcome;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Show what each provider asks for, and write it to `providers.lock`: from then on nothing else is loaded.
+    Lock(lock::Arguments),
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Outcome {
+    match &arguments.command {
+        Command::Lock(arguments) => lock::run(arguments).await,
+    }
+}

@@ -1,0 +1,112 @@
+//! `rise-broker provider lock`: looks at every provider of the folder as `serve` would, and writes down what was found.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use super::super::{ConfigDirectory, Outcome, print, texts};
+use crate::capability;
+use crate::config::{Config, environment};
+use crate::domain::Clock;
+use crate::provider::lock::{Lock, Locked};
+use crate::provider::{Catalog, Engine, Provider};
+use crate::state;
+use crate::telemetry::Metrics;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    directory: ConfigDirectory,
+    /// Write without asking.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Outcome {
+    let config = Config::load(&arguments.directory.config_dir, &environment()).map_err(texts)?;
+    let path = arguments.directory.config_dir.join("providers.lock");
+    let lock = look(&config).await?;
+    let before = Lock::load(&path).map_err(|error| vec![format!("{}: {error}", path.display())])?;
+    if before.as_ref() == Some(&lock) {
+        print(format_args!("{} is as it should be", path.display()));
+        return Ok(());
+    }
+    show_changes(&before.unwrap_or_default(), &lock);
+    if !arguments.yes && !agrees(&path)? {
+        return Err(vec!["nothing was written".to_owned()]);
+    }
+    lock.store(&path).map_err(|error| vec![format!("cannot write {}: {error}", path.display())])?;
+    print(format_args!("wrote {}", path.display()));
+    Ok(())
+}
+
+/// Loads every provider, prints what each asks for.
+async fn look(config: &Config) -> Result<Lock, Vec<String>> {
+    let cache =
+        state::open(&config.state_directory, &config.providers.directory).map_err(|message| {
+            texts(vec![config.written.problem("/server/state_directory", message)])
+        })?;
+    let engine = Engine::new(&config.providers.widest(), Metrics::new())
+        .map_err(|error| vec![format!("cannot start the WebAssembly engine: {error}")])?;
+    let (catalog, problems) =
+        Catalog::load(&config.providers, &engine, &cache, &Clock::system()).await;
+    if !problems.is_empty() {
+        return Err(texts(problems));
+    }
+    catalog.iter().for_each(|provider| show(provider));
+    let mut providers: Vec<Locked> = catalog.iter().map(|it| locked(it)).collect();
+    providers.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(Lock { providers })
+}
+
+fn locked(provider: &Provider) -> Locked {
+    Locked {
+        name: provider.manifest.name.clone(),
+        version: provider.manifest.version.clone(),
+        sha256: provider.digest.to_string(),
+        capabilities: provider.imports.iter().map(|it| (*it).to_owned()).collect(),
+    }
+}
+
+fn show(provider: &Provider) {
+    print(format_args!("{} {}", provider.manifest.name, provider.manifest.version));
+    print(format_args!("  file    {}", provider.file.display()));
+    print(format_args!("  sha256  {}", provider.digest));
+    for import in &provider.imports {
+        print(format_args!("  may     {}", capability::in_words(import)));
+    }
+}
+
+/// What differs from the lock that is there.
+fn show_changes(before: &Lock, after: &Lock) {
+    for it in &after.providers {
+        match before.named(&it.name) {
+            None => print(format_args!("+ {} {}", it.name, it.version)),
+            Some(old) if old == it => {}
+            Some(old) => {
+                print(format_args!("~ {} {} -> {}", it.name, old.version, it.version));
+                let missing = |from: &Locked, it: &&String| !from.capabilities.contains(it);
+                for new in it.capabilities.iter().filter(|it| missing(old, it)) {
+                    print(format_args!("    now also may {}", capability::in_words(new)));
+                }
+                for gone in old.capabilities.iter().filter(|old| missing(it, old)) {
+                    print(format_args!("    no longer needs to {}", capability::in_words(gone)));
+                }
+            }
+        }
+    }
+    for gone in before.providers.iter().filter(|it| after.named(&it.name).is_none()) {
+        print(format_args!("- {} {}", gone.name, gone.version));
+    }
+}
+
+fn agrees(path: &PathBuf) -> Result<bool, Vec<String>> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(vec!["nobody is there to agree: look at the above, then say --yes".to_owned()]);
+    }
+    print(format_args!("Write this to {}? Type yes:", path.display()));
+    let mut answer = String::new();
+    let read = stdin.read_line(&mut answer);
+    read.map_err(|error| vec![format!("cannot read the answer: {error}")])?;
+    Ok(answer.trim() == "yes")
+}

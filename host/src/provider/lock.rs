@@ -1,0 +1,145 @@
+//! `providers.lock`: which providers were looked at and found good, by digest, and what each may import.
+//!
+//! It belongs to the settings and not into the providers' folder: whoever may write there must not approve what lies there.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write as _};
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// A line for each of 256 providers, with room.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Sorted by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    #[serde(default)]
+    pub providers: Vec<Locked>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Locked {
+    pub name: String,
+    pub version: String,
+    /// Of the file, in hex.
+    pub sha256: String,
+    /// What it may import.
+    pub capabilities: Vec<String>,
+}
+
+impl Lock {
+    /// `None`: there is no such file.
+    pub fn load(path: &Path) -> Result<Option<Self>, String> {
+        let mut text = String::new();
+        match File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("cannot be read: {error}")),
+            Ok(read) if read as u64 > MAX_FILE => {
+                return Err(format!("larger than {MAX_FILE} bytes"));
+            }
+            Ok(_) => {}
+        }
+        let lock: Self = toml::from_str(&text)
+            .map_err(|error| format!("not a lock file: {}", error.message()))?;
+        let is_digest = |it: &Locked| {
+            it.sha256.len() == 64 && it.sha256.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        match lock.providers.iter().find(|it| !is_digest(it)) {
+            Some(wrong) => Err(format!("`sha256` of `{}` is not 64 hex digits", wrong.name)),
+            None => Ok(Some(lock)),
+        }
+    }
+
+    pub fn find(&self, digest: &str) -> Option<&Locked> {
+        self.providers.iter().find(|it| it.sha256.eq_ignore_ascii_case(digest))
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Locked> {
+        self.providers.iter().find(|it| it.name == name)
+    }
+
+    /// Replaces the file as a whole: nobody reads half of it, and what is there after a crash is the old or the new one.
+    pub fn store(&self, path: &Path) -> std::io::Result<()> {
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
+        let written = file.write_all(self.text().as_bytes()).and_then(|()| file.sync_all());
+        if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+
+    fn text(&self) -> String {
+        // A JSON string is a TOML string too.
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let mut out = "# Written by `rise-broker provider lock`. Nothing else is loaded with `require = \"locked\"`.\n".to_owned();
+        for Locked { name, version, sha256, capabilities } in &self.providers {
+            let capabilities: Vec<String> = capabilities.iter().map(|it| quoted(it)).collect();
+            let _ = write!(
+                out,
+                "\n[[providers]]\nname = {}\nversion = {}\nsha256 = {}\ncapabilities = [{}]\n",
+                quoted(name),
+                quoted(version),
+                quoted(sha256),
+                capabilities.join(", ")
+            );
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locked(name: &str, version: &str) -> Locked {
+        let capabilities = ["log", "aws"].map(str::to_owned).to_vec();
+        Locked {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            sha256: "0a".repeat(32),
+            capabilities,
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_loaded_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("providers.lock");
+        assert_eq!(Lock::load(&path), Ok(None));
+        let lock =
+            Lock { providers: vec![locked("ecr", "1.0 \"quoted\" \\ é"), locked("oci", "")] };
+        lock.store(&path).unwrap();
+        assert_eq!(Lock::load(&path), Ok(Some(lock.clone())));
+        assert_eq!(lock.find(&"0A".repeat(32)).unwrap().name, "ecr");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else stays behind");
+    }
+
+    #[test]
+    fn what_is_no_lock_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("providers.lock");
+        for (text, expected) in [
+            ("providers = 1", "not a lock file"),
+            ("[[providers]]\nname = \"a\"", "not a lock file"),
+            (
+                "[[providers]]\nname = \"a\"\nversion = \"\"\nsha256 = \"ab\"\ncapabilities = []",
+                "64 hex digits",
+            ),
+            (
+                "[[providers]]\nname = \"a\"\nversion = \"\"\nsha256 = \"ab\"\ncapabilities = []\nallow = true",
+                "unknown field",
+            ),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert!(Lock::load(&path).unwrap_err().contains(expected), "{text}");
+        }
+    }
+}
