@@ -274,6 +274,18 @@ fn log_level(level: &str) -> Option<String> {
 }
 
 impl ProvidersConfig {
+    /// Room for anything that any language's tool makes: for looking at a provider of which no more is known than its file.
+    pub fn roomy() -> Self {
+        let limits = LimitsFile {
+            cpu_ms: Some(2_000),
+            memory_mib: Some(256),
+            file_mib: Some(64),
+            ..LimitsFile::default()
+        };
+        let origin = Origin::file("this command");
+        Self { directory: PathBuf::new(), origin, limits, named: BTreeMap::new() }
+    }
+
     /// The limits of the provider of this name.
     pub fn limits(&self, name: &str) -> Limits {
         limits(self.named.get(name).unwrap_or(&self.limits), &self.limits)

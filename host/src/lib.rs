@@ -19,6 +19,7 @@ pub mod limits;
 pub mod provider;
 pub mod registries;
 pub mod rules;
+pub mod trial;
 
 pub mod domain;
 #[cfg(any(test, fuzzing))]

@@ -29,7 +29,7 @@ use crate::wit::exports::rise::registry::registry::Manifest;
 
 /// The package and version of `wit/`.
 const CONTRACT: &str = "rise:registry/";
-const VERSION: &str = "0.1.0";
+pub const VERSION: &str = "0.1.0";
 /// What every component begins with; a core module has another version, compiled code another magic.
 const PREAMBLE: [u8; 8] = [0x00, 0x61, 0x73, 0x6d, 0x0d, 0x00, 0x01, 0x00];
 /// No folder of providers is this full by intention.
@@ -101,6 +101,21 @@ impl Catalog {
             }
         }
         (catalog, problems)
+    }
+
+    /// One file alone, for those who look at it before it is anybody's provider.
+    pub async fn of_file(
+        file: &Path,
+        config: &ProvidersConfig,
+        engine: &Engine,
+        cache: &Path,
+        clock: &Clock,
+    ) -> Result<Self, LoadError> {
+        let mut catalog = Self { providers: Vec::new(), by_name: BTreeMap::new() };
+        let provider =
+            Loader::new(engine, cache, clock).map_err(misfit)?.load(config, file).await?;
+        catalog.add(provider)?;
+        Ok(catalog)
     }
 
     /// The provider that `type = "…"` names.
