@@ -9,6 +9,7 @@
 pub mod aws;
 mod grant;
 mod log;
+pub mod probe;
 pub mod secrets;
 mod wasi;
 
@@ -70,12 +71,28 @@ pub struct Capabilities {
     /// The registry's own secrets by name.
     pub secrets: BTreeMap<String, Arc<Secret>>,
     pub aws: Option<aws::Access>,
+    pub probe: Option<Arc<probe::Probe>>,
 }
 
 impl Capabilities {
     /// For calls that belong to no registry: `describe`.
     pub fn none() -> Self {
-        Self { registry: String::new(), secrets: BTreeMap::new(), aws: None }
+        Self { registry: String::new(), secrets: BTreeMap::new(), aws: None, probe: None }
+    }
+
+    /// The same, to be changed and handed to somebody else.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let aws = self.aws.as_ref();
+        Self {
+            registry: self.registry.clone(),
+            secrets: self.secrets.clone(),
+            aws: aws.map(|it| aws::Access {
+                ceiling: it.ceiling.clone(),
+                client: Arc::clone(&it.client),
+            }),
+            probe: self.probe.clone(),
+        }
     }
 
     /// Whether `text` holds a configured secret, which must not leave in a user name, a log line or an error.
@@ -150,14 +167,25 @@ impl CallState {
     }
 
     /// The grant that capabilities act for, or the refusal that a call outside `issue` gets.
-    fn issuing(&self) -> Result<Arc<Grant>, Error> {
+    fn issuing(&self, import: &'static str) -> Result<Arc<Grant>, Error> {
+        self.capabilities.probe.as_ref().map_or(Ok(()), |probe| probe.ask(import))?;
         self.grant
             .clone()
             .ok_or_else(|| Error::Refused("capabilities are for `issue` only".to_owned()))
     }
 
+    /// The call is over, well or not.
+    pub fn finish(&self) {
+        if let Some(probe) = &self.capabilities.probe {
+            probe.used(self.limits.memory.saturating_sub(self.memory.left()), self.cpu_ticks);
+        }
+    }
+
     /// Notes what was asked for outside the ceiling and says no. Logged once: a provider must not fill the log.
     fn refuse(&mut self, what: String) -> Error {
+        if let Some(probe) = &self.capabilities.probe {
+            probe.refused(&what);
+        }
         if self.refused.is_none() {
             tracing::warn!(registry = %self.capabilities.registry, digest = %self.digest, asked = %what, "refused what a provider asked for");
             self.refused = Some(what.clone());

@@ -28,7 +28,7 @@ use crate::limits;
 use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
 pub use file::{AcceptScope, AwsCeilingFile, LogFormat, RegistryKeys, TlsFile};
 use file::{AuditFile, AuthFile, File, LimitsFile, LogFile, ProvidersFile, ServerFile};
-pub use layers::{Environment, environment};
+pub use layers::{Environment, environment, parse_file, parse_toml};
 use node::{Node, Origin, Problem, dotted};
 use schema::Schema;
 pub use traffic::Timeouts;
@@ -134,7 +134,11 @@ impl Config {
 impl Draft {
     /// As [`Config::load`]; an error means that there is nothing to look at further.
     pub fn load(directory: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
-        let mut node = layers::load(directory, environment)?;
+        Self::of_node(layers::load(directory, environment)?, environment)
+    }
+
+    /// Of these settings alone, without layers and `RISE_` variables. `${…}` is filled in all the same.
+    pub fn of_node(mut node: Node, environment: &Environment) -> Result<Self, Vec<Problem>> {
         let mut sections = Sections::new(&mut node, environment)?;
         let server: ServerFile = sections.take("server");
         let providers: ProvidersFile = sections.take("providers");

@@ -12,6 +12,7 @@ pub mod version;
 
 pub mod audit;
 pub mod capability;
+pub mod conformance;
 pub mod http;
 pub mod identity;
 pub mod issue;

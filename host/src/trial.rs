@@ -3,6 +3,12 @@
 //! **Invariant:** what is loaded, linked, limited and verified here is what `serve` would load, link, limit and verify. A
 //! provider that behaves here behaves there.
 
+mod grant;
+mod settings;
+
+pub use grant::grant;
+pub use settings::Settings;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -2,8 +2,10 @@
 //!
 //! To add a command: a file here, a variant of [`Command`] and an arm in [`run`].
 
+mod check;
 mod inspect;
 mod lock;
+mod run;
 
 use super::Outcome;
 
@@ -17,6 +19,10 @@ pub(super) struct Arguments {
 enum Command {
     /// Say what a provider's file is, what it asks for, and which settings it has.
     Inspect(inspect::Arguments),
+    /// The conformance kit: check that a provider keeps to the contract. Exits 1 if not.
+    Check(check::Arguments),
+    /// Call a provider once, with real settings, and show what would be answered.
+    Run(run::Arguments),
     /// Show what each provider asks for, and write it to `providers.lock`: from then on nothing else is loaded.
     Lock(lock::Arguments),
 }
@@ -24,6 +30,8 @@ enum Command {
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
     match &arguments.command {
         Command::Inspect(arguments) => inspect::run(arguments).await,
+        Command::Check(arguments) => check::run(arguments).await,
+        Command::Run(arguments) => run::run(arguments).await,
         Command::Lock(arguments) => lock::run(arguments).await,
     }
 }

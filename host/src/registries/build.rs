@@ -77,7 +77,12 @@ async fn build(
     let registry = name.to_string();
     let text: Arc<str> = settings.to_string().into();
     // The provider judges its settings before the host makes anything of them: it has the better words.
-    let bare = Capabilities { registry: registry.clone(), secrets: own_secrets.clone(), aws: None };
+    let bare = Capabilities {
+        registry: registry.clone(),
+        secrets: own_secrets.clone(),
+        aws: None,
+        probe: None,
+    };
     let scope = check(provider, &Arc::new(bare), &text, &place).await?;
     if !config.keys_are_right {
         return Err(vec![]); // Reported where they were read; the rest would follow from them.
@@ -89,7 +94,8 @@ async fn build(
         None
     };
     let has_aws = access.is_some();
-    let capabilities = Arc::new(Capabilities { registry, secrets: own_secrets, aws: access });
+    let capabilities =
+        Arc::new(Capabilities { registry, secrets: own_secrets, aws: access, probe: None });
     let narrow = if scope > accepted {
         Err(place.problem("", too_wide(scope, has_aws && aws_settings.push_role_arn.is_none())))
     } else {
