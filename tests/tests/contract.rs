@@ -50,8 +50,16 @@ fn the_contract_takes_what_every_released_version_took() {
 fn a_changed_type_is_noticed() {
     for (file, from, to) in [
         ("types.wit", "        delete,\n", "        delete,\n        admin,\n"),
-        ("types.wit", "        repository: string,\n", "        repository: string,\n        tag: string,\n"),
-        ("types.wit", "        failed(string),\n", "        failed(string),\n        late(string),\n"),
+        (
+            "types.wit",
+            "        repository: string,\n",
+            "        repository: string,\n        tag: string,\n",
+        ),
+        (
+            "types.wit",
+            "        failed(string),\n",
+            "        failed(string),\n        late(string),\n",
+        ),
         ("registry.wit", "    describe: func()", "    also: func();\n    describe: func()"),
         ("aws.wit", "unscoped: func()", "unscoped: func(why: string)"),
         ("secrets.wit", "get: func(name: string)", "read: func(name: string)"),

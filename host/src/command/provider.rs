@@ -5,6 +5,7 @@
 mod check;
 mod inspect;
 mod lock;
+mod new;
 mod run;
 
 use super::Outcome;
@@ -21,6 +22,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// The conformance kit: check that a provider keeps to the contract. Exits 1 if not.
     Check(check::Arguments),
+    /// Write a project for a new provider: it builds, tests and passes `check` as it is.
+    New(new::Arguments),
     /// Call a provider once, with real settings, and show what would be answered.
     Run(run::Arguments),
     /// Show what each provider asks for, and write it to `providers.lock`: from then on nothing else is loaded.
@@ -31,6 +34,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     match &arguments.command {
         Command::Inspect(arguments) => inspect::run(arguments).await,
         Command::Check(arguments) => check::run(arguments).await,
+        Command::New(arguments) => new::run(arguments),
         Command::Run(arguments) => run::run(arguments).await,
         Command::Lock(arguments) => lock::run(arguments).await,
     }
