@@ -3,11 +3,12 @@
 //! To add one: `wit/<name>.wit` and its import in `wit/world.wit`, a module here with the port, the glue and the
 //! ceiling, a line in [`IMPLEMENTED`] and one in [`add_to_linker`], and a wrapper in the SDK.
 //!
-//! **Invariant:** every function but `log.write` asks [`CallState::issuing`] first, so that outside `issue` a provider can do
-//! nothing at all.
+//! **Invariant:** every function that acts, but for `log.write`, asks [`CallState::issuing`] first, so that outside `issue` a
+//! provider can do nothing at all.
 
 pub mod aws;
 mod grant;
+pub mod http;
 mod log;
 pub mod secrets;
 mod wasi;
@@ -37,9 +38,9 @@ pub const MAX_SECRET: usize = 16 << 10;
 pub struct LimitExceeded(pub &'static str);
 
 /// The capabilities of this host, in the words of `wit/world.wit`. `types` is the language they are written in.
-pub const IMPLEMENTED: [&str; 3] = ["log", "secrets", "aws"];
+pub const IMPLEMENTED: [&str; 4] = ["log", "secrets", "aws", "http"];
 /// Those of the contract that this host does not have yet.
-pub const PLANNED: [&str; 3] = ["http", "tokens", "assertions"];
+pub const PLANNED: [&str; 2] = ["tokens", "assertions"];
 
 /// Links everything that this host has. A component gets what it imports; `catalog` has looked at that before.
 pub fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
@@ -47,7 +48,8 @@ pub fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     grant::add_to_linker(linker)?;
     log::add_to_linker(linker)?;
     secrets::add_to_linker(linker)?;
-    aws::add_to_linker(linker)
+    aws::add_to_linker(linker)?;
+    http::add_to_linker(linker)
 }
 
 /// What a registry lets its provider use.
@@ -57,12 +59,13 @@ pub struct Capabilities {
     /// The registry's own secrets by name.
     pub secrets: BTreeMap<String, Arc<Secret>>,
     pub aws: Option<aws::Access>,
+    pub http: Option<http::Access>,
 }
 
 impl Capabilities {
     /// For calls that belong to no registry: `describe`.
     pub fn none() -> Self {
-        Self { registry: String::new(), secrets: BTreeMap::new(), aws: None }
+        Self { registry: String::new(), secrets: BTreeMap::new(), aws: None, http: None }
     }
 
     /// Whether `text` holds a configured secret, which must not leave in a user name, a log line or an error.
@@ -81,6 +84,7 @@ pub struct CallState {
     pub cpu_ticks: u64,
     pub log_lines: usize,
     pub aws_calls: usize,
+    pub http_calls: usize,
     /// Set while an upstream is waited for, and left set when one did not answer in time.
     pub upstream_slow: bool,
     /// What was first asked outside the ceiling, for the log and the record.
@@ -115,6 +119,7 @@ impl CallState {
             cpu_ticks: 0,
             log_lines: 0,
             aws_calls: 0,
+            http_calls: 0,
             upstream_slow: false,
             refused: None,
             session: None,

@@ -23,4 +23,5 @@ pub mod rules;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod reachable;
 mod wit;
