@@ -34,7 +34,7 @@ endif
 lint: toolchain ## formatting, clippy, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --target $(WASM) $(addprefix -p rise-provider-,$(PROVIDERS)) $(addprefix -p guest-,$(GUESTS)) -- -D warnings
+	$(CARGO) clippy --locked --target $(WASM) $(addprefix -p rise-provider-,$(PROVIDERS)) $(addprefix -p guest-,$(GUESTS)) -p imaginary -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps -p rise-provider
 	@if command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny; then $(MAKE) --no-print-directory deny; else echo "deny.toml was not checked: \`make deny\` installs cargo-deny and does"; fi
 
@@ -75,10 +75,12 @@ providers: toolchain ## build the providers into dist/providers
 	  install -m 644 $(TARGET)/$(WASM)/guest/rise_provider_$${name//-/_}.wasm dist/providers/$$name.wasm; \
 	done
 
-guests: toolchain ## build the misbehaving components that tests use
+guests: toolchain ## build the components that tests use: the misbehaving ones, and the example in Rust
 	@$(CARGO) build --locked --profile guest --target $(WASM) $(addprefix -p guest-,$(GUESTS))
+	@$(CARGO) rustc --locked --profile guest --target $(WASM) -p imaginary --crate-type cdylib
 	@mkdir -p $(TARGET)/guests
 	@for name in $(GUESTS); do install -m 644 $(TARGET)/$(WASM)/guest/guest_$${name//-/_}.wasm $(TARGET)/guests/$$name.wasm; done
+	@install -m 644 $(TARGET)/$(WASM)/guest/imaginary.wasm $(TARGET)/guests/imaginary.wasm
 
 peers: ## set up what tests talk to: docker-registry, skopeo, two AWS emulators, an OIDC provider, schemathesis
 	@tests/peers/setup.sh

@@ -3,11 +3,12 @@
 //! To add one: `wit/<name>.wit` and its import in `wit/world.wit`, a module here with the port, the glue and the
 //! ceiling, a line in [`IMPLEMENTED`] and one in [`add_to_linker`], and a wrapper in the SDK.
 //!
-//! **Invariant:** every function but `log.write` asks [`CallState::issuing`] first, so that outside `issue` a provider can do
-//! nothing at all.
+//! **Invariant:** every function that acts, but for `log.write`, asks [`CallState::issuing`] first, so that outside `issue` a
+//! provider can do nothing at all.
 
 pub mod aws;
 mod grant;
+pub mod http;
 mod log;
 pub mod probe;
 pub mod secrets;
@@ -38,9 +39,9 @@ pub const MAX_SECRET: usize = 16 << 10;
 pub struct LimitExceeded(pub &'static str);
 
 /// The capabilities of this host, in the words of `wit/world.wit`. `types` is the language they are written in.
-pub const IMPLEMENTED: [&str; 3] = ["log", "secrets", "aws"];
+pub const IMPLEMENTED: [&str; 4] = ["log", "secrets", "aws", "http"];
 /// Those of the contract that this host does not have yet.
-pub const PLANNED: [&str; 3] = ["http", "tokens", "assertions"];
+pub const PLANNED: [&str; 2] = ["tokens", "assertions"];
 
 /// What a capability lets a provider do, for the operator who is asked to allow it.
 pub fn in_words(capability: &str) -> &'static str {
@@ -61,7 +62,8 @@ pub fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     grant::add_to_linker(linker)?;
     log::add_to_linker(linker)?;
     secrets::add_to_linker(linker)?;
-    aws::add_to_linker(linker)
+    aws::add_to_linker(linker)?;
+    http::add_to_linker(linker)
 }
 
 /// What a registry lets its provider use.
@@ -71,23 +73,34 @@ pub struct Capabilities {
     /// The registry's own secrets by name.
     pub secrets: BTreeMap<String, Arc<Secret>>,
     pub aws: Option<aws::Access>,
+    pub http: Option<http::Access>,
     pub probe: Option<Arc<probe::Probe>>,
 }
 
 impl Capabilities {
     /// For calls that belong to no registry: `describe`.
     pub fn none() -> Self {
-        Self { registry: String::new(), secrets: BTreeMap::new(), aws: None, probe: None }
+        Self {
+            registry: String::new(),
+            secrets: BTreeMap::new(),
+            aws: None,
+            http: None,
+            probe: None,
+        }
     }
 
     /// The same, to be changed and handed to somebody else.
     #[must_use]
     pub fn again(&self) -> Self {
-        let aws = self.aws.as_ref();
+        let (aws, http) = (self.aws.as_ref(), self.http.as_ref());
         Self {
             registry: self.registry.clone(),
             secrets: self.secrets.clone(),
             aws: aws.map(|it| aws::Access {
+                ceiling: it.ceiling.clone(),
+                client: Arc::clone(&it.client),
+            }),
+            http: http.map(|it| http::Access {
                 ceiling: it.ceiling.clone(),
                 client: Arc::clone(&it.client),
             }),
@@ -111,6 +124,7 @@ pub struct CallState {
     pub cpu_ticks: u64,
     pub log_lines: usize,
     pub aws_calls: usize,
+    pub http_calls: usize,
     /// Set while an upstream is waited for, and left set when one did not answer in time.
     pub upstream_slow: bool,
     /// What was first asked outside the ceiling, for the log and the record.
@@ -145,6 +159,7 @@ impl CallState {
             cpu_ticks: 0,
             log_lines: 0,
             aws_calls: 0,
+            http_calls: 0,
             upstream_slow: false,
             refused: None,
             session: None,

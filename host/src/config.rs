@@ -26,7 +26,7 @@ use crate::http::listen::Edge;
 use crate::identity::Settings as IdentitySettings;
 use crate::limits;
 use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
-pub use file::{AcceptScope, AwsCeilingFile, LogFormat, RegistryKeys, TlsFile};
+pub use file::{AcceptScope, AwsCeilingFile, HttpCeilingFile, LogFormat, RegistryKeys, TlsFile};
 use file::{AuditFile, AuthFile, File, LimitsFile, LogFile, ProvidersFile, ServerFile};
 pub use layers::{Environment, environment, parse_file, parse_toml};
 use node::{Node, Origin, Problem, dotted};
@@ -99,6 +99,7 @@ pub struct Limits {
     pub log_lines: usize,
     pub log_line: usize,
     pub aws_calls: usize,
+    pub http_calls: usize,
     /// Bytes of the component's file.
     pub file: u64,
 }
@@ -329,6 +330,7 @@ fn limits(own: &LimitsFile, all: &LimitsFile) -> Limits {
         log_lines: size(pick(|it| it.log_lines, 32)),
         log_line: size(pick(|it| it.log_line_bytes, 512)),
         aws_calls: size(pick(|it| it.aws_calls, 4)),
+        http_calls: size(pick(|it| it.http_calls, 8)),
         file: pick(|it| it.file_mib, 32).saturating_mul(1 << 20),
     }
 }

@@ -11,6 +11,7 @@
     reason = "a broken promise is a panic, which is what a fuzzer looks for"
 )]
 
+pub mod http;
 mod iam;
 mod json_members;
 
@@ -47,12 +48,13 @@ use crate::wit::rise::registry::aws::Statement;
 /// One target.
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("authorization_header", authorization_header),
     ("bounded_json", bounded_json),
     ("ceiling", ceiling),
     ("component", component),
     ("discovery", discovery),
+    ("http_ceiling", http::http_ceiling),
     ("image_reference", image_reference),
     ("issuer_url", issuer_url),
     ("jwks", jwks),

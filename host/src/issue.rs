@@ -135,7 +135,7 @@ impl Returned {
     fn take(issued: Issued, state: &mut CallState) -> Result<Self, IssueError> {
         let mut taken = None;
         let mut take = |handle| -> Result<Secret, IssueError> {
-            let Handle { secret, origin, expires_at } = state
+            let Handle { secret, origin, expires_at, .. } = state
                 .take_secret(handle)
                 .map_err(|error| IssueError::Internal(error.to_string()))?;
             taken = Some((origin, expires_at));
@@ -181,8 +181,21 @@ fn verify(
         None => (Scope::None, EnforcedBy::Host),
         Some((Origin::Aws(scope), _)) => (*scope, EnforcedBy::Host),
         Some((Origin::Configured, _)) => (Scope::Registry, EnforcedBy::Host),
-        Some((Origin::Guest, _)) if registry.trust_provider => {
+        // Whatever its way here: a secret of the settings opens what the operator's account may do.
+        Some((Origin::Http | Origin::Guest, _))
+            if credential
+                .secret()
+                .is_some_and(|it| registry.capabilities.reveals_secret(it.expose())) =>
+        {
+            (Scope::Registry, EnforcedBy::Host)
+        }
+        Some((Origin::Http | Origin::Guest, _)) if registry.trust_provider => {
             (registry.scope, EnforcedBy::Provider)
+        }
+        Some((Origin::Http, _)) => {
+            return wrong(
+                "a secret that the registry answered, and this registry does not set `trust_provider`",
+            );
         }
         Some((Origin::Guest, _)) => {
             return wrong(

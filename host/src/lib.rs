@@ -25,4 +25,5 @@ pub mod trial;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod reachable;
 mod wit;

@@ -8,6 +8,7 @@ wasmtime::component::bindgen!({
     world: "provider",
     imports: {
         "rise:registry/aws": async | trappable,
+        "rise:registry/http.send": async | trappable,
         default: trappable,
     },
     exports: { default: async },
@@ -15,6 +16,8 @@ wasmtime::component::bindgen!({
         "rise:registry/types.secret": crate::capability::secrets::Handle,
         "rise:registry/types.grant": crate::capability::GrantHandle,
         "rise:registry/aws.session": crate::capability::aws::Session,
+        "rise:registry/http.request": crate::capability::http::Request,
+        "rise:registry/http.response": crate::capability::http::Response,
     },
     require_store_data_send: true,
 });

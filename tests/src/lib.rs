@@ -10,6 +10,7 @@
 //! | STS and ECR that enforce session policies | [`Ministack`] |
 //! | an independent STS and ECR, and what exactly was sent | [`Moto`] |
 //! | the broker's own binary, under `strace` where wanted | [`Served`] |
+//! | a registry with an API of its own, for providers that use `http` | [`Imaginary`] |
 //! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
 //! | an OCI registry | [`DockerRegistry`] |
@@ -35,6 +36,7 @@ pub mod broker;
 pub mod disk;
 mod docker_registry;
 mod image;
+pub mod imaginary;
 mod installation;
 mod issuer_double;
 pub mod kill;
@@ -58,6 +60,7 @@ pub use broker::{Response, Settings, TestBroker, logs};
 pub use disk::FakeDisk;
 pub use docker_registry::{DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth};
 pub use image::OciLayout;
+pub use imaginary::Imaginary;
 pub use installation::{Installation, Printed, Serving};
 pub use issuer_double::{IssuerDouble, Reply};
 pub use loopback::{Answered, Client};

@@ -189,14 +189,14 @@ fn everything_that_is_wrong_is_said_in_one_run() {
          [log]\nlevel = \"verbose\"\n[registries.local]\ntype = \"oci\"\nregistry_url = \"${NOWHERE}\"\n"
     );
     let mut it = Installation::new(&text);
-    it.guest("wants-http");
+    it.guest("wants-tokens");
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: registries.local.registry_url: the variable NOWHERE is not set; set it, or give a fallback by ${NOWHERE:-…}
     error: config/default.toml: auth.audiense: unknown setting, did you mean `audience`?
     error: config/default.toml: registries.hub.max_lifetime: expected at least 60
     error: config/default.toml: rules.0.registries.0: rule `ci`: unknown registry `prd`, expected the name of one of [registries]: `hub`, `local`, `prod`
     error: config/default.toml: log.level: expected a level, one of error, warn, info, debug, trace, off, or directives such as `info,rise_broker=debug`
-    error: providers/wants-http.wasm: wants `http`, a capability that this broker does not have yet; remove the file until it does
+    error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; remove the file until it does
     error: config/default.toml: registries.hub.namspace: unknown setting, did you mean `namespace`?
     error: config/default.toml: registries.prod.region: expected an AWS region such as `eu-west-1`
     error: config/default.toml: registries.prod.repo_prefix: expected a `/` at the end, so that no prefix and project run together
@@ -359,13 +359,13 @@ fn no_folder_of_providers() {
 #[test]
 fn providers_that_want_too_much_or_crash() {
     let mut it = installed(&[AUTH, ECR]);
-    for guest in ["wants-http", "wants-filesystem", "trap-describe"] {
+    for guest in ["wants-tokens", "wants-filesystem", "trap-describe"] {
         it.guest(guest);
     }
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: providers/trap-describe.wasm: cannot say what it is, remove the file or ask its author: provider trapped: wasm trap: wasm `unreachable` instruction executed;  thread '<unnamed>' (1) panicked at tests/guests/trap-describe/src/lib.rs:26:9: trap-describe was asked what it is note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
     error: providers/wants-filesystem.wasm: wants `wasi:filesystem/types@0.2.6`, which providers do not get; files, sockets and the like are reached through capabilities only
-    error: providers/wants-http.wasm: wants `http`, a capability that this broker does not have yet; remove the file until it does
+    error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; remove the file until it does
     "#);
 }
 

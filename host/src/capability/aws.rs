@@ -238,6 +238,7 @@ impl CallState {
         let handle = Handle {
             secret: Arc::new(password),
             origin: Origin::Aws(scope),
+            name: "aws".into(),
             expires_at: Some(expires_at),
         };
         let password = self.table.push(handle)?;

@@ -66,6 +66,7 @@ impl types::HostSecret for CallState {
         Ok(self.table.push(Handle {
             secret: Arc::new(Secret::new(text)),
             origin: Origin::Guest,
+            name: "guest".into(),
             expires_at: None,
         })?)
     }

@@ -5,17 +5,22 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use wasmtime::component::{Linker, Resource};
 
-use super::{CallState, HasState};
+use super::{CallState, HasState, MAX_SECRET};
 use crate::domain::{Scope, Secret};
 use crate::wit::rise::registry::secrets;
 use crate::wit::rise::registry::types::Error;
 
 /// A secret in the hands of a provider.
+#[derive(Clone)]
 pub struct Handle {
     pub secret: Arc<Secret>,
     pub origin: Origin,
+    /// What the log calls it: a configured one's setting, elsewhere where it came from.
+    pub name: Arc<str>,
     /// Seconds since the Unix epoch, where the host knows.
     pub expires_at: Option<u64>,
 }
@@ -27,6 +32,8 @@ pub enum Origin {
     Configured,
     /// ECR, by a session that was as narrow as this.
     Aws(Scope),
+    /// Taken out of what the registry answered over `http`.
+    Http,
     /// The provider wrote it itself.
     Guest,
 }
@@ -44,12 +51,45 @@ impl secrets::Host for CallState {
             Some(secret) => Ok(Ok(self.table.push(Handle {
                 secret,
                 origin: Origin::Configured,
+                name: name.into(),
                 expires_at: None,
             })?)),
             None => Ok(Err(Error::InvalidSettings(format!(
                 "the secret setting `{}` is not set",
                 super::printable(&name, 64)
             )))),
+        }
+    }
+}
+
+/// The `exp` of a JWT, which nobody has verified: for saying when a secret ends, and for nothing else.
+pub(super) fn jwt_expiry(text: &str) -> Option<u64> {
+    let mut parts = text.split('.').filter(|_| text.len() <= MAX_SECRET);
+    let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok().filter(|_| parts.next().is_none())?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    claims.get("exp")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jwt_says_when_it_ends() {
+        let jwt = |claims: &str| format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        assert_eq!(jwt_expiry(&jwt(r#"{"exp":1795255200}"#)), Some(1_795_255_200));
+        for none in [
+            jwt("{}"),
+            jwt(r#"{"exp":"soon"}"#),
+            jwt(r#"{"exp":-1}"#),
+            jwt("no"),
+            jwt(r#"{"exp":1}"#) + ".x",
+            "a.b".to_owned(),
+            String::new(),
+            "opaque".to_owned(),
+        ] {
+            assert_eq!(jwt_expiry(&none), None, "{none}");
         }
     }
 }

@@ -114,6 +114,7 @@ pub(super) struct LimitsFile {
     pub log_lines: Option<u64>,
     pub log_line_bytes: Option<u64>,
     pub aws_calls: Option<u64>,
+    pub http_calls: Option<u64>,
     pub file_mib: Option<u64>,
 }
 
@@ -272,6 +273,7 @@ impl From<AcceptScope> for Scope {
 #[serde(deny_unknown_fields, default)]
 pub struct CeilingFile {
     pub aws: Option<AwsCeilingFile>,
+    pub http: Option<HttpCeilingFile>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -285,6 +287,16 @@ pub struct AwsCeilingFile {
     pub resources: Vec<String>,
     pub pull: Vec<String>,
     pub push: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpCeilingFile {
+    /// Such as `POST https://registry.example.com/api/tokens`. Left out: everything at the origin of `base_url`.
+    #[schemars(length(min = 1, max = 64))]
+    pub allow: Option<Vec<String>>,
+    /// Whether private addresses and this machine's own may be asked, by `http://` too.
+    pub private: bool,
 }
 
 impl RegistryKeys {

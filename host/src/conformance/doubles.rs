@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials as Keys;
+use jiff::Timestamp;
+use reqwest::header::{HeaderName, HeaderValue};
+use zeroize::Zeroizing;
 
 use super::examples::Answer;
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::{AssumeRole, Aws, AwsError, Identity, Login};
+use crate::capability::http::{self, Http, HttpError, Outgoing};
 use crate::domain::{Clock, Secret};
 use crate::registries::ConnectAws;
 
@@ -97,6 +101,40 @@ impl Aws for Upstream {
     async fn own_role(&self) -> Result<(), AwsError> {
         Ok(())
     }
+}
+
+#[async_trait]
+impl Http for Upstream {
+    async fn send(&self, request: Outgoing) -> Result<http::Answer, HttpError> {
+        let index = self.turn().await;
+        let (method, path) = (request.method.as_str(), request.url.path());
+        let mut fitting = self.answers.iter().filter(|it| it.method == method && it.path == path);
+        let Some(answer) = fitting.next() else {
+            return Err(HttpError::Unavailable(format!(
+                "the examples have no [[answers]] for {method} {path}"
+            )));
+        };
+        let (mut status, mut body) = (answer.status, filled(&answer.body).into_bytes());
+        match self.spoilt {
+            Some((at, Spoilt::Status(other))) if at == index => status = other,
+            Some((at, Spoilt::Body(other))) if at == index => body = other.as_bytes().to_vec(),
+            Some((at, Spoilt::Giant(bytes))) if at == index => body = vec![b'x'; bytes],
+            Some(_) | None => {}
+        }
+        let headers = answer.headers.iter().filter_map(|(name, value)| {
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+        });
+        Ok(http::Answer { status, headers: headers.collect(), body: Zeroizing::new(body) })
+    }
+}
+
+/// An answer's text with what differs from call to call.
+fn filled(body: &str) -> String {
+    let expires_at = Upstream::expires_at();
+    let shown = i64::try_from(expires_at).ok().and_then(|it| Timestamp::from_second(it).ok());
+    body.replace("{token}", "issued-by-the-conformance-kit")
+        .replace("{expires_at}", &expires_at.to_string())
+        .replace("{expires_at_rfc3339}", &shown.map(|it| it.to_string()).unwrap_or_default())
 }
 
 /// Longer than any call of the kit takes, unless something is wrong.

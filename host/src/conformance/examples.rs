@@ -148,7 +148,10 @@ impl Case {
         let probe = Arc::new(probe);
         let mut again: Capabilities = self.registry.capabilities.again();
         if let Some(aws) = &mut again.aws {
-            aws.client = upstream;
+            aws.client = Arc::<Upstream>::clone(&upstream);
+        }
+        if let Some(http) = &mut again.http {
+            http.client = upstream;
         }
         again.probe = Some(Arc::clone(&probe));
         (self.registry.with(again), probe)

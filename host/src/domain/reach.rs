@@ -12,6 +12,8 @@ pub enum Reach {
     /// Also private ones and this machine's own. Never link-local ones, where clouds have their metadata, nor the metadata
     /// addresses that lie elsewhere: what answers there hands out the machine's own credentials.
     Internal,
+    /// Private addresses and this machine's own, none of the internet: for what is not encrypted.
+    Private,
     /// This machine only.
     Loopback,
 }
@@ -36,9 +38,10 @@ impl Reach {
         match (self, kind(address)) {
             (_, Kind::Never)
             | (Self::Public, Kind::Private | Kind::Loopback)
+            | (Self::Private, Kind::Public)
             | (Self::Loopback, Kind::Public | Kind::Private) => false,
             (Self::Public | Self::Internal, Kind::Public)
-            | (Self::Internal, Kind::Private | Kind::Loopback)
+            | (Self::Internal | Self::Private, Kind::Private | Kind::Loopback)
             | (Self::Loopback, Kind::Loopback) => true,
         }
     }
@@ -135,6 +138,7 @@ mod tests {
             let found =
                 [Reach::Public, Reach::Internal, Reach::Loopback].map(|it| it.permits(address));
             assert_eq!(found, [public, internal, loopback], "{address}");
+            assert_eq!(Reach::Private.permits(address), internal && !public, "{address}");
         }
         assert!(Reach::Public.permits("172.32.0.1".parse().unwrap()));
         assert!(Reach::Public.permits("100.128.0.1".parse().unwrap()));

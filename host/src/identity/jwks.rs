@@ -1,7 +1,6 @@
 //! Where the keys of issuers come from: the port [`Keys`] and its adapters.
 //!
-//! `key` is one public key and a set of them, `cache` keeps a fetched set, `discovery` fetches one, `reachable` says from
-//! which addresses. A set that does not
+//! `key` is one public key and a set of them, `cache` keeps a fetched set, `discovery` fetches one. A set that does not
 //! change (a file, the broker's own key) is [`FixedKeys`].
 //!
 //! **Invariant:** a wrong signature never makes us fetch; an unknown `kid` does at most once a minute.
@@ -9,7 +8,6 @@
 mod cache;
 mod discovery;
 mod key;
-mod reachable;
 
 pub use cache::{CachedKeys, KeySource};
 pub use discovery::{Discovery, FetchError, InvalidIssuer};

@@ -8,11 +8,14 @@ use serde_json::Value;
 
 use super::secrets::{self, Secrets};
 use super::{Registries, Registry};
-use crate::capability::aws::ceiling::{AwsSettings, Ceiling, Switches};
+use crate::capability::aws::ceiling::{AwsSettings, Ceiling as AwsCeiling, Switches};
 use crate::capability::aws::{Access, Aws};
+use crate::capability::http;
+use crate::capability::http::ceiling::{Ceiling, InvalidCeiling};
+use crate::capability::http::client::ReqwestHttp;
 use crate::capability::{Capabilities, printable};
-use crate::config::RegistryConfig;
 use crate::config::node::{Node, Origin, Problem, dotted};
+use crate::config::{RegistryConfig, RegistryKeys};
 use crate::domain::location::LocationPattern;
 use crate::domain::{Host, Location, Project, RegistryName, Scope, Secret};
 use crate::provider::{Catalog, Provider};
@@ -81,6 +84,7 @@ async fn build(
         registry: registry.clone(),
         secrets: own_secrets.clone(),
         aws: None,
+        http: None,
         probe: None,
     };
     let scope = check(provider, &Arc::new(bare), &text, &place).await?;
@@ -93,9 +97,10 @@ async fn build(
         no_aws(&config, &place)?;
         None
     };
+    let http = open_http(provider, &settings, &config, scope, &place)?;
     let has_aws = access.is_some();
     let capabilities =
-        Arc::new(Capabilities { registry, secrets: own_secrets, aws: access, probe: None });
+        Arc::new(Capabilities { registry, secrets: own_secrets, aws: access, http, probe: None });
     let narrow = if scope > accepted {
         Err(place.problem("", too_wide(scope, has_aws && aws_settings.push_role_arn.is_none())))
     } else {
@@ -160,10 +165,11 @@ async fn open_aws(
         source_identity: keys.source_identity,
         session_tags: keys.session_tags,
     };
-    let ceiling = Ceiling::new(settings, keys.ceiling.aws.as_ref(), switches).map_err(|error| {
-        let pointer = if keys.ceiling.aws.is_some() { "/ceiling/aws" } else { "/repo_prefix" };
-        place.problem(pointer, error.to_string())
-    })?;
+    let ceiling =
+        AwsCeiling::new(settings, keys.ceiling.aws.as_ref(), switches).map_err(|error| {
+            let pointer = if keys.ceiling.aws.is_some() { "/ceiling/aws" } else { "/repo_prefix" };
+            place.problem(pointer, error.to_string())
+        })?;
     let pair = match (secrets.get("access_key_id"), secrets.get("secret_access_key")) {
         (Some(id), Some(secret)) => Some((Arc::clone(id), Arc::clone(secret))),
         (None, None) => None,
@@ -203,6 +209,61 @@ fn no_aws(config: &RegistryConfig, place: &Place<'_>) -> Result<(), Vec<Problem>
         }
         None => Ok(()),
     }
+}
+
+/// What a registry answers is as narrow as the provider has asked for it to be, and the host cannot know.
+fn open_http(
+    provider: &Provider,
+    settings: &Value,
+    config: &RegistryConfig,
+    scope: Scope,
+    place: &Place<'_>,
+) -> Result<Option<http::Access>, Vec<Problem>> {
+    let keys = &config.keys;
+    let stated = keys.ceiling.http.as_ref();
+    if !provider.imports.contains(&"http") {
+        return match stated {
+            Some(_) => Err(place.problem(
+                "/ceiling/http",
+                "its provider does not use HTTP; remove this".to_owned(),
+            )),
+            None => Ok(None),
+        };
+    }
+    let base_url = settings.get("base_url").and_then(Value::as_str);
+    let ceiling = Ceiling::new(stated, base_url).map_err(|error| {
+        let pointer = match &error {
+            InvalidCeiling::Missing => "/ceiling/http".to_owned(),
+            InvalidCeiling::Endpoint { index, .. } => format!("/ceiling/http/allow/{index}"),
+            InvalidCeiling::BaseUrl { .. } => "/base_url".to_owned(),
+        };
+        place.problem(&pointer, error.to_string())
+    })?;
+    if scope != Scope::None && !is_trusted(keys) {
+        return Err(place.problem("/trust_provider", untrusted(provider)));
+    }
+    if ceiling.has_plain() {
+        tracing::warn!(
+            registry = place.key,
+            "its provider sends secrets over http, which is not encrypted: for development and closed networks only"
+        );
+    }
+    let client = ReqwestHttp::new(ceiling.reach(), ceiling.has_plain()).map_err(|error| {
+        place.problem("/ceiling/http", format!("no HTTP client can be made: {error}"))
+    })?;
+    Ok(Some(http::Access { ceiling, client: Arc::new(client) }))
+}
+
+/// Whether the operator has said that this provider's word counts.
+fn is_trusted(keys: &RegistryKeys) -> bool {
+    keys.trust_provider
+}
+
+fn untrusted(provider: &Provider) -> String {
+    format!(
+        "missing; the provider `{}` hands out what the registry answers it over HTTP, and how narrow that is, nobody but the provider can say: read its code or its source's reputation, then set `trust_provider = true`; the answers will say `enforced_by: provider`",
+        provider.manifest.name
+    )
 }
 
 /// The provider's own judgement of its settings.

@@ -263,7 +263,8 @@ mod tests {
             (403, Err(Error::Denied("the registry answered 403".to_owned()))),
             (404, Err(Error::NotFound("the registry answered 404".to_owned()))),
             (429, Err(Error::Throttled(Some(9)))),
-            (503, Err(Error::Unavailable("the registry answered 503".to_owned()))),
+            (503, Err(Error::Throttled(Some(9)))),
+            (500, Err(Error::Unavailable("the registry answered 500".to_owned()))),
             (302, Err(Error::Failed("the registry answered 302".to_owned()))),
         ] {
             let host =

@@ -16,11 +16,11 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use super::cache::KeySource;
-use super::reachable::{self, Reachable};
 use super::{InvalidKeySet, KeySet, LARGEST_SET};
 use crate::domain::Reach;
 use crate::identity::json::{self, InvalidJson, Limits};
 use crate::identity::settings::DiscoverySettings;
+use crate::reachable::{self, Reachable};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
@@ -177,7 +177,7 @@ fn client(
         .https_only(https)
         .redirect(redirect::Policy::none())
         .no_proxy()
-        .dns_resolver(Reachable(reach))
+        .dns_resolver(Reachable { reach, setting: "internal" })
         .connect_timeout(CONNECT_DEADLINE)
         .timeout(REQUEST_DEADLINE)
         .pool_max_idle_per_host(0);

@@ -269,12 +269,13 @@ fn remove(value: &mut Value, text: &str) {
 pub(crate) fn success(response: &Response) -> Result<(), Error> {
     let status = response.status();
     let text = format!("the registry answered {status}");
-    match status {
-        200..=299 => Ok(()),
-        401 | 403 => Err(Error::Denied(text)),
-        404 => Err(Error::NotFound(text)),
-        429 => Err(Error::Throttled(response.header("retry-after").and_then(|it| it.parse().ok()))),
-        500..=599 => Err(Error::Unavailable(text)),
+    let pause = response.header("retry-after").and_then(|it| it.parse().ok());
+    match (status, pause) {
+        (200..=299, _) => Ok(()),
+        (401 | 403 | 407, _) => Err(Error::Denied(text)),
+        (404 | 410, _) => Err(Error::NotFound(text)),
+        (429, pause) | (503, pause @ Some(_)) => Err(Error::Throttled(pause)),
+        (408 | 425 | 500..=599, _) => Err(Error::Unavailable(text)),
         _ => Err(Error::Failed(text)),
     }
 }

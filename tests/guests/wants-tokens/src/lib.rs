@@ -1,13 +1,12 @@
-//! Well behaved, but imports `http`: refused at load where the registry's settings do not cover it.
+//! Well behaved, but imports `tokens`, which this host does not have yet: refused at load.
 
-use rise_provider::http::Request;
-use rise_provider::{Credential, Error, Grant, Issued, Location, Problem, Provider, Scope};
+use rise_provider::{Credential, Error, Grant, Issued, Location, Problem, Provider, Scope, tokens};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-struct WantsHttp;
+struct WantsTokens;
 
-rise_provider::export_provider!(WantsHttp);
+rise_provider::export_provider!(WantsTokens);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -15,12 +14,12 @@ struct Settings {
     registry_url: String,
 }
 
-impl Provider for WantsHttp {
+impl Provider for WantsTokens {
     type Settings = Settings;
 
-    const NAME: &'static str = "wants-http";
+    const NAME: &'static str = "wants-tokens";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const DESCRIPTION: &'static str = "Imports a capability that nobody allowed";
+    const DESCRIPTION: &'static str = "Imports a capability that nobody has";
 
     fn check(_: &Settings) -> Result<Scope, Vec<Problem>> {
         Ok(Scope::None)
@@ -35,7 +34,7 @@ impl Provider for WantsHttp {
     }
 
     fn issue(settings: &Settings, _: &Grant) -> Result<Issued, Error> {
-        Request::get(&format!("https://{}/v2/", settings.registry_url)).send()?.success()?;
-        Ok(Issued { credential: Credential::ClientAuth, expires_at: None })
+        let token = tokens::registry_token(&settings.registry_url)?;
+        Ok(Issued { credential: Credential::Bearer(token), expires_at: None })
     }
 }

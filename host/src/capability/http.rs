@@ -1,0 +1,355 @@
+//! `http`: requests to the endpoints that the operator allows a registry, composed by providers and sent by the host.
+//!
+//! A provider says what to send and where secrets go in it; [`ceiling`] judges where to, [`request`] what, [`client`]
+//! resolves names and connects to what it has judged, [`response`] shows what came back without the registry's secrets.
+//! What the registry's answer opens, the host cannot know: it is as narrow as the provider says (`enforced_by: provider`).
+//!
+//! **Invariant:** a request acts by [`send`](CallState::exchange) only, and that only while issuing.
+
+pub mod ceiling;
+pub mod client;
+mod echo;
+mod request;
+mod response;
+
+pub use request::Request;
+pub use response::Response;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use hyper::body::Bytes;
+use reqwest::header::HeaderMap;
+use url::Url;
+use wasmtime::component::{Linker, Resource};
+use zeroize::Zeroizing;
+
+use super::secrets::{Handle, Origin, jwt_expiry};
+use super::{CallState, Capabilities, HasState, LimitExceeded, printable};
+use crate::wit::rise::registry::http::{self, Method};
+use crate::wit::rise::registry::types::Error;
+use ceiling::Ceiling;
+use request::{Composed, Wrong};
+
+/// Sends requests for one registry. [`client::ReqwestHttp`] in production.
+#[async_trait]
+pub trait Http: Send + Sync {
+    async fn send(&self, request: Outgoing) -> Result<Answer, HttpError>;
+}
+
+/// A request that was judged.
+pub struct Outgoing {
+    pub method: reqwest::Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Option<Bytes>,
+}
+
+/// What came back, within bounds.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// Why there is no answer. Texts are for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("{0}")]
+    OutOfReach(String),
+    #[error("no answer in time: {0}")]
+    TimedOut(String),
+    #[error("cannot be reached: {0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Nonsense(String),
+}
+
+/// What one registry may ask, and the client it asks with.
+pub struct Access {
+    pub ceiling: Ceiling,
+    pub client: Arc<dyn Http>,
+}
+
+/// A request in flight; counted and logged when dropped, since the provider call's deadline may end it first.
+struct Sent {
+    metrics: crate::telemetry::Metrics,
+    capabilities: Arc<Capabilities>,
+    digest: Arc<str>,
+    method: &'static str,
+    host: String,
+    /// Names.
+    secrets: String,
+    status: Option<u16>,
+    outcome: &'static str,
+    started: Instant,
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let Self { method, host, secrets, status, outcome, .. } = self;
+        let (registry, elapsed) = (&self.capabilities.registry, self.started.elapsed());
+        self.metrics.upstream_call(registry, method, outcome, elapsed);
+        tracing::info!(
+            %registry, digest = %self.digest, %method, %host, status = status.unwrap_or(0), %outcome,
+            elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), %secrets,
+            "a provider sent an HTTP request"
+        );
+    }
+}
+
+pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    http::add_to_linker::<CallState, HasState>(linker, |state| state)
+}
+
+impl CallState {
+    /// Judges, sends, and reads what came back.
+    async fn exchange(&mut self, request: Request) -> Result<Response, Error> {
+        let grant = self.issuing("http.send")?;
+        // Counted before anything is looked at, as for AWS.
+        self.http_calls += 1;
+        if self.http_calls > self.limits.http_calls {
+            return Err(self.refuse(format!("more than {} HTTP requests", self.limits.http_calls)));
+        }
+        let capabilities = Arc::clone(&self.capabilities);
+        let Some(access) = &capabilities.http else {
+            return Err(self.refuse("HTTP, which this registry's settings do not allow".to_owned()));
+        };
+        let (method, url) = (request.method, request.url.clone());
+        // What it holds comes first: a URL with a secret in it must not stand in the message about the URL.
+        let composed = request.compose(&capabilities).map_err(|wrong| match wrong {
+            Wrong::Refused(text) => self.refuse(text),
+            Wrong::Failed(text) => Error::Failed(text),
+            Wrong::Settings(text) => Error::InvalidSettings(text),
+        })?;
+        let url = access
+            .ceiling
+            .admit(method, &url, grant.project())
+            .map_err(|beyond| self.refuse(beyond.to_string()))?;
+        let answer = self.send_judged(access, method, url, composed).await?;
+        Ok(answer)
+    }
+
+    async fn send_judged(
+        &mut self,
+        access: &Access,
+        method: Method,
+        url: Url,
+        composed: Composed,
+    ) -> Result<Response, Error> {
+        let Composed { headers, body, secrets } = composed;
+        let host = url.authority().to_owned();
+        let asked = format!("{} {host}", ceiling::name(method));
+        let mut sent = Sent {
+            metrics: self.metrics.clone(),
+            capabilities: Arc::clone(&self.capabilities),
+            digest: Arc::clone(&self.digest),
+            method: ceiling::name(method),
+            host,
+            secrets: secrets.into_iter().collect::<Vec<_>>().join(","),
+            status: None,
+            outcome: "timed-out",
+            started: Instant::now(),
+        };
+        let method = reqwest::Method::from_bytes(sent.method.as_bytes()).unwrap_or_default();
+        // Left set by a deadline that hits meanwhile: it tells whose fault it was.
+        self.upstream_slow = true;
+        let answer = access.client.send(Outgoing { method, url, headers, body }).await;
+        self.upstream_slow = matches!(answer, Err(HttpError::TimedOut(_)));
+        let answer = answer.map_err(|error| {
+            tracing::warn!(registry = %self.capabilities.registry, %error, "an HTTP request of a provider failed");
+            let text = format!("{asked}: {}", printable(&error.to_string(), 512));
+            let (outcome, error) = match error {
+                HttpError::OutOfReach(_) => ("refused", self.refuse(text)),
+                HttpError::TimedOut(_) => ("timed-out", Error::Unavailable(text)),
+                HttpError::Unavailable(_) => ("unavailable", Error::Unavailable(text)),
+                HttpError::Nonsense(_) => ("nonsense", Error::Failed(text)),
+            };
+            sent.outcome = outcome;
+            error
+        })?;
+        sent.status = Some(answer.status);
+        let response = Response::read(answer, asked, self.now, &self.capabilities);
+        let response = response.map_err(|echoed| {
+            sent.outcome = "withheld";
+            tracing::warn!(registry = %self.capabilities.registry, digest = %self.digest, "{echoed}");
+            Error::Failed(echoed.to_string())
+        })?;
+        sent.outcome = outcome(&response);
+        Ok(response)
+    }
+
+    /// Text that the host keeps for a guest counts like the guest's own memory.
+    fn keep(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        if self.memory.charge(bytes) { Ok(()) } else { Err(LimitExceeded("request bytes").into()) }
+    }
+
+    fn write(
+        &mut self,
+        request: &Resource<Request>,
+        bytes: usize,
+        write: impl FnOnce(&mut Request),
+    ) -> wasmtime::Result<()> {
+        // Each part costs its own bookkeeping, however short it is.
+        self.keep(bytes + size_of::<Handle>() * 2)?;
+        write(self.table.get_mut(request)?);
+        Ok(())
+    }
+}
+
+/// As metrics name it.
+fn outcome(response: &Response) -> &'static str {
+    match response.success() {
+        Ok(()) => "ok",
+        Err(Error::Denied(_)) => "denied",
+        Err(Error::NotFound(_)) => "not-found",
+        Err(Error::Throttled(_)) => "throttled",
+        Err(Error::Unavailable(_)) => "unavailable",
+        Err(
+            Error::InvalidSettings(_)
+            | Error::Refused(_)
+            | Error::Unsupported(_)
+            | Error::Failed(_),
+        ) => "failed",
+    }
+}
+
+impl http::Host for CallState {
+    async fn send(
+        &mut self,
+        request: Resource<Request>,
+    ) -> wasmtime::Result<Result<Resource<Response>, Error>> {
+        let request = self.table.delete(request)?;
+        match self.exchange(request).await {
+            Ok(response) => Ok(Ok(self.table.push(response)?)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+}
+
+impl http::HostRequest for CallState {
+    fn new(&mut self, method: Method, url: String) -> wasmtime::Result<Resource<Request>> {
+        self.keep(url.len() + size_of::<Request>())?;
+        Ok(self.table.push(Request::new(method, url))?)
+    }
+
+    fn header(
+        &mut self,
+        request: Resource<Request>,
+        name: String,
+        value: String,
+    ) -> wasmtime::Result<()> {
+        self.write(&request, name.len() + value.len(), |it| it.header(name, value))
+    }
+
+    fn header_secret(
+        &mut self,
+        request: Resource<Request>,
+        name: String,
+        value: Resource<Handle>,
+    ) -> wasmtime::Result<()> {
+        let value = self.table.get(&value)?.clone();
+        self.write(&request, name.len(), |it| it.header_secret(name, value))
+    }
+
+    fn bearer(
+        &mut self,
+        request: Resource<Request>,
+        token: Resource<Handle>,
+    ) -> wasmtime::Result<()> {
+        let token = self.table.get(&token)?.clone();
+        self.write(&request, 0, |it| it.bearer(token))
+    }
+
+    fn basic(
+        &mut self,
+        request: Resource<Request>,
+        username: String,
+        password: Resource<Handle>,
+    ) -> wasmtime::Result<()> {
+        let password = self.table.get(&password)?.clone();
+        self.write(&request, username.len(), |it| it.basic(username, password))
+    }
+
+    fn json(&mut self, request: Resource<Request>, text: String) -> wasmtime::Result<()> {
+        self.write(&request, text.len(), |it| it.json(text))
+    }
+
+    fn json_secret(
+        &mut self,
+        request: Resource<Request>,
+        pointer: String,
+        value: Resource<Handle>,
+    ) -> wasmtime::Result<()> {
+        let value = self.table.get(&value)?.clone();
+        self.write(&request, pointer.len(), |it| it.json_secret(pointer, value))
+    }
+
+    fn form(
+        &mut self,
+        request: Resource<Request>,
+        name: String,
+        value: String,
+    ) -> wasmtime::Result<()> {
+        self.write(&request, name.len() + value.len(), |it| it.form(name, value))
+    }
+
+    fn form_secret(
+        &mut self,
+        request: Resource<Request>,
+        name: String,
+        value: Resource<Handle>,
+    ) -> wasmtime::Result<()> {
+        let value = self.table.get(&value)?.clone();
+        self.write(&request, name.len(), |it| it.form_secret(name, value))
+    }
+
+    fn drop(&mut self, request: Resource<Request>) -> wasmtime::Result<()> {
+        self.table.delete(request)?;
+        Ok(())
+    }
+}
+
+impl http::HostResponse for CallState {
+    fn status(&mut self, response: Resource<Response>) -> wasmtime::Result<u16> {
+        Ok(self.table.get(&response)?.status())
+    }
+
+    fn success(&mut self, response: Resource<Response>) -> wasmtime::Result<Result<(), Error>> {
+        Ok(self.table.get(&response)?.success())
+    }
+
+    fn header(
+        &mut self,
+        response: Resource<Response>,
+        name: String,
+    ) -> wasmtime::Result<Option<String>> {
+        Ok(self.table.get(&response)?.header(&name))
+    }
+
+    fn text(&mut self, response: Resource<Response>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&response)?.text())
+    }
+
+    fn take_secret(
+        &mut self,
+        response: Resource<Response>,
+        pointer: String,
+    ) -> wasmtime::Result<Option<Resource<Handle>>> {
+        let Some(secret) = self.table.get_mut(&response)?.take_secret(&pointer) else {
+            return Ok(None);
+        };
+        if !self.memory.charge(secret.expose().len()) {
+            return Err(LimitExceeded("secret bytes").into());
+        }
+        let expires_at = jwt_expiry(secret.expose());
+        let (secret, origin) = (Arc::new(secret), Origin::Http);
+        Ok(Some(self.table.push(Handle { secret, origin, name: "http".into(), expires_at })?))
+    }
+
+    fn drop(&mut self, response: Resource<Response>) -> wasmtime::Result<()> {
+        self.table.delete(response)?;
+        Ok(())
+    }
+}

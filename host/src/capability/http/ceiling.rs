@@ -1,0 +1,381 @@
+//! Where a registry's provider may send requests: methods, origins and path prefixes, written by the operator.
+//!
+//! **Invariant:** [`Ceiling::admit`] answers with the very URL that is sent. It takes no URL that two readers could
+//! understand differently: [`strict`] refuses what a parser would have to mend.
+
+use url::Url;
+
+use crate::capability::printable;
+use crate::config::HttpCeilingFile;
+use crate::domain::{Project, Reach};
+use crate::reachable;
+use crate::wit::rise::registry::http::Method;
+
+const LONGEST_URL: usize = 4096;
+const PROJECT: &str = "{project}";
+
+/// What the operator's settings allow one registry.
+#[derive(Clone)]
+pub struct Ceiling {
+    endpoints: Vec<Endpoint>,
+    private: bool,
+}
+
+/// One line of `allow`.
+#[derive(Clone)]
+struct Endpoint {
+    /// `None`: any.
+    method: Option<Method>,
+    /// Its path is not looked at.
+    origin: Url,
+    /// With `{project}`, without a `/` at the end. What lies below it is meant too.
+    path: String,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCeiling {
+    #[error(
+        "missing; its provider uses HTTP, so state what it may ask: `allow = [\"POST https://registry.example.com/api\"]`"
+    )]
+    Missing,
+    #[error(
+        "`{text}` is not a method (GET, HEAD, POST, PUT, PATCH, DELETE, or * for any) and a URL such as `POST https://registry.example.com/api`: {problem}"
+    )]
+    Endpoint { index: usize, text: String, problem: &'static str },
+    #[error("`{text}` is no URL that requests can be sent to: {problem}")]
+    BaseUrl { text: String, problem: &'static str },
+}
+
+/// What a provider asked for beyond the ceiling. Text for the operator.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Beyond {
+    #[error("a request to `{url}`, which is no URL that may be sent: {problem}")]
+    Malformed { url: String, problem: &'static str },
+    #[error("{method} {url}, which this registry's `ceiling.http` does not allow")]
+    Elsewhere { method: &'static str, url: String },
+}
+
+impl Ceiling {
+    /// `base_url` counts where no endpoints are stated: everything at its origin.
+    pub fn new(
+        stated: Option<&HttpCeilingFile>,
+        base_url: Option<&str>,
+    ) -> Result<Self, InvalidCeiling> {
+        let private = stated.is_some_and(|it| it.private);
+        let endpoints = if let Some(allow) = stated.and_then(|it| it.allow.as_ref()) {
+            let parse = |(index, text): (usize, &String)| {
+                Endpoint::parse(text, private).map_err(|problem| {
+                    let text = printable(text, 256);
+                    InvalidCeiling::Endpoint { index, text, problem }
+                })
+            };
+            allow.iter().enumerate().map(parse).collect::<Result<_, _>>()?
+        } else {
+            let text = base_url.ok_or(InvalidCeiling::Missing)?;
+            let wrong = |problem| InvalidCeiling::BaseUrl { text: printable(text, 256), problem };
+            let origin = strict(text).map_err(wrong)?;
+            may_be_asked(&origin, private).map_err(wrong)?;
+            vec![Endpoint { method: None, origin, path: String::new() }]
+        };
+        Ok(Self { endpoints, private })
+    }
+
+    /// Whether an endpoint without encryption is among them.
+    pub fn has_plain(&self) -> bool {
+        self.endpoints.iter().any(|it| it.origin.scheme() == "http")
+    }
+
+    /// Which addresses encrypted requests may go to.
+    pub fn reach(&self) -> Reach {
+        if self.private { Reach::Internal } else { Reach::Public }
+    }
+
+    /// The URL to send to, if this registry may ask it for `project`.
+    pub fn admit(&self, method: Method, text: &str, project: &Project) -> Result<Url, Beyond> {
+        // A query may hold what is nobody's business, and is not judged.
+        let shown = || printable(text.split(['?', '#']).next().unwrap_or_default(), 256);
+        let malformed = |problem| Beyond::Malformed { url: shown(), problem };
+        let url = strict(text).map_err(malformed)?;
+        may_be_asked(&url, self.private).map_err(malformed)?;
+        if self.endpoints.iter().any(|it| it.covers(method, &url, project)) {
+            Ok(url)
+        } else {
+            Err(Beyond::Elsewhere { method: name(method), url: shown() })
+        }
+    }
+}
+
+impl Endpoint {
+    fn parse(text: &str, private: bool) -> Result<Self, &'static str> {
+        let (method, url) = text.split_once(' ').ok_or("there is one space between the two")?;
+        let method = match method {
+            "*" => None,
+            word => Some(METHODS.into_iter().find(|it| name(*it) == word).ok_or("no method")?),
+        };
+        if url.contains(['?', '*']) {
+            return Err(
+                "a query or a wildcard, and all that lies below a path is meant in any case",
+            );
+        }
+        let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
+        let (authority, _) = url.split_at(url.len() - path.len());
+        if authority.contains(['{', '}']) {
+            return Err("only the path may hold `{project}`");
+        }
+        // Any project will do to see whether the rest is right: its name means nothing in a URL.
+        let origin = strict(&format!("{authority}{}", path.replace(PROJECT, "p")))?;
+        may_be_asked(&origin, private)?;
+        Ok(Self { method, origin, path: path.trim_end_matches('/').to_owned() })
+    }
+
+    fn covers(&self, method: Method, url: &Url, project: &Project) -> bool {
+        let path = self.path.replace(PROJECT, project.as_str());
+        let below = url.path().strip_prefix(&path);
+        self.method.is_none_or(|it| it == method)
+            && self.origin.origin() == url.origin()
+            && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+const METHODS: [Method; 6] =
+    [Method::Get, Method::Head, Method::Post, Method::Put, Method::Patch, Method::Delete];
+
+/// As the protocol names it.
+pub(super) fn name(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Patch => "PATCH",
+        Method::Delete => "DELETE",
+    }
+}
+
+/// An address that is written as such never goes through the resolver, so it is judged here.
+fn may_be_asked(url: &Url, private: bool) -> Result<(), &'static str> {
+    if url.scheme() == "http" && !private {
+        return Err(
+            "https is a must, but for private addresses with `ceiling.http.private = true`",
+        );
+    }
+    let reach = if private { Reach::Internal } else { Reach::Public };
+    let reach = if url.scheme() == "http" { Reach::Private } else { reach };
+    if reachable::permits(reach, url) {
+        Ok(())
+    } else if private {
+        Err("an address that is never asked, or without encryption only inside a private network")
+    } else {
+        Err("a private address, and `ceiling.http.private = true` is not stated")
+    }
+}
+
+/// Reads an absolute URL of which every reader makes the same: nothing in it that a parser would drop, add, resolve or
+/// decode on the way. `https://a@b`, `https:\\a`, `/x/../y`, `/x%2f..`, `/x/..;/y` and `https://0x7f.1` each fooled somebody.
+fn strict(text: &str) -> Result<Url, &'static str> {
+    if text.len() > LONGEST_URL {
+        return Err("too long");
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['\\', '#']) {
+        return Err("blanks, control characters, `\\`, `#` or letters outside ASCII");
+    }
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let rest = rest.ok_or("it must begin with https://")?;
+    let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return Err("a user name in it");
+    }
+    let path = tail.split('?').next().unwrap_or_default();
+    if !is_plain_path(path) {
+        return Err(
+            "a path with `.`, `..`, `//`, `;` or an encoded character that could pass for one of these",
+        );
+    }
+    let url = Url::parse(text).map_err(|_| "it cannot be read")?;
+    let port = url.port_or_known_default().unwrap_or_default();
+    let is_host = [url.authority().to_owned(), format!("{}:{port}", url.authority())]
+        .iter()
+        .any(|it| it.eq_ignore_ascii_case(authority));
+    let is_path = url.path() == path || (path.is_empty() && url.path() == "/");
+    if is_host && is_path { Ok(url) } else { Err("not written as it would be understood") }
+}
+
+fn is_plain_path(path: &str) -> bool {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let is_last = |index: usize| index + 1 == segments.len();
+    segments.iter().enumerate().all(|(index, segment)| {
+        let is_segment = !segment.is_empty() || is_last(index);
+        is_segment && !matches!(*segment, "." | "..") && !segment.contains(';') && decodes(segment)
+    })
+}
+
+/// Whether each `%XX` stands for a character that means nothing in a path, now or after being decoded once more.
+fn decodes(segment: &str) -> bool {
+    segment.split('%').skip(1).all(|rest| {
+        let byte = rest.get(..2).filter(|hex| hex.bytes().all(|it| it.is_ascii_hexdigit()));
+        let byte = byte.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        byte.is_some_and(|it| !it.is_ascii_control() && !b"./\\%;?#".contains(&it))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ceiling(allow: &[&str], private: bool) -> Result<Ceiling, InvalidCeiling> {
+        let allow = allow.iter().map(ToString::to_string).collect();
+        Ceiling::new(Some(&HttpCeilingFile { allow: Some(allow), private }), None)
+    }
+
+    fn admits(ceiling: &Ceiling, method: Method, url: &str) -> bool {
+        ceiling.admit(method, url, &"my-app".parse().unwrap()).is_ok()
+    }
+
+    #[test]
+    fn an_endpoint_is_a_method_an_origin_and_a_path_with_all_below() {
+        let ceiling = ceiling(
+            &[
+                "POST https://art.example.com/access/api/v1/tokens",
+                "GET https://r.example.com:8443/api/{project}/",
+            ],
+            false,
+        )
+        .unwrap();
+        for (method, url, admitted) in [
+            (Method::Post, "https://art.example.com/access/api/v1/tokens", true),
+            (Method::Post, "https://ART.example.com:443/access/api/v1/tokens", true),
+            (Method::Post, "https://art.example.com/access/api/v1/tokens/7?x=/../y", true),
+            (Method::Post, "https://art.example.com/access/api/v1/tokens/", true),
+            (Method::Get, "https://art.example.com/access/api/v1/tokens", false),
+            (Method::Post, "https://art.example.com/access/api/v1/tokens2", false),
+            (Method::Post, "https://art.example.com/access/api/v1", false),
+            (Method::Post, "https://art.example.com/", false),
+            (Method::Post, "https://art.example.com/access/api/v1/token%73", false),
+            (Method::Post, "https://art.example.com:8443/access/api/v1/tokens", false),
+            (Method::Post, "http://art.example.com/access/api/v1/tokens", false),
+            (Method::Post, "https://art.example.com.evil.com/access/api/v1/tokens", false),
+            (Method::Post, "https://art.example.com./access/api/v1/tokens", false),
+            (Method::Post, "https://evil.com/art.example.com/access/api/v1/tokens", false),
+            (Method::Get, "https://r.example.com:8443/api/my-app", true),
+            (Method::Get, "https://r.example.com:8443/api/my-app/x", true),
+            (Method::Get, "https://r.example.com:8443/api/my-app-2", false),
+            (Method::Get, "https://r.example.com:8443/api/other", false),
+            (Method::Get, "https://r.example.com:8443/api/{project}", false),
+            (Method::Get, "https://r.example.com/api/my-app", false),
+        ] {
+            assert_eq!(admits(&ceiling, method, url), admitted, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_can_be_read_in_two_ways_is_not_sent() {
+        let all = ceiling(&["* https://a.example.com"], false).unwrap();
+        assert!(admits(&all, Method::Delete, "https://a.example.com"));
+        assert!(admits(
+            &all,
+            Method::Get,
+            "https://a.example.com/x%20y/%C3%A9?next=https://b#".trim_end_matches('#')
+        ));
+        for url in [
+            "https://a.example.com@evil.com/",
+            "https://evil.com@a.example.com/",
+            "https://@a.example.com/",
+            "https://a.example.com#@evil.com/",
+            "https://a.example.com/x#y",
+            "https:\\\\a.example.com\\x",
+            "https://a.example.com\\@evil.com/",
+            "https:a.example.com",
+            "https:///a.example.com/",
+            "HTTPS://a.example.com/",
+            "//a.example.com/",
+            "a.example.com",
+            " https://a.example.com/",
+            "https://a.example.com/x y",
+            "https://a.example.com/x\r\nHost: evil.com",
+            "https://a.exa\tmple.com/",
+            "https://\u{ff41}.example.com/",
+            "https://a.example.com/x/../y",
+            "https://a.example.com/x/./y",
+            "https://a.example.com/..",
+            "https://a.example.com/x/%2e%2e/y",
+            "https://a.example.com/x/.%2E/y",
+            "https://a.example.com/x/..%2fy",
+            "https://a.example.com/x%5c..%5cy",
+            "https://a.example.com/x/%252e%252e/y",
+            "https://a.example.com/x/..;/y",
+            "https://a.example.com/x%00",
+            "https://a.example.com/x%0d%0ay",
+            "https://a.example.com/x%3fy",
+            "https://a.example.com/%",
+            "https://a.example.com/%zz",
+            "https://a.example.com/%+1",
+            "https://a.example.com//x",
+            "https://a.example.com/x//y",
+            "https://a.example.com/{x}",
+            "https://a.example.com:0443/",
+            "ftp://a.example.com/",
+            "file:///etc/passwd",
+            "",
+            &format!("https://a.example.com/{}", "x".repeat(LONGEST_URL)),
+        ] {
+            assert!(!admits(&all, Method::Get, url), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_written_as_such_are_judged() {
+        for (url, private, right) in [
+            ("https://10.0.0.7", false, false),
+            ("https://10.0.0.7", true, true),
+            ("http://10.0.0.7", true, true),
+            ("http://10.0.0.7", false, false),
+            ("http://127.0.0.1:5000", true, true),
+            ("https://127.0.0.1", false, false),
+            ("https://[::1]:5000", true, true),
+            ("https://[::ffff:10.0.0.1]", false, false),
+            ("https://169.254.169.254", true, false),
+            ("http://169.254.169.254", true, false),
+            ("http://[fd00:ec2::254]", true, false),
+            ("https://0.0.0.0", true, false),
+            ("https://1.1.1.1", false, true),
+            ("http://1.1.1.1", true, false),
+            ("https://0x7f.1", true, false),
+            ("https://2130706433", true, false),
+            ("http://registry.internal", true, true),
+            ("http://registry.example.com", false, false),
+        ] {
+            assert_eq!(ceiling(&[&format!("* {url}")], private).is_ok(), right, "{url} {private}");
+            let stated = HttpCeilingFile { allow: None, private };
+            assert_eq!(Ceiling::new(Some(&stated), Some(url)).is_ok(), right, "{url} {private}");
+        }
+    }
+
+    #[test]
+    fn without_a_ceiling_the_origin_of_base_url_is_it() {
+        let ceiling = Ceiling::new(None, Some("https://r.example.com/prefix")).unwrap();
+        assert!(admits(&ceiling, Method::Put, "https://r.example.com/elsewhere"));
+        assert!(!admits(&ceiling, Method::Put, "https://s.example.com/prefix"));
+        assert_eq!(Ceiling::new(None, None).err(), Some(InvalidCeiling::Missing));
+        assert!(Ceiling::new(None, Some("r.example.com")).is_err());
+    }
+
+    #[test]
+    fn a_wrong_line_is_named() {
+        for wrong in [
+            "https://r.example.com",
+            "post https://r.example.com",
+            "GET  https://r.example.com",
+            "GET,POST https://r.example.com",
+            "GET https://*.example.com",
+            "GET https://r.example.com/a?b=c",
+            "GET https://r.example.com/a#b",
+            "GET https://{project}.example.com/",
+            "GET https://user@r.example.com/",
+            "GET https://r.example.com/../a",
+            "GET https://r.example.com/{other}",
+        ] {
+            let error = ceiling(&["GET https://r.example.com", wrong], false).err().expect(wrong);
+            assert!(matches!(error, InvalidCeiling::Endpoint { index: 1, .. }), "{error}");
+        }
+    }
+}

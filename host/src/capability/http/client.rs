@@ -1,0 +1,109 @@
+//! The `http` port on reqwest.
+//!
+//! One client for each registry: connections that one registry's settings allowed are not there for another's. No proxy
+//! from the environment, no redirects, no retries, no cookies, no decompression, HTTP/1.1 only.
+
+use std::error::Error;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+use reqwest::{Client, redirect, retry};
+use zeroize::Zeroizing;
+
+use super::{Answer, Http, HttpError, Outgoing};
+use crate::domain::Reach;
+use crate::reachable::{OutOfReach, Reachable};
+
+const CONNECT: Duration = Duration::from_secs(2);
+/// Half of what a call has by default: a provider hears of a registry that hangs, and can say so.
+const ATTEMPT: Duration = Duration::from_secs(4);
+const IDLE: Duration = Duration::from_secs(30);
+const IDLE_CONNECTIONS: usize = 16;
+const MOST_HEADERS: usize = 64;
+const LARGEST_HEADERS: usize = 16 << 10;
+const LARGEST_BODY: usize = 256 << 10;
+
+pub struct ReqwestHttp {
+    encrypted: Client,
+    /// For `http://`, where the ceiling has it.
+    plain: Option<Client>,
+}
+
+impl ReqwestHttp {
+    pub fn new(reach: Reach, has_plain: bool) -> reqwest::Result<Self> {
+        let plain = has_plain.then(|| client(Reach::Private).build()).transpose()?;
+        Ok(Self { encrypted: client(reach).https_only(true).build()?, plain })
+    }
+}
+
+fn client(reach: Reach) -> reqwest::ClientBuilder {
+    Client::builder()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .referer(false)
+        .http1_only()
+        .http1_max_headers(MOST_HEADERS)
+        .dns_resolver(Reachable { reach, setting: "ceiling.http.private" })
+        .connect_timeout(CONNECT)
+        .timeout(ATTEMPT)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+}
+
+#[async_trait]
+impl Http for ReqwestHttp {
+    async fn send(&self, request: Outgoing) -> Result<Answer, HttpError> {
+        let Outgoing { method, url, headers, body } = request;
+        let client = match (url.scheme(), &self.plain) {
+            ("http", Some(plain)) => plain,
+            _ => &self.encrypted,
+        };
+        let mut request = client.request(method, url).headers(headers);
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        let mut answer = request.send().await.map_err(failure)?;
+        let headers = std::mem::take(answer.headers_mut());
+        check(&headers)?;
+        let mut body = Zeroizing::new(Vec::new());
+        while let Some(chunk) = answer.chunk().await.map_err(failure)? {
+            if body.len() + chunk.len() > LARGEST_BODY {
+                let text = format!("an answer of more than {LARGEST_BODY} bytes");
+                return Err(HttpError::Nonsense(text));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status: answer.status().as_u16(), headers, body })
+    }
+}
+
+fn check(headers: &HeaderMap) -> Result<(), HttpError> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > LARGEST_HEADERS {
+        let text = format!("an answer with more than {LARGEST_HEADERS} bytes of headers");
+        return Err(HttpError::Nonsense(text));
+    }
+    // Nobody asked for it, and what is in it would not be seen.
+    if headers.get_all(CONTENT_ENCODING).iter().any(|it| it != "identity") {
+        return Err(HttpError::Nonsense("an answer that is compressed, unasked".to_owned()));
+    }
+    Ok(())
+}
+
+fn failure(error: reqwest::Error) -> HttpError {
+    // The query may hold anything.
+    let error = error.without_url();
+    let mut causes = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(it) = cause {
+        if let Some(out) = it.downcast_ref::<OutOfReach>() {
+            return HttpError::OutOfReach(out.to_string());
+        }
+        causes.push(it.to_string());
+        cause = it.source();
+    }
+    let text = causes.join(": ");
+    if error.is_timeout() { HttpError::TimedOut(text) } else { HttpError::Unavailable(text) }
+}

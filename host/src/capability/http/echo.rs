@@ -1,0 +1,136 @@
+//! Finds a configured secret in text: in what a provider wrote, and in what a registry sent back.
+//!
+//! A registry that repeats what it was sent would show a provider the secret that it may only pass on. So an answer with a
+//! secret in it is withheld whole: cutting the secret out would leave a provider the choice of where to cut.
+//!
+//! What a registry changes beyond the forms here (a hash, half of it, other encodings) is not found. Then a registry that
+//! the operator trusts with the secret and a provider that he does not would have to play together.
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::capability::Capabilities;
+
+/// A shorter piece of base64 or hex turns up in any long text by chance.
+const SHORTEST_ENCODED: usize = 12;
+
+/// Whether `text` holds a configured secret: as it is, percent-encoded, in a string of JSON, in base64 or in hex.
+pub(super) fn reveals(capabilities: &Capabilities, text: &str) -> bool {
+    if capabilities.secrets.is_empty() {
+        return false;
+    }
+    let plain = |text: &str| capabilities.reveals_secret(text);
+    let encoded = || {
+        let forms = |it: &str| encodings(it).iter().any(|form| text.contains(form.as_str()));
+        capabilities.secrets.values().any(|secret| forms(secret.expose()))
+    };
+    plain(text)
+        || (text.contains(['%', '+']) && plain(&percent_decoded(text)))
+        || (text.contains('\\') && in_json(text, &plain))
+        || encoded()
+}
+
+/// A secret in an escaped string is found in the string that it stands for.
+fn in_json(text: &str, holds: &dyn Fn(&str) -> bool) -> bool {
+    fn visit(value: &Value, holds: &dyn Fn(&str) -> bool) -> bool {
+        match value {
+            Value::String(text) => holds(text),
+            Value::Array(items) => items.iter().any(|it| visit(it, holds)),
+            Value::Object(members) => {
+                members.iter().any(|(key, value)| holds(key) || visit(value, holds))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    serde_json::from_str::<Value>(text).is_ok_and(|value| visit(&value, holds))
+}
+
+/// As a form or a query writes it: `+` is a blank.
+fn percent_decoded(text: &str) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let (byte, left) = match (first, byte) {
+            (b'%', Some(byte)) => (byte, tail.get(2..).unwrap_or_default()),
+            (b'+', _) => (b' ', tail),
+            (other, _) => (*other, tail),
+        };
+        bytes.push(byte);
+        rest = left;
+    }
+    Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The characters that stand for the whole secret wherever it lies in longer encoded text: base64 in each of its three
+/// positions, which is how `Authorization: Basic` looks too, and hex.
+fn encodings(secret: &str) -> Vec<Zeroizing<String>> {
+    let mut forms =
+        vec![Zeroizing::new(hex::encode(secret)), Zeroizing::new(hex::encode_upper(secret))];
+    for before in 0..3 {
+        let mut bytes = Zeroizing::new(vec![0; before]);
+        bytes.extend_from_slice(secret.as_bytes());
+        // Six bits a character: those that a neighbour has a part in are left out.
+        let (from, to) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
+        for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
+            let all = Zeroizing::new(engine.encode(&*bytes));
+            forms.extend(all.get(from..to).map(|it| Zeroizing::new(it.to_owned())));
+        }
+    }
+    forms.retain(|it| it.len() >= SHORTEST_ENCODED);
+    forms
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+
+    use super::*;
+    use crate::domain::Secret;
+
+    fn capabilities(secret: &str) -> Capabilities {
+        let secret = Arc::new(Secret::new(secret.to_owned()));
+        let secrets = [("password".to_owned(), secret)].into();
+        Capabilities { secrets, ..Capabilities::none() }
+    }
+
+    #[test]
+    fn a_secret_is_found_in_every_usual_dress() {
+        let secret = "s3cr\u{e9}t \"of+the/registry>?";
+        let capabilities = capabilities(secret);
+        let json = serde_json::json!({ "a": [{ "b": format!("x{secret}") }] }).to_string();
+        let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let every: String = secret.bytes().map(|it| format!("%{it:02x}")).collect();
+        let escaped: String = secret.encode_utf16().map(|it| format!("\\u{it:04x}")).collect();
+        let mut found = vec![
+            format!("before {secret} after"),
+            json,
+            format!("a=b&password={form}"),
+            every,
+            format!("{{\"{escaped}\": 1}}"),
+            hex::encode(format!("x{secret}")),
+        ];
+        for user in ["", "u", "us", "use", "user:"] {
+            found.push(format!("Basic {}", BASE64_STANDARD.encode(format!("{user}{secret}"))));
+            found.push(format!("Basic {}", BASE64_URL_SAFE.encode(format!("{user}{secret}x"))));
+        }
+        for text in found {
+            assert!(reveals(&capabilities, &text), "{text}");
+        }
+        for harmless in ["", "s3cr", "{\"a\": \"b\\n\"}", "100 % +1", "%zz%", "czNjcsOpdA=="] {
+            assert!(!reveals(&capabilities, harmless), "{harmless}");
+        }
+    }
+
+    #[test]
+    fn a_short_secret_is_not_found_in_random_text() {
+        let capabilities = capabilities("abcd");
+        assert!(reveals(&capabilities, "x abcd"));
+        assert!(!reveals(&capabilities, "YWJjZA== 61626364"));
+    }
+}

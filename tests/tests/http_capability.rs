@@ -1,0 +1,463 @@
+//! The capability `http`: the imaginary registry's own provider, and one that does what it must not.
+
+use rise_broker::config::Environment;
+use rise_broker_tests::broker::{AUTH, lines};
+use rise_broker_tests::imaginary::ADMIN_TOKEN;
+use rise_broker_tests::{
+    DEMO_PASSWORD, DEMO_USER, DockerRegistry, Imaginary, RegistryAuth, Response, Settings,
+    TestBroker, logs,
+};
+use serde_json::{Value, json};
+
+/// A registry of the example in `examples/rust`.
+fn registry(server: &Imaginary, more: &str) -> String {
+    format!(
+        r#"
+[registries.prod]
+type = "imaginary"
+base_url = "{}"
+repo_prefix = "rise/"
+admin_token = "{ADMIN_TOKEN}"
+trust_provider = true
+[registries.prod.ceiling.http]
+private = true
+{more}
+"#,
+        server.url()
+    )
+}
+
+async fn broker(server: &Imaginary, more: &str) -> TestBroker {
+    TestBroker::start_with(&registry(server, more), &["imaginary"]).await
+}
+
+async fn ask(broker: &TestBroker) -> Response {
+    broker.credentials(&broker.token_for("my-app"), "project=my-app&lifetime=900").await
+}
+
+/// Lines of the log with this request's id.
+fn log_of(broker: &TestBroker) -> String {
+    let digest = broker.app.registries.iter().next().unwrap().provider.digest.to_string();
+    logs::text().lines().filter(|it| it.contains(&digest)).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_token_that_the_registry_makes_is_issued() {
+    let server = Imaginary::start().await;
+    let broker = broker(&server, "").await;
+    let answer = ask(&broker).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let json = answer.json();
+    assert_eq!(json["credentials"]["username"], "token-1");
+    assert_eq!(json["credentials"]["password"], "made-for-rise/my-app-1");
+    assert_eq!(json["credentials"]["registry_url"], server.host());
+    assert_eq!(json["repository"], "rise/my-app");
+    assert_eq!((&json["scope"], &json["enforced_by"]), (&json!("repository"), &json!("provider")));
+    let left = json["credentials"]["expires_in"].as_i64().unwrap();
+    assert!((800..=900).contains(&left), "{left}");
+
+    let heard = server.heard();
+    assert_eq!(heard.len(), 1);
+    assert_eq!((heard[0].method.as_str(), heard[0].path.as_str()), ("POST", "/api/tokens"));
+    assert_eq!(heard[0].header("authorization"), format!("Bearer {ADMIN_TOKEN}"));
+    assert_eq!(heard[0].header("content-type"), "application/json");
+    assert_eq!(heard[0].header("host"), server.host());
+    let body = json!({ "repository": "rise/my-app", "actions": ["pull", "push"], "lifetime": 900 });
+    assert_eq!(heard[0].json(), body);
+    let mut names: Vec<_> = heard[0].headers.keys().map(ToString::to_string).collect();
+    names.sort();
+    let expected =
+        ["accept", "authorization", "content-length", "content-type", "host", "user-agent"];
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn each_request_is_logged_and_counted_without_secrets() {
+    let server = Imaginary::start().await;
+    let broker = broker(&server, "").await;
+    assert_eq!(ask(&broker).await.status, 200);
+    let log = log_of(&broker);
+    let host = format!("host={}", server.host());
+    let line = log.lines().find(|it| it.contains("sent an HTTP request") && it.contains(&host));
+    let line = line.expect("a line for the request");
+    for part in ["registry=prod", "method=POST", "status=200", "elapsed_ms=", "secrets=admin_token"]
+    {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    let metrics = broker.admin("/metrics").await.text;
+    let counted =
+        r#"rise_broker_upstream_calls_total{registry="prod",operation="POST",outcome="ok"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
+    let audit = serde_json::to_string(&broker.audit()).unwrap();
+    for (name, text) in [("log", &logs::text()), ("metrics", &metrics), ("audit", &audit)] {
+        for secret in [ADMIN_TOKEN, "made-for-rise/my-app-1"] {
+            assert!(!text.contains(secret), "{secret} in the {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_registry_answers_decides_what_the_caller_hears() {
+    let server = Imaginary::start().await;
+    let broker = broker(&server, "").await;
+    for (status, retry_after, body, expected) in [
+        (401, None, "", (502, "upstream-denied", None)),
+        (403, None, "no", (502, "upstream-denied", None)),
+        (404, None, "", (502, "upstream-denied", None)),
+        (429, Some("7"), "", (503, "upstream-unavailable", Some("7"))),
+        (503, Some("9"), "", (503, "upstream-unavailable", Some("9"))),
+        (503, None, "", (503, "upstream-unavailable", None)),
+        (500, None, "", (503, "upstream-unavailable", None)),
+        (400, None, "", (502, "provider-failed", None)),
+        (302, None, "", (502, "provider-failed", None)),
+        (200, None, "<html>", (502, "provider-failed", None)),
+        (200, None, r#"{"username":"u"}"#, (502, "provider-failed", None)),
+        (200, None, r#"{"username":"u","token":"t"}"#, (502, "provider-failed", None)),
+        (200, None, r#"{"username":"u","token":7,"expires_at":9}"#, (502, "provider-failed", None)),
+    ] {
+        server.answer(status, retry_after, body);
+        let answer = ask(&broker).await;
+        let problem = answer.problem().unwrap_or_default();
+        let (expected_status, slug, pause) = expected;
+        assert_eq!(
+            (answer.status.as_u16(), problem.as_str()),
+            (expected_status, slug),
+            "{status} {body}"
+        );
+        if let Some(pause) = pause {
+            assert_eq!(answer.header("retry-after"), Some(pause), "{status}");
+        }
+    }
+}
+
+async fn problems(text: &str) -> String {
+    let text = format!("{AUTH}\n{text}");
+    let settings = Settings::new(&text, &["imaginary"]);
+    let started = TestBroker::on(settings, &Environment::new()).await;
+    lines(&started.err().expect("problems"))
+}
+
+#[tokio::test]
+async fn it_starts_only_where_the_operator_trusts_the_provider_and_says_where_to() {
+    let base = |url: &str, more: &str| {
+        format!(
+            "[registries.prod]\ntype = \"imaginary\"\nbase_url = \"{url}\"\nadmin_token = \"{ADMIN_TOKEN}\"\n{more}"
+        )
+    };
+    let trusted = "trust_provider = true\n";
+    let ceiling = "trust_provider = true\n[registries.prod.ceiling.http]\n";
+    for (url, more, expected) in [
+        (
+            "https://r.example.com",
+            "",
+            "registries.prod.trust_provider: missing; the provider `imaginary` hands out what the registry answers",
+        ),
+        (
+            "http://127.0.0.1:5000",
+            trusted,
+            "registries.prod.base_url: `http://127.0.0.1:5000` is no URL that requests can be sent to: https is a must",
+        ),
+        ("http://r.example.com", trusted, "https is a must"),
+        (
+            "https://10.0.0.1",
+            trusted,
+            "registries.prod.base_url: `https://10.0.0.1` is no URL that requests can be sent to: a private address",
+        ),
+        (
+            "https://169.254.169.254",
+            &format!("{ceiling}private = true"),
+            "an address that is never asked",
+        ),
+        (
+            "https://r.example.com",
+            &format!("{ceiling}allow = []"),
+            "registries.prod.ceiling.http.allow",
+        ),
+        (
+            "https://r.example.com",
+            &format!(
+                "{ceiling}allow = [\"POST https://r.example.com\", \"https://s.example.com\"]"
+            ),
+            "registries.prod.ceiling.http.allow.1: `https://s.example.com` is not a method",
+        ),
+        ("https://r.example.com", &format!("{ceiling}privat = true"), "did you mean `private`?"),
+    ] {
+        let found = problems(&base(url, more)).await;
+        assert!(found.contains(expected), "{url} {more}: {found}");
+        assert!(!found.contains(ADMIN_TOKEN));
+    }
+    let found = problems("[registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\n[registries.prod.ceiling.http]\nprivate = true\n").await;
+    assert!(
+        found.contains("registries.prod.ceiling.http: its provider does not use HTTP; remove this"),
+        "{found}"
+    );
+}
+
+#[tokio::test]
+async fn a_stated_ceiling_is_all_that_there_is() {
+    let server = Imaginary::start().await;
+    let elsewhere = format!("allow = [\"POST {}/other\", \"GET {0}/api/tokens\"]", server.url());
+    let refused = broker(&server, &elsewhere).await;
+    assert_eq!(ask(&refused).await.problem().as_deref(), Some("provider-failed"));
+    assert_eq!(server.heard().len(), 0);
+    let exact = format!("allow = [\"POST {}/api/tokens\"]", server.url());
+    assert_eq!(ask(&broker(&server, &exact).await).await.status, 200);
+}
+
+/// A registry of the guest `http-rogue`, which knows its own admin token. Its ceiling is `POST` of tokens, and four paths
+/// where the server misbehaves too.
+fn rogue(server: &Imaginary, other: &Imaginary, how: &str, more: &str) -> String {
+    let url = server.url();
+    let allow: Vec<String> = [
+        "/api/tokens",
+        "/api/projects/{project}/tokens",
+        "/echo",
+        "/redirect",
+        "/flood",
+        "/compressed",
+        "/silence",
+        "/closes",
+    ]
+    .iter()
+    .map(|path| format!("\"POST {url}{path}\""))
+    .collect();
+    format!(
+        r#"
+[registries.prod]
+type = "http-rogue"
+base_url = "{url}"
+other_url = "{}"
+admin_token = "{ADMIN_TOKEN}"
+misbehave = "{how}"
+trust_provider = true
+{more}
+[registries.prod.ceiling.http]
+private = true
+allow = [{}]
+[providers.http-rogue.limits]
+cpu_ms = 3000
+"#,
+        other.url(),
+        allow.join(", "),
+    )
+}
+
+struct Scene {
+    server: Imaginary,
+    other: Imaginary,
+    broker: TestBroker,
+    answer: Response,
+}
+
+async fn misbehaved(how: &str, more: &str) -> Scene {
+    let (server, other) = (Imaginary::start().await, Imaginary::start().await);
+    let text = rogue(&server, &other, how, more);
+    let broker = TestBroker::start_with(&text, &["http-rogue"]).await;
+    let answer = ask(&broker).await;
+    Scene { server, other, broker, answer }
+}
+
+impl Scene {
+    fn failed(&self, how: &str) {
+        let found = (self.answer.status.as_u16(), self.answer.problem());
+        assert_eq!(found, (502, Some("provider-failed".to_owned())), "{how}: {}", self.answer.text);
+        self.keeps_its_secret(how);
+        let events: Vec<_> = self.broker.audit().iter().map(|it| it["event"].clone()).collect();
+        assert_eq!(events, ["issue.intent", "issue.failed"], "{how}");
+    }
+
+    /// Nothing that anybody gets to see holds it; the server may.
+    fn keeps_its_secret(&self, how: &str) {
+        let audit = serde_json::to_string(&self.broker.audit()).unwrap();
+        for (name, text) in
+            [("answer", &self.answer.text), ("log", &logs::text()), ("audit", &audit)]
+        {
+            assert!(!text.contains(ADMIN_TOKEN), "{how}: in the {name}");
+        }
+        assert!(self.other.heard().is_empty(), "{how}: {:?}", self.other.heard());
+    }
+}
+
+#[tokio::test]
+async fn the_rogue_is_served_while_it_behaves() {
+    let scene = misbehaved("no", "").await;
+    assert_eq!(scene.answer.status, 200, "{}", scene.answer.text);
+    assert_eq!(scene.server.heard().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_outside_the_ceiling_is_not_sent() {
+    for (how, asked) in [
+        ("other-host", "`ceiling.http` does not allow"),
+        ("other-port", "`ceiling.http` does not allow"),
+        ("other-path", "/api/admin"),
+        ("other-method", "DELETE"),
+        ("other-project", "someone-elses"),
+        ("private-address", "10.1.2.3"),
+        ("metadata", "never asked"),
+        ("metadata-name", "metadata.google.internal"),
+        ("userinfo", "a user name in it"),
+        ("fragment", "`#`"),
+        ("dot-segments", "a path with"),
+        ("encoded-slash", "a path with"),
+        ("backslash", "control characters"),
+        ("line-break-in-url", "control characters"),
+        ("line-break-in-header", "line breaks"),
+        ("host-header", "`Host`"),
+        ("length-header", "`Content-Length`"),
+        ("authorization-header", "`Authorization`"),
+        ("method-override", "`X-HTTP-Method-Override`"),
+        ("huge-body", "a body of more than"),
+        ("huge-headers", "bytes of headers"),
+        ("secret-in-url", "a configured secret in its URL"),
+        ("secret-in-header", "a configured secret in its headers"),
+        ("secret-in-body", "a configured secret in its body"),
+        ("secret-in-user-name", "a configured secret in its user name"),
+    ] {
+        let scene = misbehaved(how, "").await;
+        scene.failed(how);
+        assert!(scene.server.heard().is_empty(), "{how}: {:?}", scene.server.heard());
+        let log = log_of(&scene.broker);
+        let refused =
+            |it: &&str| it.contains("refused what a provider asked for") && it.contains(asked);
+        assert!(log.lines().any(|it| refused(&it)), "{how}: the log does not say `{asked}`\n{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_judged_by_the_address_that_it_means() {
+    let server = Imaginary::start().await;
+    let port = server.host().rsplit(':').next().unwrap().to_owned();
+    // `localhost` is no public address, and only those may be asked without `private`.
+    let text = format!(
+        "[registries.prod]\ntype = \"imaginary\"\nbase_url = \"https://localhost:{port}\"\nadmin_token = \"{ADMIN_TOKEN}\"\ntrust_provider = true\n"
+    );
+    let broker = TestBroker::start_with(&text, &["imaginary"]).await;
+    let answer = ask(&broker).await;
+    assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
+    assert!(log_of(&broker).contains("`localhost` has no address that may be asked"));
+    assert!(server.heard().is_empty());
+}
+
+#[tokio::test]
+async fn eight_requests_are_enough() {
+    let scene = misbehaved("too-many", "").await;
+    scene.failed("too-many");
+    assert_eq!(scene.server.heard().len(), 8);
+    assert!(log_of(&scene.broker).contains("more than 8 HTTP requests"));
+}
+
+#[tokio::test]
+async fn requests_that_are_held_count_as_memory() {
+    let scene = misbehaved("many-requests", "").await;
+    scene.failed("many-requests");
+    assert!(scene.server.heard().is_empty());
+}
+
+#[tokio::test]
+async fn a_secret_that_the_registry_repeats_is_not_read() {
+    for how in ["echo-to-error", "echo-of-basic", "echo-of-form", "echo-to-password"] {
+        let scene = misbehaved(how, "").await;
+        scene.failed(how);
+        let heard = scene.server.heard();
+        assert_eq!((heard.len(), heard[0].path.as_str()), (1, "/echo"), "{how}");
+        let log = log_of(&scene.broker);
+        assert!(log.contains("sent a configured secret back"), "{how}: {log}");
+    }
+    // These hand on what they are told instead.
+    for how in ["echo-to-user-name", "echo-to-log"] {
+        let scene = misbehaved(how, "").await;
+        assert_eq!(scene.answer.status, 200, "{how}: {}", scene.answer.text);
+        scene.keeps_its_secret(how);
+        for (name, text) in [("log", logs::text()), ("answer", scene.answer.text.clone())] {
+            assert!(!text.contains("canary-admin"), "{how}: in the {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_configured_secret_goes_to_callers_only_where_that_is_accepted() {
+    let refused = misbehaved("configured-password", "").await;
+    refused.failed("configured-password");
+    let accepted = misbehaved("configured-password", "accept_scope = \"registry\"").await;
+    assert_eq!(accepted.answer.status, 200, "{}", accepted.answer.text);
+    let json = accepted.answer.json();
+    assert_eq!((&json["scope"], &json["enforced_by"]), (&json!("registry"), &json!("host")));
+}
+
+#[tokio::test]
+async fn a_forged_handle_ends_the_call() {
+    for how in ["forged-handle", "forged-request"] {
+        let scene = misbehaved(how, "").await;
+        scene.failed(how);
+        assert!(scene.server.heard().is_empty(), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_misbehaves_is_not_followed() {
+    for (how, status, problem) in [
+        ("redirect", 502, "provider-failed"),
+        ("flood", 502, "provider-failed"),
+        ("compressed", 502, "provider-failed"),
+        ("closes", 503, "upstream-unavailable"),
+        ("silence", 504, "upstream-timeout"),
+    ] {
+        let scene = misbehaved(how, "").await;
+        let found = (scene.answer.status.as_u16(), scene.answer.problem());
+        assert_eq!(found, (status, Some(problem.to_owned())), "{how}: {}", scene.answer.text);
+        scene.keeps_its_secret(how);
+        assert_eq!(scene.server.heard().len(), 1, "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_swallowed_sent_nothing() {
+    let scene = misbehaved("swallow", "").await;
+    assert_eq!(scene.answer.status, 200, "{}", scene.answer.text);
+    scene.keeps_its_secret("swallow");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_outside_of_issue() {
+    let scene = misbehaved("locate", "").await;
+    assert_eq!(scene.answer.status, 200, "{}", scene.answer.text);
+    assert_eq!(scene.server.heard().len(), 1);
+}
+
+#[tokio::test]
+async fn what_comes_back_is_checked_as_any_other() {
+    for how in [
+        "read-taken-secret",
+        "expiry-too-late",
+        "expiry-past",
+        "line-break-in-user-name",
+        "no-token",
+    ] {
+        let scene = misbehaved(how, "").await;
+        scene.failed(how);
+        assert_eq!(scene.server.heard().len(), 1, "{how}");
+        let all = format!("{}{}", scene.answer.text, logs::text());
+        assert!(!all.contains("made-for-my-app-1"), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn the_real_registry_is_asked_by_basic_authentication() {
+    let registry = DockerRegistry::start(RegistryAuth::Htpasswd).await;
+    let text = |password: &str| {
+        format!(
+            "[registries.prod]\ntype = \"htpasswd-ping\"\nbase_url = \"{}\"\nusername = \"{DEMO_USER}\"\npassword = \"{password}\"\naccept_scope = \"registry\"\ntrust_provider = true\n[registries.prod.ceiling.http]\nprivate = true\nallow = [\"GET {0}/v2\"]\n",
+            registry.url()
+        )
+    };
+    let broker = TestBroker::start_with(&text(DEMO_PASSWORD), &["htpasswd-ping"]).await;
+    let answer = ask(&broker).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let json: Value = answer.json();
+    assert_eq!(json["credentials"]["password"], DEMO_PASSWORD);
+    assert_eq!((&json["scope"], &json["enforced_by"]), (&json!("registry"), &json!("host")));
+
+    let wrong = TestBroker::start_with(&text("not-the-password"), &["htpasswd-ping"]).await;
+    assert_eq!(ask(&wrong).await.problem().as_deref(), Some("upstream-denied"));
+}
