@@ -5,13 +5,12 @@ use std::path::Path;
 
 use rise_broker::config::Environment;
 use rise_broker::conformance::{self, Effort, Report, Verdict};
-use rise_broker_tests::broker::{repository, target};
+use rise_broker_tests::broker::{compiled, repository, target};
 
 const QUICK: Effort = Effort { sequential: 50, parallel: 16 };
 
 async fn check(component: &Path, examples: &Path) -> Report {
-    let cache = tempfile::tempdir().unwrap();
-    conformance::check(component, examples, QUICK, &Environment::new(), cache.path()).await
+    conformance::check(component, examples, QUICK, &Environment::new(), &compiled()).await
 }
 
 async fn guest(name: &str, registry: &str) -> Report {
@@ -108,7 +107,7 @@ async fn what_cannot_be_loaded_or_placed_fails_with_the_reason() {
     for (name, settings, area, reason) in [
         ("trap-describe", URL, "file", "cannot say what it is"),
         ("wants-filesystem", URL, "file", "wasi:filesystem"),
-        ("wants-http", URL, "", "http"),
+        ("wants-tokens", URL, "file", "does not have yet"),
         (
             "secret-looking",
             "registry_url = \"r.example.com\"\ntoken = \"t\"\n",
