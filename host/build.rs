@@ -33,7 +33,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=../Cargo.lock");
     let lock = root.join("Cargo.lock");
     writeln!(text, "pub(super) const LOCK: &str = include_str!({:?});", lock.to_string_lossy())?;
-    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("embedded.rs"), text)?;
+    #[expect(clippy::disallowed_methods, reason = "cargo tells a build script by variables")]
+    let out = env::var("OUT_DIR")?;
+    fs::write(PathBuf::from(out).join("embedded.rs"), text)?;
     Ok(())
 }
 
