@@ -1,4 +1,7 @@
-//! What a handler can reach. Built once from the settings; tests build the same with doubles.
+//! What a handler can reach: one generation. Built from settings and providers; tests build the same with doubles.
+//!
+//! An `App` does not change. A reload makes the next one ([`App::next`]), which shares with the last what must outlive a
+//! generation: the record, the metrics, the engine, the counts of limits, the keys of issuers, the tokens that were used.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,11 +18,12 @@ use crate::capability::aws::sdk::SdkAws;
 use crate::config::node::Problem;
 use crate::config::{Config, Draft, ProvidersConfig, RegistryConfig, Written};
 use crate::domain::{Clock, RegistryName, Secret};
+use crate::findings::Findings;
 use crate::http::listen::Edge;
-use crate::identity::Identity;
+use crate::identity::{self, Identity, SetupError};
 use crate::limits::Limits;
-use crate::provider::{Catalog, Engine};
-use crate::registries::{ConnectAws, Registries, Registry};
+use crate::provider::{Catalog, Engine, Loader, Pins, Scan};
+use crate::registries::{ConnectAws, Registries};
 use crate::rules::Rules;
 use crate::state;
 use crate::telemetry::{Metrics, Step};
@@ -35,7 +39,10 @@ pub struct App {
     pub audit: Audit,
     pub engine: Engine,
     pub metrics: Metrics,
-    draining: AtomicBool,
+    pub loader: Arc<Loader>,
+    /// What the last reload found wrong.
+    pub findings: Arc<Findings>,
+    draining: Arc<AtomicBool>,
 }
 
 /// The real AWS.
@@ -73,27 +80,14 @@ impl App {
             Ok(checked) => (Some(checked), vec![]),
             Err(problems) => (None, problems),
         };
-        let names: Vec<String> =
-            config.identity.issuers.iter().map(|issuer| issuer.name.clone()).collect();
-        let identity = Identity::build(config.identity, clock.clone()).map_err(|setup| {
-            problems.extend(setup.into_iter().map(|error| {
-                let mut indexes =
-                    (0..names.len()).filter(|index| names.get(*index) == error.issuer.as_ref());
-                let pointer = match (indexes.next(), indexes.next()) {
-                    (Some(index), None) => format!("/auth/issuers/{index}"),
-                    (Some(_), Some(_)) => "/auth/issuers".to_owned(),
-                    (None, _) => "/auth".to_owned(),
-                };
-                written.problem(&pointer, error.to_string())
-            }));
-        });
+        let identity = identity(config.identity, written, &clock, None);
+        problems.extend(identity.as_ref().err().into_iter().flatten().cloned());
         // Nothing is written there as long as something else is wrong.
-        let (Some((engine, catalog, registries)), Ok(identity)) = (checked, identity) else {
+        let (Some((engine, loader, catalog, registries)), Ok(identity)) = (checked, identity)
+        else {
             return Err(problems);
         };
-        let throttled = |it: &Arc<Registry>| it.provider.imports.contains(&"aws");
-        let limited = registries.iter().map(|it| (&it.name, throttled(it)));
-        let limits = Limits::new(&config.limits, limited, &clock);
+        let limits = Limits::new(&config.limits, limited(&registries), &clock);
         let audit = Audit::open(config.audit, clock.clone())
             .map_err(|message| vec![written.problem("/audit/directory", message)])?;
         Ok(Self {
@@ -107,7 +101,36 @@ impl App {
             audit,
             metrics: engine.metrics.clone(),
             engine,
-            draining: AtomicBool::new(false),
+            loader: Arc::new(loader),
+            findings: Arc::default(),
+            draining: Arc::default(),
+        })
+    }
+
+    /// The generation behind this one. What has a life of its own goes on: `[server]`, `[audit]` and `[log]` of `config` are not
+    /// looked at.
+    pub fn next(
+        &self,
+        config: Config,
+        catalog: Catalog,
+        registries: Registries,
+    ) -> Result<Self, Vec<Problem>> {
+        let identity =
+            identity(config.identity, &config.written, &self.clock, Some(&self.identity))?;
+        Ok(Self {
+            clock: self.clock.clone(),
+            identity,
+            rules: config.rules,
+            limits: self.limits.next(&config.limits, limited(&registries), &self.clock),
+            edge: self.edge.clone(),
+            catalog,
+            registries,
+            audit: self.audit.clone(),
+            engine: self.engine.clone(),
+            metrics: self.metrics.clone(),
+            loader: Arc::clone(&self.loader),
+            findings: Arc::clone(&self.findings),
+            draining: Arc::clone(&self.draining),
         })
     }
 
@@ -153,6 +176,35 @@ pub async fn examine(draft: Draft, clock: Clock, aws: &dyn ConnectAws) -> Vec<Pr
     problems
 }
 
+/// Each registry's name, and whether it calls AWS, which throttles whole accounts.
+fn limited(registries: &Registries) -> impl Iterator<Item = (&RegistryName, bool)> {
+    registries.iter().map(|it| (&it.name, it.provider.imports.contains(&"aws")))
+}
+
+fn identity(
+    settings: identity::Settings,
+    written: &Written,
+    clock: &Clock,
+    before: Option<&Identity>,
+) -> Result<Identity, Vec<Problem>> {
+    let names: Vec<String> = settings.issuers.iter().map(|issuer| issuer.name.clone()).collect();
+    let place = |error: SetupError| {
+        let mut indexes =
+            (0..names.len()).filter(|index| names.get(*index) == error.issuer.as_ref());
+        let pointer = match (indexes.next(), indexes.next()) {
+            (Some(index), None) => format!("/auth/issuers/{index}"),
+            (Some(_), Some(_)) => "/auth/issuers".to_owned(),
+            (None, _) => "/auth".to_owned(),
+        };
+        written.problem(&pointer, error.to_string())
+    };
+    let built = match before {
+        Some(before) => before.next(settings),
+        None => Identity::build(settings, clock.clone()),
+    };
+    built.map_err(|setup| setup.into_iter().map(place).collect())
+}
+
 async fn check(
     providers: &ProvidersConfig,
     state_directory: &Path,
@@ -160,23 +212,40 @@ async fn check(
     written: &Written,
     clock: &Clock,
     aws: &dyn ConnectAws,
-) -> Result<(Engine, Catalog, Registries), Vec<Problem>> {
-    let cache = state::open(state_directory, &providers.directory)
-        .map_err(|message| vec![written.problem("/server/state_directory", message)])?;
-    let engine = Engine::new(&providers.widest(), Metrics::new()).map_err(|error| {
-        let message = format!("cannot start its WebAssembly engine: {error}");
-        vec![Problem::new("this program", "", message)]
-    })?;
-    let (catalog, mut problems) = Catalog::load(providers, &engine, &cache, clock).await;
+) -> Result<(Engine, Loader, Catalog, Registries), Vec<Problem>> {
+    let (engine, loader) = loader(providers, state_directory, written, clock)?;
+    let pins = Pins::load(providers).map_err(|problem| vec![problem])?;
+    let scan = Catalog::load(providers, Arc::new(pins), &loader, None).await;
+    let Scan { catalog, refused, .. } = scan.map_err(|problem| vec![problem])?;
+    let mut problems: Vec<Problem> = refused.iter().map(Problem::from).collect();
     if !problems.is_empty() {
         // A provider that is missing now may be one of those that could not be loaded.
         registries.retain(|_, registry| catalog.find(&registry.provider).is_some());
     }
     match Registries::build(registries, &catalog, aws).await {
-        Ok(registries) if problems.is_empty() => Ok((engine, catalog, registries)),
+        Ok(registries) if problems.is_empty() => Ok((engine, loader, catalog, registries)),
         built => {
             problems.extend(built.err().into_iter().flatten());
             Err(problems)
         }
     }
+}
+
+/// What loads providers, and runs them.
+pub fn loader(
+    providers: &ProvidersConfig,
+    state_directory: &Path,
+    written: &Written,
+    clock: &Clock,
+) -> Result<(Engine, Loader), Vec<Problem>> {
+    let cache = state::open(state_directory, &providers.directory)
+        .map_err(|message| vec![written.problem("/server/state_directory", message)])?;
+    let own = |what: &str, error: wasmtime::Error| {
+        vec![Problem::new("this program", "", format!("cannot {what}: {error}"))]
+    };
+    let engine = Engine::new(&providers.widest(), Metrics::new())
+        .map_err(|error| own("start its WebAssembly engine", error))?;
+    let loader = Loader::new(&engine, cache, clock, providers.compiler.clone())
+        .map_err(|error| own("link its own capabilities, please report it", error))?;
+    Ok((engine, loader))
 }

@@ -19,6 +19,8 @@ use crate::config::{Config, Draft, environment};
 use crate::domain::Clock;
 use crate::http::listen::Tls;
 use crate::process;
+use crate::provider::compile;
+use crate::registries::ConnectAws;
 
 /// Hands out short-lived container-registry credentials for one repository at a time.
 #[derive(Parser)]
@@ -40,6 +42,9 @@ enum Command {
     Audit(audit::Arguments),
     /// Look at providers, and pin them.
     Provider(provider::Arguments),
+    /// Compile a component from standard input: what this program has a child do.
+    #[command(hide = true)]
+    Compile,
     /// Print a token of the built-in issuer `local`.
     Token(token::Arguments),
 }
@@ -52,7 +57,11 @@ pub struct ConfigDirectory {
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
-    // Every command reads settings, and with them secrets.
+    if let Command::Compile = arguments.command {
+        // No settings and no secrets, and no thread before it has bounded itself.
+        return compile::main().map_or_else(|error| fail(&[error]), |()| ExitCode::SUCCESS);
+    }
+    // Every other command reads settings, and with them secrets.
     if let Err(error) = process::harden() {
         return fail(&[error.to_string()]);
     }
@@ -67,6 +76,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Audit(arguments) => audit::run(&arguments),
             Command::Provider(arguments) => provider::run(&arguments).await,
+            Command::Compile => Ok(()),
             Command::Token(arguments) => token::run(&arguments),
         }
     });
@@ -89,10 +99,10 @@ async fn load(directory: &Path) -> Result<Config, Vec<Problem>> {
 }
 
 /// All that comes before a port is opened.
-async fn prepare(config: Config) -> Result<(Option<Tls>, App), Vec<Problem>> {
+async fn prepare(config: Config, aws: &dyn ConnectAws) -> Result<(Option<Tls>, App), Vec<Problem>> {
     let tls = config.tls.as_ref().map(Tls::load).transpose();
     match tls.map_err(|message| config.written.problem("/server/tls", message)) {
-        Ok(tls) => Ok((tls, App::build(config, Clock::system(), &Sdk).await?)),
+        Ok(tls) => Ok((tls, App::build(config, Clock::system(), aws).await?)),
         Err(problem) => Err(app::examine(Draft::of(config, problem), Clock::system(), &Sdk).await),
     }
 }

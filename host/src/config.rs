@@ -9,6 +9,7 @@ mod interpolate;
 mod issuers;
 mod layers;
 pub mod node;
+mod providers;
 pub mod schema;
 mod traffic;
 
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use minisign_verify::PublicKey;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
@@ -25,8 +27,11 @@ use crate::domain::{RegistryName, TrustedProxies};
 use crate::http::listen::Edge;
 use crate::identity::Settings as IdentitySettings;
 use crate::limits;
+use crate::provider::compile::Compiler;
 use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
-pub use file::{AcceptScope, AwsCeilingFile, HttpCeilingFile, LogFormat, RegistryKeys, TlsFile};
+pub use file::{
+    AcceptScope, AwsCeilingFile, HttpCeilingFile, LogFormat, RegistryKeys, Require, TlsFile,
+};
 use file::{AuditFile, AuthFile, File, LimitsFile, LogFile, ProvidersFile, ServerFile};
 pub use layers::{Environment, environment, parse_file, parse_toml};
 use node::{Node, Origin, Problem, dotted};
@@ -34,6 +39,7 @@ use schema::Schema;
 pub use traffic::Timeouts;
 use traffic::TrafficFile;
 
+#[derive(Clone)]
 pub struct Config {
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
@@ -56,10 +62,18 @@ pub struct Config {
     pub written: Written,
 }
 
+#[derive(Clone)]
 pub struct ProvidersConfig {
     pub directory: PathBuf,
     /// Where `directory` was stated, for messages.
     pub origin: Origin,
+    pub require: Require,
+    pub lock_file: PathBuf,
+    pub lock_origin: Origin,
+    /// Not empty where signatures are required.
+    pub signing_keys: Vec<PublicKey>,
+    /// Not a setting: tests name the broker's program, which theirs is not.
+    pub compiler: Compiler,
     limits: LimitsFile,
     named: BTreeMap<String, LimitsFile>,
 }
@@ -71,6 +85,7 @@ pub struct LogConfig {
 }
 
 /// One registry as it was written: the host's keys checked, the provider's not yet.
+#[derive(Clone)]
 pub struct RegistryConfig {
     /// The provider's name or one of its aliases.
     pub provider: String,
@@ -84,7 +99,7 @@ pub struct RegistryConfig {
 }
 
 /// What one call of a provider may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub cpu: std::time::Duration,
     pub wall: std::time::Duration,
@@ -115,12 +130,25 @@ pub struct Draft {
 }
 
 /// Remembers where each setting was stated. The registries, which may hold secrets, are not in it.
+#[derive(Clone)]
 pub struct Written(Node);
 
 impl Written {
     /// Something wrong with the setting at this JSON Pointer, stated or not.
     pub fn problem(&self, pointer: &str, message: impl Into<String>) -> Problem {
         Problem::at(&self.0.nearest(pointer).origin, dotted("", pointer), message)
+    }
+}
+
+impl Written {
+    /// The keys of this top-level table that differ.
+    pub fn changes(one: &Self, other: &Self, table: &str) -> BTreeSet<String> {
+        let keys = |it: &Self| it.0.get(table).and_then(Node::table).cloned().unwrap_or_default();
+        let (one, other) = (keys(one), keys(other));
+        let value = |of: &BTreeMap<String, Node>, key: &String| of.get(key).map(Node::to_value);
+        let all = one.keys().chain(other.keys());
+        let changed = all.filter(|key| value(&one, key) != value(&other, key));
+        changed.map(|key| format!("{table}.{key}")).collect()
     }
 }
 
@@ -135,11 +163,15 @@ impl Config {
 impl Draft {
     /// As [`Config::load`]; an error means that there is nothing to look at further.
     pub fn load(directory: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
-        Self::of_node(layers::load(directory, environment)?, environment)
+        Self::of_node(layers::load(directory, environment)?, directory, environment)
     }
 
     /// Of these settings alone, without layers and `RISE_` variables. `${…}` is filled in all the same.
-    pub fn of_node(mut node: Node, environment: &Environment) -> Result<Self, Vec<Problem>> {
+    pub fn of_node(
+        mut node: Node,
+        directory: &Path,
+        environment: &Environment,
+    ) -> Result<Self, Vec<Problem>> {
         let mut sections = Sections::new(&mut node, environment)?;
         let server: ServerFile = sections.take("server");
         let providers: ProvidersFile = sections.take("providers");
@@ -165,6 +197,7 @@ impl Draft {
             problems.push(written.problem("/registries", message));
         }
         let warnings = warnings(&written.0, &identity, &rules);
+        let providers = providers::config(directory, providers, &written, &mut problems);
         let state_directory = server.state_directory;
         let config = Config {
             listen: server.listen,
@@ -178,12 +211,7 @@ impl Draft {
             },
             drain_delay: Duration::from_millis(server.drain_delay_ms),
             limits,
-            providers: ProvidersConfig {
-                directory: providers.directory,
-                origin: written.0.nearest("/providers/directory").origin.clone(),
-                limits: providers.limits,
-                named: providers.named.into_iter().map(|(name, it)| (name, it.limits)).collect(),
-            },
+            providers,
             registries,
             identity,
             rules,
@@ -288,7 +316,17 @@ impl ProvidersConfig {
             ..LimitsFile::default()
         };
         let origin = Origin::file("this command");
-        Self { directory: PathBuf::new(), origin, limits, named: BTreeMap::new() }
+        Self {
+            directory: PathBuf::new(),
+            origin: origin.clone(),
+            require: Require::Any,
+            lock_file: PathBuf::new(),
+            lock_origin: origin,
+            signing_keys: Vec::new(),
+            compiler: Compiler::ThisProgram,
+            limits,
+            named: BTreeMap::new(),
+        }
     }
 
     /// The limits of the provider of this name.

@@ -24,6 +24,7 @@ use std::path::Path;
 
 use crate::config::Environment;
 use crate::domain::Clock;
+use crate::provider::compile::Compiler;
 use crate::trial::Trial;
 use examples::Examples;
 
@@ -41,23 +42,27 @@ impl Default for Effort {
     }
 }
 
+/// What a check is done with.
+pub struct Bench<'a> {
+    pub effort: Effort,
+    pub environment: &'a Environment,
+    /// The folder of compiled code.
+    pub cache: &'a Path,
+    /// Not this program where a test calls.
+    pub compiler: Compiler,
+}
+
 /// Checks the provider in `file` on the settings and answers in `examples`.
-pub async fn check(
-    file: &Path,
-    examples: &Path,
-    effort: Effort,
-    environment: &Environment,
-    cache: &Path,
-) -> Report {
+pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
     let mut report = Report::new(file);
-    let examples = match Examples::load(examples, environment) {
+    let examples = match Examples::load(examples, bench) {
         Ok(examples) => examples,
         Err(problems) => {
             problems.iter().for_each(|it| report.fail("examples", "can be read", it.to_string()));
             return report;
         }
     };
-    let trial = Trial::load(file, examples.providers(), cache, &Clock::system()).await;
+    let trial = Trial::load(file, examples.providers(), bench.cache, &Clock::system()).await;
     let trial = match trial {
         Ok(trial) => trial,
         Err(error) => {
@@ -85,7 +90,7 @@ pub async fn check(
     if report.passed() {
         for case in &cases {
             report.enter(case.name());
-            endurance::check(case, effort, &mut report).await;
+            endurance::check(case, bench.effort, &mut report).await;
         }
     }
     report

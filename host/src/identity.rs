@@ -44,6 +44,7 @@ use checks::{AFTER_SIGNATURE, BEFORE_SIGNATURE, Check, Facts};
 use jwks::{Fetches, Key, Keys, NoKey};
 use jwt::Unverified;
 use replay::ReplayStore;
+use settings::FetchedFrom;
 
 /// Everything that can verify a token.
 pub struct Identity {
@@ -57,6 +58,8 @@ struct Issuer {
     name: String,
     policy: Policy,
     keys: Arc<dyn Keys>,
+    /// Where they are fetched from.
+    fetched_from: Option<FetchedFrom>,
     /// There for [`Replay::SingleUse`].
     replay: Option<Arc<ReplayStore>>,
 }
@@ -76,8 +79,15 @@ impl Identity {
     /// Checks the settings and reads key files; reports the problems of all issuers at once. Issuers that are discovered
     /// are asked later: by [`Identity::prefetch`] or by the first token.
     pub fn build(settings: Settings, clock: Clock) -> Result<Self, Vec<SetupError>> {
-        let issuers = settings::issuers(&settings, &clock)?;
+        let issuers = settings::issuers(&settings, &clock, None)?;
         Ok(Self { audience: settings.audience, issuers, clock })
+    }
+
+    /// For the next generation. An issuer that is asked at the same place keeps the keys that were fetched, and one whose
+    /// tokens are good for once does not forget which were used.
+    pub fn next(&self, settings: Settings) -> Result<Self, Vec<SetupError>> {
+        let issuers = settings::issuers(&settings, &self.clock, Some(self))?;
+        Ok(Self { audience: settings.audience, issuers, clock: self.clock.clone() })
     }
 
     /// Starts to fetch the keys of every issuer that has none yet and is due for an attempt. Returns at once; call it from

@@ -5,7 +5,9 @@
 pub mod app;
 pub mod command;
 pub mod config;
+pub mod findings;
 pub mod process;
+pub mod reload;
 pub mod state;
 pub mod telemetry;
 pub mod version;

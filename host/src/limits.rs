@@ -33,14 +33,15 @@ use crate::domain::{
 use crate::rules::Grant;
 
 /// How often what has recovered is forgotten.
-const SWEEP: Duration = Duration::from_secs(10);
+pub const SWEEP: Duration = Duration::from_secs(10);
 
 pub struct Limits {
     in_flight: Arc<Semaphore>,
-    addresses: KeyedLimit<ClientNetwork>,
-    subjects: KeyedLimit<(String, String)>,
-    projects: KeyedLimit<Project>,
-    registries: BTreeMap<RegistryName, RegistryLimit>,
+    addresses: Arc<KeyedLimit<ClientNetwork>>,
+    subjects: Arc<KeyedLimit<(String, String)>>,
+    projects: Arc<KeyedLimit<Project>>,
+    registries: BTreeMap<RegistryName, Arc<RegistryLimit>>,
+    settings: Settings,
 }
 
 /// Why a request is not served now. Texts are for the operator.
@@ -91,16 +92,58 @@ impl Limits {
         registries: impl Iterator<Item = (&'a RegistryName, bool)>,
         clock: &Clock,
     ) -> Self {
+        Self::build(settings, registries, clock, None)
+    }
+
+    /// For the next generation. Where a limit is the same, so is its count: a reload sets nobody free and starts no second
+    /// set of calls.
+    #[must_use]
+    pub fn next<'a>(
+        &self,
+        settings: &Settings,
+        registries: impl Iterator<Item = (&'a RegistryName, bool)>,
+        clock: &Clock,
+    ) -> Self {
+        Self::build(settings, registries, clock, Some(self))
+    }
+
+    fn build<'a>(
+        settings: &Settings,
+        registries: impl Iterator<Item = (&'a RegistryName, bool)>,
+        clock: &Clock,
+        before: Option<&Self>,
+    ) -> Self {
         let registry = |(name, uses_aws): (&'a RegistryName, bool)| {
             let limits = settings.registry(name, uses_aws);
-            (name.clone(), RegistryLimit::new(&limits, clock))
+            let same =
+                before.and_then(|it| it.registries.get(name)).filter(|it| *it.limits() == limits);
+            let limit =
+                same.cloned().unwrap_or_else(|| Arc::new(RegistryLimit::new(&limits, clock)));
+            (name.clone(), limit)
         };
+        let same = |of: fn(&Settings) -> (Rate, usize)| {
+            before.filter(|it| of(&it.settings) == of(settings))
+        };
+        let in_flight = before.filter(|it| it.settings.in_flight == settings.in_flight);
         Self {
-            in_flight: Arc::new(Semaphore::new(settings.in_flight)),
-            addresses: KeyedLimit::new("address", settings.address, settings.keys, clock),
-            subjects: KeyedLimit::new("subject", settings.subject, settings.keys, clock),
-            projects: KeyedLimit::new("project", settings.project, settings.keys, clock),
+            in_flight: in_flight.map_or_else(
+                || Arc::new(Semaphore::new(settings.in_flight)),
+                |it| Arc::clone(&it.in_flight),
+            ),
+            addresses: same(|it| (it.address, it.keys)).map_or_else(
+                || Arc::new(KeyedLimit::new("address", settings.address, settings.keys, clock)),
+                |it| Arc::clone(&it.addresses),
+            ),
+            subjects: same(|it| (it.subject, it.keys)).map_or_else(
+                || Arc::new(KeyedLimit::new("subject", settings.subject, settings.keys, clock)),
+                |it| Arc::clone(&it.subjects),
+            ),
+            projects: same(|it| (it.project, it.keys)).map_or_else(
+                || Arc::new(KeyedLimit::new("project", settings.project, settings.keys, clock)),
+                |it| Arc::clone(&it.projects),
+            ),
             registries: registries.map(registry).collect(),
+            settings: settings.clone(),
         }
     }
 
@@ -134,22 +177,64 @@ impl Limits {
         Ok(Admitted { grant, deadline, place })
     }
 
-    /// Forgets who has recovered. Whoever builds an [`crate::app::App`] that lasts calls [`Limits::keep_small`].
+    /// Forgets who has recovered. Whoever serves calls it every [`SWEEP`].
     pub fn sweep(&self) {
         self.addresses.sweep();
         self.subjects.sweep();
         self.projects.sweep();
     }
 
-    pub async fn keep_small(&self) {
-        loop {
-            tokio::time::sleep(SWEEP).await;
-            self.sweep();
-        }
-    }
-
     /// How many addresses, subjects and projects are remembered.
     pub fn remembered(&self) -> [usize; 3] {
         [self.addresses.len(), self.subjects.len(), self.projects.len()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(burst: u32) -> Rate {
+        Rate { per_second: 1.try_into().unwrap(), burst: burst.try_into().unwrap() }
+    }
+
+    #[tokio::test]
+    async fn a_reload_forgets_no_count_of_a_limit_that_stays() {
+        let registry = RegistryLimits { in_flight: 1, pace: None };
+        let settings = Settings {
+            in_flight: 10,
+            keys: 100,
+            address: rate(5),
+            subject: rate(1),
+            project: rate(5),
+            registry,
+            aws_pace: rate(5),
+            registries: BTreeMap::new(),
+        };
+        let names: [RegistryName; 2] = ["prod", "other"].map(|name| name.parse().unwrap());
+        let clock = Clock::system();
+        let subject =
+            Subject { issuer: "ci".into(), sub: "s".into(), claims: crate::domain::Claims::new() };
+        let before = Limits::new(&settings, names.iter().map(|it| (it, false)), &clock);
+        before.subject(&subject).unwrap();
+        let soon = || Deadline::after(Duration::from_millis(1));
+        let _held = before.registries[&names[0]].enter(soon()).await.unwrap();
+
+        let after = before.next(&settings, names[..1].iter().map(|it| (it, false)), &clock);
+        assert!(after.subject(&subject).is_err(), "has asked before");
+        assert!(
+            after.registries[&names[0]].enter(soon()).await.is_err(),
+            "its only place is taken"
+        );
+        assert_eq!(after.registries.len(), 1);
+
+        let wider = Settings {
+            subject: rate(2),
+            registry: RegistryLimits { in_flight: 2, pace: None },
+            ..settings
+        };
+        let after = after.next(&wider, names.iter().map(|it| (it, false)), &clock);
+        assert!(after.subject(&subject).is_ok(), "another limit counts anew");
+        assert!(after.registries[&names[0]].enter(soon()).await.is_ok());
     }
 }

@@ -5,12 +5,19 @@
 
 mod call;
 pub mod catalog;
+pub mod compile;
 mod compiled;
 mod engine;
+pub mod folder;
+pub(crate) mod inspect;
+mod load;
 pub mod lock;
 mod memory;
+mod pins;
 
 pub use call::{CallError, Finished, Provider};
-pub use catalog::Catalog;
+pub use catalog::{Before, Catalog, Refused, Scan};
 pub use engine::Engine;
+pub use load::{LoadError, Loader};
 pub use memory::Memory;
+pub use pins::Pins;

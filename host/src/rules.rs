@@ -38,7 +38,7 @@ use std::collections::BTreeSet;
 use crate::domain::{RegistryName, Subject};
 
 /// All rules of a deployment. None at all denies everything.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     all: Vec<Rule>,
     guardrail: Guardrail,

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::config::{Environment, ProvidersConfig};
 use crate::domain::Clock;
-use crate::provider::{Catalog, Engine, Provider};
+use crate::provider::{Catalog, Engine, Loader, Provider};
 use crate::state;
 use crate::telemetry::Metrics;
 
@@ -41,8 +41,12 @@ impl Trial {
     ) -> Result<Self, String> {
         let engine = Engine::new(&config.widest(), Metrics::new())
             .map_err(|error| format!("cannot start the WebAssembly engine: {error}"))?;
+        let loader = Loader::new(&engine, cache.to_owned(), clock, config.compiler.clone())
+            .map_err(|error| {
+                format!("cannot link its own capabilities, please report it: {error}")
+            })?;
         let started = Instant::now();
-        let catalog = Catalog::of_file(file, config, &engine, cache, clock).await;
+        let catalog = Catalog::alone(file, config, &loader).await;
         let catalog = catalog.map_err(|error| format!("{}: {error}", file.display()))?;
         let load_time = started.elapsed();
         let provider = catalog.iter().next().map(Arc::clone);

@@ -19,6 +19,7 @@ use rise_broker::http;
 use rise_broker::http::listen::Tls;
 use rise_broker::identity::LocalIssuer;
 use rise_broker::identity::local::TokenRequest;
+use rise_broker::provider::compile::Compiler;
 use rise_broker::registries::ConnectAws;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -105,6 +106,13 @@ impl Settings {
 
     pub fn config_directory(&self) -> PathBuf {
         self.path("config")
+    }
+
+    /// With the broker's binary as the program that compiles: this one is a test's.
+    pub fn config(&self, environment: &Environment) -> Result<Config, Vec<Problem>> {
+        let mut config = Config::load(&self.config_directory(), environment)?;
+        config.providers.compiler = Compiler::Program(binary());
+        Ok(config)
     }
 
     /// A token of the built-in issuer that may pull and push `project`, for a broker in a process of its own.
@@ -226,7 +234,7 @@ impl TestBroker {
         clock: Clock,
     ) -> Result<Self, Vec<Problem>> {
         logs::start();
-        let config = Config::load(&settings.config_directory(), environment)?;
+        let config = settings.config(environment)?;
         let app = App::build(config, clock, aws).await?;
         Ok(Self::with(app, settings))
     }
@@ -234,7 +242,8 @@ impl TestBroker {
     /// The same with its audit log on `disk`.
     pub async fn on_disk(registries: &str, disk: &FakeDisk) -> Self {
         let settings = Settings::new(&format!("{AUTH}\n{registries}"), &[]);
-        let config = Config::load(&settings.config_directory(), &Environment::new())
+        let config = settings
+            .config(&Environment::new())
             .unwrap_or_else(|problems| panic!("{}", lines(&problems)));
         let audit = Audit::on(Box::new(disk.clone()), config.audit.clone(), Clock::system());
         let built = App::build(config, Clock::system(), &Sdk).await;

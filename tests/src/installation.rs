@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::Client;
 use crate::broker::{binary, repository, target};
 use crate::process::{WATCHED, standard_environment};
 
@@ -211,6 +212,32 @@ impl Serving {
                 return json;
             }
             seen.push(line);
+        }
+    }
+
+    /// The log lines that nobody has waited for so far.
+    pub fn lines_so_far(&self) -> Vec<Value> {
+        self.lines.try_iter().filter_map(|line| serde_json::from_str(&line).ok()).collect()
+    }
+
+    /// What its admin listener says at `path`.
+    pub async fn admin(&self, path: &str) -> Value {
+        Client::new().get(&format!("{}{path}", self.admin)).await.json()
+    }
+
+    /// Waits until the admin listener says something of which `is_so` holds.
+    ///
+    /// # Panics
+    /// If it never does; with what it says instead.
+    pub async fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = self.admin(path).await;
+            if is_so(&said) {
+                return said;
+            }
+            assert!(Instant::now() < deadline, "{path} still says {said:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

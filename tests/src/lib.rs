@@ -13,6 +13,7 @@
 //! | a registry with an API of its own, for providers that use `http` | [`Imaginary`] |
 //! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
+//! | providers' files, good and broken | [`provider_files`] |
 //! | an OCI registry | [`DockerRegistry`] |
 //! | an OCI client, and something to push | [`Skopeo`], [`OciLayout`] |
 //! | a client that breaks the rules of HTTP, from an address of its choice | [`Wire`] to a [`Listening`] |
@@ -46,6 +47,7 @@ mod ministack;
 mod moto;
 mod oidc;
 mod process;
+pub mod provider_files;
 pub mod scene;
 pub mod served;
 pub mod siege;

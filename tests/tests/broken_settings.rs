@@ -386,7 +386,7 @@ fn files_that_are_no_components() {
     insta::assert_snapshot!(said, @r#"
     error: providers/core.wasm: not a WebAssembly component but a core module; build it for `wasm32-wasip2`
     error: providers/empty.wasm: not a WebAssembly component but an empty file; build it for `wasm32-wasip2`
-    error: providers/folder.wasm: cannot be read: Is a directory (os error 21); make it readable, or remove it
+    error: providers/folder.wasm: not a regular file; put the component itself there, or a link to it
     error: providers/native.wasm: not a WebAssembly component but native code; build it for `wasm32-wasip2`
     error: providers/text.wasm: not a WebAssembly component but something else; build it for `wasm32-wasip2`
     error: providers/truncated.wasm: damaged: unexpected end-of-file (at offset …); build or copy it again

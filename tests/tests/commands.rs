@@ -132,12 +132,13 @@ fn help_and_version_are_what_was_asked_for() {
     Usage: rise-broker <COMMAND>
 
     Commands:
-      serve    Serve callers until SIGTERM
-      check    Check the settings with every provider they use, without serving. Exits 1 if anything is wrong
-      explain  Say whether a token would get what it asks for, and why not. Exits 1 if not
-      audit    Read the audit log: check that it is whole, search it, follow it
-      token    Print a token of the built-in issuer `local`
-      help     Print this message or the help of the given subcommand(s)
+      serve     Serve callers until SIGTERM
+      check     Check the settings with every provider they use, without serving. Exits 1 if anything is wrong
+      explain   Say whether a token would get what it asks for, and why not. Exits 1 if not
+      audit     Read the audit log: check that it is whole, search it, follow it
+      provider  Look at providers, and pin them
+      token     Print a token of the built-in issuer `local`
+      help      Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help

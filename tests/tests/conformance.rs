@@ -4,13 +4,17 @@ use std::fs;
 use std::path::Path;
 
 use rise_broker::config::Environment;
-use rise_broker::conformance::{self, Effort, Report, Verdict};
-use rise_broker_tests::broker::{compiled, repository, target};
+use rise_broker::conformance::{self, Bench, Effort, Report, Verdict};
+use rise_broker::provider::compile::Compiler;
+use rise_broker_tests::broker::{binary, compiled, repository, target};
 
 const QUICK: Effort = Effort { sequential: 50, parallel: 16 };
 
 async fn check(component: &Path, examples: &Path) -> Report {
-    conformance::check(component, examples, QUICK, &Environment::new(), &compiled()).await
+    let environment = Environment::new();
+    let (cache, compiler) = (compiled(), Compiler::Program(binary()));
+    let bench = Bench { effort: QUICK, environment: &environment, cache: &cache, compiler };
+    conformance::check(component, examples, &bench).await
 }
 
 async fn guest(name: &str, registry: &str) -> Report {

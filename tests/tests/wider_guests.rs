@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use rise_broker::config::Environment;
-use rise_broker::conformance::{self, Effort};
-use rise_broker_tests::broker::{compiled, repository, target};
+use rise_broker::conformance::{self, Bench, Effort};
+use rise_broker::provider::compile::Compiler;
+use rise_broker_tests::broker::{binary, compiled, repository, target};
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::{Imaginary, TestBroker};
 
@@ -51,9 +52,14 @@ private = true
 async fn passes(kind: &str, example: &str) {
     let component = target().join("guests").join(format!("{kind}.wasm"));
     let examples = repository().join("examples").join(example).join("conformance.toml");
-    let effort = Effort { sequential: 50, parallel: 16 };
-    let report =
-        conformance::check(&component, &examples, effort, &Environment::new(), &compiled()).await;
+    let (environment, cache) = (Environment::new(), compiled());
+    let bench = Bench {
+        effort: Effort { sequential: 50, parallel: 16 },
+        environment: &environment,
+        cache: &cache,
+        compiler: Compiler::Program(binary()),
+    };
+    let report = conformance::check(&component, &examples, &bench).await;
     assert!(report.passed(), "{report}");
 }
 

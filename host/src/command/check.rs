@@ -4,6 +4,7 @@ mod advice;
 mod live;
 
 use super::{Outcome, load, prepare, print, texts, warn};
+use crate::app::Sdk;
 use crate::telemetry;
 
 #[derive(clap::Args)]
@@ -23,7 +24,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     telemetry::start(&config.log);
     config.warnings.iter().for_each(|warning| warn(format_args!("warning: {warning}")));
     let issuers = if arguments.live { live::issuers(&config.identity) } else { Vec::new() };
-    let (_, app) = prepare(config).await.map_err(texts)?;
+    let (_, app) = prepare(config, &Sdk).await.map_err(texts)?;
     for registry in app.registries.iter() {
         print(format_args!(
             "{}: {} at {}, scope {}",

@@ -9,9 +9,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::{Outcome, load, prepare, texts};
-use crate::app::App;
+use crate::app::Sdk;
+use crate::config::environment;
 use crate::config::node::Problem;
 use crate::http::listen::{Edge, Tls};
+use crate::limits::SWEEP;
+use crate::reload::{self, Current, OpenClients, Reloader, Source};
 use crate::{http, telemetry};
 
 const ADMIN_CONNECTIONS: usize = 256;
@@ -28,7 +31,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
+    let source = Source::new(arguments.directory.config_dir.clone(), environment());
     let config = load(&arguments.directory.config_dir).await.map_err(texts)?;
+    let source = source.with(&config.providers);
     telemetry::start(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -37,8 +42,12 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let places =
         ["listen", "admin_listen"].map(|key| config.written.problem(&format!("/server/{key}"), ""));
     let drain_delay = config.drain_delay;
-    let (tls, app) = prepare(config).await.map_err(texts)?;
-    let app = Arc::new(app);
+    let aws = Arc::new(OpenClients::new(Sdk));
+    let (tls, app) = prepare(config.clone(), &*aws).await.map_err(texts)?;
+    let current = Current::new(app);
+    let reloader = Reloader::new(Arc::clone(&current), source, config, aws);
+    // What does not change from one generation to the next.
+    let app = current.app();
     app.identity.prefetch();
     raise_open_files(app.edge.connections);
     let [public_place, admin_place] = places;
@@ -57,10 +66,11 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     );
     let acceptor = tls.as_ref().map(Tls::acceptor);
     let mut background = JoinSet::new();
-    background.spawn(keep_current(tls, signals.hangup));
-    background.spawn(keep_small(Arc::clone(&app)));
+    background.spawn(keep_certificate(tls, signals.certificate));
+    background.spawn(reload::watch(reloader, signals.hangup));
+    background.spawn(keep_small(Arc::clone(&current)));
     // The admin listener outlives the public one, so that the drain can be watched.
-    background.spawn(serve_admin(admin, Arc::clone(&app)));
+    background.spawn(serve_admin(admin, Arc::clone(&current)));
     let stopped = async {
         let is_patient = signals.stop.wait().await;
         app.drain();
@@ -70,7 +80,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
             let _ = tokio::time::timeout(drain_delay, signals.stop.wait()).await;
         }
     };
-    let router = http::router(Arc::clone(&app));
+    let router = current.router();
     let draining = http::listen::serve(public, router, &app.edge, acceptor, stopped).await;
     tracing::info!("stopping: requests in flight are finished first");
     tokio::select! {
@@ -82,22 +92,23 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// Without TLS there is nothing to read again; that the signal is taken keeps it from ending the process.
-async fn keep_current(tls: Option<Tls>, mut hangup: Signal) {
-    match tls {
-        Some(tls) => tls.keep_current(hangup).await,
-        None => while hangup.recv().await.is_some() {},
+async fn keep_certificate(tls: Option<Tls>, hangup: Signal) {
+    if let Some(tls) = tls {
+        tls.keep_current(hangup).await;
     }
 }
 
-async fn keep_small(app: Arc<App>) {
-    app.limits.keep_small().await;
+async fn keep_small(current: Arc<Current>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        current.app().limits.sweep();
+    }
 }
 
-async fn serve_admin(listener: TcpListener, app: Arc<App>) {
-    let edge = Edge { connections: ADMIN_CONNECTIONS, ..app.edge.clone() };
+async fn serve_admin(listener: TcpListener, current: Arc<Current>) {
+    let edge = Edge { connections: ADMIN_CONNECTIONS, ..current.app().edge.clone() };
     let never = std::future::pending();
-    http::listen::serve(listener, http::admin_router(app), &edge, None, never).await;
+    http::listen::serve(listener, current.admin_router(), &edge, None, never).await;
 }
 
 /// Every connection is an open file, and many systems start processes with 1024 where they would allow far more.
@@ -135,6 +146,8 @@ fn address(listener: &TcpListener) -> String {
 struct Signals {
     stop: Stop,
     hangup: Signal,
+    /// The same signal, for the certificate.
+    certificate: Signal,
 }
 
 /// SIGTERM or an interrupt from the keyboard.
@@ -149,7 +162,8 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         };
-        Ok(Self { stop, hangup: signal(SignalKind::hangup())? })
+        let (hangup, certificate) = (signal(SignalKind::hangup())?, signal(SignalKind::hangup())?);
+        Ok(Self { stop, hangup, certificate })
     }
 }
 

@@ -79,6 +79,11 @@ pub struct TlsFile {
 #[serde(default)]
 pub(super) struct ProvidersFile {
     pub directory: PathBuf,
+    pub require: Require,
+    /// By default `providers.lock` beside the settings.
+    pub lock_file: Option<PathBuf>,
+    /// Public keys of `minisign`.
+    pub signing_keys: Vec<String>,
     pub limits: LimitsFile,
     #[serde(flatten)]
     pub named: BTreeMap<String, ProviderFile>,
@@ -88,10 +93,24 @@ impl Default for ProvidersFile {
     fn default() -> Self {
         Self {
             directory: "dist/providers".into(),
+            require: Require::Any,
+            lock_file: None,
+            signing_keys: Vec::new(),
             limits: LimitsFile::default(),
             named: BTreeMap::new(),
         }
     }
+}
+
+/// Which files of the folder are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Require {
+    Any,
+    /// Those in the lock file.
+    Locked,
+    /// Those with a signature by one of `signing_keys`.
+    Signed,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -240,7 +259,7 @@ pub enum LogFormat {
 }
 
 /// The keys of a registry that are the host's. They are taken out before the provider's schema sees the table.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistryKeys {
     pub location: Option<String>,
@@ -269,14 +288,14 @@ impl From<AcceptScope> for Scope {
     }
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CeilingFile {
     pub aws: Option<AwsCeilingFile>,
     pub http: Option<HttpCeilingFile>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AwsCeilingFile {
     /// Roles that may be assumed.
@@ -289,7 +308,7 @@ pub struct AwsCeilingFile {
     pub push: Vec<String>,
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpCeilingFile {
     /// Such as `POST https://registry.example.com/api/tokens`. Left out: everything at the origin of `base_url`.

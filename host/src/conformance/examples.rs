@@ -21,12 +21,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use ulid::Ulid;
 
+use super::Bench;
 use super::doubles::{Doubles, Upstream};
 use super::report::Report;
 use crate::capability::Capabilities;
 use crate::capability::probe::{Notes, Probe};
 use crate::config::node::Problem;
-use crate::config::{Config, Environment, ProvidersConfig, parse_file};
+use crate::config::{Config, ProvidersConfig, parse_file};
 use crate::domain::{Project, Secret};
 use crate::provider::Engine;
 use crate::registries::{Registries, Registry};
@@ -68,7 +69,7 @@ pub(super) struct Case {
 }
 
 impl Examples {
-    pub(super) fn load(path: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
+    pub(super) fn load(path: &Path, bench: &Bench<'_>) -> Result<Self, Vec<Problem>> {
         let source = path.display().to_string();
         let node = parse_file(path).map_err(|mut problem| {
             if !path.exists() {
@@ -77,7 +78,8 @@ impl Examples {
             }
             vec![problem]
         })?;
-        let Settings { config, answers } = Settings::of_node(node, "", environment)?;
+        let Settings { mut config, answers } = Settings::of_node(node, "", bench.environment)?;
+        config.providers.compiler = bench.compiler.clone();
         let answers = answers.map_or(Ok(Vec::new()), |it| serde_json::from_value(it.to_value()));
         let answers: Vec<Answer> =
             answers.map_err(|error| vec![Problem::new(&source, "answers", error.to_string())])?;

@@ -28,10 +28,10 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<Val
         .readiness()
         .map(|(name, ready)| (name.to_owned(), Value::Bool(ready)))
         .collect();
-    (
-        StatusCode::OK,
-        Json(
-            json!({ "status": "ready", "registries": app.registries.iter().count(), "issuers": issuers }),
-        ),
-    )
+    // What serves is good, so callers are still sent here; what is not taken over is for the operator.
+    let found = app.findings.last();
+    let found = (!found.is_nothing()).then_some(&*found);
+    let registries = app.registries.iter().count();
+    let body = json!({ "status": "ready", "registries": registries, "issuers": issuers, "not_taken_over": found });
+    (StatusCode::OK, Json(body))
 }

@@ -7,10 +7,13 @@ use axum::extract::State;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::findings::RefusedFile;
 
 #[derive(Serialize)]
 pub(super) struct Providers {
     providers: Vec<Provider>,
+    /// Files that are not served, and why.
+    refused: Vec<RefusedFile>,
 }
 
 #[derive(Serialize)]
@@ -21,6 +24,10 @@ struct Provider {
     description: String,
     sha256: String,
     file: String,
+    /// Whether the file is gone.
+    is_missing: bool,
+    /// Whether `providers.lock` has it.
+    is_locked: bool,
     /// What it imports, and so asks for.
     capabilities: Vec<&'static str>,
     /// Those that use it.
@@ -28,12 +35,15 @@ struct Provider {
 }
 
 pub(super) async fn list_providers(State(app): State<Arc<App>>) -> Json<Providers> {
+    let found = app.findings.last();
     let providers = app.catalog.iter().map(|provider| Provider {
         name: provider.manifest.name.clone(),
         aliases: provider.manifest.aliases.clone(),
         version: provider.manifest.version.clone(),
         description: provider.manifest.description.clone(),
         sha256: provider.digest.to_string(),
+        is_missing: found.missing_files.contains(&provider.file.display().to_string()),
+        is_locked: app.catalog.is_locked(provider),
         file: provider.file.display().to_string(),
         capabilities: provider.imports.clone(),
         registries: app
@@ -43,5 +53,5 @@ pub(super) async fn list_providers(State(app): State<Arc<App>>) -> Json<Provider
             .map(|it| it.name.to_string())
             .collect(),
     });
-    Json(Providers { providers: providers.collect() })
+    Json(Providers { providers: providers.collect(), refused: found.providers.clone() })
 }

@@ -9,15 +9,17 @@ use super::jwks::{CachedKeys, Discovery, FixedKeys, KeySet, Keys};
 use super::local::{self, LocalIssuer};
 use super::policy::{Policy, Replay};
 use super::replay::ReplayStore;
-use super::{Issuer, jwks};
+use super::{Identity, Issuer, jwks};
 use crate::domain::Clock;
 
+#[derive(Clone)]
 pub struct Settings {
     /// What `aud` of every token must hold; this deployment's own.
     pub audience: String,
     pub issuers: Vec<IssuerSettings>,
 }
 
+#[derive(Clone)]
 pub struct IssuerSettings {
     /// How rules and records call it.
     pub name: String,
@@ -26,6 +28,7 @@ pub struct IssuerSettings {
 }
 
 /// Where an issuer's keys come from.
+#[derive(Clone)]
 pub enum Source {
     /// `{issuer}/.well-known/openid-configuration`.
     Discovery(DiscoverySettings),
@@ -36,7 +39,7 @@ pub enum Source {
 }
 
 /// How an issuer is asked for its keys.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiscoverySettings {
     pub issuer: String,
     /// Where keys may lie too (`host` or `host:port`), over https: `accounts.google.com` has its own on
@@ -133,6 +136,7 @@ const LONGEST_NAME: usize = 255;
 pub(super) fn issuers(
     settings: &Settings,
     clock: &Clock,
+    before: Option<&Identity>,
 ) -> Result<HashMap<String, Issuer>, Vec<SetupError>> {
     let (mut issuers, mut problems) = (HashMap::new(), Vec::new());
     let mut about_all =
@@ -162,9 +166,12 @@ pub(super) fn issuers(
         }
         // Not if there are problems: opening the local issuer may write a key file.
         if found.is_empty() {
-            match keys(wanted, clock) {
-                Ok(keys) => {
-                    issuers.insert(wanted.source.issuer().to_owned(), wanted.with(keys, clock));
+            let iss = wanted.source.issuer();
+            let before =
+                before.and_then(|it| it.issuers.get(iss)).filter(|it| it.name == wanted.name);
+            match wanted.build(clock, before) {
+                Ok(issuer) => {
+                    issuers.insert(iss.to_owned(), issuer);
                 }
                 Err(problem) => found.push(problem),
             }
@@ -223,15 +230,36 @@ fn keys(wanted: &IssuerSettings, clock: &Clock) -> Result<Arc<dyn Keys>, String>
     }
 }
 
+/// What must be the same for fetched keys to be kept: the settings, and what is in the file of authorities.
+#[derive(PartialEq, Eq)]
+pub(super) struct FetchedFrom {
+    settings: DiscoverySettings,
+    authorities: Option<Vec<u8>>,
+}
+
+impl FetchedFrom {
+    fn new(source: &Source) -> Option<Self> {
+        let Source::Discovery(settings) = source else { return None };
+        let authorities =
+            settings.ca_file.as_deref().map(|it| jwks::read_file(it).unwrap_or_default());
+        Some(Self { settings: settings.clone(), authorities })
+    }
+}
+
 impl IssuerSettings {
-    fn with(&self, keys: Arc<dyn Keys>, clock: &Clock) -> Issuer {
+    fn build(&self, clock: &Clock, before: Option<&Issuer>) -> Result<Issuer, String> {
+        let fetched_from = FetchedFrom::new(&self.source);
+        let same = before.filter(|it| fetched_from.is_some() && it.fetched_from == fetched_from);
+        let keys = same.map_or_else(|| keys(self, clock), |it| Ok(Arc::clone(&it.keys)))?;
         let mut policy = self.policy.clone();
         if let Source::Local { .. } = &self.source {
             policy.algorithms = vec![Algorithm::EdDsa];
         }
         let single_use = policy.replay == Replay::SingleUse;
-        let replay = single_use.then(|| Arc::new(ReplayStore::new(clock.now())));
-        Issuer { name: self.name.clone(), policy, keys, replay }
+        let used = before.and_then(|it| it.replay.clone());
+        let used = || used.unwrap_or_else(|| Arc::new(ReplayStore::new(clock.now())));
+        let replay = single_use.then(used);
+        Ok(Issuer { name: self.name.clone(), policy, keys, fetched_from, replay })
     }
 
     /// What is allowed and probably not meant.
@@ -275,7 +303,7 @@ mod tests {
 
     fn problems(audience: &str, issuers: Vec<IssuerSettings>) -> Vec<String> {
         let settings = Settings { audience: audience.to_owned(), issuers };
-        let problems = super::issuers(&settings, &Clock::system()).err().unwrap_or_default();
+        let problems = super::issuers(&settings, &Clock::system(), None).err().unwrap_or_default();
         problems.iter().map(ToString::to_string).collect()
     }
 

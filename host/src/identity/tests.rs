@@ -301,3 +301,41 @@ async fn the_brokers_own_tokens_are_accepted_until_they_expire() {
     let error = identity.verify(&token).await.unwrap_err();
     assert_eq!(error.to_string(), "token refused: it has expired");
 }
+
+#[tokio::test]
+async fn a_reload_keeps_fetched_keys_and_used_tokens() {
+    let (ours, theirs) = (Signer::ed25519("k"), Signer::ed25519("k"));
+    let it = setup(&[Algorithm::EdDsa], &[&ours]).await;
+    let settings = |audience: &str, internal: bool| {
+        let mut source = at(&it.server.origin());
+        if let Source::Discovery(settings) = &mut source {
+            settings.internal = internal;
+        }
+        let policy = Policy {
+            algorithms: vec![Algorithm::EdDsa],
+            replay: Replay::SingleUse,
+            ..Policy::default()
+        };
+        let issuers = vec![IssuerSettings { name: "ci".to_owned(), policy, source }];
+        Settings { audience: audience.to_owned(), issuers }
+    };
+    let first = Identity::build(settings("us", false), it.clock.clock()).unwrap();
+    it.clock.advance(1);
+    let mut claims = it.claims();
+    claims["jti"] = json!("a");
+    claims["iat"] = json!(NOW + 1);
+    let token = Secret::new(ours.sign("EdDSA", &claims));
+    let subject = first.verify(&token).await.unwrap();
+    first.reserve(&subject).unwrap().commit();
+
+    // Whoever is asked now would say something else.
+    it.server.publish(&[&theirs]);
+    let second = first.next(settings("us", false)).unwrap();
+    let subject = second.verify(&token).await.unwrap();
+    assert_eq!(second.reserve(&subject).unwrap_err(), Replayed::Used);
+    // Another place is asked anew, but a used token stays used.
+    let third = second.next(settings("us", true)).unwrap();
+    assert!(third.verify(&token).await.is_err());
+    assert_eq!(third.reserve(&subject).unwrap_err(), Replayed::Used);
+    assert!(second.next(settings("them", false)).unwrap().verify(&token).await.is_err());
+}

@@ -24,6 +24,7 @@ pub struct RegistryLimit {
     calls: Arc<Semaphore>,
     pace: Option<Governor<NotKeyed, InMemoryState>>,
     clock: Elapsed,
+    limits: RegistryLimits,
 }
 
 impl RegistryLimit {
@@ -34,7 +35,12 @@ impl RegistryLimit {
             calls: Arc::new(Semaphore::new(limits.in_flight)),
             pace: limits.pace.map(|rate| Governor::direct_with_clock(rate.quota(), clock.clone())),
             clock,
+            limits: *limits,
         }
+    }
+
+    pub fn limits(&self) -> &RegistryLimits {
+        &self.limits
     }
 
     /// Waits for a turn, not for long and not past `deadline`.

@@ -12,7 +12,7 @@ pub struct Rate {
     pub burst: NonZeroU32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Requests at once.
     pub in_flight: usize,

@@ -9,34 +9,52 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
+use super::compile::Compiler;
+use super::load::{LoadError, misfit};
+
 const CHECKSUM: usize = 32;
 
 /// The component, compiled now or before.
-pub(super) fn component(
+pub(super) async fn component(
     engine: &wasmtime::Engine,
-    bytes: &[u8],
+    compiler: &Compiler,
+    bytes: &Arc<[u8]>,
     digest: &str,
     cache: &Path,
-) -> wasmtime::Result<Component> {
+) -> Result<Component, LoadError> {
     let path = cache.join(format!("{digest}-{:016x}.cwasm", compatibility(engine)));
-    if let Some(component) = load(engine, &path) {
+    let (own, place) = (engine.clone(), path.clone());
+    if let Some(component) = off_the_runtime(move || load(&own, &place)).await? {
         return Ok(component);
     }
     let started = std::time::Instant::now();
-    let compiled = engine.precompile_component(bytes)?;
+    let code = compiler.run(bytes).await?;
     tracing::info!(
         digest,
         milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "compiled a provider"
     );
-    if let Err(error) = store(&path, &compiled) {
-        tracing::warn!(%error, path = %path.display(), "cannot keep compiled code, the next start compiles again");
-    }
-    deserialize(engine, &compiled)
+    let engine = engine.clone();
+    off_the_runtime(move || {
+        let component = deserialize(&engine, &code).map_err(misfit)?;
+        if let Err(error) = store(&path, &code) {
+            tracing::warn!(%error, path = %path.display(), "cannot keep compiled code, the next start compiles again");
+        }
+        Ok(component)
+    })
+    .await?
+}
+
+/// Megabytes are read, hashed and mapped.
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LoadError> {
+    tokio::task::spawn_blocking(work).await.map_err(misfit)
 }
 
 fn compatibility(engine: &wasmtime::Engine) -> u64 {
@@ -84,9 +102,10 @@ fn store(path: &Path, compiled: &[u8]) -> std::io::Result<()> {
 fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
     #[expect(
         unsafe_code,
-        reason = "the bytes are this engine's own output, from memory or from a folder that only we can write"
+        reason = "the bytes are this engine's own output, from a child's pipe or from a folder that only we can write"
     )]
-    // SAFETY: `precompile_component` made these bytes; `load` has checked that they are the ones that `store` wrote.
+    // SAFETY: `precompile_component` made these bytes, in a child of ours that ended well; `load` has checked that they
+    // are the ones that `store` wrote.
     unsafe {
         Component::deserialize(engine, compiled)
     }

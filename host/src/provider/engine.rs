@@ -67,6 +67,12 @@ impl Engine {
     }
 }
 
+/// One that compiles for [`Engine`] and runs nothing: without a pool, whose address space a compiler may not have, and
+/// without a ticker. How instances are allocated makes no difference to the code.
+pub(super) fn compiling() -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&config())
+}
+
 fn config() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);

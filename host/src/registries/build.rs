@@ -126,7 +126,8 @@ async fn build(
         capabilities,
         scope,
         accepted,
-        trust_provider: config.keys.trust_provider,
+        // Who wrote it into the lock has looked at it.
+        trust_provider: config.keys.trust_provider || catalog.is_locked(provider),
         max_lifetime: config.keys.max_lifetime.unwrap_or(DEFAULT_MAX_LIFETIME),
         pattern,
         children: settings.get("child_repositories") == Some(&Value::Bool(true)),

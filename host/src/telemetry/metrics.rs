@@ -1,12 +1,13 @@
 //! What the broker counts and measures about itself, for `/metrics`.
 //!
-//! To add one: a field in [`Metrics`] with its labels, a line in [`Metrics::new`], a function that says what happened, a row
+//! To add one: a field in [`Families`] with its labels, a line in [`Metrics::new`], a function that says what happened, a row
 //! in `docs/metrics.md`. What can be looked up when somebody asks (ages, sizes) is not kept here: `http/metrics.rs` looks.
 //!
 //! **Invariant:** a label's values come from the settings or from this program's text, never from a request. A caller who
 //! could choose one could fill the memory; projects and subjects are in the audit record.
 //! **Invariant:** the registry belongs to one `App`: several brokers in one process do not share counts.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +23,21 @@ type Times<L> = Family<L, Histogram, fn() -> Histogram>;
 /// The first part of every name.
 const PREFIX: &str = "rise_broker";
 
-/// Cheap to clone; all clones count together.
+/// Cheap to clone, as each call of a provider does; all clones count together.
 #[derive(Clone)]
-pub struct Metrics {
-    registry: Arc<Registry>,
+pub struct Metrics(Arc<Families>);
+
+impl Deref for Metrics {
+    type Target = Families;
+
+    fn deref(&self) -> &Families {
+        &self.0
+    }
+}
+
+/// What [`Metrics`] has.
+pub struct Families {
+    registry: Registry,
     requests: Counts<RequestLabels>,
     request_seconds: Times<RouteLabels>,
     credentials: Counts<CredentialLabels>,
@@ -38,6 +50,8 @@ pub struct Metrics {
     audit_records: Counts<AuditLabels>,
     audit_seconds: Times<EventLabels>,
     refused: Counts<RefusedLabels>,
+    load_failures: Counts<StageLabels>,
+    reloads: Counts<ReloadLabels>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -114,6 +128,16 @@ struct RefusedLabels {
     limit: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    outcome: &'static str,
+}
+
 /// One call of a provider, as it is counted.
 pub struct ProviderCall<'a> {
     /// Empty until the provider has said its name.
@@ -142,8 +166,8 @@ pub fn registry() -> Registry {
 
 impl Metrics {
     pub fn new() -> Self {
-        let mut metrics = Self {
-            registry: Arc::default(),
+        let mut families = Families {
+            registry: Registry::default(),
             requests: Family::default(),
             request_seconds: times(),
             credentials: Family::default(),
@@ -156,11 +180,15 @@ impl Metrics {
             audit_records: Family::default(),
             audit_seconds: times(),
             refused: Family::default(),
+            load_failures: Family::default(),
+            reloads: Family::default(),
         };
-        metrics.registry = Arc::new(metrics.registered());
-        metrics
+        families.registry = families.registered();
+        Self(Arc::new(families))
     }
+}
 
+impl Families {
     fn registered(&self) -> Registry {
         let mut to = registry();
         to.register("requests", "Answered requests", self.requests.clone());
@@ -180,6 +208,9 @@ impl Metrics {
         to.register("audit_records", "Audit records", self.audit_records.clone());
         let help = "Time until an audit record is durable, or given up";
         to.register("audit_record_seconds", help, self.audit_seconds.clone());
+        let help = "Files of providers that were not loaded while the broker ran";
+        to.register("provider_load_failures", help, self.load_failures.clone());
+        to.register("reloads", "Looks at changed settings and providers", self.reloads.clone());
         to.register("limit_refusals", "Requests that a limit refused", self.refused.clone());
         to
     }
@@ -246,6 +277,16 @@ impl Metrics {
     /// A request that was not served because there were too many of its kind.
     pub fn limit_refused(&self, limit: &'static str) {
         self.refused.get_or_create(&RefusedLabels { limit }).inc();
+    }
+
+    /// A file that was not loaded, and how far it came.
+    pub fn provider_load_failed(&self, stage: &'static str) {
+        self.load_failures.get_or_create(&StageLabels { stage }).inc();
+    }
+
+    pub fn reloaded(&self, is_right: bool) {
+        let outcome = if is_right { "ok" } else { "failed" };
+        self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
     }
 
     /// The text format of `OpenMetrics`, `looked_up` behind what was counted.

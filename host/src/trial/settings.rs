@@ -35,7 +35,7 @@ impl Settings {
         environment: &Environment,
     ) -> Result<Self, Vec<Problem>> {
         let answers = node.table_mut().and_then(|table| table.remove("answers"));
-        let draft = Draft::of_node(registries(node, provider), environment)?;
+        let draft = Draft::of_node(registries(node, provider), Path::new(""), environment)?;
         if draft.problems.is_empty() {
             Ok(Self { config: draft.config, answers })
         } else {

@@ -48,7 +48,7 @@ pub struct Ceiling {
 }
 
 /// What the settings of a registry say of AWS, by the names that the host reads itself.
-#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(default)]
 pub struct AwsSettings {
     pub region: String,

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::super::{Outcome, print};
 use crate::config::environment;
-use crate::conformance::{self, Effort};
+use crate::conformance::{self, Bench, Effort};
+use crate::provider::compile::Compiler;
 use crate::trial;
 
 #[derive(clap::Args)]
@@ -23,8 +24,13 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let environment = environment();
     let cache = trial::cache(&environment).map_err(|error| vec![error])?;
     let found = arguments.examples.clone().unwrap_or_else(|| beside(&arguments.file));
-    let effort = Effort::default();
-    let report = conformance::check(&arguments.file, &found, effort, &environment, &cache).await;
+    let bench = Bench {
+        effort: Effort::default(),
+        environment: &environment,
+        cache: &cache,
+        compiler: Compiler::ThisProgram,
+    };
+    let report = conformance::check(&arguments.file, &found, &bench).await;
     if arguments.json {
         let text = serde_json::to_string_pretty(&report);
         print(text.map_err(|error| vec![error.to_string()])?);

@@ -8,7 +8,7 @@ use super::super::{Outcome, print};
 use crate::capability::{in_words, printable};
 use crate::config::{ProvidersConfig, environment};
 use crate::domain::Clock;
-use crate::provider::{Provider, catalog};
+use crate::provider::{Provider, inspect};
 use crate::trial::{self, Trial};
 
 #[derive(clap::Args)]
@@ -45,7 +45,7 @@ fn as_json(provider: &Provider, size: u64) -> Value {
         "description": provider.manifest.description,
         "sha256": &*provider.digest,
         "bytes": size,
-        "contract": catalog::VERSION,
+        "contract": inspect::VERSION,
         "imports": imports.collect::<Vec<_>>(),
         "settings_schema": provider.schema.document(),
     })
@@ -60,7 +60,7 @@ fn show(provider: &Provider, size: u64) {
     }
     print(format_args!("  file         {}, {} bytes", provider.file.display(), size));
     print(format_args!("  sha256       {}", provider.digest));
-    print(format_args!("  contract     {}", catalog::VERSION));
+    print(format_args!("  contract     {}", inspect::VERSION));
     if provider.imports.is_empty() {
         print("  may          do nothing but compute");
     }

@@ -1,16 +1,16 @@
 //! `rise-broker provider lock`: looks at every provider of the folder as `serve` would, and writes down what was found.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 use super::super::{ConfigDirectory, Outcome, print, texts};
-use crate::capability;
+use crate::config::node::Problem;
 use crate::config::{Config, environment};
 use crate::domain::Clock;
 use crate::provider::lock::{Lock, Locked};
-use crate::provider::{Catalog, Engine, Provider};
-use crate::state;
-use crate::telemetry::Metrics;
+use crate::provider::{Catalog, Pins, Provider, Scan};
+use crate::{app, capability};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let config = Config::load(&arguments.directory.config_dir, &environment()).map_err(texts)?;
-    let path = arguments.directory.config_dir.join("providers.lock");
+    let path = config.providers.lock_file.clone();
     let lock = look(&config).await?;
     let before = Lock::load(&path).map_err(|error| vec![format!("{}: {error}", path.display())])?;
     if before.as_ref() == Some(&lock) {
@@ -41,16 +41,15 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
 
 /// Loads every provider, prints what each asks for.
 async fn look(config: &Config) -> Result<Lock, Vec<String>> {
-    let cache =
-        state::open(&config.state_directory, &config.providers.directory).map_err(|message| {
-            texts(vec![config.written.problem("/server/state_directory", message)])
-        })?;
-    let engine = Engine::new(&config.providers.widest(), Metrics::new())
-        .map_err(|error| vec![format!("cannot start the WebAssembly engine: {error}")])?;
-    let (catalog, problems) =
-        Catalog::load(&config.providers, &engine, &cache, &Clock::system()).await;
-    if !problems.is_empty() {
-        return Err(texts(problems));
+    let providers = &config.providers;
+    let clock = Clock::system();
+    let (_engine, loader) =
+        app::loader(providers, &config.state_directory, &config.written, &clock).map_err(texts)?;
+    let pins = Arc::new(Pins::none(providers));
+    let scan = Catalog::load(providers, pins, &loader, None).await;
+    let Scan { catalog, refused, .. } = scan.map_err(|problem| texts(vec![problem]))?;
+    if !refused.is_empty() {
+        return Err(texts(refused.iter().map(Problem::from).collect()));
     }
     catalog.iter().for_each(|provider| show(provider));
     let mut providers: Vec<Locked> = catalog.iter().map(|it| locked(it)).collect();
@@ -99,7 +98,7 @@ fn show_changes(before: &Lock, after: &Lock) {
     }
 }
 
-fn agrees(path: &PathBuf) -> Result<bool, Vec<String>> {
+fn agrees(path: &Path) -> Result<bool, Vec<String>> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return Err(vec!["nobody is there to agree: look at the above, then say --yes".to_owned()]);

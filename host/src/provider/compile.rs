@@ -1,0 +1,122 @@
+//! Compiling in a process of its own: `rise-broker compile`, which reads a component from its standard input and writes
+//! native code to its standard output.
+//!
+//! A component can be made so that compiling it takes minutes or gigabytes; wasmtime does not count that as a bug. The child
+//! has bounds that it sets itself before it reads the first byte, and its parent stops waiting and kills it.
+//!
+//! **Invariant:** what a child returns is stored only if it ended well, and is used only if the engine takes it for its own.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+
+use super::engine;
+use crate::capability::printable;
+
+/// A Python interpreter of 18 MiB takes five seconds and a gigabyte.
+const WALL: Duration = Duration::from_secs(30);
+const CPU_SECONDS: u64 = 30;
+const ADDRESS_SPACE: u64 = 4 << 30;
+/// No component is larger (`file_mib` is a setting), and no native code of one.
+const MOST_INPUT: u64 = 1 << 30;
+const MOST_OUTPUT: u64 = 1 << 30;
+const MOST_COMPLAINT: u64 = 4 << 10;
+
+/// The program whose `compile` is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compiler {
+    /// This one, also after its file was replaced by another version.
+    ThisProgram,
+    /// For tests, whose own program is not the broker's. No setting says this.
+    Program(PathBuf),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    #[error("took longer than {} s or more than {} GiB to compile", WALL.as_secs(), ADDRESS_SPACE >> 30)]
+    Exhausted,
+    #[error("{0}")]
+    Invalid(String),
+    #[error("the compiler could not be run: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Compiler {
+    /// Native code for `component`.
+    pub(super) async fn run(&self, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+        let program = match self {
+            // The kernel's name for the file that this process was started from, whatever has become of its path.
+            Self::ThisProgram => PathBuf::from("/proc/self/exe"),
+            Self::Program(program) => program.clone(),
+        };
+        // Neither the environment nor an open file: nothing that it could have secrets from.
+        let mut child = Command::new(program)
+            .arg("compile")
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
+            return Err(std::io::Error::other("no pipes").into());
+        };
+        let (mut compiled, mut complaint) = (Vec::new(), Vec::new());
+        let work = async {
+            let feed = async move {
+                // A child that gives up early says why itself.
+                let _ = stdin.write_all(component).await;
+                let _ = stdin.shutdown().await;
+            };
+            let (mut stdout, mut stderr) = (stdout.take(MOST_OUTPUT), stderr.take(MOST_COMPLAINT));
+            let read = async {
+                tokio::try_join!(
+                    stdout.read_to_end(&mut compiled),
+                    stderr.read_to_end(&mut complaint)
+                )
+            };
+            let ((), read) = tokio::join!(feed, read);
+            read?;
+            child.wait().await
+        };
+        let status =
+            tokio::time::timeout(WALL, work).await.map_err(|_| CompileError::Exhausted)??;
+        match status.code() {
+            Some(0) => Ok(compiled),
+            Some(INVALID) => {
+                Err(CompileError::Invalid(printable(&String::from_utf8_lossy(&complaint), 512)))
+            }
+            // An abort when memory was refused, or a signal when time was over.
+            _ => Err(CompileError::Exhausted),
+        }
+    }
+}
+
+const INVALID: i32 = 1;
+
+/// What the child does. Before any other thread is there.
+pub fn main() -> Result<(), String> {
+    let limit = |resource, most: u64| {
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+            .map_err(|error| format!("cannot bound itself: {error}"))
+    };
+    limit(Resource::As, ADDRESS_SPACE)?;
+    limit(Resource::Cpu, CPU_SECONDS)?;
+    let mut component = Vec::new();
+    let read = std::io::stdin().lock().take(MOST_INPUT).read_to_end(&mut component);
+    read.map_err(|error| format!("cannot read: {error}"))?;
+    let engine = engine::compiling().map_err(|error| format!("{error:#}"))?;
+    let compiled = engine.precompile_component(&component).map_err(|error| format!("{error:#}"))?;
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(&compiled)
+        .and_then(|()| stdout.flush())
+        .map_err(|error| format!("cannot write: {error}"))
+}

@@ -1,0 +1,84 @@
+//! The providers' folder: which files are in it, and whether somebody is still writing them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::ProvidersConfig;
+use crate::config::node::Problem;
+
+/// No folder of providers is this full by intention.
+const MAX_FILES: usize = 256;
+/// A copy that pauses for longer than this is taken for finished; a file cut short is refused later all the same.
+const STILL: Duration = Duration::from_millis(200);
+/// For one that never rests the others are not kept waiting.
+const LOOKS: usize = 50;
+
+/// What changes when a file or what a link leads to changes. Times alone would not do: they can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp([u64; 7]);
+
+/// `None`: it cannot be looked at, such as a link to nowhere.
+pub type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
+
+/// The `*.wasm` of the folder, in order of their names.
+pub(super) fn list(config: &ProvidersConfig) -> Result<Vec<PathBuf>, Problem> {
+    let directory = config.directory.display();
+    let problem = |message: String| Problem::at(&config.origin, "providers.directory", message);
+    let entries = fs::read_dir(&config.directory).map_err(|error| {
+        problem(format!("cannot read `{directory}`: {error}; build the providers there by `make providers`, or name another folder"))
+    })?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
+        .filter(|path| {
+            !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+        })
+        .collect();
+    files.sort();
+    if files.len() > MAX_FILES {
+        return Err(problem(format!("more than {MAX_FILES} providers are in `{directory}`")));
+    }
+    Ok(files)
+}
+
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let it = fs::metadata(path).ok()?;
+    let times = [it.mtime(), it.mtime_nsec(), it.ctime(), it.ctime_nsec()].map(i64::cast_unsigned);
+    let [modified, modified_nanos, changed, changed_nanos] = times;
+    Some(Stamp([it.dev(), it.ino(), it.size(), modified, modified_nanos, changed, changed_nanos]))
+}
+
+/// Of every provider and signature.
+pub fn stamps(config: &ProvidersConfig) -> Stamps {
+    let files = list(config).unwrap_or_default();
+    let signature = |file: &PathBuf| {
+        let mut name = file.clone().into_os_string();
+        name.push(".minisig");
+        PathBuf::from(name)
+    };
+    let all = files.iter().cloned().chain(files.iter().map(signature));
+    all.map(|path| (path.clone(), stamp(&path))).collect()
+}
+
+/// Waits until nobody writes there. Also the files that somebody writes without end.
+pub async fn settled(config: &ProvidersConfig) -> (Stamps, BTreeSet<PathBuf>) {
+    let mut before = stamps(config);
+    let mut restless = BTreeSet::new();
+    for _ in 0..LOOKS {
+        tokio::time::sleep(STILL).await;
+        let now = stamps(config);
+        restless = now
+            .iter()
+            .filter(|(path, it)| before.get(*path) != Some(it))
+            .map(|(path, _)| path.clone())
+            .collect();
+        before = now;
+        if restless.is_empty() {
+            break;
+        }
+    }
+    (before, restless)
+}

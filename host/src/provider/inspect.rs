@@ -1,0 +1,116 @@
+//! What a component is made of, read without running or compiling any of it: is it one, what does it import and export.
+
+use wit_component::DecodedWasm;
+use wit_parser::WorldItem;
+
+use super::load::LoadError;
+use crate::capability;
+
+/// The package and version of `wit/`.
+pub(super) const CONTRACT: &str = "rise:registry/";
+pub(crate) const VERSION: &str = "0.1.0";
+/// What every component begins with; a core module has another version, compiled code another magic.
+const PREAMBLE: [u8; 8] = [0x00, 0x61, 0x73, 0x6d, 0x0d, 0x00, 0x01, 0x00];
+
+/// The capabilities that a component imports, if it is a provider and wants nothing that this host does not give.
+pub(crate) fn inspect(bytes: &[u8]) -> Result<Vec<&'static str>, LoadError> {
+    if !bytes.starts_with(&PREAMBLE) {
+        return Err(LoadError::NotComponent(match bytes {
+            [] => "an empty file",
+            [0x00, 0x61, 0x73, 0x6d, ..] => "a core module",
+            [0x7f, b'E', b'L', b'F', ..] => "native code",
+            _ => "something else",
+        }));
+    }
+    let (resolve, world) = match wit_component::decode(bytes) {
+        Ok(DecodedWasm::Component(resolve, world)) => (resolve, world),
+        Ok(DecodedWasm::WitPackage(..)) => return Err(LoadError::NotComponent("a WIT package")),
+        Err(error) => {
+            return Err(LoadError::Damaged(capability::printable(&format!("{error:#}"), 256)));
+        }
+    };
+    let Some(world) = resolve.worlds.get(world) else { return Err(LoadError::NoExport) };
+    let names =
+        |items: &mut dyn Iterator<Item = (&wit_parser::WorldKey, &WorldItem)>| -> Vec<String> {
+            items.map(|(key, _)| resolve.name_world_key(key)).collect()
+        };
+    let mut imports = Vec::new();
+    for name in names(&mut world.imports.iter()) {
+        imports.extend(capability_of(&name)?);
+    }
+    let exports = names(&mut world.exports.iter());
+    match exports.iter().find_map(|name| name.strip_prefix(CONTRACT)?.strip_prefix("registry@")) {
+        Some(VERSION) => Ok(imports),
+        Some(other) => Err(LoadError::OtherVersion(capability::printable(other, 32))),
+        None => Err(LoadError::NoExport),
+    }
+}
+
+/// Which capability an import asks for; `None` for what everybody gets.
+fn capability_of(import: &str) -> Result<Option<&'static str>, LoadError> {
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    if let Some(name) = interface.strip_prefix(CONTRACT) {
+        if version != VERSION {
+            return Err(LoadError::OtherVersion(capability::printable(version, 32)));
+        }
+        if capability::PLANNED.contains(&name) {
+            return Err(LoadError::NotYet(name.to_owned()));
+        }
+        return match capability::IMPLEMENTED.iter().find(|it| **it == name) {
+            Some(name) => Ok(Some(name)),
+            None if name == "types" => Ok(None),
+            None => Err(LoadError::Forbidden(capability::printable(import, 128))),
+        };
+    }
+    if capability::WASI.contains(&interface) {
+        Ok(None)
+    } else {
+        Err(LoadError::Forbidden(capability::printable(import, 128)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_component_is_named() {
+        let core = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
+        let truncated = [&PREAMBLE[..], &[0x00, 0xff]].concat();
+        for (bytes, expected) in [
+            (&b""[..], "an empty file"),
+            (&core, "a core module"),
+            (b"\x7fELF....", "native code"),
+            (b"(component)", "something else"),
+            (&truncated, "damaged"),
+            (&PREAMBLE, "no provider"),
+        ] {
+            let error = inspect(bytes).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_host_has_may_be_imported() {
+        for (import, expected) in [
+            ("rise:registry/types@0.1.0", Ok(None)),
+            ("rise:registry/aws@0.1.0", Ok(Some("aws"))),
+            ("wasi:cli/exit@0.2.6", Ok(None)),
+            ("rise:registry/http@0.1.0", Err("does not have yet")),
+            ("rise:registry/aws@0.2.0", Err("version 0.2.0")),
+            ("rise:registry/root@0.1.0", Err("do not get")),
+            ("wasi:filesystem/types@0.2.6", Err("do not get")),
+            ("wasi:sockets/tcp@0.2.6", Err("do not get")),
+            ("wasi:http/outgoing-handler@0.2.6", Err("do not get")),
+            ("env", Err("do not get")),
+        ] {
+            match (capability_of(import), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+                (Err(found), Err(expected)) => {
+                    assert!(found.to_string().contains(expected), "{found}");
+                }
+                (found, _) => panic!("{import}: {found:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Part of `make soak`: 200 requests per second while 100 reloads alternate between two versions of a provider, and five broken
+//! files come and go. Prints what callers saw, and fails if it is worse than promised.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measurement is there to be read, and may fail fast"
+)]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rise_broker_tests::broker::AUTH;
+use rise_broker_tests::load::{Load, Report};
+use rise_broker_tests::provider_files::{broken, component, digest, drop_in, noted};
+use rise_broker_tests::{Installation, Serving};
+use serde_json::Value;
+
+const OCI: &str = "[registries.prod]\ntype = \"oci\"\nregistry_url = \"oci.example.com\"\nusername = \"robot\"\n\
+                   password = \"a-password\"\naccept_scope = \"registry\"\n";
+const PATH: &str = "/api/v1/registry/credentials?project=my-app";
+const RATE: f64 = 200.;
+const QUIET: usize = 6_000;
+const BUSY: usize = 20_000;
+const RELOADS: usize = 100;
+
+fn main() {
+    tokio::runtime::Runtime::new().unwrap().block_on(run());
+}
+
+async fn run() {
+    let mut it = Installation::new(&format!("{}{OCI}", AUTH.replace("@STATE@/", "")));
+    it.unlimited();
+    it.variable("RISE_LOG__LEVEL", "warn,rise_broker::command::serve=info");
+    let token = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
+    let serving = it.serve();
+    let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
+    let load = async |requests| {
+        let load = Load { connections: 16, requests, rate: Some(RATE) };
+        load.run(to, PATH, token.trim()).await
+    };
+    let quiet = load(QUIET).await;
+    let started = Instant::now();
+    let (busy, ()) = tokio::join!(load(BUSY), exchange(&it, &serving));
+    let took = started.elapsed();
+    for (name, report) in [("quiet", &quiet), ("reloading", &busy)] {
+        println!("{name:9} {}", shown(report));
+    }
+    let lines = serving.lines_so_far();
+    let reported = lines.iter().filter(|line| line["stage"].is_string()).count();
+    println!(
+        "{RELOADS} reloads and 5 broken files within {took:?}; broken files reported {reported} times"
+    );
+    let mut all_hold = true;
+    for (promise, holds) in [
+        ("no request fails", quiet.failed + busy.failed == 0),
+        ("each broken file is reported once", reported == 5),
+        ("p99 within 2x of quiet", busy.quantile(0.99) <= 2 * quiet.quantile(0.99)),
+    ] {
+        println!("{} {promise}", if holds { "holds:" } else { "BROKEN:" });
+        all_hold &= holds;
+    }
+    assert!(all_hold, "not all that is promised holds");
+}
+
+async fn exchange(it: &Installation, serving: &Serving) {
+    let folder = it.path("providers");
+    let good = component("oci");
+    let versions = ["one", "two"].map(|note| noted(&good, note));
+    let broken = broken(&good);
+    for round in 0..RELOADS {
+        let version = &versions[round % 2];
+        drop_in(&folder, "oci.wasm", version);
+        serves(serving, version).await;
+        if let Some((_, bytes)) = broken.get(round / 20).filter(|_| round % 20 == 10) {
+            drop_in(&folder, "broken.wasm", bytes);
+            let refused = |said: &Value| said["refused"][0]["sha256"] == digest(bytes).as_str();
+            serving.until("/api/v1/providers", refused).await;
+            std::fs::remove_file(folder.join("broken.wasm")).unwrap();
+            serving.until("/readyz", |said| said["not_taken_over"].is_null()).await;
+        }
+    }
+}
+
+async fn serves(serving: &Serving, bytes: &[u8]) {
+    let expected = digest(bytes);
+    let is_it = |it: &Value| it["name"] == "oci" && it["sha256"] == expected.as_str();
+    serving
+        .until("/api/v1/providers", |said| said["providers"].as_array().unwrap().iter().any(is_it))
+        .await;
+}
+
+fn shown(report: &Report) -> String {
+    let at = |share| -> Duration { report.quantile(share) };
+    format!(
+        "{} answers, {} not 200, p50 {:?}, p99 {:?}, max {:?}",
+        report.times.len(),
+        report.failed,
+        at(0.5),
+        at(0.99),
+        at(1.)
+    )
+}

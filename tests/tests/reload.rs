@@ -1,0 +1,242 @@
+//! The real binary while its providers and settings change under it: what is right is taken over at once, what is wrong changes
+//! nothing, and nobody who asks for credentials notices either.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use rise_broker_tests::broker::AUTH;
+use rise_broker_tests::load::Load;
+use rise_broker_tests::provider_files::{broken, component, digest, drop_in, noted};
+use rise_broker_tests::{Answer, Client, Installation, Serving, Stub};
+use serde_json::Value;
+
+const OCI: &str = r#"
+[registries.prod]
+type = "oci"
+registry_url = "oci.example.com"
+username = "robot"
+password = "a-password"
+accept_scope = "registry"
+"#;
+const PATH: &str = "/api/v1/registry/credentials?project=my-app";
+const NOT_LOADED: &str = "a provider was not loaded, what was loaded before serves on";
+
+fn settings(registries: &str) -> String {
+    format!("{}{registries}", AUTH.replace("@STATE@/", ""))
+}
+
+fn installation() -> Installation {
+    let mut it = Installation::new(&settings(OCI));
+    it.unlimited();
+    it
+}
+
+fn token(it: &Installation) -> String {
+    let printed = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    printed.stdout.trim().to_owned()
+}
+
+async fn status(serving: &Serving, token: &str) -> u16 {
+    let headers = [("authorization", format!("Bearer {token}"))];
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    Client::new().get_with(&format!("{}{PATH}", serving.url), &headers).await.status
+}
+
+fn address(url: &str) -> SocketAddr {
+    url.rsplit_once('/').unwrap().1.parse().unwrap()
+}
+
+/// Waits until the provider of this name is the one with these bytes.
+async fn serves(serving: &Serving, name: &str, bytes: &[u8]) {
+    let expected = digest(bytes);
+    let is_it = |it: &Value| it["name"] == name && it["sha256"] == expected.as_str();
+    let said = |said: &Value| said["providers"].as_array().unwrap().iter().any(is_it);
+    serving.until("/api/v1/providers", said).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_are_exchanged_under_load_and_no_request_notices() {
+    let it = installation();
+    let (token, good) = (token(&it), component("oci"));
+    let versions = ["one", "two"].map(|note| noted(&good, note));
+    let serving = it.serve();
+    let load = Load { connections: 8, requests: 1_000, rate: Some(80.) };
+    let (to, bearer) = (address(&serving.url), token.clone());
+    let load = tokio::spawn(async move { load.run(to, PATH, &bearer).await });
+    let folder = it.path("providers");
+    let broken = broken(&good);
+    for (round, (stage, bytes)) in broken.iter().enumerate() {
+        let version = &versions[round % 2];
+        drop_in(&folder, "oci.wasm", version);
+        serves(&serving, "oci", version).await;
+        // One in a place of its own, the next in the place of the one that serves.
+        let name = if round % 2 == 0 { "new.wasm" } else { "oci.wasm" };
+        drop_in(&folder, name, bytes);
+        let refused = |said: &Value| {
+            let refused = &said["refused"][0];
+            refused["sha256"] == digest(bytes).as_str() && refused["stage"] == *stage
+        };
+        let said = serving.until("/api/v1/providers", refused).await;
+        assert!(said["providers"].to_string().contains(&digest(version)), "{said:#}");
+        let ready = serving.admin("/readyz").await;
+        assert_eq!(ready["status"], "ready");
+        assert_eq!(ready["not_taken_over"]["providers"], said["refused"], "{ready:#}");
+        if name == "new.wasm" {
+            fs::remove_file(folder.join(name)).unwrap();
+            serving.until("/readyz", |said| said["not_taken_over"].is_null()).await;
+        }
+    }
+    drop_in(&folder, "oci.wasm", &versions[0]);
+    serves(&serving, "oci", &versions[0]).await;
+    serving.until("/readyz", |said| said["not_taken_over"].is_null()).await;
+    let report = load.await.unwrap();
+    assert_eq!((report.times.len(), report.failed), (1_000, 0));
+    let lines = serving.lines_so_far();
+    let mut reported: Vec<_> = lines.iter().filter(|line| line["message"] == NOT_LOADED).collect();
+    assert!(reported.iter().all(|line| line["problem"].as_str().is_some_and(|it| it.len() > 20)));
+    reported.sort_by_key(|line| line["digest"].to_string());
+    reported.dedup_by_key(|line| line["digest"].to_string());
+    assert_eq!(reported.len(), 5, "each once: {reported:#?}");
+    assert_eq!(lines.iter().filter(|line| line["message"] == NOT_LOADED).count(), 5);
+    let metrics = Client::new().get(&format!("{}/metrics", serving.admin)).await.text();
+    for counted in ["component\"} 3", "imports\"} 2"] {
+        let line = format!("rise_broker_provider_load_failures_total{{stage=\"{counted}");
+        assert!(metrics.contains(&line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_volume_of_kubernetes_is_followed_through_its_links() {
+    let mut it = installation();
+    it.folder("volume", 0o755);
+    it.without("RISE_PROVIDERS__DIRECTORY");
+    it.variable("RISE_PROVIDERS__DIRECTORY", "volume");
+    let volume = it.path("volume");
+    let generation = |name: &str, bytes: &[u8]| {
+        fs::create_dir(volume.join(name)).unwrap();
+        fs::write(volume.join(name).join("oci.wasm"), bytes).unwrap();
+        symlink(name, volume.join("..data_tmp")).unwrap();
+        fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+    };
+    let good = component("oci");
+    generation("..first", &good);
+    symlink("..data/oci.wasm", volume.join("oci.wasm")).unwrap();
+    let serving = it.serve();
+    serves(&serving, "oci", &good).await;
+    // More than once: a watch of the file itself would have died by then.
+    for (old, name) in [("..first", "..second"), ("..second", "..third")] {
+        let bytes = noted(&good, name);
+        generation(name, &bytes);
+        fs::remove_dir_all(volume.join(old)).unwrap();
+        serves(&serving, "oci", &bytes).await;
+    }
+    assert!(serving.lines_so_far().iter().all(|line| line["level"] != "ERROR"));
+}
+
+#[tokio::test]
+async fn a_provider_without_its_file_serves_until_no_registry_uses_it() {
+    let it = installation();
+    let token = token(&it);
+    let serving = it.serve();
+    fs::remove_file(it.path("providers/oci.wasm")).unwrap();
+    let line = serving.wait_for_line("the file of a provider is gone, and registries use it: it serves on until the next start, which will fail");
+    assert_eq!((&line["level"], &line["file"]), (&"ERROR".into(), &"providers/oci.wasm".into()));
+    let is_missing = |said: &Value| {
+        said["providers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|it| it["name"] == "oci" && it["is_missing"] == true)
+    };
+    serving.until("/api/v1/providers", is_missing).await;
+    assert_eq!(status(&serving, &token).await, 200);
+    let ecr = "[registries.prod]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \"123456789012\"\npush_role_arn = \"arn:aws:iam::123456789012:role/push\"\n";
+    it.file("config/default.toml", settings(ecr));
+    let is_gone =
+        |said: &Value| said["providers"].as_array().unwrap().iter().all(|it| it["name"] != "oci");
+    serving.until("/api/v1/providers", is_gone).await;
+    serving.until("/readyz", |said| said["not_taken_over"].is_null()).await;
+}
+
+#[tokio::test]
+async fn wrong_settings_change_nothing_and_say_which_key_of_which_file_is_wrong() {
+    let it = installation();
+    let token = token(&it);
+    let serving = it.serve();
+    for (wrong, expected) in [
+        ("[servre]\nlisten = 1\n", "config/default.toml: servre"),
+        (
+            "[registries.other]\ntype = \"oci\"\n",
+            "config/default.toml: registries.other.registry_url",
+        ),
+        ("[registries.other]\ntype = \"nobody\"\n", "config/default.toml: registries.other.type"),
+    ] {
+        it.file("config/default.toml", format!("{}{wrong}", settings(OCI)));
+        let says = |said: &Value| {
+            said["not_taken_over"]["settings"][0]
+                .as_str()
+                .is_some_and(|it| it.starts_with(expected))
+        };
+        let said = serving.until("/readyz", says).await;
+        assert_eq!(said["status"], "ready", "{said:#}");
+        let line = serving.wait_for_line("the settings were not taken over, those before serve on");
+        assert!(line["problem"].as_str().unwrap().starts_with(expected), "{line:#}");
+        assert_eq!(status(&serving, &token).await, 200);
+    }
+    it.file("config/default.toml", settings(OCI).replace("acme/{project}", "nobody/{project}"));
+    serving.until("/readyz", |said| said["not_taken_over"].is_null()).await;
+    assert_eq!(status(&serving, &token).await, 403, "the rules are other ones now");
+}
+
+#[tokio::test]
+async fn a_hangup_takes_all_over_as_one_and_what_needs_a_restart_is_said() {
+    let it = installation();
+    let serving = it.serve();
+    serving.hang_up();
+    serving.wait_for_line("reloaded");
+    it.file("config/local.toml", "[log]\nlevel = \"debug\"\n");
+    let line = serving.wait_for_line("was changed, and needs a restart to take effect");
+    assert_eq!(line["setting"], "log.level");
+    let said = serving.admin("/readyz").await;
+    assert_eq!(said["not_taken_over"]["needs_restart"][0], "log.level", "{said:#}");
+}
+
+#[tokio::test]
+async fn a_call_in_flight_finishes_on_what_it_began_with() {
+    let aws = Stub::start().await;
+    let ecr = format!(
+        "[registries.prod]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \"123456789012\"\n\
+         push_role_arn = \"arn:aws:iam::123456789012:role/push\"\naccess_key_id = \"AKIASTUB\"\n\
+         secret_access_key = \"stub-secret\"\nendpoint_url = \"{}\"\n",
+        aws.endpoint()
+    );
+    let it = Installation::new(&settings(&ecr));
+    let token = token(&it);
+    let serving = it.serve();
+    assert_eq!(status(&serving, &token).await, 200);
+    aws.next("GetAuthorizationToken", [Answer::late(Duration::from_secs(3))]);
+    let asked = aws.count("GetAuthorizationToken");
+    let slow = async { status(&serving, &token).await };
+    let meanwhile = async {
+        aws.wait_for("GetAuthorizationToken", asked + 1).await;
+        let version = noted(&component("ecr"), "later");
+        drop_in(&it.path("providers"), "ecr.wasm", &version);
+        it.file(
+            "config/default.toml",
+            settings(&ecr).replace("acme/{project}", "nobody/{project}"),
+        );
+        serves(&serving, "ecr", &version).await;
+        status(&serving, &token).await
+    };
+    assert_eq!(tokio::join!(slow, meanwhile), (200, 403));
+}

@@ -1,0 +1,259 @@
+//! Which files may be loaded: pinned by `providers.lock`, signed, and never asking for more than was allowed.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use minisign::KeyPair;
+use rise_broker_tests::broker::AUTH;
+use rise_broker_tests::provider_files::{component, digest, drop_in, guest, noted};
+use rise_broker_tests::{Installation, Serving};
+use serde_json::Value;
+
+const OCI: &str = r#"
+[registries.prod]
+type = "oci"
+registry_url = "oci.example.com"
+username = "robot"
+password = "a-password"
+accept_scope = "registry"
+"#;
+
+fn installation(require: &str) -> Installation {
+    let auth = AUTH.replace("@STATE@/", "");
+    Installation::new(&format!("[providers]\n{require}\n{auth}{OCI}"))
+}
+
+fn lock(it: &Installation) -> String {
+    let printed = it.run(&["provider", "lock", "--yes"]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    printed.stdout
+}
+
+async fn refused(serving: &Serving, bytes: &[u8], stage: &str) -> Value {
+    let is_it = |said: &Value| {
+        said["refused"][0]["sha256"] == digest(bytes).as_str()
+            && said["refused"][0]["stage"] == stage
+    };
+    serving.until("/api/v1/providers", is_it).await
+}
+
+fn loaded(said: &Value, name: &str) -> String {
+    let providers = said["providers"].as_array().unwrap();
+    let found = providers.iter().find(|it| it["name"] == name);
+    found.map(|it| it["sha256"].as_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_locked_broker_refuses_a_swapped_file() {
+    let it = installation("require = \"locked\"");
+    lock(&it);
+    let serving = it.serve();
+    let (good, other) = (component("oci"), noted(&component("oci"), "swapped"));
+    drop_in(&it.path("providers"), "oci.wasm", &other);
+    let said = refused(&serving, &other, "lock").await;
+    assert_eq!(loaded(&said, "oci"), digest(&good), "{said:#}");
+    let problem = said["refused"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("is not in config/providers.lock"), "{problem}");
+    // Once it is allowed it is loaded, without a restart or a signal.
+    let printed = lock(&it);
+    assert!(printed.contains("~ oci"), "{printed}");
+    serving.until("/api/v1/providers", |said| loaded(said, "oci") == digest(&other)).await;
+}
+
+#[tokio::test]
+async fn a_locked_broker_does_not_start_on_a_swapped_file() {
+    let it = installation("require = \"locked\"");
+    lock(&it);
+    drop_in(&it.path("providers"), "oci.wasm", &noted(&component("oci"), "swapped"));
+    let printed = it.run(&["check"]);
+    assert_eq!(printed.code, Some(1));
+    assert!(
+        printed.stderr.contains("error: providers/oci.wasm: is not in config/providers.lock"),
+        "{}",
+        printed.stderr
+    );
+    fs::remove_file(it.path("config/providers.lock")).unwrap();
+    let printed = it.run(&["check"]);
+    assert!(
+        printed.stderr.contains("providers.lock_file: config/providers.lock is not there"),
+        "{}",
+        printed.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_swapped_between_two_reads_is_not_loaded() {
+    let it = installation("require = \"locked\"");
+    lock(&it);
+    let serving = it.serve();
+    let (good, other) = (component("oci"), noted(&component("oci"), "between"));
+    let folder = it.path("providers");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // By renaming, and by writing into the file that is there: as fast as the disk takes it, with pauses in which the
+        // file is taken for finished.
+        scope.spawn(|| {
+            for round in 0_u64.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let bytes = if round % 2 == 0 { &other } else { &good };
+                if round % 3 == 0 {
+                    fs::write(folder.join("oci.wasm"), bytes).unwrap();
+                } else {
+                    drop_in(&folder, "oci.wasm", bytes);
+                }
+                std::thread::sleep(Duration::from_millis(if round % 50 < 10 { 230 } else { 1 }));
+            }
+        });
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                let deadline = Instant::now() + Duration::from_secs(8);
+                while Instant::now() < deadline {
+                    serving.hang_up();
+                    let said = serving.admin("/api/v1/providers").await;
+                    assert_eq!(loaded(&said, "oci"), digest(&good), "{said:#}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                stop.store(true, Ordering::Relaxed);
+            });
+        });
+    });
+    drop_in(&folder, "oci.wasm", &other);
+    assert_eq!(loaded(&refused(&serving, &other, "lock").await, "oci"), digest(&good));
+}
+
+#[tokio::test]
+async fn what_asks_for_more_is_not_loaded_until_it_is_locked_again() {
+    let it = installation("");
+    lock(&it);
+    // As if the version that was locked had asked for less.
+    let path = it.path("config/providers.lock");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, own) = text.split_once("name = \"oci\"").unwrap();
+    let own = own.replace("\"secrets\"", "\"log\"");
+    it.file("config/providers.lock", format!("{before}name = \"oci\"{own}"));
+    let printed = it.run(&["check"]);
+    assert_eq!(printed.code, Some(1));
+    assert!(
+        printed.stderr.contains("asks for more than config/providers.lock allows it: secrets"),
+        "{}",
+        printed.stderr
+    );
+    let printed = lock(&it);
+    assert!(printed.contains("now also may hand on its registry's secrets"), "{printed}");
+    let serving = it.serve();
+    // A newer one with the same imports may come: nothing requires that it is locked.
+    let newer = noted(&component("oci"), "newer");
+    drop_in(&it.path("providers"), "oci.wasm", &newer);
+    let said =
+        serving.until("/api/v1/providers", |said| loaded(said, "oci") == digest(&newer)).await;
+    assert_eq!(said["refused"], Value::Array(vec![]));
+    let own = own.replace(&digest(&component("oci")), &"0".repeat(64));
+    it.file("config/providers.lock", format!("{before}name = \"oci\"{own}"));
+    let said = refused(&serving, &newer, "lock").await;
+    assert_eq!(loaded(&said, "oci"), digest(&newer), "the last good one serves on");
+}
+
+fn sign(folder: &Path, name: &str, bytes: &[u8], key: &KeyPair) {
+    let signature = minisign::sign(Some(&key.pk), &key.sk, Cursor::new(bytes), None, None).unwrap();
+    drop_in(folder, &format!("{name}.minisig"), signature.to_string().as_bytes());
+}
+
+#[tokio::test]
+async fn only_what_is_signed_by_a_key_of_ours_is_loaded() {
+    let (key, stranger) = (
+        KeyPair::generate_unencrypted_keypair().unwrap(),
+        KeyPair::generate_unencrypted_keypair().unwrap(),
+    );
+    let require = format!("require = \"signed\"\nsigning_keys = [{:?}]", key.pk.to_base64());
+    let it = installation(&require);
+    let folder = it.path("providers");
+    let printed = it.run(&["check"]);
+    assert!(printed.stderr.contains("providers/oci.wasm: not signed: its signature providers/oci.wasm.minisig cannot be read"), "{}", printed.stderr);
+    for name in ["ecr", "oci"] {
+        sign(&folder, &format!("{name}.wasm"), &component(name), &key);
+    }
+    let serving = it.serve();
+    let good = digest(&component("oci"));
+    let other = noted(&component("oci"), "unsigned");
+    // Another's signature, then one of other bytes, then none at all.
+    sign(&folder, "oci.wasm", &other, &stranger);
+    drop_in(&folder, "oci.wasm", &other);
+    assert_eq!(loaded(&refused(&serving, &other, "signature").await, "oci"), good);
+    sign(&folder, "oci.wasm", &component("oci"), &key);
+    assert_eq!(loaded(&refused(&serving, &other, "signature").await, "oci"), good);
+    fs::remove_file(folder.join("oci.wasm.minisig")).unwrap();
+    assert_eq!(loaded(&refused(&serving, &other, "signature").await, "oci"), good);
+    sign(&folder, "oci.wasm", &other, &key);
+    let is_taken = |said: &Value| {
+        loaded(said, "oci") == digest(&other) && said["refused"] == Value::Array(vec![])
+    };
+    serving.until("/api/v1/providers", is_taken).await;
+}
+
+#[test]
+fn keys_that_are_none_are_named() {
+    for (require, expected) in [
+        ("require = \"signed\"", "providers.signing_keys: empty"),
+        ("signing_keys = [\"x\"]", "providers.signing_keys.0: not a public key of minisign"),
+        ("require = \"some\"", "providers.require"),
+    ] {
+        let printed = installation(require).run(&["check"]);
+        assert!(printed.stderr.contains(expected), "{}", printed.stderr);
+    }
+}
+
+#[test]
+fn locking_shows_what_is_asked_for_and_writes_only_when_told_to() {
+    let it = installation("");
+    let printed = it.run(&["provider", "lock"]);
+    assert_eq!(printed.code, Some(1), "nobody is there to agree");
+    assert!(printed.stdout.contains("may     assume AWS roles"), "{}", printed.stdout);
+    assert!(!it.path("config/providers.lock").exists());
+    assert!(lock(&it).contains("wrote config/providers.lock"));
+    assert!(lock(&it).contains("config/providers.lock is as it should be"));
+    fs::remove_file(it.path("providers/ecr.wasm")).unwrap();
+    it.guest("misbehaves");
+    let printed = lock(&it);
+    assert!(printed.contains("- ecr") && printed.contains("+ misbehaves"), "{printed}");
+    it.provider(Path::new("/etc/hostname"), "nonsense");
+    let printed = it.run(&["provider", "lock", "--yes"]);
+    assert_eq!(printed.code, Some(1), "what cannot be loaded is not locked");
+}
+
+#[tokio::test]
+async fn who_is_in_the_lock_is_trusted_where_a_registry_enforces_nothing() {
+    let auth = AUTH.replace("@STATE@/", "");
+    let made_up = "[registries.prod]\ntype = \"misbehaves\"\nregistry_url = \"a.example.com\"\nhow = \"made-up-password\"\npassword = \"x-password\"\naccept_scope = \"registry\"\n";
+    let it = Installation::new(&format!("{auth}{made_up}"));
+    it.guest("misbehaves");
+    let ask = async |serving: &Serving| {
+        let token =
+            it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
+        let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);
+        let bearer = format!("Bearer {}", token.trim());
+        rise_broker_tests::Client::new().get_with(&url, &[("authorization", &bearer)]).await.status
+    };
+    let serving = it.serve();
+    assert_eq!(ask(&serving).await, 502);
+    lock(&it);
+    let is_locked = |said: &Value| {
+        said["providers"].as_array().unwrap().iter().all(|it| it["is_locked"] == true)
+    };
+    serving.until("/api/v1/providers", is_locked).await;
+    assert_eq!(ask(&serving).await, 200);
+    drop_in(&it.path("providers"), "misbehaves.wasm", &noted(&guest("misbehaves"), "other"));
+    serving.until("/api/v1/providers", |said| !is_locked(said)).await;
+    assert_eq!(ask(&serving).await, 502, "other bytes are not what was looked at");
+}
