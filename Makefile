@@ -59,13 +59,14 @@ fmt: ## format everything
 
 bench: providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --release -p rise-broker
-	$(CARGO) bench --locked -p rise-broker-tests --bench ratios
+	$(CARGO) bench --locked -p rise-broker-tests --bench ratios --bench throughput
 
 soak: providers guests peers ## kill the broker 600 times under load, search the API longer (a quarter of an hour)
 	$(CARGO) build --locked -p rise-broker
 	OPENAPI_EXAMPLES=1000 $(CARGO) test --locked -p rise-broker-tests --test openapi
 	$(CARGO) bench --locked --profile dev -p rise-broker-tests --bench soak
-	$(CARGO) bench --locked --profile dev -p rise-broker-tests --bench soak_edge
+	$(CARGO) build --locked --release -p rise-broker
+	ulimit -n 8192; $(CARGO) bench --locked -p rise-broker-tests --bench soak_edge
 
 # A cdylib alone: next to an rlib, cargo switches link-time optimization off.
 providers: toolchain ## build the providers into dist/providers

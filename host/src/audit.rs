@@ -161,10 +161,13 @@ impl Audit {
         self.record(&record).await
     }
 
-    /// Before anything outside is called.
+    /// Before the provider is called: where it can reach something outside, what it may do there is recorded first.
     pub async fn intent(&self, grant: &Grant, registry: &Registry) -> Result<(), AuditError> {
         if let Some(reason) = self.health.refusal() {
             return Err(AuditError::Unavailable(reason));
+        }
+        if !registry.provider.reaches_outside() {
+            return Ok(());
         }
         self.record(&self.granted(Event::Intent, grant, registry)).await
     }

@@ -39,6 +39,8 @@ pub struct LimitExceeded(pub &'static str);
 
 /// The capabilities of this host, in the words of `wit/world.wit`. `types` is the language they are written in.
 pub const IMPLEMENTED: [&str; 4] = ["log", "secrets", "aws", "http"];
+/// Those of them that end within this process.
+pub const LOCAL: [&str; 2] = ["log", "secrets"];
 /// Those of the contract that this host does not have yet.
 pub const PLANNED: [&str; 2] = ["tokens", "assertions"];
 

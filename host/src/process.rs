@@ -36,6 +36,16 @@ pub fn harden() -> Result<(), NotHardened> {
     Ok(())
 }
 
+/// Gives freed memory back to the system. The C library keeps what a flood of connections took, in case of another.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "no crate has it; it takes no pointer and locks what it walks")]
+    // SAFETY: may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Says where, and never what: a payload is text that was being worked on, and may hold a secret.
 fn report(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();

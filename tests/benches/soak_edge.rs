@@ -42,7 +42,7 @@ fn main() {
         ("all honest requests are answered", report.besieged.not_ok.is_empty()),
         ("p99 within 2x of quiet", p99(&report.besieged) <= 2 * p99(&report.quiet)),
         ("one key fetch per minute", report.fetches <= 4),
-        ("memory flat", memory_after <= memory + memory / 10 + 8 * 1024),
+        ("memory flat", memory_after <= siege::flat(memory)),
         ("files return", files_after <= files),
     ] {
         println!("{} {promise}", if holds { "holds:" } else { "BROKEN:" });

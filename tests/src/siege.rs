@@ -142,6 +142,11 @@ pub struct Report {
     pub open_files: [usize; 2],
 }
 
+/// What "flat" allows, in KiB.
+pub fn flat(resident: u64) -> u64 {
+    resident + resident / 10 + 8 * 1024
+}
+
 /// Starts the real binary, and lays siege to it.
 ///
 /// # Panics
@@ -153,14 +158,11 @@ pub async fn run(siege: Siege) -> Report {
     // Warm: code compiled, keys fetched.
     honest(to, &issuer, siege.honest, Duration::from_secs(2)).await;
     let files = serving.open_files();
-    // What so many connections need is kept by the allocator: a first siege shows how much, the second that it is all.
-    lay(to, &issuer, Siege { siege: siege.siege / 4, ..siege }).await;
-    settle(&serving, files).await;
     let resident = serving.resident();
 
     let quiet = honest(to, &issuer, siege.honest, siege.quiet).await;
     let (besieged, forged, bad, slow_opened) = lay(to, &issuer, siege).await;
-    settle(&serving, files).await;
+    settle(&serving, resident, files).await;
     Report {
         quiet,
         besieged,
@@ -173,9 +175,11 @@ pub async fn run(siege: Siege) -> Report {
     }
 }
 
-async fn settle(serving: &Serving, files: usize) {
+/// Waits for what must return to return: files, and memory but for a tenth and 8 MiB.
+async fn settle(serving: &Serving, resident: u64, files: usize) {
     let end = Instant::now() + Duration::from_secs(40);
-    while serving.open_files() > files && Instant::now() < end {
+    let is_over = || serving.open_files() <= files && serving.resident() <= flat(resident);
+    while !is_over() && Instant::now() < end {
         sleep(Duration::from_millis(100)).await;
     }
 }

@@ -24,4 +24,6 @@ async fn t12_t42_t43_honest_callers_are_served_while_strangers_attack() {
     assert!(report.slow_opened >= 100, "{report:?}");
     let [before, after] = report.open_files;
     assert!(after <= before, "{report:?}");
+    let [before, after] = report.resident_kib;
+    assert!(after <= siege::flat(before), "{report:?}");
 }

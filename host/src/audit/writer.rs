@@ -24,8 +24,9 @@ const PLENTY_FREE: u64 = 4 << 30;
 pub(super) const QUEUE: usize = 1024;
 /// Records in one commit at most.
 const BATCH: usize = 64;
-/// How long a commit waits for company.
+/// How long a commit waits for company, where the last one was of so many records: fewer commits leave more time for requests.
 const GATHER: Duration = Duration::from_millis(2);
+const CROWD: usize = 16;
 const TICK: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(2);
@@ -94,8 +95,8 @@ pub(super) struct Writer {
 /// What the thread remembers between commits.
 struct Turn {
     started: bool,
-    /// The last commit was of several records: more are likely to come.
-    company: bool,
+    /// Records in the last commit.
+    batch: usize,
     /// A message that ended a batch and comes next.
     next: Option<Message>,
     tick: Instant,
@@ -109,7 +110,7 @@ impl Writer {
         let now = Instant::now();
         let mut turn = Turn {
             started: false,
-            company: false,
+            batch: 0,
             next: None,
             tick: now,
             summary: now,
@@ -158,15 +159,11 @@ impl Writer {
 
     fn records(&mut self, body: Vec<u8>, reply: Option<Reply>, turn: &mut Turn) {
         let (mut entries, mut replies) = (vec![Entry::Record(body)], vec![reply]);
-        let deadline = Instant::now() + GATHER;
+        // Whatever came while the last commit was under way. With few about, waiting for more would only hold these up.
+        let patience = if turn.batch < CROWD { Duration::ZERO } else { GATHER };
+        let deadline = Instant::now() + patience;
         while entries.len() < BATCH {
-            // A lone caller does not wait for company that does not come (PostgreSQL's `commit_siblings`).
-            let wait = if turn.company || entries.len() > 1 {
-                deadline.saturating_duration_since(Instant::now())
-            } else {
-                Duration::ZERO
-            };
-            match self.receiver.recv_timeout(wait) {
+            match self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Message::Record { body, reply }) => {
                     entries.push(Entry::Record(body));
                     replies.push(reply);
@@ -178,7 +175,7 @@ impl Writer {
                 Err(_) => break,
             }
         }
-        turn.company = entries.len() > 1;
+        turn.batch = entries.len();
         if let Err(error) = self.commit(&entries, turn) {
             for reply in replies.into_iter().flatten() {
                 let _ = reply.send(Err(AuditError::Unavailable(error.clone())));

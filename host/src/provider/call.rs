@@ -11,7 +11,7 @@ use tracing::Instrument;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::engine::{Engine, TICK};
-use crate::capability::{CallState, Capabilities, LimitExceeded, printable};
+use crate::capability::{self, CallState, Capabilities, LimitExceeded, printable};
 use crate::config::Limits;
 use crate::config::schema::Schema;
 use crate::domain::{Clock, Deadline, Location, Project};
@@ -91,6 +91,11 @@ impl CallError {
 type Answer<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
 
 impl Provider {
+    /// Whether a call may leave something behind elsewhere: a session in AWS, a token at a registry.
+    pub fn reaches_outside(&self) -> bool {
+        self.imports.iter().any(|it| !capability::LOCAL.contains(it))
+    }
+
     pub async fn check(
         &self,
         capabilities: &Arc<Capabilities>,

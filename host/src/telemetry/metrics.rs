@@ -1,12 +1,13 @@
 //! What the broker counts and measures about itself, for `/metrics`.
 //!
-//! To add one: a field in [`Metrics`] with its labels, a line in [`Metrics::new`], a function that says what happened, a row
+//! To add one: a field in [`Families`] with its labels, a line in [`Metrics::new`], a function that says what happened, a row
 //! in `docs/metrics.md`. What can be looked up when somebody asks (ages, sizes) is not kept here: `http/metrics.rs` looks.
 //!
 //! **Invariant:** a label's values come from the settings or from this program's text, never from a request. A caller who
 //! could choose one could fill the memory; projects and subjects are in the audit record.
 //! **Invariant:** the registry belongs to one `App`: several brokers in one process do not share counts.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +23,21 @@ type Times<L> = Family<L, Histogram, fn() -> Histogram>;
 /// The first part of every name.
 const PREFIX: &str = "rise_broker";
 
-/// Cheap to clone; all clones count together.
+/// Cheap to clone, as each call of a provider does; all clones count together.
 #[derive(Clone)]
-pub struct Metrics {
-    registry: Arc<Registry>,
+pub struct Metrics(Arc<Families>);
+
+impl Deref for Metrics {
+    type Target = Families;
+
+    fn deref(&self) -> &Families {
+        &self.0
+    }
+}
+
+/// What [`Metrics`] has.
+pub struct Families {
+    registry: Registry,
     requests: Counts<RequestLabels>,
     request_seconds: Times<RouteLabels>,
     credentials: Counts<CredentialLabels>,
@@ -142,8 +154,8 @@ pub fn registry() -> Registry {
 
 impl Metrics {
     pub fn new() -> Self {
-        let mut metrics = Self {
-            registry: Arc::default(),
+        let mut families = Families {
+            registry: Registry::default(),
             requests: Family::default(),
             request_seconds: times(),
             credentials: Family::default(),
@@ -157,10 +169,12 @@ impl Metrics {
             audit_seconds: times(),
             refused: Family::default(),
         };
-        metrics.registry = Arc::new(metrics.registered());
-        metrics
+        families.registry = families.registered();
+        Self(Arc::new(families))
     }
+}
 
+impl Families {
     fn registered(&self) -> Registry {
         let mut to = registry();
         to.register("requests", "Answered requests", self.requests.clone());

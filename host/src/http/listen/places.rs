@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Edge;
 use crate::domain::{ClientAddress, ClientNetwork, TrustedProxies};
+use crate::process::give_back_memory;
 
 pub(super) struct Places {
     connections: usize,
@@ -13,10 +14,15 @@ pub(super) struct Places {
     taken: Mutex<Taken>,
 }
 
+/// So many connections leave memory behind that is worth asking for.
+const CROWD: usize = 256;
+
 /// At most as many networks as connections: one that has none is forgotten.
 #[derive(Default)]
 struct Taken {
     total: usize,
+    /// The highest total since memory was last given back.
+    most: usize,
     networks: HashMap<ClientNetwork, usize>,
 }
 
@@ -45,6 +51,7 @@ impl Places {
             return None;
         }
         taken.total += 1;
+        taken.most = taken.most.max(taken.total);
         taken.networks.insert(network, own + 1);
         Some(Place { places: Arc::clone(self), network })
     }
@@ -60,6 +67,18 @@ impl Drop for Place {
                 taken.networks.remove(&self.network);
             }
         }
+        if taken.has_left() {
+            taken.most = taken.total;
+            // It walks the whole heap: a thread of its own, which nobody waits for.
+            let _ = std::thread::Builder::new().name("memory".to_owned()).spawn(give_back_memory);
+        }
+    }
+}
+
+impl Taken {
+    /// A crowd was here, and three quarters of it are gone.
+    fn has_left(&self) -> bool {
+        self.most >= CROWD && self.total <= self.most / 4
     }
 }
 
@@ -103,5 +122,17 @@ mod tests {
         assert_eq!(places.taken.lock().unwrap().networks.len(), 0);
         assert_eq!(places.taken.lock().unwrap().total, 0);
         assert!(places.take(client(1)).is_some());
+    }
+
+    #[test]
+    fn memory_is_given_back_once_a_crowd_has_left() {
+        let places = places(CROWD, CROWD, &[]);
+        let mut held: Vec<_> = (0..CROWD).map(|_| places.take(client(1)).unwrap()).collect();
+        held.truncate(CROWD / 4 + 1);
+        assert_eq!(places.taken.lock().unwrap().most, CROWD);
+        held.pop();
+        assert_eq!(places.taken.lock().unwrap().most, CROWD / 4);
+        held.clear();
+        assert_eq!(places.taken.lock().unwrap().most, CROWD / 4, "too few to ask again");
     }
 }

@@ -1,0 +1,274 @@
+//! Part of `make bench`: requests per second of `client-auth`, audited and limited, beside a server that only answers with
+//! the same bytes, and one that also verifies the same token and makes the same audit bytes durable before it answers.
+//!
+//! All three are processes of their own on the same machine, asked by the same load generator over the same number of
+//! connections, in turns.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark prints, and may fail fast"
+)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use rise_broker::domain::Clock;
+use rise_broker_tests::load::{Load, Report};
+use rise_broker_tests::{Client, Installation, Serving, Signer};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+const AUDIENCE: &str = "rise-registry";
+const ISSUER: &str = "https://ci.example.com";
+const PATH: &str = "/api/v1/registry/credentials?project=my-app";
+const CONNECTIONS: usize = 64;
+const REQUESTS: usize = 20_000;
+const ROUNDS: usize = 5;
+const RATE: f64 = 2_000.0;
+const RATE_SECONDS: usize = 20;
+const SETTINGS: &str = r#"
+[auth]
+audience = "rise-registry"
+[[auth.issuers]]
+name = "ci"
+issuer = "https://ci.example.com"
+jwks_file = "keys.json"
+algorithms = ["RS256"]
+[[rules]]
+name = "main-pushes"
+issuer = "ci"
+claims = { repository = "acme/{project}", ref = "refs/heads/main" }
+projects = ["*"]
+registries = ["prod"]
+allow = ["pull", "push"]
+[registries.prod]
+type = "oci"
+registry_url = "registry.example.com"
+namespace = "team"
+"#;
+/// What the baselines are told, in the folder that they are started in.
+const TOLD: &str = "baseline.json";
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    match std::env::args().nth(1).as_deref() {
+        Some("bare") => runtime.block_on(baseline(false)),
+        Some("verifying") => runtime.block_on(baseline(true)),
+        Some(_) | None => runtime.block_on(measure()),
+    }
+}
+
+async fn measure() {
+    let signer = Signer::new("one");
+    let now = Clock::system().now().as_second();
+    let token = signer.sign(&json!({
+        "iss": ISSUER, "aud": AUDIENCE, "sub": "repo:acme/my-app:ref:refs/heads/main",
+        "repository": "acme/my-app", "ref": "refs/heads/main", "iat": now, "nbf": now, "exp": now + 3_600,
+    }));
+    let mut installation = Installation::new(SETTINGS);
+    installation.file("keys.json", json!({ "keys": [signer.jwk()] }).to_string());
+    installation.unlimited();
+    let audit = installation.path("audit");
+    let broker = installation.serve_for_ever();
+
+    let answer = Client::new().get_as(&format!("{}{PATH}", broker.url), &token).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let record = last_record(&audit);
+    let told = json!({ "body": answer.text(), "record": record, "key": signer.jwk() });
+    let baselines = [Baseline::start("bare", &told), Baseline::start("verifying", &told)];
+    println!("answer {} bytes, record {} bytes", answer.text().len(), record.len());
+
+    let broker_address: SocketAddr = broker.url.rsplit_once('/').unwrap().1.parse().unwrap();
+    let targets = [
+        ("bare handler", baselines[0].address),
+        ("verifies and records", baselines[1].address),
+        ("rise-broker", broker_address),
+    ];
+    let saturate = Load { connections: CONNECTIONS, requests: REQUESTS, rate: None };
+    for (_, address) in targets {
+        run(saturate, address, &token).await;
+    }
+    let before = steps(&broker).await;
+    let mut rates = [const { Vec::new() }; 3];
+    for _ in 0..ROUNDS {
+        for (index, (_, address)) in targets.iter().enumerate() {
+            rates[index].push(run(saturate, *address, &token).await.per_second());
+        }
+    }
+    let after = steps(&broker).await;
+    let rates = rates.map(median);
+    println!(
+        "requests per second, {CONNECTIONS} connections, median of {ROUNDS} runs of {REQUESTS}:"
+    );
+    for (index, (name, _)) in targets.iter().enumerate() {
+        println!(
+            "  {name:22} {:8.0}; ratio of rise-broker {:.2}",
+            rates[index],
+            rates[2] / rates[index]
+        );
+    }
+    println!("rise-broker's steps meanwhile, mean:");
+    for (step, (sum, count)) in &after {
+        let (sum_before, count_before) = before.get(step).copied().unwrap_or_default();
+        if *count > count_before {
+            println!("  {step:14} {:8.1} us", (sum - sum_before) / (count - count_before) * 1e6);
+        }
+    }
+    println!("at {RATE:.0} requests per second for {RATE_SECONDS} s:");
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number")]
+    let steady =
+        Load { connections: CONNECTIONS, requests: RATE as usize * RATE_SECONDS, rate: Some(RATE) };
+    for (name, address) in targets {
+        let report = run(steady, address, &token).await;
+        println!(
+            "  {name:22} p50 {:?}, p99 {:?}, p99.9 {:?}",
+            report.quantile(0.5),
+            report.quantile(0.99),
+            report.quantile(0.999)
+        );
+    }
+}
+
+async fn run(load: Load, address: SocketAddr, token: &str) -> Report {
+    let report = load.run(address, PATH, token).await;
+    assert_eq!(report.failed, 0, "answers that are not 200");
+    report
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn last_record(audit: &Path) -> String {
+    let text = fs::read_to_string(audit.join("audit-00000001.jsonl")).unwrap();
+    let record = text.lines().rfind(|line| line.contains("issue.completed")).unwrap();
+    format!("{record}\n")
+}
+
+/// Sum in seconds, and count, by step.
+async fn steps(broker: &Serving) -> BTreeMap<String, (f64, f64)> {
+    let text = Client::new().get(&format!("{}/metrics", broker.admin)).await.text();
+    let mut steps = BTreeMap::<String, (f64, f64)>::new();
+    for line in text.lines() {
+        let Some(rest) = line.strip_prefix("rise_broker_step_seconds_") else { continue };
+        let Some((name, value)) = rest.rsplit_once(' ') else { continue };
+        let step = name.split('"').nth(1).unwrap_or_default().to_owned();
+        let value: f64 = value.parse().unwrap();
+        if name.starts_with("sum{") {
+            steps.entry(step).or_default().0 = value;
+        } else if name.starts_with("count{") {
+            steps.entry(step).or_default().1 = value;
+        }
+    }
+    steps
+}
+
+/// This program again, as a server.
+struct Baseline {
+    child: Child,
+    address: SocketAddr,
+    _directory: TempDir,
+}
+
+impl Baseline {
+    fn start(kind: &str, told: &Value) -> Self {
+        let directory = tempfile::Builder::new().prefix("rise-test-").tempdir().unwrap();
+        fs::write(directory.path().join(TOLD), told.to_string()).unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .arg(kind)
+            .current_dir(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, address: line.trim().parse().unwrap(), _directory: directory }
+    }
+}
+
+impl Drop for Baseline {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn baseline(verifies: bool) {
+    // Ends with the process that started it.
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        #[expect(clippy::disallowed_methods, clippy::exit, reason = "nobody is left to be told")]
+        std::process::exit(0);
+    });
+    let told: Value = serde_json::from_slice(&fs::read(TOLD).unwrap()).unwrap();
+    let text = |key: &str| -> &'static str { told[key].as_str().unwrap().to_owned().leak() };
+    let (body, record) = (text("body"), text("record"));
+    let json = move || ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+    let router = if verifies {
+        let key: &'static DecodingKey = Box::leak(Box::new(
+            DecodingKey::from_jwk(&serde_json::from_value(told["key"].clone()).unwrap()).unwrap(),
+        ));
+        let log = log();
+        Router::new().route(
+            "/api/v1/registry/credentials",
+            get(async move |headers: HeaderMap| -> Response {
+                if !is_valid(&headers, key) {
+                    return StatusCode::UNAUTHORIZED.into_response();
+                }
+                let (reply, durable) = oneshot::channel();
+                log.send((record, reply)).unwrap();
+                durable.await.unwrap();
+                json()
+            }),
+        )
+    } else {
+        Router::new().route("/api/v1/registry/credentials", get(async move || json()))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    axum::serve(listener, router).await.unwrap();
+}
+
+fn is_valid(headers: &HeaderMap, key: &DecodingKey) -> bool {
+    let token = headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
+    let Some(token) = token.and_then(|it| it.strip_prefix("Bearer ")) else { return false };
+    let mut validation = Validation::new(Algorithm::RS256);
+    validation.set_audience(&[AUDIENCE]);
+    validation.set_issuer(&[ISSUER]);
+    decode::<Value>(token, key, &validation).is_ok()
+}
+
+/// One thread that writes what has come meanwhile, at most 64 records, and answers after `fdatasync`.
+fn log() -> SyncSender<(&'static str, oneshot::Sender<()>)> {
+    let (sender, receiver) = sync_channel::<(&'static str, oneshot::Sender<()>)>(1_024);
+    let mut file = File::create("records.jsonl").unwrap();
+    std::thread::spawn(move || {
+        while let Ok(first) = receiver.recv() {
+            let batch: Vec<_> =
+                std::iter::once(first).chain(receiver.try_iter().take(63)).collect();
+            let bytes: String = batch.iter().map(|(record, _)| *record).collect();
+            file.write_all(bytes.as_bytes()).unwrap();
+            file.sync_data().unwrap();
+            for (_, reply) in batch {
+                let _ = reply.send(());
+            }
+        }
+    });
+    sender
+}
