@@ -4,6 +4,7 @@
 //! and shares no repository with another.
 
 mod build;
+mod http;
 mod secrets;
 
 pub use build::ConnectAws;

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, post};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -115,7 +115,7 @@ async fn hear(
     request: Request<Body>,
 ) -> Result<Response, Infallible> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(|it| it.to_bytes()).unwrap_or_default();
+    let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
     shared.heard.lock().unwrap().push(Heard {
         method: head.method.clone(),
         path: head.uri.to_string(),

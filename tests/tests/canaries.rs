@@ -19,8 +19,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rise_broker_tests::broker::{AUTH, binary};
+use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::{
-    Answer, Client, PeerCommand, Port, Process, Settings, Stub, TestBroker, logs,
+    Answer, Client, Imaginary, PeerCommand, Port, Process, Settings, Stub, TestBroker, logs,
 };
 use serde_json::{Value, json};
 
@@ -270,8 +271,7 @@ struct Ran {
 }
 
 /// The binary, as an operator runs it.
-async fn serve(aws: &Stub, level: &str, format: &str) -> Ran {
-    let settings = written(aws.endpoint());
+async fn serve(settings: Settings, level: &str, format: &str) -> Ran {
     let (port, admin_port) = (Port::free(), Port::free());
     let config = settings.config_directory().display().to_string();
     let minted = Command::new(binary())
@@ -302,7 +302,7 @@ async fn no_secret_is_in_any_output_of_the_binary() {
         [("info", "json"), ("trace", "json"), ("info", "text"), ("trace", "text")]
     {
         let aws = Stub::start().await;
-        let ran = serve(&aws, level, format).await;
+        let ran = serve(written(aws.endpoint()), level, format).await;
         let client = Client::new();
         let mut outputs = Outputs(Vec::new());
         let credentials = format!("{}/api/v1/registry/credentials", ran.url);
@@ -351,6 +351,39 @@ async fn no_secret_is_in_any_output_of_the_binary() {
         canaries.extend(token_forms(&forged(&ran.token)));
         canaries.extend(aws.secrets());
         canaries.extend(key_lines(&ran.settings));
+        outputs.expect_none_of(&canaries);
+    }
+}
+
+/// A provider that sends a secret in each way there is, to a registry that repeats some of it.
+#[tokio::test]
+async fn no_secret_that_goes_over_http_is_in_any_output_of_the_binary() {
+    let cases = [("imaginary", "", 200), ("http-rogue", "misbehave = \"no\"", 200)];
+    let echoes = ["echo-of-basic", "echo-of-form", "echo-to-log", "echo-to-error", "secret-in-url"];
+    let echoes = echoes.map(|how| format!("misbehave = \"{how}\""));
+    let echoes = echoes.iter().map(|it| ("http-rogue", it.as_str(), 0));
+    for (provider, more, status) in cases.into_iter().chain(echoes) {
+        let server = Imaginary::start().await;
+        let registry = format!(
+            "{AUTH}\n[registries.prod]\ntype = \"{provider}\"\nbase_url = \"{}\"\nadmin_token = \"{ADMIN_TOKEN}\"\ntrust_provider = true\n{more}\n[registries.prod.ceiling.http]\nprivate = true\n",
+            server.url()
+        );
+        let ran = serve(Settings::new(&registry, &[provider]), "trace", "json").await;
+        let authorization = format!("Bearer {}", ran.token);
+        let url = format!("{}/api/v1/registry/credentials", ran.url);
+        let (body, headers) =
+            (json!({ "project": "my-app" }), [("authorization", authorization.as_str())]);
+        let answer = Client::new().post_json(&url, "application/json", &body, &headers).await;
+        assert!(status == 0 || answer.status == status, "{provider} {more}: {}", answer.text());
+        let mut outputs = Outputs(Vec::new());
+        outputs.add("the answer", without_password(&answer.text()));
+        let metrics = Client::new().get(&format!("{}/metrics", ran.admin)).await;
+        outputs.add("metrics", metrics.text());
+        stop(&ran.process).await;
+        outputs.add("the log", ran.process.output());
+        outputs.add_files(&ran.settings.path("audit"));
+        let mut canaries = vec![ADMIN_TOKEN.to_owned(), "made-for-my-app".to_owned()];
+        canaries.extend(token_forms(&ran.token));
         outputs.expect_none_of(&canaries);
     }
 }

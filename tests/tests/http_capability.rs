@@ -1,6 +1,13 @@
 //! The capability `http`: the imaginary registry's own provider, and one that does what it must not.
 
-use rise_broker::config::Environment;
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use rise_broker::config::{Environment, TlsFile};
+use rise_broker::http::listen::Tls;
 use rise_broker_tests::broker::{AUTH, lines};
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::{
@@ -8,6 +15,7 @@ use rise_broker_tests::{
     TestBroker, logs,
 };
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 /// A registry of the example in `examples/rust`.
 fn registry(server: &Imaginary, more: &str) -> String {
@@ -35,7 +43,7 @@ async fn ask(broker: &TestBroker) -> Response {
     broker.credentials(&broker.token_for("my-app"), "project=my-app&lifetime=900").await
 }
 
-/// Lines of the log with this request's id.
+/// Lines of the log about this provider. Tests of one process share them.
 fn log_of(broker: &TestBroker) -> String {
     let digest = broker.app.registries.iter().next().unwrap().provider.digest.to_string();
     logs::text().lines().filter(|it| it.contains(&digest)).collect::<Vec<_>>().join("\n")
@@ -337,6 +345,35 @@ async fn a_name_is_judged_by_the_address_that_it_means() {
     assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
     assert!(log_of(&broker).contains("`localhost` has no address that may be asked"));
     assert!(server.heard().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_prove_its_name_is_told_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = TlsFile {
+        certificate_file: file("certificate.pem", made.cert.pem()),
+        key_file: file("key.pem", made.signing_key.serialize_pem()),
+    };
+    let acceptor = Tls::load(&files).unwrap().acceptor();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        acceptor.accept(stream).await.map(drop).map_err(|error| error.to_string())
+    });
+    let text = format!(
+        "[registries.prod]\ntype = \"imaginary\"\nbase_url = \"https://localhost:{port}\"\nadmin_token = \"{ADMIN_TOKEN}\"\ntrust_provider = true\n[registries.prod.ceiling.http]\nprivate = true\n"
+    );
+    let broker = TestBroker::start_with(&text, &["imaginary"]).await;
+    assert_eq!(ask(&broker).await.problem().as_deref(), Some("upstream-unavailable"));
+    let shaken = server.await.unwrap();
+    assert!(shaken.is_err(), "no connection should have come about");
 }
 
 #[tokio::test]

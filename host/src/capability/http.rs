@@ -152,7 +152,7 @@ impl CallState {
             outcome: "timed-out",
             started: Instant::now(),
         };
-        let method = reqwest::Method::from_bytes(sent.method.as_bytes()).unwrap_or_default();
+        let method = sent_as(method);
         // Left set by a deadline that hits meanwhile: it tells whose fault it was.
         self.upstream_slow = true;
         let answer = access.client.send(Outgoing { method, url, headers, body }).await;
@@ -195,6 +195,17 @@ impl CallState {
         self.keep(bytes + size_of::<Handle>() * 2)?;
         write(self.table.get_mut(request)?);
         Ok(())
+    }
+}
+
+fn sent_as(method: Method) -> reqwest::Method {
+    match method {
+        Method::Get => reqwest::Method::GET,
+        Method::Head => reqwest::Method::HEAD,
+        Method::Post => reqwest::Method::POST,
+        Method::Put => reqwest::Method::PUT,
+        Method::Patch => reqwest::Method::PATCH,
+        Method::Delete => reqwest::Method::DELETE,
     }
 }
 

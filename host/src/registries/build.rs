@@ -6,16 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use super::http;
 use super::secrets::{self, Secrets};
 use super::{Registries, Registry};
-use crate::capability::aws::ceiling::{AwsSettings, Ceiling as AwsCeiling, Switches};
+use crate::capability::aws::ceiling::{AwsSettings, Ceiling, Switches};
 use crate::capability::aws::{Access, Aws};
-use crate::capability::http;
-use crate::capability::http::ceiling::{Ceiling, InvalidCeiling};
-use crate::capability::http::client::ReqwestHttp;
 use crate::capability::{Capabilities, printable};
+use crate::config::RegistryConfig;
 use crate::config::node::{Node, Origin, Problem, dotted};
-use crate::config::{RegistryConfig, RegistryKeys};
 use crate::domain::location::LocationPattern;
 use crate::domain::{Host, Location, Project, RegistryName, Scope, Secret};
 use crate::provider::{Catalog, Provider};
@@ -97,15 +95,12 @@ async fn build(
         no_aws(&config, &place)?;
         None
     };
-    let http = open_http(provider, &settings, &config, scope, &place)?;
+    let http = http::open(provider, &settings, &config, scope, &place)?;
     let has_aws = access.is_some();
     let capabilities =
         Arc::new(Capabilities { registry, secrets: own_secrets, aws: access, http, probe: None });
-    let narrow = if scope > accepted {
-        Err(place.problem("", too_wide(scope, has_aws && aws_settings.push_role_arn.is_none())))
-    } else {
-        Ok(())
-    };
+    let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none());
+    let narrow = narrow.map_err(|message| place.problem("", message));
     let pattern = pattern(provider, &capabilities, &text)
         .await
         .map_err(|message| place.problem("", message))
@@ -135,14 +130,14 @@ async fn build(
 }
 
 /// Where a registry's settings stand, for messages.
-struct Place<'a> {
-    key: &'a str,
+pub(super) struct Place<'a> {
+    pub(super) key: &'a str,
     node: &'a Node,
     fallback: &'a Origin,
 }
 
 impl Place<'_> {
-    fn problem(&self, pointer: &str, message: String) -> Vec<Problem> {
+    pub(super) fn problem(&self, pointer: &str, message: String) -> Vec<Problem> {
         let origin =
             if pointer.is_empty() { self.fallback } else { &self.node.nearest(pointer).origin };
         vec![Problem::at(origin, dotted(self.key, pointer), message)]
@@ -166,11 +161,10 @@ async fn open_aws(
         source_identity: keys.source_identity,
         session_tags: keys.session_tags,
     };
-    let ceiling =
-        AwsCeiling::new(settings, keys.ceiling.aws.as_ref(), switches).map_err(|error| {
-            let pointer = if keys.ceiling.aws.is_some() { "/ceiling/aws" } else { "/repo_prefix" };
-            place.problem(pointer, error.to_string())
-        })?;
+    let ceiling = Ceiling::new(settings, keys.ceiling.aws.as_ref(), switches).map_err(|error| {
+        let pointer = if keys.ceiling.aws.is_some() { "/ceiling/aws" } else { "/repo_prefix" };
+        place.problem(pointer, error.to_string())
+    })?;
     let pair = match (secrets.get("access_key_id"), secrets.get("secret_access_key")) {
         (Some(id), Some(secret)) => Some((Arc::clone(id), Arc::clone(secret))),
         (None, None) => None,
@@ -212,61 +206,6 @@ fn no_aws(config: &RegistryConfig, place: &Place<'_>) -> Result<(), Vec<Problem>
     }
 }
 
-/// What a registry answers is as narrow as the provider has asked for it to be, and the host cannot know.
-fn open_http(
-    provider: &Provider,
-    settings: &Value,
-    config: &RegistryConfig,
-    scope: Scope,
-    place: &Place<'_>,
-) -> Result<Option<http::Access>, Vec<Problem>> {
-    let keys = &config.keys;
-    let stated = keys.ceiling.http.as_ref();
-    if !provider.imports.contains(&"http") {
-        return match stated {
-            Some(_) => Err(place.problem(
-                "/ceiling/http",
-                "its provider does not use HTTP; remove this".to_owned(),
-            )),
-            None => Ok(None),
-        };
-    }
-    let base_url = settings.get("base_url").and_then(Value::as_str);
-    let ceiling = Ceiling::new(stated, base_url).map_err(|error| {
-        let pointer = match &error {
-            InvalidCeiling::Missing => "/ceiling/http".to_owned(),
-            InvalidCeiling::Endpoint { index, .. } => format!("/ceiling/http/allow/{index}"),
-            InvalidCeiling::BaseUrl { .. } => "/base_url".to_owned(),
-        };
-        place.problem(&pointer, error.to_string())
-    })?;
-    if scope != Scope::None && !is_trusted(keys) {
-        return Err(place.problem("/trust_provider", untrusted(provider)));
-    }
-    if ceiling.has_plain() {
-        tracing::warn!(
-            registry = place.key,
-            "its provider sends secrets over http, which is not encrypted: for development and closed networks only"
-        );
-    }
-    let client = ReqwestHttp::new(ceiling.reach(), ceiling.has_plain()).map_err(|error| {
-        place.problem("/ceiling/http", format!("no HTTP client can be made: {error}"))
-    })?;
-    Ok(Some(http::Access { ceiling, client: Arc::new(client) }))
-}
-
-/// Whether the operator has said that this provider's word counts.
-fn is_trusted(keys: &RegistryKeys) -> bool {
-    keys.trust_provider
-}
-
-fn untrusted(provider: &Provider) -> String {
-    format!(
-        "missing; the provider `{}` hands out what the registry answers it over HTTP, and how narrow that is, nobody but the provider can say: read its code or its source's reputation, then set `trust_provider = true`; the answers will say `enforced_by: provider`",
-        provider.manifest.name
-    )
-}
-
 /// The provider's own judgement of its settings.
 async fn check(
     provider: &Provider,
@@ -302,7 +241,10 @@ async fn check(
     }
 }
 
-fn too_wide(scope: Scope, without_push_role: bool) -> String {
+fn narrow_enough(scope: Scope, accepted: Scope, without_push_role: bool) -> Result<(), String> {
+    if scope <= accepted {
+        return Ok(());
+    }
     let reach = match scope {
         Scope::Namespace => "a whole namespace",
         Scope::Registry | Scope::Repository | Scope::None => "the whole registry",
@@ -312,9 +254,9 @@ fn too_wide(scope: Scope, without_push_role: bool) -> String {
     } else {
         ""
     };
-    format!(
+    Err(format!(
         "its credentials open {reach}, not one repository: whoever is granted one project here could reach the others too; {narrower}set `accept_scope = \"{scope}\"` if that is acceptable"
-    )
+    ))
 }
 
 /// Derives where projects live from two answers of `locate`, and sees that `resolve` is its inverse.

@@ -1,6 +1,13 @@
 //! HTTPS to the origins that the operator allows this registry, and no others.
 //!
-//! The host writes `Authorization`, `Host` and lengths itself, follows no redirects and shows no cookies.
+//! The host writes `Authorization`, `Host` and lengths itself, follows no redirects and shows no cookies. A call of `issue`
+//! has eight requests, four seconds for each, 64 KiB of body there and 256 KiB back, unless the operator says otherwise.
+//!
+//! Secrets are put in by the host: [`bearer`](Request::bearer), [`basic`](Request::basic),
+//! [`header_secret`](Request::header_secret), [`json_secret`](Request::json_secret) and
+//! [`form_secret`](Request::form_secret). An answer in which the registry repeats one of its configured secrets is withheld:
+//! [`send`](Request::send) fails. What a registry makes is taken by [`take_secret`](Response::take_secret) before the rest
+//! is read, so that it never is in this code's memory.
 //!
 //! ```
 //! use rise_provider::http::Request;
@@ -55,7 +62,9 @@ impl Request {
         Self::new(Method::Post, url)
     }
 
-    /// Adds a header.
+    /// Adds a header. Line breaks are refused, and so are the names that the host writes or that mislead a server:
+    /// `Authorization`, `Host`, `Cookie`, `Content-Length`, `Transfer-Encoding`, `Connection`, `Accept-Encoding`, `Range`,
+    /// `Proxy-…`, `X-Forwarded-…`, `X-HTTP-Method-Override` and the like.
     #[must_use]
     pub fn header(self, name: &str, value: &str) -> Self {
         self.0.header(name, value);
@@ -83,14 +92,30 @@ impl Request {
         self
     }
 
-    /// A JSON body.
+    /// A JSON body. A request has one body: this, or fields of a form.
     #[must_use]
     pub fn json(self, body: &Value) -> Self {
         self.0.json(&body.to_string());
         self
     }
 
-    /// Puts a secret in place of the value at this JSON Pointer in the body.
+    /// Puts a secret in place of the value at this JSON Pointer in the body, which [`json`](Request::json) has set.
+    ///
+    /// ```
+    /// use rise_provider::testing::{Answer, Body, Call, Host};
+    /// use rise_provider::{Error, http::Request, secrets};
+    /// use serde_json::json;
+    ///
+    /// let host = Host::new().secret("password").http(|_| Ok(Answer::new(204)));
+    /// let (sent, calls) = host.run(|| {
+    ///     let login = json!({"username": "ci", "password": null});
+    ///     let request = Request::post("https://registry.example.com/login").json(&login);
+    ///     request.json_secret("/password", &secrets::get("password")?).send()?.success()
+    /// });
+    /// assert_eq!(sent, Ok(()));
+    /// let Some(Call::Send(sent)) = calls.last() else { panic!("nothing was sent") };
+    /// assert_eq!(sent.body, Body::Json(json!({"username": "ci", "password": "<configured password>"})));
+    /// ```
     #[must_use]
     pub fn json_secret(self, pointer: &str, value: &Secret) -> Self {
         self.0.json_secret(pointer, &value.0);
@@ -115,8 +140,9 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] for a URL or secret outside the registry's ceiling, [`Error::Unavailable`] if nobody answers.
-    /// Any status at all is an answer: see [`Response::success`].
+    /// [`Error::Refused`] for what lies outside the registry's ceiling or a limit, [`Error::Unavailable`] if nobody answers,
+    /// [`Error::Failed`] for an answer that is too large or repeats a configured secret. Any status at all is an answer: see
+    /// [`Response::success`].
     pub fn send(self) -> Result<Response, Error> {
         host::send(self.0).map(Response)
     }
@@ -131,7 +157,13 @@ impl Response {
         self.0.status()
     }
 
-    /// What a status outside 200–299 means, in the words of [`Error`].
+    /// What a status outside 200–299 means, in the words of [`Error`]: 401 and 403 are [`Denied`](Error::Denied), 404 is
+    /// [`NotFound`](Error::NotFound), 429 and a 503 with `Retry-After` are [`Throttled`](Error::Throttled), other 5xx
+    /// [`Unavailable`](Error::Unavailable), the rest [`Failed`](Error::Failed).
+    ///
+    /// # Errors
+    ///
+    /// As above. The text names the status, never the body.
     pub fn success(&self) -> Result<(), Error> {
         host::success(&self.0)
     }
@@ -157,7 +189,8 @@ impl Response {
             .map_err(|error| Error::Failed(format!("the answer makes no sense: {error}")))
     }
 
-    /// Moves the string at this JSON Pointer out of the body. The pointer `""` is the whole body.
+    /// Moves the string at this JSON Pointer out of the body. The pointer `""` is the whole body. `None` if there is no
+    /// string, an empty one, or one of more than 16 KiB.
     pub fn take_secret(&self, pointer: &str) -> Option<Secret> {
         self.0.take_secret(pointer).map(Secret)
     }

@@ -105,8 +105,16 @@ mod tests {
         let capabilities = capabilities(secret);
         let json = serde_json::json!({ "a": [{ "b": format!("x{secret}") }] }).to_string();
         let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        let every: String = secret.bytes().map(|it| format!("%{it:02x}")).collect();
-        let escaped: String = secret.encode_utf16().map(|it| format!("\\u{it:04x}")).collect();
+        let every: String = secret
+            .bytes()
+            .flat_map(|it| format!("%{it:02x}").into_bytes())
+            .map(char::from)
+            .collect();
+        let escaped: String = secret
+            .encode_utf16()
+            .flat_map(|it| format!("\\u{it:04x}").into_bytes())
+            .map(char::from)
+            .collect();
         let mut found = vec![
             format!("before {secret} after"),
             json,

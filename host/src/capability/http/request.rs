@@ -24,6 +24,8 @@ use crate::wit::rise::registry::http::Method;
 const MOST_HEADERS: usize = 32;
 const LARGEST_HEADERS: usize = 32 << 10;
 const LARGEST_BODY: usize = 64 << 10;
+/// Fields of a form, or secrets of a JSON body. Each is looked at, which costs the host time.
+const MOST_FIELDS: usize = 128;
 /// What the host writes itself, what would show a part of an answer or an encoded one, and what has servers take a request
 /// for one to another method or path than the ceiling has judged.
 const FORBIDDEN: [&str; 24] = [
@@ -205,6 +207,11 @@ struct Composing<'a> {
 impl Composing<'_> {
     /// Text of the provider's own.
     fn written(&self, place: &str, text: &str) -> Result<(), Wrong> {
+        if text.len() > LARGEST_BODY {
+            return Err(Wrong::Refused(format!(
+                "a request with more than {LARGEST_BODY} bytes in its {place}"
+            )));
+        }
         if echo::reveals(self.capabilities, text) {
             return Err(Wrong::Refused(format!(
                 "a request that has a configured secret in its {place} as text"
@@ -293,6 +300,10 @@ impl Composing<'_> {
         if secrets.is_empty() {
             return Ok(Zeroizing::new(text));
         }
+        if secrets.len() > MOST_FIELDS {
+            let text = format!("a request with more than {MOST_FIELDS} secrets in its body");
+            return Err(Wrong::Refused(text));
+        }
         for (pointer, handle) in secrets {
             self.written("body", &pointer)?;
             let place = body.pointer_mut(&pointer).ok_or_else(|| {
@@ -307,6 +318,10 @@ impl Composing<'_> {
     }
 
     fn form(&mut self, fields: Vec<(String, Text)>) -> Result<Zeroizing<String>, Wrong> {
+        if fields.len() > MOST_FIELDS {
+            let text = format!("a request with more than {MOST_FIELDS} fields in its body");
+            return Err(Wrong::Refused(text));
+        }
         let mut body = Zeroizing::new(String::new());
         for (name, value) in fields {
             self.written("body", &name)?;
@@ -407,7 +422,7 @@ mod tests {
     fn refused(fill: impl FnOnce(&mut Request)) -> String {
         match composed(fill).err().expect("refused") {
             Wrong::Refused(text) => text,
-            other => panic!("{other:?}"),
+            other @ (Wrong::Failed(_) | Wrong::Settings(_)) => panic!("{other:?}"),
         }
     }
 
@@ -499,6 +514,16 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_no_header_can_hold_is_the_operators_to_mend() {
+        let broken = composed(|it| it.bearer(handle(Origin::Configured, "two\nlines")));
+        assert!(
+            matches!(broken, Err(Wrong::Settings(text)) if text.contains("`token`") && !text.contains("two"))
+        );
+        let answered = composed(|it| it.bearer(handle(Origin::Http, "two\nlines")));
+        assert!(matches!(answered, Err(Wrong::Failed(_))));
+    }
+
+    #[test]
     fn requests_have_bounds() {
         let many = |it: &mut Request| (0..33).for_each(|_| it.header("a".into(), "b".into()));
         assert!(refused(many).contains("more than 32 headers"));
@@ -513,6 +538,19 @@ mod tests {
         assert!(
             refused(|it| it.form("a".into(), "x".repeat(LARGEST_BODY))).contains("body of more")
         );
+        let many = |it: &mut Request| (0..129).for_each(|_| it.form("a".into(), "b".into()));
+        assert!(refused(many).contains("more than 128 fields"));
+        let long = "x".repeat(LARGEST_BODY + 1);
+        for place in ["URL", "headers", "user name", "body", "secrets"] {
+            let text = refused(|it| match place {
+                "URL" => it.url.clone_from(&long),
+                "headers" => it.header("a".into(), long.clone()),
+                "user name" => it.basic(long.clone(), token()),
+                "body" => it.form(long.clone(), "b".into()),
+                _ => it.bearer(handle(Origin::Guest, &long)),
+            });
+            assert!(text.contains(&format!("bytes in its {place}")), "{place}: {text}");
+        }
     }
 
     #[test]
@@ -532,8 +570,8 @@ mod tests {
 
     #[test]
     fn text_with_a_configured_secret_is_refused_wherever_it_stands() {
-        let secret = || SECRET.to_owned();
         type Fill = Box<dyn Fn(&mut Request)>;
+        let secret = || SECRET.to_owned();
         let fills: [Fill; 9] = [
             Box::new(move |it| it.url = format!("https://r.example.com/{}", secret())),
             Box::new(|it| it.url = "https://r.example.com/?q=configured-secret%2f%2b1".into()),

@@ -120,6 +120,7 @@ impl Provider for HttpRogue {
 }
 
 /// What it came to, or `None`: then it goes on as it should.
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error> {
     use Misbehave as M;
     let base = &settings.base_url;
@@ -182,8 +183,7 @@ fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error
             Ok(None)
         }
         M::EchoToUserName => {
-            let seen = echoed(settings, |it, token| it.bearer(token))
-                .unwrap_or_else(|error| error.to_string());
+            let seen = echoed(settings, Request::bearer).unwrap_or_else(|error| error.to_string());
             let password = Secret::new("made-up");
             let seen = seen.replace([':', '\r', '\n'], " ").chars().take(200).collect();
             Ok(Some(issued(seen, password, Some(grant.now() + 600))))
@@ -199,7 +199,7 @@ fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error
             Ok(None)
         }
         M::EchoToError => {
-            let seen = echoed(settings, |it, token| it.bearer(token))?;
+            let seen = echoed(settings, Request::bearer)?;
             Err(Error::Failed(seen))
         }
         M::EchoOfBasic => Err(Error::Failed(echoed(settings, |it, token| it.basic("ci", token))?)),

@@ -1,0 +1,72 @@
+//! What a registry may ask over HTTP, from its settings.
+//!
+//! **Invariant:** a registry whose provider hands out what it was answered is there only where the operator trusts the
+//! provider.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::build::Place;
+use crate::capability::http::Access;
+use crate::capability::http::ceiling::{Ceiling, InvalidCeiling};
+use crate::capability::http::client::ReqwestHttp;
+use crate::config::node::Problem;
+use crate::config::{RegistryConfig, RegistryKeys};
+use crate::domain::Scope;
+use crate::provider::Provider;
+
+/// What a registry answers is as narrow as the provider has asked for it to be, and the host cannot know.
+pub(super) fn open(
+    provider: &Provider,
+    settings: &Value,
+    config: &RegistryConfig,
+    scope: Scope,
+    place: &Place<'_>,
+) -> Result<Option<Access>, Vec<Problem>> {
+    let keys = &config.keys;
+    let stated = keys.ceiling.http.as_ref();
+    if !provider.imports.contains(&"http") {
+        return match stated {
+            Some(_) => Err(place.problem(
+                "/ceiling/http",
+                "its provider does not use HTTP; remove this".to_owned(),
+            )),
+            None => Ok(None),
+        };
+    }
+    let base_url = settings.get("base_url").and_then(Value::as_str);
+    let ceiling = Ceiling::new(stated, base_url).map_err(|error| {
+        let pointer = match &error {
+            InvalidCeiling::Missing => "/ceiling/http".to_owned(),
+            InvalidCeiling::Endpoint { index, .. } => format!("/ceiling/http/allow/{index}"),
+            InvalidCeiling::BaseUrl { .. } => "/base_url".to_owned(),
+        };
+        place.problem(&pointer, error.to_string())
+    })?;
+    if scope != Scope::None && !is_trusted(keys) {
+        return Err(place.problem("/trust_provider", untrusted(provider)));
+    }
+    if ceiling.has_plain() {
+        tracing::warn!(
+            registry = place.key,
+            "its provider sends secrets over http, which is not encrypted: for development and closed networks only"
+        );
+    }
+    let client = ReqwestHttp::new(ceiling.reach(), ceiling.has_plain()).map_err(|error| {
+        place.problem("/ceiling/http", format!("no HTTP client can be made: {error}"))
+    })?;
+    Ok(Some(Access { ceiling, client: Arc::new(client) }))
+}
+
+/// Whether the operator has said that this provider's word counts.
+fn is_trusted(keys: &RegistryKeys) -> bool {
+    keys.trust_provider
+}
+
+fn untrusted(provider: &Provider) -> String {
+    format!(
+        "missing; the provider `{}` hands out what the registry answers it over HTTP, and how narrow that is, nobody but the provider can say: read its code or its source's reputation, then set `trust_provider = true`; the answers will say `enforced_by: provider`",
+        provider.manifest.name
+    )
+}
