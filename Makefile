@@ -40,7 +40,7 @@ javascript:
 
 examples: guests python javascript ## build the examples in Rust, Python and JavaScript, check each, issue by each
 	$(CARGO) build --locked -p rise-broker
-	$(CARGO) test --locked -p rise-broker-tests --test wider_guests --test provider_new -- --include-ignored
+	$(CARGO) test --locked -p rise-broker-tests --test wider_guests --test provider_new --test author_guide -- --include-ignored
 
 lint: toolchain ## formatting, clippy, documentation
 	$(CARGO) fmt --all --check
