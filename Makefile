@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test lint deny fuzz fmt soak bench providers guests peers dist toolchain clean
+.PHONY: help run test examples python javascript lint deny fuzz fmt soak bench providers guests peers dist toolchain clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -22,7 +22,7 @@ run: providers ## start a broker with a demo registry; prints a token and lines 
 	$(CARGO) build --locked -p rise-broker
 	deploy/development/run.sh $(TARGET)/debug/rise-broker
 
-test: providers guests peers ## run every test, against real peers
+test: providers guests python peers ## run every test, against real peers
 	$(CARGO) build --locked -p rise-broker
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --locked --workspace $(addprefix --exclude guest-,$(GUESTS))
@@ -30,6 +30,17 @@ else
 	$(CARGO) test --locked --workspace --lib --bins --tests $(addprefix --exclude guest-,$(GUESTS))
 endif
 	$(CARGO) test --locked -p rise-provider --doc
+
+# The example in Python costs a download of 100 MB and five seconds; the one in JavaScript 385 MB.
+python:
+	@$(MAKE) --no-print-directory -C examples/python OUT=$(abspath $(TARGET))/guests/imaginary-python.wasm
+
+javascript:
+	@$(MAKE) --no-print-directory -C examples/javascript OUT=$(abspath $(TARGET))/guests/imaginary-javascript.wasm
+
+examples: guests python javascript ## build the examples in Rust, Python and JavaScript, check each, issue by each
+	$(CARGO) build --locked -p rise-broker
+	$(CARGO) test --locked -p rise-broker-tests --test wider_guests --test provider_new --test author_guide -- --include-ignored
 
 lint: toolchain ## formatting, clippy, documentation
 	$(CARGO) fmt --all --check

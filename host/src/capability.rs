@@ -10,6 +10,7 @@ pub mod aws;
 mod grant;
 pub mod http;
 mod log;
+pub mod probe;
 pub mod secrets;
 mod wasi;
 
@@ -75,12 +76,38 @@ pub struct Capabilities {
     pub secrets: BTreeMap<String, Arc<Secret>>,
     pub aws: Option<aws::Access>,
     pub http: Option<http::Access>,
+    pub probe: Option<Arc<probe::Probe>>,
 }
 
 impl Capabilities {
     /// For calls that belong to no registry: `describe`.
     pub fn none() -> Self {
-        Self { registry: String::new(), secrets: BTreeMap::new(), aws: None, http: None }
+        Self {
+            registry: String::new(),
+            secrets: BTreeMap::new(),
+            aws: None,
+            http: None,
+            probe: None,
+        }
+    }
+
+    /// The same, to be changed and handed to somebody else.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let (aws, http) = (self.aws.as_ref(), self.http.as_ref());
+        Self {
+            registry: self.registry.clone(),
+            secrets: self.secrets.clone(),
+            aws: aws.map(|it| aws::Access {
+                ceiling: it.ceiling.clone(),
+                client: Arc::clone(&it.client),
+            }),
+            http: http.map(|it| http::Access {
+                ceiling: it.ceiling.clone(),
+                client: Arc::clone(&it.client),
+            }),
+            probe: self.probe.clone(),
+        }
     }
 
     /// Whether `text` holds a configured secret, which must not leave in a user name, a log line or an error.
@@ -157,14 +184,25 @@ impl CallState {
     }
 
     /// The grant that capabilities act for, or the refusal that a call outside `issue` gets.
-    fn issuing(&self) -> Result<Arc<Grant>, Error> {
+    fn issuing(&self, import: &'static str) -> Result<Arc<Grant>, Error> {
+        self.capabilities.probe.as_ref().map_or(Ok(()), |probe| probe.ask(import))?;
         self.grant
             .clone()
             .ok_or_else(|| Error::Refused("capabilities are for `issue` only".to_owned()))
     }
 
+    /// The call is over, well or not.
+    pub fn finish(&self) {
+        if let Some(probe) = &self.capabilities.probe {
+            probe.used(self.limits.memory.saturating_sub(self.memory.left()), self.cpu_ticks);
+        }
+    }
+
     /// Notes what was asked for outside the ceiling and says no. Logged once: a provider must not fill the log.
     fn refuse(&mut self, what: String) -> Error {
+        if let Some(probe) = &self.capabilities.probe {
+            probe.refused(&what);
+        }
         if self.refused.is_none() {
             tracing::warn!(registry = %self.capabilities.registry, digest = %self.digest, asked = %what, "refused what a provider asked for");
             self.refused = Some(what.clone());

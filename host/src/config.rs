@@ -33,7 +33,7 @@ pub use file::{
     AcceptScope, AwsCeilingFile, HttpCeilingFile, LogFormat, RegistryKeys, Require, TlsFile,
 };
 use file::{AuditFile, AuthFile, File, LimitsFile, LogFile, ProvidersFile, ServerFile};
-pub use layers::{Environment, environment};
+pub use layers::{Environment, environment, parse_file, parse_toml};
 use node::{Node, Origin, Problem, dotted};
 use schema::Schema;
 pub use traffic::Timeouts;
@@ -163,7 +163,15 @@ impl Config {
 impl Draft {
     /// As [`Config::load`]; an error means that there is nothing to look at further.
     pub fn load(directory: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
-        let mut node = layers::load(directory, environment)?;
+        Self::of_node(layers::load(directory, environment)?, directory, environment)
+    }
+
+    /// Of these settings alone, without layers and `RISE_` variables. `${…}` is filled in all the same.
+    pub fn of_node(
+        mut node: Node,
+        directory: &Path,
+        environment: &Environment,
+    ) -> Result<Self, Vec<Problem>> {
         let mut sections = Sections::new(&mut node, environment)?;
         let server: ServerFile = sections.take("server");
         let providers: ProvidersFile = sections.take("providers");
@@ -299,6 +307,28 @@ fn log_level(level: &str) -> Option<String> {
 }
 
 impl ProvidersConfig {
+    /// Room for anything that any language's tool makes: for looking at a provider of which no more is known than its file.
+    pub fn roomy() -> Self {
+        let limits = LimitsFile {
+            cpu_ms: Some(2_000),
+            memory_mib: Some(256),
+            file_mib: Some(64),
+            ..LimitsFile::default()
+        };
+        let origin = Origin::file("this command");
+        Self {
+            directory: PathBuf::new(),
+            origin: origin.clone(),
+            require: Require::Any,
+            lock_file: PathBuf::new(),
+            lock_origin: origin,
+            signing_keys: Vec::new(),
+            compiler: Compiler::ThisProgram,
+            limits,
+            named: BTreeMap::new(),
+        }
+    }
+
     /// The limits of the provider of this name.
     pub fn limits(&self, name: &str) -> Limits {
         limits(self.named.get(name).unwrap_or(&self.limits), &self.limits)

@@ -4,13 +4,14 @@
 //! origin of its secret how much it opens. A cache and the sharing of calls in flight will stand in [`issue`], after the
 //! grant and before the call.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::capability::secrets::{Handle, Origin};
 use crate::capability::{CallState, MAX_SECRET, printable};
-use crate::domain::{Clock, Credential, Credentials, EnforcedBy, Scope, Secret};
+use crate::domain::{Clock, Credential, Credentials, Deadline, EnforcedBy, Scope, Secret};
 use crate::limits::Admitted;
 use crate::provider::{CallError, Finished};
 use crate::registries::Registry;
@@ -56,8 +57,16 @@ pub async fn issue(
     admitted: &Admitted,
     clock: &Clock,
 ) -> Result<Credentials, IssueError> {
-    let grant = admitted.grant();
-    let deadline = admitted.deadline().less(RESERVE);
+    issue_granted(registry, admitted.grant(), admitted.deadline().less(RESERVE), clock).await
+}
+
+/// The same without a caller: for commands by which somebody tries out a provider with settings of their own.
+pub(crate) async fn issue_granted(
+    registry: &Registry,
+    grant: &Arc<Grant>,
+    deadline: Deadline,
+    clock: &Clock,
+) -> Result<Credentials, IssueError> {
     let Finished { value, mut state } = registry
         .provider
         .issue(&registry.capabilities, &registry.settings, grant, deadline)

@@ -14,6 +14,7 @@ pub mod version;
 
 pub mod audit;
 pub mod capability;
+pub mod conformance;
 pub mod http;
 pub mod identity;
 pub mod issue;
@@ -21,6 +22,7 @@ pub mod limits;
 pub mod provider;
 pub mod registries;
 pub mod rules;
+pub mod trial;
 
 pub mod domain;
 #[cfg(any(test, fuzzing))]

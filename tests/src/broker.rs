@@ -139,6 +139,13 @@ pub fn target() -> PathBuf {
     profile_directory().parent().unwrap().to_owned()
 }
 
+/// Where compiled code is kept between tests that need no broker.
+pub fn compiled() -> PathBuf {
+    let folder = target().join("test-cache/conformance");
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
 /// The broker's binary, as `make test` built it beside this one.
 pub fn binary() -> PathBuf {
     let binary = profile_directory().join("rise-broker");

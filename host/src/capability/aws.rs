@@ -166,8 +166,11 @@ impl CallState {
     }
 
     /// The grant and what it may do in AWS, or why not.
-    fn aws(&mut self) -> Result<(Arc<Grant>, Arc<super::Capabilities>), Error> {
-        let grant = self.issuing()?;
+    fn aws(
+        &mut self,
+        import: &'static str,
+    ) -> Result<(Arc<Grant>, Arc<super::Capabilities>), Error> {
+        let grant = self.issuing(import)?;
         // Counted before anything is looked at: comparing with the ceiling costs time too.
         self.aws_calls += 1;
         if self.aws_calls > self.limits.aws_calls {
@@ -184,7 +187,7 @@ impl CallState {
         role_arn: &str,
         statements: &[Statement],
     ) -> Result<Session, Error> {
-        let (grant, capabilities) = self.aws()?;
+        let (grant, capabilities) = self.aws("aws.assume-role")?;
         let Some(access) = &capabilities.aws else { return Err(Error::Refused(String::new())) };
         let request = access
             .ceiling
@@ -198,7 +201,7 @@ impl CallState {
     }
 
     fn open_unscoped(&mut self) -> Result<Session, Error> {
-        let (_, capabilities) = self.aws()?;
+        let (_, capabilities) = self.aws("aws.unscoped")?;
         let Some(access) = &capabilities.aws else { return Err(Error::Refused(String::new())) };
         if !access.ceiling.allows_unscoped() {
             return Err(self.refuse(
@@ -216,7 +219,7 @@ impl CallState {
     ) -> wasmtime::Result<Result<RegistryLogin, Error>> {
         let session = self.table.get(session)?;
         let (identity, scope) = (session.identity.clone(), session.scope);
-        let capabilities = match self.aws() {
+        let capabilities = match self.aws("aws.ecr-login") {
             Ok((_, capabilities)) => capabilities,
             Err(refused) => return Ok(Err(refused)),
         };

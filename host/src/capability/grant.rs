@@ -57,7 +57,7 @@ impl types::HostSecret for CallState {
     /// Traps instead of answering: the constructor has no error. The text is the host's from here on, so it counts like
     /// the guest's own memory.
     fn new(&mut self, text: String) -> wasmtime::Result<Resource<Handle>> {
-        if self.issuing().is_err() {
+        if self.grant.is_none() {
             return Err(wasmtime::Error::msg("a secret was made outside `issue`"));
         }
         if text.len() > MAX_SECRET || !self.memory.charge(text.len()) {

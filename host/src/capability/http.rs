@@ -106,7 +106,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 impl CallState {
     /// Judges, sends, and reads what came back.
     async fn exchange(&mut self, request: Request) -> Result<Response, Error> {
-        let grant = self.issuing()?;
+        let grant = self.issuing("http.send")?;
         // Counted before anything is looked at, as for AWS.
         self.http_calls += 1;
         if self.http_calls > self.limits.http_calls {

@@ -44,7 +44,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 
 impl secrets::Host for CallState {
     fn get(&mut self, name: String) -> wasmtime::Result<Result<Resource<Handle>, Error>> {
-        if let Err(refused) = self.issuing() {
+        if let Err(refused) = self.issuing("secrets.get") {
             return Ok(Err(refused));
         }
         match self.capabilities.secrets.get(&name).map(Arc::clone) {

@@ -93,7 +93,8 @@ fn file_layer(directory: &Path, name: &str) -> Result<Option<Node>, Problem> {
     }
 }
 
-fn parse_file(path: &Path) -> Result<Node, Problem> {
+/// One file, `.toml` or `.yaml`, with nothing laid over it.
+pub fn parse_file(path: &Path) -> Result<Node, Problem> {
     let source = path.display().to_string();
     let problem = |message: String| Problem::new(&source, "", message);
     let text = read_bounded(path, MAX_FILE).map_err(|error| {
@@ -101,11 +102,10 @@ fn parse_file(path: &Path) -> Result<Node, Problem> {
             "cannot be read: {error}; make it a text file that the broker's user may read"
         ))
     })?;
-    let value: Value = if path.extension().is_some_and(|end| end == "toml") {
-        let table: toml::Table = toml::from_str(&text)
-            .map_err(|error| problem(format!("not TOML: {}", toml_error(&error, &text))))?;
-        serde_json::to_value(table).map_err(|error| problem(error.to_string()))?
-    } else if text.trim().is_empty() {
+    if path.extension().is_some_and(|end| end == "toml") {
+        return parse_toml(&text, &source);
+    }
+    let value: Value = if text.trim().is_empty() {
         Value::Object(serde_json::Map::new())
     } else {
         serde_saphyr::from_str(&text)
@@ -116,6 +116,15 @@ fn parse_file(path: &Path) -> Result<Node, Problem> {
     } else {
         Err(problem("expected tables of settings, such as `server:`".to_owned()))
     }
+}
+
+/// `source` is what messages call it.
+pub fn parse_toml(text: &str, source: &str) -> Result<Node, Problem> {
+    let problem = |message: String| Problem::new(source, "", message);
+    let table: toml::Table = toml::from_str(text)
+        .map_err(|error| problem(format!("not TOML: {}", toml_error(&error, text))))?;
+    let value = serde_json::to_value(table).map_err(|error| problem(error.to_string()))?;
+    Ok(Node::from_value(value, &Origin::file(source)))
 }
 
 /// Place and message, without the line of the file that toml would quote: it may hold a password.

@@ -65,6 +65,11 @@ impl Schema {
         Ok(Self { document, validator })
     }
 
+    /// As its author wrote it.
+    pub fn document(&self) -> &Value {
+        &self.document
+    }
+
     /// The settings as JSON, typed as the schema wants, or everything wrong with them. `key` is where `node` stands.
     pub fn check(&self, node: &Node, key: &str) -> Result<Value, Vec<Problem>> {
         let (value, problems) = self.read(node, key);

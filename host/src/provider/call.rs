@@ -252,7 +252,9 @@ impl Guest {
                 let instance = guest.component.instantiate_async(&mut store).await?;
                 call(&instance, &mut store).await
             });
-            let failed = match answer.await {
+            let answer = answer.await;
+            store.data().finish();
+            let failed = match answer {
                 Ok(Ok(value)) => return Ok(Finished { value, state: store.into_data() }),
                 Ok(Err(error)) => failure(&error, store.data()),
                 Err(_) if store.data().upstream_slow || deadline < own => {

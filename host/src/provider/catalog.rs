@@ -178,6 +178,20 @@ impl Catalog {
         self.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
+    /// One file alone, for those who look at it before it is anybody's provider. No lock and no signature is asked for.
+    pub async fn alone(
+        file: &Path,
+        config: &ProvidersConfig,
+        loader: &Loader,
+    ) -> Result<Self, LoadError> {
+        let pins = Arc::new(Pins::none(config));
+        let contents = load::read(file, config.widest().file)?;
+        let provider = loader.load(config, &pins, file, contents, None).await?;
+        let mut catalog = Self { providers: Vec::new(), by_name: BTreeMap::new(), pins };
+        catalog.add(provider)?;
+        Ok(catalog)
+    }
+
     fn add(&mut self, provider: Arc<Provider>) -> Result<(), LoadError> {
         for name in provider.names() {
             if let Some(other) = self.find(name) {

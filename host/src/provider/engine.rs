@@ -25,13 +25,15 @@ const CONCURRENT_CALLS: u32 = 256;
 pub(super) const CALLS_PER_PROVIDER: usize = 128;
 /// What one component may be made of. The pool holds that much for every call, or a few calls of one provider would
 /// empty it for the others.
-pub(super) const CORE_INSTANCES: u32 = 32;
+/// componentize-py links 38 modules into one component.
+pub(super) const CORE_INSTANCES: u32 = 64;
 pub(super) const MEMORIES: u32 = 2;
 pub(super) const TABLES: u32 = 8;
 /// A full stack is a trap; a host function on it has `ASYNC_STACK - WASM_STACK` to itself, and running out of that would
 /// end the process. Change them together.
 const WASM_STACK: usize = 512 << 10;
 const ASYNC_STACK: usize = 2 << 20;
+const DENSE_IMAGE: u64 = 32 << 20;
 const KEPT_STACK: usize = 64 << 10;
 const KEPT_TABLE: usize = 16 << 10;
 
@@ -86,6 +88,8 @@ fn config() -> Config {
     config.async_stack_zeroing(true);
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.wasm_backtrace_max_frames(NonZeroUsize::new(20));
+    // A Python or JavaScript heap is a dense image of 12 MiB: mapped copy-on-write, or each call would copy it.
+    config.memory_guaranteed_dense_image_size(DENSE_IMAGE);
     config.native_unwind_info(false);
     config.cranelift_opt_level(OptLevel::Speed);
     config

@@ -8,7 +8,7 @@ use crate::capability;
 
 /// The package and version of `wit/`.
 pub(super) const CONTRACT: &str = "rise:registry/";
-pub(super) const VERSION: &str = "0.1.0";
+pub(crate) const VERSION: &str = "0.1.0";
 /// What every component begins with; a core module has another version, compiled code another magic.
 const PREAMBLE: [u8; 8] = [0x00, 0x61, 0x73, 0x6d, 0x0d, 0x00, 0x01, 0x00];
 

@@ -27,6 +27,11 @@ impl Memory {
 }
 
 impl Memory {
+    /// Bytes that may still be had.
+    pub fn left(&self) -> usize {
+        self.bytes_left
+    }
+
     /// Takes `bytes` that the host holds for a guest. `false`: there are not that many left.
     pub fn charge(&mut self, bytes: usize) -> bool {
         let left = self.bytes_left.checked_sub(bytes);

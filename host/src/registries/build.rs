@@ -83,6 +83,7 @@ async fn build(
         secrets: own_secrets.clone(),
         aws: None,
         http: None,
+        probe: None,
     };
     let scope = check(provider, &Arc::new(bare), &text, &place).await?;
     if !config.keys_are_right {
@@ -98,7 +99,8 @@ async fn build(
     let trust_provider = config.keys.trust_provider || catalog.is_locked(provider);
     let http = http::open(provider, &settings, &config, (scope, trust_provider), &place)?;
     let has_aws = access.is_some();
-    let capabilities = Arc::new(Capabilities { registry, secrets: own_secrets, aws: access, http });
+    let capabilities =
+        Arc::new(Capabilities { registry, secrets: own_secrets, aws: access, http, probe: None });
     let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none());
     let narrow = narrow.map_err(|message| place.problem("", message));
     let pattern = pattern(provider, &capabilities, &text)

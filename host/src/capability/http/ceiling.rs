@@ -15,12 +15,14 @@ const LONGEST_URL: usize = 4096;
 const PROJECT: &str = "{project}";
 
 /// What the operator's settings allow one registry.
+#[derive(Clone)]
 pub struct Ceiling {
     endpoints: Vec<Endpoint>,
     private: bool,
 }
 
 /// One line of `allow`.
+#[derive(Clone)]
 struct Endpoint {
     /// `None`: any.
     method: Option<Method>,

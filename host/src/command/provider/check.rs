@@ -1,0 +1,52 @@
+//! `rise-broker provider check`: the conformance kit.
+
+use std::path::{Path, PathBuf};
+
+use super::super::{Outcome, print};
+use crate::config::environment;
+use crate::conformance::{self, Bench, Effort};
+use crate::provider::compile::Compiler;
+use crate::trial;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The component.
+    file: PathBuf,
+    /// Settings that work and what the registry answers then. Left out: `conformance.toml` beside the component or in the
+    /// folder above.
+    #[arg(long, value_name = "FILE")]
+    examples: Option<PathBuf>,
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Outcome {
+    let environment = environment();
+    let cache = trial::cache(&environment).map_err(|error| vec![error])?;
+    let found = arguments.examples.clone().unwrap_or_else(|| beside(&arguments.file));
+    let bench = Bench {
+        effort: Effort::default(),
+        environment: &environment,
+        cache: &cache,
+        compiler: Compiler::ThisProgram,
+    };
+    let report = conformance::check(&arguments.file, &found, &bench).await;
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&report);
+        print(text.map_err(|error| vec![error.to_string()])?);
+    } else {
+        print(&report);
+    }
+    if report.passed() {
+        Ok(())
+    } else {
+        Err(vec![format!("{} does not keep to the contract", arguments.file.display())])
+    }
+}
+
+fn beside(file: &Path) -> PathBuf {
+    let name = "conformance.toml";
+    let above = |levels: usize| file.ancestors().nth(levels).map(|folder| folder.join(name));
+    let candidates = [above(1), above(2)].into_iter().flatten();
+    candidates.clone().find(|it| it.exists()).or_else(|| above(1)).unwrap_or_else(|| name.into())
+}

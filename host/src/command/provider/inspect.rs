@@ -1,0 +1,175 @@
+//! `rise-broker provider inspect`: what a file is and asks for. Runs nothing of it but `describe`, without capabilities.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::super::{Outcome, print};
+use crate::capability::{in_words, printable};
+use crate::config::{ProvidersConfig, environment};
+use crate::domain::Clock;
+use crate::provider::{Provider, inspect};
+use crate::trial::{self, Trial};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The component.
+    file: PathBuf,
+    /// As JSON, with the whole settings schema.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Outcome {
+    let cache = trial::cache(&environment()).map_err(|error| vec![error])?;
+    let loaded =
+        Trial::load(&arguments.file, &ProvidersConfig::roomy(), &cache, &Clock::system()).await;
+    let trial = loaded.map_err(|error| vec![error])?;
+    let size = std::fs::metadata(&arguments.file)
+        .map_err(|error| vec![format!("{}: {error}", arguments.file.display())])?
+        .len();
+    if arguments.json {
+        print(format_args!("{:#}", as_json(&trial.provider, size)));
+    } else {
+        show(&trial.provider, size);
+    }
+    Ok(())
+}
+
+fn as_json(provider: &Provider, size: u64) -> Value {
+    let imports = provider.imports.iter().map(|it| json!({ "name": it, "means": in_words(it) }));
+    json!({
+        "name": provider.manifest.name,
+        "aliases": provider.manifest.aliases,
+        "version": provider.manifest.version,
+        "description": provider.manifest.description,
+        "sha256": &*provider.digest,
+        "bytes": size,
+        "contract": inspect::VERSION,
+        "imports": imports.collect::<Vec<_>>(),
+        "settings_schema": provider.schema.document(),
+    })
+}
+
+fn show(provider: &Provider, size: u64) {
+    let manifest = &provider.manifest;
+    print(format_args!("{} {}", manifest.name, manifest.version));
+    print(format_args!("  {}", manifest.description));
+    if !manifest.aliases.is_empty() {
+        print(format_args!("  also called  {}", manifest.aliases.join(", ")));
+    }
+    print(format_args!("  file         {}, {} bytes", provider.file.display(), size));
+    print(format_args!("  sha256       {}", provider.digest));
+    print(format_args!("  contract     {}", inspect::VERSION));
+    if provider.imports.is_empty() {
+        print("  may          do nothing but compute");
+    }
+    for import in &provider.imports {
+        print(format_args!("  may          {}", in_words(import)));
+    }
+    let rows = rows(provider.schema.document());
+    if rows.is_empty() {
+        print("\nIt has no settings.");
+        return;
+    }
+    print(format_args!("\nSettings of a registry with type = \"{}\":\n", manifest.name));
+    let heading = ["NAME", "TYPE", "REQUIRED", "SECRET", "DEFAULT", "MEANS"].map(str::to_owned);
+    table(&[vec![heading], rows].concat());
+}
+
+/// Name, type, required, secret, default and meaning of each setting.
+fn rows(schema: &Value) -> Vec<[String; 6]> {
+    let required = schema.get("required").and_then(Value::as_array);
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let row = |(name, setting): (&String, &Value)| {
+        let is_required = required.is_some_and(|all| all.iter().any(|it| it == name.as_str()));
+        let is_secret = is_secret(setting);
+        let default = setting.get("default").filter(|it| !it.is_null() && !is_secret);
+        let yes = |it: bool| if it { "yes" } else { "" }.to_owned();
+        let meaning = setting.get("description").and_then(Value::as_str).unwrap_or_default();
+        [
+            printable(name, 64),
+            kind(setting),
+            yes(is_required),
+            yes(is_secret),
+            default.map(|it| printable(&it.to_string(), 64)).unwrap_or_default(),
+            printable(&meaning.replace('\n', " "), 256),
+        ]
+    };
+    properties.into_iter().flatten().map(row).collect()
+}
+
+fn is_secret(setting: &Value) -> bool {
+    let variants = setting.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    std::iter::once(setting)
+        .chain(variants)
+        .any(|it| it.get("writeOnly") == Some(&Value::Bool(true)))
+}
+
+/// In the words of TOML, since that is where it will be written.
+fn kind(setting: &Value) -> String {
+    if let Some(allowed) = setting.get("enum").and_then(Value::as_array) {
+        let allowed: Vec<_> = allowed.iter().map(|it| printable(&it.to_string(), 32)).collect();
+        return allowed.join(" or ");
+    }
+    let names: Vec<&str> = match setting.get("type") {
+        Some(Value::String(name)) => vec![name],
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => vec![],
+    };
+    let known = |name: &&str| match *name {
+        "string" => Some("text"),
+        "integer" => Some("whole number"),
+        "number" => Some("number"),
+        "boolean" => Some("true or false"),
+        "array" => Some("list"),
+        "object" => Some("table"),
+        _ => None,
+    };
+    let words: Vec<&str> = names.iter().filter_map(known).collect();
+    let variants = ["anyOf", "oneOf"].iter().find_map(|it| setting.get(it)?.as_array());
+    match (words.is_empty(), variants) {
+        (true, Some(variants)) => {
+            let kinds = variants.iter().take(8).map(kind).filter(|it| it != "anything");
+            kinds.collect::<Vec<_>>().join(" or ")
+        }
+        (true, None) => "anything".to_owned(),
+        (false, _) => words.join(" or "),
+    }
+}
+
+fn table(rows: &[[String; 6]]) {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|it| it.chars().count()).max().unwrap_or(0)
+    };
+    for row in rows {
+        let cells = row.iter().enumerate().map(|(at, it)| format!("{it:<0$}", width(at)));
+        print(format_args!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_told_in_a_table() {
+        let schema = json!({
+            "required": ["base_url"],
+            "properties": {
+                "base_url": { "type": "string", "description": "Where\nit is." },
+                "token": { "type": ["string", "null"], "writeOnly": true, "default": null },
+                "mode": { "enum": ["a", "b"] },
+                "size": { "anyOf": [{ "type": "integer" }, { "type": "null" }], "default": 3 },
+                "any": {},
+            },
+        });
+        let cells = |name: &str| rows(&schema).into_iter().find(|row| row[0] == name).unwrap();
+        assert_eq!(cells("base_url"), ["base_url", "text", "yes", "", "", "Where it is."]);
+        assert_eq!(cells("token"), ["token", "text", "", "yes", "", ""]);
+        assert_eq!(cells("mode")[1], "\"a\" or \"b\"");
+        assert_eq!(cells("size"), ["size", "whole number", "", "", "3", ""]);
+        assert_eq!(cells("any")[1], "anything");
+    }
+}

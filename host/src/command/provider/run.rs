@@ -1,0 +1,139 @@
+//! `rise-broker provider run`: one call against the real capabilities, and what came of it.
+//!
+//! There is no caller, so no rule of the operator's is asked and nothing is recorded: whoever runs this brings the settings,
+//! and with them every secret that the provider could use.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::super::{Outcome, print, texts};
+use crate::app::Sdk;
+use crate::capability::Capabilities;
+use crate::capability::probe::{Line, Notes, Probe};
+use crate::config::{ProvidersConfig, environment};
+use crate::domain::{Actions, Clock, Credential, Credentials, Deadline, Project, RegistryName};
+use crate::issue::issue_granted;
+use crate::registries::{Registries, Registry};
+use crate::trial::{self, Settings, Trial};
+use crate::wit::rise::registry::log::Level;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The component.
+    file: PathBuf,
+    /// A file with a registry's settings, or the settings themselves as TOML: 'registry_url = "localhost:5000"'.
+    #[arg(long, value_name = "FILE|TOML")]
+    settings: String,
+    /// The registry in these settings, where there are several.
+    #[arg(long)]
+    registry: Option<RegistryName>,
+    #[arg(long)]
+    project: Project,
+    /// What to grant; both where it is left out.
+    #[arg(long, value_name = "pull,push")]
+    actions: Option<String>,
+    /// Show what is secret in the answer.
+    #[arg(long)]
+    show_secret: bool,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Outcome {
+    let environment = environment();
+    let cache = trial::cache(&environment).map_err(|error| vec![error])?;
+    let clock = Clock::system();
+    // Its name is needed to read the settings, and the settings say its limits.
+    let named = Trial::load(&arguments.file, &ProvidersConfig::roomy(), &cache, &clock).await;
+    let name = named.map_err(|error| vec![error])?.provider.manifest.name.clone();
+    let settings = Settings::load(&arguments.settings, &name, &environment).map_err(texts)?.config;
+    let trial = Trial::load(&arguments.file, &settings.providers, &cache, &clock).await;
+    let trial = trial.map_err(|error| vec![error])?;
+    let registries =
+        Registries::build(settings.registries, &trial.catalog, &Sdk).await.map_err(texts)?;
+    let registry = pick(&registries, arguments.registry.as_ref())?;
+    let actions = arguments.actions.as_deref().map(|text| Actions::parse(text.split(',')));
+    let actions = actions.transpose().map_err(|error| vec![format!("--actions: {error}")])?;
+    let grant =
+        trial::grant(&registry.name, &arguments.project, actions).map_err(|error| vec![error])?;
+    let probe = Arc::new(Probe::default());
+    let registry = watched(&registry, &probe);
+    let started = Instant::now();
+    let deadline = Deadline::after(Duration::from_secs(60));
+    let issued = issue_granted(&registry, &grant, deadline, &clock).await;
+    let elapsed = started.elapsed();
+    tell(&probe.notes(), started, &registry);
+    print(format_args!("loaded in {:?}, called in {elapsed:?}", trial.load_time));
+    let credentials = issued.map_err(|error| vec![error.to_string()])?;
+    print(format_args!("{:#}", answer(&credentials, arguments.show_secret)));
+    Ok(())
+}
+
+fn pick(
+    registries: &Registries,
+    name: Option<&RegistryName>,
+) -> Result<Arc<Registry>, Vec<String>> {
+    let mut asked = registries.iter().filter(|it| name.is_none_or(|name| *name == it.name));
+    match (asked.next(), asked.next()) {
+        (Some(registry), None) => Ok(Arc::clone(registry)),
+        (Some(_), Some(_)) => {
+            Err(vec!["there are several registries: name one by --registry".to_owned()])
+        }
+        (None, _) => Err(vec!["there is no such registry in these settings".to_owned()]),
+    }
+}
+
+fn watched(registry: &Arc<Registry>, probe: &Arc<Probe>) -> Registry {
+    let capabilities =
+        Capabilities { probe: Some(Arc::clone(probe)), ..registry.capabilities.again() };
+    registry.with(capabilities)
+}
+
+/// What the provider asked and said, as it did.
+fn tell(notes: &Notes, started: Instant, registry: &Registry) {
+    for asked in &notes.asked {
+        let after = asked.at.saturating_duration_since(started);
+        print(format_args!("{after:>12.1?}  {}", asked.import));
+    }
+    for Line { level, text } in &notes.lines {
+        let hides = registry.capabilities.reveals_secret(text);
+        let text = if hides { "(withheld: holds a configured secret)" } else { text };
+        print(format_args!("{:>12}  {text}", name(*level)));
+    }
+    let mut used = String::new();
+    let _ = write!(used, "used {} KiB of memory", notes.memory >> 10);
+    let _ = write!(used, " and {} ms of CPU time at most", notes.cpu_ticks.saturating_mul(10));
+    print(used);
+}
+
+pub(super) fn name(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
+    }
+}
+
+fn answer(credentials: &Credentials, show_secret: bool) -> Value {
+    let secret = |text: &str| {
+        if show_secret { text.to_owned() } else { format!("({} characters)", text.chars().count()) }
+    };
+    let username = match &credentials.credential {
+        Credential::Basic { username, .. } => username.as_str(),
+        Credential::ClientAuth | Credential::Bearer(_) | Credential::Refresh(_) => "",
+    };
+    json!({
+        "kind": credentials.credential.kind(),
+        "registry_url": credentials.location.host.to_string(),
+        "repository": credentials.location.repository,
+        "username": username,
+        "password": credentials.credential.secret().map(|it| secret(it.expose())),
+        "expires_at": credentials.expires_at.map(|it| it.to_string()),
+        "actions": credentials.actions.iter().map(crate::domain::Action::as_str).collect::<Vec<_>>(),
+        "scope": credentials.scope.to_string(),
+        "enforced_by": credentials.enforced_by,
+    })
+}

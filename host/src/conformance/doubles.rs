@@ -1,0 +1,141 @@
+//! What lies behind the capabilities while a provider is checked: AWS and a registry that do as told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_credential_types::Credentials as Keys;
+use jiff::Timestamp;
+use reqwest::header::{HeaderName, HeaderValue};
+use zeroize::Zeroizing;
+
+use super::examples::Answer;
+use crate::capability::aws::ceiling::AwsSettings;
+use crate::capability::aws::{AssumeRole, Aws, AwsError, Identity, Login};
+use crate::capability::http::{self, Http, HttpError, Outgoing};
+use crate::domain::{Clock, Secret};
+use crate::registries::ConnectAws;
+
+/// How long what is handed out lasts.
+const LIFETIME: u64 = 3600;
+
+/// Opens no connection: [`Upstream`] takes the place of what it gives.
+pub(super) struct Doubles;
+
+#[async_trait]
+impl ConnectAws for Doubles {
+    async fn connect(
+        &self,
+        settings: AwsSettings,
+        _: Option<(Arc<Secret>, Arc<Secret>)>,
+    ) -> Arc<dyn Aws> {
+        Arc::new(Upstream::new(&settings.registry_host(), Arc::default()))
+    }
+}
+
+pub(super) struct Upstream {
+    /// ECR's.
+    host: String,
+    answers: Arc<[Answer]>,
+    calls: AtomicUsize,
+    /// The call, counted from 0, that is never answered.
+    pub hangs_at: Option<usize>,
+    /// The call whose answer is not what the author expected.
+    pub spoilt: Option<(usize, Spoilt)>,
+}
+
+/// What a registry may answer on a bad day.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spoilt {
+    Status(u16),
+    Body(&'static str),
+    /// Of so many bytes.
+    Giant(usize),
+}
+
+impl Upstream {
+    pub(super) fn new(host: &str, answers: Arc<[Answer]>) -> Self {
+        let calls = AtomicUsize::new(0);
+        Self { host: host.to_owned(), answers, calls, hangs_at: None, spoilt: None }
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    async fn turn(&self) -> usize {
+        let index = self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.hangs_at == Some(index) {
+            std::future::pending::<()>().await;
+        }
+        index
+    }
+
+    fn expires_at() -> u64 {
+        Clock::system().unix_seconds() + LIFETIME
+    }
+}
+
+#[async_trait]
+impl Aws for Upstream {
+    async fn assume_role(&self, _: AssumeRole) -> Result<Keys, AwsError> {
+        self.turn().await;
+        Ok(Keys::new("ASIACONFORMANCE00000", "no-secret", Some("no-token".to_owned()), None, "kit"))
+    }
+
+    async fn registry_login(&self, _: &Identity, _: &str) -> Result<Login, AwsError> {
+        self.turn().await;
+        Ok(Login {
+            endpoint: format!("https://{}", self.host),
+            username: "AWS".to_owned(),
+            password: Secret::new("issued-by-the-conformance-kit".to_owned()),
+            expires_at: Self::expires_at() + 39_600,
+        })
+    }
+
+    async fn caller_identity(&self) -> Result<String, AwsError> {
+        Ok("arn:aws:iam::123456789012:role/conformance".to_owned())
+    }
+
+    async fn own_role(&self) -> Result<(), AwsError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Http for Upstream {
+    async fn send(&self, request: Outgoing) -> Result<http::Answer, HttpError> {
+        let index = self.turn().await;
+        let (method, path) = (request.method.as_str(), request.url.path());
+        let mut fitting = self.answers.iter().filter(|it| it.method == method && it.path == path);
+        let Some(answer) = fitting.next() else {
+            return Err(HttpError::Unavailable(format!(
+                "the examples have no [[answers]] for {method} {path}"
+            )));
+        };
+        let (mut status, mut body) = (answer.status, filled(&answer.body).into_bytes());
+        match self.spoilt {
+            Some((at, Spoilt::Status(other))) if at == index => status = other,
+            Some((at, Spoilt::Body(other))) if at == index => body = other.as_bytes().to_vec(),
+            Some((at, Spoilt::Giant(bytes))) if at == index => body = vec![b'x'; bytes],
+            Some(_) | None => {}
+        }
+        let headers = answer.headers.iter().filter_map(|(name, value)| {
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+        });
+        Ok(http::Answer { status, headers: headers.collect(), body: Zeroizing::new(body) })
+    }
+}
+
+/// An answer's text with what differs from call to call.
+fn filled(body: &str) -> String {
+    let expires_at = Upstream::expires_at();
+    let shown = i64::try_from(expires_at).ok().and_then(|it| Timestamp::from_second(it).ok());
+    body.replace("{token}", "issued-by-the-conformance-kit")
+        .replace("{expires_at}", &expires_at.to_string())
+        .replace("{expires_at_rfc3339}", &shown.map(|it| it.to_string()).unwrap_or_default())
+}
+
+/// Longer than any call of the kit takes, unless something is wrong.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,193 @@
+//! `conformance.toml`: settings as an operator would write them, and what the registry answers then.
+//!
+//! ```toml
+//! [registries.example]
+//! type = "imaginary"
+//! base_url = "https://registry.example.com"
+//! admin_token = "any text: a canary takes its place"
+//! trust_provider = true
+//!
+//! [[answers]]
+//! method = "POST"
+//! path = "/api/tokens"
+//! status = 201
+//! body = '{"username": "ci", "token": "{token}", "expires_at": {expires_at}}'
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use ulid::Ulid;
+
+use super::Bench;
+use super::doubles::{Doubles, Upstream};
+use super::report::Report;
+use crate::capability::Capabilities;
+use crate::capability::probe::{Notes, Probe};
+use crate::config::node::Problem;
+use crate::config::{Config, ProvidersConfig, parse_file};
+use crate::domain::{Project, Secret};
+use crate::provider::Engine;
+use crate::registries::{Registries, Registry};
+use crate::trial::{Settings, Trial};
+
+/// One thing that the registry answers. The first that fits is taken.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Answer {
+    pub method: String,
+    /// Exactly, without the query.
+    pub path: String,
+    #[serde(default = "ok")]
+    pub status: u16,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// `{token}`, `{expires_at}` (seconds) and `{expires_at_rfc3339}` are filled in.
+    #[serde(default)]
+    pub body: String,
+}
+
+fn ok() -> u16 {
+    200
+}
+
+pub(super) struct Examples {
+    config: Config,
+    answers: Arc<[Answer]>,
+}
+
+/// One registry of the examples, its capabilities doubled and its secrets canaries.
+#[derive(Clone)]
+pub(super) struct Case {
+    pub registry: Arc<Registry>,
+    pub engine: Engine,
+    pub canaries: Vec<String>,
+    answers: Arc<[Answer]>,
+    host: String,
+}
+
+impl Examples {
+    pub(super) fn load(path: &Path, bench: &Bench<'_>) -> Result<Self, Vec<Problem>> {
+        let source = path.display().to_string();
+        let node = parse_file(path).map_err(|mut problem| {
+            if !path.exists() {
+                "missing; write down settings that work and what the registry answers then, see docs/provider-author-guide.md"
+                    .clone_into(&mut problem.message);
+            }
+            vec![problem]
+        })?;
+        let Settings { mut config, answers } = Settings::of_node(node, "", bench.environment)?;
+        config.providers.compiler = bench.compiler.clone();
+        let answers = answers.map_or(Ok(Vec::new()), |it| serde_json::from_value(it.to_value()));
+        let answers: Vec<Answer> =
+            answers.map_err(|error| vec![Problem::new(&source, "answers", error.to_string())])?;
+        Ok(Self { config, answers: answers.into() })
+    }
+
+    pub(super) fn providers(&self) -> &ProvidersConfig {
+        &self.config.providers
+    }
+
+    /// `None`: some registry is not one, which the report says.
+    pub(super) async fn cases(self, trial: &Trial, report: &mut Report) -> Option<Vec<Case>> {
+        let check = "are accepted, and say where projects live";
+        let schema = &trial.provider.schema;
+        if self.config.registries.is_empty() {
+            report.fail("settings", check, "the examples have no registry".to_owned());
+            return None;
+        }
+        for (name, registry) in &self.config.registries {
+            let mut odd = registry.settings.clone();
+            let unknown = odd.clone();
+            odd.table_mut().map(|it| it.insert("no-such-setting".to_owned(), unknown));
+            if schema.check(&odd, name.as_str()).is_ok() {
+                report.fail("settings", "unknown ones are refused", "the schema takes any: set `additionalProperties` to false (in Rust, #[serde(deny_unknown_fields)])".to_owned());
+            }
+        }
+        let built = Registries::build(self.config.registries, &trial.catalog, &Doubles).await;
+        let registries = match built {
+            Ok(registries) => registries,
+            Err(problems) => {
+                report.all("settings", check, problems.iter().map(ToString::to_string).collect());
+                return None;
+            }
+        };
+        report.pass("settings", check);
+        let case = |it: &Arc<Registry>| Case::new(it, &trial.engine, &self.answers);
+        Some(registries.iter().map(case).collect())
+    }
+}
+
+impl Case {
+    fn new(registry: &Registry, engine: &Engine, answers: &Arc<[Answer]>) -> Self {
+        let mut capabilities = registry.capabilities.again();
+        let canary = || format!("canary-{}", Ulid::generate());
+        let canaries: Vec<String> = capabilities.secrets.keys().map(|_| canary()).collect();
+        for (secret, canary) in capabilities.secrets.values_mut().zip(&canaries) {
+            *secret = Arc::new(Secret::new(canary.clone()));
+        }
+        let host = registry.pattern.host().to_string();
+        let registry = Arc::new(registry.with(capabilities));
+        Self { registry, engine: engine.clone(), canaries, answers: Arc::clone(answers), host }
+    }
+
+    pub(super) fn upstream(&self) -> Upstream {
+        Upstream::new(&self.host, Arc::clone(&self.answers))
+    }
+
+    /// The registry with `upstream` behind it, watched by `probe`.
+    pub(super) fn behind(&self, upstream: Upstream, probe: Probe) -> (Registry, Arc<Probe>) {
+        self.behind_shared(Arc::new(upstream), probe)
+    }
+
+    pub(super) fn behind_shared(
+        &self,
+        upstream: Arc<Upstream>,
+        probe: Probe,
+    ) -> (Registry, Arc<Probe>) {
+        let probe = Arc::new(probe);
+        let mut again: Capabilities = self.registry.capabilities.again();
+        if let Some(aws) = &mut again.aws {
+            aws.client = Arc::<Upstream>::clone(&upstream);
+        }
+        if let Some(http) = &mut again.http {
+            http.client = upstream;
+        }
+        again.probe = Some(Arc::clone(&probe));
+        (self.registry.with(again), probe)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.registry.name.as_str()
+    }
+
+    pub(super) fn project() -> Result<Project, String> {
+        "my-app".parse().map_err(|error| format!("{error}"))
+    }
+
+    /// Whether a text that may be seen by somebody holds one of the registry's secrets.
+    pub(super) fn leaks(&self, text: &str) -> bool {
+        self.canaries.iter().any(|canary| text.contains(canary))
+    }
+
+    /// What is wrong with what a call said to the log and asked beyond its ceiling.
+    pub(super) fn misdeeds(&self, notes: &Notes) -> Vec<String> {
+        let limits = &self.registry.provider.guest.limits;
+        let mut wrong = Vec::new();
+        if let Some(refused) = &notes.refused {
+            wrong.push(format!("asked for {refused}"));
+        }
+        if notes.lines.iter().any(|line| self.leaks(&line.text)) {
+            wrong.push("wrote a secret to the log".to_owned());
+        }
+        if notes.lines_in_all > limits.log_lines {
+            wrong.push(format!(
+                "wrote {} lines to the log, and {} are kept",
+                notes.lines_in_all, limits.log_lines
+            ));
+        }
+        wrong
+    }
+}

@@ -1,0 +1,178 @@
+//! Every import answers every error, at every place where it is called; every upstream hangs, or answers nonsense.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::doubles::{PATIENCE, Spoilt, Upstream};
+use super::examples::Case;
+use super::report::Report;
+use crate::capability::probe::{Fault, Notes, Probe};
+use crate::domain::Deadline;
+use crate::provider::CallError;
+use crate::rules::Grant;
+use crate::trial;
+use crate::wit::rise::registry::types::Error;
+
+const AREA: &str = "faults";
+/// An operator reads it in one line.
+const LONGEST_TEXT: usize = 4096;
+/// How long a call gets whose upstream hangs, and how much longer it may take to end.
+const HANGS: Duration = Duration::from_millis(300);
+const GRACE: Duration = Duration::from_secs(2);
+
+pub(super) async fn check(case: &Case, report: &mut Report) {
+    let grant =
+        Case::project().and_then(|project| trial::grant(&case.registry.name, &project, None));
+    let grant = match grant {
+        Ok(grant) => grant,
+        Err(error) => return report.fail(AREA, "can be tried", error),
+    };
+    let (quiet, upstream_calls) = clean(case, &grant).await;
+    if !quiet.asked.is_empty() {
+        errors(case, &grant, &quiet, report).await;
+    }
+    if upstream_calls > 0 {
+        hangs(case, &grant, upstream_calls, report).await;
+    }
+    nonsense(case, &grant, &quiet, report).await;
+}
+
+/// What a call without faults asks.
+async fn clean(case: &Case, grant: &Arc<Grant>) -> (Notes, usize) {
+    let upstream = Arc::new(case.upstream());
+    let (registry, probe) = case.behind_shared(Arc::clone(&upstream), Probe::default());
+    let deadline = Deadline::after(PATIENCE);
+    let provider = &registry.provider;
+    let _ = provider.issue(&registry.capabilities, &registry.settings, grant, deadline).await;
+    (probe.notes(), upstream.calls())
+}
+
+fn variants() -> Vec<(&'static str, Error)> {
+    let text = || "said by the conformance kit \u{1f4a5}".to_owned();
+    vec![
+        ("invalid-settings", Error::InvalidSettings(text())),
+        ("refused", Error::Refused(text())),
+        ("denied", Error::Denied(text())),
+        ("not-found", Error::NotFound(text())),
+        ("throttled", Error::Throttled(Some(7))),
+        ("throttled", Error::Throttled(None)),
+        ("unavailable", Error::Unavailable(String::new())),
+        ("unsupported", Error::Unsupported(text())),
+        ("failed", Error::Failed("x".repeat(4096))),
+    ]
+}
+
+fn kind(error: &Error) -> &'static str {
+    match error {
+        Error::InvalidSettings(_) => "invalid-settings",
+        Error::Refused(_) => "refused",
+        Error::Denied(_) => "denied",
+        Error::NotFound(_) => "not-found",
+        Error::Throttled(_) => "throttled",
+        Error::Unavailable(_) => "unavailable",
+        Error::Unsupported(_) => "unsupported",
+        Error::Failed(_) => "failed",
+    }
+}
+
+async fn errors(case: &Case, grant: &Arc<Grant>, quiet: &Notes, report: &mut Report) {
+    let (mut wrong, mut changed) = (Vec::new(), Vec::new());
+    for (at, asked) in quiet.asked.iter().enumerate() {
+        for (name, error) in variants() {
+            let probe = Probe::failing(Fault { at, with: error });
+            let seen = outcome(case, grant, case.upstream(), probe).await;
+            let import = asked.import;
+            match seen {
+                Err(seen) => wrong.push(format!("{import} says {name}: {seen}")),
+                Ok(answer) if answer != name => {
+                    changed.push(format!("{import} says {name} and issue {answer}"));
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+    let imports = quiet.asked.len();
+    let check = format!("an error of each of {imports} calls to imports is handed on or handled");
+    report.all(AREA, &check, wrong);
+    if let Some(first) = changed.first() {
+        let rest = changed.len().saturating_sub(1);
+        let text =
+            format!("{first} (and {rest} more): callers are told by it whether to try again");
+        report.note(AREA, "errors are best handed on as they are", text);
+    }
+}
+
+/// What `issue` answered, or what it must not do.
+async fn outcome(
+    case: &Case,
+    grant: &Arc<Grant>,
+    upstream: Upstream,
+    probe: Probe,
+) -> Result<&'static str, String> {
+    let (registry, probe) = case.behind(upstream, probe);
+    let deadline = Deadline::after(PATIENCE);
+    let provider = &registry.provider;
+    let issued = provider.issue(&registry.capabilities, &registry.settings, grant, deadline).await;
+    let said = probe.notes();
+    if said.lines.iter().any(|line| case.leaks(&line.text)) {
+        return Err("wrote a secret to the log".to_owned());
+    }
+    match issued.map_err(|error| error.to_string())?.value {
+        Ok(_) => Ok("gives a credential"),
+        Err(error) if case.leaks(&format!("{error:?}")) => {
+            Err("a secret is in the text of its error".to_owned())
+        }
+        Err(error) if format!("{error:?}").len() > LONGEST_TEXT * 2 => {
+            Err(format!("the text of its error is longer than {LONGEST_TEXT} bytes"))
+        }
+        Err(error) => Ok(kind(&error)),
+    }
+}
+
+async fn hangs(case: &Case, grant: &Arc<Grant>, calls: usize, report: &mut Report) {
+    let mut wrong = Vec::new();
+    for at in 0..calls {
+        let mut upstream = case.upstream();
+        upstream.hangs_at = Some(at);
+        let (registry, _) = case.behind(upstream, Probe::default());
+        let started = Instant::now();
+        let deadline = Deadline::after(HANGS);
+        let provider = &registry.provider;
+        let issued =
+            provider.issue(&registry.capabilities, &registry.settings, grant, deadline).await;
+        let took = started.elapsed();
+        match issued {
+            Err(CallError::UpstreamTimedOut) if took < HANGS + GRACE => {}
+            Err(error) => wrong.push(format!("call {at}: {error} after {took:?}")),
+            Ok(_) => wrong.push(format!("call {at}: ended by itself")),
+        }
+    }
+    let alive = case.engine.instances().0;
+    if alive > 0 {
+        wrong.push(format!("{alive} instances are still alive"));
+    }
+    let check = format!("a call ends at its deadline while each of {calls} upstream calls hangs");
+    report.all(AREA, &check, wrong);
+}
+
+async fn nonsense(case: &Case, grant: &Arc<Grant>, quiet: &Notes, report: &mut Report) {
+    let sends = quiet.asked.iter().filter(|it| it.import == "http.send").count();
+    if sends == 0 {
+        return;
+    }
+    let mut wrong = Vec::new();
+    let statuses = [204, 301, 400, 401, 403, 404, 409, 422, 429, 500, 503].map(Spoilt::Status);
+    let bodies = ["", "{", "null", "[]", "{}", "\"x\"", "{\"token\": 1}", "\u{1f4a5}", "<html>"];
+    let giant = [Spoilt::Giant(100_000), Spoilt::Giant(10 << 20)];
+    let all = statuses.into_iter().chain(bodies.map(Spoilt::Body)).chain(giant);
+    for spoilt in all {
+        for at in 0..sends {
+            let mut upstream = case.upstream();
+            upstream.spoilt = Some((at, spoilt));
+            if let Err(seen) = outcome(case, grant, upstream, Probe::default()).await {
+                wrong.push(format!("request {at} is answered {spoilt:?}: {seen}"));
+            }
+        }
+    }
+    report.all(AREA, "whatever the registry answers, issue does not trap", wrong);
+}

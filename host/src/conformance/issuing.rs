@@ -1,0 +1,47 @@
+//! With every capability doing as asked, a credential comes out that the broker would hand on.
+
+use super::doubles::PATIENCE;
+use super::examples::Case;
+use super::report::Report;
+use crate::capability::probe::Probe;
+use crate::domain::{Actions, Clock, Credential, Deadline};
+use crate::issue::issue_granted;
+use crate::trial;
+
+const CHECK: &str = "gives what the broker may hand on, and asks for nothing beyond its settings";
+
+pub(super) async fn check(case: &Case, report: &mut Report) {
+    let mut wrong = Vec::new();
+    for actions in ["pull", "pull,push"] {
+        for seen in issue(case, actions).await {
+            wrong.push(format!("to {actions}: {seen}"));
+        }
+    }
+    report.all("issue", CHECK, wrong);
+}
+
+async fn issue(case: &Case, actions: &str) -> Vec<String> {
+    let grant = Case::project().and_then(|project| {
+        let actions = Actions::parse(actions.split(',')).map_err(|error| error.to_string())?;
+        trial::grant(&case.registry.name, &project, Some(actions))
+    });
+    let grant = match grant {
+        Ok(grant) => grant,
+        Err(error) => return vec![error],
+    };
+    let (registry, probe) = case.behind(case.upstream(), Probe::default());
+    let deadline = Deadline::after(PATIENCE);
+    let issued = issue_granted(&registry, &grant, deadline, &Clock::system()).await;
+    let mut wrong = case.misdeeds(&probe.notes());
+    match issued {
+        Err(error) => wrong.push(error.to_string()),
+        Ok(credentials) => {
+            if let Credential::Basic { username, .. } = &credentials.credential
+                && case.leaks(username)
+            {
+                wrong.push("a secret is in the user name".to_owned());
+            }
+        }
+    }
+    wrong
+}

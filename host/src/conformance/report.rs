@@ -1,0 +1,162 @@
+//! What was found, for people and as JSON.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::capability::printable;
+use crate::trial::Trial;
+
+/// Enough to see a pattern; a provider that is wrong in one place is mostly wrong a hundred times.
+const MOST_FAILURES: usize = 64;
+
+#[derive(Serialize)]
+pub struct Report {
+    file: PathBuf,
+    name: String,
+    version: String,
+    sha256: String,
+    #[serde(skip)]
+    case: String,
+    findings: Vec<Finding>,
+    /// What was measured.
+    figures: Vec<Figure>,
+}
+
+#[derive(Serialize)]
+pub struct Finding {
+    pub area: &'static str,
+    /// The registry of the examples that it is about; empty for all.
+    pub case: String,
+    /// What must hold.
+    pub check: String,
+    pub verdict: Verdict,
+    /// What was seen instead, or is worth knowing.
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Passed,
+    /// Worth knowing, and no reason to fail.
+    Note,
+    Failed,
+}
+
+#[derive(Serialize)]
+struct Figure {
+    name: String,
+    value: String,
+}
+
+impl Report {
+    pub(super) fn new(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            name: String::new(),
+            version: String::new(),
+            sha256: String::new(),
+            case: String::new(),
+            findings: Vec::new(),
+            figures: Vec::new(),
+        }
+    }
+
+    pub(super) fn describe(&mut self, trial: &Trial) {
+        self.name.clone_from(&trial.provider.manifest.name);
+        self.version.clone_from(&trial.provider.manifest.version);
+        trial.provider.digest.as_ref().clone_into(&mut self.sha256);
+        let imports = trial.provider.imports.join(", ");
+        self.pass(
+            "file",
+            format!("is a provider that this broker would load (imports: {imports})"),
+        );
+        self.figure("loaded in", format!("{:.1?}", trial.load_time));
+    }
+
+    /// What comes is about this registry of the examples.
+    pub(super) fn enter(&mut self, case: &str) {
+        case.clone_into(&mut self.case);
+    }
+
+    pub(super) fn pass(&mut self, area: &'static str, check: impl Into<String>) {
+        self.add(area, check, Verdict::Passed, String::new());
+    }
+
+    pub(super) fn fail(&mut self, area: &'static str, check: impl Into<String>, seen: String) {
+        self.add(area, check, Verdict::Failed, seen);
+    }
+
+    pub(super) fn note(&mut self, area: &'static str, check: impl Into<String>, seen: String) {
+        self.add(area, check, Verdict::Note, seen);
+    }
+
+    /// One check of many things: passed, or failed for each of `wrong`.
+    pub(super) fn all(&mut self, area: &'static str, check: &str, wrong: Vec<String>) {
+        if wrong.is_empty() {
+            self.pass(area, check);
+        }
+        for seen in wrong.into_iter().take(8) {
+            self.fail(area, check, seen);
+        }
+    }
+
+    pub(super) fn figure(&mut self, name: impl Into<String>, value: String) {
+        let colon = if self.case.is_empty() { "" } else { ": " };
+        let name = format!("{}{colon}{}", self.case, name.into());
+        self.figures.push(Figure { name, value });
+    }
+
+    fn add(
+        &mut self,
+        area: &'static str,
+        check: impl Into<String>,
+        verdict: Verdict,
+        detail: String,
+    ) {
+        if verdict == Verdict::Passed || self.findings.len() < MOST_FAILURES {
+            let detail = printable(&detail, 1024);
+            let case = self.case.clone();
+            self.findings.push(Finding { area, case, check: check.into(), verdict, detail });
+        }
+    }
+
+    pub fn passed(&self) -> bool {
+        self.findings.iter().all(|it| it.verdict != Verdict::Failed)
+    }
+
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, version, sha256, .. } = self;
+        if name.is_empty() {
+            writeln!(f, "{}", self.file.display())?;
+        } else {
+            writeln!(f, "{name} {version}  {}  sha256 {sha256}", self.file.display())?;
+        }
+        for Finding { area, case, check, verdict, detail } in &self.findings {
+            let mark = match verdict {
+                Verdict::Passed => "ok  ",
+                Verdict::Note => "note",
+                Verdict::Failed => "FAIL",
+            };
+            write!(f, "  {mark}  {area:<9}  {check}")?;
+            write!(f, "{}{case}", if case.is_empty() { "" } else { ", " })?;
+            writeln!(f, "{}{detail}", if detail.is_empty() { "" } else { ": " })?;
+        }
+        for Figure { name, value } in &self.figures {
+            writeln!(f, "        {name}: {value}")?;
+        }
+        let failed = self.findings.iter().filter(|it| it.verdict == Verdict::Failed).count();
+        match failed {
+            0 => write!(f, "passed: {} checks", self.findings.len()),
+            failed => write!(f, "failed: {failed} of {} checks", self.findings.len()),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! A grant for whoever tries out a provider on settings of their own: by a rule, as every grant is.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use ulid::Ulid;
+
+use crate::domain::{Actions, Claims, Lifetime, Project, RegistryName, Subject};
+use crate::rules::{AccessRequest, Grant, Known, RuleFile, Rules};
+
+const AUTHOR: &str = "author";
+
+/// `None` for `actions`: pull and push.
+pub fn grant(
+    registry: &RegistryName,
+    project: &Project,
+    actions: Option<Actions>,
+) -> Result<Arc<Grant>, String> {
+    let rule = json!({
+        "name": AUTHOR, "issuer": AUTHOR, "claims": { "repository": "{project}" }, "projects": ["*"],
+        "registries": [registry.as_str()], "allow": ["pull", "push"],
+    });
+    let rule: RuleFile = serde_json::from_value(rule).map_err(|error| error.to_string())?;
+    let rules = Rules::parse(vec![rule], &Known::new([AUTHOR], [registry.clone()]));
+    let rules = rules.map_err(|problems| {
+        problems.iter().map(|it| it.message.clone()).collect::<Vec<_>>().join("; ")
+    })?;
+    let claims = Claims::from_iter([("repository".to_owned(), json!(project.as_str()))]);
+    let subject = Subject { issuer: AUTHOR.to_owned(), sub: AUTHOR.to_owned(), claims };
+    let request = AccessRequest {
+        id: Ulid::generate(),
+        registry: registry.clone(),
+        project: project.clone(),
+        actions,
+        lifetime: Lifetime::default(),
+    };
+    rules.authorize(subject, request).map(Arc::new).map_err(|denied| denied.to_string())
+}

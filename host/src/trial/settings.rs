@@ -1,0 +1,105 @@
+//! Settings for a trial: an operator's `[registries.…]`, or no more than what stands in one registry's table.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::config::node::{Kind, Node, Problem};
+use crate::config::{Config, Draft, Environment, parse_file, parse_toml};
+
+pub struct Settings {
+    pub config: Config,
+    /// `[[answers]]`, which are for the conformance kit and no setting.
+    pub answers: Option<Node>,
+}
+
+impl Settings {
+    /// `text` is a file's path, or TOML itself where it holds a `=`. `provider` stands in for a `type` that is left out.
+    pub fn load(
+        text: &str,
+        provider: &str,
+        environment: &Environment,
+    ) -> Result<Self, Vec<Problem>> {
+        let node = if text.contains('=') {
+            parse_toml(text, "--settings")
+        } else {
+            parse_file(Path::new(text))
+        };
+        Self::of_node(node.map_err(|problem| vec![problem])?, provider, environment)
+    }
+
+    pub fn of_node(
+        mut node: Node,
+        provider: &str,
+        environment: &Environment,
+    ) -> Result<Self, Vec<Problem>> {
+        let answers = node.table_mut().and_then(|table| table.remove("answers"));
+        let draft = Draft::of_node(registries(node, provider), Path::new(""), environment)?;
+        if draft.problems.is_empty() {
+            Ok(Self { config: draft.config, answers })
+        } else {
+            Err(draft.problems)
+        }
+    }
+}
+
+fn registries(mut node: Node, provider: &str) -> Node {
+    let Some(table) = node.table_mut() else { return node };
+    if let Some(short) = table.remove("registry") {
+        let registries = table_of(&short, "default", short.clone());
+        table.insert("registries".to_owned(), registries);
+    }
+    if !table.contains_key("registries") {
+        let mut own = node.clone();
+        let named = Node { origin: node.origin.clone(), kind: text(provider) };
+        own.table_mut().map(|own| own.entry("type".to_owned()).or_insert(named));
+        let default = table_of(&node, "default", own);
+        return table_of(&node, "registries", default);
+    }
+    node
+}
+
+fn text(text: &str) -> Kind {
+    Kind::Scalar(Value::String(text.to_owned()))
+}
+
+fn table_of(place: &Node, name: &str, inner: Node) -> Node {
+    let table = BTreeMap::from([(name.to_owned(), inner)]);
+    Node { origin: place.origin.clone(), kind: Kind::Table(table) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_may_be_written_in_three_ways() {
+        for text in [
+            "registry_url = \"localhost:5000\"",
+            "[registry]\ntype = \"oci\"\nregistry_url = \"localhost:5000\"",
+            "[registries.default]\ntype = \"oci\"\nregistry_url = \"localhost:5000\"",
+        ] {
+            let settings = Settings::load(text, "oci", &Environment::new());
+            let settings = settings.unwrap_or_else(|problems| panic!("{problems:?}"));
+            let (name, registry) = settings.config.registries.first_key_value().unwrap();
+            assert_eq!((name.as_str(), registry.provider.as_str()), ("default", "oci"), "{text}");
+            let written = registry.settings.to_value();
+            assert_eq!(written, serde_json::json!({ "registry_url": "localhost:5000" }));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, expected) in [
+            ("= nonsense", "not TOML"),
+            ("/no/such/file.toml", "cannot be read"),
+            ("[registries.x]\nregistry_url = \"a\"", "name the provider"),
+            ("[registry]\ntype = \"oci\"\n[nonsense]\na = 1", "nonsense"),
+        ] {
+            let problems = Settings::load(text, "oci", &Environment::new()).err().expect(text);
+            let said = problems.iter().map(ToString::to_string).collect::<String>();
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+}

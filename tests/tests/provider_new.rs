@@ -1,0 +1,78 @@
+//! What `rise-broker provider new` writes builds, passes its tests and the conformance kit, without a network.
+
+use std::path::Path;
+use std::process::Command;
+
+use rise_broker_tests::broker::{binary, repository, target};
+
+fn run(command: &mut Command) -> (bool, String) {
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+fn made(folder: &Path, name: &str, language: &str) -> std::path::PathBuf {
+    let mut command = Command::new(binary());
+    command.args(["provider", "new", name, "--lang", language]).current_dir(folder);
+    let (made, said) = run(&mut command);
+    assert!(made, "{said}");
+    folder.join(name)
+}
+
+/// `make TARGETS`, with what is built kept between runs.
+fn make(project: &Path, arguments: &[&str]) {
+    let broker = format!("BROKER={}", binary().display());
+    let mut command = Command::new("make");
+    command
+        .args(arguments)
+        .arg(broker)
+        .current_dir(project)
+        .env("XDG_CACHE_HOME", target().join("test-cache"));
+    let (well, said) = run(&mut command);
+    assert!(well, "make {arguments:?}: {said}");
+}
+
+#[test]
+fn a_project_in_rust_builds_tests_and_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = made(folder.path(), "my-registry", "rust");
+    let built = format!("TARGET={}", target().join("provider-new").display());
+    make(&project, &["test", "check", &built, "CARGO=cargo --offline"]);
+    let mut inspect = Command::new(binary());
+    inspect.args(["provider", "inspect", "dist/my-registry.wasm"]).current_dir(&project);
+    let (well, said) = run(inspect.env("XDG_CACHE_HOME", target().join("test-cache")));
+    assert!(well && said.starts_with("my-registry 0.1.0"), "{said}");
+}
+
+#[test]
+fn a_project_in_python_builds_and_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = made(folder.path(), "my-registry", "python");
+    let tools = format!("TOOLS={}", repository().join("target/peers/componentize-py").display());
+    make(&project, &["check", &tools]);
+}
+
+#[test]
+#[ignore = "its tools weigh 385 MB: `make examples` runs it"]
+fn a_project_in_javascript_builds_and_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = made(folder.path(), "my-registry", "js");
+    let tools = format!("TOOLS={}", repository().join("target/peers/componentize-js").display());
+    make(&project, &["check", &tools]);
+}
+
+#[test]
+fn a_name_that_is_none_and_a_folder_that_is_there_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("taken")).unwrap();
+    for (name, reason) in [
+        ("../up", "expected a letter"),
+        ("Upper", "expected a letter"),
+        ("taken", "choose another"),
+    ] {
+        let mut command = Command::new(binary());
+        command.args(["provider", "new", name]).current_dir(folder.path());
+        let (well, said) = run(&mut command);
+        assert!(!well && said.contains(reason), "{name}: {said}");
+    }
+}
