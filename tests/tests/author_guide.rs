@@ -20,7 +20,8 @@ fn commands(heading: &str) -> String {
 /// What was printed, if all went well. What was built and downloaded before is used again.
 fn follow(heading: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let path = format!("{}:{}", binary().parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let path =
+        format!("{}:{}", binary().parent().unwrap().display(), std::env::var("PATH").unwrap());
     let language = if heading.contains("Python") { "py" } else { "js" };
     let port = Port::free();
     // What was put into the background ends with the script.

@@ -11,8 +11,8 @@ use super::build::Place;
 use crate::capability::http::Access;
 use crate::capability::http::ceiling::{Ceiling, InvalidCeiling};
 use crate::capability::http::client::ReqwestHttp;
-use crate::config::node::Problem;
 use crate::config::RegistryConfig;
+use crate::config::node::Problem;
 use crate::domain::Scope;
 use crate::provider::Provider;
 
