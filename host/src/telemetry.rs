@@ -6,17 +6,18 @@
 //! **Invariant:** no level, however low, makes a library write a secret.
 
 mod json;
+mod lines;
 pub mod metrics;
 pub mod process;
 mod step;
 
+pub use lines::{Flushing, Lines};
 pub use metrics::Metrics;
 pub use step::Step;
 
-use std::io::{BufWriter, IsTerminal};
+use std::io::IsTerminal;
 
 use tracing::{Level, Metadata};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
@@ -26,22 +27,16 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Lines that wait to be written. Whoever reads them too slowly loses some, and holds up nobody.
-const WAITING_LINES: usize = 16_384;
-
 /// Starts logging, each line written before the program goes on.
 pub fn start(config: &LogConfig) {
     start_on(config, std::io::stderr);
 }
 
 /// Starts logging by a thread of its own: no request waits for the log. Dropping what is returned writes what is left.
-pub fn start_beside(config: &LogConfig) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(WAITING_LINES)
-        .thread_name("log")
-        .finish(BufWriter::new(std::io::stderr()));
-    start_on(config, writer);
-    guard
+pub fn start_beside(config: &LogConfig) -> Flushing {
+    let lines = Lines::start();
+    start_on(config, lines.clone());
+    lines.flushing()
 }
 
 fn start_on(config: &LogConfig, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
