@@ -58,7 +58,9 @@ pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
     let examples = match Examples::load(examples, bench) {
         Ok(examples) => examples,
         Err(problems) => {
-            problems.iter().for_each(|it| report.fail("examples", "can be read", it.to_string()));
+            for problem in &problems {
+                report.fail("examples", "can be read", problem.to_string());
+            }
             return report;
         }
     };
@@ -71,10 +73,7 @@ pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
         }
     };
     report.describe(&trial);
-    let cases = match examples.cases(&trial, &mut report).await {
-        Some(cases) => cases,
-        None => return report,
-    };
+    let Some(cases) = examples.cases(&trial, &mut report).await else { return report };
     for case in &cases {
         report.enter(case.name());
         places::check(case, &mut report).await;

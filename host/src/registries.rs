@@ -39,6 +39,7 @@ pub struct Registry {
 
 impl Registry {
     /// The same with other capabilities.
+    #[must_use]
     pub fn with(&self, capabilities: Capabilities) -> Self {
         Self {
             name: self.name.clone(),

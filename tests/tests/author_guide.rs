@@ -1,5 +1,13 @@
 //! `docs/provider-author-guide.md` does what it says: its commands are run word for word, in an empty folder.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
 use std::fs;
 use std::process::Command;
 
@@ -20,16 +28,18 @@ fn commands(heading: &str) -> String {
 /// What was printed, if all went well. What was built and downloaded before is used again.
 fn follow(heading: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let path =
-        format!("{}:{}", binary().parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let programs = binary();
+    let programs = programs.parent().unwrap().display();
     let language = if heading.contains("Python") { "py" } else { "js" };
     let port = Port::free();
     // What was put into the background ends with the script.
-    let script = format!("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{}", commands(heading));
+    let script = format!(
+        "export PATH=\"{programs}:$PATH\"\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{}",
+        commands(heading)
+    );
     let mut bash = Command::new("timeout");
     bash.args(["540", "bash", "-euo", "pipefail", "-c", &script])
         .current_dir(folder.path())
-        .env("PATH", path)
         .env("PORT", port.number().to_string())
         .env("CARGO_NET_OFFLINE", "true")
         .env("XDG_CACHE_HOME", target().join("test-cache"));

@@ -1,5 +1,13 @@
 //! Providers that were not written in Rust issue credentials like any other.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
 use std::time::Instant;
 
 use rise_broker::config::Environment;

@@ -163,8 +163,8 @@ async fn nonsense(case: &Case, grant: &Arc<Grant>, quiet: &Notes, report: &mut R
     let mut wrong = Vec::new();
     let statuses = [204, 301, 400, 401, 403, 404, 409, 422, 429, 500, 503].map(Spoilt::Status);
     let bodies = ["", "{", "null", "[]", "{}", "\"x\"", "{\"token\": 1}", "\u{1f4a5}", "<html>"];
-    let giant = [Spoilt::Giant(100_000), Spoilt::Giant(10 << 20)];
-    let all = statuses.into_iter().chain(bodies.map(Spoilt::Body)).chain(giant);
+    let huge = [Spoilt::Giant(100_000), Spoilt::Giant(10 << 20)];
+    let all = statuses.into_iter().chain(bodies.map(Spoilt::Body)).chain(huge);
     for spoilt in all {
         for at in 0..sends {
             let mut upstream = case.upstream();

@@ -82,15 +82,23 @@ impl Report {
     }
 
     pub(super) fn pass(&mut self, area: &'static str, check: impl Into<String>) {
-        self.add(area, check, Verdict::Passed, String::new());
+        self.add(area, check, Verdict::Passed, "");
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what was seen is said here and nowhere else"
+    )]
     pub(super) fn fail(&mut self, area: &'static str, check: impl Into<String>, seen: String) {
-        self.add(area, check, Verdict::Failed, seen);
+        self.add(area, check, Verdict::Failed, &seen);
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what was seen is said here and nowhere else"
+    )]
     pub(super) fn note(&mut self, area: &'static str, check: impl Into<String>, seen: String) {
-        self.add(area, check, Verdict::Note, seen);
+        self.add(area, check, Verdict::Note, &seen);
     }
 
     /// One check of many things: passed, or failed for each of `wrong`.
@@ -114,10 +122,10 @@ impl Report {
         area: &'static str,
         check: impl Into<String>,
         verdict: Verdict,
-        detail: String,
+        detail: &str,
     ) {
         if verdict == Verdict::Passed || self.findings.len() < MOST_FAILURES {
-            let detail = printable(&detail, 1024);
+            let detail = printable(detail, 1024);
             let case = self.case.clone();
             self.findings.push(Finding { area, case, check: check.into(), verdict, detail });
         }

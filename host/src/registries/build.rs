@@ -78,13 +78,8 @@ async fn build(
     let registry = name.to_string();
     let text: Arc<str> = settings.to_string().into();
     // The provider judges its settings before the host makes anything of them: it has the better words.
-    let bare = Capabilities {
-        registry: registry.clone(),
-        secrets: own_secrets.clone(),
-        aws: None,
-        http: None,
-        probe: None,
-    };
+    let (named, owned) = (registry.clone(), own_secrets.clone());
+    let bare = Capabilities { registry: named, secrets: owned, ..Capabilities::none() };
     let scope = check(provider, &Arc::new(bare), &text, &place).await?;
     if !config.keys_are_right {
         return Err(vec![]); // Reported where they were read; the rest would follow from them.

@@ -25,7 +25,7 @@ use crate::wit::rise::registry::log::Level;
 pub(super) struct Arguments {
     /// The component.
     file: PathBuf,
-    /// A file with a registry's settings, or the settings themselves as TOML: 'registry_url = "localhost:5000"'.
+    /// A file with a registry's settings, or the settings themselves as TOML, such as `registry_url = "localhost:5000"`.
     #[arg(long, value_name = "FILE|TOML")]
     settings: String,
     /// The registry in these settings, where there are several.
@@ -61,7 +61,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let probe = Arc::new(Probe::default());
     let registry = watched(&registry, &probe);
     let started = Instant::now();
-    let deadline = Deadline::after(Duration::from_secs(60));
+    let deadline = Deadline::after(Duration::from_mins(1));
     let issued = issue_granted(&registry, &grant, deadline, &clock).await;
     let elapsed = started.elapsed();
     tell(&probe.notes(), started, &registry);
