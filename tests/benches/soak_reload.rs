@@ -37,8 +37,9 @@ async fn run() {
     let serving = it.serve();
     let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
     let load = async |requests| {
-        let load = Load { connections: 16, requests, rate: Some(RATE) };
-        load.run(to, PATH, token.trim()).await
+        let (load, token) = (Load { connections: 16, requests, rate: Some(RATE) }, token.clone());
+        let ended = tokio::spawn(async move { load.run(to, PATH, token.trim()).await }).await;
+        ended.inspect_err(|_| println!("the broker said: {:#?}", serving.lines_so_far())).unwrap()
     };
     let quiet = load(QUIET).await;
     let started = Instant::now();

@@ -88,7 +88,8 @@ impl Catalog {
             let contents = if is_restless {
                 Err(LoadError::BeingWritten)
             } else {
-                load::read(file, config.widest().file)
+                let (file, limit) = (file.clone(), config.widest().file);
+                load::off_the_runtime(move || load::read(&file, limit)).await.flatten()
             };
             let digest = contents.as_ref().ok().map(|it| Arc::clone(&it.digest));
             let provider = match contents {

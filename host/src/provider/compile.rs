@@ -88,18 +88,16 @@ impl Compiler {
         };
         let status =
             tokio::time::timeout(WALL, work).await.map_err(|_| CompileError::Exhausted)??;
+        let complaint = String::from_utf8_lossy(&complaint);
+        let complaint = complaint.strip_prefix("error: ").unwrap_or(&complaint);
         match status.code() {
             Some(0) => Ok(compiled),
-            Some(INVALID) => {
-                Err(CompileError::Invalid(printable(&String::from_utf8_lossy(&complaint), 512)))
-            }
+            Some(_) => Err(CompileError::Invalid(printable(complaint, 512))),
             // An abort when memory was refused, or a signal when time was over.
-            _ => Err(CompileError::Exhausted),
+            None => Err(CompileError::Exhausted),
         }
     }
 }
-
-const INVALID: i32 = 1;
 
 /// What the child does. Before any other thread is there.
 pub fn main() -> Result<(), String> {

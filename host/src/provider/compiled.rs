@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::compile::Compiler;
-use super::load::{LoadError, misfit};
+use super::load::{LoadError, misfit, off_the_runtime};
 
 const CHECKSUM: usize = 32;
 
@@ -48,13 +48,6 @@ pub(super) async fn component(
         Ok(component)
     })
     .await?
-}
-
-/// Megabytes are read, hashed and mapped.
-async fn off_the_runtime<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, LoadError> {
-    tokio::task::spawn_blocking(work).await.map_err(misfit)
 }
 
 fn compatibility(engine: &wasmtime::Engine) -> u64 {

@@ -194,6 +194,13 @@ pub(super) fn misfit(error: impl std::fmt::Display) -> LoadError {
     LoadError::Misfit(capability::printable(&format!("{error:#}"), 512))
 }
 
+/// Megabytes are read, hashed and mapped.
+pub(super) async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LoadError> {
+    tokio::task::spawn_blocking(work).await.map_err(misfit)
+}
+
 /// Reads the file once: what is looked at is what is compiled. A link may lead anywhere; a pipe or a device may not be there.
 pub(super) fn read(file: &Path, limit: u64) -> Result<Contents, LoadError> {
     let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
