@@ -5,6 +5,8 @@
 //!
 //! **Invariant:** nothing is served past its end, nor before it was made: a clock that was set back makes it old news.
 
+mod registries;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -182,7 +184,11 @@ impl Cache {
     }
 
     fn file(&self, key: &Key) -> Option<PathBuf> {
-        Some(self.directory.as_ref()?.join(format!("{}.json", key.0)))
+        self.path(key, "json")
+    }
+
+    fn path(&self, key: &Key, extension: &str) -> Option<PathBuf> {
+        Some(self.directory.as_ref()?.join(format!("{}.{extension}", key.0)))
     }
 
     fn sweep(&self) {

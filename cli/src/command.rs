@@ -2,6 +2,12 @@
 //!
 //! To add one: a file with its `Arguments` and `run`, a variant of [`Command`], an arm in `run`.
 
+mod completions;
+mod credentials;
+mod docker_login;
+mod image;
+mod man;
+mod registries;
 mod whoami;
 
 use std::process::ExitCode;
@@ -9,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app::App;
+use crate::broker::Credentials;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::settings::Flags;
@@ -43,8 +50,20 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say who the broker takes you for.
+    /// Print a credential for a project's repository
+    Credentials(credentials::Arguments),
+    /// Log docker and podman in to a project's repository, until the credential ends
+    DockerLogin(docker_login::Arguments),
+    /// Print the full reference of a project's image
+    Image(image::Arguments),
+    /// List the registries that you may use
+    Registries(registries::Arguments),
+    /// Say who the broker takes you for
     Whoami(whoami::Arguments),
+    /// Print a shell's completions
+    Completions(completions::Arguments),
+    /// Print the manual, or write its pages into a folder
+    Man(man::Arguments),
 }
 
 /// What a command did: its exit code, if it ended well.
@@ -62,8 +81,30 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Done {
-    let app = App::new(&arguments.flags, Environment::from_process())?;
+    // The manual must work where the settings are broken.
+    let app = || App::new(&arguments.flags, Environment::from_process());
     match &arguments.command {
-        Command::Whoami(arguments) => whoami::run(&app, arguments),
+        Command::Credentials(arguments) => credentials::run(&app()?, arguments),
+        Command::DockerLogin(arguments) => docker_login::run(&app()?, arguments),
+        Command::Image(arguments) => image::run(&app()?, arguments),
+        Command::Registries(arguments) => registries::run(&app()?, arguments),
+        Command::Whoami(arguments) => whoami::run(&app()?, arguments),
+        Command::Completions(arguments) => Ok(completions::run(arguments)),
+        Command::Man(arguments) => man::run(arguments),
+    }
+}
+
+/// What went wrong without being in the way.
+fn say(app: &App, complaints: &[String]) {
+    for complaint in complaints {
+        app.terminal.note(&format!("rise-registry: {complaint}"));
+    }
+}
+
+/// GitHub's runner takes these lines out of both streams, and hides what they name from then on.
+fn mask(credentials: &Credentials) {
+    for secret in crate::docker::secrets(credentials) {
+        // The runner's own escape; there are no line ends in a password.
+        terminal::error_line(&format!("::add-mask::{}", secret.replace('%', "%25")));
     }
 }

@@ -88,7 +88,13 @@ pub fn obtain_as(
     Ok(Obtained { kept, complaints })
 }
 
-fn ask(app: &App, source: Source, wanted: &Wanted, deadline: Deadline) -> Result<Kept, Failure> {
+/// Of the broker, whatever is kept.
+pub fn ask(
+    app: &App,
+    source: Source,
+    wanted: &Wanted,
+    deadline: Deadline,
+) -> Result<Kept, Failure> {
     let broker = app.broker()?;
     let token = source.token(&app.settings, &app.environment, deadline)?;
     // Before the question: what is counted from the answer would be served too long.

@@ -25,6 +25,7 @@ pub const NAMES: &[&str] = &[
     "RISE_AUDIENCE",
     "RISE_CA_FILE",
     "RISE_ID_TOKEN",
+    "RISE_IGNORE_STORE",
     "RISE_PROJECT",
     "RISE_REGISTRY",
     "RISE_TOKEN",

@@ -84,6 +84,8 @@ pub struct Settings {
     pub audience: Said<String>,
     pub ca_file: Option<Said<PathBuf>>,
     pub login: Option<Login>,
+    /// `docker login` and `docker logout` do nothing, and that is no error.
+    pub ignore_store: bool,
     /// Registry's host → what to ask the broker for.
     pub hosts: BTreeMap<String, Host>,
     /// The settings file that was read, if there is one.
@@ -140,6 +142,7 @@ impl Settings {
             audience: checked(audience, audience_name)?.unwrap_or_else(default),
             ca_file: path("--ca-file", &flags.ca_file, "RISE_CA_FILE", &file.ca_file),
             login: file.login,
+            ignore_store: ignore_store(environment)?.unwrap_or(file.ignore_store),
             hosts: file.hosts,
             file: file_path,
             checkout: checkout_path,
@@ -191,6 +194,17 @@ fn audience_name(text: &str, origin: &str) -> Result<String, Failure> {
             "{origin}: an audience is 1 to 255 visible ASCII characters, as `auth.audience` in the broker's settings"
         ))
     })
+}
+
+fn ignore_store(environment: &Environment) -> Result<Option<bool>, Failure> {
+    match environment.text("RISE_IGNORE_STORE") {
+        None => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(_) => {
+            Err(Failure::Settings("RISE_IGNORE_STORE: is neither true nor false".to_owned()))
+        }
+    }
 }
 
 /// The settings file's name for messages and for `configure`, whether it exists or not.

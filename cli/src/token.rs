@@ -40,11 +40,24 @@ pub const ORDER: &[(&str, Find)] = &[
 
 /// Something that has a token, or can get one.
 pub enum Source {
-    File { path: PathBuf, text: Secret },
-    Variable { name: &'static str, text: Secret },
+    File {
+        path: PathBuf,
+        text: Secret,
+    },
+    Variable {
+        name: &'static str,
+        text: Secret,
+    },
     GitHub(github::Job),
     Buildkite(buildkite::Job),
-    Kubernetes { path: PathBuf, text: Secret },
+    Kubernetes {
+        path: PathBuf,
+        text: Secret,
+    },
+    /// The kubelet hands over a token of the pod's service account.
+    ServiceAccount {
+        text: Secret,
+    },
 }
 
 /// A token and what it says of itself, which nobody has verified.
@@ -70,6 +83,7 @@ impl Source {
             Self::Variable { name, .. } => (*name).to_owned(),
             Self::GitHub(_) => "GitHub Actions".to_owned(),
             Self::Buildkite(_) => "Buildkite".to_owned(),
+            Self::ServiceAccount { .. } => "the pod's service account".to_owned(),
             Self::Kubernetes { path, .. } => format!("the Kubernetes token {}", path.display()),
         }
     }
@@ -80,7 +94,8 @@ impl Source {
         let digest = match self {
             Self::File { text, .. }
             | Self::Variable { text, .. }
-            | Self::Kubernetes { text, .. } => {
+            | Self::Kubernetes { text, .. }
+            | Self::ServiceAccount { text } => {
                 Sha256::digest(Claims::of(text).lasting(text).as_bytes())
             }
             Self::GitHub(job) => Sha256::digest(job.identity(&settings.audience.value).as_bytes()),
@@ -101,7 +116,8 @@ impl Source {
         let secret = match self {
             Self::File { text, .. }
             | Self::Variable { text, .. }
-            | Self::Kubernetes { text, .. } => text,
+            | Self::Kubernetes { text, .. }
+            | Self::ServiceAccount { text } => text,
             Self::GitHub(job) => job.token(settings, environment, deadline)?,
             Self::Buildkite(_) => buildkite::Job::token(&settings.audience.value, deadline)?,
         };

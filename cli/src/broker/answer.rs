@@ -131,9 +131,11 @@ impl Credentials {
         Err(format!("{wrong} in it is not what it should be"))
     }
 
-    /// The JSON of the API, to be shown to whom it belongs.
-    pub fn json(&self) -> Zeroizing<String> {
-        Zeroizing::new(serde_json::to_string(&self.form()).unwrap_or_default())
+    /// The JSON of the API, to be shown to whom it belongs. `expires_in`: counted from now.
+    pub fn json(&self, expires_in: Option<u64>) -> Zeroizing<String> {
+        let mut form = self.form();
+        form.credentials.expires_in = expires_in;
+        Zeroizing::new(serde_json::to_string(&form).unwrap_or_default())
     }
 
     pub fn form(&self) -> Form<&str> {
@@ -181,8 +183,8 @@ mod tests {
     fn an_answer_is_read_and_written() {
         let credentials = Credentials::read(ANSWER.as_bytes()).ok().unwrap();
         assert_eq!(credentials.login().unwrap().0, "u");
-        let again = Credentials::read(credentials.json().as_bytes()).ok().unwrap();
-        assert_eq!(again.json(), credentials.json());
+        let again = Credentials::read(credentials.json(Some(3600)).as_bytes()).ok().unwrap();
+        assert_eq!(again.json(None), credentials.json(None));
         assert_eq!(again.expires_in, Some(3600));
     }
 

@@ -24,6 +24,8 @@ pub struct File {
     pub ca_file: Option<PathBuf>,
     pub login: Option<Login>,
     #[serde(default)]
+    pub ignore_store: bool,
+    #[serde(default)]
     pub hosts: BTreeMap<String, Host>,
 }
 
