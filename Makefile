@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test examples python javascript lint deny fuzz fmt soak bench providers guests peers dist toolchain clean
+.PHONY: help run test examples python javascript lint deny fuzz fmt soak bench providers guests peers dist client toolchain clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -24,6 +24,7 @@ run: providers ## start a broker with a demo registry; prints a token and lines 
 
 test: providers guests python peers ## run every test, against real peers
 	$(CARGO) build --locked -p rise-broker
+	$(CARGO) build --locked -p rise-cli
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --locked --workspace $(addprefix --exclude guest-,$(GUESTS))
 else
@@ -98,9 +99,16 @@ guests: toolchain ## build the components that tests use: the misbehaving ones, 
 peers: ## set up what tests talk to: docker-registry, skopeo, two AWS emulators, an OIDC provider, schemathesis
 	@tests/peers/setup.sh
 
-dist: providers ## release builds: dist/bin and dist/providers
+dist: providers client ## release builds: dist/bin and dist/providers
 	$(CARGO) build --locked --release -p rise-broker
 	install -D $(TARGET)/release/rise-broker dist/bin/rise-broker
+
+client: ## small builds of rise-registry and docker-credential-rise in dist/bin, and their manual and completions
+	$(CARGO) build --locked --profile cli -p rise-cli
+	install -D -t dist/bin $(TARGET)/cli/rise-registry $(TARGET)/cli/docker-credential-rise
+	mkdir -p dist/share/man/man1 dist/share/completions
+	dist/bin/rise-registry man dist/share/man/man1
+	for shell in bash fish zsh; do dist/bin/rise-registry completions $$shell >dist/share/completions/rise-registry.$$shell; done
 
 toolchain:
 	@command -v $(CARGO) >/dev/null || { echo "install Rust first: https://rustup.rs"; exit 1; }

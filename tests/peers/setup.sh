@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what tests/src starts: Python environments in target/peers/venv (peers) and target/peers/schemathesis, and the
-# Debian packages docker-registry, skopeo and strace. May be called again at any time, also in parallel; does nothing,
+# Installs what tests/src starts: Python environments in target/peers/venv (peers), target/peers/schemathesis and
+# target/peers/helm, and the Debian packages of docker-registry, of registries' clients and of strace. May be called again at any time, also in parallel; does nothing,
 # quickly, when everything is there.
 set -euo pipefail
 
@@ -31,6 +31,7 @@ python_environment() {
 }
 python_environment venv requirements.txt "350 MB, a minute"
 python_environment schemathesis schemathesis.txt "95 MB, half a minute"
+python_environment helm helm.txt "240 MB, half a minute"
 
 # A policy-rc.d that says no keeps the docker-registry package from starting its service on port 5000. One that is
 # already there is the machine's own business.
@@ -46,19 +47,29 @@ install_quietly() (
         { tail -n 5 "$peers/apt.log" >&2; exit 1; }
 )
 
+# Debian's package of each program. buildah and podman are what runs on servers, docker's client alone is enough: no engine
+# is started.
+package_of() {
+    case $1 in
+        docker) if apt-cache show docker-cli >/dev/null 2>&1; then echo docker-cli; else echo docker.io; fi ;;
+        docker-credential-ecr-login) echo amazon-ecr-credential-helper ;;
+        *) echo "$1" ;;
+    esac
+}
+programs=(docker-registry skopeo strace buildah podman docker docker-credential-ecr-login)
 absent=()
-for program in docker-registry skopeo strace; do
-    command -v "$program" >/dev/null || absent+=("$program")
+for program in "${programs[@]}"; do
+    command -v "$program" >/dev/null || absent+=("$(package_of "$program")")
 done
 if [ ${#absent[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "${absent[*]}: installing with apt-get"
     install_quietly "${absent[@]}" || true
 fi
-for program in docker-registry skopeo strace; do
+for program in "${programs[@]}"; do
     if found=$(command -v "$program"); then
         echo "$program: found $found"
     else
-        missing+=("$program (on Debian: apt-get install --no-install-recommends $program)")
+        missing+=("$program (on Debian: apt-get install --no-install-recommends $(package_of "$program"))")
     fi
 done
 

@@ -148,10 +148,15 @@ pub fn compiled() -> PathBuf {
 
 /// The broker's binary, as `make test` built it beside this one.
 pub fn binary() -> PathBuf {
-    let binary = profile_directory().join("rise-broker");
+    beside("rise-broker", "rise-broker")
+}
+
+/// A program of `package`, as `make test` built it beside this one.
+pub(crate) fn beside(program: &str, package: &str) -> PathBuf {
+    let binary = profile_directory().join(program);
     assert!(
         binary.exists(),
-        "{} is missing; run `cargo build -p rise-broker` first",
+        "{} is missing; run `cargo build -p {package}` first",
         binary.display()
     );
     binary

@@ -8,6 +8,11 @@ use crate::process::{PeerCommand, Port, Process};
 pub const DEMO_USER: &str = "demo";
 pub const DEMO_PASSWORD: &str = "demo-password";
 
+/// The password of [`RegistryAuth::Second`]'s account.
+pub const SECOND_PASSWORD: &str = "second-password";
+
+const SECOND_LINE: &str = "demo:$2y$05$abcdefghijklmnopqrstuuQQ3svipWaDLu5Kgwa3hvLrUP0FshBnK\n";
+
 /// bcrypt of [`DEMO_PASSWORD`] at the lowest cost: guards nothing but a registry on 127.0.0.1.
 const DEMO_LINE: &str = include_str!("../../deploy/development/htpasswd");
 
@@ -17,6 +22,8 @@ pub enum RegistryAuth {
     Anonymous,
     /// [`DEMO_USER`] with [`DEMO_PASSWORD`], by Basic authentication.
     Htpasswd,
+    /// [`DEMO_USER`] with [`SECOND_PASSWORD`]: whoever knows one registry's password does not know the other's.
+    Second,
 }
 
 /// An empty registry. Speaks plain http, which clients allow for loopback only when told to.
@@ -35,10 +42,11 @@ impl DockerRegistry {
         let command = PeerCommand::system("docker-registry");
         let directory = command.directory().display().to_string();
         let htpasswd = command.directory().join("htpasswd");
-        fs::write(&htpasswd, DEMO_LINE).unwrap();
+        let line = if auth == RegistryAuth::Second { SECOND_LINE } else { DEMO_LINE };
+        fs::write(&htpasswd, line).unwrap();
         let auth = match auth {
             RegistryAuth::Anonymous => String::new(),
-            RegistryAuth::Htpasswd => {
+            RegistryAuth::Htpasswd | RegistryAuth::Second => {
                 format!("auth: {{ htpasswd: {{ realm: test, path: '{}' }} }}\n", htpasswd.display())
             }
         };

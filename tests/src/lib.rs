@@ -15,6 +15,8 @@
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
 //! | providers' files, good and broken | [`provider_files`] |
 //! | an OCI registry | [`DockerRegistry`] |
+//! | a caller's machine, with the client's programs on it | [`Workstation`] |
+//! | what a client may meet instead of a broker | [`BrokerDouble`] |
 //! | an OCI client, and something to push | [`Skopeo`], [`OciLayout`] |
 //! | a client that breaks the rules of HTTP, from an address of its choice | [`Wire`] to a [`Listening`] |
 //! | an OIDC issuer | [`Oidc`] |
@@ -34,6 +36,7 @@
 
 mod aws;
 pub mod broker;
+mod broker_double;
 pub mod disk;
 mod docker_registry;
 mod image;
@@ -55,12 +58,16 @@ mod signer;
 mod skopeo;
 mod stub;
 pub mod wire;
+mod workstation;
 
 pub use aws::caller::{Caller, Keys, Verdict};
 pub use aws::request::Request;
 pub use broker::{Response, Settings, TestBroker, logs};
+pub use broker_double::{BrokerDouble, Saying};
 pub use disk::FakeDisk;
-pub use docker_registry::{DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth};
+pub use docker_registry::{
+    DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth, SECOND_PASSWORD,
+};
 pub use image::OciLayout;
 pub use imaginary::Imaginary;
 pub use installation::{Installation, Printed, Serving};
@@ -75,3 +82,4 @@ pub use signer::Signer;
 pub use skopeo::{Ran, Skopeo};
 pub use stub::{Answer, Stub};
 pub use wire::{Listening, Wire};
+pub use workstation::Workstation;

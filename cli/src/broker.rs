@@ -1,0 +1,207 @@
+//! The broker, by its HTTP API (`docs/http-api.md`).
+
+mod answer;
+mod problem;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use ureq::http::Method;
+use zeroize::Zeroizing;
+
+pub use self::answer::{Credentials, Form, Kind};
+
+use crate::deadline::Deadline;
+use crate::environment::Environment;
+use crate::failure::{Failure, shown};
+use crate::settings::{BrokerUrl, Settings};
+use crate::token::Token;
+use crate::transport::{Exchange, Reply, Transport};
+
+/// A clock that is this far off makes tokens look expired or not valid yet.
+const SKEW: u64 = 60;
+/// More registries than any caller reaches.
+const REGISTRIES: usize = 1_000;
+
+pub struct Broker {
+    url: BrokerUrl,
+    transport: Transport,
+    now: fn() -> u64,
+}
+
+/// What to ask for. All of it has been checked against the broker's grammar.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub project: Option<String>,
+    /// Instead of a project.
+    pub image: Option<String>,
+    pub registry: Option<String>,
+    /// Empty: all that the caller may do.
+    pub actions: Vec<String>,
+    pub lifetime: Option<u32>,
+}
+
+/// One of the registries that the caller's rules reach.
+#[derive(Clone, Debug, Deserialize, serde::Serialize, PartialEq, Eq)]
+pub struct Registry {
+    pub registry: String,
+    pub registry_url: String,
+    /// With `{project}` in it.
+    pub image: String,
+    pub r#type: String,
+}
+
+#[derive(Deserialize)]
+struct Registries {
+    registries: Vec<Registry>,
+}
+
+/// Who the caller is to the broker, and what it may do.
+#[derive(Debug, Deserialize, serde::Serialize)]
+pub struct Explained {
+    pub issuer: String,
+    pub sub: String,
+    #[serde(default)]
+    pub claims: Map<String, Value>,
+    #[serde(default)]
+    pub grants: Vec<Grant>,
+}
+
+#[derive(Debug, Deserialize, serde::Serialize)]
+pub struct Grant {
+    pub registry: String,
+    /// A name, `team-*` or `*`.
+    pub projects: String,
+    pub actions: Vec<String>,
+}
+
+/// How far this machine's clock is from the broker's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    Right,
+    /// Seconds.
+    Ahead(u64),
+    Behind(u64),
+}
+
+impl Broker {
+    pub fn new(
+        settings: &Settings,
+        environment: &Environment,
+        now: fn() -> u64,
+    ) -> Result<Self, Failure> {
+        let url = settings.url()?.clone();
+        let transport = Transport::new(&url, settings, environment)?;
+        Ok(Self { url, transport, now })
+    }
+
+    pub fn url(&self) -> &BrokerUrl {
+        &self.url
+    }
+
+    pub fn credentials(
+        &self,
+        token: &Token,
+        wanted: &Wanted,
+        deadline: Deadline,
+    ) -> Result<Credentials, Failure> {
+        let mut body = serde_json::Map::new();
+        let mut member = |name: &str, value: Value| {
+            if !value.is_null() {
+                body.insert(name.to_owned(), value);
+            }
+        };
+        member("project", wanted.project.clone().into());
+        member("image", wanted.image.clone().into());
+        member("registry", wanted.registry.clone().into());
+        member("lifetime", wanted.lifetime.into());
+        if !wanted.actions.is_empty() {
+            member("actions", wanted.actions.clone().into());
+        }
+        let path = "/api/v1/registry/credentials";
+        let reply =
+            self.ask(token, Method::POST, path, Some(Value::Object(body).to_string()), deadline)?;
+        Credentials::read(&reply.body).map_err(|why| self.nonsense(&why))
+    }
+
+    pub fn registries(&self, token: &Token, deadline: Deadline) -> Result<Vec<Registry>, Failure> {
+        let reply = self.ask(token, Method::GET, "/api/v1/registries", None, deadline)?;
+        let answer: Registries =
+            serde_json::from_slice(&reply.body).map_err(|error| self.nonsense(&error))?;
+        let visible = |text: &str| text.len() <= 1024 && !text.chars().any(char::is_control);
+        let sound = answer.registries.len() <= REGISTRIES
+            && answer.registries.iter().all(|it| {
+                [&it.registry, &it.registry_url, &it.image, &it.r#type].iter().all(|it| visible(it))
+            });
+        if sound { Ok(answer.registries) } else { Err(self.nonsense(&"control characters")) }
+    }
+
+    /// `None`: of all projects.
+    pub fn explain(
+        &self,
+        token: &Token,
+        project: Option<&str>,
+        deadline: Deadline,
+    ) -> Result<Explained, Failure> {
+        let body = project.map_or_else(|| json!({}), |project| json!({ "project": project }));
+        let path = "/api/v1/explain";
+        let reply = self.ask(token, Method::POST, path, Some(body.to_string()), deadline)?;
+        serde_json::from_slice(&reply.body).map_err(|error| self.nonsense(&error))
+    }
+
+    /// Any answer will do, also a refusal: `doctor` compares clocks before it has a token. `None`: the answer has no `Date`.
+    pub fn clock(&self, deadline: Deadline) -> Result<Option<Clock>, Failure> {
+        let url = self.url.join("/api/v1/openapi.json");
+        let exchange =
+            Exchange { method: Method::GET, url: &url, bearer: None, body: None, deadline };
+        let reply = self.transport.send(&exchange);
+        let reply = reply.map_err(|trouble| trouble.towards(&self.whom(), "RISE_URL"))?;
+        Ok(reply.date.map(|date| Clock::compare((self.now)(), date)))
+    }
+
+    fn ask(
+        &self,
+        token: &Token,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+        deadline: Deadline,
+    ) -> Result<Reply, Failure> {
+        let url = self.url.join(path);
+        let exchange = Exchange {
+            method,
+            url: &url,
+            bearer: Some(&token.secret),
+            body: body.map(|text| ("application/json", Zeroizing::new(text))),
+            deadline,
+        };
+        let reply = self.transport.send(&exchange);
+        let reply = reply.map_err(|trouble| trouble.towards(&self.whom(), "RISE_URL"))?;
+        if reply.status.is_success() {
+            return Ok(reply);
+        }
+        Err(problem::failure(&self.whom(), &reply, token, (self.now)()))
+    }
+
+    fn whom(&self) -> String {
+        format!("the broker at {}", self.url)
+    }
+
+    fn nonsense(&self, why: &dyn std::fmt::Display) -> Failure {
+        Failure::Untrusted(format!(
+            "{} did not answer as one ({}): check RISE_URL",
+            self.whom(),
+            shown(&why.to_string())
+        ))
+    }
+}
+
+impl Clock {
+    pub fn compare(ours: u64, theirs: u64) -> Self {
+        let apart = ours.abs_diff(theirs);
+        match (apart <= SKEW, ours > theirs) {
+            (true, _) => Self::Right,
+            (false, true) => Self::Ahead(apart),
+            (false, false) => Self::Behind(apart),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The credentials that the broker answers with: checked before anything is done with them, since they become lines of
+//! environment files, headers and file names.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::names;
+use crate::secret::Secret;
+
+const LONGEST_USER: usize = 1_024;
+const LONGEST_PASSWORD: usize = 64 * 1024;
+
+/// Flat, unlike the JSON.
+pub struct Credentials {
+    /// `HOST` or `HOST:PORT`.
+    pub registry_url: String,
+    pub username: String,
+    pub password: Secret,
+    pub kind: Kind,
+    /// As the broker wrote it.
+    pub expires_at: Option<String>,
+    /// Seconds, when the answer was written.
+    pub expires_in: Option<u64>,
+    pub repository: String,
+    pub image: String,
+    pub project: String,
+    pub registry: String,
+    pub actions: Vec<String>,
+    pub scope: String,
+    pub enforced_by: String,
+    pub request_id: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// User name and password.
+    Basic,
+    /// The password is a token that is shown as it is.
+    Bearer,
+    /// The password is a token that others are had for.
+    Refresh,
+    /// Nothing is handed out: the caller has a login of its own.
+    ClientAuth,
+}
+
+/// The JSON of the API, with members that are added later left out.
+#[derive(Deserialize, Serialize)]
+pub struct Form<S> {
+    credentials: LoginForm<S>,
+    repository: String,
+    image: String,
+    project: String,
+    registry: String,
+    actions: Vec<String>,
+    scope: String,
+    enforced_by: String,
+    request_id: String,
+}
+
+#[derive(Deserialize, Serialize)]
+struct LoginForm<S> {
+    registry_url: String,
+    username: String,
+    password: S,
+    expires_in: Option<u64>,
+    expires_at: Option<String>,
+    kind: Kind,
+}
+
+impl Credentials {
+    /// `Err` says what is wrong, and nothing of the text.
+    pub fn read(json: &[u8]) -> Result<Self, String> {
+        let form: Form<Secret> = serde_json::from_slice(json).map_err(|error| {
+            // A message of serde_json can quote a value, and values are secrets.
+            format!(
+                "its JSON is not that of credentials, line {} column {}",
+                error.line(),
+                error.column()
+            )
+        })?;
+        Self::of(form)
+    }
+
+    pub fn of(form: Form<Secret>) -> Result<Self, String> {
+        let it = Self {
+            registry_url: form.credentials.registry_url,
+            username: form.credentials.username,
+            password: form.credentials.password,
+            kind: form.credentials.kind,
+            expires_at: form.credentials.expires_at,
+            expires_in: form.credentials.expires_in,
+            repository: form.repository,
+            image: form.image,
+            project: form.project,
+            registry: form.registry,
+            actions: form.actions,
+            scope: form.scope,
+            enforced_by: form.enforced_by,
+            request_id: form.request_id,
+        };
+        it.check()?;
+        Ok(it)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let visible =
+            |text: &str, longest| text.len() <= longest && !text.chars().any(char::is_control);
+        let mut texts = vec![&self.scope, &self.enforced_by, &self.request_id];
+        texts.extend(&self.actions);
+        texts.extend(&self.expires_at);
+        let wrong = if !names::is_host(&self.registry_url) {
+            "registry_url"
+        } else if !names::is_image(&self.image) || !names::is_image(&self.repository) {
+            "image"
+        } else if names::project(&self.project, "").is_err() {
+            "project"
+        } else if names::registry(&self.registry, "").is_err() {
+            "registry"
+        } else if !visible(&self.username, LONGEST_USER) {
+            "username"
+        } else if !visible(self.password.expose(), LONGEST_PASSWORD) {
+            "password"
+        } else if self.actions.len() > 16 || !texts.iter().all(|text| visible(text, 256)) {
+            "a member"
+        } else if self.kind != Kind::ClientAuth && self.password.expose().is_empty() {
+            "password"
+        } else {
+            return Ok(());
+        };
+        Err(format!("{wrong} in it is not what it should be"))
+    }
+
+    /// The JSON of the API, to be shown to whom it belongs. `expires_in`: counted from now.
+    pub fn json(&self, expires_in: Option<u64>) -> Zeroizing<String> {
+        let mut form = self.form();
+        form.credentials.expires_in = expires_in;
+        Zeroizing::new(serde_json::to_string(&form).unwrap_or_default())
+    }
+
+    pub fn form(&self) -> Form<&str> {
+        Form {
+            credentials: LoginForm {
+                registry_url: self.registry_url.clone(),
+                username: self.username.clone(),
+                password: self.password.expose(),
+                expires_in: self.expires_in,
+                expires_at: self.expires_at.clone(),
+                kind: self.kind,
+            },
+            repository: self.repository.clone(),
+            image: self.image.clone(),
+            project: self.project.clone(),
+            registry: self.registry.clone(),
+            actions: self.actions.clone(),
+            scope: self.scope.clone(),
+            enforced_by: self.enforced_by.clone(),
+            request_id: self.request_id.clone(),
+        }
+    }
+
+    /// What docker and its kin can show to a registry. `None`: nothing that they could store.
+    pub fn login(&self) -> Option<(&str, &Secret)> {
+        match self.kind {
+            Kind::Basic => Some((&self.username, &self.password)),
+            // Docker's convention for an identity token.
+            Kind::Refresh => Some(("<token>", &self.password)),
+            Kind::Bearer | Kind::ClientAuth => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &str = r#"{"credentials":{"registry_url":"r.example.com:5000","username":"u","password":"s3cret",
+        "expires_in":3600,"expires_at":"2026-11-21T13:39:53Z","kind":"basic","later":1},"repository":"rise/my-app",
+        "image":"r.example.com:5000/rise/my-app","project":"my-app","registry":"prod","actions":["pull","push"],
+        "scope":"repository","enforced_by":"host","request_id":"01M7XW52RJVA23PFBZSRPG9G5D","later":{}}"#;
+
+    #[test]
+    fn an_answer_is_read_and_written() {
+        let credentials = Credentials::read(ANSWER.as_bytes()).ok().unwrap();
+        assert_eq!(credentials.login().unwrap().0, "u");
+        let again = Credentials::read(credentials.json(Some(3600)).as_bytes()).ok().unwrap();
+        assert_eq!(again.json(None), credentials.json(None));
+        assert_eq!(again.expires_in, Some(3600));
+    }
+
+    #[test]
+    fn an_answer_that_would_do_harm_is_refused_without_its_text() {
+        for (from, to) in [
+            ("r.example.com:5000\",\"u", "r.example.com/x\",\"u"),
+            ("\"username\":\"u\"", "\"username\":\"u\\n::set-env\""),
+            ("s3cret", "s3cret\\nPATH=/evil"),
+            ("s3cret", ""),
+            ("\"project\":\"my-app\"", "\"project\":\"../..\""),
+            ("rise/my-app\",\n", "rise/my app\",\n"),
+            ("\"basic\"", "\"s3cret-kind\""),
+            ("\"expires_in\":3600", "\"expires_in\":\"s3cret\""),
+            ("{\"credentials\"", "{\"credentials"),
+        ] {
+            let text = ANSWER.replacen(from, to, 1).replacen(
+                "\"r.example.com:5000\"",
+                if from.starts_with("r.") { "\"a/b\"" } else { "\"r.example.com:5000\"" },
+                1,
+            );
+            let why = Credentials::read(text.as_bytes()).err().unwrap_or_else(|| panic!("{to}"));
+            assert!(!why.contains("s3cret"), "{why}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What a refusal means for the caller: one exhaustive place for statuses.
+
+use serde::Deserialize;
+
+use super::Clock;
+use crate::deadline::spoken;
+use crate::failure::{Failure, shown};
+use crate::token::Token;
+use crate::transport::Reply;
+
+/// RFC 9457.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    r#type: String,
+    detail: String,
+    request_id: String,
+}
+
+pub(super) fn failure(whom: &str, reply: &Reply, token: &Token, now: u64) -> Failure {
+    let status = reply.status.as_u16();
+    let problem: Option<Problem> = reply
+        .content_type
+        .starts_with("application/problem+json")
+        .then(|| serde_json::from_slice(&reply.body).ok())
+        .flatten();
+    let Some(problem) = problem else {
+        return without_problem(whom, status);
+    };
+    // Who answers nonsense may send back what it was sent.
+    let detail = match problem.detail.as_str() {
+        "" => "no reason given".to_owned(),
+        detail if token.secret.is_in(detail) => {
+            "its reason holds the token and is not shown".to_owned()
+        }
+        detail => shown(detail),
+    };
+    let request = if problem.request_id.is_empty() || token.secret.is_in(&problem.request_id) {
+        String::new()
+    } else {
+        format!(" (request {})", shown(&problem.request_id))
+    };
+    match status {
+        401 => Failure::Token(format!(
+            "{whom} refuses the token: {}{request}",
+            refused(&problem, &detail, reply, token, now)
+        )),
+        403 => Failure::Denied(format!("{whom} refuses: {detail}{request}")),
+        400 => {
+            Failure::Settings(format!("{whom} does not understand the request: {detail}{request}"))
+        }
+        408 | 429 | 503 | 504 => {
+            let again = reply
+                .retry_after
+                .map_or_else(String::new, |it| format!("; try again in {}", spoken(it)));
+            Failure::Unavailable(format!("{whom} cannot answer now: {detail}{again}{request}"))
+        }
+        500..=599 => {
+            Failure::Unavailable(format!("{whom} failed: {detail}; ask its operator{request}"))
+        }
+        _ => Failure::Untrusted(format!(
+            "{whom} answers {status} to what every broker knows: {detail}; check RISE_URL and its version{request}"
+        )),
+    }
+}
+
+fn without_problem(whom: &str, status: u16) -> Failure {
+    match status {
+        300..=399 => Failure::Untrusted(format!(
+            "{whom} sends us elsewhere (status {status}), and a token is not carried there: set RISE_URL to the broker itself"
+        )),
+        407 => Failure::Settings(
+            "the proxy of HTTPS_PROXY wants a login: put it into the variable".to_owned(),
+        ),
+        408 | 429 | 500..=599 => Failure::Unavailable(format!(
+            "{whom} is not there, something before it answers {status}: try again, or ask its operator"
+        )),
+        _ => Failure::Untrusted(format!(
+            "{whom} did not answer as one (status {status}): check RISE_URL"
+        )),
+    }
+}
+
+/// The broker does not tell strangers what is wrong with a token. What we see of it ourselves is more than a guess.
+fn refused(problem: &Problem, detail: &str, reply: &Reply, token: &Token, now: u64) -> String {
+    let theirs = reply.date.unwrap_or(now);
+    let clock = match Clock::compare(now, theirs) {
+        Clock::Right => String::new(),
+        Clock::Ahead(seconds) => {
+            format!("; this machine's clock is {} ahead of the broker's: set it", spoken(seconds))
+        }
+        Clock::Behind(seconds) => {
+            format!("; this machine's clock is {} behind the broker's: set it", spoken(seconds))
+        }
+    };
+    if problem.r#type == "urn:rise:problem:token-replayed" {
+        return format!("{detail}; get a new one for each run{clock}");
+    }
+    let not_before = token.claims.time("nbf").or_else(|| token.claims.time("iat"));
+    match (token.claims.time("exp"), not_before) {
+        (Some(end), _) if end <= theirs => {
+            format!("it expired {} ago: get a new one{clock}", spoken(theirs - end))
+        }
+        (_, Some(start)) if start > theirs + super::SKEW => format!(
+            "it is valid in {} only: compare the clocks of this machine, its issuer and the broker{clock}",
+            spoken(start - theirs)
+        ),
+        _ => {
+            let audiences = token.claims.audiences();
+            let audience = if audiences.is_empty() {
+                String::new()
+            } else {
+                format!(" (it is made out to {})", shown(&audiences.join(", ")))
+            };
+            format!("{detail}{audience}{clock}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
+    use ureq::http::StatusCode;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::secret::Secret;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn line(status: u16, slug: &str, claims: &serde_json::Value, theirs: u64) -> (u8, String) {
+        let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
+        let secret = format!("canary.{payload}.canary");
+        let detail = format!("the detail of {slug}");
+        let detail = if slug == "echo" { secret.clone() } else { detail };
+        let problem = json!({ "type": format!("urn:rise:problem:{slug}"), "detail": detail, "request_id": "01J" });
+        let reply = Reply {
+            status: StatusCode::from_u16(status).unwrap(),
+            content_type: if slug.is_empty() { "text/html" } else { "application/problem+json" }
+                .to_owned(),
+            retry_after: Some(3),
+            date: Some(theirs),
+            body: Zeroizing::new(problem.to_string().into_bytes()),
+        };
+        let token = Token::new(Secret::new(secret)).ok().unwrap();
+        let failure = failure("the broker at https://b", &reply, &token, NOW);
+        let line = failure.line();
+        assert!(!line.contains("canary"), "{line}");
+        (failure.exit_code(), line)
+    }
+
+    #[test]
+    fn every_refusal_says_what_to_do() {
+        let fine = json!({ "exp": NOW + 60, "aud": "elsewhere" });
+        let mut lines = Vec::new();
+        for (status, slug) in [
+            (400, "invalid-request"),
+            (401, "invalid-token"),
+            (401, "token-replayed"),
+            (401, "echo"),
+            (403, "access-denied"),
+            (404, "not-found"),
+            (429, "rate-limited"),
+            (500, "internal"),
+            (502, "upstream-denied"),
+            (503, "overloaded"),
+            (301, ""),
+            (404, ""),
+            (407, ""),
+            (502, ""),
+        ] {
+            lines.push(line(status, slug, &fine, NOW));
+        }
+        lines.push(line(401, "invalid-token", &json!({ "exp": NOW - 720 }), NOW));
+        lines.push(line(401, "invalid-token", &json!({ "exp": NOW - 720 }), NOW + 600));
+        lines.push(line(401, "invalid-token", &json!({ "exp": NOW + 900, "nbf": NOW }), NOW - 600));
+        lines.push(line(401, "invalid-token", &fine, NOW - 600));
+        let text: Vec<_> = lines.iter().map(|(code, line)| format!("{code} {line}")).collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+}

@@ -1,0 +1,214 @@
+//! Credentials on disk, so that a helper that is started a hundred times asks the broker once.
+//!
+//! A folder of mode 0700 holds a file of mode 0600 for each key, replaced at one stroke, and a lock beside it that only whoever
+//! asks the broker takes: readers never wait. A cache that cannot be used makes a run slower and says so, and fails nothing.
+//!
+//! **Invariant:** nothing is served past its end, nor before it was made: a clock that was set back makes it old news.
+
+mod registries;
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::broker::{Credentials, Form};
+use crate::files;
+use crate::secret::Secret;
+
+const VERSION: u8 = 1;
+const LONGEST: u64 = 256 * 1024;
+/// What has no end is asked for again after this long, so that a change at the broker arrives.
+const ENDLESS: u64 = 600;
+/// A credential must last as long as what is begun with it: handing one out on its last seconds helps nobody.
+const LEAST: u64 = 10;
+/// Longer than any credential lasts: whatever is older is swept.
+const OLDEST: Duration = Duration::from_hours(13);
+/// Files looked at while sweeping.
+const SWEPT: usize = 1_000;
+
+pub struct Cache {
+    directory: Option<PathBuf>,
+}
+
+/// Which credential: everything that the broker's answer depends on.
+pub struct Key(String);
+
+/// A credential, and how much of its life is over.
+pub struct Kept {
+    pub credentials: Credentials,
+    pub obtained_at: u64,
+    pub expires_at: u64,
+}
+
+/// Held while the broker is asked.
+pub struct Lock {
+    _file: File,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Entry<S> {
+    version: u8,
+    /// Seconds since 1970 by this machine's clock.
+    obtained_at: u64,
+    expires_at: u64,
+    answer: Form<S>,
+}
+
+/// Why the cache was of no use, and what to do.
+pub type Complaint = String;
+
+impl Key {
+    pub fn new(parts: &[&str]) -> Self {
+        let mut digest = Sha256::new();
+        for part in parts {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        Self(hex::encode(digest.finalize()))
+    }
+}
+
+impl Kept {
+    pub fn new(credentials: Credentials, now: u64) -> Self {
+        let lifetime = credentials.expires_in.unwrap_or(ENDLESS);
+        Self { credentials, obtained_at: now, expires_at: now.saturating_add(lifetime) }
+    }
+
+    /// From here on it is renewed where possible.
+    pub fn half_life(&self) -> u64 {
+        self.obtained_at.saturating_add(self.expires_at.saturating_sub(self.obtained_at) / 2)
+    }
+
+    pub fn is_usable(&self, now: u64) -> bool {
+        self.obtained_at <= now && now.saturating_add(LEAST) < self.expires_at
+    }
+
+    pub fn is_fresh(&self, now: u64) -> bool {
+        self.is_usable(now) && now < self.half_life()
+    }
+}
+
+impl Cache {
+    /// `None`: there is no home to keep anything in.
+    pub fn new(cache_directory: Option<PathBuf>) -> Self {
+        Self { directory: cache_directory.map(|it| it.join("registry")) }
+    }
+
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    /// What is kept, whether it is still usable or not.
+    pub fn load(&self, key: &Key) -> Result<Option<Kept>, Complaint> {
+        let Some(path) = self.file(key) else { return Ok(None) };
+        let complain = |what: &dyn std::fmt::Display| {
+            format!(
+                "the cached credentials in {} are not used: {what}; delete the file",
+                path.display()
+            )
+        };
+        let Some(text) = files::read_private(&path, LONGEST).map_err(|error| complain(&error))?
+        else {
+            return Ok(None);
+        };
+        let entry: Entry<Secret> =
+            serde_json::from_str(&text).map_err(|_| complain(&"they are damaged"))?;
+        if entry.version != VERSION {
+            return Ok(None);
+        }
+        let credentials = Credentials::of(entry.answer).map_err(|why| complain(&why))?;
+        Ok(Some(Kept { credentials, obtained_at: entry.obtained_at, expires_at: entry.expires_at }))
+    }
+
+    /// Makes the folder. `Ok(None)`: another process holds the lock. `Err`: there can be no cache.
+    pub fn lock(&self, key: &Key) -> Result<Option<Lock>, Complaint> {
+        let directory = self.directory.as_deref().ok_or_else(|| {
+            "credentials are not kept, each run asks the broker: HOME is not set".to_owned()
+        })?;
+        let complain = |what: &dyn std::fmt::Display| {
+            format!(
+                "credentials are not kept, each run asks the broker: {} cannot be used: {what}; set XDG_CACHE_HOME to a folder of yours",
+                directory.display()
+            )
+        };
+        files::private_directory(directory).map_err(|error| complain(&error))?;
+        let path = directory.join(format!("{}.lock", key.0));
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| complain(&error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(complain(&error)),
+        }
+    }
+
+    /// Only by whoever holds the lock.
+    pub fn store(&self, key: &Key, kept: &Kept, _: &Lock) -> Result<(), Complaint> {
+        let Some(path) = self.file(key) else { return Ok(()) };
+        let entry = Entry {
+            version: VERSION,
+            obtained_at: kept.obtained_at,
+            expires_at: kept.expires_at,
+            answer: kept.credentials.form(),
+        };
+        let text = Zeroizing::new(serde_json::to_string(&entry).unwrap_or_default());
+        self.sweep();
+        files::write_private(&path, &text).map_err(|error| {
+            format!(
+                "credentials are not kept, each run asks the broker: {}: {error}",
+                path.display()
+            )
+        })
+    }
+
+    pub fn remove(&self, key: &Key) {
+        if let Some(path) = self.file(key) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Everything, for `logout`. How many credentials there were.
+    pub fn clear(&self) -> usize {
+        let entries = self.entries().filter(|path| path.extension().is_some_and(|it| it == "json"));
+        entries.filter(|path| fs::remove_file(path).is_ok()).count()
+    }
+
+    fn file(&self, key: &Key) -> Option<PathBuf> {
+        self.path(key, "json")
+    }
+
+    fn path(&self, key: &Key, extension: &str) -> Option<PathBuf> {
+        Some(self.directory.as_ref()?.join(format!("{}.{extension}", key.0)))
+    }
+
+    fn sweep(&self) {
+        for path in self.entries() {
+            let modified = fs::symlink_metadata(&path).and_then(|it| it.modified());
+            if modified.is_ok_and(|at| age(at) > OLDEST) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = PathBuf> {
+        let files = self.directory.as_ref().and_then(|it| fs::read_dir(it).ok());
+        files.into_iter().flatten().take(SWEPT).filter_map(Result::ok).map(|it| it.path())
+    }
+}
+
+fn age(at: SystemTime) -> Duration {
+    at.elapsed().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

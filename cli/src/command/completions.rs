@@ -1,0 +1,21 @@
+//! `rise-registry completions SHELL`.
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _};
+use clap_complete::Shell;
+
+use crate::terminal;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    shell: Shell,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let mut text = Vec::new();
+    let mut command = super::Arguments::command();
+    clap_complete::generate(arguments.shell, &mut command, "rise-registry", &mut text);
+    terminal::print(&String::from_utf8_lossy(&text));
+    ExitCode::SUCCESS
+}

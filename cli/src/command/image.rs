@@ -1,0 +1,115 @@
+//! `rise-registry image [PROJECT][:TAG]`: what to put behind `docker push`. Makes no credential.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Done;
+use crate::app::App;
+use crate::broker::Registry;
+use crate::failure::{Failure, shown};
+use crate::{names, terminal};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The project and the tag, either may be left out: `my-app:1.2`, `:1.2`
+    #[arg(value_name = "[PROJECT][:TAG]", default_value = "", hide_default_value = true)]
+    name: String,
+}
+
+pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
+    let (project, tag) = match arguments.name.split_once(':') {
+        Some((project, tag)) => (project, Some(checked(tag)?)),
+        None => (arguments.name.as_str(), None),
+    };
+    let project = if project.is_empty() {
+        app.settings.project()?.to_owned()
+    } else {
+        names::project(project, "PROJECT")?
+    };
+    let broker = app.broker()?;
+    let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
+    let registries = broker.registries(&token, app.deadline)?;
+    let registry = choose(&registries, app.settings.registry())?;
+    let mut image = registry.image.replace("{project}", &project);
+    if let Some(tag) = tag {
+        image = format!("{image}:{tag}");
+    }
+    if !names::is_image(&image) {
+        return Err(Failure::Untrusted(format!(
+            "the broker says that images live at {}: check RISE_URL",
+            shown(&image)
+        )));
+    }
+    terminal::line(&image);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// As the broker does it: the one that is named, else `default`, else the only one.
+fn choose<'a>(registries: &'a [Registry], named: Option<&str>) -> Result<&'a Registry, Failure> {
+    let find = |name: &str| registries.iter().find(|it| it.registry == name);
+    let all = || registries.iter().map(|it| shown(&it.registry)).collect::<Vec<_>>().join(", ");
+    match (named, registries) {
+        (_, []) => Err(Failure::Denied(
+            "no rule lets you use a registry: ask the broker's operator".to_owned(),
+        )),
+        (Some(name), _) => find(name).ok_or_else(|| {
+            Failure::Denied(format!("registry {name} is not there for you: name one of {}", all()))
+        }),
+        (None, [only]) => Ok(only),
+        (None, _) => find("default").ok_or_else(|| {
+            Failure::Settings(format!("which registry? use --registry with one of {}", all()))
+        }),
+    }
+}
+
+fn checked(tag: &str) -> Result<&str, Failure> {
+    let first = tag.bytes().next();
+    let fits = tag.len() <= 128
+        && first.is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    fits.then_some(tag).ok_or_else(|| {
+        Failure::Settings(format!(
+            "TAG: {:?} is none: use 1 to 128 letters, digits, _ . and -, with no . or - in front",
+            shown(tag)
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_a_tag() {
+        for good in ["1", "v1.2-rc_3", "_", &"a".repeat(128)] {
+            assert!(checked(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".1", "-1", "a/b", "a b", "a:b", "a@b", &"a".repeat(129)] {
+            assert!(checked(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_registry_is_chosen_as_the_broker_does() {
+        let of = |names: &[&str]| {
+            let registry = |name: &&str| Registry {
+                registry: (*name).to_owned(),
+                registry_url: "r".to_owned(),
+                image: "r/{project}".to_owned(),
+                r#type: "oci".to_owned(),
+            };
+            names.iter().map(registry).collect::<Vec<_>>()
+        };
+        let chosen = |names: &[&str], named| {
+            choose(&of(names), named)
+                .map_or_else(|failure| failure.line(), |it| it.registry.clone())
+        };
+        assert_eq!(chosen(&["a"], None), "a");
+        assert_eq!(chosen(&["a", "default"], None), "default");
+        assert_eq!(chosen(&["a", "b"], Some("b")), "b");
+        assert_eq!(chosen(&["a", "b"], None), "which registry? use --registry with one of a, b");
+        assert_eq!(chosen(&["a"], Some("b")), "registry b is not there for you: name one of a");
+        assert!(chosen(&[], None).starts_with("no rule"));
+    }
+}

@@ -1,0 +1,40 @@
+//! `rise-registry whoami`: what the token makes of us at the broker.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Done;
+use crate::app::App;
+use crate::failure::shown;
+use crate::terminal;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
+    let broker = app.broker()?;
+    let source = app.source()?;
+    let name = source.name();
+    let token = source.token(&app.settings, &app.environment, app.deadline)?;
+    let who = broker.explain(&token, None, app.deadline)?;
+    if arguments.json {
+        terminal::line(&serde_json::to_string(&who).unwrap_or_default());
+        return Ok(ExitCode::SUCCESS);
+    }
+    terminal::line(&format!(
+        "{} of issuer {}, by {name}, at {}",
+        shown(&who.sub),
+        shown(&who.issuer),
+        broker.url()
+    ));
+    for (claim, value) in who.claims.iter().take(100) {
+        let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+        terminal::line(&format!("  {} = {}", shown(claim), shown(&text)));
+    }
+    Ok(ExitCode::SUCCESS)
+}

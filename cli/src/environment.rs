@@ -1,0 +1,122 @@
+//! The variables of this process: read once, here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+use crate::secret::Secret;
+
+/// What [`Environment::from_process`] reads. A variable that is not here cannot be asked for.
+pub const NAMES: &[&str] = &[
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_URL",
+    "BUILDKITE_AGENT_ACCESS_TOKEN",
+    "BUILDKITE_JOB_ID",
+    "BUILDX_CONFIG",
+    "DOCKER_CONFIG",
+    "GITHUB_ACTIONS",
+    "HOME",
+    "HTTPS_PROXY",
+    "KUBERNETES_SERVICE_HOST",
+    "NO_COLOR",
+    "NO_PROXY",
+    "PATH",
+    "REGISTRY_AUTH_FILE",
+    "RISE_AUDIENCE",
+    "RISE_CA_FILE",
+    "RISE_ID_TOKEN",
+    "RISE_IGNORE_STORE",
+    "RISE_PROJECT",
+    "RISE_REGISTRY",
+    "RISE_TOKEN",
+    "RISE_TOKEN_FILE",
+    "RISE_URL",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TERM",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "https_proxy",
+    "no_proxy",
+];
+
+/// Longer than any token, shorter than what would be a mistake.
+const LONGEST: usize = 64 * 1024;
+
+/// Each variable is a [`Secret`]: some hold tokens, and a proxy's may hold a password.
+pub struct Environment {
+    variables: BTreeMap<&'static str, Secret>,
+    working_directory: PathBuf,
+    /// Where `/var/run/secrets` is. Tests have one of their own.
+    pub root: PathBuf,
+}
+
+impl Environment {
+    /// Variables that are empty, too long or not UTF-8 count as not set.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn from_process() -> Self {
+        let variables = NAMES.iter().filter_map(|name| {
+            let text = std::env::var(name).ok()?;
+            (!text.is_empty() && text.len() <= LONGEST).then(|| (*name, Secret::new(text)))
+        });
+        Self {
+            variables: variables.collect(),
+            working_directory: std::env::current_dir().unwrap_or_default(),
+            root: PathBuf::from("/"),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(pairs: &[(&str, &str)], working_directory: &Path) -> Self {
+        let known = |name: &str| *NAMES.iter().find(|it| **it == name).expect("in NAMES");
+        Self {
+            variables: pairs
+                .iter()
+                .map(|(name, text)| (known(name), Secret::new((*text).to_owned())))
+                .collect(),
+            working_directory: working_directory.to_owned(),
+            root: working_directory.to_owned(),
+        }
+    }
+
+    /// For what is not a secret.
+    pub fn text(&self, name: &'static str) -> Option<&str> {
+        self.secret(name).map(Secret::expose)
+    }
+
+    pub fn secret(&self, name: &'static str) -> Option<&Secret> {
+        debug_assert!(NAMES.contains(&name), "{name} is missing in NAMES");
+        self.variables.get(name)
+    }
+
+    pub fn path(&self, name: &'static str) -> Option<PathBuf> {
+        self.text(name).map(PathBuf::from)
+    }
+
+    pub fn working_directory(&self) -> &Path {
+        &self.working_directory
+    }
+
+    /// `~/.config/rise`, or what `XDG_CONFIG_HOME` says. `None`: there is no home.
+    pub fn configuration_directory(&self) -> Option<PathBuf> {
+        Some(self.absolute("XDG_CONFIG_HOME", ".config")?.join("rise"))
+    }
+
+    /// `~/.cache/rise`, or what `XDG_CACHE_HOME` says.
+    pub fn cache_directory(&self) -> Option<PathBuf> {
+        Some(self.absolute("XDG_CACHE_HOME", ".cache")?.join("rise"))
+    }
+
+    pub fn home(&self) -> Result<PathBuf, Failure> {
+        let home = self.path("HOME").filter(|home| home.is_absolute());
+        home.ok_or_else(|| Failure::Files("HOME is not set to a folder: set it".to_owned()))
+    }
+
+    /// As the XDG base directory specification has it: a relative path is as good as none.
+    fn absolute(&self, name: &'static str, below_home: &str) -> Option<PathBuf> {
+        let named = self.path(name).filter(|path| path.is_absolute());
+        named.or_else(|| Some(self.home().ok()?.join(below_home)))
+    }
+}

@@ -1,0 +1,161 @@
+//! Small files: read only if they are what they should be, written whole or not at all.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use zeroize::Zeroizing;
+
+/// What went wrong with a file, in words that stand behind its name.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("is no regular file")]
+    NotRegular,
+    #[error("is longer than {0} bytes")]
+    TooLong(u64),
+    #[error("is not UTF-8")]
+    NotText,
+    #[error("may be read or written by others: it must be yours alone, `chmod {0}`")]
+    NotPrivate(&'static str),
+}
+
+/// `None`: there is no such file. A FIFO or device is not waited for.
+pub fn read(path: &Path, longest: u64) -> Result<Option<Zeroizing<String>>, FileError> {
+    read_checked(path, longest, OFlags::empty(), |_| Ok(()))
+}
+
+/// As [`read`], if it is nobody else's and no link.
+pub fn read_private(path: &Path, longest: u64) -> Result<Option<Zeroizing<String>>, FileError> {
+    read_checked(path, longest, OFlags::NOFOLLOW, |metadata| {
+        if is_ours_alone(metadata) { Ok(()) } else { Err(FileError::NotPrivate("600")) }
+    })
+}
+
+fn read_checked(
+    path: &Path,
+    longest: u64,
+    flags: OFlags,
+    check: impl FnOnce(&fs::Metadata) -> Result<(), FileError>,
+) -> Result<Option<Zeroizing<String>>, FileError> {
+    let flags = i32::try_from((flags | OFlags::NONBLOCK | OFlags::CLOEXEC).bits()).unwrap_or(0);
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(FileError::NotRegular);
+    }
+    check(&metadata)?;
+    // Not its length: a file may grow, and those of /proc have none.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(metadata.len().min(longest)).unwrap_or(0) + 1,
+    ));
+    file.take(longest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > longest {
+        return Err(FileError::TooLong(longest));
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
+        Err(_) => Err(FileError::NotText),
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// A folder that is nobody else's, made if it is missing.
+pub fn private_directory(path: &Path) -> Result<(), FileError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::NotADirectory).into());
+    }
+    if !is_ours_alone(&metadata) {
+        return Err(FileError::NotPrivate("700"));
+    }
+    Ok(())
+}
+
+fn is_ours_alone(metadata: &fs::Metadata) -> bool {
+    let others = metadata.mode() & 0o077;
+    others == 0 && metadata.uid() == rustix::process::geteuid().as_raw()
+}
+
+/// Replaces `path` by `text` at one stroke, mode 0600: whoever reads it sees the old or the new, whole.
+pub fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    // A leftover of a process of the same number, or somebody's link.
+    let _ = fs::remove_file(&temporary);
+    let written = create_private(&temporary).and_then(|mut file| file.write_all(text.as_bytes()));
+    let renamed = written.and_then(|()| fs::rename(&temporary, path));
+    if renamed.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    Ok(renamed?)
+}
+
+fn create_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    // Whatever the mask says.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_if_it_is_what_it_should_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        assert!(read(&path, 10).unwrap().is_none());
+        write_private(&path, "0123456789").unwrap();
+        assert_eq!(read_private(&path, 10).unwrap().unwrap().as_str(), "0123456789");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert!(matches!(read(&path, 9), Err(FileError::TooLong(9))));
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(read_private(&path, 10), Err(FileError::NotPrivate(_))));
+        assert!(matches!(read(directory.path(), 10), Err(FileError::NotRegular)));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_is_not_followed_where_a_file_must_be_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        write_private(&file, "x").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(matches!(read_private(&link, 10), Err(FileError::Io(_))));
+        write_private(&link, "y").unwrap();
+        assert_eq!(read(&file, 10).unwrap().unwrap().as_str(), "x");
+    }
+
+    #[test]
+    fn a_fifo_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        assert!(matches!(read(&fifo, 10), Err(FileError::NotRegular)));
+    }
+
+    #[test]
+    fn a_folder_that_others_can_enter_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b");
+        private_directory(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
+        fs::set_permissions(&path, Permissions::from_mode(0o750)).unwrap();
+        assert!(matches!(private_directory(&path), Err(FileError::NotPrivate(_))));
+    }
+}

@@ -1,0 +1,112 @@
+//! The kubelet's credential provider protocol, `credentialprovider.kubelet.k8s.io/v1` (Kubernetes 1.26 and later; with
+//! service-account tokens 1.33 and later).
+//!
+//! The answer's cache type is `Image`, because a credential is for one repository: `Registry` would give one project's
+//! credential to all pods of the node. Nothing goes to disk here: the kubelet keeps answers in memory.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::broker::Wanted;
+use crate::cache::Kept;
+use crate::credentials;
+use crate::failure::{Failure, shown};
+use crate::names;
+use crate::secret::Secret;
+use crate::token::Source;
+
+const API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
+
+/// Later members are left alone; those of another version never come here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    api_version: String,
+    kind: String,
+    image: String,
+    #[serde(default)]
+    service_account_token: Option<Secret>,
+}
+
+/// Exactly these members: the kubelet refuses unknown ones.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    cache_key_type: &'static str,
+    /// As Go writes durations.
+    cache_duration: String,
+    auth: BTreeMap<&'a str, Login<'a>>,
+}
+
+#[derive(Serialize)]
+struct Login<'a> {
+    username: &'a str,
+    password: &'a str,
+}
+
+pub(super) fn answer(app: &App, request: &str) -> Result<Zeroizing<String>, Failure> {
+    let wrong = |what: &str| {
+        Failure::Settings(format!(
+            "stdin holds no CredentialProviderRequest ({what}): set `apiVersion: {API_VERSION}` in the CredentialProviderConfig"
+        ))
+    };
+    // A message of serde_json can quote what it read.
+    let request: Request =
+        serde_json::from_str(request).map_err(|_| wrong("its JSON is another one"))?;
+    if request.api_version != API_VERSION || request.kind != "CredentialProviderRequest" {
+        return Err(wrong(&format!(
+            "it is {} {}",
+            shown(&request.api_version),
+            shown(&request.kind)
+        )));
+    }
+    if !names::is_image(&request.image) {
+        return Err(wrong("its image is none"));
+    }
+    let source = match request.service_account_token.filter(|it| !it.expose().is_empty()) {
+        Some(text) => Source::ServiceAccount { text },
+        None => app.source()?,
+    };
+    let wanted = Wanted {
+        image: Some(request.image.clone()),
+        actions: vec!["pull".to_owned()],
+        ..Wanted::default()
+    };
+    let kept = credentials::ask(app, source, &wanted, app.deadline)?;
+    response(&kept, &request.image, (app.now)())
+}
+
+fn response(kept: &Kept, image: &str, now: u64) -> Result<Zeroizing<String>, Failure> {
+    let credentials = &kept.credentials;
+    let below = image.strip_prefix(credentials.image.as_str());
+    if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@'])) {
+        return Err(Failure::Untrusted(format!(
+            "the broker answers for {} when asked for {}: check RISE_URL",
+            shown(&credentials.image),
+            shown(image)
+        )));
+    }
+    let (username, password) = match credentials.login() {
+        Some((username, password)) if username != "<token>" => (username, password.expose()),
+        _ => {
+            return Err(Failure::Settings(format!(
+                "registry {} hands out no user name and password, and the kubelet takes nothing else: use an imagePullSecret",
+                credentials.registry
+            )));
+        }
+    };
+    let cache_duration = format!("{}s", kept.half_life().saturating_sub(now));
+    let response = Response {
+        kind: "CredentialProviderResponse",
+        api_version: API_VERSION,
+        cache_key_type: "Image",
+        cache_duration,
+        auth: BTreeMap::from([(credentials.image.as_str(), Login { username, password })]),
+    };
+    Ok(Zeroizing::new(serde_json::to_string(&response).unwrap_or_default()))
+}

@@ -1,0 +1,221 @@
+//! What this run works with, and where each of it was said: flags, then `RISE_*`, then `.rise.toml`, then
+//! `~/.config/rise/registry.toml`.
+//!
+//! `.rise.toml` comes with a checkout, so it is hostile: it may name a project and a registry. Where tokens go is never its say.
+
+mod checkout;
+mod file;
+mod url;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+pub use self::file::{File, Host, Login};
+pub use self::url::BrokerUrl;
+
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::names;
+
+pub const DEFAULT_AUDIENCE: &str = "rise-registry";
+
+/// What every command understands.
+#[derive(Args, Clone, Debug, Default)]
+#[expect(clippy::doc_markdown, reason = "help for terminals is no markdown")]
+#[command(next_help_heading = "Settings")]
+pub struct Flags {
+    /// The broker: https, or http on this machine [environment: RISE_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// Read the token from this file [environment: RISE_TOKEN_FILE; RISE_TOKEN is the token itself]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// What credentials are for [environment: RISE_PROJECT]
+    #[arg(long, global = true)]
+    pub project: Option<String>,
+    /// One of the broker's registries [environment: RISE_REGISTRY]
+    #[arg(long, global = true)]
+    pub registry: Option<String>,
+    /// Whom tokens that are asked for are made out to [environment: RISE_AUDIENCE; default: rise-registry]
+    #[arg(long, global = true)]
+    pub audience: Option<String>,
+    /// Trust the certificates in this PEM file, and no others [environment: RISE_CA_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Say nothing but the answer and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// A value, and what said so: `--project`, `RISE_PROJECT`, a file's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said<T> {
+    pub value: T,
+    pub origin: Origin,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Flag(&'static str),
+    Variable(&'static str),
+    File(PathBuf),
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
+            Self::File(path) => path.display().fmt(f),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub url: Option<Said<BrokerUrl>>,
+    pub token_file: Option<Said<PathBuf>>,
+    pub project: Option<Said<String>>,
+    pub registry: Option<Said<String>>,
+    pub audience: Said<String>,
+    pub ca_file: Option<Said<PathBuf>>,
+    pub login: Option<Login>,
+    /// `docker login` and `docker logout` do nothing, and that is no error.
+    pub ignore_store: bool,
+    /// Registry's host → what to ask the broker for.
+    pub hosts: BTreeMap<String, Host>,
+    /// The settings file that was read, if there is one.
+    pub file: Option<PathBuf>,
+    /// The `.rise.toml` that was read, if there is one.
+    pub checkout: Option<PathBuf>,
+}
+
+impl Settings {
+    pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, Failure> {
+        let (file, file_path) = File::load(environment)?;
+        let (checkout, checkout_path) = checkout::Checkout::find(environment.working_directory())?;
+        let from = |path: &Option<PathBuf>| Origin::File(path.clone().unwrap_or_default());
+        let first = |flag: (&'static str, &Option<String>),
+                     variable: &'static str,
+                     checkout: Option<String>,
+                     file: Option<String>| {
+            said(flag.1.clone(), Origin::Flag(flag.0))
+                .or_else(|| said(environment.text(variable), Origin::Variable(variable)))
+                .or_else(|| said(checkout, from(&checkout_path)))
+                .or_else(|| said(file, from(&file_path)))
+        };
+        let text = |path: &Option<PathBuf>| path.as_ref().map(|it| it.display().to_string());
+        let path = |flag, value: &Option<PathBuf>, variable, file: &Option<PathBuf>| {
+            first((flag, &text(value)), variable, None, text(file))
+                .map(|it| Said { value: PathBuf::from(it.value), origin: it.origin })
+        };
+        let url = first(("--url", &flags.url), "RISE_URL", None, file.url.clone());
+        let project = first(
+            ("--project", &flags.project),
+            "RISE_PROJECT",
+            checkout.project,
+            file.project.clone(),
+        );
+        let registry = first(
+            ("--registry", &flags.registry),
+            "RISE_REGISTRY",
+            checkout.registry,
+            file.registry.clone(),
+        );
+        let audience =
+            first(("--audience", &flags.audience), "RISE_AUDIENCE", None, file.audience.clone());
+        let default = || Said { value: DEFAULT_AUDIENCE.to_owned(), origin: Origin::Default };
+        Ok(Self {
+            url: checked(url, BrokerUrl::parse)?,
+            token_file: path(
+                "--token-file",
+                &flags.token_file,
+                "RISE_TOKEN_FILE",
+                &file.token_file,
+            ),
+            project: checked(project, names::project)?,
+            registry: checked(registry, names::registry)?,
+            audience: checked(audience, audience_name)?.unwrap_or_else(default),
+            ca_file: path("--ca-file", &flags.ca_file, "RISE_CA_FILE", &file.ca_file),
+            login: file.login,
+            ignore_store: ignore_store(environment)?.unwrap_or(file.ignore_store),
+            hosts: file.hosts,
+            file: file_path,
+            checkout: checkout_path,
+        })
+    }
+
+    pub fn url(&self) -> Result<&BrokerUrl, Failure> {
+        self.url.as_ref().map(|it| &it.value).ok_or_else(|| {
+            Failure::Settings(
+                "no broker is named: set RISE_URL, or `url` in ~/.config/rise/registry.toml"
+                    .to_owned(),
+            )
+        })
+    }
+
+    pub fn project(&self) -> Result<&str, Failure> {
+        self.project.as_ref().map(|it| it.value.as_str()).ok_or_else(|| {
+            Failure::Settings(
+                "no project is named: use --project, RISE_PROJECT, or `project = \"…\"` in .rise.toml"
+                    .to_owned(),
+            )
+        })
+    }
+
+    pub fn registry(&self) -> Option<&str> {
+        self.registry.as_ref().map(|it| it.value.as_str())
+    }
+}
+
+fn said<T>(value: Option<impl Into<T>>, origin: Origin) -> Option<Said<T>> {
+    value.map(|value| Said { value: value.into(), origin })
+}
+
+fn checked<T>(
+    said: Option<Said<String>>,
+    parse: impl FnOnce(&str, &str) -> Result<T, Failure>,
+) -> Result<Option<Said<T>>, Failure> {
+    said.map(|said| {
+        let value = parse(&said.value, &said.origin.to_string())?;
+        Ok(Said { value, origin: said.origin })
+    })
+    .transpose()
+}
+
+fn audience_name(text: &str, origin: &str) -> Result<String, Failure> {
+    let fits = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    fits.then(|| text.to_owned()).ok_or_else(|| {
+        Failure::Settings(format!(
+            "{origin}: an audience is 1 to 255 visible ASCII characters, as `auth.audience` in the broker's settings"
+        ))
+    })
+}
+
+fn ignore_store(environment: &Environment) -> Result<Option<bool>, Failure> {
+    match environment.text("RISE_IGNORE_STORE") {
+        None => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(_) => {
+            Err(Failure::Settings("RISE_IGNORE_STORE: is neither true nor false".to_owned()))
+        }
+    }
+}
+
+/// The settings file's name for messages and for `configure`, whether it exists or not.
+pub fn file_path(environment: &Environment) -> Option<PathBuf> {
+    environment.configuration_directory().map(|it| it.join("registry.toml"))
+}
+
+/// A file of ours could not be read: always the same words.
+fn unreadable(path: &Path, what: &impl fmt::Display) -> Failure {
+    Failure::Settings(format!("{}: {}", path.display(), crate::failure::shown(&what.to_string())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! `.rise.toml`, found upwards from the working directory. Anybody who can open a pull request writes it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::file::place;
+use super::unreadable;
+use crate::failure::Failure;
+use crate::files;
+
+const NAME: &str = ".rise.toml";
+const LONGEST: u64 = 4 * 1024;
+/// Folders that are looked into.
+const DEPTH: usize = 64;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Checkout {
+    pub(super) project: Option<String>,
+    pub(super) registry: Option<String>,
+}
+
+impl Checkout {
+    /// And where it is, if it is. The nearest one counts alone.
+    pub(super) fn find(from: &Path) -> Result<(Self, Option<PathBuf>), Failure> {
+        for directory in from.ancestors().take(DEPTH) {
+            let path = directory.join(NAME);
+            let Some(text) =
+                files::read(&path, LONGEST).map_err(|error| unreadable(&path, &error))?
+            else {
+                continue;
+            };
+            let checkout = toml::from_str(&text).map_err(|error| {
+                let what = format!(
+                    "{}{}; only `project` and `registry` may stand here",
+                    place(&text, &error),
+                    error.message()
+                );
+                unreadable(&path, &what)
+            })?;
+            return Ok((checkout, Some(path)));
+        }
+        Ok((Self::default(), None))
+    }
+}

@@ -1,0 +1,114 @@
+//! Where the broker is: https, or plain http to this very machine.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ureq::http::Uri;
+
+use crate::failure::{Failure, shown};
+
+/// Without a slash at its end, user name, query or fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerUrl {
+    text: String,
+    host: String,
+    is_https: bool,
+}
+
+impl BrokerUrl {
+    pub fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
+        let wrong = |why: &str| {
+            // Its text is not repeated: it may hold a password.
+            Failure::Settings(format!("{origin}: {why}; write it as https://broker.example.com"))
+        };
+        let text = text.trim().trim_end_matches('/');
+        let uri: Uri = text.parse().map_err(|_| wrong("is no URL"))?;
+        let authority = uri.authority().ok_or_else(|| wrong("is no URL"))?;
+        if authority.as_str().contains('@') {
+            return Err(wrong("must not hold a user name or password"));
+        }
+        if text.contains(['?', '#']) {
+            return Err(wrong("must not hold a query or fragment"));
+        }
+        let host = authority.host().to_ascii_lowercase();
+        let is_https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") if is_loopback(&host) => false,
+            Some("http") => {
+                let why = format!(
+                    "plain http would show the token to the network on its way to {}",
+                    shown(&host)
+                );
+                return Err(wrong(&why));
+            }
+            Some(_) | None => return Err(wrong("is neither https nor http")),
+        };
+        Ok(Self { text: text.to_owned(), host, is_https })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub fn is_https(&self) -> bool {
+        self.is_https
+    }
+
+    /// Never by a proxy.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.text)
+    }
+}
+
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_https_or_on_this_machine() {
+        for good in [
+            "https://broker.example.com",
+            "https://broker.example.com:8443/registry/",
+            "http://127.0.0.1:3000",
+            "http://[::1]:3000",
+            "http://localhost:3000/",
+        ] {
+            assert!(BrokerUrl::parse(good, "RISE_URL").is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "broker.example.com",
+            "http://broker.example.com",
+            "http://localhost.example.com",
+            "http://127.0.0.1.example.com",
+            "https://user:pass@broker.example.com",
+            "https://broker.example.com?x",
+            "https://broker.example.com/#x",
+            "ftp://127.0.0.1",
+            "file:///etc/passwd",
+        ] {
+            let failure = BrokerUrl::parse(bad, "RISE_URL").unwrap_err();
+            assert!(failure.to_string().starts_with("RISE_URL: "), "{bad}: {failure}");
+            assert!(!failure.to_string().contains("pass@"), "{failure}");
+        }
+    }
+}

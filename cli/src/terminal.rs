@@ -1,0 +1,60 @@
+//! What is printed: answers on stdout, everything else on stderr.
+//!
+//! A stream that nobody reads any more is no error: `rise-registry registries | head -1`.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use crate::environment::Environment;
+
+/// How this run speaks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terminal {
+    pub quiet: bool,
+    /// Of stdout. `NO_COLOR` and anything but a terminal say no.
+    pub colours: bool,
+    /// Of stderr: progress is for people only.
+    pub progress: bool,
+}
+
+impl Terminal {
+    pub fn new(quiet: bool, environment: &Environment) -> Self {
+        let dumb = environment.text("TERM") == Some("dumb");
+        let colours = io::stdout().is_terminal() && !dumb && environment.text("NO_COLOR").is_none();
+        Self { quiet, colours, progress: io::stderr().is_terminal() && !quiet && !dumb }
+    }
+
+    /// One line for people, unless `--quiet`.
+    pub fn note(self, line: &str) {
+        if !self.quiet {
+            error_line(line);
+        }
+    }
+
+    /// ` ✓ ` in green, ` ✗ ` in red.
+    pub fn mark(self, good: bool) -> &'static str {
+        match (good, self.colours) {
+            (true, true) => "\u{1b}[32m✓\u{1b}[0m",
+            (true, false) => "✓",
+            (false, true) => "\u{1b}[31m✗\u{1b}[0m",
+            (false, false) => "✗",
+        }
+    }
+}
+
+/// To stdout, as it is.
+pub fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// To stdout, as a line.
+pub fn line(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n"));
+    let _ = written.and_then(|()| stdout.flush());
+}
+
+/// To stderr, as a line.
+pub fn error_line(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,185 @@
+//! Where the caller's token comes from. The first source that is there is used, whether it works or not: falling through to
+//! another would make a broken one invisible.
+//!
+//! To add one: a variant of [`Source`], a line in [`ORDER`].
+
+mod buildkite;
+mod claims;
+mod github;
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+pub use self::claims::Claims;
+
+use crate::deadline::Deadline;
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::files;
+use crate::secret::Secret;
+use crate::settings::Settings;
+
+/// The broker takes no more.
+const LONGEST: u64 = 16 * 1024;
+/// Not the token at `kubernetes.io/serviceaccount`: that is the API server's, and opens it to whoever gets it.
+const PROJECTED: &str = "var/run/secrets/rise-registry/token";
+
+/// Finds a source, if what it consists of is there.
+type Find = fn(&Settings, &Environment) -> Result<Option<Source>, Failure>;
+
+/// In the order in which they are tried, named as `doctor` prints them.
+pub const ORDER: &[(&str, Find)] = &[
+    ("a token file (--token-file, RISE_TOKEN_FILE)", token_file),
+    ("RISE_TOKEN", |_, environment| Ok(variable(environment, "RISE_TOKEN"))),
+    ("GitHub Actions", |_, environment| Ok(github::Job::of(environment).map(Source::GitHub))),
+    ("RISE_ID_TOKEN (GitLab)", |_, environment| Ok(variable(environment, "RISE_ID_TOKEN"))),
+    ("Buildkite", |_, environment| Ok(buildkite::Job::of(environment).map(Source::Buildkite))),
+    ("a projected Kubernetes token", projected),
+];
+
+/// Something that has a token, or can get one.
+pub enum Source {
+    File {
+        path: PathBuf,
+        text: Secret,
+    },
+    Variable {
+        name: &'static str,
+        text: Secret,
+    },
+    GitHub(github::Job),
+    Buildkite(buildkite::Job),
+    Kubernetes {
+        path: PathBuf,
+        text: Secret,
+    },
+    /// The kubelet hands over a token of the pod's service account.
+    ServiceAccount {
+        text: Secret,
+    },
+}
+
+/// A token and what it says of itself, which nobody has verified.
+pub struct Token {
+    pub secret: Secret,
+    pub claims: Claims,
+}
+
+impl Source {
+    pub fn find(settings: &Settings, environment: &Environment) -> Result<Self, Failure> {
+        for (_, find) in ORDER {
+            if let Some(source) = find(settings, environment)? {
+                return Ok(source);
+            }
+        }
+        Err(missing(environment))
+    }
+
+    /// For people: which one it is.
+    pub fn name(&self) -> String {
+        match self {
+            Self::File { path, .. } => format!("the file {}", path.display()),
+            Self::Variable { name, .. } => (*name).to_owned(),
+            Self::GitHub(_) => "GitHub Actions".to_owned(),
+            Self::Buildkite(_) => "Buildkite".to_owned(),
+            Self::ServiceAccount { .. } => "the pod's service account".to_owned(),
+            Self::Kubernetes { path, .. } => format!("the Kubernetes token {}", path.display()),
+        }
+    }
+
+    /// Tells whose tokens these are without asking for one, so that a cached credential is nobody else's: all that the token
+    /// says but its times and number, or the job that gets tokens.
+    pub fn identity(&self, settings: &Settings) -> String {
+        let digest = match self {
+            Self::File { text, .. }
+            | Self::Variable { text, .. }
+            | Self::Kubernetes { text, .. }
+            | Self::ServiceAccount { text } => {
+                Sha256::digest(Claims::of(text).lasting(text).as_bytes())
+            }
+            Self::GitHub(job) => Sha256::digest(job.identity(&settings.audience.value).as_bytes()),
+            Self::Buildkite(job) => {
+                Sha256::digest(job.identity(&settings.audience.value).as_bytes())
+            }
+        };
+        hex::encode(digest)
+    }
+
+    /// Gets a token where it has none yet.
+    pub fn token(
+        self,
+        settings: &Settings,
+        environment: &Environment,
+        deadline: Deadline,
+    ) -> Result<Token, Failure> {
+        let secret = match self {
+            Self::File { text, .. }
+            | Self::Variable { text, .. }
+            | Self::Kubernetes { text, .. }
+            | Self::ServiceAccount { text } => text,
+            Self::GitHub(job) => job.token(settings, environment, deadline)?,
+            Self::Buildkite(_) => buildkite::Job::token(&settings.audience.value, deadline)?,
+        };
+        Token::new(secret)
+    }
+}
+
+impl Token {
+    pub fn new(secret: Secret) -> Result<Self, Failure> {
+        let text = secret.expose();
+        if text.is_empty()
+            || text.len() as u64 > LONGEST
+            || !text.bytes().all(|b| b.is_ascii_graphic())
+        {
+            return Err(Failure::Token(
+                "what should be the token is none (empty, too long, or with spaces in it): check where it comes from".to_owned(),
+            ));
+        }
+        let claims = Claims::of(&secret);
+        Ok(Self { secret, claims })
+    }
+}
+
+fn token_file(settings: &Settings, _: &Environment) -> Result<Option<Source>, Failure> {
+    let Some(said) = &settings.token_file else { return Ok(None) };
+    let text = read(&said.value)?.ok_or_else(|| {
+        let path = said.value.display();
+        Failure::Token(format!(
+            "{}: {path} does not exist: put a token there, or name another file",
+            said.origin
+        ))
+    })?;
+    Ok(Some(Source::File { path: said.value.clone(), text }))
+}
+
+fn projected(_: &Settings, environment: &Environment) -> Result<Option<Source>, Failure> {
+    let path = environment.root.join(PROJECTED);
+    Ok(read(&path)?.map(|text| Source::Kubernetes { path, text }))
+}
+
+fn variable(environment: &Environment, name: &'static str) -> Option<Source> {
+    let text = environment.secret(name)?.expose().trim().to_owned();
+    Some(Source::Variable { name, text: Secret::new(text) })
+}
+
+fn read(path: &Path) -> Result<Option<Secret>, Failure> {
+    let text = files::read(path, LONGEST)
+        .map_err(|error| Failure::Token(format!("the token file {}: {error}", path.display())))?;
+    Ok(text.map(|text| Secret::new(text.trim().to_owned())))
+}
+
+/// What is nearest to working, where this runs.
+fn missing(environment: &Environment) -> Failure {
+    let what = if environment.text("GITHUB_ACTIONS").is_some() {
+        "give the job `permissions: id-token: write`"
+    } else if environment.text("KUBERNETES_SERVICE_HOST").is_some() {
+        "project a service-account token for the broker's audience to /var/run/secrets/rise-registry/token"
+    } else {
+        "set RISE_TOKEN_FILE or RISE_TOKEN, or run `rise-registry login`"
+    };
+    Failure::Token(format!("there is no token to show to the broker: {what}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! What a token says of itself. Nobody has verified it: it explains refusals and names cached credentials, and decides nothing.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use crate::secret::Secret;
+
+/// Differ between two tokens of the same caller.
+const FLEETING: &[&str] = &["exp", "iat", "nbf", "jti", "auth_time", "rat", "at_hash", "nonce"];
+
+/// Empty, if the token is no JWT.
+#[derive(Default)]
+pub struct Claims(Map<String, Value>);
+
+impl Claims {
+    pub fn of(token: &Secret) -> Self {
+        let payload = token.expose().split('.').nth(1).unwrap_or_default();
+        let bytes = URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
+        Self(serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str()
+    }
+
+    /// Seconds since 1970.
+    pub fn time(&self, name: &str) -> Option<u64> {
+        let value = self.0.get(name)?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        value.as_u64().or_else(|| value.as_f64().map(|it| it as u64))
+    }
+
+    /// `aud` as it stands there, one or several.
+    pub fn audiences(&self) -> Vec<&str> {
+        match self.0.get("aud") {
+            Some(Value::String(one)) => vec![one],
+            Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same for all tokens of one caller, and for no other's. Of a token that says nothing: itself.
+    pub(super) fn lasting(&self, token: &Secret) -> String {
+        if self.0.is_empty() {
+            return token.expose().to_owned();
+        }
+        let mut lasting = self.0.clone();
+        lasting.retain(|name, _| !FLEETING.contains(&name.as_str()));
+        Value::Object(lasting).to_string()
+    }
+}

@@ -1,0 +1,133 @@
+//! One HTTP exchange: https, or plain http to this machine; no redirects; a deadline for all of it; a bounded answer.
+//!
+//! **Invariant:** a secret goes to the URL that it was made for and nowhere else: redirects are answers, not instructions.
+
+mod error;
+mod proxy;
+mod trust;
+
+use std::sync::Arc;
+
+use ureq::Agent;
+use ureq::http::{HeaderMap, Method, Request, StatusCode};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use zeroize::Zeroizing;
+
+pub use self::error::Trouble;
+
+use crate::deadline::Deadline;
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::secret::Secret;
+use crate::settings::{BrokerUrl, Settings};
+
+/// Larger than any answer of a broker: an ECR password has some two thousand characters.
+const LONGEST_BODY: u64 = 256 * 1024;
+const LONGEST_HEADERS: usize = 32 * 1024;
+
+/// To one server, by the URL that its settings name.
+pub struct Transport {
+    agent: Agent,
+}
+
+/// What to send.
+pub struct Exchange<'a> {
+    pub method: Method,
+    pub url: &'a str,
+    pub bearer: Option<&'a Secret>,
+    /// Its content type, and itself.
+    pub body: Option<(&'static str, Zeroizing<String>)>,
+    pub deadline: Deadline,
+}
+
+/// What came back, whatever it means.
+pub struct Reply {
+    pub status: StatusCode,
+    pub content_type: String,
+    pub retry_after: Option<u64>,
+    /// The `Date` header, in seconds since 1970.
+    pub date: Option<u64>,
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Transport {
+    pub fn new(
+        url: &BrokerUrl,
+        settings: &Settings,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        let proxy = if url.is_https() && !url.is_loopback() {
+            proxy::of(environment, url.host())?
+        } else {
+            None
+        };
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .https_only(url.is_https())
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_response_header_size(LONGEST_HEADERS)
+            .proxy(proxy)
+            .user_agent(concat!("rise-registry/", env!("CARGO_PKG_VERSION")));
+        // Certificates are read only where one will be judged: they are most of what a start costs.
+        let config = if url.is_https() {
+            let roots = trust::certificates(settings)?;
+            let tls = TlsConfig::builder()
+                .provider(TlsProvider::Rustls)
+                .unversioned_rustls_crypto_provider(Arc::new(
+                    rustls::crypto::aws_lc_rs::default_provider(),
+                ))
+                .root_certs(RootCerts::new_with_certs(&roots));
+            config.tls_config(tls.build())
+        } else {
+            config
+        };
+        Ok(Self { agent: config.build().new_agent() })
+    }
+
+    pub fn send(&self, exchange: &Exchange<'_>) -> Result<Reply, Trouble> {
+        let mut builder = Request::builder()
+            .method(exchange.method.clone())
+            .uri(exchange.url)
+            .header("accept", "application/json");
+        if let Some(token) = exchange.bearer {
+            let header = Zeroizing::new(format!("Bearer {}", token.expose()));
+            builder = builder.header("authorization", header.as_str());
+        }
+        let remaining = exchange.deadline.remaining();
+        if remaining.is_zero() {
+            return Err(Trouble::Late);
+        }
+        let mut response = match &exchange.body {
+            None => {
+                let request = builder.body(()).map_err(|_| Trouble::BadToken)?;
+                let request = self.agent.configure_request(request);
+                self.agent.run(request.timeout_global(Some(remaining)).build())
+            }
+            Some((kind, text)) => {
+                let request = builder.header("content-type", *kind).body(text.as_str());
+                let request = self.agent.configure_request(request.map_err(|_| Trouble::BadToken)?);
+                self.agent.run(request.timeout_global(Some(remaining)).build())
+            }
+        }
+        .map_err(|error| Trouble::of(&error))?;
+        let body = response.body_mut().with_config().limit(LONGEST_BODY).read_to_vec();
+        let body = Zeroizing::new(body.map_err(|error| Trouble::of(&error))?);
+        let headers = response.headers();
+        let date = header(headers, "date").and_then(|it| httpdate::parse_http_date(it).ok());
+        let since_1970 = |at: std::time::SystemTime| {
+            Some(at.duration_since(std::time::SystemTime::UNIX_EPOCH).ok()?.as_secs())
+        };
+        Ok(Reply {
+            status: response.status(),
+            content_type: header(headers, "content-type").unwrap_or_default().to_owned(),
+            retry_after: header(headers, "retry-after").and_then(|it| it.parse().ok()),
+            date: date.and_then(since_1970),
+            body,
+        })
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}

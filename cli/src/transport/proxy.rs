@@ -1,0 +1,76 @@
+//! `HTTPS_PROXY` and `NO_PROXY`, as curl and Go have them: a name in `NO_PROXY` stands for itself and all below it.
+
+use ureq::Proxy;
+
+use crate::environment::Environment;
+use crate::failure::Failure;
+
+/// The proxy on the way to `host`. Its URL may hold a password, and is never shown.
+pub(super) fn of(environment: &Environment, host: &str) -> Result<Option<Proxy>, Failure> {
+    let either = |upper, lower| environment.text(upper).or_else(|| environment.text(lower));
+    let Some(url) = either("HTTPS_PROXY", "https_proxy") else { return Ok(None) };
+    if either("NO_PROXY", "no_proxy").is_some_and(|list| excepts(list, host)) {
+        return Ok(None);
+    }
+    let wrong = || {
+        Failure::Settings("HTTPS_PROXY: is no proxy's URL; write it as http://HOST:PORT".to_owned())
+    };
+    let proxy = Proxy::new(url.trim()).map_err(|_| wrong())?;
+    if url.trim().starts_with("socks") { Err(wrong()) } else { Ok(Some(proxy)) }
+}
+
+fn excepts(list: &str, host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    list.split(',').map(|it| it.trim().to_ascii_lowercase()).any(|entry| {
+        let entry = entry.trim_start_matches("*.").trim_start_matches('.');
+        let name = match entry.rsplit_once(':') {
+            // Not the last group of an IPv6 address.
+            Some((name, port))
+                if !name.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) =>
+            {
+                name
+            }
+            _ => entry,
+        };
+        let below = || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+        name == "*" || (!name.is_empty() && (host == name || below()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_proxy_names_hosts_and_domains() {
+        for (list, host, expected) in [
+            ("*", "broker.example.com", true),
+            ("other, broker.example.com", "broker.example.com", true),
+            ("example.com", "broker.example.com", true),
+            (".example.com", "broker.example.com", true),
+            ("*.EXAMPLE.com:8443", "broker.example.com", true),
+            ("10.0.0.1", "10.0.0.1", true),
+            ("fd00::1", "[fd00::1]", true),
+            ("ample.com", "broker.example.com", false),
+            ("broker.example.com.evil", "broker.example.com", false),
+            (",", "broker.example.com", false),
+            ("", "broker.example.com", false),
+        ] {
+            assert_eq!(excepts(list, host), expected, "{list} {host}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_used_where_it_is_named() {
+        let of = |pairs: &[(&str, &str)]| {
+            of(&Environment::of(pairs, std::path::Path::new("/")), "broker.example.com")
+        };
+        assert!(of(&[]).unwrap().is_none());
+        let proxy = of(&[("HTTPS_PROXY", "http://user:s3cret@proxy:3128")]).unwrap().unwrap();
+        assert_eq!((proxy.host(), proxy.port()), ("proxy", 3128));
+        let both = [("https_proxy", "http://proxy:3128"), ("no_proxy", "example.com")];
+        assert!(of(&both).unwrap().is_none());
+        let failure = of(&[("HTTPS_PROXY", "socks5://user:s3cret@proxy")]).unwrap_err();
+        assert!(!failure.to_string().contains("s3cret"), "{failure}");
+    }
+}

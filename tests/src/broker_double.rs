@@ -1,0 +1,110 @@
+//! Something that answers where a broker should be: with what it is told, or not at all.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Longer than any client waits.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How it answers every request.
+#[derive(Clone, Debug)]
+pub enum Saying {
+    /// These bytes, and hangs up.
+    Bytes(Vec<u8>),
+    /// Reads and is silent.
+    Nothing,
+    /// One byte of a body each second.
+    Drip,
+}
+
+impl Saying {
+    /// A whole answer. `headers` end in `\r\n` each.
+    pub fn answer(status: &str, headers: &str, body: &str) -> Self {
+        let length = body.len();
+        let text = format!(
+            "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        Self::Bytes(text.into_bytes())
+    }
+
+    /// As a broker says no.
+    pub fn problem(status: &str, slug: &str, detail: &str, headers: &str) -> Self {
+        let headers = format!("content-type: application/problem+json\r\n{headers}");
+        let body = serde_json::json!({
+            "type": format!("urn:rise:problem:{slug}"), "title": "t", "status": 0, "detail": detail,
+            "request_id": "01M7XW52RJVA23PFBZSRPG9G5D"
+        });
+        Self::answer(status, &headers, &body.to_string())
+    }
+}
+
+/// Listens until the test process ends.
+#[derive(Debug)]
+pub struct BrokerDouble {
+    pub url: String,
+    requests: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl BrokerDouble {
+    pub fn start(saying: Saying) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let it =
+            Self { url, requests: Arc::clone(&requests), connections: Arc::clone(&connections) };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (requests, saying) = (Arc::clone(&requests), saying.clone());
+                std::thread::spawn(move || serve(stream, &saying, &requests));
+            }
+        });
+        it
+    }
+
+    /// Each with its headers and its body, as far as it came with them.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+fn serve(mut stream: TcpStream, saying: &Saying, requests: &Mutex<Vec<String>>) {
+    let mut request = Vec::new();
+    let mut chunk = [0; 4096];
+    stream.set_read_timeout(Some(SILENCE)).unwrap();
+    while !is_whole(&request) {
+        match stream.read(&mut chunk) {
+            Ok(length) if length > 0 => request.extend(&chunk[..length]),
+            _ => break,
+        }
+    }
+    requests.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+    match saying {
+        Saying::Bytes(bytes) => drop(stream.write_all(bytes)),
+        Saying::Nothing => drop(stream.read(&mut chunk)),
+        Saying::Drip => {
+            let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n";
+            let mut alive = stream.write_all(head).is_ok();
+            while alive {
+                std::thread::sleep(Duration::from_secs(1));
+                alive = stream.write_all(b" ").is_ok();
+            }
+        }
+    }
+}
+
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    body.len() >= length.map_or(0, |it| it.trim().parse().unwrap_or(0))
+}

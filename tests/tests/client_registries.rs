@@ -1,0 +1,234 @@
+//! The caller's programs with a real broker, real registries and the clients that people have, none of them changed.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::os::unix::fs::MetadataExt as _;
+
+use rise_broker_tests::{
+    DEMO_PASSWORD, DEMO_USER, DockerRegistry, Installation, OciLayout, RegistryAuth,
+    SECOND_PASSWORD, Serving, Workstation, python_program,
+};
+use serde_json::json;
+
+/// Two registries with an account each, and a project in each that one caller may push to.
+struct Site {
+    broker: Serving,
+    one: DockerRegistry,
+    two: DockerRegistry,
+    tokens: [String; 2],
+}
+
+impl Site {
+    async fn start() -> Self {
+        let one = DockerRegistry::start(RegistryAuth::Htpasswd).await;
+        let two = DockerRegistry::start(RegistryAuth::Second).await;
+        let mut text = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n".to_owned();
+        for (name, registry, password) in
+            [("one", &one, DEMO_PASSWORD), ("two", &two, SECOND_PASSWORD)]
+        {
+            text.push_str(&format!(
+                "[[rules]]\nname = \"{name}\"\nissuer = \"local\"\nclaims = {{ repository = \"acme/{name}\" }}\n\
+                 projects = [\"{name}\"]\nregistries = [\"{name}\"]\nallow = [\"pull\", \"push\"]\n\
+                 [registries.{name}]\ntype = \"oci\"\nregistry_url = \"{}\"\nnamespace = \"rise\"\n\
+                 username = \"{DEMO_USER}\"\npassword = \"{password}\"\naccept_scope = \"registry\"\n",
+                registry.host()
+            ));
+        }
+        let it = Installation::new(&text);
+        let tokens = ["one", "two"].map(|name| {
+            let claim = format!("repository=acme/{name}");
+            it.run(&["token", "--subject", name, "--claim", &claim]).stdout.trim().to_owned()
+        });
+        Self { broker: it.serve_for_ever(), one, two, tokens }
+    }
+
+    /// Of the caller that may push the project `one`. Every client asks the helper for both registries.
+    fn workstation(&self, project: &str) -> Workstation {
+        let it = Workstation::new()
+            .with("RISE_URL", &self.broker.url)
+            .with("RISE_TOKEN", &self.tokens[0])
+            .with("RISE_PROJECT", project);
+        let helpers =
+            json!({ "credHelpers": { self.one.host(): "rise", self.two.host(): "rise" } });
+        it.file(".docker/config.json", helpers.to_string());
+        it
+    }
+}
+
+/// What the clients say when a registry wants to know who they are.
+fn is_unauthorized(text: &str) -> bool {
+    ["unauthorized", "authentication required", "401"].iter().any(|it| text.contains(it))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
+    let site = Site::start().await;
+    let it = site.workstation("one");
+    let layout = OciLayout::write(&it.path("original"), "through the helper");
+    let push = |it: &Workstation, image: &str, more: &[&str]| {
+        let image = format!("docker://{image}");
+        let original = layout.reference();
+        let mut arguments = vec!["--insecure-policy", "copy", "--dest-tls-verify=false"];
+        arguments.extend(more);
+        it.run("skopeo", &[&arguments[..], &[&original, &image]].concat())
+    };
+    let image = it.rise(&["image", ":v1"]);
+    assert_eq!(image.stdout, format!("{}/rise/one:v1\n", site.one.host()), "{}", image.stderr);
+    let pushed = push(&it, image.stdout.trim(), &[]);
+    assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
+    let inspected = it.run(
+        "skopeo",
+        &["inspect", "--tls-verify=false", &format!("docker://{}", image.stdout.trim())],
+    );
+    assert!(inspected.stdout.contains(layout.manifest_digest()), "{inspected:?}");
+
+    // The other project: 403 from the broker, which the helper says on one line, and the client does not go on without.
+    let other = site.workstation("two");
+    let got = other.helper("get", site.two.host());
+    assert_eq!((got.code, got.stderr.as_str()), (Some(1), ""));
+    let [line] = got.stdout.lines().collect::<Vec<_>>()[..] else { panic!("{got:?}") };
+    assert!(
+        line.starts_with("docker-credential-rise: the broker at http://127.0.0.1:")
+            && line.contains(" refuses: "),
+        "{line}"
+    );
+    let refused = push(&other, &format!("{}/rise/two:v1", site.two.host()), &[]);
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains("refuses"), "{}", refused.stderr);
+    let denied = other.rise(&["credentials"]);
+    assert_eq!((denied.code, denied.stdout.as_str()), (Some(4), ""), "{denied:?}");
+
+    // The other registry: not ours as far as our rules say, so clients go on without credentials, and it says 401.
+    let unknown = it.helper("get", site.two.host());
+    assert_eq!(unknown.stdout, "credentials not found in native keychain\n");
+    let anonymous = push(&it, &format!("{}/rise/two:v1", site.two.host()), &[]);
+    assert!(
+        anonymous.code != Some(0) && is_unauthorized(&anonymous.stderr),
+        "{}",
+        anonymous.stderr
+    );
+    // And with the credential of the first.
+    let password = it.rise(&["credentials", "--format", "password"]).stdout;
+    let login = format!("--dest-creds={DEMO_USER}:{}", password.trim());
+    let stranger = push(&it, &format!("{}/rise/two:v1", site.two.host()), &[&login]);
+    assert!(stranger.code != Some(0) && is_unauthorized(&stranger.stderr), "{}", stranger.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn podman_and_buildah_push_and_pull_through_the_helper() {
+    let site = Site::start().await;
+    let it = site.workstation("one");
+    let layout = OciLayout::write(&it.path("original"), "with storage");
+    let image = format!("{}/rise/one:v1", site.one.host());
+    it.file("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+    let (root, runroot, policy) = (
+        it.path("root").display().to_string(),
+        it.path("runroot").display().to_string(),
+        it.path("policy.json").display().to_string(),
+    );
+    for (client, more) in [
+        ("podman", vec!["--cgroup-manager", "cgroupfs", "--events-backend", "file"]),
+        ("buildah", vec![]),
+    ] {
+        let run = |arguments: &[&str]| {
+            let storage = ["--storage-driver", "vfs", "--root", &root, "--runroot", &runroot];
+            let ran = it.run(client, &[&storage[..], &more[..], arguments].concat());
+            assert_eq!(ran.code, Some(0), "{client} {arguments:?}: {}", ran.stderr);
+            ran.stdout
+        };
+        let policy = format!("--signature-policy={policy}");
+        let id = run(&["pull", &policy, "--quiet", &layout.reference()]);
+        let to = format!("docker://{image}");
+        run(&["push", &policy, "--tls-verify=false", id.trim(), &to]);
+        run(&["rmi", "--all", "--force"]);
+        run(&["pull", &policy, "--tls-verify=false", "--quiet", &image]);
+        run(&["rmi", "--all", "--force"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
+    let site = Site::start().await;
+    let it = site.workstation("one").with("RISE_IGNORE_STORE", "true");
+    let layout = OciLayout::write(&it.path("original"), "for docker");
+    let image = format!("{}/rise/one:v1", site.one.host());
+    let pushed = it.run(
+        "skopeo",
+        &[
+            "--insecure-policy",
+            "copy",
+            "--dest-tls-verify=false",
+            "--format=v2s2",
+            &layout.reference(),
+            &format!("docker://{image}"),
+        ],
+    );
+    assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
+    let login = it.run("docker", &["login", site.one.host()]);
+    assert_eq!(login.code, Some(0), "{login:?}");
+    let inspect =
+        |it: &Workstation| it.run("docker", &["manifest", "inspect", "--insecure", &image]);
+    let inspected = inspect(&it);
+    assert!(inspected.code == Some(0) && inspected.stdout.contains("sha256:"), "{inspected:?}");
+    assert_eq!(it.run("docker", &["logout", site.one.host()]).code, Some(0));
+
+    // Storing is an error where nobody said that it is expected.
+    let strict = it.with("RISE_IGNORE_STORE", "false");
+    let stored = strict.helper(
+        "store",
+        &json!({ "ServerURL": site.one.host(), "Username": "u", "Secret": "canary" }).to_string(),
+    );
+    assert_eq!(stored.code, Some(1));
+    assert!(
+        stored.stdout.contains("RISE_IGNORE_STORE") && !stored.stdout.contains("canary"),
+        "{stored:?}"
+    );
+
+    // Without the helper: one entry more in a file that is docker's own.
+    let plain = site.workstation("one");
+    let refused = plain.rise(&["docker-login"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("docker-credential-rise"), "{}", refused.stderr);
+    plain.file(
+        ".docker/config.json",
+        r#"{"psFormat":"table","auths":{"elsewhere.example.com":{"auth":"eDp5"}}}"#,
+    );
+    assert!(inspect(&plain).code != Some(0));
+    let logged_in = plain.rise(&["docker-login"]);
+    assert_eq!((logged_in.code, logged_in.stdout.as_str()), (Some(0), ""), "{logged_in:?}");
+    assert_eq!(logged_in.stderr, format!("logged in for {}/rise/one\n", site.one.host()));
+    let config = plain.docker_config();
+    assert_eq!(config["psFormat"], "table");
+    assert_eq!(config["auths"]["elsewhere.example.com"]["auth"], "eDp5");
+    assert_eq!(config["auths"].as_object().unwrap().len(), 2);
+    let mode = std::fs::metadata(plain.path(".docker/config.json")).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(inspect(&plain).code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chart_is_pushed_by_helms_client() {
+    let site = Site::start().await;
+    let it = site.workstation("one");
+    it.file("chart/Chart.yaml", "apiVersion: v2\nname: one\nversion: 1.0.0\n");
+    let packed = it.run("tar", &["-czf", "one-1.0.0.tgz", "--transform=s,^chart,one,", "chart"]);
+    assert_eq!(packed.code, Some(0), "{}", packed.stderr);
+    it.file(
+        "push.py",
+        "import sys\nfrom helm_python import RegistryClient\n\
+         client = RegistryClient(plain_http=True, credentials_file=sys.argv[1])\n\
+         print(client.push('one-1.0.0.tgz', sys.argv[2], plain_http=True))\n",
+    );
+    let python = python_program("helm", "python").display().to_string();
+    let remote = format!("oci://{}/rise", site.one.host());
+    let config = it.path(".docker/config.json").display().to_string();
+    let pushed = it.run("env", &[&python, "push.py", &config, &remote]);
+    assert_eq!(pushed.code, Some(0), "{pushed:?}");
+    let chart = format!("docker://{}/rise/one:1.0.0", site.one.host());
+    let raw = it.run("skopeo", &["inspect", "--tls-verify=false", "--raw", &chart]);
+    assert!(raw.stdout.contains("application/vnd.cncf.helm.config.v1+json"), "{raw:?}");
+}
