@@ -22,9 +22,9 @@ run: providers ## start a broker with a demo registry; prints a token and lines 
 	$(CARGO) build --locked -p rise-broker
 	deploy/development/run.sh $(TARGET)/debug/rise-broker
 
+# Programs and tests at once: apart they would differ in a feature of a dependency, and wasmtime be compiled twice.
 test: providers guests python peers ## run every test, against real peers
-	$(CARGO) build --locked -p rise-broker
-	$(CARGO) build --locked -p rise-cli
+	$(CARGO) build --locked --workspace --bins --tests $(addprefix --exclude guest-,$(GUESTS))
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --locked --workspace $(addprefix --exclude guest-,$(GUESTS))
 else

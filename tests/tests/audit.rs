@@ -19,16 +19,27 @@ use rise_broker::domain::{
 use rise_broker::registries::Registry;
 use rise_broker::rules::{AccessRequest, Grant};
 use rise_broker_tests::disk::{EIO, ENOSPC, EROFS, Operation};
-use rise_broker_tests::{FakeDisk, TestBroker};
+use rise_broker_tests::{FakeDisk, Stub, TestBroker};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ulid::Ulid;
 
-const REGISTRY: &str = r#"
+/// One whose provider reaches outside, so that there is an intent before each outcome.
+fn registry(aws: &Stub) -> String {
+    format!(
+        r#"
 [registries.prod]
-type = "oci"
-registry_url = "registry.example.com"
-"#;
+type = "ecr"
+region = "us-east-1"
+account_id = "123456789012"
+push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
+access_key_id = "AKIAEXAMPLEEXAMPLE12"
+secret_access_key = "example-secret-access-key"
+endpoint_url = "{}"
+"#,
+        aws.endpoint()
+    )
+}
 
 fn settings(state: &TempDir) -> Settings {
     Settings {
@@ -56,7 +67,7 @@ struct Issues {
 
 impl Issues {
     async fn new() -> Self {
-        let broker = TestBroker::start(REGISTRY).await;
+        let broker = TestBroker::start(&registry(&Stub::start().await)).await;
         let registry = Arc::clone(broker.app.registries.find(&"prod".parse().unwrap()).unwrap());
         Self { broker, registry, state: tempfile::tempdir().unwrap() }
     }
@@ -206,7 +217,8 @@ async fn a_disk_that_fails_stops_credentials_and_recovers_by_itself() {
         (Operation::Sync, EIO, usize::MAX, "dead"),
     ] {
         let disk = FakeDisk::new();
-        let broker = TestBroker::on_disk(REGISTRY, &disk).await;
+        let aws = Stub::start().await;
+        let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
         let token = broker.token_for("my-app");
         assert_eq!(broker.credentials(&token, "project=my-app").await.status, 200, "{case}");
         if operation == Operation::Create {
@@ -256,7 +268,8 @@ async fn becomes_ready(broker: &TestBroker) {
 async fn one_failure_of_the_disk_is_nobodys_business_but_the_logs() {
     for operation in [Operation::Sync, Operation::Append, Operation::Reserve] {
         let disk = FakeDisk::new();
-        let broker = TestBroker::on_disk(REGISTRY, &disk).await;
+        let aws = Stub::start().await;
+        let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
         let token = broker.token_for("my-app");
         broker.credentials(&token, "project=my-app").await;
         disk.fail(operation, EIO, 1);
@@ -269,7 +282,8 @@ async fn one_failure_of_the_disk_is_nobodys_business_but_the_logs() {
 #[tokio::test]
 async fn a_slow_disk_is_as_good_as_none() {
     let disk = FakeDisk::new();
-    let broker = TestBroker::on_disk(REGISTRY, &disk).await;
+    let aws = Stub::start().await;
+    let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
     let token = broker.token_for("my-app");
     broker.credentials(&token, "project=my-app").await;
     disk.sync_takes(Duration::from_secs(2));
@@ -290,7 +304,8 @@ async fn a_slow_disk_is_as_good_as_none() {
 #[tokio::test]
 async fn a_disk_that_is_nearly_full_makes_no_credentials_and_records_denials() {
     let disk = FakeDisk::new();
-    let broker = TestBroker::on_disk(REGISTRY, &disk).await;
+    let aws = Stub::start().await;
+    let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
     let token = broker.token_for("my-app");
     disk.free_percent(4);
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -422,7 +437,8 @@ async fn bad_tokens_are_counted_and_secrets_are_fingerprints() {
 #[tokio::test]
 async fn failed_authentication_over_http_is_counted_by_reason() {
     let disk = FakeDisk::new();
-    let broker = TestBroker::on_disk(REGISTRY, &disk).await;
+    let aws = Stub::start().await;
+    let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
     for token in [None, Some("nonsense"), Some("nonsense")] {
         assert_eq!(
             broker.get("/api/v1/registry/credentials?project=my-app", token).await.status,
