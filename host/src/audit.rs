@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use ulid::Ulid;
 
-use crate::domain::{Clock, Credentials, Subject};
+use crate::domain::{ClientAddress, Clock, Credentials, Subject};
 use crate::registries::Registry;
 use crate::rules::{Denied, Grant};
 pub use disk::{Disk, Folder, Segment, Space, segment_number};
@@ -149,15 +149,24 @@ impl Audit {
             actions: request.actions,
             reason: Some("access-denied"),
             trial_rules: &denied.trial,
+            client: request.client.map(ClientAddress::ip),
             ..self.about(Event::Denied, request.id, &denied.subject)
         };
         self.record(&record).await
     }
 
     /// A request for an image or a registry that nobody has.
-    pub async fn denied_unknown(&self, id: Ulid, subject: &Subject) -> Result<(), AuditError> {
-        let record =
-            Record { reason: Some("access-denied"), ..self.about(Event::Denied, id, subject) };
+    pub async fn denied_unknown(
+        &self,
+        id: Ulid,
+        client: ClientAddress,
+        subject: &Subject,
+    ) -> Result<(), AuditError> {
+        let record = Record {
+            reason: Some("access-denied"),
+            client: Some(client.ip()),
+            ..self.about(Event::Denied, id, subject)
+        };
         self.record(&record).await
     }
 
@@ -239,6 +248,7 @@ impl Audit {
                 name: &registry.provider.manifest.name,
                 sha256: &registry.provider.digest,
             }),
+            client: grant.client().map(ClientAddress::ip),
             ..self.about(event, grant.id(), grant.subject())
         }
     }

@@ -299,6 +299,7 @@ pub fn rules(bytes: &[u8]) {
         project,
         actions: case.actions.map(|list| list.into_iter().collect()),
         lifetime: Lifetime::default(),
+        client: None,
     };
     let granted = |rules: &Rules, request: &AccessRequest| {
         let decided = rules.authorize(subject.clone(), request.clone());

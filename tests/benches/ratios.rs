@@ -140,6 +140,7 @@ fn grant(broker: &TestBroker) -> Grant {
         project: "my-app".parse().unwrap(),
         actions: None,
         lifetime: Lifetime::default(),
+        client: None,
     };
     broker.app.rules.authorize(subject, request).unwrap()
 }

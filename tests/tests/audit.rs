@@ -90,6 +90,7 @@ impl Issues {
             project: "my-app".parse().unwrap(),
             actions: None,
             lifetime: Lifetime::default(),
+            client: None,
         };
         self.broker.app.rules.authorize(subject, request).unwrap()
     }

@@ -4,6 +4,7 @@
 //! secrets only as [`Fingerprint`](super::keys)s. To add a fact: a field here, and a line in `docs/audit.md`.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
@@ -55,6 +56,9 @@ pub(super) struct Record<'a> {
     pub event: Event,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_some")]
     pub request_id: Option<Ulid>,
+    /// As limits see it: the peer, or whom a trusted proxy speaks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<SubjectFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -177,6 +181,7 @@ impl Record<'_> {
             time,
             event,
             request_id: None,
+            client: None,
             subject: None,
             token: None,
             project: None,

@@ -85,7 +85,8 @@ fn request(arguments: &Arguments, config: &Config) -> Result<AccessRequest, Vec<
     };
     let actions = arguments.actions.as_deref().map(|it| Actions::parse([it])).transpose();
     let actions = actions.map_err(|error| wrong("actions", &error))?;
-    Ok(AccessRequest { id: Ulid::nil(), registry, project, actions, lifetime: Lifetime::default() })
+    let (id, lifetime) = (Ulid::nil(), Lifetime::default());
+    Ok(AccessRequest { id, registry, project, actions, lifetime, client: None })
 }
 
 fn read_token(path: &Path) -> Result<Secret, Vec<String>> {

@@ -14,12 +14,13 @@ use ulid::Ulid;
 use utoipa::ToSchema;
 
 use super::caller::Caller;
+use super::client::Client;
 use super::problem::Failure;
 use super::{RequestId, observe, openapi};
 use crate::app::App;
 use crate::domain::{
-    Action, Actions, Credential, Credentials, Deadline, EnforcedBy, IssueRequest, Scope, Subject,
-    Target,
+    Action, Actions, ClientAddress, Credential, Credentials, Deadline, EnforcedBy, IssueRequest,
+    Scope, Subject, Target,
 };
 use crate::limits::Admitted;
 use crate::rules::{AccessRequest, Grant};
@@ -37,11 +38,12 @@ pub(super) async fn by_query(
     State(app): State<Arc<App>>,
     RequestId(id): RequestId,
     deadline: Deadline,
+    Client(client): Client,
     Caller(subject): Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Answer>, Failure> {
     let request = parse::query(query.as_deref().unwrap_or_default())?;
-    issue_credentials(app, (id, deadline), subject, request).await
+    issue_credentials(app, (id, client, deadline), subject, request).await
 }
 
 /// Credentials for one repository, asked for by a JSON body.
@@ -56,16 +58,17 @@ pub(super) async fn by_body(
     State(app): State<Arc<App>>,
     RequestId(id): RequestId,
     deadline: Deadline,
+    Client(client): Client,
     Caller(subject): Caller,
     request: Request,
 ) -> Result<Json<Answer>, Failure> {
     let request = parse::body(request, app.edge.timeouts.body).await?;
-    issue_credentials(app, (id, deadline), subject, request).await
+    issue_credentials(app, (id, client, deadline), subject, request).await
 }
 
 async fn issue_credentials(
     app: Arc<App>,
-    (id, deadline): (Ulid, Deadline),
+    (id, client, deadline): (Ulid, ClientAddress, Deadline),
     subject: Subject,
     request: IssueRequest,
 ) -> Result<Json<Answer>, Failure> {
@@ -73,9 +76,10 @@ async fn issue_credentials(
     let refused = |registry: &str, failure: &Failure| {
         app.metrics.credentials(registry, asked, failure.slug());
     };
-    let access = Step::Target.measure_now(&app.metrics, || access_request(&app, id, request));
+    let access =
+        Step::Target.measure_now(&app.metrics, || access_request(&app, (id, client), request));
     let Some(access) = access.inspect_err(|failure| refused("", failure))? else {
-        app.record_denial(app.audit.denied_unknown(id, &subject)).await;
+        app.record_denial(app.audit.denied_unknown(id, client, &subject)).await;
         refused("", &Failure::Denied);
         return Err(Failure::Denied);
     };
@@ -123,7 +127,7 @@ fn name(actions: Option<Actions>) -> &'static str {
 /// Settles which registry and which project a request is about. `None`: an image of nobody's.
 fn access_request(
     app: &App,
-    id: Ulid,
+    (id, client): (Ulid, ClientAddress),
     request: IssueRequest,
 ) -> Result<Option<AccessRequest>, Failure> {
     let IssueRequest { target, registry, actions, lifetime } = request;
@@ -143,7 +147,7 @@ fn access_request(
             )
         }
     };
-    Ok(Some(AccessRequest { id, registry, project, actions, lifetime }))
+    Ok(Some(AccessRequest { id, registry, project, actions, lifetime, client: Some(client) }))
 }
 
 async fn authorize(

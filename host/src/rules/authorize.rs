@@ -6,7 +6,7 @@ use ulid::Ulid;
 
 use super::Rules;
 use super::rule::Rule;
-use crate::domain::{Action, Actions, Lifetime, Project, RegistryName, Subject};
+use crate::domain::{Action, Actions, ClientAddress, Lifetime, Project, RegistryName, Subject};
 
 /// A request whose registry and project are settled, and which nobody has approved yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct AccessRequest {
     /// `None`: all that the rules allow.
     pub actions: Option<Actions>,
     pub lifetime: Lifetime,
+    /// Where it came from, for the record: no rule asks. `None`: from this machine, by a command.
+    pub client: Option<ClientAddress>,
 }
 
 /// The approval of one request.
@@ -92,6 +94,7 @@ impl Rules {
             project: project.clone(),
             actions: None,
             lifetime: Lifetime::default(),
+            client: None,
         };
         let matching: Vec<&Rule> =
             self.enforced().filter(|rule| rule.matches(subject, &request)).collect();
@@ -127,6 +130,10 @@ impl Grant {
 
     pub fn subject(&self) -> &Subject {
         &self.subject
+    }
+
+    pub fn client(&self) -> Option<ClientAddress> {
+        self.request.client
     }
 
     pub fn registry(&self) -> &RegistryName {
@@ -210,6 +217,7 @@ mod tests {
             project: project.parse().unwrap(),
             actions,
             lifetime: Lifetime::default(),
+            client: None,
         }
     }
 

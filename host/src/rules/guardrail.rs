@@ -176,6 +176,7 @@ mod tests {
                 project: project.parse().unwrap(),
                 actions,
                 lifetime: Lifetime::default(),
+                client: None,
             };
             rules
                 .authorize(subject, request)

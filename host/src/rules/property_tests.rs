@@ -125,6 +125,7 @@ fn request() -> impl Strategy<Value = AccessRequest> {
             project: project.parse().unwrap(),
             actions,
             lifetime: Lifetime::default(),
+            client: None,
         })
 }
 
@@ -289,5 +290,6 @@ fn pull() -> AccessRequest {
         project: "any".parse().unwrap(),
         actions: Some(Actions::PULL),
         lifetime: Lifetime::default(),
+        client: None,
     }
 }

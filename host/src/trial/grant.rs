@@ -33,6 +33,7 @@ pub fn grant(
         project: project.clone(),
         actions,
         lifetime: Lifetime::default(),
+        client: None,
     };
     rules.authorize(subject, request).map(Arc::new).map_err(|denied| denied.to_string())
 }
