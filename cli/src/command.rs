@@ -108,3 +108,26 @@ fn mask(credentials: &Credentials) {
         terminal::error_line(&format!("::add-mask::{}", secret.replace('%', "%25")));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn help_is_as_it_was_read_last() {
+        let mut command = Arguments::command();
+        command.build();
+        let mut text = command.render_long_help().to_string();
+        for sub in command.get_subcommands_mut() {
+            text.push_str(&format!("\n==== {}\n{}", sub.get_name().to_owned(), sub.render_help()));
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
