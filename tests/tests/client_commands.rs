@@ -6,6 +6,7 @@
     reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
 )]
 
+use std::fmt::Write as _;
 use std::fs;
 
 use rise_broker_tests::{Installation, Serving, Workstation};
@@ -31,9 +32,9 @@ fn session(it: &Workstation, url: &str, lines: &[&str]) -> String {
     let mut text = String::new();
     for line in lines {
         let printed = it.run("sh", &["-c", line]);
-        text.push_str(&format!("$ {line}\n{}{}", printed.stdout, printed.stderr));
+        write!(text, "$ {line}\n{}{}", printed.stdout, printed.stderr).unwrap();
         if printed.code != Some(0) {
-            text.push_str(&format!("[exit code {}]\n", printed.code.unwrap()));
+            writeln!(text, "[exit code {}]", printed.code.unwrap()).unwrap();
         }
     }
     let mut parts: Vec<_> = text.split("01").map(ToOwned::to_owned).collect();

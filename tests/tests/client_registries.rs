@@ -6,6 +6,7 @@
     reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
 )]
 
+use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use rise_broker_tests::{
@@ -30,13 +31,15 @@ impl Site {
         for (name, registry, password) in
             [("one", &one, DEMO_PASSWORD), ("two", &two, SECOND_PASSWORD)]
         {
-            text.push_str(&format!(
+            write!(
+                text,
                 "[[rules]]\nname = \"{name}\"\nissuer = \"local\"\nclaims = {{ repository = \"acme/{name}\" }}\n\
                  projects = [\"{name}\"]\nregistries = [\"{name}\"]\nallow = [\"pull\", \"push\"]\n\
                  [registries.{name}]\ntype = \"oci\"\nregistry_url = \"{}\"\nnamespace = \"rise\"\n\
                  username = \"{DEMO_USER}\"\npassword = \"{password}\"\naccept_scope = \"registry\"\n",
                 registry.host()
-            ));
+            )
+            .unwrap();
         }
         let mut it = Installation::new(&text);
         it.unlimited();
@@ -183,8 +186,8 @@ async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
     assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
     // Docker asks the registry itself, and then calls `store`.
     let password = it.rise(&["credentials", "--registry", "one", "--format", "password"]).stdout;
-    let log_in = ["login", "--username", DEMO_USER, "--password-stdin", site.one.host()];
-    let login = it.run_with("docker", &log_in, &password);
+    let arguments = ["login", "--username", DEMO_USER, "--password-stdin", site.one.host()];
+    let login = it.run_with("docker", &arguments, &password);
     assert_eq!(login.code, Some(0), "{login:?}");
     let inspect =
         |it: &Workstation| it.run("docker", &["manifest", "inspect", "--insecure", &image]);
