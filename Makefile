@@ -72,6 +72,8 @@ fmt: ## format everything
 bench: providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --release -p rise-broker
 	$(CARGO) bench --locked -p rise-broker-tests --bench ratios --bench throughput
+	$(CARGO) build --locked --profile cli -p rise-cli
+	$(CARGO) bench --locked -p rise-broker-tests --bench client
 
 soak: providers guests peers ## kill the broker 600 times under load, search the API longer (a quarter of an hour)
 	$(CARGO) build --locked -p rise-broker

@@ -24,20 +24,19 @@ use crate::terminal;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
+  1  anything else
   2  change the command line or the settings
   3  no token, or the broker refuses it
   4  the broker says no
   5  the broker is not there or overloaded: try again
   6  not trusted: an unknown certificate, or an answer that no broker gives
-  7  files of this machine stand in the way
-  1  anything else";
+  7  files of this machine stand in the way";
 
 /// Short-lived container-registry credentials for one project, from a rise-broker.
 #[derive(Parser)]
 #[command(
     name = "rise-registry",
     version,
-    propagate_version = true,
     after_help = EXIT_CODES,
     max_term_width = 100
 )]
@@ -106,5 +105,29 @@ fn mask(credentials: &Credentials) {
     for secret in crate::docker::secrets(credentials) {
         // The runner's own escape; there are no line ends in a password.
         terminal::error_line(&format!("::add-mask::{}", secret.replace('%', "%25")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn help_is_as_it_was_read_last() {
+        let mut command = Arguments::command();
+        command.build();
+        let mut text = command.render_long_help().to_string();
+        for sub in command.get_subcommands_mut() {
+            let name = sub.get_name().to_owned();
+            text.push_str(&["\n==== ", &name, "\n", &sub.render_help().to_string()].concat());
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
     }
 }

@@ -13,8 +13,11 @@ use zeroize::Zeroizing;
 
 use crate::broker::{Credentials, Kind};
 use crate::environment::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, shown};
 use crate::files;
+
+/// `docker-credential-rise`, as clients' settings name it.
+pub const HELPER: &str = "rise";
 
 const LONGEST: u64 = 4 * 1024 * 1024;
 
@@ -71,21 +74,22 @@ impl ConfigFile {
         &mut self.json
     }
 
+    /// Whom docker asks about a host, as in `docker-credential-NAME`.
+    pub fn helper(&self, host: &str) -> Option<&str> {
+        self.json.get("credHelpers").and_then(|it| it.get(host)).and_then(Value::as_str)
+    }
+
     /// Docker asks a helper instead, if one is named: what is written would never be looked at.
     pub fn check_that_it_is_read(&self, host: &str) -> Result<(), Failure> {
-        let helper = self.json.get("credHelpers").and_then(|it| it.get(host));
-        let Some(helper) = helper.or_else(|| self.json.get("credsStore")).and_then(Value::as_str)
-        else {
-            return Ok(());
-        };
-        if helper.is_empty() {
-            return Ok(());
+        let for_all = || self.json.get("credsStore").and_then(Value::as_str);
+        match self.helper(host).or_else(for_all) {
+            None | Some("") => Ok(()),
+            Some(helper) => Err(Failure::Settings(format!(
+                "{} sends docker to docker-credential-{} for {host}: take that out, or do without docker-login",
+                self.path.display(),
+                shown(helper)
+            ))),
         }
-        Err(Failure::Settings(format!(
-            "{} sends docker to docker-credential-{} for {host}: use `rise-registry exec`, or `rise-registry configure docker`",
-            self.path.display(),
-            crate::failure::shown(helper)
-        )))
     }
 
     pub fn add(&mut self, place: &str, credentials: &Credentials) {

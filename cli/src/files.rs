@@ -21,7 +21,7 @@ pub enum FileError {
     TooLong(u64),
     #[error("is not UTF-8")]
     NotText,
-    #[error("may be read or written by others: it must be yours alone, `chmod {0}`")]
+    #[error("others can read or write it, `chmod {0}` keeps them out")]
     NotPrivate(&'static str),
 }
 

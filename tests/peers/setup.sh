@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what tests/src starts: Python environments in target/peers/venv (peers), target/peers/schemathesis and
-# target/peers/helm, and the Debian packages of docker-registry, of registries' clients and of strace. May be called again at any time, also in parallel; does nothing,
-# quickly, when everything is there.
+# Installs what tests/src starts: Python environments in target/peers (venv for the peers, schemathesis, clients), and the
+# Debian packages of docker-registry, of registries' clients and of strace. May be called again at any time, also in
+# parallel; does nothing, quickly, when everything is there.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -31,7 +31,7 @@ python_environment() {
 }
 python_environment venv requirements.txt "350 MB, a minute"
 python_environment schemathesis schemathesis.txt "95 MB, half a minute"
-python_environment helm helm.txt "240 MB, half a minute"
+python_environment clients clients.txt "400 MB, a minute"
 
 # A policy-rc.d that says no keeps the docker-registry package from starting its service on port 5000. One that is
 # already there is the machine's own business.

@@ -6,6 +6,7 @@
     reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
 )]
 
+use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use rise_broker_tests::{
@@ -30,15 +31,18 @@ impl Site {
         for (name, registry, password) in
             [("one", &one, DEMO_PASSWORD), ("two", &two, SECOND_PASSWORD)]
         {
-            text.push_str(&format!(
+            write!(
+                text,
                 "[[rules]]\nname = \"{name}\"\nissuer = \"local\"\nclaims = {{ repository = \"acme/{name}\" }}\n\
                  projects = [\"{name}\"]\nregistries = [\"{name}\"]\nallow = [\"pull\", \"push\"]\n\
                  [registries.{name}]\ntype = \"oci\"\nregistry_url = \"{}\"\nnamespace = \"rise\"\n\
                  username = \"{DEMO_USER}\"\npassword = \"{password}\"\naccept_scope = \"registry\"\n",
                 registry.host()
-            ));
+            )
+            .unwrap();
         }
-        let it = Installation::new(&text);
+        let mut it = Installation::new(&text);
+        it.unlimited();
         let tokens = ["one", "two"].map(|name| {
             let claim = format!("repository=acme/{name}");
             it.run(&["token", "--subject", name, "--claim", &claim]).stdout.trim().to_owned()
@@ -72,7 +76,8 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
     let push = |it: &Workstation, image: &str, more: &[&str]| {
         let image = format!("docker://{image}");
         let original = layout.reference();
-        let mut arguments = vec!["--insecure-policy", "copy", "--dest-tls-verify=false"];
+        let mut arguments =
+            vec!["--insecure-policy", "copy", "--dest-tls-verify=false", "--preserve-digests"];
         arguments.extend(more);
         it.run("skopeo", &[&arguments[..], &[&original, &image]].concat())
     };
@@ -87,7 +92,7 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
     assert!(inspected.stdout.contains(layout.manifest_digest()), "{inspected:?}");
 
     // The other project: 403 from the broker, which the helper says on one line, and the client does not go on without.
-    let other = site.workstation("two");
+    let other = site.workstation("two").with("RISE_REGISTRY", "two");
     let got = other.helper("get", site.two.host());
     assert_eq!((got.code, got.stderr.as_str()), (Some(1), ""));
     let [line] = got.stdout.lines().collect::<Vec<_>>()[..] else { panic!("{got:?}") };
@@ -102,7 +107,17 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
     let denied = other.rise(&["credentials"]);
     assert_eq!((denied.code, denied.stdout.as_str()), (Some(4), ""), "{denied:?}");
 
-    // The other registry: not ours as far as our rules say, so clients go on without credentials, and it says 401.
+    // The other registry with the right project: the helper says where that project's images are.
+    let unlisted = it.helper("get", site.two.host());
+    assert!(unlisted.stdout.contains("lists no registry at"), "{unlisted:?}");
+    let it = it.with("RISE_REGISTRY", "one");
+    let elsewhere = it.helper("get", site.two.host());
+    assert!(
+        elsewhere.stdout.contains(&format!("images of project one are at {}", site.one.host())),
+        "{elsewhere:?}"
+    );
+    // Where nobody set us up for it, clients go on without credentials, and it says 401.
+    it.file(".docker/config.json", "{}");
     let unknown = it.helper("get", site.two.host());
     assert_eq!(unknown.stdout, "credentials not found in native keychain\n");
     let anonymous = push(&it, &format!("{}/rise/two:v1", site.two.host()), &[]);
@@ -112,7 +127,7 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
         anonymous.stderr
     );
     // And with the credential of the first.
-    let password = it.rise(&["credentials", "--format", "password"]).stdout;
+    let password = it.rise(&["credentials", "--registry", "one", "--format", "password"]).stdout;
     let login = format!("--dest-creds={DEMO_USER}:{}", password.trim());
     let stranger = push(&it, &format!("{}/rise/two:v1", site.two.host()), &[&login]);
     assert!(stranger.code != Some(0) && is_unauthorized(&stranger.stderr), "{}", stranger.stderr);
@@ -122,7 +137,7 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
 async fn podman_and_buildah_push_and_pull_through_the_helper() {
     let site = Site::start().await;
     let it = site.workstation("one");
-    let layout = OciLayout::write(&it.path("original"), "with storage");
+    OciLayout::write(&it.path("original"), "with storage");
     let image = format!("{}/rise/one:v1", site.one.host());
     it.file("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
     let (root, runroot, policy) = (
@@ -141,7 +156,8 @@ async fn podman_and_buildah_push_and_pull_through_the_helper() {
             ran.stdout
         };
         let policy = format!("--signature-policy={policy}");
-        let id = run(&["pull", &policy, "--quiet", &layout.reference()]);
+        // Where it lies becomes its name, which has no capitals: not the whole path.
+        let id = run(&["pull", &policy, "--quiet", "oci:original:tiny"]);
         let to = format!("docker://{image}");
         run(&["push", &policy, "--tls-verify=false", id.trim(), &to]);
         run(&["rmi", "--all", "--force"]);
@@ -168,7 +184,10 @@ async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
         ],
     );
     assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
-    let login = it.run("docker", &["login", site.one.host()]);
+    // Docker asks the registry itself, and then calls `store`.
+    let password = it.rise(&["credentials", "--registry", "one", "--format", "password"]).stdout;
+    let arguments = ["login", "--username", DEMO_USER, "--password-stdin", site.one.host()];
+    let login = it.run_with("docker", &arguments, &password);
     assert_eq!(login.code, Some(0), "{login:?}");
     let inspect =
         |it: &Workstation| it.run("docker", &["manifest", "inspect", "--insecure", &image]);
@@ -190,7 +209,7 @@ async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
 
     // Without the helper: one entry more in a file that is docker's own.
     let plain = site.workstation("one");
-    let refused = plain.rise(&["docker-login"]);
+    let refused = plain.rise(&["docker-login", "--registry", "one"]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("docker-credential-rise"), "{}", refused.stderr);
     plain.file(
@@ -198,7 +217,7 @@ async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
         r#"{"psFormat":"table","auths":{"elsewhere.example.com":{"auth":"eDp5"}}}"#,
     );
     assert!(inspect(&plain).code != Some(0));
-    let logged_in = plain.rise(&["docker-login"]);
+    let logged_in = plain.rise(&["docker-login", "--registry", "one"]);
     assert_eq!((logged_in.code, logged_in.stdout.as_str()), (Some(0), ""), "{logged_in:?}");
     assert_eq!(logged_in.stderr, format!("logged in for {}/rise/one\n", site.one.host()));
     let config = plain.docker_config();
@@ -223,7 +242,7 @@ async fn a_chart_is_pushed_by_helms_client() {
          client = RegistryClient(plain_http=True, credentials_file=sys.argv[1])\n\
          print(client.push('one-1.0.0.tgz', sys.argv[2], plain_http=True))\n",
     );
-    let python = python_program("helm", "python").display().to_string();
+    let python = python_program("clients", "python").display().to_string();
     let remote = format!("oci://{}/rise", site.one.host());
     let config = it.path(".docker/config.json").display().to_string();
     let pushed = it.run("env", &[&python, "push.py", &config, &remote]);

@@ -33,7 +33,7 @@ pub(super) fn failure(whom: &str, reply: &Reply, token: &Token, now: u64) -> Fai
         detail if token.secret.is_in(detail) => {
             "its reason holds the token and is not shown".to_owned()
         }
-        detail => shown(detail),
+        detail => shown(detail.trim_end_matches('.')),
     };
     let request = if problem.request_id.is_empty() || token.secret.is_in(&problem.request_id) {
         String::new()

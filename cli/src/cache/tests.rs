@@ -82,7 +82,7 @@ fn what_is_not_as_it_was_written_is_not_used_and_says_so() {
     assert!(cache.load(&key).unwrap().is_none());
     fs::write(&path, &text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(complaint().contains("by others"));
+    assert!(complaint().contains("others can read"));
     cache.store(&key, &kept(2_000, Some(100)), &lock).unwrap();
     assert_eq!(cache.load(&key).unwrap().unwrap().obtained_at, 2_000);
 }

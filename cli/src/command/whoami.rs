@@ -8,6 +8,7 @@ use super::Done;
 use crate::app::App;
 use crate::failure::shown;
 use crate::terminal;
+use crate::token::Claims;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -32,7 +33,8 @@ pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
         shown(&who.issuer),
         broker.url()
     ));
-    for (claim, value) in who.claims.iter().take(100) {
+    let lasting = who.claims.iter().filter(|(claim, _)| !Claims::is_fleeting(claim));
+    for (claim, value) in lasting.take(100) {
         let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         terminal::line(&format!("  {} = {}", shown(claim), shown(&text)));
     }

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::broker::{Registry, Wanted};
 use crate::cache::{Complaint, Key};
 use crate::credentials::{self, Obtained};
+use crate::docker::{ConfigFile, HELPER};
 use crate::failure::Failure;
 use crate::names;
 use crate::settings::{Host, Origin};
@@ -81,36 +82,53 @@ fn with_project(
     mapped: Option<&Host>,
     project: String,
 ) -> Result<Obtained, Refusal> {
-    let stated = mapped.and_then(|it| it.registry.clone());
-    let stated = stated.or_else(|| app.settings.registry().map(ToOwned::to_owned));
     let known = known(app);
     let listed = known.as_deref().and_then(|list| of_host(list, host));
-    if mapped.is_none() && known.is_some() && listed.is_none() {
+    if known.is_some() && listed.is_none() && !is_configured(app, host, mapped) {
         return Err(Refusal::Said(NOT_FOUND));
     }
+    let stated = mapped.and_then(|it| it.registry.clone());
+    let stated = stated.or_else(|| app.settings.registry().map(ToOwned::to_owned));
     let registry = stated.clone().or(listed);
     let wanted = Wanted { project: Some(project), registry, ..Wanted::default() };
     let failure = match credentials::obtain(app, &wanted) {
         Ok(obtained) if is_for(&obtained, host) => return Ok(obtained),
-        Ok(_) => None,
-        // No rule, or several registries and none named. The host may be nobody's business of ours.
-        Err(failure @ (Failure::Denied(_) | Failure::Settings(_))) => Some(failure),
+        Ok(obtained) => elsewhere(&obtained, host),
+        // No rule, or several registries and none of them named: the host may be nobody's business of ours.
+        Err(failure @ (Failure::Denied(_) | Failure::Settings(_))) => failure,
         Err(failure) => return Err(failure.into()),
     };
     let registry = of_host(&list(app)?, host);
-    match (registry, failure) {
-        (None, Some(failure)) if mapped.is_some() => Err(failure.into()),
-        (None, _) => Err(Refusal::Said(NOT_FOUND)),
-        (registry, Some(failure)) if registry == wanted.registry || stated.is_some() => {
-            Err(failure.into())
-        }
-        // Another registry is stated than the one that was asked for.
-        (_, None) if stated.is_some() => Err(Refusal::Said(NOT_FOUND)),
-        (registry, _) => {
-            let obtained = credentials::obtain(app, &Wanted { registry, ..wanted })?;
-            is_for(&obtained, host).then_some(obtained).ok_or(Refusal::Said(NOT_FOUND))
-        }
+    if registry.is_none() && !is_configured(app, host, mapped) {
+        return Err(Refusal::Said(NOT_FOUND));
     }
+    if registry.is_none() && wanted.registry.is_none() && matches!(failure, Failure::Settings(_)) {
+        return Err(Refusal::Failure(Failure::Denied(format!(
+            "the broker lists no registry at {host} for you: ask its operator for a rule, or name the registry by RISE_REGISTRY"
+        ))));
+    }
+    if registry.is_none() || registry == wanted.registry || stated.is_some() {
+        return Err(failure.into());
+    }
+    let obtained = credentials::obtain(app, &Wanted { registry, ..wanted })?;
+    if is_for(&obtained, host) { Ok(obtained) } else { Err(elsewhere(&obtained, host).into()) }
+}
+
+fn elsewhere(obtained: &Obtained, host: &str) -> Failure {
+    let credentials = &obtained.kept.credentials;
+    Failure::Settings(format!(
+        "images of project {} are at {}, and not at {host}: name another image, project or registry",
+        credentials.project, credentials.registry_url
+    ))
+}
+
+/// Somebody set us up for this host: here, or in the file of docker or podman.
+fn is_configured(app: &App, host: &str, mapped: Option<&Host>) -> bool {
+    let files = [
+        ConfigFile::of_docker(&app.environment).ok(),
+        app.environment.path("REGISTRY_AUTH_FILE").and_then(|path| ConfigFile::load(path).ok()),
+    ];
+    mapped.is_some() || files.iter().flatten().any(|it| it.helper(host) == Some(HELPER))
 }
 
 /// Some clients say more than the host; else a host of ours needs a project.
@@ -123,11 +141,11 @@ fn without_project(
     let image = server.split_once("://").map_or(server, |(_, rest)| rest);
     let registries = match known(app).map_or_else(|| list(app), Ok) {
         Ok(registries) => registries,
-        Err(failure) if mapped.is_some() => return Err(failure.into()),
+        Err(failure) if is_configured(app, host, mapped) => return Err(failure.into()),
         // Without a project, a token or a broker nothing says that this host is ours.
         Err(_) => return Err(Refusal::Said(NOT_FOUND)),
     };
-    if mapped.is_none() && of_host(&registries, host).is_none() {
+    if of_host(&registries, host).is_none() && !is_configured(app, host, mapped) {
         return Err(Refusal::Said(NOT_FOUND));
     }
     if image.trim_end_matches('/') == host || !names::is_image(image) {
@@ -138,7 +156,7 @@ fn without_project(
     }
     let wanted = Wanted { image: Some(image.to_owned()), ..Wanted::default() };
     let obtained = credentials::obtain(app, &wanted)?;
-    is_for(&obtained, host).then_some(obtained).ok_or(Refusal::Said(NOT_FOUND))
+    if is_for(&obtained, host) { Ok(obtained) } else { Err(elsewhere(&obtained, host).into()) }
 }
 
 fn is_for(obtained: &Obtained, host: &str) -> bool {

@@ -40,13 +40,18 @@ impl Claims {
         }
     }
 
+    /// Whether it tells two tokens of one caller apart, and nothing of the caller.
+    pub fn is_fleeting(name: &str) -> bool {
+        FLEETING.contains(&name)
+    }
+
     /// The same for all tokens of one caller, and for no other's. Of a token that says nothing: itself.
     pub(super) fn lasting(&self, token: &Secret) -> String {
         if self.0.is_empty() {
             return token.expose().to_owned();
         }
         let mut lasting = self.0.clone();
-        lasting.retain(|name, _| !FLEETING.contains(&name.as_str()));
+        lasting.retain(|name, _| !Self::is_fleeting(name));
         Value::Object(lasting).to_string()
     }
 }

@@ -95,7 +95,8 @@ fn of_tls(error: &rustls::Error) -> Trouble {
         return Trouble::NotHttp(format!("TLS: {}", shown(&error.to_string())));
     };
     Trouble::Certificate(match certificate {
-        CertificateError::UnknownIssuer => {
+        // The latter: another CA of the same name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "its certificate is of an unknown issuer; set RISE_CA_FILE to its CA's certificate"
                 .to_owned()
         }

@@ -1,0 +1,140 @@
+//! What the client's commands print, with a real broker.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::fmt::Write as _;
+use std::fs;
+
+use rise_broker_tests::{Installation, Serving, Workstation};
+use serde_json::Value;
+
+const SETTINGS: &str = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n\
+    [[rules]]\nname = \"r\"\nissuer = \"local\"\nclaims = { repository = \"acme/{project}\" }\nprojects = [\"*\"]\nregistries = [\"prod\", \"own\"]\nallow = [\"pull\", \"push\"]\n\
+    [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nnamespace = \"rise\"\nusername = \"u\"\npassword = \"it's canary\"\naccept_scope = \"registry\"\n\
+    [registries.own]\ntype = \"oci\"\nregistry_url = \"own.example.com\"\n";
+
+fn start() -> (Serving, Workstation) {
+    let mut installation = Installation::new(SETTINGS);
+    installation.unlimited();
+    let claim = ["token", "--subject", "ci", "--claim", "repository=acme/my-app"];
+    let token = installation.run(&claim).stdout.trim().to_owned();
+    let serving = installation.serve_for_ever();
+    let it = Workstation::new().with("RISE_URL", &serving.url).with("RISE_TOKEN", &token);
+    (serving, it)
+}
+
+/// As a person would see it, with what differs from run to run replaced.
+fn session(it: &Workstation, url: &str, lines: &[&str]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let printed = it.run("sh", &["-c", line]);
+        write!(text, "$ {line}\n{}{}", printed.stdout, printed.stderr).unwrap();
+        if printed.code != Some(0) {
+            writeln!(text, "[exit code {}]", printed.code.unwrap()).unwrap();
+        }
+    }
+    let mut parts: Vec<_> = text.split("01").map(ToOwned::to_owned).collect();
+    for part in parts.iter_mut().skip(1) {
+        let id = part.chars().take_while(|c| c.is_ascii_uppercase() || c.is_ascii_digit()).count();
+        if id == 24 {
+            *part = format!("[id]{}", &part[24..]);
+        } else {
+            part.insert_str(0, "01");
+        }
+    }
+    parts.concat().replace(url, "https://broker.example.com")
+}
+
+#[test]
+fn commands_print_what_the_readme_shows() {
+    let (serving, it) = start();
+    it.file(".rise.toml", "project = \"my-app\"\nregistry = \"prod\"\n");
+    let text = session(
+        &it,
+        &serving.url,
+        &[
+            "rise-registry whoami",
+            "rise-registry registries",
+            "rise-registry image :1.2",
+            "rise-registry docker-login",
+            "rise-registry credentials --project other",
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_credential_is_printed_in_the_form_that_is_asked_for() {
+    let (serving, it) = start();
+    let it = it.with("RISE_PROJECT", "my-app").with("RISE_REGISTRY", "prod");
+    let text = session(
+        &it,
+        &serving.url,
+        &[
+            "rise-registry credentials",
+            "rise-registry credentials --format env",
+            "rise-registry credentials --format docker-config",
+            "rise-registry credentials --format password",
+            "rise-registry credentials --format password --add-mask",
+            "rise-registry credentials --actions pull --lifetime 60 | head -c 20",
+            "rise-registry credentials --registry own --format env",
+            "rise-registry docker-login --registry own",
+            "rise-registry registries --json",
+        ],
+    );
+    insta::assert_snapshot!(text);
+    let evaluated = it.run("sh", &["-c", "eval \"$(rise-registry credentials --format env)\" && printf %s \"$REGISTRY_PASSWORD\""]);
+    assert_eq!(evaluated.stdout, "it's canary");
+}
+
+#[test]
+fn the_project_comes_from_a_checkout_or_from_the_hosts_in_the_settings() {
+    let (_serving, it) = start();
+    let get = |server: &str| {
+        let printed = it.helper("get", server);
+        let answer: Option<Value> = serde_json::from_str(&printed.stdout).ok();
+        answer.map_or(printed.stdout, |it| format!("{} {}", it["Username"], it["Secret"]))
+    };
+    let good = "\"u\" \"it's canary\"";
+    let not_found = "credentials not found in native keychain\n";
+    // A host that the broker knows, and no project.
+    assert!(get("r.example.com").starts_with("docker-credential-rise: no project is named"));
+    assert_eq!(get("elsewhere.example.com"), not_found);
+    // Some clients say the repository too.
+    assert_eq!(get("r.example.com/rise/my-app"), good);
+    assert!(get("r.example.com/rise/other").contains("refuses"));
+    // By the checkout, also from a folder below.
+    it.file(".rise.toml", "project = \"my-app\"\n");
+    assert_eq!(get("r.example.com"), good);
+    assert_eq!(get("elsewhere.example.com"), not_found);
+    // One that hands out nothing: clients use what they have.
+    assert_eq!(get("own.example.com"), not_found);
+    fs::remove_file(it.path(".rise.toml")).unwrap();
+    let hosts = "[hosts]\n\"r.example.com\" = { project = \"my-app\", registry = \"prod\" }\n";
+    it.file(".config/rise/registry.toml", hosts);
+    assert_eq!(get("https://r.example.com"), good);
+    // What the settings say of a host is more than what they say of all.
+    it.file(".config/rise/registry.toml", format!("project = \"other\"\n{hosts}"));
+    assert_eq!(get("r.example.com"), good);
+}
+
+#[test]
+fn the_manual_and_the_completions_work_without_settings() {
+    let it = Workstation::new().with("RISE_URL", "no url");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let printed = it.rise(&["completions", shell]);
+        assert!(printed.code == Some(0) && printed.stdout.contains("docker-login"), "{shell}");
+    }
+
+    let completed = "eval \"$(rise-registry completions bash)\"; COMP_WORDS=(rise-registry docker-l); COMP_CWORD=1; _rise__registry rise-registry docker-l rise-registry; echo ${COMPREPLY[0]}";
+    assert_eq!(it.run("bash", &["-c", completed]).stdout, "docker-login\n");
+    assert!(it.rise(&["man"]).stdout.starts_with(".ie"));
+    let written = it.rise(&["man", "pages"]);
+    assert_eq!(written.code, Some(0), "{written:?}");
+    assert!(it.path("pages/rise-registry-docker-login.1").exists());
+    assert_eq!(it.rise(&["whoami"]).code, Some(2));
+}

@@ -1,0 +1,368 @@
+//! What may go wrong around the caller's programs: each ends in time, on one line that says what to do, with its exit code, and
+//! with nothing secret on any stream.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use rcgen::CertifiedKey;
+use rise_broker_tests::{BrokerDouble, Installation, Printed, Saying, Workstation};
+use serde_json::{Value, json};
+
+/// The issue's promise.
+const IN_TIME: Duration = Duration::from_secs(10);
+const CANARY: &str = "canary-9c1f";
+const PASSWORD: &str = "password-canary-77aa";
+
+/// Says what `claims` say, and holds the canary where nobody reads it.
+fn token(claims: &Value) -> String {
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    format!("{}.{}.{CANARY}", part("{}"), part(&claims.to_string()))
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn workstation(url: &str) -> Workstation {
+    Workstation::new()
+        .with("RISE_URL", url)
+        .with("RISE_PROJECT", "my-app")
+        .with("RISE_TOKEN", &token(&json!({ "sub": "ci", "exp": seconds() + 600 })))
+}
+
+fn granted() -> String {
+    json!({
+        "credentials": { "registry_url": "r.example.com", "username": "u", "password": PASSWORD, "expires_in": 3600,
+            "expires_at": "2026-11-21T13:39:53Z", "kind": "basic" },
+        "repository": "rise/my-app", "image": "r.example.com/rise/my-app", "project": "my-app", "registry": "prod",
+        "actions": ["pull", "push"], "scope": "repository", "enforced_by": "host", "request_id": "01J"
+    })
+    .to_string()
+}
+
+fn grants() -> Saying {
+    Saying::answer("200 OK", "content-type: application/json\r\n", &granted())
+}
+
+/// Runs both programs. Their common line, with what differs from run to run replaced.
+fn fails(it: &Workstation, url: &str, code: i32) -> String {
+    let started = Instant::now();
+    let command = it.rise(&["credentials"]);
+    assert!(started.elapsed() < IN_TIME, "took {:?}", started.elapsed());
+    let started = Instant::now();
+    let helper = it.helper("get", "r.example.com");
+    assert!(started.elapsed() < IN_TIME, "took {:?}", started.elapsed());
+    for printed in [&command, &helper] {
+        assert_no_secret(it, printed);
+    }
+    assert_eq!((command.code, command.stdout.as_str()), (Some(code), ""), "{}", command.stderr);
+    assert_eq!((helper.code, helper.stderr.as_str()), (Some(1), ""), "{}", helper.stdout);
+    let line = one_line(&command.stderr).strip_prefix("rise-registry: ").unwrap().to_owned();
+    assert_eq!(one_line(&helper.stdout), format!("docker-credential-rise: {line}"));
+    line.replace(url, "[url]")
+}
+
+fn one_line(text: &str) -> &str {
+    let line = text.strip_suffix('\n').unwrap_or_else(|| panic!("no line: {text:?}"));
+    assert!(!line.contains('\n'), "more than one line: {text}");
+    line
+}
+
+fn assert_no_secret(it: &Workstation, printed: &Printed) {
+    for text in [&printed.stdout, &printed.stderr] {
+        assert!(!text.contains(CANARY) && !text.contains(PASSWORD), "{text}");
+    }
+    for (path, bytes) in it.files() {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(!text.contains(CANARY), "the token in {}", path.display());
+    }
+}
+
+#[test]
+fn a_broker_that_is_not_there() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let line = fails(&workstation(&url), &url, 5);
+    insta::assert_snapshot!(line);
+}
+
+#[test]
+fn a_broker_that_is_silent_or_slow() {
+    for saying in [Saying::Nothing, Saying::Drip] {
+        let double = BrokerDouble::start(saying);
+        let line = fails(&workstation(&double.url), &double.url, 5);
+        insta::assert_snapshot!("a_broker_that_is_silent_or_slow", line);
+    }
+}
+
+#[test]
+fn a_broker_that_talks_nonsense() {
+    let token = token(&json!({ "sub": "ci", "exp": seconds() + 600 }));
+    let echo = format!("the token was {token}");
+    let evil = granted().replace("\"u\"", "\"u\\n::set-output\"");
+    let long = "x".repeat(300_000);
+    let cases = [
+        Saying::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
+        Saying::Bytes(Vec::new()),
+        Saying::answer("200 OK", "content-type: text/html\r\n", "<html>Log in</html>"),
+        Saying::answer("200 OK", "content-type: application/json\r\n", "{}"),
+        Saying::answer("200 OK", "content-type: application/json\r\n", &evil),
+        Saying::answer("200 OK", "content-type: application/json\r\n", &long),
+        Saying::answer("302 Found", "location: https://login.example.com/\r\n", ""),
+        Saying::answer("404 Not Found", "", "nothing here"),
+        Saying::problem("404 Not Found", "not-found", &echo, ""),
+        Saying::problem("401 Unauthorized", "invalid-token", &echo, ""),
+        Saying::problem("418 Teapot", "x", "\u{1b}[2J\r\nforged: line", ""),
+    ];
+    let codes = [6, 5, 6, 6, 6, 6, 6, 6, 6, 3, 6];
+    let mut lines = Vec::new();
+    for (saying, code) in cases.into_iter().zip(codes) {
+        let double = BrokerDouble::start(saying);
+        let it = workstation(&double.url).with("RISE_TOKEN", &token);
+        lines.push(format!("{code} {}", fails(&it, &double.url, code)));
+    }
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn a_token_goes_nowhere_else() {
+    let elsewhere = BrokerDouble::start(grants());
+    let location = format!("location: {}/\r\n", elsewhere.url);
+    let double = BrokerDouble::start(Saying::answer("307 Temporary Redirect", &location, ""));
+    fails(&workstation(&double.url), &double.url, 6);
+    assert_eq!(elsewhere.connections(), 0);
+    let plain = workstation("http://broker.example.com");
+    let line = fails(&plain, "http://broker.example.com", 2);
+    insta::assert_snapshot!(line);
+}
+
+#[test]
+fn a_certificate_of_an_unknown_issuer_or_another_name() {
+    let authority =
+        rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
+            .unwrap();
+    let CertifiedKey { cert, signing_key } = &authority;
+    let text = "[server.tls]\ncertificate_file = \"tls.pem\"\nkey_file = \"tls.key\"\n\
+        [auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n\
+        [[rules]]\nname = \"r\"\nissuer = \"local\"\nclaims = { repository = \"acme/my-app\" }\nprojects = [\"my-app\"]\nregistries = [\"prod\"]\nallow = [\"pull\"]\n\
+        [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nusername = \"u\"\npassword = \"password-canary-77aa\"\naccept_scope = \"registry\"\n";
+    let installation = Installation::new(text);
+    installation.file("tls.pem", cert.pem());
+    installation.file("tls.key", signing_key.serialize_pem());
+    fs::set_permissions(installation.path("tls.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let claim = ["token", "--subject", "ci", "--claim", "repository=acme/my-app"];
+    let token = installation.run(&claim).stdout.trim().to_owned();
+    let serving = installation.serve();
+    let url = serving.url.replace("http://", "https://");
+    let it = workstation(&url).with("RISE_TOKEN", &token);
+    let mut lines = vec![fails(&it, &url, 6)];
+    // Its own certificate makes it known.
+    it.file("ca.pem", cert.pem());
+    let own = it.path("ca.pem").display().to_string();
+    let it = it.with("RISE_CA_FILE", &own);
+    let printed = it.rise(&["credentials", "--format", "password"]);
+    assert_eq!(
+        (printed.code, printed.stdout.as_str()),
+        (Some(0), "password-canary-77aa\n"),
+        "{}",
+        printed.stderr
+    );
+    // Another one does not.
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    it.file("ca.pem", other.cert.pem());
+    let empty = it.path("elsewhere").display().to_string();
+    let it = it.with("XDG_CACHE_HOME", &empty);
+    lines.push(fails(&it, &url, 6));
+    it.file("ca.pem", "no certificate");
+    lines.push(fails(&it, &url, 2));
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn clocks_and_tokens_that_are_over() {
+    let now = seconds();
+    let date = |at: u64| {
+        let at = Timestamp::from_second(i64::try_from(at).unwrap()).unwrap();
+        format!("date: {}\r\n", at.strftime("%a, %d %b %Y %H:%M:%S GMT"))
+    };
+    let cases = [
+        // Expired by both clocks.
+        (now, json!({ "exp": now - 720 })),
+        // Ours is ten minutes slow: we would not have known.
+        (now + 600, json!({ "exp": now + 300 })),
+        // Ours is ten minutes fast.
+        (now - 600, json!({ "exp": now + 300 })),
+    ];
+    let mut lines = Vec::new();
+    for (theirs, claims) in cases {
+        let saying = Saying::problem(
+            "401 Unauthorized",
+            "invalid-token",
+            "the token is not accepted",
+            &date(theirs),
+        );
+        let double = BrokerDouble::start(saying);
+        let it = workstation(&double.url).with("RISE_TOKEN", &token(&claims));
+        lines.push(fails(&it, &double.url, 3));
+    }
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn refusals_of_the_broker() {
+    let mut lines = Vec::new();
+    for (status, slug, headers, code) in [
+        ("403 Forbidden", "access-denied", "", 4),
+        ("429 Too Many Requests", "rate-limited", "retry-after: 3\r\n", 5),
+        ("503 Service Unavailable", "overloaded", "retry-after: 200\r\n", 5),
+        ("502 Bad Gateway", "upstream-denied", "", 5),
+        ("500 Internal Server Error", "internal", "", 5),
+    ] {
+        let double = BrokerDouble::start(Saying::problem(
+            status,
+            slug,
+            "what the broker says of it",
+            headers,
+        ));
+        lines.push(format!("{code} {}", fails_directly(&double, code)));
+    }
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// With the host in the settings, so that the helper asks nothing else.
+fn fails_directly(double: &BrokerDouble, code: i32) -> String {
+    let it = workstation(&double.url);
+    it.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
+    fails(&it, &double.url, code)
+}
+
+#[test]
+fn a_missing_token_or_broker_and_settings_that_are_wrong() {
+    let none = Workstation::new().with("RISE_URL", "http://127.0.0.1:9");
+    let mut lines = Vec::new();
+    let mut fail = |it: &Workstation, code: i32| {
+        let printed = it.rise(&["credentials"]);
+        assert_eq!(printed.code, Some(code), "{printed:?}");
+        assert_no_secret(it, &printed);
+        lines.push(format!("{code} {}", one_line(&printed.stderr)));
+    };
+    fail(&Workstation::new(), 2);
+    fail(&none, 2);
+    let it = none.with("RISE_PROJECT", "my-app");
+    fail(&it, 3);
+    let it = it.with("RISE_TOKEN", CANARY);
+    it.file(".rise.toml", "url = \"https://evil.example.com\"\n");
+    fail(&it, 2);
+    it.file(".rise.toml", "project = \"other\"\n");
+    it.file(".config/rise/registry.toml", format!("token = \"{CANARY}-not-printed\"\n"));
+    let printed = it.rise(&["credentials"]);
+    assert_eq!(printed.code, Some(2));
+    assert!(
+        printed.stderr.contains("unknown field `token`") && !printed.stderr.contains(CANARY),
+        "{printed:?}"
+    );
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn a_cache_that_is_of_no_use_is_said_and_stops_nobody() {
+    let double = BrokerDouble::start(grants());
+    let it = workstation(&double.url);
+    it.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
+    let mut lines = Vec::new();
+    let mut says = |requests: usize| {
+        let started = Instant::now();
+        let printed = it.helper("get", "r.example.com");
+        assert!(started.elapsed() < IN_TIME);
+        assert_eq!(printed.code, Some(0), "{printed:?}");
+        let answer: Value = serde_json::from_str(&printed.stdout).unwrap();
+        assert_eq!(
+            answer,
+            json!({ "ServerURL": "r.example.com", "Username": "u", "Secret": PASSWORD })
+        );
+        assert!(
+            !printed.stderr.contains(PASSWORD) && !printed.stderr.contains(CANARY),
+            "{printed:?}"
+        );
+        assert_eq!(double.requests().len(), requests);
+        lines.push(printed.stderr);
+    };
+    says(1);
+    says(1);
+    let folder = it.path(".cache/rise/registry");
+    let file = || {
+        let mut entries = fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path());
+        entries.find(|it| it.extension().is_some_and(|it| it == "json")).unwrap()
+    };
+    let damaged = fs::read(file()).unwrap();
+    fs::write(file(), &damaged[..200]).unwrap();
+    says(2);
+    says(2);
+    fs::set_permissions(file(), fs::Permissions::from_mode(0o644)).unwrap();
+    says(3);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    // What is kept there is still nobody else's.
+    says(3);
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "in the way").unwrap();
+    says(4);
+    let lines: Vec<_> = lines.iter().map(|it| mask_name(it)).collect();
+    insta::assert_snapshot!(lines.join("---\n"));
+}
+
+/// The name of a cached file depends on the double's port.
+fn mask_name(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("/registry/") else { return text.to_owned() };
+    let (_, after) = rest.split_once(".json").unwrap();
+    format!("{before}/registry/[key].json{after}")
+}
+
+/// As a container has it that runs with `--read-only`.
+#[test]
+fn a_read_only_home_is_said_and_stops_nobody() {
+    let double = BrokerDouble::start(grants());
+    let it = workstation(&double.url);
+    it.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let home = it.home().display().to_string();
+    let script = format!(
+        "mount --bind {home} {home} && mount -o remount,bind,ro {home} && exec docker-credential-rise get"
+    );
+    let printed = it.run_with("unshare", &["--mount", "sh", "-c", &script], "r.example.com");
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert!(printed.stdout.contains(PASSWORD));
+    insta::assert_snapshot!(one_line(&printed.stderr));
+}
+
+#[test]
+fn hosts_of_other_people_are_left_alone() {
+    let double = BrokerDouble::start(grants());
+    let not_found = "credentials not found in native keychain\n";
+    let it = workstation(&double.url);
+    it.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
+    for (stdin, expected) in [("", "no credentials server URL\n"), ("a b", not_found)] {
+        let printed = it.helper("get", stdin);
+        assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), expected), "{printed:?}");
+    }
+    let bare = Workstation::new();
+    assert_eq!(bare.helper("get", "https://index.docker.io/v1/").stdout, not_found);
+    assert_eq!(it.helper("list", "unused").stdout, "{}\n");
+    assert!(it.helper("version", "").stdout.starts_with("docker-credential-rise "));
+    assert_eq!(it.helper("no-such-action", "").code, Some(1));
+    assert_eq!(double.requests().len(), 0);
+    // Whoever writes the host with a scheme means the same.
+    assert_eq!(it.helper("get", "https://r.example.com\n").code, Some(0));
+}

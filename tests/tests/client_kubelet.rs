@@ -1,0 +1,155 @@
+//! The kubelet's credential provider protocol against the types of Kubernetes: `credentialprovider.kubelet.k8s.io/v1`, as the
+//! released v1 reference of 1.34 has it (request with `serviceAccountToken` since 1.33).
+//!
+//! The kubelet decodes strictly: a member that is not in the schema below makes it drop the whole answer.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use rise_broker_tests::broker::audit_text;
+use rise_broker_tests::{Installation, Printed, Serving, Workstation};
+use serde_json::{Value, json};
+
+const VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
+const SETTINGS: &str = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n\
+    [[rules]]\nname = \"pods\"\nissuer = \"local\"\nclaims = { namespace = \"{project}\" }\nprojects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\"]\n\
+    [[rules]]\nname = \"node\"\nissuer = \"local\"\nclaims = { role = \"node\" }\nprojects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
+    [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com:5000\"\nnamespace = \"rise\"\nusername = \"u\"\npassword = \"canary-5e1d\"\naccept_scope = \"registry\"\n";
+
+/// `CredentialProviderResponse` and `AuthConfig`, by the names of their JSON tags in Go.
+fn response_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["kind", "apiVersion", "cacheKeyType"],
+        "additionalProperties": false,
+        "properties": {
+            "kind": { "const": "CredentialProviderResponse" },
+            "apiVersion": { "const": VERSION },
+            "cacheKeyType": { "enum": ["Image", "Registry", "Global"] },
+            // metav1.Duration: what Go's time.ParseDuration reads.
+            "cacheDuration": { "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ns|us|ms|s|m|h))+$" },
+            "auth": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "object",
+                    "required": ["username", "password"],
+                    "additionalProperties": false,
+                    "properties": { "username": { "type": "string" }, "password": { "type": "string" } }
+                }
+            }
+        }
+    })
+}
+
+struct Node {
+    installation: Installation,
+    _serving: Serving,
+    machine: Workstation,
+}
+
+impl Node {
+    fn start() -> Self {
+        let installation = Installation::new(SETTINGS);
+        let token = token(&installation, &["role=node"]);
+        let serving = installation.serve();
+        let machine = Workstation::new().with("RISE_URL", &serving.url).with("RISE_TOKEN", &token);
+        Self { installation, _serving: serving, machine }
+    }
+
+    fn ask(&self, request: &Value) -> Printed {
+        self.machine.helper("kubelet", &request.to_string())
+    }
+}
+
+fn token(installation: &Installation, claims: &[&str]) -> String {
+    let mut arguments = vec!["token", "--subject", "node"];
+    arguments.extend(claims.iter().flat_map(|it| ["--claim", it]));
+    let printed = installation.run(&arguments);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    printed.stdout.trim().to_owned()
+}
+
+fn request(image: &str) -> Value {
+    json!({ "apiVersion": VERSION, "kind": "CredentialProviderRequest", "image": image })
+}
+
+fn conforming(printed: &Printed) -> Value {
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""), "{printed:?}");
+    let answer: Value = serde_json::from_str(&printed.stdout).unwrap();
+    let validator = jsonschema::validator_for(&response_schema()).unwrap();
+    let problems: Vec<_> = validator.iter_errors(&answer).map(|it| it.to_string()).collect();
+    assert!(problems.is_empty(), "{problems:?}");
+    answer
+}
+
+#[test]
+fn a_node_gets_a_login_for_the_images_repository_alone() {
+    let node = Node::start();
+    let answer = conforming(&node.ask(&request("r.example.com:5000/rise/my-app")));
+    assert_eq!(
+        answer,
+        json!({
+            "apiVersion": VERSION, "kind": "CredentialProviderResponse", "cacheKeyType": "Image",
+            // Half of the ten minutes after which what has no end is asked for again.
+            "cacheDuration": "300s",
+            "auth": { "r.example.com:5000/rise/my-app": { "username": "u", "password": "canary-5e1d" } }
+        })
+    );
+    // With a tag or a digest it is the same repository.
+    let tagged = node.ask(&request("r.example.com:5000/rise/my-app:v1"));
+    assert_eq!(conforming(&tagged), answer);
+    // Nothing is left on the node's disk, and what was asked for is pulling.
+    assert!(
+        node.machine.files().iter().all(|(_, it)| !String::from_utf8_lossy(it).contains("canary"))
+    );
+    let audit = audit_text(&node.installation.path("audit"));
+    assert!(audit.contains("\"actions\":[\"pull\"]") && !audit.contains("\"push\"]"), "{audit}");
+}
+
+#[test]
+fn a_pods_service_account_counts_and_not_the_node() {
+    let node = Node::start();
+    let pod = token(&node.installation, &["namespace=team-a"]);
+    let with_token = |image: &str| {
+        let mut request = request(image);
+        request["serviceAccountToken"] = pod.as_str().into();
+        request["serviceAccountAnnotations"] = json!({ "example.com/team": "a" });
+        node.ask(&request)
+    };
+    let answer = conforming(&with_token("r.example.com:5000/rise/team-a"));
+    assert_eq!(answer["auth"]["r.example.com:5000/rise/team-a"]["password"], "canary-5e1d");
+    // The node could have it, the pod may not.
+    let refused = with_token("r.example.com:5000/rise/team-b");
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
+    assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+    assert!(refused.stderr.contains("refuses") && !refused.stderr.contains(&pod), "{refused:?}");
+    conforming(&node.ask(&request("r.example.com:5000/rise/team-b")));
+}
+
+#[test]
+fn what_is_no_request_gets_no_answer() {
+    let node = Node::start();
+    let mut other_version = request("r.example.com:5000/rise/my-app");
+    other_version["apiVersion"] = "credentialprovider.kubelet.k8s.io/v1alpha1".into();
+    let mut other_kind = request("r.example.com:5000/rise/my-app");
+    other_kind["kind"] = "CredentialProviderResponse".into();
+    let unknown = request("elsewhere.example.com/rise/my-app");
+    for (request, expected) in [
+        (String::new(), "set `apiVersion: credentialprovider.kubelet.k8s.io/v1`"),
+        ("{}".to_owned(), "its JSON is another one"),
+        (other_version.to_string(), "v1alpha1"),
+        (other_kind.to_string(), "CredentialProviderResponse"),
+        (unknown.to_string(), "refuses"),
+        ("x".repeat(70_000), "at most 65536 bytes"),
+    ] {
+        let printed = node.machine.helper("kubelet", &request);
+        assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""), "{printed:?}");
+        assert!(
+            printed.stderr.lines().count() == 1 && printed.stderr.contains(expected),
+            "{printed:?}"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Where the client's token comes from, with doubles of those who give tokens.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use rise_broker_tests::{BrokerDouble, Saying, Workstation};
+use serde_json::json;
+
+fn broker() -> BrokerDouble {
+    let who =
+        json!({ "issuer": "i", "sub": "ci", "claims": {}, "grants": [], "request_id": "01J" });
+    BrokerDouble::start(Saying::answer(
+        "200 OK",
+        "content-type: application/json\r\n",
+        &who.to_string(),
+    ))
+}
+
+/// The token that the broker was shown.
+fn shown(broker: &BrokerDouble) -> String {
+    let requests = broker.requests();
+    let headers = requests.last().unwrap().lines();
+    let mut bearers = headers.filter_map(|line| line.strip_prefix("authorization: Bearer "));
+    bearers.next().unwrap().to_owned()
+}
+
+#[test]
+fn github_actions_makes_a_token_out_to_the_brokers_audience() {
+    let broker = broker();
+    let answer = json!({ "count": 1, "value": "of.github.actions" }).to_string();
+    let github = BrokerDouble::start(Saying::answer(
+        "200 OK",
+        "content-type: application/json\r\n",
+        &answer,
+    ));
+    let it = Workstation::new()
+        .with("RISE_URL", &broker.url)
+        .with("RISE_AUDIENCE", "https://broker.example.com/a&b")
+        .with("GITHUB_ACTIONS", "true")
+        .with("ACTIONS_ID_TOKEN_REQUEST_URL", &format!("{}/idtoken?api-version=2.0", github.url))
+        .with("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-canary");
+    let printed = it.rise(&["whoami"]);
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert!(printed.stdout.contains("by GitHub Actions"), "{printed:?}");
+    let requests = github.requests();
+    let [request] = &requests[..] else { panic!("{requests:?}") };
+    assert!(request.starts_with("GET /idtoken?api-version=2.0&audience=https%3A%2F%2Fbroker.example.com%2Fa%26b HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("authorization: Bearer request-canary\r\n"), "{request}");
+    assert_eq!(shown(&broker), "of.github.actions");
+    assert!(broker.requests().iter().all(|it| !it.contains("request-canary")));
+
+    // A job that may not.
+    let refusing = BrokerDouble::start(Saying::answer("403 Forbidden", "", ""));
+    let it = it.with("ACTIONS_ID_TOKEN_REQUEST_URL", &refusing.url);
+    let printed = it.rise(&["whoami"]);
+    assert_eq!(printed.code, Some(3));
+    assert_eq!(
+        printed.stderr,
+        "rise-registry: GitHub answers 403 to the request for a token: give the job `permissions: id-token: write`\n"
+    );
+    // Its URL is no place for a token by plain http either.
+    let it = it.with("ACTIONS_ID_TOKEN_REQUEST_URL", "http://github.example.com/");
+    assert_eq!(it.rise(&["whoami"]).code, Some(2));
+}
+
+#[test]
+fn buildkites_agent_is_asked_on_its_command_line() {
+    let broker = broker();
+    let it = Workstation::new()
+        .with("RISE_URL", &broker.url)
+        .with("BUILDKITE_JOB_ID", "job")
+        .with("BUILDKITE_AGENT_ACCESS_TOKEN", "agent-canary");
+    let agent = |script: &str| {
+        it.file("bin/buildkite-agent", format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(it.path("bin/buildkite-agent"), fs::Permissions::from_mode(0o755))
+            .unwrap();
+        it.rise(&["whoami"])
+    };
+    let printed =
+        agent("[ \"$*\" = 'oidc request-token --audience rise-registry' ] && echo of.build.kite");
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert_eq!(shown(&broker), "of.build.kite");
+    for script in ["echo fatal >&2; exit 1", "exec sleep 60"] {
+        let printed = agent(script);
+        assert_eq!(printed.code, Some(3), "{printed:?}");
+        assert_eq!(printed.stderr.lines().count(), 1, "{printed:?}");
+        assert!(!printed.stderr.contains("canary"));
+    }
+    assert_eq!(broker.connections(), 1);
+}
+
+#[test]
+fn a_file_or_gitlabs_variable_is_shown_as_it_is() {
+    let broker = broker();
+    let it = Workstation::new().with("RISE_URL", &broker.url).with("RISE_ID_TOKEN", "of.git.lab");
+    assert_eq!(it.rise(&["whoami"]).code, Some(0));
+    assert_eq!(shown(&broker), "of.git.lab");
+    it.file("token", "of.a.file\n");
+    let file = it.path("token").display().to_string();
+    assert_eq!(it.rise(&["whoami", "--token-file", &file]).code, Some(0));
+    assert_eq!(shown(&broker), "of.a.file");
+}
