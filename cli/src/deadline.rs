@@ -39,8 +39,8 @@ pub fn now() -> u64 {
 pub fn spoken(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} seconds"),
-        120..=7_199 => format!("{} minutes", seconds / 60),
-        7_200..=172_799 => format!("{} hours", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
+        120..=7_199 => format!("{} minutes", (seconds + 30) / 60),
+        7_200..=172_799 => format!("{} hours", (seconds + 1_800) / 3_600),
+        _ => format!("{} days", (seconds + 43_200) / 86_400),
     }
 }
