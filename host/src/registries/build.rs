@@ -151,6 +151,10 @@ async fn open_aws(
         return Err(place
             .problem("/region", "missing; its provider uses AWS, so name the region".to_owned()));
     }
+    // The provider has looked at its form; what the SDK would make of it is not a provider's to know.
+    if let Some(Err(error)) = settings.endpoint_url.as_deref().map(url::Url::parse) {
+        return Err(place.problem("/endpoint_url", format!("not a URL: {error}")));
+    }
     let keys = &config.keys;
     let switches = Switches {
         unscoped: keys.accept_scope.map(Scope::from) == Some(Scope::Registry),

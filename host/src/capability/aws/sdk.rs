@@ -39,6 +39,8 @@ pub struct SdkAws {
     /// With the base identity: the default chain's, or the settings' keys.
     base: SdkConfig,
     role_arn: Option<String>,
+    /// Of the registry; empty where its settings do not say.
+    account_id: String,
     /// The identity that assumes roles, found out on first use and kept until it ends.
     controller: Mutex<Option<Controller>>,
 }
@@ -79,6 +81,7 @@ impl SdkAws {
         Self {
             base: loader.load().await,
             role_arn: settings.role_arn.clone(),
+            account_id: settings.account_id.clone(),
             controller: Mutex::default(),
         }
     }
@@ -174,8 +177,12 @@ impl Aws for SdkAws {
             .expires_at
             .and_then(|it| u64::try_from(it.secs()).ok())
             .ok_or_else(|| nonsense("without an expiry"))?;
+        let endpoint = data.proxy_endpoint.unwrap_or_default();
+        if !is_of(&endpoint, &self.account_id, region) {
+            return Err(nonsense("with a login for another registry than this one's"));
+        }
         Ok(Login {
-            endpoint: data.proxy_endpoint.unwrap_or_default(),
+            endpoint,
             username: username.to_owned(),
             password: Secret::new(password.to_owned()),
             expires_at,
@@ -191,6 +198,14 @@ impl Aws for SdkAws {
     async fn own_role(&self) -> Result<(), AwsError> {
         self.controller().await.map(drop)
     }
+}
+
+/// Whether ECR speaks of this account and region: a login for another one opens what nobody was granted.
+fn is_of(endpoint: &str, account_id: &str, region: &str) -> bool {
+    let Some(host) = endpoint.strip_prefix("https://") else { return false };
+    let mut labels = host.split('.');
+    let is_account = labels.next() == Some(account_id) || account_id.is_empty();
+    is_account && labels.any(|label| label == region)
 }
 
 /// Sends it, and takes the keys out of the answer.
