@@ -15,7 +15,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, shown};
 use crate::settings::{BrokerUrl, Settings};
 use crate::token::Token;
-use crate::transport::{Exchange, Reply, Transport};
+use crate::transport::{Authorization, Exchange, Reply, Transport};
 
 /// A clock that is this far off makes tokens look expired or not valid yet.
 const SKEW: u64 = 60;
@@ -151,8 +151,13 @@ impl Broker {
     /// Any answer will do, also a refusal: `doctor` compares clocks before it has a token. `None`: the answer has no `Date`.
     pub fn clock(&self, deadline: Deadline) -> Result<Option<Clock>, Failure> {
         let url = self.url.join("/api/v1/openapi.json");
-        let exchange =
-            Exchange { method: Method::GET, url: &url, bearer: None, body: None, deadline };
+        let exchange = Exchange {
+            method: Method::GET,
+            url: &url,
+            authorization: Authorization::Nobody,
+            body: None,
+            deadline,
+        };
         let reply = self.transport.send(&exchange);
         let reply = reply.map_err(|trouble| trouble.towards(&self.whom(), "RISE_URL"))?;
         Ok(reply.date.map(|date| Clock::compare((self.now)(), date)))
@@ -170,7 +175,7 @@ impl Broker {
         let exchange = Exchange {
             method,
             url: &url,
-            bearer: Some(&token.secret),
+            authorization: Authorization::Bearer(&token.secret),
             body: body.map(|text| ("application/json", Zeroizing::new(text))),
             deadline,
         };

@@ -5,6 +5,9 @@
 mod completions;
 mod credentials;
 mod docker_login;
+mod doctor;
+mod exec;
+mod explain;
 mod image;
 mod man;
 mod registries;
@@ -53,8 +56,14 @@ enum Command {
     Credentials(credentials::Arguments),
     /// Log docker and podman in to a project's repository, until the credential ends
     DockerLogin(docker_login::Arguments),
+    /// Run a command with credentials that it alone finds, renewed while it runs and gone with it
+    Exec(exec::Arguments),
     /// Print the full reference of a project's image
     Image(image::Arguments),
+    /// Say what the broker's rules let you do
+    Explain(explain::Arguments),
+    /// Try every step from here to a working push, and say which fails and why
+    Doctor(doctor::Arguments),
     /// List the registries that you may use
     Registries(registries::Arguments),
     /// Say who the broker takes you for
@@ -85,7 +94,10 @@ fn run(arguments: &Arguments) -> Done {
     match &arguments.command {
         Command::Credentials(arguments) => credentials::run(&app()?, arguments),
         Command::DockerLogin(arguments) => docker_login::run(&app()?, arguments),
+        Command::Exec(arguments) => exec::run(app()?, arguments),
         Command::Image(arguments) => image::run(&app()?, arguments),
+        Command::Explain(arguments) => explain::run(&app()?, arguments),
+        Command::Doctor(arguments) => Ok(doctor::run(app(), arguments)),
         Command::Registries(arguments) => registries::run(&app()?, arguments),
         Command::Whoami(arguments) => whoami::run(&app()?, arguments),
         Command::Completions(arguments) => Ok(completions::run(arguments)),

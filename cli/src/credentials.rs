@@ -126,13 +126,18 @@ fn waited_in_vain() -> Failure {
 }
 
 fn key(app: &App, source: &Source, wanted: &Wanted) -> Result<Key, Failure> {
+    key_of(app, &source.identity(&app.settings), wanted)
+}
+
+/// `identity` is that of a [`Source`].
+pub fn key_of(app: &App, identity: &str, wanted: &Wanted) -> Result<Key, Failure> {
     let mut actions = wanted.actions.clone();
     actions.sort();
     actions.dedup();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     Ok(Key::new(&[
         app.settings.url()?.as_str(),
-        &source.identity(&app.settings),
+        identity,
         &text(&wanted.project),
         &text(&wanted.image),
         &text(&wanted.registry),

@@ -32,7 +32,14 @@ impl Auths {
     }
 
     pub fn text(self) -> Zeroizing<String> {
-        Zeroizing::new(json!({ "auths": self.0 }).to_string())
+        self.text_with(&Map::new())
+    }
+
+    /// Beside settings that are no logins.
+    pub fn text_with(self, settings: &Map<String, Value>) -> Zeroizing<String> {
+        let mut json = settings.clone();
+        json.insert("auths".to_owned(), Value::Object(self.0));
+        Zeroizing::new(Value::Object(json).to_string())
     }
 }
 
@@ -79,17 +86,20 @@ impl ConfigFile {
         self.json.get("credHelpers").and_then(|it| it.get(host)).and_then(Value::as_str)
     }
 
+    /// And where none is named for this host alone, the one for all.
+    pub fn helper_or_store(&self, host: &str) -> Option<&str> {
+        let store = || self.json.get("credsStore").and_then(Value::as_str);
+        self.helper(host).or_else(store).filter(|it| !it.is_empty())
+    }
+
     /// Docker asks a helper instead, if one is named: what is written would never be looked at.
     pub fn check_that_it_is_read(&self, host: &str) -> Result<(), Failure> {
-        let for_all = || self.json.get("credsStore").and_then(Value::as_str);
-        match self.helper(host).or_else(for_all) {
-            None | Some("") => Ok(()),
-            Some(helper) => Err(Failure::Settings(format!(
-                "{} sends docker to docker-credential-{} for {host}: take that out, or do without docker-login",
-                self.path.display(),
-                shown(helper)
-            ))),
-        }
+        let Some(helper) = self.helper_or_store(host) else { return Ok(()) };
+        Err(Failure::Settings(format!(
+            "{} sends docker to docker-credential-{} for {host}: take that out, or use `rise-registry exec`",
+            self.path.display(),
+            shown(helper)
+        )))
     }
 
     pub fn add(&mut self, place: &str, credentials: &Credentials) {

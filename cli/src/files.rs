@@ -85,7 +85,7 @@ pub fn private_directory(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-fn is_ours_alone(metadata: &fs::Metadata) -> bool {
+pub fn is_ours_alone(metadata: &fs::Metadata) -> bool {
     let others = metadata.mode() & 0o077;
     others == 0 && metadata.uid() == rustix::process::geteuid().as_raw()
 }

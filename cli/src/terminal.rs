@@ -2,7 +2,11 @@
 //!
 //! A stream that nobody reads any more is no error: `rise-registry registries | head -1`.
 
+mod waiting;
+
 use std::io::{self, IsTerminal as _, Write as _};
+
+pub use self::waiting::Waiting;
 
 use crate::environment::Environment;
 
@@ -28,6 +32,11 @@ impl Terminal {
         if !self.quiet {
             error_line(line);
         }
+    }
+
+    /// Says so on stderr after a second, for people, until what is returned is dropped.
+    pub fn waiting(self, what: &'static str) -> Waiting {
+        Waiting::start(self.progress, what)
     }
 
     /// ` ✓ ` in green, ` ✗ ` in red.

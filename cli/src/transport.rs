@@ -8,6 +8,8 @@ mod trust;
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Method, Request, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
@@ -34,10 +36,18 @@ pub struct Transport {
 pub struct Exchange<'a> {
     pub method: Method,
     pub url: &'a str,
-    pub bearer: Option<&'a Secret>,
+    pub authorization: Authorization<'a>,
     /// Its content type, and itself.
     pub body: Option<(&'static str, Zeroizing<String>)>,
     pub deadline: Deadline,
+}
+
+/// Who asks.
+pub enum Authorization<'a> {
+    Nobody,
+    Bearer(&'a Secret),
+    /// A registry's user and password.
+    Basic(&'a str, &'a Secret),
 }
 
 /// What came back, whatever it means.
@@ -47,7 +57,30 @@ pub struct Reply {
     pub retry_after: Option<u64>,
     /// The `Date` header, in seconds since 1970.
     pub date: Option<u64>,
+    /// `WWW-Authenticate`, as far as it is text.
+    pub challenge: String,
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Authorization<'_> {
+    fn header(&self) -> Option<Zeroizing<String>> {
+        let text = match self {
+            Self::Nobody => return None,
+            Self::Bearer(token) => format!("Bearer {}", token.expose()),
+            Self::Basic(user, password) => {
+                let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
+                format!("Basic {}", STANDARD.encode(pair.as_bytes()))
+            }
+        };
+        Some(Zeroizing::new(text))
+    }
+}
+
+impl Reply {
+    /// Whether this scheme, in lower case, is the one that is asked for.
+    pub fn challenges_for(&self, scheme: &str) -> bool {
+        self.challenge.to_ascii_lowercase().starts_with(scheme)
+    }
 }
 
 impl Transport {
@@ -90,8 +123,7 @@ impl Transport {
             .method(exchange.method.clone())
             .uri(exchange.url)
             .header("accept", "application/json");
-        if let Some(token) = exchange.bearer {
-            let header = Zeroizing::new(format!("Bearer {}", token.expose()));
+        if let Some(header) = exchange.authorization.header() {
             builder = builder.header("authorization", header.as_str());
         }
         let remaining = exchange.deadline.remaining();
@@ -123,6 +155,7 @@ impl Transport {
             content_type: header(headers, "content-type").unwrap_or_default().to_owned(),
             retry_after: header(headers, "retry-after").and_then(|it| it.parse().ok()),
             date: date.and_then(since_1970),
+            challenge: header(headers, "www-authenticate").unwrap_or_default().to_owned(),
             body,
         })
     }

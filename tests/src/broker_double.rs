@@ -18,6 +18,8 @@ pub enum Saying {
     Nothing,
     /// One byte of a body each second.
     Drip,
+    /// One of these for each request, and the last from then on.
+    InTurn(Vec<Saying>),
 }
 
 impl Saying {
@@ -87,8 +89,17 @@ fn serve(mut stream: TcpStream, saying: &Saying, requests: &Mutex<Vec<String>>) 
             _ => break,
         }
     }
-    requests.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+    let mut all = requests.lock().unwrap();
+    all.push(String::from_utf8_lossy(&request).into_owned());
+    let number = all.len() - 1;
+    drop(all);
+    let saying = if let Saying::InTurn(turns) = saying {
+        turns.get(number).or(turns.last()).unwrap()
+    } else {
+        saying
+    };
     match saying {
+        Saying::InTurn(_) => unreachable!("turns within turns"),
         Saying::Bytes(bytes) => drop(stream.write_all(bytes)),
         Saying::Nothing => drop(stream.read(&mut chunk)),
         Saying::Drip => {

@@ -65,6 +65,12 @@ impl DockerRegistry {
         Self { process, host }
     }
 
+    /// From now on the account has this password and no other: the registry looks at the file's time for each login.
+    pub fn change_password(&self, auth: RegistryAuth) {
+        let line = if auth == RegistryAuth::Second { SECOND_LINE } else { DEMO_LINE };
+        fs::write(self.process.directory().join("htpasswd"), line).unwrap();
+    }
+
     /// `127.0.0.1:PORT`, as in an image reference.
     pub fn host(&self) -> &str {
         &self.host

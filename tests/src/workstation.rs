@@ -42,6 +42,12 @@ impl Workstation {
         self
     }
 
+    #[must_use]
+    pub fn without(mut self, names: &[&str]) -> Self {
+        self.variables.retain(|(it, _)| !names.contains(&it.as_str()));
+        self
+    }
+
     pub fn home(&self) -> &Path {
         self.home.path()
     }

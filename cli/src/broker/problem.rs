@@ -142,6 +142,7 @@ mod tests {
                 .to_owned(),
             retry_after: Some(3),
             date: Some(theirs),
+            challenge: String::new(),
             body: Zeroizing::new(problem.to_string().into_bytes()),
         };
         let token = Token::new(Secret::new(secret)).ok().unwrap();

@@ -8,7 +8,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::secret::Secret;
 use crate::settings::{BrokerUrl, Settings};
-use crate::transport::{Exchange, Transport};
+use crate::transport::{Authorization, Exchange, Transport};
 
 pub struct Job {
     url: String,
@@ -51,7 +51,7 @@ impl Job {
             .send(&Exchange {
                 method: Method::GET,
                 url: &url,
-                bearer: Some(&self.request_token),
+                authorization: Authorization::Bearer(&self.request_token),
                 body: None,
                 deadline,
             })

@@ -1,0 +1,111 @@
+//! `rise-registry doctor`: every step from here to a working push, in the order in which commands take them.
+//!
+//! **Invariant:** a step fails with the very [`Failure`] that commands end with: it is the same function that is called.
+
+mod steps;
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::failure::Failure;
+use crate::terminal::{self, Terminal};
+
+const ABOUT: &str = "\
+Asks the broker for a credential, shows it to the registry's front door, and keeps it nowhere. Where the broker takes each token
+once only, that was it for this token. Ends with the exit code of the first step that fails, see `rise-registry --help`.";
+
+#[derive(Args)]
+#[command(after_help = ABOUT)]
+pub(super) struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What came of one step.
+enum Outcome {
+    Good(String),
+    Bad(Failure),
+    /// Not tried, or nothing that commands depend on.
+    Skipped(String),
+}
+
+#[derive(Serialize)]
+struct Step {
+    name: &'static str,
+    /// `ok`, `failed` or `skipped`.
+    state: &'static str,
+    says: String,
+}
+
+#[derive(Serialize)]
+struct Whole<'a> {
+    ok: bool,
+    exit_code: u8,
+    steps: &'a [Step],
+}
+
+struct Report {
+    /// `None`: in JSON, at the end.
+    terminal: Option<Terminal>,
+    steps: Vec<Step>,
+    exit_code: u8,
+}
+
+pub(super) fn run(app: Result<App, Failure>, arguments: &Arguments) -> ExitCode {
+    let terminal = app.as_ref().map(|app| app.terminal).unwrap_or_default();
+    let terminal = (!arguments.json).then_some(terminal);
+    let mut report = Report { terminal, steps: Vec::new(), exit_code: 0 };
+    match app {
+        Ok(app) => steps::walk(&app, &mut report),
+        Err(failure) => {
+            report.add("settings", Outcome::Bad(failure));
+            for step in steps::NAMES.iter().skip(1) {
+                report.add(step, Outcome::Skipped("not reached".to_owned()));
+            }
+        }
+    }
+    if arguments.json {
+        let Report { steps, exit_code, .. } = &report;
+        let whole = Whole { ok: *exit_code == 0, exit_code: *exit_code, steps };
+        terminal::line(&serde_json::to_string_pretty(&whole).unwrap_or_default());
+    }
+    ExitCode::from(report.exit_code)
+}
+
+impl Report {
+    fn add(&mut self, step: &'static str, outcome: Outcome) {
+        let (state, says) = match outcome {
+            Outcome::Good(text) => ("ok", text),
+            Outcome::Skipped(text) => ("skipped", text),
+            Outcome::Bad(failure) => {
+                if self.exit_code == 0 {
+                    self.exit_code = failure.exit_code();
+                }
+                ("failed", failure.line())
+            }
+        };
+        if let Some(terminal) = self.terminal {
+            let mark = if state == "skipped" { "–" } else { terminal.mark(state == "ok") };
+            terminal::line(&format!("{mark} {step:10}  {says}"));
+        }
+        self.steps.push(Step { name: step, state, says });
+    }
+
+    /// Adds a step; what it found, for those that build upon it.
+    fn tried<T>(&mut self, step: &'static str, result: Result<(T, String), Failure>) -> Option<T> {
+        match result {
+            Ok((found, text)) => {
+                self.add(step, Outcome::Good(text));
+                Some(found)
+            }
+            Err(failure) => {
+                self.add(step, Outcome::Bad(failure));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The steps, each with what the next ones need.
+
+use std::path::Path;
+
+use super::{Outcome, Report};
+use crate::app::App;
+use crate::broker::{Broker, Clock, Credentials, Wanted};
+use crate::credentials;
+use crate::deadline::spoken;
+use crate::docker::ConfigFile;
+use crate::failure::{Failure, shown};
+use crate::settings::{BrokerUrl, Said, Settings};
+use crate::token::{ORDER, Source, Token};
+use crate::transport::{Authorization, Exchange, Transport, Trouble};
+use ureq::http::Method;
+
+/// In the order in which they are taken.
+pub(super) const NAMES: &[&str] = &[
+    "settings",
+    "broker",
+    "clock",
+    "token",
+    "identity",
+    "project",
+    "credential",
+    "cache",
+    "registry",
+    "docker",
+];
+
+pub(super) fn walk(app: &App, report: &mut Report) {
+    report.add("settings", settings(&app.settings));
+    let waiting = app.terminal.waiting("asking the broker");
+    let reached = broker(app);
+    drop(waiting);
+    let broker = report.tried("broker", reached);
+    report.add("clock", broker.as_ref().map_or_else(not_reached, |(_, clock)| of_clock(*clock)));
+    let found = source(app);
+    let identity = found.as_ref().ok().map(|(source, _)| source.identity(&app.settings));
+    let token = found.and_then(|(source, text)| {
+        Ok((source.token(&app.settings, &app.environment, app.deadline)?, text))
+    });
+    let token = report.tried("token", token);
+    let both = broker.as_ref().map(|(broker, _)| broker).zip(token.as_ref());
+    let known = if let Some((broker, token)) = both {
+        report.tried("identity", who(app, broker, token)).is_some()
+    } else {
+        report.add("identity", not_reached());
+        false
+    };
+    let wanted = report.tried("project", project(app));
+    let granted = match (both, wanted.as_ref()) {
+        (Some((broker, token)), Some(wanted)) if known => {
+            report.tried("credential", credential(app, broker, token, wanted))
+        }
+        _ => {
+            report.add("credential", not_reached());
+            None
+        }
+    };
+    let kept = identity.zip(wanted).map(|(identity, wanted)| cache(app, &identity, &wanted));
+    report.add("cache", kept.unwrap_or_else(not_reached));
+    report.add("registry", granted.as_ref().map_or_else(not_reached, |it| registry(app, it)));
+    report.add("docker", docker(app, granted.as_ref()));
+}
+
+fn not_reached() -> Outcome {
+    Outcome::Skipped("not reached".to_owned())
+}
+
+fn settings(settings: &Settings) -> Outcome {
+    let files = [&settings.file, &settings.checkout];
+    let files: Vec<_> = files.into_iter().flatten().map(|it| it.display().to_string()).collect();
+    Outcome::Good(match files.as_slice() {
+        [] => "no files, the environment and the command line alone".to_owned(),
+        files => files.join(", "),
+    })
+}
+
+fn broker(app: &App) -> Result<((Broker, Option<Clock>), String), Failure> {
+    let broker = app.broker()?;
+    let clock = broker.clock(app.deadline)?;
+    let origin = app.settings.url.as_ref().map(|it| it.origin.to_string()).unwrap_or_default();
+    let text = format!("something answers at {} ({origin})", broker.url());
+    Ok(((broker, clock), text))
+}
+
+fn of_clock(clock: Option<Clock>) -> Outcome {
+    let off = |seconds, how| {
+        Outcome::Bad(Failure::Token(format!(
+            "this machine's clock is {} {how} the broker's: set it",
+            spoken(seconds)
+        )))
+    };
+    match clock {
+        Some(Clock::Right) => Outcome::Good("the same as the broker's".to_owned()),
+        Some(Clock::Ahead(seconds)) => off(seconds, "ahead of"),
+        Some(Clock::Behind(seconds)) => off(seconds, "behind"),
+        None => Outcome::Skipped("the broker's answer does not say what time it is".to_owned()),
+    }
+}
+
+/// As [`Source::find`], and what was not there on the way.
+fn source(app: &App) -> Result<(Source, String), Failure> {
+    let mut absent = Vec::new();
+    for (name, find) in ORDER {
+        if let Some(source) = find(&app.settings, &app.environment)? {
+            let name = source.name();
+            let text = match absent.as_slice() {
+                [] => name,
+                absent => format!("{name}; not there: {}", absent.join(", ")),
+            };
+            return Ok((source, text));
+        }
+        absent.push(*name);
+    }
+    app.source().map(|source| (source, String::new()))
+}
+
+fn who(app: &App, broker: &Broker, token: &Token) -> Result<((), String), Failure> {
+    let who = broker.explain(token, None, app.deadline)?;
+    Ok(((), format!("{} of issuer {}", shown(&who.sub), shown(&who.issuer))))
+}
+
+fn project(app: &App) -> Result<(Wanted, String), Failure> {
+    let project = app.settings.project()?.to_owned();
+    let of = |said: &Option<Said<String>>| {
+        said.as_ref().map(|it| format!("{} ({})", it.value, it.origin))
+    };
+    let mut text = of(&app.settings.project).unwrap_or_default();
+    if let Some(registry) = of(&app.settings.registry) {
+        text = format!("{text}, registry {registry}");
+    }
+    let registry = app.settings.registry().map(ToOwned::to_owned);
+    Ok((Wanted { project: Some(project), registry, ..Wanted::default() }, text))
+}
+
+fn credential(
+    app: &App,
+    broker: &Broker,
+    token: &Token,
+    wanted: &Wanted,
+) -> Result<(Credentials, String), Failure> {
+    let it = broker.credentials(token, wanted, app.deadline)?;
+    let life = it.expires_in.map_or_else(String::new, |left| format!(" for {}", spoken(left)));
+    let text = format!(
+        "{} {}{life}, scope {}",
+        shown(&it.actions.join(" and ")),
+        it.image,
+        shown(&it.scope)
+    );
+    Ok((it, text))
+}
+
+fn cache(app: &App, identity: &str, wanted: &Wanted) -> Outcome {
+    let tried = credentials::key_of(app, identity, wanted).map(|key| {
+        let cache = app.cache();
+        cache
+            .load(&key)
+            .and_then(|_| cache.lock(&key))
+            .map(|_| cache.directory().map(Path::to_owned))
+    });
+    match tried {
+        Ok(Ok(directory)) => {
+            Outcome::Good(directory.map_or_else(String::new, |it| it.display().to_string()))
+        }
+        Ok(Err(complaint)) => Outcome::Bad(Failure::Files(complaint)),
+        Err(_) => not_reached(),
+    }
+}
+
+/// Its front door, with the login. What it would say of an upload, only an upload tells.
+fn registry(app: &App, it: &Credentials) -> Outcome {
+    let Some((user, password)) = it.login() else {
+        return Outcome::Skipped("the credential is none that docker could show".to_owned());
+    };
+    let host = &it.registry_url;
+    let plain = BrokerUrl::parse(&format!("http://{host}"), "registry_url");
+    let url = plain.or_else(|_| BrokerUrl::parse(&format!("https://{host}"), "registry_url"));
+    // RISE_CA_FILE is about the broker.
+    let settings = Settings { ca_file: None, ..app.settings.clone() };
+    let transport =
+        url.and_then(|url| Ok((Transport::new(&url, &settings, &app.environment)?, url)));
+    let (transport, url) = match transport {
+        Ok(it) => it,
+        Err(failure) => return Outcome::Bad(failure),
+    };
+    let _waiting = app.terminal.waiting("asking the registry");
+    let reply = transport.send(&Exchange {
+        method: Method::GET,
+        url: &url.join("/v2/"),
+        authorization: Authorization::Basic(user, password),
+        body: None,
+        deadline: app.deadline,
+    });
+    match reply {
+        Ok(reply) if reply.status.is_success() => Outcome::Good(format!("{host} takes the login")),
+        Ok(reply) if reply.status.as_u16() == 401 && reply.challenges_for("bearer") => {
+            Outcome::Skipped(format!(
+                "{host} answers, and has tokens of its own made from the login"
+            ))
+        }
+        Ok(reply) if matches!(reply.status.as_u16(), 401 | 403) => {
+            Outcome::Bad(Failure::Token(format!(
+                "the registry at {host} refuses the login that the broker gave ({}): ask the broker's operator",
+                reply.status.as_u16()
+            )))
+        }
+        Ok(reply) => Outcome::Bad(Failure::Unavailable(format!(
+            "the registry at {host} answers {}: ask its operator",
+            reply.status.as_u16()
+        ))),
+        // Docker has a folder of its own for certificates.
+        Err(Trouble::Certificate(_)) => Outcome::Skipped(format!(
+            "{host} has a certificate that this machine does not know; docker looks into /etc/docker/certs.d too"
+        )),
+        Err(trouble) => Outcome::Bad(trouble.towards(
+            &format!("the registry at {host}"),
+            "`registry_url` in the broker's settings",
+        )),
+    }
+}
+
+fn docker(app: &App, granted: Option<&Credentials>) -> Outcome {
+    let config = match ConfigFile::of_docker(&app.environment) {
+        Ok(config) => config,
+        Err(failure) => return Outcome::Bad(failure),
+    };
+    let Some(host) = granted.map(|it| it.registry_url.as_str()) else { return not_reached() };
+    if config.helper_or_store(host) != Some("rise") {
+        return Outcome::Skipped(format!(
+            "does not ask docker-credential-rise for {host}: `rise-registry exec`, `docker-login` or `configure docker`"
+        ));
+    }
+    let on_path = app.environment.text("PATH").unwrap_or_default();
+    let mut folders = on_path.split(':').map(Path::new);
+    if folders.any(|it| it.join("docker-credential-rise").is_file()) {
+        return Outcome::Good(format!("asks docker-credential-rise for {host}"));
+    }
+    Outcome::Bad(Failure::Files(
+        "docker asks docker-credential-rise, which is in no folder of PATH: put it into one"
+            .to_owned(),
+    ))
+}

@@ -1,0 +1,63 @@
+//! Credentials that end before the command does are replaced in their files at half of their life.
+
+use std::sync::PoisonError;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use super::{Login, Shared};
+use crate::app::App;
+use crate::credentials;
+use crate::deadline::{Deadline, WHOLE};
+use crate::failure::Failure;
+use crate::terminal;
+
+/// Between two attempts after one that failed. The broker counts attempts.
+const AGAIN: u64 = 15;
+
+/// Ends when what is returned is dropped, without being waited for: it may be in the midst of a request.
+pub(super) fn start(app: App, mut logins: Vec<Login>, folder: Shared) -> Sender<()> {
+    let (stop, stopped) = channel();
+    thread::spawn(move || {
+        let mut failed_at = None;
+        loop {
+            let now = (app.now)();
+            let pause = Duration::from_secs(due(&logins, failed_at).saturating_sub(now));
+            if !matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout)) {
+                return;
+            }
+            let renewed = renew(&app, &mut logins, &folder);
+            match (&renewed, failed_at) {
+                // Once: the command's own output is not to drown.
+                (Err(failure), None) => terminal::error_line(&format!(
+                    "rise-registry: the credentials for the command cannot be renewed: {}",
+                    failure.line()
+                )),
+                (Ok(()), Some(_)) => {
+                    app.terminal
+                        .note("rise-registry: the credentials for the command are renewed again");
+                }
+                _ => {}
+            }
+            failed_at = renewed.is_err().then(|| (app.now)());
+        }
+    });
+    stop
+}
+
+/// When to look next, in seconds since 1970.
+fn due(logins: &[Login], failed_at: Option<u64>) -> u64 {
+    let half = logins.iter().map(|it| it.kept.half_life()).min().unwrap_or(u64::MAX);
+    failed_at.map_or(half, |at| half.max(at.saturating_add(AGAIN)))
+}
+
+/// Those whose time it is. The source is looked up again: a token file may hold a new token by now.
+fn renew(app: &App, logins: &mut [Login], folder: &Shared) -> Result<(), Failure> {
+    for login in logins.iter_mut().filter(|it| it.kept.half_life() <= (app.now)()) {
+        login.kept = credentials::ask(app, app.source()?, &login.wanted, Deadline::after(WHOLE))?;
+    }
+    match folder.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        Some(folder) => folder.write(logins.iter().map(|it| &it.kept.credentials)),
+        None => Ok(()),
+    }
+}

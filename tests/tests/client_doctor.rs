@@ -1,0 +1,296 @@
+//! `rise-registry doctor`: whatever stands in the way of a push, it names the cause that the failing command names.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test may fail fast and ask for the time, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use rise_broker_tests::{
+    BrokerDouble, DEMO_PASSWORD, DEMO_USER, DockerRegistry, Installation, Printed, RegistryAuth,
+    Saying, Serving, Workstation,
+};
+use serde_json::{Value, json};
+
+/// The issue's promise.
+const IN_TIME: Duration = Duration::from_secs(10);
+const CANARY: &str = "canary-51d0";
+
+fn token(claims: &Value) -> String {
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    format!("{}.{}.{CANARY}", part("{}"), part(&claims.to_string()))
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn workstation(url: &str) -> Workstation {
+    Workstation::new()
+        .with("RISE_URL", url)
+        .with("RISE_PROJECT", "my-app")
+        .with("RISE_TOKEN", &token(&json!({ "sub": "ci", "exp": seconds() + 600 })))
+}
+
+/// A real broker before a real registry, and the token of one who may push `my-app` there.
+struct Site {
+    broker: Serving,
+    registry: DockerRegistry,
+    token: String,
+}
+
+impl Site {
+    async fn start(more: &str) -> Self {
+        let registry = DockerRegistry::start(RegistryAuth::Htpasswd).await;
+        let text = format!(
+            "{more}\n[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n\
+             [[rules]]\nname = \"r\"\nissuer = \"local\"\nclaims = {{ repository = \"acme/my-app\" }}\nprojects = [\"my-app\"]\n\
+             registries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
+             [registries.prod]\ntype = \"oci\"\nregistry_url = \"{}\"\nnamespace = \"rise\"\nusername = \"{DEMO_USER}\"\n\
+             password = \"{DEMO_PASSWORD}\"\naccept_scope = \"registry\"\n",
+            registry.host()
+        );
+        let mut it = Installation::new(&text);
+        it.unlimited();
+        if !more.is_empty() {
+            let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+            let own = rcgen::generate_simple_self_signed(names).unwrap();
+            it.file("tls.pem", own.cert.pem());
+            it.file("tls.key", own.signing_key.serialize_pem());
+            let private = fs::Permissions::from_mode(0o600);
+            fs::set_permissions(it.path("tls.key"), private).unwrap();
+        }
+        let claim = ["token", "--subject", "ci", "--claim", "repository=acme/my-app"];
+        let token = it.run(&claim).stdout.trim().to_owned();
+        Self { broker: it.serve_for_ever(), registry, token }
+    }
+
+    fn workstation(&self) -> Workstation {
+        workstation(&self.broker.url).with("RISE_TOKEN", &self.token)
+    }
+
+    /// Ports differ from run to run.
+    fn masked(&self, text: &str) -> String {
+        let secure = self.broker.url.replace("http://", "https://");
+        text.replace(&self.broker.url, "[broker]")
+            .replace(&secure, "[broker]")
+            .replace(self.registry.host(), "[registry]")
+    }
+}
+
+fn in_time(run: impl FnOnce() -> Printed) -> Printed {
+    let started = Instant::now();
+    let printed = run();
+    assert!(started.elapsed() < IN_TIME, "took {:?}", started.elapsed());
+    for text in [&printed.stdout, &printed.stderr] {
+        assert!(!text.contains(CANARY) && !text.contains(DEMO_PASSWORD), "{text}");
+    }
+    printed
+}
+
+/// Runs a command that fails, and doctor: the same exit code, and the first thing that is wrong is what the command said.
+fn same_cause(it: &Workstation, code: i32) -> String {
+    let failing = in_time(|| it.rise(&["credentials"]));
+    assert_eq!((failing.code, failing.stdout.as_str()), (Some(code), ""), "{}", failing.stderr);
+    let line = failing.stderr.strip_prefix("rise-registry: ").unwrap();
+    let doctor = in_time(|| it.rise(&["doctor"]));
+    assert_eq!((doctor.code, doctor.stderr.as_str()), (Some(code), ""), "{}", doctor.stdout);
+    let cause = doctor.stdout.lines().find_map(|line| line.strip_prefix("✗ ")).unwrap();
+    let cause = cause.split_once("  ").unwrap().1.trim();
+    // A clock has a line of its own, and stands at the end of what the command says.
+    let (line, cause) = (without_asides(line), without_asides(cause));
+    assert!(line.contains(&cause), "{line}{cause}");
+    doctor.stdout
+}
+
+/// Request ids differ, and so does what exactly is wrong with the JSON of two different answers.
+fn without_asides(text: &str) -> String {
+    let mut parts = text.split('(');
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |text, part| text + part.split_once(')').unwrap().1)
+}
+
+fn date(at: u64) -> String {
+    let at = Timestamp::from_second(i64::try_from(at).unwrap()).unwrap();
+    format!("date: {}\r\n", at.strftime("%a, %d %b %Y %H:%M:%S GMT"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_well() {
+    let site = Site::start("").await;
+    let it = site.workstation();
+    let doctor = in_time(|| it.rise(&["doctor"]));
+    assert_eq!((doctor.code, doctor.stderr.as_str()), (Some(0), ""), "{}", doctor.stdout);
+    insta::assert_snapshot!(site.masked(&doctor.stdout));
+
+    it.file(".rise.toml", "project = \"my-app\"\nregistry = \"prod\"\n");
+    it.file(
+        ".config/rise/registry.toml",
+        format!("url = \"{}\"\ntoken_file = \"~/token\"\n", site.broker.url),
+    );
+    it.file("token", &site.token);
+    let helpers = json!({ "credHelpers": { site.registry.host(): "rise" } });
+    it.file(".docker/config.json", helpers.to_string());
+    let it = it.without(&["RISE_URL", "RISE_PROJECT", "RISE_TOKEN"]);
+    let doctor = in_time(|| it.rise(&["doctor"]));
+    assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
+    insta::assert_snapshot!("everything_is_well_by_files", site.masked(&doctor.stdout));
+    let json: Value = serde_json::from_str(&it.rise(&["doctor", "--json"]).stdout).unwrap();
+    assert_eq!((&json["ok"], &json["exit_code"]), (&json!(true), &json!(0)));
+    assert!(json["steps"].as_array().unwrap().iter().all(|step| step["state"] == "ok"), "{json}");
+    assert!(
+        !it.path(".cache/rise/registry")
+            .read_dir()
+            .unwrap()
+            .any(|it| { it.unwrap().path().extension().is_some_and(|it| it == "json") })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forbidden_project_and_a_password_that_the_registry_does_not_know() {
+    let site = Site::start("").await;
+    let it = site.workstation().with("RISE_PROJECT", "other");
+    let said = same_cause(&it, 4);
+    insta::assert_snapshot!("a_forbidden_project", mask_request(&site.masked(&said)));
+    let explained = it.rise(&["explain"]);
+    assert_eq!((explained.code, explained.stdout.as_str()), (Some(4), ""));
+    insta::assert_snapshot!("explain_of_a_forbidden_project", explained.stderr);
+    let it = it.without(&["RISE_PROJECT"]);
+    insta::assert_snapshot!("explain", it.rise(&["explain"]).stdout);
+
+    site.registry.change_password(RegistryAuth::Second);
+    let doctor = in_time(|| site.workstation().rise(&["doctor"]));
+    assert_eq!(doctor.code, Some(3), "{}", doctor.stdout);
+    insta::assert_snapshot!("a_login_that_is_refused", site.masked(&doctor.stdout));
+}
+
+#[test]
+fn a_broker_that_is_down_or_silent_or_none() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let down = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let silent = BrokerDouble::start(Saying::Nothing).url;
+    let portal = Saying::answer("200 OK", "content-type: text/html\r\n", "<html>Log in</html>");
+    let portal = BrokerDouble::start(portal).url;
+    for (name, url, code) in [("down", down, 5), ("silent", silent, 5), ("nonsense", portal, 6)] {
+        let said = same_cause(&workstation(&url), code);
+        insta::assert_snapshot!(name, said.replace(&url, "[broker]"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_unknown() {
+    let tls = "[server.tls]\ncertificate_file = \"tls.pem\"\nkey_file = \"tls.key\"";
+    let site = Site::start(tls).await;
+    let url = site.broker.url.replace("http://", "https://");
+    let it = site.workstation().with("RISE_URL", &url);
+    insta::assert_snapshot!(site.masked(&same_cause(&it, 6)));
+}
+
+#[test]
+fn a_clock_that_is_off_and_a_token_that_is_over() {
+    let now = seconds();
+    let refuses = |at| {
+        let detail = "the token is not accepted";
+        Saying::problem("401 Unauthorized", "invalid-token", detail, &date(at))
+    };
+    for (name, theirs, expires) in [
+        ("a_clock_that_is_behind", now + 600, now + 300),
+        ("a_clock_that_is_ahead", now - 600, now + 300),
+        ("a_token_that_is_over", now, now - 720),
+    ] {
+        let double = BrokerDouble::start(refuses(theirs));
+        let token = token(&json!({ "exp": expires }));
+        let said = same_cause(&workstation(&double.url).with("RISE_TOKEN", &token), 3);
+        insta::assert_snapshot!(name, said.replace(&double.url, "[broker]"));
+    }
+}
+
+#[test]
+fn settings_or_a_token_that_are_missing() {
+    let it = Workstation::new();
+    let mut said = vec![same_cause(&it.with("RISE_URL", "http://broker.example.com"), 2)];
+    let it = workstation("http://127.0.0.1:9");
+    it.file(".rise.toml", "url = \"https://evil.example.com\"\n");
+    said.push(same_cause(&it, 2));
+    // Nothing needs the network to be seen.
+    let double = BrokerDouble::start(Saying::answer("404 Not Found", &date(seconds()), ""));
+    let it = workstation(&double.url).without(&["RISE_TOKEN"]);
+    said.push(same_cause(&it, 3).replace(&double.url, "[broker]"));
+    let it = workstation(&double.url).without(&["RISE_TOKEN"]).with("GITHUB_ACTIONS", "true");
+    said.push(same_cause(&it, 3).replace(&double.url, "[broker]"));
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_is_of_no_use() {
+    let site = Site::start("").await;
+    let mut said = Vec::new();
+    let cached = |it: &Workstation| {
+        let folder = it.path(".cache/rise/registry");
+        let mut files = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
+        files.find(|it| it.extension().is_some_and(|it| it == "json")).unwrap()
+    };
+    let it = site.workstation();
+    it.rise(&["credentials"]);
+    fs::write(cached(&it), "{\"version\":1,").unwrap();
+    let doctor = |it: &Workstation| {
+        let doctor = in_time(|| it.rise(&["doctor"]));
+        assert_eq!(doctor.code, Some(7), "{}", doctor.stdout);
+        let line = doctor.stdout.lines().find_map(|it| it.strip_prefix("✗ cache")).unwrap();
+        line.trim().to_owned()
+    };
+    let cause = doctor(&it);
+    let command = it.rise(&["credentials", "--format", "env"]);
+    assert_eq!(command.stderr, format!("rise-registry: {cause}\n"));
+    said.push(mask_key(&cause));
+
+    fs::set_permissions(cached(&it), fs::Permissions::from_mode(0o644)).unwrap();
+    let cause = doctor(&it);
+    let command = it.rise(&["credentials", "--format", "env"]);
+    assert_eq!(command.stderr, format!("rise-registry: {cause}\n"));
+    said.push(mask_key(&cause));
+
+    // As a home that cannot be written to, for root too.
+    let it = site.workstation().with("XDG_CACHE_HOME", "/proc/1");
+    let cause = doctor(&it);
+    let command = it.rise(&["credentials", "--format", "env"]);
+    assert_eq!(command.code, Some(0));
+    assert_eq!(command.stderr, format!("rise-registry: {cause}\n"));
+    said.push(cause);
+
+    // As a container has it that runs with `--read-only`.
+    if rustix::process::geteuid().is_root() {
+        let it = site.workstation();
+        let home = it.home().display().to_string();
+        let both = "rise-registry credentials >/dev/null; rise-registry doctor";
+        let script = format!(
+            "mount --bind {home} {home} && mount -o remount,bind,ro {home} && cd {home} && {both}"
+        );
+        let ran = in_time(|| it.run_with("unshare", &["--mount", "sh", "-c", &script], ""));
+        assert_eq!(ran.code, Some(7), "{ran:?}");
+        let cause = ran.stdout.lines().find_map(|it| it.strip_prefix("✗ cache")).unwrap().trim();
+        assert!(ran.stderr.contains(&format!("rise-registry: {cause}\n")), "{}", ran.stderr);
+        assert!(cause.contains("Read-only file system"), "{cause}");
+    }
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+fn mask_key(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("/registry/") else { return text.to_owned() };
+    format!("{before}/registry/[key].json{}", rest.split_once(".json").unwrap().1)
+}
+
+fn mask_request(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("(request ") else { return text.to_owned() };
+    format!("{before}(request [id]{}", &rest[26..])
+}

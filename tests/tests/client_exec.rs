@@ -1,0 +1,308 @@
+//! `rise-registry exec`: a command has credentials for as long as it runs, and nothing is left of them, however it ends.
+//!
+//! The broker is a double here: the real one hands out no credential for less than a minute. The registry and its client are real.
+
+#![allow(
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, ChildStdout};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rise_broker_tests::{
+    BrokerDouble, DEMO_PASSWORD, DEMO_USER, DockerRegistry, OciLayout, RegistryAuth,
+    SECOND_PASSWORD, Saying, Workstation,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn credentials(host: &str, password: &str, expires_in: u64) -> Saying {
+    credentials_of("my-app", host, password, expires_in)
+}
+
+fn credentials_of(project: &str, host: &str, password: &str, expires_in: u64) -> Saying {
+    let answer = json!({
+        "credentials": { "registry_url": host, "username": DEMO_USER, "password": password,
+                         "expires_in": expires_in, "expires_at": null, "kind": "basic" },
+        "repository": format!("rise/{project}"),
+        "image": format!("{host}/rise/{project}"),
+        "project": project, "registry": "prod",
+        "actions": ["pull", "push"], "scope": "registry", "enforced_by": "host",
+        "request_id": "01M7XW52RJVA23PFBZSRPG9G5D",
+    });
+    Saying::answer("200 OK", "content-type: application/json\r\n", &answer.to_string())
+}
+
+fn workstation(double: &BrokerDouble) -> Workstation {
+    Workstation::new()
+        .with("RISE_URL", &double.url)
+        .with("RISE_TOKEN", "a-token")
+        .with("RISE_PROJECT", "my-app")
+}
+
+/// An `exec` whose command prints lines.
+struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(it: &Workstation, script: &str) -> Self {
+        let mut child =
+            it.command("rise-registry", &["exec", "--", "sh", "-c", script]).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    fn pid(&mut self) -> Pid {
+        Pid::from_raw(self.line().parse().unwrap()).unwrap()
+    }
+
+    /// Its exit code, what else it printed, and what was complained of.
+    fn ended(mut self) -> (Option<i32>, String, String) {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.lines.read_to_string(&mut stdout).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (self.child.wait().unwrap().code(), stdout, stderr)
+    }
+}
+
+/// The files below home, which holds TMPDIR too, in which one of these passwords stands in either form.
+fn holding(it: &Workstation, passwords: &[&str]) -> Vec<String> {
+    let mut wanted: Vec<String> = passwords.iter().map(|it| (*it).to_owned()).collect();
+    wanted.extend(passwords.iter().map(|it| STANDARD.encode(format!("{DEMO_USER}:{it}"))));
+    let holds = |bytes: &[u8]| {
+        wanted.iter().any(|it| bytes.windows(it.len()).any(|at| at == it.as_bytes()))
+    };
+    let files = it.files().into_iter().filter(|(_, bytes)| holds(bytes));
+    files.map(|(path, _)| path.display().to_string()).collect()
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not happen in {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn nothing_is_left_however_the_command_ends() {
+    for (signal, to_the_command, code) in [
+        (None, false, 42),
+        (Some(Signal::TERM), false, 143),
+        (Some(Signal::INT), false, 130),
+        (Some(Signal::HUP), false, 129),
+        (Some(Signal::TERM), true, 143),
+        (Some(Signal::KILL), true, 137),
+    ] {
+        let double = BrokerDouble::start(credentials("r.example.com", "canary-1", 3600));
+        let it = workstation(&double);
+        it.file(".docker/config.json", "{}");
+        let mut running = Running::start(
+            &it,
+            "echo $PPID; echo $$; cat $DOCKER_CONFIG/config.json; echo; while ! [ -e ~/go ]; do sleep 0.02; done; exit 42",
+        );
+        let (exec, command) = (running.pid(), running.pid());
+        assert!(running.line().contains(&STANDARD.encode("demo:canary-1")));
+        let found = holding(&it, &["canary-1"]);
+        assert_eq!(found.len(), 3, "docker's, buildx' and podman's: {found:?}");
+        match signal {
+            Some(signal) => {
+                kill_process(if to_the_command { command } else { exec }, signal).unwrap()
+            }
+            None => it.file("go", ""),
+        }
+        let (ended, _, stderr) = running.ended();
+        assert_eq!((ended, stderr.as_str()), (Some(code), ""), "{signal:?}");
+        assert_eq!(holding(&it, &["canary-1"]), Vec::<String>::new(), "{signal:?}");
+        assert!(!it.files().iter().any(|(path, _)| path.to_string_lossy().contains("rise-exec")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_push_succeeds_after_the_first_credential_has_ended() {
+    let registry = DockerRegistry::start(RegistryAuth::Htpasswd).await;
+    let double = BrokerDouble::start(Saying::InTurn(vec![
+        credentials(registry.host(), DEMO_PASSWORD, 6),
+        credentials(registry.host(), SECOND_PASSWORD, 3600),
+    ]));
+    let it = workstation(&double);
+    let layouts =
+        ["first", "second"].map(|name| OciLayout::write(&it.path(name), name).reference());
+    let push = |layout: &str, tag| {
+        format!(
+            "skopeo --insecure-policy copy -q --dest-tls-verify=false {layout} docker://$REGISTRY_IMAGE:{tag}"
+        )
+    };
+    let script = format!(
+        "{} || exit 1; cp $REGISTRY_AUTH_FILE ~/first-login; echo pushed; read x; {} || exit 2; echo pushed again",
+        push(&layouts[0], 1),
+        push(&layouts[1], 2)
+    );
+    let mut running = Running::start(&it, &script);
+    assert_eq!(running.line(), "pushed");
+    wait_until("a second request for credentials", || double.requests().len() == 2);
+    let second = STANDARD.encode(format!("{DEMO_USER}:{SECOND_PASSWORD}"));
+    wait_until("the new login in its file", || {
+        let files = it.files();
+        files.iter().any(|(path, text)| {
+            path.ends_with("auth.json") && String::from_utf8_lossy(text).contains(&second)
+        })
+    });
+    registry.change_password(RegistryAuth::Second);
+    let first = it.path("first-login").display().to_string();
+    let image = format!("docker://{}/rise/my-app:1", registry.host());
+    let refused =
+        it.run("skopeo", &["inspect", "--tls-verify=false", "--authfile", &first, &image]);
+    assert_ne!(refused.code, Some(0), "the first credential has not ended: {}", refused.stdout);
+    assert!(
+        refused.stderr.contains("unauthorized")
+            || refused.stderr.contains("authentication required"),
+        "{}",
+        refused.stderr
+    );
+    drop(running.child.stdin.take());
+    let (code, stdout, stderr) = running.ended();
+    assert_eq!((code, stdout.as_str()), (Some(0), "pushed again\n"), "{stderr}");
+    fs::remove_file(it.path("first-login")).unwrap();
+    assert_eq!(holding(&it, &[DEMO_PASSWORD, SECOND_PASSWORD]), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn podman_and_its_kin_show_each_repository_its_own_login() {
+    let registry = DockerRegistry::start(RegistryAuth::Htpasswd).await;
+    let double = BrokerDouble::start(Saying::InTurn(vec![
+        credentials(registry.host(), "no-password-of-this-registry", 3600),
+        credentials_of("other", registry.host(), DEMO_PASSWORD, 3600),
+    ]));
+    let it = workstation(&double);
+    let layout = OciLayout::write(&it.path("image"), "scoped").reference();
+    let push = |project: &str| {
+        format!(
+            "skopeo --insecure-policy copy -q --dest-tls-verify=false {layout} docker://$REGISTRY_HOST/rise/{project}:1"
+        )
+    };
+    let script = format!("{} || exit 1; {} || exit 2", push("other"), push("my-app"));
+    let ran = it.rise(&["exec", "--also", "other", "--", "sh", "-c", &script]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("authentication required"), "{}", ran.stderr);
+    assert!(double.requests()[1].ends_with(r#"{"project":"other"}"#));
+}
+
+#[test]
+fn the_command_finds_the_callers_settings_and_none_of_their_logins() {
+    let double = BrokerDouble::start(credentials("r.example.com", "canary-1", 3600));
+    let it = workstation(&double).with("DOCKER_AUTH_CONFIG", "{}");
+    let own = json!({
+        "auths": { "r.example.com": { "auth": "own" }, "other.example.com": { "auth": "own" } },
+        "credsStore": "desktop",
+        "credHelpers": { "r.example.com": "rise", "aws.example.com": "ecr-login" },
+        "proxies": { "default": { "noProxy": "x" } },
+    })
+    .to_string();
+    it.file(".docker/config.json", &own);
+    it.file(".docker/contexts/meta/x", "a context");
+    it.file(".docker/buildx/instances/mine", "a builder");
+    it.file(".docker/buildx/config/r.example.com/config.json", "{\"auths\":{\"old\":{}}}");
+    let script = "cat $DOCKER_CONFIG/config.json; echo; cat $DOCKER_CONFIG/contexts/meta/x $BUILDX_CONFIG/instances/mine; echo; \
+        cat $BUILDX_CONFIG/config/r.example.com/rise/my-app/config.json; echo; ls $BUILDX_CONFIG/config/r.example.com; \
+        stat -c %a $DOCKER_CONFIG/.. $REGISTRY_AUTH_FILE; echo $REGISTRY_HOST $REGISTRY_IMAGE ${DOCKER_AUTH_CONFIG-none}";
+    let ran = it.rise(&["exec", "--", "sh", "-c", script]);
+    let lines: Vec<_> = ran.stdout.lines().collect();
+    let login = json!({ "auth": STANDARD.encode("demo:canary-1") });
+    let docker: Value = serde_json::from_str(lines[0]).unwrap();
+    let expected = json!({
+        "auths": { "r.example.com": login },
+        "credHelpers": { "aws.example.com": "ecr-login" },
+        "proxies": { "default": { "noProxy": "x" } },
+    });
+    assert_eq!(docker, expected);
+    assert_eq!(lines[1], "a contexta builder");
+    assert_eq!(
+        serde_json::from_str::<Value>(lines[2]).unwrap(),
+        json!({ "auths": { "r.example.com": login } })
+    );
+    assert_eq!(&lines[3..], ["rise", "700", "600", "r.example.com r.example.com/rise/my-app none"]);
+    assert_eq!(fs::read_to_string(it.path(".docker/config.json")).unwrap(), own);
+}
+
+#[test]
+fn what_a_killed_run_left_is_swept_by_the_next() {
+    let double = BrokerDouble::start(credentials("r.example.com", "canary-1", 3600));
+    let it = workstation(&double);
+    let mut running = Running::start(&it, "echo $PPID; exec sleep 60 >/dev/null 2>&1");
+    let exec = running.pid();
+    let left = holding(&it, &["canary-1"]);
+    let folder = Path::new(left.first().unwrap()).ancestors().find(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("rise-exec-"))
+    });
+    let folder = folder.unwrap().display().to_string();
+    let age = || assert_eq!(it.run("touch", &["-d", "2 minutes ago", &folder]).code, Some(0));
+    age();
+    assert_eq!(it.rise(&["exec", "--", "true"]).code, Some(0));
+    assert!(Path::new(&folder).exists(), "its process lives");
+    kill_process(exec, Signal::KILL).unwrap();
+    running.ended();
+    assert!(Path::new(&folder).exists());
+    age();
+    assert_eq!(it.rise(&["exec", "--", "true"]).code, Some(0));
+    assert!(!Path::new(&folder).exists());
+}
+
+#[test]
+fn signals_reach_the_command_once_and_its_exit_code_comes_back() {
+    let double = BrokerDouble::start(credentials("r.example.com", "canary-1", 3600));
+    let it = workstation(&double);
+    let script =
+        "trap 'echo got it' TERM; echo $PPID; for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done; exit 7";
+    let mut running = Running::start(&it, script);
+    let exec = running.pid();
+    kill_process(exec, Signal::TERM).unwrap();
+    let (code, stdout, _) = running.ended();
+    assert_eq!((code, stdout.as_str()), (Some(7), "got it\n"));
+    let missing = it.rise(&["exec", "--", "no-such-command"]);
+    assert_eq!((missing.code, missing.stdout.as_str()), (Some(127), ""));
+    insta::assert_snapshot!(missing.stderr, @"rise-registry: no-such-command cannot be started: No such file or directory (os error 2)");
+    let folder = it.rise(&["exec", "--", "/tmp"]);
+    assert_eq!(folder.code, Some(126), "{}", folder.stderr);
+    assert_eq!(holding(&it, &["canary-1"]), Vec::<String>::new());
+}
+
+#[test]
+fn a_renewal_that_fails_is_said_once_and_tried_again() {
+    let host = "r.example.com";
+    let double = BrokerDouble::start(Saying::InTurn(vec![
+        credentials(host, "canary-1", 2),
+        Saying::problem("403 Forbidden", "access-denied", "no rule allows it", ""),
+    ]));
+    let it = workstation(&double);
+    let running = Running::start(&it, "read x; echo still here");
+    wait_until("a second request for credentials", || double.requests().len() == 2);
+    let mut running = running;
+    // Without a deadline of ours: what is waited for is on its way.
+    let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    let line = line.replace(&double.url, "URL");
+    insta::assert_snapshot!(line, @"rise-registry: the credentials for the command cannot be renewed: the broker at URL refuses: no rule allows it (request 01M7XW52RJVA23PFBZSRPG9G5D)");
+    drop(running.child.stdin.take());
+    assert_eq!(running.line(), "still here");
+    assert_eq!(running.child.wait().unwrap().code(), Some(0));
+}
