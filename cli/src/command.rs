@@ -3,6 +3,7 @@
 //! To add one: a file with its `Arguments` and `run`, a variant of [`Command`], an arm in `run`.
 
 mod completions;
+mod configure;
 mod credentials;
 mod docker_login;
 mod doctor;
@@ -64,6 +65,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Try every step from here to a working push, and say which fails and why
     Doctor(doctor::Arguments),
+    /// Let docker, podman, buildx or the kubelet ask for credentials by themselves
+    Configure(configure::Arguments),
     /// List the registries that you may use
     Registries(registries::Arguments),
     /// Say who the broker takes you for
@@ -96,6 +99,7 @@ fn run(arguments: &Arguments) -> Done {
         Command::DockerLogin(arguments) => docker_login::run(&app()?, arguments),
         Command::Exec(arguments) => exec::run(app()?, arguments),
         Command::Image(arguments) => image::run(&app()?, arguments),
+        Command::Configure(arguments) => configure::run(&app()?, arguments),
         Command::Explain(arguments) => explain::run(&app()?, arguments),
         Command::Doctor(arguments) => Ok(doctor::run(app(), arguments)),
         Command::Registries(arguments) => registries::run(&app()?, arguments),

@@ -77,6 +77,10 @@ impl ConfigFile {
         Ok(Self { path, json })
     }
 
+    pub fn entries(&self) -> &Map<String, Value> {
+        &self.json
+    }
+
     pub fn json(&mut self) -> &mut Map<String, Value> {
         &mut self.json
     }

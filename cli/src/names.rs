@@ -41,7 +41,9 @@ pub fn host(server: &str) -> Option<&str> {
 }
 
 pub fn is_host(text: &str) -> bool {
+    // It becomes a folder's name too: no dot in front.
     (1..=255).contains(&text.len())
+        && !text.starts_with('.')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
 }
 
@@ -79,6 +81,7 @@ mod tests {
             ("", None),
             ("https://", None),
             ("a b", None),
+            ("..", None),
         ] {
             assert_eq!(host(said), expected, "{said}");
         }

@@ -125,7 +125,7 @@ fn nothing_is_left_however_the_command_ends() {
         assert_eq!(found.len(), 3, "docker's, buildx' and podman's: {found:?}");
         match signal {
             Some(signal) => {
-                kill_process(if to_the_command { command } else { exec }, signal).unwrap()
+                kill_process(if to_the_command { command } else { exec }, signal).unwrap();
             }
             None => it.file("go", ""),
         }

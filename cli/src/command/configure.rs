@@ -1,0 +1,156 @@
+//! `rise-registry configure docker|podman|buildx|kubelet`: lets clients ask `docker-credential-rise`, and undoes it.
+//!
+//! Only entries of `credHelpers` change. The kubelet's settings are root's, on another machine: they are printed.
+
+mod edit;
+mod kubelet;
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use self::edit::Edit;
+use super::Done;
+use crate::app::App;
+use crate::failure::Failure;
+use crate::{names, terminal};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[arg(value_enum)]
+    client: Client,
+    /// For this registry; may stand several times. Left out: for all that the broker lists for you
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
+    /// Write without asking
+    #[arg(long, short)]
+    yes: bool,
+    /// Take back what an earlier `configure` wrote
+    #[arg(long, conflicts_with = "host")]
+    undo: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Client {
+    /// Docker's `config.json`; also read by compose, crane, cosign, oras and, where nothing else is said, helm and podman
+    Docker,
+    /// `auth.json` of podman, buildah and skopeo
+    Podman,
+    /// A folder for each registry in buildx' own settings
+    Buildx,
+    /// Print a `CredentialProviderConfig`
+    Kubelet,
+}
+
+pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
+    let client = arguments.client;
+    if client == Client::Kubelet && arguments.undo {
+        return Err(Failure::Settings(
+            "nothing is written for the kubelet, so nothing is undone".to_owned(),
+        ));
+    }
+    let hosts = if arguments.undo { Vec::new() } else { hosts(app, arguments)? };
+    if client == Client::Kubelet {
+        terminal::print(&kubelet::configuration(app, &hosts)?);
+        app.terminal.note(kubelet::WHAT_NEXT);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut edits = Vec::new();
+    for path in paths(app, client, &hosts)? {
+        let mut edit = Edit::load(path)?;
+        if arguments.undo {
+            edit.undo()?;
+        } else {
+            let of_this_file = |host: &&String| client != Client::Buildx || edit.is_below(host);
+            let hosts: Vec<_> = hosts.iter().filter(of_this_file).cloned().collect();
+            edit.ask_us_for(&hosts);
+        }
+        edits.extend(edit.is_change().then_some(edit));
+    }
+    if edits.is_empty() {
+        app.terminal.note("rise-registry: nothing to change");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for edit in &edits {
+        terminal::print(&edit.diff());
+    }
+    agreed(arguments.yes)?;
+    for edit in edits {
+        app.terminal.note(&format!("rise-registry: {}", edit.save(arguments.undo)?));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn hosts(app: &App, arguments: &Arguments) -> Result<Vec<String>, Failure> {
+    if let Some(bad) = arguments.host.iter().find(|it| !names::is_host(it)) {
+        return Err(Failure::Settings(format!("--host: {bad:?} is no HOST or HOST:PORT")));
+    }
+    if !arguments.host.is_empty() {
+        return Ok(arguments.host.clone());
+    }
+    let _waiting = app.terminal.waiting("asking the broker");
+    let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
+    let listed = app.broker()?.registries(&token, app.deadline)?;
+    let mut hosts: Vec<_> = listed.into_iter().map(|it| it.registry_url).collect();
+    hosts.sort();
+    hosts.dedup();
+    if let Some(bad) = hosts.iter().find(|it| !names::is_host(it)) {
+        return Err(Failure::Untrusted(format!(
+            "the broker lists a registry at {}, which is no host: check RISE_URL",
+            crate::failure::shown(bad)
+        )));
+    }
+    if hosts.is_empty() {
+        return Err(Failure::Denied(
+            "no rule lets you use a registry: ask the broker's operator, or name one with --host"
+                .to_owned(),
+        ));
+    }
+    Ok(hosts)
+}
+
+/// The files that are looked at.
+fn paths(app: &App, client: Client, hosts: &[String]) -> Result<Vec<PathBuf>, Failure> {
+    let environment = &app.environment;
+    let docker = || match environment.path("DOCKER_CONFIG") {
+        Some(directory) => Ok(directory),
+        None => environment.home().map(|it| it.join(".docker")),
+    };
+    Ok(match client {
+        Client::Docker => vec![docker()?.join("config.json")],
+        Client::Podman => vec![match environment.path("REGISTRY_AUTH_FILE") {
+            Some(path) => path,
+            None => environment
+                .configuration_directory()
+                .and_then(|it| Some(it.parent()?.join("containers/auth.json")))
+                .ok_or_else(|| Failure::Files("HOME is not set to a folder: set it".to_owned()))?,
+        }],
+        Client::Buildx => {
+            let own = environment.path("BUILDX_CONFIG");
+            let folder =
+                own.map_or_else(|| docker().map(|it| it.join("buildx")), Ok)?.join("config");
+            if hosts.is_empty() {
+                edit::below(&folder)
+            } else {
+                hosts.iter().map(|host| folder.join(host).join("config.json")).collect()
+            }
+        }
+        Client::Kubelet => Vec::new(),
+    })
+}
+
+fn agreed(yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    let refused = || Failure::Settings("nothing is written: use --yes to write this".to_owned());
+    if !io::stdin().is_terminal() {
+        return Err(refused());
+    }
+    terminal::print("Write this? [y/N] ");
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused()) }
+}
