@@ -16,6 +16,7 @@ pub mod failure;
 pub mod files;
 pub mod helper;
 pub mod names;
+pub mod oidc;
 pub mod process;
 pub mod secret;
 pub mod settings;
