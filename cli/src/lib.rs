@@ -11,6 +11,8 @@ pub mod command;
 pub mod credentials;
 pub mod deadline;
 pub mod docker;
+#[cfg(test)]
+mod documentation;
 pub mod environment;
 pub mod failure;
 pub mod files;
