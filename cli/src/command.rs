@@ -10,6 +10,8 @@ mod doctor;
 mod exec;
 mod explain;
 mod image;
+mod login;
+mod logout;
 mod man;
 mod registries;
 mod whoami;
@@ -61,6 +63,10 @@ enum Command {
     Exec(exec::Arguments),
     /// Print the full reference of a project's image
     Image(image::Arguments),
+    /// Log in as a person, in a browser on any machine
+    Login(login::Arguments),
+    /// Remove the login and all cached credentials
+    Logout(logout::Arguments),
     /// Say what the broker's rules let you do
     Explain(explain::Arguments),
     /// Try every step from here to a working push, and say which fails and why
@@ -100,6 +106,8 @@ fn run(arguments: &Arguments) -> Done {
         Command::Exec(arguments) => exec::run(app()?, arguments),
         Command::Image(arguments) => image::run(&app()?, arguments),
         Command::Configure(arguments) => configure::run(&app()?, arguments),
+        Command::Login(arguments) => login::run(&app()?, arguments),
+        Command::Logout(arguments) => logout::run(&app()?, arguments),
         Command::Explain(arguments) => explain::run(&app()?, arguments),
         Command::Doctor(arguments) => Ok(doctor::run(app(), arguments)),
         Command::Registries(arguments) => registries::run(&app()?, arguments),

@@ -11,11 +11,14 @@ pub mod command;
 pub mod credentials;
 pub mod deadline;
 pub mod docker;
+#[cfg(test)]
+mod documentation;
 pub mod environment;
 pub mod failure;
 pub mod files;
 pub mod helper;
 pub mod names;
+pub mod oidc;
 pub mod process;
 pub mod secret;
 pub mod settings;

@@ -6,12 +6,15 @@
 mod buildkite;
 mod claims;
 mod github;
+mod login;
 
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 pub use self::claims::Claims;
+pub(crate) use self::github::percent_encoded;
+pub use self::login::Stored;
 
 use crate::deadline::Deadline;
 use crate::environment::Environment;
@@ -36,6 +39,7 @@ pub const ORDER: &[(&str, Find)] = &[
     ("RISE_ID_TOKEN (GitLab)", |_, environment| Ok(variable(environment, "RISE_ID_TOKEN"))),
     ("Buildkite", |_, environment| Ok(buildkite::Job::of(environment).map(Source::Buildkite))),
     ("a projected Kubernetes token", projected),
+    ("a stored login", login::find),
 ];
 
 /// Something that has a token, or can get one.
@@ -58,6 +62,8 @@ pub enum Source {
     ServiceAccount {
         text: Secret,
     },
+    /// Of `rise-registry login`.
+    Login(Box<Stored>),
 }
 
 /// A token and what it says of itself, which nobody has verified.
@@ -83,6 +89,7 @@ impl Source {
             Self::Variable { name, .. } => (*name).to_owned(),
             Self::GitHub(_) => "GitHub Actions".to_owned(),
             Self::Buildkite(_) => "Buildkite".to_owned(),
+            Self::Login(stored) => format!("the stored login at {}", stored.login.issuer),
             Self::ServiceAccount { .. } => "the pod's service account".to_owned(),
             Self::Kubernetes { path, .. } => format!("the Kubernetes token {}", path.display()),
         }
@@ -97,6 +104,9 @@ impl Source {
             | Self::Kubernetes { text, .. }
             | Self::ServiceAccount { text } => {
                 Sha256::digest(Claims::of(text).lasting(text).as_bytes())
+            }
+            Self::Login(stored) => {
+                Sha256::digest(Claims::of(&stored.token).lasting(&stored.token).as_bytes())
             }
             Self::GitHub(job) => Sha256::digest(job.identity(&settings.audience.value).as_bytes()),
             Self::Buildkite(job) => {
@@ -118,6 +128,7 @@ impl Source {
             | Self::Variable { text, .. }
             | Self::Kubernetes { text, .. }
             | Self::ServiceAccount { text } => text,
+            Self::Login(stored) => stored.token(settings, environment, deadline)?,
             Self::GitHub(job) => job.token(settings, environment, deadline)?,
             Self::Buildkite(_) => buildkite::Job::token(&settings.audience.value, deadline)?,
         };

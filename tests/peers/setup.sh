@@ -33,6 +33,25 @@ python_environment venv requirements.txt "350 MB, a minute"
 python_environment schemathesis schemathesis.txt "95 MB, half a minute"
 python_environment clients clients.txt "400 MB, a minute"
 
+# An OIDC provider with the device flow, whose exact packages package-lock.json names.
+node_modules() {
+    local folder=$peers/oidc-provider
+    if cmp -s "$here/oidc-provider/package-lock.json" "$folder/installed.json"; then
+        echo "oidc-provider: found $folder"
+    elif ! command -v npm >/dev/null || ! node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))'; then
+        missing+=("node (20 or newer, with npm; on Debian: apt-get install nodejs npm, or https://nodejs.org)")
+    else
+        echo "oidc-provider: installing into $folder (about 10 MB, some seconds)"
+        rm -rf "$folder"
+        mkdir -p "$folder"
+        cp "$here/oidc-provider/package.json" "$here/oidc-provider/package-lock.json" "$folder"
+        (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+        cp "$folder/package-lock.json" "$folder/installed.json"
+        echo "oidc-provider: installed $folder"
+    fi
+}
+node_modules
+
 # A policy-rc.d that says no keeps the docker-registry package from starting its service on port 5000. One that is
 # already there is the machine's own business.
 install_quietly() (

@@ -20,6 +20,7 @@
 //! | an OCI client, and something to push | [`Skopeo`], [`OciLayout`] |
 //! | a client that breaks the rules of HTTP, from an address of its choice | [`Wire`] to a [`Listening`] |
 //! | an OIDC issuer | [`Oidc`] |
+//! | an OIDC issuer with the device flow | [`DeviceOidc`] |
 //! | an OIDC issuer that misbehaves as told, and keys to sign with | [`IssuerDouble`], [`Signer`] |
 //!
 //! To add one: a file here that wraps a [`Process`], a line above, a test in `tests/peers.rs`.
@@ -37,6 +38,7 @@
 mod aws;
 pub mod broker;
 mod broker_double;
+mod device_oidc;
 pub mod disk;
 mod docker_registry;
 mod image;
@@ -64,6 +66,7 @@ pub use aws::caller::{Caller, Keys, Verdict};
 pub use aws::request::Request;
 pub use broker::{Response, Settings, TestBroker, logs};
 pub use broker_double::{BrokerDouble, Saying};
+pub use device_oidc::DeviceOidc;
 pub use disk::FakeDisk;
 pub use docker_registry::{
     DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth, SECOND_PASSWORD,

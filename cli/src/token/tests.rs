@@ -30,7 +30,12 @@ fn sources_are_tried_in_order() {
         ("RISE_ID_TOKEN", "of-gitlab"),
         ("BUILDKITE_AGENT_ACCESS_TOKEN", "agent"),
         ("BUILDKITE_JOB_ID", "job"),
+        ("HOME", directory.path().to_str().unwrap()),
     ];
+    let login = directory.path().join(".config/rise/login.json");
+    fs::create_dir_all(login.parent().unwrap()).unwrap();
+    let stored = r#"{"url":"https://b","issuer":"https://i","client_id":"c","token":"t","refresh_token":"r"}"#;
+    crate::files::write_private(&login, stored).unwrap();
     let name = |from: usize| source(&all[from..], directory.path()).unwrap().name();
     assert_eq!(name(0), format!("the file {}", file.display()));
     assert_eq!(name(1), "RISE_TOKEN");
@@ -38,7 +43,9 @@ fn sources_are_tried_in_order() {
     assert_eq!(name(4), "RISE_ID_TOKEN");
     assert_eq!(name(5), "Buildkite");
     assert_eq!(name(7), format!("the Kubernetes token {}", projected.display()));
-    assert_eq!(ORDER.len(), 6);
+    fs::remove_file(&projected).unwrap();
+    assert_eq!(name(7), "the stored login at https://i");
+    assert_eq!(ORDER.len(), 7);
 }
 
 #[test]

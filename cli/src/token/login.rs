@@ -1,0 +1,201 @@
+//! A stored login: a refresh token, and the last token that was had for it, in a file of mode 0600.
+//!
+//! **Invariant:** it goes to the broker that it was made for, and its refresh token to its issuer: another broker is an error.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Claims, Source};
+use crate::deadline::{Deadline, now};
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::files;
+use crate::oidc::{Issuer, Tokens};
+use crate::secret::Secret;
+use crate::settings::{Login, Settings};
+
+const LONGEST: u64 = 256 * 1024;
+/// Seconds that a token must still be good for.
+const LEAST: u64 = 60;
+/// Of a token that does not say when it ends.
+const UNSAID: u64 = 300;
+const POLL: Duration = Duration::from_millis(20);
+
+#[derive(Deserialize, Serialize)]
+struct Form<S> {
+    /// The broker's.
+    url: String,
+    issuer: String,
+    client_id: String,
+    token: S,
+    refresh_token: Option<S>,
+}
+
+/// As it lies on disk.
+pub struct Stored {
+    path: PathBuf,
+    url: String,
+    pub login: Login,
+    pub(super) token: Secret,
+    pub refresh_token: Option<Secret>,
+}
+
+impl Stored {
+    /// From what the issuer answered.
+    pub fn new(
+        login: Login,
+        mut tokens: Tokens,
+        settings: &Settings,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        let token =
+            tokens.for_the_broker(&settings.audience.value).ok_or_else(|| no_token(&login))?;
+        let url = settings.url()?.as_str().to_owned();
+        let path = path(environment)
+            .ok_or_else(|| Failure::Files("HOME is not set to a folder: set it".to_owned()))?;
+        Ok(Self { path, url, login, token, refresh_token: tokens.refresh_token })
+    }
+
+    pub fn load(environment: &Environment) -> Result<Option<Self>, Failure> {
+        path(environment).map_or(Ok(None), |path| Self::read(&path))
+    }
+
+    fn read(path: &Path) -> Result<Option<Self>, Failure> {
+        let wrong = |what: &dyn std::fmt::Display| {
+            Failure::Token(format!(
+                "the login in {} is of no use ({what}): run `rise-registry login`",
+                path.display()
+            ))
+        };
+        let text = files::read_private(path, LONGEST).map_err(|error| wrong(&error))?;
+        let Some(text) = text else { return Ok(None) };
+        let form: Form<Secret> =
+            serde_json::from_str(&text).map_err(|_| wrong(&"it is damaged"))?;
+        Ok(Some(Self {
+            path: path.to_owned(),
+            url: form.url,
+            login: Login { issuer: form.issuer, client_id: form.client_id },
+            token: form.token,
+            refresh_token: form.refresh_token,
+        }))
+    }
+
+    pub fn save(&self) -> Result<(), Failure> {
+        let failed = |error: files::FileError| {
+            Failure::Files(format!("{} cannot be written: {error}", self.path.display()))
+        };
+        let form = Form {
+            url: self.url.clone(),
+            issuer: self.login.issuer.clone(),
+            client_id: self.login.client_id.clone(),
+            token: self.token.expose(),
+            refresh_token: self.refresh_token.as_ref().map(Secret::expose),
+        };
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
+        }
+        let text = Zeroizing::new(serde_json::to_string(&form).unwrap_or_default());
+        files::write_private(&self.path, &text).map_err(failed)
+    }
+
+    /// Whether there was one.
+    pub fn forget(environment: &Environment) -> Result<bool, Failure> {
+        let Some(path) = path(environment) else { return Ok(false) };
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => {
+                Err(Failure::Files(format!("{} cannot be removed: {error}", path.display())))
+            }
+        }
+    }
+
+    /// The last one, or a new one by one process at a time: many issuers take a refresh token once.
+    pub fn token(
+        mut self,
+        settings: &Settings,
+        environment: &Environment,
+        deadline: Deadline,
+    ) -> Result<Secret, Failure> {
+        if self.is_good() {
+            return Ok(self.token);
+        }
+        let _lock = lock(&self.path.with_extension("lock"), deadline)?;
+        self = Self::read(&self.path)?.unwrap_or(self);
+        if self.is_good() {
+            return Ok(self.token);
+        }
+        let over = || {
+            Failure::Token(format!(
+                "the login at {} is over: run `rise-registry login`",
+                self.login.issuer
+            ))
+        };
+        let refresh_token = self.refresh_token.as_ref().ok_or_else(over)?;
+        let issuer = Issuer::discover(&self.login, settings, environment, deadline)?;
+        let mut tokens = issuer.refresh(refresh_token, deadline)?;
+        self.token =
+            tokens.for_the_broker(&settings.audience.value).ok_or_else(|| no_token(&self.login))?;
+        self.refresh_token = tokens.refresh_token.or(self.refresh_token);
+        self.save()?;
+        Ok(self.token)
+    }
+
+    fn is_good(&self) -> bool {
+        let claims = Claims::of(&self.token);
+        let end = claims.time("exp").or_else(|| claims.time("iat").map(|at| at + UNSAID));
+        end.is_some_and(|end| now() + LEAST < end)
+    }
+}
+
+/// The last of the sources.
+pub(super) fn find(
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<Option<Source>, Failure> {
+    let Some(stored) = Stored::load(environment)? else { return Ok(None) };
+    match settings.url() {
+        Ok(url) if url.as_str() != stored.url => Err(Failure::Token(format!(
+            "the stored login is for {} and is shown to nobody else: run `rise-registry login` for {url}",
+            crate::failure::shown(&stored.url)
+        ))),
+        _ => Ok(Some(Source::Login(Box::new(stored)))),
+    }
+}
+
+fn path(environment: &Environment) -> Option<PathBuf> {
+    Some(environment.configuration_directory()?.join("login.json"))
+}
+
+fn lock(path: &Path, deadline: Deadline) -> Result<File, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::Files(format!("{} cannot be written: {error}", path.display()))
+    };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let file = file.map_err(|error| failed(&error))?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+            Err(TryLockError::WouldBlock) if deadline.is_over() => {
+                return Err(Failure::Unavailable(
+                    "another process renews the login and does not end: try again".to_owned(),
+                ));
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(POLL.min(deadline.remaining())),
+        }
+    }
+}
+
+fn no_token(login: &Login) -> Failure {
+    Failure::Settings(format!(
+        "the issuer at {} gives no ID token for the client {}: allow it the scope openid",
+        login.issuer, login.client_id
+    ))
+}

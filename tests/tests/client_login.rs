@@ -1,0 +1,165 @@
+//! `rise-registry login` and `logout` with a real OIDC provider, whose refresh tokens are good once, and a real broker.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+
+use rise_broker_tests::{BrokerDouble, DeviceOidc, Installation, Saying, Serving, Workstation};
+use serde_json::Value;
+
+const LOGIN: &str = ".config/rise/login.json";
+
+/// ID tokens are renewed in their last minute: these always.
+const SHORT: u32 = 50;
+
+fn broker(issuer: &str) -> Serving {
+    let mut it = Installation::new(&format!(
+        "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"people\"\nissuer = \"{issuer}\"\nalgorithms = [\"RS256\"]\n\
+         [[rules]]\nname = \"r\"\nissuer = \"people\"\nclaims = {{ sub = \"alice\" }}\nprojects = [\"my-app\"]\nregistries = [\"prod\"]\n\
+         allow = [\"pull\", \"push\"]\n\
+         [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nusername = \"u\"\npassword = \"the password\"\n\
+         accept_scope = \"registry\"\n"
+    ));
+    it.unlimited();
+    it.serve_for_ever()
+}
+
+fn workstation(url: &str, issuer: &str) -> Workstation {
+    let it = Workstation::new().with("RISE_URL", url).with("RISE_PROJECT", "my-app");
+    let login = format!("login = {{ issuer = \"{issuer}\", client_id = \"rise-registry\" }}\n");
+    it.file(".config/rise/registry.toml", login);
+    it
+}
+
+/// Runs `login` while somebody does what it says. Its exit code, and what it printed.
+async fn log_in(it: &Workstation, issuer: &DeviceOidc, agree: bool) -> (Option<i32>, String) {
+    let mut child = it.command("rise-registry", &["login"]).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    stderr.read_line(&mut text).unwrap();
+    let code = text.trim().rsplit(' ').next().unwrap().to_owned();
+    assert!(text.starts_with(&format!("open {}/device", issuer.issuer())), "{text}");
+    if agree {
+        issuer.agree(&code, "alice").await;
+    } else {
+        issuer.refuse(&code).await;
+    }
+    stderr.read_to_string(&mut text).unwrap();
+    let code_shown = text.replace(&code, "[code]").replace(issuer.issuer(), "[issuer]");
+    (child.wait().unwrap().code(), code_shown)
+}
+
+fn refresh_token(it: &Workstation) -> String {
+    let json: Value = serde_json::from_slice(&fs::read(it.path(LOGIN)).unwrap()).unwrap();
+    json["refresh_token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_logs_in_works_and_logs_out() {
+    let issuer = DeviceOidc::start("rise-registry", SHORT).await;
+    let broker = broker(issuer.issuer());
+    let it = workstation(&broker.url, issuer.issuer());
+    assert_eq!(it.rise(&["whoami"]).code, Some(3));
+    let (code, said) = log_in(&it, &issuer, true).await;
+    assert_eq!(code, Some(0), "{said}");
+    insta::assert_snapshot!("login", said.replace(&broker.url, "[broker]"));
+    let mode = fs::metadata(it.path(LOGIN)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+
+    let first = refresh_token(&it);
+    assert!(!said.contains(&first));
+    let printed = it.rise(&["credentials", "--format", "password"]);
+    assert_eq!(printed.stdout, "the password\n", "{}", printed.stderr);
+    assert_ne!(refresh_token(&it), first, "it is good once");
+    // All at once: who shows a refresh token that was used before has the whole login taken away.
+    let all: Vec<_> =
+        (0..5).map(|_| it.command("rise-registry", &["whoami"]).spawn().unwrap()).collect();
+    for child in all {
+        let output = child.wait_with_output().unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            stdout.starts_with("alice of issuer people, by the stored login at "),
+            "{output:?}"
+        );
+    }
+    let doctor = it.rise(&["doctor", "--json"]);
+    let doctor: Value = serde_json::from_str(&doctor.stdout).unwrap();
+    let step = |name: &str| {
+        doctor["steps"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap().clone()
+    };
+    assert_eq!(
+        (&step("token")["state"], &step("credential")["state"]),
+        (&"ok".into(), &"ok".into())
+    );
+
+    let kept = fs::read(it.path(LOGIN)).unwrap();
+    let out = it.rise(&["logout"]);
+    assert_eq!(out.code, Some(0));
+    insta::assert_snapshot!("logout", out.stderr);
+    assert!(!it.path(LOGIN).exists());
+    assert_eq!(it.rise(&["credentials"]).code, Some(3), "nothing is left of it in the cache");
+    assert_eq!(
+        it.rise(&["logout"]).stderr,
+        "rise-registry: there was no login; cached credentials removed: 0\n"
+    );
+    // The issuer knows.
+    it.file(LOGIN, kept);
+    fs::set_permissions(it.path(LOGIN), fs::Permissions::from_mode(0o600)).unwrap();
+    let over = it.rise(&["whoami"]);
+    assert_eq!(over.code, Some(3), "{over:?}");
+    insta::assert_snapshot!("over", over.stderr.replace(issuer.issuer(), "[issuer]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_is_shown_to_the_broker_that_it_was_made_for_alone() {
+    let issuer = DeviceOidc::start("rise-registry", 600).await;
+    let broker = broker(issuer.issuer());
+    let it = workstation(&broker.url, issuer.issuer());
+    let (code, said) = log_in(&it, &issuer, true).await;
+    assert_eq!(code, Some(0), "{said}");
+    let elsewhere = BrokerDouble::start(Saying::answer("200 OK", "", "{}"));
+    let it = it.with("RISE_URL", &elsewhere.url);
+    let refused = it.rise(&["credentials"]);
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    let line =
+        refused.stderr.replace(&elsewhere.url, "[elsewhere]").replace(&broker.url, "[broker]");
+    insta::assert_snapshot!("elsewhere", line);
+    assert_eq!(elsewhere.connections(), 0);
+    let it = it.with("RISE_URL", &broker.url);
+    fs::set_permissions(it.path(LOGIN), fs::Permissions::from_mode(0o644)).unwrap();
+    let open = it.rise(&["whoami"]);
+    assert_eq!(open.code, Some(3));
+    insta::assert_snapshot!("a_login_that_others_may_read", open.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_is_refused_leaves_nothing() {
+    let issuer = DeviceOidc::start("rise-registry", 600).await;
+    let broker = broker(issuer.issuer());
+    let it = workstation(&broker.url, issuer.issuer());
+    let (code, said) = log_in(&it, &issuer, false).await;
+    assert_eq!(code, Some(4), "{said}");
+    insta::assert_snapshot!("refused", said);
+    assert!(!it.path(LOGIN).exists());
+    let mut lines = Vec::new();
+    let other = it.path(".config/rise/registry.toml");
+    for text in [
+        String::new(),
+        format!("login = {{ issuer = \"{}\", client_id = \"unknown\" }}", issuer.issuer()),
+        format!("login = {{ issuer = \"{}\", client_id = \"x\" }}", broker.url),
+        "login = { issuer = \"http://issuer.example.com\", client_id = \"x\" }".to_owned(),
+    ] {
+        fs::write(&other, text).unwrap();
+        let printed = it.rise(&["login"]);
+        lines.push(format!("{} {}", printed.code.unwrap(), printed.stderr.trim()));
+    }
+    let text =
+        lines.join("\n").replace(issuer.issuer(), "[issuer]").replace(&broker.url, "[broker]");
+    insta::assert_snapshot!("settings_that_are_wrong", text);
+}
