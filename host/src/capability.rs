@@ -200,6 +200,8 @@ impl CallState {
 
     /// Notes what was asked for outside the ceiling and says no. Logged once: a provider must not fill the log.
     fn refuse(&mut self, what: String) -> Error {
+        let reveals = self.capabilities.reveals_secret(&what);
+        let what = if reveals { "what holds a configured secret".to_owned() } else { what };
         if let Some(probe) = &self.capabilities.probe {
             probe.refused(&what);
         }

@@ -44,7 +44,12 @@ enum Command {
     Provider(provider::Arguments),
     /// Compile a component from standard input: what this program has a child do.
     #[command(hide = true)]
-    Compile,
+    Compile {
+        #[arg(long)]
+        cpu_seconds: u64,
+        #[arg(long)]
+        address_space: u64,
+    },
     /// Print a token of the built-in issuer `local`.
     Token(token::Arguments),
 }
@@ -57,9 +62,10 @@ pub struct ConfigDirectory {
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
-    if let Command::Compile = arguments.command {
+    if let Command::Compile { cpu_seconds, address_space } = arguments.command {
         // No settings and no secrets, and no thread before it has bounded itself.
-        return compile::main().map_or_else(|error| fail(&[error]), |()| ExitCode::SUCCESS);
+        return compile::main(cpu_seconds, address_space)
+            .map_or_else(|error| fail(&[error]), |()| ExitCode::SUCCESS);
     }
     // Every other command reads settings, and with them secrets.
     if let Err(error) = process::harden() {
@@ -76,7 +82,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Audit(arguments) => audit::run(&arguments),
             Command::Provider(arguments) => provider::run(&arguments).await,
-            Command::Compile => Ok(()),
+            Command::Compile { .. } => Ok(()),
             Command::Token(arguments) => token::run(&arguments),
         }
     });

@@ -19,7 +19,7 @@ use rise_broker::http;
 use rise_broker::http::listen::Tls;
 use rise_broker::identity::LocalIssuer;
 use rise_broker::identity::local::TokenRequest;
-use rise_broker::provider::compile::Compiler;
+use rise_broker::provider::compile::{Bounds, Compiler};
 use rise_broker::registries::ConnectAws;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -111,7 +111,7 @@ impl Settings {
     /// With the broker's binary as the program that compiles: this one is a test's.
     pub fn config(&self, environment: &Environment) -> Result<Config, Vec<Problem>> {
         let mut config = Config::load(&self.config_directory(), environment)?;
-        config.providers.compiler = Compiler::Program(binary());
+        config.providers.compiler = Compiler::Program(binary(), Bounds::default());
         Ok(config)
     }
 

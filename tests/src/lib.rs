@@ -13,6 +13,7 @@
 //! | a registry with an API of its own, for providers that use `http` | [`Imaginary`] |
 //! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
+//! | providers that no compiler would make | [`handwritten`] |
 //! | providers' files, good and broken | [`provider_files`] |
 //! | an OCI registry | [`DockerRegistry`] |
 //! | a caller's machine, with the client's programs on it | [`Workstation`] |
@@ -41,6 +42,7 @@ mod broker_double;
 mod device_oidc;
 pub mod disk;
 mod docker_registry;
+pub mod handwritten;
 mod image;
 pub mod imaginary;
 mod installation;

@@ -13,14 +13,14 @@ use std::path::Path;
 
 use rise_broker::config::Environment;
 use rise_broker::conformance::{self, Bench, Effort, Report, Verdict};
-use rise_broker::provider::compile::Compiler;
+use rise_broker::provider::compile::{Bounds, Compiler};
 use rise_broker_tests::broker::{binary, compiled, repository, target};
 
 const QUICK: Effort = Effort { sequential: 50, parallel: 16 };
 
 async fn check(component: &Path, examples: &Path) -> Report {
     let environment = Environment::new();
-    let (cache, compiler) = (compiled(), Compiler::Program(binary()));
+    let (cache, compiler) = (compiled(), Compiler::Program(binary(), Bounds::default()));
     let bench = Bench { effort: QUICK, environment: &environment, cache: &cache, compiler };
     conformance::check(component, examples, &bench).await
 }

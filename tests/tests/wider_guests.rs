@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use rise_broker::config::Environment;
 use rise_broker::conformance::{self, Bench, Effort};
-use rise_broker::provider::compile::Compiler;
+use rise_broker::provider::compile::{Bounds, Compiler};
 use rise_broker_tests::broker::{binary, compiled, repository, target};
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::{Imaginary, TestBroker};
@@ -65,7 +65,7 @@ async fn passes(kind: &str, example: &str) {
         effort: Effort { sequential: 50, parallel: 16 },
         environment: &environment,
         cache: &cache,
-        compiler: Compiler::Program(binary()),
+        compiler: Compiler::Program(binary(), Bounds::default()),
     };
     let report = conformance::check(&component, &examples, &bench).await;
     assert!(report.passed(), "{report}");

@@ -18,10 +18,24 @@ use tokio::process::Command;
 use super::engine;
 use crate::capability::printable;
 
-/// A Python interpreter of 18 MiB takes five seconds and a gigabyte.
-const WALL: Duration = Duration::from_secs(30);
-const CPU_SECONDS: u64 = 30;
-const ADDRESS_SPACE: u64 = 4 << 30;
+/// How much one compilation may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub wall: Duration,
+    /// Over all of its threads.
+    pub cpu_seconds: u64,
+    pub address_space: u64,
+}
+
+impl Default for Bounds {
+    /// A Python interpreter of 18 MiB takes five seconds and a gigabyte.
+    fn default() -> Self {
+        Self { wall: Duration::from_secs(30), cpu_seconds: 30, address_space: 4 << 30 }
+    }
+}
+
+/// What waits for the processor goes first: a compiler takes every core for as long as it is let.
+const NICE: i32 = 10;
 /// No component is larger (`file_mib` is a setting), and no native code of one.
 const MOST_INPUT: u64 = 1 << 30;
 const MOST_OUTPUT: u64 = 1 << 30;
@@ -32,14 +46,14 @@ const MOST_COMPLAINT: u64 = 4 << 10;
 pub enum Compiler {
     /// This one, also after its file was replaced by another version.
     ThisProgram,
-    /// For tests, whose own program is not the broker's. No setting says this.
-    Program(PathBuf),
+    /// For tests, whose own program is not the broker's and whose patience may be short. No setting says this.
+    Program(PathBuf, Bounds),
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    #[error("took longer than {} s or more than {} GiB to compile", WALL.as_secs(), ADDRESS_SPACE >> 30)]
-    Exhausted,
+    #[error("took longer than {} s or more than {} GiB to compile", .0.wall.as_secs(), .0.address_space >> 30)]
+    Exhausted(Bounds),
     #[error("{0}")]
     Invalid(String),
     #[error("the compiler could not be run: {0}")]
@@ -49,14 +63,16 @@ pub enum CompileError {
 impl Compiler {
     /// Native code for `component`.
     pub(super) async fn run(&self, component: &[u8]) -> Result<Vec<u8>, CompileError> {
-        let program = match self {
+        let (program, bounds) = match self {
             // The kernel's name for the file that this process was started from, whatever has become of its path.
-            Self::ThisProgram => PathBuf::from("/proc/self/exe"),
-            Self::Program(program) => program.clone(),
+            Self::ThisProgram => (PathBuf::from("/proc/self/exe"), Bounds::default()),
+            Self::Program(program, bounds) => (program.clone(), *bounds),
         };
         // Neither the environment nor an open file: nothing that it could have secrets from.
         let mut child = Command::new(program)
             .arg("compile")
+            .arg(format!("--cpu-seconds={}", bounds.cpu_seconds))
+            .arg(format!("--address-space={}", bounds.address_space))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -86,27 +102,30 @@ impl Compiler {
             read?;
             child.wait().await
         };
-        let status =
-            tokio::time::timeout(WALL, work).await.map_err(|_| CompileError::Exhausted)??;
+        let exhausted = CompileError::Exhausted(bounds);
+        let Ok(status) = tokio::time::timeout(bounds.wall, work).await else {
+            return Err(exhausted);
+        };
         let complaint = String::from_utf8_lossy(&complaint);
         let complaint = complaint.strip_prefix("error: ").unwrap_or(&complaint);
-        match status.code() {
+        match status?.code() {
             Some(0) => Ok(compiled),
             Some(_) => Err(CompileError::Invalid(printable(complaint, 512))),
             // An abort when memory was refused, or a signal when time was over.
-            None => Err(CompileError::Exhausted),
+            None => Err(exhausted),
         }
     }
 }
 
 /// What the child does. Before any other thread is there.
-pub fn main() -> Result<(), String> {
+pub fn main(cpu_seconds: u64, address_space: u64) -> Result<(), String> {
     let limit = |resource, most: u64| {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
             .map_err(|error| format!("cannot bound itself: {error}"))
     };
-    limit(Resource::As, ADDRESS_SPACE)?;
-    limit(Resource::Cpu, CPU_SECONDS)?;
+    limit(Resource::As, address_space)?;
+    limit(Resource::Cpu, cpu_seconds)?;
+    rustix::process::nice(NICE).map_err(|error| format!("cannot step back: {error}"))?;
     let mut component = Vec::new();
     let read = std::io::stdin().lock().take(MOST_INPUT).read_to_end(&mut component);
     read.map_err(|error| format!("cannot read: {error}"))?;

@@ -52,6 +52,10 @@ enum Attack {
     HugePolicy,
     /// So many statements that comparing them all with each other would take seconds.
     GiantPolicy,
+    /// One session after the other.
+    TooMany,
+    /// What is configured as secret, which no provider knows, where the log would show it.
+    SecretInRole,
     /// A login in a region that is not the registry's.
     OtherRegion,
     /// Asks for another project, says nothing of the refusal, and goes on properly.
@@ -96,6 +100,8 @@ impl Provider for AwsRogue {
             | Attack::Unscoped
             | Attack::HugePolicy
             | Attack::GiantPolicy
+            | Attack::TooMany
+            | Attack::SecretInRole
             | Attack::Swallow
             | Attack::None => settings.region.as_str(),
         };
@@ -130,6 +136,14 @@ fn session(settings: &Settings, grant: &Grant) -> Result<Session, Error> {
         Attack::GiantPolicy => {
             let actions = vec!["ecr:GetAuthorizationToken"; 15_000];
             assume(policy(&actions, &vec!["*".to_owned(); 15_000]))
+        }
+        Attack::TooMany => {
+            (0..8).try_for_each(|_| assume(policy(&granted, &own)).map(drop))?;
+            assume(policy(&granted, &own))
+        }
+        Attack::SecretInRole => {
+            let role_arn = "arn:aws:iam::123456789012:role/rogue-secret-access-key";
+            aws::assume_role(role_arn, policy(&granted, &own))
         }
         Attack::Swallow => {
             let refused = assume(policy(&granted, &other));

@@ -57,6 +57,18 @@ pub(crate) fn host_call() -> Result<Issued, Error> {
     nothing()
 }
 
+/// 4 MiB in one call: little memory, and more than a call of the host takes.
+pub(crate) fn host_call_bytes() -> Result<Issued, Error> {
+    log::info(&"x".repeat(4 << 20));
+    nothing()
+}
+
+/// One line that nobody wants to read.
+pub(crate) fn log_line() -> Result<Issued, Error> {
+    log::info(&"0123456789".repeat(20_000));
+    nothing()
+}
+
 /// More lines than anyone wants to read.
 pub(crate) fn log_lines() -> Result<Issued, Error> {
     for line in 0..10_000 {

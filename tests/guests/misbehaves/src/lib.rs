@@ -57,6 +57,8 @@ impl Provider for Misbehaves {
             "memory" => exhaust::memory(),
             "handles" => exhaust::handles(),
             "giant-string" => exhaust::host_call(),
+            "host-call" => exhaust::host_call_bytes(),
+            "log-line" => exhaust::log_line(),
             "secrets" => exhaust::secrets(),
             "log-flood" => exhaust::log_lines(),
             "trap" => exhaust::trap(),
