@@ -14,7 +14,7 @@ pub mod probe;
 pub mod secrets;
 mod wasi;
 
-pub use wasi::LINKED as WASI;
+pub use wasi::{LINKED as WASI, STUBBED as STUBBED_WASI};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,6 +66,12 @@ pub fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     secrets::add_to_linker(linker)?;
     aws::add_to_linker(linker)?;
     http::add_to_linker(linker)
+}
+
+/// As [`add_to_linker`], and all of WASI, empty: for components whose provider has `wasi = "stubbed"`.
+pub fn add_stubbed_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    add_to_linker(linker)?;
+    wasi::stubs_to_linker(linker)
 }
 
 /// What a registry lets its provider use.

@@ -30,9 +30,11 @@ use crate::limits;
 use crate::provider::compile::Compiler;
 use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
 pub use file::{
-    AcceptScope, AwsCeilingFile, HttpCeilingFile, LogFormat, RegistryKeys, Require, TlsFile,
+    AcceptScope, AwsCeilingFile, HttpCeilingFile, LogFormat, RegistryKeys, Require, TlsFile, Wasi,
 };
-use file::{AuditFile, AuthFile, File, LimitsFile, LogFile, ProvidersFile, ServerFile};
+use file::{
+    AuditFile, AuthFile, File, LimitsFile, LogFile, ProviderFile, ProvidersFile, ServerFile,
+};
 pub use layers::{Environment, environment, parse_file, parse_toml};
 use node::{Node, Origin, Problem, dotted};
 use schema::Schema;
@@ -74,8 +76,9 @@ pub struct ProvidersConfig {
     pub signing_keys: Vec<PublicKey>,
     /// Not a setting: tests name the broker's program, which theirs is not.
     pub compiler: Compiler,
+    wasi: Wasi,
     limits: LimitsFile,
-    named: BTreeMap<String, LimitsFile>,
+    named: BTreeMap<String, ProviderFile>,
 }
 
 #[derive(Clone, Debug)]
@@ -324,6 +327,7 @@ impl ProvidersConfig {
             lock_origin: origin,
             signing_keys: Vec::new(),
             compiler: Compiler::ThisProgram,
+            wasi: Wasi::Stubbed,
             limits,
             named: BTreeMap::new(),
         }
@@ -331,7 +335,18 @@ impl ProvidersConfig {
 
     /// The limits of the provider of this name.
     pub fn limits(&self, name: &str) -> Limits {
-        limits(self.named.get(name).unwrap_or(&self.limits), &self.limits)
+        limits(self.named.get(name).map_or(&self.limits, |it| &it.limits), &self.limits)
+    }
+
+    /// How much of WASI the provider of this name may import.
+    pub fn wasi(&self, name: &str) -> Wasi {
+        self.named.get(name).and_then(|it| it.wasi).unwrap_or(self.wasi)
+    }
+
+    /// The most that any provider may: who somebody is is not known before it is loaded.
+    pub fn widest_wasi(&self) -> Wasi {
+        let named = self.named.values().filter_map(|it| it.wasi);
+        named.fold(self.wasi, std::cmp::Ord::max)
     }
 
     /// What every provider fits into: the pool is sized by it.

@@ -78,6 +78,7 @@ pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
         report.enter(case.name());
         places::check(case, &mut report).await;
         odd::check(case, &mut report).await;
+        report.all("places", "nothing but the log is called outside issue", case.called_outside());
         issuing::check(case, &mut report).await;
     }
     if report.passed() {

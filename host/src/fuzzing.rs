@@ -342,7 +342,7 @@ pub fn ceiling(bytes: &[u8]) {
 /// Arbitrary files: looked at without a panic; accepted only with imports that there are.
 pub fn component(bytes: &[u8]) {
     if let Ok(imports) = crate::provider::inspect::inspect(bytes) {
-        assert!(imports.iter().all(|it| crate::capability::IMPLEMENTED.contains(it)));
+        assert!(imports.capabilities.iter().all(|it| crate::capability::IMPLEMENTED.contains(it)));
     }
 }
 

@@ -364,7 +364,7 @@ fn providers_that_want_too_much_or_crash() {
     }
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: providers/trap-describe.wasm: cannot say what it is, remove the file or ask its author: provider trapped: wasm trap: wasm `unreachable` instruction executed;  thread '<unnamed>' (1) panicked at tests/guests/trap-describe/src/lib.rs:26:9: trap-describe was asked what it is note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
-    error: providers/wants-filesystem.wasm: wants `wasi:filesystem/types@0.2.6`, which providers do not get; files, sockets and the like are reached through capabilities only
+    error: providers/wants-filesystem.wasm: wants `wasi:filesystem/types@0.2.6`, and of WASI providers get only what every program links; build it without (componentize-py: `--stub-wasi`), or let it have empty files and closed sockets by `wasi = "stubbed"` in [providers.NAME]
     error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; remove the file until it does
     "#);
 }

@@ -8,14 +8,18 @@
     reason = "helpers of tests are not covered by the `…-in-tests` switches"
 )]
 
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::path::Path;
 use std::time::Instant;
 
 use rise_broker::config::Environment;
 use rise_broker::conformance::{self, Bench, Effort};
 use rise_broker::provider::compile::{Bounds, Compiler};
-use rise_broker_tests::broker::{binary, compiled, repository, target};
+use rise_broker_tests::broker::{AUTH, binary, compiled, repository, target};
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
-use rise_broker_tests::{Imaginary, TestBroker};
+use rise_broker_tests::{Imaginary, Installation, TestBroker, logs};
+use serde_json::Value;
 
 async fn issues(kind: &str) {
     let server = Imaginary::start().await;
@@ -69,6 +73,86 @@ async fn passes(kind: &str, example: &str) {
     };
     let report = conformance::check(&component, &examples, &bench).await;
     assert!(report.passed(), "{report}");
+}
+
+fn wants_wasi(server: &str, more: &str) -> String {
+    format!(
+        "{more}\n[registries.prod]\ntype = \"wants-filesystem\"\nregistry_url = \"a.example.com\"\nserver = \"{server}\"\n"
+    )
+}
+
+#[tokio::test]
+async fn what_imports_more_of_wasi_than_every_program_is_refused_by_name() {
+    for (more, setting) in [
+        ("", "[providers.NAME]"),
+        ("[providers]\nwasi = \"none\"", "[providers.NAME]"),
+        // Somebody else may have it, so its own name is known when it is refused.
+        ("[providers.oci]\nwasi = \"stubbed\"", "[providers.wants-filesystem]"),
+        (
+            "[providers]\nwasi = \"stubbed\"\n[providers.wants-filesystem]\nwasi = \"none\"",
+            "[providers.wants-filesystem]",
+        ),
+    ] {
+        let it = Installation::new(&format!(
+            "{more}\n{}{}",
+            AUTH.replace("@STATE@/", ""),
+            wants_wasi("127.0.0.1:1", "")
+        ));
+        it.guest("wants-filesystem");
+        let printed = it.run(&["check"]);
+        assert_eq!(printed.code, Some(1), "{more}");
+        for expected in [
+            "providers/wants-filesystem.wasm: wants `wasi:",
+            &format!("by `wasi = \"stubbed\"` in {setting}"),
+        ] {
+            assert!(printed.stderr.contains(expected), "{more}: {}", printed.stderr);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_stubbed_sees_nothing() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let address = server.local_addr().unwrap().to_string();
+    let registry =
+        wants_wasi(&address, "[providers.wants-filesystem]\nwasi = \"stubbed\"\nlimits = {}");
+    let broker = TestBroker::start_with(&registry, &["wants-filesystem"]).await;
+    let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let log = logs::text();
+    for what in [
+        "read",
+        "list",
+        "write",
+        "connect",
+        "listen",
+        "datagrams",
+        "names",
+        "variables",
+        "arguments",
+        "input",
+    ] {
+        assert!(log.contains(&format!("{what}: false")), "{what}: {log}");
+        assert!(!log.contains(&format!("{what}: true")), "{what}: {log}");
+    }
+    assert_eq!(server.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert!(!Path::new("/tmp/rise-broker-wants-filesystem").exists());
+}
+
+#[tokio::test]
+async fn stubs_that_are_taken_away_are_not_taken_over() {
+    let auth = AUTH.replace("@STATE@/", "");
+    let stubbed = wants_wasi("127.0.0.1:1", "[providers.wants-filesystem]\nwasi = \"stubbed\"");
+    let it = Installation::new(&format!("{auth}{stubbed}"));
+    it.guest("wants-filesystem");
+    let serving = it.serve();
+    let none = wants_wasi("127.0.0.1:1", "[providers.wants-filesystem]\nwasi = \"none\"");
+    it.file("config/default.toml", format!("{auth}{none}"));
+    let is_refused = |said: &Value| said["refused"][0]["stage"] == "imports";
+    let said = serving.until("/api/v1/providers", is_refused).await;
+    let problem = said["refused"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("in [providers.wants-filesystem]"), "{problem}");
 }
 
 #[tokio::test]

@@ -1,18 +1,23 @@
-//! The part of WASI that the standard library of a Rust guest links whether it is used or not. All of it is empty: no
-//! arguments, no variables, closed input, output that goes nowhere. No files, no sockets, no `wasi:http`.
+//! WASI, all of it empty: no arguments, no variables, closed input, output that goes nowhere, no files, no sockets. Clocks
+//! and random numbers are real. There is no `wasi:http`.
+//!
+//! Every provider gets what the standard library of a Rust guest links whether it is used or not. The rest is for
+//! components that an operator gave `wasi = "stubbed"`: interpreters that link all of it.
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi::{WasiCtx, WasiView};
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use super::CallState;
 
-/// The interfaces that are linked, without their versions.
+/// What every provider may import, without versions.
 pub const LINKED: [&str; 16] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -32,12 +37,33 @@ pub const LINKED: [&str; 16] = [
     "wasi:random/insecure-seed",
 ];
 
+/// What `wasi = "stubbed"` adds.
+pub const STUBBED: [&str; 11] = [
+    "wasi:filesystem/types",
+    "wasi:filesystem/preopens",
+    "wasi:random/random",
+    "wasi:random/insecure",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+];
+
+/// Bytes that one call may ask for: enough to seed anything, too few to keep the host busy.
+const RANDOM: u64 = 64 << 10;
 /// More than a panic says. What a guest writes beyond it is refused, or ends the call.
 const STDERR: usize = 64 << 10;
 
 pub(super) fn context() -> (WasiCtx, MemoryOutputPipe) {
     let stderr = MemoryOutputPipe::new(STDERR);
-    (WasiCtx::builder().stderr(stderr.clone()).build(), stderr)
+    let mut context = WasiCtx::builder();
+    // Without these a guest could open sockets that it cannot use, and take descriptors from the process.
+    context.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+    context.max_random_size(RANDOM).stderr(stderr.clone());
+    (context.build(), stderr)
 }
 
 struct HasTable;
@@ -69,4 +95,32 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
     io::poll::add_to_linker::<CallState, HasTable>(linker, |state| &mut state.table)?;
     io::streams::add_to_linker::<CallState, HasTable>(linker, |state| &mut state.table)?;
     Ok(())
+}
+
+/// On top of [`add_to_linker`].
+pub(super) fn stubs_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    use wasi::{filesystem, random, sockets};
+
+    filesystem::types::add_to_linker::<CallState, WasiFilesystem>(linker, CallState::filesystem)?;
+    filesystem::preopens::add_to_linker::<CallState, WasiFilesystem>(
+        linker,
+        CallState::filesystem,
+    )?;
+    random::random::add_to_linker::<CallState, WasiRandom>(linker, |state| {
+        state.ctx().ctx.random()
+    })?;
+    random::insecure::add_to_linker::<CallState, WasiRandom>(linker, |state| {
+        state.ctx().ctx.random()
+    })?;
+    let stable = sockets::network::LinkOptions::default();
+    sockets::network::add_to_linker::<CallState, WasiSockets>(linker, &stable, CallState::sockets)?;
+    sockets::instance_network::add_to_linker::<CallState, WasiSockets>(linker, CallState::sockets)?;
+    sockets::ip_name_lookup::add_to_linker::<CallState, WasiSockets>(linker, CallState::sockets)?;
+    sockets::tcp::add_to_linker::<CallState, WasiSockets>(linker, CallState::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<CallState, WasiSockets>(
+        linker,
+        CallState::sockets,
+    )?;
+    sockets::udp::add_to_linker::<CallState, WasiSockets>(linker, CallState::sockets)?;
+    sockets::udp_create_socket::add_to_linker::<CallState, WasiSockets>(linker, CallState::sockets)
 }

@@ -84,6 +84,7 @@ pub(super) struct ProvidersFile {
     pub lock_file: Option<PathBuf>,
     /// Public keys of `minisign`.
     pub signing_keys: Vec<String>,
+    pub wasi: Wasi,
     pub limits: LimitsFile,
     #[serde(flatten)]
     pub named: BTreeMap<String, ProviderFile>,
@@ -96,6 +97,7 @@ impl Default for ProvidersFile {
             require: Require::Any,
             lock_file: None,
             signing_keys: Vec::new(),
+            wasi: Wasi::None,
             limits: LimitsFile::default(),
             named: BTreeMap::new(),
         }
@@ -113,9 +115,21 @@ pub enum Require {
     Signed,
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// How much of WASI a component may import. None of it leads anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Wasi {
+    /// What the standard library of Rust links in any case.
+    None,
+    /// Files and sockets too, closed, and random numbers.
+    Stubbed,
+}
+
+/// What is left out is as for all providers.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct ProviderFile {
+    pub wasi: Option<Wasi>,
     pub limits: LimitsFile,
 }
 

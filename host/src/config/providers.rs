@@ -25,8 +25,9 @@ pub(super) fn config(
         lock_file: file.lock_file.unwrap_or_else(|| directory.join("providers.lock")),
         lock_origin: origin("/providers/lock_file"),
         compiler: Compiler::ThisProgram,
+        wasi: file.wasi,
         limits: file.limits,
-        named: file.named.into_iter().map(|(name, it)| (name, it.limits)).collect(),
+        named: file.named,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_credential_types::Credentials as Keys;
 use jiff::Timestamp;
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::examples::Answer;
@@ -114,7 +114,7 @@ impl Http for Upstream {
                 "the examples have no [[answers]] for {method} {path}"
             )));
         };
-        let (mut status, mut body) = (answer.status, filled(&answer.body).into_bytes());
+        let (mut status, mut body) = (answer.status, filled(&answer.body, &request).into_bytes());
         match self.spoilt {
             Some((at, Spoilt::Status(other))) if at == index => status = other,
             Some((at, Spoilt::Body(other))) if at == index => body = other.as_bytes().to_vec(),
@@ -129,10 +129,12 @@ impl Http for Upstream {
 }
 
 /// An answer's text with what differs from call to call.
-fn filled(body: &str) -> String {
+fn filled(body: &str, request: &Outgoing) -> String {
+    let authorization = request.headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok());
     let expires_at = Upstream::expires_at();
     let shown = i64::try_from(expires_at).ok().and_then(|it| Timestamp::from_second(it).ok());
     body.replace("{token}", "issued-by-the-conformance-kit")
+        .replace("{authorization}", authorization.unwrap_or_default())
         .replace("{expires_at}", &expires_at.to_string())
         .replace("{expires_at_rfc3339}", &shown.map(|it| it.to_string()).unwrap_or_default())
 }

@@ -44,7 +44,7 @@ pub(super) struct Answer {
     pub status: u16,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// `{token}`, `{expires_at}` (seconds) and `{expires_at_rfc3339}` are filled in.
+    /// `{token}`, `{expires_at}` (seconds) and `{expires_at_rfc3339}` are filled in, and `{authorization}`, as it was sent.
     #[serde(default)]
     pub body: String,
 }
@@ -66,6 +66,8 @@ pub(super) struct Case {
     pub canaries: Vec<String>,
     answers: Arc<[Answer]>,
     host: String,
+    /// Watches what is called outside `issue`.
+    quiet: Arc<Probe>,
 }
 
 impl Examples {
@@ -129,8 +131,17 @@ impl Case {
             *secret = Arc::new(Secret::new(canary.clone()));
         }
         let host = registry.pattern.host().to_string();
+        let quiet = Arc::new(Probe::default());
+        capabilities.probe = Some(Arc::clone(&quiet));
         let registry = Arc::new(registry.with(capabilities));
-        Self { registry, engine: engine.clone(), canaries, answers: Arc::clone(answers), host }
+        Self {
+            registry,
+            engine: engine.clone(),
+            canaries,
+            answers: Arc::clone(answers),
+            host,
+            quiet,
+        }
     }
 
     pub(super) fn upstream(&self) -> Upstream {
@@ -157,6 +168,11 @@ impl Case {
         }
         again.probe = Some(Arc::clone(&probe));
         (self.registry.with(again), probe)
+    }
+
+    /// What was called outside `issue`, where nothing may be.
+    pub(super) fn called_outside(&self) -> Vec<String> {
+        self.quiet.notes().asked.iter().map(|it| it.import.to_owned()).collect()
     }
 
     pub(super) fn name(&self) -> &str {

@@ -33,6 +33,8 @@ pub struct Provider {
     pub digest: Arc<str>,
     /// The capabilities it imports.
     pub imports: Vec<&'static str>,
+    /// What it imports of WASI beyond what every provider may; empty stubs.
+    pub wasi: Vec<String>,
     pub guest: Guest,
 }
 

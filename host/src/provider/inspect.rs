@@ -12,8 +12,16 @@ pub(crate) const VERSION: &str = "0.1.0";
 /// What every component begins with; a core module has another version, compiled code another magic.
 const PREAMBLE: [u8; 8] = [0x00, 0x61, 0x73, 0x6d, 0x0d, 0x00, 0x01, 0x00];
 
-/// The capabilities that a component imports, if it is a provider and wants nothing that this host does not give.
-pub(crate) fn inspect(bytes: &[u8]) -> Result<Vec<&'static str>, LoadError> {
+/// What a component imports.
+#[derive(Debug, Default)]
+pub(crate) struct Imports {
+    pub capabilities: Vec<&'static str>,
+    /// Of WASI, what only those get that have `wasi = "stubbed"`.
+    pub wasi: Vec<String>,
+}
+
+/// The imports of a component, if it is a provider and wants nothing that this host gives to nobody.
+pub(crate) fn inspect(bytes: &[u8]) -> Result<Imports, LoadError> {
     if !bytes.starts_with(&PREAMBLE) {
         return Err(LoadError::NotComponent(match bytes {
             [] => "an empty file",
@@ -34,9 +42,13 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Vec<&'static str>, LoadError> {
         |items: &mut dyn Iterator<Item = (&wit_parser::WorldKey, &WorldItem)>| -> Vec<String> {
             items.map(|(key, _)| resolve.name_world_key(key)).collect()
         };
-    let mut imports = Vec::new();
+    let mut imports = Imports::default();
     for name in names(&mut world.imports.iter()) {
-        imports.extend(capability_of(&name)?);
+        match import(&name)? {
+            Import::ForAll => {}
+            Import::Capability(name) => imports.capabilities.push(name),
+            Import::Wasi => imports.wasi.push(capability::printable(&name, 128)),
+        }
     }
     let exports = names(&mut world.exports.iter());
     match exports.iter().find_map(|name| name.strip_prefix(CONTRACT)?.strip_prefix("registry@")) {
@@ -46,8 +58,16 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Vec<&'static str>, LoadError> {
     }
 }
 
-/// Which capability an import asks for; `None` for what everybody gets.
-fn capability_of(import: &str) -> Result<Option<&'static str>, LoadError> {
+#[derive(Debug, PartialEq)]
+enum Import {
+    /// What everybody gets.
+    ForAll,
+    Capability(&'static str),
+    /// What `wasi = "stubbed"` gives.
+    Wasi,
+}
+
+fn import(import: &str) -> Result<Import, LoadError> {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     if let Some(name) = interface.strip_prefix(CONTRACT) {
         if version != VERSION {
@@ -57,13 +77,15 @@ fn capability_of(import: &str) -> Result<Option<&'static str>, LoadError> {
             return Err(LoadError::NotYet(name.to_owned()));
         }
         return match capability::IMPLEMENTED.iter().find(|it| **it == name) {
-            Some(name) => Ok(Some(name)),
-            None if name == "types" => Ok(None),
+            Some(name) => Ok(Import::Capability(name)),
+            None if name == "types" => Ok(Import::ForAll),
             None => Err(LoadError::Forbidden(capability::printable(import, 128))),
         };
     }
     if capability::WASI.contains(&interface) {
-        Ok(None)
+        Ok(Import::ForAll)
+    } else if capability::STUBBED_WASI.contains(&interface) {
+        Ok(Import::Wasi)
     } else {
         Err(LoadError::Forbidden(capability::printable(import, 128)))
     }
@@ -92,25 +114,25 @@ mod tests {
 
     #[test]
     fn only_what_the_host_has_may_be_imported() {
-        for (import, expected) in [
-            ("rise:registry/types@0.1.0", Ok(None)),
-            ("rise:registry/aws@0.1.0", Ok(Some("aws"))),
-            ("wasi:cli/exit@0.2.6", Ok(None)),
-            ("rise:registry/http@0.1.0", Ok(Some("http"))),
+        for (name, expected) in [
+            ("rise:registry/types@0.1.0", Ok(Import::ForAll)),
+            ("rise:registry/aws@0.1.0", Ok(Import::Capability("aws"))),
+            ("wasi:cli/exit@0.2.6", Ok(Import::ForAll)),
+            ("rise:registry/http@0.1.0", Ok(Import::Capability("http"))),
+            ("wasi:filesystem/types@0.2.6", Ok(Import::Wasi)),
+            ("wasi:sockets/tcp@0.2.6", Ok(Import::Wasi)),
             ("rise:registry/tokens@0.1.0", Err("does not have yet")),
             ("rise:registry/aws@0.2.0", Err("version 0.2.0")),
             ("rise:registry/root@0.1.0", Err("do not get")),
-            ("wasi:filesystem/types@0.2.6", Err("do not get")),
-            ("wasi:sockets/tcp@0.2.6", Err("do not get")),
             ("wasi:http/outgoing-handler@0.2.6", Err("do not get")),
             ("env", Err("do not get")),
         ] {
-            match (capability_of(import), expected) {
+            match (import(name), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected),
                 (Err(found), Err(expected)) => {
                     assert!(found.to_string().contains(expected), "{found}");
                 }
-                (found, _) => panic!("{import}: {found:?}"),
+                (found, _) => panic!("{name}: {found:?}"),
             }
         }
     }

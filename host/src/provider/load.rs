@@ -16,12 +16,12 @@ use wasmtime::component::Linker;
 use super::call::{CallError, Guest, Provider};
 use super::compile::{CompileError, Compiler};
 use super::engine::CALLS_PER_PROVIDER;
-use super::inspect::{CONTRACT, VERSION, inspect};
+use super::inspect::{CONTRACT, Imports, VERSION, inspect};
 use super::pins::Pins;
 use super::{Catalog, Engine, compiled};
 use crate::capability::{self, CallState};
-use crate::config::ProvidersConfig;
 use crate::config::schema::Schema;
+use crate::config::{ProvidersConfig, Wasi};
 use crate::domain::Clock;
 use crate::domain::name::is_dns_label;
 use crate::wit;
@@ -50,6 +50,10 @@ pub enum LoadError {
         "wants `{0}`, which providers do not get; files, sockets and the like are reached through capabilities only"
     )]
     Forbidden(String),
+    #[error(
+        "wants `{import}`, and of WASI providers get only what every program links; build it without (componentize-py: `--stub-wasi`), or let it have empty files and closed sockets by `wasi = \"stubbed\"` in [providers.{name}]"
+    )]
+    Wasi { import: String, name: String },
     #[error("does not export `{CONTRACT}registry@{VERSION}`, so it is no provider")]
     NoExport,
     #[error("does not fit the contract: {0}")]
@@ -89,9 +93,11 @@ impl LoadError {
             Self::NotLocked(_) | Self::AsksForMore { .. } => "lock",
             Self::NotSigned(_) => "signature",
             Self::NotComponent(_) | Self::Damaged(_) => "component",
-            Self::OtherVersion(_) | Self::NotYet(_) | Self::Forbidden(_) | Self::NoExport => {
-                "imports"
-            }
+            Self::OtherVersion(_)
+            | Self::NotYet(_)
+            | Self::Forbidden(_)
+            | Self::Wasi { .. }
+            | Self::NoExport => "imports",
             Self::Compile(_) | Self::Misfit(_) => "compile",
             Self::Describe(_) | Self::Manifest(_) | Self::NameTaken { .. } => "describe",
             Self::Settings(_) => "settings",
@@ -110,6 +116,8 @@ impl LoadError {
 pub struct Loader {
     pub(super) engine: Engine,
     linker: Linker<CallState>,
+    /// For those that have `wasi = "stubbed"` and need it.
+    stubbed: Linker<CallState>,
     /// The folder of compiled code.
     cache: PathBuf,
     clock: Clock,
@@ -131,7 +139,9 @@ impl Loader {
     ) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(&engine.wasmtime);
         capability::add_to_linker(&mut linker)?;
-        Ok(Self { engine: engine.clone(), linker, cache, clock: clock.clone(), compiler })
+        let mut stubbed = Linker::new(&engine.wasmtime);
+        capability::add_stubbed_to_linker(&mut stubbed)?;
+        Ok(Self { engine: engine.clone(), linker, stubbed, cache, clock: clock.clone(), compiler })
     }
 
     /// `before`: what is loaded already, of which the same bytes are taken as they are.
@@ -149,10 +159,12 @@ impl Loader {
             && known.digest == digest
             && known.guest.limits == config.limits(&known.manifest.name)
         {
+            may_import(&known.wasi, config.wasi(&known.manifest.name), &known.manifest.name)?;
             pins.allow(&known.manifest.name, &digest, &known.imports)?;
             return Ok(Arc::clone(known));
         }
-        let imports = inspect(&bytes)?;
+        let Imports { capabilities: imports, wasi } = inspect(&bytes)?;
+        may_import(&wasi, config.widest_wasi(), "NAME")?;
         let component = compiled::component(
             &self.engine.wasmtime,
             &self.compiler,
@@ -161,11 +173,9 @@ impl Loader {
             &self.cache,
         )
         .await?;
-        let component = self
-            .linker
-            .instantiate_pre(&component)
-            .and_then(wit::ProviderPre::new)
-            .map_err(misfit)?;
+        let linker = if wasi.is_empty() { &self.linker } else { &self.stubbed };
+        let component =
+            linker.instantiate_pre(&component).and_then(wit::ProviderPre::new).map_err(misfit)?;
         // Which limits are its own is known once it has said its name.
         let limits = config.widest();
         let mut guest = Guest {
@@ -179,6 +189,7 @@ impl Loader {
         };
         let manifest = guest.describe().await.map_err(LoadError::Describe)?;
         let schema = describe(&manifest, guest.limits.result)?;
+        may_import(&wasi, config.wasi(&manifest.name), &manifest.name)?;
         pins.allow(&manifest.name, &digest, &imports)?;
         guest.limits = config.limits(&manifest.name);
         guest.name = manifest.name.as_str().into();
@@ -186,7 +197,18 @@ impl Loader {
         if let Some(before) = before.and_then(|it| it.find(&manifest.name)) {
             guest.permits = Arc::clone(&before.guest.permits);
         }
-        Ok(Arc::new(Provider { manifest, schema, file: file.to_owned(), digest, imports, guest }))
+        let file = file.to_owned();
+        Ok(Arc::new(Provider { manifest, schema, file, digest, imports, wasi, guest }))
+    }
+}
+
+/// Asked of what any provider may before anything of a file runs, and again when its name is known.
+fn may_import(wasi: &[String], allowed: Wasi, name: &str) -> Result<(), LoadError> {
+    match (wasi.first(), allowed) {
+        (Some(import), Wasi::None) => {
+            Err(LoadError::Wasi { import: import.clone(), name: name.to_owned() })
+        }
+        (_, Wasi::Stubbed) | (None, Wasi::None) => Ok(()),
     }
 }
 

@@ -47,6 +47,7 @@ fn as_json(provider: &Provider, size: u64) -> Value {
         "bytes": size,
         "contract": inspect::VERSION,
         "imports": imports.collect::<Vec<_>>(),
+        "wasi": provider.wasi,
         "settings_schema": provider.schema.document(),
     })
 }
@@ -66,6 +67,9 @@ fn show(provider: &Provider, size: u64) {
     }
     for import in &provider.imports {
         print(format_args!("  may          {}", in_words(import)));
+    }
+    if !provider.wasi.is_empty() {
+        print("  needs        wasi = \"stubbed\": empty files, closed sockets");
     }
     let rows = rows(provider.schema.document());
     if rows.is_empty() {

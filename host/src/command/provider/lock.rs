@@ -73,6 +73,9 @@ fn show(provider: &Provider) {
     for import in &provider.imports {
         print(format_args!("  may     {}", capability::in_words(import)));
     }
+    for import in &provider.wasi {
+        print(format_args!("  sees    an empty {import}"));
+    }
 }
 
 /// What differs from the lock that is there.
