@@ -165,6 +165,32 @@ async fn what_asks_for_more_is_not_loaded_until_it_is_locked_again() {
     assert_eq!(loaded(&said, "oci"), digest(&newer), "the last good one serves on");
 }
 
+#[tokio::test]
+async fn a_newer_one_that_imports_more_is_not_loaded_until_it_is_locked_again() {
+    let it = installation("");
+    lock(&it);
+    let serving = it.serve();
+    let (good, newer) = (component("oci"), guest("oci-next"));
+    drop_in(&it.path("providers"), "oci.wasm", &newer);
+    let said = refused(&serving, &newer, "lock").await;
+    assert_eq!(loaded(&said, "oci"), digest(&good), "the last good one serves on");
+    let problem = said["refused"][0]["problem"].as_str().unwrap();
+    let expected = "asks for more than config/providers.lock allows it: http; look at it";
+    assert!(problem.contains(expected), "{problem}");
+    let printed = it.run(&["check"]);
+    assert_eq!(printed.code, Some(1));
+    assert!(printed.stderr.contains(expected), "{}", printed.stderr);
+    let printed = lock(&it);
+    let expected = "-> 9.9.9\n    now also may send requests to its registry's own addresses";
+    assert!(printed.contains(expected), "{printed}");
+    // It is allowed to send, and now its registry's settings have to say where to.
+    let text = fs::read_to_string(it.path("config/default.toml")).unwrap();
+    let ceiling =
+        "[registries.prod.ceiling.http]\nallow = [\"POST https://collector.example.com/\"]";
+    it.file("config/default.toml", format!("{text}\n{ceiling}\n"));
+    serving.until("/api/v1/providers", |said| loaded(said, "oci") == digest(&newer)).await;
+}
+
 fn sign(folder: &Path, name: &str, bytes: &[u8], key: &KeyPair) {
     let signature = minisign::sign(Some(&key.pk), &key.sk, Cursor::new(bytes), None, None).unwrap();
     drop_in(folder, &format!("{name}.minisig"), signature.to_string().as_bytes());
