@@ -1,0 +1,129 @@
+//! `rise-broker provider inspect`, `check` and `run` as an author uses them: what they print, and how they end.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and its helpers are not covered by the `…-in-tests` switches"
+)]
+
+use std::fs;
+
+use rise_broker_tests::Installation;
+use rise_broker_tests::broker::repository;
+use rise_broker_tests::provider_files::{component, digest};
+use serde_json::Value;
+
+/// With a broken file beside the real providers.
+fn installation() -> Installation {
+    let it = Installation::new("");
+    it.file("broken.wasm", b"\x7fELF and more");
+    it.guest("misbehaves");
+    let examples = fs::read(repository().join("providers/oci/conformance.toml")).unwrap();
+    it.file("conformance.toml", examples);
+    it
+}
+
+#[test]
+fn a_file_is_inspected() {
+    let it = installation();
+    let printed = it.run(&["provider", "inspect", "providers/oci.wasm"]);
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
+    let bytes = component("oci");
+    let shown = printed.stdout.replace(&digest(&bytes), "DIGEST");
+    insta::assert_snapshot!(shown.replace(&bytes.len().to_string(), "SIZE"), @r#"
+    oci 0.1.0
+      Any OCI registry: callers log in themselves, or share one account
+      also called  docker, oci-client-auth
+      file         providers/oci.wasm, SIZE bytes
+      sha256       DIGEST
+      contract     0.1.0
+      may          hand on its registry's secrets, without reading them
+
+    Settings of a registry with type = "oci":
+
+      NAME          TYPE  REQUIRED  SECRET  DEFAULT  MEANS
+      namespace     text                    ""       Stands before the project in every repository name, such as `team` or `team/apps`.
+      password      text            yes              The account's password.
+      registry_url  text  yes                        Host name and perhaps port, such as `localhost:5000`, `docker.io` or `https://harbor.company.com`.
+      username      text                             An account that every caller gets. Without one, callers use credentials of their own.
+    "#);
+    let printed = it.run(&["provider", "inspect", "--json", "providers/oci.wasm"]);
+    let json: Value = serde_json::from_str(&printed.stdout).unwrap();
+    assert_eq!(
+        (&json["name"], &json["sha256"], &json["bytes"]),
+        (&"oci".into(), &digest(&bytes).into(), &bytes.len().into())
+    );
+    assert_eq!(json["imports"][0]["name"], "secrets");
+    assert_eq!(json["settings_schema"]["additionalProperties"], false);
+    assert_eq!(json["wasi"], Value::Array(vec![]));
+}
+
+#[test]
+fn what_is_no_provider_is_said_by_each_command() {
+    let it = installation();
+    for arguments in [
+        &["provider", "inspect", "broken.wasm"][..],
+        &["provider", "inspect", "--json", "broken.wasm"],
+        &["provider", "run", "broken.wasm", "--project", "my-app", "--settings", "a = 1"],
+    ] {
+        let printed = it.run(arguments);
+        assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""), "{arguments:?}");
+        assert_eq!(
+            printed.stderr,
+            "error: broken.wasm: not a WebAssembly component but native code; build it for `wasm32-wasip2`\n",
+            "{arguments:?}"
+        );
+    }
+    let printed = it.run(&["provider", "check", "broken.wasm"]);
+    assert_eq!(printed.code, Some(1));
+    insta::assert_snapshot!(printed.stdout + &printed.stderr, @"
+    broken.wasm
+      FAIL  file       is a provider that this broker would load: broken.wasm: not a WebAssembly component but native code; build it for `wasm32-wasip2`
+    failed: 1 of 1 checks
+    error: broken.wasm does not keep to the contract
+    ");
+}
+
+#[test]
+fn a_provider_is_checked() {
+    let it = installation();
+    let printed = it.run(&["provider", "check", "providers/oci.wasm"]);
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""), "{}", printed.stdout);
+    assert!(printed.stdout.contains("\npassed: "), "{}", printed.stdout);
+    let settings = "[registries.example]\ntype = \"misbehaves\"\nregistry_url = \"r.example.com\"\nhow = \"trap\"\naccept_scope = \"registry\"\n";
+    it.file("bad.toml", settings);
+    let arguments =
+        ["provider", "check", "--json", "--examples", "bad.toml", "providers/misbehaves.wasm"];
+    let printed = it.run(&arguments);
+    assert_eq!(printed.code, Some(1));
+    let json: Value = serde_json::from_str(&printed.stdout).unwrap();
+    let findings = json["findings"].as_array().unwrap();
+    let failed = |it: &&Value| it["verdict"] == "failed" && it["area"] == "issue";
+    let failed = findings.iter().find(failed).unwrap_or_else(|| panic!("{json:#}"));
+    assert!(failed["detail"].as_str().unwrap().contains("told to panic"), "{json:#}");
+}
+
+#[test]
+fn a_provider_is_run_once() {
+    let it = installation();
+    let settings = "registry_url = \"localhost:5000\"\nusername = \"robot\"\npassword = \"a-canary-7\"\naccept_scope = \"registry\"";
+    let run = |settings: &str, more: &[&str]| {
+        let file = "providers/oci.wasm";
+        let arguments = ["provider", "run", file, "--project", "my-app", "--settings", settings];
+        it.run(&[&arguments[..], more].concat())
+    };
+    let printed = run(settings, &[]);
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
+    assert!(printed.stdout.contains("secrets.get"), "{}", printed.stdout);
+    assert!(!printed.stdout.contains("a-canary-7"), "{}", printed.stdout);
+    let answer = &printed.stdout[printed.stdout.find("\n{").unwrap()..];
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    assert_eq!(answer["password"], "(10 characters)");
+    assert_eq!((&answer["repository"], &answer["scope"]), (&"my-app".into(), &"registry".into()));
+    assert!(run(settings, &["--show-secret"]).stdout.contains("a-canary-7"));
+    let printed = run("registry_ur = \"localhost:5000\"", &[]);
+    assert_eq!(printed.code, Some(1));
+    assert!(printed.stderr.contains("did you mean `registry_url`?"), "{}", printed.stderr);
+}
