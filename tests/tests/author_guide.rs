@@ -9,6 +9,7 @@
 )]
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use rise_broker_tests::Port;
@@ -21,26 +22,47 @@ fn commands(heading: &str) -> String {
     let section = section.split("\n## ").next().unwrap();
     let blocks = section.split("```sh\n").skip(1).map(|it| it.split("```").next().unwrap());
     let commands = blocks.collect::<String>();
-    assert!(commands.contains("rise-broker provider new"), "{heading}: {commands}");
+    assert!(commands.lines().count() > 3, "{heading}: {commands}");
     commands
 }
 
+/// What `make run` needs of a clone of this repository: this one's providers and settings are not to be changed.
+fn clone(into: &Path) {
+    for folder in ["config", "deploy/development", "dist/providers"] {
+        let copied = Command::new("cp")
+            .args(["--recursive", "--parents", folder])
+            .arg(into)
+            .current_dir(repository())
+            .status();
+        assert!(copied.unwrap().success(), "{folder}; run `make providers` first");
+    }
+    let _ = fs::remove_file(into.join("config/local.toml"));
+}
+
 /// What was printed, if all went well. What was built and downloaded before is used again.
-fn follow(heading: &str) -> String {
-    let folder = tempfile::tempdir().unwrap();
+fn follow(headings: &[&str]) -> String {
+    let heading = headings.join(", ");
+    let (folder, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    clone(broker.path());
     let programs = binary();
     let programs = programs.parent().unwrap().display();
     let language = if heading.contains("Python") { "py" } else { "js" };
-    let port = Port::free();
-    // What was put into the background ends with the script.
+    let [port, listen, admin, demo] = [(); 4].map(|()| Port::free());
+    let address = |port: &Port| format!("127.0.0.1:{}", port.number());
+    // What was put into the background ends with the script. `make run` builds what is built already and starts this.
     let script = format!(
-        "export PATH=\"{programs}:$PATH\"\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{}",
-        commands(heading)
+        "export PATH=\"{programs}:$PATH\"\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n\
+         make() {{ if [ \"$1\" = run ]; then exec deploy/development/run.sh {programs}/rise-broker; else command make \"$@\"; fi; }}\n{}",
+        headings.iter().map(|it| commands(it)).collect::<String>()
     );
     let mut bash = Command::new("timeout");
     bash.args(["540", "bash", "-euo", "pipefail", "-c", &script])
         .current_dir(folder.path())
         .env("PORT", port.number().to_string())
+        .env("BROKER", broker.path())
+        .env("RISE_SERVER__LISTEN", address(&listen))
+        .env("RISE_SERVER__ADMIN_LISTEN", address(&admin))
+        .env("RISE_REGISTRIES__DEMO__REGISTRY_URL", format!("localhost:{}", demo.number()))
         .env("CARGO_NET_OFFLINE", "true")
         .env("XDG_CACHE_HOME", target().join("test-cache"));
     if heading.contains("Rust") {
@@ -56,20 +78,22 @@ fn follow(heading: &str) -> String {
 }
 
 #[test]
-fn in_rust() {
-    let said = follow("In Rust");
-    for expected in ["passed: ", "may          send requests", "http.send", "for-my-app"] {
+fn in_rust_and_through_the_broker() {
+    let said = follow(&["In Rust", "Through the broker"]);
+    let answered = r#""username":"ci","password":"for-my-app""#;
+    for expected in ["passed: ", "may          send requests", "http.send", "for-my-app", answered]
+    {
         assert!(said.contains(expected), "{expected}: {said}");
     }
 }
 
 #[test]
 fn in_python() {
-    assert!(follow("In Python").contains("passed: "));
+    assert!(follow(&["In Python"]).contains("passed: "));
 }
 
 #[test]
 #[ignore = "its tools weigh 385 MB: `make examples` runs it"]
 fn in_javascript() {
-    assert!(follow("In JavaScript").contains("passed: "));
+    assert!(follow(&["In JavaScript"]).contains("passed: "));
 }
