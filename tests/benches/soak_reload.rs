@@ -95,9 +95,10 @@ async fn serves(serving: &Serving, bytes: &[u8]) {
 fn shown(report: &Report) -> String {
     let at = |share| -> Duration { report.quantile(share) };
     format!(
-        "{} answers, {} not 200, p50 {:?}, p99 {:?}, max {:?}",
+        "{} requests, {} not 200, {} connections reopened, p50 {:?}, p99 {:?}, max {:?}",
         report.times.len(),
         report.failed,
+        report.reopened,
         at(0.5),
         at(0.99),
         at(1.)

@@ -23,8 +23,10 @@ pub struct Load {
 pub struct Report {
     /// One per request, sorted.
     pub times: Vec<Duration>,
-    /// Answers other than 200.
+    /// Without an answer, or with one other than 200.
     pub failed: usize,
+    /// Connections that the server had closed when they were used again.
+    pub reopened: usize,
     pub elapsed: Duration,
 }
 
@@ -60,14 +62,15 @@ impl Load {
             let (request, next) = (Arc::clone(&request), Arc::clone(&next));
             clients.spawn(async move { self.client(address, &request, &next, started).await });
         }
-        let (mut times, mut failed) = (Vec::with_capacity(self.requests), 0);
+        let (mut times, mut failed, mut reopened) = (Vec::with_capacity(self.requests), 0, 0);
         while let Some(client) = clients.join_next().await {
-            let (own, wrong) = client.unwrap();
-            times.extend(own);
-            failed += wrong;
+            let client = client.unwrap();
+            times.extend(client.times);
+            failed += client.failed;
+            reopened += client.reopened;
         }
         times.sort_unstable();
-        Report { times, failed, elapsed: started.elapsed() }
+        Report { times, failed, reopened, elapsed: started.elapsed() }
     }
 
     async fn client(
@@ -76,30 +79,70 @@ impl Load {
         request: &[u8],
         next: &AtomicUsize,
         started: Instant,
-    ) -> (Vec<Duration>, usize) {
-        let mut connection = TcpStream::connect(address).await.unwrap();
-        connection.set_nodelay(true).unwrap();
-        let (mut times, mut failed, mut buffer) = (Vec::new(), 0, Vec::new());
+    ) -> Client {
+        let mut client = Client::new(address);
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= self.requests {
-                return (times, failed);
+                return client;
             }
             let due = self.rate.map(|rate| started + Duration::from_secs_f64(index as f64 / rate));
             if let Some(due) = due {
                 sleep_until(due).await;
             }
             let began = due.unwrap_or_else(Instant::now);
-            connection.write_all(request).await.unwrap();
-            failed += usize::from(answer(&mut connection, &mut buffer).await != 200);
-            times.push(began.elapsed());
+            client.failed += usize::from(client.ask(request).await != Some(200));
+            client.times.push(began.elapsed());
         }
     }
 }
 
-/// Reads one answer and returns its status.
-async fn answer(connection: &mut TcpStream, buffer: &mut Vec<u8>) -> u16 {
-    buffer.clear();
+/// One keep-alive connection after the other.
+struct Client {
+    address: SocketAddr,
+    connection: Option<TcpStream>,
+    buffer: Vec<u8>,
+    times: Vec<Duration>,
+    failed: usize,
+    reopened: usize,
+}
+
+impl Client {
+    fn new(address: SocketAddr) -> Self {
+        let (buffer, times) = (Vec::new(), Vec::new());
+        Self { address, connection: None, buffer, times, failed: 0, reopened: 0 }
+    }
+
+    /// The status of the answer, if there is one. A server may close a connection between two requests at any time, as the
+    /// broker does at its `lifetime_ms`; what met such an end is asked again on a new connection, as every HTTP client does.
+    async fn ask(&mut self, request: &[u8]) -> Option<u16> {
+        let is_used = self.connection.is_some();
+        match self.exchange(request).await {
+            Ok(status) => Some(status),
+            Err(_) if is_used && self.buffer.is_empty() => {
+                self.reopened += 1;
+                self.exchange(request).await.ok()
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> std::io::Result<u16> {
+        self.buffer.clear();
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => TcpStream::connect(self.address).await?,
+        };
+        connection.set_nodelay(true)?;
+        connection.write_all(request).await?;
+        let (status, is_last) = answer(&mut connection, &mut self.buffer).await?;
+        self.connection = (!is_last).then_some(connection);
+        Ok(status)
+    }
+}
+
+/// Reads one answer: its status, and whether the connection ends with it.
+async fn answer(connection: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<(u16, bool)> {
     loop {
         if let Some(head) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
             let text = std::str::from_utf8(&buffer[..head]).unwrap().to_ascii_lowercase();
@@ -109,9 +152,11 @@ async fn answer(connection: &mut TcpStream, buffer: &mut Vec<u8>) -> u16 {
                 .and_then(|rest| rest.lines().next())
                 .map_or(0, |it| it.trim().parse().unwrap());
             if buffer.len() >= head + 4 + length {
-                return text[9..12].parse().unwrap();
+                return Ok((text[9..12].parse().unwrap(), text.contains("\nconnection: close")));
             }
         }
-        assert!(connection.read_buf(buffer).await.unwrap() > 0, "the server closed the connection");
+        if connection.read_buf(buffer).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
     }
 }
