@@ -27,7 +27,7 @@ fn commands(heading: &str) -> String {
 }
 
 /// What `make run` needs of a clone of this repository: this one's providers and settings are not to be changed.
-fn clone(into: &Path) {
+fn copy_of_the_broker(into: &Path) {
     for folder in ["config", "deploy/development", "dist/providers"] {
         let copied = Command::new("cp")
             .args(["--recursive", "--parents", folder])
@@ -42,8 +42,8 @@ fn clone(into: &Path) {
 /// What was printed, if all went well. What was built and downloaded before is used again.
 fn follow(headings: &[&str]) -> String {
     let heading = headings.join(", ");
-    let (folder, broker) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    clone(broker.path());
+    let (folder, clone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    copy_of_the_broker(clone.path());
     let programs = binary();
     let programs = programs.parent().unwrap().display();
     let language = if heading.contains("Python") { "py" } else { "js" };
@@ -59,7 +59,7 @@ fn follow(headings: &[&str]) -> String {
     bash.args(["540", "bash", "-euo", "pipefail", "-c", &script])
         .current_dir(folder.path())
         .env("PORT", port.number().to_string())
-        .env("BROKER", broker.path())
+        .env("CLONE", clone.path())
         .env("RISE_SERVER__LISTEN", address(&listen))
         .env("RISE_SERVER__ADMIN_LISTEN", address(&admin))
         .env("RISE_REGISTRIES__DEMO__REGISTRY_URL", format!("localhost:{}", demo.number()))
