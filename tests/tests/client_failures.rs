@@ -2,6 +2,7 @@
 //! with nothing secret on any stream.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"

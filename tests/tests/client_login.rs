@@ -1,6 +1,8 @@
 //! `rise-registry login` and `logout` with a real OIDC provider, whose refresh tokens are good once, and a real broker.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"

@@ -2,6 +2,7 @@
 //! write, an environment that is wrong. `docs/threats.md` says where the other rows are shown.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     reason = "a test may fail fast, and helpers are not covered by the `…-in-tests` switches"
 )]

@@ -1,6 +1,8 @@
 //! Reads files, opens sockets and looks names up, so it imports `wasi:filesystem` and `wasi:sockets`: refused at load, or
 //! loaded with `wasi = "stubbed"`, where it must see nothing. Says in the log what it saw.
 
+#![allow(clippy::disallowed_methods, reason = "it looks for what it must not find")]
+
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 
 use rise_provider::{Credential, Error, Grant, Issued, Location, Problem, Provider, Scope, log};
