@@ -97,9 +97,9 @@ pub fn endless_to_compile(functions: usize) -> String {
     let mut text = String::new();
     for function in 0..functions {
         let _ =
-            write!(text, "(func (export \"f{function}\") (param i64) (result i64) local.get 0\n");
+            writeln!(text, "(func (export \"f{function}\") (param i64) (result i64) local.get 0");
         for value in 0..VALUES {
-            let _ = write!(text, "local.get 0 i64.const {value} i64.add local.get 0 i64.mul\n");
+            let _ = writeln!(text, "local.get 0 i64.const {value} i64.add local.get 0 i64.mul");
         }
         text.push_str(&"i64.xor\n".repeat(VALUES));
         text.push_str(")\n");

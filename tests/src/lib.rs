@@ -38,6 +38,7 @@
 mod aws;
 pub mod broker;
 mod broker_double;
+pub mod cancellation;
 pub mod disk;
 mod docker_registry;
 pub mod handwritten;
