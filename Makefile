@@ -75,13 +75,13 @@ bench: providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --profile cli -p rise-cli
 	$(CARGO) bench --locked -p rise-broker-tests --bench client
 
-soak: providers guests peers ## kill the broker 600 times under load, search the API longer (a quarter of an hour)
+soak: providers guests peers ## kill the broker 600 times, attack it, misbehave in it, hang up on it (half an hour)
 	$(CARGO) build --locked -p rise-broker
 	OPENAPI_EXAMPLES=1000 $(CARGO) test --locked -p rise-broker-tests --test openapi
 	$(CARGO) bench --locked --profile dev -p rise-broker-tests --bench soak
 	$(CARGO) build --locked --release -p rise-broker
 	ulimit -n 8192; $(CARGO) bench --locked -p rise-broker-tests --bench soak_edge
-	$(CARGO) bench --locked -p rise-broker-tests --bench soak_reload
+	$(CARGO) bench --locked -p rise-broker-tests --bench soak_reload --bench soak_guests --bench soak_cancellation
 
 # A cdylib alone: next to an rlib, cargo switches link-time optimization off.
 providers: toolchain ## build the providers into dist/providers

@@ -14,6 +14,7 @@ mod load;
 pub mod lock;
 mod memory;
 mod pins;
+mod turn;
 
 pub use call::{CallError, Finished, Provider};
 pub use catalog::{Before, Catalog, Refused, Scan};
@@ -21,3 +22,4 @@ pub use engine::Engine;
 pub use load::{LoadError, Loader};
 pub use memory::Memory;
 pub use pins::Pins;
+pub use turn::Turn;

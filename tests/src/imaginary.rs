@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -46,6 +47,8 @@ struct Shared {
     heard: Mutex<Vec<Heard>>,
     /// What `/api/tokens` answers instead: status, `Retry-After`, body.
     instead: Mutex<Option<(u16, Option<String>, String)>>,
+    /// How long it thinks before it makes a token.
+    delay: Mutex<Duration>,
 }
 
 /// Runs inside the test, on its runtime.
@@ -97,6 +100,11 @@ impl Imaginary {
         *self.shared.instead.lock().unwrap() = Some(answer);
     }
 
+    /// From now on thinks so long before it makes a token.
+    pub fn slow(&self, delay: Duration) {
+        *self.shared.delay.lock().unwrap() = delay;
+    }
+
     /// Everything asked so far, oldest first.
     pub fn heard(&self) -> Vec<Heard> {
         self.shared.heard.lock().unwrap().clone()
@@ -130,6 +138,8 @@ async fn make_token(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let delay = *shared.delay.lock().unwrap();
+    tokio::time::sleep(delay).await;
     if let Some((status, retry_after, body)) = shared.instead.lock().unwrap().clone() {
         let pause = retry_after.into_iter().map(|it| ("retry-after", it));
         let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();

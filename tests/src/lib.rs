@@ -39,6 +39,7 @@
 mod aws;
 pub mod broker;
 mod broker_double;
+pub mod cancellation;
 mod device_oidc;
 pub mod disk;
 mod docker_registry;

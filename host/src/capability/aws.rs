@@ -147,13 +147,13 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 }
 
 impl CallState {
-    /// Waits for AWS. The mark tells a deadline that hits meanwhile whose fault it was.
+    /// Waits for AWS.
     async fn upstream<T: Send>(
         &mut self,
         operation: &'static str,
         answer: impl Future<Output = Result<T, AwsError>> + Send,
     ) -> Result<T, Error> {
-        self.upstream_slow = true;
+        self.wait_for_upstream();
         let mut call = Counted::new(self, operation);
         let answer = answer.await;
         call.outcome = answer.as_ref().err().map_or("ok", AwsError::as_str);

@@ -153,8 +153,7 @@ impl CallState {
             started: Instant::now(),
         };
         let method = sent_as(method);
-        // Left set by a deadline that hits meanwhile: it tells whose fault it was.
-        self.upstream_slow = true;
+        self.wait_for_upstream();
         let answer = access.client.send(Outgoing { method, url, headers, body }).await;
         self.upstream_slow = matches!(answer, Err(HttpError::TimedOut(_)));
         let answer = answer.map_err(|error| {

@@ -11,6 +11,7 @@ use tracing::Instrument;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::engine::{Engine, TICK};
+use super::turn::Turns;
 use crate::capability::{self, CallState, Capabilities, LimitExceeded, printable};
 use crate::config::Limits;
 use crate::config::schema::Schema;
@@ -50,6 +51,8 @@ pub struct Guest {
     pub clock: Clock,
     /// How many instances of this one may be alive.
     pub permits: Arc<Semaphore>,
+    /// How many of them may compute for long at the same time.
+    pub turns: Turns,
 }
 
 /// What a call gave, and the state it left: what it asked beyond its ceiling, whether AWS was slow.
@@ -287,6 +290,7 @@ impl Guest {
             self.limits.clone(),
             self.clock.unix_seconds(),
             self.engine.metrics.clone(),
+            self.turns.turn(),
         );
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
@@ -301,8 +305,7 @@ impl Guest {
             if u128::from(state.cpu_ticks) > budget {
                 return Err(LimitExceeded("CPU time").into());
             }
-            // tokio's own way to yield: it looks at sockets and timers before it comes back.
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(state.turn.clone().take())))
         });
         store
     }

@@ -18,6 +18,7 @@ use super::compile::{CompileError, Compiler};
 use super::engine::CALLS_PER_PROVIDER;
 use super::inspect::{CONTRACT, Imports, VERSION, inspect};
 use super::pins::Pins;
+use super::turn::Turns;
 use super::{Catalog, Engine, compiled};
 use crate::capability::{self, CallState};
 use crate::config::schema::Schema;
@@ -186,6 +187,7 @@ impl Loader {
             limits,
             clock: self.clock.clone(),
             permits: Arc::new(Semaphore::new(CALLS_PER_PROVIDER)),
+            turns: Turns::default(),
         };
         let manifest = guest.describe().await.map_err(LoadError::Describe)?;
         let schema = describe(&manifest, guest.limits.result)?;
@@ -196,6 +198,7 @@ impl Loader {
         // The version before and this one share what one provider may take.
         if let Some(before) = before.and_then(|it| it.find(&manifest.name)) {
             guest.permits = Arc::clone(&before.guest.permits);
+            guest.turns = before.guest.turns.clone();
         }
         let file = file.to_owned();
         Ok(Arc::new(Provider { manifest, schema, file, digest, imports, wasi, guest }))

@@ -1,0 +1,161 @@
+//! Part of `make soak`: callers of a provider that misbehaves, as fast as it answers, while another provider's callers ask fifty
+//! times a second. Prints what the latter saw, and fails if it is worse than promised.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measurement is there to be read, and may fail fast"
+)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rise_broker_tests::broker::AUTH;
+use rise_broker_tests::imaginary::ADMIN_TOKEN;
+use rise_broker_tests::load::{Load, Report};
+use rise_broker_tests::siege::flat;
+use rise_broker_tests::{Imaginary, Installation, Serving, Wire};
+use tokio::task::JoinSet;
+use tokio::time::interval;
+
+const RATE: f64 = 50.;
+/// Ten seconds each.
+const REQUESTS: usize = 500;
+/// Callers of the guest that misbehaves, one request after the other.
+const CALLERS: usize = 8;
+const MISBEHAVES: [&str; 13] = [
+    "loop",
+    "recurse",
+    "recurse-in-memory",
+    "memory",
+    "handles",
+    "secrets",
+    "host-call",
+    "giant-string",
+    "giant-result",
+    "log-flood",
+    "error-giant",
+    "trap",
+    "state",
+];
+const HTTP: [&str; 4] = ["silence", "flood", "many-requests", "too-many"];
+
+fn main() {
+    tokio::runtime::Runtime::new().unwrap().block_on(run());
+}
+
+async fn run() {
+    println!("load average {}", std::fs::read_to_string("/proc/loadavg").unwrap().trim());
+    let mut servers = Vec::new();
+    for _ in HTTP {
+        servers.push(Imaginary::start().await);
+    }
+    let mut it = Installation::new(&settings(&servers));
+    it.unlimited();
+    it.guest("misbehaves");
+    it.guest("http-rogue");
+    let token = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
+    let token = token.trim();
+    let serving = it.serve();
+    let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
+    let load = Load { connections: 16, requests: REQUESTS, rate: Some(RATE) };
+    let path = "/api/v1/registry/credentials?project=my-app&registry=quiet";
+    // Warm.
+    load.run(to, path, token).await;
+    let (resident, files) = (serving.resident(), serving.open_files());
+    let mut all_hold = true;
+    for how in MISBEHAVES.iter().chain(&HTTP) {
+        // Measured anew each time: who else uses this machine changes by the minute.
+        let quiet = load.run(to, path, token).await;
+        let (busy, calls) = beside(to, token, how, load.run(to, path, token)).await;
+        settle(&serving, resident, files).await;
+        let returned = serving.resident() <= flat(resident) && serving.open_files() <= files;
+        let ratio = busy.quantile(0.99).as_secs_f64() / quiet.quantile(0.99).as_secs_f64();
+        println!(
+            "{how:18} {calls:6} calls; others quiet {}, beside it {}, p99 ratio {ratio:.1}; resident {} -> {} KiB, files {files} -> {}",
+            shown(&quiet),
+            shown(&busy),
+            resident,
+            serving.resident(),
+            serving.open_files()
+        );
+        let holds = quiet.failed + busy.failed == 0 && ratio <= 3. && returned && calls > 0;
+        if !holds {
+            println!("BROKEN: {how}");
+        }
+        all_hold &= holds;
+    }
+    println!("load average {}", std::fs::read_to_string("/proc/loadavg").unwrap().trim());
+    assert!(all_hold, "not all that is promised holds");
+}
+
+fn settings(servers: &[Imaginary]) -> String {
+    let names: Vec<_> =
+        MISBEHAVES.iter().chain(&HTTP).chain(&["quiet"]).map(|it| format!("\"{it}\"")).collect();
+    let mut text = AUTH.replace("@STATE@/", "").replace("\"prod\"", &names.join(", "));
+    text += "[log]\nlevel = \"error,rise_broker::command=info\"\n[registries.quiet]\ntype = \"oci\"\nregistry_url = \"quiet.example.com\"\n";
+    for how in MISBEHAVES {
+        text += &format!(
+            "[registries.{how}]\ntype = \"misbehaves\"\nhow = \"{how}\"\nregistry_url = \"{how}.example.com\"\naccept_scope = \"registry\"\ntrust_provider = true\n"
+        );
+    }
+    for (how, server) in HTTP.iter().zip(servers) {
+        let url = server.url();
+        text += &format!(
+            "[registries.{how}]\ntype = \"http-rogue\"\nmisbehave = \"{how}\"\nbase_url = \"{url}\"\nadmin_token = \"{ADMIN_TOKEN}\"\ntrust_provider = true\n[registries.{how}.ceiling.http]\nprivate = true\nallow = [\"POST {url}/api/tokens\", \"POST {url}/silence\", \"POST {url}/flood\"]\n"
+        );
+    }
+    text
+}
+
+/// Runs `others` while callers of the registry `how` ask again and again; how often those were answered.
+async fn beside(
+    to: SocketAddr,
+    token: &str,
+    how: &str,
+    others: impl Future<Output = Report>,
+) -> (Report, usize) {
+    let over = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (over, request) = (
+            Arc::clone(&over),
+            format!(
+                "GET /api/v1/registry/credentials?project=my-app&registry={how} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n"
+            ),
+        );
+        callers.spawn(async move {
+            let mut answers = 0;
+            let mut wire = Wire::connect_from(Ipv4Addr::new(127, 0, 2, 1), to).await;
+            while !over.load(Ordering::SeqCst) {
+                wire.send(&request).await;
+                answers += usize::from(wire.hear().await.status > 0);
+            }
+            answers
+        });
+    }
+    let report = others.await;
+    over.store(true, Ordering::SeqCst);
+    (report, callers.join_all().await.into_iter().sum())
+}
+
+async fn settle(serving: &Serving, resident: u64, files: usize) {
+    let deadline = Instant::now() + Duration::from_secs(40);
+    let mut ticks = interval(Duration::from_millis(100));
+    let is_over = || serving.resident() <= flat(resident) && serving.open_files() <= files;
+    while !is_over() && Instant::now() < deadline {
+        ticks.tick().await;
+    }
+}
+
+fn shown(report: &Report) -> String {
+    format!(
+        "p50 {:.1?} p99 {:.1?} ({} not 200)",
+        report.quantile(0.5),
+        report.quantile(0.99),
+        report.failed
+    )
+}

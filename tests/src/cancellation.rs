@@ -1,0 +1,201 @@
+//! Clients that hang up at any moment of a call that waits in an import: for AWS, or for a registry over HTTP.
+//!
+//! `benches/soak_cancellation.rs` runs it in full, `tests/cancellation.rs` in small.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
+use tokio::task::JoinSet;
+use tokio::time::{interval, timeout};
+
+use crate::broker::{AUTH, audit_text};
+use crate::imaginary::ADMIN_TOKEN;
+use crate::siege::flat;
+use crate::{Answer, Client, Imaginary, Installation, Serving, Stub, Wire};
+
+const REGISTRIES: [&str; 2] = ["ecr", "http"];
+/// At once, from one address: fewer than it may have.
+const CLIENTS: usize = 48;
+/// Of each answer of AWS and of the registry; `ecr` waits for two.
+const UPSTREAM: Duration = Duration::from_millis(20);
+/// No client waits longer: sometimes long enough for an answer.
+const LONGEST: u64 = 90_000;
+
+#[derive(Debug)]
+pub struct Report {
+    /// Clients that hung up before there was an answer, and those that heard one.
+    pub hung_up: usize,
+    pub answered: usize,
+    /// Issues that were begun, and how they ended.
+    pub intents: usize,
+    pub completed: usize,
+    pub failed: usize,
+    pub without_outcome: usize,
+    /// Issues of clients that were gone.
+    pub finished_alone: usize,
+    pub instances: usize,
+    pub panics: usize,
+    pub next: [u16; 2],
+    pub resident_kib: [u64; 2],
+    pub open_files: [usize; 2],
+}
+
+/// `patience`: how long to wait for memory and files to return. AWS's idle connections are kept for 90 s, and calls whose clients
+/// are gone need more of them than there are clients.
+///
+/// # Panics
+/// If the broker does not start.
+pub async fn run(clients: usize, patience: Duration) -> Report {
+    let (aws, http) = (Stub::start().await, Imaginary::start().await);
+    aws.always("AssumeRole", Answer::late(UPSTREAM));
+    aws.always("GetAuthorizationToken", Answer::late(UPSTREAM));
+    http.slow(UPSTREAM);
+    let it = installation(&aws, &http);
+    let token = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
+    let token = token.trim().to_owned();
+    let serving = it.serve();
+    let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
+    // Warm: every connection to AWS and the registry that so many clients need is open.
+    disconnect(to, &token, 10 * CLIENTS, true).await;
+    nobody_is_left(&serving).await;
+    let (resident, files) = (serving.resident(), serving.open_files());
+
+    let (hung_up, answered) = disconnect(to, &token, clients, false).await;
+    nobody_is_left(&serving).await;
+    let is_flat = || serving.open_files() <= files && serving.resident() <= flat(resident);
+    let deadline = Instant::now() + patience;
+    let mut ticks = interval(Duration::from_millis(200));
+    while !is_flat() && Instant::now() < deadline {
+        ticks.tick().await;
+    }
+    let mut next = [0; 2];
+    for (registry, status) in REGISTRIES.iter().zip(&mut next) {
+        *status = Wire::once(to, &request(registry, &token)).await.status;
+    }
+    let lines = serving.lines_so_far();
+    let panics = lines.iter().filter(|it| it.to_string().contains("panic")).count();
+    let [intents, completed, failed] =
+        ["issue.intent", "issue.completed", "issue.failed"].map(|event| requests(&it, event));
+    let ended: BTreeSet<_> = completed.union(&failed).cloned().collect();
+    Report {
+        hung_up,
+        answered,
+        intents: intents.len(),
+        completed: completed.len(),
+        failed: failed.len(),
+        without_outcome: intents.difference(&ended).count(),
+        // The warm ones and the last two were all heard.
+        finished_alone: ended.len().saturating_sub(10 * CLIENTS + answered + next.len()),
+        instances: instances(&serving).await,
+        panics,
+        next,
+        resident_kib: [resident, serving.resident()],
+        open_files: [files, serving.open_files()],
+    }
+}
+
+fn installation(aws: &Stub, http: &Imaginary) -> Installation {
+    let auth = AUTH.replace("@STATE@/", "").replace("\"prod\"", "\"ecr\", \"http\"");
+    let mut it = Installation::new(&format!(
+        r#"
+[limits]
+registry = {{ in_flight = 1000, per_second = 100000, burst = 100000 }}
+[log]
+level = "error,rise_broker::command=info"
+{auth}
+[registries.ecr]
+type = "ecr"
+region = "eu-west-1"
+account_id = "123456789012"
+repo_prefix = "rise/"
+push_role_arn = "arn:aws:iam::123456789012:role/push"
+access_key_id = "AKIAEXAMPLE"
+secret_access_key = "example-secret-access-key"
+endpoint_url = "{}"
+[registries.http]
+type = "imaginary"
+base_url = "{}"
+admin_token = "{ADMIN_TOKEN}"
+trust_provider = true
+[registries.http.ceiling.http]
+private = true
+"#,
+        aws.endpoint(),
+        http.url(),
+    ));
+    it.unlimited();
+    it.guest("imaginary");
+    it
+}
+
+fn request(registry: &str, token: &str) -> String {
+    format!(
+        "GET /api/v1/registry/credentials?project=my-app&registry={registry} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n"
+    )
+}
+
+/// Every client asks once. How many hung up before they heard anything, and how many did not.
+async fn disconnect(to: SocketAddr, token: &str, clients: usize, patient: bool) -> (usize, usize) {
+    let requests: Arc<[String]> = REGISTRIES.iter().map(|it| request(it, token)).collect();
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut running = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (requests, next) = (Arc::clone(&requests), Arc::clone(&next));
+        running.spawn(async move {
+            let (mut hung_up, mut answered) = (0, 0);
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= clients {
+                    return (hung_up, answered);
+                }
+                let mut wire = Wire::connect_from(Ipv4Addr::LOCALHOST, to).await;
+                wire.send(&requests[number % requests.len()]).await;
+                let pause = if patient { 20_000_000 } else { moment(number) };
+                let mut stream = wire.into_inner();
+                let heard = timeout(Duration::from_micros(pause), stream.read_u8()).await;
+                if heard.is_ok_and(|it| it.is_ok()) {
+                    answered += 1;
+                } else {
+                    hung_up += 1;
+                }
+            }
+        });
+    }
+    let each = running.join_all().await;
+    each.iter().fold((0, 0), |(left, right), it| (left + it.0, right + it.1))
+}
+
+/// The same for the same number, and evenly spread: a multiplicative hash.
+fn moment(number: usize) -> u64 {
+    (u64::try_from(number).unwrap().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % LONGEST
+}
+
+/// Waits until no instance is alive, or half a minute is over.
+async fn nobody_is_left(serving: &Serving) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut ticks = interval(Duration::from_millis(50));
+    while instances(serving).await > 0 && Instant::now() < deadline {
+        ticks.tick().await;
+    }
+}
+
+async fn instances(serving: &Serving) -> usize {
+    let text = Client::new().get(&format!("{}/metrics", serving.admin)).await.text();
+    let line = text.lines().find_map(|it| it.strip_prefix("rise_broker_provider_instances "));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// The requests of all records of this event.
+fn requests(it: &Installation, event: &str) -> BTreeSet<String> {
+    audit_text(&it.path("audit"))
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|record| record["event"] == event)
+        .map(|record| record["request_id"].as_str().unwrap().to_owned())
+        .collect()
+}
