@@ -56,7 +56,7 @@ const URL: &str = "registry_url = \"registry.example.com\"\n";
 /// A way to misbehave, and what the report must say.
 type Row = (&'static str, &'static str);
 
-const ON_AWS: [Row; 12] = [
+const ON_AWS: [Row; 14] = [
     ("other-project", "repository/someone-elses`"),
     ("sibling", "repository/my-app*`"),
     ("other-role", "the role `"),
@@ -69,6 +69,8 @@ const ON_AWS: [Row; 12] = [
     ("giant-policy", "2048"),
     ("other-region", "a login in region `ap-southeast-2`"),
     ("swallow", "repository/someone-elses`"),
+    ("too-many", "more than 4 AWS calls"),
+    ("secret-in-role", "the role `"),
 ];
 
 #[tokio::test]
