@@ -2,6 +2,7 @@
 //! times a second. Prints what the latter saw, and fails if it is worse than promised.
 
 #![allow(
+    clippy::format_push_string,
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,

@@ -30,12 +30,11 @@ const SECRET_KEY: &str = "canary-secret-access-key-7d21";
 const PASSWORD: &str = "canary-registry-password-90ab";
 const FROM_FILE: &str = "canary-from-a-file-44c1";
 
+const ALL: &str = r#"["prod", "shared", "file", "made-up", "logs", "trap", "broad"]"#;
+
 /// Every registry there is, one for each kind of secret. `guest-*` are components that misbehave.
 fn settings(aws: &str) -> String {
-    let auth = AUTH.replace(
-        "registries = [\"prod\"]",
-        "registries = [\"prod\", \"shared\", \"file\", \"made-up\", \"logs\", \"trap\", \"broad\"]",
-    );
+    let auth = AUTH.replace("[\"prod\"]", ALL);
     format!(
         r#"{auth}
 [registries.prod]
