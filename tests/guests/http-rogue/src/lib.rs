@@ -321,6 +321,7 @@ mod forged {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
+#[expect(clippy::unnecessary_wraps, reason = "the shape that it has as a component")]
 mod forged {
     use rise_provider::{Error, Issued};
 
