@@ -24,7 +24,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::config::Limits;
 use crate::domain::{AwsSession, Secret};
-use crate::provider::{Memory, Turn};
+use crate::provider::Memory;
 use crate::rules::Grant;
 use crate::telemetry::Metrics;
 use crate::wit::rise::registry::types::Error;
@@ -130,7 +130,6 @@ pub struct CallState {
     pub limits: Limits,
     pub memory: Memory,
     pub cpu_ticks: u64,
-    pub turn: Turn,
     pub log_lines: usize,
     pub aws_calls: usize,
     pub http_calls: usize,
@@ -156,7 +155,6 @@ impl CallState {
         limits: Limits,
         now: u64,
         metrics: Metrics,
-        turn: Turn,
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
@@ -167,7 +165,6 @@ impl CallState {
             memory: Memory::new(&limits),
             limits,
             cpu_ticks: 0,
-            turn,
             log_lines: 0,
             aws_calls: 0,
             http_calls: 0,
@@ -200,16 +197,8 @@ impl CallState {
             .ok_or_else(|| Error::Refused("capabilities are for `issue` only".to_owned()))
     }
 
-    /// Before the first wait of a call that has been counted: who can give its turn back as often as it likes, and goes on
-    /// computing, takes no turns. The mark tells a deadline that hits meanwhile whose fault it was.
-    fn wait_for_upstream(&mut self) {
-        self.turn.give_back();
-        self.upstream_slow = true;
-    }
-
     /// The call is over, well or not.
     pub fn finish(&self) {
-        self.turn.give_back();
         if let Some(probe) = &self.capabilities.probe {
             probe.used(self.limits.memory.saturating_sub(self.memory.left()), self.cpu_ticks);
         }

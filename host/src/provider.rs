@@ -22,4 +22,3 @@ pub use engine::Engine;
 pub use load::{LoadError, Loader};
 pub use memory::Memory;
 pub use pins::Pins;
-pub use turn::Turn;

@@ -22,7 +22,7 @@ const REGISTRIES: [&str; 2] = ["ecr", "http"];
 /// At once, from one address: fewer than it may have.
 const CLIENTS: usize = 48;
 /// Of each answer of AWS and of the registry; `ecr` waits for two.
-const UPSTREAM: Duration = Duration::from_millis(20);
+const UPSTREAM: Duration = Duration::from_millis(50);
 /// No client waits longer: sometimes long enough for an answer.
 const LONGEST: u64 = 90_000;
 

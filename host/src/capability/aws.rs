@@ -153,7 +153,7 @@ impl CallState {
         operation: &'static str,
         answer: impl Future<Output = Result<T, AwsError>> + Send,
     ) -> Result<T, Error> {
-        self.wait_for_upstream();
+        self.upstream_slow = true;
         let mut call = Counted::new(self, operation);
         let answer = answer.await;
         call.outcome = answer.as_ref().err().map_or("ok", AwsError::as_str);

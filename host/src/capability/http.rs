@@ -153,7 +153,7 @@ impl CallState {
             started: Instant::now(),
         };
         let method = sent_as(method);
-        self.wait_for_upstream();
+        self.upstream_slow = true;
         let answer = access.client.send(Outgoing { method, url, headers, body }).await;
         self.upstream_slow = matches!(answer, Err(HttpError::TimedOut(_)));
         let answer = answer.map_err(|error| {

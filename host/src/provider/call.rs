@@ -273,7 +273,7 @@ impl Guest {
             Err(failed)
         };
         // The lines of a task of its own are the request's all the same.
-        let task = tokio::spawn(work.in_current_span());
+        let task = self.engine.threads.spawn(self.turns.clone(), work.in_current_span());
         task.await.unwrap_or_else(|error| Err(CallError::Host(error.to_string())))
     }
 
@@ -290,7 +290,6 @@ impl Guest {
             self.limits.clone(),
             self.clock.unix_seconds(),
             self.engine.metrics.clone(),
-            self.turns.turn(),
         );
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
@@ -305,7 +304,7 @@ impl Guest {
             if u128::from(state.cpu_ticks) > budget {
                 return Err(LimitExceeded("CPU time").into());
             }
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(state.turn.clone().take())))
+            Ok(UpdateDeadline::Yield(1))
         });
         store
     }

@@ -13,6 +13,7 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
+use super::turn::Threads;
 use crate::config::Limits;
 use crate::telemetry::Metrics;
 
@@ -42,6 +43,7 @@ pub struct Engine {
     pub wasmtime: wasmtime::Engine,
     /// A permit for each instance that may be alive.
     pub permits: Arc<Semaphore>,
+    pub(super) threads: Arc<Threads>,
     pub metrics: Metrics,
 }
 
@@ -57,7 +59,8 @@ impl Engine {
         })?;
         start_ticker(&engine)?;
         let permits = Arc::new(Semaphore::new(CONCURRENT_CALLS as usize));
-        Ok(Self { wasmtime: engine, permits, metrics })
+        let threads = Arc::new(Threads::start()?);
+        Ok(Self { wasmtime: engine, permits, threads, metrics })
     }
 
     /// How many instances there are now, and how many there may be.

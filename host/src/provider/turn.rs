@@ -1,12 +1,54 @@
-//! Whose turn it is to compute. Calls that compute for longer than a tick take turns among those of their provider, so that
-//! one provider keeps half of the processors busy at most, and others' calls find the rest free.
+//! Who computes, and on which threads. Guests run on threads of their own, so that requests of others go on while a guest
+//! computes or makes the host copy megabytes; and calls of one provider take turns on half of the processors at most, so that
+//! calls of others find a thread free.
 //!
-//! **Invariant:** nobody waits for an upstream while it is their turn: [`Turn::give_back`] comes before each import that waits, and
-//! before no other, of which there may be any number.
+//! **Invariant:** a call has its turn only while it computes. It is over when the call waits for anything, and after a tick,
+//! and the next one comes behind everybody who waits already.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+/// What runs guests and nothing else: no sockets and no timers are looked after here.
+pub(super) struct Threads(Option<Runtime>);
+
+impl Threads {
+    /// Twice as many as processors, so that several providers that use up theirs leave some to the rest.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let threads = Builder::new_multi_thread()
+            .worker_threads(2 * processors())
+            .thread_name("guests")
+            .build()?;
+        Ok(Self(Some(threads)))
+    }
+
+    /// Runs a call here; what it waits for is looked after by the runtime of the caller.
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        turns: Turns,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        let call = turns.take(Handle::current(), call);
+        match &self.0 {
+            Some(threads) => threads.spawn(call),
+            None => tokio::spawn(call),
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Nobody waits any more for calls that still run, and this may be a place that cannot wait for them either.
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
+}
 
 /// The places of one provider.
 #[derive(Clone)]
@@ -14,60 +56,36 @@ pub struct Turns(Arc<Semaphore>);
 
 impl Default for Turns {
     fn default() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Semaphore::new((processors / 2).max(1))))
+        Self(Arc::new(Semaphore::new((processors() / 2).max(1))))
     }
 }
 
 impl Turns {
-    /// For one call, which has no place yet.
-    pub(super) fn turn(&self) -> Turn {
-        Turn { places: Arc::clone(&self.0), held: Arc::default() }
+    async fn take<T>(self, upstreams: Handle, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        loop {
+            // An error means that the semaphore was closed, which nobody does.
+            let place = self.0.acquire().await;
+            let polled = poll_fn(|context| {
+                let _upstreams = upstreams.enter();
+                Poll::Ready(call.as_mut().poll(context))
+            });
+            if let Poll::Ready(value) = polled.await {
+                return value;
+            }
+            drop(place);
+            woken().await;
+        }
     }
 }
 
-/// The place of one call, while it has one.
-#[derive(Clone)]
-pub struct Turn {
-    places: Arc<Semaphore>,
-    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+/// Waits once for whoever the task waits for.
+async fn woken() {
+    let mut waited = false;
+    poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending })
+        .await;
 }
 
-impl Turn {
-    pub fn give_back(&self) {
-        self.hold(None);
-    }
-
-    /// Behind everybody who waits already.
-    pub(super) async fn take(self) {
-        self.give_back();
-        // tokio's own way to yield: it looks at sockets and timers before it comes back.
-        tokio::task::yield_now().await;
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        self.hold(place.ok());
-    }
-
-    fn hold(&self, place: Option<OwnedSemaphorePermit>) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = place;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn who_waits_for_an_upstream_leaves_the_place_to_the_next() {
-        let turns = Turns(Arc::new(Semaphore::new(1)));
-        let (first, second) = (turns.turn(), turns.turn());
-        first.clone().take().await;
-        let mut waiting = std::pin::pin!(second.clone().take());
-        let soon = std::time::Duration::from_millis(20);
-        assert!(tokio::time::timeout(soon, &mut waiting).await.is_err(), "there is one place");
-        first.give_back();
-        waiting.await;
-        assert_eq!(turns.0.available_permits(), 0);
-        drop(second);
-        assert_eq!(turns.0.available_permits(), 1, "a call that ends leaves its place");
-    }
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
