@@ -71,6 +71,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     if let Err(error) = process::harden() {
         return fail(&[error.to_string()]);
     }
+    process::keep_no_megabytes();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&[format!("cannot start: {error}")]),

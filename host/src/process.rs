@@ -36,6 +36,17 @@ pub fn harden() -> Result<(), NotHardened> {
     Ok(())
 }
 
+/// Makes the C library give freed megabytes back at once. Left alone, it keeps blocks of a size that was freed once, and what
+/// providers made it copy stays for good. Before the first thread.
+pub fn keep_no_megabytes() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "no crate has it; it takes no pointer")]
+    // SAFETY: no other thread allocates yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+    }
+}
+
 /// Gives freed memory back to the system. The C library keeps what a flood of connections took, in case of another.
 pub fn give_back_memory() {
     #[cfg(target_env = "gnu")]

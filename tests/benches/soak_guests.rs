@@ -20,6 +20,7 @@ use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::load::{Load, Report};
 use rise_broker_tests::siege::flat;
 use rise_broker_tests::{Imaginary, Installation, Serving, Wire};
+use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -53,9 +54,11 @@ fn main() {
 
 async fn run() {
     println!("load average {}", std::fs::read_to_string("/proc/loadavg").unwrap().trim());
+    // On a thread of their own: a flood of theirs must not hold up who measures.
+    let upstreams = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut servers = Vec::new();
     for _ in HTTP {
-        servers.push(Imaginary::start().await);
+        servers.push(upstreams.spawn(Imaginary::start()).await.unwrap());
     }
     let mut it = Installation::new(&settings(&servers));
     it.unlimited();
@@ -101,6 +104,7 @@ async fn run() {
         all_hold &= holds;
     }
     println!("load average {}", std::fs::read_to_string("/proc/loadavg").unwrap().trim());
+    upstreams.shutdown_background();
     assert!(all_hold, "not all that is promised holds");
 }
 

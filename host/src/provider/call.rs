@@ -273,8 +273,9 @@ impl Guest {
             Err(failed)
         };
         // The lines of a task of its own are the request's all the same.
-        let task = self.engine.threads.spawn(self.turns.clone(), work.in_current_span());
-        task.await.unwrap_or_else(|error| Err(CallError::Host(error.to_string())))
+        let (alive, _) = self.engine.instances();
+        let ended = self.engine.threads.run(alive, self.turns.clone(), work.in_current_span());
+        ended.await.unwrap_or_else(|error| Err(CallError::Host(error.to_string())))
     }
 
     /// Its own share first, so that one provider that waits for its upstream leaves room for the others.
