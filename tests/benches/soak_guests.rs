@@ -25,8 +25,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 const RATE: f64 = 50.;
-/// Ten seconds each.
-const REQUESTS: usize = 500;
+/// Twenty seconds each.
+const REQUESTS: usize = 1_000;
 /// Callers of the guest that misbehaves, one request after the other.
 const CALLERS: usize = 8;
 /// Between the requests of one of them.

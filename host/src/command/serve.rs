@@ -15,7 +15,7 @@ use crate::config::node::Problem;
 use crate::http::listen::{Edge, Tls};
 use crate::limits::SWEEP;
 use crate::reload::{self, Current, OpenClients, Reloader, Source};
-use crate::{http, telemetry};
+use crate::{http, process, telemetry};
 
 const ADMIN_CONNECTIONS: usize = 256;
 /// What else the broker has open: the record, its peers, sockets to clouds.
@@ -102,6 +102,8 @@ async fn keep_small(current: Arc<Current>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         current.app().limits.sweep();
+        // It walks the heap, which takes a moment. Failing, which it cannot, would cost nobody anything.
+        let _ = tokio::task::spawn_blocking(process::give_back_memory).await;
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use super::engine::{Engine, TICK};
+use super::engine::{CALLS_PER_PROVIDER, Engine, TICK};
 use super::turn::Turns;
 use crate::capability::{self, CallState, Capabilities, LimitExceeded, printable};
 use crate::config::Limits;
@@ -273,8 +273,8 @@ impl Guest {
             Err(failed)
         };
         // The lines of a task of its own are the request's all the same.
-        let (alive, _) = self.engine.instances();
-        let ended = self.engine.threads.run(alive, self.turns.clone(), work.in_current_span());
+        let alive = CALLS_PER_PROVIDER.saturating_sub(self.permits.available_permits());
+        let ended = self.engine.threads.run(self.turns.clone(), alive, work.in_current_span());
         ended.await.unwrap_or_else(|error| Err(CallError::Host(error.to_string())))
     }
 
