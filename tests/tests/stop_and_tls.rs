@@ -101,18 +101,28 @@ async fn t65_who_is_being_served_when_it_stops_gets_an_answer_and_is_told_to_go(
 #[tokio::test(flavor = "multi_thread")]
 async fn t65_asked_a_second_time_it_stops_at_once() {
     let aws = Stub::start().await;
-    let it = Installation::new(&settings(&aws));
+    let mut it = Installation::new(&settings(&aws));
+    it.unlimited();
     let request = request(&it);
     aws.always("AssumeRole", Answer::late(Duration::from_millis(1_400)));
     let mut serving = it.serve();
-    let mut wire = Wire::connect(address(&serving.url)).await;
-    wire.send(&request).await;
-    aws.wait_for("AssumeRole", 1).await;
+    // A crowd, whose calls are on threads of their own.
+    let mut wires = Vec::new();
+    for _ in 0..16 {
+        let mut wire = Wire::connect(address(&serving.url)).await;
+        wire.send(&request).await;
+        wires.push(wire);
+    }
+    aws.wait_for("AssumeRole", wires.len()).await;
     serving.terminate();
     serving.wait_for_line("stopping: requests in flight are finished first");
     serving.terminate();
     assert_eq!(serving.ended().code(), Some(0));
-    assert_eq!(wire.hear().await.status, 0, "no credential without its record");
+    for wire in &mut wires {
+        assert_eq!(wire.hear().await.status, 0, "no credential without its record");
+    }
+    let lines = serving.lines_so_far();
+    assert!(!lines.iter().any(|it| it.to_string().contains("panicked")), "{lines:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
