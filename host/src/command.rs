@@ -78,7 +78,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Serve(arguments) => serve::run(&arguments).await,
+            Command::Serve(arguments) => Box::pin(serve::run(&arguments)).await,
             Command::Check(arguments) => check::run(&arguments).await,
             Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Audit(arguments) => audit::run(&arguments),
