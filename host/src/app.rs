@@ -20,7 +20,7 @@ use crate::config::{Config, Draft, ProvidersConfig, RegistryConfig, Written};
 use crate::domain::{Clock, RegistryName, Secret};
 use crate::findings::Findings;
 use crate::http::listen::Edge;
-use crate::identity::{self, Identity, SetupError};
+use crate::identity::{self, Identity, IssuerMemory, SetupError};
 use crate::limits::Limits;
 use crate::provider::{Catalog, Engine, Loader, Pins, Scan};
 use crate::registries::{ConnectAws, Registries};
@@ -43,6 +43,8 @@ pub struct App {
     /// What the last reload found wrong.
     pub findings: Arc<Findings>,
     draining: Arc<AtomicBool>,
+    /// What outlives a reload of the issuers.
+    issuers: Arc<IssuerMemory>,
 }
 
 /// The real AWS.
@@ -80,7 +82,8 @@ impl App {
             Ok(checked) => (Some(checked), vec![]),
             Err(problems) => (None, problems),
         };
-        let identity = identity(config.identity, written, &clock, None);
+        let issuers = Arc::new(IssuerMemory::default());
+        let identity = identity(config.identity, written, &issuers, &clock);
         problems.extend(identity.as_ref().err().into_iter().flatten().cloned());
         // Nothing is written there as long as something else is wrong.
         let (Some((engine, loader, catalog, registries)), Ok(identity)) = (checked, identity)
@@ -104,6 +107,7 @@ impl App {
             loader: Arc::new(loader),
             findings: Arc::default(),
             draining: Arc::default(),
+            issuers,
         })
     }
 
@@ -115,8 +119,7 @@ impl App {
         catalog: Catalog,
         registries: Registries,
     ) -> Result<Self, Vec<Problem>> {
-        let identity =
-            identity(config.identity, &config.written, &self.clock, Some(&self.identity))?;
+        let identity = identity(config.identity, &config.written, &self.issuers, &self.clock)?;
         Ok(Self {
             clock: self.clock.clone(),
             identity,
@@ -131,6 +134,7 @@ impl App {
             loader: Arc::clone(&self.loader),
             findings: Arc::clone(&self.findings),
             draining: Arc::clone(&self.draining),
+            issuers: Arc::clone(&self.issuers),
         })
     }
 
@@ -184,8 +188,8 @@ fn limited(registries: &Registries) -> impl Iterator<Item = (&RegistryName, bool
 fn identity(
     settings: identity::Settings,
     written: &Written,
+    memory: &IssuerMemory,
     clock: &Clock,
-    before: Option<&Identity>,
 ) -> Result<Identity, Vec<Problem>> {
     let names: Vec<String> = settings.issuers.iter().map(|issuer| issuer.name.clone()).collect();
     let place = |error: SetupError| {
@@ -198,11 +202,8 @@ fn identity(
         };
         written.problem(&pointer, error.to_string())
     };
-    let built = match before {
-        Some(before) => before.next(settings),
-        None => Identity::build(settings, clock.clone()),
-    };
-    built.map_err(|setup| setup.into_iter().map(place).collect())
+    Identity::build(settings, memory, clock.clone())
+        .map_err(|setup| setup.into_iter().map(place).collect())
 }
 
 async fn check(

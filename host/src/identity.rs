@@ -17,6 +17,7 @@ pub(crate) mod json;
 pub mod jwks;
 pub mod jwt;
 pub mod local;
+mod memory;
 mod policy;
 mod preset;
 mod reason;
@@ -28,6 +29,7 @@ mod testing;
 pub use explain::{Explanation, Finding, KeyAccess, Verdict, shown};
 pub use json::InvalidJson;
 pub use local::{KeyFileError, LocalIssuer, MintError, TokenRequest};
+pub use memory::IssuerMemory;
 pub use policy::{Policy, Replay};
 pub use preset::Preset;
 pub use reason::Reason;
@@ -43,8 +45,7 @@ use crate::domain::{Clock, Secret, Subject};
 use checks::{AFTER_SIGNATURE, BEFORE_SIGNATURE, Check, Facts};
 use jwks::{Fetches, Key, Keys, NoKey};
 use jwt::Unverified;
-use replay::ReplayStore;
-use settings::FetchedFrom;
+use replay::UsedTokens;
 
 /// Everything that can verify a token.
 pub struct Identity {
@@ -58,10 +59,8 @@ struct Issuer {
     name: String,
     policy: Policy,
     keys: Arc<dyn Keys>,
-    /// Where they are fetched from.
-    fetched_from: Option<FetchedFrom>,
     /// There for [`Replay::SingleUse`].
-    replay: Option<Arc<ReplayStore>>,
+    used: Option<Arc<UsedTokens>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,17 +76,15 @@ pub enum IdentityError {
 
 impl Identity {
     /// Checks the settings and reads key files; reports the problems of all issuers at once. Issuers that are discovered
-    /// are asked later: by [`Identity::prefetch`] or by the first token.
-    pub fn build(settings: Settings, clock: Clock) -> Result<Self, Vec<SetupError>> {
-        let issuers = settings::issuers(&settings, &clock, None)?;
+    /// are asked later: by [`Identity::prefetch`] or by the first token. Keys and used tokens that `memory` has of the
+    /// same issuers are taken over.
+    pub fn build(
+        settings: Settings,
+        memory: &IssuerMemory,
+        clock: Clock,
+    ) -> Result<Self, Vec<SetupError>> {
+        let issuers = settings::issuers(&settings, memory, &clock)?;
         Ok(Self { audience: settings.audience, issuers, clock })
-    }
-
-    /// For the next generation. An issuer that is asked at the same place keeps the keys that were fetched, and one whose
-    /// tokens are good for once does not forget which were used.
-    pub fn next(&self, settings: Settings) -> Result<Self, Vec<SetupError>> {
-        let issuers = settings::issuers(&settings, &self.clock, Some(self))?;
-        Ok(Self { audience: settings.audience, issuers, clock: self.clock.clone() })
     }
 
     /// Starts to fetch the keys of every issuer that has none yet and is due for an attempt. Returns at once; call it from
@@ -140,9 +137,9 @@ impl Identity {
     /// Sees that the token has not been used, if its issuer's may be used once only, and keeps anybody else from using it.
     /// To be called when all is granted; what is reserved is free again unless it is committed.
     pub fn reserve(&self, subject: &Subject) -> Result<Reservation, Replayed> {
-        let store = self.issuers.values().find(|issuer| issuer.name == subject.issuer);
-        match store.and_then(|issuer| issuer.replay.as_ref()) {
-            Some(store) => store.reserve(&subject.claims, self.clock.now()),
+        let issuer = self.issuers.values().find(|issuer| issuer.name == subject.issuer);
+        match issuer.and_then(|issuer| issuer.used.as_ref()) {
+            Some(used) => used.reserve(&subject.claims, self.clock.now()),
             None => Ok(Reservation::free()),
         }
     }

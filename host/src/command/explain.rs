@@ -12,7 +12,9 @@ use zeroize::Zeroizing;
 use super::{Outcome, load, print, texts};
 use crate::config::{Config, LogFormat};
 use crate::domain::{Actions, Clock, Lifetime, Project, RegistryName, Secret};
-use crate::identity::{Explanation, Finding, Identity, KeyAccess, Source, Verdict, shown};
+use crate::identity::{
+    Explanation, Finding, Identity, IssuerMemory, KeyAccess, Source, Verdict, shown,
+};
 use crate::registries::default_name;
 use crate::rules::{AccessRequest, Check, Evaluation, Part, Rules};
 use crate::telemetry;
@@ -61,7 +63,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
             "the key of issuer `local` is not at {path}: run this where the broker runs"
         )]);
     }
-    let identity = Identity::build(identity, Clock::system())
+    let identity = Identity::build(identity, &IssuerMemory::default(), Clock::system())
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let keys = if arguments.offline { KeyAccess::Offline } else { KeyAccess::Fetch };
     let explanation = identity.explain(&token, keys).await;

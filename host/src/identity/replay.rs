@@ -25,7 +25,7 @@ const MARGIN: i64 = 5;
 type Id = [u8; 32];
 
 /// The used tokens of one issuer.
-pub(super) struct ReplayStore {
+pub(super) struct UsedTokens {
     started: Timestamp,
     most: usize,
     used: Mutex<Used>,
@@ -58,11 +58,11 @@ pub enum Replayed {
 pub struct Reservation(Option<Held>);
 
 struct Held {
-    store: Arc<ReplayStore>,
+    store: Arc<UsedTokens>,
     entry: (i64, Id),
 }
 
-impl ReplayStore {
+impl UsedTokens {
     pub(super) fn new(started: Timestamp) -> Self {
         Self { started, most: MOST_TOKENS, used: Mutex::default() }
     }
@@ -144,9 +144,9 @@ mod tests {
 
     const START: i64 = 1_700_000_000;
 
-    fn store(most: usize) -> Arc<ReplayStore> {
+    fn store(most: usize) -> Arc<UsedTokens> {
         let started = Timestamp::from_second(START).unwrap();
-        Arc::new(ReplayStore { most, ..ReplayStore::new(started) })
+        Arc::new(UsedTokens { most, ..UsedTokens::new(started) })
     }
 
     fn token(jti: &str, issued: i64, lifetime: i64) -> Claims {
@@ -154,11 +154,7 @@ mod tests {
         claims.as_object().unwrap().clone()
     }
 
-    fn reserve(
-        store: &Arc<ReplayStore>,
-        token: &Claims,
-        now: i64,
-    ) -> Result<Reservation, Replayed> {
+    fn reserve(store: &Arc<UsedTokens>, token: &Claims, now: i64) -> Result<Reservation, Replayed> {
         store.reserve(token, Timestamp::from_second(now).unwrap())
     }
 
@@ -181,7 +177,7 @@ mod tests {
     #[test]
     fn what_was_issued_before_the_start_may_have_been_used() {
         let half = Timestamp::from_millisecond(START * 1000 + 500).unwrap();
-        let store = Arc::new(ReplayStore::new(half));
+        let store = Arc::new(UsedTokens::new(half));
         assert_eq!(
             reserve(&store, &token("a", START - 1, 300), START + 1).unwrap_err(),
             Replayed::BeforeStart

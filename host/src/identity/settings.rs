@@ -8,8 +8,7 @@ use std::sync::Arc;
 use super::jwks::{CachedKeys, Discovery, FixedKeys, KeySet, Keys};
 use super::local::{self, LocalIssuer};
 use super::policy::{Policy, Replay};
-use super::replay::ReplayStore;
-use super::{Identity, Issuer, jwks};
+use super::{Issuer, IssuerMemory, jwks};
 use crate::domain::Clock;
 
 #[derive(Clone)]
@@ -39,7 +38,7 @@ pub enum Source {
 }
 
 /// How an issuer is asked for its keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DiscoverySettings {
     pub issuer: String,
     /// Where keys may lie too (`host` or `host:port`), over https: `accounts.google.com` has its own on
@@ -135,8 +134,8 @@ const LONGEST_NAME: usize = 255;
 
 pub(super) fn issuers(
     settings: &Settings,
+    memory: &IssuerMemory,
     clock: &Clock,
-    before: Option<&Identity>,
 ) -> Result<HashMap<String, Issuer>, Vec<SetupError>> {
     let (mut issuers, mut problems) = (HashMap::new(), Vec::new());
     let mut about_all =
@@ -166,12 +165,9 @@ pub(super) fn issuers(
         }
         // Not if there are problems: opening the local issuer may write a key file.
         if found.is_empty() {
-            let iss = wanted.source.issuer();
-            let before =
-                before.and_then(|it| it.issuers.get(iss)).filter(|it| it.name == wanted.name);
-            match wanted.build(clock, before) {
+            match wanted.build(memory, clock) {
                 Ok(issuer) => {
-                    issuers.insert(iss.to_owned(), issuer);
+                    issuers.insert(wanted.source.issuer().to_owned(), issuer);
                 }
                 Err(problem) => found.push(problem),
             }
@@ -209,12 +205,16 @@ fn check(wanted: &IssuerSettings) -> Vec<String> {
     problems
 }
 
-fn keys(wanted: &IssuerSettings, clock: &Clock) -> Result<Arc<dyn Keys>, String> {
+fn keys(
+    wanted: &IssuerSettings,
+    memory: &IssuerMemory,
+    clock: &Clock,
+) -> Result<Arc<dyn Keys>, String> {
     match &wanted.source {
-        Source::Discovery(settings) => {
+        Source::Discovery(settings) => memory.keys(&wanted.name, settings, || {
             let discovery = Discovery::new(&wanted.name, settings).map_err(|it| it.to_string())?;
             Ok(Arc::new(CachedKeys::new(&wanted.name, Box::new(discovery), clock.clone())))
-        }
+        }),
         Source::JwksFile { path, .. } => {
             let place = path.display();
             let bytes = jwks::read_file(path)
@@ -230,36 +230,16 @@ fn keys(wanted: &IssuerSettings, clock: &Clock) -> Result<Arc<dyn Keys>, String>
     }
 }
 
-/// What must be the same for fetched keys to be kept: the settings, and what is in the file of authorities.
-#[derive(PartialEq, Eq)]
-pub(super) struct FetchedFrom {
-    settings: DiscoverySettings,
-    authorities: Option<Vec<u8>>,
-}
-
-impl FetchedFrom {
-    fn new(source: &Source) -> Option<Self> {
-        let Source::Discovery(settings) = source else { return None };
-        let authorities =
-            settings.ca_file.as_deref().map(|it| jwks::read_file(it).unwrap_or_default());
-        Some(Self { settings: settings.clone(), authorities })
-    }
-}
-
 impl IssuerSettings {
-    fn build(&self, clock: &Clock, before: Option<&Issuer>) -> Result<Issuer, String> {
-        let fetched_from = FetchedFrom::new(&self.source);
-        let same = before.filter(|it| fetched_from.is_some() && it.fetched_from == fetched_from);
-        let keys = same.map_or_else(|| keys(self, clock), |it| Ok(Arc::clone(&it.keys)))?;
+    fn build(&self, memory: &IssuerMemory, clock: &Clock) -> Result<Issuer, String> {
+        let keys = keys(self, memory, clock)?;
         let mut policy = self.policy.clone();
         if let Source::Local { .. } = &self.source {
             policy.algorithms = vec![Algorithm::EdDsa];
         }
-        let single_use = policy.replay == Replay::SingleUse;
-        let used = before.and_then(|it| it.replay.clone());
-        let used = || used.unwrap_or_else(|| Arc::new(ReplayStore::new(clock.now())));
-        let replay = single_use.then(used);
-        Ok(Issuer { name: self.name.clone(), policy, keys, fetched_from, replay })
+        let used = (policy.replay == Replay::SingleUse)
+            .then(|| memory.used_tokens(&self.name, self.source.issuer(), clock.now()));
+        Ok(Issuer { name: self.name.clone(), policy, keys, used })
     }
 
     /// What is allowed and probably not meant.
@@ -303,7 +283,8 @@ mod tests {
 
     fn problems(audience: &str, issuers: Vec<IssuerSettings>) -> Vec<String> {
         let settings = Settings { audience: audience.to_owned(), issuers };
-        let problems = super::issuers(&settings, &Clock::system(), None).err().unwrap_or_default();
+        let built = super::issuers(&settings, &IssuerMemory::default(), &Clock::system());
+        let problems = built.err().unwrap_or_default();
         problems.iter().map(ToString::to_string).collect()
     }
 

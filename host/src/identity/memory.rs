@@ -1,0 +1,80 @@
+//! What identity remembers from one generation of the settings to the next: fetched keys and used
+//! tokens.
+//!
+//! The generations own both. The memory finds them again, and forgets what no generation uses. An
+//! issuer that is removed and added again starts anew: tokens that it issued before are rejected
+//! (`replay.rs`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use jiff::Timestamp;
+
+use super::jwks::{self, Keys};
+use super::replay::UsedTokens;
+use super::settings::DiscoverySettings;
+
+/// Lives as long as the process. [`super::Identity::build`] reads and fills it.
+#[derive(Default)]
+pub struct IssuerMemory(Mutex<Remembered>);
+
+#[derive(Default)]
+struct Remembered {
+    keys: HashMap<KeysId, Weak<dyn Keys>>,
+    used: HashMap<IssuerId, Weak<UsedTokens>>,
+}
+
+/// Fetched keys are kept only if all of this stays the same.
+#[derive(PartialEq, Eq, Hash)]
+struct KeysId {
+    name: String,
+    settings: DiscoverySettings,
+    /// The content of `ca_file`.
+    authorities: Option<Vec<u8>>,
+}
+
+/// Used tokens are remembered only if all of this stays the same.
+#[derive(PartialEq, Eq, Hash)]
+struct IssuerId {
+    name: String,
+    iss: String,
+}
+
+impl IssuerMemory {
+    /// The keys that a living generation fetches from the same place, or else those of `make`.
+    pub(super) fn keys(
+        &self,
+        name: &str,
+        settings: &DiscoverySettings,
+        make: impl FnOnce() -> Result<Arc<dyn Keys>, String>,
+    ) -> Result<Arc<dyn Keys>, String> {
+        let authorities =
+            settings.ca_file.as_deref().map(|path| jwks::read_file(path).unwrap_or_default());
+        let id = KeysId { name: name.to_owned(), settings: settings.clone(), authorities };
+        let mut remembered = self.remembered();
+        remembered.keys.retain(|_, keys| keys.strong_count() > 0);
+        if let Some(keys) = remembered.keys.get(&id).and_then(Weak::upgrade) {
+            return Ok(keys);
+        }
+        let keys = make()?;
+        remembered.keys.insert(id, Arc::downgrade(&keys));
+        Ok(keys)
+    }
+
+    /// The used tokens of the issuer, or an empty set if no living generation keeps one.
+    pub(super) fn used_tokens(&self, name: &str, iss: &str, now: Timestamp) -> Arc<UsedTokens> {
+        let id = IssuerId { name: name.to_owned(), iss: iss.to_owned() };
+        let mut remembered = self.remembered();
+        remembered.used.retain(|_, used| used.strong_count() > 0);
+        if let Some(used) = remembered.used.get(&id).and_then(Weak::upgrade) {
+            return used;
+        }
+        let used = Arc::new(UsedTokens::new(now));
+        remembered.used.insert(id, Arc::downgrade(&used));
+        used
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
