@@ -1,6 +1,6 @@
 //! What `rise-registry` and `docker-credential-rise` have in common: they know the broker's HTTP API, and nothing else of it.
 //!
-//! **Invariant:** no secret reaches a stream but where it was asked for: [`secret::Secret`] cannot be printed, and what others
+//! **Invariant:** no secret reaches a stream but where it was asked for: [`rise_secret::Secret`] cannot be printed, and what others
 //! wrote (the broker, a proxy) is shown in [`failure::shown`]'s form only.
 //! **Invariant:** every process ends within ten seconds, whatever the broker does: [`deadline`].
 
@@ -20,8 +20,10 @@ pub mod helper;
 pub mod names;
 pub mod oidc;
 pub mod process;
-pub mod secret;
 pub mod settings;
 pub mod terminal;
 pub mod token;
 pub mod transport;
+
+// The path by which the modules of this crate know it.
+use rise_secret as secret;

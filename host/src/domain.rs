@@ -14,7 +14,6 @@ pub mod name;
 pub mod reach;
 pub mod request;
 pub mod scope;
-pub mod secret;
 pub mod subject;
 
 pub use actions::{Action, Actions};
@@ -27,6 +26,6 @@ pub use location::{Host, ImageReference, Location};
 pub use name::{Project, RegistryName};
 pub use reach::Reach;
 pub use request::{IssueRequest, Lifetime, Target};
+pub use rise_secret::Secret;
 pub use scope::{EnforcedBy, Scope};
-pub use secret::Secret;
 pub use subject::{Claims, Subject};

@@ -1,25 +1,38 @@
-//! Text that must not be seen.
+//! Text that must not be seen. The broker and its clients share this type.
 //!
-//! **Invariant:** [`Secret`] has no `Debug`, `Display`, `Serialize` or `Clone`: what is written somewhere by accident is
-//! written through one of these. It is wiped when dropped.
+//! **Invariant:** [`Secret`] has no `Debug`, `Display`, `Serialize` or `Clone`: every accidental way
+//! to write a value somewhere goes through one of these. A secret is wiped when it is dropped.
 
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
+
+/// A secret shorter than this many bytes would be found in ordinary text.
+const SHORTEST_FOUND: usize = 4;
 
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
+    #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The text itself. Every call is a place to look at in review.
+    /// The text itself. Review every call.
+    #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether `text` gives this away. A secret of fewer than four characters would be found everywhere.
+    /// Whether `text` contains the secret. Secrets of fewer than four bytes are never found.
+    #[must_use]
     pub fn is_in(&self, text: &str) -> bool {
-        self.0.len() >= 4 && text.contains(self.0.as_str())
+        self.0.len() >= SHORTEST_FOUND && text.contains(self.0.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
     }
 }
 
@@ -30,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// Fails to compile if `$type` gets an implementation of `$trait`: the two blanket impls then both apply.
+    /// Fails to compile if `$type` implements `$trait`: both blanket implementations then apply.
     macro_rules! assert_not_impl {
         ($type:ty: $($trait:path),+) => {$({
             trait Ambiguous<A> { fn check() {} }
@@ -45,6 +58,7 @@ mod tests {
     fn a_secret_cannot_be_printed_or_copied() {
         assert_not_impl!(Secret: std::fmt::Debug, std::fmt::Display, serde::Serialize, Clone);
         assert_eq!(Secret::new("s3cret".into()).expose(), "s3cret");
+        assert!(Secret::new("s3cret".into()).is_in("a s3cret text"));
     }
 
     #[test]
