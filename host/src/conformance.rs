@@ -16,6 +16,7 @@ mod faults;
 mod issuing;
 mod odd;
 mod places;
+pub mod probe;
 mod report;
 
 pub use report::{Finding, Report, Verdict};

@@ -13,7 +13,7 @@ use crate::capability::secrets::{Handle, Origin};
 use crate::capability::{CallState, MAX_SECRET, printable};
 use crate::domain::{Clock, Credential, Credentials, Deadline, EnforcedBy, Scope, Secret};
 use crate::limits::Admitted;
-use crate::provider::{CallError, Finished};
+use crate::provider::{CallError, Finished, Issue};
 use crate::registries::Registry;
 use crate::rules::Grant;
 use crate::wit::rise::registry::types::{self, Error, Issued};
@@ -67,11 +67,9 @@ pub(crate) async fn issue_granted(
     deadline: Deadline,
     clock: &Clock,
 ) -> Result<Credentials, IssueError> {
-    let Finished { value, mut state } = registry
-        .provider
-        .issue(&registry.capabilities, &registry.settings, grant, deadline)
-        .await
-        .map_err(call_failed)?;
+    let issue = Issue { settings: Arc::clone(&registry.settings), grant: Arc::clone(grant) };
+    let called = registry.provider.call_until(issue, &registry.capabilities, deadline).await;
+    let Finished { value, mut state } = called.map_err(call_failed)?;
     let issued = value.map_err(|error| provider_error(error, &state))?;
     let returned = Returned::take(issued, &mut state)?;
     let credentials = verify(returned, registry, grant, clock.now())?;

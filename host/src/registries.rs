@@ -18,6 +18,7 @@ use crate::domain::{ImageReference, Location, Project, RegistryName, Scope};
 use crate::provider::Provider;
 
 /// One configured target.
+#[derive(Clone)]
 pub struct Registry {
     pub name: RegistryName,
     pub provider: Arc<Provider>,
@@ -38,23 +39,6 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The same with other capabilities.
-    #[must_use]
-    pub fn with(&self, capabilities: Capabilities) -> Self {
-        Self {
-            name: self.name.clone(),
-            provider: Arc::clone(&self.provider),
-            settings: Arc::clone(&self.settings),
-            capabilities: Arc::new(capabilities),
-            scope: self.scope,
-            accepted: self.accepted,
-            trust_provider: self.trust_provider,
-            max_lifetime: self.max_lifetime,
-            pattern: self.pattern.clone(),
-            children: self.children,
-        }
-    }
-
     pub fn locate(&self, project: &Project) -> Location {
         self.pattern.fill(project)
     }

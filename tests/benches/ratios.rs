@@ -23,6 +23,7 @@ use rise_broker::capability::aws::ceiling::AwsSettings;
 use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, Identity, Login};
 use rise_broker::config::Environment;
 use rise_broker::domain::{Deadline, Lifetime, Secret, Subject};
+use rise_broker::provider::Issue;
 use rise_broker::registries::{ConnectAws, Registry};
 use rise_broker::rules::{AccessRequest, Grant};
 use rise_broker_tests::broker::{AUTH, lines, repository, target};
@@ -113,11 +114,10 @@ async fn component_call() -> Duration {
     for call in 0..CALLS + 1_000 {
         let grant = Arc::new(grant(&broker));
         let started = Instant::now();
-        let finished = registry
-            .provider
-            .issue(&registry.capabilities, &registry.settings, &grant, Deadline::after(CALL))
-            .await
-            .unwrap();
+        let issue = Issue { settings: Arc::clone(&registry.settings), grant };
+        let called =
+            registry.provider.call_until(issue, &registry.capabilities, Deadline::after(CALL));
+        let finished = called.await.unwrap();
         assert!(finished.value.is_ok());
         drop(finished);
         if call >= 1_000 {

@@ -14,8 +14,9 @@ use async_trait::async_trait;
 use aws_credential_types::Credentials as Keys;
 use wasmtime::component::{Linker, Resource};
 
+use super::CallState;
 use super::secrets::{Handle, Origin};
-use super::{CallState, HasState};
+use super::state::HasState;
 use crate::domain::{AwsSession, Scope, Secret};
 use crate::rules::Grant;
 use crate::telemetry::Metrics;
@@ -130,7 +131,8 @@ impl From<AwsError> for Error {
     }
 }
 
-/// What one registry may do in AWS, and the client it does it with.
+/// What one registry may do in AWS, and the client that does it.
+#[derive(Clone)]
 pub struct Access {
     pub ceiling: Ceiling,
     pub client: Arc<dyn Aws>,
@@ -170,7 +172,7 @@ impl CallState {
         &mut self,
         import: &'static str,
     ) -> Result<(Arc<Grant>, Arc<super::Capabilities>), Error> {
-        let grant = self.issuing(import)?;
+        let grant = self.begin(import)?;
         // Counted before anything is looked at: comparing with the ceiling costs time too.
         self.aws_calls += 1;
         if self.aws_calls > self.limits.aws_calls {

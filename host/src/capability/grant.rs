@@ -5,7 +5,8 @@ use std::sync::Arc;
 use wasmtime::component::{Linker, Resource};
 
 use super::secrets::{Handle, Origin};
-use super::{CallState, HasState, LimitExceeded, MAX_SECRET};
+use super::state::{HasState, Purpose};
+use super::{CallState, LimitExceeded, MAX_SECRET};
 use crate::domain::{Action, Secret};
 use crate::rules::Grant;
 use crate::wit::rise::registry::types::{self, Actions};
@@ -57,7 +58,7 @@ impl types::HostSecret for CallState {
     /// Traps instead of answering: the constructor has no error. The text is the host's from here on, so it counts like
     /// the guest's own memory.
     fn new(&mut self, text: String) -> wasmtime::Result<Resource<Handle>> {
-        if self.grant.is_none() {
+        if matches!(self.purpose, Purpose::Nothing) {
             return Err(wasmtime::Error::msg("a secret was made outside `issue`"));
         }
         if text.len() > MAX_SECRET || !self.memory.charge(text.len()) {

@@ -26,7 +26,8 @@ use wasmtime::component::{Linker, Resource};
 use zeroize::Zeroizing;
 
 use super::secrets::{Handle, Origin, jwt_expiry};
-use super::{CallState, Capabilities, HasState, LimitExceeded, printable};
+use super::state::HasState;
+use super::{CallState, Capabilities, LimitExceeded, printable};
 use crate::wit::rise::registry::http::{self, Method};
 use crate::wit::rise::registry::types::Error;
 use ceiling::Ceiling;
@@ -66,7 +67,8 @@ pub enum HttpError {
     Nonsense(String),
 }
 
-/// What one registry may ask, and the client it asks with.
+/// What one registry may request, and the client that sends it.
+#[derive(Clone)]
 pub struct Access {
     pub ceiling: Ceiling,
     pub client: Arc<dyn Http>,
@@ -106,7 +108,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 impl CallState {
     /// Judges, sends, and reads what came back.
     async fn exchange(&mut self, request: Request) -> Result<Response, Error> {
-        let grant = self.issuing("http.send")?;
+        let grant = self.begin("http.send")?;
         // Counted before anything is looked at, as for AWS.
         self.http_calls += 1;
         if self.http_calls > self.limits.http_calls {

@@ -2,7 +2,8 @@
 
 use wasmtime::component::Linker;
 
-use super::{CallState, HasState, printable};
+use super::state::HasState;
+use super::{CallState, printable};
 use crate::wit::rise::registry::log::{self, Level};
 
 pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
@@ -13,9 +14,7 @@ impl log::Host for CallState {
     /// Beyond the limits lines are cut, then dropped with one word about it: a provider must not fill the log.
     fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
         self.log_lines += 1;
-        if let Some(probe) = &self.capabilities.probe {
-            probe.log(level, &message);
-        }
+        self.capabilities.observer.logged(level, &message);
         let (registry, digest) = (&self.capabilities.registry, &self.digest);
         if self.log_lines > self.limits.log_lines {
             if self.log_lines == self.limits.log_lines + 1 {

@@ -9,7 +9,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use wasmtime::component::{Linker, Resource};
 
-use super::{CallState, HasState, MAX_SECRET};
+use super::state::HasState;
+use super::{CallState, MAX_SECRET};
 use crate::domain::{Scope, Secret};
 use crate::wit::rise::registry::secrets;
 use crate::wit::rise::registry::types::Error;
@@ -44,7 +45,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 
 impl secrets::Host for CallState {
     fn get(&mut self, name: String) -> wasmtime::Result<Result<Resource<Handle>, Error>> {
-        if let Err(refused) = self.issuing("secrets.get") {
+        if let Err(refused) = self.begin("secrets.get") {
             return Ok(Err(refused));
         }
         match self.capabilities.secrets.get(&name).map(Arc::clone) {

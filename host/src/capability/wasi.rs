@@ -18,7 +18,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 use super::CallState;
 
 /// What every provider may import, without versions.
-pub const LINKED: [&str; 16] = [
+pub(crate) const LINKED: [&str; 16] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stdin",
@@ -38,7 +38,7 @@ pub const LINKED: [&str; 16] = [
 ];
 
 /// What `wasi = "stubbed"` adds.
-pub const STUBBED: [&str; 11] = [
+pub(crate) const STUBBED: [&str; 11] = [
     "wasi:filesystem/types",
     "wasi:filesystem/preopens",
     "wasi:random/random",
@@ -57,13 +57,26 @@ const RANDOM: u64 = 64 << 10;
 /// More than a panic says. What a guest writes beyond it is refused, or ends the call.
 const STDERR: usize = 64 << 10;
 
-pub(super) fn context() -> (WasiCtx, MemoryOutputPipe) {
-    let stderr = MemoryOutputPipe::new(STDERR);
-    let mut context = WasiCtx::builder();
-    // Without these a guest could open sockets that it cannot use, and take descriptors from the process.
-    context.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
-    context.max_random_size(RANDOM).stderr(stderr.clone());
-    (context.build(), stderr)
+/// The WASI of one call.
+pub(super) struct Wasi {
+    pub(super) context: WasiCtx,
+    stderr: MemoryOutputPipe,
+}
+
+impl Wasi {
+    pub(super) fn new() -> Self {
+        let stderr = MemoryOutputPipe::new(STDERR);
+        let mut context = WasiCtx::builder();
+        // Without these a guest could open sockets that it cannot use, and take file descriptors
+        // from the process.
+        context.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+        context.max_random_size(RANDOM).stderr(stderr.clone());
+        Self { context: context.build(), stderr }
+    }
+
+    pub(super) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.contents()).into_owned()
+    }
 }
 
 struct HasTable;

@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 use super::Effort;
 use super::doubles::PATIENCE;
 use super::examples::Case;
+use super::probe::Probe;
 use super::report::Report;
-use crate::capability::probe::Probe;
 use crate::domain::{Clock, Deadline};
 use crate::issue::issue_granted;
 use crate::telemetry::process::resident_bytes;
@@ -76,7 +76,7 @@ async fn once(case: &Case) -> Result<(usize, u64), String> {
     let deadline = Deadline::after(PATIENCE);
     let issued = issue_granted(&registry, &grant, deadline, &Clock::system()).await;
     issued.map_err(|error| error.to_string())?;
-    let notes = probe.notes();
+    let notes = probe.seen();
     Ok((notes.memory, notes.cpu_ticks))
 }
 

@@ -23,9 +23,9 @@ use ulid::Ulid;
 
 use super::Bench;
 use super::doubles::{Doubles, Upstream};
+use super::probe::{Probe, Seen};
 use super::report::Report;
 use crate::capability::Capabilities;
-use crate::capability::probe::{Notes, Probe};
 use crate::config::node::Problem;
 use crate::config::{Config, ProvidersConfig, parse_file};
 use crate::domain::{Project, Secret};
@@ -124,7 +124,7 @@ impl Examples {
 
 impl Case {
     fn new(registry: &Registry, engine: &Engine, answers: &Arc<[Answer]>) -> Self {
-        let mut capabilities = registry.capabilities.again();
+        let mut capabilities = Capabilities::clone(&registry.capabilities);
         let canary = || format!("canary-{}", Ulid::generate());
         let canaries: Vec<String> = capabilities.secrets.keys().map(|_| canary()).collect();
         for (secret, canary) in capabilities.secrets.values_mut().zip(&canaries) {
@@ -132,10 +132,10 @@ impl Case {
         }
         let host = registry.pattern.host().to_string();
         let quiet = Arc::new(Probe::default());
-        capabilities.probe = Some(Arc::clone(&quiet));
-        let registry = Arc::new(registry.with(capabilities));
+        capabilities.observer = Arc::<Probe>::clone(&quiet);
+        let registry = Registry { capabilities: Arc::new(capabilities), ..registry.clone() };
         Self {
-            registry,
+            registry: Arc::new(registry),
             engine: engine.clone(),
             canaries,
             answers: Arc::clone(answers),
@@ -159,20 +159,21 @@ impl Case {
         probe: Probe,
     ) -> (Registry, Arc<Probe>) {
         let probe = Arc::new(probe);
-        let mut again: Capabilities = self.registry.capabilities.again();
-        if let Some(aws) = &mut again.aws {
+        let mut capabilities = Capabilities::clone(&self.registry.capabilities);
+        if let Some(aws) = &mut capabilities.aws {
             aws.client = Arc::<Upstream>::clone(&upstream);
         }
-        if let Some(http) = &mut again.http {
+        if let Some(http) = &mut capabilities.http {
             http.client = upstream;
         }
-        again.probe = Some(Arc::clone(&probe));
-        (self.registry.with(again), probe)
+        capabilities.observer = Arc::<Probe>::clone(&probe);
+        let capabilities = Arc::new(capabilities);
+        (Registry { capabilities, ..Registry::clone(&self.registry) }, probe)
     }
 
     /// What was called outside `issue`, where nothing may be.
     pub(super) fn called_outside(&self) -> Vec<String> {
-        self.quiet.notes().asked.iter().map(|it| it.import.to_owned()).collect()
+        self.quiet.seen().asked.iter().map(|it| it.import.to_owned()).collect()
     }
 
     pub(super) fn name(&self) -> &str {
@@ -189,19 +190,19 @@ impl Case {
     }
 
     /// What is wrong with what a call said to the log and asked beyond its ceiling.
-    pub(super) fn misdeeds(&self, notes: &Notes) -> Vec<String> {
+    pub(super) fn misdeeds(&self, seen: &Seen) -> Vec<String> {
         let limits = &self.registry.provider.guest.limits;
         let mut wrong = Vec::new();
-        if let Some(refused) = &notes.refused {
+        if let Some(refused) = &seen.refused {
             wrong.push(format!("asked for {refused}"));
         }
-        if notes.lines.iter().any(|line| self.leaks(&line.text)) {
+        if seen.lines.iter().any(|line| self.leaks(&line.text)) {
             wrong.push("wrote a secret to the log".to_owned());
         }
-        if notes.lines_in_all > limits.log_lines {
+        if seen.lines_in_all > limits.log_lines {
             wrong.push(format!(
                 "wrote {} lines to the log, and {} are kept",
-                notes.lines_in_all, limits.log_lines
+                seen.lines_in_all, limits.log_lines
             ));
         }
         wrong

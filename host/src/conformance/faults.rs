@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::doubles::{PATIENCE, Spoilt, Upstream};
 use super::examples::Case;
+use super::probe::{Fault, Probe, Seen};
 use super::report::Report;
-use crate::capability::probe::{Fault, Notes, Probe};
 use crate::domain::Deadline;
-use crate::provider::CallError;
+use crate::provider::{CallError, Finished, Issue};
+use crate::registries::Registry;
 use crate::rules::Grant;
 use crate::trial;
-use crate::wit::rise::registry::types::Error;
+use crate::wit::rise::registry::types::{Error, Issued};
 
 const AREA: &str = "faults";
 /// An operator reads it in one line.
@@ -38,13 +39,20 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
 }
 
 /// What a call without faults asks.
-async fn clean(case: &Case, grant: &Arc<Grant>) -> (Notes, usize) {
+async fn clean(case: &Case, grant: &Arc<Grant>) -> (Seen, usize) {
     let upstream = Arc::new(case.upstream());
     let (registry, probe) = case.behind_shared(Arc::clone(&upstream), Probe::default());
-    let deadline = Deadline::after(PATIENCE);
-    let provider = &registry.provider;
-    let _ = provider.issue(&registry.capabilities, &registry.settings, grant, deadline).await;
-    (probe.notes(), upstream.calls())
+    let _ = issue(&registry, grant, PATIENCE).await;
+    (probe.seen(), upstream.calls())
+}
+
+async fn issue(
+    registry: &Registry,
+    grant: &Arc<Grant>,
+    time: Duration,
+) -> Result<Finished<Result<Issued, Error>>, CallError> {
+    let issue = Issue { settings: Arc::clone(&registry.settings), grant: Arc::clone(grant) };
+    registry.provider.call_until(issue, &registry.capabilities, Deadline::after(time)).await
 }
 
 fn variants() -> Vec<(&'static str, Error)> {
@@ -75,7 +83,7 @@ fn kind(error: &Error) -> &'static str {
     }
 }
 
-async fn errors(case: &Case, grant: &Arc<Grant>, quiet: &Notes, report: &mut Report) {
+async fn errors(case: &Case, grant: &Arc<Grant>, quiet: &Seen, report: &mut Report) {
     let (mut wrong, mut changed) = (Vec::new(), Vec::new());
     for (at, asked) in quiet.asked.iter().enumerate() {
         for (name, error) in variants() {
@@ -110,10 +118,8 @@ async fn outcome(
     probe: Probe,
 ) -> Result<&'static str, String> {
     let (registry, probe) = case.behind(upstream, probe);
-    let deadline = Deadline::after(PATIENCE);
-    let provider = &registry.provider;
-    let issued = provider.issue(&registry.capabilities, &registry.settings, grant, deadline).await;
-    let said = probe.notes();
+    let issued = issue(&registry, grant, PATIENCE).await;
+    let said = probe.seen();
     if said.lines.iter().any(|line| case.leaks(&line.text)) {
         return Err("wrote a secret to the log".to_owned());
     }
@@ -136,10 +142,7 @@ async fn hangs(case: &Case, grant: &Arc<Grant>, calls: usize, report: &mut Repor
         upstream.hangs_at = Some(at);
         let (registry, _) = case.behind(upstream, Probe::default());
         let started = Instant::now();
-        let deadline = Deadline::after(HANGS);
-        let provider = &registry.provider;
-        let issued =
-            provider.issue(&registry.capabilities, &registry.settings, grant, deadline).await;
+        let issued = issue(&registry, grant, HANGS).await;
         let took = started.elapsed();
         match issued {
             Err(CallError::UpstreamTimedOut) if took < HANGS + GRACE => {}
@@ -155,7 +158,7 @@ async fn hangs(case: &Case, grant: &Arc<Grant>, calls: usize, report: &mut Repor
     report.all(AREA, &check, wrong);
 }
 
-async fn nonsense(case: &Case, grant: &Arc<Grant>, quiet: &Notes, report: &mut Report) {
+async fn nonsense(case: &Case, grant: &Arc<Grant>, quiet: &Seen, report: &mut Report) {
     let sends = quiet.asked.iter().filter(|it| it.import == "http.send").count();
     if sends == 0 {
         return;

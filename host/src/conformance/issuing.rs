@@ -2,8 +2,8 @@
 
 use super::doubles::PATIENCE;
 use super::examples::Case;
+use super::probe::Probe;
 use super::report::Report;
-use crate::capability::probe::Probe;
 use crate::domain::{Actions, Clock, Credential, Deadline};
 use crate::issue::issue_granted;
 use crate::trial;
@@ -32,7 +32,7 @@ async fn issue(case: &Case, actions: &str) -> Vec<String> {
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
     let deadline = Deadline::after(PATIENCE);
     let issued = issue_granted(&registry, &grant, deadline, &Clock::system()).await;
-    let mut wrong = case.misdeeds(&probe.notes());
+    let mut wrong = case.misdeeds(&probe.seen());
     match issued {
         Err(error) => wrong.push(error.to_string()),
         Ok(credentials) => {

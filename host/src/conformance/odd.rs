@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::doubles::PATIENCE;
 use super::examples::Case;
+use super::probe::Probe;
 use super::report::Report;
+use crate::domain::Deadline;
+use crate::provider::{Check, Issue, Locate, Resolve};
 use crate::trial;
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
@@ -64,20 +68,23 @@ async fn calls(case: &Case, settings: &Arc<str>) -> Vec<String> {
     let Ok(project) = Case::project() else { return wrong };
     let location = case.registry.locate(&project);
     let quiet = &case.registry.capabilities;
-    if let Err(error) = provider.check(quiet, settings).await {
+    let settings = || Arc::clone(settings);
+    if let Err(error) = provider.call(Check { settings: settings() }, quiet).await {
         wrong.push(format!("check: {error}"));
     }
-    if let Err(error) = provider.locate(quiet, settings, &project).await {
+    let locate = Locate { settings: settings(), project: project.clone() };
+    if let Err(error) = provider.call(locate, quiet).await {
         wrong.push(format!("locate: {error}"));
     }
-    if let Err(error) = provider.resolve(quiet, settings, &location).await {
+    let resolve = Resolve { settings: settings(), location };
+    if let Err(error) = provider.call(resolve, quiet).await {
         wrong.push(format!("resolve: {error}"));
     }
-    let (registry, probe) =
-        case.behind(case.upstream(), crate::capability::probe::Probe::default());
+    let (registry, probe) = case.behind(case.upstream(), Probe::default());
     let Ok(grant) = trial::grant(&registry.name, &project, None) else { return wrong };
-    let deadline = crate::domain::Deadline::after(super::doubles::PATIENCE);
-    let issued = provider.issue(&registry.capabilities, settings, &grant, deadline).await;
+    let issue = Issue { settings: settings(), grant };
+    let deadline = Deadline::after(PATIENCE);
+    let issued = provider.call_until(issue, &registry.capabilities, deadline).await;
     match issued {
         Err(error) => wrong.push(format!("issue: {error}")),
         Ok(finished) => {
@@ -88,7 +95,7 @@ async fn calls(case: &Case, settings: &Arc<str>) -> Vec<String> {
             }
         }
     }
-    if probe.notes().lines.iter().any(|line| case.leaks(&line.text)) {
+    if probe.seen().lines.iter().any(|line| case.leaks(&line.text)) {
         wrong.push("issue: wrote a secret to the log".to_owned());
     }
     wrong

@@ -1,8 +1,11 @@
 //! `locate` and `resolve` are each other's inverse, for projects of every shape.
 
+use std::sync::Arc;
+
 use super::examples::Case;
 use super::report::Report;
 use crate::domain::{Location, Project};
+use crate::provider::{Locate, Resolve};
 
 const AREA: &str = "places";
 
@@ -55,7 +58,9 @@ fn projects() -> Vec<Project> {
 
 async fn locate(case: &Case, project: &Project) -> Result<Location, String> {
     let registry = &case.registry;
-    let located = registry.provider.locate(&registry.capabilities, &registry.settings, project);
+    let settings = Arc::clone(&registry.settings);
+    let locate = Locate { settings, project: project.clone() };
+    let located = registry.provider.call(locate, &registry.capabilities);
     let located = located.await.map_err(|error| error.to_string())?;
     let located = located.value.map_err(|error| error.to_string())?;
     Location::parse(&located.host, &located.repository).map_err(|error| error.to_string())
@@ -63,7 +68,9 @@ async fn locate(case: &Case, project: &Project) -> Result<Location, String> {
 
 async fn resolve(case: &Case, location: &Location) -> Result<Option<String>, String> {
     let registry = &case.registry;
-    let resolved = registry.provider.resolve(&registry.capabilities, &registry.settings, location);
+    let settings = Arc::clone(&registry.settings);
+    let resolve = Resolve { settings, location: location.clone() };
+    let resolved = registry.provider.call(resolve, &registry.capabilities);
     Ok(resolved.await.map_err(|error| error.to_string())?.value)
 }
 

@@ -1,7 +1,6 @@
 //! One call of a provider: a fresh instance, one deadline, every limit.
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +10,15 @@ use tracing::Instrument;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::engine::{CALLS_PER_PROVIDER, Engine, TICK};
+use super::export::{Describe, Export};
 use super::turn::Turns;
-use crate::capability::{self, CallState, Capabilities, LimitExceeded, printable};
+use crate::capability::{CallState, Capabilities, Capability, LimitExceeded, printable};
 use crate::config::Limits;
 use crate::config::schema::Schema;
-use crate::domain::{Clock, Deadline, Location, Project};
-use crate::rules::Grant;
+use crate::domain::{Clock, Deadline};
 use crate::telemetry::metrics::ProviderCall;
 use crate::wit;
-use crate::wit::exports::rise::registry::registry::{Manifest, Problem, Scope};
-use crate::wit::rise::registry::types::{Error, Issued, Location as WitLocation};
+use crate::wit::exports::rise::registry::registry::Manifest;
 
 /// How long a call waits for its turn.
 const QUEUE: Duration = Duration::from_millis(500);
@@ -93,137 +91,58 @@ impl CallError {
     }
 }
 
-type Answer<'a, T> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send + 'a>>;
-
 impl Provider {
-    /// Whether a call may leave something behind elsewhere: a session in AWS, a token at a registry.
+    /// Whether a call can leave something behind elsewhere: a session in AWS, a token at a registry.
     pub fn reaches_outside(&self) -> bool {
-        self.imports.iter().any(|it| !capability::LOCAL.contains(it))
+        let acts_outside = |capability: &Capability| capability.acts_outside;
+        self.imports.iter().any(|name| Capability::find(name).is_none_or(acts_outside))
     }
 
-    /// Its name and its aliases.
+    /// The provider's name and its aliases.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.manifest.name).chain(&self.manifest.aliases).map(String::as_str)
     }
 
-    pub async fn check(
+    /// Calls a function of the provider.
+    pub async fn call<E: Export>(
         &self,
+        export: E,
         capabilities: &Arc<Capabilities>,
-        settings: &Arc<str>,
-    ) -> Result<Finished<Result<Scope, Vec<Problem>>>, CallError> {
-        let settings = Arc::clone(settings);
-        self.guest
-            .run("check", capabilities, move |guest, store| {
-                Box::pin(async move {
-                    guest.rise_registry_registry().call_check(store, &settings).await
-                })
-            })
-            .await
+    ) -> Result<Finished<E::Returns>, CallError> {
+        self.guest.call(export, capabilities, None).await
     }
 
-    pub async fn locate(
+    /// Calls a function of the provider for a request that ends at `deadline`.
+    pub async fn call_until<E: Export>(
         &self,
+        export: E,
         capabilities: &Arc<Capabilities>,
-        settings: &Arc<str>,
-        project: &Project,
-    ) -> Result<Finished<Result<WitLocation, Error>>, CallError> {
-        let (settings, project) = (Arc::clone(settings), project.clone());
-        self.guest
-            .run("locate", capabilities, move |guest, store| {
-                Box::pin(async move {
-                    guest
-                        .rise_registry_registry()
-                        .call_locate(store, &settings, project.as_str())
-                        .await
-                })
-            })
-            .await
-    }
-
-    pub async fn resolve(
-        &self,
-        capabilities: &Arc<Capabilities>,
-        settings: &Arc<str>,
-        location: &Location,
-    ) -> Result<Finished<Option<String>>, CallError> {
-        let settings = Arc::clone(settings);
-        let location = WitLocation {
-            host: location.host.to_string(),
-            repository: location.repository.clone(),
-        };
-        self.guest
-            .run("resolve", capabilities, move |guest, store| {
-                Box::pin(async move {
-                    guest.rise_registry_registry().call_resolve(store, &settings, &location).await
-                })
-            })
-            .await
-    }
-
-    pub async fn issue(
-        &self,
-        capabilities: &Arc<Capabilities>,
-        settings: &Arc<str>,
-        grant: &Arc<Grant>,
         deadline: Deadline,
-    ) -> Result<Finished<Result<Issued, Error>>, CallError> {
-        let (settings, grant) = (Arc::clone(settings), Arc::clone(grant));
-        self.guest
-            .run_until("issue", Some(deadline), capabilities, move |guest, store| {
-                Box::pin(async move {
-                    let grant = store.data_mut().issue(grant)?;
-                    guest.rise_registry_registry().call_issue(store, &settings, grant).await
-                })
-            })
-            .await
+    ) -> Result<Finished<E::Returns>, CallError> {
+        self.guest.call(export, capabilities, Some(deadline)).await
     }
 }
 
 impl Guest {
-    pub async fn describe(&self) -> Result<Manifest, CallError> {
+    pub(super) async fn describe(&self) -> Result<Manifest, CallError> {
         let capabilities = Arc::new(Capabilities::none());
-        let described = self.run("describe", &capabilities, |guest, store| {
-            Box::pin(async move { guest.rise_registry_registry().call_describe(store).await })
-        });
-        Ok(described.await?.value)
+        Ok(self.call(Describe, &capabilities, None).await?.value)
     }
 
-    async fn run<T, F>(
+    /// Calls a function and counts the call.
+    async fn call<E: Export>(
         &self,
-        function: &'static str,
+        export: E,
         capabilities: &Arc<Capabilities>,
-        call: F,
-    ) -> Result<Finished<T>, CallError>
-    where
-        T: Send + 'static,
-        F: for<'a> FnOnce(&'a wit::Provider, &'a mut Store<CallState>) -> Answer<'a, T>
-            + Send
-            + 'static,
-    {
-        self.run_until(function, None, capabilities, call).await
-    }
-
-    /// Not for longer than the request has that it is for.
-    async fn run_until<T, F>(
-        &self,
-        function: &'static str,
         request: Option<Deadline>,
-        capabilities: &Arc<Capabilities>,
-        call: F,
-    ) -> Result<Finished<T>, CallError>
-    where
-        T: Send + 'static,
-        F: for<'a> FnOnce(&'a wit::Provider, &'a mut Store<CallState>) -> Answer<'a, T>
-            + Send
-            + 'static,
-    {
+    ) -> Result<Finished<E::Returns>, CallError> {
         let started = Instant::now();
-        let finished = self.run_unmeasured(request, capabilities, call).await;
+        let finished = self.call_within_limits(export, capabilities, request).await;
         let (outcome, limit) = finished.as_ref().err().map_or(("ok", None), CallError::counted);
         self.engine.metrics.provider_call(&ProviderCall {
             provider: &self.name,
             digest: &self.digest,
-            function,
+            function: E::NAME,
             outcome,
             limit,
             elapsed: started.elapsed(),
@@ -232,18 +151,12 @@ impl Guest {
     }
 
     /// Makes an instance and calls it, within every limit.
-    async fn run_unmeasured<T, F>(
+    async fn call_within_limits<E: Export>(
         &self,
-        request: Option<Deadline>,
+        export: E,
         capabilities: &Arc<Capabilities>,
-        call: F,
-    ) -> Result<Finished<T>, CallError>
-    where
-        T: Send + 'static,
-        F: for<'a> FnOnce(&'a wit::Provider, &'a mut Store<CallState>) -> Answer<'a, T>
-            + Send
-            + 'static,
-    {
+        request: Option<Deadline>,
+    ) -> Result<Finished<E::Returns>, CallError> {
         let left = request.map(Deadline::remaining);
         let queue = left.map_or(QUEUE, |left| QUEUE.min(left));
         let permits = timeout(queue, self.permits()).await;
@@ -251,15 +164,15 @@ impl Guest {
         let (guest, capabilities) = (self.clone(), Arc::clone(capabilities));
         let work = async move {
             let own = Instant::now() + guest.limits.wall;
-            let deadline = request.map_or(own, |it| own.min(it.instant().into()));
+            let deadline = request.map_or(own, |request| own.min(request.instant().into()));
             let mut store = guest.store(capabilities);
-            let answer = timeout_at(deadline, async {
+            let returned = timeout_at(deadline, async {
                 let instance = guest.component.instantiate_async(&mut store).await?;
-                call(&instance, &mut store).await
+                export.call(&instance, &mut store).await
             });
-            let answer = answer.await;
-            store.data().finish();
-            let failed = match answer {
+            let returned = returned.await;
+            store.data().end();
+            let failed = match returned {
                 Ok(Ok(value)) => return Ok(Finished { value, state: store.into_data() }),
                 Ok(Err(error)) => failure(&error, store.data()),
                 Err(_) if store.data().upstream_slow || deadline < own => {
@@ -267,12 +180,12 @@ impl Guest {
                 }
                 Err(_) => CallError::Limit("time"),
             };
-            // The instance goes before its permit: whoever gets that next finds room in the pool.
+            // The instance goes before its permit: the next call finds room in the pool.
             drop(store);
             drop(permits);
             Err(failed)
         };
-        // The lines of a task of its own are the request's all the same.
+        // The log lines of another task belong to the request all the same.
         let alive = CALLS_PER_PROVIDER.saturating_sub(self.permits.available_permits());
         let ended = self.engine.threads.run(self.turns.clone(), alive, work.in_current_span());
         ended.await.unwrap_or_else(|error| Err(CallError::Host(error.to_string())))

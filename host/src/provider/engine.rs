@@ -14,6 +14,7 @@ use wasmtime::{
 };
 
 use super::turn::Threads;
+use crate::capability::memory::{CORE_INSTANCES, MEMORIES, TABLES};
 use crate::config::Limits;
 use crate::telemetry::Metrics;
 
@@ -24,12 +25,6 @@ const CONCURRENT_CALLS: u32 = 256;
 /// Of one provider: half, so that none can take all, and twice what one registry may have by default (`[limits.registry]
 /// in_flight`), so that one that hangs leaves some to others of its kind.
 pub(super) const CALLS_PER_PROVIDER: usize = 128;
-/// What one component may be made of. The pool holds that much for every call, or a few calls of one provider would
-/// empty it for the others.
-/// componentize-py links 38 modules into one component.
-pub(super) const CORE_INSTANCES: u32 = 64;
-pub(super) const MEMORIES: u32 = 2;
-pub(super) const TABLES: u32 = 8;
 /// A full stack is a trap; a host function on it has `ASYNC_STACK - WASM_STACK` to itself, and running out of that would
 /// end the process. Change them together.
 const WASM_STACK: usize = 512 << 10;

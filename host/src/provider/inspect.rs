@@ -4,7 +4,7 @@ use wit_component::DecodedWasm;
 use wit_parser::WorldItem;
 
 use super::load::LoadError;
-use crate::capability;
+use crate::capability::{self, Capability};
 
 /// The package and version of `wit/`.
 pub(super) const CONTRACT: &str = "rise:registry/";
@@ -73,11 +73,11 @@ fn import(import: &str) -> Result<Import, LoadError> {
         if version != VERSION {
             return Err(LoadError::OtherVersion(capability::printable(version, 32)));
         }
-        if capability::PLANNED.contains(&name) {
-            return Err(LoadError::NotYet(name.to_owned()));
-        }
-        return match capability::IMPLEMENTED.iter().find(|it| **it == name) {
-            Some(name) => Ok(Import::Capability(name)),
+        return match Capability::find(name) {
+            Some(capability) if capability.is_implemented() => {
+                Ok(Import::Capability(capability.name))
+            }
+            Some(_) => Err(LoadError::NotYet(name.to_owned())),
             None if name == "types" => Ok(Import::ForAll),
             None => Err(LoadError::Forbidden(capability::printable(import, 128))),
         };

@@ -16,7 +16,7 @@ use crate::config::RegistryConfig;
 use crate::config::node::{Node, Origin, Problem, dotted};
 use crate::domain::location::LocationPattern;
 use crate::domain::{Host, Location, Project, RegistryName, Scope, Secret};
-use crate::provider::{Catalog, Provider};
+use crate::provider::{Catalog, Check, Locate, Provider, Resolve};
 use crate::wit::exports::rise::registry::registry as contract;
 
 /// Opens AWS for one registry; tests hand in one that opens a double.
@@ -75,12 +75,12 @@ async fn build(
     let own_secrets = secrets::extract(&mut settings, &config.settings, &provider.schema, &key)?;
     let accepted = config.keys.accept_scope.map_or(Scope::Repository, Scope::from);
     let aws_settings: AwsSettings = serde_json::from_value(settings.clone()).unwrap_or_default();
-    let registry = name.to_string();
     let text: Arc<str> = settings.to_string().into();
     // The provider judges its settings before the host makes anything of them: it has the better words.
-    let (named, owned) = (registry.clone(), own_secrets.clone());
-    let bare = Capabilities { registry: named, secrets: owned, ..Capabilities::none() };
-    let scope = check(provider, &Arc::new(bare), &text, &place).await?;
+    let secrets = own_secrets.clone();
+    let bare = Capabilities { registry: name.to_string(), secrets, ..Capabilities::none() };
+    let bare = Arc::new(bare);
+    let scope = check(provider, &bare, &text, &place).await?;
     if !config.keys_are_right {
         return Err(vec![]); // Reported where they were read; the rest would follow from them.
     }
@@ -94,8 +94,8 @@ async fn build(
     let trust_provider = config.keys.trust_provider || catalog.is_locked(provider);
     let http = http::open(provider, &settings, &config, (scope, trust_provider), &place)?;
     let has_aws = access.is_some();
-    let capabilities =
-        Arc::new(Capabilities { registry, secrets: own_secrets, aws: access, http, probe: None });
+    let bare = Capabilities::clone(&bare);
+    let capabilities = Arc::new(Capabilities { aws: access, http, ..bare });
     let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none());
     let narrow = narrow.map_err(|message| place.problem("", message));
     let pattern = pattern(provider, &capabilities, &text)
@@ -214,7 +214,7 @@ async fn check(
     place: &Place<'_>,
 ) -> Result<Scope, Vec<Problem>> {
     let answer = provider
-        .check(capabilities, settings)
+        .call(Check { settings: Arc::clone(settings) }, capabilities)
         .await
         .map_err(|error| place.problem("", format!("its provider cannot check it: {error}")))?;
     match answer.value {
@@ -268,8 +268,9 @@ async fn pattern(
     let mut patterns = Vec::new();
     for probe in PROBES {
         let project: Project = probe.parse().map_err(|error| format!("{error}"))?;
+        let locate = Locate { settings: Arc::clone(settings), project: project.clone() };
         let located = provider
-            .locate(capabilities, settings, &project)
+            .call(locate, capabilities)
             .await
             .map_err(|error| format!("its provider cannot say where projects live: {error}"))?;
         let located = located.value.map_err(|error| {
@@ -283,8 +284,9 @@ async fn pattern(
         })?;
         let pattern = LocationPattern::of(&location, &project)
             .map_err(|_| format!("its provider's place for a project, {location}, does not hold the project once as a whole path segment"))?;
+        let resolve = Resolve { settings: Arc::clone(settings), location: location.clone() };
         let resolved = provider
-            .resolve(capabilities, settings, &location)
+            .call(resolve, capabilities)
             .await
             .map_err(|error| format!("its provider cannot find a project by its place: {error}"))?;
         if resolved.value.as_deref() != Some(probe) {

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::super::{Outcome, print, texts};
 use crate::app::Sdk;
 use crate::capability::Capabilities;
-use crate::capability::probe::{Line, Notes, Probe};
 use crate::config::{ProvidersConfig, environment};
+use crate::conformance::probe::{Line, Probe, Seen};
 use crate::domain::{Actions, Clock, Credential, Credentials, Deadline, Project, RegistryName};
 use crate::issue::issue_granted;
 use crate::registries::{Registries, Registry};
@@ -64,7 +64,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let deadline = Deadline::after(Duration::from_mins(1));
     let issued = issue_granted(&registry, &grant, deadline, &clock).await;
     let elapsed = started.elapsed();
-    tell(&probe.notes(), started, &registry);
+    tell(&probe.seen(), started, &registry);
     print(format_args!("loaded in {:?}, called in {elapsed:?}", trial.load_time));
     let credentials = issued.map_err(|error| vec![error.to_string()])?;
     print(format_args!("{:#}", answer(&credentials, arguments.show_secret)));
@@ -86,25 +86,25 @@ fn pick(
 }
 
 fn watched(registry: &Arc<Registry>, probe: &Arc<Probe>) -> Registry {
-    let capabilities =
-        Capabilities { probe: Some(Arc::clone(probe)), ..registry.capabilities.again() };
-    registry.with(capabilities)
+    let observer = Arc::<Probe>::clone(probe);
+    let capabilities = Capabilities { observer, ..Capabilities::clone(&registry.capabilities) };
+    Registry { capabilities: Arc::new(capabilities), ..Registry::clone(registry) }
 }
 
 /// What the provider asked and said, as it did.
-fn tell(notes: &Notes, started: Instant, registry: &Registry) {
-    for asked in &notes.asked {
+fn tell(seen: &Seen, started: Instant, registry: &Registry) {
+    for asked in &seen.asked {
         let after = asked.at.saturating_duration_since(started);
         print(format_args!("{after:>12.1?}  {}", asked.import));
     }
-    for Line { level, text } in &notes.lines {
+    for Line { level, text } in &seen.lines {
         let hides = registry.capabilities.reveals_secret(text);
         let text = if hides { "(withheld: holds a configured secret)" } else { text };
         print(format_args!("{:>12}  {text}", name(*level)));
     }
     let mut used = String::new();
-    let _ = write!(used, "used {} KiB of memory", notes.memory >> 10);
-    let _ = write!(used, " and {} ms of CPU time at most", notes.cpu_ticks.saturating_mul(10));
+    let _ = write!(used, "used {} KiB of memory", seen.memory >> 10);
+    let _ = write!(used, " and {} ms of CPU time at most", seen.cpu_ticks.saturating_mul(10));
     print(used);
 }
 

@@ -1,22 +1,31 @@
-//! How much memory one call may use, over all of its memories together.
+//! How much memory one call may use: the sum of the guest's memories and of what the host keeps for
+//! the guest.
 
 use wasmtime::ResourceLimiter;
 
-use super::engine::{CORE_INSTANCES, MEMORIES, TABLES};
 use crate::config::Limits;
 
-/// wasmtime's own limiter counts each memory by itself; a guest may have several.
-pub struct Memory {
+/// The parts that one component may have. The pool of instances reserves this much for every call,
+/// or a few calls of one provider would empty the pool for the others. componentize-py links 38
+/// modules into one component.
+pub(crate) const CORE_INSTANCES: u32 = 64;
+pub(crate) const MEMORIES: u32 = 2;
+pub(crate) const TABLES: u32 = 8;
+
+/// The memory that one call has left. wasmtime's own limiter counts each memory by itself, and a
+/// guest may have several.
+pub(crate) struct Memory {
     bytes_left: usize,
     table_elements: usize,
-    /// What the last growth took, to be given back if it fails for another reason.
+    /// Bytes and table elements of the last growth. They are given back if wasmtime rejects the
+    /// growth for another reason.
     last: (usize, usize),
-    /// A guest whose growth is refused mostly aborts, which looks like any other trap.
-    pub exceeded: Option<&'static str>,
+    /// The limit that a growth exceeded. Most guests abort then, which looks like any other trap.
+    pub(crate) exceeded: Option<&'static str>,
 }
 
 impl Memory {
-    pub fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             bytes_left: limits.memory,
             table_elements: limits.table_elements,
@@ -24,16 +33,14 @@ impl Memory {
             exceeded: None,
         }
     }
-}
 
-impl Memory {
-    /// Bytes that may still be had.
-    pub fn left(&self) -> usize {
+    /// Bytes that are still free.
+    pub(crate) fn left(&self) -> usize {
         self.bytes_left
     }
 
-    /// Takes `bytes` that the host holds for a guest. `false`: there are not that many left.
-    pub fn charge(&mut self, bytes: usize) -> bool {
+    /// Counts `bytes` that the host keeps for the guest. Returns `false` if fewer are free.
+    pub(crate) fn charge(&mut self, bytes: usize) -> bool {
         let left = self.bytes_left.checked_sub(bytes);
         self.bytes_left = left.unwrap_or(self.bytes_left);
         left.is_some()
@@ -72,7 +79,7 @@ impl ResourceLimiter for Memory {
         Ok(true)
     }
 
-    /// Beyond the guest's own maximum, say. What it asked for is not taken.
+    /// wasmtime rejected the growth, for example because of the guest's own maximum.
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
         self.bytes_left += std::mem::take(&mut self.last).0;
         Ok(())

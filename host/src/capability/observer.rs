@@ -1,0 +1,35 @@
+//! A hook that sees what a provider asks of its host. The tools for provider authors use it to show
+//! the calls and to make one of them fail; a broker that serves has none.
+
+use crate::wit::rise::registry::log::Level;
+use crate::wit::rise::registry::types::Error;
+
+/// What one call used.
+#[derive(Clone, Copy, Debug)]
+pub struct Used {
+    /// Bytes of memory.
+    pub memory: usize,
+    pub cpu_ticks: u64,
+}
+
+/// Sees the calls of a provider to its host. Every function does nothing unless it is overridden.
+pub trait Observer: Send + Sync {
+    /// A function of a capability was called. An error takes the place of the function's answer.
+    fn called(&self, _import: &'static str) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The provider logged a line. The text has not been cut or checked for secrets.
+    fn logged(&self, _level: Level, _text: &str) {}
+
+    /// The host refused something beyond the ceiling.
+    fn refused(&self, _asked: &str) {}
+
+    /// The call ended, with an answer or without one.
+    fn ended(&self, _used: Used) {}
+}
+
+/// No observer.
+pub struct Unobserved;
+
+impl Observer for Unobserved {}

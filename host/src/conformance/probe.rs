@@ -1,0 +1,100 @@
+//! Records what a provider asks of its host, and makes one call to a capability fail.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::capability::{Observer, Used, printable};
+use crate::wit::rise::registry::log::Level;
+use crate::wit::rise::registry::types::Error;
+
+/// The most calls and lines that are kept. No provider needs as many within its limits, and one that
+/// ignores refusals must not fill the memory.
+const MOST: usize = 1024;
+
+#[derive(Default)]
+pub struct Probe {
+    seen: Mutex<Seen>,
+    fault: Option<Fault>,
+}
+
+/// Which call to an import fails, counted from 0, and with which error.
+pub(super) struct Fault {
+    pub(super) at: usize,
+    pub(super) with: Error,
+}
+
+/// What a probe has seen.
+#[derive(Clone, Default)]
+pub struct Seen {
+    /// The imports that were called, in order; at most [`MOST`].
+    pub asked: Vec<Asked>,
+    pub asked_in_all: usize,
+    /// The lines that were logged, before any was cut or withheld; at most [`MOST`].
+    pub lines: Vec<Line>,
+    pub lines_in_all: usize,
+    /// What was first asked for beyond the ceiling.
+    pub refused: Option<String>,
+    /// The most memory that one call used, in bytes.
+    pub memory: usize,
+    /// The most CPU time that one call used.
+    pub cpu_ticks: u64,
+}
+
+#[derive(Clone)]
+pub struct Asked {
+    pub import: &'static str,
+    pub at: Instant,
+}
+
+#[derive(Clone)]
+pub struct Line {
+    pub level: Level,
+    pub text: String,
+}
+
+impl Probe {
+    pub(super) fn failing(fault: Fault) -> Self {
+        Self { fault: Some(fault), ..Self::default() }
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Probe {
+    fn called(&self, import: &'static str) -> Result<(), Error> {
+        let mut seen = self.lock();
+        let index = seen.asked_in_all;
+        seen.asked_in_all += 1;
+        if seen.asked.len() < MOST {
+            seen.asked.push(Asked { import, at: Instant::now() });
+        }
+        match &self.fault {
+            Some(fault) if fault.at == index => Err(fault.with.clone()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn logged(&self, level: Level, text: &str) {
+        let mut seen = self.lock();
+        seen.lines_in_all += 1;
+        if seen.lines.len() < MOST {
+            seen.lines.push(Line { level, text: printable(text, 4096) });
+        }
+    }
+
+    fn refused(&self, asked: &str) {
+        self.lock().refused.get_or_insert_with(|| asked.to_owned());
+    }
+
+    fn ended(&self, used: Used) {
+        let mut seen = self.lock();
+        seen.memory = seen.memory.max(used.memory);
+        seen.cpu_ticks = seen.cpu_ticks.max(used.cpu_ticks);
+    }
+}

@@ -1,0 +1,121 @@
+//! The functions that a provider exports, each with its arguments.
+//!
+//! To add one: a type here that implements [`Export`]. [`Provider::call`](super::Provider::call)
+//! does the rest: a fresh instance, every limit, the metrics.
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+
+use crate::capability::CallState;
+use crate::domain::{Location, Project};
+use crate::rules::Grant;
+use crate::wit;
+use crate::wit::exports::rise::registry::registry::{Manifest, Problem, Scope};
+use crate::wit::rise::registry::types::{Error, Issued, Location as WitLocation};
+
+/// One function of a provider.
+pub trait Export: Send + 'static {
+    /// The function's name in `wit/`, which is its name in metrics.
+    const NAME: &'static str;
+    type Returns: Send + 'static;
+
+    fn call(
+        self,
+        instance: &wit::Provider,
+        store: &mut Store<CallState>,
+    ) -> impl Future<Output = wasmtime::Result<Self::Returns>> + Send;
+}
+
+pub(super) struct Describe;
+
+impl Export for Describe {
+    const NAME: &'static str = "describe";
+    type Returns = Manifest;
+
+    async fn call(
+        self,
+        instance: &wit::Provider,
+        store: &mut Store<CallState>,
+    ) -> wasmtime::Result<Manifest> {
+        instance.rise_registry_registry().call_describe(store).await
+    }
+}
+
+pub struct Check {
+    pub settings: Arc<str>,
+}
+
+impl Export for Check {
+    const NAME: &'static str = "check";
+    type Returns = Result<Scope, Vec<Problem>>;
+
+    async fn call(
+        self,
+        instance: &wit::Provider,
+        store: &mut Store<CallState>,
+    ) -> wasmtime::Result<Self::Returns> {
+        instance.rise_registry_registry().call_check(store, &self.settings).await
+    }
+}
+
+pub struct Locate {
+    pub settings: Arc<str>,
+    pub project: Project,
+}
+
+impl Export for Locate {
+    const NAME: &'static str = "locate";
+    type Returns = Result<WitLocation, Error>;
+
+    async fn call(
+        self,
+        instance: &wit::Provider,
+        store: &mut Store<CallState>,
+    ) -> wasmtime::Result<Self::Returns> {
+        let Self { settings, project } = self;
+        instance.rise_registry_registry().call_locate(store, &settings, project.as_str()).await
+    }
+}
+
+pub struct Resolve {
+    pub settings: Arc<str>,
+    pub location: Location,
+}
+
+impl Export for Resolve {
+    const NAME: &'static str = "resolve";
+    type Returns = Option<String>;
+
+    async fn call(
+        self,
+        instance: &wit::Provider,
+        store: &mut Store<CallState>,
+    ) -> wasmtime::Result<Self::Returns> {
+        let location = WitLocation {
+            host: self.location.host.to_string(),
+            repository: self.location.repository,
+        };
+        instance.rise_registry_registry().call_resolve(store, &self.settings, &location).await
+    }
+}
+
+/// The one function in which capabilities act.
+pub struct Issue {
+    pub settings: Arc<str>,
+    pub grant: Arc<Grant>,
+}
+
+impl Export for Issue {
+    const NAME: &'static str = "issue";
+    type Returns = Result<Issued, Error>;
+
+    async fn call(
+        self,
+        instance: &wit::Provider,
+        store: &mut Store<CallState>,
+    ) -> wasmtime::Result<Self::Returns> {
+        let grant = store.data_mut().open(self.grant)?;
+        instance.rise_registry_registry().call_issue(store, &self.settings, grant).await
+    }
+}
