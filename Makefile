@@ -40,7 +40,7 @@ javascript:
 	@$(MAKE) --no-print-directory -C examples/javascript OUT=$(abspath $(TARGET))/guests/imaginary-javascript.wasm
 
 examples: guests python javascript ## build the examples in Rust, Python and JavaScript, check each, issue by each
-	$(CARGO) build --locked -p rise-broker
+	$(CARGO) build --locked -p rise-broker -p rise-provider-kit
 	$(CARGO) test --locked -p rise-broker-tests --test wider_guests --test provider_new --test author_guide -- --include-ignored
 
 lint: toolchain ## formatting, clippy, documentation
@@ -102,8 +102,8 @@ peers: ## set up what tests talk to: docker-registry, skopeo, two AWS emulators,
 	@tests/peers/setup.sh
 
 dist: providers client ## release builds: dist/bin and dist/providers
-	$(CARGO) build --locked --release -p rise-broker
-	install -D $(TARGET)/release/rise-broker dist/bin/rise-broker
+	$(CARGO) build --locked --release -p rise-broker -p rise-provider-kit
+	install -D -t dist/bin $(TARGET)/release/rise-broker $(TARGET)/release/rise-provider
 
 client: ## small builds of rise-registry and docker-credential-rise in dist/bin, and their manual and completions
 	$(CARGO) build --locked --profile cli -p rise-cli

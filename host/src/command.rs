@@ -2,8 +2,9 @@
 
 mod audit;
 mod check;
+pub mod compile;
 mod explain;
-mod provider;
+pub mod provider;
 mod serve;
 mod token;
 
@@ -19,7 +20,6 @@ use crate::config::{Config, Draft, environment};
 use crate::domain::Clock;
 use crate::http::listen::Tls;
 use crate::process;
-use crate::provider::compile;
 use crate::registries::ConnectAws;
 
 /// Hands out short-lived container-registry credentials for one repository at a time.
@@ -42,14 +42,9 @@ enum Command {
     Audit(audit::Arguments),
     /// Look at providers, and pin them.
     Provider(provider::Arguments),
-    /// Compile a component from standard input: what this program has a child do.
+    /// Compile a component from standard input. The program starts itself with this command.
     #[command(hide = true)]
-    Compile {
-        #[arg(long)]
-        cpu_seconds: u64,
-        #[arg(long)]
-        address_space: u64,
-    },
+    Compile(compile::Arguments),
     /// Print a token of the built-in issuer `local`.
     Token(token::Arguments),
 }
@@ -62,12 +57,24 @@ pub struct ConfigDirectory {
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
-    if let Command::Compile { cpu_seconds, address_space } = arguments.command {
-        // No settings and no secrets, and no thread before it has bounded itself.
-        return compile::main(cpu_seconds, address_space)
-            .map_or_else(|error| fail(&[error]), |()| ExitCode::SUCCESS);
+    if let Command::Compile(arguments) = &arguments.command {
+        return compile::run(arguments);
     }
-    // Every other command reads settings, and with them secrets.
+    run_to_end(async {
+        match arguments.command {
+            Command::Serve(arguments) => Box::pin(serve::run(&arguments)).await,
+            Command::Check(arguments) => check::run(&arguments).await,
+            Command::Explain(arguments) => explain::run(&arguments).await,
+            Command::Audit(arguments) => audit::run(&arguments),
+            Command::Provider(arguments) => provider::run(&arguments).await,
+            Command::Compile(_) => Ok(()),
+            Command::Token(arguments) => token::run(&arguments),
+        }
+    })
+}
+
+/// Runs a command that reads settings, and with them secrets: this process is closed before.
+pub fn run_to_end(command: impl Future<Output = Outcome>) -> ExitCode {
     if let Err(error) = process::harden() {
         return fail(&[error.to_string()]);
     }
@@ -76,17 +83,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&[format!("cannot start: {error}")]),
     };
-    let result = runtime.block_on(async {
-        match arguments.command {
-            Command::Serve(arguments) => Box::pin(serve::run(&arguments)).await,
-            Command::Check(arguments) => check::run(&arguments).await,
-            Command::Explain(arguments) => explain::run(&arguments).await,
-            Command::Audit(arguments) => audit::run(&arguments),
-            Command::Provider(arguments) => provider::run(&arguments).await,
-            Command::Compile { .. } => Ok(()),
-            Command::Token(arguments) => token::run(&arguments),
-        }
-    });
+    let result = runtime.block_on(command);
     // Provider calls that are still running have lost their caller; they are not waited for.
     runtime.shutdown_background();
     match result {
@@ -115,7 +112,7 @@ async fn prepare(config: Config, aws: &dyn ConnectAws) -> Result<(Option<Tls>, A
 }
 
 #[expect(clippy::print_stdout, reason = "what a command was asked for goes to standard output")]
-fn print(text: impl Display) {
+pub fn print(text: impl Display) {
     println!("{text}");
 }
 
@@ -135,9 +132,9 @@ fn fail(problems: &[impl Display]) -> ExitCode {
 }
 
 /// What a command returns: everything that is wrong, or nothing.
-type Outcome = Result<(), Vec<String>>;
+pub type Outcome = Result<(), Vec<String>>;
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn texts(problems: Vec<Problem>) -> Vec<String> {
+pub fn texts(problems: Vec<Problem>) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }

@@ -61,7 +61,7 @@ pub async fn issue(
 }
 
 /// The same without a caller: for commands by which somebody tries out a provider with settings of their own.
-pub(crate) async fn issue_granted(
+pub async fn issue_granted(
     registry: &Registry,
     grant: &Arc<Grant>,
     deadline: Deadline,

@@ -14,7 +14,6 @@ pub mod version;
 
 pub mod audit;
 pub mod capability;
-pub mod conformance;
 pub mod http;
 pub mod identity;
 pub mod issue;
@@ -22,10 +21,9 @@ pub mod limits;
 pub mod provider;
 pub mod registries;
 pub mod rules;
-pub mod trial;
 
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod reachable;
-mod wit;
+pub mod wit;

@@ -14,6 +14,7 @@ pub(crate) mod inspect;
 mod load;
 pub mod lock;
 mod pins;
+mod trial;
 mod turn;
 
 pub use call::{CallError, Finished, Provider};
@@ -22,3 +23,4 @@ pub use engine::Engine;
 pub use export::{Check, Export, Issue, Locate, Resolve};
 pub use load::{LoadError, Loader};
 pub use pins::Pins;
+pub use trial::Trial;

@@ -3,9 +3,12 @@
 //! **Invariant:** it belongs to the broker's user and nobody else can read or write it. What is compiled there runs as
 //! native code.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use crate::config::Environment;
 
 /// The folder for compiled code inside `state`, both made if they are missing.
 pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, String> {
@@ -40,6 +43,20 @@ pub fn private(directory: &Path) -> Result<(), String> {
         return Err(format!("{shown} is open to other users; close it by `chmod 700 {shown}`"));
     }
     Ok(())
+}
+
+/// The folder for compiled code of commands without settings: `$XDG_CACHE_HOME/rise-broker`, the
+/// user's own.
+pub fn user_cache(environment: &Environment) -> Result<PathBuf, String> {
+    let variable =
+        |name: &str| environment.get(&OsString::from(name)).filter(|value| !value.is_empty());
+    let home = variable("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let home = home.ok_or("set HOME or XDG_CACHE_HOME: compiled code is kept there")?;
+    let cache = home.join("rise-broker").join("compiled");
+    private(&home.join("rise-broker")).and_then(|()| private(&cache))?;
+    Ok(cache)
 }
 
 #[cfg(test)]

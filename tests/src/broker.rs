@@ -151,6 +151,11 @@ pub fn binary() -> PathBuf {
     beside("rise-broker", "rise-broker")
 }
 
+/// The program `rise-provider`, the tools of a provider's author.
+pub fn kit_binary() -> PathBuf {
+    beside("rise-provider", "rise-provider-kit")
+}
+
 /// A program of `package`, as `make test` built it beside this one.
 pub(crate) fn beside(program: &str, package: &str) -> PathBuf {
     let binary = profile_directory().join(program);

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::Client;
-use crate::broker::{binary, repository, target};
+use crate::broker::{binary, kit_binary, repository, target};
 use crate::process::{WATCHED, standard_environment};
 
 /// How long anything may take that should take a second.
@@ -141,6 +141,14 @@ impl Installation {
     /// Runs `rise-broker` with these arguments to its end.
     pub fn run(&self, arguments: &[&str]) -> Printed {
         self.printed(&self.command(arguments).output().unwrap())
+    }
+
+    /// Runs `rise-provider` with these arguments to its end.
+    pub fn run_kit(&self, arguments: &[&str]) -> Printed {
+        let mut command = Command::new(kit_binary());
+        command.args(arguments);
+        self.prepare(&mut command);
+        self.printed(&command.output().unwrap())
     }
 
     /// With `DIR` for this folder and `STATE` for the shared state, which differ from run to run.

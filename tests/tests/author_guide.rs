@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rise_broker_tests::Port;
-use rise_broker_tests::broker::{binary, repository, target};
+use rise_broker_tests::broker::{binary, kit_binary, repository, target};
 
 /// The commands under this heading, in order.
 fn commands(heading: &str) -> String {
@@ -44,7 +44,8 @@ fn follow(headings: &[&str]) -> String {
     let heading = headings.join(", ");
     let (folder, clone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy_of_the_broker(clone.path());
-    let programs = binary();
+    // The guide uses both programs, which lie in the same folder.
+    let (programs, _) = (binary(), kit_binary());
     let programs = programs.parent().unwrap().display();
     let language = if heading.contains("Python") { "py" } else { "js" };
     let [port, listen, admin, demo] = [(); 4].map(|()| Port::free());

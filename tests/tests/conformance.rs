@@ -12,9 +12,9 @@ use std::fs;
 use std::path::Path;
 
 use rise_broker::config::Environment;
-use rise_broker::conformance::{self, Bench, Effort, Report, Verdict};
 use rise_broker::provider::compile::{Bounds, Compiler};
 use rise_broker_tests::broker::{binary, compiled, repository, target};
+use rise_provider_kit::conformance::{self, Bench, Effort, Report, Verdict};
 
 const QUICK: Effort = Effort { sequential: 50, parallel: 16 };
 

@@ -1,4 +1,5 @@
-//! `rise-broker provider inspect`, `check` and `run` as an author uses them: what they print, and how they end.
+//! `rise-provider inspect`, `check` and `run` as an author uses them, and `rise-broker provider
+//! inspect`: what they print, and which exit code they end with.
 
 #![allow(
     clippy::expect_used,
@@ -49,6 +50,8 @@ fn a_file_is_inspected() {
       registry_url  text  yes                        Host name and perhaps port, such as `localhost:5000`, `docker.io` or `https://harbor.company.com`.
       username      text                             An account that every caller gets. Without one, callers use credentials of their own.
     "#);
+    let by_kit = it.run_kit(&["inspect", "providers/oci.wasm"]);
+    assert_eq!(by_kit, printed);
     let printed = it.run(&["provider", "inspect", "--json", "providers/oci.wasm"]);
     let json: Value = serde_json::from_str(&printed.stdout).unwrap();
     assert_eq!(
@@ -64,11 +67,11 @@ fn a_file_is_inspected() {
 fn what_is_no_provider_is_said_by_each_command() {
     let it = installation();
     for arguments in [
-        &["provider", "inspect", "broken.wasm"][..],
-        &["provider", "inspect", "--json", "broken.wasm"],
-        &["provider", "run", "broken.wasm", "--project", "my-app", "--settings", "a = 1"],
+        &["inspect", "broken.wasm"][..],
+        &["inspect", "--json", "broken.wasm"],
+        &["run", "broken.wasm", "--project", "my-app", "--settings", "a = 1"],
     ] {
-        let printed = it.run(arguments);
+        let printed = it.run_kit(arguments);
         assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""), "{arguments:?}");
         assert_eq!(
             printed.stderr,
@@ -76,7 +79,9 @@ fn what_is_no_provider_is_said_by_each_command() {
             "{arguments:?}"
         );
     }
-    let printed = it.run(&["provider", "check", "broken.wasm"]);
+    let printed = it.run(&["provider", "inspect", "broken.wasm"]);
+    assert_eq!(printed, it.run_kit(&["inspect", "broken.wasm"]));
+    let printed = it.run_kit(&["check", "broken.wasm"]);
     assert_eq!(printed.code, Some(1));
     insta::assert_snapshot!(printed.stdout + &printed.stderr, @"
     broken.wasm
@@ -89,14 +94,13 @@ fn what_is_no_provider_is_said_by_each_command() {
 #[test]
 fn a_provider_is_checked() {
     let it = installation();
-    let printed = it.run(&["provider", "check", "providers/oci.wasm"]);
+    let printed = it.run_kit(&["check", "providers/oci.wasm"]);
     assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""), "{}", printed.stdout);
     assert!(printed.stdout.contains("\npassed: "), "{}", printed.stdout);
     let settings = "[registries.example]\ntype = \"misbehaves\"\nregistry_url = \"r.example.com\"\nhow = \"trap\"\naccept_scope = \"registry\"\n";
     it.file("bad.toml", settings);
-    let arguments =
-        ["provider", "check", "--json", "--examples", "bad.toml", "providers/misbehaves.wasm"];
-    let printed = it.run(&arguments);
+    let arguments = ["check", "--json", "--examples", "bad.toml", "providers/misbehaves.wasm"];
+    let printed = it.run_kit(&arguments);
     assert_eq!(printed.code, Some(1));
     let json: Value = serde_json::from_str(&printed.stdout).unwrap();
     let findings = json["findings"].as_array().unwrap();
@@ -111,8 +115,8 @@ fn a_provider_is_run_once() {
     let settings = "registry_url = \"localhost:5000\"\nusername = \"robot\"\npassword = \"a-canary-7\"\naccept_scope = \"registry\"";
     let run = |settings: &str, more: &[&str]| {
         let file = "providers/oci.wasm";
-        let arguments = ["provider", "run", file, "--project", "my-app", "--settings", settings];
-        it.run(&[&arguments[..], more].concat())
+        let arguments = ["run", file, "--project", "my-app", "--settings", settings];
+        it.run_kit(&[&arguments[..], more].concat())
     };
     let printed = run(settings, &[]);
     assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));

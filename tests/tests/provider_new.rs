@@ -1,4 +1,4 @@
-//! What `rise-broker provider new` writes builds, passes its tests and the conformance kit, without a network.
+//! What `rise-provider new` writes builds, passes its tests and the conformance kit, without a network.
 
 #![allow(
     clippy::expect_used,
@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use rise_broker_tests::broker::{binary, repository, target};
+use rise_broker_tests::broker::{kit_binary, repository, target};
 
 fn run(command: &mut Command) -> (bool, String) {
     let output = command.output().unwrap();
@@ -20,8 +20,8 @@ fn run(command: &mut Command) -> (bool, String) {
 }
 
 fn made(folder: &Path, name: &str, language: &str) -> std::path::PathBuf {
-    let mut command = Command::new(binary());
-    command.args(["provider", "new", name, "--lang", language]).current_dir(folder);
+    let mut command = Command::new(kit_binary());
+    command.args(["new", name, "--lang", language]).current_dir(folder);
     let (made, said) = run(&mut command);
     assert!(made, "{said}");
     folder.join(name)
@@ -29,11 +29,11 @@ fn made(folder: &Path, name: &str, language: &str) -> std::path::PathBuf {
 
 /// `make TARGETS`, with what is built kept between runs.
 fn make(project: &Path, arguments: &[&str]) {
-    let broker = format!("BROKER={}", binary().display());
+    let kit = format!("KIT={}", kit_binary().display());
     let mut command = Command::new("make");
     command
         .args(arguments)
-        .arg(broker)
+        .arg(kit)
         .current_dir(project)
         .env("XDG_CACHE_HOME", target().join("test-cache"));
     let (well, said) = run(&mut command);
@@ -46,8 +46,8 @@ fn a_project_in_rust_builds_tests_and_passes() {
     let project = made(folder.path(), "my-registry", "rust");
     let built = format!("TARGET={}", target().join("provider-new").display());
     make(&project, &["test", "check", &built, "CARGO=cargo --offline"]);
-    let mut inspect = Command::new(binary());
-    inspect.args(["provider", "inspect", "dist/my-registry.wasm"]).current_dir(&project);
+    let mut inspect = Command::new(kit_binary());
+    inspect.args(["inspect", "dist/my-registry.wasm"]).current_dir(&project);
     let (well, said) = run(inspect.env("XDG_CACHE_HOME", target().join("test-cache")));
     assert!(well && said.starts_with("my-registry 0.1.0"), "{said}");
 }
@@ -78,8 +78,8 @@ fn a_name_that_is_none_and_a_folder_that_is_there_are_refused() {
         ("Upper", "expected a letter"),
         ("taken", "choose another"),
     ] {
-        let mut command = Command::new(binary());
-        command.args(["provider", "new", name]).current_dir(folder.path());
+        let mut command = Command::new(kit_binary());
+        command.args(["new", name]).current_dir(folder.path());
         let (well, said) = run(&mut command);
         assert!(!well && said.contains(reason), "{name}: {said}");
     }

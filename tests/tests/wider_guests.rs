@@ -14,11 +14,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use rise_broker::config::Environment;
-use rise_broker::conformance::{self, Bench, Effort};
 use rise_broker::provider::compile::{Bounds, Compiler};
 use rise_broker_tests::broker::{AUTH, binary, compiled, repository, target};
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::{Imaginary, Installation, TestBroker, logs};
+use rise_provider_kit::conformance::{self, Bench, Effort};
 use serde_json::Value;
 
 async fn issues(kind: &str) {

@@ -1,12 +1,10 @@
-//! `rise-broker provider …`: what operators and authors do with a provider's file.
+//! `rise-broker provider …`: what operators do with a provider's file. The tools of its author are
+//! another program, `rise-provider`.
 //!
 //! To add a command: a file here, a variant of [`Command`] and an arm in [`run`].
 
-mod check;
-mod inspect;
+pub mod inspect;
 mod lock;
-mod new;
-mod run;
 
 use super::Outcome;
 
@@ -20,12 +18,6 @@ pub(super) struct Arguments {
 enum Command {
     /// Say what a provider's file is, what it asks for, and which settings it has.
     Inspect(inspect::Arguments),
-    /// The conformance kit: check that a provider keeps to the contract. Exits 1 if not.
-    Check(check::Arguments),
-    /// Write a project for a new provider: it builds, tests and passes `check` as it is.
-    New(new::Arguments),
-    /// Call a provider once, with real settings, and show what would be answered.
-    Run(run::Arguments),
     /// Show what each provider asks for, and write it to `providers.lock`: from then on nothing else is loaded.
     Lock(lock::Arguments),
 }
@@ -33,9 +25,6 @@ enum Command {
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
     match &arguments.command {
         Command::Inspect(arguments) => inspect::run(arguments).await,
-        Command::Check(arguments) => check::run(arguments).await,
-        Command::New(arguments) => new::run(arguments),
-        Command::Run(arguments) => run::run(arguments).await,
         Command::Lock(arguments) => lock::run(arguments).await,
     }
 }

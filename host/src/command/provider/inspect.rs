@@ -8,11 +8,11 @@ use super::super::{Outcome, print};
 use crate::capability::{in_words, printable};
 use crate::config::{ProvidersConfig, environment};
 use crate::domain::Clock;
-use crate::provider::{Provider, inspect};
-use crate::trial::{self, Trial};
+use crate::provider::{Provider, Trial, inspect};
+use crate::state;
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// The component.
     file: PathBuf,
     /// As JSON, with the whole settings schema.
@@ -20,8 +20,8 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Outcome {
-    let cache = trial::cache(&environment()).map_err(|error| vec![error])?;
+pub async fn run(arguments: &Arguments) -> Outcome {
+    let cache = state::user_cache(&environment()).map_err(|error| vec![error])?;
     let loaded =
         Trial::load(&arguments.file, &ProvidersConfig::roomy(), &cache, &Clock::system()).await;
     let trial = loaded.map_err(|error| vec![error])?;

@@ -7,12 +7,12 @@ use tokio::task::JoinSet;
 use super::Effort;
 use super::doubles::PATIENCE;
 use super::examples::Case;
-use super::probe::Probe;
 use super::report::Report;
-use crate::domain::{Clock, Deadline};
-use crate::issue::issue_granted;
-use crate::telemetry::process::resident_bytes;
-use crate::trial;
+use crate::grant::grant;
+use crate::probe::Probe;
+use rise_broker::domain::{Clock, Deadline};
+use rise_broker::issue::issue_granted;
+use rise_broker::telemetry::process::resident_bytes;
 
 const AREA: &str = "endurance";
 /// What an allocator keeps for itself, with room; a leak of a page for each call is a quarter of it.
@@ -71,7 +71,7 @@ async fn parallel(case: &Case, calls: u32, report: &mut Report) {
 
 /// Memory in bytes and CPU time in ticks, or what went wrong.
 async fn once(case: &Case) -> Result<(usize, u64), String> {
-    let grant = trial::grant(&case.registry.name, &Case::project()?, None)?;
+    let grant = grant(&case.registry.name, &Case::project()?, None)?;
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
     let deadline = Deadline::after(PATIENCE);
     let issued = issue_granted(&registry, &grant, deadline, &Clock::system()).await;

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::doubles::{PATIENCE, Spoilt, Upstream};
 use super::examples::Case;
-use super::probe::{Fault, Probe, Seen};
 use super::report::Report;
-use crate::domain::Deadline;
-use crate::provider::{CallError, Finished, Issue};
-use crate::registries::Registry;
-use crate::rules::Grant;
-use crate::trial;
-use crate::wit::rise::registry::types::{Error, Issued};
+use crate::contract::types::{Error, Issued};
+use crate::grant::grant;
+use crate::probe::{Fault, Probe, Seen};
+use rise_broker::domain::Deadline;
+use rise_broker::provider::{CallError, Finished, Issue};
+use rise_broker::registries::Registry;
+use rise_broker::rules::Grant;
 
 const AREA: &str = "faults";
 /// An operator reads it in one line.
@@ -22,8 +22,7 @@ const HANGS: Duration = Duration::from_millis(300);
 const GRACE: Duration = Duration::from_secs(2);
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
-    let grant =
-        Case::project().and_then(|project| trial::grant(&case.registry.name, &project, None));
+    let grant = Case::project().and_then(|project| grant(&case.registry.name, &project, None));
     let grant = match grant {
         Ok(grant) => grant,
         Err(error) => return report.fail(AREA, "can be tried", error),

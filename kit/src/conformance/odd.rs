@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::doubles::PATIENCE;
 use super::examples::Case;
-use super::probe::Probe;
 use super::report::Report;
-use crate::domain::Deadline;
-use crate::provider::{Check, Issue, Locate, Resolve};
-use crate::trial;
+use crate::grant::grant;
+use crate::probe::Probe;
+use rise_broker::domain::Deadline;
+use rise_broker::provider::{Check, Issue, Locate, Resolve};
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
     let mut wrong = Vec::new();
@@ -81,7 +81,7 @@ async fn calls(case: &Case, settings: &Arc<str>) -> Vec<String> {
         wrong.push(format!("resolve: {error}"));
     }
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
-    let Ok(grant) = trial::grant(&registry.name, &project, None) else { return wrong };
+    let Ok(grant) = grant(&registry.name, &project, None) else { return wrong };
     let issue = Issue { settings: settings(), grant };
     let deadline = Deadline::after(PATIENCE);
     let issued = provider.call_until(issue, &registry.capabilities, deadline).await;

@@ -16,18 +16,17 @@ mod faults;
 mod issuing;
 mod odd;
 mod places;
-pub mod probe;
 mod report;
 
 pub use report::{Finding, Report, Verdict};
 
 use std::path::Path;
 
-use crate::config::Environment;
-use crate::domain::Clock;
-use crate::provider::compile::Compiler;
-use crate::trial::Trial;
 use examples::Examples;
+use rise_broker::config::Environment;
+use rise_broker::domain::Clock;
+use rise_broker::provider::Trial;
+use rise_broker::provider::compile::Compiler;
 
 /// How much is done: a suite of tests has no time for all of it each time.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! Puts the contract, the SDK and the examples into the binary, for `rise-broker provider new`.
+//! Puts the contract, the SDK and the examples into the binary, for `rise-provider new`.
 
 use std::error::Error;
 use std::fmt::Write as _;

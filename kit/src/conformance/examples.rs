@@ -23,15 +23,16 @@ use ulid::Ulid;
 
 use super::Bench;
 use super::doubles::{Doubles, Upstream};
-use super::probe::{Probe, Seen};
 use super::report::Report;
-use crate::capability::Capabilities;
-use crate::config::node::Problem;
-use crate::config::{Config, ProvidersConfig, parse_file};
-use crate::domain::{Project, Secret};
-use crate::provider::Engine;
-use crate::registries::{Registries, Registry};
-use crate::trial::{Settings, Trial};
+use crate::probe::{Probe, Seen};
+use crate::settings::Settings;
+use rise_broker::capability::Capabilities;
+use rise_broker::config::node::Problem;
+use rise_broker::config::{Config, ProvidersConfig, parse_file};
+use rise_broker::domain::{Project, Secret};
+use rise_broker::provider::Engine;
+use rise_broker::provider::Trial;
+use rise_broker::registries::{Registries, Registry};
 
 /// One thing that the registry answers. The first that fits is taken.
 #[derive(Clone, Debug, Deserialize)]

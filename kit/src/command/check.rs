@@ -1,12 +1,12 @@
-//! `rise-broker provider check`: the conformance kit.
+//! `rise-provider check`: the conformance kit.
 
 use std::path::{Path, PathBuf};
 
-use super::super::{Outcome, print};
-use crate::config::environment;
 use crate::conformance::{self, Bench, Effort};
-use crate::provider::compile::Compiler;
-use crate::trial;
+use rise_broker::command::{Outcome, print};
+use rise_broker::config::environment;
+use rise_broker::provider::compile::Compiler;
+use rise_broker::state;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let environment = environment();
-    let cache = trial::cache(&environment).map_err(|error| vec![error])?;
+    let cache = state::user_cache(&environment).map_err(|error| vec![error])?;
     let found = arguments.examples.clone().unwrap_or_else(|| beside(&arguments.file));
     let bench = Bench {
         effort: Effort::default(),

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::config::node::{Kind, Node, Problem};
-use crate::config::{Config, Draft, Environment, parse_file, parse_toml};
+use rise_broker::config::node::{Kind, Node, Problem};
+use rise_broker::config::{Config, Draft, Environment, parse_file, parse_toml};
 
-pub struct Settings {
+pub(crate) struct Settings {
     pub config: Config,
     /// `[[answers]]`, which are for the conformance kit and no setting.
     pub answers: Option<Node>,
@@ -16,7 +16,7 @@ pub struct Settings {
 
 impl Settings {
     /// `text` is a file's path, or TOML itself where it holds a `=`. `provider` stands in for a `type` that is left out.
-    pub fn load(
+    pub(crate) fn load(
         text: &str,
         provider: &str,
         environment: &Environment,
@@ -29,7 +29,7 @@ impl Settings {
         Self::of_node(node.map_err(|problem| vec![problem])?, provider, environment)
     }
 
-    pub fn of_node(
+    pub(crate) fn of_node(
         mut node: Node,
         provider: &str,
         environment: &Environment,

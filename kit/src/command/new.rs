@@ -1,4 +1,4 @@
-//! `rise-broker provider new`: a project that builds, tests and passes `check` as it is. The contract and the SDK lie beside
+//! `rise-provider new`: a project that builds, tests and passes `check` as it is. The contract and the SDK lie beside
 //! it, so nothing of it needs this repository, nor a network beyond what the language's own tools fetch once.
 //!
 //! The templates are `examples/`, which are built and checked like everything else here.
@@ -7,8 +7,8 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::super::{Outcome, print};
-use crate::domain::name::is_dns_label;
+use rise_broker::command::{Outcome, print};
+use rise_broker::domain::name::is_dns_label;
 
 mod embedded {
     include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_sdk_is_written_with_the_versions_of_the_workspace() {
-        let workspace = include_str!("../../../../Cargo.toml");
+        let workspace = include_str!("../../../Cargo.toml");
         for line in SDK_MANIFEST.lines().filter(|line| line.contains("version = \"")) {
             let Some((name, rest)) = line.split_once(" = { version = ") else { continue };
             let version = rest.split('"').nth(1).unwrap();

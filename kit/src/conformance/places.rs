@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::examples::Case;
 use super::report::Report;
-use crate::domain::{Location, Project};
-use crate::provider::{Locate, Resolve};
+use rise_broker::domain::{Location, Project};
+use rise_broker::provider::{Locate, Resolve};
 
 const AREA: &str = "places";
 

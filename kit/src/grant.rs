@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde_json::json;
 use ulid::Ulid;
 
-use crate::domain::{Actions, Claims, Lifetime, Project, RegistryName, Subject};
-use crate::rules::{AccessRequest, Grant, Known, RuleFile, Rules};
+use rise_broker::domain::{Actions, Claims, Lifetime, Project, RegistryName, Subject};
+use rise_broker::rules::{AccessRequest, Grant, Known, RuleFile, Rules};
 
 const AUTHOR: &str = "author";
 
 /// `None` for `actions`: pull and push.
-pub fn grant(
+pub(crate) fn grant(
     registry: &RegistryName,
     project: &Project,
     actions: Option<Actions>,

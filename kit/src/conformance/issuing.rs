@@ -2,11 +2,11 @@
 
 use super::doubles::PATIENCE;
 use super::examples::Case;
-use super::probe::Probe;
 use super::report::Report;
-use crate::domain::{Actions, Clock, Credential, Deadline};
-use crate::issue::issue_granted;
-use crate::trial;
+use crate::grant::grant;
+use crate::probe::Probe;
+use rise_broker::domain::{Actions, Clock, Credential, Deadline};
+use rise_broker::issue::issue_granted;
 
 const CHECK: &str = "gives what the broker may hand on, and asks for nothing beyond its settings";
 
@@ -23,7 +23,7 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
 async fn issue(case: &Case, actions: &str) -> Vec<String> {
     let grant = Case::project().and_then(|project| {
         let actions = Actions::parse(actions.split(',')).map_err(|error| error.to_string())?;
-        trial::grant(&case.registry.name, &project, Some(actions))
+        grant(&case.registry.name, &project, Some(actions))
     });
     let grant = match grant {
         Ok(grant) => grant,

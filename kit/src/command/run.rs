@@ -1,4 +1,4 @@
-//! `rise-broker provider run`: one call against the real capabilities, and what came of it.
+//! `rise-provider run`: one call against the real capabilities, and what came of it.
 //!
 //! There is no caller, so no rule of the operator's is asked and nothing is recorded: whoever runs this brings the settings,
 //! and with them every secret that the provider could use.
@@ -10,16 +10,21 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::super::{Outcome, print, texts};
-use crate::app::Sdk;
-use crate::capability::Capabilities;
-use crate::config::{ProvidersConfig, environment};
-use crate::conformance::probe::{Line, Probe, Seen};
-use crate::domain::{Actions, Clock, Credential, Credentials, Deadline, Project, RegistryName};
-use crate::issue::issue_granted;
-use crate::registries::{Registries, Registry};
-use crate::trial::{self, Settings, Trial};
-use crate::wit::rise::registry::log::Level;
+use crate::contract::log::Level;
+use crate::grant::grant;
+use crate::probe::{Line, Probe, Seen};
+use crate::settings::Settings;
+use rise_broker::app::Sdk;
+use rise_broker::capability::Capabilities;
+use rise_broker::command::{Outcome, print, texts};
+use rise_broker::config::{ProvidersConfig, environment};
+use rise_broker::domain::{
+    Actions, Clock, Credential, Credentials, Deadline, Project, RegistryName,
+};
+use rise_broker::issue::issue_granted;
+use rise_broker::provider::Trial;
+use rise_broker::registries::{Registries, Registry};
+use rise_broker::state;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -43,7 +48,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let environment = environment();
-    let cache = trial::cache(&environment).map_err(|error| vec![error])?;
+    let cache = state::user_cache(&environment).map_err(|error| vec![error])?;
     let clock = Clock::system();
     // Its name is needed to read the settings, and the settings say its limits.
     let named = Trial::load(&arguments.file, &ProvidersConfig::roomy(), &cache, &clock).await;
@@ -56,8 +61,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let registry = pick(&registries, arguments.registry.as_ref())?;
     let actions = arguments.actions.as_deref().map(|text| Actions::parse(text.split(',')));
     let actions = actions.transpose().map_err(|error| vec![format!("--actions: {error}")])?;
-    let grant =
-        trial::grant(&registry.name, &arguments.project, actions).map_err(|error| vec![error])?;
+    let grant = grant(&registry.name, &arguments.project, actions).map_err(|error| vec![error])?;
     let probe = Arc::new(Probe::default());
     let registry = watched(&registry, &probe);
     let started = Instant::now();
@@ -132,7 +136,7 @@ fn answer(credentials: &Credentials, show_secret: bool) -> Value {
         "username": username,
         "password": credentials.credential.secret().map(|it| secret(it.expose())),
         "expires_at": credentials.expires_at.map(|it| it.to_string()),
-        "actions": credentials.actions.iter().map(crate::domain::Action::as_str).collect::<Vec<_>>(),
+        "actions": credentials.actions.iter().map(rise_broker::domain::Action::as_str).collect::<Vec<_>>(),
         "scope": credentials.scope.to_string(),
         "enforced_by": credentials.enforced_by,
     })

@@ -3,29 +3,29 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::capability::{Observer, Used, printable};
-use crate::wit::rise::registry::log::Level;
-use crate::wit::rise::registry::types::Error;
+use crate::contract::log::Level;
+use crate::contract::types::Error;
+use rise_broker::capability::{Observer, Used, printable};
 
 /// The most calls and lines that are kept. No provider needs as many within its limits, and one that
 /// ignores refusals must not fill the memory.
 const MOST: usize = 1024;
 
 #[derive(Default)]
-pub struct Probe {
+pub(crate) struct Probe {
     seen: Mutex<Seen>,
     fault: Option<Fault>,
 }
 
 /// Which call to an import fails, counted from 0, and with which error.
-pub(super) struct Fault {
-    pub(super) at: usize,
-    pub(super) with: Error,
+pub(crate) struct Fault {
+    pub(crate) at: usize,
+    pub(crate) with: Error,
 }
 
 /// What a probe has seen.
 #[derive(Clone, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The imports that were called, in order; at most [`MOST`].
     pub asked: Vec<Asked>,
     pub asked_in_all: usize,
@@ -41,23 +41,23 @@ pub struct Seen {
 }
 
 #[derive(Clone)]
-pub struct Asked {
+pub(crate) struct Asked {
     pub import: &'static str,
     pub at: Instant,
 }
 
 #[derive(Clone)]
-pub struct Line {
+pub(crate) struct Line {
     pub level: Level,
     pub text: String,
 }
 
 impl Probe {
-    pub(super) fn failing(fault: Fault) -> Self {
+    pub(crate) fn failing(fault: Fault) -> Self {
         Self { fault: Some(fault), ..Self::default() }
     }
 
-    pub fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         self.lock().clone()
     }
 

@@ -11,11 +11,11 @@ use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::examples::Answer;
-use crate::capability::aws::ceiling::AwsSettings;
-use crate::capability::aws::{AssumeRole, Aws, AwsError, Identity, Login};
-use crate::capability::http::{self, Http, HttpError, Outgoing};
-use crate::domain::{Clock, Secret};
-use crate::registries::ConnectAws;
+use rise_broker::capability::aws::ceiling::AwsSettings;
+use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, Identity, Login};
+use rise_broker::capability::http::{self, Http, HttpError, Outgoing};
+use rise_broker::domain::{Clock, Secret};
+use rise_broker::registries::ConnectAws;
 
 /// How long what is handed out lasts.
 const LIFETIME: u64 = 3600;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::capability::printable;
-use crate::trial::Trial;
+use rise_broker::capability::printable;
+use rise_broker::provider::Trial;
 
 /// Enough to see a pattern; a provider that is wrong in one place is mostly wrong a hundred times.
 const MOST_FAILURES: usize = 64;
