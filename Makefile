@@ -77,7 +77,7 @@ bench: providers ## measure, as ratios in one run (docs/benchmarks.md)
 
 soak: providers guests peers ## kill the broker 600 times, attack it, misbehave in it, hang up on it (half an hour)
 	$(CARGO) build --locked -p rise-broker
-	OPENAPI_EXAMPLES=1000 $(CARGO) test --locked -p rise-broker-tests --test openapi
+	OPENAPI_EXAMPLES=1000 $(CARGO) test --locked -p rise-broker-tests --test behaviour openapi::
 	$(CARGO) bench --locked --profile dev -p rise-broker-tests --bench soak
 	$(CARGO) build --locked --release -p rise-broker
 	ulimit -n 8192; $(CARGO) bench --locked -p rise-broker-tests --bench soak_edge

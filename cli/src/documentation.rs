@@ -4,11 +4,17 @@
 fn the_documentation_shows_what_commands_print() {
     let documentation = include_str!("../../docs/client.md");
     for snapshot in [
-        include_str!("../../tests/tests/snapshots/client_doctor__everything_is_well_by_files.snap"),
-        include_str!("../../tests/tests/snapshots/client_doctor__a_token_that_is_over.snap"),
-        include_str!("../../tests/tests/snapshots/client_doctor__explain.snap"),
         include_str!(
-            "../../tests/tests/snapshots/client_configure__a_change_is_shown_agreed_to_kept_and_taken_back.snap"
+            "../../tests/tests/behaviour/snapshots/behaviour__client_doctor__everything_is_well_by_files.snap"
+        ),
+        include_str!(
+            "../../tests/tests/behaviour/snapshots/behaviour__client_doctor__a_token_that_is_over.snap"
+        ),
+        include_str!(
+            "../../tests/tests/behaviour/snapshots/behaviour__client_doctor__explain.snap"
+        ),
+        include_str!(
+            "../../tests/tests/behaviour/snapshots/behaviour__client_configure__a_change_is_shown_agreed_to_kept_and_taken_back.snap"
         ),
     ] {
         let printed = snapshot.splitn(3, "---\n").nth(2).unwrap().trim_matches('\n');

@@ -3,7 +3,7 @@
 //! Operations and bodies are described where they are written, by utoipa; here is which problems each operation can answer,
 //! and what every answer has. An endpoint needs a line in [`Api`] and its problems below.
 //!
-//! **Invariant:** an answer that is not described here is a bug: `tests/tests/openapi.rs` looks for one.
+//! **Invariant:** an answer that is not described here is a bug: `tests/tests/behaviour/openapi.rs` looks for one.
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,385 @@
+//! The conformance kit: it passes for every provider of the repository, and says of each misbehaving guest what it did.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests are not covered by the `…-in-tests` switches"
+)]
+
+use std::fs;
+use std::path::Path;
+
+use rise_broker::config::Environment;
+use rise_broker::provider::compile::{Bounds, Compiler};
+use rise_broker_tests::broker::{binary, compiled, repository, target};
+use rise_provider_kit::conformance::{self, Bench, Effort, Report, Verdict};
+
+const QUICK: Effort = Effort { sequential: 50, parallel: 16 };
+
+async fn check(component: &Path, examples: &Path) -> Report {
+    let environment = Environment::new();
+    let (cache, compiler) = (compiled(), Compiler::Program(binary(), Bounds::default()));
+    let bench = Bench { effort: QUICK, environment: &environment, cache: &cache, compiler };
+    conformance::check(component, examples, &bench).await
+}
+
+async fn guest(name: &str, registry: &str) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    let examples = folder.path().join("conformance.toml");
+    fs::write(&examples, format!("[registries.example]\ntype = \"{name}\"\n{registry}")).unwrap();
+    check(&target().join("guests").join(format!("{name}.wasm")), &examples).await
+}
+
+/// The area and reason of each failure, a line each.
+fn failures(report: &Report) -> String {
+    let failed = report.findings().iter().filter(|it| it.verdict == Verdict::Failed);
+    let lines: Vec<_> =
+        failed.map(|it| format!("{}: {}: {}", it.area, it.check, it.detail)).collect();
+    lines.join("\n")
+}
+
+#[tokio::test]
+async fn every_provider_of_the_repository_passes() {
+    for name in ["ecr", "oci"] {
+        let component = repository().join("dist/providers").join(format!("{name}.wasm"));
+        let examples = repository().join("providers").join(name).join("conformance.toml");
+        let report = check(&component, &examples).await;
+        assert!(report.passed(), "{report}");
+    }
+}
+
+const AWS: &str = "region = \"us-east-1\"\naccount_id = \"123456789012\"\npush_role_arn = \"arn:aws:iam::123456789012:role/push\"\n";
+const URL: &str = "registry_url = \"registry.example.com\"\n";
+
+/// A way to misbehave, and what the report must say.
+type Row = (&'static str, &'static str);
+
+const ON_AWS: [Row; 14] = [
+    ("other-project", "repository/someone-elses`"),
+    ("sibling", "repository/my-app*`"),
+    ("other-role", "the role `"),
+    ("wildcard", "`*`"),
+    ("delete-repository", "ecr:DeleteRepository"),
+    ("ecr-star", "ecr:*"),
+    ("push-for-pull", "a grant to pull does not cover"),
+    ("unscoped", "not narrowed"),
+    ("huge-policy", "2048"),
+    ("giant-policy", "2048"),
+    ("other-region", "a login in region `ap-southeast-2`"),
+    ("swallow", "repository/someone-elses`"),
+    ("too-many", "more than 4 AWS calls"),
+    ("secret-in-role", "the role `"),
+];
+
+#[tokio::test]
+async fn each_attack_on_aws_fails_by_what_was_asked() {
+    for (attack, reason) in ON_AWS {
+        let report = guest("aws-rogue", &format!("{AWS}attack = \"{attack}\"\n")).await;
+        let said = failures(&report);
+        assert!(said.contains("issue: ") && said.contains(reason), "{attack}: {report}");
+    }
+    let report = guest("aws-rogue", &format!("{AWS}attack = \"none\"\n")).await;
+    assert!(report.passed(), "{report}");
+    let rows = ON_AWS.map(|row| row.0);
+    covered("aws-rogue", "Attack", rows.into_iter().chain(["none"]));
+}
+
+const TRUSTED: &str = "trust_provider = true";
+/// With more settings for it.
+const MISBEHAVIOUR: [(&str, &str, &str); 22] = [
+    ("loop", "", "limit of CPU time"),
+    ("recurse", "", "limit of stack"),
+    ("recurse-in-memory", "", "provider trapped"),
+    ("memory", "", "limit of memory"),
+    ("handles", "", "limit of handles"),
+    ("secrets", "", "limit of secret bytes"),
+    ("giant-string", "", "limit of memory"),
+    ("log-flood", "", "wrote 10000 lines to the log, and 32 are kept"),
+    ("trap", "", "misbehaves was told to panic"),
+    ("giant-result", TRUSTED, "too long"),
+    ("crlf-username", TRUSTED, "control characters"),
+    ("colon-username", TRUSTED, "holds `:`"),
+    ("none-password", TRUSTED, "empty"),
+    ("expired", TRUSTED, "less than 60 seconds"),
+    ("expiry-zero", TRUSTED, "less than 60 seconds"),
+    ("expiry-never", TRUSTED, "no time"),
+    ("made-up-password", "", "wrote itself"),
+    ("error-denied", "", "said by misbehaves"),
+    ("error-giant", "", "xxxxxxxx"),
+    ("error-throttled", "", "a pause"),
+    ("error-unavailable", "", "said by misbehaves"),
+    ("no-such-way", "", "unknown way to misbehave"),
+];
+
+#[tokio::test]
+async fn each_way_to_misbehave_fails_with_the_reason() {
+    for (how, more, reason) in MISBEHAVIOUR {
+        let settings = format!(
+            "{URL}how = \"{how}\"\nusername = \"robot\"\npassword = \"a canary\"\naccept_scope = \"registry\"\n{more}\n[providers.misbehaves.limits]\ncpu_ms = {}\n",
+            if how == "loop" { 100 } else { 5000 },
+        );
+        let report = guest("misbehaves", &settings).await;
+        let said = failures(&report);
+        assert!(said.contains("issue: ") && said.contains(reason), "{how}: {report}");
+    }
+    // A shared password, handed out where it was not accepted by a provider that calls itself narrow.
+    let lying = format!("{URL}how = \"says-repository\"\npassword = \"a canary\"\n");
+    let report = guest("misbehaves", &lying).await;
+    assert!(failures(&report).contains("opens a registry"), "{report}");
+}
+
+/// What these two attempt has no effect in this host, so there is nothing for the kit to see: no instance outlives its call
+/// (`hostile_providers.rs`), and a provider has a secret's handle and never its text.
+#[tokio::test]
+async fn what_the_host_makes_impossible_passes() {
+    for how in ["state", "log-password"] {
+        let settings = format!(
+            "{URL}how = \"{how}\"\nusername = \"robot\"\npassword = \"a canary\"\naccept_scope = \"registry\"\n{TRUSTED}\n"
+        );
+        let report = guest("misbehaves", &settings).await;
+        assert!(report.passed(), "{how}: {report}");
+    }
+}
+
+const OVER_HTTP: [Row; 36] = [
+    ("other-host", "does not allow"),
+    ("other-port", "does not allow"),
+    ("other-path", "/api/admin"),
+    ("other-method", "DELETE"),
+    ("other-project", "someone-elses"),
+    ("private-address", "10.1.2.3"),
+    ("metadata", "never asked"),
+    ("metadata-name", "metadata.google.internal"),
+    ("userinfo", "a user name in it"),
+    ("fragment", "`#`"),
+    ("dot-segments", "a path with"),
+    ("encoded-slash", "a path with"),
+    ("backslash", "control characters"),
+    ("line-break-in-url", "control characters"),
+    ("line-break-in-header", "line breaks"),
+    ("host-header", "`Host`"),
+    ("length-header", "`Content-Length`"),
+    ("authorization-header", "`Authorization`"),
+    ("method-override", "`X-HTTP-Method-Override`"),
+    ("too-many", "more than 8 HTTP requests"),
+    ("huge-body", "a body of more than"),
+    ("huge-headers", "bytes of headers"),
+    ("many-requests", "limit of "),
+    ("echo-to-error", "sent a configured secret back"),
+    ("echo-to-password", "sent a configured secret back"),
+    ("echo-of-basic", "sent a configured secret back"),
+    ("configured-password", "opens a registry"),
+    ("forged-handle", "provider trapped"),
+    ("forged-request", "provider trapped"),
+    ("swallow", "does not allow"),
+    ("locate", "nothing but the log is called outside issue: http.send"),
+    ("read-taken-secret", "null"),
+    ("no-token", "no token"),
+    ("expiry-too-late", "beyond the registry's `max_lifetime`"),
+    ("expiry-past", "less than 60 seconds"),
+    ("line-break-in-user-name", "control characters"),
+];
+/// These are not the provider's doing, or the host leaves nothing of them to be seen.
+const HOST_STOPS: [(&str, &str); 12] = [
+    ("secret-in-url", "a real provider cannot know the secret, and the kit configures another"),
+    ("secret-in-header", "as above; `http_capability.rs` shows that the host refuses to send it"),
+    ("secret-in-body", "as above"),
+    ("secret-in-user-name", "as above"),
+    ("echo-to-user-name", "the echo is withheld, and what is handed on instead holds no secret"),
+    ("echo-to-log", "as above"),
+    ("echo-of-form", "as echo-of-basic; the kit repeats no bodies"),
+    ("redirect", "the registry misbehaves: the kit answers 301 itself"),
+    ("flood", "the registry misbehaves: the kit answers 10 MiB itself"),
+    ("compressed", "the registry misbehaves, below where the kit answers"),
+    ("silence", "the registry misbehaves: the kit hangs itself"),
+    ("closes", "the registry misbehaves, below where the kit answers"),
+];
+
+async fn over_http(how: &str) -> Report {
+    let url = "http://127.0.0.1:5000";
+    let allow = ["api/tokens", "api/projects/{project}/tokens", "echo"]
+        .map(|path| format!("\"POST {url}/{path}\""));
+    let settings = format!(
+        r#"base_url = "{url}"
+other_url = "http://127.0.0.1:5001"
+admin_token = "a canary"
+misbehave = "{how}"
+trust_provider = true
+[registries.example.ceiling.http]
+private = true
+allow = [{}]
+[providers.http-rogue.limits]
+cpu_ms = 5000
+[[answers]]
+method = "POST"
+path = "/api/tokens"
+body = '{{"token": "{{token}}"}}'
+[[answers]]
+method = "POST"
+path = "/echo"
+body = '{{"authorization": "{{authorization}}"}}'
+"#,
+        allow.join(", ")
+    );
+    guest("http-rogue", &settings).await
+}
+
+#[tokio::test]
+async fn each_attack_over_http_fails_by_what_was_asked() {
+    let report = over_http("no").await;
+    assert!(report.passed(), "{report}");
+    let mut wrong = Vec::new();
+    for (how, reason) in OVER_HTTP {
+        let said = failures(&over_http(how).await);
+        if !said.contains(reason) {
+            wrong.push(format!("{how}: {said}"));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+    let rows = OVER_HTTP.iter().map(|row| row.0);
+    let stopped = HOST_STOPS.iter().map(|row| row.0);
+    covered("http-rogue", "Misbehave", rows.chain(stopped).chain(["no"]));
+}
+
+/// Every variant of the guest's enum has been looked at.
+fn covered<'a>(guest: &str, name: &str, seen: impl Iterator<Item = &'a str>) {
+    let source = repository().join(format!("tests/guests/{guest}/src/lib.rs"));
+    let source = fs::read_to_string(source).unwrap();
+    let (_, body) = source.split_once(&format!("enum {name} {{\n")).unwrap();
+    let (body, _) = body.split_once("\n}").unwrap();
+    let lines = body.lines().map(str::trim).filter(|it| !it.starts_with("//"));
+    let mut expected: Vec<String> = lines.map(|it| kebab(it.strip_suffix(',').unwrap())).collect();
+    let mut seen: Vec<&str> = seen.collect();
+    expected.sort_unstable();
+    seen.sort_unstable();
+    assert_eq!(seen, expected, "{guest}");
+}
+
+fn kebab(name: &str) -> String {
+    let mut text = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !text.is_empty() {
+            text.push('-');
+        }
+        text.push(letter.to_ascii_lowercase());
+    }
+    text
+}
+
+/// Guest, settings, area and reason.
+const NOT_LOADED: [(&str, &str, &str, &str); 4] = [
+    ("trap-describe", URL, "file", "cannot say what it is"),
+    ("wants-filesystem", URL, "file", "wants `wasi:"),
+    ("wants-tokens", URL, "file", "does not have yet"),
+    (
+        "secret-looking",
+        "registry_url = \"r.example.com\"\ntoken = \"t\"\n",
+        "settings",
+        "looks like a secret",
+    ),
+];
+
+#[tokio::test]
+async fn what_cannot_be_loaded_or_placed_fails_with_the_reason() {
+    for (name, settings, area, reason) in NOT_LOADED {
+        let report = guest(name, settings).await;
+        let said = failures(&report);
+        assert!(said.contains(&format!("{area}: ")) && said.contains(reason), "{name}: {report}");
+    }
+}
+
+const NEXT: &str = r#"registry_url = "registry.example.com"
+username = "robot"
+password = "a canary"
+accept_scope = "registry"
+trust_provider = true
+[registries.example.ceiling.http]
+allow = ["POST https://collector.example.com/"]
+[[answers]]
+method = "POST"
+path = "/"
+"#;
+const PING: &str = r#"base_url = "http://127.0.0.1:5000"
+username = "robot"
+password = "a canary"
+accept_scope = "registry"
+trust_provider = true
+[registries.example.ceiling.http]
+private = true
+[[answers]]
+method = "GET"
+path = "/v2/"
+headers = { Docker-Distribution-Api-Version = "registry/2.0" }
+"#;
+
+#[tokio::test]
+async fn guests_that_behave_pass() {
+    for (name, settings) in [("oldest-contract", URL), ("htpasswd-ping", PING)] {
+        let report = guest(name, settings).await;
+        assert!(report.passed(), "{name}: {report}");
+    }
+    // What asks for more than the version before it is refused by a lock, and by nothing else.
+    let folder = tempfile::tempdir().unwrap();
+    let examples = folder.path().join("conformance.toml");
+    fs::write(&examples, format!("[registries.example]\ntype = \"oci\"\n{NEXT}")).unwrap();
+    let report = check(&target().join("guests/oci-next.wasm"), &examples).await;
+    assert!(report.passed(), "oci-next: {report}");
+    // What it imports leads nowhere, and it does not mind.
+    let stubbed = format!("{URL}[providers.wants-filesystem]\nwasi = \"stubbed\"\n");
+    let report = guest("wants-filesystem", &stubbed).await;
+    assert!(report.passed(), "{report}");
+}
+
+#[test]
+fn every_guest_is_checked() {
+    let source = repository().join("tests/tests/behaviour/conformance.rs");
+    let source = fs::read_to_string(source).unwrap();
+    for entry in fs::read_dir(repository().join("tests/guests")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(
+            source.contains(&format!("\"{name}\"")) || source.contains(&format!("{name}.wasm")),
+            "{name} is in no test of this file"
+        );
+    }
+}
+
+/// `none` looks at no host, so it takes any registry's image for its own.
+const LIES: [(&str, &str); 7] = [
+    ("other-host", "outside the host registry.example.com"),
+    ("no-project", "does not hold the project once"),
+    ("project-twice", "does not hold the project once"),
+    ("partial-segment", "does not hold the project once"),
+    ("upper-case", "a place that is none"),
+    ("resolve-other", "not the inverse"),
+    ("none", "resolve says `my-app`, which lives at registry.example.com/my-app"),
+];
+
+#[tokio::test]
+async fn a_provider_that_lies_about_places_fails_with_the_reason() {
+    for (how, reason) in LIES {
+        let report = guest("liar-locate", &format!("{URL}how = \"{how}\"\n")).await;
+        assert!(failures(&report).contains(reason), "{how}: {report}");
+    }
+    covered("liar-locate", "How", LIES.iter().map(|row| row.0));
+}
+
+#[tokio::test]
+async fn no_file_is_no_provider_and_no_examples_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("conformance.toml");
+    let report = check(&target().join("guests/misbehaves.wasm"), &missing).await;
+    assert!(failures(&report).contains("missing; write down settings"), "{report}");
+    let examples = repository().join("providers/oci/conformance.toml");
+    for (bytes, reason) in [
+        (&b"\x7fELF"[..], "native code"),
+        (b"", "an empty file"),
+        (b"\0asm\x01\0\0\0", "a core module"),
+    ] {
+        let file = folder.path().join("broken.wasm");
+        fs::write(&file, bytes).unwrap();
+        let report = check(&file, &examples).await;
+        assert!(failures(&report).contains(reason), "{report}");
+    }
+}

@@ -1,0 +1,67 @@
+//! How the broker and the client behave: over HTTP, as processes, against real peers.
+//!
+//! All files are modules of one program, because each program links the broker once more. To add
+//! one: a file here, its line below. A test that compiles another project is a program of its own.
+
+mod audit;
+mod audit_process;
+mod aws_client;
+mod aws_failures;
+mod broken_settings;
+mod canaries;
+mod cancellation;
+mod check_live;
+mod client_cache;
+mod client_commands;
+mod client_configure;
+mod client_doctor;
+mod client_exec;
+mod client_failures;
+mod client_kubelet;
+mod client_login;
+mod client_registries;
+mod client_tokens;
+mod commands;
+mod conformance;
+mod contract;
+mod ecr_against_ministack;
+mod ecr_against_moto;
+mod explain;
+mod hostile_providers;
+mod http_capability;
+mod limits;
+mod observability;
+mod oci_against_docker_registry;
+mod oidc_discovery;
+mod openapi;
+mod peers;
+mod process;
+mod provider_commands;
+mod provider_limits;
+mod reload;
+mod requests;
+mod settings_of_the_seeds;
+mod siege;
+mod stop_and_tls;
+mod supply_chain;
+mod threats_authorization;
+mod threats_edge;
+mod threats_index;
+mod threats_issuers;
+mod threats_operation;
+mod threats_tokens;
+mod wycheproof;
+
+/// A file without a line above is compiled by nobody, and its tests would pass by not running.
+#[test]
+fn each_file_of_this_folder_is_a_module() {
+    let folder = rise_broker_tests::broker::repository().join("tests/tests/behaviour");
+    let listed = std::fs::read_to_string(folder.join("main.rs")).unwrap();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "main") else {
+            continue;
+        };
+        assert!(listed.contains(&format!("\nmod {module};\n")), "main.rs does not list {name}");
+    }
+}

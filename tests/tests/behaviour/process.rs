@@ -1,0 +1,219 @@
+//! What the process keeps to itself: no core dump, no memory for its user's other processes, no payload of a panic.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test may fail fast, and says what it could not try"
+)]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rise_broker_tests::broker::{AUTH, binary};
+use rise_broker_tests::{PeerCommand, Port, Process, Settings};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// `nobody` on Debian; any number that is not ours will do.
+const NOBODY: u32 = 65534;
+
+const REGISTRY: &str = r#"
+[registries.prod]
+type = "oci"
+registry_url = "registry.example.com"
+username = "robot"
+password = "canary-of-the-process"
+accept_scope = "registry"
+"#;
+
+/// The binary, started by `sh` with as large a core as there may be, as this user or as `nobody`.
+async fn broker(settings: &Settings, user: Option<u32>) -> Process {
+    let port = Port::free();
+    let health = format!("{}/registry/credentials", port.url());
+    let program = match user {
+        // Where `nobody` can reach it.
+        Some(_) => {
+            let copy = settings.path("rise-broker");
+            fs::copy(binary(), &copy).unwrap();
+            copy
+        }
+        None => binary(),
+    };
+    let start = match user {
+        Some(id) => {
+            give(&settings.path(""), id);
+            format!(
+                "ulimit -c unlimited; exec setpriv --reuid={id} --regid={id} --clear-groups \"$@\""
+            )
+        }
+        None => "ulimit -c unlimited; exec \"$@\"".to_owned(),
+    };
+    let command = PeerCommand::new("/bin/sh");
+    let command = command
+        .argument("-c")
+        .argument(start)
+        .argument("sh")
+        .argument(program.display().to_string())
+        .argument("serve")
+        .argument("--config-dir")
+        .argument(settings.config_directory().display().to_string())
+        .variable("RISE_SERVER__STATE_DIRECTORY", settings.path("state").display().to_string())
+        .variable("RISE_SERVER__LISTEN", format!("127.0.0.1:{}", port.number()));
+    Process::start("rise-broker", command, port, &health).await
+}
+
+/// All of a folder to another user.
+fn give(path: &Path, user: u32) {
+    chown(path, Some(user), Some(user)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), user);
+        }
+    }
+}
+
+fn proc(process: &Process, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{}/{file}", process.id())).unwrap()
+}
+
+fn line<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+    line[name.len()..].split_whitespace().collect()
+}
+
+#[tokio::test]
+async fn a_crash_leaves_no_core() {
+    let settings = Settings::new(&format!("{AUTH}{REGISTRY}"), &[]);
+    let process = broker(&settings, None).await;
+    // Root may set limits of others, but this process has set its own, soft and hard.
+    let limits = proc(&process, "limits");
+    assert_eq!(line(&limits, "Max core file size"), ["0", "0", "bytes"]);
+    assert_eq!(line(&proc(&process, "status"), "NoNewPrivs:"), ["1"]);
+    assert_eq!(line(&proc(&process, "status"), "Umask:"), ["0077"]);
+
+    let pid = Pid::from_raw(process.id().try_into().unwrap()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // Handlers of the runtime and of the WebAssembly engine take the first ones for a guest's and give way.
+    while is_running(&process) {
+        let _ = kill_process(pid, Signal::SEGV);
+        assert!(Instant::now() < deadline, "it survives SIGSEGV");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let left: Vec<_> = fs::read_dir(process.directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("core"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// The same for something that does not forbid it: without a core here, the test above shows nothing.
+#[test]
+fn elsewhere_a_crash_does_leave_a_core() {
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    if pattern.starts_with(['|', '/']) {
+        eprintln!("skipped: cores go to {pattern}");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let status = Command::new("/bin/sh")
+        .args(["-c", "ulimit -c unlimited 2>/dev/null || exit 9; kill -SEGV $$"])
+        .current_dir(directory.path())
+        .status()
+        .unwrap();
+    match status.signal() {
+        Some(_) => assert!(
+            status.core_dumped() || fs::read_dir(directory.path()).unwrap().next().is_some()
+        ),
+        None => eprintln!("skipped: this user may not raise the limit of cores"),
+    }
+}
+
+/// Ended, or a zombie until it is waited for.
+fn is_running(process: &Process) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", process.id())) else {
+        return false;
+    };
+    !matches!(line(&status, "State:")[0], "Z" | "X")
+}
+
+#[tokio::test]
+async fn its_memory_is_closed_to_its_own_user() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can start a process as another user");
+        return;
+    }
+    let settings = Settings::new(&format!("{AUTH}{REGISTRY}"), &[]);
+    fs::set_permissions(settings.path(""), Permissions::from_mode(0o755)).unwrap();
+    let process = broker(&settings, Some(NOBODY)).await;
+    assert_eq!(line(&proc(&process, "status"), "Uid:")[0], NOBODY.to_string());
+
+    let mut other = as_nobody(&["sleep", "60"]).stdin(Stdio::null()).spawn().unwrap();
+    let opens = |id: u32, file: &str| {
+        let open = format!("exec 3<>/proc/{id}/{file}");
+        as_nobody(&["sh", "-c", &open]).stderr(Stdio::null()).status().unwrap().success()
+    };
+    // `setpriv` has to have become `nobody` first.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !opens(other.id(), "mem") {
+        assert!(Instant::now() < deadline, "a process of one's own can be opened here");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!opens(process.id(), "mem"));
+    let reads = |file: &str| {
+        let path = format!("/proc/{}/{file}", process.id());
+        as_nobody(&["cat", &path])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    };
+    for file in ["mem", "environ", "maps", "auxv"] {
+        assert!(!reads(file), "{file}");
+    }
+    assert!(reads("stat"));
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+fn as_nobody(arguments: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    let id = NOBODY.to_string();
+    command.args([&format!("--reuid={id}"), &format!("--regid={id}"), "--clear-groups"]);
+    command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+}
+
+const PAYLOAD: &str = "canary-of-a-panic";
+
+/// Runs in a process of its own, started by the test below.
+#[test]
+#[ignore = "panics on purpose"]
+fn panics_with_a_secret() {
+    rise_broker::process::harden().unwrap();
+    let secret = PAYLOAD.to_owned();
+    let thread = std::thread::spawn(move || panic!("cannot use {secret}"));
+    assert!(thread.join().is_err());
+}
+
+#[test]
+fn a_panic_says_where_and_not_what() {
+    for backtrace in ["0", "full"] {
+        let ran = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "process::panics_with_a_secret", "--ignored", "--nocapture"])
+            .env("RUST_BACKTRACE", backtrace)
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        let text = String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap();
+        assert!(text.contains(&format!("error: panicked at {}:", file!())), "{text}");
+        assert!(!text.contains(PAYLOAD), "{text}");
+        assert_eq!(text.contains("std::thread"), backtrace == "full", "{text}");
+    }
+}
