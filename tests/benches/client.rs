@@ -1,16 +1,6 @@
 //! `make bench`: what the caller's programs cost, beside what people use today, measured in one run and in turns. What it prints
 //! goes into `docs/benchmarks.md`.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a benchmark measures time, prints, and may fail fast"
-)]
-
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;

@@ -1,15 +1,5 @@
 //! `make bench`: what the broker costs, as ratios measured in one run. What it prints goes into `docs/benchmarks.md`.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a benchmark measures time, prints, and may fail fast"
-)]
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -1,12 +1,6 @@
 //! `make soak`: the broker's real binary is killed at each of twelve points of an issue, fifty times, and goes on with the
 //! same log. Every credential that reached a caller has its durable record, and the chain verifies after each restart.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a benchmark prints, and may fail fast"
-)]
-
 use rise_broker_tests::kill::{POINTS, Victim};
 
 const ROUNDS: usize = 50;

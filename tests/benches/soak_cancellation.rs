@@ -1,12 +1,6 @@
 //! Part of `make soak`: 10,000 clients that hang up at any moment of a call that waits for AWS or a registry. Prints what was
 //! left behind, and fails if anything was.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a measurement is there to be read, and may fail fast"
-)]
-
 use std::time::Duration;
 
 use rise_broker_tests::{cancellation, siege};

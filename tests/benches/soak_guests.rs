@@ -2,14 +2,6 @@
 //! ten times what `[limits]` lets one project ask. As fast as answers come would show how much this machine can do, no more.
 //! Prints what the latter saw, and fails if it is worse than promised. Names after `--` choose among the guests.
 
-#![allow(
-    clippy::format_push_string,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a measurement is there to be read, and may fail fast"
-)]
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,13 +1,6 @@
 //! Part of `make soak`: 200 requests per second while 100 reloads alternate between two versions of a provider, and five broken
 //! files come and go. Prints what callers saw, and fails if it is worse than promised.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a measurement is there to be read, and may fail fast"
-)]
-
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

@@ -4,15 +4,6 @@
 //! All three are processes of their own on the same machine, asked by the same load generator over the same number of
 //! connections, in turns.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a benchmark prints, may fail fast, and what it compares with verifies as others do"
-)]
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

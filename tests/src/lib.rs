@@ -26,16 +26,6 @@
 //!
 //! To add one: a file here that wraps a [`Process`], a line above, a test in `tests/peers.rs`.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::missing_panics_doc,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast and ask for the time, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 mod aws;
 pub mod broker;
 mod broker_double;

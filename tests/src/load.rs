@@ -1,8 +1,6 @@
 //! A load generator: keep-alive connections that send one request again and again, as fast as answers come or at a fixed
 //! rate. At a fixed rate a request's time counts from when it was due, so that a stall is not hidden by waiting for it.
 
-#![allow(clippy::cast_precision_loss, reason = "counts of requests are far from 2^53")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

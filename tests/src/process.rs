@@ -122,10 +122,7 @@ impl Drop for Process {
         }
         let _ = self.child.wait();
         if std::thread::panicking() {
-            #[allow(clippy::print_stderr, reason = "a failing test shows what its peers said")]
-            {
-                eprintln!("--- the last lines of {}:\n{}", self.name, self.tail());
-            }
+            eprintln!("--- the last lines of {}:\n{}", self.name, self.tail());
         }
     }
 }

@@ -1,13 +1,5 @@
 //! `docs/provider-author-guide.md` does what it says: its commands are run word for word, in an empty folder.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;

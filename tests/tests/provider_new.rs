@@ -1,13 +1,5 @@
 //! What `rise-provider new` writes builds, passes its tests and the conformance kit, without a network.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::path::Path;
 use std::process::Command;
 

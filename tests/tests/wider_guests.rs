@@ -1,13 +1,5 @@
 //! Providers that were not written in Rust issue credentials like any other.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::Path;

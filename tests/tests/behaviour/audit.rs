@@ -1,12 +1,5 @@
 //! The audit log over a disk that fails and forgets: no credential without a durable record, whatever the disk does.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,13 +1,5 @@
 //! The audit log of the broker's real binary: killed, traced, on disks that are full or fail. More kills: `make soak`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "helpers of tests are not covered by the `…-in-tests` switches, and a skipped test says so"
-)]
-
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,13 +1,6 @@
 //! How the broker speaks to AWS: over few connections, without reading what has no end, and knowing what a failure means
 //! wherever it comes up.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -2,14 +2,6 @@
 //!
 //! Each test is a run of `rise-broker check`; `serve` must say the same, before it opens its port.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and its helpers are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::net::TcpListener;
 

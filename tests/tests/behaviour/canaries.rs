@@ -2,15 +2,6 @@
 //!
 //! Only the password in an answer of 200 may hold one.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -1,12 +1,5 @@
 //! `rise-broker check --live`: what is missing in AWS, or at an issuer, by name, and in time.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::time::{Duration, Instant};
 
 use rise_broker_tests::broker::{AUTH, binary};

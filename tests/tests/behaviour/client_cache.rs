@@ -1,11 +1,5 @@
 //! Many helpers at once: one request, one file, and answers for all.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 

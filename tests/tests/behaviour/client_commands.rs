@@ -1,11 +1,5 @@
 //! What the client's commands print, with a real broker.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fmt::Write as _;
 use std::fs;
 

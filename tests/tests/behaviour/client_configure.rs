@@ -1,11 +1,5 @@
 //! `rise-registry configure`: clients ask the helper afterwards, nothing else changes, and it can be taken back.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 
 use rise_broker_tests::{

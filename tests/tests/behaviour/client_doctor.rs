@@ -1,13 +1,5 @@
 //! `rise-registry doctor`: whatever stands in the way of a push, it names the cause that the failing command names.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test may fail fast and ask for the time, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant, SystemTime};

@@ -2,13 +2,6 @@
 //!
 //! The broker is a double here: the real one hands out no credential for less than a minute. The registry and its client are real.
 
-#![allow(
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;

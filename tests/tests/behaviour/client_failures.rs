@@ -1,13 +1,6 @@
 //! What may go wrong around the caller's programs: each ends in time, on one line that says what to do, with its exit code, and
 //! with nothing secret on any stream.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant, SystemTime};

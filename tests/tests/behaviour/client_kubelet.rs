@@ -3,12 +3,6 @@
 //!
 //! The kubelet decodes strictly: a member that is not in the schema below makes it drop the whole answer.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use rise_broker_tests::broker::audit_text;
 use rise_broker_tests::{Installation, Printed, Serving, Workstation};
 use serde_json::{Value, json};

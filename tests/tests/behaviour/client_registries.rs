@@ -1,11 +1,5 @@
 //! The caller's programs with a real broker, real registries and the clients that people have, none of them changed.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 

@@ -1,11 +1,5 @@
 //! Where the client's token comes from, with doubles of those who give tokens.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 

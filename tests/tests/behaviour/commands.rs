@@ -1,13 +1,5 @@
 //! The binary as people and machines run it: what it prints, how it ends, and what it serves on a real socket.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and its helpers are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,13 +1,5 @@
 //! The conformance kit: it passes for every provider of the repository, and says of each misbehaving guest what it did.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::path::Path;
 

@@ -1,13 +1,5 @@
 //! The contract in `wit/` grows and does not change: components that were built against an older copy are still loaded.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,12 +1,5 @@
 //! ECR against an AWS that enforces session policies: what the broker asks of it, and what that then opens.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::collections::BTreeMap;
 
 use base64::Engine as _;

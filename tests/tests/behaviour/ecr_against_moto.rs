@@ -1,12 +1,5 @@
 //! ECR against a second, independent AWS: the requests as they are on the wire, and a token from 2015 that goes nowhere.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::collections::BTreeMap;
 
 use rise_broker_tests::{Moto, TestBroker, logs};

@@ -1,11 +1,5 @@
 //! `rise-broker explain`: the binary names what is wrong with each of ten tokens, and says yes to a good one.
 
-#![allow(
-    clippy::too_many_lines,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and its tables are long; helpers are not covered by the `…-in-tests` switches"
-)]
-
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -95,6 +89,7 @@ fn without_times(text: &str) -> String {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
     let Scene { settings, signer } = scene();
     let now = Clock::system().now().as_second();

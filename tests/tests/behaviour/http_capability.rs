@@ -1,11 +1,5 @@
 //! The capability `http`: the imaginary registry's own provider, and one that does what it must not.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use rise_broker::config::{Environment, TlsFile};
 use rise_broker::http::listen::Tls;
 use rise_broker_tests::broker::{AUTH, lines};

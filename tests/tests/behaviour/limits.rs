@@ -1,11 +1,5 @@
 //! How much anybody gets: under, at and over each limit, and recovered. Time stands still until a test moves it.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};

@@ -1,12 +1,5 @@
 //! The `oci` provider and a real registry: images go there with what the broker answered, and with the caller's own login.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::path::Path;
 

@@ -1,12 +1,5 @@
 //! Tokens of an OIDC provider that nobody here wrote, accepted by discovery over loopback http.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use rise_broker_tests::{Oidc, Response, TestBroker, logs};
 use serde_json::{Value, json};
 

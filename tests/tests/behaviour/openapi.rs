@@ -2,12 +2,6 @@
 //!
 //! What the broker itself counted is looked at afterwards: a search that nobody let in finds nothing.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and a longer search is asked for by a variable (`make soak`)"
-)]
-
 use std::collections::BTreeSet;
 use std::process::Stdio;
 

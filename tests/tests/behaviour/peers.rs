@@ -1,10 +1,5 @@
 //! The peers themselves: that each does what the broker's tests lean on.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "what a peer answers is compared with the time, and its tokens are decoded"
-)]
-
 use std::time::Duration;
 
 use aws_sdk_ecr::error::ProvideErrorMetadata as _;

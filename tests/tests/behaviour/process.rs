@@ -1,13 +1,5 @@
 //! What the process keeps to itself: no core dump, no memory for its user's other processes, no payload of a panic.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and says what it could not try"
-)]
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::ExitStatusExt as _;

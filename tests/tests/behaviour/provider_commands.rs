@@ -1,14 +1,6 @@
 //! `rise-provider inspect`, `check` and `run` as an author uses them, and `rise-broker provider
 //! inspect`: what they print, and which exit code they end with.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and its helpers are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 
 use rise_broker_tests::Installation;

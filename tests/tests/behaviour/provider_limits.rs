@@ -2,13 +2,6 @@
 //! ends in time, its caller hears no more than that, the log names the provider's digest and what it did, the process goes on,
 //! another provider answers meanwhile, and memory returns.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};

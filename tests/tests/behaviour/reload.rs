@@ -1,13 +1,6 @@
 //! The real binary while its providers and settings change under it: what is right is taken over at once, what is wrong changes
 //! nothing, and nobody who asks for credentials notices either.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;

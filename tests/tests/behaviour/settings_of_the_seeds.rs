@@ -1,14 +1,6 @@
 //! The configuration examples of the documents that the product was specified from, as they are printed there, each
 //! alone: no `[auth]`, no rules.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and its helpers are not covered by the `…-in-tests` switches"
-)]
-
 use rise_broker::config::Environment;
 use rise_broker::config::node::Problem;
 use rise_broker_tests::{Settings, TestBroker, broker, logs};

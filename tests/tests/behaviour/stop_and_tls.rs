@@ -1,11 +1,5 @@
 //! The real binary: how it stops, what it does without file descriptors, and TLS with a certificate that is exchanged.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;

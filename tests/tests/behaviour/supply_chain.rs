@@ -1,12 +1,5 @@
 //! Which files may be loaded: pinned by `providers.lock`, signed, and never asking for more than was allowed.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;

@@ -1,11 +1,6 @@
 //! Table A2 of the threat model: what is tried with a good token. T23, a provider that asks for more, is in
 //! `hostile_providers.rs`; T27, a policy that is too long, among the unit tests of the ceiling.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers are not covered by the `…-in-tests` switches"
-)]
-
 use axum::body::Body;
 use axum::http::Request;
 use rise_broker_tests::{Stub, TestBroker, broker::AUTH, broker::lines};

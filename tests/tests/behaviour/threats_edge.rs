@@ -1,12 +1,6 @@
 //! Threats to the edge (`security.md` A4), over real sockets: the attack goes in, the answer or the hang-up comes out, nothing
 //! reaches AWS, and the next valid request is answered.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers of tests are not covered by the `…-in-tests` switches"
-)]
-
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 

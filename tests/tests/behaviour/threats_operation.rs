@@ -1,12 +1,6 @@
 //! Table A5 of the threat model, as far as it applies: a cloud that misbehaves, log lines and records that somebody tries to
 //! write, an environment that is wrong. `docs/threats.md` says where the other rows are shown.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test may fail fast, and helpers are not covered by the `…-in-tests` switches"
-)]
-
 use std::time::{Duration, Instant};
 
 use axum::body::Body;

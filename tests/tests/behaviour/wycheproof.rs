@@ -33,13 +33,6 @@ fn verify(token: &str, key: &Value) -> Result<(), String> {
     jws.verify(&ALL, &key).map_err(|reason| reason.to_string())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::unwrap_used,
-    reason = "part of the test; says loudly that it is skipped"
-)]
 fn vectors() -> Option<Value> {
     let Some(directory) = std::env::var_os("WYCHEPROOF_DIR") else {
         eprintln!(
