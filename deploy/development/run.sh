@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Starts the broker on config/development.toml, and the demo registry where Debian's docker-registry is installed.
-# Prints what to paste. Everything stops with it.
+# Starts the broker with config/development.toml, and the demo registry if Debian's docker-registry
+# is installed. Prints commands to paste. When this script stops, both stop.
 #
-# Where a port is taken: RISE_SERVER__LISTEN, RISE_SERVER__ADMIN_LISTEN, RISE_REGISTRIES__DEMO__REGISTRY_URL name others.
+# If a port is in use, set RISE_SERVER__LISTEN, RISE_SERVER__ADMIN_LISTEN or
+# RISE_REGISTRIES__DEMO__REGISTRY_URL to another one.
 set -euo pipefail
 broker=$(realpath "$1")
 cd "$(dirname "$0")/../.."
@@ -25,7 +26,7 @@ trap 'exit 0' INT TERM
 
 wait_for() { # url, what, process id
     for _ in $(seq 100); do
-        kill -0 "$3" 2>/dev/null || exit 1 # It has said why.
+        kill -0 "$3" 2>/dev/null || exit 1 # The process has printed the reason.
         curl --silent --output /dev/null --max-time 1 "$1" && return
         sleep 0.1
     done
@@ -33,21 +34,33 @@ wait_for() { # url, what, process id
     exit 1
 }
 
-# A small image to push, as an OCI layout: one layer with one file.
+# Writes a small image to push, as an OCI layout: one layer with one file.
 demo_image() { # directory
-    local blobs=$1/blobs/sha256 layer config manifest
+    local blobs=$1/blobs/sha256 layer config manifest oci
     rm -rf "$1" && mkdir -p "$blobs" && mkdir "$1/root"
     echo "hello from rise-broker" >"$1/root/hello"
-    add() { local sum; sum=$(sha256sum <"$1" | cut -d' ' -f1); mv "$1" "$blobs/$sum"; echo "$sum"; }
-    tar --create --sort=name --mtime=@0 --owner=0 --group=0 --directory "$1/root" --file "$1/layer" hello
+    add() {
+        local sum
+        sum=$(sha256sum <"$1" | cut -d' ' -f1)
+        mv "$1" "$blobs/$sum"
+        echo "$sum"
+    }
+    tar --create --sort=name --mtime=@0 --owner=0 --group=0 --directory "$1/root" \
+        --file "$1/layer" hello
     layer=$(add "$1/layer")
-    printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' "$layer" >"$1/config"
+    printf '%s' '{"architecture":"amd64","os":"linux","config":{},' \
+        '"rootfs":{"type":"layers","diff_ids":["sha256:'"$layer"'"]}}' >"$1/config"
     config=$(add "$1/config")
-    printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:%s","size":%d},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:%s","size":%d}]}' \
-        "$config" "$(stat -c %s "$blobs/$config")" "$layer" "$(stat -c %s "$blobs/$layer")" >"$1/manifest"
+    oci=application/vnd.oci.image
+    printf '%s' '{"schemaVersion":2,"mediaType":"'$oci'.manifest.v1+json",' \
+        '"config":{"mediaType":"'$oci'.config.v1+json","digest":"sha256:'"$config"'",' \
+        '"size":'"$(stat -c %s "$blobs/$config")"'},' \
+        '"layers":[{"mediaType":"'$oci'.layer.v1.tar","digest":"sha256:'"$layer"'",' \
+        '"size":'"$(stat -c %s "$blobs/$layer")"'}]}' >"$1/manifest"
     manifest=$(add "$1/manifest")
-    printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:%s","size":%d,"annotations":{"org.opencontainers.image.ref.name":"latest"}}]}' \
-        "$manifest" "$(stat -c %s "$blobs/$manifest")" >"$1/index.json"
+    printf '%s' '{"schemaVersion":2,"manifests":[{"mediaType":"'$oci'.manifest.v1+json",' \
+        '"digest":"sha256:'"$manifest"'","size":'"$(stat -c %s "$blobs/$manifest")"',' \
+        '"annotations":{"org.opencontainers.image.ref.name":"latest"}}]}' >"$1/index.json"
     echo '{"imageLayoutVersion":"1.0.0"}' >"$1/oci-layout"
     rm -rf "$1/root"
 }
@@ -62,28 +75,33 @@ if [ -n "$registry" ]; then
 fi
 wait_for "http://$admin/readyz" "the broker" "${pids[0]}"
 
+url="http://$listen/api/v1/registry/credentials?project=my-app"
+# Turns the JSON answer into user:password.
+user_and_password='s/.*"username":"([^"]*)","password":"([^"]*)".*/\1:\2/'
 cat <<TEXT
 
-A token for the project my-app, good for one hour:
+A token for the project my-app, valid for one hour:
 
   TOKEN=$token
 
-Ask for credentials:
+Request credentials:
 
-  curl -s -H "Authorization: Bearer \$TOKEN" 'http://$listen/api/v1/registry/credentials?project=my-app'
+  curl -s -H "Authorization: Bearer \$TOKEN" '$url'
 TEXT
 if [ -n "$registry" ]; then
     wait_for "http://$REGISTRY_HTTP_ADDR/" "docker-registry" "${pids[1]}"
     demo_image state/demo-image
+    image=oci:$PWD/state/demo-image:latest
+    to=docker://$demo/demo/my-app:1
     cat <<TEXT
 
-Push an image with them (skopeo; the demo registry speaks plain http):
+Push an image with them (skopeo; the demo registry uses plain http):
 
-  CREDENTIALS=\$(curl -s -H "Authorization: Bearer \$TOKEN" 'http://$listen/api/v1/registry/credentials?project=my-app' | sed -E 's/.*"username":"([^"]*)","password":"([^"]*)".*/\1:\2/')
-  skopeo copy --dest-tls-verify=false --dest-creds "\$CREDENTIALS" oci:$PWD/state/demo-image:latest docker://$demo/demo/my-app:1
+  CREDENTIALS=\$(curl -s -H "Authorization: Bearer \$TOKEN" '$url' | sed -E '$user_and_password')
+  skopeo copy --dest-tls-verify=false --dest-creds "\$CREDENTIALS" $image $to
 TEXT
 else
-    printf '\nFor a registry to push to, install docker-registry and skopeo (Debian: apt-get install docker-registry skopeo).\n'
+    printf '\nTo push to a demo registry, install docker-registry and skopeo and run this again.\n'
 fi
-printf '\nStop by Ctrl-C.\n\n'
+printf '\nPress Ctrl-C to stop.\n\n'
 wait -n "${pids[@]}"

@@ -437,7 +437,7 @@ fn what_make_run_prints_can_be_pasted_and_nothing_stays_behind() {
             .unwrap();
         let mut lines = BufReader::new(script.stdout.take().unwrap()).lines().map(Result::unwrap);
         let printed: Vec<String> =
-            lines.by_ref().take_while(|line| line != "Stop by Ctrl-C.").collect();
+            lines.by_ref().take_while(|line| line != "Press Ctrl-C to stop.").collect();
         let commands: Vec<&str> =
             printed.iter().filter_map(|line| line.strip_prefix("  ")).collect();
         let pasted = Command::new("bash")
