@@ -28,7 +28,7 @@ mod testing;
 
 pub use explain::{Explanation, Finding, KeyAccess, Verdict, shown};
 pub use json::InvalidJson;
-pub use local::{KeyFileError, LocalIssuer, MintError, TokenRequest};
+pub use local::{LocalIssuer, MintError, TokenRequest};
 pub use memory::IssuerMemory;
 pub use policy::{Policy, Replay};
 pub use preset::Preset;

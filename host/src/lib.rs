@@ -25,5 +25,6 @@ pub mod rules;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod keys;
 mod reachable;
 pub mod wit;

@@ -3,7 +3,7 @@
 //! **Invariant:** a secret is in a record only as a keyed fingerprint. A bare hash could be searched by whoever reads the
 //! log; this one only by whoever also has the key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
@@ -14,7 +14,7 @@ use ulid::Ulid;
 
 use super::chain::Position;
 use super::record::CheckpointFields;
-use crate::identity::local::key_file::{self, KeyFileError};
+use crate::keys::{KeyFileError, ed25519, secret};
 
 const SIGNING: &str = "audit-signing.pem";
 const FINGERPRINT: &str = "audit-fingerprint.key";
@@ -30,7 +30,7 @@ impl Keys {
     /// Reads both from `state`, or makes what is missing.
     pub(super) fn open_or_create(state: &Path) -> Result<Self, KeyFileError> {
         Ok(Self {
-            signer: Signer { key: key_file::open_or_create(&state.join(SIGNING))? },
+            signer: Signer { key: ed25519::open_or_create(&state.join(SIGNING))? },
             fingerprints: Fingerprints::open_or_create(state)?,
         })
     }
@@ -63,11 +63,7 @@ impl Signer {
 
 /// The public key that this deployment signs with; `None` if it has none yet.
 pub fn signing_key(state: &Path) -> Result<Option<String>, KeyFileError> {
-    let path = state.join(SIGNING);
-    if !path.exists() {
-        return Ok(None);
-    }
-    Ok(Some(Signer { key: key_file::open_or_create(&path)? }.public()))
+    Ok(ed25519::open(&state.join(SIGNING))?.map(|key| Signer { key }.public()))
 }
 
 /// The words that are signed: nothing else that this key could ever sign begins like this.
@@ -87,6 +83,18 @@ impl CheckpointFields {
     }
 }
 
+#[derive(Debug, thiserror::Error)]
+pub enum FingerprintError {
+    #[error(transparent)]
+    File(#[from] KeyFileError),
+    #[error(
+        "there is no fingerprint key {}: `serve` makes it at its first start; run this command on \
+         the broker's machine with its settings, or restore the key from a backup",
+        path.display()
+    )]
+    Missing { path: PathBuf },
+}
+
 /// Makes fingerprints.
 pub struct Fingerprints {
     key: hmac::Key,
@@ -95,11 +103,23 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
-    pub fn open_or_create(state: &Path) -> Result<Self, KeyFileError> {
-        let bytes = key_file::secret_bytes(&state.join(FINGERPRINT))?;
-        let mut id = hex::encode(Sha256::digest(&*bytes));
+    /// With the key that `serve` made in `state`; an error if it made none yet.
+    pub fn open(state: &Path) -> Result<Self, FingerprintError> {
+        let path = state.join(FINGERPRINT);
+        match secret::open(&path)? {
+            Some(bytes) => Ok(Self::with(&bytes)),
+            None => Err(FingerprintError::Missing { path }),
+        }
+    }
+
+    fn open_or_create(state: &Path) -> Result<Self, KeyFileError> {
+        Ok(Self::with(&secret::open_or_create(&state.join(FINGERPRINT))?))
+    }
+
+    fn with(key: &[u8]) -> Self {
+        let mut id = hex::encode(Sha256::digest(key));
         id.truncate(8);
-        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), id })
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), id }
     }
 
     pub fn of(&self, secret: &str) -> String {
@@ -133,5 +153,17 @@ mod tests {
         assert_ne!(open(&one).of("password"), open(&two).of("password"));
         assert_ne!(open(&one).id, open(&two).id);
         assert_eq!(open(&one).of("password").len(), 32);
+        assert_eq!(
+            Fingerprints::open(one.path()).unwrap().of("password"),
+            open(&one).of("password")
+        );
+    }
+
+    #[test]
+    fn looking_for_a_fingerprint_makes_no_key() {
+        let state = tempfile::tempdir().unwrap();
+        let error = Fingerprints::open(state.path()).err().unwrap();
+        assert!(error.to_string().contains("audit-fingerprint.key"), "{error}");
+        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
     }
 }

@@ -92,7 +92,7 @@ fn fingerprint(place: &Place) -> Outcome {
         .take(64 << 10)
         .read_to_string(&mut secret)
         .map_err(|error| vec![format!("cannot read standard input: {error}")])?;
-    let keys = Fingerprints::open_or_create(&state).map_err(|error| vec![error.to_string()])?;
+    let keys = Fingerprints::open(&state).map_err(|error| vec![error.to_string()])?;
     print(keys.of(secret.trim_end_matches(['\r', '\n'])));
     Ok(())
 }

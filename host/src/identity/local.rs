@@ -3,10 +3,6 @@
 //! **Invariant:** whoever reads the key file is anybody whom the rules for this issuer admit. It is created for its owner
 //! alone, and refused if others can read it.
 
-pub(crate) mod key_file;
-
-pub use key_file::KeyFileError;
-
 use std::path::Path;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -20,6 +16,7 @@ use super::jwks::KeySet;
 use super::jwt::{LONGEST_TOKEN, PAYLOAD};
 use super::{claims, json};
 use crate::domain::{Claims, Secret};
+use crate::keys::{KeyFileError, ed25519};
 
 /// `iss` of its tokens.
 pub const ISSUER: &str = "urn:rise:local";
@@ -58,7 +55,7 @@ pub enum MintError {
 impl LocalIssuer {
     /// Reads the key, or makes one where there is none. Of several processes that do so at once, all get the same key.
     pub fn open_or_create(path: &Path) -> Result<Self, KeyFileError> {
-        let key = key_file::open_or_create(path)?;
+        let key = ed25519::open_or_create(path)?;
         let kid = URL_SAFE_NO_PAD.encode(Sha256::digest(canonical_jwk(&key)));
         Ok(Self { key, kid })
     }
@@ -175,8 +172,7 @@ mod tests {
             1_700_000_000_000
         );
         assert_ne!(Unverified::parse(other.expose()).unwrap().claims.get("jti"), Some(&jti));
-        let set = KeySet::parse(issuer.jwks().to_string().as_bytes()).unwrap();
-        let key = set.find(Some(issuer.kid())).unwrap();
+        let key = issuer.key_set().find(Some(issuer.kid())).unwrap();
         assert_eq!(read.jws.verify(&[crate::identity::Algorithm::EdDsa], &key), Ok(()));
     }
 

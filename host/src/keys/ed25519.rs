@@ -1,0 +1,140 @@
+//! Ed25519 key pairs in PKCS#8 PEM, as `openssl genpkey -algorithm ed25519` writes them.
+
+use std::path::Path;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::Ed25519KeyPair;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::{KeyFileError, file};
+
+const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
+const END: &str = "-----END PRIVATE KEY-----";
+
+/// The key pair in the file; `None` if there is no such file.
+pub(crate) fn open(path: &Path) -> Result<Option<Ed25519KeyPair>, KeyFileError> {
+    let format = || KeyFileError::Format { path: path.to_owned() };
+    file::read(path, format)?.map(|pem| parse(&pem).ok_or_else(format)).transpose()
+}
+
+pub(crate) fn open_or_create(path: &Path) -> Result<Ed25519KeyPair, KeyFileError> {
+    if let Some(key) = open(path)? {
+        return Ok(key);
+    }
+    let format = || KeyFileError::Format { path: path.to_owned() };
+    let pem = generate().ok_or_else(|| KeyFileError::Generate { path: path.to_owned() })?;
+    parse(&file::create(path, &pem, format)?).ok_or_else(format)
+}
+
+fn parse(pem: &str) -> Option<Ed25519KeyPair> {
+    let body = pem.trim().strip_prefix(BEGIN)?.strip_suffix(END)?;
+    let mut joined = Zeroizing::new(String::with_capacity(body.len()));
+    body.lines().for_each(|line| joined.push_str(line.trim()));
+    let der = Zeroizing::new(STANDARD.decode(joined.as_bytes()).ok()?);
+    Ed25519KeyPair::from_pkcs8(&der).ok()
+}
+
+fn generate() -> Option<Zeroizing<String>> {
+    // Version 1 of PKCS#8, which every OpenSSL reads.
+    let der = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).ok()?;
+    let body = Zeroizing::new(STANDARD.encode(der.as_ref()));
+    Some(Zeroizing::new(format!("{BEGIN}\n{}\n{END}\n", *body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use aws_lc_rs::signature::KeyPair;
+
+    use super::file::write;
+    use super::*;
+
+    fn public(path: &Path) -> Vec<u8> {
+        open_or_create(path).unwrap().public_key().as_ref().to_vec()
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/keys/issuer.pem");
+        let first = public(&path);
+        assert_eq!(public(&path), first);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o7777, 0o700);
+        assert_eq!(
+            fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "no draft is left behind"
+        );
+        assert_ne!(public(&folder.path().join("other.pem")), first);
+    }
+
+    #[test]
+    fn all_who_make_one_at_once_get_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/issuer.pem");
+        let keys: Vec<Vec<u8>> = std::thread::scope(|scope| {
+            let racers: Vec<_> = (0..16).map(|_| scope.spawn(|| public(&path))).collect();
+            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused_with_its_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("issuer.pem");
+        public(&path);
+        for mode in [0o640, 0o604, 0o644, 0o660, 0o777] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = open_or_create(&path).err().unwrap().to_string();
+            assert!(
+                error.ends_with(&format!("(mode {mode:04o}): run `chmod 600 {}`", path.display())),
+                "{error}"
+            );
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        public(&path);
+    }
+
+    #[test]
+    fn what_is_not_such_a_key_is_refused_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("issuer.pem");
+        for text in [
+            "",
+            "x",
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            &"x".repeat(5000),
+        ] {
+            fs::remove_file(&path).ok();
+            write(&path, text).unwrap();
+            let error = open_or_create(&path).err().unwrap();
+            assert!(matches!(error, KeyFileError::Format { .. }), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert!(matches!(
+            open_or_create(folder.path()).err().unwrap(),
+            KeyFileError::Format { .. }
+        ));
+    }
+
+    /// The example of RFC 8410, 10.3, as OpenSSL writes it.
+    #[test]
+    fn a_key_made_by_others_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("issuer.pem");
+        write(
+            &path,
+            &format!(
+                "{BEGIN}\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n{END}\n"
+            ),
+        )
+        .unwrap();
+        assert_eq!(public(&path)[..4], [0x19, 0xbf, 0x44, 0x09]);
+    }
+}

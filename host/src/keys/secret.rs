@@ -1,0 +1,32 @@
+//! 32 secret random bytes, in hex.
+
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::{KeyFileError, file};
+
+const BYTES: usize = 32;
+
+/// The bytes in the file; `None` if there is no such file.
+pub(crate) fn open(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
+    let format = || KeyFileError::SecretFormat { path: path.to_owned() };
+    file::read(path, format)?.map(|text| parse(&text).ok_or_else(format)).transpose()
+}
+
+pub(crate) fn open_or_create(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    if let Some(bytes) = open(path)? {
+        return Ok(bytes);
+    }
+    let format = || KeyFileError::SecretFormat { path: path.to_owned() };
+    let mut bytes = Zeroizing::new([0; BYTES]);
+    aws_lc_rs::rand::fill(&mut *bytes)
+        .map_err(|_| KeyFileError::Generate { path: path.to_owned() })?;
+    let text = Zeroizing::new(format!("{}\n", *Zeroizing::new(hex::encode(*bytes))));
+    parse(&file::create(path, &text, format)?).ok_or_else(format)
+}
+
+fn parse(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let bytes = Zeroizing::new(hex::decode(text.trim()).ok()?);
+    (bytes.len() == BYTES).then_some(bytes)
+}
