@@ -23,6 +23,7 @@ pub mod registries;
 pub mod rules;
 
 pub mod domain;
+mod flight;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod keys;

@@ -8,10 +8,12 @@
 mod cache;
 mod discovery;
 mod key;
+mod source;
 
-pub use cache::{CachedKeys, KeySource};
-pub use discovery::{Discovery, FetchError, InvalidIssuer};
+pub use cache::CachedKeys;
+pub use discovery::{Discovery, InvalidIssuer};
 pub use key::{InvalidKeySet, Key, KeySet};
+pub use source::{FetchError, KeySource};
 
 use std::fs::File;
 use std::io::{self, Read};

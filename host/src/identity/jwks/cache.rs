@@ -5,60 +5,55 @@
 //!   long a key that it withdrew may live on while it is.
 //! - A `kid` that is not in the set: fetched for, unless there was an attempt within the last minute.
 //!
-//! A fetch is a task of its own, one at a time; those who wait for it may give up without ending it.
+//! A fetch is a [`crate::flight`], one at a time.
 //!
-//! **Invariant:** the lock is never held across an `await`, and the set is replaced only by one that parsed.
+//! **Invariant:** the lock is never held across an `await`, and the set is replaced only by one that
+//! parsed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
-use super::discovery::FetchError;
+use super::source::{FetchError, KeySource};
 use super::{Fetches, Key, KeySet, Keys, NoKey};
 use crate::domain::Clock;
-
-/// Where a set is fetched from.
-#[async_trait]
-pub trait KeySource: Send + Sync {
-    async fn fetch(&self) -> Result<KeySet, FetchError>;
-}
+use crate::flight::{Flight, Flights};
 
 // Milliseconds, as the clock's differences are.
 const RENEW_AFTER: i64 = 10 * 60 * 1000;
 const UNUSABLE_AFTER: i64 = 6 * 60 * 60 * 1000;
-/// Stops a flood of invented `kid`s from becoming a flood of fetches. Failed attempts count too.
+/// Keeps a flood of invented `kid`s from causing a flood of fetches. Failed attempts count too.
 const BETWEEN_UNKNOWN_KIDS: i64 = 60 * 1000;
 const FIRST_PAUSE: i64 = 1000;
 const LONGEST_PAUSE: i64 = 60 * 1000;
-/// For both requests of a fetch together; callers wait for it.
+/// Covers both requests of a fetch; callers wait for it.
 const FETCH_DEADLINE: Duration = Duration::from_secs(3);
 
-pub struct CachedKeys(Arc<Inner>);
+pub struct CachedKeys(Arc<Cache>);
 
-struct Inner {
+struct Cache {
     /// The issuer's name, for the log.
     issuer: String,
     source: Box<dyn KeySource>,
     clock: Clock,
-    state: Mutex<State>,
+    state: Mutex<CacheState>,
+    /// At most one: an issuer has one key set.
+    fetches: Flights<(), ()>,
 }
 
 #[derive(Default)]
-struct State {
+struct CacheState {
     set: Option<Fetched>,
     /// When the last fetch began.
     attempted: Option<i64>,
-    /// How many failed since the last that worked. The one in flight counts until it has worked.
+    /// Failed fetches since the last success. A fetch in flight counts until it succeeds.
     failures: u32,
-    /// How many have worked and failed since the start, for metrics.
+    /// Successful and failed fetches since the start, for metrics.
     worked: u64,
     failed: u64,
-    /// No fetch begins so soon after the last.
+    /// No fetch begins sooner than this after the last one.
     pause: i64,
-    /// Closes when the fetch in flight has ended.
-    flight: Option<watch::Receiver<()>>,
 }
 
 struct Fetched {
@@ -68,27 +63,33 @@ struct Fetched {
     renew_after: i64,
 }
 
-enum Look {
-    Answer(Result<Arc<Key>, NoKey>),
-    Wait(watch::Receiver<()>),
+enum Lookup {
+    Answered(Result<Arc<Key>, NoKey>),
+    /// The answer is known when this fetch has ended.
+    AfterFetch(Flight<()>),
 }
 
 impl CachedKeys {
     /// Fetches nothing yet.
     pub fn new(issuer: &str, source: Box<dyn KeySource>, clock: Clock) -> Self {
-        Self(Arc::new(Inner { issuer: issuer.to_owned(), source, clock, state: Mutex::default() }))
+        Self(Arc::new(Cache {
+            issuer: issuer.to_owned(),
+            source,
+            clock,
+            state: Mutex::default(),
+            fetches: Flights::default(),
+        }))
     }
 }
 
 #[async_trait]
 impl Keys for CachedKeys {
     async fn find(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey> {
-        match self.0.look(kid) {
-            Look::Answer(answer) => answer,
-            Look::Wait(mut flight) => {
-                // An error is what is waited for: the sender is dropped when the fetch has ended.
-                let _ = flight.changed().await;
-                self.0.look_again(kid)
+        match self.0.lookup(kid) {
+            Lookup::Answered(answer) => answer,
+            Lookup::AfterFetch(fetch) => {
+                fetch.landed().await;
+                self.0.find_now(kid)
             }
         }
     }
@@ -96,8 +97,8 @@ impl Keys for CachedKeys {
     fn prefetch(&self) {
         let now = self.0.now();
         let mut state = self.0.state();
-        if state.usable(now).is_none() && state.may_fetch(now) {
-            self.0.start(&mut state, now);
+        if state.usable(now).is_none() && self.0.may_fetch(&state, now) {
+            self.0.fetch(&mut state, now);
         }
     }
 
@@ -109,77 +110,80 @@ impl Keys for CachedKeys {
     fn fetched(&self) -> Option<Fetches> {
         let now = self.0.now();
         let state = self.0.state();
-        let age_seconds = state.set.as_ref().map(|fetched| now.saturating_sub(fetched.at) / 1000);
+        let age_seconds = state.set.as_ref().map(|fetched| fetched.age_seconds(now));
         Some(Fetches { age_seconds, worked: state.worked, failed: state.failed })
     }
 }
 
-impl Inner {
-    fn look(self: &Arc<Self>, kid: Option<&str>) -> Look {
+impl Cache {
+    fn lookup(self: &Arc<Self>, kid: Option<&str>) -> Lookup {
         let now = self.now();
         let mut state = self.state();
         let Some(fetched) = state.usable(now) else {
-            return match state.in_flight() {
-                Some(flight) => Look::Wait(flight),
-                None if state.may_fetch(now) => Look::Wait(self.start(&mut state, now)),
-                None => Look::Answer(Err(NoKey::Unavailable)),
+            return match self.fetches.join(&()) {
+                Some(fetch) => Lookup::AfterFetch(fetch),
+                None if state.has_paused(now) => Lookup::AfterFetch(self.fetch(&mut state, now)),
+                None => Lookup::Answered(Err(NoKey::Unavailable)),
             };
         };
         let found = fetched.set.find(kid);
         let is_stale = !within(now, fetched.at, fetched.renew_after);
-        if is_stale && state.may_fetch(now) {
-            self.start(&mut state, now);
+        if is_stale && self.may_fetch(&state, now) {
+            self.fetch(&mut state, now);
         }
         if found.as_ref().err() != Some(&NoKey::Unknown) {
-            return Look::Answer(found);
+            return Lookup::Answered(found);
         }
-        match state.in_flight() {
-            Some(flight) => Look::Wait(flight),
-            None if state.attempted.is_some_and(|at| within(now, at, BETWEEN_UNKNOWN_KIDS)) => {
-                Look::Answer(Err(state.not_in_set()))
+        let asked_lately = state.attempted.is_some_and(|at| within(now, at, BETWEEN_UNKNOWN_KIDS));
+        match self.fetches.join(&()) {
+            Some(fetch) => Lookup::AfterFetch(fetch),
+            None if !asked_lately && state.has_paused(now) => {
+                Lookup::AfterFetch(self.fetch(&mut state, now))
             }
-            None if state.may_fetch(now) => Look::Wait(self.start(&mut state, now)),
-            None => Look::Answer(Err(state.not_in_set())),
+            None => Lookup::Answered(Err(state.not_in_set())),
         }
     }
 
-    /// After a fetch: what there is now is the answer.
-    fn look_again(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey> {
+    /// The answer by the keys that are here now.
+    fn find_now(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey> {
         let now = self.now();
         let state = self.state();
-        let found =
-            state.usable(now).map_or(Err(NoKey::Unavailable), |fetched| fetched.set.find(kid));
-        if found.as_ref().err() == Some(&NoKey::Unknown) { Err(state.not_in_set()) } else { found }
+        let fetched = state.usable(now).ok_or(NoKey::Unavailable)?;
+        match fetched.set.find(kid) {
+            Err(NoKey::Unknown) => Err(state.not_in_set()),
+            found => found,
+        }
     }
 
-    fn start(self: &Arc<Self>, state: &mut State, now: i64) -> watch::Receiver<()> {
-        let (ended, flight) = watch::channel(());
+    fn may_fetch(&self, state: &CacheState, now: i64) -> bool {
+        self.fetches.join(&()).is_none() && state.has_paused(now)
+    }
+
+    fn fetch(self: &Arc<Self>, state: &mut CacheState, now: i64) -> Flight<()> {
         state.attempted = Some(now);
         state.failures = state.failures.saturating_add(1);
         state.pause = pause(state.failures);
-        state.flight = Some(flight.clone());
-        let inner = Arc::clone(self);
-        tokio::spawn(async move {
-            let fetched = tokio::time::timeout(FETCH_DEADLINE, inner.source.fetch()).await;
-            inner.land(fetched.unwrap_or(Err(FetchError::Deadline)));
-            drop(ended);
-        });
-        flight
+        let (asking, recording) = (Arc::clone(self), Arc::clone(self));
+        self.fetches.join_or_start(
+            (),
+            FETCH_DEADLINE,
+            async move { asking.source.fetch().await },
+            move |fetched| recording.record(fetched.unwrap_or(Err(FetchError::Deadline))),
+        )
     }
 
-    fn land(&self, fetched: Result<KeySet, FetchError>) {
+    fn record(&self, fetched: Result<KeySet, FetchError>) {
         let now = self.now();
         let mut state = self.state();
         match fetched {
             Ok(set) => {
-                if let Some(before) = &state.set {
-                    for kid in set.replaced(&before.set) {
-                        tracing::warn!(
-                            issuer = self.issuer,
-                            kid,
-                            "an issuer's key changed without changing its name"
-                        );
-                    }
+                let before = state.set.as_ref().map(|before| Arc::clone(&before.set));
+                for kid in before.iter().flat_map(|before| set.replaced(before)) {
+                    tracing::warn!(
+                        issuer = self.issuer,
+                        kid,
+                        "an issuer's key changed without changing its name"
+                    );
                 }
                 let set = Arc::new(set);
                 state.set = Some(Fetched { set, at: now, renew_after: with_jitter(RENEW_AFTER) });
@@ -189,9 +193,13 @@ impl Inner {
             }
             Err(error) => {
                 state.failed += 1;
-                let age_seconds =
-                    state.set.as_ref().map(|fetched| now.saturating_sub(fetched.at) / 1000);
-                tracing::warn!(issuer = self.issuer, %error, age_seconds, "the keys of an issuer could not be fetched");
+                let age_seconds = state.set.as_ref().map(|fetched| fetched.age_seconds(now));
+                tracing::warn!(
+                    issuer = self.issuer,
+                    %error,
+                    age_seconds,
+                    "the keys of an issuer could not be fetched"
+                );
             }
         }
     }
@@ -200,32 +208,35 @@ impl Inner {
         self.clock.now().as_millisecond()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, CacheState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl CacheState {
     fn usable(&self, now: i64) -> Option<&Fetched> {
         self.set.as_ref().filter(|fetched| now.saturating_sub(fetched.at) < UNUSABLE_AFTER)
     }
 
-    fn in_flight(&self) -> Option<watch::Receiver<()>> {
-        self.flight.clone().filter(|flight| flight.has_changed().is_ok())
+    /// Whether the pause after the last fetch is over.
+    fn has_paused(&self, now: i64) -> bool {
+        !self.attempted.is_some_and(|at| within(now, at, self.pause))
     }
 
-    fn may_fetch(&self, now: i64) -> bool {
-        self.in_flight().is_none() && !self.attempted.is_some_and(|at| within(now, at, self.pause))
-    }
-
-    /// What a `kid` that is not in the set means: unknown, if the issuer just said so.
+    /// What it means that a `kid` is not in the set: it is unknown if the issuer just said so.
     fn not_in_set(&self) -> NoKey {
         if self.failures == 0 { NoKey::Unknown } else { NoKey::Unavailable }
     }
 }
 
-/// Whether `now` is less than `span` after `at`. A clock that was set back is not within anything, so that it cannot stop
-/// us from fetching for as long as it was set back by.
+impl Fetched {
+    fn age_seconds(&self, now: i64) -> i64 {
+        now.saturating_sub(self.at) / 1000
+    }
+}
+
+/// Whether `now` is less than `span` after `at`. A clock that was set back is not within anything:
+/// otherwise it would keep us from fetching for as long as it was set back by.
 fn within(now: i64, at: i64, span: i64) -> bool {
     (0..span).contains(&now.saturating_sub(at))
 }
@@ -238,7 +249,7 @@ fn pause(failures: u32) -> i64 {
     longest / 2 + longest / 2 * random_percent() / 100
 }
 
-/// A tenth less to a tenth more.
+/// Between a tenth less and a tenth more.
 fn with_jitter(span: i64) -> i64 {
     span - span / 10 + span / 5 * random_percent() / 100
 }
@@ -246,7 +257,7 @@ fn with_jitter(span: i64) -> i64 {
 /// 0 to 100.
 fn random_percent() -> i64 {
     let mut byte = [0];
-    // Jitter only: without randomness there is none.
+    // For jitter only: without random numbers there is none.
     let _ = aws_lc_rs::rand::fill(&mut byte);
     i64::from(byte[0]) * 100 / 255
 }
@@ -299,9 +310,8 @@ mod tests {
     }
 
     async fn until_idle(keys: &CachedKeys) {
-        let flight = keys.0.state().in_flight();
-        if let Some(mut flight) = flight {
-            let _ = flight.changed().await;
+        if let Some(fetch) = keys.0.fetches.join(&()) {
+            fetch.landed().await;
         }
     }
 

@@ -4,7 +4,6 @@
 //! without reading past 100 KiB. Private addresses are asked only for issuers that are `internal`, link-local ones never.
 //! What is in `bearer_file` goes to the issuer's own origin and nowhere else; nothing else of ours is sent along.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,10 +14,10 @@ use tokio::io::AsyncReadExt;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use super::cache::KeySource;
-use super::{InvalidKeySet, KeySet, LARGEST_SET};
+use super::source::{FetchError, KeySource};
+use super::{KeySet, LARGEST_SET};
 use crate::domain::Reach;
-use crate::identity::json::{self, InvalidJson, Limits};
+use crate::identity::json::{self, Limits};
 use crate::identity::settings::DiscoverySettings;
 use crate::reachable::{self, Reachable};
 
@@ -54,33 +53,6 @@ pub enum InvalidIssuer {
     Authorities { path: PathBuf, problem: String },
     #[error("no HTTP client can be made: {0}")]
     Client(#[source] reqwest::Error),
-}
-
-/// Why keys were not had: for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    #[error("no answer: {}", causes(.0))]
-    Request(#[source] reqwest::Error),
-    #[error("`bearer_file` cannot be used: {0}")]
-    Bearer(String),
-    #[error("no answer in time")]
-    Deadline,
-    #[error("status {0}, expected 200 (redirects are not followed)")]
-    Status(u16),
-    #[error("the answer is larger than {LARGEST_SET} bytes")]
-    TooLarge,
-    #[error("the discovery document cannot be read: {0}")]
-    Document(#[source] InvalidJson),
-    #[error(
-        "the discovery document is of another issuer: its `issuer` must be the configured one, to the byte"
-    )]
-    OtherIssuer,
-    #[error(
-        "the discovery document's `jwks_uri` is missing, or neither on the issuer's host nor on one of `jwks_hosts`"
-    )]
-    ForeignKeys,
-    #[error("the key set cannot be used: {0}")]
-    Keys(#[from] InvalidKeySet),
 }
 
 impl Discovery {
@@ -244,21 +216,10 @@ fn host_of(text: &str) -> Option<Url> {
     Url::parse(&format!("https://{text}")).ok().filter(|_| is_host)
 }
 
-/// An error with all that caused it: reqwest's own text ends at "error sending request".
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::InvalidJson;
     use crate::identity::testing::{Answer, Server, Signer};
 
     async fn fetch(server: &Server, jwks_hosts: &[&str]) -> Result<KeySet, FetchError> {
