@@ -5,13 +5,13 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rise_broker_tests::broker::AUTH;
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::load::{Load, Report};
 use rise_broker_tests::siege::flat;
-use rise_broker_tests::{Imaginary, Installation, Serving, Wire};
+use rise_broker_tests::{Imaginary, Installation, Serving, Wire, within};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -155,12 +155,8 @@ async fn beside(
 
 async fn settle(serving: &Serving, resident: u64, files: usize) {
     // Connections of a registry are kept for half a minute, and freed memory until the broker next sweeps.
-    let deadline = Instant::now() + Duration::from_secs(90);
-    let mut ticks = interval(Duration::from_millis(100));
-    let is_over = || serving.resident() <= flat(resident) && serving.open_files() <= files;
-    while !is_over() && Instant::now() < deadline {
-        ticks.tick().await;
-    }
+    let is_over = async || serving.resident() <= flat(resident) && serving.open_files() <= files;
+    within(Duration::from_secs(90), is_over).await;
 }
 
 fn shown(report: &Report) -> String {

@@ -6,17 +6,17 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 
 use crate::broker::{AUTH, audit_text};
 use crate::imaginary::ADMIN_TOKEN;
 use crate::siege::flat;
-use crate::{Answer, Client, Imaginary, Installation, Serving, Stub, Wire};
+use crate::{Answer, Client, Imaginary, Installation, PATIENCE, Serving, Stub, Wire, within};
 
 const REGISTRIES: [&str; 2] = ["ecr", "http"];
 /// At once, from one address: fewer than it may have.
@@ -67,12 +67,8 @@ pub async fn run(clients: usize, patience: Duration) -> Report {
 
     let (hung_up, answered) = disconnect(to, &token, clients, false).await;
     nobody_is_left(&serving).await;
-    let is_flat = || serving.open_files() <= files && serving.resident() <= flat(resident);
-    let deadline = Instant::now() + patience;
-    let mut ticks = interval(Duration::from_millis(200));
-    while !is_flat() && Instant::now() < deadline {
-        ticks.tick().await;
-    }
+    let is_flat = async || serving.open_files() <= files && serving.resident() <= flat(resident);
+    within(patience, is_flat).await;
     let mut next = [0; 2];
     for (registry, status) in REGISTRIES.iter().zip(&mut next) {
         *status = Wire::once(to, &request(registry, &token)).await.status;
@@ -177,11 +173,7 @@ fn moment(number: usize) -> u64 {
 
 /// Waits until no instance is alive, or half a minute is over.
 async fn nobody_is_left(serving: &Serving) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let mut ticks = interval(Duration::from_millis(50));
-    while instances(serving).await > 0 && Instant::now() < deadline {
-        ticks.tick().await;
-    }
+    within(PATIENCE, async || instances(serving).await == 0).await;
 }
 
 async fn instances(serving: &Serving) -> usize {

@@ -10,18 +10,15 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::Client;
 use crate::broker::{binary, kit_binary, repository, target};
 use crate::process::{WATCHED, standard_environment};
-
-/// How long anything may take that should take a second.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::{Client, PATIENCE, eventually_blocking, within};
 
 /// A folder of its own for one test.
 #[derive(Debug)]
@@ -238,15 +235,13 @@ impl Serving {
     /// # Panics
     /// If it never does; with what it says instead.
     pub async fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let said = self.admin(path).await;
-            if is_so(&said) {
-                return said;
-            }
-            assert!(Instant::now() < deadline, "{path} still says {said:#}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let mut said = Value::Null;
+        let came = within(PATIENCE, async || {
+            said = self.admin(path).await;
+            is_so(&said)
+        });
+        assert!(came.await, "{path} still answers {said:#}");
+        said
     }
 
     /// The log lines that nobody has waited for, up to one of this request with this message.
@@ -308,14 +303,12 @@ impl Serving {
     /// # Panics
     /// If it does not come.
     pub fn ended(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "still running after {PATIENCE:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let mut status = None;
+        eventually_blocking("the broker ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
     }
 }
 

@@ -1,12 +1,12 @@
 //! Kills the broker's real binary at marked points of an issue, and sees that what had left was recorded.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rise_broker::audit::{Disk as _, Folder, segment_number};
 
 use crate::served::{audit_records, rise_broker};
-use crate::{Client, Served, Settings, Stub, broker::AUTH};
+use crate::{Client, Served, Settings, Stub, broker::AUTH, eventually};
 
 /// A system call, how often it was made before the first issue comes to this point, and how often one issue makes it.
 #[derive(Debug)]
@@ -144,11 +144,8 @@ impl Victim {
             left.extend(client.await.unwrap());
         }
         // Not by its process id: strace may outlive it.
-        let (deadline, client) = (Instant::now() + Duration::from_secs(10), Client::new());
-        while client.try_get(&served.admin_url("/healthz")).await.is_ok() {
-            assert!(Instant::now() < deadline, "it was not killed:\n{}", served.process.output());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let (client, health) = (Client::new(), served.admin_url("/healthz"));
+        eventually("it is killed", async || client.try_get(&health).await.is_err()).await;
         left
     }
 

@@ -17,6 +17,7 @@
 //! | providers' files, good and broken | [`provider_files`] |
 //! | an OCI registry | [`DockerRegistry`] |
 //! | a caller's machine, with the client's programs on it | [`Workstation`] |
+//! | a condition that comes true after a while | [`eventually`] |
 //! | what a client may meet instead of a broker | [`BrokerDouble`] |
 //! | an OCI client, and something to push | [`Skopeo`], [`OciLayout`] |
 //! | a client that breaks the rules of HTTP, from an address of its choice | [`Wire`] to a [`Listening`] |
@@ -33,6 +34,7 @@ pub mod cancellation;
 mod device_oidc;
 pub mod disk;
 mod docker_registry;
+mod eventually;
 pub mod handwritten;
 mod image;
 pub mod imaginary;
@@ -64,6 +66,7 @@ pub use disk::FakeDisk;
 pub use docker_registry::{
     DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth, SECOND_PASSWORD,
 };
+pub use eventually::{PATIENCE, eventually, eventually_blocking, within};
 pub use image::OciLayout;
 pub use imaginary::Imaginary;
 pub use installation::{Installation, Printed, Serving};

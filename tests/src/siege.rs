@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::installation::{Installation, Serving};
 use crate::wire::Wire;
+use crate::within;
 
 const PATH: &str = "/api/v1/registry/credentials?project=my-app";
 /// Two below the broker's own bound for one address.
@@ -177,11 +178,8 @@ pub async fn run(siege: Siege) -> Report {
 
 /// Waits for what must return to return: files, and memory but for a tenth and 8 MiB.
 async fn settle(serving: &Serving, resident: u64, files: usize) {
-    let end = Instant::now() + Duration::from_secs(40);
-    let is_over = || serving.open_files() <= files && serving.resident() <= flat(resident);
-    while !is_over() && Instant::now() < end {
-        sleep(Duration::from_millis(100)).await;
-    }
+    let is_over = async || serving.open_files() <= files && serving.resident() <= flat(resident);
+    within(Duration::from_secs(40), is_over).await;
 }
 
 async fn lay(

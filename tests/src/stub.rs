@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -24,6 +23,7 @@ use self::script::Script;
 
 use crate::aws::caller::{Caller, Keys};
 use crate::aws::request::Request;
+use crate::{PATIENCE, within};
 
 const LONGEST_REQUEST: usize = 1 << 20;
 
@@ -88,19 +88,10 @@ impl Stub {
     /// Returns when `action` has been asked for `count` times: a point to act at while an answer is delayed.
     ///
     /// # Panics
-    /// After 10 s.
+    /// If it is not, within [`PATIENCE`].
     pub async fn wait_for(&self, action: &str, count: usize) {
-        let asked = async {
-            while self.count(action) < count {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        let waited = tokio::time::timeout(Duration::from_secs(10), asked).await;
-        assert!(
-            waited.is_ok(),
-            "{action} was asked for {} times in 10 s, not {count}",
-            self.count(action)
-        );
+        let asked = within(PATIENCE, async || self.count(action) >= count).await;
+        assert!(asked, "{action} was asked for {} times, not {count}", self.count(action));
     }
 
     /// Every secret key, session token and ECR password handed out so far: what must not turn up in any output.

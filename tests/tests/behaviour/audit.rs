@@ -12,7 +12,7 @@ use rise_broker::domain::{
 use rise_broker::registries::Registry;
 use rise_broker::rules::{AccessRequest, Grant};
 use rise_broker_tests::disk::{EIO, ENOSPC, EROFS, Operation};
-use rise_broker_tests::{FakeDisk, Stub, TestBroker};
+use rise_broker_tests::{FakeDisk, Stub, TestBroker, eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ulid::Ulid;
@@ -251,11 +251,7 @@ async fn a_disk_that_fails_stops_credentials_and_recovers_by_itself() {
 }
 
 async fn becomes_ready(broker: &TestBroker) {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while broker.admin("/readyz").await.status != 200 {
-        assert!(Instant::now() < deadline, "{}", broker.admin("/readyz").await.text);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("it is ready", async || broker.admin("/readyz").await.status == 200).await;
 }
 
 #[tokio::test]
@@ -302,11 +298,7 @@ async fn a_disk_that_is_nearly_full_makes_no_credentials_and_records_denials() {
     let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
     let token = broker.token_for("my-app");
     disk.free_percent(4);
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while broker.app.audit.refusal().is_none() {
-        assert!(Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the full disk is noticed", async || broker.app.audit.refusal().is_some()).await;
     assert_eq!(
         broker.credentials(&token, "project=my-app").await.problem().as_deref(),
         Some("audit-unavailable")

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rise_broker_tests::kill::{POINTS, Victim, settings};
 use rise_broker_tests::served::{audit_records, rise_broker};
-use rise_broker_tests::{Answer, Client, Served, Settings, Stub};
+use rise_broker_tests::{Answer, Client, Served, Settings, Stub, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -135,11 +135,8 @@ async fn a_full_disk_stops_credentials_until_there_is_room() {
     assert_eq!(ask(&served, &settings).await.0, 503);
     assert_eq!(aws.requests().len(), asked, "nothing reaches AWS without a record");
     fs::remove_file(&filler).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while client.get(&served.admin_url("/readyz")).await.status != 200 {
-        assert!(Instant::now() < deadline, "{}", served.process.output());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let ready = served.admin_url("/readyz");
+    eventually("it is ready again", async || client.get(&ready).await.status == 200).await;
     assert_eq!(ask(&served, &settings).await.0, 200);
     let inside = inside.display().to_string();
     verify(&inside);
@@ -201,17 +198,9 @@ async fn a_stop_finishes_what_was_begun_and_ends_the_log_with_a_checkpoint() {
     kill_process(id, Signal::TERM).unwrap();
     let answer = asked.await.unwrap().unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let events = loop {
-        let records = audit_records(&settings);
-        let events: Vec<_> =
-            records.iter().map(|it| it["event"].as_str().unwrap().to_owned()).collect();
-        if served.process.output().contains("\"stopped\"") {
-            break events;
-        }
-        assert!(Instant::now() < deadline, "{events:?}\n{}", served.process.output());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    eventually("it stops", async || served.process.output().contains("\"stopped\"")).await;
+    let records = audit_records(&settings);
+    let events: Vec<_> = records.iter().map(|record| record["event"].as_str().unwrap()).collect();
     let expected =
         ["service.start", "issue.intent", "issue.completed", "service.stop", "chain.checkpoint"];
     assert_eq!(events, expected);

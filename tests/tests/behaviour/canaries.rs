@@ -5,14 +5,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rise_broker_tests::broker::{AUTH, binary};
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::{
-    Answer, Client, Imaginary, PeerCommand, Port, Process, Settings, Stub, TestBroker, logs,
+    Answer, Client, Imaginary, PeerCommand, Port, Process, Settings, Stub, TestBroker, eventually,
+    logs,
 };
 use serde_json::{Value, json};
 
@@ -383,11 +383,7 @@ async fn no_secret_that_goes_over_http_is_in_any_output_of_the_binary() {
 async fn stop(process: &Process) {
     let pid = rustix::process::Pid::from_raw(process.id().try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while !process.output().contains("stopped") {
-        assert!(std::time::Instant::now() < deadline, "{}", process.output());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("it stops", async || process.output().contains("stopped")).await;
 }
 
 /// A name, settings, arguments.

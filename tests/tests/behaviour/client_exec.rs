@@ -6,18 +6,15 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout};
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rise_broker_tests::{
     BrokerDouble, DEMO_PASSWORD, DEMO_USER, DockerRegistry, OciLayout, RegistryAuth,
-    SECOND_PASSWORD, Saying, Workstation,
+    SECOND_PASSWORD, Saying, Workstation, eventually_blocking,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn credentials(host: &str, password: &str, expires_in: u64) -> Saying {
     credentials_of("my-app", host, password, expires_in)
@@ -87,14 +84,6 @@ fn holding(it: &Workstation, passwords: &[&str]) -> Vec<String> {
     files.map(|(path, _)| path.display().to_string()).collect()
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} did not happen in {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn nothing_is_left_however_the_command_ends() {
     for (signal, to_the_command, code) in [
@@ -151,9 +140,9 @@ async fn the_second_push_succeeds_after_the_first_credential_has_ended() {
     );
     let mut running = Running::start(&it, &script);
     assert_eq!(running.line(), "pushed");
-    wait_until("a second request for credentials", || double.requests().len() == 2);
+    eventually_blocking("a second request for credentials", || double.requests().len() == 2);
     let second = STANDARD.encode(format!("{DEMO_USER}:{SECOND_PASSWORD}"));
-    wait_until("the new login in its file", || {
+    eventually_blocking("the new login in its file", || {
         let files = it.files();
         files.iter().any(|(path, text)| {
             path.ends_with("auth.json") && String::from_utf8_lossy(text).contains(&second)
@@ -287,7 +276,7 @@ fn a_renewal_that_fails_is_said_once_and_tried_again() {
     ]));
     let it = workstation(&double);
     let running = Running::start(&it, "read x; echo still here");
-    wait_until("a second request for credentials", || double.requests().len() == 2);
+    eventually_blocking("a second request for credentials", || double.requests().len() == 2);
     let mut running = running;
     // Without a deadline of ours: what is waited for is on its way.
     let mut stderr = BufReader::new(running.child.stderr.take().unwrap());

@@ -6,9 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rise_broker_tests::{Answer, Installation, Port, Serving, Stub, broker};
+use rise_broker_tests::{Answer, Installation, Port, Serving, Stub, broker, eventually_blocking};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
@@ -332,11 +332,7 @@ async fn a_stop_lets_requests_in_flight_finish() {
 }
 
 fn refuses(serving: &Serving) {
-    let deadline = Instant::now() + Duration::from_secs(1);
-    while connect(&serving.url).is_ok() {
-        assert!(Instant::now() < deadline, "new connections are still accepted");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    eventually_blocking("new connections are refused", || connect(&serving.url).is_err());
 }
 
 #[test]

@@ -5,10 +5,9 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rise_broker_tests::broker::{AUTH, binary};
-use rise_broker_tests::{PeerCommand, Port, Process, Settings};
+use rise_broker_tests::{PeerCommand, Port, Process, Settings, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// `nobody` on Debian; any number that is not ours will do.
@@ -89,13 +88,13 @@ async fn a_crash_leaves_no_core() {
     assert_eq!(line(&proc(&process, "status"), "Umask:"), ["0077"]);
 
     let pid = Pid::from_raw(process.id().try_into().unwrap()).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    // Handlers of the runtime and of the WebAssembly engine take the first ones for a guest's and give way.
-    while is_running(&process) {
+    // The handlers of the runtime and of the WebAssembly engine take the first signals for a
+    // guest's, and give way.
+    let is_dead = async || {
         let _ = kill_process(pid, Signal::SEGV);
-        assert!(Instant::now() < deadline, "it survives SIGSEGV");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        !is_running(&process)
+    };
+    eventually("SIGSEGV ends it", is_dead).await;
     let left: Vec<_> = fs::read_dir(process.directory())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -151,11 +150,8 @@ async fn its_memory_is_closed_to_its_own_user() {
         as_nobody(&["sh", "-c", &open]).stderr(Stdio::null()).status().unwrap().success()
     };
     // `setpriv` has to have become `nobody` first.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !opens(other.id(), "mem") {
-        assert!(Instant::now() < deadline, "a process of one's own can be opened here");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let is_open = async || opens(other.id(), "mem");
+    eventually("a user opens the memory of another process of its own", is_open).await;
     assert!(!opens(process.id(), "mem"));
     let reads = |file: &str| {
         let path = format!("/proc/{}/{file}", process.id());

@@ -20,7 +20,7 @@ use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::provider_files::{digest, drop_in, guest};
 use rise_broker_tests::siege::flat;
 use rise_broker_tests::{
-    Client, Imaginary, Installation, Listening, Serving, Settings, Stub, Wire,
+    Client, Imaginary, Installation, Listening, Serving, Settings, Stub, Wire, eventually,
 };
 use serde_json::Value;
 use tokio::task::{JoinHandle, JoinSet};
@@ -231,15 +231,6 @@ async fn instances(serving: &Serving) -> usize {
     line.unwrap().trim().parse().unwrap()
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let mut ticks = interval(Duration::from_millis(50));
-    while !holds().await {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        ticks.tick().await;
-    }
-}
-
 /// What a row's lines and answer must show.
 fn judge(row: &Row, digest: &str, (status, text): &(u16, String), lines: &[String]) {
     let Row { kind, how, because, .. } = row;
@@ -313,10 +304,10 @@ async fn each_limit_and_threat_costs_its_own_caller_only() {
         lines.retain(|it| it.contains(id));
         judge(row, &digests[row.kind], &answer, &lines);
     }
-    until("no instance is left", async || instances(&serving).await == 0).await;
-    until("memory is back", async || serving.resident() <= flat(resident)).await;
+    eventually("no instance is left", async || instances(&serving).await == 0).await;
+    eventually("memory is back", async || serving.resident() <= flat(resident)).await;
     // The pools of connections to the servers that were asked.
-    until("files are back", async || serving.open_files() <= files + ROWS.len()).await;
+    eventually("files are back", async || serving.open_files() <= files + ROWS.len()).await;
 }
 
 /// Half of all instances wait for a server that says nothing; nobody else notices.
@@ -347,8 +338,10 @@ async fn a_provider_that_is_stuck_leaves_room_for_the_others() {
             wire.hear().await.status
         });
     }
-    until("all of its instances are taken", async || instances(&serving).await == OF_ONE_PROVIDER)
-        .await;
+    eventually("all of its instances are taken", async || {
+        instances(&serving).await == OF_ONE_PROVIDER
+    })
+    .await;
     // Its own next caller is told to come again, in half a second; another's are served meanwhile.
     let quiet = Quiet::start(asking.clone());
     let (status, text) = asking.ask("r0").await;
@@ -357,7 +350,7 @@ async fn a_provider_that_is_stuck_leaves_room_for_the_others() {
     assert_eq!(server.heard().len(), OF_ONE_PROVIDER);
     let ended = waiting.join_all().await;
     assert!(ended.iter().all(|status| *status == 504), "{ended:?}");
-    until("no instance is left", async || instances(&serving).await == 0).await;
+    eventually("no instance is left", async || instances(&serving).await == 0).await;
 }
 
 /// Dropped into the folder of a broker that serves.

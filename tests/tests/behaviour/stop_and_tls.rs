@@ -9,7 +9,7 @@ use rcgen::CertifiedKey;
 use rise_broker::config::TlsFile;
 use rise_broker::http::listen::Tls;
 use rise_broker_tests::broker::AUTH;
-use rise_broker_tests::{Answer, Installation, Serving, Stub, Wire};
+use rise_broker_tests::{Answer, Installation, Serving, Stub, Wire, eventually};
 use rustix::process::{Resource, Rlimit};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -47,14 +47,6 @@ async fn ready(serving: &Serving) -> u16 {
     Wire::once(address(&serving.admin), "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.status
 }
 
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn t65_a_stop_is_announced_before_connections_are_refused() {
     let aws = Stub::start().await;
@@ -65,7 +57,7 @@ async fn t65_a_stop_is_announced_before_connections_are_refused() {
     let (public, started) = (address(&serving.url), Instant::now());
     assert_eq!(ready(&serving).await, 200);
     serving.terminate();
-    until("readiness says no", async || ready(&serving).await == 503).await;
+    eventually("readiness says no", async || ready(&serving).await == 503).await;
     assert!(started.elapsed() < Duration::from_secs(2), "at once");
     assert_eq!(Wire::once(public, &request).await.status, 200, "who comes now is still served");
     serving.wait_for_line("stopping: requests in flight are finished first");
