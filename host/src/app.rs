@@ -20,7 +20,7 @@ use crate::config::{Config, Draft, ProvidersConfig, RegistryConfig, Written};
 use crate::domain::{Clock, RegistryName, Secret};
 use crate::findings::Findings;
 use crate::http::listen::Edge;
-use crate::identity::{self, Identity, IssuerMemory, SetupError};
+use crate::identity::{Identity, IdentitySettings, IssuerMemory, SetupError};
 use crate::limits::Limits;
 use crate::provider::{Catalog, Engine, Loader, Pins, Scan};
 use crate::registries::{ConnectAws, Registries};
@@ -186,7 +186,7 @@ fn limited(registries: &Registries) -> impl Iterator<Item = (&RegistryName, bool
 }
 
 fn identity(
-    settings: identity::Settings,
+    settings: IdentitySettings,
     written: &Written,
     memory: &IssuerMemory,
     clock: &Clock,

@@ -25,7 +25,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::domain::{RegistryName, TrustedProxies};
 use crate::http::listen::Edge;
-use crate::identity::Settings as IdentitySettings;
+use crate::identity::IdentitySettings;
 use crate::limits;
 use crate::provider::compile::Compiler;
 use crate::rules::{GuardrailFile, Known, RuleFile, Rules};

@@ -2,7 +2,7 @@
 //!
 //! Not here: what a subject may do (`rules`), how many tokens may be tried (`limits`).
 //!
-//! To trust another kind of issuer: a variant of [`Source`] and an adapter of [`jwks::Keys`]. To know another service's
+//! To trust another kind of issuer: a variant of [`KeyOrigin`] and an adapter of [`jwks::Keys`]. To know another service's
 //! tokens by name: a [`Preset`]. To check something else: `checks.rs`.
 //!
 //! **Invariant:** a token's `iss` is looked up in a map and never fetched; its header never brings a key.
@@ -10,9 +10,12 @@
 //! for a shared secret.
 //! **Invariant:** building an [`Identity`] needs no network. An issuer that is down makes its own callers wait, nobody else.
 
+mod algorithm;
+mod bounds;
 mod checks;
 mod claims;
 mod explain;
+mod issuers;
 pub(crate) mod json;
 pub mod jwks;
 pub mod jwt;
@@ -26,26 +29,26 @@ mod settings;
 #[cfg(test)]
 mod testing;
 
+pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use explain::{Explanation, Finding, KeyAccess, Verdict, shown};
+pub use issuers::SetupError;
 pub use json::InvalidJson;
 pub use local::{LocalIssuer, MintError, TokenRequest};
 pub use memory::IssuerMemory;
-pub use policy::{Policy, Replay};
+pub use policy::{Replay, TokenPolicy};
 pub use preset::Preset;
 pub use reason::Reason;
 pub use replay::{Replayed, Reservation};
-pub use settings::{
-    Algorithm, DiscoverySettings, IssuerSettings, Settings, SetupError, Source, UnknownAlgorithm,
-};
+pub use settings::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::domain::{Clock, Secret, Subject};
 use checks::{AFTER_SIGNATURE, BEFORE_SIGNATURE, Check, Facts};
-use jwks::{Fetches, Key, Keys, NoKey};
+use issuers::Issuer;
+use jwks::{Fetches, Key, NoKey};
 use jwt::Unverified;
-use replay::UsedTokens;
 
 /// Everything that can verify a token.
 pub struct Identity {
@@ -53,14 +56,6 @@ pub struct Identity {
     /// By the exact text of `iss`.
     issuers: HashMap<String, Issuer>,
     clock: Clock,
-}
-
-struct Issuer {
-    name: String,
-    policy: Policy,
-    keys: Arc<dyn Keys>,
-    /// There for [`Replay::SingleUse`].
-    used: Option<Arc<UsedTokens>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -79,11 +74,11 @@ impl Identity {
     /// are asked later: by [`Identity::prefetch`] or by the first token. Keys and used tokens that `memory` has of the
     /// same issuers are taken over.
     pub fn build(
-        settings: Settings,
+        settings: IdentitySettings,
         memory: &IssuerMemory,
         clock: Clock,
     ) -> Result<Self, Vec<SetupError>> {
-        let issuers = settings::issuers(&settings, memory, &clock)?;
+        let issuers = issuers::build(&settings, memory, &clock)?;
         Ok(Self { audience: settings.audience, issuers, clock })
     }
 

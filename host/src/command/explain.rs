@@ -13,7 +13,7 @@ use super::{Outcome, load, print, texts};
 use crate::config::{Config, LogFormat};
 use crate::domain::{Actions, Clock, Lifetime, Project, RegistryName, Secret};
 use crate::identity::{
-    Explanation, Finding, Identity, IssuerMemory, KeyAccess, Source, Verdict, shown,
+    Explanation, Finding, Identity, IssuerMemory, KeyAccess, KeyOrigin, Verdict, shown,
 };
 use crate::registries::default_name;
 use crate::rules::{AccessRequest, Check, Evaluation, Part, Rules};
@@ -54,9 +54,9 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let token = read_token(&arguments.token_file)?;
     let Config { identity, rules, .. } = config;
     // Opening it would make one, and what is asked about is another machine's.
-    let missing = identity.issuers.iter().find_map(|issuer| match &issuer.source {
-        Source::Local { key_file } if !key_file.exists() => Some(key_file.display().to_string()),
-        Source::Local { .. } | Source::Discovery(_) | Source::JwksFile { .. } => None,
+    let missing = identity.issuers.iter().find_map(|issuer| match &issuer.keys {
+        KeyOrigin::Local { key_file } if !key_file.exists() => Some(key_file.display().to_string()),
+        KeyOrigin::Local { .. } | KeyOrigin::Discovery(_) | KeyOrigin::JwksFile { .. } => None,
     });
     if let Some(path) = missing {
         return Err(vec![format!(

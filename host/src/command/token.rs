@@ -8,7 +8,7 @@ use super::{Outcome, print, texts};
 use crate::config::{Config, environment};
 use crate::domain::{Claims, Clock};
 use crate::identity::local::TokenRequest;
-use crate::identity::{LocalIssuer, Source};
+use crate::identity::{KeyOrigin, LocalIssuer};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -30,9 +30,9 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let issuers = &config.identity.issuers;
     let key_file: PathBuf = issuers
         .iter()
-        .find_map(|issuer| match &issuer.source {
-            Source::Local { key_file } => Some(key_file.clone()),
-            Source::Discovery(_) | Source::JwksFile { .. } => None,
+        .find_map(|issuer| match &issuer.keys {
+            KeyOrigin::Local { key_file } => Some(key_file.clone()),
+            KeyOrigin::Discovery(_) | KeyOrigin::JwksFile { .. } => None,
         })
         .ok_or_else(|| {
             let message = "there is no issuer `local`; add [[auth.issuers]] with name = \"local\" and key_file";

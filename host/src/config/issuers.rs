@@ -4,7 +4,7 @@ use super::file::{AuthFile, IssuerFile};
 use super::node::{Node, Problem, dotted};
 use crate::domain::ClaimPath;
 use crate::identity::{
-    Algorithm, DiscoverySettings, IssuerSettings, Policy, Preset, Settings, Source,
+    Algorithm, DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin, Preset, TokenPolicy,
 };
 use crate::rules::{IssuerKind, Known};
 
@@ -38,7 +38,7 @@ pub(super) fn identity(
     auth: AuthFile,
     longest: Option<u32>,
     problems: &mut Vec<Problem>,
-) -> Settings {
+) -> IdentitySettings {
     let problem = |pointer: &str, message: &str| {
         Problem::at(&root.nearest(pointer).origin, dotted("", pointer), message)
     };
@@ -55,7 +55,7 @@ pub(super) fn identity(
             }
         }
     }
-    Settings { audience: auth.audience.unwrap_or_default(), issuers }
+    IdentitySettings { audience: auth.audience.unwrap_or_default(), issuers }
 }
 
 /// A key, and what is wrong with it.
@@ -64,10 +64,10 @@ type Wrong = (&'static str, String);
 fn issuer_settings(file: IssuerFile, longest: Option<u32>) -> Result<IssuerSettings, Wrong> {
     let policy = policy(&file, longest)?;
     let name = file.name.clone();
-    Ok(IssuerSettings { name, policy, source: source(file)? })
+    Ok(IssuerSettings { name, policy, keys: key_origin(file)? })
 }
 
-fn source(file: IssuerFile) -> Result<Source, Wrong> {
+fn key_origin(file: IssuerFile) -> Result<KeyOrigin, Wrong> {
     let only_discovery = [
         ("jwks_hosts", file.jwks_hosts.is_some()),
         ("internal", file.internal.is_some()),
@@ -80,12 +80,12 @@ fn source(file: IssuerFile) -> Result<Source, Wrong> {
         return Err((key, "is for keys that are fetched, and these come from a file".to_owned()));
     }
     match (issuer, file.jwks_file, file.key_file) {
-        (None, None, Some(key_file)) if file.name == "local" => Ok(Source::Local { key_file }),
+        (None, None, Some(key_file)) if file.name == "local" => Ok(KeyOrigin::Local { key_file }),
         (None, None, None) if file.name == "local" => Err((
             "key_file",
             "missing; name the file of its private key, which is made on first use".to_owned(),
         )),
-        (Some(issuer), None, None) => Ok(Source::Discovery(DiscoverySettings {
+        (Some(issuer), None, None) => Ok(KeyOrigin::Discovery(DiscoverySettings {
             issuer,
             jwks_hosts: file
                 .jwks_hosts
@@ -95,7 +95,7 @@ fn source(file: IssuerFile) -> Result<Source, Wrong> {
             ca_file: file.ca_file,
             bearer_file: file.bearer_file,
         })),
-        (Some(issuer), Some(path), None) => Ok(Source::JwksFile { issuer, path }),
+        (Some(issuer), Some(path), None) => Ok(KeyOrigin::JwksFile { issuer, path }),
         (_, _, Some(_)) => Err((
             "key_file",
             "is for the built-in issuer named `local`, which has no `issuer` and no `jwks_file`"
@@ -106,7 +106,7 @@ fn source(file: IssuerFile) -> Result<Source, Wrong> {
 }
 
 /// What is stated wins over the preset, and that over the default.
-fn policy(file: &IssuerFile, longest: Option<u32>) -> Result<Policy, Wrong> {
+fn policy(file: &IssuerFile, longest: Option<u32>) -> Result<TokenPolicy, Wrong> {
     let mut policy = file.preset.map(Preset::policy).unwrap_or_default();
     if let Some(names) = &file.algorithms {
         let algorithms = names.iter().map(|name| name.parse::<Algorithm>());

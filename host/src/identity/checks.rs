@@ -7,9 +7,10 @@
 
 use serde_json::Value;
 
+use super::bounds::LEEWAY;
 use super::claims;
 use super::jwt::Header;
-use super::policy::{Policy, Replay};
+use super::policy::{Replay, TokenPolicy};
 use super::reason::Reason;
 use crate::domain::Claims;
 
@@ -18,7 +19,7 @@ use crate::domain::Claims;
 pub(super) struct Facts<'a> {
     pub(super) header: &'a Header,
     pub(super) claims: &'a Claims,
-    pub(super) policy: &'a Policy,
+    pub(super) policy: &'a TokenPolicy,
     /// The `iss` that was looked up.
     pub(super) issuer: &'a str,
     pub(super) audience: &'a str,
@@ -63,7 +64,7 @@ pub(super) const BEFORE_SIGNATURE: [Check; 5] = [
         name: "not-expired",
         says: "it has not expired",
         holds: |it| claims::not_expired(it.claims, it.now),
-        shows: |it| (format!("`exp` after {}", it.now - claims::LEEWAY), found(it, &["exp"])),
+        shows: |it| (format!("`exp` after {}", it.now - LEEWAY), found(it, &["exp"])),
     },
     AUDIENCE,
     Check {
@@ -117,8 +118,7 @@ pub(super) const AFTER_SIGNATURE: [Check; 8] = [
         shows: |it| {
             let expected = format!(
                 "`iat` and `nbf` until {0} and `exp` after it, give or take {1} s",
-                it.now,
-                claims::LEEWAY
+                it.now, LEEWAY
             );
             (expected, found(it, &["iat", "nbf", "exp"]))
         },

@@ -5,18 +5,12 @@
 
 use serde_json::Value;
 
+use super::bounds::{LEEWAY, LONGEST_TOKEN_ID, MOST_AUDIENCES, is_subject};
 use super::reason::Reason;
 use crate::domain::{ClaimPath, Claims};
 
-/// How far the issuer's clock and ours may differ, in seconds.
-pub(super) const LEEWAY: i64 = 30;
-/// The longest lifetime of a token unless its issuer's settings say otherwise, in seconds: a day is what Kubernetes gives.
-pub(super) const LONGEST_LIFETIME: i64 = 24 * 60 * 60;
 /// Above it, a number may not be the one that was written: JSON readers keep 53 bits.
 const LARGEST_INTEGER: i64 = 1 << 53;
-const LONGEST_SUBJECT: usize = 255;
-const MOST_AUDIENCES: usize = 8;
-const LONGEST_TOKEN_ID: usize = 128;
 
 pub(super) fn issuer(claims: &Claims, configured: &str) -> Result<(), Reason> {
     let same = claims.get("iss").and_then(Value::as_str) == Some(configured);
@@ -25,10 +19,6 @@ pub(super) fn issuer(claims: &Claims, configured: &str) -> Result<(), Reason> {
 
 pub(super) fn subject(claims: &Claims) -> Result<&str, Reason> {
     claims.get("sub").and_then(Value::as_str).filter(|sub| is_subject(sub)).ok_or(Reason::Subject)
-}
-
-pub(super) fn is_subject(text: &str) -> bool {
-    (1..=LONGEST_SUBJECT).contains(&text.len()) && !text.contains(char::is_control)
 }
 
 pub(super) fn audience(claims: &Claims, ours: &str) -> Result<(), Reason> {
@@ -105,9 +95,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::identity::bounds::LONGEST_LIFETIME;
     use crate::identity::checks::{AFTER_SIGNATURE, Facts};
     use crate::identity::jwt::Header;
-    use crate::identity::policy::{Policy, Replay};
+    use crate::identity::policy::{Replay, TokenPolicy};
 
     const NOW: i64 = 1_700_000_000;
 
@@ -124,7 +115,7 @@ mod tests {
         claims
     }
 
-    fn verdict_of(claims: &Claims, policy: &Policy) -> Result<(), Reason> {
+    fn verdict_of(claims: &Claims, policy: &TokenPolicy) -> Result<(), Reason> {
         let facts = Facts {
             header: &Header::default(),
             claims,
@@ -137,7 +128,7 @@ mod tests {
     }
 
     fn verdict(name: &str, value: Option<Value>) -> Result<(), Reason> {
-        verdict_of(&claims_with(name, value), &Policy::default())
+        verdict_of(&claims_with(name, value), &TokenPolicy::default())
     }
 
     #[test]
@@ -220,17 +211,17 @@ mod tests {
     #[test]
     fn an_issuer_may_ask_for_more() {
         let path = |name: &str| ClaimPath::parse(name).unwrap();
-        let strict = |change: fn(&mut Policy)| {
-            let mut policy = Policy::default();
+        let strict = |change: fn(&mut TokenPolicy)| {
+            let mut policy = TokenPolicy::default();
             change(&mut policy);
             policy
         };
         let single_use = strict(|it| it.replay = Replay::SingleUse);
         let short = strict(|it| it.max_lifetime = 310);
         let young = strict(|it| it.max_age = Some(10));
-        let names = Policy {
+        let names = TokenPolicy {
             required_claims: vec![path("repository_id"), path("/kubernetes.io/namespace")],
-            ..Policy::default()
+            ..TokenPolicy::default()
         };
         let with = |name: &str, value: Value| claims_with(name, Some(value));
         for (claims, policy, verdict) in [

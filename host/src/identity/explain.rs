@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::checks::{AFTER_SIGNATURE, BEFORE_SIGNATURE, Check, Facts};
+use super::issuers::Issuer;
 use super::jwt::Unverified;
 use super::reason::{Reason, Stage};
-use super::{Identity, Issuer, KeyAccess::Offline, Policy, claims};
+use super::{Identity, KeyAccess::Offline, TokenPolicy, claims};
 use crate::domain::{Secret, Subject};
 
 /// Whether an issuer's keys may be fetched.
@@ -103,7 +104,7 @@ impl Identity {
     }
 
     /// What an issuer's tokens must be, by its name.
-    pub fn policy(&self, issuer: &str) -> Option<&Policy> {
+    pub fn policy(&self, issuer: &str) -> Option<&TokenPolicy> {
         self.issuers.values().find(|it| it.name == issuer).map(|it| &it.policy)
     }
 }

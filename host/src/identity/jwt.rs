@@ -7,18 +7,16 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::algorithm::Algorithm;
+use super::bounds::{LONGEST_TOKEN, is_key_id};
 use super::json::{self, Limits};
 use super::jwks::Key;
 use super::reason::Reason;
-use super::settings::Algorithm;
 use crate::domain::Claims;
 
-/// GitHub's tokens are about 2 KiB. What is larger is refused unread: decoding must not be anybody's lever.
-pub(super) const LONGEST_TOKEN: usize = 8192;
 const HEADER: Limits = Limits { bytes: 1024, depth: 1, members: 16, text: 1024 };
 pub(super) const PAYLOAD: Limits =
     Limits { bytes: LONGEST_TOKEN, depth: 8, members: 64, text: 4096 };
-pub(super) const LONGEST_KID: usize = 256;
 
 /// Members with which a token would bring its own key, or change how it is to be read (CVE-2025-24976 was `jwk`).
 const FORBIDDEN: [&str; 9] = ["jwk", "jku", "x5u", "x5c", "crit", "b64", "enc", "zip", "cty"];
@@ -83,7 +81,7 @@ impl Header {
         };
         let typ = text("typ", Reason::Type)?;
         let kid = text("kid", Reason::KeyId)?;
-        if kid.as_deref().is_some_and(|kid| !is_kid(kid)) {
+        if kid.as_deref().is_some_and(|kid| !is_key_id(kid)) {
             return Err(Reason::KeyId);
         }
         let algorithm = header
@@ -111,11 +109,6 @@ impl<'a> Unverified<'a> {
     pub fn issuer(&self) -> Result<&str, Reason> {
         self.claims.get("iss").and_then(|iss| iss.as_str()).ok_or(Reason::Issuer)
     }
-}
-
-pub(super) fn is_kid(text: &str) -> bool {
-    (1..=LONGEST_KID).contains(&text.len())
-        && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
 }
 
 fn is_base64url(byte: u8) -> bool {

@@ -12,14 +12,14 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
+use super::bounds::{LONGEST_LIFETIME, LONGEST_TOKEN, is_subject};
+use super::json;
 use super::jwks::KeySet;
-use super::jwt::{LONGEST_TOKEN, PAYLOAD};
-use super::{claims, json};
+use super::jwt::PAYLOAD;
+use super::settings::LOCAL_ISSUER;
 use crate::domain::{Claims, Secret};
 use crate::keys::{KeyFileError, ed25519};
 
-/// `iss` of its tokens.
-pub const ISSUER: &str = "urn:rise:local";
 /// What the issuer itself writes.
 const RESERVED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
@@ -44,7 +44,7 @@ pub enum MintError {
     Reserved(String),
     #[error("subject and audience must be 1 to 255 printable characters")]
     Names,
-    #[error("a token lives for 1 second to {} hours", claims::LONGEST_LIFETIME / 3600)]
+    #[error("a token lives for 1 second to {} hours", LONGEST_LIFETIME / 3600)]
     Lifetime,
     #[error("the claims are too many, too deep or too long for a token of {LONGEST_TOKEN} bytes")]
     TooLarge,
@@ -94,16 +94,16 @@ fn payload(request: TokenRequest, now: Timestamp) -> Result<serde_json::Value, M
     if let Some(name) = RESERVED.iter().find(|name| claims.contains_key(**name)) {
         return Err(MintError::Reserved((*name).to_owned()));
     }
-    if !claims::is_subject(&subject) || !claims::is_subject(&audience) {
+    if !is_subject(&subject) || !is_subject(&audience) {
         return Err(MintError::Names);
     }
-    if !(1..=claims::LONGEST_LIFETIME).contains(&lifetime.as_secs()) {
+    if !(1..=LONGEST_LIFETIME).contains(&lifetime.as_secs()) {
         return Err(MintError::Lifetime);
     }
     let issued = now.as_second();
     let expires = issued.checked_add(lifetime.as_secs()).ok_or(MintError::Lifetime)?;
     let written: [(&str, serde_json::Value); 6] = [
-        ("iss", ISSUER.into()),
+        ("iss", LOCAL_ISSUER.into()),
         ("sub", subject.into()),
         ("aud", audience.into()),
         ("iat", issued.into()),
@@ -165,7 +165,7 @@ mod tests {
         let jti = payload.remove("jti").unwrap();
         assert_eq!(
             serde_json::Value::Object(payload),
-            json!({ "iss": ISSUER, "sub": "laptop", "aud": "us", "iat": 1_700_000_000, "exp": 1_700_000_060, "repository": "acme/my-app" })
+            json!({ "iss": LOCAL_ISSUER, "sub": "laptop", "aud": "us", "iat": 1_700_000_000, "exp": 1_700_000_060, "repository": "acme/my-app" })
         );
         assert_eq!(
             jti.as_str().unwrap().parse::<Ulid>().unwrap().timestamp_ms(),

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::claims::LONGEST_LIFETIME;
-use super::settings::Algorithm;
+use super::algorithm::Algorithm;
+use super::bounds::LONGEST_LIFETIME;
 use crate::domain::ClaimPath;
 
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct TokenPolicy {
     /// Empty is fine for [`super::Source::Local`], which signs with `EdDSA`.
     pub algorithms: Vec<Algorithm>,
     /// Whether `algorithms` may be of more than one kind of key. One kind leaves nothing to confuse.
@@ -36,7 +36,7 @@ pub enum Replay {
 /// A week: who needs more wants a key, not a token.
 const LONGEST_MAX_LIFETIME: i64 = 7 * 24 * 60 * 60;
 
-impl Default for Policy {
+impl Default for TokenPolicy {
     fn default() -> Self {
         Self {
             algorithms: Vec::new(),
@@ -51,7 +51,7 @@ impl Default for Policy {
     }
 }
 
-impl Policy {
+impl TokenPolicy {
     /// RFC 7515 4.1.9: `application/` may be left out, and case does not matter. No `typ` at all is a plain JWT (RFC 7519).
     pub(super) fn takes_type(&self, typ: Option<&str>) -> bool {
         let typ = typ.unwrap_or("JWT");
@@ -109,9 +109,9 @@ mod tests {
     #[test]
     fn a_type_is_compared_as_it_is_meant() {
         let takes = |types: &[&str], typ| {
-            Policy {
+            TokenPolicy {
                 token_types: types.iter().map(|it| (*it).to_owned()).collect(),
-                ..Policy::default()
+                ..TokenPolicy::default()
             }
             .takes_type(typ)
         };
@@ -134,10 +134,10 @@ mod tests {
 
     #[test]
     fn what_weakens_verification_must_be_stated() {
-        let problems = |change: fn(&mut Policy)| {
-            let mut policy = Policy {
+        let problems = |change: fn(&mut TokenPolicy)| {
+            let mut policy = TokenPolicy {
                 algorithms: vec![Algorithm::Rs256, Algorithm::Ps256],
-                ..Policy::default()
+                ..TokenPolicy::default()
             };
             change(&mut policy);
             policy.problems().len()
@@ -155,8 +155,8 @@ mod tests {
         assert_eq!(problems(|it| it.max_lifetime = 0), 1);
         assert_eq!(problems(|it| it.max_lifetime = i64::MAX), 1);
         assert_eq!(problems(|it| it.max_age = Some(-1)), 1);
-        let long = Policy { max_lifetime: LONGEST_LIFETIME + 1, ..Policy::default() };
+        let long = TokenPolicy { max_lifetime: LONGEST_LIFETIME + 1, ..TokenPolicy::default() };
         assert_eq!((long.problems().len(), long.warnings().len()), (0, 1));
-        assert_eq!(Policy::default().warnings().len(), 0);
+        assert_eq!(TokenPolicy::default().warnings().len(), 0);
     }
 }

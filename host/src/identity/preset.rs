@@ -2,8 +2,8 @@
 //!
 //! To add one: a variant, its arm in each function here, a row in docs/settings.md.
 
-use super::policy::Policy;
-use super::settings::Algorithm;
+use super::algorithm::Algorithm;
+use super::policy::TokenPolicy;
 use crate::domain::ClaimPath;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
@@ -41,9 +41,9 @@ impl Preset {
         }
     }
 
-    pub fn policy(self) -> Policy {
+    pub fn policy(self) -> TokenPolicy {
         const HOUR: i64 = 3600;
-        let policy = |max_lifetime, token_types: &[&str], required: &[&str]| Policy {
+        let policy = |max_lifetime, token_types: &[&str], required: &[&str]| TokenPolicy {
             algorithms: vec![Algorithm::Rs256],
             token_types: token_types.iter().map(|it| (*it).to_owned()).collect(),
             max_lifetime,
@@ -51,7 +51,7 @@ impl Preset {
                 .iter()
                 .filter_map(|name| ClaimPath::parse(name).ok())
                 .collect(),
-            ..Policy::default()
+            ..TokenPolicy::default()
         };
         match self {
             Self::GithubActions => {
@@ -71,7 +71,7 @@ impl Preset {
             ),
             Self::Buildkite => policy(HOUR, &["JWT"], &["organization_slug", "pipeline_slug"]),
             Self::Google => policy(HOUR, &["JWT"], &["azp"]),
-            Self::Generic => Policy::default(),
+            Self::Generic => TokenPolicy::default(),
         }
     }
 }

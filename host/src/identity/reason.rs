@@ -1,7 +1,7 @@
 //! Why a token is refused.
 
+use super::bounds::{LONGEST_KEY_ID, LONGEST_TOKEN};
 use super::json::InvalidJson;
-use super::jwt::{LONGEST_KID, LONGEST_TOKEN};
 
 /// For the operator. Holds nothing from the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum Reason {
     ForbiddenHeader,
     #[error("its header's `typ` is none of the issuer's `token_types`")]
     Type,
-    #[error("its header's `kid` is not text of 1 to {LONGEST_KID} printable characters")]
+    #[error("its header's `kid` is not text of 1 to {LONGEST_KEY_ID} printable characters")]
     KeyId,
     #[error("its header has no `kid`")]
     MissingKeyId,

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::claims::{LEEWAY, integer};
+use super::bounds::LEEWAY;
+use super::claims::integer;
 use crate::domain::Claims;
 
 /// About 10 MiB for one issuer. An hour of tokens at 13 a second.

@@ -10,12 +10,12 @@ use super::testing::{NOW, Server, Signer, TestClock};
 use super::*;
 use crate::identity::local::TokenRequest;
 
-fn at(issuer: &str) -> Source {
+fn at(issuer: &str) -> KeyOrigin {
     let issuer = issuer.to_owned();
-    Source::Discovery(DiscoverySettings { issuer, ..DiscoverySettings::default() })
+    KeyOrigin::Discovery(DiscoverySettings { issuer, ..DiscoverySettings::default() })
 }
 
-fn build(settings: Settings, clock: &TestClock) -> Identity {
+fn build(settings: IdentitySettings, clock: &TestClock) -> Identity {
     Identity::build(settings, &IssuerMemory::default(), clock.clock()).unwrap()
 }
 
@@ -30,11 +30,14 @@ async fn setup(algorithms: &[Algorithm], signers: &[&Signer]) -> Setup {
     let server = Server::start().await;
     server.publish(signers);
     let clock = TestClock::new();
-    let policy =
-        Policy { algorithms: algorithms.to_vec(), mixed_algorithms: true, ..Policy::default() };
+    let policy = TokenPolicy {
+        algorithms: algorithms.to_vec(),
+        mixed_algorithms: true,
+        ..TokenPolicy::default()
+    };
     let issuers =
-        vec![IssuerSettings { name: "ci".to_owned(), policy, source: at(&server.origin()) }];
-    let identity = build(Settings { audience: "us".to_owned(), issuers }, &clock);
+        vec![IssuerSettings { name: "ci".to_owned(), policy, keys: at(&server.origin()) }];
+    let identity = build(IdentitySettings { audience: "us".to_owned(), issuers }, &clock);
     Setup { identity, clock, server }
 }
 
@@ -240,16 +243,17 @@ async fn an_issuer_that_is_down_is_its_own_callers_trouble() {
     std::fs::write(&path, other.jwks()).unwrap();
     // Port 9 of loopback: nobody listens there.
     let down = "http://127.0.0.1:9";
-    let issuer = |name: &str, source| IssuerSettings {
+    let issuer = |name: &str, keys| IssuerSettings {
         name: name.to_owned(),
-        policy: Policy { algorithms: vec![Algorithm::EdDsa], ..Policy::default() },
-        source,
+        policy: TokenPolicy { algorithms: vec![Algorithm::EdDsa], ..TokenPolicy::default() },
+        keys,
     };
     let issuers = vec![
         issuer("down", at(down)),
-        issuer("file", Source::JwksFile { issuer: "https://file.example".to_owned(), path }),
+        issuer("file", KeyOrigin::JwksFile { issuer: "https://file.example".to_owned(), path }),
     ];
-    let identity = build(Settings { audience: "us".to_owned(), issuers }, &TestClock::new());
+    let identity =
+        build(IdentitySettings { audience: "us".to_owned(), issuers }, &TestClock::new());
     let claims =
         |iss: &str| json!({ "iss": iss, "aud": "us", "sub": "s", "iat": NOW, "exp": NOW + 300 });
     identity.prefetch();
@@ -279,10 +283,10 @@ async fn the_brokers_own_tokens_are_accepted_until_they_expire() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state/issuer.pem");
     let clock = TestClock::new();
-    let source = Source::Local { key_file: path.clone() };
+    let keys = KeyOrigin::Local { key_file: path.clone() };
     let issuers =
-        vec![IssuerSettings { name: "local".to_owned(), policy: Policy::default(), source }];
-    let identity = build(Settings { audience: "us".to_owned(), issuers }, &clock);
+        vec![IssuerSettings { name: "local".to_owned(), policy: TokenPolicy::default(), keys }];
+    let identity = build(IdentitySettings { audience: "us".to_owned(), issuers }, &clock);
     let mint = |audience: &str| {
         let request = TokenRequest {
             subject: "laptop".to_owned(),
@@ -307,17 +311,17 @@ async fn a_reload_keeps_fetched_keys_and_used_tokens() {
     let (ours, theirs) = (Signer::ed25519("k"), Signer::ed25519("k"));
     let it = setup(&[Algorithm::EdDsa], &[&ours]).await;
     let settings = |audience: &str, internal: bool| {
-        let mut source = at(&it.server.origin());
-        if let Source::Discovery(settings) = &mut source {
+        let mut keys = at(&it.server.origin());
+        if let KeyOrigin::Discovery(settings) = &mut keys {
             settings.internal = internal;
         }
-        let policy = Policy {
+        let policy = TokenPolicy {
             algorithms: vec![Algorithm::EdDsa],
             replay: Replay::SingleUse,
-            ..Policy::default()
+            ..TokenPolicy::default()
         };
-        let issuers = vec![IssuerSettings { name: "ci".to_owned(), policy, source }];
-        Settings { audience: audience.to_owned(), issuers }
+        let issuers = vec![IssuerSettings { name: "ci".to_owned(), policy, keys }];
+        IdentitySettings { audience: audience.to_owned(), issuers }
     };
     let memory = IssuerMemory::default();
     let build = |audience: &str, internal: bool| {

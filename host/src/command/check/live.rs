@@ -17,7 +17,7 @@ use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::{Access, AssumeRole, AwsError, Identity};
 use crate::domain::Project;
 use crate::identity::jwks::{Discovery, KeySource};
-use crate::identity::{DiscoverySettings, IssuerSettings, Settings, Source};
+use crate::identity::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
 use crate::registries::Registry;
 
 /// For both requests of one issuer.
@@ -33,12 +33,12 @@ pub(super) struct Remote {
     settings: DiscoverySettings,
 }
 
-pub(super) fn issuers(settings: &Settings) -> Vec<Remote> {
-    let remote = |it: &IssuerSettings| match &it.source {
-        Source::Discovery(settings) => {
+pub(super) fn issuers(settings: &IdentitySettings) -> Vec<Remote> {
+    let remote = |it: &IssuerSettings| match &it.keys {
+        KeyOrigin::Discovery(settings) => {
             Some(Remote { name: it.name.clone(), settings: settings.clone() })
         }
-        Source::JwksFile { .. } | Source::Local { .. } => None,
+        KeyOrigin::JwksFile { .. } | KeyOrigin::Local { .. } => None,
     };
     settings.issuers.iter().filter_map(remote).collect()
 }

@@ -12,9 +12,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm as Jwa, DecodingKey, crypto};
 use serde_json::{Map, Value};
 
+use super::super::algorithm::Algorithm;
+use super::super::bounds::is_key_id;
 use super::super::json::{self, InvalidJson, Limits};
-use super::super::jwt::is_kid;
-use super::super::settings::Algorithm;
 use super::{LARGEST_SET, NoKey};
 
 const LIMITS: Limits = Limits { bytes: LARGEST_SET, depth: 8, members: 64, text: 32 * 1024 };
@@ -141,7 +141,7 @@ impl Key {
         }
         let kid = match text("kid") {
             None => None,
-            Some(kid) => Some(kid.filter(|kid| is_kid(kid))?.to_owned()),
+            Some(kid) => Some(kid.filter(|kid| is_key_id(kid))?.to_owned()),
         };
         let only = match text("alg") {
             None => None,

@@ -1,0 +1,23 @@
+//! How long and how old the parts of a token may be.
+
+/// GitHub's tokens are about 2 KiB. What is larger is refused unread: decoding must not be anybody's lever.
+pub(super) const LONGEST_TOKEN: usize = 8192;
+pub(super) const LONGEST_KEY_ID: usize = 256;
+pub(super) const LONGEST_SUBJECT: usize = 255;
+pub(super) const LONGEST_TOKEN_ID: usize = 128;
+pub(super) const MOST_AUDIENCES: usize = 8;
+/// How far the issuer's clock and ours may differ, in seconds.
+pub(super) const LEEWAY: i64 = 30;
+/// The longest lifetime of a token unless its issuer's settings say otherwise, in seconds: a day is what Kubernetes gives.
+pub(super) const LONGEST_LIFETIME: i64 = 24 * 60 * 60;
+
+/// Whether `text` may be a `kid`.
+pub(super) fn is_key_id(text: &str) -> bool {
+    (1..=LONGEST_KEY_ID).contains(&text.len())
+        && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+}
+
+/// Whether `text` may be a `sub` or an `aud`.
+pub(super) fn is_subject(text: &str) -> bool {
+    (1..=LONGEST_SUBJECT).contains(&text.len()) && !text.contains(char::is_control)
+}

@@ -1,0 +1,264 @@
+//! From settings to issuers: checked, and with keys to verify tokens with.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::algorithm::Algorithm;
+use super::jwks::{self, CachedKeys, Discovery, FixedKeys, KeySet, Keys};
+use super::local::LocalIssuer;
+use super::memory::IssuerMemory;
+use super::policy::{Replay, TokenPolicy};
+use super::replay::UsedTokens;
+use super::settings::{IdentitySettings, IssuerSettings, KeyOrigin};
+use crate::domain::Clock;
+
+pub(super) struct Issuer {
+    pub(super) name: String,
+    pub(super) policy: TokenPolicy,
+    pub(super) keys: Arc<dyn Keys>,
+    /// There for [`Replay::SingleUse`].
+    pub(super) used: Option<Arc<UsedTokens>>,
+}
+
+/// A setting to mend, and how.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", issuer.as_ref().map_or_else(String::new, |name| format!("issuer `{name}`: ")))]
+pub struct SetupError {
+    /// The issuer's name; `None` where it is about all of them.
+    pub issuer: Option<String>,
+    pub message: String,
+}
+
+/// Bounds what is fetched in the background.
+const MOST_ISSUERS: usize = 64;
+const LONGEST_NAME: usize = 255;
+
+pub(super) fn build(
+    settings: &IdentitySettings,
+    memory: &IssuerMemory,
+    clock: &Clock,
+) -> Result<HashMap<String, Issuer>, Vec<SetupError>> {
+    let (mut issuers, mut problems) = (HashMap::new(), Vec::new());
+    let mut about_all =
+        |message: &str| problems.push(SetupError { issuer: None, message: message.to_owned() });
+    if !settings.issuers.is_empty() && !is_name(&settings.audience) {
+        about_all(
+            "`audience` must be 1 to 255 printable characters that name this deployment, such as \"rise-registry\"",
+        );
+    }
+    if settings.issuers.len() > MOST_ISSUERS {
+        about_all(
+            "there are more than 64 [[auth.issuers]]: each one is asked for its keys in the background",
+        );
+    }
+    let mut names = BTreeSet::new();
+    for wanted in settings.issuers.iter().take(MOST_ISSUERS) {
+        let mut found = check(wanted);
+        if !names.insert(&wanted.name) {
+            found
+                .push("has the name of another issuer: rules could not tell them apart".to_owned());
+        }
+        if issuers.contains_key(wanted.keys.issuer()) {
+            found.push(format!("has the same `issuer` as another one: `{}`", wanted.keys.issuer()));
+        }
+        // Not if there are problems: opening the local issuer may write a key file.
+        if found.is_empty() {
+            match issuer(wanted, memory, clock) {
+                Ok(issuer) => {
+                    issuers.insert(wanted.keys.issuer().to_owned(), issuer);
+                }
+                Err(problem) => found.push(problem),
+            }
+        }
+        let about = |message| SetupError { issuer: Some(wanted.name.clone()), message };
+        problems.extend(found.into_iter().map(about));
+    }
+    if problems.is_empty() { Ok(issuers) } else { Err(problems) }
+}
+
+fn check(wanted: &IssuerSettings) -> Vec<String> {
+    let mut problems = Vec::new();
+    if !is_name(&wanted.name) {
+        problems.push("`name` must be 1 to 255 printable characters".to_owned());
+    }
+    match &wanted.keys {
+        KeyOrigin::Discovery(_) | KeyOrigin::JwksFile { .. }
+            if wanted.policy.algorithms.is_empty() =>
+        {
+            problems.push(
+                "`algorithms` is empty: state what it signs with, mostly [\"RS256\"]".to_owned(),
+            );
+        }
+        KeyOrigin::Local { .. }
+            if wanted.policy.algorithms.iter().any(|it| *it != Algorithm::EdDsa) =>
+        {
+            problems.push(
+                "the broker's own issuer signs with EdDSA: leave `algorithms` out".to_owned(),
+            );
+        }
+        KeyOrigin::Discovery(_) | KeyOrigin::JwksFile { .. } | KeyOrigin::Local { .. } => {}
+    }
+    problems.extend(wanted.policy.problems());
+    if !is_name(wanted.keys.issuer()) {
+        problems.push("`issuer` must be 1 to 255 printable characters".to_owned());
+    }
+    problems
+}
+
+fn keys(
+    wanted: &IssuerSettings,
+    memory: &IssuerMemory,
+    clock: &Clock,
+) -> Result<Arc<dyn Keys>, String> {
+    match &wanted.keys {
+        KeyOrigin::Discovery(settings) => memory.keys(&wanted.name, settings, || {
+            let discovery = Discovery::new(&wanted.name, settings).map_err(|it| it.to_string())?;
+            Ok(Arc::new(CachedKeys::new(&wanted.name, Box::new(discovery), clock.clone())))
+        }),
+        KeyOrigin::JwksFile { path, .. } => {
+            let place = path.display();
+            let bytes = jwks::read_file(path)
+                .map_err(|it| format!("`jwks_file` {place} cannot be read: {it}"))?;
+            let set = KeySet::parse(&bytes)
+                .map_err(|it| format!("`jwks_file` {place} is not a usable key set: {it}"))?;
+            Ok(Arc::new(FixedKeys::new(set)))
+        }
+        KeyOrigin::Local { key_file } => {
+            let issuer = LocalIssuer::open_or_create(key_file).map_err(|it| it.to_string())?;
+            Ok(Arc::new(FixedKeys::new(issuer.key_set())))
+        }
+    }
+}
+
+fn issuer(wanted: &IssuerSettings, memory: &IssuerMemory, clock: &Clock) -> Result<Issuer, String> {
+    let keys = keys(wanted, memory, clock)?;
+    let mut policy = wanted.policy.clone();
+    if let KeyOrigin::Local { .. } = &wanted.keys {
+        policy.algorithms = vec![Algorithm::EdDsa];
+    }
+    let used = (policy.replay == Replay::SingleUse)
+        .then(|| memory.used_tokens(&wanted.name, wanted.keys.issuer(), clock.now()));
+    Ok(Issuer { name: wanted.name.clone(), policy, keys, used })
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&text.len())
+        && !text.contains(char::is_control)
+        && text.trim() == text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::DiscoverySettings;
+
+    fn signs_with(algorithm: Algorithm) -> TokenPolicy {
+        TokenPolicy { algorithms: vec![algorithm], ..TokenPolicy::default() }
+    }
+
+    fn discovery(name: &str, issuer: &str) -> IssuerSettings {
+        let keys = KeyOrigin::Discovery(DiscoverySettings {
+            issuer: issuer.to_owned(),
+            ..DiscoverySettings::default()
+        });
+        IssuerSettings { name: name.to_owned(), policy: signs_with(Algorithm::Rs256), keys }
+    }
+
+    fn problems(audience: &str, issuers: Vec<IssuerSettings>) -> Vec<String> {
+        let settings = IdentitySettings { audience: audience.to_owned(), issuers };
+        let built = super::build(&settings, &IssuerMemory::default(), &Clock::system());
+        let problems = built.err().unwrap_or_default();
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_problem_of_every_issuer_is_told_at_once() {
+        let mut no_algorithms = discovery("no-algorithms", "https://a.example");
+        no_algorithms.policy.algorithms.clear();
+        let file = |path: &str| KeyOrigin::JwksFile {
+            issuer: "https://file.example".to_owned(),
+            path: path.into(),
+        };
+        let missing = IssuerSettings {
+            name: "file".to_owned(),
+            policy: signs_with(Algorithm::Es256),
+            keys: file("/none/x"),
+        };
+        let local = KeyOrigin::Local { key_file: "/proc/none/x".into() };
+        let local = IssuerSettings {
+            name: "local".to_owned(),
+            policy: signs_with(Algorithm::Rs256),
+            keys: local,
+        };
+        let found = problems(
+            "",
+            vec![
+                discovery("github", "http://token.example"),
+                no_algorithms,
+                missing,
+                local,
+                discovery("ok", "https://ok.example"),
+                discovery("ok", "https://ok.example"),
+            ],
+        );
+        let expected = [
+            "`audience` must be",
+            "issuer `github`: `issuer` must be an https:// URL",
+            "issuer `no-algorithms`: `algorithms` is empty",
+            "issuer `file`: `jwks_file` /none/x cannot be read",
+            "issuer `local`: the broker's own issuer signs with EdDSA",
+            "issuer `ok`: has the name of another issuer",
+            "issuer `ok`: has the same `issuer` as another one",
+        ];
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_is_a_plain_https_url() {
+        for right in [
+            "https://a.example",
+            "https://a.example/",
+            "https://a.example:8443/realms/x",
+            "https://140.82.112.3",
+            "http://127.0.0.1:8080/dex",
+            "http://localhost:1",
+            "http://[::1]:1",
+        ] {
+            assert_eq!(problems("a", vec![discovery("a", right)]), [] as [String; 0], "{right}");
+        }
+        for wrong in [
+            "",
+            "a.example",
+            "http://a.example",
+            "http://127.0.0.1.example",
+            "http://10.0.0.1",
+            "https://10.0.0.1",
+            "https://[fd00::1]",
+            "https://169.254.169.254",
+            "http://localhost.example",
+            "https://",
+            "https://u@a.example",
+            "https://u:p@a.example",
+            "https://a.example?x",
+            "https://a.example/#",
+            "file:///etc/passwd",
+            "urn:rise:local",
+            " https://a.example",
+            &format!("https://a.example/{}", "x".repeat(255)),
+        ] {
+            assert_eq!(problems("a", vec![discovery("a", wrong)]).len(), 1, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nobody_may_be_trusted_and_not_everybody() {
+        assert!(problems("", vec![]).is_empty());
+        let many = (0..65)
+            .map(|index| discovery(&format!("i{index}"), &format!("https://{index}.example")))
+            .collect();
+        assert_eq!(problems("a", many).len(), 1);
+    }
+}
