@@ -498,7 +498,7 @@ fn placed(root: &Node, pointer: &str, message: String) -> Problem {
 }
 
 fn warnings(root: &Node, identity: &IdentitySettings, rules: &Rules) -> Vec<Problem> {
-    let rule = |it: &crate::rules::Problem| placed(root, &it.path, it.message.clone());
+    let rule = |it: &crate::rules::RuleProblem| placed(root, &it.path, it.message.clone());
     let mut warnings: Vec<Problem> = rules.warnings().iter().map(rule).collect();
     for (index, issuer) in identity.issuers.iter().enumerate() {
         let of = |it| {

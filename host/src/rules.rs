@@ -1,13 +1,16 @@
-//! Which subjects may do what to which projects: a subject and a request become a [`Grant`] or [`Denied`].
+//! Rules decide which subjects may do what to which projects. A subject and a request become a
+//! [`Grant`] or [`Denied`].
 //!
-//! Pure: no I/O, no time, no async. To add a way to match a claim: `rules/file.rs` (how it is written), `rules/matcher.rs`
-//! (what it takes), `rules/pattern.rs` (text in it). To warn about something: `rules/lint.rs`.
+//! This module is pure: no I/O, no time, no async. To add a way to match a claim, extend
+//! `rules/file.rs` (its form in the settings), `rules/matcher.rs` (the type of claim) and
+//! `rules/pattern.rs` (its text). To add a warning, extend `rules/lint.rs`.
 //!
-//! **Invariant:** a [`Grant`] is made in `rules/authorize.rs` only, and says no more than the rules that matched.
-//! **Invariant:** a rule on trial (`mode = "audit"`) is recorded and grants nothing; no rule grants more than
-//! `[limits.policy]` permits.
-//! **Invariant:** there are no regular expressions. Every matcher ends at a delimiter or at the end of the text, so that
-//! `acme` never stands for `acme-evil`.
+//! **Invariant:** only `rules/authorize.rs` makes a [`Grant`], and a grant never allows more than
+//! the rules that matched.
+//! **Invariant:** a rule on trial (`mode = "audit"`) is recorded and grants nothing; no rule grants
+//! more than `[limits.policy]` permits.
+//! **Invariant:** there are no regular expressions. Every matcher ends at a delimiter or at the end
+//! of the text, so that `acme` never matches `acme-evil`.
 
 mod authorize;
 mod condition;
@@ -24,41 +27,43 @@ mod projects;
 mod rule;
 
 pub use authorize::{AccessRequest, Denied, Grant, Refusal};
-pub use condition::{Condition, Outcome};
+pub use condition::{Condition, ConditionOutcome};
 pub use file::{ClaimFile, GuardrailFile, Mode, ProjectsFile, RuleFile};
 pub use guardrail::Guardrail;
 pub use holdings::Holding;
 pub use lint::IssuerKind;
-pub use parse::{Known, Problem};
+pub use parse::{Known, RuleProblem};
 pub use projects::ProjectMatcher;
-pub use rule::{Check, Evaluation, Part, Rule};
+pub use rule::{Evaluation, Rule, RuleCheck, RulePart};
 
 use std::collections::BTreeSet;
 
 use crate::domain::{RegistryName, Subject};
 
-/// All rules of a deployment. None at all denies everything.
+/// All rules of a deployment. Without rules everything is denied.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     all: Vec<Rule>,
     guardrail: Guardrail,
-    warnings: Vec<Problem>,
+    warnings: Vec<RuleProblem>,
 }
 
 impl Rules {
-    /// Checks every rule and reports every problem, so that an operator mends them in one go.
-    pub fn parse(files: Vec<RuleFile>, known: &Known) -> Result<Self, Vec<Problem>> {
+    /// Checks every rule and reports all problems at once.
+    pub fn parse(files: Vec<RuleFile>, known: &Known) -> Result<Self, Vec<RuleProblem>> {
         Self::parse_within(files, GuardrailFile::default(), known)
     }
 
-    /// The same, within what no rule may exceed.
+    /// Like [`Rules::parse`], with a central policy that no rule may exceed.
     pub fn parse_within(
         files: Vec<RuleFile>,
         guardrail: GuardrailFile,
         known: &Known,
-    ) -> Result<Self, Vec<Problem>> {
+    ) -> Result<Self, Vec<RuleProblem>> {
         let below = |place: &'static str| {
-            move |problems: Vec<Problem>| problems.into_iter().map(|it| it.below(place)).collect()
+            move |problems: Vec<RuleProblem>| {
+                problems.into_iter().map(|problem| problem.below(place)).collect()
+            }
         };
         let guardrail: Result<_, Vec<_>> =
             Guardrail::parse(guardrail, known).map_err(below("/limits/policy"));
@@ -66,19 +71,20 @@ impl Rules {
         let rules = parse::rules(files, guardrail.as_ref().unwrap_or(&no_guardrail), known);
         match (guardrail, rules.map_err(below("/rules"))) {
             (Ok(guardrail), Ok((rules, warnings))) => {
-                let warnings = warnings.into_iter().map(|it| it.below("/rules")).collect();
+                let warnings =
+                    warnings.into_iter().map(|warning| warning.below("/rules")).collect();
                 Ok(Self { all: rules, guardrail, warnings })
             }
             (guardrail, rules) => {
-                let mut problems: Vec<Problem> = guardrail.err().unwrap_or_default();
+                let mut problems: Vec<RuleProblem> = guardrail.err().unwrap_or_default();
                 problems.extend(rules.err().into_iter().flatten());
                 Err(problems)
             }
         }
     }
 
-    /// What is allowed and probably not meant.
-    pub fn warnings(&self) -> &[Problem] {
+    /// Returns warnings about rules that are valid but risky.
+    pub fn warnings(&self) -> &[RuleProblem] {
         &self.warnings
     }
 
@@ -86,7 +92,7 @@ impl Rules {
         self.all.iter()
     }
 
-    /// Those that are not on trial.
+    /// Returns the rules that are not on trial.
     fn enforced(&self) -> impl Iterator<Item = &Rule> {
         self.all.iter().filter(|rule| !rule.is_on_trial())
     }
@@ -95,7 +101,7 @@ impl Rules {
         &self.guardrail
     }
 
-    /// Every rule, condition by condition: for the operator who asks why.
+    /// Evaluates every condition of every rule, to explain a decision to the operator.
     pub fn evaluate<'a>(
         &'a self,
         subject: &'a Subject,
@@ -104,7 +110,7 @@ impl Rules {
         self.all.iter().map(|rule| rule.evaluate(subject, request)).collect()
     }
 
-    /// The registries that the subject may reach for some project.
+    /// Returns the registries in which the rules allow the subject something for some project.
     pub fn reachable(&self, subject: &Subject) -> BTreeSet<&RegistryName> {
         self.enforced()
             .filter(|rule| !rule.reach(subject).is_empty())

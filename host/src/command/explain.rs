@@ -16,7 +16,7 @@ use crate::identity::{
     Explanation, Finding, Identity, IssuerMemory, KeyAccess, KeyOrigin, Verdict, shown,
 };
 use crate::registries::default_name;
-use crate::rules::{AccessRequest, Check, Evaluation, Part, Rules};
+use crate::rules::{AccessRequest, Evaluation, RuleCheck, RulePart, Rules};
 use crate::telemetry;
 
 #[derive(clap::Args)]
@@ -178,18 +178,18 @@ impl<'a> Report<'a> {
         lines.join("\n")
     }
 
-    fn check_line(&self, check: Check<'_>) -> String {
+    fn check_line(&self, check: RuleCheck<'_>) -> String {
         let line = format!("      {} {check}", mark(check.held()));
         if check.held() { line } else { format!("{line}; found {}", self.found(check)) }
     }
 
-    fn found(&self, check: Check<'_>) -> String {
+    fn found(&self, check: RuleCheck<'_>) -> String {
         let subject = self.explanation.subject.as_ref();
         match check.part {
-            Part::Issuer(_) => subject.map(|it| format!("`{}`", it.issuer)).unwrap_or_default(),
-            Part::Registry => format!("`{}`", self.request.registry),
-            Part::Project => format!("`{}`", self.request.project),
-            Part::Claim(condition) => subject
+            RulePart::Issuer(_) => subject.map(|it| format!("`{}`", it.issuer)).unwrap_or_default(),
+            RulePart::Registry => format!("`{}`", self.request.registry),
+            RulePart::Project => format!("`{}`", self.request.project),
+            RulePart::Claim(condition) => subject
                 .and_then(|it| condition.find(&it.claims))
                 .map_or_else(|| "none".to_owned(), |value| shown(&value.to_string())),
         }
@@ -214,7 +214,7 @@ impl<'a> Report<'a> {
     }
 
     fn rule_json(&self, evaluation: &Evaluation<'_>) -> Value {
-        let check = |check: &Check<'_>| json!({ "condition": check.condition(), "held": check.held(), "found": self.found(*check) });
+        let check = |check: &RuleCheck<'_>| json!({ "condition": check.condition(), "held": check.held(), "found": self.found(*check) });
         json!({
             "rule": evaluation.rule.name(),
             "allow": evaluation.rule.allow(),

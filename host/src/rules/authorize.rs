@@ -1,6 +1,7 @@
-//! A subject and its request become a grant, or are denied.
+//! A subject and its request become a grant, or the request is denied.
 //!
-//! **Invariant:** [`Grant`] has private fields and is built in [`Rules::authorize`] alone; it cannot be cloned or changed.
+//! **Invariant:** [`Grant`] has private fields, and only [`Rules::authorize`] builds it; it cannot
+//! be cloned or changed.
 
 use ulid::Ulid;
 
@@ -8,16 +9,17 @@ use super::Rules;
 use super::rule::Rule;
 use crate::domain::{Action, Actions, ClientAddress, Lifetime, Project, RegistryName, Subject};
 
-/// A request whose registry and project are settled, and which nobody has approved yet.
+/// A request whose registry and project are known, before authorization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessRequest {
     pub id: Ulid,
     pub registry: RegistryName,
     pub project: Project,
-    /// `None`: all that the rules allow.
+    /// `None` requests everything that the rules allow.
     pub actions: Option<Actions>,
     pub lifetime: Lifetime,
-    /// Where it came from, for the record: no rule asks. `None`: from this machine, by a command.
+    /// The client address, for the audit record; rules do not use it. `None` for a command on this
+    /// machine.
     pub client: Option<ClientAddress>,
 }
 
@@ -31,18 +33,18 @@ pub struct Grant {
     trial: Vec<String>,
 }
 
-/// Why nothing was granted. The caller is told only the `Display` text, which is the same whether or not such a project
-/// exists; the rest is for the record and the operator.
+/// The reason why nothing was granted. The caller gets only the `Display` text, which is the same
+/// whether or not the project exists. The rest is for the audit record and the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("no rule allows this on project `{}` in registry `{}`", request.project, request.registry)]
 pub struct Denied {
     pub subject: Subject,
     pub request: AccessRequest,
-    /// What the matching rules would have allowed.
+    /// The actions that the matching rules allow.
     pub allowed: Actions,
-    /// The rules of the subject's issuer, each with the first check that failed; at most 20.
+    /// At most 20 rules of the subject's issuer, each with the first check that failed.
     pub refusals: Vec<Refusal>,
-    /// The rules on trial that match.
+    /// The names of the matching rules on trial.
     pub trial: Vec<String>,
 }
 
@@ -52,12 +54,13 @@ pub struct Refusal {
     pub because: String,
 }
 
-/// Bounds what one denied request can make us write to the log.
+/// Bounds what one denied request can write to the log.
 const MOST_REFUSALS: usize = 20;
 
 impl Rules {
-    /// Matching rules add up. What goes beyond them is denied as a whole, never narrowed: a job that believes it may push
-    /// must not find out at its last step. `Denied` is boxed for its size.
+    /// Adds up the matching rules. A request for more than they allow is denied as a whole and
+    /// never narrowed: a job that cannot push must not find that out at its last step. `Denied` is
+    /// boxed because it is large.
     pub fn authorize(
         &self,
         subject: Subject,
@@ -69,7 +72,7 @@ impl Rules {
             matching.into_iter().partition(|rule| rule.is_on_trial());
         let names = |rules: Vec<&Rule>| rules.iter().map(|rule| rule.name().to_owned()).collect();
         let trial = names(trial);
-        let allowed = self.guardrail.hold(union(&matching), &request.project);
+        let allowed = self.guardrail.restrict(union(&matching), &request.project);
         let actions = request.actions.unwrap_or(allowed);
         if actions.is_empty() || !actions.is_subset_of(allowed) {
             let refusals = self.refusals(&subject, &request);
@@ -81,7 +84,7 @@ impl Rules {
         Ok(Grant { subject, request, actions, rules, trial })
     }
 
-    /// What the rules together allow of one project.
+    /// Returns the actions that the rules together allow for one project.
     pub(super) fn allowed(
         &self,
         subject: &Subject,
@@ -98,7 +101,7 @@ impl Rules {
         };
         let matching: Vec<&Rule> =
             self.enforced().filter(|rule| rule.matches(subject, &request)).collect();
-        self.guardrail.hold(union(&matching), project)
+        self.guardrail.restrict(union(&matching), project)
     }
 
     fn refusals(&self, subject: &Subject, request: &AccessRequest) -> Vec<Refusal> {
@@ -106,11 +109,11 @@ impl Rules {
             let failed = rule.checks(subject, request).find(|check| !check.held());
             let because = match failed {
                 Some(check) => check.to_string(),
-                None if rule.is_on_trial() => "is on trial: it grants nothing".to_owned(),
+                None if rule.is_on_trial() => "is on trial and grants nothing".to_owned(),
                 None if self.guardrail.denies_push(&request.project) => {
                     "[limits.policy] denies pushes to the project".to_owned()
                 }
-                None => format!("allows {} only", rule.allow()),
+                None => format!("allows only {}", rule.allow()),
             };
             Refusal { rule: rule.name().to_owned(), because }
         };
@@ -152,12 +155,13 @@ impl Grant {
         self.request.lifetime
     }
 
-    /// The rules that contributed to the actions, in the order of the settings.
+    /// Returns the names of the rules that contributed to the actions, in the order of the
+    /// settings.
     pub fn rules(&self) -> &[String] {
         &self.rules
     }
 
-    /// The rules on trial that match too; they contributed nothing.
+    /// Returns the names of the matching rules on trial, which contributed nothing.
     pub fn trial(&self) -> &[String] {
         &self.trial
     }
@@ -194,12 +198,14 @@ mod tests {
 
     fn rules() -> Rules {
         #[derive(serde::Deserialize)]
-        struct File {
+        struct RulesFile {
             rules: Vec<RuleFile>,
         }
-        let known =
-            Known::new(["github", "local"], ["prod", "dev", "ops"].map(|it| it.parse().unwrap()));
-        Rules::parse(toml::from_str::<File>(RULES).unwrap().rules, &known).unwrap()
+        let known = Known::new(
+            ["github", "local"],
+            ["prod", "dev", "ops"].map(|name| name.parse().unwrap()),
+        );
+        Rules::parse(toml::from_str::<RulesFile>(RULES).unwrap().rules, &known).unwrap()
     }
 
     fn subject(issuer: &str, claims: &serde_json::Value) -> Subject {
@@ -280,20 +286,23 @@ mod tests {
             .authorize(on_main(), request("prod", "other", Some(Actions::PUSH)))
             .unwrap_err();
         assert_eq!(denied.to_string(), "no rule allows this on project `other` in registry `prod`");
-        let because: Vec<_> =
-            denied.refusals.iter().map(|it| (it.rule.as_str(), it.because.as_str())).collect();
+        let because: Vec<_> = denied
+            .refusals
+            .iter()
+            .map(|refusal| (refusal.rule.as_str(), refusal.because.as_str()))
+            .collect();
         assert_eq!(
             because,
             [
                 ("ci-push", "claim `repository` is `acme/{project}`: no"),
-                ("org-pull", "the project is one of the rule's: no")
+                ("org-pull", "the rule covers the project: no")
             ]
         );
         let denied = rules()
             .authorize(on_main(), request("dev", "my-app", Some(Actions::PUSH)))
             .unwrap_err();
         assert_eq!(denied.allowed, Actions::PULL);
-        assert_eq!(denied.refusals[1].because, "allows pull only");
+        assert_eq!(denied.refusals[1].because, "allows only pull");
         let missing = subject("github", &serde_json::json!({ "repository": ["acme/my-app"] }));
         let denied = rules().authorize(missing, request("prod", "my-app", None)).unwrap_err();
         assert_eq!(
@@ -320,7 +329,7 @@ mod tests {
             rules
                 .reachable(&subject)
                 .into_iter()
-                .map(|it| it.as_str().to_owned())
+                .map(|registry| registry.as_str().to_owned())
                 .collect::<Vec<_>>()
         };
         assert_eq!(reach(on_main()), ["dev", "prod"]);
@@ -347,8 +356,8 @@ mod tests {
             checks,
             [
                 "issuer is `github`: yes",
-                "the registry is one of the rule's: no",
-                "the project is one of the rule's: yes",
+                "the rule covers the registry: no",
+                "the rule covers the project: yes",
                 "claim `ref` is `refs/heads/main`: yes",
                 "claim `repository` is `acme/{project}`: no"
             ]
@@ -356,16 +365,16 @@ mod tests {
         assert!(!evaluations[0].matches());
     }
 
-    /// Fails to compile if `Grant` gets `$trait`: the two blanket impls then both apply.
+    /// Fails to compile if `Grant` implements `$trait`, because both blanket impls then apply.
     #[test]
     fn a_grant_cannot_be_copied_or_made_from_nothing() {
         macro_rules! assert_not_impl {
             ($type:ty: $($trait:path),+) => {$({
-                trait Ambiguous<A> { fn check() {} }
-                impl<T: ?Sized> Ambiguous<()> for T {}
+                trait AmbiguousIfImplemented<A> { fn check() {} }
+                impl<T: ?Sized> AmbiguousIfImplemented<()> for T {}
                 struct Implemented;
-                impl<T: ?Sized + $trait> Ambiguous<Implemented> for T {}
-                <$type as Ambiguous<_>>::check();
+                impl<T: ?Sized + $trait> AmbiguousIfImplemented<Implemented> for T {}
+                <$type as AmbiguousIfImplemented<_>>::check();
             })+};
         }
         assert_not_impl!(Grant: Clone, Default, serde::de::DeserializeOwned);

@@ -1,4 +1,4 @@
-//! One claim of a rule: where it is found in a token, and what it must be.
+//! One condition of a rule: the claim that it reads, and the value that the claim must have.
 
 use std::fmt;
 
@@ -14,9 +14,9 @@ pub struct Condition {
     matcher: Matcher,
 }
 
-/// How a condition fared.
+/// The result of checking a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ConditionOutcome {
     Held,
     Different,
     Missing,
@@ -24,7 +24,7 @@ pub enum Outcome {
 }
 
 impl Condition {
-    /// The error is a sentence that begins with the condition, without the rule.
+    /// The error text names the claim, but not the rule.
     pub(super) fn parse(name: &str, file: ClaimFile) -> Result<Self, String> {
         let path = ClaimPath::parse(name).map_err(|problem| format!("claim `{name}` {problem}"))?;
         let matcher =
@@ -32,7 +32,7 @@ impl Condition {
         Ok(Self { path, matcher })
     }
 
-    /// As the operator wrote it.
+    /// Returns the claim's name as it is in the settings.
     pub fn name(&self) -> &str {
         self.path.as_str()
     }
@@ -41,17 +41,18 @@ impl Condition {
         &self.path
     }
 
-    pub fn check(&self, claims: &Claims, project: &Project) -> Outcome {
+    pub fn check(&self, claims: &Claims, project: &Project) -> ConditionOutcome {
         self.matcher.check(self.find(claims), project)
     }
 
-    /// The value in a token that the condition is about.
+    /// Returns the value of the claim in a token.
     pub fn find<'a>(&self, claims: &'a Claims) -> Option<&'a Value> {
         self.path.find(claims)
     }
 
-    /// Every project that the value could stand for: all that lies between two delimiters and has the grammar of one.
-    /// Capped, because the value is the caller's; a claim as long as that names no project.
+    /// Returns every project that the value could name: each text within one segment that is a
+    /// valid project name. The number is limited, because the caller chooses the value; a claim
+    /// that long names no project.
     pub(super) fn projects_in(&self, claims: &Claims) -> Vec<Project> {
         const MOST: usize = 4096;
         let texts = match self.find(claims) {
@@ -60,9 +61,10 @@ impl Condition {
             _ => Vec::new(),
         };
         let segments = texts.into_iter().flat_map(|text| text.split(['/', ':', '@']));
-        let starts = segments.flat_map(|it| it.char_indices().filter_map(|(at, _)| it.get(at..)));
-        let ends = starts.flat_map(|it| {
-            it.char_indices().filter_map(|(at, char)| it.get(..at + char.len_utf8())).take(63)
+        let starts = segments
+            .flat_map(|segment| segment.char_indices().filter_map(|(at, _)| segment.get(at..)));
+        let ends = starts.flat_map(|start| {
+            start.char_indices().filter_map(|(at, char)| start.get(..at + char.len_utf8())).take(63)
         });
         ends.take(MOST).filter_map(|text| text.parse().ok()).collect()
     }
@@ -75,13 +77,14 @@ impl Condition {
         self.matcher.binds_project()
     }
 
-    /// Whether it tells one caller from another. `iss` and `aud` are the same in every token that gets this far.
+    /// Returns whether the condition distinguishes callers. `iss` and `aud` are the same in every
+    /// token that reaches the rules.
     pub(super) fn constrains(&self) -> bool {
         let same_for_all = matches!(self.path.first(), "aud" | "iss");
         !same_for_all && self.matcher.constrains()
     }
 
-    /// Whether one of its texts holds `part`.
+    /// Returns whether one of its texts contains `part`.
     pub(super) fn mentions(&self, part: &str) -> bool {
         self.matcher.mentions(part)
     }
@@ -104,7 +107,8 @@ mod tests {
     fn finds(name: &str) -> Option<Value> {
         let claims = serde_json::json!({
             "sub": "s", "a/b": 1, "https://example.com/role": "ops", "": "no",
-            "kubernetes.io": { "namespace": "ci", "a/b": "slash", "a~b": "tilde" }, "groups": ["x", { "y": "z" }],
+            "kubernetes.io": { "namespace": "ci", "a/b": "slash", "a~b": "tilde" },
+            "groups": ["x", { "y": "z" }],
         });
         let condition = Condition::parse(name, ClaimFile::Text("x".into())).unwrap();
         condition.find(claims.as_object().unwrap()).cloned()

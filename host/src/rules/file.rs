@@ -1,4 +1,4 @@
-//! Rules as they may be written. What is accepted here is not yet believed: `parse` checks it.
+//! The form of rules in the settings. `parse` checks their content.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,15 @@ use crate::domain::Action;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleFile {
-    /// How logs and audit records call the rule.
+    /// The name of the rule in logs and audit records.
     pub name: String,
     /// The name of one of `[[auth.issuers]]`.
     pub issuer: String,
-    /// What the token must say. A name that starts with `/` is a JSON Pointer. All of them must hold.
+    /// Conditions on the claims of the token; all must be met. A name that starts with `/` is a
+    /// JSON Pointer.
     #[serde(default)]
     pub claims: BTreeMap<String, ClaimFile>,
-    /// The projects it is about: names, `{ prefix = "team-" }`, or `"*"`.
+    /// The projects: names, `{ prefix = "team-" }`, or `"*"`.
     #[serde(default)]
     pub projects: Vec<ProjectsFile>,
     /// The names of registries.
@@ -30,51 +31,53 @@ pub struct RuleFile {
     pub mode: Mode,
 }
 
-/// Whether what is decided is also done.
+/// Whether a decision takes effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     #[default]
     Enforce,
-    /// On trial: what it would have allowed is recorded, and nothing is granted.
+    /// On trial: the broker records a match and grants nothing.
     Audit,
 }
 
-/// `[limits.policy]`: what no rule may exceed.
+/// `[limits.policy]`, which no rule may exceed.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuardrailFile {
     /// Projects that nobody may push to.
     pub deny_push_projects: Vec<ProjectsFile>,
-    /// By registry, the most that rules may allow there.
+    /// For each registry, the actions that rules may allow.
     pub allow: BTreeMap<String, Vec<Action>>,
-    /// By issuer, claims that every one of its rules must have a condition on.
+    /// For each issuer, claims on which each of its rules must have a condition.
     pub require_claims: BTreeMap<String, Vec<String>>,
-    /// Seconds; the most that an issuer's `max_lifetime` may be.
+    /// The largest `max_lifetime` of an issuer, in seconds.
     #[schemars(range(min = 1, max = 604_800))]
     pub max_token_lifetime: Option<u32>,
 }
 
-/// What one claim must be. In every text, `{project}` stands for the requested project.
+/// The value that a claim must have. In each text `{project}` stands for the requested project.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     deny_unknown_fields,
-    expecting = "expected text, `true`, `false`, a list of texts, or one of { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }"
+    expecting = "expected text, `true`, `false`, a list of texts, or one of \
+        { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }"
 )]
-#[schemars(extend("x-expected" = "text, true, false, a list of texts, or one of { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }"))]
+#[schemars(extend("x-expected" = "text, true, false, a list of texts, or one of \
+    { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }"))]
 pub enum ClaimFile {
-    /// A boolean claim of this value.
+    /// A boolean with this value.
     Flag(bool),
     /// Exactly this text.
     Text(String),
     /// Exactly one of these texts.
     OneOf(Vec<String>),
-    /// Text that begins so; must end in `/`, `:` or `@`.
+    /// Text with this prefix, which must end in `/`, `:` or `@`.
     Prefix { prefix: String },
-    /// Text of this shape, where `*` is one segment of `A-Za-z0-9._-`.
+    /// Text that matches; `*` stands for one segment of `A-Za-z0-9._-`.
     Glob { glob: String },
-    /// A list, one element of which is exactly this text.
+    /// A list that contains exactly this text.
     Contains { contains: String },
 }
 
@@ -82,12 +85,14 @@ pub enum ClaimFile {
 #[serde(
     untagged,
     deny_unknown_fields,
-    expecting = "expected the name of a project, \"*\" for all of them, or { prefix = \"team-\" }"
+    expecting = "expected the name of a project, \"*\" for all projects, or { prefix = \"team-\" }"
 )]
-#[schemars(extend("x-expected" = "the name of a project, \"*\" for all of them, or { prefix = \"team-\" }"))]
+#[schemars(extend(
+    "x-expected" = "the name of a project, \"*\" for all projects, or { prefix = \"team-\" }"
+))]
 pub enum ProjectsFile {
     /// A project's name, or `*`.
     Name(String),
-    /// Every project whose name begins so; must end in `-`.
+    /// Every project whose name has this prefix, which must end in `-`.
     Prefix { prefix: String },
 }

@@ -1,13 +1,13 @@
-//! What no rule may exceed, whoever writes the rules.
+//! The central policy that no rule may exceed, whoever writes the rules.
 //!
-//! Rules that can be seen to exceed it are errors at start. Who may push to which project is also decided by the request: a
-//! rule for `*` stays, and does not reach the projects that nobody may push to.
+//! A rule that exceeds it by itself is an error at start. A rule for `*` is valid; each request is
+//! then checked, and pushes to protected projects are denied.
 
 use std::collections::BTreeMap;
 
 use super::condition::Condition;
 use super::file::GuardrailFile;
-use super::parse::{Known, Problem};
+use super::parse::{Known, RuleProblem};
 use super::projects::ProjectMatcher;
 use super::rule::Rule;
 use crate::domain::{Action, Actions, ClaimPath, Project, RegistryName};
@@ -15,17 +15,17 @@ use crate::domain::{Action, Actions, ClaimPath, Project, RegistryName};
 #[derive(Clone, Debug, Default)]
 pub struct Guardrail {
     deny_push: Vec<ProjectMatcher>,
-    /// By registry.
+    /// The allowed actions by registry.
     allow: BTreeMap<RegistryName, Actions>,
-    /// By issuer.
+    /// The required claims by issuer.
     claims: BTreeMap<String, Vec<ClaimPath>>,
 }
 
 impl Guardrail {
-    /// The problems' paths lie below `/limits/policy`.
-    pub(super) fn parse(file: GuardrailFile, known: &Known) -> Result<Self, Vec<Problem>> {
+    /// The paths of the problems are relative to `/limits/policy`.
+    pub(super) fn parse(file: GuardrailFile, known: &Known) -> Result<Self, Vec<RuleProblem>> {
         let (mut guardrail, mut problems) = (Self::default(), Vec::new());
-        let mut add = |path: String, message: String| problems.push(Problem { path, message });
+        let mut add = |path: String, message: String| problems.push(RuleProblem { path, message });
         for (index, projects) in file.deny_push_projects.into_iter().enumerate() {
             match ProjectMatcher::try_from(projects) {
                 Ok(projects) => guardrail.deny_push.push(projects),
@@ -37,12 +37,20 @@ impl Guardrail {
                 Some(registry) => {
                     guardrail.allow.insert(registry.clone(), actions.into_iter().collect());
                 }
-                None => add(format!("/allow/{name}"), format!("unknown registry `{name}`")),
+                None => add(
+                    format!("/allow/{name}"),
+                    format!("unknown registry `{name}`, expected the name of one of [registries]"),
+                ),
             }
         }
         for (issuer, names) in file.require_claims {
             if !known.knows_issuer(&issuer) {
-                add(format!("/require_claims/{issuer}"), format!("unknown issuer `{issuer}`"));
+                add(
+                    format!("/require_claims/{issuer}"),
+                    format!(
+                        "unknown issuer `{issuer}`, expected the name of one of [[auth.issuers]]"
+                    ),
+                );
             }
             let mut paths = Vec::new();
             for (index, name) in names.iter().enumerate() {
@@ -59,27 +67,28 @@ impl Guardrail {
         if problems.is_empty() { Ok(guardrail) } else { Err(problems) }
     }
 
-    /// What is left of `actions` for this project.
-    pub(super) fn hold(&self, actions: Actions, project: &Project) -> Actions {
+    /// Removes the actions that nobody has for this project.
+    pub(super) fn restrict(&self, actions: Actions, project: &Project) -> Actions {
         if self.denies_push(project) { actions.without(Action::Push) } else { actions }
     }
 
     pub fn denies_push(&self, project: &Project) -> bool {
-        self.deny_push.iter().any(|it| it.matches(project))
+        self.deny_push.iter().any(|denied| denied.matches(project))
     }
 
-    /// In what a rule exceeds it: the rule's key, and what is wrong there.
+    /// Returns where a rule exceeds the policy: the key of the rule and a message.
     pub(super) fn excesses(&self, rule: &Rule) -> Vec<(&'static str, String)> {
         let pushes = rule.allow.contains(Action::Push);
         let denied = rule
             .projects
             .iter()
-            .filter(|it| pushes && self.deny_push.iter().any(|all| it.is_within(all)));
-        let projects = denied.map(|it| {
+            .filter(|projects| pushes && self.deny_push.iter().any(|all| projects.is_within(all)));
+        let projects = denied.map(|projects| {
             (
                 "/projects",
                 format!(
-                    "allows pushes to `{it}`, which [limits.policy] `deny_push_projects` forbids"
+                    "allows pushes to `{projects}`, which [limits.policy] `deny_push_projects` \
+                     forbids; remove these projects or `push`"
                 ),
             )
         });
@@ -91,16 +100,23 @@ impl Guardrail {
             Some((
                 "/allow",
                 format!(
-                    "allows {} in registry `{name}`, where [limits.policy] `allow` permits {most}",
+                    "allows {} in registry `{name}`, but [limits.policy] `allow` permits only \
+                     {most} there; remove the other actions or the registry",
                     rule.allow
                 ),
             ))
         });
         let required = self.claims.get(&rule.issuer).into_iter().flatten();
-        let has =
-            |path: &ClaimPath| rule.claims.iter().any(|it: &Condition| it.path().is_same_as(path));
+        let has = |path: &ClaimPath| {
+            rule.claims.iter().any(|condition: &Condition| condition.path().is_same_as(path))
+        };
         let claims = required.filter(|path| !has(path)).map(|path| {
-            ("/claims", format!("has no condition on `{path}`, which [limits.policy] `require_claims` asks of every rule for issuer `{}`", rule.issuer))
+            let message = format!(
+                "has no condition on `{path}`, which [limits.policy] `require_claims` requires for \
+                 issuer `{}`; add one",
+                rule.issuer
+            );
+            ("/claims", message)
         });
         projects.chain(registries).chain(claims).collect()
     }
@@ -113,13 +129,14 @@ mod tests {
     use crate::rules::{AccessRequest, RuleFile, Rules};
 
     fn parse(rule: &str, policy: &str) -> Result<Rules, Vec<String>> {
-        let base = "name = 'a'\nissuer = 'github'\nclaims = { repository = 'acme/{project}' }\nprojects = ['*']\nregistries = ['prod']\nallow = ['pull', 'push']";
+        let base = "name = 'a'\nissuer = 'github'\nclaims = { repository = 'acme/{project}' }\n\
+            projects = ['*']\nregistries = ['prod']\nallow = ['pull', 'push']";
         let key = rule.split(' ').next().unwrap();
-        let lines = base.lines().filter(|it| it.split(' ').next() != Some(key)).chain([rule]);
+        let lines = base.lines().filter(|line| line.split(' ').next() != Some(key)).chain([rule]);
         let rule: RuleFile = toml::from_str(&lines.collect::<Vec<_>>().join("\n")).unwrap();
-        let known = Known::new(["github"], ["prod", "dev"].map(|it| it.parse().unwrap()));
+        let known = Known::new(["github"], ["prod", "dev"].map(|name| name.parse().unwrap()));
         Rules::parse_within(vec![rule], toml::from_str(policy).unwrap(), &known)
-            .map_err(|problems| problems.into_iter().map(|it| it.path).collect())
+            .map_err(|problems| problems.into_iter().map(|problem| problem.path).collect())
     }
 
     #[test]
@@ -180,8 +197,8 @@ mod tests {
             };
             rules
                 .authorize(subject, request)
-                .map(|it| it.actions())
-                .map_err(|it| it.refusals[0].because.clone())
+                .map(|grant| grant.actions())
+                .map_err(|denied| denied.refusals[0].because.clone())
         };
         assert_eq!(decide("base-2", None), Ok(Actions::PULL_AND_PUSH));
         assert_eq!(decide("base", None), Ok(Actions::PULL));

@@ -1,4 +1,4 @@
-//! What a subject may do, all in all: for the caller who asks what it has.
+//! Everything that a subject may do, for `POST /api/v1/explain`.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,21 @@ use super::Rules;
 use super::projects::ProjectMatcher;
 use crate::domain::{Actions, Project, RegistryName, Subject};
 
-/// Something that a subject may do in one registry.
+/// Actions that a subject has for some projects in one registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     pub registry: RegistryName,
-    /// `my-app`, `team-*` or `*`.
+    /// A name such as `my-app`, a prefix such as `team-*`, or `*`.
     pub projects: String,
     pub actions: Actions,
 }
 
-/// Bounds the answer: a claim of the caller's own decides how many projects it names.
+/// Bounds the answer: the caller's claim decides how many projects it names.
 const MOST_PROJECTS: usize = 100;
 
 impl Rules {
-    /// By registry. For a named project: what would be granted for it, which is nothing for a project of nobody's and for
-    /// one of somebody else's alike.
+    /// Returns the actions by registry. For a given project it returns what would be granted, which
+    /// is nothing both for a project that does not exist and for a project of somebody else.
     pub fn holdings(&self, subject: &Subject, project: Option<&Project>) -> Vec<Holding> {
         match project {
             Some(project) => self.of_project(subject, project),
@@ -35,10 +35,11 @@ impl Rules {
             projects: project.to_string(),
             actions: self.allowed(subject, registry, project),
         };
-        registries.map(holding).filter(|it| !it.actions.is_empty()).collect()
+        registries.map(holding).filter(|holding| !holding.actions.is_empty()).collect()
     }
 
-    /// What a rule for a pattern says, `deny_push_projects` may take away again for one of its projects.
+    /// A pattern shows what its rules allow. For single projects of the pattern,
+    /// `deny_push_projects` may deny the push.
     fn of_all(&self, subject: &Subject) -> Vec<Holding> {
         let mut found: BTreeMap<(&RegistryName, String), Actions> = BTreeMap::new();
         for rule in self.enforced() {
@@ -46,7 +47,7 @@ impl Rules {
             reach.truncate(MOST_PROJECTS);
             for matcher in &reach {
                 let actions = match matcher {
-                    ProjectMatcher::Name(project) => self.guardrail.hold(rule.allow(), project),
+                    ProjectMatcher::Name(project) => self.guardrail.restrict(rule.allow(), project),
                     ProjectMatcher::Prefix(_) | ProjectMatcher::Any => rule.allow(),
                 };
                 for registry in rule.registries() {

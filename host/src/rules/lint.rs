@@ -1,6 +1,7 @@
-//! What a rule allows and probably does not mean.
+//! Warnings about rules that are valid but probably wider than intended.
 //!
-//! To know another service's tokens: an [`IssuerKind`], and what its rules should look at.
+//! To support the tokens of another service, add an [`IssuerKind`] and the claims that its rules
+//! should check.
 
 use super::condition::Condition;
 use super::parse::escape;
@@ -8,7 +9,7 @@ use super::projects::ProjectMatcher;
 use super::rule::Rule;
 use crate::domain::Action;
 
-/// Whose tokens an issuer's are, as far as it is known.
+/// The service that issues the tokens, if it is a known one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IssuerKind {
     GithubActions,
@@ -20,7 +21,7 @@ pub enum IssuerKind {
 }
 
 impl IssuerKind {
-    /// Claims that go on meaning the same when a name is given up and taken by somebody else.
+    /// Claims that keep their meaning when a name is given up and taken over by somebody else.
     fn immutable(self) -> &'static [&'static str] {
         match self {
             Self::GithubActions => &["repository_id", "repository_owner_id"],
@@ -31,7 +32,7 @@ impl IssuerKind {
         }
     }
 
-    /// Claims that say which code runs: without one, any branch that somebody can push to may do what the rule allows.
+    /// Claims that identify the code that runs. A rule without one allows every branch.
     fn protecting(self) -> &'static [&'static str] {
         match self {
             Self::GithubActions => &["ref", "ref_protected", "environment", "job_workflow_ref"],
@@ -48,7 +49,7 @@ impl IssuerKind {
     }
 }
 
-/// The rule's key below `/rules/N`, and what is to be said of it.
+/// Returns pairs of a key relative to `/rules/N` and a message.
 pub(super) fn warnings(rule: &Rule, kind: IssuerKind) -> Vec<(String, String)> {
     let mut warnings = Vec::new();
     let mut warn = |path: &str, message: String| warnings.push((path.to_owned(), message));
@@ -57,12 +58,18 @@ pub(super) fn warnings(rule: &Rule, kind: IssuerKind) -> Vec<(String, String)> {
     if rule.projects.contains(&ProjectMatcher::Any) && pushes && !binds {
         warn(
             "/projects",
-            "lets everyone it matches push to every project: put `{project}` into a claim, or list projects".to_owned(),
+            "allows every matching caller to push to every project; use `{project}` in a claim, or \
+             list the projects"
+                .to_owned(),
         );
     }
-    let looks_at = |names: &[&str]| rule.claims.iter().any(|it| names.contains(&it.name()));
-    // `sub` may name a branch (`:ref:`), an environment, and since 2026 GitHub's ids (`acme@123/app@456`).
-    let sub = |part: &str| rule.claims.iter().any(|it| it.name() == "sub" && it.mentions(part));
+    let looks_at =
+        |names: &[&str]| rule.claims.iter().any(|condition| names.contains(&condition.name()));
+    // `sub` may contain a branch (`:ref:`), an environment, and since 2026 GitHub's ids
+    // (`acme@123/app@456`).
+    let sub = |part: &str| {
+        rule.claims.iter().any(|condition| condition.name() == "sub" && condition.mentions(part))
+    };
     let protecting = kind.protecting();
     if pushes
         && !protecting.is_empty()
@@ -73,7 +80,8 @@ pub(super) fn warnings(rule: &Rule, kind: IssuerKind) -> Vec<(String, String)> {
         warn(
             "/claims",
             format!(
-                "lets every branch push, also one that anybody with write access made: state one of {}",
+                "allows pushes from every branch, including branches that anybody with write \
+                 access creates; add a condition on one of {}",
                 list(protecting)
             ),
         );
@@ -84,15 +92,18 @@ pub(super) fn warnings(rule: &Rule, kind: IssuerKind) -> Vec<(String, String)> {
         warn(
             "/claims",
             format!(
-                "goes by names only, which somebody else may have one day: add one of {}",
+                "uses only names, which somebody else can take over later; add a condition on one \
+                 of {}",
                 list(immutable)
             ),
         );
     }
     for condition in rule.claims.iter().filter(|condition| condition.has_literal_star()) {
         let name = condition.name();
-        let problem =
-            format!("claim `{name}` has a `*` that stands for itself here: write {{ glob = … }}");
+        let problem = format!(
+            "claim `{name}` has a `*` that is a literal character here; write {{ glob = … }} to \
+             match a segment"
+        );
         warn(&format!("/claims/{}", escape(name)), problem);
     }
     warnings
@@ -109,15 +120,16 @@ mod tests {
 
     fn warned(kind: IssuerKind, claims: &str, allow: &str) -> Vec<String> {
         let text = format!(
-            "name = 'a'\nissuer = 'i'\nclaims = {claims}\nprojects = ['p']\nregistries = ['prod']\nallow = {allow}"
+            "name = 'a'\nissuer = 'i'\nclaims = {claims}\nprojects = ['p']\n\
+             registries = ['prod']\nallow = {allow}"
         );
         let known = Known::new([] as [&str; 0], ["prod".parse().unwrap()]);
         let known = known.issuer("i", kind, Mode::Enforce);
         let rules = Rules::parse(vec![toml::from_str::<RuleFile>(&text).unwrap()], &known).unwrap();
-        let kinds = [("lets every branch", "branch"), ("goes by names", "names")];
-        let warnings = rules.warnings().iter().map(|it| {
-            let found = kinds.iter().find(|(part, _)| it.message.contains(part));
-            found.unwrap_or_else(|| panic!("{it}")).1.to_owned()
+        let kinds = [("from every branch", "branch"), ("uses only names", "names")];
+        let warnings = rules.warnings().iter().map(|warning| {
+            let found = kinds.iter().find(|(part, _)| warning.message.contains(part));
+            found.unwrap_or_else(|| panic!("{warning}")).1.to_owned()
         });
         warnings.collect()
     }

@@ -1,10 +1,10 @@
-//! What a claim's value must look like: its type, and the text in it.
+//! Compares the value of a claim: its type, and its text.
 
 use std::fmt;
 
 use serde_json::Value;
 
-use super::condition::Outcome;
+use super::condition::ConditionOutcome;
 use super::file::ClaimFile;
 use super::pattern::{InvalidPattern, Pattern};
 use crate::domain::Project;
@@ -37,19 +37,18 @@ impl TryFrom<ClaimFile> for Matcher {
 }
 
 impl Matcher {
-    pub(super) fn check(&self, claim: Option<&Value>, project: &Project) -> Outcome {
-        let Some(claim) = claim else { return Outcome::Missing };
+    pub(super) fn check(&self, claim: Option<&Value>, project: &Project) -> ConditionOutcome {
+        let Some(claim) = claim else { return ConditionOutcome::Missing };
         let held = match (self, claim) {
             (Self::Flag(flag), Value::Bool(value)) => flag == value,
             (Self::OneOf(patterns), Value::String(text)) => {
-                patterns.iter().any(|it| it.is_all_of(text, project))
+                patterns.iter().any(|pattern| pattern.matches(text, project))
             }
             (Self::Prefix(pattern), Value::String(text)) => pattern.after(text, project).is_some(),
-            (Self::Glob(pattern), Value::String(text)) => pattern.is_all_of(text, project),
-            (Self::Contains(pattern), Value::Array(elements)) => elements
-                .iter()
-                .filter_map(Value::as_str)
-                .any(|text| pattern.is_all_of(text, project)),
+            (Self::Glob(pattern), Value::String(text)) => pattern.matches(text, project),
+            (Self::Contains(pattern), Value::Array(elements)) => {
+                elements.iter().filter_map(Value::as_str).any(|text| pattern.matches(text, project))
+            }
             (
                 Self::Flag(_)
                 | Self::OneOf(_)
@@ -58,23 +57,27 @@ impl Matcher {
                 | Self::Contains(_),
                 found,
             ) => {
-                return Outcome::WrongType { expected: self.takes(), found: kind(found) };
+                return ConditionOutcome::WrongType {
+                    expected: self.claim_type(),
+                    found: kind(found),
+                };
             }
         };
-        if held { Outcome::Held } else { Outcome::Different }
+        if held { ConditionOutcome::Held } else { ConditionOutcome::Different }
     }
 
-    /// Whether it depends on the project for at least one value.
+    /// Returns whether the result depends on the project for at least one value.
     pub(super) fn involves_project(&self) -> bool {
         self.patterns().iter().any(Pattern::has_project)
     }
 
-    /// Whether, of all projects, it holds for at most those that the value names.
+    /// Returns whether it can match only for projects that the value names.
     pub(super) fn binds_project(&self) -> bool {
         !self.patterns().is_empty() && self.patterns().iter().all(Pattern::has_project)
     }
 
-    /// Whether it tells one caller from another. A prefix or glob of only `*` and `/` holds for nearly everybody.
+    /// Returns whether it distinguishes callers. A prefix or glob that consists of `*` and `/`
+    /// matches nearly everybody.
     pub(super) fn constrains(&self) -> bool {
         match self {
             Self::Flag(_) | Self::OneOf(_) | Self::Contains(_) => true,
@@ -82,7 +85,7 @@ impl Matcher {
         }
     }
 
-    /// Whether a `*` was written where it is only a character.
+    /// Returns whether it contains a `*` that is a literal character.
     pub(super) fn has_literal_star(&self) -> bool {
         self.patterns().iter().any(Pattern::has_literal_star)
     }
@@ -101,7 +104,7 @@ impl Matcher {
         }
     }
 
-    fn takes(&self) -> &'static str {
+    fn claim_type(&self) -> &'static str {
         match self {
             Self::Flag(_) => "a boolean",
             Self::OneOf(_) | Self::Prefix(_) | Self::Glob(_) => "text",
@@ -157,11 +160,11 @@ mod tests {
 
     fn holds(file: ClaimFile, claim: &Value) -> bool {
         let matcher = Matcher::try_from(file).unwrap();
-        matcher.check(Some(claim), &"my-app".parse().unwrap()) == Outcome::Held
+        matcher.check(Some(claim), &"my-app".parse().unwrap()) == ConditionOutcome::Held
     }
 
-    /// Claims for which each matcher holds, and for which it does not.
-    fn takes(cases: Vec<(ClaimFile, Vec<Value>, Vec<Value>)>) {
+    /// Each case has a matcher, claims that match, and claims that do not.
+    fn assert_matches(cases: Vec<(ClaimFile, Vec<Value>, Vec<Value>)>) {
         for (file, yes, no) in cases {
             for claim in yes {
                 assert!(holds(file.clone(), &claim), "{file:?} {claim}");
@@ -175,9 +178,9 @@ mod tests {
     #[test]
     fn what_exact_matchers_take() {
         let one_of =
-            |texts: &[&str]| ClaimFile::OneOf(texts.iter().map(|it| (*it).into()).collect());
+            |texts: &[&str]| ClaimFile::OneOf(texts.iter().map(|text| (*text).into()).collect());
         let contains = |text: &str| ClaimFile::Contains { contains: text.into() };
-        takes(vec![
+        assert_matches(vec![
             (
                 text("main"),
                 vec![json!("main")],
@@ -210,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_prefixes_and_globs_take() {
-        takes(vec![
+        assert_matches(vec![
             (
                 prefix("acme/"),
                 vec![json!("acme/x"), json!("acme/x/y")],
@@ -275,7 +278,10 @@ mod tests {
     fn a_missing_claim_never_holds() {
         let project = "a".parse().unwrap();
         for file in [text("a"), glob("*"), ClaimFile::Flag(false)] {
-            assert_eq!(Matcher::try_from(file).unwrap().check(None, &project), Outcome::Missing);
+            assert_eq!(
+                Matcher::try_from(file).unwrap().check(None, &project),
+                ConditionOutcome::Missing
+            );
         }
     }
 }

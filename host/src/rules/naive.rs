@@ -1,5 +1,5 @@
-//! The rules again, written another way, for tests and fuzzing: values are filled in first and then compared segment by
-//! segment.
+//! A second implementation of the rules, for tests and fuzzing. It inserts the project first and
+//! then compares segment by segment.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ pub(crate) fn granted(files: &[RuleFile], subject: &Subject, request: &AccessReq
     let mut union = Actions::NONE;
     let root = Value::Object(subject.claims.clone());
     for file in files {
-        let project = file.projects.iter().any(|it| match it {
+        let project = file.projects.iter().any(|projects| match projects {
             ProjectsFile::Name(name) => name == "*" || name == request.project.as_str(),
             ProjectsFile::Prefix { prefix } => {
                 request.project.as_str().starts_with(prefix.as_str())
@@ -60,7 +60,7 @@ fn holds(file: &ClaimFile, value: &Value, project: &Project) -> bool {
     }
 }
 
-/// Segments, and the delimiters between them as parts of their own.
+/// Splits a text into segments and delimiters.
 fn parts(text: &str) -> Vec<&str> {
     let delimiters = ['/', ':', '@'];
     text.split_inclusive(delimiters)

@@ -1,4 +1,4 @@
-//! Rules as written become rules that can be relied on, or a list of everything that is wrong with them.
+//! Turns rules of the settings into checked rules, or returns all problems.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,7 +29,7 @@ impl Known {
         }
     }
 
-    /// What more is known of an issuer. In [`Mode::Audit`] all its rules are on trial.
+    /// Adds the kind and mode of an issuer. In [`Mode::Audit`] all its rules are on trial.
     #[must_use]
     pub fn issuer(mut self, name: &str, kind: IssuerKind, mode: Mode) -> Self {
         self.issuers.insert(name.to_owned(), (kind, mode));
@@ -40,21 +40,29 @@ impl Known {
         self.issuers.contains_key(name)
     }
 
+    fn kind_of(&self, issuer: &str) -> IssuerKind {
+        self.issuers.get(issuer).map(|(kind, _)| *kind).unwrap_or_default()
+    }
+
+    fn is_on_trial(&self, issuer: &str) -> bool {
+        self.issuers.get(issuer).is_some_and(|(_, mode)| *mode == Mode::Audit)
+    }
+
     pub(super) fn registry(&self, name: &str) -> Option<&RegistryName> {
         self.registries.iter().find(|registry| registry.as_str() == name)
     }
 }
 
-/// Something wrong with a rule, and what to do about it.
+/// A problem with a rule, and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Problem {
+pub struct RuleProblem {
     /// A JSON Pointer into the settings, such as `/rules/0/claims/ref`.
     pub path: String,
     pub message: String,
 }
 
-impl Problem {
+impl RuleProblem {
     pub(super) fn below(self, place: &str) -> Self {
         Self { path: format!("{place}{}", self.path), ..self }
     }
@@ -64,16 +72,20 @@ pub(super) fn rules(
     files: Vec<RuleFile>,
     guardrail: &Guardrail,
     known: &Known,
-) -> Result<(Vec<Rule>, Vec<Problem>), Vec<Problem>> {
+) -> Result<(Vec<Rule>, Vec<RuleProblem>), Vec<RuleProblem>> {
     let (mut rules, mut problems, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let mut names = BTreeSet::new();
     for (index, file) in files.into_iter().enumerate() {
-        let mut report =
-            Report { place: format!("/{index}"), rule: file.name.clone(), problems: Vec::new() };
+        let mut report = RuleReport {
+            place: format!("/{index}"),
+            rule: file.name.clone(),
+            problems: Vec::new(),
+        };
         if !names.insert(file.name.clone()) {
             report.add(
                 "/name",
-                "has the name of an earlier rule: records name rules, give it one of its own",
+                "has the name of an earlier rule; give it another name, because audit records \
+                 identify rules by name",
             );
         }
         let rule = rule(file, known, &mut report);
@@ -81,7 +93,7 @@ pub(super) fn rules(
             report.add(path, message);
         }
         if report.problems.is_empty() {
-            let kind = known.issuers.get(&rule.issuer).map_or_else(IssuerKind::default, |it| it.0);
+            let kind = known.kind_of(&rule.issuer);
             for (path, message) in lint::warnings(&rule, kind) {
                 report.add(&path, message);
             }
@@ -95,24 +107,25 @@ pub(super) fn rules(
 }
 
 /// Collects the problems of one rule.
-struct Report {
+struct RuleReport {
     place: String,
     rule: String,
-    problems: Vec<Problem>,
+    problems: Vec<RuleProblem>,
 }
 
-impl Report {
+impl RuleReport {
     fn add(&mut self, path: &str, message: impl fmt::Display) {
         let path = format!("{}{path}", self.place);
-        self.problems.push(Problem { path, message: format!("rule `{}`: {message}", self.rule) });
+        self.problems
+            .push(RuleProblem { path, message: format!("rule `{}`: {message}", self.rule) });
     }
 }
 
-/// Parses all of it. The rule is of use only if nothing was reported.
-fn rule(file: RuleFile, known: &Known, report: &mut Report) -> Rule {
+/// Parses the whole rule. The result is usable only if nothing was reported.
+fn rule(file: RuleFile, known: &Known, report: &mut RuleReport) -> Rule {
     let printable = file.name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
     if !printable || file.name.trim().is_empty() || file.name.len() > 64 {
-        report.add("/name", "`name` must be 1 to 64 printable ASCII characters");
+        report.add("/name", "`name` must have 1 to 64 printable ASCII characters");
     }
     if !known.knows_issuer(&file.issuer) {
         let names = list(known.issuers.keys());
@@ -124,17 +137,17 @@ fn rule(file: RuleFile, known: &Known, report: &mut Report) -> Rule {
     }
     let allow: Actions = file.allow.into_iter().collect();
     if allow.is_empty() {
-        report.add("/allow", "allows nothing: state `allow` as [\"pull\"], [\"push\"] or both");
+        report.add("/allow", "allows nothing; set `allow` to [\"pull\"], [\"push\"] or both");
     }
     let claims = conditions(file.claims, report);
     let projects = projects(file.projects, report);
     let registries = registries(&file.registries, known, report);
-    let on_trial = known.issuers.get(&file.issuer).is_some_and(|it| it.1 == Mode::Audit);
+    let on_trial = known.is_on_trial(&file.issuer);
     let mode = if on_trial { Mode::Audit } else { file.mode };
     Rule { name: file.name, issuer: file.issuer, claims, projects, registries, allow, mode }
 }
 
-fn conditions(files: BTreeMap<String, ClaimFile>, report: &mut Report) -> Vec<Condition> {
+fn conditions(files: BTreeMap<String, ClaimFile>, report: &mut RuleReport) -> Vec<Condition> {
     let stated = files.len();
     let mut conditions = Vec::new();
     for (name, file) in files {
@@ -143,22 +156,23 @@ fn conditions(files: BTreeMap<String, ClaimFile>, report: &mut Report) -> Vec<Co
             Err(problem) => report.add(&format!("/claims/{}", escape(&name)), problem),
         }
     }
-    // Every tenant of a public issuer gets the audience that it asks for: a rule that checks nothing else admits them all.
+    // Every tenant of a public issuer can get a token for any audience. A rule that checks nothing
+    // else would accept all of them.
     if conditions.len() == stated && !conditions.iter().any(Condition::constrains) {
         report.add(
             "/claims",
-            "admits everyone whom the issuer knows: state at least one claim besides `aud` and `iss`, with more in it than `*`, \
-             such as `claims = { repository = \"acme/{project}\" }`",
+            "matches every token of the issuer; add a condition on a claim other than `aud` and \
+             `iss` that is more than `*`, such as `claims = { repository = \"acme/{project}\" }`",
         );
     }
     conditions
 }
 
-fn projects(files: Vec<ProjectsFile>, report: &mut Report) -> Vec<ProjectMatcher> {
+fn projects(files: Vec<ProjectsFile>, report: &mut RuleReport) -> Vec<ProjectMatcher> {
     if files.is_empty() {
         report.add(
             "/projects",
-            "is about no project: state `projects` as names, { prefix = \"team-\" } or \"*\"",
+            "covers no project; set `projects` to names, { prefix = \"team-\" } or \"*\"",
         );
     }
     let mut projects = Vec::new();
@@ -171,10 +185,12 @@ fn projects(files: Vec<ProjectsFile>, report: &mut Report) -> Vec<ProjectMatcher
     projects
 }
 
-fn registries(names: &[String], known: &Known, report: &mut Report) -> Vec<RegistryName> {
+fn registries(names: &[String], known: &Known, report: &mut RuleReport) -> Vec<RegistryName> {
     if names.is_empty() {
-        report
-            .add("/registries", "is about no registry: state `registries`, such as [\"default\"]");
+        report.add(
+            "/registries",
+            "covers no registry; set `registries`, for example to [\"default\"]",
+        );
     }
     let mut registries = Vec::new();
     for (index, name) in names.iter().enumerate() {
@@ -198,7 +214,7 @@ pub(super) fn escape(name: &str) -> String {
 
 fn list<T: fmt::Display>(names: impl Iterator<Item = T>) -> String {
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
-    if names.is_empty() { "there is none".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "none is configured".to_owned() } else { names.join(", ") }
 }
 
 #[cfg(test)]
@@ -206,13 +222,13 @@ mod tests {
     use super::*;
     use crate::rules::Rules;
 
-    fn parse(text: &str) -> Result<Rules, Vec<Problem>> {
+    fn parse(text: &str) -> Result<Rules, Vec<RuleProblem>> {
         #[derive(serde::Deserialize)]
-        struct File {
+        struct RulesFile {
             rules: Vec<RuleFile>,
         }
-        let known = Known::new(["github"], ["prod"].map(|it| it.parse().unwrap()));
-        Rules::parse(toml::from_str::<File>(text).unwrap().rules, &known)
+        let known = Known::new(["github"], ["prod"].map(|name| name.parse().unwrap()));
+        Rules::parse(toml::from_str::<RulesFile>(text).unwrap().rules, &known)
     }
 
     fn with(line: &str) -> String {
@@ -225,7 +241,7 @@ mod tests {
             "registries = ['prod']",
             "allow = ['pull']",
         ];
-        let kept = lines.iter().filter(|it| it.split(' ').next() != Some(key)).chain([&line]);
+        let kept = lines.iter().filter(|line| line.split(' ').next() != Some(key)).chain([&line]);
         kept.fold("[[rules]]\n".to_owned(), |text, line| text + line + "\n")
     }
 
@@ -239,10 +255,10 @@ mod tests {
                 "/rules/0/issuer",
                 "unknown issuer `gitlab`, expected the name of one of [[auth.issuers]]: `github`",
             ),
-            ("claims = {}", "/rules/0/claims", "rule `a`: admits everyone"),
-            ("claims = { aud = 'rise-registry' }", "/rules/0/claims", "besides `aud`"),
-            ("claims = { iss = 'x', '/aud/0' = 'y' }", "/rules/0/claims", "besides `aud`"),
-            ("claims = { sub = { glob = '*/*' } }", "/rules/0/claims", "more in it than `*`"),
+            ("claims = {}", "/rules/0/claims", "rule `a`: matches every token"),
+            ("claims = { aud = 'rise-registry' }", "/rules/0/claims", "other than `aud`"),
+            ("claims = { iss = 'x', '/aud/0' = 'y' }", "/rules/0/claims", "other than `aud`"),
+            ("claims = { sub = { glob = '*/*' } }", "/rules/0/claims", "more than `*`"),
             (
                 "claims = { sub = { prefix = 'acme' } }",
                 "/rules/0/claims/sub",
@@ -254,9 +270,9 @@ mod tests {
                 "claim `/k8s/ns` is empty",
             ),
             ("claims = { sub = [] }", "/rules/0/claims/sub", "is empty"),
-            ("projects = []", "/rules/0/projects", "rule `a`: is about no project"),
+            ("projects = []", "/rules/0/projects", "rule `a`: covers no project"),
             ("projects = ['p', 'team-*']", "/rules/0/projects/1", "{ prefix = \"team-\" }"),
-            ("registries = []", "/rules/0/registries", "is about no registry"),
+            ("registries = []", "/rules/0/registries", "covers no registry"),
             (
                 "registries = ['*']",
                 "/rules/0/registries/0",
@@ -277,7 +293,7 @@ mod tests {
             "[[rules]]\nname = 'a'\nissuer = 'x'\n[[rules]]\nname = 'a'\nissuer = 'github'\n",
         )
         .unwrap_err();
-        let paths: Vec<&str> = problems.iter().map(|it| it.path.as_str()).collect();
+        let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
         assert_eq!(
             paths,
             [
@@ -327,7 +343,8 @@ mod tests {
                 .replace("{ sub = 'x' }", claims)
                 .replace("['pull']", allow);
             let rules = parse(&text).unwrap();
-            let paths: Vec<&str> = rules.warnings().iter().map(|it| it.path.as_str()).collect();
+            let paths: Vec<&str> =
+                rules.warnings().iter().map(|warning| warning.path.as_str()).collect();
             assert_eq!(paths, warnings, "{claims} {allow}");
         }
         assert!(parse(&with("allow = ['push']")).unwrap().warnings().is_empty());

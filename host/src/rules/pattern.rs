@@ -1,19 +1,20 @@
-//! Text with `{project}` in it, and what it stands for.
+//! Text with the placeholder `{project}`.
 //!
-//! **Invariant:** a pattern either compares to the last byte or stops right behind a delimiter. `{project}` is compared as
-//! the requested project's own text; the grammar of a project has no delimiter and no `*`, so it cannot widen one.
+//! **Invariant:** a pattern compares up to the last byte or up to a delimiter. `{project}` stands
+//! for the exact text of the requested project. A project contains no delimiter and no `*`, so it
+//! cannot widen a pattern.
 
 use std::fmt;
 
 use crate::domain::Project;
 
-/// Where a prefix may end and what bounds a `*`. None of them occurs in a segment, which is what keeps `acme/` from
-/// matching `acme-evil/…` and `*` from reaching across a path.
+/// A prefix must end in one of these, and they bound a `*`. No segment contains one. Therefore
+/// `acme/` does not match `acme-evil/…`, and `*` does not match several segments.
 const DELIMITERS: [char; 3] = ['/', ':', '@'];
 const PROJECT: &str = "{project}";
 const LONGEST_TEXT: usize = 1024;
 
-/// Text with `{project}` and, in a glob, `*` in it.
+/// Text with `{project}` and, in a glob, `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern(Vec<Piece>);
 
@@ -27,16 +28,19 @@ enum Piece {
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidPattern {
-    #[error("is empty: write what the claim must be, or remove it")]
+    #[error("is empty; write the value that the claim must have, or remove the claim")]
     Empty,
-    #[error("is longer than {LONGEST_TEXT} characters")]
+    #[error("is longer than {LONGEST_TEXT} characters; shorten it")]
     TooLong,
-    #[error("has a `{{` or `}}` that is not part of `{{project}}`, the only placeholder there is")]
+    #[error("has a `{{` or `}}` outside `{{project}}`, which is the only placeholder; remove it")]
     Placeholder,
-    #[error("must end in `/`, `:` or `@`: `acme` would match `acme-evil` too, write `acme/`")]
+    #[error(
+        "must end in `/`, `:` or `@`; write `acme/`, because `acme` would also match `acme-evil`"
+    )]
     OpenPrefix,
     #[error(
-        "has a `*` that is not a whole segment: it must stand between `/`, `:`, `@` or the ends of the text"
+        "has a `*` that is not a whole segment; put it between `/`, `:`, `@` or the ends of the \
+         text"
     )]
     PartialSegment,
 }
@@ -84,10 +88,10 @@ impl Pattern {
         }
     }
 
-    /// What is left of `text` behind the pattern, if it begins with it.
+    /// Returns the rest of `text` after the pattern, if `text` begins with the pattern.
     ///
-    /// There is nothing to try twice: what follows a `*` begins with a delimiter or is the end, and no segment holds a
-    /// delimiter, so the longest run is the only possible one.
+    /// No backtracking is necessary. A delimiter or the end of the pattern follows each `*`, and no
+    /// segment contains a delimiter, so only the longest run can match.
     pub(super) fn after<'a>(&self, text: &'a str, project: &Project) -> Option<&'a str> {
         self.0.iter().try_fold(text, |rest, piece| match piece {
             Piece::Text(text) => rest.strip_prefix(text.as_str()),
@@ -101,7 +105,7 @@ impl Pattern {
         })
     }
 
-    pub(super) fn is_all_of(&self, text: &str, project: &Project) -> bool {
+    pub(super) fn matches(&self, text: &str, project: &Project) -> bool {
         self.after(text, project) == Some("")
     }
 
@@ -109,12 +113,12 @@ impl Pattern {
         self.0.contains(&Piece::Project)
     }
 
-    /// Whether a `*` was written where it is only a character.
+    /// Returns whether it contains a `*` that is a literal character.
     pub(super) fn has_literal_star(&self) -> bool {
         self.0.iter().any(|piece| matches!(piece, Piece::Text(text) if text.contains('*')))
     }
 
-    /// Whether there is more in it than `*` and delimiters.
+    /// Returns whether it contains more than `*` and delimiters.
     pub(super) fn has_text(&self) -> bool {
         self.0.iter().any(|piece| match piece {
             Piece::Text(text) => !text.trim_matches(DELIMITERS).is_empty(),

@@ -1,4 +1,4 @@
-//! Which projects a rule is about.
+//! The projects that a rule covers.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ impl ProjectMatcher {
         }
     }
 
-    /// Whether every project of `self` is one of `other`.
+    /// Returns whether `other` covers every project that `self` covers.
     pub(super) fn is_within(&self, other: &Self) -> bool {
         match (self, other) {
             (_, Self::Any) => true,
@@ -33,7 +33,7 @@ impl ProjectMatcher {
     }
 }
 
-/// As it is written: `my-app`, `team-*` or `*`.
+/// Writes `my-app`, `team-*` or `*`.
 impl fmt::Display for ProjectMatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -52,7 +52,7 @@ impl TryFrom<ProjectsFile> for ProjectMatcher {
             ProjectsFile::Name(name) if name == "*" => Ok(Self::Any),
             ProjectsFile::Name(name) => match name.strip_suffix('*') {
                 Some(prefix) => {
-                    Err(format!("project `{name}` has a `*`: write {{ prefix = \"{prefix}\" }}"))
+                    Err(format!("project `{name}` has a `*`; write {{ prefix = \"{prefix}\" }}"))
                 }
                 None => name
                     .parse()
@@ -60,13 +60,14 @@ impl TryFrom<ProjectsFile> for ProjectMatcher {
                     .map_err(|problem| format!("project `{name}`: {problem}")),
             },
             ProjectsFile::Prefix { prefix } if !prefix.ends_with('-') => Err(format!(
-                "prefix `{prefix}` must end in `-`: `team` would cover `teams` too, write `team-`"
+                "prefix `{prefix}` must end in `-`, as in `team-`, because `team` would also cover \
+                 `teams`"
             )),
             ProjectsFile::Prefix { prefix } if is_dns_label(&format!("{prefix}0")) => {
                 Ok(Self::Prefix(prefix))
             }
             ProjectsFile::Prefix { prefix } => Err(format!(
-                "no project can begin with `{prefix}`: expected `a-z`, `0-9` and `-`, such as `team-`"
+                "no project can begin with `{prefix}`; use `a-z`, `0-9` and `-`, such as `team-`"
             )),
         }
     }

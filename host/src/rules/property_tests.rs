@@ -1,4 +1,4 @@
-//! Properties that hold for all rules, over a small alphabet so that things do collide.
+//! Properties of all rules. The alphabet is small, so that values collide.
 
 use std::collections::BTreeMap;
 
@@ -130,7 +130,7 @@ fn request() -> impl Strategy<Value = AccessRequest> {
 }
 
 fn known() -> Known {
-    Known::new(["github", "gitlab"], ["prod", "dev"].map(|it| it.parse().unwrap()))
+    Known::new(["github", "gitlab"], ["prod", "dev"].map(|name| name.parse().unwrap()))
 }
 
 fn granted(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Actions {
@@ -138,41 +138,77 @@ fn granted(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Ac
     rules.authorize(subject.clone(), request.clone()).map_or(Actions::NONE, |grant| grant.actions())
 }
 
-/// Everything that the rules would allow, whatever was asked.
+/// Returns everything that the rules allow, whatever was requested.
 fn allowed(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Actions {
     granted(files, subject, &AccessRequest { actions: None, ..request.clone() })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn the_same_as_the_naive_reading(files in rule_files(), subject in subject(), request in request()) {
+    fn the_same_as_the_naive_reading(
+        files in rule_files(),
+        subject in subject(),
+        request in request(),
+    ) {
         let files: Vec<_> = files.into_iter().filter(constrains).collect();
-        prop_assert_eq!(granted(&files, &subject, &request), naive::granted(&files, &subject, &request));
+        prop_assert_eq!(
+            granted(&files, &subject, &request),
+            naive::granted(&files, &subject, &request),
+        );
     }
 
     #[test]
-    fn a_condition_never_widens(files in rule_files(), at in any::<prop::sample::Index>(), claim in claim_file(), subject in subject(), request in request()) {
+    fn a_condition_never_widens(
+        files in rule_files(),
+        at in any::<prop::sample::Index>(),
+        claim in claim_file(),
+        subject in subject(),
+        request in request(),
+    ) {
         let files: Vec<_> = files.into_iter().filter(constrains).collect();
         prop_assume!(!files.is_empty());
         let mut narrower = files.clone();
         narrower[at.index(files.len())].claims.insert("extra".to_owned(), claim);
-        prop_assert!(allowed(&narrower, &subject, &request).is_subset_of(allowed(&files, &subject, &request)));
+        prop_assert!(
+            allowed(&narrower, &subject, &request)
+                .is_subset_of(allowed(&files, &subject, &request))
+        );
     }
 
     #[test]
-    fn a_rule_less_never_adds(files in rule_files(), at in any::<prop::sample::Index>(), subject in subject(), request in request()) {
+    fn a_rule_less_never_adds(
+        files in rule_files(),
+        at in any::<prop::sample::Index>(),
+        subject in subject(),
+        request in request(),
+    ) {
         let files: Vec<_> = files.into_iter().filter(constrains).collect();
         prop_assume!(!files.is_empty());
         let mut fewer = files.clone();
         fewer.remove(at.index(files.len()));
-        prop_assert!(allowed(&fewer, &subject, &request).is_subset_of(allowed(&files, &subject, &request)));
-        prop_assert!(granted(&fewer, &subject, &request).is_subset_of(allowed(&files, &subject, &request)));
+        prop_assert!(
+            allowed(&fewer, &subject, &request)
+                .is_subset_of(allowed(&files, &subject, &request))
+        );
+        prop_assert!(
+            granted(&fewer, &subject, &request)
+                .is_subset_of(allowed(&files, &subject, &request))
+        );
     }
 
     #[test]
-    fn a_rule_on_trial_is_a_rule_less(files in rule_files(), at in any::<prop::sample::Index>(), subject in subject(), request in request()) {
+    fn a_rule_on_trial_is_a_rule_less(
+        files in rule_files(),
+        at in any::<prop::sample::Index>(),
+        subject in subject(),
+        request in request(),
+    ) {
         let files: Vec<_> = files.into_iter().filter(constrains).collect();
         prop_assume!(!files.is_empty());
         let (mut tried, mut fewer) = (files.clone(), files.clone());
@@ -181,44 +217,72 @@ proptest! {
         prop_assert_eq!(granted(&tried, &subject, &request), granted(&fewer, &subject, &request));
         let [tried, fewer] = [tried, fewer].map(|files| Rules::parse(files, &known()).unwrap());
         prop_assert_eq!(tried.reachable(&subject), fewer.reachable(&subject));
-        prop_assert_eq!(tried.holdings(&subject, Some(&request.project)), fewer.holdings(&subject, Some(&request.project)));
+        prop_assert_eq!(
+            tried.holdings(&subject, Some(&request.project)),
+            fewer.holdings(&subject, Some(&request.project)),
+        );
     }
 
-    /// What a caller is told that it has is what it would get.
+    /// `holdings` returns exactly what `authorize` grants.
     #[test]
     fn holdings_are_grants(files in rule_files(), subject in subject(), request in request()) {
         let files: Vec<_> = files.into_iter().filter(constrains).collect();
         let rules = Rules::parse(files.clone(), &known()).unwrap();
         let told = rules.holdings(&subject, Some(&request.project));
-        let told = told.iter().find(|it| it.registry == request.registry).map_or(Actions::NONE, |it| it.actions);
+        let told = told
+            .iter()
+            .find(|holding| holding.registry == request.registry)
+            .map_or(Actions::NONE, |holding| holding.actions);
         prop_assert_eq!(told, allowed(&files, &subject, &request));
         let patterns = rules.holdings(&subject, None);
-        prop_assert!(told.is_empty() || patterns.iter().any(|it| it.registry == request.registry));
+        let has_pattern = patterns.iter().any(|holding| holding.registry == request.registry);
+        prop_assert!(told.is_empty() || has_pattern);
     }
 
     #[test]
-    fn a_grant_is_what_was_asked_within_what_is_allowed(files in rule_files(), subject in subject(), request in request()) {
+    fn a_grant_is_what_was_asked_within_what_is_allowed(
+        files in rule_files(),
+        subject in subject(),
+        request in request(),
+    ) {
         let files: Vec<_> = files.into_iter().filter(constrains).collect();
         let rules = Rules::parse(files.clone(), &known()).unwrap();
         if let Ok(grant) = rules.authorize(subject.clone(), request.clone()) {
             prop_assert!(!grant.actions().is_empty());
             prop_assert_eq!(request.actions.unwrap_or(grant.actions()), grant.actions());
             let named = files.iter().filter(|file| grant.rules().contains(&file.name));
-            let union: Actions = named.clone().flat_map(|file| file.allow.iter().copied()).collect();
+            let union: Actions =
+                named.clone().flat_map(|file| file.allow.iter().copied()).collect();
             prop_assert!(grant.actions().is_subset_of(union));
-            prop_assert!(named.clone().count() > 0 && named.clone().all(|file| file.issuer == subject.issuer));
+            prop_assert!(
+                named.clone().count() > 0
+                    && named.clone().all(|file| file.issuer == subject.issuer)
+            );
             prop_assert!(rules.reachable(&subject).contains(&request.registry));
         }
     }
 
     #[test]
-    fn an_issuer_without_rules_gets_nothing(files in rule_files(), subject in subject(), request in request()) {
-        let files: Vec<_> = files.into_iter().filter(constrains).filter(|file| file.issuer != subject.issuer).collect();
+    fn an_issuer_without_rules_gets_nothing(
+        files in rule_files(),
+        subject in subject(),
+        request in request(),
+    ) {
+        let files: Vec<_> = files
+            .into_iter()
+            .filter(constrains)
+            .filter(|file| file.issuer != subject.issuer)
+            .collect();
         prop_assert_eq!(allowed(&files, &subject, &request), Actions::NONE);
     }
 
     #[test]
-    fn one_character_off_is_another_claim(claim in "[a-z/:@.-]{1,12}", at in any::<prop::sample::Index>(), other in any::<char>(), kind in 0..3) {
+    fn one_character_off_is_another_claim(
+        claim in "[a-z/:@.-]{1,12}",
+        at in any::<prop::sample::Index>(),
+        other in any::<char>(),
+        kind in 0..3,
+    ) {
         let mut chars: Vec<char> = claim.chars().collect();
         let at = at.index(chars.len());
         match kind {
@@ -228,7 +292,8 @@ proptest! {
         }
         let near: String = chars.into_iter().collect();
         prop_assume!(near != claim);
-        for file in [ClaimFile::Text(claim.clone()), ClaimFile::OneOf(vec![claim.clone(), "another".to_owned()])] {
+        let one_of = ClaimFile::OneOf(vec![claim.clone(), "another".to_owned()]);
+        for file in [ClaimFile::Text(claim.clone()), one_of] {
             let files = one_rule(file);
             prop_assert_eq!(allowed(&files, &with_sub(&claim), &pull()), Actions::PULL);
             prop_assert_eq!(allowed(&files, &with_sub(&near), &pull()), Actions::NONE);
@@ -236,16 +301,30 @@ proptest! {
     }
 
     #[test]
-    fn a_prefix_needs_its_delimiter(name in "[a-z.-]{1,12}", delimiter in "[/:@]", behind in ".{0,12}") {
+    fn a_prefix_needs_its_delimiter(
+        name in "[a-z.-]{1,12}",
+        delimiter in "[/:@]",
+        behind in ".{0,12}",
+    ) {
         let files = one_rule(ClaimFile::Prefix { prefix: format!("{name}{delimiter}") });
-        prop_assert_eq!(allowed(&files, &with_sub(&format!("{name}{delimiter}{behind}")), &pull()), Actions::PULL);
+        prop_assert_eq!(
+            allowed(&files, &with_sub(&format!("{name}{delimiter}{behind}")), &pull()),
+            Actions::PULL,
+        );
         prop_assume!(!behind.starts_with(&delimiter));
-        prop_assert_eq!(allowed(&files, &with_sub(&format!("{name}{behind}")), &pull()), Actions::NONE);
+        prop_assert_eq!(
+            allowed(&files, &with_sub(&format!("{name}{behind}")), &pull()),
+            Actions::NONE,
+        );
     }
 
-    /// Whatever an operator writes either does not load, or is matched without a panic.
+    /// Any text in the settings is either rejected or matched without a panic.
     #[test]
-    fn no_text_breaks_the_parser(name in ".{0,20}", text in "[a{}project*/:@.]{0,24}", claim in ".{0,24}") {
+    fn no_text_breaks_the_parser(
+        name in ".{0,20}",
+        text in "[a{}project*/:@.]{0,24}",
+        claim in ".{0,24}",
+    ) {
         for file in [
             ClaimFile::Text(text.clone()), ClaimFile::Prefix { prefix: text.clone() },
             ClaimFile::Glob { glob: text.clone() }, ClaimFile::Contains { contains: text.clone() },
@@ -259,7 +338,7 @@ proptest! {
     }
 }
 
-/// Rules that check nothing do not load; the generator makes some.
+/// The generator also makes rules without a check, which do not load.
 fn constrains(file: &RuleFile) -> bool {
     let mut alone = file.clone();
     alone.name = "alone".to_owned();

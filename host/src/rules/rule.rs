@@ -1,14 +1,15 @@
-//! One rule, and how a request fares with it.
+//! One rule, and the checks of a request against it.
 
 use std::fmt;
 
 use super::authorize::AccessRequest;
-use super::condition::{Condition, Outcome};
+use super::condition::{Condition, ConditionOutcome};
 use super::file::Mode;
 use super::projects::ProjectMatcher;
 use crate::domain::{Actions, Project, RegistryName, Subject};
 
-/// Subjects of one issuer whose claims meet every condition may do `allow` to these projects in these registries.
+/// Allows `allow` on these projects in these registries to the subjects of one issuer whose claims
+/// meet every condition.
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub(super) name: String,
@@ -20,22 +21,22 @@ pub struct Rule {
     pub(super) mode: Mode,
 }
 
-/// A rule's checks of one request, each with how it fared.
+/// All checks of one request against a rule, each with its outcome.
 #[derive(Clone, Debug)]
 pub struct Evaluation<'a> {
     pub rule: &'a Rule,
-    pub checks: Vec<Check<'a>>,
+    pub checks: Vec<RuleCheck<'a>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Check<'a> {
-    pub part: Part<'a>,
-    pub outcome: Outcome,
+pub struct RuleCheck<'a> {
+    pub part: RulePart<'a>,
+    pub outcome: ConditionOutcome,
 }
 
-/// What of a rule a check is about.
+/// The part of a rule that a check is for.
 #[derive(Clone, Copy, Debug)]
-pub enum Part<'a> {
+pub enum RulePart<'a> {
     Issuer(&'a str),
     Registry,
     Project,
@@ -67,16 +68,16 @@ impl Rule {
         self.allow
     }
 
-    /// By itself, or because its issuer is.
+    /// Returns whether the rule or its issuer has `mode = "audit"`.
     pub fn is_on_trial(&self) -> bool {
         self.mode == Mode::Audit
     }
 
     pub fn matches(&self, subject: &Subject, request: &AccessRequest) -> bool {
-        self.checks(subject, request).all(Check::held)
+        self.checks(subject, request).all(RuleCheck::held)
     }
 
-    /// Every check, also behind one that failed.
+    /// Runs every check, even after one has failed.
     pub fn evaluate<'a>(
         &'a self,
         subject: &'a Subject,
@@ -85,39 +86,43 @@ impl Rule {
         Evaluation { rule: self, checks: self.checks(subject, request).collect() }
     }
 
-    /// The one list of what must hold: matching and explaining both walk it.
+    /// The single list of checks, used both to match and to explain.
     pub(super) fn checks<'a>(
         &'a self,
         subject: &'a Subject,
         request: &'a AccessRequest,
-    ) -> impl Iterator<Item = Check<'a>> {
-        let issuer = Check::of(Part::Issuer(&self.issuer), self.issuer == subject.issuer);
-        let registry = Check::of(Part::Registry, self.registries.contains(&request.registry));
-        let project =
-            Check::of(Part::Project, self.projects.iter().any(|it| it.matches(&request.project)));
-        let claim = |condition: &'a Condition| Check {
-            part: Part::Claim(condition),
+    ) -> impl Iterator<Item = RuleCheck<'a>> {
+        let issuer = RuleCheck::of(RulePart::Issuer(&self.issuer), self.issuer == subject.issuer);
+        let registry =
+            RuleCheck::of(RulePart::Registry, self.registries.contains(&request.registry));
+        let project = RuleCheck::of(
+            RulePart::Project,
+            self.projects.iter().any(|projects| projects.matches(&request.project)),
+        );
+        let claim = |condition: &'a Condition| RuleCheck {
+            part: RulePart::Claim(condition),
             outcome: condition.check(&subject.claims, &request.project),
         };
         [issuer, registry, project].into_iter().chain(self.claims.iter().map(claim))
     }
 
-    /// The projects for which the rule matches the subject, as patterns; none if there is no such project.
+    /// Returns the projects for which the rule matches the subject, as patterns.
     pub(super) fn reach(&self, subject: &Subject) -> Vec<ProjectMatcher> {
-        // Any project will do for a condition that does not depend on it.
+        // A condition that does not depend on the project can be checked with any project.
         let Ok(any) = "any".parse() else { return Vec::new() };
-        let holds =
-            |it: &Condition, project: &Project| it.check(&subject.claims, project) == Outcome::Held;
+        let holds = |condition: &Condition, project: &Project| {
+            condition.check(&subject.claims, project) == ConditionOutcome::Held
+        };
         let (bound, free): (Vec<_>, Vec<_>) =
-            self.claims.iter().partition(|it| it.involves_project());
-        if self.issuer != subject.issuer || !free.iter().all(|it| holds(it, &any)) {
+            self.claims.iter().partition(|condition| condition.involves_project());
+        if self.issuer != subject.issuer || !free.iter().all(|condition| holds(condition, &any)) {
             return Vec::new();
         }
         let Some(first) = bound.first() else { return self.projects.clone() };
         let mut named = first.projects_in(&subject.claims);
         named.retain(|project| {
-            bound.iter().all(|it| holds(it, project))
-                && self.projects.iter().any(|it| it.matches(project))
+            bound.iter().all(|condition| holds(condition, project))
+                && self.projects.iter().any(|projects| projects.matches(project))
         });
         named.sort();
         named.dedup();
@@ -127,38 +132,41 @@ impl Rule {
 
 impl Evaluation<'_> {
     pub fn matches(&self) -> bool {
-        self.checks.iter().copied().all(Check::held)
+        self.checks.iter().copied().all(RuleCheck::held)
     }
 }
 
-impl<'a> Check<'a> {
-    /// What is to be, without how it fared.
+impl<'a> RuleCheck<'a> {
+    /// Describes what must be true, without the outcome.
     pub fn condition(self) -> String {
         match self.part {
-            Part::Issuer(issuer) => format!("issuer is `{issuer}`"),
-            Part::Registry => "the registry is one of the rule's".to_owned(),
-            Part::Project => "the project is one of the rule's".to_owned(),
-            Part::Claim(condition) => condition.to_string(),
+            RulePart::Issuer(issuer) => format!("issuer is `{issuer}`"),
+            RulePart::Registry => "the rule covers the registry".to_owned(),
+            RulePart::Project => "the rule covers the project".to_owned(),
+            RulePart::Claim(condition) => condition.to_string(),
         }
     }
 
-    fn of(part: Part<'a>, held: bool) -> Self {
-        Self { part, outcome: if held { Outcome::Held } else { Outcome::Different } }
+    fn of(part: RulePart<'a>, held: bool) -> Self {
+        Self {
+            part,
+            outcome: if held { ConditionOutcome::Held } else { ConditionOutcome::Different },
+        }
     }
 
     pub fn held(self) -> bool {
-        self.outcome == Outcome::Held
+        self.outcome == ConditionOutcome::Held
     }
 }
 
-impl fmt::Display for Check<'_> {
+impl fmt::Display for RuleCheck<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.condition())?;
         match self.outcome {
-            Outcome::Held => f.write_str(": yes"),
-            Outcome::Different => f.write_str(": no"),
-            Outcome::Missing => f.write_str(": no, the token has no such claim"),
-            Outcome::WrongType { expected, found } => {
+            ConditionOutcome::Held => f.write_str(": yes"),
+            ConditionOutcome::Different => f.write_str(": no"),
+            ConditionOutcome::Missing => f.write_str(": no, the token has no such claim"),
+            ConditionOutcome::WrongType { expected, found } => {
                 write!(f, ": no, expected {expected}, found {found}")
             }
         }

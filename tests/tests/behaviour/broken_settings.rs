@@ -146,7 +146,7 @@ fn two_registries_that_collide() {
 fn a_rule_with_no_claim() {
     let mut it = installed(&[&auth("claims = { repository = \"acme/{project}\" }\n", ""), ECR]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: rules.0.claims: rule `ci`: admits everyone whom the issuer knows: state at least one claim besides `aud` and `iss`, with more in it than `*`, such as `claims = { repository = "acme/{project}" }`
+    error: config/default.toml: rules.0.claims: rule `ci`: matches every token of the issuer; add a condition on a claim other than `aud` and `iss` that is more than `*`, such as `claims = { repository = "acme/{project}" }`
     "#);
 }
 

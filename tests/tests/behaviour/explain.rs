@@ -236,8 +236,8 @@ fn a_good_token_is_explained_line_by_line() {
     rules, for anything on project `my-app` in registry `prod`
       ✓ rule `main-pushes`, allows pull, push
           ✓ issuer is `ci`: yes
-          ✓ the registry is one of the rule's: yes
-          ✓ the project is one of the rule's: yes
+          ✓ the rule covers the registry: yes
+          ✓ the rule covers the project: yes
           ✓ claim `ref` is `refs/heads/main`: yes
           ✓ claim `repository` is `acme/{project}`: yes
           ✓ claim `repository_id` is `42`: yes
