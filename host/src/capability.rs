@@ -20,7 +20,7 @@ mod wasi;
 
 pub use access::Capabilities;
 pub use grant::GrantHandle;
-pub use observer::{Observer, Unobserved, Used};
+pub use observer::{CallUsage, Observer, Unobserved};
 pub use state::CallState;
 pub(crate) use wasi::{LINKED as WASI, STUBBED as STUBBED_WASI};
 

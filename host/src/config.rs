@@ -103,7 +103,7 @@ pub struct RegistryConfig {
 
 /// What one call of a provider may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct CallLimits {
     pub cpu: std::time::Duration,
     pub wall: std::time::Duration,
     /// Bytes, summed over all memories.
@@ -334,7 +334,7 @@ impl ProvidersConfig {
     }
 
     /// The limits of the provider of this name.
-    pub fn limits(&self, name: &str) -> Limits {
+    pub fn limits(&self, name: &str) -> CallLimits {
         limits(self.named.get(name).map_or(&self.limits, |it| &it.limits), &self.limits)
     }
 
@@ -350,7 +350,7 @@ impl ProvidersConfig {
     }
 
     /// What every provider fits into: the pool is sized by it.
-    pub fn widest(&self) -> Limits {
+    pub fn widest(&self) -> CallLimits {
         let mut widest = self.limits("");
         for name in self.named.keys() {
             let limits = self.limits(name);
@@ -367,12 +367,12 @@ impl ProvidersConfig {
     }
 }
 
-fn limits(own: &LimitsFile, all: &LimitsFile) -> Limits {
+fn limits(own: &LimitsFile, all: &LimitsFile) -> CallLimits {
     let pick = |of: fn(&LimitsFile) -> Option<u64>, default| {
         of(own).or_else(|| of(all)).unwrap_or(default)
     };
     let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-    Limits {
+    CallLimits {
         cpu: std::time::Duration::from_millis(pick(|it| it.cpu_ms, 100)),
         wall: std::time::Duration::from_millis(pick(|it| it.wall_ms, 8_000)),
         memory: size(pick(|it| it.memory_mib, 64).saturating_mul(1 << 20)),

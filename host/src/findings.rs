@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use crate::provider::Refused;
+use crate::provider::RejectedFile;
 use crate::telemetry::Metrics;
 
 /// What was found last.
@@ -40,8 +40,8 @@ pub struct RefusedFile {
     pub problem: String,
 }
 
-impl From<&Refused> for RefusedFile {
-    fn from(refused: &Refused) -> Self {
+impl From<&RejectedFile> for RefusedFile {
+    fn from(refused: &RejectedFile) -> Self {
         Self {
             file: refused.file.display().to_string(),
             sha256: refused.digest.as_ref().map(ToString::to_string),

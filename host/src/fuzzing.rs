@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use ulid::Ulid;
 
 use crate::capability::Capability;
-use crate::capability::aws::ceiling::{AwsSettings, Ceiling, Switches};
+use crate::capability::aws::ceiling::{AwsCeiling, AwsSettings, Switches};
 use crate::config::node::{Node, Origin};
 use crate::config::schema::Schema;
 use crate::config::{Config, Environment};
@@ -331,7 +331,7 @@ pub fn ceiling(bytes: &[u8]) {
         push_role_arn: Some("arn:aws:iam::123456789012:role/push".to_owned()),
         ..AwsSettings::default()
     };
-    let ceiling = Ceiling::new(&settings, None, Switches::default()).unwrap();
+    let ceiling = AwsCeiling::new(&settings, None, Switches::default()).unwrap();
     let statements: Vec<Statement> =
         asked.into_iter().map(|(actions, resources)| Statement { actions, resources }).collect();
     let project: Project = "my-app".parse().unwrap();

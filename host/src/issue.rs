@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::capability::secrets::{Handle, Origin};
+use crate::capability::secrets::{SecretHandle, SecretOrigin};
 use crate::capability::{CallState, MAX_SECRET, printable};
 use crate::domain::{Clock, Credential, Credentials, Deadline, EnforcedBy, Scope, Secret};
 use crate::limits::Admitted;
-use crate::provider::{CallError, Finished, Issue};
+use crate::provider::{CallError, Finished, IssueCall};
 use crate::registries::Registry;
 use crate::rules::Grant;
 use crate::wit::rise::registry::types::{self, Error, Issued};
@@ -67,7 +67,7 @@ pub async fn issue_granted(
     deadline: Deadline,
     clock: &Clock,
 ) -> Result<Credentials, IssueError> {
-    let issue = Issue { settings: Arc::clone(&registry.settings), grant: Arc::clone(grant) };
+    let issue = IssueCall { settings: Arc::clone(&registry.settings), grant: Arc::clone(grant) };
     let called = registry.provider.call_until(issue, &registry.capabilities, deadline).await;
     let Finished { value, mut state } = called.map_err(call_failed)?;
     let issued = value.map_err(|error| provider_error(error, &state))?;
@@ -125,7 +125,7 @@ fn provider_error(error: Error, state: &CallState) -> IssueError {
 struct Returned {
     credential: Credential,
     /// `None` for `client-auth`.
-    secret: Option<(Origin, Option<u64>)>,
+    secret: Option<(SecretOrigin, Option<u64>)>,
     expires_at: Option<u64>,
 }
 
@@ -133,7 +133,7 @@ impl Returned {
     fn take(issued: Issued, state: &mut CallState) -> Result<Self, IssueError> {
         let mut taken = None;
         let mut take = |handle| -> Result<Secret, IssueError> {
-            let Handle { secret, origin, expires_at, .. } = state
+            let SecretHandle { secret, origin, expires_at, .. } = state
                 .take_secret(handle)
                 .map_err(|error| IssueError::Internal(error.to_string()))?;
             taken = Some((origin, expires_at));
@@ -177,25 +177,25 @@ fn verify(
     }
     let (seen, enforced_by) = match &secret {
         None => (Scope::None, EnforcedBy::Host),
-        Some((Origin::Aws(scope), _)) => (*scope, EnforcedBy::Host),
-        Some((Origin::Configured, _)) => (Scope::Registry, EnforcedBy::Host),
+        Some((SecretOrigin::Aws(scope), _)) => (*scope, EnforcedBy::Host),
+        Some((SecretOrigin::Configured, _)) => (Scope::Registry, EnforcedBy::Host),
         // Whatever its way here: a secret of the settings opens what the operator's account may do.
-        Some((Origin::Http | Origin::Guest, _))
+        Some((SecretOrigin::Http | SecretOrigin::Guest, _))
             if credential
                 .secret()
                 .is_some_and(|it| registry.capabilities.reveals_secret(it.expose())) =>
         {
             (Scope::Registry, EnforcedBy::Host)
         }
-        Some((Origin::Http | Origin::Guest, _)) if registry.trust_provider => {
+        Some((SecretOrigin::Http | SecretOrigin::Guest, _)) if registry.trust_provider => {
             (registry.scope, EnforcedBy::Provider)
         }
-        Some((Origin::Http, _)) => {
+        Some((SecretOrigin::Http, _)) => {
             return wrong(
                 "a secret that the registry answered, and this registry does not set `trust_provider`",
             );
         }
-        Some((Origin::Guest, _)) => {
+        Some((SecretOrigin::Guest, _)) => {
             return wrong(
                 "a secret that it wrote itself, and this registry does not set `trust_provider`",
             );

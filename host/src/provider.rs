@@ -18,9 +18,9 @@ mod trial;
 mod turn;
 
 pub use call::{CallError, Finished, Provider};
-pub use catalog::{Before, Catalog, Refused, Scan};
+pub use catalog::{Before, Catalog, RejectedFile, Scan};
 pub use engine::Engine;
-pub use export::{Check, Export, Issue, Locate, Resolve};
+pub use export::{CheckCall, Export, IssueCall, LocateCall, ResolveCall};
 pub use load::{LoadError, Loader};
 pub use pins::Pins;
 pub use trial::Trial;

@@ -13,7 +13,7 @@ wasmtime::component::bindgen!({
     },
     exports: { default: async },
     with: {
-        "rise:registry/types.secret": crate::capability::secrets::Handle,
+        "rise:registry/types.secret": crate::capability::secrets::SecretHandle,
         "rise:registry/types.grant": crate::capability::GrantHandle,
         "rise:registry/aws.session": crate::capability::aws::Session,
         "rise:registry/http.request": crate::capability::http::Request,

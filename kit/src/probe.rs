@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::contract::log::Level;
 use crate::contract::types::Error;
-use rise_broker::capability::{Observer, Used, printable};
+use rise_broker::capability::{CallUsage, Observer, printable};
 
 /// The most calls and lines that are kept. No provider needs as many within its limits, and one that
 /// ignores refusals must not fill the memory.
@@ -92,7 +92,7 @@ impl Observer for Probe {
         self.lock().refused.get_or_insert_with(|| asked.to_owned());
     }
 
-    fn ended(&self, used: Used) {
+    fn ended(&self, used: CallUsage) {
         let mut seen = self.lock();
         seen.memory = seen.memory.max(used.memory);
         seen.cpu_ticks = seen.cpu_ticks.max(used.cpu_ticks);

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use rise_broker::capability::aws::ceiling::AwsSettings;
-use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, Identity, Login};
+use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin};
 use rise_broker::config::Environment;
 use rise_broker::domain::{Deadline, Lifetime, Secret, Subject};
-use rise_broker::provider::Issue;
+use rise_broker::provider::IssueCall;
 use rise_broker::registries::{ConnectAws, Registry};
 use rise_broker::rules::{AccessRequest, Grant};
 use rise_broker_tests::broker::{AUTH, lines, repository, target};
@@ -48,8 +48,8 @@ impl Aws for Instant0 {
         Ok(Credentials::new("ASIA", "secret", Some("session".to_owned()), None, "benchmark"))
     }
 
-    async fn registry_login(&self, _: &Identity, _: &str) -> Result<Login, AwsError> {
-        Ok(Login {
+    async fn registry_login(&self, _: &AwsIdentity, _: &str) -> Result<EcrLogin, AwsError> {
+        Ok(EcrLogin {
             endpoint: String::new(),
             username: "AWS".to_owned(),
             password: Secret::new("p".repeat(PASSWORD_LENGTH)),
@@ -104,7 +104,7 @@ async fn component_call() -> Duration {
     for call in 0..CALLS + 1_000 {
         let grant = Arc::new(grant(&broker));
         let started = Instant::now();
-        let issue = Issue { settings: Arc::clone(&registry.settings), grant };
+        let issue = IssueCall { settings: Arc::clone(&registry.settings), grant };
         let called =
             registry.provider.call_until(issue, &registry.capabilities, Deadline::after(CALL));
         let finished = called.await.unwrap();

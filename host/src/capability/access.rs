@@ -13,8 +13,8 @@ pub struct Capabilities {
     pub registry: String,
     /// The registry's own secrets, by the name of their setting.
     pub secrets: BTreeMap<String, Arc<Secret>>,
-    pub aws: Option<aws::Access>,
-    pub http: Option<http::Access>,
+    pub aws: Option<aws::AwsAccess>,
+    pub http: Option<http::HttpAccess>,
     /// [`Unobserved`] in a broker that serves.
     pub observer: Arc<dyn Observer>,
 }

@@ -15,14 +15,14 @@ use aws_credential_types::Credentials as Keys;
 use wasmtime::component::{Linker, Resource};
 
 use super::CallState;
-use super::secrets::{Handle, Origin};
+use super::secrets::{SecretHandle, SecretOrigin};
 use super::state::HasState;
 use crate::domain::{AwsSession, Scope, Secret};
 use crate::rules::Grant;
 use crate::telemetry::Metrics;
 use crate::wit::rise::registry::aws::{self, RegistryLogin, Statement};
 use crate::wit::rise::registry::types::Error;
-use ceiling::Ceiling;
+use ceiling::AwsCeiling;
 
 /// The AWS calls behind this capability, for one registry. `SdkAws` in production.
 #[async_trait]
@@ -30,7 +30,11 @@ pub trait Aws: Send + Sync {
     /// STS `AssumeRole`.
     async fn assume_role(&self, request: AssumeRole) -> Result<Keys, AwsError>;
     /// ECR `GetAuthorizationToken`.
-    async fn registry_login(&self, identity: &Identity, region: &str) -> Result<Login, AwsError>;
+    async fn registry_login(
+        &self,
+        identity: &AwsIdentity,
+        region: &str,
+    ) -> Result<EcrLogin, AwsError>;
     /// The ARN that AWS knows this process by, before `role_arn`. Needs no permission.
     async fn caller_identity(&self) -> Result<String, AwsError>;
     /// Assumes `role_arn`, where there is one and it is not who we are already.
@@ -50,7 +54,7 @@ pub struct AssumeRole {
 
 /// Whom AWS takes us for.
 #[derive(Clone)]
-pub enum Identity {
+pub enum AwsIdentity {
     /// What `AssumeRole` gave.
     Session(Keys),
     /// The registry's own: `role_arn`, or what there is without it. Whoever holds it renews it, so it has no keys here.
@@ -58,7 +62,7 @@ pub enum Identity {
 }
 
 /// What `GetAuthorizationToken` answered, decoded.
-pub struct Login {
+pub struct EcrLogin {
     pub endpoint: String,
     pub username: String,
     pub password: Secret,
@@ -133,14 +137,14 @@ impl From<AwsError> for Error {
 
 /// What one registry may do in AWS, and the client that does it.
 #[derive(Clone)]
-pub struct Access {
-    pub ceiling: Ceiling,
+pub struct AwsAccess {
+    pub ceiling: AwsCeiling,
     pub client: Arc<dyn Aws>,
 }
 
 /// A session as a provider holds it: a handle on an identity whose keys stay here.
 pub struct Session {
-    identity: Identity,
+    identity: AwsIdentity,
     scope: Scope,
 }
 
@@ -199,7 +203,7 @@ impl CallState {
         let keys = self.upstream("AssumeRole", access.client.assume_role(request)).await?;
         self.session =
             Some(AwsSession { role_arn, access_key_id: keys.access_key_id().to_owned() });
-        Ok(Session { identity: Identity::Session(keys), scope: Scope::Repository })
+        Ok(Session { identity: AwsIdentity::Session(keys), scope: Scope::Repository })
     }
 
     fn open_unscoped(&mut self) -> Result<Session, Error> {
@@ -211,7 +215,7 @@ impl CallState {
                     .to_owned(),
             ));
         }
-        Ok(Session { identity: Identity::Unscoped, scope: Scope::Registry })
+        Ok(Session { identity: AwsIdentity::Unscoped, scope: Scope::Registry })
     }
 
     async fn login(
@@ -236,10 +240,10 @@ impl CallState {
             Ok(login) => login,
             Err(error) => return Ok(Err(error)),
         };
-        let Login { endpoint, username, password, expires_at } = login;
-        let handle = Handle {
+        let EcrLogin { endpoint, username, password, expires_at } = login;
+        let handle = SecretHandle {
             secret: Arc::new(password),
-            origin: Origin::Aws(scope),
+            origin: SecretOrigin::Aws(scope),
             name: "aws".into(),
             expires_at: Some(expires_at),
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{Linker, Resource};
 
-use super::secrets::{Handle, Origin};
+use super::secrets::{SecretHandle, SecretOrigin};
 use super::state::{HasState, Purpose};
 use super::{CallState, LimitExceeded, MAX_SECRET};
 use crate::domain::{Action, Secret};
@@ -57,26 +57,26 @@ impl types::HostGrant for CallState {
 impl types::HostSecret for CallState {
     /// Traps instead of answering: the constructor has no error. The text is the host's from here on, so it counts like
     /// the guest's own memory.
-    fn new(&mut self, text: String) -> wasmtime::Result<Resource<Handle>> {
+    fn new(&mut self, text: String) -> wasmtime::Result<Resource<SecretHandle>> {
         if matches!(self.purpose, Purpose::Nothing) {
             return Err(wasmtime::Error::msg("a secret was made outside `issue`"));
         }
         if text.len() > MAX_SECRET || !self.memory.charge(text.len()) {
             return Err(LimitExceeded("secret bytes").into());
         }
-        Ok(self.table.push(Handle {
+        Ok(self.table.push(SecretHandle {
             secret: Arc::new(Secret::new(text)),
-            origin: Origin::Guest,
+            origin: SecretOrigin::Guest,
             name: "guest".into(),
             expires_at: None,
         })?)
     }
 
-    fn expires_at(&mut self, secret: Resource<Handle>) -> wasmtime::Result<Option<u64>> {
+    fn expires_at(&mut self, secret: Resource<SecretHandle>) -> wasmtime::Result<Option<u64>> {
         Ok(self.table.get(&secret)?.expires_at)
     }
 
-    fn drop(&mut self, secret: Resource<Handle>) -> wasmtime::Result<()> {
+    fn drop(&mut self, secret: Resource<SecretHandle>) -> wasmtime::Result<()> {
         self.table.delete(secret)?;
         Ok(())
     }

@@ -25,18 +25,18 @@ use url::Url;
 use wasmtime::component::{Linker, Resource};
 use zeroize::Zeroizing;
 
-use super::secrets::{Handle, Origin, jwt_expiry};
+use super::secrets::{SecretHandle, SecretOrigin, jwt_expiry};
 use super::state::HasState;
 use super::{CallState, Capabilities, LimitExceeded, printable};
 use crate::wit::rise::registry::http::{self, Method};
 use crate::wit::rise::registry::types::Error;
-use ceiling::Ceiling;
-use request::{Composed, Wrong};
+use ceiling::HttpCeiling;
+use request::{Composed, NotSent};
 
 /// Sends requests for one registry. [`client::ReqwestHttp`] in production.
 #[async_trait]
 pub trait Http: Send + Sync {
-    async fn send(&self, request: Outgoing) -> Result<Answer, HttpError>;
+    async fn send(&self, request: Outgoing) -> Result<HttpAnswer, HttpError>;
 }
 
 /// A request that was judged.
@@ -48,7 +48,7 @@ pub struct Outgoing {
 }
 
 /// What came back, within bounds.
-pub struct Answer {
+pub struct HttpAnswer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Zeroizing<Vec<u8>>,
@@ -69,8 +69,8 @@ pub enum HttpError {
 
 /// What one registry may request, and the client that sends it.
 #[derive(Clone)]
-pub struct Access {
-    pub ceiling: Ceiling,
+pub struct HttpAccess {
+    pub ceiling: HttpCeiling,
     pub client: Arc<dyn Http>,
 }
 
@@ -121,9 +121,9 @@ impl CallState {
         let (method, url) = (request.method, request.url.clone());
         // What it holds comes first: a URL with a secret in it must not stand in the message about the URL.
         let composed = request.compose(&capabilities).map_err(|wrong| match wrong {
-            Wrong::Refused(text) => self.refuse(text),
-            Wrong::Failed(text) => Error::Failed(text),
-            Wrong::Settings(text) => Error::InvalidSettings(text),
+            NotSent::Refused(text) => self.refuse(text),
+            NotSent::Failed(text) => Error::Failed(text),
+            NotSent::Settings(text) => Error::InvalidSettings(text),
         })?;
         let url = access
             .ceiling
@@ -135,7 +135,7 @@ impl CallState {
 
     async fn send_judged(
         &mut self,
-        access: &Access,
+        access: &HttpAccess,
         method: Method,
         url: Url,
         composed: Composed,
@@ -193,7 +193,7 @@ impl CallState {
         write: impl FnOnce(&mut Request),
     ) -> wasmtime::Result<()> {
         // Each part costs its own bookkeeping, however short it is.
-        self.keep(bytes + size_of::<Handle>() * 2)?;
+        self.keep(bytes + size_of::<SecretHandle>() * 2)?;
         write(self.table.get_mut(request)?);
         Ok(())
     }
@@ -259,7 +259,7 @@ impl http::HostRequest for CallState {
         &mut self,
         request: Resource<Request>,
         name: String,
-        value: Resource<Handle>,
+        value: Resource<SecretHandle>,
     ) -> wasmtime::Result<()> {
         let value = self.table.get(&value)?.clone();
         self.write(&request, name.len(), |it| it.header_secret(name, value))
@@ -268,7 +268,7 @@ impl http::HostRequest for CallState {
     fn bearer(
         &mut self,
         request: Resource<Request>,
-        token: Resource<Handle>,
+        token: Resource<SecretHandle>,
     ) -> wasmtime::Result<()> {
         let token = self.table.get(&token)?.clone();
         self.write(&request, 0, |it| it.bearer(token))
@@ -278,7 +278,7 @@ impl http::HostRequest for CallState {
         &mut self,
         request: Resource<Request>,
         username: String,
-        password: Resource<Handle>,
+        password: Resource<SecretHandle>,
     ) -> wasmtime::Result<()> {
         let password = self.table.get(&password)?.clone();
         self.write(&request, username.len(), |it| it.basic(username, password))
@@ -292,7 +292,7 @@ impl http::HostRequest for CallState {
         &mut self,
         request: Resource<Request>,
         pointer: String,
-        value: Resource<Handle>,
+        value: Resource<SecretHandle>,
     ) -> wasmtime::Result<()> {
         let value = self.table.get(&value)?.clone();
         self.write(&request, pointer.len(), |it| it.json_secret(pointer, value))
@@ -311,7 +311,7 @@ impl http::HostRequest for CallState {
         &mut self,
         request: Resource<Request>,
         name: String,
-        value: Resource<Handle>,
+        value: Resource<SecretHandle>,
     ) -> wasmtime::Result<()> {
         let value = self.table.get(&value)?.clone();
         self.write(&request, name.len(), |it| it.form_secret(name, value))
@@ -348,7 +348,7 @@ impl http::HostResponse for CallState {
         &mut self,
         response: Resource<Response>,
         pointer: String,
-    ) -> wasmtime::Result<Option<Resource<Handle>>> {
+    ) -> wasmtime::Result<Option<Resource<SecretHandle>>> {
         let Some(secret) = self.table.get_mut(&response)?.take_secret(&pointer) else {
             return Ok(None);
         };
@@ -356,8 +356,13 @@ impl http::HostResponse for CallState {
             return Err(LimitExceeded("secret bytes").into());
         }
         let expires_at = jwt_expiry(secret.expose());
-        let (secret, origin) = (Arc::new(secret), Origin::Http);
-        Ok(Some(self.table.push(Handle { secret, origin, name: "http".into(), expires_at })?))
+        let (secret, origin) = (Arc::new(secret), SecretOrigin::Http);
+        Ok(Some(self.table.push(SecretHandle {
+            secret,
+            origin,
+            name: "http".into(),
+            expires_at,
+        })?))
     }
 
     fn drop(&mut self, response: Resource<Response>) -> wasmtime::Result<()> {

@@ -3,7 +3,7 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::config::Limits;
+use crate::config::CallLimits;
 
 /// The parts that one component may have. The pool of instances reserves this much for every call,
 /// or a few calls of one provider would empty the pool for the others. componentize-py links 38
@@ -25,7 +25,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &CallLimits) -> Self {
         Self {
             bytes_left: limits.memory,
             table_elements: limits.table_elements,

@@ -6,7 +6,7 @@ use crate::wit::rise::registry::types::Error;
 
 /// What one call used.
 #[derive(Clone, Copy, Debug)]
-pub struct Used {
+pub struct CallUsage {
     /// Bytes of memory.
     pub memory: usize,
     pub cpu_ticks: u64,
@@ -26,7 +26,7 @@ pub trait Observer: Send + Sync {
     fn refused(&self, _asked: &str) {}
 
     /// The call ended, with an answer or without one.
-    fn ended(&self, _used: Used) {}
+    fn ended(&self, _used: CallUsage) {}
 }
 
 /// No observer.

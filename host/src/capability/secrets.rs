@@ -1,7 +1,7 @@
 //! `secrets`: the registry's own secrets, as handles that nobody can read.
 //!
-//! **Invariant:** no function of the contract gives the text behind a [`Handle`] to a guest. The host decides by
-//! [`Origin`] where it may go.
+//! **Invariant:** no function of the contract gives the text behind a [`SecretHandle`] to a guest. The host decides by
+//! [`SecretOrigin`] where it may go.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use crate::wit::rise::registry::types::Error;
 
 /// A secret in the hands of a provider.
 #[derive(Clone)]
-pub struct Handle {
+pub struct SecretHandle {
     pub secret: Arc<Secret>,
-    pub origin: Origin,
+    pub origin: SecretOrigin,
     /// What the log calls it: a configured one's setting, elsewhere where it came from.
     pub name: Arc<str>,
     /// Seconds since the Unix epoch, where the host knows.
@@ -28,7 +28,7 @@ pub struct Handle {
 
 /// Where a secret came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SecretOrigin {
     /// The operator's settings. It opens whatever the operator's account may do.
     Configured,
     /// ECR, by a session that was as narrow as this.
@@ -44,14 +44,14 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 }
 
 impl secrets::Host for CallState {
-    fn get(&mut self, name: String) -> wasmtime::Result<Result<Resource<Handle>, Error>> {
+    fn get(&mut self, name: String) -> wasmtime::Result<Result<Resource<SecretHandle>, Error>> {
         if let Err(refused) = self.begin("secrets.get") {
             return Ok(Err(refused));
         }
         match self.capabilities.secrets.get(&name).map(Arc::clone) {
-            Some(secret) => Ok(Ok(self.table.push(Handle {
+            Some(secret) => Ok(Ok(self.table.push(SecretHandle {
                 secret,
-                origin: Origin::Configured,
+                origin: SecretOrigin::Configured,
                 name: name.into(),
                 expires_at: None,
             })?)),

@@ -6,9 +6,9 @@ use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use super::memory::Memory;
-use super::wasi::Wasi;
-use super::{Capabilities, GrantHandle, Used, printable, secrets};
-use crate::config::Limits;
+use super::wasi::CallWasi;
+use super::{CallUsage, Capabilities, GrantHandle, printable, secrets};
+use crate::config::CallLimits;
 use crate::domain::AwsSession;
 use crate::rules::Grant;
 use crate::telemetry::Metrics;
@@ -27,7 +27,7 @@ pub struct CallState {
     pub(crate) capabilities: Arc<Capabilities>,
     /// The provider's digest, for the log.
     pub(super) digest: Arc<str>,
-    pub(super) limits: Limits,
+    pub(super) limits: CallLimits,
     pub(crate) memory: Memory,
     pub(crate) cpu_ticks: u64,
     pub(super) log_lines: usize,
@@ -45,14 +45,14 @@ pub struct CallState {
     pub(super) metrics: Metrics,
     pub(super) table: ResourceTable,
     /// Made when the guest first uses WASI, which most calls do not.
-    wasi: Option<Wasi>,
+    wasi: Option<CallWasi>,
 }
 
 impl CallState {
     pub(crate) fn new(
         capabilities: Arc<Capabilities>,
         digest: Arc<str>,
-        limits: Limits,
+        limits: CallLimits,
         now: u64,
         metrics: Metrics,
     ) -> Self {
@@ -102,7 +102,7 @@ impl CallState {
     /// Tells the observer that the call ended.
     pub(crate) fn end(&self) {
         let memory = self.limits.memory.saturating_sub(self.memory.left());
-        self.capabilities.observer.ended(Used { memory, cpu_ticks: self.cpu_ticks });
+        self.capabilities.observer.ended(CallUsage { memory, cpu_ticks: self.cpu_ticks });
     }
 
     /// Records what was asked for beyond the ceiling and returns the refusal. Only the first one of
@@ -126,14 +126,14 @@ impl CallState {
     /// Removes a secret that the provider returned from the state of this call.
     pub(crate) fn take_secret(
         &mut self,
-        handle: Resource<secrets::Handle>,
-    ) -> wasmtime::Result<secrets::Handle> {
+        handle: Resource<secrets::SecretHandle>,
+    ) -> wasmtime::Result<secrets::SecretHandle> {
         Ok(self.table.delete(handle)?)
     }
 
     /// What the guest wrote to its standard error, which is usually the text of a panic.
     pub(crate) fn stderr(&self) -> String {
-        let text = self.wasi.as_ref().map(Wasi::stderr).unwrap_or_default();
+        let text = self.wasi.as_ref().map(CallWasi::stderr).unwrap_or_default();
         if self.capabilities.reveals_secret(&text) {
             "(withheld: holds a configured secret)".to_owned()
         } else {
@@ -144,7 +144,7 @@ impl CallState {
 
 impl WasiView for CallState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let wasi = self.wasi.get_or_insert_with(Wasi::new);
+        let wasi = self.wasi.get_or_insert_with(CallWasi::new);
         WasiCtxView { ctx: &mut wasi.context, table: &mut self.table }
     }
 }

@@ -58,12 +58,12 @@ const RANDOM: u64 = 64 << 10;
 const STDERR: usize = 64 << 10;
 
 /// The WASI of one call.
-pub(super) struct Wasi {
+pub(super) struct CallWasi {
     pub(super) context: WasiCtx,
     stderr: MemoryOutputPipe,
 }
 
-impl Wasi {
+impl CallWasi {
     pub(super) fn new() -> Self {
         let stderr = MemoryOutputPipe::new(STDERR);
         let mut context = WasiCtx::builder();

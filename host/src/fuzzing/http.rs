@@ -1,6 +1,6 @@
 //! A second reading of what the ceiling of `http` may admit, by text alone.
 
-use crate::capability::http::ceiling::Ceiling;
+use crate::capability::http::ceiling::HttpCeiling;
 use crate::config::HttpCeilingFile;
 use crate::domain::Project;
 use crate::wit::rise::registry::http::Method;
@@ -14,7 +14,7 @@ pub fn http_ceiling(bytes: &[u8]) {
     let allow = ["POST https://r.example.com/api/{project}", "* https://s.example.com:8443"];
     let allow = Some(allow.map(str::to_owned).to_vec());
     let stated = HttpCeilingFile { allow, private: false };
-    let ceiling = Ceiling::new(Some(&stated), None).unwrap();
+    let ceiling = HttpCeiling::new(Some(&stated), None).unwrap();
     let project: Project = "my-app".parse().unwrap();
     assert!(ceiling.admit(Method::Delete, text, &project).is_err() || text.contains(":8443"));
     let Ok(url) = ceiling.admit(Method::Post, text, &project) else { return };

@@ -10,10 +10,10 @@ use tracing::Instrument;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::engine::{CALLS_PER_PROVIDER, Engine, TICK};
-use super::export::{Describe, Export};
+use super::export::{DescribeCall, Export};
 use super::turn::Turns;
 use crate::capability::{CallState, Capabilities, Capability, LimitExceeded, printable};
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::config::schema::Schema;
 use crate::domain::{Clock, Deadline};
 use crate::telemetry::metrics::ProviderCall;
@@ -45,7 +45,7 @@ pub struct Guest {
     /// Empty until the provider has said it.
     pub name: Arc<str>,
     pub digest: Arc<str>,
-    pub limits: Limits,
+    pub limits: CallLimits,
     pub clock: Clock,
     /// How many instances of this one may be alive.
     pub permits: Arc<Semaphore>,
@@ -126,7 +126,7 @@ impl Provider {
 impl Guest {
     pub(super) async fn describe(&self) -> Result<Manifest, CallError> {
         let capabilities = Arc::new(Capabilities::none());
-        Ok(self.call(Describe, &capabilities, None).await?.value)
+        Ok(self.call(DescribeCall, &capabilities, None).await?.value)
     }
 
     /// Calls a function and counts the call.

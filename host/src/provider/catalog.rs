@@ -23,15 +23,15 @@ pub struct Catalog {
 
 /// A file that is not served, and why.
 #[derive(Clone, Debug)]
-pub struct Refused {
+pub struct RejectedFile {
     pub file: PathBuf,
     /// SHA-256, if it could be read.
     pub digest: Option<Arc<str>>,
     pub error: Arc<LoadError>,
 }
 
-impl From<&Refused> for Problem {
-    fn from(refused: &Refused) -> Self {
+impl From<&RejectedFile> for Problem {
+    fn from(refused: &RejectedFile) -> Self {
         Self::new(&refused.file.display().to_string(), "", refused.error.to_string())
     }
 }
@@ -39,7 +39,7 @@ impl From<&Refused> for Problem {
 /// What a look at the folder gave.
 pub struct Scan {
     pub catalog: Catalog,
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RejectedFile>,
     /// Providers that are served without their files.
     pub gone: Vec<Arc<Provider>>,
 }
@@ -52,13 +52,13 @@ pub struct Before<'a> {
     /// Files that are not to be looked at now.
     pub restless: &'a BTreeSet<PathBuf>,
     /// Files whose bytes are not tried again.
-    pub refused: &'a [Refused],
+    pub refused: &'a [RejectedFile],
 }
 
 impl Before<'_> {
     /// What was wrong with these very bytes, where it costs much to find out again.
     fn known(&self, file: &Path, digest: &str) -> Option<Arc<LoadError>> {
-        let is_it = |it: &&Refused| {
+        let is_it = |it: &&RejectedFile| {
             it.file == file && it.digest.as_deref() == Some(digest) && it.error.is_costly()
         };
         self.refused.iter().find(is_it).map(|it| Arc::clone(&it.error))
@@ -101,7 +101,7 @@ impl Catalog {
             };
             match provider {
                 Ok(provider) => taken.push(provider),
-                Err(error) => refused.push(Refused { file: file.clone(), digest, error }),
+                Err(error) => refused.push(RejectedFile { file: file.clone(), digest, error }),
             }
         }
         // A name belongs to who has it: neither a file that comes new nor one that was changed takes it from another.
@@ -113,7 +113,7 @@ impl Catalog {
         for provider in taken {
             let (file, digest) = (provider.file.clone(), Some(Arc::clone(&provider.digest)));
             if let Err(error) = catalog.add(provider) {
-                refused.push(Refused { file, digest, error: Arc::new(error) });
+                refused.push(RejectedFile { file, digest, error: Arc::new(error) });
             }
         }
         let gone = before.map(|it| catalog.keep(it, &files)).unwrap_or_default();

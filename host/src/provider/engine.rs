@@ -15,7 +15,7 @@ use wasmtime::{
 
 use super::turn::Threads;
 use crate::capability::memory::{CORE_INSTANCES, MEMORIES, TABLES};
-use crate::config::Limits;
+use crate::config::CallLimits;
 use crate::telemetry::Metrics;
 
 /// How often a running guest is looked at. A guest's CPU budget is counted in these.
@@ -44,7 +44,7 @@ pub struct Engine {
 
 impl Engine {
     /// Sized so that a provider with the `widest` limits fits.
-    pub fn new(widest: &Limits, metrics: Metrics) -> wasmtime::Result<Self> {
+    pub fn new(widest: &CallLimits, metrics: Metrics) -> wasmtime::Result<Self> {
         let mut config = config();
         config.allocation_strategy(pooling(widest));
         let engine = wasmtime::Engine::new(&config).or_else(|error| {
@@ -93,7 +93,7 @@ fn config() -> Config {
     config
 }
 
-fn pooling(widest: &Limits) -> PoolingAllocationConfig {
+fn pooling(widest: &CallLimits) -> PoolingAllocationConfig {
     let calls = CONCURRENT_CALLS;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(calls)

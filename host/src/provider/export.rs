@@ -27,9 +27,9 @@ pub trait Export: Send + 'static {
     ) -> impl Future<Output = wasmtime::Result<Self::Returns>> + Send;
 }
 
-pub(super) struct Describe;
+pub(super) struct DescribeCall;
 
-impl Export for Describe {
+impl Export for DescribeCall {
     const NAME: &'static str = "describe";
     type Returns = Manifest;
 
@@ -42,11 +42,11 @@ impl Export for Describe {
     }
 }
 
-pub struct Check {
+pub struct CheckCall {
     pub settings: Arc<str>,
 }
 
-impl Export for Check {
+impl Export for CheckCall {
     const NAME: &'static str = "check";
     type Returns = Result<Scope, Vec<Problem>>;
 
@@ -59,12 +59,12 @@ impl Export for Check {
     }
 }
 
-pub struct Locate {
+pub struct LocateCall {
     pub settings: Arc<str>,
     pub project: Project,
 }
 
-impl Export for Locate {
+impl Export for LocateCall {
     const NAME: &'static str = "locate";
     type Returns = Result<WitLocation, Error>;
 
@@ -78,12 +78,12 @@ impl Export for Locate {
     }
 }
 
-pub struct Resolve {
+pub struct ResolveCall {
     pub settings: Arc<str>,
     pub location: Location,
 }
 
-impl Export for Resolve {
+impl Export for ResolveCall {
     const NAME: &'static str = "resolve";
     type Returns = Option<String>;
 
@@ -101,12 +101,12 @@ impl Export for Resolve {
 }
 
 /// The one function in which capabilities act.
-pub struct Issue {
+pub struct IssueCall {
     pub settings: Arc<str>,
     pub grant: Arc<Grant>,
 }
 
-impl Export for Issue {
+impl Export for IssueCall {
     const NAME: &'static str = "issue";
     type Returns = Result<Issued, Error>;
 

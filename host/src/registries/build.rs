@@ -9,14 +9,14 @@ use serde_json::Value;
 use super::http;
 use super::secrets::{self, Secrets};
 use super::{Registries, Registry};
-use crate::capability::aws::ceiling::{AwsSettings, Ceiling, Switches};
-use crate::capability::aws::{Access, Aws};
+use crate::capability::aws::ceiling::{AwsCeiling, AwsSettings, Switches};
+use crate::capability::aws::{Aws, AwsAccess};
 use crate::capability::{Capabilities, printable};
 use crate::config::RegistryConfig;
 use crate::config::node::{Node, Origin, Problem, dotted};
 use crate::domain::location::LocationPattern;
 use crate::domain::{Host, Location, Project, RegistryName, Scope, Secret};
-use crate::provider::{Catalog, Check, Locate, Provider, Resolve};
+use crate::provider::{Catalog, CheckCall, LocateCall, Provider, ResolveCall};
 use crate::wit::exports::rise::registry::registry as contract;
 
 /// Opens AWS for one registry; tests hand in one that opens a double.
@@ -146,7 +146,7 @@ async fn open_aws(
     secrets: &Secrets,
     place: &Place<'_>,
     aws: &dyn ConnectAws,
-) -> Result<Access, Vec<Problem>> {
+) -> Result<AwsAccess, Vec<Problem>> {
     if settings.region.is_empty() {
         return Err(place
             .problem("/region", "missing; its provider uses AWS, so name the region".to_owned()));
@@ -161,10 +161,11 @@ async fn open_aws(
         source_identity: keys.source_identity,
         session_tags: keys.session_tags,
     };
-    let ceiling = Ceiling::new(settings, keys.ceiling.aws.as_ref(), switches).map_err(|error| {
-        let pointer = if keys.ceiling.aws.is_some() { "/ceiling/aws" } else { "/repo_prefix" };
-        place.problem(pointer, error.to_string())
-    })?;
+    let ceiling =
+        AwsCeiling::new(settings, keys.ceiling.aws.as_ref(), switches).map_err(|error| {
+            let pointer = if keys.ceiling.aws.is_some() { "/ceiling/aws" } else { "/repo_prefix" };
+            place.problem(pointer, error.to_string())
+        })?;
     let pair = match (secrets.get("access_key_id"), secrets.get("secret_access_key")) {
         (Some(id), Some(secret)) => Some((Arc::clone(id), Arc::clone(secret))),
         (None, None) => None,
@@ -187,7 +188,7 @@ async fn open_aws(
             "`max_lifetime` is under the twelve hours of every ECR token, so that each will be refused; leave it out"
         );
     }
-    Ok(Access { ceiling, client: aws.connect(settings.clone(), pair).await })
+    Ok(AwsAccess { ceiling, client: aws.connect(settings.clone(), pair).await })
 }
 
 /// What is stated about AWS where none is used was meant for another registry, or for another provider.
@@ -214,7 +215,7 @@ async fn check(
     place: &Place<'_>,
 ) -> Result<Scope, Vec<Problem>> {
     let answer = provider
-        .call(Check { settings: Arc::clone(settings) }, capabilities)
+        .call(CheckCall { settings: Arc::clone(settings) }, capabilities)
         .await
         .map_err(|error| place.problem("", format!("its provider cannot check it: {error}")))?;
     match answer.value {
@@ -268,7 +269,7 @@ async fn pattern(
     let mut patterns = Vec::new();
     for probe in PROBES {
         let project: Project = probe.parse().map_err(|error| format!("{error}"))?;
-        let locate = Locate { settings: Arc::clone(settings), project: project.clone() };
+        let locate = LocateCall { settings: Arc::clone(settings), project: project.clone() };
         let located = provider
             .call(locate, capabilities)
             .await
@@ -284,7 +285,7 @@ async fn pattern(
         })?;
         let pattern = LocationPattern::of(&location, &project)
             .map_err(|_| format!("its provider's place for a project, {location}, does not hold the project once as a whole path segment"))?;
-        let resolve = Resolve { settings: Arc::clone(settings), location: location.clone() };
+        let resolve = ResolveCall { settings: Arc::clone(settings), location: location.clone() };
         let resolved = provider
             .call(resolve, capabilities)
             .await

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::build::Place;
-use crate::capability::http::Access;
-use crate::capability::http::ceiling::{Ceiling, InvalidCeiling};
+use crate::capability::http::HttpAccess;
+use crate::capability::http::ceiling::{HttpCeiling, InvalidHttpCeiling};
 use crate::capability::http::client::ReqwestHttp;
 use crate::config::RegistryConfig;
 use crate::config::node::Problem;
@@ -23,7 +23,7 @@ pub(super) fn open(
     config: &RegistryConfig,
     (scope, is_trusted): (Scope, bool),
     place: &Place<'_>,
-) -> Result<Option<Access>, Vec<Problem>> {
+) -> Result<Option<HttpAccess>, Vec<Problem>> {
     let keys = &config.keys;
     let stated = keys.ceiling.http.as_ref();
     if !provider.imports.contains(&"http") {
@@ -36,11 +36,11 @@ pub(super) fn open(
         };
     }
     let base_url = settings.get("base_url").and_then(Value::as_str);
-    let ceiling = Ceiling::new(stated, base_url).map_err(|error| {
+    let ceiling = HttpCeiling::new(stated, base_url).map_err(|error| {
         let pointer = match &error {
-            InvalidCeiling::Missing => "/ceiling/http".to_owned(),
-            InvalidCeiling::Endpoint { index, .. } => format!("/ceiling/http/allow/{index}"),
-            InvalidCeiling::BaseUrl { .. } => "/base_url".to_owned(),
+            InvalidHttpCeiling::Missing => "/ceiling/http".to_owned(),
+            InvalidHttpCeiling::Endpoint { index, .. } => format!("/ceiling/http/allow/{index}"),
+            InvalidHttpCeiling::BaseUrl { .. } => "/base_url".to_owned(),
         };
         place.problem(&pointer, error.to_string())
     })?;
@@ -56,7 +56,7 @@ pub(super) fn open(
     let client = ReqwestHttp::new(ceiling.reach(), ceiling.has_plain()).map_err(|error| {
         place.problem("/ceiling/http", format!("no HTTP client can be made: {error}"))
     })?;
-    Ok(Some(Access { ceiling, client: Arc::new(client) }))
+    Ok(Some(HttpAccess { ceiling, client: Arc::new(client) }))
 }
 
 fn untrusted(provider: &Provider) -> String {

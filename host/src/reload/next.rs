@@ -13,7 +13,7 @@ use crate::config::node::Problem;
 use crate::config::{Config, Environment, ProvidersConfig, Written};
 use crate::findings::{Found, RefusedFile};
 use crate::provider::folder::{self, Stamps};
-use crate::provider::{Before, Catalog, LoadError, Pins, Provider, Refused, Scan};
+use crate::provider::{Before, Catalog, LoadError, Pins, Provider, RejectedFile, Scan};
 use crate::registries::{ConnectAws, Registries};
 use crate::state;
 
@@ -66,7 +66,7 @@ pub struct Reloader {
     started: Config,
     /// Whether settings are waiting that could not be taken over.
     is_pending: bool,
-    refused: Vec<Refused>,
+    refused: Vec<RejectedFile>,
 }
 
 impl Reloader {
@@ -230,7 +230,7 @@ impl Reloader {
             if let Some(old) = of_file.or_else(|| app.catalog.find(&provider.manifest.name)) {
                 scan.catalog = scan.catalog.with(old);
             }
-            scan.refused.push(Refused {
+            scan.refused.push(RejectedFile {
                 file: provider.file.clone(),
                 digest: Some(Arc::clone(&provider.digest)),
                 error: Arc::new(LoadError::Settings(texts(&problems).join("; "))),

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::examples::Answer;
 use rise_broker::capability::aws::ceiling::AwsSettings;
-use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, Identity, Login};
+use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin};
 use rise_broker::capability::http::{self, Http, HttpError, Outgoing};
 use rise_broker::domain::{Clock, Secret};
 use rise_broker::registries::ConnectAws;
@@ -84,9 +84,9 @@ impl Aws for Upstream {
         Ok(Keys::new("ASIACONFORMANCE00000", "no-secret", Some("no-token".to_owned()), None, "kit"))
     }
 
-    async fn registry_login(&self, _: &Identity, _: &str) -> Result<Login, AwsError> {
+    async fn registry_login(&self, _: &AwsIdentity, _: &str) -> Result<EcrLogin, AwsError> {
         self.turn().await;
-        Ok(Login {
+        Ok(EcrLogin {
             endpoint: format!("https://{}", self.host),
             username: "AWS".to_owned(),
             password: Secret::new("issued-by-the-conformance-kit".to_owned()),
@@ -105,7 +105,7 @@ impl Aws for Upstream {
 
 #[async_trait]
 impl Http for Upstream {
-    async fn send(&self, request: Outgoing) -> Result<http::Answer, HttpError> {
+    async fn send(&self, request: Outgoing) -> Result<http::HttpAnswer, HttpError> {
         let index = self.turn().await;
         let (method, path) = (request.method.as_str(), request.url.path());
         let mut fitting = self.answers.iter().filter(|it| it.method == method && it.path == path);
@@ -124,7 +124,7 @@ impl Http for Upstream {
         let headers = answer.headers.iter().filter_map(|(name, value)| {
             Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
         });
-        Ok(http::Answer { status, headers: headers.collect(), body: Zeroizing::new(body) })
+        Ok(http::HttpAnswer { status, headers: headers.collect(), body: Zeroizing::new(body) })
     }
 }
 

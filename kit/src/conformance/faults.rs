@@ -10,7 +10,7 @@ use crate::contract::types::{Error, Issued};
 use crate::grant::grant;
 use crate::probe::{Fault, Probe, Seen};
 use rise_broker::domain::Deadline;
-use rise_broker::provider::{CallError, Finished, Issue};
+use rise_broker::provider::{CallError, Finished, IssueCall};
 use rise_broker::registries::Registry;
 use rise_broker::rules::Grant;
 
@@ -50,7 +50,7 @@ async fn issue(
     grant: &Arc<Grant>,
     time: Duration,
 ) -> Result<Finished<Result<Issued, Error>>, CallError> {
-    let issue = Issue { settings: Arc::clone(&registry.settings), grant: Arc::clone(grant) };
+    let issue = IssueCall { settings: Arc::clone(&registry.settings), grant: Arc::clone(grant) };
     registry.provider.call_until(issue, &registry.capabilities, Deadline::after(time)).await
 }
 

@@ -10,7 +10,7 @@ use super::report::Report;
 use crate::grant::grant;
 use crate::probe::Probe;
 use rise_broker::domain::Deadline;
-use rise_broker::provider::{Check, Issue, Locate, Resolve};
+use rise_broker::provider::{CheckCall, IssueCall, LocateCall, ResolveCall};
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
     let mut wrong = Vec::new();
@@ -69,20 +69,20 @@ async fn calls(case: &Case, settings: &Arc<str>) -> Vec<String> {
     let location = case.registry.locate(&project);
     let quiet = &case.registry.capabilities;
     let settings = || Arc::clone(settings);
-    if let Err(error) = provider.call(Check { settings: settings() }, quiet).await {
+    if let Err(error) = provider.call(CheckCall { settings: settings() }, quiet).await {
         wrong.push(format!("check: {error}"));
     }
-    let locate = Locate { settings: settings(), project: project.clone() };
+    let locate = LocateCall { settings: settings(), project: project.clone() };
     if let Err(error) = provider.call(locate, quiet).await {
         wrong.push(format!("locate: {error}"));
     }
-    let resolve = Resolve { settings: settings(), location };
+    let resolve = ResolveCall { settings: settings(), location };
     if let Err(error) = provider.call(resolve, quiet).await {
         wrong.push(format!("resolve: {error}"));
     }
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
     let Ok(grant) = grant(&registry.name, &project, None) else { return wrong };
-    let issue = Issue { settings: settings(), grant };
+    let issue = IssueCall { settings: settings(), grant };
     let deadline = Deadline::after(PATIENCE);
     let issued = provider.call_until(issue, &registry.capabilities, deadline).await;
     match issued {

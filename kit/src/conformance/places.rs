@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::examples::Case;
 use super::report::Report;
 use rise_broker::domain::{Location, Project};
-use rise_broker::provider::{Locate, Resolve};
+use rise_broker::provider::{LocateCall, ResolveCall};
 
 const AREA: &str = "places";
 
@@ -59,7 +59,7 @@ fn projects() -> Vec<Project> {
 async fn locate(case: &Case, project: &Project) -> Result<Location, String> {
     let registry = &case.registry;
     let settings = Arc::clone(&registry.settings);
-    let locate = Locate { settings, project: project.clone() };
+    let locate = LocateCall { settings, project: project.clone() };
     let located = registry.provider.call(locate, &registry.capabilities);
     let located = located.await.map_err(|error| error.to_string())?;
     let located = located.value.map_err(|error| error.to_string())?;
@@ -69,7 +69,7 @@ async fn locate(case: &Case, project: &Project) -> Result<Location, String> {
 async fn resolve(case: &Case, location: &Location) -> Result<Option<String>, String> {
     let registry = &case.registry;
     let settings = Arc::clone(&registry.settings);
-    let resolve = Resolve { settings, location: location.clone() };
+    let resolve = ResolveCall { settings, location: location.clone() };
     let resolved = registry.provider.call(resolve, &registry.capabilities);
     Ok(resolved.await.map_err(|error| error.to_string())?.value)
 }

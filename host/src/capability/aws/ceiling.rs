@@ -1,6 +1,6 @@
 //! The most a registry may ask of AWS, and the request that the host writes inside it.
 //!
-//! **Invariant:** [`Ceiling::assume_role`] compares whole strings. What comes out holds a resource of the granted project
+//! **Invariant:** [`AwsCeiling::assume_role`] compares whole strings. What comes out holds a resource of the granted project
 //! and actions of the granted verbs, each written by the operator, and nothing that a provider wrote.
 
 use std::collections::BTreeSet;
@@ -35,7 +35,7 @@ const PUSH: [&str; 6] = [
 
 /// What the operator's settings allow one registry.
 #[derive(Clone, Debug)]
-pub struct Ceiling {
+pub struct AwsCeiling {
     pub region: String,
     roles: BTreeSet<String>,
     /// ARNs with `{project}`.
@@ -83,7 +83,7 @@ pub struct Switches {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidCeiling {
+pub enum InvalidAwsCeiling {
     #[error(
         "`{0}` must hold `{{project}}` once, between `/` or `:` and the end, `/` or `/*`, and no other wildcard"
     )]
@@ -96,7 +96,7 @@ pub enum InvalidCeiling {
 
 /// What a provider asked for beyond the ceiling. Text for the operator.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Beyond {
+pub enum BeyondAwsCeiling {
     #[error("the role `{0}`, which is not one of this registry's")]
     Role(String),
     #[error("`{action}` on `{resource}`, which is not the granted project's")]
@@ -109,12 +109,12 @@ pub enum Beyond {
     TooLong(usize),
 }
 
-impl Ceiling {
+impl AwsCeiling {
     pub fn new(
         settings: &AwsSettings,
         stated: Option<&AwsCeilingFile>,
         switches: Switches,
-    ) -> Result<Self, InvalidCeiling> {
+    ) -> Result<Self, InvalidAwsCeiling> {
         let strings = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
         let defaults =
             |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<_>>();
@@ -133,13 +133,13 @@ impl Ceiling {
             session_tags: switches.session_tags,
         };
         if let Some(wrong) = ceiling.resources.iter().find(|it| !is_template(it)) {
-            return Err(InvalidCeiling::Resource(wrong.clone()));
+            return Err(InvalidAwsCeiling::Resource(wrong.clone()));
         }
         if let Some(wrong) = ceiling.pull.iter().chain(&ceiling.push).find(|it| !is_action(it)) {
-            return Err(InvalidCeiling::Action(wrong.clone()));
+            return Err(InvalidAwsCeiling::Action(wrong.clone()));
         }
         if settings.child_repositories && !ceiling.resources.iter().any(|it| it.ends_with("/*")) {
-            return Err(InvalidCeiling::Children);
+            return Err(InvalidAwsCeiling::Children);
         }
         Ok(ceiling)
     }
@@ -154,9 +154,9 @@ impl Ceiling {
         role_arn: &str,
         statements: &[Statement],
         grant: &Grant,
-    ) -> Result<AssumeRole, Beyond> {
+    ) -> Result<AssumeRole, BeyondAwsCeiling> {
         if !self.roles.contains(role_arn) {
-            return Err(Beyond::Role(printable(role_arn, 256)));
+            return Err(BeyondAwsCeiling::Role(printable(role_arn, 256)));
         }
         let policy = self.policy(statements, grant.project(), grant.actions())?;
         Ok(AssumeRole {
@@ -170,7 +170,11 @@ impl Ceiling {
 
     /// What the widest grant to `project` would send for each role: `check --live` tries it. `session` takes the place of
     /// a grant's id, which nobody has.
-    pub fn probes(&self, project: &Project, session: &str) -> Result<Vec<AssumeRole>, Beyond> {
+    pub fn probes(
+        &self,
+        project: &Project,
+        session: &str,
+    ) -> Result<Vec<AssumeRole>, BeyondAwsCeiling> {
         let resources: Vec<String> =
             self.resources.iter().map(|it| it.replace("{project}", project.as_str())).collect();
         let actions: BTreeSet<&String> = self.pull.union(&self.push).collect();
@@ -196,7 +200,7 @@ impl Ceiling {
         statements: &[Statement],
         project: &Project,
         granted: Actions,
-    ) -> Result<String, Beyond> {
+    ) -> Result<String, BeyondAwsCeiling> {
         // Looked at before anything is compared with anything: whatever is longer than a policy cannot become one.
         let size: usize = statements
             .iter()
@@ -204,7 +208,7 @@ impl Ceiling {
             .map(|it| it.len() + 3)
             .sum();
         if size > MAX_POLICY || statements.len() > MAX_STATEMENTS {
-            return Err(Beyond::TooLong(size));
+            return Err(BeyondAwsCeiling::TooLong(size));
         }
         let resources: Vec<String> =
             self.resources.iter().map(|it| it.replace("{project}", project.as_str())).collect();
@@ -215,13 +219,16 @@ impl Ceiling {
                 && !statement.actions.is_empty();
             for action in &statement.actions {
                 if !is_login && !self.covers(action, granted) {
-                    return Err(Beyond::Action { action: printable(action, 128), granted });
+                    return Err(BeyondAwsCeiling::Action {
+                        action: printable(action, 128),
+                        granted,
+                    });
                 }
                 let beyond = |resource: &&String| {
                     !(resources.contains(*resource) || is_login && *resource == "*")
                 };
                 if let Some(resource) = statement.resources.iter().find(beyond) {
-                    return Err(Beyond::Resource {
+                    return Err(BeyondAwsCeiling::Resource {
                         action: printable(action, 128),
                         resource: printable(resource, 256),
                     });
@@ -229,16 +236,20 @@ impl Ceiling {
             }
             // IAM reads an empty list as a mistake; so do we, before it is sent.
             if statement.actions.is_empty() || statement.resources.is_empty() {
-                return Err(Beyond::Nothing);
+                return Err(BeyondAwsCeiling::Nothing);
             }
             narrowed |= !is_login;
             written.push(json!({ "Effect": "Allow", "Action": statement.actions, "Resource": statement.resources }));
         }
         if !narrowed {
-            return Err(Beyond::Nothing);
+            return Err(BeyondAwsCeiling::Nothing);
         }
         let policy = json!({ "Version": "2012-10-17", "Statement": written }).to_string();
-        if policy.len() > MAX_POLICY { Err(Beyond::TooLong(policy.len())) } else { Ok(policy) }
+        if policy.len() > MAX_POLICY {
+            Err(BeyondAwsCeiling::TooLong(policy.len()))
+        } else {
+            Ok(policy)
+        }
     }
 
     fn covers(&self, action: &str, granted: Actions) -> bool {
@@ -302,7 +313,7 @@ mod tests {
 
     const ARN: &str = "arn:aws:ecr:us-east-1:123456789012:repository/rise/my-app";
 
-    fn ceiling(child_repositories: bool) -> Ceiling {
+    fn ceiling(child_repositories: bool) -> AwsCeiling {
         let settings = AwsSettings {
             region: "us-east-1".into(),
             account_id: "123456789012".into(),
@@ -311,14 +322,14 @@ mod tests {
             child_repositories,
             ..AwsSettings::default()
         };
-        Ceiling::new(&settings, None, Switches::default()).unwrap()
+        AwsCeiling::new(&settings, None, Switches::default()).unwrap()
     }
 
     fn policy(
-        ceiling: &Ceiling,
+        ceiling: &AwsCeiling,
         statements: &[(&[&str], &[&str])],
         granted: Actions,
-    ) -> Result<String, Beyond> {
+    ) -> Result<String, BeyondAwsCeiling> {
         let owned = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect();
         let statements: Vec<Statement> = statements
             .iter()
@@ -368,9 +379,12 @@ mod tests {
                 "{actions:?} {resources:?}"
             );
         }
-        assert_eq!(policy(&ceiling(false), &[], Actions::PULL), Err(Beyond::Nothing));
+        assert_eq!(policy(&ceiling(false), &[], Actions::PULL), Err(BeyondAwsCeiling::Nothing));
         let many = vec![(&PULL[..], &[ARN][..]); 20];
-        assert!(matches!(policy(&ceiling(false), &many, Actions::PULL), Err(Beyond::TooLong(_))));
+        assert!(matches!(
+            policy(&ceiling(false), &many, Actions::PULL),
+            Err(BeyondAwsCeiling::TooLong(_))
+        ));
         assert!(
             policy(&ceiling(true), &[(&["ecr:BatchGetImage"], &[ARN, &child])], Actions::PULL)
                 .is_ok()

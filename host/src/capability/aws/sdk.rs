@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 
 use self::failure::{failure, own_role};
 use super::ceiling::AwsSettings;
-use super::{AssumeRole, Aws, AwsError, Identity, Login, http_client};
+use super::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, http_client};
 use crate::domain::Secret;
 
 /// Also what an ECR token outlives: how long the session lives says nothing about the token, so the shortest that STS takes.
@@ -148,10 +148,14 @@ impl Aws for SdkAws {
         session(request).await
     }
 
-    async fn registry_login(&self, identity: &Identity, region: &str) -> Result<Login, AwsError> {
+    async fn registry_login(
+        &self,
+        identity: &AwsIdentity,
+        region: &str,
+    ) -> Result<EcrLogin, AwsError> {
         let config = match identity {
-            Identity::Unscoped => self.controller().await?,
-            Identity::Session(keys) => self.with_keys(keys.clone()),
+            AwsIdentity::Unscoped => self.controller().await?,
+            AwsIdentity::Session(keys) => self.with_keys(keys.clone()),
         };
         let config = config.into_builder().region(Region::new(region.to_owned())).build();
         let answer = aws_sdk_ecr::Client::new(&config)
@@ -181,7 +185,7 @@ impl Aws for SdkAws {
         if !is_of(&endpoint, &self.account_id, region) {
             return Err(nonsense("with a login for another registry than this one's"));
         }
-        Ok(Login {
+        Ok(EcrLogin {
             endpoint,
             username: username.to_owned(),
             password: Secret::new(password.to_owned()),

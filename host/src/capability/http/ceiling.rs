@@ -1,6 +1,6 @@
 //! Where a registry's provider may send requests: methods, origins and path prefixes, written by the operator.
 //!
-//! **Invariant:** [`Ceiling::admit`] answers with the very URL that is sent. It takes no URL that two readers could
+//! **Invariant:** [`HttpCeiling::admit`] answers with the very URL that is sent. It takes no URL that two readers could
 //! understand differently: [`strict`] refuses what a parser would have to mend.
 
 use url::Url;
@@ -16,7 +16,7 @@ const PROJECT: &str = "{project}";
 
 /// What the operator's settings allow one registry.
 #[derive(Clone)]
-pub struct Ceiling {
+pub struct HttpCeiling {
     endpoints: Vec<Endpoint>,
     private: bool,
 }
@@ -33,7 +33,7 @@ struct Endpoint {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidCeiling {
+pub enum InvalidHttpCeiling {
     #[error(
         "missing; its provider uses HTTP, so state what it may ask: `allow = [\"POST https://registry.example.com/api\"]`"
     )]
@@ -48,31 +48,32 @@ pub enum InvalidCeiling {
 
 /// What a provider asked for beyond the ceiling. Text for the operator.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Beyond {
+pub enum BeyondHttpCeiling {
     #[error("a request to `{url}`, which is no URL that may be sent: {problem}")]
     Malformed { url: String, problem: &'static str },
     #[error("{method} {url}, which this registry's `ceiling.http` does not allow")]
     Elsewhere { method: &'static str, url: String },
 }
 
-impl Ceiling {
+impl HttpCeiling {
     /// `base_url` counts where no endpoints are stated: everything at its origin.
     pub fn new(
         stated: Option<&HttpCeilingFile>,
         base_url: Option<&str>,
-    ) -> Result<Self, InvalidCeiling> {
+    ) -> Result<Self, InvalidHttpCeiling> {
         let private = stated.is_some_and(|it| it.private);
         let endpoints = if let Some(allow) = stated.and_then(|it| it.allow.as_ref()) {
             let parse = |(index, text): (usize, &String)| {
                 Endpoint::parse(text, private).map_err(|problem| {
                     let text = printable(text, 256);
-                    InvalidCeiling::Endpoint { index, text, problem }
+                    InvalidHttpCeiling::Endpoint { index, text, problem }
                 })
             };
             allow.iter().enumerate().map(parse).collect::<Result<_, _>>()?
         } else {
-            let text = base_url.ok_or(InvalidCeiling::Missing)?;
-            let wrong = |problem| InvalidCeiling::BaseUrl { text: printable(text, 256), problem };
+            let text = base_url.ok_or(InvalidHttpCeiling::Missing)?;
+            let wrong =
+                |problem| InvalidHttpCeiling::BaseUrl { text: printable(text, 256), problem };
             let origin = strict(text).map_err(wrong)?;
             may_be_asked(&origin, private).map_err(wrong)?;
             vec![Endpoint { method: None, origin, path: String::new() }]
@@ -91,16 +92,21 @@ impl Ceiling {
     }
 
     /// The URL to send to, if this registry may ask it for `project`.
-    pub fn admit(&self, method: Method, text: &str, project: &Project) -> Result<Url, Beyond> {
+    pub fn admit(
+        &self,
+        method: Method,
+        text: &str,
+        project: &Project,
+    ) -> Result<Url, BeyondHttpCeiling> {
         // A query may hold what is nobody's business, and is not judged.
         let shown = || printable(text.split(['?', '#']).next().unwrap_or_default(), 256);
-        let malformed = |problem| Beyond::Malformed { url: shown(), problem };
+        let malformed = |problem| BeyondHttpCeiling::Malformed { url: shown(), problem };
         let url = strict(text).map_err(malformed)?;
         may_be_asked(&url, self.private).map_err(malformed)?;
         if self.endpoints.iter().any(|it| it.covers(method, &url, project)) {
             Ok(url)
         } else {
-            Err(Beyond::Elsewhere { method: name(method), url: shown() })
+            Err(BeyondHttpCeiling::Elsewhere { method: name(method), url: shown() })
         }
     }
 }
@@ -222,12 +228,12 @@ fn decodes(segment: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn ceiling(allow: &[&str], private: bool) -> Result<Ceiling, InvalidCeiling> {
+    fn ceiling(allow: &[&str], private: bool) -> Result<HttpCeiling, InvalidHttpCeiling> {
         let allow = allow.iter().map(ToString::to_string).collect();
-        Ceiling::new(Some(&HttpCeilingFile { allow: Some(allow), private }), None)
+        HttpCeiling::new(Some(&HttpCeilingFile { allow: Some(allow), private }), None)
     }
 
-    fn admits(ceiling: &Ceiling, method: Method, url: &str) -> bool {
+    fn admits(ceiling: &HttpCeiling, method: Method, url: &str) -> bool {
         ceiling.admit(method, url, &"my-app".parse().unwrap()).is_ok()
     }
 
@@ -346,17 +352,21 @@ mod tests {
         ] {
             assert_eq!(ceiling(&[&format!("* {url}")], private).is_ok(), right, "{url} {private}");
             let stated = HttpCeilingFile { allow: None, private };
-            assert_eq!(Ceiling::new(Some(&stated), Some(url)).is_ok(), right, "{url} {private}");
+            assert_eq!(
+                HttpCeiling::new(Some(&stated), Some(url)).is_ok(),
+                right,
+                "{url} {private}"
+            );
         }
     }
 
     #[test]
     fn without_a_ceiling_the_origin_of_base_url_is_it() {
-        let ceiling = Ceiling::new(None, Some("https://r.example.com/prefix")).unwrap();
+        let ceiling = HttpCeiling::new(None, Some("https://r.example.com/prefix")).unwrap();
         assert!(admits(&ceiling, Method::Put, "https://r.example.com/elsewhere"));
         assert!(!admits(&ceiling, Method::Put, "https://s.example.com/prefix"));
-        assert_eq!(Ceiling::new(None, None).err(), Some(InvalidCeiling::Missing));
-        assert!(Ceiling::new(None, Some("r.example.com")).is_err());
+        assert_eq!(HttpCeiling::new(None, None).err(), Some(InvalidHttpCeiling::Missing));
+        assert!(HttpCeiling::new(None, Some("r.example.com")).is_err());
     }
 
     #[test]
@@ -375,7 +385,7 @@ mod tests {
             "GET https://r.example.com/{other}",
         ] {
             let error = ceiling(&["GET https://r.example.com", wrong], false).err().expect(wrong);
-            assert!(matches!(error, InvalidCeiling::Endpoint { index: 1, .. }), "{error}");
+            assert!(matches!(error, InvalidHttpCeiling::Endpoint { index: 1, .. }), "{error}");
         }
     }
 }

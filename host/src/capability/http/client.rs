@@ -11,7 +11,7 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use reqwest::{Client, redirect, retry};
 use zeroize::Zeroizing;
 
-use super::{Answer, Http, HttpError, Outgoing};
+use super::{Http, HttpAnswer, HttpError, Outgoing};
 use crate::domain::Reach;
 use crate::reachable::{OutOfReach, Reachable};
 
@@ -54,7 +54,7 @@ fn client(reach: Reach) -> reqwest::ClientBuilder {
 
 #[async_trait]
 impl Http for ReqwestHttp {
-    async fn send(&self, request: Outgoing) -> Result<Answer, HttpError> {
+    async fn send(&self, request: Outgoing) -> Result<HttpAnswer, HttpError> {
         let Outgoing { method, url, headers, body } = request;
         let client = match (url.scheme(), &self.plain) {
             ("http", Some(plain)) => plain,
@@ -75,7 +75,7 @@ impl Http for ReqwestHttp {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status: answer.status().as_u16(), headers, body })
+        Ok(HttpAnswer { status: answer.status().as_u16(), headers, body })
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::fmt::rfc2822;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{Answer, echo};
+use super::{HttpAnswer, echo};
 use crate::capability::{Capabilities, MAX_SECRET};
 use crate::domain::Secret;
 use crate::wit::rise::registry::types::Error;
@@ -34,12 +34,12 @@ pub(super) struct Echoed(String);
 
 impl Response {
     pub(super) fn read(
-        answer: Answer,
+        answer: HttpAnswer,
         asked: String,
         now: u64,
         capabilities: &Capabilities,
     ) -> Result<Self, Echoed> {
-        let Answer { status, headers, body } = answer;
+        let HttpAnswer { status, headers, body } = answer;
         let text = |bytes: &[u8]| Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
         let shown = |name: &str| !matches!(name, "set-cookie" | "set-cookie2");
         let headers: Vec<_> = headers
@@ -137,12 +137,12 @@ mod tests {
     /// 21 November 2026, 10:00:00 UTC.
     const NOW: u64 = 1_795_255_200;
 
-    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> HttpAnswer {
         let pair = |(name, value): &(&str, &str)| {
             (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
         };
         let headers: HeaderMap = headers.iter().map(pair).collect();
-        Answer { status, headers, body: Zeroizing::new(body.as_bytes().to_vec()) }
+        HttpAnswer { status, headers, body: Zeroizing::new(body.as_bytes().to_vec()) }
     }
 
     fn read(status: u16, headers: &[(&str, &str)], body: &str) -> Result<Response, Echoed> {

@@ -14,7 +14,7 @@ use super::super::{Outcome, print};
 use super::advice::{self, Step};
 use crate::app::App;
 use crate::capability::aws::ceiling::AwsSettings;
-use crate::capability::aws::{Access, AssumeRole, AwsError, Identity};
+use crate::capability::aws::{AssumeRole, AwsAccess, AwsError, AwsIdentity};
 use crate::domain::Project;
 use crate::identity::jwks::{Discovery, KeySource};
 use crate::identity::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
@@ -99,7 +99,7 @@ async fn aws(registry: &Registry) -> Report {
 
 struct Attempt<'a> {
     name: &'a str,
-    access: &'a Access,
+    access: &'a AwsAccess,
     settings: AwsSettings,
     report: &'a mut Report,
 }
@@ -120,7 +120,7 @@ impl Attempt<'_> {
             own = role;
         }
         if self.settings.push_role_arn.is_none() {
-            return self.login(own, Identity::Unscoped).await;
+            return self.login(own, AwsIdentity::Unscoped).await;
         }
         let Ok(project) = PROBE.parse::<Project>() else { return };
         let session = format!("rise-check-{}", Ulid::generate());
@@ -145,7 +145,7 @@ impl Attempt<'_> {
         let step = Step::PushRole { own: own.to_owned(), role: role.clone(), missing };
         if let Some(keys) = self.step(&step, answer) {
             self.done(&format!("assumes {role}, narrowed to one repository"));
-            self.login(role, Identity::Session(keys)).await;
+            self.login(role, AwsIdentity::Session(keys)).await;
         }
     }
 
@@ -170,7 +170,7 @@ impl Attempt<'_> {
         self.access.client.assume_role(request.clone()).await.is_ok()
     }
 
-    async fn login(&mut self, role: String, identity: Identity) {
+    async fn login(&mut self, role: String, identity: AwsIdentity) {
         let region = &self.access.ceiling.region;
         let answer = self.access.client.registry_login(&identity, region).await;
         if self.step(&Step::Login { role }, answer).is_some() {

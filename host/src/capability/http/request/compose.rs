@@ -1,0 +1,458 @@
+//! From the parts of a request to the headers and the body that are sent.
+//!
+//! **Invariant:** a secret enters a request here and nowhere else, and only if its origin may leave
+//! by HTTP. No text that a provider wrote holds a configured secret.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use hyper::body::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use serde_json::Value;
+use url::form_urlencoded;
+use zeroize::Zeroizing;
+
+use super::headers::{header_name, secret_value};
+use super::{Authorization, Request, RequestBody, Text};
+use crate::capability::http::echo;
+use crate::capability::secrets::{SecretHandle, SecretOrigin};
+use crate::capability::{Capabilities, printable};
+use crate::domain::Secret;
+
+const MOST_HEADERS: usize = 32;
+const LARGEST_HEADERS: usize = 32 << 10;
+const LARGEST_BODY: usize = 64 << 10;
+/// Fields of a form, or secrets of a JSON body. Each is looked at, which costs the host time.
+const MOST_FIELDS: usize = 128;
+/// What is sent, but for the URL.
+pub(crate) struct Composed {
+    pub headers: HeaderMap,
+    pub body: Option<Bytes>,
+    /// Names of the secrets in it, for the log.
+    pub secrets: BTreeSet<Arc<str>>,
+}
+
+/// Why a request is not sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotSent {
+    /// Something that a provider must not do.
+    Refused(String),
+    /// A request that makes no sense: the provider's bug.
+    Failed(String),
+    /// A secret that cannot stand where it is wanted.
+    Settings(String),
+}
+
+impl Request {
+    /// Judges all but the URL's place, and puts the secrets in.
+    pub(crate) fn compose(self, capabilities: &Capabilities) -> Result<Composed, NotSent> {
+        if let Some(wrong) = self.wrong {
+            return Err(NotSent::Failed(format!("a request with {wrong}")));
+        }
+        let mut composing = Composing { capabilities, secrets: BTreeSet::new() };
+        composing.written("URL", &self.url)?;
+        let mut headers = composing.headers(self.headers)?;
+        if let Some(authorization) = self.authorization {
+            headers.insert(AUTHORIZATION, composing.authorization(authorization)?);
+        }
+        let (body, content_type) = match self.body {
+            RequestBody::None => (None, None),
+            RequestBody::Json { text, secrets } => {
+                (Some(composing.json(text, secrets)?), Some("application/json"))
+            }
+            RequestBody::Form(fields) => {
+                // The host encodes it, so that it is that.
+                headers.remove(CONTENT_TYPE);
+                (Some(composing.form(fields)?), Some("application/x-www-form-urlencoded"))
+            }
+        };
+        if body.as_ref().is_some_and(|body| body.len() > LARGEST_BODY) {
+            let text = format!("a request with a body of more than {LARGEST_BODY} bytes");
+            return Err(NotSent::Refused(text));
+        }
+        if let Some(content_type) = content_type {
+            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
+        }
+        let agent = concat!("rise-broker/", env!("CARGO_PKG_VERSION"));
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(agent));
+        // Wiped when the last of the client's hands lets go of it.
+        let body = body.map(|body| Bytes::from_owner(Wiped(body)));
+        Ok(Composed { headers, body, secrets: composing.secrets })
+    }
+}
+
+struct Wiped(Zeroizing<String>);
+
+impl AsRef<[u8]> for Wiped {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+struct Composing<'a> {
+    capabilities: &'a Capabilities,
+    secrets: BTreeSet<Arc<str>>,
+}
+
+impl Composing<'_> {
+    /// Text of the provider's own.
+    fn written(&self, place: &str, text: &str) -> Result<(), NotSent> {
+        if text.len() > LARGEST_BODY {
+            return Err(NotSent::Refused(format!(
+                "a request with more than {LARGEST_BODY} bytes in its {place}"
+            )));
+        }
+        if echo::reveals(self.capabilities, text) {
+            return Err(NotSent::Refused(format!(
+                "a request that has a configured secret in its {place} as text"
+            )));
+        }
+        Ok(())
+    }
+
+    /// A secret, if it may leave this way.
+    fn secret(&mut self, handle: &SecretHandle) -> Result<Arc<Secret>, NotSent> {
+        match handle.origin {
+            SecretOrigin::Configured | SecretOrigin::Http => {}
+            SecretOrigin::Guest => self.written("secrets", handle.secret.expose())?,
+            SecretOrigin::Aws(_) => {
+                return Err(NotSent::Refused(
+                    "a request with a secret from AWS, which goes to the caller only".to_owned(),
+                ));
+            }
+        }
+        self.secrets.insert(Arc::clone(&handle.name));
+        Ok(Arc::clone(&handle.secret))
+    }
+
+    fn headers(&mut self, all: Vec<(String, Text)>) -> Result<HeaderMap, NotSent> {
+        if all.len() > MOST_HEADERS {
+            return Err(NotSent::Refused(format!(
+                "a request with more than {MOST_HEADERS} headers"
+            )));
+        }
+        let (mut headers, mut bytes) = (HeaderMap::new(), 0);
+        for (name, value) in all {
+            self.written("header names", &name)?;
+            let name = header_name(&name)?;
+            let value = match value {
+                Text::Written(text) => {
+                    self.written("headers", &text)?;
+                    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| {
+                        let text =
+                            format!("a header `{name}` with line breaks or control characters");
+                        NotSent::Refused(text)
+                    })?
+                }
+                Text::Secret(handle) => secret_value(&handle, self.secret(&handle)?.expose())?,
+            };
+            bytes += name.as_str().len() + value.len();
+            if bytes > LARGEST_HEADERS {
+                return Err(NotSent::Refused(format!(
+                    "a request with more than {LARGEST_HEADERS} bytes of headers"
+                )));
+            }
+            headers.append(name, value);
+        }
+        Ok(headers)
+    }
+
+    fn authorization(&mut self, authorization: Authorization) -> Result<HeaderValue, NotSent> {
+        match authorization {
+            Authorization::Bearer(handle) => {
+                let secret = self.secret(&handle)?;
+                secret_value(&handle, &Zeroizing::new(format!("Bearer {}", secret.expose())))
+            }
+            Authorization::Basic(username, handle) => {
+                self.written("user name", &username)?;
+                if username.contains(|it: char| it == ':' || it.is_control()) {
+                    return Err(NotSent::Refused(
+                        "a user name with `:` or control characters".to_owned(),
+                    ));
+                }
+                let secret = self.secret(&handle)?;
+                let pair = Zeroizing::new(format!("{username}:{}", secret.expose()));
+                let pair = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
+                secret_value(&handle, &Zeroizing::new(format!("Basic {}", *pair)))
+            }
+        }
+    }
+
+    fn json(
+        &mut self,
+        text: String,
+        secrets: Vec<(String, SecretHandle)>,
+    ) -> Result<Zeroizing<String>, NotSent> {
+        if text.len() > LARGEST_BODY {
+            return Ok(Zeroizing::new(text)); // Refused by its length.
+        }
+        self.written("body", &text)?;
+        let mut body: Value = serde_json::from_str(&text)
+            .map_err(|_| NotSent::Failed("a request with a body that is not JSON".to_owned()))?;
+        if secrets.is_empty() {
+            return Ok(Zeroizing::new(text));
+        }
+        if secrets.len() > MOST_FIELDS {
+            let text = format!("a request with more than {MOST_FIELDS} secrets in its body");
+            return Err(NotSent::Refused(text));
+        }
+        for (pointer, handle) in secrets {
+            self.written("body", &pointer)?;
+            let place = body.pointer_mut(&pointer).ok_or_else(|| {
+                let place = printable(&pointer, 128);
+                NotSent::Failed(format!(
+                    "a secret for `{place}`, which its JSON body does not have"
+                ))
+            })?;
+            *place = Value::String(self.secret(&handle)?.expose().to_owned());
+        }
+        let text = Zeroizing::new(body.to_string());
+        wipe(body);
+        Ok(text)
+    }
+
+    fn form(&mut self, fields: Vec<(String, Text)>) -> Result<Zeroizing<String>, NotSent> {
+        if fields.len() > MOST_FIELDS {
+            let text = format!("a request with more than {MOST_FIELDS} fields in its body");
+            return Err(NotSent::Refused(text));
+        }
+        let mut body = Zeroizing::new(String::new());
+        for (name, value) in fields {
+            self.written("body", &name)?;
+            let value = match value {
+                Text::Written(text) => {
+                    self.written("body", &text)?;
+                    Zeroizing::new(text)
+                }
+                Text::Secret(handle) => Zeroizing::new(self.secret(&handle)?.expose().to_owned()),
+            };
+            // Grown beforehand, so that no half of it stays behind: three bytes for one at most.
+            body.reserve((name.len() + value.len()) * 3 + 2);
+            let separator = if body.is_empty() { "" } else { "&" };
+            body.push_str(separator);
+            body.extend(form_urlencoded::byte_serialize(name.as_bytes()));
+            body.push('=');
+            body.extend(form_urlencoded::byte_serialize(value.as_bytes()));
+        }
+        Ok(body)
+    }
+}
+
+/// Wipes the strings of a document that secrets were put into.
+fn wipe(value: Value) {
+    match value {
+        Value::String(text) => drop(Zeroizing::new(text)),
+        Value::Array(items) => items.into_iter().for_each(wipe),
+        Value::Object(members) => members.into_iter().for_each(|(_, value)| wipe(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Scope;
+    use crate::wit::rise::registry::http::Method;
+
+    const SECRET: &str = "configured-secret/+1";
+
+    fn capabilities() -> Capabilities {
+        let secrets = [("token".to_owned(), Arc::new(Secret::new(SECRET.to_owned())))].into();
+        Capabilities { secrets, ..Capabilities::none() }
+    }
+
+    fn handle(origin: SecretOrigin, text: &str) -> SecretHandle {
+        let secret = Arc::new(Secret::new(text.to_owned()));
+        SecretHandle { secret, origin, name: "token".into(), expires_at: None }
+    }
+
+    fn token() -> SecretHandle {
+        handle(SecretOrigin::Configured, SECRET)
+    }
+
+    fn request() -> Request {
+        Request::new(Method::Post, "https://r.example.com/t".to_owned())
+    }
+
+    fn composed(fill: impl FnOnce(&mut Request)) -> Result<Composed, NotSent> {
+        let mut request = request();
+        fill(&mut request);
+        request.compose(&capabilities())
+    }
+
+    fn body(composed: &Composed) -> &str {
+        std::str::from_utf8(composed.body.as_ref().unwrap()).unwrap()
+    }
+
+    fn refused(fill: impl FnOnce(&mut Request)) -> String {
+        match composed(fill).err().expect("refused") {
+            NotSent::Refused(text) => text,
+            other @ (NotSent::Failed(_) | NotSent::Settings(_)) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_host_writes_authorization() {
+        let bearer = composed(|it| it.bearer(token())).unwrap();
+        assert_eq!(bearer.headers[AUTHORIZATION], format!("Bearer {SECRET}"));
+        assert!(bearer.headers[AUTHORIZATION].is_sensitive());
+        assert!(bearer.secrets.contains("token"));
+        let basic = composed(|it| it.basic("ci".into(), token())).unwrap();
+        let expected = format!("Basic {}", BASE64_STANDARD.encode(format!("ci:{SECRET}")));
+        assert_eq!(basic.headers[AUTHORIZATION], expected);
+        assert!(refused(|it| it.basic("a:b".into(), token())).contains("user name"));
+    }
+
+    #[test]
+    fn secrets_stand_in_bodies_where_they_were_wanted() {
+        let json = composed(|it| {
+            it.json(r#"{"a":{"b":null},"c":1}"#.into());
+            it.json_secret("/a/b".into(), token());
+        });
+        let json = json.unwrap();
+        assert_eq!(body(&json), format!(r#"{{"a":{{"b":"{SECRET}"}},"c":1}}"#));
+        assert_eq!(json.headers[CONTENT_TYPE], "application/json");
+
+        let form = composed(|it| {
+            it.form("grant type".into(), "a&b".into());
+            it.form_secret("secret".into(), token());
+        });
+        let form = form.unwrap();
+        assert_eq!(body(&form), "grant+type=a%26b&secret=configured-secret%2F%2B1");
+        assert_eq!(form.headers[CONTENT_TYPE], "application/x-www-form-urlencoded");
+    }
+
+    #[test]
+    fn what_goes_not_together_fails() {
+        type Fill = fn(&mut Request);
+        let fills: [Fill; 5] = [
+            |it| {
+                it.json("{}".into());
+                it.form("a".into(), "b".into());
+            },
+            |it| it.json("not json".into()),
+            |it| it.json_secret("/a".into(), token()),
+            |it| {
+                it.json("{}".into());
+                it.json_secret("/a".into(), token());
+            },
+            |it| {
+                it.json("{}".into());
+                it.json("{}".into());
+            },
+        ];
+        for (index, fill) in fills.into_iter().enumerate() {
+            assert!(matches!(composed(fill), Err(NotSent::Failed(_))), "{index}");
+        }
+    }
+
+    #[test]
+    fn headers_of_the_hosts_own_and_broken_ones_are_refused() {
+        for name in [
+            "Host",
+            "content-length",
+            "Transfer-Encoding",
+            "Connection",
+            "Accept-Encoding",
+            "Cookie",
+            "Proxy-Authorization",
+            "proxy-x",
+            "Authorization",
+            "Range",
+            "X-HTTP-Method-Override",
+            "X_HTTP_Method_Override",
+            "X-Forwarded-Host",
+            "Upgrade",
+            "a b",
+            "a:b",
+            "",
+            "a\r\nb",
+        ] {
+            let text = refused(|it| it.header(name.into(), "x".into()));
+            assert!(text.contains("header"), "{name}: {text}");
+            assert!(!refused(|it| it.header_secret(name.into(), token())).contains(SECRET));
+        }
+        for value in ["a\r\nHost: evil", "a\nb", "a\rb", "a\0b"] {
+            assert!(refused(|it| it.header("x-a".into(), value.into())).contains("line breaks"));
+        }
+        assert!(composed(|it| it.header("x-a".into(), "tab\tand \u{e9}".into())).is_ok());
+    }
+
+    #[test]
+    fn a_secret_that_no_header_can_hold_is_the_operators_to_mend() {
+        let broken = composed(|it| it.bearer(handle(SecretOrigin::Configured, "two\nlines")));
+        assert!(
+            matches!(broken, Err(NotSent::Settings(text)) if text.contains("`token`") && !text.contains("two"))
+        );
+        let answered = composed(|it| it.bearer(handle(SecretOrigin::Http, "two\nlines")));
+        assert!(matches!(answered, Err(NotSent::Failed(_))));
+    }
+
+    #[test]
+    fn requests_have_bounds() {
+        let many = |it: &mut Request| (0..33).for_each(|_| it.header("a".into(), "b".into()));
+        assert!(refused(many).contains("more than 32 headers"));
+        assert!(
+            refused(|it| it.header("a".into(), "b".repeat(LARGEST_HEADERS)))
+                .contains("bytes of headers")
+        );
+        assert!(
+            refused(|it| it.json(format!("\"{}\"", "x".repeat(LARGEST_BODY))))
+                .contains("body of more")
+        );
+        assert!(
+            refused(|it| it.form("a".into(), "x".repeat(LARGEST_BODY))).contains("body of more")
+        );
+        let many = |it: &mut Request| (0..129).for_each(|_| it.form("a".into(), "b".into()));
+        assert!(refused(many).contains("more than 128 fields"));
+        let long = "x".repeat(LARGEST_BODY + 1);
+        for place in ["URL", "headers", "user name", "body", "secrets"] {
+            let text = refused(|it| match place {
+                "URL" => it.url.clone_from(&long),
+                "headers" => it.header("a".into(), long.clone()),
+                "user name" => it.basic(long.clone(), token()),
+                "body" => it.form(long.clone(), "b".into()),
+                _ => it.bearer(handle(SecretOrigin::Guest, &long)),
+            });
+            assert!(text.contains(&format!("bytes in its {place}")), "{place}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_leaves_by_its_origin_only() {
+        for (origin, leaves) in [
+            (SecretOrigin::Configured, true),
+            (SecretOrigin::Http, true),
+            (SecretOrigin::Guest, true),
+            (SecretOrigin::Aws(Scope::Repository), false),
+            (SecretOrigin::Aws(Scope::Registry), false),
+        ] {
+            let secret = || handle(origin, "some text");
+            assert_eq!(composed(|it| it.bearer(secret())).is_ok(), leaves, "{origin:?}");
+            assert_eq!(composed(|it| it.form_secret("a".into(), secret())).is_ok(), leaves);
+        }
+    }
+
+    #[test]
+    fn text_with_a_configured_secret_is_refused_wherever_it_stands() {
+        type Fill = Box<dyn Fn(&mut Request)>;
+        let secret = || SECRET.to_owned();
+        let fills: [Fill; 9] = [
+            Box::new(move |it| it.url = format!("https://r.example.com/{}", secret())),
+            Box::new(|it| it.url = "https://r.example.com/?q=configured-secret%2f%2b1".into()),
+            Box::new(move |it| it.header("x-a".into(), secret())),
+            Box::new(move |it| it.basic(secret(), handle(SecretOrigin::Guest, "x"))),
+            Box::new(move |it| it.json(format!("{{\"a\": \"{SECRET}\"}}"))),
+            Box::new(|it| it.json("{\"configured-secret\\/+1\": 1}".into())),
+            Box::new(move |it| it.form("a".into(), secret())),
+            Box::new(move |it| it.form(secret(), "a".into())),
+            Box::new(|it| it.bearer(handle(SecretOrigin::Guest, SECRET))),
+        ];
+        for (index, fill) in fills.into_iter().enumerate() {
+            let text = refused(|it| fill(it));
+            assert!(text.contains("configured secret") && !text.contains(SECRET), "{index} {text}");
+        }
+    }
+}
