@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::Instrument;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use super::engine::{CALLS_PER_PROVIDER, Engine, TICK};
+use super::engine::{Engine, TICK};
 use super::export::{DescribeCall, Export};
 use super::turn::Turns;
 use crate::capability::{CallState, Capabilities, Capability, LimitExceeded, printable};
@@ -185,10 +184,8 @@ impl Guest {
             drop(permits);
             Err(failed)
         };
-        // The log lines of another task belong to the request all the same.
-        let alive = CALLS_PER_PROVIDER.saturating_sub(self.permits.available_permits());
-        let ended = self.engine.threads.run(self.turns.clone(), alive, work.in_current_span());
-        ended.await.unwrap_or_else(|error| Err(CallError::Host(error.to_string())))
+        let ended = self.engine.threads.run(&self.turns, work).await;
+        ended.unwrap_or_else(|panicked| Err(CallError::Host(panicked.to_string())))
     }
 
     /// Its own share first, so that one provider that waits for its upstream leaves room for the others.

@@ -13,7 +13,7 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
-use super::turn::Threads;
+use super::turn::GuestThreads;
 use crate::capability::memory::{CORE_INSTANCES, MEMORIES, TABLES};
 use crate::config::CallLimits;
 use crate::telemetry::Metrics;
@@ -38,7 +38,7 @@ pub struct Engine {
     pub wasmtime: wasmtime::Engine,
     /// A permit for each instance that may be alive.
     pub permits: Arc<Semaphore>,
-    pub(super) threads: Arc<Threads>,
+    pub(super) threads: Arc<GuestThreads>,
     pub metrics: Metrics,
 }
 
@@ -54,7 +54,7 @@ impl Engine {
         })?;
         start_ticker(&engine)?;
         let permits = Arc::new(Semaphore::new(CONCURRENT_CALLS as usize));
-        let threads = Arc::new(Threads::start()?);
+        let threads = Arc::new(GuestThreads::start()?);
         Ok(Self { wasmtime: engine, permits, threads, metrics })
     }
 
