@@ -21,15 +21,15 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 use ulid::Ulid;
 
-use crate::domain::{ClientAddress, Clock, Credentials, Subject};
-use crate::registries::Registry;
+use crate::domain::{ClientAddress, Clock, Credentials, ProblemType, Subject};
 use crate::rules::{Denied, Grant};
+use crate::telemetry::{Metrics, Step};
 pub use disk::{Disk, Folder, Segment, Space, segment_number};
 use failures::Failures;
 use keys::Keys;
@@ -42,6 +42,8 @@ use writer::{Health, Message, Writer};
 
 /// A disk that takes longer is as good as none.
 const DEADLINE: Duration = Duration::from_millis(250);
+/// Reading the last segment back takes a moment; a disk that takes longer does not answer at all.
+const START: Duration = Duration::from_mins(1);
 /// Of the last record: nobody waits for an answer any more.
 const STOP: Duration = Duration::from_secs(5);
 const MAX_SUB: usize = 255;
@@ -68,6 +70,17 @@ pub struct Audit {
     failures: Arc<Failures>,
     fingerprints: Arc<Fingerprints>,
     clock: Clock,
+    metrics: Metrics,
+}
+
+/// What a record says of the provider that a grant is for.
+#[derive(Clone, Copy, Debug)]
+pub struct ProviderFacts<'a> {
+    pub name: &'a str,
+    /// SHA-256 of its file, in hex.
+    pub digest: &'a str,
+    /// Whether a call may leave something behind elsewhere, such as a session in AWS.
+    pub reaches_outside: bool,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -83,16 +96,21 @@ pub enum AuditError {
 impl Audit {
     /// Sees that the folder can be written, and makes the keys. Nothing is written into the log before
     /// [`Audit::start`] or the first record.
-    pub fn open(settings: Settings, clock: Clock) -> Result<Self, String> {
+    pub fn open(settings: Settings, clock: Clock, metrics: Metrics) -> Result<Self, String> {
         let directory = settings.directory.clone();
         crate::state::private(&directory)?;
         probe(&directory)
             .map_err(|error| format!("cannot write in {}: {error}", directory.display()))?;
-        Self::on(Box::new(Folder::new(directory)), settings, clock)
+        Self::on(Box::new(Folder::new(directory)), settings, clock, metrics)
     }
 
     /// The same on another disk.
-    pub fn on(disk: Box<dyn Disk>, settings: Settings, clock: Clock) -> Result<Self, String> {
+    pub fn on(
+        disk: Box<dyn Disk>,
+        settings: Settings,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Result<Self, String> {
         let keys = Keys::open_or_create(&settings.state).map_err(|error| error.to_string())?;
         let (sender, receiver) = sync_channel(writer::QUEUE);
         let (health, failures) = (Arc::<Health>::default(), Arc::<Failures>::default());
@@ -108,7 +126,8 @@ impl Audit {
             .name("audit".to_owned())
             .spawn(move || writer.run())
             .map_err(|error| format!("cannot start the thread that writes records: {error}"))?;
-        Ok(Self { sender, health, failures, fingerprints: Arc::new(keys.fingerprints), clock })
+        let fingerprints = Arc::new(keys.fingerprints);
+        Ok(Self { sender, health, failures, fingerprints, clock, metrics })
     }
 
     /// Checks and mends the end of the log, and records that the service starts.
@@ -117,7 +136,10 @@ impl Audit {
         self.sender
             .try_send(Message::Start { accept_broken, reply })
             .map_err(|_| StartError::Ended)?;
-        started.await.unwrap_or(Err(StartError::Ended))
+        match tokio::time::timeout(START, started).await {
+            Ok(started) => started.unwrap_or(Err(StartError::Ended)),
+            Err(_) => Err(StartError::TimedOut(START.as_secs())),
+        }
     }
 
     /// Writes what is left, the end of the service, and a checkpoint.
@@ -141,53 +163,54 @@ impl Audit {
         self.failures.count(client, reason);
     }
 
-    pub async fn denied(&self, denied: &Denied) -> Result<(), AuditError> {
+    /// A denial stands whether or not it could be recorded, so a failure is only logged.
+    pub async fn denied(&self, denied: &Denied) {
         let request = &denied.request;
         let record = Record {
             project: Some(request.project.as_str()),
             registry: Some(request.registry.as_str()),
             actions: request.actions,
-            reason: Some("access-denied"),
+            reason: Some(ProblemType::AccessDenied.slug()),
             trial_rules: &denied.trial,
             client: request.client.map(ClientAddress::ip),
             ..self.about(Event::Denied, request.id, &denied.subject)
         };
-        self.record(&record).await
+        self.record_denial(&record).await;
     }
 
     /// A request for an image or a registry that nobody has.
-    pub async fn denied_unknown(
-        &self,
-        id: Ulid,
-        client: ClientAddress,
-        subject: &Subject,
-    ) -> Result<(), AuditError> {
+    pub async fn denied_unknown(&self, id: Ulid, client: ClientAddress, subject: &Subject) {
         let record = Record {
-            reason: Some("access-denied"),
+            reason: Some(ProblemType::AccessDenied.slug()),
             client: Some(client.ip()),
             ..self.about(Event::Denied, id, subject)
         };
-        self.record(&record).await
+        self.record_denial(&record).await;
     }
 
     /// Before the provider is called: where it can reach something outside, what it may do there is recorded first.
-    pub async fn intent(&self, grant: &Grant, registry: &Registry) -> Result<(), AuditError> {
+    pub async fn intent(
+        &self,
+        grant: &Grant,
+        provider: ProviderFacts<'_>,
+    ) -> Result<(), AuditError> {
         if let Some(reason) = self.health.refusal() {
+            self.metrics.audit_record(Event::Intent.as_str(), false, Duration::ZERO);
             return Err(AuditError::Unavailable(reason));
         }
-        if !registry.provider.reaches_outside() {
+        if !provider.reaches_outside {
             return Ok(());
         }
-        self.record(&self.granted(Event::Intent, grant, registry)).await
+        self.record(&self.granted(Event::Intent, grant, provider)).await
     }
 
     /// Before the credentials leave. If this fails they must not.
     pub async fn completed(
         &self,
         grant: &Grant,
-        registry: &Registry,
+        provider: ProviderFacts<'_>,
         credentials: &Credentials,
-        provider: Duration,
+        took: Duration,
     ) -> Result<(), AuditError> {
         let secret = credentials.credential.secret();
         let credential = CredentialFields {
@@ -199,24 +222,23 @@ impl Audit {
             fingerprint: secret.map(|it| self.fingerprints.of(it.expose())),
             fingerprint_key: secret.map(|_| self.fingerprints.id.as_str()),
         };
-        let session = credentials.session.as_ref();
-        let aws = AwsFields {
-            role_session_name: format!("rise-{}", grant.id()),
-            role_arn: session.map(|it| it.role_arn.as_str()),
-            access_key_id: session.map(|it| it.access_key_id.as_str()),
-        };
+        let aws = credentials.session.as_ref().map(|session| AwsFields {
+            role_session_name: &session.session_name,
+            role_arn: &session.role_arn,
+            access_key_id: &session.access_key_id,
+        });
         let record = Record {
             credential: Some(credential),
-            aws: registry.capabilities.aws.is_some().then_some(aws),
-            provider_ms: Some(milliseconds(provider)),
-            ..self.granted(Event::Completed, grant, registry)
+            aws,
+            provider_ms: Some(milliseconds(took)),
+            ..self.granted(Event::Completed, grant, provider)
         };
         let recorded = self.record(&record).await;
         if recorded.is_err() {
             // The record may yet become durable. This one tells whoever reads it that nothing was handed out.
             self.note(&Record {
-                reason: Some("audit-unavailable"),
-                ..self.granted(Event::Aborted, grant, registry)
+                reason: Some(ProblemType::AuditUnavailable.slug()),
+                ..self.granted(Event::Aborted, grant, provider)
             });
         }
         recorded
@@ -225,29 +247,31 @@ impl Audit {
     pub async fn failed(
         &self,
         grant: &Grant,
-        registry: &Registry,
-        reason: &'static str,
-        provider: Duration,
+        provider: ProviderFacts<'_>,
+        reason: ProblemType,
+        took: Duration,
     ) -> Result<(), AuditError> {
         let record = Record {
-            reason: Some(reason),
-            provider_ms: Some(milliseconds(provider)),
-            ..self.granted(Event::Failed, grant, registry)
+            reason: Some(reason.slug()),
+            provider_ms: Some(milliseconds(took)),
+            ..self.granted(Event::Failed, grant, provider)
         };
         self.record(&record).await
     }
 
-    fn granted<'a>(&self, event: Event, grant: &'a Grant, registry: &'a Registry) -> Record<'a> {
+    fn granted<'a>(
+        &self,
+        event: Event,
+        grant: &'a Grant,
+        provider: ProviderFacts<'a>,
+    ) -> Record<'a> {
         Record {
             project: Some(grant.project().as_str()),
             registry: Some(grant.registry().as_str()),
             actions: Some(grant.actions()),
             rules: grant.rules(),
             trial_rules: grant.trial(),
-            provider: Some(ProviderFields {
-                name: &registry.provider.manifest.name,
-                sha256: &registry.provider.digest,
-            }),
+            provider: Some(ProviderFields { name: provider.name, sha256: provider.digest }),
             client: grant.client().map(ClientAddress::ip),
             ..self.about(event, grant.id(), grant.subject())
         }
@@ -271,8 +295,21 @@ impl Audit {
         }
     }
 
-    /// Returns once the record is durable.
+    async fn record_denial(&self, record: &Record<'_>) {
+        if let Err(error) = self.record(record).await {
+            tracing::error!(%error, "a denial could not be recorded");
+        }
+    }
+
+    /// Returns once the record is durable. Counted and timed by the name of its event.
     async fn record(&self, record: &Record<'_>) -> Result<(), AuditError> {
+        let started = Instant::now();
+        let recorded = step_of(record.event).measure(&self.metrics, self.commit(record)).await;
+        self.metrics.audit_record(record.event.as_str(), recorded.is_ok(), started.elapsed());
+        recorded
+    }
+
+    async fn commit(&self, record: &Record<'_>) -> Result<(), AuditError> {
         let (reply, durable) = oneshot::channel();
         self.send(record, Some(reply))?;
         let Ok(answer) = tokio::time::timeout(DEADLINE, durable).await else {
@@ -308,6 +345,24 @@ impl Audit {
                 }
             }
         })
+    }
+}
+
+/// The step of a request that waits for a record of this event.
+fn step_of(event: Event) -> Step {
+    match event {
+        Event::Intent => Step::AuditIntent,
+        Event::Denied => Step::AuditDenial,
+        Event::Completed
+        | Event::Failed
+        | Event::Aborted
+        | Event::ServiceStart
+        | Event::ServiceStop
+        | Event::AuthenticationDenied
+        | Event::Checkpoint
+        | Event::Recovered
+        | Event::BrokenAccepted
+        | Event::Poisoned => Step::AuditOutcome,
     }
 }
 

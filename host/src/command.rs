@@ -14,13 +14,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::app::{self, App, Sdk};
+use crate::broker::{self, Broker};
 use crate::config::node::Problem;
 use crate::config::{Config, Draft, environment};
-use crate::domain::Clock;
+use crate::hardening;
 use crate::http::listen::Tls;
-use crate::process;
-use crate::registries::ConnectAws;
+use crate::process::Surroundings;
 
 /// Hands out short-lived container-registry credentials for one repository at a time.
 #[derive(Parser)]
@@ -63,7 +62,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     run_to_end(async {
         match arguments.command {
             Command::Serve(arguments) => Box::pin(serve::run(&arguments)).await,
-            Command::Check(arguments) => check::run(&arguments).await,
+            Command::Check(arguments) => Box::pin(check::run(&arguments)).await,
             Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Audit(arguments) => audit::run(&arguments),
             Command::Provider(arguments) => provider::run(&arguments).await,
@@ -75,10 +74,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 /// Runs a command that reads settings, and with them secrets: this process is closed before.
 pub fn run_to_end(command: impl Future<Output = Outcome>) -> ExitCode {
-    if let Err(error) = process::harden() {
+    if let Err(error) = hardening::harden() {
         return fail(&[error.to_string()]);
     }
-    process::keep_no_megabytes();
+    hardening::keep_no_megabytes();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&[format!("cannot start: {error}")]),
@@ -98,16 +97,19 @@ async fn load(directory: &Path) -> Result<Config, Vec<Problem>> {
     if draft.problems.is_empty() {
         Ok(draft.config)
     } else {
-        Err(app::examine(draft, Clock::system(), &Sdk).await)
+        Err(broker::examine(draft, &Surroundings::real()).await)
     }
 }
 
 /// All that comes before a port is opened.
-async fn prepare(config: Config, aws: &dyn ConnectAws) -> Result<(Option<Tls>, App), Vec<Problem>> {
+async fn prepare(config: Config) -> Result<(Option<Tls>, Broker), Vec<Problem>> {
     let tls = config.tls.as_ref().map(Tls::load).transpose();
     match tls.map_err(|message| config.written.problem("/server/tls", message)) {
-        Ok(tls) => Ok((tls, App::build(config, Clock::system(), aws).await?)),
-        Err(problem) => Err(app::examine(Draft::of(config, problem), Clock::system(), &Sdk).await),
+        Ok(tls) => Ok((tls, Box::pin(Broker::build(config, Surroundings::real())).await?)),
+        Err(problem) => {
+            let draft = Draft::of(config, problem);
+            Err(Box::pin(broker::examine(draft, &Surroundings::real())).await)
+        }
     }
 }
 
@@ -120,7 +122,7 @@ pub fn print(text: impl Display) {
     clippy::print_stderr,
     reason = "the log may not have been started yet, and problems are for people"
 )]
-fn warn(text: impl Display) {
+pub fn warn(text: impl Display) {
     eprintln!("{text}");
 }
 

@@ -24,13 +24,12 @@ use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 use crate::domain::{RegistryName, TrustedProxies};
-use crate::http::listen::Edge;
 use crate::identity::IdentitySettings;
 use crate::limits;
-use crate::provider::compile::Compiler;
 use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
+use crate::telemetry::LogConfig;
 pub use file::{
-    AcceptScope, AwsCeilingFile, HttpCeilingFile, LogFormat, RegistryKeys, Require, TlsFile, Wasi,
+    AcceptScope, AwsCeilingFile, HttpCeilingFile, RegistryKeys, Require, TlsFile, Wasi,
 };
 use file::{
     AuditFile, AuthFile, File, LimitsFile, LogFile, ProviderFile, ProvidersFile, ServerFile,
@@ -38,8 +37,8 @@ use file::{
 pub use layers::{Environment, environment, parse_file, parse_toml};
 use node::{Node, Origin, Problem, dotted};
 use schema::Schema;
-pub use traffic::Timeouts;
 use traffic::TrafficFile;
+pub use traffic::{Edge, Timeouts};
 
 #[derive(Clone)]
 pub struct Config {
@@ -74,17 +73,9 @@ pub struct ProvidersConfig {
     pub lock_origin: Origin,
     /// Not empty where signatures are required.
     pub signing_keys: Vec<PublicKey>,
-    /// Not a setting: tests name the broker's program, which theirs is not.
-    pub compiler: Compiler,
     wasi: Wasi,
     limits: LimitsFile,
     named: BTreeMap<String, ProviderFile>,
-}
-
-#[derive(Clone, Debug)]
-pub struct LogConfig {
-    pub level: String,
-    pub format: LogFormat,
 }
 
 /// One registry as it was written: the host's keys checked, the provider's not yet.
@@ -326,7 +317,6 @@ impl ProvidersConfig {
             lock_file: PathBuf::new(),
             lock_origin: origin,
             signing_keys: Vec::new(),
-            compiler: Compiler::ThisProgram,
             wasi: Wasi::Stubbed,
             limits,
             named: BTreeMap::new(),

@@ -1,251 +1,180 @@
-//! A grant becomes credentials: the provider is called, and what comes back is verified.
+//! A grant becomes a credential.
 //!
-//! **Invariant:** what leaves here was checked by the host whatever the provider says: its shape, its expiry, and by the
-//! origin of its secret how much it opens. A cache and the sharing of calls in flight will stand in [`issue`], after the
-//! grant and before the call.
+//! [`Issuing::issue`] answers one order, in this order:
+//!
+//! 1. look for a credential that is still good (none is kept yet);
+//! 2. join the mint that is under way for the same order, or lead one (each order leads its own yet);
+//! 3. take a place and the pace of the registry;
+//! 4. record the intent, if the provider can reach anything outside;
+//! 5. call the provider ([`mint`]) and verify what it returns (`verify`);
+//! 6. store the credential (nothing is kept yet);
+//! 7. record the outcome, durable before the credential leaves.
+//!
+//! Steps 1, 2 and 6 are for a cache: it belongs into [`Issuing`], which lives as long as the process.
+//!
+//! **Invariant:** authorization comes first: an [`Order`] holds an [`Admitted`], and that a grant.
+//! **Invariant:** an intent has an outcome. From step 3 on a task of its own does the work, so that
+//! a caller who hangs up leaves nothing half done and unrecorded.
+
+mod error;
+mod mint;
+mod verify;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use tokio::sync::oneshot;
+use tracing::{Instrument, Span};
+use ulid::Ulid;
 
-use crate::capability::secrets::{SecretHandle, SecretOrigin};
-use crate::capability::{CallState, MAX_SECRET, printable};
-use crate::domain::{Clock, Credential, Credentials, Deadline, EnforcedBy, Scope, Secret};
-use crate::limits::Admitted;
-use crate::provider::{CallError, Finished, IssueCall};
+use crate::audit::Audit;
+use crate::domain::{Clock, Credentials, Deadline};
+use crate::identity::{Replayed, Reservation};
+use crate::limits::{Admitted, RegistryLimit};
 use crate::registries::Registry;
 use crate::rules::Grant;
-use crate::wit::rise::registry::types::{self, Error, Issued};
+use crate::telemetry::{Metrics, Step, actions_label};
+pub use error::IssueError;
+pub use mint::mint;
 
-/// Why there are no credentials, by what happens next. Texts are for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum IssueError {
-    /// The provider did what it must not, or cannot do what it should: its author or the settings.
-    #[error("{0}")]
-    ProviderFailed(String),
-    /// The registry or cloud said no: its permissions.
-    #[error("{0}")]
-    UpstreamDenied(String),
-    /// Later: the registry or cloud asks for a pause, in seconds where it says.
-    #[error("the registry or cloud asks for a pause")]
-    UpstreamThrottled(Option<u32>),
-    /// Later.
-    #[error("{0}")]
-    UpstreamUnavailable(String),
-    /// Later: it did not answer in time.
-    #[error("{0}")]
-    UpstreamTimedOut(String),
-    /// Later: we have too much to do.
-    #[error("too many provider calls at once")]
-    Overloaded,
-    /// Ours.
-    #[error("{0}")]
-    Internal(String),
-}
-
-/// An expiry this far past the registry's bound may be a clock that differs.
-const CLOCK_LEEWAY: i64 = 300;
-/// What ends sooner is of no use to anybody.
-const SHORTEST: i64 = 60;
-/// What is left of a request's time when the provider has had its share: for the record and the answer.
+/// The part of a request's time that is kept for the record and the answer after the provider call.
 const RESERVE: Duration = Duration::from_millis(300);
-const MAX_USERNAME: usize = 256;
 
-pub async fn issue(
-    registry: &Registry,
-    admitted: &Admitted,
-    clock: &Clock,
-) -> Result<Credentials, IssueError> {
-    issue_granted(registry, admitted.grant(), admitted.deadline().less(RESERVE), clock).await
+/// What it takes to answer grants, for as long as the process lives.
+#[derive(Clone)]
+pub struct Issuing {
+    clock: Clock,
+    audit: Audit,
+    metrics: Metrics,
 }
 
-/// The same without a caller: for commands by which somebody tries out a provider with settings of their own.
-pub async fn issue_granted(
-    registry: &Registry,
-    grant: &Arc<Grant>,
-    deadline: Deadline,
-    clock: &Clock,
-) -> Result<Credentials, IssueError> {
-    let issue = IssueCall { settings: Arc::clone(&registry.settings), grant: Arc::clone(grant) };
-    let called = registry.provider.call_until(issue, &registry.capabilities, deadline).await;
-    let Finished { value, mut state } = called.map_err(call_failed)?;
-    let issued = value.map_err(|error| provider_error(error, &state))?;
-    let returned = Returned::take(issued, &mut state)?;
-    let credentials = verify(returned, registry, grant, clock.now())?;
-    Ok(Credentials { session: state.session, ..credentials })
+/// One grant that waits for its credential.
+pub struct Order {
+    pub admitted: Admitted,
+    /// The grant's registry, and the limit of its calls.
+    pub registry: Arc<Registry>,
+    pub calls: Arc<RegistryLimit>,
+    /// The caller's token, if it is good for one credential only.
+    pub token: Reservation,
+    pub deadline: Deadline,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn call_failed(error: CallError) -> IssueError {
-    match error {
-        CallError::Trapped(_) | CallError::Limit(_) => {
-            IssueError::ProviderFailed(error.to_string())
-        }
-        CallError::UpstreamTimedOut => IssueError::UpstreamTimedOut(error.to_string()),
-        CallError::Overloaded => IssueError::Overloaded,
-        CallError::Host(_) => IssueError::Internal(error.to_string()),
+/// The answer to one order. Its record is durable.
+pub struct Issued {
+    pub credentials: Arc<Credentials>,
+    pub source: CredentialSource,
+    /// The request that the credential was minted for.
+    pub minted_by: Ulid,
+}
+
+/// How an order got its credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// A provider call made it for this order.
+    Minted,
+}
+
+/// A credential fresh from its provider.
+struct Minted {
+    credentials: Arc<Credentials>,
+    by: Ulid,
+    /// How long the provider call took.
+    took: Duration,
+}
+
+impl Issuing {
+    pub(crate) fn new(clock: Clock, audit: Audit, metrics: Metrics) -> Self {
+        Self { clock, audit, metrics }
     }
-}
 
-/// What a provider's error means. That AWS did not answer in time is what the host saw, not what the provider says.
-fn provider_error(error: Error, state: &CallState) -> IssueError {
-    let clean = |text: String| {
-        if state.capabilities.reveals_secret(&text) {
-            "(withheld: holds a configured secret)".to_owned()
-        } else {
-            printable(&text, 512)
-        }
-    };
-    match error {
-        Error::Refused(text) => IssueError::ProviderFailed(format!(
-            "asked for {}",
-            state.refused.clone().unwrap_or_else(|| clean(text))
-        )),
-        Error::InvalidSettings(text) => {
-            IssueError::ProviderFailed(format!("its settings are wrong: {}", clean(text)))
-        }
-        Error::Unsupported(text) => {
-            IssueError::ProviderFailed(format!("cannot do that here: {}", clean(text)))
-        }
-        Error::Failed(text) => IssueError::ProviderFailed(clean(text)),
-        Error::Denied(text) => IssueError::UpstreamDenied(clean(text)),
-        Error::NotFound(text) => {
-            IssueError::UpstreamDenied(format!("no such repository: {}", clean(text)))
-        }
-        Error::Throttled(pause) => IssueError::UpstreamThrottled(pause),
-        Error::Unavailable(text) if state.upstream_slow => {
-            IssueError::UpstreamTimedOut(clean(text))
-        }
-        Error::Unavailable(text) => IssueError::UpstreamUnavailable(clean(text)),
-    }
-}
-
-/// What a provider handed back, its secret taken out of its hands.
-struct Returned {
-    credential: Credential,
-    /// `None` for `client-auth`.
-    secret: Option<(SecretOrigin, Option<u64>)>,
-    expires_at: Option<u64>,
-}
-
-impl Returned {
-    fn take(issued: Issued, state: &mut CallState) -> Result<Self, IssueError> {
-        let mut taken = None;
-        let mut take = |handle| -> Result<Secret, IssueError> {
-            let SecretHandle { secret, origin, expires_at, .. } = state
-                .take_secret(handle)
-                .map_err(|error| IssueError::Internal(error.to_string()))?;
-            taken = Some((origin, expires_at));
-            Ok(Secret::new(secret.expose().to_owned()))
-        };
-        let credential = match issued.credential {
-            types::Credential::ClientAuth => Credential::ClientAuth,
-            types::Credential::Basic(login) => {
-                Credential::Basic { username: login.username, password: take(login.password)? }
+    /// Answers `order` with a credential whose record is durable.
+    pub async fn issue(&self, order: Order) -> Result<Issued, IssueError> {
+        let (answer, answered) = oneshot::channel();
+        let issuing = self.clone();
+        let work = async move {
+            if let Err(Err(error)) = answer.send(issuing.mint_and_record(order).await) {
+                let problem = error.problem_type().slug();
+                tracing::warn!(problem, cause = %error, "request failed after its caller had gone");
             }
-            types::Credential::Bearer(secret) => Credential::Bearer(take(secret)?),
-            types::Credential::Refresh(secret) => Credential::Refresh(take(secret)?),
         };
-        if let Credential::Basic { username, .. } = &credential
-            && username.len() <= MAX_USERNAME
-            && state.capabilities.reveals_secret(username)
-        {
-            return Err(IssueError::ProviderFailed(
-                "returned a user name that holds a configured secret".to_owned(),
-            ));
-        }
-        Ok(Self { credential, secret: taken, expires_at: issued.expires_at })
+        tokio::spawn(work.in_current_span());
+        let ended = |_| IssueError::Internal("the task that issues ended early".to_owned());
+        answered.await.map_err(ended)?
     }
-}
 
-fn verify(
-    returned: Returned,
-    registry: &Registry,
-    grant: &Grant,
-    now: Timestamp,
-) -> Result<Credentials, IssueError> {
-    let wrong = |text: &str| Err(IssueError::ProviderFailed(format!("returned {text}")));
-    let Returned { credential, secret, expires_at } = returned;
-    if let Credential::Basic { username, .. } = &credential
-        && (!is_plain(username, MAX_USERNAME) || username.contains(':'))
-    {
-        return wrong("a user name that is empty, too long or holds `:` or control characters");
-    }
-    if credential.secret().is_some_and(|secret| !is_plain(secret.expose(), MAX_SECRET)) {
-        return wrong("a secret that is empty, too long or holds control characters");
-    }
-    let (seen, enforced_by) = match &secret {
-        None => (Scope::None, EnforcedBy::Host),
-        Some((SecretOrigin::Aws(scope), _)) => (*scope, EnforcedBy::Host),
-        Some((SecretOrigin::Configured, _)) => (Scope::Registry, EnforcedBy::Host),
-        // Whatever its way here: a secret of the settings opens what the operator's account may do.
-        Some((SecretOrigin::Http | SecretOrigin::Guest, _))
-            if credential
-                .secret()
-                .is_some_and(|it| registry.capabilities.reveals_secret(it.expose())) =>
-        {
-            (Scope::Registry, EnforcedBy::Host)
+    /// Records that a request was granted and its token used before.
+    pub async fn reject_replay(
+        &self,
+        grant: &Grant,
+        registry: &Registry,
+        replayed: Replayed,
+    ) -> IssueError {
+        let error = IssueError::Replayed(replayed);
+        match self.record_failure(grant, registry, &error, Duration::ZERO).await {
+            Ok(()) => error,
+            Err(unrecorded) => unrecorded,
         }
-        Some((SecretOrigin::Http | SecretOrigin::Guest, _)) if registry.trust_provider => {
-            (registry.scope, EnforcedBy::Provider)
-        }
-        Some((SecretOrigin::Http, _)) => {
-            return wrong(
-                "a secret that the registry answered, and this registry does not set `trust_provider`",
-            );
-        }
-        Some((SecretOrigin::Guest, _)) => {
-            return wrong(
-                "a secret that it wrote itself, and this registry does not set `trust_provider`",
-            );
-        }
-    };
-    // Handing out nothing is as narrow as it gets, whatever the settings would allow.
-    let scope = if secret.is_some() { seen.max(registry.scope) } else { Scope::None };
-    if secret.is_some() && scope == Scope::None {
-        return wrong("a credential, where it says that it hands out none");
     }
-    if scope > registry.accepted {
-        return Err(IssueError::ProviderFailed(format!(
-            "returned a credential that opens a {scope}, where {} is accepted",
-            registry.accepted
-        )));
-    }
-    // What the host knows of a secret's end counts more than what the provider says.
-    let expires_at = secret.and_then(|(_, known)| known).or(expires_at);
-    Ok(Credentials {
-        project: grant.project().clone(),
-        registry: registry.name.clone(),
-        actions: grant.actions(),
-        location: registry.locate(grant.project()),
-        expires_at: expires_at.map(|it| expiry(it, registry, now)).transpose()?,
-        credential,
-        scope,
-        enforced_by,
-        session: None,
-    })
-}
 
-fn is_plain(text: &str, limit: usize) -> bool {
-    (1..=limit).contains(&text.len()) && !text.chars().any(char::is_control)
-}
+    async fn mint_and_record(&self, order: Order) -> Result<Issued, IssueError> {
+        let grant = Arc::clone(order.admitted.grant());
+        let issued = match self.mint(&order).await {
+            Ok(minted) => self.answer(order, minted).await,
+            Err(error) => Err(error),
+        };
+        let outcome = issued.as_ref().err().map_or("ok", |error| error.problem_type().slug());
+        let actions = actions_label(Some(grant.actions()));
+        self.metrics.credentials(grant.registry().as_str(), actions, outcome);
+        issued
+    }
 
-fn expiry(seconds: u64, registry: &Registry, now: Timestamp) -> Result<Timestamp, IssueError> {
-    let wrong = |text: String| IssueError::ProviderFailed(format!("returned {text}"));
-    let at = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    let at = at.ok_or_else(|| wrong("an expiry that is no time".to_owned()))?;
-    let left = at.as_second().saturating_sub(now.as_second());
-    if left < SHORTEST {
-        return Err(wrong(format!(
-            "a credential that ends at {at}, less than {SHORTEST} seconds from now"
-        )));
+    /// Steps 3 to 5. A failure is recorded if the intent was.
+    async fn mint(&self, order: &Order) -> Result<Minted, IssueError> {
+        let (grant, registry) = (order.admitted.grant(), &*order.registry);
+        let _place = order.calls.enter(order.deadline).await?;
+        let facts = registry.provider_facts();
+        let (span, actions) = (Span::current(), actions_label(Some(grant.actions())));
+        tracing::record_all!(span, actions = actions, provider = facts.name, digest = facts.digest);
+        self.audit.intent(grant, facts).await?;
+        let started = Instant::now();
+        let minting = mint(registry, grant, order.deadline.less(RESERVE), &self.clock);
+        match Step::Provider.measure(&self.metrics, minting).await {
+            Ok(credentials) => Ok(Minted {
+                credentials: Arc::new(credentials),
+                by: grant.id(),
+                took: started.elapsed(),
+            }),
+            Err(error) => {
+                self.record_failure(grant, registry, &error, started.elapsed()).await?;
+                Err(error)
+            }
+        }
     }
-    if left > i64::from(registry.max_lifetime) + CLOCK_LEEWAY {
-        return Err(wrong(format!(
-            "a credential that ends at {at}, beyond the registry's `max_lifetime` of {} seconds",
-            registry.max_lifetime
-        )));
+
+    /// Step 7. From here on the order's token counts as used.
+    async fn answer(&self, order: Order, minted: Minted) -> Result<Issued, IssueError> {
+        let Order { admitted, registry, token, .. } = order;
+        let Minted { credentials, by, took } = minted;
+        let facts = registry.provider_facts();
+        self.audit.completed(admitted.grant(), facts, &credentials, took).await?;
+        token.commit();
+        tracing::info!(scope = %credentials.scope, "issued credentials");
+        Ok(Issued { credentials, source: CredentialSource::Minted, minted_by: by })
     }
-    Ok(at)
+
+    /// Fails if the record could not be written; then `error` is in the log at least.
+    async fn record_failure(
+        &self,
+        grant: &Grant,
+        registry: &Registry,
+        error: &IssueError,
+        took: Duration,
+    ) -> Result<(), IssueError> {
+        let problem = error.problem_type();
+        let recorded = self.audit.failed(grant, registry.provider_facts(), problem, took).await;
+        recorded.map_err(|unrecorded| {
+            tracing::error!(problem = problem.slug(), cause = %error, "a failure is not recorded");
+            unrecorded.into()
+        })
+    }
 }

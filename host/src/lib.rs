@@ -1,14 +1,17 @@
 //! The registry credential broker. `main.rs` starts it; the tests drive it in process.
 //!
-//! In the order in which a request passes: `http` → `identity` → `rules` → `audit` → `issue` → `provider` → `capability`.
+//! A request passes `http`, `identity`, `rules`, `issue`, `provider` and `capability` in this order.
 
-pub mod app;
+pub mod broker;
 pub mod command;
 pub mod config;
-pub mod findings;
+mod findings;
+pub mod generation;
+pub mod hardening;
 pub mod process;
 pub mod reload;
 pub mod state;
+mod survivors;
 pub mod telemetry;
 pub mod version;
 

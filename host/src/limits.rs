@@ -6,11 +6,12 @@
 //! | [`Limits::address`] | /32 or /56 | failed authentications only | 429 |
 //! | [`Limits::subject`] | issuer and `sub` | requests | 429 |
 //! | [`Limits::admit`] | project | granted requests | 429 |
-//! | [`Limits::admit`] | registry | calls at once, calls started | 503 |
+//! | [`RegistryLimit::enter`] | registry | calls at once, calls started | 503 |
 //!
 //! To add one: a field, a method that takes what the step before made, a line above, a setting.
 //!
-//! **Invariant:** nothing is issued without an [`Admitted`], and only [`Limits::admit`] makes one.
+//! **Invariant:** nothing is issued without an [`Admitted`], which only [`Limits::admit`] makes, and
+//! no provider is called to issue without a [`Place`], which only [`RegistryLimit::enter`] makes.
 //! **Invariant:** what is counted by a caller's own text lies in a map of bounded size (`keyed`).
 
 mod keyed;
@@ -18,19 +19,21 @@ mod registry;
 mod settings;
 
 pub use keyed::KeyedLimit;
-pub use registry::RegistryLimit;
+pub use registry::{Place, RegistryLimit};
 pub use settings::{Rate, RegistryLimits, Settings};
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::{
-    ClientAddress, ClientNetwork, Clock, Deadline, Project, RegistryName, Subject,
+    ClientAddress, ClientNetwork, Clock, ProblemType, Project, RegistryName, Subject,
 };
 use crate::rules::Grant;
+use crate::survivors::Survivors;
 
 /// How often what has recovered is forgotten.
 pub const SWEEP: Duration = Duration::from_secs(10);
@@ -41,7 +44,6 @@ pub struct Limits {
     subjects: Arc<KeyedLimit<(String, String)>>,
     projects: Arc<KeyedLimit<Project>>,
     registries: BTreeMap<RegistryName, Arc<RegistryLimit>>,
-    settings: Settings,
 }
 
 /// Why a request is not served now. Texts are for the operator.
@@ -56,7 +58,14 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// As metrics name it.
+    pub fn problem_type(&self) -> ProblemType {
+        match self {
+            Self::TooOften { .. } => ProblemType::RateLimited,
+            Self::Overloaded { .. } => ProblemType::Overloaded,
+        }
+    }
+
+    /// The limit's name in metrics.
     pub fn limit(&self) -> &'static str {
         match self {
             Self::TooOften { limit, .. } | Self::Overloaded { limit } => limit,
@@ -67,83 +76,56 @@ impl Refused {
 /// One of the requests that are served at once, until dropped.
 pub struct InFlight(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
-/// A grant whose turn it is: it has a place among the calls of its registry until dropped.
+/// A grant that its project's limit has let through.
 pub struct Admitted {
     grant: Arc<Grant>,
-    deadline: Deadline,
-    #[expect(dead_code, reason = "held, not read")]
-    place: OwnedSemaphorePermit,
 }
 
 impl Admitted {
     pub fn grant(&self) -> &Arc<Grant> {
         &self.grant
     }
-
-    pub fn deadline(&self) -> Deadline {
-        self.deadline
-    }
 }
+
+/// What limits have counted so far. A reload that leaves a limit as it is leaves its count too: it
+/// sets nobody free and starts no second set of calls.
+#[derive(Default)]
+pub struct Counts {
+    in_flight: Survivors<usize, Semaphore>,
+    addresses: Survivors<KeyedSettings, KeyedLimit<ClientNetwork>>,
+    subjects: Survivors<KeyedSettings, KeyedLimit<(String, String)>>,
+    projects: Survivors<KeyedSettings, KeyedLimit<Project>>,
+    registries: Survivors<(RegistryName, RegistryLimits), RegistryLimit>,
+}
+
+/// A rate and how many keys it is counted for.
+type KeyedSettings = (Rate, usize);
 
 impl Limits {
     /// `registries`: each one's name, and whether it calls AWS, which throttles whole accounts.
     pub fn new<'a>(
         settings: &Settings,
         registries: impl Iterator<Item = (&'a RegistryName, bool)>,
+        counts: &Counts,
         clock: &Clock,
-    ) -> Self {
-        Self::build(settings, registries, clock, None)
-    }
-
-    /// For the next generation. Where a limit is the same, so is its count: a reload sets nobody free and starts no second
-    /// set of calls.
-    #[must_use]
-    pub fn next<'a>(
-        &self,
-        settings: &Settings,
-        registries: impl Iterator<Item = (&'a RegistryName, bool)>,
-        clock: &Clock,
-    ) -> Self {
-        Self::build(settings, registries, clock, Some(self))
-    }
-
-    fn build<'a>(
-        settings: &Settings,
-        registries: impl Iterator<Item = (&'a RegistryName, bool)>,
-        clock: &Clock,
-        before: Option<&Self>,
     ) -> Self {
         let registry = |(name, uses_aws): (&'a RegistryName, bool)| {
             let limits = settings.registry(name, uses_aws);
-            let same =
-                before.and_then(|it| it.registries.get(name)).filter(|it| *it.limits() == limits);
-            let limit =
-                same.cloned().unwrap_or_else(|| Arc::new(RegistryLimit::new(&limits, clock)));
+            let made_from = (name.clone(), limits);
+            let limit = counts
+                .registries
+                .find_or_make(made_from, |(_, limits)| RegistryLimit::new(limits, clock));
             (name.clone(), limit)
         };
-        let same = |of: fn(&Settings) -> (Rate, usize)| {
-            before.filter(|it| of(&it.settings) == of(settings))
-        };
-        let in_flight = before.filter(|it| it.settings.in_flight == settings.in_flight);
+        let keys = settings.keys;
         Self {
-            in_flight: in_flight.map_or_else(
-                || Arc::new(Semaphore::new(settings.in_flight)),
-                |it| Arc::clone(&it.in_flight),
-            ),
-            addresses: same(|it| (it.address, it.keys)).map_or_else(
-                || Arc::new(KeyedLimit::new("address", settings.address, settings.keys, clock)),
-                |it| Arc::clone(&it.addresses),
-            ),
-            subjects: same(|it| (it.subject, it.keys)).map_or_else(
-                || Arc::new(KeyedLimit::new("subject", settings.subject, settings.keys, clock)),
-                |it| Arc::clone(&it.subjects),
-            ),
-            projects: same(|it| (it.project, it.keys)).map_or_else(
-                || Arc::new(KeyedLimit::new("project", settings.project, settings.keys, clock)),
-                |it| Arc::clone(&it.projects),
-            ),
+            in_flight: counts
+                .in_flight
+                .find_or_make(settings.in_flight, |permits| Semaphore::new(*permits)),
+            addresses: keyed("address", (settings.address, keys), &counts.addresses, clock),
+            subjects: keyed("subject", (settings.subject, keys), &counts.subjects, clock),
+            projects: keyed("project", (settings.project, keys), &counts.projects, clock),
             registries: registries.map(registry).collect(),
-            settings: settings.clone(),
         }
     }
 
@@ -168,13 +150,15 @@ impl Limits {
         self.subjects.take(&(subject.issuer.clone(), subject.sub.clone()))
     }
 
-    /// The last limits, of the project and of the registry, before anything outside is done for `grant`.
-    pub async fn admit(&self, grant: Arc<Grant>, deadline: Deadline) -> Result<Admitted, Refused> {
+    /// Counts one request for the project of `grant`, before any credential is looked for.
+    pub fn admit(&self, grant: Arc<Grant>) -> Result<Admitted, Refused> {
         self.projects.take(grant.project())?;
-        let registry = self.registries.get(grant.registry());
-        let registry = registry.ok_or(Refused::Overloaded { limit: "registry" })?;
-        let place = registry.enter(deadline).await?;
-        Ok(Admitted { grant, deadline, place })
+        Ok(Admitted { grant })
+    }
+
+    /// The limit of one registry's calls, for whoever is about to make one.
+    pub fn registry(&self, name: &RegistryName) -> Option<&Arc<RegistryLimit>> {
+        self.registries.get(name)
     }
 
     /// Forgets who has recovered. Whoever serves calls it every [`SWEEP`].
@@ -190,9 +174,20 @@ impl Limits {
     }
 }
 
+/// The limit that counts for these settings already, or a new one.
+fn keyed<K: Hash + Eq + Clone>(
+    name: &'static str,
+    settings: KeyedSettings,
+    counts: &Survivors<KeyedSettings, KeyedLimit<K>>,
+    clock: &Clock,
+) -> Arc<KeyedLimit<K>> {
+    counts.find_or_make(settings, |(rate, keys)| KeyedLimit::new(name, *rate, *keys, clock))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Deadline;
 
     fn rate(burst: u32) -> Rate {
         Rate { per_second: 1.try_into().unwrap(), burst: burst.try_into().unwrap() }
@@ -215,12 +210,16 @@ mod tests {
         let clock = Clock::system();
         let subject =
             Subject { issuer: "ci".into(), sub: "s".into(), claims: crate::domain::Claims::new() };
-        let before = Limits::new(&settings, names.iter().map(|it| (it, false)), &clock);
+        let counts = Counts::default();
+        let limits = |settings: &Settings, names: &[RegistryName]| {
+            Limits::new(settings, names.iter().map(|name| (name, false)), &counts, &clock)
+        };
+        let before = limits(&settings, &names);
         before.subject(&subject).unwrap();
         let soon = || Deadline::after(Duration::from_millis(1));
         let _held = before.registries[&names[0]].enter(soon()).await.unwrap();
 
-        let after = before.next(&settings, names[..1].iter().map(|it| (it, false)), &clock);
+        let after = limits(&settings, &names[..1]);
         assert!(after.subject(&subject).is_err(), "has asked before");
         assert!(
             after.registries[&names[0]].enter(soon()).await.is_err(),
@@ -233,7 +232,7 @@ mod tests {
             registry: RegistryLimits { in_flight: 2, pace: None },
             ..settings
         };
-        let after = after.next(&wider, names.iter().map(|it| (it, false)), &clock);
+        let after = limits(&wider, &names);
         assert!(after.subject(&subject).is_ok(), "another limit counts anew");
         assert!(after.registries[&names[0]].enter(soon()).await.is_ok());
     }

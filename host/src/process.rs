@@ -1,77 +1,121 @@
-//! What this process keeps to itself: no core dump, no memory that its user's other processes can read, no file that others
-//! can read, and no panic that says what it was about.
+//! What lives as long as the process. A reload never replaces any of it; see [`crate::generation`]
+//! for what it does replace.
 //!
-//! **Invariant:** [`harden`] comes before the first secret is read and before the first thread is started.
-//!
-//! What it cannot do: root reads everything, and memory may be written to swap. `docs/operator-guide.md` says so.
+//! To let something else survive a reload: a field here.
 
-use std::panic::{self, PanicHookInfo};
-use std::thread;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::Mode;
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
-};
-use rustix::thread::set_no_new_privs;
+use crate::audit::{Audit, Disk};
+use crate::config::node::Problem;
+use crate::config::{Edge, ProvidersConfig, Written};
+use crate::domain::Clock;
+use crate::findings::Findings;
+use crate::identity::IssuerMemory;
+use crate::issue::Issuing;
+use crate::limits::Counts;
+use crate::provider::compile::Compiler;
+use crate::provider::{Engine, Loader};
+use crate::registries::{Clients, ConnectAws, Sdk};
+use crate::state;
+use crate::telemetry::Metrics;
 
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {what}: {cause}; if a sandbox forbids it, let `prctl` and `setrlimit` through")]
-pub struct NotHardened {
-    what: &'static str,
-    cause: std::io::Error,
+/// State that every generation shares.
+pub struct Process {
+    pub foundation: Foundation,
+    pub metrics: Metrics,
+    pub audit: Audit,
+    pub issuing: Issuing,
+    /// What the last reload found wrong.
+    pub findings: Findings,
+    /// `[server]` is read at start only.
+    pub edge: Edge,
+    draining: AtomicBool,
 }
 
-/// Closes this process for good: neither it nor what it starts can undo it.
-pub fn harden() -> Result<(), NotHardened> {
-    panic::set_hook(Box::new(report));
-    let step = |what| move |error: rustix::io::Errno| NotHardened { what, cause: error.into() };
-    // Both the limit and the mark: a core may be piped to a program, which the limit alone does not stop.
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    setrlimit(Resource::Core, none).map_err(step("forbid core dumps"))?;
-    // Closes /proc/PID/mem and ptrace to other processes of the same user.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(step("close its memory to other processes"))?;
-    set_no_new_privs(true).map_err(step("renounce new privileges"))?;
-    umask(Mode::RWXG | Mode::RWXO);
-    Ok(())
+/// What a generation is built on. It exists before the audit log is opened, because nothing is
+/// written there while the settings have problems.
+pub struct Foundation {
+    pub clock: Clock,
+    pub engine: Engine,
+    pub loader: Loader,
+    /// Outbound clients with their connections and cached keys.
+    pub clients: Clients,
+    /// What limits have counted.
+    pub counts: Counts,
+    /// Fetched keys and used tokens.
+    pub issuers: IssuerMemory,
 }
 
-/// Makes the C library give freed megabytes back at once. Left alone, it keeps blocks of a size that was freed once, and what
-/// providers made it copy stays for good. Before the first thread.
-pub fn keep_no_megabytes() {
-    #[cfg(target_env = "gnu")]
-    #[expect(unsafe_code, reason = "no crate has it; it takes no pointer")]
-    // SAFETY: no other thread allocates yet.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+/// The world outside, as [`Surroundings::real`] or as the doubles of a test.
+pub struct Surroundings {
+    pub clock: Clock,
+    pub aws: Arc<dyn ConnectAws>,
+    pub compiler: Compiler,
+    /// Where audit records go. `None`: into the folder that the settings name.
+    pub disk: Option<Box<dyn Disk>>,
+}
+
+impl Surroundings {
+    pub fn real() -> Self {
+        Self {
+            clock: Clock::system(),
+            aws: Arc::new(Sdk),
+            compiler: Compiler::ThisProgram,
+            disk: None,
+        }
     }
 }
 
-/// Gives freed memory back to the system. The C library keeps what a flood of connections took, in case of another.
-pub fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    #[expect(unsafe_code, reason = "no crate has it; it takes no pointer and locks what it walks")]
-    // SAFETY: may be called at any time, from any thread.
-    unsafe {
-        libc::malloc_trim(0);
+impl Foundation {
+    /// Opens the state directory and starts the WebAssembly engine.
+    pub fn open(
+        providers: &ProvidersConfig,
+        state_directory: &Path,
+        written: &Written,
+        outside: &Surroundings,
+    ) -> Result<Self, Vec<Problem>> {
+        let cache = state::open(state_directory, &providers.directory)
+            .map_err(|message| vec![written.problem("/server/state_directory", message)])?;
+        let bug = |what: &str, error: wasmtime::Error| {
+            vec![Problem::new("this program", "", format!("cannot {what}: {error}"))]
+        };
+        let engine = Engine::new(&providers.widest(), Metrics::new())
+            .map_err(|error| bug("start its WebAssembly engine", error))?;
+        let loader = Loader::new(&engine, cache, &outside.clock, outside.compiler.clone())
+            .map_err(|error| bug("link its own capabilities, please report it", error))?;
+        Ok(Self {
+            clock: outside.clock.clone(),
+            engine,
+            loader,
+            clients: Clients::new(Arc::clone(&outside.aws)),
+            counts: Counts::default(),
+            issuers: IssuerMemory::default(),
+        })
     }
 }
 
-/// Says where, and never what: a payload is text that was being worked on, and may hold a secret.
-fn report(panic: &PanicHookInfo<'_>) {
-    let location = panic.location().map(ToString::to_string).unwrap_or_default();
-    let thread = thread::current();
-    let thread = thread.name().unwrap_or_default();
-    // Function names and places, if RUST_BACKTRACE asks for them.
-    let backtrace = std::backtrace::Backtrace::capture();
-    if tracing::dispatcher::has_been_set() {
-        tracing::error!(location, thread, %backtrace, "panicked, please report it");
-    } else {
-        print(&format!("error: panicked at {location}, please report it\n{backtrace}"));
+impl Process {
+    pub(crate) fn new(foundation: Foundation, audit: Audit, edge: Edge) -> Self {
+        let (clock, metrics) = (foundation.clock.clone(), foundation.engine.metrics.clone());
+        Self {
+            foundation,
+            issuing: Issuing::new(clock, audit.clone(), metrics.clone()),
+            metrics,
+            audit,
+            findings: Findings::default(),
+            edge,
+            draining: AtomicBool::new(false),
+        }
     }
-}
 
-#[expect(clippy::print_stderr, reason = "the log has not been started yet")]
-fn print(text: &str) {
-    eprintln!("{text}");
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// From now on the broker is not ready, so that load balancers send callers elsewhere.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
 }

@@ -3,16 +3,21 @@
 //! **Invariant:** a registry that is here hands out nothing wider than its settings accept, lies where its settings allow,
 //! and shares no repository with another.
 
+mod aws;
 mod build;
+mod clients;
 mod http;
+mod location;
 mod secrets;
 
-pub use build::ConnectAws;
+pub use clients::{Clients, ConnectAws, Sdk};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::audit::ProviderFacts;
 use crate::capability::Capabilities;
+use crate::config::node::Problem;
 use crate::domain::location::LocationPattern;
 use crate::domain::{ImageReference, Location, Project, RegistryName, Scope};
 use crate::provider::Provider;
@@ -39,12 +44,27 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// What audit records say of its provider.
+    pub fn provider_facts(&self) -> ProviderFacts<'_> {
+        ProviderFacts {
+            name: &self.provider.manifest.name,
+            digest: &self.provider.digest,
+            reaches_outside: self.provider.reaches_outside(),
+        }
+    }
+
     pub fn locate(&self, project: &Project) -> Location {
         self.pattern.fill(project)
     }
 }
 
 pub struct Registries(BTreeMap<RegistryName, Arc<Registry>>);
+
+/// What building gave beside the registries: settings that are allowed and probably not meant.
+pub struct BuiltRegistries {
+    pub registries: Registries,
+    pub warnings: Vec<Problem>,
+}
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("several registries are configured and none is named `default`")]

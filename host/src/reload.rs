@@ -1,17 +1,15 @@
-//! Generations: what serves now, and how the next one takes its place.
+//! Reloading: which generation serves, and how the next one takes its place.
 //!
-//! One generation is an [`App`]: catalog, registries, rules, issuers, limits. A request is served to its end by the one that it
-//! came to. `watch` says when to look, `next` what comes of it.
+//! `watch` decides when to check for changes, `reloader` what comes of them. A request is served to
+//! its end by the generation that served when it came.
 //!
-//! **Invariant:** a generation is exchanged as a whole, and only for one that was checked like the first; whatever is wrong,
-//! the last good one serves on.
+//! **Invariant:** a generation is exchanged as a whole, and only for one that was checked like the
+//! first. Whatever is wrong with the next one, the last good one stays in use.
 
-mod clients;
-mod next;
+mod reloader;
 mod watch;
 
-pub use clients::OpenClients;
-pub use next::{Reloader, Source};
+pub use reloader::{Reloader, Source};
 pub use watch::watch;
 
 use std::sync::Arc;
@@ -21,57 +19,57 @@ use axum::Router;
 use axum::extract::Request;
 use tower::ServiceExt;
 
-use crate::app::App;
+use crate::broker::Broker;
 use crate::http;
 
 /// The generation that serves.
-pub struct Current(ArcSwap<Generation>);
+pub struct Current(ArcSwap<Serving>);
 
-struct Generation {
-    app: Arc<App>,
+/// A generation and the routers whose handlers see it and no other.
+struct Serving {
+    broker: Broker,
     public: Router,
     admin: Router,
 }
 
 impl Current {
-    pub fn new(app: App) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(Generation::new(app))))
+    pub fn new(broker: Broker) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(Serving::new(broker))))
     }
 
-    pub fn app(&self) -> Arc<App> {
-        Arc::clone(&self.0.load().app)
+    pub fn broker(&self) -> Broker {
+        self.0.load().broker.clone()
     }
 
-    /// What callers reach. Each request is handed to the generation that serves when it comes.
+    /// What callers reach. Each request goes to the generation that serves when it comes.
     pub fn router(self: &Arc<Self>) -> Router {
-        self.hand_on(|generation| &generation.public)
+        self.route_to(|serving| &serving.public)
     }
 
     /// What operators and orchestrators reach.
     pub fn admin_router(self: &Arc<Self>) -> Router {
-        self.hand_on(|generation| &generation.admin)
+        self.route_to(|serving| &serving.admin)
     }
 
-    fn hand_on(self: &Arc<Self>, to: fn(&Generation) -> &Router) -> Router {
+    fn route_to(self: &Arc<Self>, router: fn(&Serving) -> &Router) -> Router {
         let current = Arc::clone(self);
         Router::new().fallback(move |request: Request| {
-            let router = to(&current.0.load()).clone();
+            let router = router(&current.0.load()).clone();
             async move { router.oneshot(request).await }
         })
     }
 
-    fn replace(&self, app: App) {
-        self.0.store(Arc::new(Generation::new(app)));
+    fn replace(&self, broker: Broker) {
+        self.0.store(Arc::new(Serving::new(broker)));
     }
 }
 
-impl Generation {
-    fn new(app: App) -> Self {
-        let app = Arc::new(app);
+impl Serving {
+    fn new(broker: Broker) -> Self {
         Self {
-            public: http::router(Arc::clone(&app)),
-            admin: http::admin_router(Arc::clone(&app)),
-            app,
+            public: http::router(broker.clone()),
+            admin: http::admin_router(broker.clone()),
+            broker,
         }
     }
 }

@@ -3,12 +3,11 @@
 //! **Invariant:** it belongs to the broker's user and nobody else can read or write it. What is compiled there runs as
 //! native code.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-use crate::config::Environment;
 
 /// The folder for compiled code inside `state`, both made if they are missing.
 pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, String> {
@@ -47,7 +46,7 @@ pub fn private(directory: &Path) -> Result<(), String> {
 
 /// The folder for compiled code of commands without settings: `$XDG_CACHE_HOME/rise-broker`, the
 /// user's own.
-pub fn user_cache(environment: &Environment) -> Result<PathBuf, String> {
+pub fn user_cache(environment: &BTreeMap<OsString, OsString>) -> Result<PathBuf, String> {
     let variable =
         |name: &str| environment.get(&OsString::from(name)).filter(|value| !value.is_empty());
     let home = variable("XDG_CACHE_HOME")

@@ -9,10 +9,12 @@ mod json;
 mod lines;
 pub mod metrics;
 pub mod process;
+mod settings;
 mod step;
 
 pub use lines::{Flushing, Lines};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, actions_label};
+pub use settings::{LogConfig, LogFormat};
 pub use step::Step;
 
 use std::io::IsTerminal;
@@ -24,8 +26,6 @@ use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
-
-use crate::config::{LogConfig, LogFormat};
 
 /// Starts logging, each line written before the program goes on.
 pub fn start(config: &LogConfig) {

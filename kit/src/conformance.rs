@@ -24,7 +24,6 @@ use std::path::Path;
 
 use examples::Examples;
 use rise_broker::config::Environment;
-use rise_broker::domain::Clock;
 use rise_broker::provider::Trial;
 use rise_broker::provider::compile::Compiler;
 
@@ -64,7 +63,7 @@ pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
             return report;
         }
     };
-    let trial = Trial::load(file, examples.providers(), bench.cache, &Clock::system()).await;
+    let trial = Trial::load(file, examples.providers(), bench.cache, bench.compiler.clone()).await;
     let trial = match trial {
         Ok(trial) => trial,
         Err(error) => {

@@ -96,10 +96,10 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 async fn component_call() -> Duration {
     let settings = Settings::new(&format!("{AUTH}{REGISTRIES}"), &[]);
-    let started = TestBroker::on_aws(settings, &Environment::new(), &Instant0).await;
+    let started = TestBroker::on_aws(settings, &Environment::new(), Arc::new(Instant0)).await;
     let broker = started.unwrap_or_else(|problems| panic!("{}", lines(&problems)));
     let registry: Arc<Registry> =
-        Arc::clone(broker.app.registries.find(&"prod".parse().unwrap()).unwrap());
+        Arc::clone(broker.generation.registries.find(&"prod".parse().unwrap()).unwrap());
     let mut times = Vec::new();
     for call in 0..CALLS + 1_000 {
         let grant = Arc::new(grant(&broker));
@@ -132,7 +132,7 @@ fn grant(broker: &TestBroker) -> Grant {
         lifetime: Lifetime::default(),
         client: None,
     };
-    broker.app.rules.authorize(subject, request).unwrap()
+    broker.generation.rules.authorize(subject, request).unwrap()
 }
 
 fn native_call() -> Duration {

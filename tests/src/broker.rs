@@ -10,17 +10,19 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::SignedDuration;
-use rise_broker::app::{App, Sdk};
-use rise_broker::audit::{Audit, Disk, Folder};
+use rise_broker::audit::{Disk, Folder};
+use rise_broker::broker::Broker;
 use rise_broker::config::node::Problem;
 use rise_broker::config::{Config, Environment};
 use rise_broker::domain::Clock;
+use rise_broker::generation::Generation;
 use rise_broker::http;
 use rise_broker::http::listen::Tls;
 use rise_broker::identity::LocalIssuer;
 use rise_broker::identity::local::TokenRequest;
+use rise_broker::process::{Process, Surroundings};
 use rise_broker::provider::compile::{Bounds, Compiler};
-use rise_broker::registries::ConnectAws;
+use rise_broker::registries::{ConnectAws, Sdk};
 use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -108,11 +110,8 @@ impl Settings {
         self.path("config")
     }
 
-    /// With the broker's binary as the program that compiles: this one is a test's.
     pub fn config(&self, environment: &Environment) -> Result<Config, Vec<Problem>> {
-        let mut config = Config::load(&self.config_directory(), environment)?;
-        config.providers.compiler = Compiler::Program(binary(), Bounds::default());
-        Ok(config)
+        Config::load(&self.config_directory(), environment)
     }
 
     /// A token of the built-in issuer that may pull and push `project`, for a broker in a process of its own.
@@ -120,6 +119,12 @@ impl Settings {
         let issuer = LocalIssuer::open_or_create(&self.path("issuer.pem")).unwrap();
         mint(&issuer, &serde_json::json!({ "repository": format!("acme/{project}") }))
     }
+}
+
+/// The real world, with the broker's binary as the program that compiles: this one is a test's.
+pub fn surroundings() -> Surroundings {
+    let compiler = Compiler::Program(binary(), Bounds::default());
+    Surroundings { compiler, ..Surroundings::real() }
 }
 
 fn install(file: &Path, directory: &Path) {
@@ -173,7 +178,8 @@ fn profile_directory() -> PathBuf {
 }
 
 pub struct TestBroker {
-    pub app: Arc<App>,
+    pub process: Arc<Process>,
+    pub generation: Arc<Generation>,
     pub settings: Settings,
     issuer: LocalIssuer,
     router: Router,
@@ -224,14 +230,14 @@ impl TestBroker {
 
     pub async fn on(settings: Settings, environment: &Environment) -> Result<Self, Vec<Problem>> {
         logs::start();
-        Self::on_aws(settings, environment, &Sdk).await
+        Self::on_aws(settings, environment, Arc::new(Sdk)).await
     }
 
     /// The same with another AWS.
     pub async fn on_aws(
         settings: Settings,
         environment: &Environment,
-        aws: &dyn ConnectAws,
+        aws: Arc<dyn ConnectAws>,
     ) -> Result<Self, Vec<Problem>> {
         Self::on_clock(settings, environment, aws, Clock::system()).await
     }
@@ -240,13 +246,13 @@ impl TestBroker {
     pub async fn on_clock(
         settings: Settings,
         environment: &Environment,
-        aws: &dyn ConnectAws,
+        aws: Arc<dyn ConnectAws>,
         clock: Clock,
     ) -> Result<Self, Vec<Problem>> {
         logs::start();
         let config = settings.config(environment)?;
-        let app = App::build(config, clock, aws).await?;
-        Ok(Self::with(app, settings))
+        let broker = Broker::build(config, Surroundings { clock, aws, ..surroundings() }).await?;
+        Ok(Self::with(broker, settings))
     }
 
     /// The same with its audit log on `disk`.
@@ -255,20 +261,18 @@ impl TestBroker {
         let config = settings
             .config(&Environment::new())
             .unwrap_or_else(|problems| panic!("{}", lines(&problems)));
-        let audit = Audit::on(Box::new(disk.clone()), config.audit.clone(), Clock::system());
-        let built = App::build(config, Clock::system(), &Sdk).await;
-        let mut app = built.unwrap_or_else(|problems| panic!("{}", lines(&problems)));
-        app.audit = audit.unwrap();
-        Self::with(app, settings)
+        let surroundings = Surroundings { disk: Some(Box::new(disk.clone())), ..surroundings() };
+        let built = Broker::build(config, surroundings).await;
+        let broker = built.unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+        Self::with(broker, settings)
     }
 
-    fn with(app: App, settings: Settings) -> Self {
-        let app = Arc::new(app);
+    fn with(broker: Broker, settings: Settings) -> Self {
         let issuer =
             LocalIssuer::open_or_create(&settings.path("issuer.pem")).expect("the issuer's key");
-        let (router, admin) =
-            (http::router(Arc::clone(&app)), http::admin_router(Arc::clone(&app)));
-        Self { app, settings, issuer, router, admin }
+        let (router, admin) = (http::router(broker.clone()), http::admin_router(broker.clone()));
+        let Broker { process, generation } = broker;
+        Self { process, generation, settings, issuer, router, admin }
     }
 
     /// A token of the built-in issuer.
@@ -305,7 +309,7 @@ impl TestBroker {
     /// Serves what callers reach on a port of its own, until the answer is dropped.
     pub async fn listen(&self, tls: Option<&Tls>) -> Listening {
         let acceptor = tls.map(Tls::acceptor);
-        Listening::start(self.router.clone(), self.app.edge.clone(), acceptor).await
+        Listening::start(self.router.clone(), self.process.edge.clone(), acceptor).await
     }
 
     /// Every audit record, in order.

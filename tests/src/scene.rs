@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::SignedDuration;
-use rise_broker::app::Sdk;
 use rise_broker::config::Environment;
 use rise_broker::domain::Clock;
+use rise_broker::registries::Sdk;
 use serde_json::{Value, json};
 
 use crate::broker::lines;
@@ -67,7 +67,8 @@ endpoint_url = "{}"
         system.now() + SignedDuration::from_secs(offset.load(Ordering::SeqCst))
     });
     let started =
-        TestBroker::on_clock(Settings::new(&text, &[]), &Environment::new(), &Sdk, clock).await;
+        TestBroker::on_clock(Settings::new(&text, &[]), &Environment::new(), Arc::new(Sdk), clock)
+            .await;
     let broker = started.unwrap_or_else(|problems| panic!("{}", lines(&problems)));
     Scene { issuer, signer, aws, broker, ahead }
 }

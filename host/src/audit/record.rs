@@ -7,45 +7,83 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ulid::Ulid;
 
 use crate::domain::{Actions, EnforcedBy, Location, Scope};
 
-/// What happened, in the words that the records use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    #[serde(rename = "service.start")]
     ServiceStart,
-    #[serde(rename = "service.stop")]
     ServiceStop,
     /// Tokens that were missing or wrong, counted.
-    #[serde(rename = "authn.denied.summary")]
     AuthenticationDenied,
-    #[serde(rename = "authz.denied")]
     Denied,
     /// Granted; something outside may be called from here on.
-    #[serde(rename = "issue.intent")]
     Intent,
     /// On its way to the caller.
-    #[serde(rename = "issue.completed")]
     Completed,
-    #[serde(rename = "issue.failed")]
     Failed,
-    /// Made, and not handed out, because its record was not durable in time.
-    #[serde(rename = "issue.aborted")]
+    /// Minted, and not handed out, because its record was not durable in time.
     Aborted,
-    #[serde(rename = "chain.checkpoint")]
     Checkpoint,
     /// A torn last line was cut off at start.
-    #[serde(rename = "chain.recovered")]
     Recovered,
     /// The operator started with `--accept-broken-chain`; a new chain begins here.
-    #[serde(rename = "chain.broken_accepted")]
     BrokenAccepted,
-    /// A segment failed and was given up; what lies behind `resumes` is void.
-    #[serde(rename = "segment.poisoned")]
+    /// A segment failed and was given up; everything after `resumes` is void.
     Poisoned,
+}
+
+impl Event {
+    const ALL: [Self; 12] = [
+        Self::ServiceStart,
+        Self::ServiceStop,
+        Self::AuthenticationDenied,
+        Self::Denied,
+        Self::Intent,
+        Self::Completed,
+        Self::Failed,
+        Self::Aborted,
+        Self::Checkpoint,
+        Self::Recovered,
+        Self::BrokenAccepted,
+        Self::Poisoned,
+    ];
+
+    /// The word for it in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceStart => "service.start",
+            Self::ServiceStop => "service.stop",
+            Self::AuthenticationDenied => "authn.denied.summary",
+            Self::Denied => "authz.denied",
+            Self::Intent => "issue.intent",
+            Self::Completed => "issue.completed",
+            Self::Failed => "issue.failed",
+            Self::Aborted => "issue.aborted",
+            Self::Checkpoint => "chain.checkpoint",
+            Self::Recovered => "chain.recovered",
+            Self::BrokenAccepted => "chain.broken_accepted",
+            Self::Poisoned => "segment.poisoned",
+        }
+    }
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let known = Self::ALL.into_iter().find(|event| event.as_str() == text);
+        known.ok_or_else(|| D::Error::custom("not an event of the audit log"))
+    }
 }
 
 /// One record before the chain's own members (`v`, `chain`, `seq`, `prev`, `hash`) are put around it.
@@ -142,11 +180,9 @@ pub(super) struct CredentialFields<'a> {
 /// What finds the same request in `CloudTrail`.
 #[derive(Serialize)]
 pub(super) struct AwsFields<'a> {
-    pub role_session_name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_arn: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_key_id: Option<&'a str>,
+    pub role_session_name: &'a str,
+    pub role_arn: &'a str,
+    pub access_key_id: &'a str,
 }
 
 #[derive(Serialize)]

@@ -17,8 +17,10 @@ pub enum StartError {
         "the audit log is broken at {0}; find out who changed it, restore it from a backup, or begin a new chain behind it by starting once with --accept-broken-chain"
     )]
     Broken(Break),
-    #[error("the audit log's writer has ended")]
+    #[error("the thread that writes the audit log has ended")]
     Ended,
+    #[error("the disk of the audit log did not answer within {0} seconds")]
+    TimedOut(u64),
 }
 
 /// Where the next segment goes on from.

@@ -199,10 +199,10 @@ impl CallState {
             .ceiling
             .assume_role(role_arn, statements, &grant)
             .map_err(|beyond| self.refuse(beyond.to_string()))?;
-        let role_arn = request.role_arn.clone();
+        let (role_arn, session_name) = (request.role_arn.clone(), request.session_name.clone());
         let keys = self.upstream("AssumeRole", access.client.assume_role(request)).await?;
-        self.session =
-            Some(AwsSession { role_arn, access_key_id: keys.access_key_id().to_owned() });
+        let access_key_id = keys.access_key_id().to_owned();
+        self.session = Some(AwsSession { session_name, role_arn, access_key_id });
         Ok(Session { identity: AwsIdentity::Session(keys), scope: Scope::Repository })
     }
 

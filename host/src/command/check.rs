@@ -4,7 +4,6 @@ mod advice;
 mod live;
 
 use super::{Outcome, load, prepare, print, texts, warn};
-use crate::app::Sdk;
 use crate::telemetry;
 
 #[derive(clap::Args)]
@@ -19,18 +18,20 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let mut config = load(&arguments.directory.config_dir).await.map_err(texts)?;
     // What providers say while they check is said here too; the rest of the log is for a server.
-    config.log.format = crate::config::LogFormat::Text;
+    config.log.format = telemetry::LogFormat::Text;
     "warn".clone_into(&mut config.log.level);
     telemetry::start(&config.log);
     config.warnings.iter().for_each(|warning| warn(format_args!("warning: {warning}")));
     let issuers = if arguments.live { live::issuers(&config.identity) } else { Vec::new() };
-    let (_, app) = prepare(config, &Sdk).await.map_err(texts)?;
-    for registry in app.registries.iter() {
+    let (_, broker) = prepare(config).await.map_err(texts)?;
+    let generation = broker.generation;
+    generation.warnings.iter().for_each(|warning| warn(format_args!("warning: {warning}")));
+    for registry in generation.registries.iter() {
         print(format_args!(
             "{}: {} at {}, scope {}",
             registry.name, registry.provider.manifest.name, registry.pattern, registry.scope
         ));
     }
     print("the settings are right");
-    if arguments.live { live::run(issuers, &app).await } else { Ok(()) }
+    if arguments.live { live::run(issuers, &generation.registries).await } else { Ok(()) }
 }

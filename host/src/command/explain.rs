@@ -10,14 +10,14 @@ use ulid::Ulid;
 use zeroize::Zeroizing;
 
 use super::{Outcome, load, print, texts};
-use crate::config::{Config, LogFormat};
+use crate::config::Config;
 use crate::domain::{Actions, Clock, Lifetime, Project, RegistryName, Secret};
 use crate::identity::{
     Explanation, Finding, Identity, IssuerMemory, KeyAccess, KeyOrigin, Verdict, shown,
 };
 use crate::registries::default_name;
 use crate::rules::{AccessRequest, Evaluation, RuleCheck, RulePart, Rules};
-use crate::telemetry;
+use crate::telemetry::{self, LogFormat};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {

@@ -9,13 +9,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::{Outcome, load, prepare, texts};
-use crate::app::Sdk;
-use crate::config::environment;
-use crate::config::node::Problem;
-use crate::http::listen::{Edge, Tls};
+use crate::config::{Edge, Written, environment};
+use crate::http::listen::Tls;
 use crate::limits::SWEEP;
-use crate::reload::{self, Current, OpenClients, Reloader, Source};
-use crate::{http, process, telemetry};
+use crate::reload::{self, Current, Reloader, Source};
+use crate::{hardening, http, telemetry};
 
 const ADMIN_CONNECTIONS: usize = 256;
 /// What else the broker has open: the record, its peers, sockets to clouds.
@@ -38,22 +36,20 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let (public, admin) = (config.listen, config.admin_listen);
-    let places =
-        ["listen", "admin_listen"].map(|key| config.written.problem(&format!("/server/{key}"), ""));
     let drain_delay = config.drain_delay;
-    let aws = Arc::new(OpenClients::new(Sdk));
-    let (tls, app) = prepare(config.clone(), &*aws).await.map_err(texts)?;
-    let current = Current::new(app);
-    let reloader = Reloader::new(Arc::clone(&current), source, config, aws);
-    // What does not change from one generation to the next.
-    let app = current.app();
-    app.identity.prefetch();
-    raise_open_files(app.edge.connections);
-    let [public_place, admin_place] = places;
-    let public = bind(public, public_place).await?;
-    let admin = bind(admin, admin_place).await?;
-    let started = app.audit.start(arguments.accept_broken_chain).await;
+    let (tls, broker) = prepare(config.clone()).await.map_err(texts)?;
+    for warning in &broker.generation.warnings {
+        tracing::warn!("{warning}");
+    }
+    broker.generation.identity.prefetch();
+    let registries = broker.generation.registries.iter().count();
+    let process = Arc::clone(&broker.process);
+    raise_open_files(process.edge.connections);
+    let current = Current::new(broker);
+    let public = bind(config.listen, &config.written, "listen").await?;
+    let admin = bind(config.admin_listen, &config.written, "admin_listen").await?;
+    let reloader = Reloader::new(Arc::clone(&current), source, config);
+    let started = process.audit.start(arguments.accept_broken_chain).await;
     started.map_err(|error| vec![error.to_string()])?;
     let mut signals =
         Signals::new().map_err(|error| vec![format!("cannot listen for signals: {error}")])?;
@@ -61,19 +57,19 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     tracing::info!(
         url = format!("{scheme}://{}", address(&public)),
         admin = format!("http://{}", address(&admin)),
-        registries = app.registries.iter().count(),
+        registries,
         "ready"
     );
     let acceptor = tls.as_ref().map(Tls::acceptor);
     let mut background = JoinSet::new();
     background.spawn(keep_certificate(tls, signals.certificate));
     background.spawn(reload::watch(reloader, signals.hangup));
-    background.spawn(keep_small(Arc::clone(&current)));
+    background.spawn(maintain(Arc::clone(&current)));
     // The admin listener outlives the public one, so that the drain can be watched.
     background.spawn(serve_admin(admin, Arc::clone(&current)));
     let stopped = async {
         let is_patient = signals.stop.wait().await;
-        app.drain();
+        process.drain();
         tracing::info!("stopping: not ready any more, connections are still taken");
         if is_patient {
             // Whoever balances the load needs a moment to notice.
@@ -81,13 +77,13 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
         }
     };
     let router = current.router();
-    let draining = http::listen::serve(public, router, &app.edge, acceptor, stopped).await;
+    let draining = http::listen::serve(public, router, &process.edge, acceptor, stopped).await;
     tracing::info!("stopping: requests in flight are finished first");
     tokio::select! {
         () = draining.finish() => {}
         _ = signals.stop.wait() => tracing::warn!("stopping at once, as asked again"),
     }
-    app.audit.stop().await;
+    process.audit.stop().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -98,17 +94,21 @@ async fn keep_certificate(tls: Option<Tls>, hangup: Signal) {
     }
 }
 
-async fn keep_small(current: Arc<Current>) {
+/// Forgets callers who have recovered, asks again for keys that are missing, and gives freed memory
+/// back to the system.
+async fn maintain(current: Arc<Current>) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        current.app().limits.sweep();
-        // It walks the heap, which takes a moment. Failing, which it cannot, would cost nobody anything.
-        let _ = tokio::task::spawn_blocking(process::give_back_memory).await;
+        let broker = current.broker();
+        broker.generation.limits.sweep();
+        broker.generation.identity.prefetch();
+        // It walks the whole heap, which takes a moment.
+        let _ = tokio::task::spawn_blocking(hardening::give_back_memory).await;
     }
 }
 
 async fn serve_admin(listener: TcpListener, current: Arc<Current>) {
-    let edge = Edge { connections: ADMIN_CONNECTIONS, ..current.app().edge.clone() };
+    let edge = Edge { connections: ADMIN_CONNECTIONS, ..current.broker().process.edge.clone() };
     let never = std::future::pending();
     http::listen::serve(listener, current.admin_router(), &edge, None, never).await;
 }
@@ -131,13 +131,17 @@ fn raise_open_files(connections: usize) {
     }
 }
 
-/// `place` becomes the problem if there is one.
-async fn bind(address: SocketAddr, place: Problem) -> Result<TcpListener, Vec<String>> {
+/// `key`: the setting that names the address.
+async fn bind(
+    address: SocketAddr,
+    written: &Written,
+    key: &str,
+) -> Result<TcpListener, Vec<String>> {
     TcpListener::bind(address).await.map_err(|error| {
         let message = format!(
             "cannot listen on {address}: {error}; name another address, or stop what is there"
         );
-        texts(vec![Problem { message, ..place }])
+        texts(vec![written.problem(&format!("/server/{key}"), message)])
     })
 }
 

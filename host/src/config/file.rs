@@ -13,6 +13,7 @@ use super::traffic::{TimeoutsFile, TrafficFile};
 use crate::domain::Scope;
 use crate::identity::{Preset, Replay};
 use crate::rules::{Mode, RuleFile};
+use crate::telemetry::LogFormat;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -263,13 +264,6 @@ impl Default for LogFile {
     fn default() -> Self {
         Self { level: "info".to_owned(), format: LogFormat::Json }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    Json,
-    Text,
 }
 
 /// The keys of a registry that are the host's. They are taken out before the provider's schema sees the table.

@@ -7,7 +7,6 @@ use minisign_verify::PublicKey;
 use super::file::{ProvidersFile, Require};
 use super::node::Problem;
 use super::{ProvidersConfig, Written};
-use crate::provider::compile::Compiler;
 
 /// `directory`: of the settings, where the lock lies by default.
 pub(super) fn config(
@@ -24,7 +23,6 @@ pub(super) fn config(
         require: file.require,
         lock_file: file.lock_file.unwrap_or_else(|| directory.join("providers.lock")),
         lock_origin: origin("/providers/lock_file"),
-        compiler: Compiler::ThisProgram,
         wasi: file.wasi,
         limits: file.limits,
         named: file.named,

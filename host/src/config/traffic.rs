@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::node::Problem;
 use super::{RegistryConfig, Written};
-use crate::domain::RegistryName;
+use crate::domain::{RegistryName, TrustedProxies};
 use crate::limits::{Rate, RegistryLimits, Settings};
 use crate::rules::GuardrailFile;
 
@@ -47,6 +47,17 @@ pub(super) struct RegistryLimitsFile {
     pub per_second: Option<u32>,
     #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: Option<u32>,
+}
+
+/// What a listener accepts from strangers.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    pub timeouts: Timeouts,
+    pub connections: usize,
+    /// Connections of one IPv4 address or IPv6 /56. Trusted proxies bring many callers and have no
+    /// such bound.
+    pub connections_per_address: usize,
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// How long anything may take.

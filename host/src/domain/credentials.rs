@@ -22,6 +22,7 @@ pub struct Credentials {
 /// What AWS's own records call the session that a credential was made with. No secret: the key itself is elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsSession {
+    pub session_name: String,
     pub role_arn: String,
     pub access_key_id: String,
 }

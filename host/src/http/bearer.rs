@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 
 use super::observe;
 use super::problem::Failure;
-use crate::app::App;
+use crate::broker::Broker;
 use crate::domain::{Secret, Subject};
 use crate::telemetry::Step;
 
@@ -14,8 +14,9 @@ pub(crate) struct Bearer(pub Secret);
 
 impl Bearer {
     /// Whose it is. From here on the request's log lines say so too.
-    pub(super) async fn verify(&self, app: &App) -> Result<Subject, Failure> {
-        let subject = Step::Identity.measure(&app.metrics, app.identity.verify(&self.0)).await?;
+    pub(super) async fn verify(&self, broker: &Broker) -> Result<Subject, Failure> {
+        let verifying = broker.generation.identity.verify(&self.0);
+        let subject = Step::Identity.measure(&broker.process.metrics, verifying).await?;
         observe::caller(&subject);
         Ok(subject)
     }

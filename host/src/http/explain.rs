@@ -3,8 +3,6 @@
 //! Nothing here says why a rule does not allow something, or whether a project exists: that is for `rise-broker explain` and
 //! the operator's log.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Request, State};
 use serde::{Deserialize, Serialize};
@@ -12,8 +10,9 @@ use utoipa::ToSchema;
 
 use super::caller::Caller;
 use super::problem::Failure;
-use super::{RequestId, body, openapi};
-use crate::app::App;
+use super::request_context::RequestContext;
+use super::{body, possible_problems};
+use crate::broker::Broker;
 use crate::domain::{Actions, Claims, Project};
 
 /// A JSON object, which may be empty.
@@ -50,29 +49,32 @@ struct GrantFields {
     post,
     path = "/api/v1/explain",
     request_body = Parameters,
-    responses((status = 200, description = "The caller's own claims and grants", body = Explained), openapi::Explain),
+    responses((status = 200, description = "The caller's own claims and grants", body = Explained), possible_problems::Explain),
     security(("token" = []))
 )]
 pub(super) async fn explain(
-    State(app): State<Arc<App>>,
-    RequestId(id): RequestId,
+    State(broker): State<Broker>,
+    context: RequestContext,
     Caller(subject): Caller,
     request: Request,
 ) -> Result<Json<Explained>, Failure> {
-    let parameters: Parameters = body::json(request, app.edge.timeouts.body).await?;
+    let parameters: Parameters = body::json(request, broker.process.edge.timeouts.body).await?;
     let project = parameters.project.map(|it| it.parse::<Project>()).transpose();
     let project =
         project.map_err(|error| Failure::InvalidRequest(format!("`project`: {error}.")))?;
-    let grants = app.rules.holdings(&subject, project.as_ref()).into_iter().map(|it| GrantFields {
-        registry: it.registry.to_string(),
-        projects: it.projects,
-        actions: it.actions,
-    });
+    let grants =
+        broker.generation.rules.holdings(&subject, project.as_ref()).into_iter().map(|it| {
+            GrantFields {
+                registry: it.registry.to_string(),
+                projects: it.projects,
+                actions: it.actions,
+            }
+        });
     Ok(Json(Explained {
         grants: grants.collect(),
         issuer: subject.issuer,
         sub: subject.sub,
         claims: subject.claims,
-        request_id: id.to_string(),
+        request_id: context.id.to_string(),
     }))
 }

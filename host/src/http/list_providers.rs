@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::app::App;
+use crate::broker::Broker;
 use crate::findings::RefusedFile;
 
 #[derive(Serialize)]
@@ -34,19 +34,19 @@ struct Provider {
     registries: Vec<String>,
 }
 
-pub(super) async fn list_providers(State(app): State<Arc<App>>) -> Json<Providers> {
-    let found = app.findings.last();
-    let providers = app.catalog.iter().map(|provider| Provider {
+pub(super) async fn list_providers(State(broker): State<Broker>) -> Json<Providers> {
+    let (found, generation) = (broker.process.findings.last(), &broker.generation);
+    let providers = generation.catalog.iter().map(|provider| Provider {
         name: provider.manifest.name.clone(),
         aliases: provider.manifest.aliases.clone(),
         version: provider.manifest.version.clone(),
         description: provider.manifest.description.clone(),
         sha256: provider.digest.to_string(),
         is_missing: found.missing_files.contains(&provider.file.display().to_string()),
-        is_locked: app.catalog.is_locked(provider),
+        is_locked: generation.catalog.is_locked(provider),
         file: provider.file.display().to_string(),
         capabilities: provider.imports.clone(),
-        registries: app
+        registries: generation
             .registries
             .iter()
             .filter(|it| Arc::ptr_eq(&it.provider, provider))

@@ -1,16 +1,14 @@
 //! `GET /api/v1/registries`: the registries that the caller's rules reach, and where their images live.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::caller::Caller;
-use super::openapi;
+use super::possible_problems;
 use super::problem::Failure;
-use crate::app::App;
+use crate::broker::Broker;
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Registries {
@@ -31,16 +29,17 @@ struct Registry {
 #[utoipa::path(
     get,
     path = "/api/v1/registries",
-    responses((status = 200, description = "The registries", body = Registries), openapi::ListRegistries),
+    responses((status = 200, description = "The registries", body = Registries), possible_problems::ListRegistries),
     security(("token" = []))
 )]
 pub(super) async fn list_registries(
-    State(app): State<Arc<App>>,
+    State(broker): State<Broker>,
     Caller(subject): Caller,
 ) -> Result<Json<Registries>, Failure> {
-    let reachable = app.rules.reachable(&subject);
+    let generation = &broker.generation;
+    let reachable = generation.rules.reachable(&subject);
     let registries =
-        app.registries.iter().filter(|it| reachable.contains(&it.name)).map(|it| Registry {
+        generation.registries.iter().filter(|it| reachable.contains(&it.name)).map(|it| Registry {
             registry: it.name.to_string(),
             registry_url: it.pattern.host().to_string(),
             image: it.pattern.to_string(),

@@ -19,20 +19,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::Timeouts;
-use crate::domain::{ClientAddress, TrustedProxies};
+use crate::config::Edge;
+use crate::domain::ClientAddress;
 use connection::Connection;
 use places::{Place, Places};
-
-/// What a listener takes from anybody.
-#[derive(Clone, Debug)]
-pub struct Edge {
-    pub timeouts: Timeouts,
-    pub connections: usize,
-    /// Of one IPv4 address or IPv6 /56; trusted proxies bring many callers and have no such bound.
-    pub connections_per_address: usize,
-    pub trusted_proxies: TrustedProxies,
-}
 
 /// Who is at the other end of the connection: perhaps a proxy.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,5 @@
 //! `GET /metrics` on the admin listener: what was counted, and what can be looked up now.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -12,7 +10,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::problem::Failure;
-use crate::app::App;
+use crate::broker::Broker;
+use crate::identity::Identity;
 use crate::telemetry::metrics::registry;
 use crate::telemetry::process;
 use crate::version;
@@ -22,14 +21,15 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 type Labels = Vec<(&'static str, String)>;
 
 pub(super) async fn metrics(
-    State(app): State<Arc<App>>,
+    State(broker): State<Broker>,
 ) -> Result<impl IntoResponse + use<>, Failure> {
-    let text = app.metrics.encode(&look(&app)).map_err(|it| Failure::Internal(it.to_string()))?;
+    let text = broker.process.metrics.encode(&current_values(&broker));
+    let text = text.map_err(|error| Failure::Internal(error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text))
 }
 
-/// What is the way it is whether or not anybody asks.
-fn look(app: &App) -> Registry {
+/// Values that are looked up when somebody asks.
+fn current_values(broker: &Broker) -> Registry {
     let mut to = registry();
     let build = vec![
         ("version", version::BROKER.to_owned()),
@@ -37,11 +37,11 @@ fn look(app: &App) -> Registry {
         ("wasmtime", version::WASMTIME.to_owned()),
     ];
     to.register("build", "This build", Info::new(build));
-    let (instances, most) = app.engine.instances();
+    let (instances, most) = broker.process.foundation.engine.instances();
     to.register("provider_instances", "Provider instances alive", gauge(instances as u64));
     to.register("provider_instances_max", "As many as there may be", gauge(most as u64));
-    to.register("draining", "1 while stopping", gauge(u64::from(app.is_draining())));
-    issuers(app, &mut to);
+    to.register("draining", "1 while stopping", gauge(u64::from(broker.process.is_draining())));
+    issuers(&broker.generation.identity, &mut to);
     process(&mut to);
     to
 }
@@ -52,13 +52,13 @@ fn gauge(value: u64) -> Gauge {
     gauge
 }
 
-fn issuers(app: &App, to: &mut Registry) {
+fn issuers(identity: &Identity, to: &mut Registry) {
     let ready = Family::<Labels, Gauge>::default();
-    for (name, is_ready) in app.identity.readiness() {
+    for (name, is_ready) in identity.readiness() {
         ready.get_or_create(&vec![("issuer", name.to_owned())]).set(i64::from(is_ready));
     }
     let (age, fetches) = (Family::<Labels, Gauge>::default(), Family::<Labels, Counter>::default());
-    for (name, fetched) in app.identity.fetched() {
+    for (name, fetched) in identity.fetched() {
         let issuer = || ("issuer", name.to_owned());
         if let Some(seconds) = fetched.age_seconds {
             age.get_or_create(&vec![issuer()]).set(seconds);

@@ -1,99 +1,19 @@
 //! `GET /api/v1/openapi.json`: what callers can ask and what they are answered, for programs.
 //!
-//! Operations and bodies are described where they are written, by utoipa; here is which problems each operation can answer,
-//! and what every answer has. An endpoint needs a line in [`Api`] and its problems below.
+//! Operations and bodies are described where they are written, by utoipa, and their problems in
+//! `possible_problems`. Here is what every answer has. An endpoint needs a line in [`Api`].
 //!
 //! **Invariant:** an answer that is not described here is a bug: `tests/tests/behaviour/openapi.rs` looks for one.
-
-use std::collections::BTreeMap;
 
 use axum::body::Bytes;
 use axum::http::header;
 use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
-use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::{ContentBuilder, RefOr, Schema};
-use utoipa::{IntoResponses, OpenApi};
+use utoipa::OpenApi;
 
+use super::possible_problems::Describe;
 use super::{explain, issue_credentials, list_registries};
-
-/// Every problem and its status, as `problem.rs` answers them; a test compares.
-pub(super) const PROBLEMS: [(&str, u16); 21] = [
-    ("invalid-request", 400),
-    ("missing-token", 401),
-    ("invalid-token", 401),
-    ("token-replayed", 401),
-    ("access-denied", 403),
-    ("not-found", 404),
-    ("method-not-allowed", 405),
-    ("request-timeout", 408),
-    ("payload-too-large", 413),
-    ("uri-too-long", 414),
-    ("unsupported-media-type", 415),
-    ("rate-limited", 429),
-    ("internal", 500),
-    ("provider-failed", 502),
-    ("upstream-denied", 502),
-    ("issuer-unavailable", 503),
-    ("upstream-unavailable", 503),
-    ("overloaded", 503),
-    ("audit-unavailable", 503),
-    ("replay-store-unavailable", 503),
-    ("upstream-timeout", 504),
-];
-/// Whatever is asked. `method-not-allowed` is what other methods of a path are answered.
-const ALWAYS: &[&str] =
-    &["method-not-allowed", "uri-too-long", "internal", "overloaded", "upstream-timeout"];
-const WITH_TOKEN: &[&str] =
-    &["missing-token", "invalid-token", "rate-limited", "issuer-unavailable"];
-const WITH_BODY: &[&str] = &["request-timeout", "payload-too-large", "unsupported-media-type"];
-const OF_ISSUING: &[&str] = &[
-    "invalid-request",
-    "access-denied",
-    "provider-failed",
-    "upstream-denied",
-    "upstream-unavailable",
-    "audit-unavailable",
-    "token-replayed",
-    "replay-store-unavailable",
-];
-
-/// What the operations can answer beside their success.
-pub(super) struct ByQuery;
-pub(super) struct ByBody;
-pub(super) struct ListRegistries;
-pub(super) struct Explain;
-pub(super) struct Describe;
-
-impl IntoResponses for ByQuery {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[ALWAYS, WITH_TOKEN, OF_ISSUING])
-    }
-}
-
-impl IntoResponses for ByBody {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[ALWAYS, WITH_TOKEN, WITH_BODY, OF_ISSUING])
-    }
-}
-
-impl IntoResponses for ListRegistries {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[ALWAYS, WITH_TOKEN])
-    }
-}
-
-impl IntoResponses for Explain {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[ALWAYS, WITH_TOKEN, WITH_BODY, &["invalid-request"]])
-    }
-}
-
-impl IntoResponses for Describe {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[ALWAYS])
-    }
-}
+use crate::domain::ProblemType;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -108,7 +28,7 @@ impl IntoResponses for Describe {
         explain::explain,
         openapi,
     ),
-    components(schemas(super::problem::Body))
+    components(schemas(super::problem::ProblemBody))
 )]
 struct Api;
 
@@ -127,36 +47,6 @@ pub(super) fn text() -> Bytes {
     document().to_string().into()
 }
 
-/// One response for each status, with the problems that it can be.
-fn problems(lists: &[&[&str]]) -> BTreeMap<String, RefOr<Response>> {
-    let mut by_status = BTreeMap::<u16, Vec<&str>>::new();
-    for (slug, status) in PROBLEMS {
-        if lists.iter().any(|list| list.contains(&slug)) {
-            by_status.entry(status).or_default().push(slug);
-        }
-    }
-    let response = |slugs: &[&str]| {
-        let types: Vec<String> =
-            slugs.iter().map(|slug| format!("urn:rise:problem:{slug}")).collect();
-        let schema = json!({
-            "allOf": [{ "$ref": "#/components/schemas/Problem" },
-                      { "type": "object", "properties": { "type": { "type": "string", "enum": types } } }]
-        });
-        let content = ContentBuilder::new()
-            .schema(serde_json::from_value::<RefOr<Schema>>(schema).ok())
-            .build();
-        let description = slugs.join(", ");
-        ResponseBuilder::new()
-            .description(description)
-            .content("application/problem+json", content)
-            .build()
-    };
-    by_status
-        .into_iter()
-        .map(|(status, slugs)| (status.to_string(), response(&slugs).into()))
-        .collect()
-}
-
 /// The whole description. What every operation has in common is written into it here.
 fn document() -> Value {
     let mut document = serde_json::to_value(Api::openapi()).unwrap_or_default();
@@ -164,8 +54,7 @@ fn document() -> Value {
         let scheme = json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT" });
         schemes.insert("securitySchemes".to_owned(), json!({ "token": scheme }));
     }
-    let types: Vec<String> =
-        PROBLEMS.iter().map(|(slug, _)| format!("urn:rise:problem:{slug}")).collect();
+    let types = ProblemType::ALL.map(ProblemType::urn);
     if let Some(kind) = object(&mut document, "/components/schemas/Problem/properties/type") {
         kind.insert("enum".to_owned(), json!(types));
     }
@@ -230,39 +119,7 @@ fn headers(status: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use axum::http::StatusCode;
-
     use super::*;
-
-    /// Every `StatusCode::X, "slug"` of `problem.rs`.
-    fn written() -> BTreeSet<(String, u16)> {
-        let code = include_str!("problem.rs");
-        let pairs = code.split("StatusCode::").skip(1).filter_map(|piece| {
-            let (name, rest) = piece.split_once(',')?;
-            let slug = rest.trim_start().strip_prefix('"')?.split('"').next()?;
-            let mut statuses = (100..600).filter_map(|code| StatusCode::from_u16(code).ok());
-            let status = statuses.find(|status| {
-                let reason = status.canonical_reason().unwrap_or_default();
-                reason.to_uppercase().replace([' ', '-'], "_") == name
-            });
-            Some((slug.to_owned(), status.unwrap_or_else(|| panic!("{name}")).as_u16()))
-        });
-        pairs.collect()
-    }
-
-    #[test]
-    fn every_problem_is_described() {
-        let described: BTreeSet<_> =
-            PROBLEMS.iter().map(|(slug, status)| ((*slug).to_owned(), *status)).collect();
-        assert_eq!(described, written());
-        // What no path has is answered by none, so that no operation can describe it.
-        let mut missing: BTreeSet<_> = PROBLEMS.iter().map(|(slug, _)| *slug).collect();
-        let lists = [ALWAYS, WITH_TOKEN, WITH_BODY, OF_ISSUING];
-        lists.iter().flat_map(|list| list.iter()).for_each(|slug| assert!(missing.remove(slug)));
-        assert_eq!(missing.into_iter().collect::<Vec<_>>(), ["not-found"]);
-    }
 
     #[test]
     fn the_description_is_complete() {

@@ -5,27 +5,24 @@
 //! issuer that is removed and added again starts anew: tokens that it issued before are rejected
 //! (`replay.rs`).
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::jwks::{self, Keys};
 use super::replay::UsedTokens;
 use super::settings::DiscoverySettings;
+use crate::survivors::Survivors;
 
 /// Lives as long as the process. [`super::Identity::build`] reads and fills it.
 #[derive(Default)]
-pub struct IssuerMemory(Mutex<Remembered>);
-
-#[derive(Default)]
-struct Remembered {
-    keys: HashMap<KeysId, Weak<dyn Keys>>,
-    used: HashMap<IssuerId, Weak<UsedTokens>>,
+pub struct IssuerMemory {
+    keys: Survivors<KeysId, dyn Keys>,
+    used: Survivors<IssuerId, UsedTokens>,
 }
 
 /// Fetched keys are kept only if all of this stays the same.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq)]
 struct KeysId {
     name: String,
     settings: DiscoverySettings,
@@ -34,7 +31,7 @@ struct KeysId {
 }
 
 /// Used tokens are remembered only if all of this stays the same.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq)]
 struct IssuerId {
     name: String,
     iss: String,
@@ -51,30 +48,17 @@ impl IssuerMemory {
         let authorities =
             settings.ca_file.as_deref().map(|path| jwks::read_file(path).unwrap_or_default());
         let id = KeysId { name: name.to_owned(), settings: settings.clone(), authorities };
-        let mut remembered = self.remembered();
-        remembered.keys.retain(|_, keys| keys.strong_count() > 0);
-        if let Some(keys) = remembered.keys.get(&id).and_then(Weak::upgrade) {
+        if let Some(keys) = self.keys.find(&id) {
             return Ok(keys);
         }
         let keys = make()?;
-        remembered.keys.insert(id, Arc::downgrade(&keys));
+        self.keys.remember(id, &keys);
         Ok(keys)
     }
 
     /// The used tokens of the issuer, or an empty set if no living generation keeps one.
     pub(super) fn used_tokens(&self, name: &str, iss: &str, now: Timestamp) -> Arc<UsedTokens> {
         let id = IssuerId { name: name.to_owned(), iss: iss.to_owned() };
-        let mut remembered = self.remembered();
-        remembered.used.retain(|_, used| used.strong_count() > 0);
-        if let Some(used) = remembered.used.get(&id).and_then(Weak::upgrade) {
-            return used;
-        }
-        let used = Arc::new(UsedTokens::new(now));
-        remembered.used.insert(id, Arc::downgrade(&used));
-        used
-    }
-
-    fn remembered(&self) -> MutexGuard<'_, Remembered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.find_or_make(id, |_| UsedTokens::new(now))
     }
 }

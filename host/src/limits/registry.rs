@@ -24,8 +24,10 @@ pub struct RegistryLimit {
     calls: Arc<Semaphore>,
     pace: Option<Governor<NotKeyed, InMemoryState>>,
     clock: Elapsed,
-    limits: RegistryLimits,
 }
+
+/// One of the calls that a registry may have at once, until dropped.
+pub struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl RegistryLimit {
     pub fn new(limits: &RegistryLimits, clock: &Clock) -> Self {
@@ -35,16 +37,11 @@ impl RegistryLimit {
             calls: Arc::new(Semaphore::new(limits.in_flight)),
             pace: limits.pace.map(|rate| Governor::direct_with_clock(rate.quota(), clock.clone())),
             clock,
-            limits: *limits,
         }
     }
 
-    pub fn limits(&self) -> &RegistryLimits {
-        &self.limits
-    }
-
     /// Waits for a turn, not for long and not past `deadline`.
-    pub async fn enter(&self, deadline: Deadline) -> Result<OwnedSemaphorePermit, Refused> {
+    pub async fn enter(&self, deadline: Deadline) -> Result<Place, Refused> {
         let _waiting =
             self.line.try_acquire().map_err(|_| Refused::Overloaded { limit: "registry-queue" })?;
         let until = Instant::from_std(deadline.instant()).min(Instant::now() + QUEUE);
@@ -54,7 +51,7 @@ impl RegistryLimit {
             .and_then(Result::ok)
             .ok_or(Refused::Overloaded { limit: "registry-in-flight" })?;
         self.wait_for_pace(until).await?;
-        Ok(call)
+        Ok(Place(call))
     }
 
     async fn wait_for_pace(&self, until: Instant) -> Result<(), Refused> {

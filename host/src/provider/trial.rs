@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::compile::Compiler;
 use super::{Catalog, Engine, Loader, Provider};
 use crate::config::ProvidersConfig;
 use crate::domain::Clock;
@@ -29,14 +30,13 @@ impl Trial {
         file: &Path,
         config: &ProvidersConfig,
         cache: &Path,
-        clock: &Clock,
+        compiler: Compiler,
     ) -> Result<Self, String> {
         let engine = Engine::new(&config.widest(), Metrics::new())
             .map_err(|error| format!("cannot start the WebAssembly engine: {error}"))?;
-        let loader = Loader::new(&engine, cache.to_owned(), clock, config.compiler.clone())
-            .map_err(|error| {
-                format!("cannot link its own capabilities, please report it: {error}")
-            })?;
+        let loader = Loader::new(&engine, cache.to_owned(), &Clock::system(), compiler).map_err(
+            |error| format!("cannot link its own capabilities, please report it: {error}"),
+        )?;
         let started = Instant::now();
         let catalog = Catalog::alone(file, config, &loader).await;
         let catalog = catalog.map_err(|error| format!("{}: {error}", file.display()))?;

@@ -3,14 +3,12 @@
 //! **Invariant:** a registry whose provider hands out what it was answered is there only where the operator trusts the
 //! provider.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
-use super::build::Place;
+use super::Clients;
+use super::build::Stated;
 use crate::capability::http::HttpAccess;
 use crate::capability::http::ceiling::{HttpCeiling, InvalidHttpCeiling};
-use crate::capability::http::client::ReqwestHttp;
 use crate::config::RegistryConfig;
 use crate::config::node::Problem;
 use crate::domain::Scope;
@@ -21,14 +19,14 @@ pub(super) fn open(
     provider: &Provider,
     settings: &Value,
     config: &RegistryConfig,
-    (scope, is_trusted): (Scope, bool),
-    place: &Place<'_>,
+    (scope, is_trusted, clients): (Scope, bool, &Clients),
+    stated: &Stated<'_>,
 ) -> Result<Option<HttpAccess>, Vec<Problem>> {
     let keys = &config.keys;
-    let stated = keys.ceiling.http.as_ref();
+    let allowed = keys.ceiling.http.as_ref();
     if !provider.imports.contains(&"http") {
-        return match stated {
-            Some(_) => Err(place.problem(
+        return match allowed {
+            Some(_) => Err(stated.problem(
                 "/ceiling/http",
                 "its provider does not use HTTP; remove this".to_owned(),
             )),
@@ -36,27 +34,22 @@ pub(super) fn open(
         };
     }
     let base_url = settings.get("base_url").and_then(Value::as_str);
-    let ceiling = HttpCeiling::new(stated, base_url).map_err(|error| {
+    let ceiling = HttpCeiling::new(allowed, base_url).map_err(|error| {
         let pointer = match &error {
             InvalidHttpCeiling::Missing => "/ceiling/http".to_owned(),
             InvalidHttpCeiling::Endpoint { index, .. } => format!("/ceiling/http/allow/{index}"),
             InvalidHttpCeiling::BaseUrl { .. } => "/base_url".to_owned(),
         };
-        place.problem(&pointer, error.to_string())
+        stated.problem(&pointer, error.to_string())
     })?;
     if scope != Scope::None && !is_trusted {
-        return Err(place.problem("/trust_provider", untrusted(provider)));
+        return Err(stated.problem("/trust_provider", untrusted(provider)));
     }
-    if ceiling.has_plain() {
-        tracing::warn!(
-            registry = place.key,
-            "its provider sends secrets over http, which is not encrypted: for development and closed networks only"
-        );
-    }
-    let client = ReqwestHttp::new(ceiling.reach(), ceiling.has_plain()).map_err(|error| {
-        place.problem("/ceiling/http", format!("no HTTP client can be made: {error}"))
+    let client = clients.http(stated.name, ceiling.reach(), ceiling.has_plain());
+    let client = client.map_err(|error| {
+        stated.problem("/ceiling/http", format!("no HTTP client can be made: {error}"))
     })?;
-    Ok(Some(HttpAccess { ceiling, client: Arc::new(client) }))
+    Ok(Some(HttpAccess { ceiling, client }))
 }
 
 fn untrusted(provider: &Provider) -> String {

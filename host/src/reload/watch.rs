@@ -33,7 +33,7 @@ pub async fn watch(mut reloader: Reloader, mut hangup: Signal) {
             refused = watch_all(watcher, reloader.folders(), &refused);
         }
         // Also at once: something may have changed before anybody watched.
-        reloader.look(asked).await;
+        reloader.check_for_changes(asked).await;
         asked = tokio::select! {
             () = changed.notified() => false,
             () = tokio::time::sleep(EVERY) => false,

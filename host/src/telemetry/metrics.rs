@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** a label's values come from the settings or from this program's text, never from a request. A caller who
 //! could choose one could fill the memory; projects and subjects are in the audit record.
-//! **Invariant:** the registry belongs to one `App`: several brokers in one process do not share counts.
+//! **Invariant:** the registry belongs to one `Process`: several brokers in one process do not share counts.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::domain::{Action, Actions};
 
 type Counts<L> = Family<L, Counter>;
 type Times<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -136,6 +138,17 @@ struct StageLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReloadLabels {
     outcome: &'static str,
+}
+
+/// The value of the label `actions`. `None`: the caller did not say.
+pub fn actions_label(actions: Option<Actions>) -> &'static str {
+    let Some(actions) = actions else { return "any" };
+    match (actions.contains(Action::Pull), actions.contains(Action::Push)) {
+        (true, true) => "pull,push",
+        (true, false) => "pull",
+        (false, true) => "push",
+        (false, false) => "none",
+    }
 }
 
 /// One call of a provider, as it is counted.

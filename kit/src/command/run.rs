@@ -14,16 +14,16 @@ use crate::contract::log::Level;
 use crate::grant::grant;
 use crate::probe::{Line, Probe, Seen};
 use crate::settings::Settings;
-use rise_broker::app::Sdk;
 use rise_broker::capability::Capabilities;
-use rise_broker::command::{Outcome, print, texts};
+use rise_broker::command::{Outcome, print, texts, warn};
 use rise_broker::config::{ProvidersConfig, environment};
 use rise_broker::domain::{
     Actions, Clock, Credential, Credentials, Deadline, Project, RegistryName,
 };
-use rise_broker::issue::issue_granted;
+use rise_broker::issue::mint;
 use rise_broker::provider::Trial;
-use rise_broker::registries::{Registries, Registry};
+use rise_broker::provider::compile::Compiler;
+use rise_broker::registries::{BuiltRegistries, Clients, Registries, Registry, Sdk};
 use rise_broker::state;
 
 #[derive(clap::Args)]
@@ -51,13 +51,20 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let cache = state::user_cache(&environment).map_err(|error| vec![error])?;
     let clock = Clock::system();
     // Its name is needed to read the settings, and the settings say its limits.
-    let named = Trial::load(&arguments.file, &ProvidersConfig::roomy(), &cache, &clock).await;
+    let named =
+        Trial::load(&arguments.file, &ProvidersConfig::roomy(), &cache, Compiler::ThisProgram)
+            .await;
     let name = named.map_err(|error| vec![error])?.provider.manifest.name.clone();
     let settings = Settings::load(&arguments.settings, &name, &environment).map_err(texts)?.config;
-    let trial = Trial::load(&arguments.file, &settings.providers, &cache, &clock).await;
+    let trial =
+        Trial::load(&arguments.file, &settings.providers, &cache, Compiler::ThisProgram).await;
     let trial = trial.map_err(|error| vec![error])?;
-    let registries =
-        Registries::build(settings.registries, &trial.catalog, &Sdk).await.map_err(texts)?;
+    let clients = Clients::new(Arc::new(Sdk));
+    let built = Registries::build(settings.registries, &trial.catalog, &clients).await;
+    let BuiltRegistries { registries, warnings } = built.map_err(texts)?;
+    for warning in warnings {
+        warn(format_args!("warning: {warning}"));
+    }
     let registry = pick(&registries, arguments.registry.as_ref())?;
     let actions = arguments.actions.as_deref().map(|text| Actions::parse(text.split(',')));
     let actions = actions.transpose().map_err(|error| vec![format!("--actions: {error}")])?;
@@ -66,7 +73,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let registry = watched(&registry, &probe);
     let started = Instant::now();
     let deadline = Deadline::after(Duration::from_mins(1));
-    let issued = issue_granted(&registry, &grant, deadline, &clock).await;
+    let issued = mint(&registry, &grant, deadline, &clock).await;
     let elapsed = started.elapsed();
     tell(&probe.seen(), started, &registry);
     print(format_args!("loaded in {:?}, called in {elapsed:?}", trial.load_time));

@@ -11,7 +11,7 @@ use super::report::Report;
 use crate::grant::grant;
 use crate::probe::Probe;
 use rise_broker::domain::{Clock, Deadline};
-use rise_broker::issue::issue_granted;
+use rise_broker::issue::mint;
 use rise_broker::telemetry::process::resident_bytes;
 
 const AREA: &str = "endurance";
@@ -74,7 +74,7 @@ async fn once(case: &Case) -> Result<(usize, u64), String> {
     let grant = grant(&case.registry.name, &Case::project()?, None)?;
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
     let deadline = Deadline::after(PATIENCE);
-    let issued = issue_granted(&registry, &grant, deadline, &Clock::system()).await;
+    let issued = mint(&registry, &grant, deadline, &Clock::system()).await;
     issued.map_err(|error| error.to_string())?;
     let notes = probe.seen();
     Ok((notes.memory, notes.cpu_ticks))

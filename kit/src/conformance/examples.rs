@@ -32,7 +32,7 @@ use rise_broker::config::{Config, ProvidersConfig, parse_file};
 use rise_broker::domain::{Project, Secret};
 use rise_broker::provider::Engine;
 use rise_broker::provider::Trial;
-use rise_broker::registries::{Registries, Registry};
+use rise_broker::registries::{Clients, Registries, Registry};
 
 /// One thing that the registry answers. The first that fits is taken.
 #[derive(Clone, Debug, Deserialize)]
@@ -81,8 +81,7 @@ impl Examples {
             }
             vec![problem]
         })?;
-        let Settings { mut config, answers } = Settings::of_node(node, "", bench.environment)?;
-        config.providers.compiler = bench.compiler.clone();
+        let Settings { config, answers } = Settings::of_node(node, "", bench.environment)?;
         let answers = answers.map_or(Ok(Vec::new()), |it| serde_json::from_value(it.to_value()));
         let answers: Vec<Answer> =
             answers.map_err(|error| vec![Problem::new(&source, "answers", error.to_string())])?;
@@ -109,9 +108,14 @@ impl Examples {
                 report.fail("settings", "unknown ones are refused", "the schema takes any: set `additionalProperties` to false (in Rust, #[serde(deny_unknown_fields)])".to_owned());
             }
         }
-        let built = Registries::build(self.config.registries, &trial.catalog, &Doubles).await;
+        let built = Registries::build(
+            self.config.registries,
+            &trial.catalog,
+            &Clients::new(Arc::new(Doubles)),
+        )
+        .await;
         let registries = match built {
-            Ok(registries) => registries,
+            Ok(built) => built.registries,
             Err(problems) => {
                 report.all("settings", check, problems.iter().map(ToString::to_string).collect());
                 return None;

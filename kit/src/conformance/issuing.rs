@@ -6,7 +6,7 @@ use super::report::Report;
 use crate::grant::grant;
 use crate::probe::Probe;
 use rise_broker::domain::{Actions, Clock, Credential, Deadline};
-use rise_broker::issue::issue_granted;
+use rise_broker::issue::mint;
 
 const CHECK: &str = "gives what the broker may hand on, and asks for nothing beyond its settings";
 
@@ -31,7 +31,7 @@ async fn issue(case: &Case, actions: &str) -> Vec<String> {
     };
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
     let deadline = Deadline::after(PATIENCE);
-    let issued = issue_granted(&registry, &grant, deadline, &Clock::system()).await;
+    let issued = mint(&registry, &grant, deadline, &Clock::system()).await;
     let mut wrong = case.misdeeds(&probe.seen());
     match issued {
         Err(error) => wrong.push(error.to_string()),

@@ -11,6 +11,7 @@ use rise_broker::domain::{
 };
 use rise_broker::registries::Registry;
 use rise_broker::rules::{AccessRequest, Grant};
+use rise_broker::telemetry::Metrics;
 use rise_broker_tests::disk::{EIO, ENOSPC, EROFS, Operation};
 use rise_broker_tests::{FakeDisk, Stub, TestBroker, eventually};
 use serde_json::{Value, json};
@@ -61,12 +62,14 @@ struct Issues {
 impl Issues {
     async fn new() -> Self {
         let broker = TestBroker::start(&registry(&Stub::start().await)).await;
-        let registry = Arc::clone(broker.app.registries.find(&"prod".parse().unwrap()).unwrap());
+        let registry =
+            Arc::clone(broker.generation.registries.find(&"prod".parse().unwrap()).unwrap());
         Self { broker, registry, state: tempfile::tempdir().unwrap() }
     }
 
     fn audit(&self, disk: &FakeDisk) -> Audit {
-        Audit::on(Box::new(disk.clone()), settings(&self.state), Clock::system()).unwrap()
+        Audit::on(Box::new(disk.clone()), settings(&self.state), Clock::system(), Metrics::new())
+            .unwrap()
     }
 
     fn grant(&self) -> Grant {
@@ -85,7 +88,7 @@ impl Issues {
             lifetime: Lifetime::default(),
             client: None,
         };
-        self.broker.app.rules.authorize(subject, request).unwrap()
+        self.broker.generation.rules.authorize(subject, request).unwrap()
     }
 
     fn credentials(&self) -> Credentials {
@@ -109,9 +112,10 @@ impl Issues {
     /// One whole issue. `Some`: the credential would have left.
     async fn issue(&self, audit: &Audit) -> Option<String> {
         let grant = self.grant();
-        audit.intent(&grant, &self.registry).await.ok()?;
-        let completed =
-            audit.completed(&grant, &self.registry, &self.credentials(), Duration::ZERO).await;
+        audit.intent(&grant, self.registry.provider_facts()).await.ok()?;
+        let completed = audit
+            .completed(&grant, self.registry.provider_facts(), &self.credentials(), Duration::ZERO)
+            .await;
         completed.ok().map(|()| grant.id().to_string())
     }
 }
@@ -298,7 +302,7 @@ async fn a_disk_that_is_nearly_full_makes_no_credentials_and_records_denials() {
     let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
     let token = broker.token_for("my-app");
     disk.free_percent(4);
-    eventually("the full disk is noticed", async || broker.app.audit.refusal().is_some()).await;
+    eventually("the full disk is noticed", async || broker.process.audit.refusal().is_some()).await;
     assert_eq!(
         broker.credentials(&token, "project=my-app").await.problem().as_deref(),
         Some("audit-unavailable")
@@ -391,7 +395,8 @@ async fn bad_tokens_are_counted_and_secrets_are_fingerprints() {
     let state = tempfile::tempdir().unwrap();
     let disk = FakeDisk::new();
     let settings = Settings { summary_after: Duration::from_millis(50), ..settings(&state) };
-    let audit = Audit::on(Box::new(disk.clone()), settings, Clock::system()).unwrap();
+    let audit =
+        Audit::on(Box::new(disk.clone()), settings, Clock::system(), Metrics::new()).unwrap();
     audit.start(false).await.unwrap();
     for number in 0..50_000_u32 {
         audit.authentication_failed(
@@ -431,7 +436,7 @@ async fn failed_authentication_over_http_is_counted_by_reason() {
             401
         );
     }
-    broker.app.audit.stop().await;
+    broker.process.audit.stop().await;
     let mut counts: Vec<_> =
         records(&disk).iter().filter_map(|it| it["summary"]["count"].as_u64()).collect();
     counts.sort_unstable();

@@ -114,7 +114,7 @@ fn a_variable_that_is_not_set() {
 fn an_unknown_provider_type() {
     let mut it = installed(&[AUTH, &ecr("\"ecr\"", "\"erc\"")]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.prod.type: no provider is named `erc`, expected one of docker, ecr, oci, oci-client-auth; put its `.wasm` into the providers' folder
+    error: config/default.toml: registries.prod.type: no provider is named `erc`, expected one of docker, ecr, oci, oci-client-auth; put its `.wasm` file into the folder of providers
     "#);
 }
 

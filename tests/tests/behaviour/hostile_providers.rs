@@ -60,7 +60,7 @@ async fn what_is_beyond_the_grant_never_reaches_aws() {
             line.contains("refused what a provider asked for") && line.contains(asked)
         });
         let line = line.unwrap_or_else(|| panic!("{attack}: the log does not say `{asked}`"));
-        let digest = broker.app.catalog.find("aws-rogue").unwrap().digest.to_string();
+        let digest = broker.generation.catalog.find("aws-rogue").unwrap().digest.to_string();
         assert!(line.contains(&digest), "{line}");
         let events: Vec<_> = broker.audit().iter().map(|record| record["event"].clone()).collect();
         assert_eq!(events, ["issue.intent", "issue.failed"], "{attack}");
@@ -154,7 +154,7 @@ async fn a_call_ends_at_its_limits_and_the_broker_goes_on() {
                 .lines()
                 .find(|line| line.contains(&id) && line.contains("request failed"))
                 .unwrap();
-            let digest = broker.app.catalog.find("misbehaves").unwrap().digest.to_string();
+            let digest = broker.generation.catalog.find("misbehaves").unwrap().digest.to_string();
             assert!(line.contains(limit) && line.contains(&digest), "{how}: {line}");
         }
         let again = broker.get("/api/v1/registries", Some(&broker.token_for("my-app"))).await;

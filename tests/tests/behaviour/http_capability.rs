@@ -39,7 +39,7 @@ async fn ask(broker: &TestBroker) -> Response {
 
 /// Lines of the log about this provider. Tests of one process share them.
 fn log_of(broker: &TestBroker) -> String {
-    let digest = broker.app.registries.iter().next().unwrap().provider.digest.to_string();
+    let digest = broker.generation.registries.iter().next().unwrap().provider.digest.to_string();
     logs::text().lines().filter(|it| it.contains(&digest)).collect::<Vec<_>>().join("\n")
 }
 

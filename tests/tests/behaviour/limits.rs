@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::http::Request;
 use jiff::Timestamp;
-use rise_broker::app::Sdk;
 use rise_broker::config::Environment;
 use rise_broker::domain::Clock;
 use rise_broker::http::listen::Peer;
+use rise_broker::registries::Sdk;
 use rise_broker_tests::broker::AUTH;
 use rise_broker_tests::{Answer, Response, Settings, Stub, TestBroker};
 
@@ -55,7 +55,8 @@ impl Timed {
         let clock = Clock::from_fn(move || {
             Timestamp::from_millisecond(read.load(Ordering::SeqCst)).unwrap()
         });
-        let broker = TestBroker::on_clock(settings, &Environment::new(), &Sdk, clock).await;
+        let broker =
+            TestBroker::on_clock(settings, &Environment::new(), Arc::new(Sdk), clock).await;
         let Ok(broker) = broker else { panic!("the settings are wrong") };
         Self { broker, now, aws }
     }
@@ -299,11 +300,11 @@ async fn what_is_remembered_of_callers_is_bounded() {
         let [_, _, high, low] = subject.to_be_bytes();
         it.from(&format!("192.0.{high}.{low}"), "bad").await;
     }
-    let [addresses, _, _] = it.broker.app.limits.remembered();
+    let [addresses, _, _] = it.broker.generation.limits.remembered();
     assert_eq!(addresses, 64);
     it.forward(60_000);
-    it.broker.app.limits.sweep();
-    assert_eq!(it.broker.app.limits.remembered(), [0; 3]);
+    it.broker.generation.limits.sweep();
+    assert_eq!(it.broker.generation.limits.remembered(), [0; 3]);
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ async fn what_happened_is_counted_where_it_happened() {
     let metrics = broker.admin("/metrics").await;
     let kind = metrics.header("content-type").unwrap();
     assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
-    let digest = broker.app.catalog.find("ecr").unwrap().digest.to_string();
+    let digest = broker.generation.catalog.find("ecr").unwrap().digest.to_string();
     let route = "route=\"/api/v1/registry/credentials\",method=\"GET\"";
     for (name, value) in [
         (format!("requests_total{{{route},outcome=\"ok\"}}"), 1.0),
@@ -155,7 +155,7 @@ accept_scope = "registry"
         let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
         assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
         let metrics = broker.admin("/metrics").await.text;
-        let digest = broker.app.catalog.find("misbehaves").unwrap().digest.to_string();
+        let digest = broker.generation.catalog.find("misbehaves").unwrap().digest.to_string();
         let provider = format!("provider=\"misbehaves\",digest=\"{digest}\"");
         let calls = format!(
             "rise_broker_provider_calls_total{{{provider},function=\"issue\",outcome=\"{outcome}\"}}"

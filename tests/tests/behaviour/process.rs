@@ -184,7 +184,7 @@ const PAYLOAD: &str = "canary-of-a-panic";
 #[test]
 #[ignore = "panics on purpose"]
 fn panics_with_a_secret() {
-    rise_broker::process::harden().unwrap();
+    rise_broker::hardening::harden().unwrap();
     let secret = PAYLOAD.to_owned();
     let thread = std::thread::spawn(move || panic!("cannot use {secret}"));
     assert!(thread.join().is_err());

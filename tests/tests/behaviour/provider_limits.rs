@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rise_broker::app::{App, Sdk};
+use rise_broker::broker::Broker;
 use rise_broker::config::Environment;
-use rise_broker::domain::Clock;
+use rise_broker::process::Surroundings;
 use rise_broker::provider::compile::{Bounds, Compiler};
 use rise_broker::reload::{Current, Reloader, Source};
 use rise_broker_tests::broker::{AUTH, binary};
@@ -395,15 +395,16 @@ async fn what_cannot_be_loaded_is_named_and_changes_nothing() {
 async fn what_takes_minutes_to_compile_is_given_up() {
     let settings =
         Settings::new(&settings(&[], "").replace("issuer.pem", "@STATE@/issuer.pem"), &[]);
-    let mut config = settings.config(&Environment::new()).unwrap();
+    let config = settings.config(&Environment::new()).unwrap();
     let bounds = Bounds { wall: Duration::from_secs(3), cpu_seconds: 2, ..Bounds::default() };
-    config.providers.compiler = Compiler::Program(binary(), bounds);
     let source =
         Source::new(settings.config_directory(), Environment::new()).with(&config.providers);
-    let app = App::build(config.clone(), Clock::system(), &Sdk).await.unwrap();
-    let current = Current::new(app);
-    let mut reloader = Reloader::new(Arc::clone(&current), source, config, Arc::new(Sdk));
-    let edge = current.app().edge.clone();
+    let compiler = Compiler::Program(binary(), bounds);
+    let surroundings = Surroundings { compiler, ..Surroundings::real() };
+    let broker = Broker::build(config.clone(), surroundings).await.unwrap();
+    let edge = broker.process.edge.clone();
+    let current = Current::new(broker);
+    let mut reloader = Reloader::new(Arc::clone(&current), source, config);
     let public = Listening::start(current.router(), edge.clone(), None).await;
     let bytes =
         Handwritten { name: "endless", fields: &endless_to_compile(200), ..Handwritten::default() };
@@ -416,7 +417,7 @@ async fn what_takes_minutes_to_compile_is_given_up() {
     };
     let quiet = Quiet::start(asking);
     let started = Instant::now();
-    reloader.look(false).await;
+    reloader.check_for_changes(false).await;
     let took = started.elapsed();
     assert!(quiet.end().await > 0);
     assert!(took < Duration::from_secs(15), "{took:?}");
@@ -427,5 +428,5 @@ async fn what_takes_minutes_to_compile_is_given_up() {
     assert_eq!(refused["stage"], "compile", "{said:#}");
     let problem = refused["problem"].as_str().unwrap();
     assert!(problem.contains("3 s in all or 4 GiB to compile"), "{problem}");
-    assert!(current.app().catalog.find("oci").is_some());
+    assert!(current.broker().generation.catalog.find("oci").is_some());
 }

@@ -386,6 +386,6 @@ async fn every_answer_says_what_it_is_and_is_not_stored() {
         1,
         "the outcome of the one request that was granted: its provider reaches nothing outside"
     );
-    broker.app.drain();
+    broker.process.drain();
     assert_eq!(broker.admin("/readyz").await.status, 503);
 }

@@ -116,7 +116,7 @@ async fn loads(texts: &[(&str, &str)], variables: &[(&str, &str)], image: &str) 
     assert_eq!(messages, [NOBODY], "{texts:?}");
     let project = "my-app".parse().unwrap();
     let images: Vec<(String, String)> = broker
-        .app
+        .generation
         .registries
         .iter()
         .map(|it| (it.name.to_string(), it.locate(&project).to_string()))
@@ -311,7 +311,7 @@ async fn the_shipped_examples() {
             .unwrap_or_else(|problems| panic!("{name}: {}", broker::lines(&problems)));
         assert_eq!(broker::lines(&warnings), "", "{name}");
         let names: Vec<String> =
-            broker.app.registries.iter().map(|it| it.name.to_string()).collect();
+            broker.generation.registries.iter().map(|it| it.name.to_string()).collect();
         assert_eq!(names, registries, "{name}");
     }
     let problems =

@@ -12,13 +12,12 @@ use ulid::Ulid;
 
 use super::super::{Outcome, print};
 use super::advice::{self, Step};
-use crate::app::App;
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::{AssumeRole, AwsAccess, AwsError, AwsIdentity};
 use crate::domain::Project;
 use crate::identity::jwks::{Discovery, KeySource};
 use crate::identity::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
-use crate::registries::Registry;
+use crate::registries::{Registries, Registry};
 
 /// For both requests of one issuer.
 const ISSUER_DEADLINE: Duration = Duration::from_secs(5);
@@ -44,13 +43,13 @@ pub(super) fn issuers(settings: &IdentitySettings) -> Vec<Remote> {
 }
 
 /// Everything at once, told in the order of the settings.
-pub(super) async fn run(issuers: Vec<Remote>, app: &App) -> Outcome {
+pub(super) async fn run(issuers: Vec<Remote>, registries: &Registries) -> Outcome {
     let mut running = JoinSet::new();
     let count = issuers.len();
     for (order, issuer) in issuers.into_iter().enumerate() {
         running.spawn(async move { (order, keys(&issuer).await) });
     }
-    for (order, registry) in app.registries.iter().map(Arc::clone).enumerate() {
+    for (order, registry) in registries.iter().map(Arc::clone).enumerate() {
         running.spawn(async move { (count + order, aws(&registry).await) });
     }
     let mut told = running.join_all().await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::{Outcome, print};
 use crate::capability::{in_words, printable};
 use crate::config::{ProvidersConfig, environment};
-use crate::domain::Clock;
+use crate::provider::compile::Compiler;
 use crate::provider::{Provider, Trial, inspect};
 use crate::state;
 
@@ -23,7 +23,8 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments) -> Outcome {
     let cache = state::user_cache(&environment()).map_err(|error| vec![error])?;
     let loaded =
-        Trial::load(&arguments.file, &ProvidersConfig::roomy(), &cache, &Clock::system()).await;
+        Trial::load(&arguments.file, &ProvidersConfig::roomy(), &cache, Compiler::ThisProgram)
+            .await;
     let trial = loaded.map_err(|error| vec![error])?;
     let size = std::fs::metadata(&arguments.file)
         .map_err(|error| vec![format!("{}: {error}", arguments.file.display())])?

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::{ConfigDirectory, Outcome, print, texts};
+use crate::capability;
 use crate::config::node::Problem;
 use crate::config::{Config, environment};
-use crate::domain::Clock;
+use crate::process::{Foundation, Surroundings};
 use crate::provider::lock::{Lock, Locked};
 use crate::provider::{Catalog, Pins, Provider, Scan};
-use crate::{app, capability};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -42,11 +42,15 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
 /// Loads every provider, prints what each asks for.
 async fn look(config: &Config) -> Result<Lock, Vec<String>> {
     let providers = &config.providers;
-    let clock = Clock::system();
-    let (_engine, loader) =
-        app::loader(providers, &config.state_directory, &config.written, &clock).map_err(texts)?;
+    let opened = Foundation::open(
+        providers,
+        &config.state_directory,
+        &config.written,
+        &Surroundings::real(),
+    );
+    let foundation = opened.map_err(texts)?;
     let pins = Arc::new(Pins::none(providers));
-    let scan = Catalog::load(providers, pins, &loader, None).await;
+    let scan = Catalog::load(providers, pins, &foundation.loader, None).await;
     let Scan { catalog, refused, .. } = scan.map_err(|problem| texts(vec![problem]))?;
     if !refused.is_empty() {
         return Err(texts(refused.iter().map(Problem::from).collect()));

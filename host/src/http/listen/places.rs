@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Edge;
+use crate::config::Edge;
 use crate::domain::{ClientAddress, ClientNetwork, TrustedProxies};
-use crate::process::give_back_memory;
+use crate::hardening::give_back_memory;
 
 pub(super) struct Places {
     connections: usize,

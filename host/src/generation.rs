@@ -1,0 +1,130 @@
+//! What a reload replaces, as a whole: one consistent set of settings, rules and providers.
+//!
+//! **Invariant:** a generation exists only if every registry in it was checked with its provider.
+//! Building one asks nothing outside this machine.
+
+use std::sync::Arc;
+
+use crate::config::node::Problem;
+use crate::config::{Config, Draft};
+use crate::domain::{Clock, RegistryName};
+use crate::identity::{Identity, IssuerMemory, SetupError};
+use crate::limits::Limits;
+use crate::process::Foundation;
+use crate::provider::{Catalog, Pins, Scan};
+use crate::registries::{BuiltRegistries, Registries};
+use crate::rules::Rules;
+
+/// Everything that decides what a request gets. A request is served by one generation to its end.
+pub struct Generation {
+    pub identity: Identity,
+    pub rules: Rules,
+    pub limits: Limits,
+    pub catalog: Catalog,
+    pub registries: Registries,
+    /// Settings of registries that are allowed and probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+impl Generation {
+    /// Loads every provider and builds the first generation. All problems are returned at once.
+    pub(crate) async fn first(
+        foundation: &Foundation,
+        config: &Config,
+    ) -> Result<Self, Vec<Problem>> {
+        let loaded = load(foundation, config).await;
+        Self::assemble(foundation, config, loaded)
+    }
+
+    /// Builds a generation with providers that are loaded already.
+    pub(crate) async fn with_catalog(
+        foundation: &Foundation,
+        config: &Config,
+        catalog: Catalog,
+    ) -> Result<Self, Vec<Problem>> {
+        let clients = &foundation.clients;
+        let built = Registries::build(config.registries.clone(), &catalog, clients).await;
+        Self::assemble(foundation, config, built.map(|built| (catalog, built)))
+    }
+
+    fn assemble(
+        foundation: &Foundation,
+        config: &Config,
+        loaded: Result<(Catalog, BuiltRegistries), Vec<Problem>>,
+    ) -> Result<Self, Vec<Problem>> {
+        let identity = identity(config, &foundation.clock, &foundation.issuers);
+        let ((catalog, built), identity) = match (loaded, identity) {
+            (Ok(loaded), Ok(identity)) => (loaded, identity),
+            (loaded, identity) => {
+                let problems = [loaded.err(), identity.err()];
+                return Err(problems.into_iter().flatten().flatten().collect());
+            }
+        };
+        let BuiltRegistries { registries, warnings } = built;
+        let limits = Limits::new(
+            &config.limits,
+            limited(&registries),
+            &foundation.counts,
+            &foundation.clock,
+        );
+        let rules = config.rules.clone();
+        Ok(Self { identity, rules, limits, catalog, registries, warnings })
+    }
+}
+
+/// The problems that the providers and registries of a draft would have if its other problems were
+/// solved, after the problems of the draft itself.
+pub(crate) async fn examine(draft: Draft, foundation: &Foundation) -> Vec<Problem> {
+    let Draft { config, mut problems, .. } = draft;
+    problems.extend(load(foundation, &config).await.err().into_iter().flatten());
+    problems
+}
+
+/// Each registry's name, and whether it calls AWS, which throttles whole accounts.
+fn limited(registries: &Registries) -> impl Iterator<Item = (&RegistryName, bool)> {
+    registries.iter().map(|registry| (&registry.name, registry.provider.imports.contains(&"aws")))
+}
+
+async fn load(
+    foundation: &Foundation,
+    config: &Config,
+) -> Result<(Catalog, BuiltRegistries), Vec<Problem>> {
+    let pins = Pins::load(&config.providers).map_err(|problem| vec![problem])?;
+    let scan = Catalog::load(&config.providers, Arc::new(pins), &foundation.loader, None).await;
+    let Scan { catalog, refused, .. } = scan.map_err(|problem| vec![problem])?;
+    let mut problems: Vec<Problem> = refused.iter().map(Problem::from).collect();
+    let mut registries = config.registries.clone();
+    if !problems.is_empty() {
+        // A provider that is missing now may be one of those that could not be loaded.
+        registries.retain(|_, registry| catalog.find(&registry.provider).is_some());
+    }
+    match Registries::build(registries, &catalog, &foundation.clients).await {
+        Ok(built) if problems.is_empty() => Ok((catalog, built)),
+        built => {
+            problems.extend(built.err().into_iter().flatten());
+            Err(problems)
+        }
+    }
+}
+
+/// The issuers, or the problems of their settings where those were written.
+pub(crate) fn identity(
+    config: &Config,
+    clock: &Clock,
+    memory: &IssuerMemory,
+) -> Result<Identity, Vec<Problem>> {
+    let settings = config.identity.clone();
+    let names: Vec<String> = settings.issuers.iter().map(|issuer| issuer.name.clone()).collect();
+    let locate = |error: SetupError| {
+        let mut indexes =
+            (0..names.len()).filter(|index| names.get(*index) == error.issuer.as_ref());
+        let pointer = match (indexes.next(), indexes.next()) {
+            (Some(index), None) => format!("/auth/issuers/{index}"),
+            (Some(_), Some(_)) => "/auth/issuers".to_owned(),
+            (None, _) => "/auth".to_owned(),
+        };
+        config.written.problem(&pointer, error.to_string())
+    };
+    Identity::build(settings, memory, clock.clone())
+        .map_err(|errors| errors.into_iter().map(locate).collect())
+}

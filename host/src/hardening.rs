@@ -1,0 +1,77 @@
+//! What this process keeps to itself: no core dump, no memory that its user's other processes can read, no file that others
+//! can read, and no panic that says what it was about.
+//!
+//! **Invariant:** [`harden`] comes before the first secret is read and before the first thread is started.
+//!
+//! What it cannot do: root reads everything, and memory may be written to swap. `docs/operator-guide.md` says so.
+
+use std::panic::{self, PanicHookInfo};
+use std::thread;
+
+use rustix::fs::Mode;
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
+};
+use rustix::thread::set_no_new_privs;
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}: {cause}; if a sandbox forbids it, let `prctl` and `setrlimit` through")]
+pub struct NotHardened {
+    what: &'static str,
+    cause: std::io::Error,
+}
+
+/// Closes this process for good: neither it nor what it starts can undo it.
+pub fn harden() -> Result<(), NotHardened> {
+    panic::set_hook(Box::new(report));
+    let step = |what| move |error: rustix::io::Errno| NotHardened { what, cause: error.into() };
+    // Both the limit and the mark: a core may be piped to a program, which the limit alone does not stop.
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).map_err(step("forbid core dumps"))?;
+    // Closes /proc/PID/mem and ptrace to other processes of the same user.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(step("close its memory to other processes"))?;
+    set_no_new_privs(true).map_err(step("renounce new privileges"))?;
+    umask(Mode::RWXG | Mode::RWXO);
+    Ok(())
+}
+
+/// Makes the C library give freed megabytes back at once. Left alone, it keeps blocks of a size that was freed once, and what
+/// providers made it copy stays for good. Before the first thread.
+pub(crate) fn keep_no_megabytes() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "no crate has it; it takes no pointer")]
+    // SAFETY: no other thread allocates yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+    }
+}
+
+/// Gives freed memory back to the system. The C library keeps what a flood of connections took, in case of another.
+pub(crate) fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "no crate has it; it takes no pointer and locks what it walks")]
+    // SAFETY: may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Says where, and never what: a payload is text that was being worked on, and may hold a secret.
+fn report(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or_default();
+    // Function names and places, if RUST_BACKTRACE asks for them.
+    let backtrace = std::backtrace::Backtrace::capture();
+    if tracing::dispatcher::has_been_set() {
+        tracing::error!(location, thread, %backtrace, "panicked, please report it");
+    } else {
+        print(&format!("error: panicked at {location}, please report it\n{backtrace}"));
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the log has not been started yet")]
+fn print(text: &str) {
+    eprintln!("{text}");
+}

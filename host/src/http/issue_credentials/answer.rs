@@ -1,0 +1,80 @@
+//! The JSON of an answer with credentials.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use ulid::Ulid;
+use utoipa::ToSchema;
+
+use crate::domain::{Actions, Credential, EnforcedBy, Scope};
+use crate::issue::Issued;
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Credentials, description = "What was issued, and what it is good for.")]
+pub(in crate::http) struct CredentialsAnswer {
+    credentials: CredentialFields,
+    repository: String,
+    /// `{registry_url}/{repository}`: with `:tag` behind it, a reference to push to.
+    image: String,
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    project: String,
+    registry: String,
+    #[schema(value_type = Vec<String>, example = json!(["pull", "push"]))]
+    actions: Actions,
+    #[schema(value_type = String, pattern = "^(none|repository|namespace|registry)$")]
+    scope: Scope,
+    #[schema(value_type = String, pattern = "^(host|provider)$")]
+    enforced_by: EnforcedBy,
+    #[schema(pattern = "^[0-9A-HJKMNP-TV-Z]{26}$")]
+    request_id: String,
+}
+
+/// Where a secret leaves. It is on its way to the caller, whose record is durable by now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Login, description = "For the registry's login.")]
+struct CredentialFields {
+    registry_url: String,
+    username: String,
+    password: String,
+    /// Seconds; `null` where nothing ends.
+    #[schema(required)]
+    expires_in: Option<i64>,
+    /// `null` where nothing ends.
+    #[schema(required, format = DateTime)]
+    expires_at: Option<String>,
+    #[schema(pattern = "^(basic|client-auth|bearer|refresh)$")]
+    kind: &'static str,
+}
+
+impl CredentialsAnswer {
+    pub(super) fn new(issued: &Issued, id: Ulid, now: Timestamp) -> Self {
+        let credentials = &*issued.credentials;
+        let username = match &credentials.credential {
+            Credential::Basic { username, .. } => username.clone(),
+            Credential::ClientAuth | Credential::Bearer(_) | Credential::Refresh(_) => {
+                String::new()
+            }
+        };
+        Self {
+            credentials: CredentialFields {
+                registry_url: credentials.location.host.to_string(),
+                username,
+                password: credentials
+                    .credential
+                    .secret()
+                    .map(|it| it.expose().to_owned())
+                    .unwrap_or_default(),
+                expires_in: credentials.expires_at.map(|at| at.as_second() - now.as_second()),
+                expires_at: credentials.expires_at.map(|at| at.to_string()),
+                kind: credentials.credential.kind(),
+            },
+            repository: credentials.location.repository.clone(),
+            image: credentials.location.to_string(),
+            project: credentials.project.to_string(),
+            registry: credentials.registry.to_string(),
+            actions: credentials.actions,
+            scope: credentials.scope,
+            enforced_by: credentials.enforced_by,
+            request_id: id.to_string(),
+        }
+    }
+}

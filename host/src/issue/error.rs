@@ -1,0 +1,109 @@
+//! Why a grant is not answered with credentials.
+
+use crate::audit::AuditError;
+use crate::capability::{CallState, printable};
+use crate::domain::ProblemType;
+use crate::identity::Replayed;
+use crate::limits::Refused;
+use crate::provider::CallError;
+use crate::wit::rise::registry::types::Error;
+
+/// Grouped by what happens next. Texts are for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The provider broke a rule or could not do its work: its author or the settings must change.
+    #[error("{0}")]
+    ProviderFailed(String),
+    /// The registry or cloud refused: the broker's permissions there must change.
+    #[error("{0}")]
+    UpstreamDenied(String),
+    /// Later: the registry or cloud asks for a pause, in seconds if it says how long.
+    #[error("the registry or cloud asks for a pause")]
+    UpstreamThrottled(Option<u32>),
+    /// Later.
+    #[error("{0}")]
+    UpstreamUnavailable(String),
+    /// Later: the registry or cloud did not answer in time.
+    #[error("{0}")]
+    UpstreamTimedOut(String),
+    /// Later: the broker runs as many provider calls as it can.
+    #[error("too many provider calls at once")]
+    Overloaded,
+    /// Later: the registry has no place for another call, or its pace is used up.
+    #[error(transparent)]
+    Limited(#[from] Refused),
+    /// The caller needs another token, or the broker cannot remember that this one was used.
+    #[error(transparent)]
+    Replayed(#[from] Replayed),
+    /// Later: without a durable record no credential leaves.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// A bug in the broker.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl IssueError {
+    /// The word for it in problems, audit records and metrics.
+    pub fn problem_type(&self) -> ProblemType {
+        match self {
+            Self::ProviderFailed(_) => ProblemType::ProviderFailed,
+            Self::UpstreamDenied(_) => ProblemType::UpstreamDenied,
+            Self::UpstreamThrottled(_) | Self::UpstreamUnavailable(_) => {
+                ProblemType::UpstreamUnavailable
+            }
+            Self::UpstreamTimedOut(_) => ProblemType::UpstreamTimeout,
+            Self::Overloaded => ProblemType::Overloaded,
+            Self::Limited(refused) => refused.problem_type(),
+            Self::Replayed(Replayed::Used | Replayed::BeforeStart) => ProblemType::TokenReplayed,
+            Self::Replayed(Replayed::Full) => ProblemType::ReplayStoreUnavailable,
+            Self::Audit(_) => ProblemType::AuditUnavailable,
+            Self::Internal(_) => ProblemType::Internal,
+        }
+    }
+}
+
+impl From<CallError> for IssueError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Trapped(_) | CallError::Limit(_) => Self::ProviderFailed(error.to_string()),
+            CallError::UpstreamTimedOut => Self::UpstreamTimedOut(error.to_string()),
+            CallError::Overloaded => Self::Overloaded,
+            CallError::Host(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+/// The meaning of an error that a provider returned. Whether an upstream was too slow is what the
+/// host saw, not what the provider says.
+pub(super) fn returned(error: Error, state: &CallState) -> IssueError {
+    let clean = |text: String| {
+        if state.capabilities.reveals_secret(&text) {
+            "(withheld: holds a configured secret)".to_owned()
+        } else {
+            printable(&text, 512)
+        }
+    };
+    match error {
+        Error::Refused(text) => IssueError::ProviderFailed(format!(
+            "asked for {}",
+            state.refused.clone().unwrap_or_else(|| clean(text))
+        )),
+        Error::InvalidSettings(text) => {
+            IssueError::ProviderFailed(format!("its settings are wrong: {}", clean(text)))
+        }
+        Error::Unsupported(text) => {
+            IssueError::ProviderFailed(format!("cannot do that here: {}", clean(text)))
+        }
+        Error::Failed(text) => IssueError::ProviderFailed(clean(text)),
+        Error::Denied(text) => IssueError::UpstreamDenied(clean(text)),
+        Error::NotFound(text) => {
+            IssueError::UpstreamDenied(format!("no such repository: {}", clean(text)))
+        }
+        Error::Throttled(pause) => IssueError::UpstreamThrottled(pause),
+        Error::Unavailable(text) if state.upstream_slow => {
+            IssueError::UpstreamTimedOut(clean(text))
+        }
+        Error::Unavailable(text) => IssueError::UpstreamUnavailable(clean(text)),
+    }
+}

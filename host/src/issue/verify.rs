@@ -1,0 +1,152 @@
+//! What a provider returned becomes [`Credentials`], or is rejected.
+//!
+//! **Invariant:** whatever the provider says, the host itself checks the form of the credential, its
+//! expiry, and how much it opens, which follows from where its secret comes from.
+
+use jiff::Timestamp;
+
+use super::IssueError;
+use crate::capability::secrets::{SecretHandle, SecretOrigin};
+use crate::capability::{CallState, MAX_SECRET};
+use crate::domain::{Credential, Credentials, EnforcedBy, Scope, Secret};
+use crate::registries::Registry;
+use crate::rules::Grant;
+use crate::wit::rise::registry::types::{self, Issued as ReturnedCredential};
+
+/// An expiry may lie this many seconds beyond the registry's bound, because clocks differ.
+const CLOCK_LEEWAY: i64 = 300;
+/// Credentials that expire sooner than this are rejected: no client could use them.
+const SHORTEST: i64 = 60;
+const MAX_USERNAME: usize = 256;
+
+/// What a provider handed back, its secret taken out of its hands.
+pub(super) struct Returned {
+    credential: Credential,
+    /// `None` for `client-auth`.
+    secret: Option<(SecretOrigin, Option<u64>)>,
+    expires_at: Option<u64>,
+}
+
+impl Returned {
+    pub(super) fn take(
+        issued: ReturnedCredential,
+        state: &mut CallState,
+    ) -> Result<Self, IssueError> {
+        let mut taken = None;
+        let mut take = |handle| -> Result<Secret, IssueError> {
+            let SecretHandle { secret, origin, expires_at, .. } = state
+                .take_secret(handle)
+                .map_err(|error| IssueError::Internal(error.to_string()))?;
+            taken = Some((origin, expires_at));
+            Ok(Secret::new(secret.expose().to_owned()))
+        };
+        let credential = match issued.credential {
+            types::Credential::ClientAuth => Credential::ClientAuth,
+            types::Credential::Basic(login) => {
+                Credential::Basic { username: login.username, password: take(login.password)? }
+            }
+            types::Credential::Bearer(secret) => Credential::Bearer(take(secret)?),
+            types::Credential::Refresh(secret) => Credential::Refresh(take(secret)?),
+        };
+        if let Credential::Basic { username, .. } = &credential
+            && username.len() <= MAX_USERNAME
+            && state.capabilities.reveals_secret(username)
+        {
+            return Err(IssueError::ProviderFailed(
+                "returned a user name that holds a configured secret".to_owned(),
+            ));
+        }
+        Ok(Self { credential, secret: taken, expires_at: issued.expires_at })
+    }
+}
+
+pub(super) fn verify(
+    returned: Returned,
+    registry: &Registry,
+    grant: &Grant,
+    now: Timestamp,
+) -> Result<Credentials, IssueError> {
+    let wrong = |text: &str| Err(IssueError::ProviderFailed(format!("returned {text}")));
+    let Returned { credential, secret, expires_at } = returned;
+    if let Credential::Basic { username, .. } = &credential
+        && (!is_plain(username, MAX_USERNAME) || username.contains(':'))
+    {
+        return wrong("a user name that is empty, too long or holds `:` or control characters");
+    }
+    if credential.secret().is_some_and(|secret| !is_plain(secret.expose(), MAX_SECRET)) {
+        return wrong("a secret that is empty, too long or holds control characters");
+    }
+    let (seen, enforced_by) = match &secret {
+        None => (Scope::None, EnforcedBy::Host),
+        Some((SecretOrigin::Aws(scope), _)) => (*scope, EnforcedBy::Host),
+        Some((SecretOrigin::Configured, _)) => (Scope::Registry, EnforcedBy::Host),
+        // Whatever its way here: a secret of the settings opens what the operator's account may do.
+        Some((SecretOrigin::Http | SecretOrigin::Guest, _))
+            if credential
+                .secret()
+                .is_some_and(|it| registry.capabilities.reveals_secret(it.expose())) =>
+        {
+            (Scope::Registry, EnforcedBy::Host)
+        }
+        Some((SecretOrigin::Http | SecretOrigin::Guest, _)) if registry.trust_provider => {
+            (registry.scope, EnforcedBy::Provider)
+        }
+        Some((SecretOrigin::Http, _)) => {
+            return wrong(
+                "a secret that the registry answered, and this registry does not set `trust_provider`",
+            );
+        }
+        Some((SecretOrigin::Guest, _)) => {
+            return wrong(
+                "a secret that it wrote itself, and this registry does not set `trust_provider`",
+            );
+        }
+    };
+    // Handing out nothing is as narrow as it gets, whatever the settings would allow.
+    let scope = if secret.is_some() { seen.max(registry.scope) } else { Scope::None };
+    if secret.is_some() && scope == Scope::None {
+        return wrong("a credential, where it says that it hands out none");
+    }
+    if scope > registry.accepted {
+        return Err(IssueError::ProviderFailed(format!(
+            "returned a credential that opens a {scope}, where {} is accepted",
+            registry.accepted
+        )));
+    }
+    // What the host knows of a secret's end counts more than what the provider says.
+    let expires_at = secret.and_then(|(_, known)| known).or(expires_at);
+    Ok(Credentials {
+        project: grant.project().clone(),
+        registry: registry.name.clone(),
+        actions: grant.actions(),
+        location: registry.locate(grant.project()),
+        expires_at: expires_at.map(|it| expiry(it, registry, now)).transpose()?,
+        credential,
+        scope,
+        enforced_by,
+        session: None,
+    })
+}
+
+fn is_plain(text: &str, limit: usize) -> bool {
+    (1..=limit).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+fn expiry(seconds: u64, registry: &Registry, now: Timestamp) -> Result<Timestamp, IssueError> {
+    let wrong = |text: String| IssueError::ProviderFailed(format!("returned {text}"));
+    let at = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let at = at.ok_or_else(|| wrong("an expiry that is no time".to_owned()))?;
+    let left = at.as_second().saturating_sub(now.as_second());
+    if left < SHORTEST {
+        return Err(wrong(format!(
+            "a credential that ends at {at}, less than {SHORTEST} seconds from now"
+        )));
+    }
+    if left > i64::from(registry.max_lifetime) + CLOCK_LEEWAY {
+        return Err(wrong(format!(
+            "a credential that ends at {at}, beyond the registry's `max_lifetime` of {} seconds",
+            registry.max_lifetime
+        )));
+    }
+    Ok(at)
+}
