@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test examples python javascript lint deny fuzz fmt soak bench providers guests peers dist client toolchain clean
+.PHONY: help run test examples python javascript lint columns deny fuzz fmt soak bench \
+  providers guests peers dist client toolchain clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -12,6 +13,9 @@ DENY := 0.20.2
 FUZZ := 0.13.2
 PROVIDERS := $(filter-out sdk,$(notdir $(wildcard providers/*)))
 GUESTS := $(notdir $(wildcard tests/guests/*))
+TESTED := --locked --workspace $(addprefix --exclude guest-,$(GUESTS))
+# Tests that cannot run here write their reason to this file (`skipped` in tests/src/skipped.rs).
+SKIPPED := $(TARGET)/skipped.txt
 # nextest where it is installed: it runs tests in processes of their own, and faster.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
@@ -22,95 +26,121 @@ run: providers ## start a broker with a demo registry; prints a token and lines 
 	$(CARGO) build --locked -p rise-broker
 	deploy/development/run.sh $(TARGET)/debug/rise-broker
 
-# Programs and tests at once: apart they would differ in a feature of a dependency, and wasmtime be compiled twice.
+# Programs and tests are built at once: separate builds differ in a feature of a dependency, and
+# compile wasmtime twice.
 test: providers guests python peers ## run every test, against real peers
-	$(CARGO) build --locked --workspace --bins --tests $(addprefix --exclude guest-,$(GUESTS))
+	@rm -f $(SKIPPED)
+	$(CARGO) build $(TESTED) --bins --tests
 ifeq ($(NEXTEST),yes)
-	$(CARGO) nextest run --locked --workspace $(addprefix --exclude guest-,$(GUESTS))
+	$(CARGO) nextest run $(TESTED)
 else
-	$(CARGO) test --locked --workspace --lib --bins --tests $(addprefix --exclude guest-,$(GUESTS))
+	$(CARGO) test $(TESTED) --lib --bins --tests
 endif
 	$(CARGO) test --locked -p rise-provider --doc
+	@if test -s $(SKIPPED); then echo "tests that did not run here:"; sort -u $(SKIPPED); fi
 
 # The example in Python costs a download of 100 MB and five seconds; the one in JavaScript 385 MB.
-python:
-	@$(MAKE) --no-print-directory -C examples/python OUT=$(abspath $(TARGET))/guests/imaginary-python.wasm
+python javascript:
+	@$(MAKE) --no-print-directory -C examples/$@ OUT=$(abspath $(TARGET))/guests/imaginary-$@.wasm
 
-javascript:
-	@$(MAKE) --no-print-directory -C examples/javascript OUT=$(abspath $(TARGET))/guests/imaginary-javascript.wasm
-
-examples: guests python javascript ## build the examples in Rust, Python and JavaScript, check each, issue by each
+examples: guests python javascript ## build and check the examples in Rust, Python, JavaScript
 	$(CARGO) build --locked -p rise-broker -p rise-provider-kit
-	$(CARGO) test --locked -p rise-broker-tests --test wider_guests --test provider_new --test author_guide -- --include-ignored
+	$(CARGO) test --locked -p rise-broker-tests \
+	  --test wider_guests --test provider_new --test author_guide -- --include-ignored
 
 lint: toolchain ## formatting, clippy, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --target $(WASM) $(addprefix -p rise-provider-,$(PROVIDERS)) $(addprefix -p guest-,$(GUESTS)) -p imaginary -- -D warnings
+	$(CARGO) clippy --locked --target $(WASM) $(addprefix -p rise-provider-,$(PROVIDERS)) \
+	  $(addprefix -p guest-,$(GUESTS)) -p imaginary -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps -p rise-provider
-	@if command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny; then $(MAKE) --no-print-directory deny; else echo "deny.toml was not checked: \`make deny\` installs cargo-deny and does"; fi
+	@if command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny; \
+	  then $(MAKE) --no-print-directory deny; \
+	  else echo "deny.toml was not checked: \`make deny\` installs cargo-deny and does"; fi
 
-# Installed once into target/tools: it compiles for minutes. Advisories need their database from the network, the rest does not.
+columns: ## list lines of more than 100 columns
+	@.ci/columns
+
+# $(call install,PROGRAM@VERSION,+TOOLCHAIN): once, into target/tools; it compiles for minutes.
+install = command -v $(firstword $(subst @, ,$(1))) >/dev/null || \
+  test -x $(TOOLS)/bin/$(firstword $(subst @, ,$(1))) || \
+  $(CARGO) $(2) install --locked --root $(TOOLS) --target-dir $(TOOLS)/build $(1)
+
+# Advisories need their database from the network, the other checks do not.
 deny: ## licences, sources and bans of deny.toml; advisories where their database can be fetched
-	@command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-deny@$(DENY)
+	@$(call install,cargo-deny@$(DENY))
 	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny --locked check licenses sources bans
-	@PATH="$(TOOLS)/bin:$$PATH"; if $(CARGO) deny fetch db 2>/dev/null; then $(CARGO) deny --locked check advisories; else echo "advisories were not checked: their database cannot be fetched here"; fi
+	@PATH="$(TOOLS)/bin:$$PATH"; if $(CARGO) deny fetch db 2>/dev/null; \
+	  then $(CARGO) deny --locked check advisories; \
+	  else echo "advisories were not checked: their database cannot be fetched here"; fi
 
-# No sanitizer: there is no unsafe code of ours. Each target runs for SECONDS_EACH; what it finds beyond the corpus stays in target/fuzz.
+# No sanitizer: the project has no unsafe code. What a target finds beyond the corpus stays in
+# target/fuzz.
 fuzz: providers ## search with libFuzzer on nightly Rust, SECONDS_EACH=60
-	@command -v cargo-fuzz >/dev/null || test -x $(TOOLS)/bin/cargo-fuzz || $(CARGO) +nightly install --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-fuzz@$(FUZZ)
+	@$(call install,cargo-fuzz@$(FUZZ),+nightly)
 	@export PATH="$(TOOLS)/bin:$$PATH"; $(CARGO) +nightly fuzz build --sanitizer none; \
 	for name in $(or $(TARGETS),$(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))); do \
 	  mkdir -p $(abspath $(TARGET))/fuzz/$$name; \
-	  seeds="$(CURDIR)/fuzz/corpus/$$name"; if [ $$name = component ]; then seeds="$$seeds $(CURDIR)/dist/providers"; fi; \
-	  $(CARGO) +nightly fuzz run --sanitizer none $$name $(abspath $(TARGET))/fuzz/$$name $$seeds -- -max_total_time=$(or $(SECONDS_EACH),60) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
+	  seeds="$(CURDIR)/fuzz/corpus/$$name"; \
+	  if [ $$name = component ]; then seeds="$$seeds $(CURDIR)/dist/providers"; fi; \
+	  $(CARGO) +nightly fuzz run --sanitizer none $$name $(abspath $(TARGET))/fuzz/$$name $$seeds -- \
+	    -max_total_time=$(or $(SECONDS_EACH),60) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
 	done
 
 fmt: ## format everything
 	$(CARGO) fmt --all
 
-bench: providers ## measure, as ratios in one run (docs/benchmarks.md)
+# Peers first: what they need and lack is known before minutes of compiling.
+bench: peers providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --release -p rise-broker
 	$(CARGO) bench --locked -p rise-broker-tests --bench ratios --bench throughput
 	$(CARGO) build --locked --profile cli -p rise-cli
 	$(CARGO) bench --locked -p rise-broker-tests --bench client
 
-soak: providers guests peers ## kill the broker 600 times, attack it, misbehave in it, hang up on it (half an hour)
+soak: peers providers guests ## kill the broker 600 times, attack it, hang up on it (half an hour)
 	$(CARGO) build --locked -p rise-broker
 	OPENAPI_EXAMPLES=1000 $(CARGO) test --locked -p rise-broker-tests --test behaviour openapi::
 	$(CARGO) bench --locked --profile dev -p rise-broker-tests --bench soak
 	$(CARGO) build --locked --release -p rise-broker
 	ulimit -n 8192; $(CARGO) bench --locked -p rise-broker-tests --bench soak_edge
-	$(CARGO) bench --locked -p rise-broker-tests --bench soak_reload --bench soak_guests --bench soak_cancellation
+	$(CARGO) bench --locked -p rise-broker-tests \
+	  --bench soak_reload --bench soak_guests --bench soak_cancellation
 
 # A cdylib alone: next to an rlib, cargo switches link-time optimization off.
 providers: toolchain ## build the providers into dist/providers
 	@mkdir -p dist/providers
 	@for name in $(PROVIDERS); do \
-	  $(CARGO) rustc --locked --profile guest --target $(WASM) -p rise-provider-$$name --crate-type cdylib; \
-	  install -m 644 $(TARGET)/$(WASM)/guest/rise_provider_$${name//-/_}.wasm dist/providers/$$name.wasm; \
+	  $(CARGO) rustc --locked --profile guest --target $(WASM) -p rise-provider-$$name \
+	    --crate-type cdylib; \
+	  install -m 644 $(TARGET)/$(WASM)/guest/rise_provider_$${name//-/_}.wasm \
+	    dist/providers/$$name.wasm; \
 	done
 
-guests: toolchain ## build the components that tests use: the misbehaving ones, and the example in Rust
+guests: toolchain ## build the components that tests use: those that misbehave, the example in Rust
 	@$(CARGO) build --locked --profile guest --target $(WASM) $(addprefix -p guest-,$(GUESTS))
 	@$(CARGO) rustc --locked --profile guest --target $(WASM) -p imaginary --crate-type cdylib
 	@mkdir -p $(TARGET)/guests
-	@for name in $(GUESTS); do install -m 644 $(TARGET)/$(WASM)/guest/guest_$${name//-/_}.wasm $(TARGET)/guests/$$name.wasm; done
+	@for name in $(GUESTS); do \
+	  install -m 644 $(TARGET)/$(WASM)/guest/guest_$${name//-/_}.wasm $(TARGET)/guests/$$name.wasm; \
+	done
 	@install -m 644 $(TARGET)/$(WASM)/guest/imaginary.wasm $(TARGET)/guests/imaginary.wasm
 
-peers: ## set up what tests talk to: docker-registry, skopeo, two AWS emulators, an OIDC provider, schemathesis
+# docker-registry, skopeo, two AWS emulators, OIDC providers, schemathesis, registries' clients.
+peers: ## set up what tests talk to
 	@tests/peers/setup.sh
 
 dist: providers client ## release builds: dist/bin and dist/providers
 	$(CARGO) build --locked --release -p rise-broker -p rise-provider-kit
 	install -D -t dist/bin $(TARGET)/release/rise-broker $(TARGET)/release/rise-provider
 
-client: ## small builds of rise-registry and docker-credential-rise in dist/bin, and their manual and completions
+client: ## small builds of the client's programs in dist/bin, their manual and completions
 	$(CARGO) build --locked --profile cli -p rise-cli
 	install -D -t dist/bin $(TARGET)/cli/rise-registry $(TARGET)/cli/docker-credential-rise
 	mkdir -p dist/share/man/man1 dist/share/completions
 	dist/bin/rise-registry man dist/share/man/man1
-	for shell in bash fish zsh; do dist/bin/rise-registry completions $$shell >dist/share/completions/rise-registry.$$shell; done
+	for shell in bash fish zsh; do \
+	  dist/bin/rise-registry completions $$shell >dist/share/completions/rise-registry.$$shell; \
+	done
 
 toolchain:
 	@command -v $(CARGO) >/dev/null || { echo "install Rust first: https://rustup.rs"; exit 1; }
