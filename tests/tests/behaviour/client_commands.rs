@@ -31,16 +31,14 @@ fn session(it: &Workstation, url: &str, lines: &[&str]) -> String {
             writeln!(text, "[exit code {}]", printed.code.unwrap()).unwrap();
         }
     }
-    let mut parts: Vec<_> = text.split("01").map(ToOwned::to_owned).collect();
-    for part in parts.iter_mut().skip(1) {
-        let id = part.chars().take_while(|c| c.is_ascii_uppercase() || c.is_ascii_digit()).count();
-        if id == 24 {
-            *part = format!("[id]{}", &part[24..]);
-        } else {
-            part.insert_str(0, "01");
+    let is_of_an_id = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit();
+    let mut masked = text.replace(url, "https://broker.example.com");
+    for id in text.split(|letter| !is_of_an_id(letter)) {
+        if id.len() == 26 && id.starts_with("01") {
+            masked = masked.replace(id, "[id]");
         }
     }
-    parts.concat().replace(url, "https://broker.example.com")
+    masked
 }
 
 #[test]
