@@ -46,7 +46,7 @@ pub struct Wire<S = TcpStream>(S);
 /// What came back.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// 0: the connection was closed without an answer.
+    /// 0: the connection was closed before the head of an answer was whole.
     pub status: u16,
     pub head: String,
     pub body: String,
@@ -110,7 +110,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         while !bytes.ends_with(b"\r\n\r\n") {
             match self.0.read_u8().await {
                 Ok(byte) => bytes.push(byte),
-                Err(_) => return Heard::default(),
+                Err(_) => {
+                    let head = String::from_utf8_lossy(&bytes).into_owned();
+                    return Heard { head, ..Heard::default() };
+                }
             }
         }
         let head = String::from_utf8(bytes).unwrap();

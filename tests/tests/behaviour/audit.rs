@@ -225,7 +225,7 @@ async fn a_disk_that_fails_stops_credentials_and_recovers_by_itself() {
         disk.fail(operation, error, times);
         let started = Instant::now();
         let answer = broker.credentials(&token, "project=my-app").await;
-        assert!(started.elapsed() < Duration::from_millis(300), "{case}: {:?}", started.elapsed());
+        assert!(started.elapsed() < AT_ONCE, "{case}: {:?}", started.elapsed());
         assert_eq!(
             answer.problem().as_deref(),
             Some("audit-unavailable"),
@@ -254,6 +254,10 @@ async fn a_disk_that_fails_stops_credentials_and_recovers_by_itself() {
     }
 }
 
+/// Longer than the 250 ms that a request waits for its record, also on a busy machine, and far less
+/// than the deadline of a request.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
 async fn becomes_ready(broker: &TestBroker) {
     eventually("it is ready", async || broker.admin("/readyz").await.status == 200).await;
 }
@@ -280,15 +284,18 @@ async fn a_slow_disk_is_as_good_as_none() {
     let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
     let token = broker.token_for("my-app");
     broker.credentials(&token, "project=my-app").await;
-    disk.sync_takes(Duration::from_secs(2));
+    disk.sync_takes(Duration::from_mins(1));
     let started = Instant::now();
     let answer = broker.credentials(&token, "project=my-app").await;
     assert_eq!(answer.problem().as_deref(), Some("audit-unavailable"), "{}", answer.text);
-    assert!(started.elapsed() < Duration::from_millis(300), "{:?}", started.elapsed());
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
     assert!(broker.admin("/readyz").await.text.contains("the disk does not answer"));
     let again = Instant::now();
-    assert_eq!(broker.credentials(&token, "project=my-app").await.status, 503);
-    assert!(again.elapsed() < Duration::from_millis(50), "the next caller does not wait");
+    for _ in 0..40 {
+        assert_eq!(broker.credentials(&token, "project=my-app").await.status, 503);
+    }
+    // If each of them waited 250 ms for its record, they would take 10 s.
+    assert!(again.elapsed() < Duration::from_secs(5), "the next callers do not wait");
     disk.heal();
     becomes_ready(&broker).await;
     assert_eq!(broker.credentials(&token, "project=my-app").await.status, 200);

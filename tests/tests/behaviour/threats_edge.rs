@@ -86,7 +86,7 @@ fn refused(heard: &Heard, statuses: &[u16], case: &str) {
 
 #[tokio::test]
 async fn t42_slow_headers_slow_bodies_and_idle_connections_end() {
-    let edge = Edge::start(TIMEOUTS).await;
+    let edge = Edge::start(&TIMEOUTS.replace("idle_ms = 800", "idle_ms = 2500")).await;
     let started = Instant::now();
     let mut silent = edge.attacker().await;
     let mut dripping = edge.attacker().await;
@@ -117,29 +117,32 @@ async fn t42_slow_headers_slow_bodies_and_idle_connections_end() {
     assert_eq!(idle.hear().await.status, 200, "longer than `header_ms`, shorter than `idle_ms`");
     let idled = Instant::now();
     assert!(idle.hung_up().await.is_empty());
-    assert!(idled.elapsed() >= Duration::from_millis(700), "{:?}", idled.elapsed());
+    assert!(idled.elapsed() >= Duration::from_millis(2_400), "{:?}", idled.elapsed());
 }
 
 #[tokio::test]
 async fn t42_a_connection_ends_at_its_lifetime_with_an_answer() {
     let edge = Edge::start("[server.timeouts]\nlifetime_ms = 600\n").await;
+    let opened = Instant::now();
     let mut busy = Wire::connect(edge.listening.address).await;
     let mut answers = 0;
-    let last = loop {
+    loop {
         busy.send(edge.get()).await;
         let heard = busy.hear().await;
         if heard.status == 0 {
-            break None;
+            assert_eq!(heard, Heard::default(), "closed in the middle of an answer");
+            break;
         }
         assert_eq!(heard.status, 200);
+        assert!(heard.body.ends_with('}'), "closed in the middle of an answer: {heard:?}");
         answers += 1;
         if heard.header("connection") == Some("close") {
-            break Some(heard);
+            assert!(busy.hung_up().await.is_empty(), "announced, and closed");
+            break;
         }
-        assert!(answers < 10_000);
-    };
-    // Told in an answer, or closed between two: never in the middle of one.
-    assert!(last.is_some() || answers > 0);
+        assert!(opened.elapsed() < Duration::from_secs(20), "{answers} answers, and still open");
+    }
+    assert!(answers > 0 && opened.elapsed() >= Duration::from_millis(600), "closed too early");
     edge.serves("lifetime").await;
 }
 
@@ -189,8 +192,9 @@ async fn t43_all_addresses_together_get_so_many_connections() {
     let mut one_more = Wire::connect(edge.listening.address).await;
     assert!(one_more.hung_up().await.is_empty());
     drop(held);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    edge.goes_on("flood").await;
+    assert_eq!(edge.aws.requests().len(), 0, "something reached AWS");
+    let has_a_place = async || Wire::once(edge.listening.address, &edge.get()).await.status == 200;
+    eventually("places are given back", has_a_place).await;
 }
 
 #[tokio::test]

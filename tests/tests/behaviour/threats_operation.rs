@@ -98,6 +98,12 @@ async fn t56_an_answer_that_makes_no_sense_becomes_no_credential() {
             (502, "provider-failed"),
         ),
         (
+            "somebody who listens",
+            "GetAuthorizationToken",
+            login(elsewhere.endpoint()),
+            (502, "provider-failed"),
+        ),
+        (
             "no login",
             "GetAuthorizationToken",
             raw(200, "application/x-amz-json-1.1", "{\"authorizationData\":[]}"),
