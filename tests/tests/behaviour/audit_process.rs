@@ -6,9 +6,13 @@ use std::time::{Duration, Instant};
 
 use rise_broker_tests::kill::{POINTS, Victim, settings};
 use rise_broker_tests::served::{audit_records, rise_broker};
-use rise_broker_tests::{Answer, Client, Served, Settings, Stub, eventually};
+use rise_broker_tests::{Answer, Client, Served, Settings, Stub, eventually, skipped};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+/// Longer than the 250 ms that a request waits for its record, also on a busy machine, and far less
+/// than the deadline of a request.
+const AT_ONCE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_left_before_a_kill_has_its_record() {
@@ -63,6 +67,11 @@ async fn ask(served: &Served, settings: &Settings) -> (u16, Duration) {
     (answer.status, started.elapsed())
 }
 
+async fn becomes_ready(served: &Served) {
+    let (client, url) = (Client::new(), served.admin_url("/readyz"));
+    eventually("it is ready", async || client.get(&url).await.status == 200).await;
+}
+
 fn count(records: &[Value], event: &str) -> usize {
     records.iter().filter(|it| it["event"] == event).count()
 }
@@ -83,9 +92,9 @@ async fn a_sync_that_fails_once_costs_nobody_anything_and_twice_one_answer() {
         let mut statuses = Vec::new();
         for _ in 0..4 {
             let (status, elapsed) = ask(&served, &settings).await;
-            assert!(elapsed < Duration::from_millis(300) || status == 200, "{elapsed:?}");
+            assert!(elapsed < AT_ONCE || status == 200, "{elapsed:?}");
             statuses.push(status);
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            becomes_ready(&served).await;
         }
         let handed_out = statuses.iter().filter(|it| **it == 200).count();
         assert_eq!(statuses.len() - handed_out, refused, "{when}: {statuses:?}");
@@ -112,7 +121,7 @@ async fn a_full_disk_stops_credentials_until_there_is_room() {
     let shown = directory.display().to_string();
     let own_mounts = ["unshare", "-m", "sh", "-c", mount, &shown];
     let Some(served) = Served::start_in(&settings, &own_mounts).await else {
-        eprintln!("skipped: only root may mount a small disk");
+        skipped("only root may mount a small disk");
         return;
     };
     let inside =
@@ -124,7 +133,7 @@ async fn a_full_disk_stops_credentials_until_there_is_room() {
     loop {
         let (status, elapsed) = ask(&served, &settings).await;
         if status != 200 {
-            assert!(elapsed < Duration::from_millis(300), "{elapsed:?}");
+            assert!(elapsed < AT_ONCE, "{elapsed:?}");
             break;
         }
         handed_out += 1;
@@ -135,8 +144,7 @@ async fn a_full_disk_stops_credentials_until_there_is_room() {
     assert_eq!(ask(&served, &settings).await.0, 503);
     assert_eq!(aws.requests().len(), asked, "nothing reaches AWS without a record");
     fs::remove_file(&filler).unwrap();
-    let ready = served.admin_url("/readyz");
-    eventually("it is ready again", async || client.get(&ready).await.status == 200).await;
+    becomes_ready(&served).await;
     assert_eq!(ask(&served, &settings).await.0, 200);
     let inside = inside.display().to_string();
     verify(&inside);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rise_broker_tests::broker::{AUTH, binary};
-use rise_broker_tests::{PeerCommand, Port, Process, Settings, eventually};
+use rise_broker_tests::{PeerCommand, Port, Process, Settings, eventually, skipped};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// `nobody` on Debian; any number that is not ours will do.
@@ -108,7 +108,7 @@ async fn a_crash_leaves_no_core() {
 fn elsewhere_a_crash_does_leave_a_core() {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     if pattern.starts_with(['|', '/']) {
-        eprintln!("skipped: cores go to {pattern}");
+        skipped(&format!("the kernel passes cores to {}", pattern.trim()));
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -121,7 +121,7 @@ fn elsewhere_a_crash_does_leave_a_core() {
         Some(_) => assert!(
             status.core_dumped() || fs::read_dir(directory.path()).unwrap().next().is_some()
         ),
-        None => eprintln!("skipped: this user may not raise the limit of cores"),
+        None => skipped("this user may not raise the limit of cores"),
     }
 }
 
@@ -136,7 +136,7 @@ fn is_running(process: &Process) -> bool {
 #[tokio::test]
 async fn its_memory_is_closed_to_its_own_user() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can start a process as another user");
+        skipped("only root can start a process as another user");
         return;
     }
     let settings = Settings::new(&format!("{AUTH}{REGISTRY}"), &[]);

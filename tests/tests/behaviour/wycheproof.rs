@@ -8,6 +8,7 @@ use std::path::Path;
 use rise_broker::identity::Algorithm;
 use rise_broker::identity::jwks::KeySet;
 use rise_broker::identity::jwt::Jws;
+use rise_broker_tests::skipped;
 use serde_json::{Value, json};
 
 /// More than any issuer should have: what is refused here is refused by any settings.
@@ -35,8 +36,9 @@ fn verify(token: &str, key: &Value) -> Result<(), String> {
 
 fn vectors() -> Option<Value> {
     let Some(directory) = std::env::var_os("WYCHEPROOF_DIR") else {
-        eprintln!(
-            "SKIPPED: WYCHEPROOF_DIR is not set; it names the folder of C2SP Wycheproof's json_web_signature_test.json"
+        skipped(
+            "WYCHEPROOF_DIR is not set; it names the folder of C2SP Wycheproof's \
+             json_web_signature_test.json",
         );
         return None;
     };

@@ -1,0 +1,18 @@
+//! A test that cannot run on a machine says so where somebody reads it.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::panic::Location;
+
+use crate::broker::target;
+
+/// Notes in `target/skipped.txt` that the calling test does not run, and why. `make test` prints
+/// that file at its end.
+#[track_caller]
+pub fn skipped(reason: &str) {
+    let line = format!("{}: {reason}\n", Location::caller().file());
+    eprint!("SKIPPED: {line}");
+    let path = target().join("skipped.txt");
+    let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+    file.write_all(line.as_bytes()).unwrap();
+}
