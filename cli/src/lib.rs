@@ -7,6 +7,7 @@
 pub mod app;
 pub mod broker;
 pub mod cache;
+pub mod claims;
 pub mod command;
 pub mod credentials;
 pub mod deadline;

@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 use ureq::http::Method;
 use zeroize::Zeroizing;
 
+use crate::claims::Claims;
 use crate::deadline::Deadline;
 use crate::environment::Environment;
 use crate::failure::{Failure, shown};
 use crate::secret::Secret;
 use crate::settings::{BrokerUrl, Login, Settings};
-use crate::token::{Claims, percent_encoded};
-use crate::transport::{Authorization, Exchange, Reply, Transport};
+use crate::transport::{Authorization, Exchange, Reply, Transport, percent_encoded};
 
 const SETTING: &str = "`login.issuer`";
 

@@ -4,7 +4,6 @@
 //! To add one: a variant of [`Source`], a line in [`ORDER`].
 
 mod buildkite;
-mod claims;
 mod github;
 mod login;
 
@@ -12,10 +11,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-pub use self::claims::Claims;
-pub(crate) use self::github::percent_encoded;
 pub use self::login::Stored;
 
+use crate::claims::Claims;
 use crate::deadline::Deadline;
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -39,7 +37,7 @@ pub const ORDER: &[(&str, Find)] = &[
     ("RISE_ID_TOKEN (GitLab)", |_, environment| Ok(variable(environment, "RISE_ID_TOKEN"))),
     ("Buildkite", |_, environment| Ok(buildkite::Job::of(environment).map(Source::Buildkite))),
     ("a projected Kubernetes token", projected),
-    ("a stored login", login::find),
+    ("a stored login", stored_login),
 ];
 
 /// Something that has a token, or can get one.
@@ -167,6 +165,11 @@ fn token_file(settings: &Settings, _: &Environment) -> Result<Option<Source>, Fa
 fn projected(_: &Settings, environment: &Environment) -> Result<Option<Source>, Failure> {
     let path = environment.root.join(PROJECTED);
     Ok(read(&path)?.map(|text| Source::Kubernetes { path, text }))
+}
+
+fn stored_login(settings: &Settings, environment: &Environment) -> Result<Option<Source>, Failure> {
+    let stored = Stored::for_the_broker(settings, environment)?;
+    Ok(stored.map(|stored| Source::Login(Box::new(stored))))
 }
 
 fn variable(environment: &Environment, name: &'static str) -> Option<Source> {

@@ -164,3 +164,22 @@ impl Transport {
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
+
+/// As a value in a query or a form.
+pub fn percent_encoded(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    text.bytes()
+        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_audience_cannot_add_parameters() {
+        assert_eq!(
+            super::percent_encoded("https://r.io/a&b=c d"),
+            "https%3A%2F%2Fr.io%2Fa%26b%3Dc%20d"
+        );
+    }
+}

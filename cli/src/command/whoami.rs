@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::Done;
 use crate::app::App;
+use crate::claims::Claims;
 use crate::failure::shown;
 use crate::terminal;
-use crate::token::Claims;
 
 #[derive(Args)]
 pub(super) struct Arguments {

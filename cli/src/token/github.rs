@@ -8,7 +8,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::secret::Secret;
 use crate::settings::{BrokerUrl, Settings};
-use crate::transport::{Authorization, Exchange, Transport};
+use crate::transport::{Authorization, Exchange, Transport, percent_encoded};
 
 pub struct Job {
     url: String,
@@ -68,23 +68,5 @@ impl Job {
                 "GitHub's token service did not answer with a token: check {setting}"
             ))
         })
-    }
-}
-
-pub(crate) fn percent_encoded(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes()
-        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn an_audience_cannot_add_parameters() {
-        assert_eq!(
-            super::percent_encoded("https://r.io/a&b=c d"),
-            "https%3A%2F%2Fr.io%2Fa%26b%3Dc%20d"
-        );
     }
 }

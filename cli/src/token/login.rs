@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Claims, Source};
+use crate::claims::Claims;
 use crate::deadline::{Deadline, now};
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -64,6 +64,21 @@ impl Stored {
 
     pub fn load(environment: &Environment) -> Result<Option<Self>, Failure> {
         path(environment).map_or(Ok(None), |path| Self::read(&path))
+    }
+
+    /// The stored login, if it is for the broker of `settings`.
+    pub fn for_the_broker(
+        settings: &Settings,
+        environment: &Environment,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(stored) = Self::load(environment)? else { return Ok(None) };
+        match settings.url() {
+            Ok(url) if url.as_str() != stored.url => Err(Failure::Token(format!(
+                "the stored login is for {} and is shown to nobody else: run `rise-registry login` for {url}",
+                crate::failure::shown(&stored.url)
+            ))),
+            _ => Ok(Some(stored)),
+        }
     }
 
     fn read(path: &Path) -> Result<Option<Self>, Failure> {
@@ -151,21 +166,6 @@ impl Stored {
         let claims = Claims::of(&self.token);
         let end = claims.time("exp").or_else(|| claims.time("iat").map(|at| at + UNSAID));
         end.is_some_and(|end| now() + LEAST < end)
-    }
-}
-
-/// The last of the sources.
-pub(super) fn find(
-    settings: &Settings,
-    environment: &Environment,
-) -> Result<Option<Source>, Failure> {
-    let Some(stored) = Stored::load(environment)? else { return Ok(None) };
-    match settings.url() {
-        Ok(url) if url.as_str() != stored.url => Err(Failure::Token(format!(
-            "the stored login is for {} and is shown to nobody else: run `rise-registry login` for {url}",
-            crate::failure::shown(&stored.url)
-        ))),
-        _ => Ok(Some(Source::Login(Box::new(stored)))),
     }
 }
 

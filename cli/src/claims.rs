@@ -46,7 +46,7 @@ impl Claims {
     }
 
     /// The same for all tokens of one caller, and for no other's. Of a token that says nothing: itself.
-    pub(super) fn lasting(&self, token: &Secret) -> String {
+    pub fn lasting(&self, token: &Secret) -> String {
         if self.0.is_empty() {
             return token.expose().to_owned();
         }
