@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use ureq::http::Method;
 use zeroize::Zeroizing;
 
-pub use self::answer::{Credentials, Form, Kind};
+pub(crate) use self::answer::{Credentials, Form, Kind};
 
 use crate::deadline::Deadline;
 use crate::environment::Environment;
@@ -22,7 +22,7 @@ const SKEW: u64 = 60;
 /// More registries than any caller reaches.
 const REGISTRIES: usize = 1_000;
 
-pub struct Broker {
+pub(crate) struct Broker {
     url: BrokerUrl,
     transport: Transport,
     now: fn() -> u64,
@@ -30,24 +30,24 @@ pub struct Broker {
 
 /// What to ask for. All of it has been checked against the broker's grammar.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    pub project: Option<String>,
+pub(crate) struct Wanted {
+    pub(crate) project: Option<String>,
     /// Instead of a project.
-    pub image: Option<String>,
-    pub registry: Option<String>,
+    pub(crate) image: Option<String>,
+    pub(crate) registry: Option<String>,
     /// Empty: all that the caller may do.
-    pub actions: Vec<String>,
-    pub lifetime: Option<u32>,
+    pub(crate) actions: Vec<String>,
+    pub(crate) lifetime: Option<u32>,
 }
 
 /// One of the registries that the caller's rules reach.
 #[derive(Clone, Debug, Deserialize, serde::Serialize, PartialEq, Eq)]
-pub struct Registry {
-    pub registry: String,
-    pub registry_url: String,
+pub(crate) struct Registry {
+    pub(crate) registry: String,
+    pub(crate) registry_url: String,
     /// With `{project}` in it.
-    pub image: String,
-    pub r#type: String,
+    pub(crate) image: String,
+    pub(crate) r#type: String,
 }
 
 #[derive(Deserialize)]
@@ -57,26 +57,26 @@ struct Registries {
 
 /// Who the caller is to the broker, and what it may do.
 #[derive(Debug, Deserialize, serde::Serialize)]
-pub struct Explained {
-    pub issuer: String,
-    pub sub: String,
+pub(crate) struct Explained {
+    pub(crate) issuer: String,
+    pub(crate) sub: String,
     #[serde(default)]
-    pub claims: Map<String, Value>,
+    pub(crate) claims: Map<String, Value>,
     #[serde(default)]
-    pub grants: Vec<Grant>,
+    pub(crate) grants: Vec<Grant>,
 }
 
 #[derive(Debug, Deserialize, serde::Serialize)]
-pub struct Grant {
-    pub registry: String,
+pub(crate) struct Grant {
+    pub(crate) registry: String,
     /// A name, `team-*` or `*`.
-    pub projects: String,
-    pub actions: Vec<String>,
+    pub(crate) projects: String,
+    pub(crate) actions: Vec<String>,
 }
 
 /// How far this machine's clock is from the broker's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
+pub(crate) enum Clock {
     Right,
     /// Seconds.
     Ahead(u64),
@@ -84,7 +84,7 @@ pub enum Clock {
 }
 
 impl Broker {
-    pub fn new(
+    pub(crate) fn new(
         settings: &Settings,
         environment: &Environment,
         now: fn() -> u64,
@@ -94,11 +94,11 @@ impl Broker {
         Ok(Self { url, transport, now })
     }
 
-    pub fn url(&self) -> &BrokerUrl {
+    pub(crate) fn url(&self) -> &BrokerUrl {
         &self.url
     }
 
-    pub fn credentials(
+    pub(crate) fn credentials(
         &self,
         token: &Token,
         wanted: &Wanted,
@@ -123,7 +123,11 @@ impl Broker {
         Credentials::read(&reply.body).map_err(|why| self.nonsense(&why))
     }
 
-    pub fn registries(&self, token: &Token, deadline: Deadline) -> Result<Vec<Registry>, Failure> {
+    pub(crate) fn registries(
+        &self,
+        token: &Token,
+        deadline: Deadline,
+    ) -> Result<Vec<Registry>, Failure> {
         let reply = self.ask(token, Method::GET, "/api/v1/registries", None, deadline)?;
         let answer: Registries =
             serde_json::from_slice(&reply.body).map_err(|error| self.nonsense(&error))?;
@@ -136,7 +140,7 @@ impl Broker {
     }
 
     /// `None`: of all projects.
-    pub fn explain(
+    pub(crate) fn explain(
         &self,
         token: &Token,
         project: Option<&str>,
@@ -149,7 +153,7 @@ impl Broker {
     }
 
     /// Any answer will do, also a refusal: `doctor` compares clocks before it has a token. `None`: the answer has no `Date`.
-    pub fn clock(&self, deadline: Deadline) -> Result<Option<Clock>, Failure> {
+    pub(crate) fn clock(&self, deadline: Deadline) -> Result<Option<Clock>, Failure> {
         let url = self.url.join("/api/v1/openapi.json");
         let exchange = Exchange {
             method: Method::GET,
@@ -201,7 +205,7 @@ impl Broker {
 }
 
 impl Clock {
-    pub fn compare(ours: u64, theirs: u64) -> Self {
+    pub(crate) fn compare(ours: u64, theirs: u64) -> Self {
         let apart = ours.abs_diff(theirs);
         match (apart <= SKEW, ours > theirs) {
             (true, _) => Self::Right,

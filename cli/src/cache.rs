@@ -31,22 +31,22 @@ const OLDEST: Duration = Duration::from_hours(13);
 /// Files looked at while sweeping.
 const SWEPT: usize = 1_000;
 
-pub struct Cache {
+pub(crate) struct Cache {
     directory: Option<PathBuf>,
 }
 
 /// Which credential: everything that the broker's answer depends on.
-pub struct Key(String);
+pub(crate) struct Key(String);
 
 /// A credential, and how much of its life is over.
-pub struct Kept {
-    pub credentials: Credentials,
-    pub obtained_at: u64,
-    pub expires_at: u64,
+pub(crate) struct Kept {
+    pub(crate) credentials: Credentials,
+    pub(crate) obtained_at: u64,
+    pub(crate) expires_at: u64,
 }
 
 /// Held while the broker is asked.
-pub struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
@@ -60,10 +60,10 @@ struct Entry<S> {
 }
 
 /// Why the cache was of no use, and what to do.
-pub type Complaint = String;
+pub(crate) type Complaint = String;
 
 impl Key {
-    pub fn new(parts: &[&str]) -> Self {
+    pub(crate) fn new(parts: &[&str]) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
             digest.update((part.len() as u64).to_be_bytes());
@@ -74,37 +74,37 @@ impl Key {
 }
 
 impl Kept {
-    pub fn new(credentials: Credentials, now: u64) -> Self {
+    pub(crate) fn new(credentials: Credentials, now: u64) -> Self {
         let lifetime = credentials.expires_in.unwrap_or(ENDLESS);
         Self { credentials, obtained_at: now, expires_at: now.saturating_add(lifetime) }
     }
 
     /// From here on it is renewed where possible.
-    pub fn half_life(&self) -> u64 {
+    pub(crate) fn half_life(&self) -> u64 {
         self.obtained_at.saturating_add(self.expires_at.saturating_sub(self.obtained_at) / 2)
     }
 
-    pub fn is_usable(&self, now: u64) -> bool {
+    pub(crate) fn is_usable(&self, now: u64) -> bool {
         self.obtained_at <= now && now.saturating_add(LEAST) < self.expires_at
     }
 
-    pub fn is_fresh(&self, now: u64) -> bool {
+    pub(crate) fn is_fresh(&self, now: u64) -> bool {
         self.is_usable(now) && now < self.half_life()
     }
 }
 
 impl Cache {
     /// `None`: there is no home to keep anything in.
-    pub fn new(cache_directory: Option<PathBuf>) -> Self {
+    pub(crate) fn new(cache_directory: Option<PathBuf>) -> Self {
         Self { directory: cache_directory.map(|it| it.join("registry")) }
     }
 
-    pub fn directory(&self) -> Option<&Path> {
+    pub(crate) fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
     }
 
     /// What is kept, whether it is still usable or not.
-    pub fn load(&self, key: &Key) -> Result<Option<Kept>, Complaint> {
+    pub(crate) fn load(&self, key: &Key) -> Result<Option<Kept>, Complaint> {
         let Some(path) = self.file(key) else { return Ok(None) };
         let complain = |what: &dyn std::fmt::Display| {
             format!(
@@ -126,7 +126,7 @@ impl Cache {
     }
 
     /// Makes the folder. `Ok(None)`: another process holds the lock. `Err`: there can be no cache.
-    pub fn lock(&self, key: &Key) -> Result<Option<Lock>, Complaint> {
+    pub(crate) fn lock(&self, key: &Key) -> Result<Option<Lock>, Complaint> {
         let directory = self.directory.as_deref().ok_or_else(|| {
             "credentials are not kept, each run asks the broker: HOME is not set".to_owned()
         })?;
@@ -153,7 +153,7 @@ impl Cache {
     }
 
     /// Only by whoever holds the lock.
-    pub fn store(&self, key: &Key, kept: &Kept, _: &Lock) -> Result<(), Complaint> {
+    pub(crate) fn store(&self, key: &Key, kept: &Kept, _: &Lock) -> Result<(), Complaint> {
         let Some(path) = self.file(key) else { return Ok(()) };
         let entry = Entry {
             version: VERSION,
@@ -171,14 +171,14 @@ impl Cache {
         })
     }
 
-    pub fn remove(&self, key: &Key) {
+    pub(crate) fn remove(&self, key: &Key) {
         if let Some(path) = self.file(key) {
             let _ = fs::remove_file(path);
         }
     }
 
     /// Everything, for `logout`. How many credentials there were.
-    pub fn clear(&self) -> usize {
+    pub(crate) fn clear(&self) -> usize {
         let entries = self.entries().filter(|path| path.extension().is_some_and(|it| it == "json"));
         entries.filter(|path| fs::remove_file(path).is_ok()).count()
     }

@@ -11,28 +11,24 @@ const FLEETING: &[&str] = &["exp", "iat", "nbf", "jti", "auth_time", "rat", "at_
 
 /// Empty, if the token is no JWT.
 #[derive(Default)]
-pub struct Claims(Map<String, Value>);
+pub(crate) struct Claims(Map<String, Value>);
 
 impl Claims {
-    pub fn of(token: &Secret) -> Self {
+    pub(crate) fn of(token: &Secret) -> Self {
         let payload = token.expose().split('.').nth(1).unwrap_or_default();
         let bytes = URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
         Self(serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.as_str()
-    }
-
     /// Seconds since 1970.
-    pub fn time(&self, name: &str) -> Option<u64> {
+    pub(crate) fn time(&self, name: &str) -> Option<u64> {
         let value = self.0.get(name)?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
         value.as_u64().or_else(|| value.as_f64().map(|it| it as u64))
     }
 
     /// `aud` as it stands there, one or several.
-    pub fn audiences(&self) -> Vec<&str> {
+    pub(crate) fn audiences(&self) -> Vec<&str> {
         match self.0.get("aud") {
             Some(Value::String(one)) => vec![one],
             Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
@@ -41,12 +37,12 @@ impl Claims {
     }
 
     /// Whether it tells two tokens of one caller apart, and nothing of the caller.
-    pub fn is_fleeting(name: &str) -> bool {
+    pub(crate) fn is_fleeting(name: &str) -> bool {
         FLEETING.contains(&name)
     }
 
     /// The same for all tokens of one caller, and for no other's. Of a token that says nothing: itself.
-    pub fn lasting(&self, token: &Secret) -> String {
+    pub(crate) fn lasting(&self, token: &Secret) -> String {
         if self.0.is_empty() {
             return token.expose().to_owned();
         }

@@ -46,7 +46,7 @@ Exit codes:
     after_help = EXIT_CODES,
     max_term_width = 100
 )]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]

@@ -17,18 +17,18 @@ const POLL: Duration = Duration::from_millis(5);
 const RENEWAL: Duration = Duration::from_secs(3);
 
 /// A credential, and what went wrong on the way to it without being in the way.
-pub struct Obtained {
-    pub kept: Kept,
+pub(crate) struct Obtained {
+    pub(crate) kept: Kept,
     /// For stderr, one line each.
-    pub complaints: Vec<Complaint>,
+    pub(crate) complaints: Vec<Complaint>,
 }
 
 /// With the token of `app.source()`, by `app.deadline`.
-pub fn obtain(app: &App, wanted: &Wanted) -> Result<Obtained, Failure> {
+pub(crate) fn obtain(app: &App, wanted: &Wanted) -> Result<Obtained, Failure> {
     obtain_as(app, app.source()?, wanted, app.deadline)
 }
 
-pub fn obtain_as(
+pub(crate) fn obtain_as(
     app: &App,
     source: Source,
     wanted: &Wanted,
@@ -89,7 +89,7 @@ pub fn obtain_as(
 }
 
 /// Of the broker, whatever is kept.
-pub fn ask(
+pub(crate) fn ask(
     app: &App,
     source: Source,
     wanted: &Wanted,
@@ -130,7 +130,7 @@ fn key(app: &App, source: &Source, wanted: &Wanted) -> Result<Key, Failure> {
 }
 
 /// `identity` is that of a [`Source`].
-pub fn key_of(app: &App, identity: &str, wanted: &Wanted) -> Result<Key, Failure> {
+pub(crate) fn key_of(app: &App, identity: &str, wanted: &Wanted) -> Result<Key, Failure> {
     let mut actions = wanted.actions.clone();
     actions.sort();
     actions.dedup();

@@ -3,40 +3,40 @@
 use std::time::{Duration, Instant, SystemTime};
 
 /// Docker waits for a helper for ever and people do not; the kubelet gives up after a minute.
-pub const WHOLE: Duration = Duration::from_secs(9);
+pub(crate) const WHOLE: Duration = Duration::from_secs(9);
 
 /// The instant at which everything of this run has ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline(Instant);
+pub(crate) struct Deadline(Instant);
 
 impl Deadline {
-    pub fn after(duration: Duration) -> Self {
+    pub(crate) fn after(duration: Duration) -> Self {
         Self(Instant::now() + duration)
     }
 
-    pub fn remaining(self) -> Duration {
+    pub(crate) fn remaining(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    pub fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         self.remaining().is_zero()
     }
 
     /// This one, or `duration` from now: whichever is first.
     #[must_use]
-    pub fn at_most(self, duration: Duration) -> Self {
+    pub(crate) fn at_most(self, duration: Duration) -> Self {
         Self(self.0.min(Instant::now() + duration))
     }
 }
 
 /// Seconds since 1970 by this machine's clock.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks for the time")]
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// `90 seconds`, `12 minutes`, `3 hours`, `2 days`.
-pub fn spoken(seconds: u64) -> String {
+pub(crate) fn spoken(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} seconds"),
         120..=7_199 => format!("{} minutes", (seconds + 30) / 60),

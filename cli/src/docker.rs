@@ -17,26 +17,26 @@ use crate::failure::{Failure, shown};
 use crate::files;
 
 /// `docker-credential-rise`, as clients' settings name it.
-pub const HELPER: &str = "rise";
+pub(crate) const HELPER: &str = "rise";
 
 const LONGEST: u64 = 4 * 1024 * 1024;
 
 /// A `config.json` of nothing but logins.
 #[derive(Default)]
-pub struct Auths(Map<String, Value>);
+pub(crate) struct Auths(Map<String, Value>);
 
 impl Auths {
     /// `place` is a host or, where the reader knows paths, an image without its tag.
-    pub fn add(&mut self, place: &str, credentials: &Credentials) {
+    pub(crate) fn add(&mut self, place: &str, credentials: &Credentials) {
         self.0.insert(place.to_owned(), entry(credentials));
     }
 
-    pub fn text(self) -> Zeroizing<String> {
+    pub(crate) fn text(self) -> Zeroizing<String> {
         self.text_with(&Map::new())
     }
 
     /// Beside settings that are no logins.
-    pub fn text_with(self, settings: &Map<String, Value>) -> Zeroizing<String> {
+    pub(crate) fn text_with(self, settings: &Map<String, Value>) -> Zeroizing<String> {
         let mut json = settings.clone();
         json.insert("auths".to_owned(), Value::Object(self.0));
         Zeroizing::new(Value::Object(json).to_string())
@@ -44,14 +44,14 @@ impl Auths {
 }
 
 /// One that exists, or will.
-pub struct ConfigFile {
+pub(crate) struct ConfigFile {
     path: PathBuf,
     json: Map<String, Value>,
 }
 
 impl ConfigFile {
     /// Where docker looks.
-    pub fn of_docker(environment: &Environment) -> Result<Self, Failure> {
+    pub(crate) fn of_docker(environment: &Environment) -> Result<Self, Failure> {
         let directory = match environment.path("DOCKER_CONFIG") {
             Some(directory) => directory,
             None => environment.home()?.join(".docker"),
@@ -59,7 +59,7 @@ impl ConfigFile {
         Self::load(directory.join("config.json"))
     }
 
-    pub fn load(path: PathBuf) -> Result<Self, Failure> {
+    pub(crate) fn load(path: PathBuf) -> Result<Self, Failure> {
         // What a link points to is replaced, not the link.
         let path = fs::canonicalize(&path).unwrap_or(path);
         let failed = |what: &dyn std::fmt::Display| {
@@ -77,27 +77,27 @@ impl ConfigFile {
         Ok(Self { path, json })
     }
 
-    pub fn entries(&self) -> &Map<String, Value> {
+    pub(crate) fn entries(&self) -> &Map<String, Value> {
         &self.json
     }
 
-    pub fn json(&mut self) -> &mut Map<String, Value> {
+    pub(crate) fn json(&mut self) -> &mut Map<String, Value> {
         &mut self.json
     }
 
     /// Whom docker asks about a host, as in `docker-credential-NAME`.
-    pub fn helper(&self, host: &str) -> Option<&str> {
+    pub(crate) fn helper(&self, host: &str) -> Option<&str> {
         self.json.get("credHelpers").and_then(|it| it.get(host)).and_then(Value::as_str)
     }
 
     /// And where none is named for this host alone, the one for all.
-    pub fn helper_or_store(&self, host: &str) -> Option<&str> {
+    pub(crate) fn helper_or_store(&self, host: &str) -> Option<&str> {
         let store = || self.json.get("credsStore").and_then(Value::as_str);
         self.helper(host).or_else(store).filter(|it| !it.is_empty())
     }
 
     /// Docker asks a helper instead, if one is named: what is written would never be looked at.
-    pub fn check_that_it_is_read(&self, host: &str) -> Result<(), Failure> {
+    pub(crate) fn check_that_it_is_read(&self, host: &str) -> Result<(), Failure> {
         let Some(helper) = self.helper_or_store(host) else { return Ok(()) };
         Err(Failure::Settings(format!(
             "{} sends docker to docker-credential-{} for {host}: take that out, or use `rise-registry exec`",
@@ -106,7 +106,7 @@ impl ConfigFile {
         )))
     }
 
-    pub fn add(&mut self, place: &str, credentials: &Credentials) {
+    pub(crate) fn add(&mut self, place: &str, credentials: &Credentials) {
         let auths = self.json.entry("auths").or_insert_with(|| json!({}));
         if let Some(auths) = auths.as_object_mut() {
             auths.insert(place.to_owned(), entry(credentials));
@@ -114,7 +114,7 @@ impl ConfigFile {
     }
 
     /// With mode 0600: there are secrets in it from now on.
-    pub fn save(&self) -> Result<(), Failure> {
+    pub(crate) fn save(&self) -> Result<(), Failure> {
         let failed = |what: &dyn std::fmt::Display| {
             Failure::Files(format!("{} cannot be written: {what}", self.path.display()))
         };
@@ -132,7 +132,7 @@ impl ConfigFile {
 }
 
 /// The password, and the form in which it stands in files.
-pub fn secrets(credentials: &Credentials) -> [Zeroizing<String>; 2] {
+pub(crate) fn secrets(credentials: &Credentials) -> [Zeroizing<String>; 2] {
     let password = Zeroizing::new(credentials.password.expose().to_owned());
     [password, basic(credentials)]
 }

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::secret::Secret;
 
 /// What [`Environment::from_process`] reads. A variable that is not here cannot be asked for.
-pub const NAMES: &[&str] = &[
+pub(crate) const NAMES: &[&str] = &[
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     "ACTIONS_ID_TOKEN_REQUEST_URL",
     "BUILDKITE_AGENT_ACCESS_TOKEN",
@@ -46,17 +46,17 @@ pub const NAMES: &[&str] = &[
 const LONGEST: usize = 64 * 1024;
 
 /// Each variable is a [`Secret`]: some hold tokens, and a proxy's may hold a password.
-pub struct Environment {
+pub(crate) struct Environment {
     variables: BTreeMap<&'static str, Secret>,
     working_directory: PathBuf,
     /// Where `/var/run/secrets` is. Tests have one of their own.
-    pub root: PathBuf,
+    pub(crate) root: PathBuf,
 }
 
 impl Environment {
     /// Variables that are empty, too long or not UTF-8 count as not set.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    pub fn from_process() -> Self {
+    pub(crate) fn from_process() -> Self {
         let variables = NAMES.iter().filter_map(|name| {
             let text = std::env::var(name).ok()?;
             (!text.is_empty() && text.len() <= LONGEST).then(|| (*name, Secret::new(text)))
@@ -82,34 +82,34 @@ impl Environment {
     }
 
     /// For what is not a secret.
-    pub fn text(&self, name: &'static str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &'static str) -> Option<&str> {
         self.secret(name).map(Secret::expose)
     }
 
-    pub fn secret(&self, name: &'static str) -> Option<&Secret> {
+    pub(crate) fn secret(&self, name: &'static str) -> Option<&Secret> {
         debug_assert!(NAMES.contains(&name), "{name} is missing in NAMES");
         self.variables.get(name)
     }
 
-    pub fn path(&self, name: &'static str) -> Option<PathBuf> {
+    pub(crate) fn path(&self, name: &'static str) -> Option<PathBuf> {
         self.text(name).map(PathBuf::from)
     }
 
-    pub fn working_directory(&self) -> &Path {
+    pub(crate) fn working_directory(&self) -> &Path {
         &self.working_directory
     }
 
     /// `~/.config/rise`, or what `XDG_CONFIG_HOME` says. `None`: there is no home.
-    pub fn configuration_directory(&self) -> Option<PathBuf> {
+    pub(crate) fn configuration_directory(&self) -> Option<PathBuf> {
         Some(self.absolute("XDG_CONFIG_HOME", ".config")?.join("rise"))
     }
 
     /// `~/.cache/rise`, or what `XDG_CACHE_HOME` says.
-    pub fn cache_directory(&self) -> Option<PathBuf> {
+    pub(crate) fn cache_directory(&self) -> Option<PathBuf> {
         Some(self.absolute("XDG_CACHE_HOME", ".cache")?.join("rise"))
     }
 
-    pub fn home(&self) -> Result<PathBuf, Failure> {
+    pub(crate) fn home(&self) -> Result<PathBuf, Failure> {
         let home = self.path("HOME").filter(|home| home.is_absolute());
         home.ok_or_else(|| Failure::Files("HOME is not set to a folder: set it".to_owned()))
     }

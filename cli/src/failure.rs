@@ -8,7 +8,7 @@ use std::process::ExitCode;
 const LONGEST: usize = 400;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// Something else ended, and its words stand on the stream already.
     #[error("{0}")]
     Other(String),
@@ -34,7 +34,7 @@ pub enum Failure {
 
 impl Failure {
     /// As `docs/client.md` and `rise-registry --help` list them.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Other(_) => 1,
             Self::Settings(_) => 2,
@@ -47,7 +47,7 @@ impl Failure {
     }
 
     /// On one line, whatever it consists of.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         one_line(&self.to_string(), 2_000)
     }
 }
@@ -59,7 +59,7 @@ impl From<Failure> for ExitCode {
 }
 
 /// What somebody else wrote, fit for a line of ours: no control characters, which a terminal obeys, and not long.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     one_line(text.trim(), LONGEST)
 }
 

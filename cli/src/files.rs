@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 /// What went wrong with a file, in words that stand behind its name.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub(crate) enum FileError {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("is no regular file")]
@@ -26,12 +26,15 @@ pub enum FileError {
 }
 
 /// `None`: there is no such file. A FIFO or device is not waited for.
-pub fn read(path: &Path, longest: u64) -> Result<Option<Zeroizing<String>>, FileError> {
+pub(crate) fn read(path: &Path, longest: u64) -> Result<Option<Zeroizing<String>>, FileError> {
     read_checked(path, longest, OFlags::empty(), |_| Ok(()))
 }
 
 /// As [`read`], if it is nobody else's and no link.
-pub fn read_private(path: &Path, longest: u64) -> Result<Option<Zeroizing<String>>, FileError> {
+pub(crate) fn read_private(
+    path: &Path,
+    longest: u64,
+) -> Result<Option<Zeroizing<String>>, FileError> {
     read_checked(path, longest, OFlags::NOFOLLOW, |metadata| {
         if is_ours_alone(metadata) { Ok(()) } else { Err(FileError::NotPrivate("600")) }
     })
@@ -73,7 +76,7 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// A folder that is nobody else's, made if it is missing.
-pub fn private_directory(path: &Path) -> Result<(), FileError> {
+pub(crate) fn private_directory(path: &Path) -> Result<(), FileError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.is_dir() {
@@ -85,13 +88,13 @@ pub fn private_directory(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-pub fn is_ours_alone(metadata: &fs::Metadata) -> bool {
+pub(crate) fn is_ours_alone(metadata: &fs::Metadata) -> bool {
     let others = metadata.mode() & 0o077;
     others == 0 && metadata.uid() == rustix::process::geteuid().as_raw()
 }
 
 /// Replaces `path` by `text` at one stroke, mode 0600: whoever reads it sees the old or the new, whole.
-pub fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
     // A leftover of a process of the same number, or somebody's link.

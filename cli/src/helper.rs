@@ -18,8 +18,8 @@ use crate::settings::Flags;
 use crate::terminal;
 
 /// Clients go on without credentials.
-pub const NOT_FOUND: &str = "credentials not found in native keychain";
-pub const NO_SERVER: &str = "no credentials server URL";
+pub(crate) const NOT_FOUND: &str = "credentials not found in native keychain";
+pub(crate) const NO_SERVER: &str = "no credentials server URL";
 
 /// More than any server's URL, and than a kubelet's request with its token.
 const LONGEST: u64 = 64 * 1024;

@@ -4,27 +4,27 @@
 //! wrote (the broker, a proxy) is shown in [`failure::shown`]'s form only.
 //! **Invariant:** every process ends within ten seconds, whatever the broker does: [`deadline`].
 
-pub mod app;
-pub mod broker;
-pub mod cache;
-pub mod claims;
+mod app;
+mod broker;
+mod cache;
+mod claims;
 pub mod command;
-pub mod credentials;
-pub mod deadline;
-pub mod docker;
+mod credentials;
+mod deadline;
+mod docker;
 #[cfg(test)]
 mod documentation;
-pub mod environment;
-pub mod failure;
-pub mod files;
+mod environment;
+mod failure;
+mod files;
 pub mod helper;
-pub mod names;
-pub mod oidc;
+mod names;
+mod oidc;
 pub mod process;
-pub mod settings;
-pub mod terminal;
-pub mod token;
-pub mod transport;
+mod settings;
+mod terminal;
+mod token;
+mod transport;
 
 // The path by which the modules of this crate know it.
 use rise_secret as secret;

@@ -4,7 +4,7 @@
 use crate::failure::{Failure, shown};
 
 /// `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, as the broker has it for projects.
-pub fn project(text: &str, origin: &str) -> Result<String, Failure> {
+pub(crate) fn project(text: &str, origin: &str) -> Result<String, Failure> {
     if is_label(text) {
         return Ok(text.to_owned());
     }
@@ -15,7 +15,7 @@ pub fn project(text: &str, origin: &str) -> Result<String, Failure> {
 }
 
 /// What a registry may be called in the broker's settings: as a project, and `_`.
-pub fn registry(text: &str, origin: &str) -> Result<String, Failure> {
+pub(crate) fn registry(text: &str, origin: &str) -> Result<String, Failure> {
     if is_label(&text.replace('_', "-")) {
         return Ok(text.to_owned());
     }
@@ -33,14 +33,14 @@ fn is_label(text: &str) -> bool {
 }
 
 /// The registry's host of what a client says: `https://HOST:PORT/v2/` and `HOST:PORT` alike. `None`: there is none.
-pub fn host(server: &str) -> Option<&str> {
+pub(crate) fn host(server: &str) -> Option<&str> {
     let rest = server.trim();
     let rest = rest.split_once("://").map_or(rest, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or_default();
     is_host(host).then_some(host)
 }
 
-pub fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     // It becomes a folder's name too: no dot in front.
     (1..=255).contains(&text.len())
         && !text.starts_with('.')
@@ -48,7 +48,7 @@ pub fn is_host(text: &str) -> bool {
 }
 
 /// The characters of an image reference. Whether it is one, the broker knows.
-pub fn is_image(text: &str) -> bool {
+pub(crate) fn is_image(text: &str) -> bool {
     (1..=1024).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:/@[]+".contains(&b))
 }

@@ -18,7 +18,7 @@ use crate::transport::{Authorization, Exchange, Reply, Transport, percent_encode
 const SETTING: &str = "`login.issuer`";
 
 /// An issuer that said where its endpoints are.
-pub struct Issuer<'a> {
+pub(crate) struct Issuer<'a> {
     login: &'a Login,
     settings: Settings,
     environment: &'a Environment,
@@ -35,26 +35,26 @@ struct Document {
 
 /// What a person has to do elsewhere.
 #[derive(Deserialize)]
-pub struct Device {
+pub(crate) struct Device {
     #[serde(rename = "device_code")]
     code: Secret,
-    pub user_code: String,
-    pub verification_uri: String,
-    pub verification_uri_complete: Option<String>,
-    pub expires_in: u64,
+    pub(crate) user_code: String,
+    pub(crate) verification_uri: String,
+    pub(crate) verification_uri_complete: Option<String>,
+    pub(crate) expires_in: u64,
     /// Seconds between two questions.
-    pub interval: Option<u64>,
+    pub(crate) interval: Option<u64>,
 }
 
 #[derive(Deserialize)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     id_token: Option<Secret>,
     access_token: Option<Secret>,
-    pub refresh_token: Option<Secret>,
+    pub(crate) refresh_token: Option<Secret>,
 }
 
 /// What came of a question while somebody is to agree.
-pub enum Asked {
+pub(crate) enum Asked {
     Agreed(Tokens),
     NotYet,
     /// And ask less often.
@@ -69,7 +69,7 @@ struct Problem {
 }
 
 impl<'a> Issuer<'a> {
-    pub fn discover(
+    pub(crate) fn discover(
         login: &'a Login,
         settings: &Settings,
         environment: &'a Environment,
@@ -98,7 +98,7 @@ impl<'a> Issuer<'a> {
         Ok(Self { login, settings, environment, document })
     }
 
-    pub fn device(&self, deadline: Deadline) -> Result<Device, Failure> {
+    pub(crate) fn device(&self, deadline: Deadline) -> Result<Device, Failure> {
         let endpoint = self.document.device_authorization_endpoint.as_deref().ok_or_else(|| {
             Failure::Settings(format!(
                 "{} has no device flow: have it switched on, or use RISE_TOKEN_FILE",
@@ -119,7 +119,7 @@ impl<'a> Issuer<'a> {
         Ok(device)
     }
 
-    pub fn ask(&self, device: &Device, deadline: Deadline) -> Result<Asked, Failure> {
+    pub(crate) fn ask(&self, device: &Device, deadline: Deadline) -> Result<Asked, Failure> {
         let form = [
             ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
             ("device_code", device.code.expose()),
@@ -140,7 +140,11 @@ impl<'a> Issuer<'a> {
         }
     }
 
-    pub fn refresh(&self, refresh_token: &Secret, deadline: Deadline) -> Result<Tokens, Failure> {
+    pub(crate) fn refresh(
+        &self,
+        refresh_token: &Secret,
+        deadline: Deadline,
+    ) -> Result<Tokens, Failure> {
         let form = [
             ("grant_type", "refresh_token"),
             ("refresh_token", refresh_token.expose()),
@@ -158,7 +162,7 @@ impl<'a> Issuer<'a> {
     }
 
     /// If the issuer knows how to (RFC 7009).
-    pub fn revoke(&self, refresh_token: &Secret, deadline: Deadline) -> Result<(), Failure> {
+    pub(crate) fn revoke(&self, refresh_token: &Secret, deadline: Deadline) -> Result<(), Failure> {
         let Some(endpoint) = self.document.revocation_endpoint.as_deref() else { return Ok(()) };
         let form = [
             ("token", refresh_token.expose()),
@@ -221,7 +225,7 @@ impl<'a> Issuer<'a> {
 impl Tokens {
     /// What the broker takes: a token that is made out to it. An issuer that makes access tokens for it by itself is rare;
     /// else its ID token, whose audience is the client.
-    pub fn for_the_broker(&mut self, audience: &str) -> Option<Secret> {
+    pub(crate) fn for_the_broker(&mut self, audience: &str) -> Option<Secret> {
         let fits = |it: &Secret| Claims::of(it).audiences().contains(&audience);
         self.access_token.take().filter(fits).or_else(|| self.id_token.take())
     }

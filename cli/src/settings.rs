@@ -13,52 +13,52 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-pub use self::file::{File, Host, Login};
-pub use self::url::BrokerUrl;
+pub(crate) use self::file::{File, Host, Login};
+pub(crate) use self::url::BrokerUrl;
 
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::names;
 
-pub const DEFAULT_AUDIENCE: &str = "rise-registry";
+pub(crate) const DEFAULT_AUDIENCE: &str = "rise-registry";
 
 /// What every command understands.
 #[derive(Args, Clone, Debug, Default)]
 #[expect(clippy::doc_markdown, reason = "help for terminals is no markdown")]
 #[command(next_help_heading = "Settings")]
-pub struct Flags {
+pub(crate) struct Flags {
     /// The broker: https, or http on this machine [environment: RISE_URL]
     #[arg(long, global = true, value_name = "URL")]
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
     /// Read the token from this file [environment: RISE_TOKEN_FILE; RISE_TOKEN is the token itself]
     #[arg(long, global = true, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// What credentials are for [environment: RISE_PROJECT]
     #[arg(long, global = true)]
-    pub project: Option<String>,
+    pub(crate) project: Option<String>,
     /// One of the broker's registries [environment: RISE_REGISTRY]
     #[arg(long, global = true)]
-    pub registry: Option<String>,
+    pub(crate) registry: Option<String>,
     /// Whom tokens that are asked for are made out to [environment: RISE_AUDIENCE; default: rise-registry]
     #[arg(long, global = true)]
-    pub audience: Option<String>,
+    pub(crate) audience: Option<String>,
     /// Trust the certificates in this PEM file, and no others [environment: RISE_CA_FILE]
     #[arg(long, global = true, value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// Say nothing but the answer and errors
     #[arg(long, short, global = true)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// A value, and what said so: `--project`, `RISE_PROJECT`, a file's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said<T> {
-    pub value: T,
-    pub origin: Origin,
+pub(crate) struct Said<T> {
+    pub(crate) value: T,
+    pub(crate) origin: Origin,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     Flag(&'static str),
     Variable(&'static str),
     File(PathBuf),
@@ -76,26 +76,26 @@ impl fmt::Display for Origin {
 }
 
 #[derive(Clone, Debug)]
-pub struct Settings {
-    pub url: Option<Said<BrokerUrl>>,
-    pub token_file: Option<Said<PathBuf>>,
-    pub project: Option<Said<String>>,
-    pub registry: Option<Said<String>>,
-    pub audience: Said<String>,
-    pub ca_file: Option<Said<PathBuf>>,
-    pub login: Option<Login>,
+pub(crate) struct Settings {
+    pub(crate) url: Option<Said<BrokerUrl>>,
+    pub(crate) token_file: Option<Said<PathBuf>>,
+    pub(crate) project: Option<Said<String>>,
+    pub(crate) registry: Option<Said<String>>,
+    pub(crate) audience: Said<String>,
+    pub(crate) ca_file: Option<Said<PathBuf>>,
+    pub(crate) login: Option<Login>,
     /// `docker login` and `docker logout` do nothing, and that is no error.
-    pub ignore_store: bool,
+    pub(crate) ignore_store: bool,
     /// Registry's host → what to ask the broker for.
-    pub hosts: BTreeMap<String, Host>,
+    pub(crate) hosts: BTreeMap<String, Host>,
     /// The settings file that was read, if there is one.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// The `.rise.toml` that was read, if there is one.
-    pub checkout: Option<PathBuf>,
+    pub(crate) checkout: Option<PathBuf>,
 }
 
 impl Settings {
-    pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, Failure> {
+    pub(crate) fn load(flags: &Flags, environment: &Environment) -> Result<Self, Failure> {
         let (file, file_path) = File::load(environment)?;
         let (checkout, checkout_path) = checkout::Checkout::find(environment.working_directory())?;
         let from = |path: &Option<PathBuf>| Origin::File(path.clone().unwrap_or_default());
@@ -149,7 +149,7 @@ impl Settings {
         })
     }
 
-    pub fn url(&self) -> Result<&BrokerUrl, Failure> {
+    pub(crate) fn url(&self) -> Result<&BrokerUrl, Failure> {
         self.url.as_ref().map(|it| &it.value).ok_or_else(|| {
             Failure::Settings(
                 "no broker is named: set RISE_URL, or `url` in ~/.config/rise/registry.toml"
@@ -158,7 +158,7 @@ impl Settings {
         })
     }
 
-    pub fn project(&self) -> Result<&str, Failure> {
+    pub(crate) fn project(&self) -> Result<&str, Failure> {
         self.project.as_ref().map(|it| it.value.as_str()).ok_or_else(|| {
             Failure::Settings(
                 "no project is named: use --project, RISE_PROJECT, or `project = \"…\"` in .rise.toml"
@@ -167,7 +167,7 @@ impl Settings {
         })
     }
 
-    pub fn registry(&self) -> Option<&str> {
+    pub(crate) fn registry(&self) -> Option<&str> {
         self.registry.as_ref().map(|it| it.value.as_str())
     }
 }
@@ -208,7 +208,7 @@ fn ignore_store(environment: &Environment) -> Result<Option<bool>, Failure> {
 }
 
 /// The settings file's name for messages and for `configure`, whether it exists or not.
-pub fn file_path(environment: &Environment) -> Option<PathBuf> {
+pub(crate) fn file_path(environment: &Environment) -> Option<PathBuf> {
     environment.configuration_directory().map(|it| it.join("registry.toml"))
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-pub use self::login::Stored;
+pub(crate) use self::login::Stored;
 
 use crate::claims::Claims;
 use crate::deadline::Deadline;
@@ -30,7 +30,7 @@ const PROJECTED: &str = "var/run/secrets/rise-registry/token";
 type Find = fn(&Settings, &Environment) -> Result<Option<Source>, Failure>;
 
 /// In the order in which they are tried, named as `doctor` prints them.
-pub const ORDER: &[(&str, Find)] = &[
+pub(crate) const ORDER: &[(&str, Find)] = &[
     ("a token file (--token-file, RISE_TOKEN_FILE)", token_file),
     ("RISE_TOKEN", |_, environment| Ok(variable(environment, "RISE_TOKEN"))),
     ("GitHub Actions", |_, environment| Ok(github::Job::of(environment).map(Source::GitHub))),
@@ -41,7 +41,7 @@ pub const ORDER: &[(&str, Find)] = &[
 ];
 
 /// Something that has a token, or can get one.
-pub enum Source {
+pub(crate) enum Source {
     File {
         path: PathBuf,
         text: Secret,
@@ -65,13 +65,13 @@ pub enum Source {
 }
 
 /// A token and what it says of itself, which nobody has verified.
-pub struct Token {
-    pub secret: Secret,
-    pub claims: Claims,
+pub(crate) struct Token {
+    pub(crate) secret: Secret,
+    pub(crate) claims: Claims,
 }
 
 impl Source {
-    pub fn find(settings: &Settings, environment: &Environment) -> Result<Self, Failure> {
+    pub(crate) fn find(settings: &Settings, environment: &Environment) -> Result<Self, Failure> {
         for (_, find) in ORDER {
             if let Some(source) = find(settings, environment)? {
                 return Ok(source);
@@ -81,7 +81,7 @@ impl Source {
     }
 
     /// For people: which one it is.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::File { path, .. } => format!("the file {}", path.display()),
             Self::Variable { name, .. } => (*name).to_owned(),
@@ -95,7 +95,7 @@ impl Source {
 
     /// Tells whose tokens these are without asking for one, so that a cached credential is nobody else's: all that the token
     /// says but its times and number, or the job that gets tokens.
-    pub fn identity(&self, settings: &Settings) -> String {
+    pub(crate) fn identity(&self, settings: &Settings) -> String {
         let digest = match self {
             Self::File { text, .. }
             | Self::Variable { text, .. }
@@ -115,7 +115,7 @@ impl Source {
     }
 
     /// Gets a token where it has none yet.
-    pub fn token(
+    pub(crate) fn token(
         self,
         settings: &Settings,
         environment: &Environment,
@@ -135,7 +135,7 @@ impl Source {
 }
 
 impl Token {
-    pub fn new(secret: Secret) -> Result<Self, Failure> {
+    pub(crate) fn new(secret: Secret) -> Result<Self, Failure> {
         let text = secret.expose();
         if text.is_empty()
             || text.len() as u64 > LONGEST

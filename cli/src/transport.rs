@@ -15,7 +15,7 @@ use ureq::http::{HeaderMap, Method, Request, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use zeroize::Zeroizing;
 
-pub use self::error::Trouble;
+pub(crate) use self::error::Trouble;
 
 use crate::deadline::Deadline;
 use crate::environment::Environment;
@@ -28,22 +28,22 @@ const LONGEST_BODY: u64 = 256 * 1024;
 const LONGEST_HEADERS: usize = 32 * 1024;
 
 /// To one server, by the URL that its settings name.
-pub struct Transport {
+pub(crate) struct Transport {
     agent: Agent,
 }
 
 /// What to send.
-pub struct Exchange<'a> {
-    pub method: Method,
-    pub url: &'a str,
-    pub authorization: Authorization<'a>,
+pub(crate) struct Exchange<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a str,
+    pub(crate) authorization: Authorization<'a>,
     /// Its content type, and itself.
-    pub body: Option<(&'static str, Zeroizing<String>)>,
-    pub deadline: Deadline,
+    pub(crate) body: Option<(&'static str, Zeroizing<String>)>,
+    pub(crate) deadline: Deadline,
 }
 
 /// Who asks.
-pub enum Authorization<'a> {
+pub(crate) enum Authorization<'a> {
     Nobody,
     Bearer(&'a Secret),
     /// A registry's user and password.
@@ -51,15 +51,15 @@ pub enum Authorization<'a> {
 }
 
 /// What came back, whatever it means.
-pub struct Reply {
-    pub status: StatusCode,
-    pub content_type: String,
-    pub retry_after: Option<u64>,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: String,
+    pub(crate) retry_after: Option<u64>,
     /// The `Date` header, in seconds since 1970.
-    pub date: Option<u64>,
+    pub(crate) date: Option<u64>,
     /// `WWW-Authenticate`, as far as it is text.
-    pub challenge: String,
-    pub body: Zeroizing<Vec<u8>>,
+    pub(crate) challenge: String,
+    pub(crate) body: Zeroizing<Vec<u8>>,
 }
 
 impl Authorization<'_> {
@@ -78,13 +78,13 @@ impl Authorization<'_> {
 
 impl Reply {
     /// Whether this scheme, in lower case, is the one that is asked for.
-    pub fn challenges_for(&self, scheme: &str) -> bool {
+    pub(crate) fn challenges_for(&self, scheme: &str) -> bool {
         self.challenge.to_ascii_lowercase().starts_with(scheme)
     }
 }
 
 impl Transport {
-    pub fn new(
+    pub(crate) fn new(
         url: &BrokerUrl,
         settings: &Settings,
         environment: &Environment,
@@ -118,7 +118,7 @@ impl Transport {
         Ok(Self { agent: config.build().new_agent() })
     }
 
-    pub fn send(&self, exchange: &Exchange<'_>) -> Result<Reply, Trouble> {
+    pub(crate) fn send(&self, exchange: &Exchange<'_>) -> Result<Reply, Trouble> {
         let mut builder = Request::builder()
             .method(exchange.method.clone())
             .uri(exchange.url)
@@ -166,7 +166,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// As a value in a query or a form.
-pub fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     text.bytes()
         .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })

@@ -11,29 +11,29 @@ const LONGEST_USER: usize = 1_024;
 const LONGEST_PASSWORD: usize = 64 * 1024;
 
 /// Flat, unlike the JSON.
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// `HOST` or `HOST:PORT`.
-    pub registry_url: String,
-    pub username: String,
-    pub password: Secret,
-    pub kind: Kind,
+    pub(crate) registry_url: String,
+    pub(crate) username: String,
+    pub(crate) password: Secret,
+    pub(crate) kind: Kind,
     /// As the broker wrote it.
-    pub expires_at: Option<String>,
+    pub(crate) expires_at: Option<String>,
     /// Seconds, when the answer was written.
-    pub expires_in: Option<u64>,
-    pub repository: String,
-    pub image: String,
-    pub project: String,
-    pub registry: String,
-    pub actions: Vec<String>,
-    pub scope: String,
-    pub enforced_by: String,
-    pub request_id: String,
+    pub(crate) expires_in: Option<u64>,
+    pub(crate) repository: String,
+    pub(crate) image: String,
+    pub(crate) project: String,
+    pub(crate) registry: String,
+    pub(crate) actions: Vec<String>,
+    pub(crate) scope: String,
+    pub(crate) enforced_by: String,
+    pub(crate) request_id: String,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// User name and password.
     Basic,
     /// The password is a token that is shown as it is.
@@ -46,7 +46,7 @@ pub enum Kind {
 
 /// The JSON of the API, with members that are added later left out.
 #[derive(Deserialize, Serialize)]
-pub struct Form<S> {
+pub(crate) struct Form<S> {
     credentials: LoginForm<S>,
     repository: String,
     image: String,
@@ -70,7 +70,7 @@ struct LoginForm<S> {
 
 impl Credentials {
     /// `Err` says what is wrong, and nothing of the text.
-    pub fn read(json: &[u8]) -> Result<Self, String> {
+    pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
         let form: Form<Secret> = serde_json::from_slice(json).map_err(|error| {
             // A message of serde_json can quote a value, and values are secrets.
             format!(
@@ -82,7 +82,7 @@ impl Credentials {
         Self::of(form)
     }
 
-    pub fn of(form: Form<Secret>) -> Result<Self, String> {
+    pub(crate) fn of(form: Form<Secret>) -> Result<Self, String> {
         let it = Self {
             registry_url: form.credentials.registry_url,
             username: form.credentials.username,
@@ -132,13 +132,13 @@ impl Credentials {
     }
 
     /// The JSON of the API, to be shown to whom it belongs. `expires_in`: counted from now.
-    pub fn json(&self, expires_in: Option<u64>) -> Zeroizing<String> {
+    pub(crate) fn json(&self, expires_in: Option<u64>) -> Zeroizing<String> {
         let mut form = self.form();
         form.credentials.expires_in = expires_in;
         Zeroizing::new(serde_json::to_string(&form).unwrap_or_default())
     }
 
-    pub fn form(&self) -> Form<&str> {
+    pub(crate) fn form(&self) -> Form<&str> {
         Form {
             credentials: LoginForm {
                 registry_url: self.registry_url.clone(),
@@ -160,7 +160,7 @@ impl Credentials {
     }
 
     /// What docker and its kin can show to a registry. `None`: nothing that they could store.
-    pub fn login(&self) -> Option<(&str, &Secret)> {
+    pub(crate) fn login(&self) -> Option<(&str, &Secret)> {
         match self.kind {
             Kind::Basic => Some((&self.username, &self.password)),
             // Docker's convention for an identity token.

@@ -19,7 +19,7 @@ struct Entry {
 
 impl Cache {
     /// `None`: nothing is known, or not for sure any more.
-    pub fn registries(&self, key: &Key, now: u64) -> Option<Vec<Registry>> {
+    pub(crate) fn registries(&self, key: &Key, now: u64) -> Option<Vec<Registry>> {
         let text = files::read_private(&self.path(key, "list")?, LONGEST).ok()??;
         let entry: Entry = serde_json::from_str(&text).ok()?;
         let fresh = entry.obtained_at <= now && now < entry.obtained_at.saturating_add(FRESH);
@@ -27,7 +27,7 @@ impl Cache {
     }
 
     /// If it cannot be kept, the next run asks again: what that would be said of is the credential's own complaint.
-    pub fn store_registries(&self, key: &Key, registries: &[Registry], now: u64) {
+    pub(crate) fn store_registries(&self, key: &Key, registries: &[Registry], now: u64) {
         let entry = Entry { version: VERSION, obtained_at: now, registries: registries.to_vec() };
         if let Some(directory) = self.directory()
             && files::private_directory(directory).is_ok()

@@ -15,35 +15,35 @@ const LONGEST: u64 = 64 * 1024;
 /// No `token`: settings are copied, shown and kept in repositories. A file of its own is what `token_file` is for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct File {
-    pub url: Option<String>,
-    pub token_file: Option<PathBuf>,
-    pub project: Option<String>,
-    pub registry: Option<String>,
-    pub audience: Option<String>,
-    pub ca_file: Option<PathBuf>,
-    pub login: Option<Login>,
+pub(crate) struct File {
+    pub(crate) url: Option<String>,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) project: Option<String>,
+    pub(crate) registry: Option<String>,
+    pub(crate) audience: Option<String>,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) login: Option<Login>,
     #[serde(default)]
-    pub ignore_store: bool,
+    pub(crate) ignore_store: bool,
     #[serde(default)]
-    pub hosts: BTreeMap<String, Host>,
+    pub(crate) hosts: BTreeMap<String, Host>,
 }
 
 /// Whom `rise-registry login` asks for tokens.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-pub struct Login {
-    pub issuer: String,
-    pub client_id: String,
+pub(crate) struct Login {
+    pub(crate) issuer: String,
+    pub(crate) client_id: String,
 }
 
 /// What to ask the broker for when a client asks for a host: `"r.example.com" = "my-app"`, or with the registry's name
 /// `"r.example.com" = { project = "my-app", registry = "prod" }`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(from = "HostForm")]
-pub struct Host {
-    pub project: Option<String>,
-    pub registry: Option<String>,
+pub(crate) struct Host {
+    pub(crate) project: Option<String>,
+    pub(crate) registry: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -71,7 +71,7 @@ impl From<HostForm> for Host {
 
 impl File {
     /// And where it is, if it is.
-    pub fn load(environment: &Environment) -> Result<(Self, Option<PathBuf>), Failure> {
+    pub(crate) fn load(environment: &Environment) -> Result<(Self, Option<PathBuf>), Failure> {
         let Some(path) = file_path(environment) else { return Ok((Self::default(), None)) };
         let Some(text) = files::read(&path, LONGEST).map_err(|error| unreadable(&path, &error))?
         else {

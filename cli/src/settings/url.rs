@@ -9,14 +9,14 @@ use crate::failure::{Failure, shown};
 
 /// Without a slash at its end, user name, query or fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerUrl {
+pub(crate) struct BrokerUrl {
     text: String,
     host: String,
     is_https: bool,
 }
 
 impl BrokerUrl {
-    pub fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
         let wrong = |why: &str| {
             // Its text is not repeated: it may hold a password.
             Failure::Settings(format!("{origin}: {why}; write it as https://broker.example.com"))
@@ -46,24 +46,24 @@ impl BrokerUrl {
         Ok(Self { text: text.to_owned(), host, is_https })
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    pub fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.is_https
     }
 
     /// Never by a proxy.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
 
-    pub fn join(&self, path: &str) -> String {
+    pub(crate) fn join(&self, path: &str) -> String {
         format!("{}{path}", self.text)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Nobody wonders about less.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub struct Waiting {
+pub(crate) struct Waiting {
     running: Option<(Sender<()>, JoinHandle<()>)>,
 }
 

@@ -15,7 +15,7 @@ use crate::secret::Secret;
 
 const PROGRAM: &str = "buildkite-agent";
 
-pub struct Job {
+pub(crate) struct Job {
     id: String,
 }
 

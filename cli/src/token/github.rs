@@ -10,7 +10,7 @@ use crate::secret::Secret;
 use crate::settings::{BrokerUrl, Settings};
 use crate::transport::{Authorization, Exchange, Transport, percent_encoded};
 
-pub struct Job {
+pub(crate) struct Job {
     url: String,
     request_token: Secret,
 }

@@ -38,17 +38,17 @@ struct Form<S> {
 }
 
 /// As it lies on disk.
-pub struct Stored {
+pub(crate) struct Stored {
     path: PathBuf,
     url: String,
-    pub login: Login,
+    pub(crate) login: Login,
     pub(super) token: Secret,
-    pub refresh_token: Option<Secret>,
+    pub(crate) refresh_token: Option<Secret>,
 }
 
 impl Stored {
     /// From what the issuer answered.
-    pub fn new(
+    pub(crate) fn new(
         login: Login,
         mut tokens: Tokens,
         settings: &Settings,
@@ -62,12 +62,12 @@ impl Stored {
         Ok(Self { path, url, login, token, refresh_token: tokens.refresh_token })
     }
 
-    pub fn load(environment: &Environment) -> Result<Option<Self>, Failure> {
+    pub(crate) fn load(environment: &Environment) -> Result<Option<Self>, Failure> {
         path(environment).map_or(Ok(None), |path| Self::read(&path))
     }
 
     /// The stored login, if it is for the broker of `settings`.
-    pub fn for_the_broker(
+    pub(crate) fn for_the_broker(
         settings: &Settings,
         environment: &Environment,
     ) -> Result<Option<Self>, Failure> {
@@ -101,7 +101,7 @@ impl Stored {
         }))
     }
 
-    pub fn save(&self) -> Result<(), Failure> {
+    pub(crate) fn save(&self) -> Result<(), Failure> {
         let failed = |error: files::FileError| {
             Failure::Files(format!("{} cannot be written: {error}", self.path.display()))
         };
@@ -120,7 +120,7 @@ impl Stored {
     }
 
     /// Whether there was one.
-    pub fn forget(environment: &Environment) -> Result<bool, Failure> {
+    pub(crate) fn forget(environment: &Environment) -> Result<bool, Failure> {
         let Some(path) = path(environment) else { return Ok(false) };
         match std::fs::remove_file(&path) {
             Ok(()) => Ok(true),
@@ -132,7 +132,7 @@ impl Stored {
     }
 
     /// The last one, or a new one by one process at a time: many issuers take a refresh token once.
-    pub fn token(
+    pub(crate) fn token(
         mut self,
         settings: &Settings,
         environment: &Environment,

@@ -6,7 +6,7 @@ use rustls::CertificateError;
 
 /// Says nothing of whom: that is the caller's business, see [`Trouble::towards`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     /// Nobody there, or not now.
     Unreachable(String),
     Late,
@@ -46,7 +46,7 @@ impl Trouble {
     }
 
     /// `whom` as in `the broker at https://…`, `setting` what names it.
-    pub fn towards(self, whom: &str, setting: &str) -> Failure {
+    pub(crate) fn towards(self, whom: &str, setting: &str) -> Failure {
         match self {
             Self::Unreachable(why) => Failure::Unavailable(format!(
                 "{whom} cannot be reached ({why}): check {setting}, the network and that it runs"
