@@ -7,7 +7,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::settings::{Flags, Settings};
 use crate::terminal::Terminal;
-use crate::token::Source;
+use crate::token::TokenSource;
 
 pub(crate) struct App {
     pub(crate) environment: Environment,
@@ -32,8 +32,8 @@ impl App {
     }
 
     /// The first source that has a token, or could get one.
-    pub(crate) fn source(&self) -> Result<Source, Failure> {
-        Source::find(&self.settings, &self.environment)
+    pub(crate) fn source(&self) -> Result<TokenSource, Failure> {
+        TokenSource::find(&self.settings, &self.environment)
     }
 
     pub(crate) fn cache(&self) -> Cache {

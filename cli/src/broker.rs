@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use ureq::http::Method;
 use zeroize::Zeroizing;
 
-pub(crate) use self::answer::{Credentials, Form, Kind};
+pub(crate) use self::answer::{Credentials, CredentialsForm, Kind};
 
 use crate::deadline::Deadline;
 use crate::environment::Environment;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::broker::{Credentials, Form};
+use crate::broker::{Credentials, CredentialsForm};
 use crate::files;
 use crate::secret::Secret;
 
@@ -36,7 +36,7 @@ pub(crate) struct Cache {
 }
 
 /// Which credential: everything that the broker's answer depends on.
-pub(crate) struct Key(String);
+pub(crate) struct CacheKey(String);
 
 /// A credential, and how much of its life is over.
 pub(crate) struct Kept {
@@ -51,18 +51,18 @@ pub(crate) struct Lock {
 }
 
 #[derive(Deserialize, Serialize)]
-struct Entry<S> {
+struct CredentialsEntry<S> {
     version: u8,
     /// Seconds since 1970 by this machine's clock.
     obtained_at: u64,
     expires_at: u64,
-    answer: Form<S>,
+    answer: CredentialsForm<S>,
 }
 
 /// Why the cache was of no use, and what to do.
 pub(crate) type Complaint = String;
 
-impl Key {
+impl CacheKey {
     pub(crate) fn new(parts: &[&str]) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
@@ -104,7 +104,7 @@ impl Cache {
     }
 
     /// What is kept, whether it is still usable or not.
-    pub(crate) fn load(&self, key: &Key) -> Result<Option<Kept>, Complaint> {
+    pub(crate) fn load(&self, key: &CacheKey) -> Result<Option<Kept>, Complaint> {
         let Some(path) = self.file(key) else { return Ok(None) };
         let complain = |what: &dyn std::fmt::Display| {
             format!(
@@ -116,7 +116,7 @@ impl Cache {
         else {
             return Ok(None);
         };
-        let entry: Entry<Secret> =
+        let entry: CredentialsEntry<Secret> =
             serde_json::from_str(&text).map_err(|_| complain(&"they are damaged"))?;
         if entry.version != VERSION {
             return Ok(None);
@@ -126,7 +126,7 @@ impl Cache {
     }
 
     /// Makes the folder. `Ok(None)`: another process holds the lock. `Err`: there can be no cache.
-    pub(crate) fn lock(&self, key: &Key) -> Result<Option<Lock>, Complaint> {
+    pub(crate) fn lock(&self, key: &CacheKey) -> Result<Option<Lock>, Complaint> {
         let directory = self.directory.as_deref().ok_or_else(|| {
             "credentials are not kept, each run asks the broker: HOME is not set".to_owned()
         })?;
@@ -153,9 +153,9 @@ impl Cache {
     }
 
     /// Only by whoever holds the lock.
-    pub(crate) fn store(&self, key: &Key, kept: &Kept, _: &Lock) -> Result<(), Complaint> {
+    pub(crate) fn store(&self, key: &CacheKey, kept: &Kept, _: &Lock) -> Result<(), Complaint> {
         let Some(path) = self.file(key) else { return Ok(()) };
-        let entry = Entry {
+        let entry = CredentialsEntry {
             version: VERSION,
             obtained_at: kept.obtained_at,
             expires_at: kept.expires_at,
@@ -171,7 +171,7 @@ impl Cache {
         })
     }
 
-    pub(crate) fn remove(&self, key: &Key) {
+    pub(crate) fn remove(&self, key: &CacheKey) {
         if let Some(path) = self.file(key) {
             let _ = fs::remove_file(path);
         }
@@ -183,11 +183,11 @@ impl Cache {
         entries.filter(|path| fs::remove_file(path).is_ok()).count()
     }
 
-    fn file(&self, key: &Key) -> Option<PathBuf> {
+    fn file(&self, key: &CacheKey) -> Option<PathBuf> {
         self.path(key, "json")
     }
 
-    fn path(&self, key: &Key, extension: &str) -> Option<PathBuf> {
+    fn path(&self, key: &CacheKey, extension: &str) -> Option<PathBuf> {
         Some(self.directory.as_ref()?.join(format!("{}.{extension}", key.0)))
     }
 

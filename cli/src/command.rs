@@ -56,31 +56,31 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Print a credential for a project's repository
-    Credentials(credentials::Arguments),
+    Credentials(credentials::CredentialsArguments),
     /// Log docker and podman in to a project's repository, until the credential ends
-    DockerLogin(docker_login::Arguments),
+    DockerLogin(docker_login::DockerLoginArguments),
     /// Run a command with credentials that it alone finds, renewed while it runs and gone with it
-    Exec(exec::Arguments),
+    Exec(exec::ExecArguments),
     /// Print the full reference of a project's image
-    Image(image::Arguments),
+    Image(image::ImageArguments),
     /// Log in as a person, in a browser on any machine
-    Login(login::Arguments),
+    Login(login::LoginArguments),
     /// Remove the login and all cached credentials
-    Logout(logout::Arguments),
+    Logout(logout::LogoutArguments),
     /// Say what the broker's rules let you do
-    Explain(explain::Arguments),
+    Explain(explain::ExplainArguments),
     /// Try every step from here to a working push, and say which fails and why
-    Doctor(doctor::Arguments),
+    Doctor(doctor::DoctorArguments),
     /// Let docker, podman, buildx or the kubelet ask for credentials by themselves
-    Configure(configure::Arguments),
+    Configure(configure::ConfigureArguments),
     /// List the registries that you may use
-    Registries(registries::Arguments),
+    Registries(registries::RegistriesArguments),
     /// Say who the broker takes you for
-    Whoami(whoami::Arguments),
+    Whoami(whoami::WhoamiArguments),
     /// Print a shell's completions
-    Completions(completions::Arguments),
+    Completions(completions::CompletionsArguments),
     /// Print the manual, or write its pages into a folder
-    Man(man::Arguments),
+    Man(man::ManArguments),
 }
 
 /// What a command did: its exit code, if it ended well.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::broker::Wanted;
-use crate::cache::{Cache, Complaint, Kept, Key};
+use crate::cache::{Cache, CacheKey, Complaint, Kept};
 use crate::deadline::Deadline;
 use crate::failure::Failure;
-use crate::token::Source;
+use crate::token::TokenSource;
 
 /// Between two looks at whether another process has brought what we wait for.
 const POLL: Duration = Duration::from_millis(5);
@@ -30,7 +30,7 @@ pub(crate) fn obtain(app: &App, wanted: &Wanted) -> Result<Obtained, Failure> {
 
 pub(crate) fn obtain_as(
     app: &App,
-    source: Source,
+    source: TokenSource,
     wanted: &Wanted,
     deadline: Deadline,
 ) -> Result<Obtained, Failure> {
@@ -91,7 +91,7 @@ pub(crate) fn obtain_as(
 /// Of the broker, whatever is kept.
 pub(crate) fn ask(
     app: &App,
-    source: Source,
+    source: TokenSource,
     wanted: &Wanted,
     deadline: Deadline,
 ) -> Result<Kept, Failure> {
@@ -103,7 +103,7 @@ pub(crate) fn ask(
 }
 
 /// What can be handed out at all.
-fn load(app: &App, cache: &Cache, key: &Key, complaints: &mut Vec<Complaint>) -> Option<Kept> {
+fn load(app: &App, cache: &Cache, key: &CacheKey, complaints: &mut Vec<Complaint>) -> Option<Kept> {
     let loaded = cache.load(key).unwrap_or_else(|complaint| {
         complain(complaints, complaint);
         None
@@ -125,17 +125,17 @@ fn waited_in_vain() -> Failure {
     )
 }
 
-fn key(app: &App, source: &Source, wanted: &Wanted) -> Result<Key, Failure> {
+fn key(app: &App, source: &TokenSource, wanted: &Wanted) -> Result<CacheKey, Failure> {
     key_of(app, &source.identity(&app.settings), wanted)
 }
 
-/// `identity` is that of a [`Source`].
-pub(crate) fn key_of(app: &App, identity: &str, wanted: &Wanted) -> Result<Key, Failure> {
+/// `identity` is that of a [`TokenSource`].
+pub(crate) fn key_of(app: &App, identity: &str, wanted: &Wanted) -> Result<CacheKey, Failure> {
     let mut actions = wanted.actions.clone();
     actions.sort();
     actions.dedup();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    Ok(Key::new(&[
+    Ok(CacheKey::new(&[
         app.settings.url()?.as_str(),
         identity,
         &text(&wanted.project),

@@ -12,21 +12,21 @@ use crate::deadline::Deadline;
 use crate::environment::Environment;
 use crate::failure::{Failure, shown};
 use crate::secret::Secret;
-use crate::settings::{BrokerUrl, Login, Settings};
+use crate::settings::{BrokerUrl, LoginSettings, Settings};
 use crate::transport::{Authorization, Exchange, Reply, Transport, percent_encoded};
 
 const SETTING: &str = "`login.issuer`";
 
 /// An issuer that said where its endpoints are.
 pub(crate) struct Issuer<'a> {
-    login: &'a Login,
+    login: &'a LoginSettings,
     settings: Settings,
     environment: &'a Environment,
-    document: Document,
+    document: DiscoveryDocument,
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct DiscoveryDocument {
     issuer: String,
     token_endpoint: String,
     device_authorization_endpoint: Option<String>,
@@ -35,7 +35,7 @@ struct Document {
 
 /// What a person has to do elsewhere.
 #[derive(Deserialize)]
-pub(crate) struct Device {
+pub(crate) struct DeviceCode {
     #[serde(rename = "device_code")]
     code: Secret,
     pub(crate) user_code: String,
@@ -47,22 +47,22 @@ pub(crate) struct Device {
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Tokens {
+pub(crate) struct IssuedTokens {
     id_token: Option<Secret>,
     access_token: Option<Secret>,
     pub(crate) refresh_token: Option<Secret>,
 }
 
 /// What came of a question while somebody is to agree.
-pub(crate) enum Asked {
-    Agreed(Tokens),
+pub(crate) enum DeviceAnswer {
+    Agreed(IssuedTokens),
     NotYet,
     /// And ask less often.
     SlowDown,
 }
 
 #[derive(Deserialize)]
-struct Problem {
+struct OauthError {
     error: String,
     #[serde(default)]
     error_description: String,
@@ -70,7 +70,7 @@ struct Problem {
 
 impl<'a> Issuer<'a> {
     pub(crate) fn discover(
-        login: &'a Login,
+        login: &'a LoginSettings,
         settings: &Settings,
         environment: &'a Environment,
         deadline: Deadline,
@@ -88,7 +88,7 @@ impl<'a> Issuer<'a> {
         });
         let whom = format!("the issuer at {url}");
         let reply = reply.map_err(|trouble| trouble.towards(&whom, SETTING))?;
-        let document: Document = read(&reply, &whom)?;
+        let document: DiscoveryDocument = read(&reply, &whom)?;
         if document.issuer.trim_end_matches('/') != login.issuer.trim_end_matches('/') {
             return Err(Failure::Untrusted(format!(
                 "{whom} says that it is {}: check {SETTING}",
@@ -98,7 +98,7 @@ impl<'a> Issuer<'a> {
         Ok(Self { login, settings, environment, document })
     }
 
-    pub(crate) fn device(&self, deadline: Deadline) -> Result<Device, Failure> {
+    pub(crate) fn device(&self, deadline: Deadline) -> Result<DeviceCode, Failure> {
         let endpoint = self.document.device_authorization_endpoint.as_deref().ok_or_else(|| {
             Failure::Settings(format!(
                 "{} has no device flow: have it switched on, or use RISE_TOKEN_FILE",
@@ -108,7 +108,7 @@ impl<'a> Issuer<'a> {
         let form =
             [("client_id", self.login.client_id.as_str()), ("scope", "openid offline_access")];
         let reply = self.post(endpoint, &form, deadline)?;
-        let device: Device =
+        let device: DeviceCode =
             read(&reply, &self.whom()).map_err(|failure| self.refused(&reply, failure))?;
         // People are sent there.
         let uri = device.verification_uri_complete.as_ref().unwrap_or(&device.verification_uri);
@@ -119,23 +119,27 @@ impl<'a> Issuer<'a> {
         Ok(device)
     }
 
-    pub(crate) fn ask(&self, device: &Device, deadline: Deadline) -> Result<Asked, Failure> {
+    pub(crate) fn ask(
+        &self,
+        device: &DeviceCode,
+        deadline: Deadline,
+    ) -> Result<DeviceAnswer, Failure> {
         let form = [
             ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
             ("device_code", device.code.expose()),
             ("client_id", &self.login.client_id),
         ];
         let reply = self.post(&self.document.token_endpoint, &form, deadline)?;
-        let problem: Result<Problem, _> = serde_json::from_slice(&reply.body);
+        let problem: Result<OauthError, _> = serde_json::from_slice(&reply.body);
         match problem.as_ref().map(|it| it.error.as_str()) {
-            Ok("authorization_pending") => Ok(Asked::NotYet),
-            Ok("slow_down") => Ok(Asked::SlowDown),
+            Ok("authorization_pending") => Ok(DeviceAnswer::NotYet),
+            Ok("slow_down") => Ok(DeviceAnswer::SlowDown),
             Ok("expired_token") => Err(Failure::Token(
                 "nobody agreed in time: run `rise-registry login` again".to_owned(),
             )),
             Ok("access_denied") => Err(Failure::Denied("the login was refused".to_owned())),
             _ => read(&reply, &self.whom())
-                .map(Asked::Agreed)
+                .map(DeviceAnswer::Agreed)
                 .map_err(|failure| self.refused(&reply, failure)),
         }
     }
@@ -144,14 +148,14 @@ impl<'a> Issuer<'a> {
         &self,
         refresh_token: &Secret,
         deadline: Deadline,
-    ) -> Result<Tokens, Failure> {
+    ) -> Result<IssuedTokens, Failure> {
         let form = [
             ("grant_type", "refresh_token"),
             ("refresh_token", refresh_token.expose()),
             ("client_id", &self.login.client_id),
         ];
         let reply = self.post(&self.document.token_endpoint, &form, deadline)?;
-        let problem: Result<Problem, _> = serde_json::from_slice(&reply.body);
+        let problem: Result<OauthError, _> = serde_json::from_slice(&reply.body);
         if problem.is_ok_and(|it| it.error == "invalid_grant") {
             return Err(Failure::Token(format!(
                 "the login at {} is over: run `rise-registry login`",
@@ -210,7 +214,7 @@ impl<'a> Issuer<'a> {
 
     /// Its own words, if it has some.
     fn refused(&self, reply: &Reply, otherwise: Failure) -> Failure {
-        match serde_json::from_slice::<Problem>(&reply.body) {
+        match serde_json::from_slice::<OauthError>(&reply.body) {
             Ok(problem) => Failure::Token(format!(
                 "{} refuses: {} {}: check `login.client_id`",
                 self.whom(),
@@ -222,7 +226,7 @@ impl<'a> Issuer<'a> {
     }
 }
 
-impl Tokens {
+impl IssuedTokens {
     /// What the broker takes: a token that is made out to it. An issuer that makes access tokens for it by itself is rare;
     /// else its ID token, whose audience is the client.
     pub(crate) fn for_the_broker(&mut self, audience: &str) -> Option<Secret> {

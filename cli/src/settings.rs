@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-pub(crate) use self::file::{File, Host, Login};
+pub(crate) use self::file::{HostSettings, LoginSettings, SettingsFile};
 pub(crate) use self::url::BrokerUrl;
 
 use crate::environment::Environment;
@@ -52,7 +52,7 @@ pub(crate) struct Flags {
 
 /// A value, and what said so: `--project`, `RISE_PROJECT`, a file's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Said<T> {
+pub(crate) struct Stated<T> {
     pub(crate) value: T,
     pub(crate) origin: Origin,
 }
@@ -77,17 +77,17 @@ impl fmt::Display for Origin {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) url: Option<Said<BrokerUrl>>,
-    pub(crate) token_file: Option<Said<PathBuf>>,
-    pub(crate) project: Option<Said<String>>,
-    pub(crate) registry: Option<Said<String>>,
-    pub(crate) audience: Said<String>,
-    pub(crate) ca_file: Option<Said<PathBuf>>,
-    pub(crate) login: Option<Login>,
+    pub(crate) url: Option<Stated<BrokerUrl>>,
+    pub(crate) token_file: Option<Stated<PathBuf>>,
+    pub(crate) project: Option<Stated<String>>,
+    pub(crate) registry: Option<Stated<String>>,
+    pub(crate) audience: Stated<String>,
+    pub(crate) ca_file: Option<Stated<PathBuf>>,
+    pub(crate) login: Option<LoginSettings>,
     /// `docker login` and `docker logout` do nothing, and that is no error.
     pub(crate) ignore_store: bool,
     /// Registry's host → what to ask the broker for.
-    pub(crate) hosts: BTreeMap<String, Host>,
+    pub(crate) hosts: BTreeMap<String, HostSettings>,
     /// The settings file that was read, if there is one.
     pub(crate) file: Option<PathBuf>,
     /// The `.rise.toml` that was read, if there is one.
@@ -96,7 +96,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn load(flags: &Flags, environment: &Environment) -> Result<Self, Failure> {
-        let (file, file_path) = File::load(environment)?;
+        let (file, file_path) = SettingsFile::load(environment)?;
         let (checkout, checkout_path) = checkout::Checkout::find(environment.working_directory())?;
         let from = |path: &Option<PathBuf>| Origin::File(path.clone().unwrap_or_default());
         let first = |flag: (&'static str, &Option<String>),
@@ -111,7 +111,7 @@ impl Settings {
         let text = |path: &Option<PathBuf>| path.as_ref().map(|it| it.display().to_string());
         let path = |flag, value: &Option<PathBuf>, variable, file: &Option<PathBuf>| {
             first((flag, &text(value)), variable, None, text(file))
-                .map(|it| Said { value: PathBuf::from(it.value), origin: it.origin })
+                .map(|it| Stated { value: PathBuf::from(it.value), origin: it.origin })
         };
         let url = first(("--url", &flags.url), "RISE_URL", None, file.url.clone());
         let project = first(
@@ -128,7 +128,7 @@ impl Settings {
         );
         let audience =
             first(("--audience", &flags.audience), "RISE_AUDIENCE", None, file.audience.clone());
-        let default = || Said { value: DEFAULT_AUDIENCE.to_owned(), origin: Origin::Default };
+        let default = || Stated { value: DEFAULT_AUDIENCE.to_owned(), origin: Origin::Default };
         Ok(Self {
             url: checked(url, BrokerUrl::parse)?,
             token_file: path(
@@ -172,17 +172,17 @@ impl Settings {
     }
 }
 
-fn said<T>(value: Option<impl Into<T>>, origin: Origin) -> Option<Said<T>> {
-    value.map(|value| Said { value: value.into(), origin })
+fn said<T>(value: Option<impl Into<T>>, origin: Origin) -> Option<Stated<T>> {
+    value.map(|value| Stated { value: value.into(), origin })
 }
 
 fn checked<T>(
-    said: Option<Said<String>>,
+    said: Option<Stated<String>>,
     parse: impl FnOnce(&str, &str) -> Result<T, Failure>,
-) -> Result<Option<Said<T>>, Failure> {
+) -> Result<Option<Stated<T>>, Failure> {
     said.map(|said| {
         let value = parse(&said.value, &said.origin.to_string())?;
-        Ok(Said { value, origin: said.origin })
+        Ok(Stated { value, origin: said.origin })
     })
     .transpose()
 }

@@ -1,7 +1,7 @@
 //! Where the caller's token comes from. The first source that is there is used, whether it works or not: falling through to
 //! another would make a broken one invisible.
 //!
-//! To add one: a variant of [`Source`], a line in [`ORDER`].
+//! To add one: a variant of [`TokenSource`], a line in [`ORDER`].
 
 mod buildkite;
 mod github;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::login::Stored;
+pub(crate) use self::login::StoredLogin;
 
 use crate::claims::Claims;
 use crate::deadline::Deadline;
@@ -27,21 +27,25 @@ const LONGEST: u64 = 16 * 1024;
 const PROJECTED: &str = "var/run/secrets/rise-registry/token";
 
 /// Finds a source, if what it consists of is there.
-type Find = fn(&Settings, &Environment) -> Result<Option<Source>, Failure>;
+type Find = fn(&Settings, &Environment) -> Result<Option<TokenSource>, Failure>;
 
 /// In the order in which they are tried, named as `doctor` prints them.
 pub(crate) const ORDER: &[(&str, Find)] = &[
     ("a token file (--token-file, RISE_TOKEN_FILE)", token_file),
     ("RISE_TOKEN", |_, environment| Ok(variable(environment, "RISE_TOKEN"))),
-    ("GitHub Actions", |_, environment| Ok(github::Job::of(environment).map(Source::GitHub))),
+    ("GitHub Actions", |_, environment| {
+        Ok(github::GithubJob::of(environment).map(TokenSource::GitHub))
+    }),
     ("RISE_ID_TOKEN (GitLab)", |_, environment| Ok(variable(environment, "RISE_ID_TOKEN"))),
-    ("Buildkite", |_, environment| Ok(buildkite::Job::of(environment).map(Source::Buildkite))),
+    ("Buildkite", |_, environment| {
+        Ok(buildkite::BuildkiteJob::of(environment).map(TokenSource::Buildkite))
+    }),
     ("a projected Kubernetes token", projected),
     ("a stored login", stored_login),
 ];
 
 /// Something that has a token, or can get one.
-pub(crate) enum Source {
+pub(crate) enum TokenSource {
     File {
         path: PathBuf,
         text: Secret,
@@ -50,8 +54,8 @@ pub(crate) enum Source {
         name: &'static str,
         text: Secret,
     },
-    GitHub(github::Job),
-    Buildkite(buildkite::Job),
+    GitHub(github::GithubJob),
+    Buildkite(buildkite::BuildkiteJob),
     Kubernetes {
         path: PathBuf,
         text: Secret,
@@ -61,7 +65,7 @@ pub(crate) enum Source {
         text: Secret,
     },
     /// Of `rise-registry login`.
-    Login(Box<Stored>),
+    Login(Box<StoredLogin>),
 }
 
 /// A token and what it says of itself, which nobody has verified.
@@ -70,7 +74,7 @@ pub(crate) struct Token {
     pub(crate) claims: Claims,
 }
 
-impl Source {
+impl TokenSource {
     pub(crate) fn find(settings: &Settings, environment: &Environment) -> Result<Self, Failure> {
         for (_, find) in ORDER {
             if let Some(source) = find(settings, environment)? {
@@ -128,7 +132,9 @@ impl Source {
             | Self::ServiceAccount { text } => text,
             Self::Login(stored) => stored.token(settings, environment, deadline)?,
             Self::GitHub(job) => job.token(settings, environment, deadline)?,
-            Self::Buildkite(_) => buildkite::Job::token(&settings.audience.value, deadline)?,
+            Self::Buildkite(_) => {
+                buildkite::BuildkiteJob::token(&settings.audience.value, deadline)?
+            }
         };
         Token::new(secret)
     }
@@ -150,7 +156,7 @@ impl Token {
     }
 }
 
-fn token_file(settings: &Settings, _: &Environment) -> Result<Option<Source>, Failure> {
+fn token_file(settings: &Settings, _: &Environment) -> Result<Option<TokenSource>, Failure> {
     let Some(said) = &settings.token_file else { return Ok(None) };
     let text = read(&said.value)?.ok_or_else(|| {
         let path = said.value.display();
@@ -159,22 +165,25 @@ fn token_file(settings: &Settings, _: &Environment) -> Result<Option<Source>, Fa
             said.origin
         ))
     })?;
-    Ok(Some(Source::File { path: said.value.clone(), text }))
+    Ok(Some(TokenSource::File { path: said.value.clone(), text }))
 }
 
-fn projected(_: &Settings, environment: &Environment) -> Result<Option<Source>, Failure> {
+fn projected(_: &Settings, environment: &Environment) -> Result<Option<TokenSource>, Failure> {
     let path = environment.root.join(PROJECTED);
-    Ok(read(&path)?.map(|text| Source::Kubernetes { path, text }))
+    Ok(read(&path)?.map(|text| TokenSource::Kubernetes { path, text }))
 }
 
-fn stored_login(settings: &Settings, environment: &Environment) -> Result<Option<Source>, Failure> {
-    let stored = Stored::for_the_broker(settings, environment)?;
-    Ok(stored.map(|stored| Source::Login(Box::new(stored))))
+fn stored_login(
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<Option<TokenSource>, Failure> {
+    let stored = StoredLogin::for_the_broker(settings, environment)?;
+    Ok(stored.map(|stored| TokenSource::Login(Box::new(stored))))
 }
 
-fn variable(environment: &Environment, name: &'static str) -> Option<Source> {
+fn variable(environment: &Environment, name: &'static str) -> Option<TokenSource> {
     let text = environment.secret(name)?.expose().trim().to_owned();
-    Some(Source::Variable { name, text: Secret::new(text) })
+    Some(TokenSource::Variable { name, text: Secret::new(text) })
 }
 
 fn read(path: &Path) -> Result<Option<Secret>, Failure> {

@@ -15,7 +15,7 @@ use ureq::http::{HeaderMap, Method, Request, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use zeroize::Zeroizing;
 
-pub(crate) use self::error::Trouble;
+pub(crate) use self::error::TransportError;
 
 use crate::deadline::Deadline;
 use crate::environment::Environment;
@@ -118,7 +118,7 @@ impl Transport {
         Ok(Self { agent: config.build().new_agent() })
     }
 
-    pub(crate) fn send(&self, exchange: &Exchange<'_>) -> Result<Reply, Trouble> {
+    pub(crate) fn send(&self, exchange: &Exchange<'_>) -> Result<Reply, TransportError> {
         let mut builder = Request::builder()
             .method(exchange.method.clone())
             .uri(exchange.url)
@@ -128,23 +128,24 @@ impl Transport {
         }
         let remaining = exchange.deadline.remaining();
         if remaining.is_zero() {
-            return Err(Trouble::Late);
+            return Err(TransportError::Late);
         }
         let mut response = match &exchange.body {
             None => {
-                let request = builder.body(()).map_err(|_| Trouble::BadToken)?;
+                let request = builder.body(()).map_err(|_| TransportError::BadToken)?;
                 let request = self.agent.configure_request(request);
                 self.agent.run(request.timeout_global(Some(remaining)).build())
             }
             Some((kind, text)) => {
                 let request = builder.header("content-type", *kind).body(text.as_str());
-                let request = self.agent.configure_request(request.map_err(|_| Trouble::BadToken)?);
+                let request =
+                    self.agent.configure_request(request.map_err(|_| TransportError::BadToken)?);
                 self.agent.run(request.timeout_global(Some(remaining)).build())
             }
         }
-        .map_err(|error| Trouble::of(&error))?;
+        .map_err(|error| TransportError::of(&error))?;
         let body = response.body_mut().with_config().limit(LONGEST_BODY).read_to_vec();
-        let body = Zeroizing::new(body.map_err(|error| Trouble::of(&error))?);
+        let body = Zeroizing::new(body.map_err(|error| TransportError::of(&error))?);
         let headers = response.headers();
         let date = header(headers, "date").and_then(|it| httpdate::parse_http_date(it).ok());
         let since_1970 = |at: std::time::SystemTime| {

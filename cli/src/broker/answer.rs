@@ -46,7 +46,7 @@ pub(crate) enum Kind {
 
 /// The JSON of the API, with members that are added later left out.
 #[derive(Deserialize, Serialize)]
-pub(crate) struct Form<S> {
+pub(crate) struct CredentialsForm<S> {
     credentials: LoginForm<S>,
     repository: String,
     image: String,
@@ -71,7 +71,7 @@ struct LoginForm<S> {
 impl Credentials {
     /// `Err` says what is wrong, and nothing of the text.
     pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
-        let form: Form<Secret> = serde_json::from_slice(json).map_err(|error| {
+        let form: CredentialsForm<Secret> = serde_json::from_slice(json).map_err(|error| {
             // A message of serde_json can quote a value, and values are secrets.
             format!(
                 "its JSON is not that of credentials, line {} column {}",
@@ -82,7 +82,7 @@ impl Credentials {
         Self::of(form)
     }
 
-    pub(crate) fn of(form: Form<Secret>) -> Result<Self, String> {
+    pub(crate) fn of(form: CredentialsForm<Secret>) -> Result<Self, String> {
         let it = Self {
             registry_url: form.credentials.registry_url,
             username: form.credentials.username,
@@ -138,8 +138,8 @@ impl Credentials {
         Zeroizing::new(serde_json::to_string(&form).unwrap_or_default())
     }
 
-    pub(crate) fn form(&self) -> Form<&str> {
-        Form {
+    pub(crate) fn form(&self) -> CredentialsForm<&str> {
+        CredentialsForm {
             credentials: LoginForm {
                 registry_url: self.registry_url.clone(),
                 username: self.username.clone(),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cache, Key, VERSION};
+use super::{Cache, CacheKey, VERSION};
 use crate::broker::Registry;
 use crate::files;
 
@@ -11,7 +11,7 @@ const LONGEST: u64 = 1024 * 1024;
 const FRESH: u64 = 600;
 
 #[derive(Deserialize, Serialize)]
-struct Entry {
+struct RegistriesEntry {
     version: u8,
     obtained_at: u64,
     registries: Vec<Registry>,
@@ -19,16 +19,17 @@ struct Entry {
 
 impl Cache {
     /// `None`: nothing is known, or not for sure any more.
-    pub(crate) fn registries(&self, key: &Key, now: u64) -> Option<Vec<Registry>> {
+    pub(crate) fn registries(&self, key: &CacheKey, now: u64) -> Option<Vec<Registry>> {
         let text = files::read_private(&self.path(key, "list")?, LONGEST).ok()??;
-        let entry: Entry = serde_json::from_str(&text).ok()?;
+        let entry: RegistriesEntry = serde_json::from_str(&text).ok()?;
         let fresh = entry.obtained_at <= now && now < entry.obtained_at.saturating_add(FRESH);
         (entry.version == VERSION && fresh).then_some(entry.registries)
     }
 
     /// If it cannot be kept, the next run asks again: what that would be said of is the credential's own complaint.
-    pub(crate) fn store_registries(&self, key: &Key, registries: &[Registry], now: u64) {
-        let entry = Entry { version: VERSION, obtained_at: now, registries: registries.to_vec() };
+    pub(crate) fn store_registries(&self, key: &CacheKey, registries: &[Registry], now: u64) {
+        let entry =
+            RegistriesEntry { version: VERSION, obtained_at: now, registries: registries.to_vec() };
         if let Some(directory) = self.directory()
             && files::private_directory(directory).is_ok()
             && let Some(path) = self.path(key, "list")

@@ -12,8 +12,8 @@ fn kept(now: u64, expires_in: Option<u64>) -> Kept {
     Kept::new(Credentials::read(json.to_string().as_bytes()).ok().unwrap(), now)
 }
 
-fn cache(directory: &Path) -> (Cache, Key) {
-    (Cache::new(Some(directory.join("rise"))), Key::new(&["broker", "subject"]))
+fn cache(directory: &Path) -> (Cache, CacheKey) {
+    (Cache::new(Some(directory.join("rise"))), CacheKey::new(&["broker", "subject"]))
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_credential_is_kept_where_only_its_owner_reads() {
     for entry in fs::read_dir(cache.directory().unwrap()).unwrap() {
         assert_eq!(entry.unwrap().metadata().unwrap().mode() & 0o7777, 0o600);
     }
-    assert!(cache.load(&Key::new(&["broke", "rsubject"])).unwrap().is_none());
+    assert!(cache.load(&CacheKey::new(&["broke", "rsubject"])).unwrap().is_none());
     assert_eq!(cache.clear(), 1);
     assert!(cache.load(&key).unwrap().is_none());
 }

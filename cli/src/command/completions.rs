@@ -8,11 +8,11 @@ use clap_complete::Shell;
 use crate::terminal;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct CompletionsArguments {
     shell: Shell,
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &CompletionsArguments) -> ExitCode {
     let mut text = Vec::new();
     let mut command = super::Arguments::command();
     clap_complete::generate(arguments.shell, &mut command, "rise-registry", &mut text);

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::{names, terminal};
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct ConfigureArguments {
     #[arg(value_enum)]
     client: Client,
     /// For this registry; may stand several times. Left out: for all that the broker lists for you
@@ -44,7 +44,7 @@ enum Client {
     Kubelet,
 }
 
-pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
+pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
     let client = arguments.client;
     if client == Client::Kubelet && arguments.undo {
         return Err(Failure::Settings(
@@ -83,7 +83,7 @@ pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn hosts(app: &App, arguments: &Arguments) -> Result<Vec<String>, Failure> {
+fn hosts(app: &App, arguments: &ConfigureArguments) -> Result<Vec<String>, Failure> {
     if let Some(bad) = arguments.host.iter().find(|it| !names::is_host(it)) {
         return Err(Failure::Settings(format!("--host: {bad:?} is no HOST or HOST:PORT")));
     }

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::{credentials, terminal};
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct CredentialsArguments {
     #[command(flatten)]
     wanted: WantedArguments,
     /// How to print it
@@ -60,7 +60,7 @@ enum Format {
     Password,
 }
 
-pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
+pub(super) fn run(app: &App, arguments: &CredentialsArguments) -> Done {
     let obtained = credentials::obtain(app, &arguments.wanted.wanted(app)?)?;
     super::say(app, &obtained.complaints);
     let credentials = &obtained.kept.credentials;

@@ -13,7 +13,7 @@ use crate::docker::ConfigFile;
 use crate::failure::Failure;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct DockerLoginArguments {
     #[command(flatten)]
     wanted: WantedArguments,
     /// Tell GitHub Actions by `::add-mask::` on stderr to hide the password in its logs
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     add_mask: bool,
 }
 
-pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
+pub(super) fn run(app: &App, arguments: &DockerLoginArguments) -> Done {
     let mut docker = ConfigFile::of_docker(&app.environment)?;
     let mut podman =
         app.environment.path("REGISTRY_AUTH_FILE").map(ConfigFile::load).transpose()?;

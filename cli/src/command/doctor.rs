@@ -19,7 +19,7 @@ once only, that was it for this token. Ends with the exit code of the first step
 
 #[derive(Args)]
 #[command(after_help = ABOUT)]
-pub(super) struct Arguments {
+pub(super) struct DoctorArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -42,7 +42,7 @@ struct Step {
 }
 
 #[derive(Serialize)]
-struct Whole<'a> {
+struct ReportForm<'a> {
     ok: bool,
     exit_code: u8,
     steps: &'a [Step],
@@ -55,7 +55,7 @@ struct Report {
     exit_code: u8,
 }
 
-pub(super) fn run(app: Result<App, Failure>, arguments: &Arguments) -> ExitCode {
+pub(super) fn run(app: Result<App, Failure>, arguments: &DoctorArguments) -> ExitCode {
     let terminal = app.as_ref().map(|app| app.terminal).unwrap_or_default();
     let terminal = (!arguments.json).then_some(terminal);
     let mut report = Report { terminal, steps: Vec::new(), exit_code: 0 };
@@ -70,7 +70,7 @@ pub(super) fn run(app: Result<App, Failure>, arguments: &Arguments) -> ExitCode 
     }
     if arguments.json {
         let Report { steps, exit_code, .. } = &report;
-        let whole = Whole { ok: *exit_code == 0, exit_code: *exit_code, steps };
+        let whole = ReportForm { ok: *exit_code == 0, exit_code: *exit_code, steps };
         terminal::line(&serde_json::to_string_pretty(&whole).unwrap_or_default());
     }
     ExitCode::from(report.exit_code)

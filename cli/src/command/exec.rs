@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
 
-use self::child::{Event, Started};
+use self::child::{ChildEvent, Started};
 use self::folder::Folder;
 use super::Done;
 use super::credentials::WantedArguments;
@@ -33,7 +33,7 @@ cannot be started. Before the command is started: those of `rise-registry --help
 
 #[derive(Args)]
 #[command(after_help = MORE)]
-pub(super) struct Arguments {
+pub(super) struct ExecArguments {
     #[command(flatten)]
     wanted: WantedArguments,
     /// Further projects: for clients that know logins by repository (podman, buildah, skopeo, buildx)
@@ -45,15 +45,15 @@ pub(super) struct Arguments {
 }
 
 /// What was asked for, and what came of it last.
-struct Login {
+struct ProjectLogin {
     wanted: Wanted,
     kept: Kept,
 }
 
-/// Shared with the thread that renews. `None`: the folder is gone.
-type Shared = Arc<Mutex<Option<Folder>>>;
+/// SharedFolder with the thread that renews. `None`: the folder is gone.
+type SharedFolder = Arc<Mutex<Option<Folder>>>;
 
-pub(super) fn run(app: App, arguments: &Arguments) -> Done {
+pub(super) fn run(app: App, arguments: &ExecArguments) -> Done {
     // Until here and while the broker is asked, a signal may simply end us: there is nothing to clean up.
     let logins = log_in(&app, arguments)?;
     let (sender, events) = channel();
@@ -69,12 +69,12 @@ pub(super) fn run(app: App, arguments: &Arguments) -> Done {
             return Ok(ExitCode::from(code));
         }
     };
-    let shared: Shared = Arc::new(Mutex::new(Some(folder)));
+    let shared: SharedFolder = Arc::new(Mutex::new(Some(folder)));
     let stop = renewal::start(app, logins, Arc::clone(&shared));
     for event in events {
         match event {
-            Event::Signal(signal) => child::forward(&child, signal),
-            Event::Ended => break,
+            ChildEvent::Signal(signal) => child::forward(&child, signal),
+            ChildEvent::Ended => break,
         }
     }
     // Not before this line: the process number is the child's until it is waited for.
@@ -88,7 +88,7 @@ pub(super) fn run(app: App, arguments: &Arguments) -> Done {
     status.map(code_of).map_err(|error| Failure::Other(format!("the command was lost: {error}")))
 }
 
-fn log_in(app: &App, arguments: &Arguments) -> Result<Vec<Login>, Failure> {
+fn log_in(app: &App, arguments: &ExecArguments) -> Result<Vec<ProjectLogin>, Failure> {
     let first = arguments.wanted.wanted(app)?;
     let mut all = vec![first.clone()];
     for project in &arguments.also {
@@ -107,7 +107,7 @@ fn log_in(app: &App, arguments: &Arguments) -> Result<Vec<Login>, Failure> {
                 credentials.registry, credentials.registry_url
             )));
         }
-        Ok(Login { wanted, kept })
+        Ok(ProjectLogin { wanted, kept })
     };
     all.into_iter().map(log_in).collect()
 }

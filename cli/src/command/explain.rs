@@ -11,14 +11,14 @@ use crate::failure::{Failure, shown};
 use crate::terminal;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct ExplainArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Of the project, if one is named, else of all.
-pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
+pub(super) fn run(app: &App, arguments: &ExplainArguments) -> Done {
     let broker = app.broker()?;
     let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
     let project = app.settings.project.as_ref().map(|it| it.value.as_str());

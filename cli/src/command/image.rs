@@ -11,13 +11,13 @@ use crate::failure::{Failure, shown};
 use crate::{names, terminal};
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct ImageArguments {
     /// The project and the tag, either may be left out: `my-app:1.2`, `:1.2`
     #[arg(value_name = "[PROJECT][:TAG]", default_value = "", hide_default_value = true)]
     name: String,
 }
 
-pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
+pub(super) fn run(app: &App, arguments: &ImageArguments) -> Done {
     let (project, tag) = match arguments.name.split_once(':') {
         Some((project, tag)) => (project, Some(checked(tag)?)),
         None => (arguments.name.as_str(), None),

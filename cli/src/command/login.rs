@@ -10,9 +10,9 @@ use super::Done;
 use crate::app::App;
 use crate::deadline::{Deadline, WHOLE};
 use crate::failure::{Failure, shown};
-use crate::oidc::{Asked, Device, Issuer, Tokens};
+use crate::oidc::{DeviceAnswer, DeviceCode, IssuedTokens, Issuer};
 use crate::terminal;
-use crate::token::{Source, Stored};
+use crate::token::{StoredLogin, TokenSource};
 
 /// Whatever the issuer says: nobody takes longer.
 const LONGEST: u64 = 1_800;
@@ -25,9 +25,9 @@ takes ID tokens whose audience is its own, so the client is called as the broker
 
 #[derive(Args)]
 #[command(after_help = MORE)]
-pub(super) struct Arguments {}
+pub(super) struct LoginArguments {}
 
-pub(super) fn run(app: &App, _: &Arguments) -> Done {
+pub(super) fn run(app: &App, _: &LoginArguments) -> Done {
     let broker = app.broker()?;
     let login = app.settings.login.clone().ok_or_else(|| {
         Failure::Settings(
@@ -44,9 +44,9 @@ pub(super) fn run(app: &App, _: &Arguments) -> Done {
         shown(&device.user_code)
     ));
     let tokens = wait(&issuer, &device)?;
-    let stored = Stored::new(login, tokens, &app.settings, &app.environment)?;
+    let stored = StoredLogin::new(login, tokens, &app.settings, &app.environment)?;
     stored.save()?;
-    let source = Source::Login(Box::new(stored));
+    let source = TokenSource::Login(Box::new(stored));
     let deadline = Deadline::after(WHOLE);
     let token = source.token(&app.settings, &app.environment, deadline)?;
     let who = broker.explain(&token, None, deadline)?;
@@ -59,15 +59,15 @@ pub(super) fn run(app: &App, _: &Arguments) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn wait(issuer: &Issuer<'_>, device: &Device) -> Result<Tokens, Failure> {
+fn wait(issuer: &Issuer<'_>, device: &DeviceCode) -> Result<IssuedTokens, Failure> {
     let over = Deadline::after(Duration::from_secs(device.expires_in.min(LONGEST)));
     let mut interval = device.interval.unwrap_or(INTERVAL).clamp(1, LONGEST);
     while !over.is_over() {
         thread::sleep(Duration::from_secs(interval).min(over.remaining()));
         match issuer.ask(device, Deadline::after(WHOLE)) {
-            Ok(Asked::Agreed(tokens)) => return Ok(tokens),
-            Ok(Asked::NotYet) => {}
-            Ok(Asked::SlowDown) => interval += INTERVAL,
+            Ok(DeviceAnswer::Agreed(tokens)) => return Ok(tokens),
+            Ok(DeviceAnswer::NotYet) => {}
+            Ok(DeviceAnswer::SlowDown) => interval += INTERVAL,
             // RFC 8628: a connection that fails is tried again, less often.
             Err(Failure::Unavailable(_)) => interval *= 2,
             Err(failure) => return Err(failure),

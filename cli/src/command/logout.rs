@@ -7,15 +7,15 @@ use clap::Args;
 use super::Done;
 use crate::app::App;
 use crate::oidc::Issuer;
-use crate::token::Stored;
+use crate::token::StoredLogin;
 
 #[derive(Args)]
-pub(super) struct Arguments {}
+pub(super) struct LogoutArguments {}
 
-pub(super) fn run(app: &App, _: &Arguments) -> Done {
+pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
     // A damaged login is removed like any other.
-    let stored = Stored::load(&app.environment).unwrap_or_default();
-    let had = Stored::forget(&app.environment)?;
+    let stored = StoredLogin::load(&app.environment).unwrap_or_default();
+    let had = StoredLogin::forget(&app.environment)?;
     let credentials = app.cache().clear();
     if let Some(stored) = stored
         && let Some(refresh_token) = &stored.refresh_token

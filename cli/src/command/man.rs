@@ -12,13 +12,13 @@ use crate::failure::Failure;
 use crate::terminal;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct ManArguments {
     /// Write a page for each command into this folder
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Done {
+pub(super) fn run(arguments: &ManArguments) -> Done {
     let mut command = super::Arguments::command();
     command.build();
     let failed =

@@ -9,13 +9,13 @@ use crate::app::App;
 use crate::terminal;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct RegistriesArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
+pub(super) fn run(app: &App, arguments: &RegistriesArguments) -> Done {
     let broker = app.broker()?;
     let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
     let registries = broker.registries(&token, app.deadline)?;

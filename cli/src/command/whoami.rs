@@ -11,13 +11,13 @@ use crate::failure::shown;
 use crate::terminal;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct WhoamiArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(app: &App, arguments: &Arguments) -> Done {
+pub(super) fn run(app: &App, arguments: &WhoamiArguments) -> Done {
     let broker = app.broker()?;
     let source = app.source()?;
     let name = source.name();

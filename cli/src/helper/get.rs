@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 use super::{NO_SERVER, NOT_FOUND};
 use crate::app::App;
 use crate::broker::{Registry, Wanted};
-use crate::cache::{Complaint, Key};
+use crate::cache::{CacheKey, Complaint};
 use crate::credentials::{self, Obtained};
 use crate::docker::{ConfigFile, HELPER};
 use crate::failure::Failure;
 use crate::names;
-use crate::settings::{Host, Origin};
+use crate::settings::{HostSettings, Origin};
 
 pub(super) enum Refusal {
     /// The words that clients compare.
@@ -28,21 +28,21 @@ impl From<Failure> for Refusal {
     }
 }
 
-pub(super) struct Answer {
+pub(super) struct HelperAnswer {
     pub(super) json: Zeroizing<String>,
     pub(super) complaints: Vec<Complaint>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Form<'a> {
+struct DockerCredentials<'a> {
     #[serde(rename = "ServerURL")]
     server_url: &'a str,
     username: &'a str,
     secret: &'a str,
 }
 
-pub(super) fn get(app: &App, server: &str) -> Result<Answer, Refusal> {
+pub(super) fn get(app: &App, server: &str) -> Result<HelperAnswer, Refusal> {
     if server.is_empty() {
         return Err(Refusal::Said(NO_SERVER));
     }
@@ -58,13 +58,13 @@ pub(super) fn get(app: &App, server: &str) -> Result<Answer, Refusal> {
     };
     let credentials = &obtained.kept.credentials;
     let (username, secret) = credentials.login().ok_or_else(|| nothing_to_show(&obtained))?;
-    let form = Form { server_url: server, username, secret: secret.expose() };
+    let form = DockerCredentials { server_url: server, username, secret: secret.expose() };
     let json = Zeroizing::new(serde_json::to_string(&form).unwrap_or_default());
-    Ok(Answer { json, complaints: obtained.complaints })
+    Ok(HelperAnswer { json, complaints: obtained.complaints })
 }
 
 /// `RISE_PROJECT`, then `.rise.toml`, then what the settings file says of this host, then what it says of all.
-fn project(app: &App, mapped: Option<&Host>) -> Option<String> {
+fn project(app: &App, mapped: Option<&HostSettings>) -> Option<String> {
     let said = app.settings.project.as_ref();
     let of_all_hosts =
         |origin: &Origin| *origin == Origin::File(app.settings.file.clone().unwrap_or_default());
@@ -79,7 +79,7 @@ fn project(app: &App, mapped: Option<&Host>) -> Option<String> {
 fn with_project(
     app: &App,
     host: &str,
-    mapped: Option<&Host>,
+    mapped: Option<&HostSettings>,
     project: String,
 ) -> Result<Obtained, Refusal> {
     let known = known(app);
@@ -123,7 +123,7 @@ fn elsewhere(obtained: &Obtained, host: &str) -> Failure {
 }
 
 /// Somebody set us up for this host: here, or in the file of docker or podman.
-fn is_configured(app: &App, host: &str, mapped: Option<&Host>) -> bool {
+fn is_configured(app: &App, host: &str, mapped: Option<&HostSettings>) -> bool {
     let files = [
         ConfigFile::of_docker(&app.environment).ok(),
         app.environment.path("REGISTRY_AUTH_FILE").and_then(|path| ConfigFile::load(path).ok()),
@@ -135,7 +135,7 @@ fn is_configured(app: &App, host: &str, mapped: Option<&Host>) -> bool {
 fn without_project(
     app: &App,
     host: &str,
-    mapped: Option<&Host>,
+    mapped: Option<&HostSettings>,
     server: &str,
 ) -> Result<Obtained, Refusal> {
     let image = server.split_once("://").map_or(server, |(_, rest)| rest);
@@ -185,9 +185,9 @@ fn list(app: &App) -> Result<Vec<Registry>, Failure> {
     Ok(registries)
 }
 
-fn registries_key(app: &App) -> Option<Key> {
+fn registries_key(app: &App) -> Option<CacheKey> {
     let identity = app.source().ok()?.identity(&app.settings);
-    Some(Key::new(&["registries", app.settings.url().ok()?.as_str(), &identity]))
+    Some(CacheKey::new(&["registries", app.settings.url().ok()?.as_str(), &identity]))
 }
 
 fn nothing_to_show(obtained: &Obtained) -> Refusal {

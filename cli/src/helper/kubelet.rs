@@ -16,14 +16,14 @@ use crate::credentials;
 use crate::failure::{Failure, shown};
 use crate::names;
 use crate::secret::Secret;
-use crate::token::Source;
+use crate::token::TokenSource;
 
 const API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
 
 /// Later members are left alone; those of another version never come here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Request {
+struct KubeletRequest {
     api_version: String,
     kind: String,
     image: String,
@@ -34,17 +34,17 @@ struct Request {
 /// Exactly these members: the kubelet refuses unknown ones.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Response<'a> {
+struct KubeletResponse<'a> {
     kind: &'static str,
     api_version: &'static str,
     cache_key_type: &'static str,
     /// As Go writes durations.
     cache_duration: String,
-    auth: BTreeMap<&'a str, Login<'a>>,
+    auth: BTreeMap<&'a str, AuthConfig<'a>>,
 }
 
 #[derive(Serialize)]
-struct Login<'a> {
+struct AuthConfig<'a> {
     username: &'a str,
     password: &'a str,
 }
@@ -56,7 +56,7 @@ pub(super) fn answer(app: &App, request: &str) -> Result<Zeroizing<String>, Fail
         ))
     };
     // A message of serde_json can quote what it read.
-    let request: Request =
+    let request: KubeletRequest =
         serde_json::from_str(request).map_err(|_| wrong("its JSON is another one"))?;
     if request.api_version != API_VERSION || request.kind != "CredentialProviderRequest" {
         return Err(wrong(&format!(
@@ -69,7 +69,7 @@ pub(super) fn answer(app: &App, request: &str) -> Result<Zeroizing<String>, Fail
         return Err(wrong("its image is none"));
     }
     let source = match request.service_account_token.filter(|it| !it.expose().is_empty()) {
-        Some(text) => Source::ServiceAccount { text },
+        Some(text) => TokenSource::ServiceAccount { text },
         None => app.source()?,
     };
     let wanted = Wanted {
@@ -101,12 +101,12 @@ fn response(kept: &Kept, image: &str, now: u64) -> Result<Zeroizing<String>, Fai
         }
     };
     let cache_duration = format!("{}s", kept.half_life().saturating_sub(now));
-    let response = Response {
+    let response = KubeletResponse {
         kind: "CredentialProviderResponse",
         api_version: API_VERSION,
         cache_key_type: "Image",
         cache_duration,
-        auth: BTreeMap::from([(credentials.image.as_str(), Login { username, password })]),
+        auth: BTreeMap::from([(credentials.image.as_str(), AuthConfig { username, password })]),
     };
     Ok(Zeroizing::new(serde_json::to_string(&response).unwrap_or_default()))
 }

@@ -15,24 +15,24 @@ const LONGEST: u64 = 64 * 1024;
 /// No `token`: settings are copied, shown and kept in repositories. A file of its own is what `token_file` is for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct File {
+pub(crate) struct SettingsFile {
     pub(crate) url: Option<String>,
     pub(crate) token_file: Option<PathBuf>,
     pub(crate) project: Option<String>,
     pub(crate) registry: Option<String>,
     pub(crate) audience: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
-    pub(crate) login: Option<Login>,
+    pub(crate) login: Option<LoginSettings>,
     #[serde(default)]
     pub(crate) ignore_store: bool,
     #[serde(default)]
-    pub(crate) hosts: BTreeMap<String, Host>,
+    pub(crate) hosts: BTreeMap<String, HostSettings>,
 }
 
 /// Whom `rise-registry login` asks for tokens.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Login {
+pub(crate) struct LoginSettings {
     pub(crate) issuer: String,
     pub(crate) client_id: String,
 }
@@ -41,7 +41,7 @@ pub(crate) struct Login {
 /// `"r.example.com" = { project = "my-app", registry = "prod" }`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(from = "HostForm")]
-pub(crate) struct Host {
+pub(crate) struct HostSettings {
     pub(crate) project: Option<String>,
     pub(crate) registry: Option<String>,
 }
@@ -60,7 +60,7 @@ struct HostTable {
     registry: Option<String>,
 }
 
-impl From<HostForm> for Host {
+impl From<HostForm> for HostSettings {
     fn from(form: HostForm) -> Self {
         match form {
             HostForm::Project(project) => Self { project: Some(project), registry: None },
@@ -69,7 +69,7 @@ impl From<HostForm> for Host {
     }
 }
 
-impl File {
+impl SettingsFile {
     /// And where it is, if it is.
     pub(crate) fn load(environment: &Environment) -> Result<(Self, Option<PathBuf>), Failure> {
         let Some(path) = file_path(environment) else { return Ok((Self::default(), None)) };

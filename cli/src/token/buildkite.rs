@@ -15,11 +15,11 @@ use crate::secret::Secret;
 
 const PROGRAM: &str = "buildkite-agent";
 
-pub(crate) struct Job {
+pub(crate) struct BuildkiteJob {
     id: String,
 }
 
-impl Job {
+impl BuildkiteJob {
     pub(super) fn of(environment: &Environment) -> Option<Self> {
         environment.secret("BUILDKITE_AGENT_ACCESS_TOKEN")?;
         Some(Self { id: environment.text("BUILDKITE_JOB_ID")?.to_owned() })

@@ -10,17 +10,17 @@ use crate::secret::Secret;
 use crate::settings::{BrokerUrl, Settings};
 use crate::transport::{Authorization, Exchange, Transport, percent_encoded};
 
-pub(crate) struct Job {
+pub(crate) struct GithubJob {
     url: String,
     request_token: Secret,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenAnswer {
     value: Secret,
 }
 
-impl Job {
+impl GithubJob {
     pub(super) fn of(environment: &Environment) -> Option<Self> {
         let url = environment.text("ACTIONS_ID_TOKEN_REQUEST_URL")?.to_owned();
         let request_token = environment.secret("ACTIONS_ID_TOKEN_REQUEST_TOKEN")?;
@@ -62,7 +62,7 @@ impl Job {
                 reply.status.as_u16()
             )));
         }
-        let answer: Result<Answer, _> = serde_json::from_slice(&reply.body);
+        let answer: Result<TokenAnswer, _> = serde_json::from_slice(&reply.body);
         answer.map(|it| it.value).map_err(|_| {
             Failure::Untrusted(format!(
                 "GitHub's token service did not answer with a token: check {setting}"

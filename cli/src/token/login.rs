@@ -16,9 +16,9 @@ use crate::deadline::{Deadline, now};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::files;
-use crate::oidc::{Issuer, Tokens};
+use crate::oidc::{IssuedTokens, Issuer};
 use crate::secret::Secret;
-use crate::settings::{Login, Settings};
+use crate::settings::{LoginSettings, Settings};
 
 const LONGEST: u64 = 256 * 1024;
 /// Seconds that a token must still be good for.
@@ -28,7 +28,7 @@ const UNSAID: u64 = 300;
 const POLL: Duration = Duration::from_millis(20);
 
 #[derive(Deserialize, Serialize)]
-struct Form<S> {
+struct StoredForm<S> {
     /// The broker's.
     url: String,
     issuer: String,
@@ -38,19 +38,19 @@ struct Form<S> {
 }
 
 /// As it lies on disk.
-pub(crate) struct Stored {
+pub(crate) struct StoredLogin {
     path: PathBuf,
     url: String,
-    pub(crate) login: Login,
+    pub(crate) login: LoginSettings,
     pub(super) token: Secret,
     pub(crate) refresh_token: Option<Secret>,
 }
 
-impl Stored {
+impl StoredLogin {
     /// From what the issuer answered.
     pub(crate) fn new(
-        login: Login,
-        mut tokens: Tokens,
+        login: LoginSettings,
+        mut tokens: IssuedTokens,
         settings: &Settings,
         environment: &Environment,
     ) -> Result<Self, Failure> {
@@ -90,12 +90,12 @@ impl Stored {
         };
         let text = files::read_private(path, LONGEST).map_err(|error| wrong(&error))?;
         let Some(text) = text else { return Ok(None) };
-        let form: Form<Secret> =
+        let form: StoredForm<Secret> =
             serde_json::from_str(&text).map_err(|_| wrong(&"it is damaged"))?;
         Ok(Some(Self {
             path: path.to_owned(),
             url: form.url,
-            login: Login { issuer: form.issuer, client_id: form.client_id },
+            login: LoginSettings { issuer: form.issuer, client_id: form.client_id },
             token: form.token,
             refresh_token: form.refresh_token,
         }))
@@ -105,7 +105,7 @@ impl Stored {
         let failed = |error: files::FileError| {
             Failure::Files(format!("{} cannot be written: {error}", self.path.display()))
         };
-        let form = Form {
+        let form = StoredForm {
             url: self.url.clone(),
             issuer: self.login.issuer.clone(),
             client_id: self.login.client_id.clone(),
@@ -193,7 +193,7 @@ fn lock(path: &Path, deadline: Deadline) -> Result<File, Failure> {
     }
 }
 
-fn no_token(login: &Login) -> Failure {
+fn no_token(login: &LoginSettings) -> Failure {
     Failure::Settings(format!(
         "the issuer at {} gives no ID token for the client {}: allow it the scope openid",
         login.issuer, login.client_id

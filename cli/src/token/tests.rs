@@ -9,9 +9,9 @@ fn jwt(claims: &serde_json::Value) -> String {
     format!("{}.{}.c2ln", part("{}"), part(&claims.to_string()))
 }
 
-fn source(pairs: &[(&str, &str)], directory: &std::path::Path) -> Result<Source, Failure> {
+fn source(pairs: &[(&str, &str)], directory: &std::path::Path) -> Result<TokenSource, Failure> {
     let environment = Environment::of(pairs, directory);
-    Source::find(&Settings::load(&Flags::default(), &environment)?, &environment)
+    TokenSource::find(&Settings::load(&Flags::default(), &environment)?, &environment)
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn an_identity_outlives_a_token_and_is_nobody_elses() {
         let token = jwt(&claims);
         let environment = Environment::of(&[("RISE_TOKEN", &token)], directory.path());
         let settings = Settings::load(&Flags::default(), &environment).unwrap();
-        Source::find(&settings, &environment).unwrap().identity(&settings)
+        TokenSource::find(&settings, &environment).unwrap().identity(&settings)
     };
     let one = identity(serde_json::json!({ "iss": "i", "sub": "a", "exp": 1, "jti": "x" }));
     assert_eq!(one, identity(serde_json::json!({ "sub": "a", "iss": "i", "exp": 2, "jti": "y" })));

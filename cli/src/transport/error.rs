@@ -4,9 +4,9 @@ use std::io;
 
 use rustls::CertificateError;
 
-/// Says nothing of whom: that is the caller's business, see [`Trouble::towards`].
+/// Says nothing of whom: that is the caller's business, see [`TransportError::towards`].
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum TransportError {
     /// Nobody there, or not now.
     Unreachable(String),
     Late,
@@ -20,7 +20,7 @@ pub(crate) enum Trouble {
 
 use crate::failure::{Failure, shown};
 
-impl Trouble {
+impl TransportError {
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "an open list of other crates' errors: the rest is said as it is"
@@ -70,19 +70,21 @@ impl Trouble {
     clippy::wildcard_enum_match_arm,
     reason = "an open list of other crates' errors: the rest is said as it is"
 )]
-fn of_io(error: &io::Error) -> Trouble {
+fn of_io(error: &io::Error) -> TransportError {
     if let Some(tls) = error.get_ref().and_then(|it| it.downcast_ref::<rustls::Error>()) {
         return of_tls(tls);
     }
     match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Trouble::Late,
-        io::ErrorKind::ConnectionRefused => Trouble::Unreachable("connection refused".to_owned()),
-        io::ErrorKind::InvalidData => Trouble::NotHttp("its answer is no HTTP".to_owned()),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => TransportError::Late,
+        io::ErrorKind::ConnectionRefused => {
+            TransportError::Unreachable("connection refused".to_owned())
+        }
+        io::ErrorKind::InvalidData => TransportError::NotHttp("its answer is no HTTP".to_owned()),
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => Trouble::Unreachable("it hung up".to_owned()),
-        _ => Trouble::Unreachable(shown(&error.to_string())),
+        | io::ErrorKind::BrokenPipe => TransportError::Unreachable("it hung up".to_owned()),
+        _ => TransportError::Unreachable(shown(&error.to_string())),
     }
 }
 
@@ -90,11 +92,11 @@ fn of_io(error: &io::Error) -> Trouble {
     clippy::wildcard_enum_match_arm,
     reason = "an open list of other crates' errors: the rest is said as it is"
 )]
-fn of_tls(error: &rustls::Error) -> Trouble {
+fn of_tls(error: &rustls::Error) -> TransportError {
     let rustls::Error::InvalidCertificate(certificate) = error else {
-        return Trouble::NotHttp(format!("TLS: {}", shown(&error.to_string())));
+        return TransportError::NotHttp(format!("TLS: {}", shown(&error.to_string())));
     };
-    Trouble::Certificate(match certificate {
+    TransportError::Certificate(match certificate {
         // The latter: another CA of the same name.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "its certificate is of an unknown issuer; set RISE_CA_FILE to its CA's certificate"

@@ -9,9 +9,9 @@ use crate::credentials;
 use crate::deadline::spoken;
 use crate::docker::ConfigFile;
 use crate::failure::{Failure, shown};
-use crate::settings::{BrokerUrl, Said, Settings};
-use crate::token::{ORDER, Source, Token};
-use crate::transport::{Authorization, Exchange, Transport, Trouble};
+use crate::settings::{BrokerUrl, Settings, Stated};
+use crate::token::{ORDER, Token, TokenSource};
+use crate::transport::{Authorization, Exchange, Transport, TransportError};
 use ureq::http::Method;
 
 /// In the order in which they are taken.
@@ -100,8 +100,8 @@ fn of_clock(clock: Option<Clock>) -> Outcome {
     }
 }
 
-/// As [`Source::find`], and what was not there on the way.
-fn source(app: &App) -> Result<(Source, String), Failure> {
+/// As [`TokenSource::find`], and what was not there on the way.
+fn source(app: &App) -> Result<(TokenSource, String), Failure> {
     let mut absent = Vec::new();
     for (name, find) in ORDER {
         if let Some(source) = find(&app.settings, &app.environment)? {
@@ -124,7 +124,7 @@ fn who(app: &App, broker: &Broker, token: &Token) -> Result<((), String), Failur
 
 fn project(app: &App) -> Result<(Wanted, String), Failure> {
     let project = app.settings.project()?.to_owned();
-    let of = |said: &Option<Said<String>>| {
+    let of = |said: &Option<Stated<String>>| {
         said.as_ref().map(|it| format!("{} ({})", it.value, it.origin))
     };
     let mut text = of(&app.settings.project).unwrap_or_default();
@@ -211,7 +211,7 @@ fn registry(app: &App, it: &Credentials) -> Outcome {
             reply.status.as_u16()
         ))),
         // Docker has a folder of its own for certificates.
-        Err(Trouble::Certificate(_)) => Outcome::Skipped(format!(
+        Err(TransportError::Certificate(_)) => Outcome::Skipped(format!(
             "{host} has a certificate that this machine does not know; docker looks into /etc/docker/certs.d too"
         )),
         Err(trouble) => Outcome::Bad(trouble.towards(

@@ -13,11 +13,11 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::exfiltrator::origin::Origin;
 use signal_hook::low_level::siginfo::{Cause, Sent};
 
-use super::Login;
+use super::ProjectLogin;
 use super::folder::Folder;
 use crate::failure::{Failure, shown};
 
-pub(super) enum Event {
+pub(super) enum ChildEvent {
     Signal(Signal),
     Ended,
 }
@@ -29,14 +29,14 @@ pub(super) enum Started {
 }
 
 /// From here on these signals do not end us.
-pub(super) fn listen(events: Sender<Event>) -> Result<(), Failure> {
+pub(super) fn listen(events: Sender<ChildEvent>) -> Result<(), Failure> {
     let known = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
     let mut signals = SignalsInfo::<WithOrigin>::new(known)
         .map_err(|error| Failure::Files(format!("signals cannot be listened to: {error}")))?;
     thread::spawn(move || {
         for origin in signals.forever() {
             let Some(signal) = meant_for_the_command(&origin) else { continue };
-            if events.send(Event::Signal(signal)).is_err() {
+            if events.send(ChildEvent::Signal(signal)).is_err() {
                 return;
             }
         }
@@ -57,8 +57,8 @@ fn meant_for_the_command(origin: &Origin) -> Option<Signal> {
 pub(super) fn start(
     words: &[OsString],
     folder: &Folder,
-    logins: &[Login],
-    events: Sender<Event>,
+    logins: &[ProjectLogin],
+    events: Sender<ChildEvent>,
 ) -> Started {
     let Some((program, arguments)) = words.split_first() else {
         return Started::Failed(127, "no command is named".to_owned());
@@ -85,7 +85,7 @@ pub(super) fn start(
 }
 
 /// Leaves it waitable, so that its number is nobody else's while signals are on their way.
-fn tell_its_end(child: &Child, events: Sender<Event>) {
+fn tell_its_end(child: &Child, events: Sender<ChildEvent>) {
     let pid = Pid::from_child(child);
     thread::spawn(move || {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -93,7 +93,7 @@ fn tell_its_end(child: &Child, events: Sender<Event>) {
             rustix::process::waitid(WaitId::Pid(pid), options),
             Err(rustix::io::Errno::INTR)
         ) {}
-        let _ = events.send(Event::Ended);
+        let _ = events.send(ChildEvent::Ended);
     });
 }
 

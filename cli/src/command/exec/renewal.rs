@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::{Login, Shared};
+use super::{ProjectLogin, SharedFolder};
 use crate::app::App;
 use crate::credentials;
 use crate::deadline::{Deadline, WHOLE};
@@ -16,7 +16,7 @@ use crate::terminal;
 const AGAIN: u64 = 15;
 
 /// Ends when what is returned is dropped, without being waited for: it may be in the midst of a request.
-pub(super) fn start(app: App, mut logins: Vec<Login>, folder: Shared) -> Sender<()> {
+pub(super) fn start(app: App, mut logins: Vec<ProjectLogin>, folder: SharedFolder) -> Sender<()> {
     let (stop, stopped) = channel();
     thread::spawn(move || {
         let mut failed_at = None;
@@ -46,13 +46,13 @@ pub(super) fn start(app: App, mut logins: Vec<Login>, folder: Shared) -> Sender<
 }
 
 /// When to look next, in seconds since 1970.
-fn due(logins: &[Login], failed_at: Option<u64>) -> u64 {
+fn due(logins: &[ProjectLogin], failed_at: Option<u64>) -> u64 {
     let half = logins.iter().map(|it| it.kept.half_life()).min().unwrap_or(u64::MAX);
     failed_at.map_or(half, |at| half.max(at.saturating_add(AGAIN)))
 }
 
 /// Those whose time it is. The source is looked up again: a token file may hold a new token by now.
-fn renew(app: &App, logins: &mut [Login], folder: &Shared) -> Result<(), Failure> {
+fn renew(app: &App, logins: &mut [ProjectLogin], folder: &SharedFolder) -> Result<(), Failure> {
     for login in logins.iter_mut().filter(|it| it.kept.half_life() <= (app.now)()) {
         login.kept = credentials::ask(app, app.source()?, &login.wanted, Deadline::after(WHOLE))?;
     }
