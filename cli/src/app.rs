@@ -1,4 +1,4 @@
-//! What a command can reach, built once.
+//! Everything that a command needs, built once per run.
 
 use crate::broker::Broker;
 use crate::cache::Cache;
@@ -13,9 +13,9 @@ pub(crate) struct App {
     pub(crate) environment: Environment,
     pub(crate) settings: Settings,
     pub(crate) terminal: Terminal,
-    /// Of what ends by itself; `exec` and `login` make new ones as they go.
+    /// The end of a run that ends on its own. `exec` and `login` set their own deadlines.
     pub(crate) deadline: Deadline,
-    /// Seconds since 1970. Time is a parameter: tests say what it is.
+    /// Returns the seconds since 1970. Tests replace it.
     pub(crate) now: fn() -> u64,
 }
 
@@ -31,7 +31,7 @@ impl App {
         Broker::new(&self.settings, &self.environment, self.now)
     }
 
-    /// The first source that has a token, or could get one.
+    /// The first source that has a token or can request one.
     pub(crate) fn source(&self) -> Result<TokenSource, Failure> {
         TokenSource::find(&self.settings, &self.environment)
     }

@@ -1,4 +1,4 @@
-//! The broker, by its HTTP API (`docs/http-api.md`).
+//! Client of the broker's HTTP API (`docs/http-api.md`).
 
 mod answer;
 mod problem;
@@ -17,9 +17,9 @@ use crate::settings::{BrokerUrl, Settings};
 use crate::token::Token;
 use crate::transport::{Authorization, Exchange, Reply, Transport};
 
-/// A clock that is this far off makes tokens look expired or not valid yet.
+/// Seconds. Clocks that differ by more make tokens look expired or not yet valid.
 const SKEW: u64 = 60;
-/// More registries than any caller reaches.
+/// The longest list of registries that is accepted. No caller reaches as many.
 const REGISTRIES: usize = 1_000;
 
 pub(crate) struct Broker {
@@ -28,34 +28,34 @@ pub(crate) struct Broker {
     now: fn() -> u64,
 }
 
-/// What to ask for. All of it has been checked against the broker's grammar.
+/// A request for credentials. Every member satisfies the broker's grammar.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) project: Option<String>,
-    /// Instead of a project.
+    /// An image reference that replaces the project.
     pub(crate) image: Option<String>,
     pub(crate) registry: Option<String>,
-    /// Empty: all that the caller may do.
+    /// Empty requests every action that the caller may perform.
     pub(crate) actions: Vec<String>,
     pub(crate) lifetime: Option<u32>,
 }
 
-/// One of the registries that the caller's rules reach.
+/// A registry that the caller may use.
 #[derive(Clone, Debug, Deserialize, serde::Serialize, PartialEq, Eq)]
-pub(crate) struct Registry {
+pub(crate) struct ListedRegistry {
     pub(crate) registry: String,
     pub(crate) registry_url: String,
-    /// With `{project}` in it.
+    /// Image reference that contains `{project}`.
     pub(crate) image: String,
     pub(crate) r#type: String,
 }
 
 #[derive(Deserialize)]
 struct Registries {
-    registries: Vec<Registry>,
+    registries: Vec<ListedRegistry>,
 }
 
-/// Who the caller is to the broker, and what it may do.
+/// The caller's identity as the broker sees it, and its grants.
 #[derive(Debug, Deserialize, serde::Serialize)]
 pub(crate) struct Explained {
     pub(crate) issuer: String,
@@ -69,16 +69,15 @@ pub(crate) struct Explained {
 #[derive(Debug, Deserialize, serde::Serialize)]
 pub(crate) struct Grant {
     pub(crate) registry: String,
-    /// A name, `team-*` or `*`.
+    /// A project's name, a prefix such as `team-*`, or `*`.
     pub(crate) projects: String,
     pub(crate) actions: Vec<String>,
 }
 
-/// How far this machine's clock is from the broker's.
+/// Difference between this machine's clock and the broker's, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
     Right,
-    /// Seconds.
     Ahead(u64),
     Behind(u64),
 }
@@ -127,19 +126,20 @@ impl Broker {
         &self,
         token: &Token,
         deadline: Deadline,
-    ) -> Result<Vec<Registry>, Failure> {
+    ) -> Result<Vec<ListedRegistry>, Failure> {
         let reply = self.ask(token, Method::GET, "/api/v1/registries", None, deadline)?;
         let answer: Registries =
             serde_json::from_slice(&reply.body).map_err(|error| self.nonsense(&error))?;
         let visible = |text: &str| text.len() <= 1024 && !text.chars().any(char::is_control);
         let sound = answer.registries.len() <= REGISTRIES
-            && answer.registries.iter().all(|it| {
-                [&it.registry, &it.registry_url, &it.image, &it.r#type].iter().all(|it| visible(it))
+            && answer.registries.iter().all(|registry| {
+                let ListedRegistry { registry, registry_url, image, r#type } = registry;
+                [registry, registry_url, image, r#type].iter().all(|text| visible(text))
             });
         if sound { Ok(answer.registries) } else { Err(self.nonsense(&"control characters")) }
     }
 
-    /// `None`: of all projects.
+    /// Without a project, the answer covers all projects.
     pub(crate) fn explain(
         &self,
         token: &Token,
@@ -152,7 +152,8 @@ impl Broker {
         serde_json::from_slice(&reply.body).map_err(|error| self.nonsense(&error))
     }
 
-    /// Any answer will do, also a refusal: `doctor` compares clocks before it has a token. `None`: the answer has no `Date`.
+    /// Compares clocks by the `Date` header of any answer, because `doctor` has no token yet.
+    /// Returns `None` if the answer has no such header.
     pub(crate) fn clock(&self, deadline: Deadline) -> Result<Option<Clock>, Failure> {
         let url = self.url.join("/api/v1/openapi.json");
         let exchange = Exchange {
@@ -197,7 +198,7 @@ impl Broker {
 
     fn nonsense(&self, why: &dyn std::fmt::Display) -> Failure {
         Failure::Untrusted(format!(
-            "{} did not answer as one ({}): check RISE_URL",
+            "{} does not answer like a broker ({}): check RISE_URL",
             self.whom(),
             shown(&why.to_string())
         ))

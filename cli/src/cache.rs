@@ -1,9 +1,11 @@
 //! Credentials on disk, so that a helper that is started a hundred times asks the broker once.
 //!
-//! A folder of mode 0700 holds a file of mode 0600 for each key, replaced at one stroke, and a lock beside it that only whoever
-//! asks the broker takes: readers never wait. A cache that cannot be used makes a run slower and says so, and fails nothing.
+//! A folder of mode 0700 holds one file of mode 0600 for each key. A file is replaced atomically. A
+//! lock beside it is held by the process that asks the broker, and readers never wait for it. An
+//! unusable cache makes a run slower and is reported, but no run fails because of it.
 //!
-//! **Invariant:** nothing is served past its end, nor before it was made: a clock that was set back makes it old news.
+//! **Invariant:** no credential is served after its expiry, nor before the time at which it was
+//! obtained: after a clock was set back, the cached credential is not used.
 
 mod registries;
 
@@ -20,32 +22,34 @@ use crate::broker::{Credentials, CredentialsForm};
 use crate::files;
 use crate::secret::Secret;
 
+const NOT_CACHED: &str = "credentials are not cached, so each run asks the broker";
 const VERSION: u8 = 1;
 const LONGEST: u64 = 256 * 1024;
-/// What has no end is asked for again after this long, so that a change at the broker arrives.
+/// Seconds. A credential without an expiry is requested again after this time, so that changes at
+/// the broker take effect.
 const ENDLESS: u64 = 600;
-/// A credential must last as long as what is begun with it: handing one out on its last seconds helps nobody.
+/// Seconds. A credential that expires sooner is not served: no client could use it.
 const LEAST: u64 = 10;
-/// Longer than any credential lasts: whatever is older is swept.
+/// Longer than any credential is valid. Older files are deleted.
 const OLDEST: Duration = Duration::from_hours(13);
-/// Files looked at while sweeping.
+/// The most files that one sweep examines.
 const SWEPT: usize = 1_000;
 
 pub(crate) struct Cache {
     directory: Option<PathBuf>,
 }
 
-/// Which credential: everything that the broker's answer depends on.
+/// Name of a cached credential, made of everything that the broker's answer depends on.
 pub(crate) struct CacheKey(String);
 
-/// A credential, and how much of its life is over.
+/// A credential and its time of expiry by this machine's clock, in seconds since 1970.
 pub(crate) struct Kept {
     pub(crate) credentials: Credentials,
     pub(crate) obtained_at: u64,
     pub(crate) expires_at: u64,
 }
 
-/// Held while the broker is asked.
+/// Held by the process that asks the broker.
 pub(crate) struct Lock {
     _file: File,
 }
@@ -59,7 +63,7 @@ struct CredentialsEntry<S> {
     answer: CredentialsForm<S>,
 }
 
-/// Why the cache was of no use, and what to do.
+/// A line for stderr: why the cache was not used, and the remedy.
 pub(crate) type Complaint = String;
 
 impl CacheKey {
@@ -79,7 +83,7 @@ impl Kept {
         Self { credentials, obtained_at: now, expires_at: now.saturating_add(lifetime) }
     }
 
-    /// From here on it is renewed where possible.
+    /// The time from which the credential is renewed where possible.
     pub(crate) fn half_life(&self) -> u64 {
         self.obtained_at.saturating_add(self.expires_at.saturating_sub(self.obtained_at) / 2)
     }
@@ -94,16 +98,16 @@ impl Kept {
 }
 
 impl Cache {
-    /// `None`: there is no home to keep anything in.
+    /// Without a directory, nothing is cached.
     pub(crate) fn new(cache_directory: Option<PathBuf>) -> Self {
-        Self { directory: cache_directory.map(|it| it.join("registry")) }
+        Self { directory: cache_directory.map(|directory| directory.join("registry")) }
     }
 
     pub(crate) fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
     }
 
-    /// What is kept, whether it is still usable or not.
+    /// The cached credential, whether it is still usable or not.
     pub(crate) fn load(&self, key: &CacheKey) -> Result<Option<Kept>, Complaint> {
         let Some(path) = self.file(key) else { return Ok(None) };
         let complain = |what: &dyn std::fmt::Display| {
@@ -125,14 +129,17 @@ impl Cache {
         Ok(Some(Kept { credentials, obtained_at: entry.obtained_at, expires_at: entry.expires_at }))
     }
 
-    /// Makes the folder. `Ok(None)`: another process holds the lock. `Err`: there can be no cache.
+    /// Creates the folder and locks the key. Returns `None` if another process holds the lock, and
+    /// an error if the cache is unusable.
     pub(crate) fn lock(&self, key: &CacheKey) -> Result<Option<Lock>, Complaint> {
-        let directory = self.directory.as_deref().ok_or_else(|| {
-            "credentials are not kept, each run asks the broker: HOME is not set".to_owned()
-        })?;
+        let directory = self
+            .directory
+            .as_deref()
+            .ok_or_else(|| format!("{NOT_CACHED}: HOME is not set to a folder"))?;
         let complain = |what: &dyn std::fmt::Display| {
             format!(
-                "credentials are not kept, each run asks the broker: {} cannot be used: {what}; set XDG_CACHE_HOME to a folder of yours",
+                "{NOT_CACHED}: {} cannot be used: {what}; set XDG_CACHE_HOME to a folder of your \
+                 own",
                 directory.display()
             )
         };
@@ -152,7 +159,7 @@ impl Cache {
         }
     }
 
-    /// Only by whoever holds the lock.
+    /// The argument of type [`Lock`] proves that the caller holds it.
     pub(crate) fn store(&self, key: &CacheKey, kept: &Kept, _: &Lock) -> Result<(), Complaint> {
         let Some(path) = self.file(key) else { return Ok(()) };
         let entry = CredentialsEntry {
@@ -163,12 +170,8 @@ impl Cache {
         };
         let text = Zeroizing::new(serde_json::to_string(&entry).unwrap_or_default());
         self.sweep();
-        files::write_private(&path, &text).map_err(|error| {
-            format!(
-                "credentials are not kept, each run asks the broker: {}: {error}",
-                path.display()
-            )
-        })
+        files::write_private(&path, &text)
+            .map_err(|error| format!("{NOT_CACHED}: {} cannot be written: {error}", path.display()))
     }
 
     pub(crate) fn remove(&self, key: &CacheKey) {
@@ -177,10 +180,10 @@ impl Cache {
         }
     }
 
-    /// Everything, for `logout`. How many credentials there were.
+    /// Deletes all cached credentials and returns their number.
     pub(crate) fn clear(&self) -> usize {
-        let entries = self.entries().filter(|path| path.extension().is_some_and(|it| it == "json"));
-        entries.filter(|path| fs::remove_file(path).is_ok()).count()
+        let is_json = |path: &PathBuf| path.extension().is_some_and(|name| name == "json");
+        self.entries().filter(is_json).filter(|path| fs::remove_file(path).is_ok()).count()
     }
 
     fn file(&self, key: &CacheKey) -> Option<PathBuf> {
@@ -193,7 +196,7 @@ impl Cache {
 
     fn sweep(&self) {
         for path in self.entries() {
-            let modified = fs::symlink_metadata(&path).and_then(|it| it.modified());
+            let modified = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
             if modified.is_ok_and(|at| age(at) > OLDEST) {
                 let _ = fs::remove_file(path);
             }
@@ -201,8 +204,8 @@ impl Cache {
     }
 
     fn entries(&self) -> impl Iterator<Item = PathBuf> {
-        let files = self.directory.as_ref().and_then(|it| fs::read_dir(it).ok());
-        files.into_iter().flatten().take(SWEPT).filter_map(Result::ok).map(|it| it.path())
+        let files = self.directory.as_ref().and_then(|directory| fs::read_dir(directory).ok());
+        files.into_iter().flatten().take(SWEPT).filter_map(Result::ok).map(|entry| entry.path())
     }
 }
 

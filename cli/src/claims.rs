@@ -1,4 +1,7 @@
-//! What a token says of itself. Nobody has verified it: it explains refusals and names cached credentials, and decides nothing.
+//! The claims of a token, as far as the client reads them.
+//!
+//! Nobody has verified them. They explain rejections and name cached credentials, and no decision
+//! depends on them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,10 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::secret::Secret;
 
-/// Differ between two tokens of the same caller.
+/// Claims that differ between two tokens of the same caller.
 const FLEETING: &[&str] = &["exp", "iat", "nbf", "jti", "auth_time", "rat", "at_hash", "nonce"];
 
-/// Empty, if the token is no JWT.
+/// Empty if the token is not a JWT.
 #[derive(Default)]
 pub(crate) struct Claims(Map<String, Value>);
 
@@ -24,10 +27,10 @@ impl Claims {
     pub(crate) fn time(&self, name: &str) -> Option<u64> {
         let value = self.0.get(name)?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-        value.as_u64().or_else(|| value.as_f64().map(|it| it as u64))
+        value.as_u64().or_else(|| value.as_f64().map(|seconds| seconds as u64))
     }
 
-    /// `aud` as it stands there, one or several.
+    /// The `aud` claim, which is one text or a list of texts.
     pub(crate) fn audiences(&self) -> Vec<&str> {
         match self.0.get("aud") {
             Some(Value::String(one)) => vec![one],
@@ -36,12 +39,13 @@ impl Claims {
         }
     }
 
-    /// Whether it tells two tokens of one caller apart, and nothing of the caller.
+    /// Whether the claim differs between two tokens of one caller.
     pub(crate) fn is_fleeting(name: &str) -> bool {
         FLEETING.contains(&name)
     }
 
-    /// The same for all tokens of one caller, and for no other's. Of a token that says nothing: itself.
+    /// The claims that all tokens of one caller share and that no other caller has. For a token
+    /// that is not a JWT this is the token itself.
     pub(crate) fn lasting(&self, token: &Secret) -> String {
         if self.0.is_empty() {
             return token.expose().to_owned();

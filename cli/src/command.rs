@@ -29,14 +29,14 @@ use crate::terminal;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done
-  1  anything else
-  2  change the command line or the settings
-  3  no token, or the broker refuses it
-  4  the broker says no
-  5  the broker is not there or overloaded: try again
-  6  not trusted: an unknown certificate, or an answer that no broker gives
-  7  files of this machine stand in the way";
+  0  success
+  1  any other failure
+  2  the command line or the settings are wrong
+  3  there is no token, or the broker rejects it
+  4  the broker denies the request
+  5  the broker is unreachable, slow or overloaded: try again
+  6  the server is not trusted: unknown certificate, or not a broker's answer
+  7  a file of this machine prevents it";
 
 /// Short-lived container-registry credentials for one project, from a rise-broker.
 #[derive(Parser)]
@@ -57,33 +57,33 @@ pub(crate) struct Arguments {
 enum Command {
     /// Print a credential for a project's repository
     Credentials(credentials::CredentialsArguments),
-    /// Log docker and podman in to a project's repository, until the credential ends
+    /// Log docker and podman in to a project's repository until the credential expires
     DockerLogin(docker_login::DockerLoginArguments),
-    /// Run a command with credentials that it alone finds, renewed while it runs and gone with it
+    /// Run a command with credentials of its own, renewed while it runs and removed afterwards
     Exec(exec::ExecArguments),
-    /// Print the full reference of a project's image
+    /// Print the full image reference of a project
     Image(image::ImageArguments),
-    /// Log in as a person, in a browser on any machine
+    /// Log in as a person, with a browser on any machine
     Login(login::LoginArguments),
-    /// Remove the login and all cached credentials
+    /// Remove the stored login and all cached credentials
     Logout(logout::LogoutArguments),
-    /// Say what the broker's rules let you do
+    /// Show what the broker's rules allow you to do
     Explain(explain::ExplainArguments),
-    /// Try every step from here to a working push, and say which fails and why
+    /// Check each step that a push needs, and show which fails and why
     Doctor(doctor::DoctorArguments),
-    /// Let docker, podman, buildx or the kubelet ask for credentials by themselves
+    /// Make docker, podman, buildx or the kubelet request credentials themselves
     Configure(configure::ConfigureArguments),
     /// List the registries that you may use
     Registries(registries::RegistriesArguments),
-    /// Say who the broker takes you for
+    /// Show your identity as the broker sees it
     Whoami(whoami::WhoamiArguments),
-    /// Print a shell's completions
+    /// Print completions for a shell
     Completions(completions::CompletionsArguments),
-    /// Print the manual, or write its pages into a folder
+    /// Print the manual page, or write a page for each command into a folder
     Man(man::ManArguments),
 }
 
-/// What a command did: its exit code, if it ended well.
+/// The result of a command: its exit code, or the failure.
 type Done = Result<ExitCode, Failure>;
 
 pub fn main() -> ExitCode {
@@ -98,7 +98,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Done {
-    // The manual must work where the settings are broken.
+    // The manual and the completions must work with broken settings.
     let app = || App::new(&arguments.flags, Environment::from_process());
     match &arguments.command {
         Command::Credentials(arguments) => credentials::run(&app()?, arguments),
@@ -117,17 +117,17 @@ fn run(arguments: &Arguments) -> Done {
     }
 }
 
-/// What went wrong without being in the way.
-fn say(app: &App, complaints: &[String]) {
+/// Prints problems that did not prevent the run.
+fn print_complaints(app: &App, complaints: &[String]) {
     for complaint in complaints {
         app.terminal.note(&format!("rise-registry: {complaint}"));
     }
 }
 
-/// GitHub's runner takes these lines out of both streams, and hides what they name from then on.
+/// GitHub's runner removes these lines from the log and masks the named text from then on.
 fn mask(credentials: &Credentials) {
     for secret in crate::docker::secrets(credentials) {
-        // The runner's own escape; there are no line ends in a password.
+        // The runner decodes `%25`. A password contains no line breaks.
         terminal::error_line(&format!("::add-mask::{}", secret.replace('%', "%25")));
     }
 }

@@ -1,5 +1,5 @@
-//! A credential for what is wanted: from the cache while it is in its first half, else from the broker, and by one process at a
-//! time for each.
+//! Obtains a credential: from the cache in the first half of its lifetime, else from the broker.
+//! One process at a time asks the broker for the same credential.
 
 use std::thread;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::token::TokenSource;
 
-/// Between two looks at whether another process has brought what we wait for.
+/// Interval at which the cache is read while another process asks the broker.
 const POLL: Duration = Duration::from_millis(5);
-/// What is still good is not worth waiting longer for.
+/// The longest wait for a renewal while the cached credential is still usable.
 const RENEWAL: Duration = Duration::from_secs(3);
 
-/// A credential, and what went wrong on the way to it without being in the way.
+/// A credential, and problems that did not prevent it.
 pub(crate) struct Obtained {
     pub(crate) kept: Kept,
-    /// For stderr, one line each.
+    /// Lines for stderr.
     pub(crate) complaints: Vec<Complaint>,
 }
 
-/// With the token of `app.source()`, by `app.deadline`.
+/// Uses the token of `app.source()` and `app.deadline`.
 pub(crate) fn obtain(app: &App, wanted: &Wanted) -> Result<Obtained, Failure> {
     obtain_as(app, app.source()?, wanted, app.deadline)
 }
@@ -42,19 +42,19 @@ pub(crate) fn obtain_as(
         match kept {
             Some(kept) if kept.is_fresh((app.now)()) => return Ok(Obtained { kept, complaints }),
             kept => match cache.lock(&key) {
-                // Between our look and our lock, another process may have brought it.
+                // Another process may have stored it before this one got the lock.
                 Ok(Some(lock)) => break (Some(lock), load(app, &cache, &key, &mut complaints)),
                 Err(complaint) => {
                     complain(&mut complaints, complaint);
                     break (None, kept);
                 }
                 Ok(None) => {
-                    // Whoever holds it is renewing what is still good.
+                    // The process with the lock is renewing a credential that is still usable.
                     if let Some(kept) = kept {
                         return Ok(Obtained { kept, complaints });
                     }
                     if deadline.is_over() {
-                        return Err(waited_in_vain());
+                        return Err(another_process_is_too_slow());
                     }
                     thread::sleep(POLL.min(deadline.remaining()));
                 }
@@ -74,12 +74,15 @@ pub(crate) fn obtain_as(
                 asked
             }
             (Err(failure @ (Failure::Token(_) | Failure::Denied(_))), _) => {
-                // What one may not have any more is not handed out from memory either.
+                // A caller who is no longer allowed must not get the cached credential either.
                 cache.remove(&key);
                 return Err(failure);
             }
             (Err(failure), Some(kept)) => {
-                complain(&mut complaints, format!("{failure}; what is handed out is still good"));
+                complain(
+                    &mut complaints,
+                    format!("{failure}; the cached credential is still valid and is used"),
+                );
                 kept
             }
             (Err(failure), None) => return Err(failure),
@@ -88,7 +91,7 @@ pub(crate) fn obtain_as(
     Ok(Obtained { kept, complaints })
 }
 
-/// Of the broker, whatever is kept.
+/// Asks the broker without using the cache.
 pub(crate) fn ask(
     app: &App,
     source: TokenSource,
@@ -97,30 +100,31 @@ pub(crate) fn ask(
 ) -> Result<Kept, Failure> {
     let broker = app.broker()?;
     let token = source.token(&app.settings, &app.environment, deadline)?;
-    // Before the question: what is counted from the answer would be served too long.
+    // The lifetime counts from before the request, so that the expiry is never too late.
     let now = (app.now)();
-    broker.credentials(&token, wanted, deadline).map(|it| Kept::new(it, now))
+    broker.credentials(&token, wanted, deadline).map(|answer| Kept::new(answer, now))
 }
 
-/// What can be handed out at all.
+/// The cached credential if it is usable.
 fn load(app: &App, cache: &Cache, key: &CacheKey, complaints: &mut Vec<Complaint>) -> Option<Kept> {
     let loaded = cache.load(key).unwrap_or_else(|complaint| {
         complain(complaints, complaint);
         None
     });
-    loaded.filter(|it| it.is_usable((app.now)()))
+    loaded.filter(|kept| kept.is_usable((app.now)()))
 }
 
-/// While waiting, the same thing goes wrong many times.
+/// Adds a line once, because the same problem recurs in each round of a wait.
 fn complain(complaints: &mut Vec<Complaint>, complaint: Complaint) {
     if !complaints.contains(&complaint) {
         complaints.push(complaint);
     }
 }
 
-fn waited_in_vain() -> Failure {
+fn another_process_is_too_slow() -> Failure {
     Failure::Unavailable(
-        "another process asks the broker for the same credentials and has no answer yet: try again"
+        "another process is asking the broker for the same credentials and has no answer yet: try \
+         again"
             .to_owned(),
     )
 }
@@ -129,7 +133,7 @@ fn key(app: &App, source: &TokenSource, wanted: &Wanted) -> Result<CacheKey, Fai
     key_of(app, &source.identity(&app.settings), wanted)
 }
 
-/// `identity` is that of a [`TokenSource`].
+/// `identity` comes from [`TokenSource::identity`].
 pub(crate) fn key_of(app: &App, identity: &str, wanted: &Wanted) -> Result<CacheKey, Failure> {
     let mut actions = wanted.actions.clone();
     actions.sort();
@@ -142,7 +146,7 @@ pub(crate) fn key_of(app: &App, identity: &str, wanted: &Wanted) -> Result<Cache
         &text(&wanted.image),
         &text(&wanted.registry),
         &actions.join(","),
-        &wanted.lifetime.map_or_else(String::new, |it| it.to_string()),
+        &wanted.lifetime.map_or_else(String::new, |seconds| seconds.to_string()),
     ]))
 }
 

@@ -1,11 +1,12 @@
-//! How long a run may take, and what time it is.
+//! Deadlines and the current time.
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// Docker waits for a helper for ever and people do not; the kubelet gives up after a minute.
+/// The longest run. Docker waits for a helper without a limit, people do not, and the kubelet gives
+/// up after a minute.
 pub(crate) const WHOLE: Duration = Duration::from_secs(9);
 
-/// The instant at which everything of this run has ended.
+/// The instant at which an operation gives up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Instant);
 
@@ -22,7 +23,7 @@ impl Deadline {
         self.remaining().is_zero()
     }
 
-    /// This one, or `duration` from now: whichever is first.
+    /// The earlier of this deadline and `duration` from now.
     #[must_use]
     pub(crate) fn at_most(self, duration: Duration) -> Self {
         Self(self.0.min(Instant::now() + duration))
@@ -30,7 +31,7 @@ impl Deadline {
 }
 
 /// Seconds since 1970 by this machine's clock.
-#[expect(clippy::disallowed_methods, reason = "the one place that asks for the time")]
+#[expect(clippy::disallowed_methods, reason = "the only place that reads the clock")]
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

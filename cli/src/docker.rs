@@ -1,6 +1,7 @@
-//! Docker's `config.json` and podman's `auth.json`: the same form, and never ours alone.
+//! Docker's `config.json` and podman's `auth.json`, which have the same form.
 //!
-//! **Invariant:** what others wrote stays: one entry is set, the rest is written back as it was read.
+//! **Invariant:** other programs' entries stay: one entry is set, and the rest is written back as
+//! it was read.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,17 +17,17 @@ use crate::environment::Environment;
 use crate::failure::{Failure, shown};
 use crate::files;
 
-/// `docker-credential-rise`, as clients' settings name it.
+/// The name of `docker-credential-rise` in clients' settings.
 pub(crate) const HELPER: &str = "rise";
 
 const LONGEST: u64 = 4 * 1024 * 1024;
 
-/// A `config.json` of nothing but logins.
+/// The logins of a new `config.json`.
 #[derive(Default)]
 pub(crate) struct Auths(Map<String, Value>);
 
 impl Auths {
-    /// `place` is a host or, where the reader knows paths, an image without its tag.
+    /// `place` is a host or, for clients that look up logins by repository, an image without a tag.
     pub(crate) fn add(&mut self, place: &str, credentials: &Credentials) {
         self.0.insert(place.to_owned(), entry(credentials));
     }
@@ -35,7 +36,7 @@ impl Auths {
         self.text_with(&Map::new())
     }
 
-    /// Beside settings that are no logins.
+    /// The text of a file that also contains `settings`.
     pub(crate) fn text_with(self, settings: &Map<String, Value>) -> Zeroizing<String> {
         let mut json = settings.clone();
         json.insert("auths".to_owned(), Value::Object(self.0));
@@ -43,14 +44,14 @@ impl Auths {
     }
 }
 
-/// One that exists, or will.
+/// A configuration file, which may not exist yet.
 pub(crate) struct ConfigFile {
     path: PathBuf,
     json: Map<String, Value>,
 }
 
 impl ConfigFile {
-    /// Where docker looks.
+    /// The file that docker reads.
     pub(crate) fn of_docker(environment: &Environment) -> Result<Self, Failure> {
         let directory = match environment.path("DOCKER_CONFIG") {
             Some(directory) => directory,
@@ -60,19 +61,21 @@ impl ConfigFile {
     }
 
     pub(crate) fn load(path: PathBuf) -> Result<Self, Failure> {
-        // What a link points to is replaced, not the link.
+        // The target of a link is replaced, not the link.
         let path = fs::canonicalize(&path).unwrap_or(path);
         let failed = |what: &dyn std::fmt::Display| {
-            Failure::Files(format!("{}: {what}; it is left as it is", path.display()))
+            Failure::Files(format!("{}: {what}; the file is unchanged", path.display()))
         };
         let text = files::read(&path, LONGEST).map_err(|error| failed(&error))?;
-        let json = match text.as_ref().map(|it| it.trim()).filter(|it| !it.is_empty()) {
+        let json = match text.as_ref().map(|text| text.trim()).filter(|text| !text.is_empty()) {
             None => Map::new(),
-            // A message of serde_json can quote what it read.
-            Some(text) => serde_json::from_str(text).map_err(|_| failed(&"is no JSON object"))?,
+            // The error of serde_json can quote the text, so it is dropped.
+            Some(text) => {
+                serde_json::from_str(text).map_err(|_| failed(&"is not a JSON object"))?
+            }
         };
-        if json.get("auths").is_some_and(|it| !it.is_object()) {
-            return Err(failed(&"its `auths` is no object"));
+        if json.get("auths").is_some_and(|auths| !auths.is_object()) {
+            return Err(failed(&"its `auths` is not an object"));
         }
         Ok(Self { path, json })
     }
@@ -85,22 +88,23 @@ impl ConfigFile {
         &mut self.json
     }
 
-    /// Whom docker asks about a host, as in `docker-credential-NAME`.
+    /// The `NAME` of the `docker-credential-NAME` that docker asks about this host alone.
     pub(crate) fn helper(&self, host: &str) -> Option<&str> {
-        self.json.get("credHelpers").and_then(|it| it.get(host)).and_then(Value::as_str)
+        self.json.get("credHelpers").and_then(|helpers| helpers.get(host)).and_then(Value::as_str)
     }
 
-    /// And where none is named for this host alone, the one for all.
+    /// The helper of this host or, without one, the helper of all hosts.
     pub(crate) fn helper_or_store(&self, host: &str) -> Option<&str> {
         let store = || self.json.get("credsStore").and_then(Value::as_str);
-        self.helper(host).or_else(store).filter(|it| !it.is_empty())
+        self.helper(host).or_else(store).filter(|name| !name.is_empty())
     }
 
-    /// Docker asks a helper instead, if one is named: what is written would never be looked at.
+    /// Fails if the file names a helper for the host: docker would never read the login.
     pub(crate) fn check_that_it_is_read(&self, host: &str) -> Result<(), Failure> {
         let Some(helper) = self.helper_or_store(host) else { return Ok(()) };
         Err(Failure::Settings(format!(
-            "{} sends docker to docker-credential-{} for {host}: take that out, or use `rise-registry exec`",
+            "{} makes docker ask docker-credential-{} for {host}, so docker would not read a login \
+             there: remove that entry, or use `rise-registry exec`",
             self.path.display(),
             shown(helper)
         )))
@@ -113,7 +117,7 @@ impl ConfigFile {
         }
     }
 
-    /// With mode 0600: there are secrets in it from now on.
+    /// Writes the file with mode 0600, because it contains secrets.
     pub(crate) fn save(&self) -> Result<(), Failure> {
         let failed = |what: &dyn std::fmt::Display| {
             Failure::Files(format!("{} cannot be written: {what}", self.path.display()))
@@ -122,7 +126,7 @@ impl ConfigFile {
             fs::create_dir_all(directory).map_err(|error| failed(&error))?;
         }
         let mut text = Zeroizing::new(Vec::new());
-        // As docker writes it.
+        // Docker indents by tabs.
         let form = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut *text, form);
         self.json.serialize(&mut serializer).map_err(|error| failed(&error))?;
@@ -131,7 +135,7 @@ impl ConfigFile {
     }
 }
 
-/// The password, and the form in which it stands in files.
+/// The password, and its encoded form in configuration files.
 pub(crate) fn secrets(credentials: &Credentials) -> [Zeroizing<String>; 2] {
     let password = Zeroizing::new(credentials.password.expose().to_owned());
     [password, basic(credentials)]

@@ -1,4 +1,4 @@
-//! `docs/client.md` shows what commands print: exactly what their tests saw.
+//! Checks that `docs/client.md` shows exactly the output that the tests of the commands saw.
 
 #[test]
 fn the_documentation_shows_what_commands_print() {

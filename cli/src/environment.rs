@@ -1,4 +1,4 @@
-//! The variables of this process: read once, here.
+//! The environment variables of this process. No other file reads them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::secret::Secret;
 
-/// What [`Environment::from_process`] reads. A variable that is not here cannot be asked for.
+/// The variables that [`Environment::from_process`] reads. Others are not available.
 pub(crate) const NAMES: &[&str] = &[
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     "ACTIONS_ID_TOKEN_REQUEST_URL",
@@ -42,20 +42,20 @@ pub(crate) const NAMES: &[&str] = &[
     "no_proxy",
 ];
 
-/// Longer than any token, shorter than what would be a mistake.
+/// Bytes. Longer than any token.
 const LONGEST: usize = 64 * 1024;
 
-/// Each variable is a [`Secret`]: some hold tokens, and a proxy's may hold a password.
+/// Each variable is a [`Secret`]: some hold tokens, and a proxy's URL may hold a password.
 pub(crate) struct Environment {
     variables: BTreeMap<&'static str, Secret>,
     working_directory: PathBuf,
-    /// Where `/var/run/secrets` is. Tests have one of their own.
+    /// The folder that contains `var/run/secrets`. Tests replace it.
     pub(crate) root: PathBuf,
 }
 
 impl Environment {
     /// Variables that are empty, too long or not UTF-8 count as not set.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the environment")]
     pub(crate) fn from_process() -> Self {
         let variables = NAMES.iter().filter_map(|name| {
             let text = std::env::var(name).ok()?;
@@ -70,7 +70,7 @@ impl Environment {
 
     #[cfg(test)]
     pub(crate) fn of(pairs: &[(&str, &str)], working_directory: &Path) -> Self {
-        let known = |name: &str| *NAMES.iter().find(|it| **it == name).expect("in NAMES");
+        let known = |name: &str| *NAMES.iter().find(|known| **known == name).expect("in NAMES");
         Self {
             variables: pairs
                 .iter()
@@ -81,7 +81,7 @@ impl Environment {
         }
     }
 
-    /// For what is not a secret.
+    /// The text of a variable that is not a secret.
     pub(crate) fn text(&self, name: &'static str) -> Option<&str> {
         self.secret(name).map(Secret::expose)
     }
@@ -99,12 +99,12 @@ impl Environment {
         &self.working_directory
     }
 
-    /// `~/.config/rise`, or what `XDG_CONFIG_HOME` says. `None`: there is no home.
+    /// `$XDG_CONFIG_HOME/rise`, by default `~/.config/rise`. `None` if there is no home.
     pub(crate) fn configuration_directory(&self) -> Option<PathBuf> {
         Some(self.absolute("XDG_CONFIG_HOME", ".config")?.join("rise"))
     }
 
-    /// `~/.cache/rise`, or what `XDG_CACHE_HOME` says.
+    /// `$XDG_CACHE_HOME/rise`, by default `~/.cache/rise`. `None` if there is no home.
     pub(crate) fn cache_directory(&self) -> Option<PathBuf> {
         Some(self.absolute("XDG_CACHE_HOME", ".cache")?.join("rise"))
     }
@@ -114,7 +114,7 @@ impl Environment {
         home.ok_or_else(|| Failure::Files("HOME is not set to a folder: set it".to_owned()))
     }
 
-    /// As the XDG base directory specification has it: a relative path is as good as none.
+    /// The XDG base directory specification ignores relative paths.
     fn absolute(&self, name: &'static str, below_home: &str) -> Option<PathBuf> {
         let named = self.path(name).filter(|path| path.is_absolute());
         named.or_else(|| Some(self.home().ok()?.join(below_home)))

@@ -1,39 +1,40 @@
-//! Why a run ends without what was asked for: one line, what to do, and the exit code that scripts see.
+//! Failures of a run: one line that names the remedy, and the exit code for scripts.
 //!
-//! Variants are grouped by what happens next. Texts are in lower case, without a full stop, and name what to change.
+//! Variants are grouped by what the caller does next. Texts are in lower case, without a full stop.
 
 use std::process::ExitCode;
 
-/// The longest part of a line that somebody else wrote.
+/// Characters of foreign text that are shown on one line.
 const LONGEST: usize = 400;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// Something else ended, and its words stand on the stream already.
+    /// A failure of any other kind.
     #[error("{0}")]
     Other(String),
-    /// Change the command line or the settings.
+    /// The caller changes the command line or the settings.
     #[error("{0}")]
     Settings(String),
-    /// Get a token, or another one.
+    /// The caller gets a token, or a different one.
     #[error("{0}")]
     Token(String),
-    /// Ask the operator for a rule, or for another project.
+    /// The caller asks the operator for a rule, or uses another project.
     #[error("{0}")]
     Denied(String),
-    /// Try again later.
+    /// The caller tries again later.
     #[error("{0}")]
     Unavailable(String),
-    /// Find out who answered: the certificate is unknown, or a broker would not say that.
+    /// The caller finds out which server answered: its certificate is unknown, or its answer is not
+    /// one that a broker gives.
     #[error("{0}")]
     Untrusted(String),
-    /// Files or programs of this machine stand in the way.
+    /// The caller changes files or programs of this machine.
     #[error("{0}")]
     Files(String),
 }
 
 impl Failure {
-    /// As `docs/client.md` and `rise-registry --help` list them.
+    /// `docs/client.md` and `rise-registry --help` list the codes.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Other(_) => 1,
@@ -46,7 +47,7 @@ impl Failure {
         }
     }
 
-    /// On one line, whatever it consists of.
+    /// The text on one line without control characters.
     pub(crate) fn line(&self) -> String {
         one_line(&self.to_string(), 2_000)
     }
@@ -58,13 +59,15 @@ impl From<Failure> for ExitCode {
     }
 }
 
-/// What somebody else wrote, fit for a line of ours: no control characters, which a terminal obeys, and not long.
+/// Foreign text in a form that is safe to print: short, and without the control characters that a
+/// terminal obeys.
 pub(crate) fn shown(text: &str) -> String {
     one_line(text.trim(), LONGEST)
 }
 
 fn one_line(text: &str, longest: usize) -> String {
-    let harmless = |c: char| if c.is_control() || is_invisible(c) { ' ' } else { c };
+    let harmless =
+        |letter: char| if letter.is_control() || is_invisible(letter) { ' ' } else { letter };
     let mut line: String = text.chars().take(longest).map(harmless).collect();
     if text.chars().nth(longest).is_some() {
         line.push('…');
@@ -72,9 +75,12 @@ fn one_line(text: &str, longest: usize) -> String {
     line
 }
 
-/// Marks that reorder or hide what stands around them.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+/// Marks that reorder or hide the text around them.
+fn is_invisible(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+    )
 }
 
 #[cfg(test)]

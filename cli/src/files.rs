@@ -1,4 +1,4 @@
-//! Small files: read only if they are what they should be, written whole or not at all.
+//! Small files: checked before they are read, and replaced atomically.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -10,27 +10,27 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-/// What went wrong with a file, in words that stand behind its name.
+/// An error about a file. Its text follows the file's name in messages.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("is no regular file")]
+    #[error("is not a regular file")]
     NotRegular,
     #[error("is longer than {0} bytes")]
     TooLong(u64),
     #[error("is not UTF-8")]
     NotText,
-    #[error("others can read or write it, `chmod {0}` keeps them out")]
+    #[error("other users can read or write it; run `chmod {0}` on it")]
     NotPrivate(&'static str),
 }
 
-/// `None`: there is no such file. A FIFO or device is not waited for.
+/// Returns `None` if there is no such file. A FIFO or device is an error and is never waited for.
 pub(crate) fn read(path: &Path, longest: u64) -> Result<Option<Zeroizing<String>>, FileError> {
     read_checked(path, longest, OFlags::empty(), |_| Ok(()))
 }
 
-/// As [`read`], if it is nobody else's and no link.
+/// Like [`read`], for a file that only its owner can read and that is not a link.
 pub(crate) fn read_private(
     path: &Path,
     longest: u64,
@@ -57,7 +57,7 @@ fn read_checked(
         return Err(FileError::NotRegular);
     }
     check(&metadata)?;
-    // Not its length: a file may grow, and those of /proc have none.
+    // The length is a hint only: a file may grow, and files in /proc report none.
     let mut bytes = Zeroizing::new(Vec::with_capacity(
         usize::try_from(metadata.len().min(longest)).unwrap_or(0) + 1,
     ));
@@ -75,7 +75,7 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// A folder that is nobody else's, made if it is missing.
+/// Checks that only its owner can enter the folder. Creates it if it is missing.
 pub(crate) fn private_directory(path: &Path) -> Result<(), FileError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let metadata = fs::symlink_metadata(path)?;
@@ -93,11 +93,11 @@ pub(crate) fn is_ours_alone(metadata: &fs::Metadata) -> bool {
     others == 0 && metadata.uid() == rustix::process::geteuid().as_raw()
 }
 
-/// Replaces `path` by `text` at one stroke, mode 0600: whoever reads it sees the old or the new, whole.
+/// Replaces the file atomically with mode 0600: a reader sees the old or the new text in full.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    // A leftover of a process of the same number, or somebody's link.
+    // It may be left from a process with the same number, or be another user's link.
     let _ = fs::remove_file(&temporary);
     let written = create_private(&temporary).and_then(|mut file| file.write_all(text.as_bytes()));
     let renamed = written.and_then(|()| fs::rename(&temporary, path));
@@ -109,7 +109,7 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
 
 fn create_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    // Whatever the mask says.
+    // The umask must not change the mode.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }

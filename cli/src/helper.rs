@@ -1,7 +1,7 @@
 //! `docker-credential-rise`: docker's protocol for credential helpers, and the kubelet's.
 //!
-//! Docker, podman, skopeo and buildah start it with one word and the registry on stdin. What they compare word for word
-//! stands in [`NOT_FOUND`] and [`NO_SERVER`]; a failure is one line on stdout, because that is where they read it.
+//! Docker, podman, skopeo and buildah start it with one word as argument and the registry on stdin.
+//! They compare [`NOT_FOUND`] and [`NO_SERVER`] literally, and read failures on stdout as one line.
 
 mod get;
 mod kubelet;
@@ -17,34 +17,35 @@ use crate::failure::Failure;
 use crate::settings::Flags;
 use crate::terminal;
 
-/// Clients go on without credentials.
+/// With this answer, clients go on without credentials.
 pub(crate) const NOT_FOUND: &str = "credentials not found in native keychain";
 pub(crate) const NO_SERVER: &str = "no credentials server URL";
 
-/// More than any server's URL, and than a kubelet's request with its token.
+/// Bytes. More than any URL, and more than a kubelet's request with its token.
 const LONGEST: u64 = 64 * 1024;
 
 const USAGE: &str = "\
-usage: docker-credential-rise get|store|erase|list|version   as docker and its kin start it
-       docker-credential-rise kubelet                         as the kubelet starts it
-`rise-registry configure` puts it into their settings; docs/client.md says the rest.";
+usage: docker-credential-rise get|store|erase|list|version   started by docker, podman, skopeo
+       docker-credential-rise kubelet                         started by the kubelet
+`rise-registry configure` adds it to their settings; docs/client.md explains it.";
 
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let action = arguments.next().filter(|_| arguments.next().is_none()).unwrap_or_default();
     match action.to_str().unwrap_or_default() {
         "get" => get(),
-        "store" => keep("stored"),
-        "erase" => keep("erased"),
-        // Old docker builds get everything that is listed, which would make credentials that nobody needs.
-        "list" => input().map_or_else(|failure| failed(&failure), |_| said("{}")),
+        "store" => ignore("stored"),
+        "erase" => ignore("erased"),
+        // Old docker builds request a credential for each entry of the list, used or not, so it is
+        // always empty.
+        "list" => input().map_or_else(|failure| failed(&failure), |_| succeeded("{}")),
         "version" | "--version" => {
-            said(concat!("docker-credential-rise ", env!("CARGO_PKG_VERSION")))
+            succeeded(concat!("docker-credential-rise ", env!("CARGO_PKG_VERSION")))
         }
-        "help" | "--help" | "-h" => said(USAGE),
+        "help" | "--help" | "-h" => succeeded(USAGE),
         "kubelet" => match kubelet() {
-            Ok(response) => said(&response),
-            // The kubelet logs stderr, and reads stdout as JSON.
+            Ok(response) => succeeded(&response),
+            // The kubelet logs stderr and parses stdout as JSON.
             Err(failure) => {
                 terminal::error_line(&failure.line());
                 ExitCode::FAILURE
@@ -58,7 +59,7 @@ pub fn main() -> ExitCode {
 }
 
 fn get() -> ExitCode {
-    let answer = input().map_err(get::Refusal::Failure).and_then(|server| {
+    let answer = input().map_err(get::NoAnswer::Failure).and_then(|server| {
         let app = app()?;
         let answer = get::get(&app, server.trim())?;
         for complaint in &answer.complaints {
@@ -67,24 +68,25 @@ fn get() -> ExitCode {
         Ok(answer.json)
     });
     match answer {
-        Ok(json) => said(&json),
-        Err(get::Refusal::Said(text)) => {
+        Ok(json) => succeeded(&json),
+        Err(get::NoAnswer::Literal(text)) => {
             terminal::line(text);
             ExitCode::FAILURE
         }
-        Err(get::Refusal::Failure(failure)) => failed(&failure),
+        Err(get::NoAnswer::Failure(failure)) => failed(&failure),
     }
 }
 
-/// `docker login` and `docker logout` for a registry whose credentials come from the broker: nothing to do, which is an error
-/// unless `ignore_store` says that it is expected.
-fn keep(what: &str) -> ExitCode {
+/// `docker login` and `docker logout` have no effect, because credentials come from the broker.
+/// That is an error unless `ignore_store` is set.
+fn ignore(what: &str) -> ExitCode {
     let ignored = input().and_then(|_| app()).and_then(|app| {
         if app.settings.ignore_store {
             return Ok(());
         }
         Err(Failure::Settings(format!(
-            "nothing is {what}: credentials for this registry come from the broker, without `docker login`; set RISE_IGNORE_STORE=true if this is to pass"
+            "nothing was {what}: the broker issues the credentials for this registry, so `docker \
+             login` is not needed; set RISE_IGNORE_STORE=true to ignore this"
         )))
     });
     ignored.map_or_else(|failure| failed(&failure), |()| ExitCode::SUCCESS)
@@ -105,11 +107,11 @@ fn input() -> Result<Zeroizing<String>, Failure> {
     let text =
         std::str::from_utf8(&bytes).ok().filter(|_| read.is_ok() && bytes.len() as u64 <= LONGEST);
     text.map(|text| Zeroizing::new(text.to_owned())).ok_or_else(|| {
-        Failure::Other(format!("what stands on stdin is no text of at most {LONGEST} bytes"))
+        Failure::Other(format!("stdin must contain UTF-8 text of at most {LONGEST} bytes"))
     })
 }
 
-fn said(text: &str) -> ExitCode {
+fn succeeded(text: &str) -> ExitCode {
     terminal::line(text);
     ExitCode::SUCCESS
 }

@@ -1,8 +1,9 @@
-//! What `rise-registry` and `docker-credential-rise` have in common: they know the broker's HTTP API, and nothing else of it.
+//! The library of `rise-registry` and `docker-credential-rise`. It knows the broker's HTTP API and
+//! nothing else of the broker.
 //!
-//! **Invariant:** no secret reaches a stream but where it was asked for: [`rise_secret::Secret`] cannot be printed, and what others
-//! wrote (the broker, a proxy) is shown in [`failure::shown`]'s form only.
-//! **Invariant:** every process ends within ten seconds, whatever the broker does: [`deadline`].
+//! **Invariant:** a secret is written only where the caller asked for it. [`rise_secret::Secret`]
+//! cannot be printed, and text from others (the broker, a proxy) passes through [`failure::shown`].
+//! **Invariant:** every run ends within ten seconds, whatever the broker does: [`deadline`].
 
 mod app;
 mod broker;

@@ -1,38 +1,41 @@
-//! The grammars that the broker insists on, checked here so that a slip of the pen costs no round trip and that nothing that
-//! comes with a checkout means more than a name.
+//! The broker's grammars of names. Checking them here saves a request for a misspelt name, and a
+//! name from a checkout cannot mean anything but a name.
 
 use crate::failure::{Failure, shown};
 
-/// `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, as the broker has it for projects.
+/// The broker's grammar of projects: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
 pub(crate) fn project(text: &str, origin: &str) -> Result<String, Failure> {
     if is_label(text) {
         return Ok(text.to_owned());
     }
     Err(Failure::Settings(format!(
-        "{origin}: {:?} is no project: use 1 to 63 of a-z, 0-9 and -, with no - at either end",
+        "{origin}: {:?} is not a project's name: use 1 to 63 of a-z, 0-9 and -, with no - at \
+         either end",
         shown(text)
     )))
 }
 
-/// What a registry may be called in the broker's settings: as a project, and `_`.
+/// The broker's grammar of registries: that of projects, and `_`.
 pub(crate) fn registry(text: &str, origin: &str) -> Result<String, Failure> {
     if is_label(&text.replace('_', "-")) {
         return Ok(text.to_owned());
     }
     Err(Failure::Settings(format!(
-        "{origin}: {:?} is no registry's name: use one that `rise-registry registries` lists",
+        "{origin}: {:?} is not a registry's name: use one that `rise-registry registries` lists",
         shown(text)
     )))
 }
 
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
 
-/// The registry's host of what a client says: `https://HOST:PORT/v2/` and `HOST:PORT` alike. `None`: there is none.
+/// The registry's host in a client's request, which is `https://HOST:PORT/v2/` or `HOST:PORT`.
 pub(crate) fn host(server: &str) -> Option<&str> {
     let rest = server.trim();
     let rest = rest.split_once("://").map_or(rest, |(_, rest)| rest);
@@ -41,16 +44,16 @@ pub(crate) fn host(server: &str) -> Option<&str> {
 }
 
 pub(crate) fn is_host(text: &str) -> bool {
-    // It becomes a folder's name too: no dot in front.
+    // A host also becomes the name of a folder, so a leading dot is not allowed.
     (1..=255).contains(&text.len())
         && !text.starts_with('.')
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
 }
 
-/// The characters of an image reference. Whether it is one, the broker knows.
+/// Whether the text consists of characters of an image reference. The broker checks the rest.
 pub(crate) fn is_image(text: &str) -> bool {
     (1..=1024).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:/@[]+".contains(&b))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:/@[]+".contains(&byte))
 }
 
 #[cfg(test)]

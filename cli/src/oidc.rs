@@ -1,6 +1,8 @@
-//! `OpenID` Connect, as far as `login` needs it: discovery, the device flow (RFC 8628), refreshing and revoking.
+//! The part of `OpenID` Connect that `login` needs: discovery, the device flow (RFC 8628), refresh
+//! and revocation.
 //!
-//! **Invariant:** endpoints are https or on this machine, and are taken from the issuer's own document only.
+//! **Invariant:** endpoints are https or on this machine, and only the issuer's own discovery
+//! document names them.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +19,7 @@ use crate::transport::{Authorization, Exchange, Reply, Transport, percent_encode
 
 const SETTING: &str = "`login.issuer`";
 
-/// An issuer that said where its endpoints are.
+/// An issuer whose endpoints are known.
 pub(crate) struct Issuer<'a> {
     login: &'a LoginSettings,
     settings: Settings,
@@ -33,7 +35,7 @@ struct DiscoveryDocument {
     revocation_endpoint: Option<String>,
 }
 
-/// What a person has to do elsewhere.
+/// The code that a person confirms in a browser.
 #[derive(Deserialize)]
 pub(crate) struct DeviceCode {
     #[serde(rename = "device_code")]
@@ -42,22 +44,23 @@ pub(crate) struct DeviceCode {
     pub(crate) verification_uri: String,
     pub(crate) verification_uri_complete: Option<String>,
     pub(crate) expires_in: u64,
-    /// Seconds between two questions.
+    /// Seconds between two requests for the tokens.
     pub(crate) interval: Option<u64>,
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names of OAuth 2.0")]
 pub(crate) struct IssuedTokens {
     id_token: Option<Secret>,
     access_token: Option<Secret>,
     pub(crate) refresh_token: Option<Secret>,
 }
 
-/// What came of a question while somebody is to agree.
+/// The answer to a request for the tokens of a device code.
 pub(crate) enum DeviceAnswer {
-    Agreed(IssuedTokens),
-    NotYet,
-    /// And ask less often.
+    Confirmed(IssuedTokens),
+    Pending,
+    /// The code is pending, and the issuer wants fewer requests.
     SlowDown,
 }
 
@@ -76,7 +79,7 @@ impl<'a> Issuer<'a> {
         deadline: Deadline,
     ) -> Result<Self, Failure> {
         let url = BrokerUrl::parse(&login.issuer, "login.issuer")?;
-        // RISE_CA_FILE is about the broker.
+        // RISE_CA_FILE is for the broker alone.
         let settings = Settings { ca_file: None, ..settings.clone() };
         let transport = Transport::new(&url, &settings, environment)?;
         let reply = transport.send(&Exchange {
@@ -91,7 +94,7 @@ impl<'a> Issuer<'a> {
         let document: DiscoveryDocument = read(&reply, &whom)?;
         if document.issuer.trim_end_matches('/') != login.issuer.trim_end_matches('/') {
             return Err(Failure::Untrusted(format!(
-                "{whom} says that it is {}: check {SETTING}",
+                "{whom} calls itself {}: check {SETTING}",
                 shown(&document.issuer)
             )));
         }
@@ -101,7 +104,7 @@ impl<'a> Issuer<'a> {
     pub(crate) fn device(&self, deadline: Deadline) -> Result<DeviceCode, Failure> {
         let endpoint = self.document.device_authorization_endpoint.as_deref().ok_or_else(|| {
             Failure::Settings(format!(
-                "{} has no device flow: have it switched on, or use RISE_TOKEN_FILE",
+                "{} has no device flow: ask its operator to enable it, or use RISE_TOKEN_FILE",
                 self.whom()
             ))
         })?;
@@ -109,8 +112,8 @@ impl<'a> Issuer<'a> {
             [("client_id", self.login.client_id.as_str()), ("scope", "openid offline_access")];
         let reply = self.post(endpoint, &form, deadline)?;
         let device: DeviceCode =
-            read(&reply, &self.whom()).map_err(|failure| self.refused(&reply, failure))?;
-        // People are sent there.
+            read(&reply, &self.whom()).map_err(|failure| self.rejected(&reply, failure))?;
+        // A person opens this URL, so it must be a safe one.
         let uri = device.verification_uri_complete.as_ref().unwrap_or(&device.verification_uri);
         BrokerUrl::parse(
             uri.split('?').next().unwrap_or_default(),
@@ -119,7 +122,7 @@ impl<'a> Issuer<'a> {
         Ok(device)
     }
 
-    pub(crate) fn ask(
+    pub(crate) fn request_tokens(
         &self,
         device: &DeviceCode,
         deadline: Deadline,
@@ -131,16 +134,16 @@ impl<'a> Issuer<'a> {
         ];
         let reply = self.post(&self.document.token_endpoint, &form, deadline)?;
         let problem: Result<OauthError, _> = serde_json::from_slice(&reply.body);
-        match problem.as_ref().map(|it| it.error.as_str()) {
-            Ok("authorization_pending") => Ok(DeviceAnswer::NotYet),
+        match problem.as_ref().map(|problem| problem.error.as_str()) {
+            Ok("authorization_pending") => Ok(DeviceAnswer::Pending),
             Ok("slow_down") => Ok(DeviceAnswer::SlowDown),
             Ok("expired_token") => Err(Failure::Token(
-                "nobody agreed in time: run `rise-registry login` again".to_owned(),
+                "the code was not confirmed in time: run `rise-registry login` again".to_owned(),
             )),
-            Ok("access_denied") => Err(Failure::Denied("the login was refused".to_owned())),
+            Ok("access_denied") => Err(Failure::Denied("the login was rejected".to_owned())),
             _ => read(&reply, &self.whom())
-                .map(DeviceAnswer::Agreed)
-                .map_err(|failure| self.refused(&reply, failure)),
+                .map(DeviceAnswer::Confirmed)
+                .map_err(|failure| self.rejected(&reply, failure)),
         }
     }
 
@@ -156,16 +159,16 @@ impl<'a> Issuer<'a> {
         ];
         let reply = self.post(&self.document.token_endpoint, &form, deadline)?;
         let problem: Result<OauthError, _> = serde_json::from_slice(&reply.body);
-        if problem.is_ok_and(|it| it.error == "invalid_grant") {
+        if problem.is_ok_and(|problem| problem.error == "invalid_grant") {
             return Err(Failure::Token(format!(
-                "the login at {} is over: run `rise-registry login`",
+                "the login at {} has expired: run `rise-registry login`",
                 self.login.issuer
             )));
         }
-        read(&reply, &self.whom()).map_err(|failure| self.refused(&reply, failure))
+        read(&reply, &self.whom()).map_err(|failure| self.rejected(&reply, failure))
     }
 
-    /// If the issuer knows how to (RFC 7009).
+    /// Revokes the token if the issuer has an endpoint for it (RFC 7009).
     pub(crate) fn revoke(&self, refresh_token: &Secret, deadline: Deadline) -> Result<(), Failure> {
         let Some(endpoint) = self.document.revocation_endpoint.as_deref() else { return Ok(()) };
         let form = [
@@ -212,11 +215,11 @@ impl<'a> Issuer<'a> {
         format!("the issuer at {}", self.login.issuer)
     }
 
-    /// Its own words, if it has some.
-    fn refused(&self, reply: &Reply, otherwise: Failure) -> Failure {
+    /// The issuer's own words if it has any, else `otherwise`.
+    fn rejected(&self, reply: &Reply, otherwise: Failure) -> Failure {
         match serde_json::from_slice::<OauthError>(&reply.body) {
             Ok(problem) => Failure::Token(format!(
-                "{} refuses: {} {}: check `login.client_id`",
+                "{} rejects the request: {} {}: check `login.client_id`",
                 self.whom(),
                 shown(&problem.error),
                 shown(&problem.error_description)
@@ -227,20 +230,20 @@ impl<'a> Issuer<'a> {
 }
 
 impl IssuedTokens {
-    /// What the broker takes: a token that is made out to it. An issuer that makes access tokens for it by itself is rare;
-    /// else its ID token, whose audience is the client.
+    /// The token whose audience is the broker's. Few issuers give access tokens that audience; with
+    /// the others it is the ID token, whose audience is the client.
     pub(crate) fn for_the_broker(&mut self, audience: &str) -> Option<Secret> {
-        let fits = |it: &Secret| Claims::of(it).audiences().contains(&audience);
+        let fits = |token: &Secret| Claims::of(token).audiences().contains(&audience);
         self.access_token.take().filter(fits).or_else(|| self.id_token.take())
     }
 }
 
 fn read<T: DeserializeOwned>(reply: &Reply, whom: &str) -> Result<T, Failure> {
-    // A message of serde_json can quote a value, and values are secrets.
+    // The error of serde_json can quote a value, and values are secrets, so it is dropped.
     let value = serde_json::from_slice(&reply.body).ok().filter(|_| reply.status.is_success());
     value.ok_or_else(|| {
         Failure::Untrusted(format!(
-            "{whom} did not answer as one (status {}): check {SETTING}",
+            "{whom} does not answer like one (status {}): check {SETTING}",
             reply.status.as_u16()
         ))
     })

@@ -1,7 +1,8 @@
-//! What this run works with, and where each of it was said: flags, then `RISE_*`, then `.rise.toml`, then
-//! `~/.config/rise/registry.toml`.
+//! The settings of a run and their origins: flags, then `RISE_*`, then `.rise.toml`, then
+//! `~/.config/rise/registry.toml`. The first origin that has a value wins.
 //!
-//! `.rise.toml` comes with a checkout, so it is hostile: it may name a project and a registry. Where tokens go is never its say.
+//! **Invariant:** `.rise.toml` comes with a checkout and may be hostile, so it never decides where
+//! a token is sent.
 
 mod checkout;
 mod file;
@@ -22,41 +23,43 @@ use crate::names;
 
 pub(crate) const DEFAULT_AUDIENCE: &str = "rise-registry";
 
-/// What every command understands.
+/// The flags of every command.
 #[derive(Args, Clone, Debug, Default)]
-#[expect(clippy::doc_markdown, reason = "help for terminals is no markdown")]
+#[expect(clippy::doc_markdown, reason = "help for terminals is not Markdown")]
 #[command(next_help_heading = "Settings")]
 pub(crate) struct Flags {
-    /// The broker: https, or http on this machine [environment: RISE_URL]
+    /// URL of the broker: https, or http on this machine [environment: RISE_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// Read the token from this file [environment: RISE_TOKEN_FILE; RISE_TOKEN is the token itself]
+    /// File that contains the token [environment: RISE_TOKEN_FILE; RISE_TOKEN is the token itself]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// What credentials are for [environment: RISE_PROJECT]
+    /// Project that credentials are for [environment: RISE_PROJECT]
     #[arg(long, global = true)]
     pub(crate) project: Option<String>,
-    /// One of the broker's registries [environment: RISE_REGISTRY]
+    /// Name of one of the broker's registries [environment: RISE_REGISTRY]
     #[arg(long, global = true)]
     pub(crate) registry: Option<String>,
-    /// Whom tokens that are asked for are made out to [environment: RISE_AUDIENCE; default: rise-registry]
+    /// Audience of tokens that a CI system issues [environment: RISE_AUDIENCE; default:
+    /// rise-registry]
     #[arg(long, global = true)]
     pub(crate) audience: Option<String>,
-    /// Trust the certificates in this PEM file, and no others [environment: RISE_CA_FILE]
+    /// PEM file with the only CA certificates to trust [environment: RISE_CA_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Say nothing but the answer and errors
+    /// Print only answers and errors
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 }
 
-/// A value, and what said so: `--project`, `RISE_PROJECT`, a file's name.
+/// A value and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stated<T> {
     pub(crate) value: T,
     pub(crate) origin: Origin,
 }
 
+/// The flag, variable or file that has a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Flag(&'static str),
@@ -84,13 +87,13 @@ pub(crate) struct Settings {
     pub(crate) audience: Stated<String>,
     pub(crate) ca_file: Option<Stated<PathBuf>>,
     pub(crate) login: Option<LoginSettings>,
-    /// `docker login` and `docker logout` do nothing, and that is no error.
+    /// Whether `docker login` and `docker logout` succeed without doing anything.
     pub(crate) ignore_store: bool,
-    /// Registry's host → what to ask the broker for.
+    /// The project and registry of each host.
     pub(crate) hosts: BTreeMap<String, HostSettings>,
-    /// The settings file that was read, if there is one.
+    /// The settings file, if it exists.
     pub(crate) file: Option<PathBuf>,
-    /// The `.rise.toml` that was read, if there is one.
+    /// The `.rise.toml`, if one exists.
     pub(crate) checkout: Option<PathBuf>,
 }
 
@@ -108,10 +111,10 @@ impl Settings {
                 .or_else(|| said(checkout, from(&checkout_path)))
                 .or_else(|| said(file, from(&file_path)))
         };
-        let text = |path: &Option<PathBuf>| path.as_ref().map(|it| it.display().to_string());
+        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let path = |flag, value: &Option<PathBuf>, variable, file: &Option<PathBuf>| {
             first((flag, &text(value)), variable, None, text(file))
-                .map(|it| Stated { value: PathBuf::from(it.value), origin: it.origin })
+                .map(|Stated { value, origin }| Stated { value: PathBuf::from(value), origin })
         };
         let url = first(("--url", &flags.url), "RISE_URL", None, file.url.clone());
         let project = first(
@@ -150,25 +153,26 @@ impl Settings {
     }
 
     pub(crate) fn url(&self) -> Result<&BrokerUrl, Failure> {
-        self.url.as_ref().map(|it| &it.value).ok_or_else(|| {
+        self.url.as_ref().map(|url| &url.value).ok_or_else(|| {
             Failure::Settings(
-                "no broker is named: set RISE_URL, or `url` in ~/.config/rise/registry.toml"
+                "no broker is configured: set RISE_URL, or `url` in ~/.config/rise/registry.toml"
                     .to_owned(),
             )
         })
     }
 
     pub(crate) fn project(&self) -> Result<&str, Failure> {
-        self.project.as_ref().map(|it| it.value.as_str()).ok_or_else(|| {
+        self.project.as_ref().map(|project| project.value.as_str()).ok_or_else(|| {
             Failure::Settings(
-                "no project is named: use --project, RISE_PROJECT, or `project = \"…\"` in .rise.toml"
+                "no project is named: use --project, RISE_PROJECT, or `project = \"…\"` in \
+                 .rise.toml"
                     .to_owned(),
             )
         })
     }
 
     pub(crate) fn registry(&self) -> Option<&str> {
-        self.registry.as_ref().map(|it| it.value.as_str())
+        self.registry.as_ref().map(|registry| registry.value.as_str())
     }
 }
 
@@ -188,10 +192,11 @@ fn checked<T>(
 }
 
 fn audience_name(text: &str, origin: &str) -> Result<String, Failure> {
-    let fits = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    let fits = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then(|| text.to_owned()).ok_or_else(|| {
         Failure::Settings(format!(
-            "{origin}: an audience is 1 to 255 visible ASCII characters, as `auth.audience` in the broker's settings"
+            "{origin}: an audience is 1 to 255 visible ASCII characters; use `auth.audience` of \
+             the broker's settings"
         ))
     })
 }
@@ -201,18 +206,16 @@ fn ignore_store(environment: &Environment) -> Result<Option<bool>, Failure> {
         None => Ok(None),
         Some("true") => Ok(Some(true)),
         Some("false") => Ok(Some(false)),
-        Some(_) => {
-            Err(Failure::Settings("RISE_IGNORE_STORE: is neither true nor false".to_owned()))
-        }
+        Some(_) => Err(Failure::Settings("RISE_IGNORE_STORE: must be true or false".to_owned())),
     }
 }
 
-/// The settings file's name for messages and for `configure`, whether it exists or not.
+/// The path of the settings file, whether it exists or not.
 pub(crate) fn file_path(environment: &Environment) -> Option<PathBuf> {
-    environment.configuration_directory().map(|it| it.join("registry.toml"))
+    environment.configuration_directory().map(|folder| folder.join("registry.toml"))
 }
 
-/// A file of ours could not be read: always the same words.
+/// The failure for a settings file that cannot be read.
 fn unreadable(path: &Path, what: &impl fmt::Display) -> Failure {
     Failure::Settings(format!("{}: {}", path.display(), crate::failure::shown(&what.to_string())))
 }

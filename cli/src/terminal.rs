@@ -1,6 +1,6 @@
-//! What is printed: answers on stdout, everything else on stderr.
+//! Output: answers on stdout, everything else on stderr.
 //!
-//! A stream that nobody reads any more is no error: `rise-registry registries | head -1`.
+//! A closed stream is not an error, as in `rise-registry registries | head -1`.
 
 mod waiting;
 
@@ -10,13 +10,13 @@ pub(crate) use self::waiting::Waiting;
 
 use crate::environment::Environment;
 
-/// How this run speaks.
+/// How this run prints.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Terminal {
     pub(crate) quiet: bool,
-    /// Of stdout. `NO_COLOR` and anything but a terminal say no.
+    /// Whether stdout gets colours: only a terminal does, and not with `NO_COLOR`.
     pub(crate) colours: bool,
-    /// Of stderr: progress is for people only.
+    /// Whether stderr is a terminal, which shows progress.
     pub(crate) progress: bool,
 }
 
@@ -27,19 +27,19 @@ impl Terminal {
         Self { quiet, colours, progress: io::stderr().is_terminal() && !quiet && !dumb }
     }
 
-    /// One line for people, unless `--quiet`.
+    /// Prints one line on stderr, unless `--quiet` is set.
     pub(crate) fn note(self, line: &str) {
         if !self.quiet {
             error_line(line);
         }
     }
 
-    /// Says so on stderr after a second, for people, until what is returned is dropped.
+    /// After a second, shows `what` on stderr until the returned value is dropped.
     pub(crate) fn waiting(self, what: &'static str) -> Waiting {
         Waiting::start(self.progress, what)
     }
 
-    /// ` ✓ ` in green, ` ✗ ` in red.
+    /// `✓` in green or `✗` in red.
     pub(crate) fn mark(self, good: bool) -> &'static str {
         match (good, self.colours) {
             (true, true) => "\u{1b}[32m✓\u{1b}[0m",
@@ -50,20 +50,20 @@ impl Terminal {
     }
 }
 
-/// To stdout, as it is.
+/// Prints the text on stdout.
 pub(crate) fn print(text: &str) {
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// To stdout, as a line.
+/// Prints a line on stdout.
 pub(crate) fn line(text: &str) {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n"));
     let _ = written.and_then(|()| stdout.flush());
 }
 
-/// To stderr, as a line.
+/// Prints a line on stderr.
 pub(crate) fn error_line(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

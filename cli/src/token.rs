@@ -1,7 +1,7 @@
-//! Where the caller's token comes from. The first source that is there is used, whether it works or not: falling through to
-//! another would make a broken one invisible.
+//! The sources of the caller's token. The first source that is present is used, even if it fails:
+//! trying the next one would hide a broken source.
 //!
-//! To add one: a variant of [`TokenSource`], a line in [`ORDER`].
+//! To add one: a variant of [`TokenSource`] and a line in [`ORDER`].
 
 mod buildkite;
 mod github;
@@ -21,15 +21,16 @@ use crate::files;
 use crate::secret::Secret;
 use crate::settings::Settings;
 
-/// The broker takes no more.
+/// Bytes. The broker accepts no longer token.
 const LONGEST: u64 = 16 * 1024;
-/// Not the token at `kubernetes.io/serviceaccount`: that is the API server's, and opens it to whoever gets it.
+/// The token at `kubernetes.io/serviceaccount` is never sent: it is for the API server and would
+/// let its receiver act there.
 const PROJECTED: &str = "var/run/secrets/rise-registry/token";
 
-/// Finds a source, if what it consists of is there.
+/// Finds a source if it is present.
 type Find = fn(&Settings, &Environment) -> Result<Option<TokenSource>, Failure>;
 
-/// In the order in which they are tried, named as `doctor` prints them.
+/// The sources in order, with the names that `doctor` prints.
 pub(crate) const ORDER: &[(&str, Find)] = &[
     ("a token file (--token-file, RISE_TOKEN_FILE)", token_file),
     ("RISE_TOKEN", |_, environment| Ok(variable(environment, "RISE_TOKEN"))),
@@ -44,7 +45,7 @@ pub(crate) const ORDER: &[(&str, Find)] = &[
     ("a stored login", stored_login),
 ];
 
-/// Something that has a token, or can get one.
+/// A source that has a token or can request one.
 pub(crate) enum TokenSource {
     File {
         path: PathBuf,
@@ -60,15 +61,15 @@ pub(crate) enum TokenSource {
         path: PathBuf,
         text: Secret,
     },
-    /// The kubelet hands over a token of the pod's service account.
+    /// The token of the pod's service account, which the kubelet passes on.
     ServiceAccount {
         text: Secret,
     },
-    /// Of `rise-registry login`.
+    /// The stored login of `rise-registry login`.
     Login(Box<StoredLogin>),
 }
 
-/// A token and what it says of itself, which nobody has verified.
+/// A token and its claims, which nobody has verified.
 pub(crate) struct Token {
     pub(crate) secret: Secret,
     pub(crate) claims: Claims,
@@ -84,7 +85,7 @@ impl TokenSource {
         Err(missing(environment))
     }
 
-    /// For people: which one it is.
+    /// The source's name in messages.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::File { path, .. } => format!("the file {}", path.display()),
@@ -97,8 +98,8 @@ impl TokenSource {
         }
     }
 
-    /// Tells whose tokens these are without asking for one, so that a cached credential is nobody else's: all that the token
-    /// says but its times and number, or the job that gets tokens.
+    /// Identifies the owner of the tokens without requesting one, so that no other caller gets a
+    /// cached credential: the token's claims except its times and number, or the CI job.
     pub(crate) fn identity(&self, settings: &Settings) -> String {
         let digest = match self {
             Self::File { text, .. }
@@ -118,7 +119,7 @@ impl TokenSource {
         hex::encode(digest)
     }
 
-    /// Gets a token where it has none yet.
+    /// Returns the token, which some sources request first.
     pub(crate) fn token(
         self,
         settings: &Settings,
@@ -145,10 +146,10 @@ impl Token {
         let text = secret.expose();
         if text.is_empty()
             || text.len() as u64 > LONGEST
-            || !text.bytes().all(|b| b.is_ascii_graphic())
+            || !text.bytes().all(|byte| byte.is_ascii_graphic())
         {
             return Err(Failure::Token(
-                "what should be the token is none (empty, too long, or with spaces in it): check where it comes from".to_owned(),
+                "the token is empty, too long, or contains spaces: check its source".to_owned(),
             ));
         }
         let claims = Claims::of(&secret);
@@ -192,16 +193,17 @@ fn read(path: &Path) -> Result<Option<Secret>, Failure> {
     Ok(text.map(|text| Secret::new(text.trim().to_owned())))
 }
 
-/// What is nearest to working, where this runs.
+/// Names the remedy that is most likely to work where this runs.
 fn missing(environment: &Environment) -> Failure {
     let what = if environment.text("GITHUB_ACTIONS").is_some() {
         "give the job `permissions: id-token: write`"
     } else if environment.text("KUBERNETES_SERVICE_HOST").is_some() {
-        "project a service-account token for the broker's audience to /var/run/secrets/rise-registry/token"
+        "project a service-account token for the broker's audience to \
+         /var/run/secrets/rise-registry/token"
     } else {
         "set RISE_TOKEN_FILE or RISE_TOKEN, or run `rise-registry login`"
     };
-    Failure::Token(format!("there is no token to show to the broker: {what}"))
+    Failure::Token(format!("there is no token for the broker: {what}"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! One HTTP exchange: https, or plain http to this machine; no redirects; a deadline for all of it; a bounded answer.
+//! One HTTP exchange: https, or plain http to this machine, with a deadline and a bounded answer.
 //!
-//! **Invariant:** a secret goes to the URL that it was made for and nowhere else: redirects are answers, not instructions.
+//! **Invariant:** a secret is sent only to the configured URL. Redirects are never followed.
 
 mod error;
 mod proxy;
@@ -23,41 +23,41 @@ use crate::failure::Failure;
 use crate::secret::Secret;
 use crate::settings::{BrokerUrl, Settings};
 
-/// Larger than any answer of a broker: an ECR password has some two thousand characters.
+/// Bytes. Larger than any answer of a broker: an ECR password has about two thousand characters.
 const LONGEST_BODY: u64 = 256 * 1024;
 const LONGEST_HEADERS: usize = 32 * 1024;
 
-/// To one server, by the URL that its settings name.
+/// An HTTP client for one server.
 pub(crate) struct Transport {
     agent: Agent,
 }
 
-/// What to send.
+/// A request.
 pub(crate) struct Exchange<'a> {
     pub(crate) method: Method,
     pub(crate) url: &'a str,
     pub(crate) authorization: Authorization<'a>,
-    /// Its content type, and itself.
+    /// Content type and text.
     pub(crate) body: Option<(&'static str, Zeroizing<String>)>,
     pub(crate) deadline: Deadline,
 }
 
-/// Who asks.
+/// The `Authorization` header of a request.
 pub(crate) enum Authorization<'a> {
     Nobody,
     Bearer(&'a Secret),
-    /// A registry's user and password.
+    /// User name and password for a registry.
     Basic(&'a str, &'a Secret),
 }
 
-/// What came back, whatever it means.
+/// An answer with any status.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) content_type: String,
     pub(crate) retry_after: Option<u64>,
     /// The `Date` header, in seconds since 1970.
     pub(crate) date: Option<u64>,
-    /// `WWW-Authenticate`, as far as it is text.
+    /// The `WWW-Authenticate` header, empty if absent.
     pub(crate) challenge: String,
     pub(crate) body: Zeroizing<Vec<u8>>,
 }
@@ -77,7 +77,7 @@ impl Authorization<'_> {
 }
 
 impl Reply {
-    /// Whether this scheme, in lower case, is the one that is asked for.
+    /// Whether the server asks for this scheme, which is given in lower case.
     pub(crate) fn challenges_for(&self, scheme: &str) -> bool {
         self.challenge.to_ascii_lowercase().starts_with(scheme)
     }
@@ -102,7 +102,7 @@ impl Transport {
             .max_response_header_size(LONGEST_HEADERS)
             .proxy(proxy)
             .user_agent(concat!("rise-registry/", env!("CARGO_PKG_VERSION")));
-        // Certificates are read only where one will be judged: they are most of what a start costs.
+        // Reading the system's certificates is the slowest part of a start, so plain http skips it.
         let config = if url.is_https() {
             let roots = trust::certificates(settings)?;
             let tls = TlsConfig::builder()
@@ -147,14 +147,14 @@ impl Transport {
         let body = response.body_mut().with_config().limit(LONGEST_BODY).read_to_vec();
         let body = Zeroizing::new(body.map_err(|error| TransportError::of(&error))?);
         let headers = response.headers();
-        let date = header(headers, "date").and_then(|it| httpdate::parse_http_date(it).ok());
+        let date = header(headers, "date").and_then(|text| httpdate::parse_http_date(text).ok());
         let since_1970 = |at: std::time::SystemTime| {
             Some(at.duration_since(std::time::SystemTime::UNIX_EPOCH).ok()?.as_secs())
         };
         Ok(Reply {
             status: response.status(),
             content_type: header(headers, "content-type").unwrap_or_default().to_owned(),
-            retry_after: header(headers, "retry-after").and_then(|it| it.parse().ok()),
+            retry_after: header(headers, "retry-after").and_then(|text| text.parse().ok()),
             date: date.and_then(since_1970),
             challenge: header(headers, "www-authenticate").unwrap_or_default().to_owned(),
             body,
@@ -166,12 +166,13 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// As a value in a query or a form.
+/// Encodes a value for a query or a form.
 pub(crate) fn percent_encoded(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes()
-        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
-        .collect()
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encoded = |byte: u8| {
+        if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(encoded).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `docker-credential-rise`: what docker, podman, skopeo and the kubelet start.
+//! `docker-credential-rise`: the program that docker, podman, skopeo and the kubelet start.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `rise-registry`: arguments in, exit code out.
+//! `rise-registry`: the command line for callers of the broker.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
-//! The credentials that the broker answers with: checked before anything is done with them, since they become lines of
-//! environment files, headers and file names.
+//! The credentials in the broker's answer.
+//!
+//! Each member is checked before use, because members become lines of environment files, HTTP
+//! headers and file names.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -10,16 +12,16 @@ use crate::secret::Secret;
 const LONGEST_USER: usize = 1_024;
 const LONGEST_PASSWORD: usize = 64 * 1024;
 
-/// Flat, unlike the JSON.
+/// Credentials for one repository. Unlike the JSON, the members are not nested.
 pub(crate) struct Credentials {
     /// `HOST` or `HOST:PORT`.
     pub(crate) registry_url: String,
     pub(crate) username: String,
     pub(crate) password: Secret,
     pub(crate) kind: Kind,
-    /// As the broker wrote it.
+    /// Time of expiry as the broker wrote it.
     pub(crate) expires_at: Option<String>,
-    /// Seconds, when the answer was written.
+    /// Remaining seconds at the time of the answer.
     pub(crate) expires_in: Option<u64>,
     pub(crate) repository: String,
     pub(crate) image: String,
@@ -34,17 +36,17 @@ pub(crate) struct Credentials {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
-    /// User name and password.
+    /// The password belongs to a user name.
     Basic,
-    /// The password is a token that is shown as it is.
+    /// The password is a token that the registry accepts directly.
     Bearer,
-    /// The password is a token that others are had for.
+    /// The password is a token that the registry exchanges for other tokens.
     Refresh,
-    /// Nothing is handed out: the caller has a login of its own.
+    /// The broker issues no credential: callers use their own login.
     ClientAuth,
 }
 
-/// The JSON of the API, with members that are added later left out.
+/// The JSON of the API. Members that later versions add are ignored.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct CredentialsForm<S> {
     credentials: LoginForm<S>,
@@ -69,7 +71,7 @@ struct LoginForm<S> {
 }
 
 impl Credentials {
-    /// `Err` says what is wrong, and nothing of the text.
+    /// The error describes what is wrong without quoting the text.
     pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
         let form: CredentialsForm<Secret> = serde_json::from_slice(json).map_err(|error| {
             // A message of serde_json can quote a value, and values are secrets.
@@ -83,7 +85,7 @@ impl Credentials {
     }
 
     pub(crate) fn of(form: CredentialsForm<Secret>) -> Result<Self, String> {
-        let it = Self {
+        let credentials = Self {
             registry_url: form.credentials.registry_url,
             username: form.credentials.username,
             password: form.credentials.password,
@@ -99,8 +101,8 @@ impl Credentials {
             enforced_by: form.enforced_by,
             request_id: form.request_id,
         };
-        it.check()?;
-        Ok(it)
+        credentials.check()?;
+        Ok(credentials)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -122,16 +124,16 @@ impl Credentials {
         } else if !visible(self.password.expose(), LONGEST_PASSWORD) {
             "password"
         } else if self.actions.len() > 16 || !texts.iter().all(|text| visible(text, 256)) {
-            "a member"
+            "actions, scope or request_id"
         } else if self.kind != Kind::ClientAuth && self.password.expose().is_empty() {
             "password"
         } else {
             return Ok(());
         };
-        Err(format!("{wrong} in it is not what it should be"))
+        Err(format!("its `{wrong}` is invalid"))
     }
 
-    /// The JSON of the API, to be shown to whom it belongs. `expires_in`: counted from now.
+    /// The JSON of the API with `expires_in` counted from now. It contains the password.
     pub(crate) fn json(&self, expires_in: Option<u64>) -> Zeroizing<String> {
         let mut form = self.form();
         form.credentials.expires_in = expires_in;
@@ -159,11 +161,12 @@ impl Credentials {
         }
     }
 
-    /// What docker and its kin can show to a registry. `None`: nothing that they could store.
+    /// User name and password as docker sends them to a registry. `None` if docker cannot store
+    /// this kind of credential.
     pub(crate) fn login(&self) -> Option<(&str, &Secret)> {
         match self.kind {
             Kind::Basic => Some((&self.username, &self.password)),
-            // Docker's convention for an identity token.
+            // Docker's user name for an identity token.
             Kind::Refresh => Some(("<token>", &self.password)),
             Kind::Bearer | Kind::ClientAuth => None,
         }
@@ -174,10 +177,12 @@ impl Credentials {
 mod tests {
     use super::*;
 
-    const ANSWER: &str = r#"{"credentials":{"registry_url":"r.example.com:5000","username":"u","password":"s3cret",
-        "expires_in":3600,"expires_at":"2026-11-21T13:39:53Z","kind":"basic","later":1},"repository":"rise/my-app",
-        "image":"r.example.com:5000/rise/my-app","project":"my-app","registry":"prod","actions":["pull","push"],
-        "scope":"repository","enforced_by":"host","request_id":"01M7XW52RJVA23PFBZSRPG9G5D","later":{}}"#;
+    const ANSWER: &str = r#"{"credentials":{"registry_url":"r.example.com:5000","username":"u",
+        "password":"s3cret","expires_in":3600,"expires_at":"2026-11-21T13:39:53Z","kind":"basic",
+        "later":1},"repository":"rise/my-app",
+        "image":"r.example.com:5000/rise/my-app","project":"my-app","registry":"prod",
+        "actions":["pull","push"],"scope":"repository","enforced_by":"host",
+        "request_id":"01M7XW52RJVA23PFBZSRPG9G5D","later":{}}"#;
 
     #[test]
     fn an_answer_is_read_and_written() {
@@ -189,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_would_do_harm_is_refused_without_its_text() {
+    fn a_harmful_answer_is_rejected_without_quoting_it() {
         for (from, to) in [
             ("r.example.com:5000\",\"u", "r.example.com/x\",\"u"),
             ("\"username\":\"u\"", "\"username\":\"u\\n::set-env\""),

@@ -1,4 +1,4 @@
-//! What a refusal means for the caller: one exhaustive place for statuses.
+//! The failure that each of the broker's statuses becomes. No other file maps statuses.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use crate::failure::{Failure, shown};
 use crate::token::Token;
 use crate::transport::Reply;
 
-/// RFC 9457.
+/// A problem document (RFC 9457).
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Problem {
@@ -27,11 +27,11 @@ pub(super) fn failure(whom: &str, reply: &Reply, token: &Token, now: u64) -> Fai
     let Some(problem) = problem else {
         return without_problem(whom, status);
     };
-    // Who answers nonsense may send back what it was sent.
+    // A hostile server may echo the token.
     let detail = match problem.detail.as_str() {
         "" => "no reason given".to_owned(),
         detail if token.secret.is_in(detail) => {
-            "its reason holds the token and is not shown".to_owned()
+            "its reason contains the token and is not shown".to_owned()
         }
         detail => shown(detail.trim_end_matches('.')),
     };
@@ -42,24 +42,23 @@ pub(super) fn failure(whom: &str, reply: &Reply, token: &Token, now: u64) -> Fai
     };
     match status {
         401 => Failure::Token(format!(
-            "{whom} refuses the token: {}{request}",
-            refused(&problem, &detail, reply, token, now)
+            "{whom} rejects the token: {}{request}",
+            why_rejected(&problem, &detail, reply, token, now)
         )),
-        403 => Failure::Denied(format!("{whom} refuses: {detail}{request}")),
-        400 => {
-            Failure::Settings(format!("{whom} does not understand the request: {detail}{request}"))
-        }
+        403 => Failure::Denied(format!("{whom} denies the request: {detail}{request}")),
+        400 => Failure::Settings(format!("{whom} rejects the request: {detail}{request}")),
         408 | 429 | 503 | 504 => {
             let again = reply
                 .retry_after
-                .map_or_else(String::new, |it| format!("; try again in {}", spoken(it)));
+                .map_or_else(String::new, |seconds| format!("; try again in {}", spoken(seconds)));
             Failure::Unavailable(format!("{whom} cannot answer now: {detail}{again}{request}"))
         }
         500..=599 => {
             Failure::Unavailable(format!("{whom} failed: {detail}; ask its operator{request}"))
         }
         _ => Failure::Untrusted(format!(
-            "{whom} answers {status} to what every broker knows: {detail}; check RISE_URL and its version{request}"
+            "{whom} answers {status}, which is not an answer of a broker: {detail}; check \
+             RISE_URL and the broker's version{request}"
         )),
     }
 }
@@ -67,22 +66,24 @@ pub(super) fn failure(whom: &str, reply: &Reply, token: &Token, now: u64) -> Fai
 fn without_problem(whom: &str, status: u16) -> Failure {
     match status {
         300..=399 => Failure::Untrusted(format!(
-            "{whom} sends us elsewhere (status {status}), and a token is not carried there: set RISE_URL to the broker itself"
+            "{whom} redirects to another address (status {status}), and a token is never sent \
+             there: set RISE_URL to the broker itself"
         )),
         407 => Failure::Settings(
-            "the proxy of HTTPS_PROXY wants a login: put it into the variable".to_owned(),
+            "the proxy of HTTPS_PROXY requires a login: add it to the variable".to_owned(),
         ),
         408 | 429 | 500..=599 => Failure::Unavailable(format!(
-            "{whom} is not there, something before it answers {status}: try again, or ask its operator"
+            "something in front of {whom} answers {status}: try again, or ask the broker's operator"
         )),
         _ => Failure::Untrusted(format!(
-            "{whom} did not answer as one (status {status}): check RISE_URL"
+            "{whom} does not answer like a broker (status {status}): check RISE_URL"
         )),
     }
 }
 
-/// The broker does not tell strangers what is wrong with a token. What we see of it ourselves is more than a guess.
-fn refused(problem: &Problem, detail: &str, reply: &Reply, token: &Token, now: u64) -> String {
+/// The broker does not tell strangers why it rejects a token. The token's claims and the clocks
+/// often explain it.
+fn why_rejected(problem: &Problem, detail: &str, reply: &Reply, token: &Token, now: u64) -> String {
     let theirs = reply.date.unwrap_or(now);
     let clock = match Clock::compare(now, theirs) {
         Clock::Right => String::new(),
@@ -94,15 +95,16 @@ fn refused(problem: &Problem, detail: &str, reply: &Reply, token: &Token, now: u
         }
     };
     if problem.r#type == "urn:rise:problem:token-replayed" {
-        return format!("{detail}; get a new one for each run{clock}");
+        return format!("{detail}; get a new token for each run{clock}");
     }
     let not_before = token.claims.time("nbf").or_else(|| token.claims.time("iat"));
     match (token.claims.time("exp"), not_before) {
         (Some(end), _) if end <= theirs => {
-            format!("it expired {} ago: get a new one{clock}", spoken(theirs - end))
+            format!("it expired {} ago: get a new token{clock}", spoken(theirs - end))
         }
         (_, Some(start)) if start > theirs + super::SKEW => format!(
-            "it is valid in {} only: compare the clocks of this machine, its issuer and the broker{clock}",
+            "it becomes valid in {}: compare the clocks of this machine, the token's issuer and \
+             the broker{clock}",
             spoken(start - theirs)
         ),
         _ => {
@@ -110,7 +112,7 @@ fn refused(problem: &Problem, detail: &str, reply: &Reply, token: &Token, now: u
             let audience = if audiences.is_empty() {
                 String::new()
             } else {
-                format!(" (it is made out to {})", shown(&audiences.join(", ")))
+                format!(" (its audience is {})", shown(&audiences.join(", ")))
             };
             format!("{detail}{audience}{clock}")
         }
@@ -135,7 +137,9 @@ mod tests {
         let secret = format!("canary.{payload}.canary");
         let detail = format!("the detail of {slug}");
         let detail = if slug == "echo" { secret.clone() } else { detail };
-        let problem = json!({ "type": format!("urn:rise:problem:{slug}"), "detail": detail, "request_id": "01J" });
+        let problem = json!({
+            "type": format!("urn:rise:problem:{slug}"), "detail": detail, "request_id": "01J"
+        });
         let reply = Reply {
             status: StatusCode::from_u16(status).unwrap(),
             content_type: if slug.is_empty() { "text/html" } else { "application/problem+json" }

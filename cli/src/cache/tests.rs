@@ -4,9 +4,10 @@ use super::*;
 
 fn kept(now: u64, expires_in: Option<u64>) -> Kept {
     let json = serde_json::json!({
-        "credentials": { "registry_url": "r.example.com", "username": "u", "password": "canary", "expires_in": expires_in,
-            "expires_at": null, "kind": "basic" },
-        "repository": "my-app", "image": "r.example.com/my-app", "project": "my-app", "registry": "prod",
+        "credentials": { "registry_url": "r.example.com", "username": "u", "password": "canary",
+            "expires_in": expires_in, "expires_at": null, "kind": "basic" },
+        "repository": "my-app", "image": "r.example.com/my-app", "project": "my-app",
+        "registry": "prod",
         "actions": ["pull"], "scope": "repository", "enforced_by": "host", "request_id": "01J"
     });
     Kept::new(Credentials::read(json.to_string().as_bytes()).ok().unwrap(), now)
@@ -17,7 +18,7 @@ fn cache(directory: &Path) -> (Cache, CacheKey) {
 }
 
 #[test]
-fn a_credential_is_kept_where_only_its_owner_reads() {
+fn only_its_owner_can_read_a_cached_credential() {
     let directory = tempfile::tempdir().unwrap();
     let (cache, key) = cache(directory.path());
     assert!(cache.load(&key).unwrap().is_none());
@@ -40,7 +41,7 @@ fn a_credential_is_kept_where_only_its_owner_reads() {
 
 #[test]
 fn a_credential_is_fresh_then_usable_then_neither() {
-    let it = kept(1_000, Some(100));
+    let kept_until_1100 = kept(1_000, Some(100));
     for (now, fresh, usable) in [
         (999, false, false),
         (1_000, true, true),
@@ -50,14 +51,15 @@ fn a_credential_is_fresh_then_usable_then_neither() {
         (1_090, false, false),
         (5_000, false, false),
     ] {
-        assert_eq!((it.is_fresh(now), it.is_usable(now)), (fresh, usable), "{now}");
+        let seen = (kept_until_1100.is_fresh(now), kept_until_1100.is_usable(now));
+        assert_eq!(seen, (fresh, usable), "{now}");
     }
     assert_eq!(kept(1_000, None).expires_at, 1_600);
     assert_eq!(kept(u64::MAX, Some(u64::MAX)).expires_at, u64::MAX);
 }
 
 #[test]
-fn what_is_not_as_it_was_written_is_not_used_and_says_so() {
+fn a_changed_cache_file_is_not_used_and_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let (cache, key) = cache(directory.path());
     let lock = cache.lock(&key).unwrap().unwrap();
@@ -82,13 +84,13 @@ fn what_is_not_as_it_was_written_is_not_used_and_says_so() {
     assert!(cache.load(&key).unwrap().is_none());
     fs::write(&path, &text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(complaint().contains("others can read"));
+    assert!(complaint().contains("other users can read"));
     cache.store(&key, &kept(2_000, Some(100)), &lock).unwrap();
     assert_eq!(cache.load(&key).unwrap().unwrap().obtained_at, 2_000);
 }
 
 #[test]
-fn a_folder_that_cannot_be_used_is_said_and_no_failure() {
+fn an_unusable_folder_is_reported_and_not_a_failure() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("rise"), "a file").unwrap();
     let (cache, key) = cache(directory.path());
@@ -99,7 +101,7 @@ fn a_folder_that_cannot_be_used_is_said_and_no_failure() {
 }
 
 #[test]
-fn what_is_long_over_is_swept() {
+fn old_files_are_swept() {
     let directory = tempfile::tempdir().unwrap();
     let (cache, key) = cache(directory.path());
     let lock = cache.lock(&key).unwrap().unwrap();

@@ -1,6 +1,8 @@
-//! `rise-registry configure docker|podman|buildx|kubelet`: lets clients ask `docker-credential-rise`, and undoes it.
+//! `rise-registry configure docker|podman|buildx|kubelet`: makes clients ask
+//! `docker-credential-rise`, and undoes that.
 //!
-//! Only entries of `credHelpers` change. The kubelet's settings are root's, on another machine: they are printed.
+//! Only entries of `credHelpers` change. The kubelet's settings belong to root on another machine,
+//! so they are printed.
 
 mod edit;
 mod kubelet;
@@ -21,24 +23,24 @@ use crate::{names, terminal};
 pub(super) struct ConfigureArguments {
     #[arg(value_enum)]
     client: Client,
-    /// For this registry; may stand several times. Left out: for all that the broker lists for you
+    /// Host of a registry; repeatable. Default: the hosts of all registries that you may use
     #[arg(long, value_name = "HOST")]
     host: Vec<String>,
     /// Write without asking
     #[arg(long, short)]
     yes: bool,
-    /// Take back what an earlier `configure` wrote
+    /// Undo what an earlier `configure` wrote
     #[arg(long, conflicts_with = "host")]
     undo: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Client {
-    /// Docker's `config.json`; also read by compose, crane, cosign, oras and, where nothing else is said, helm and podman
+    /// `config.json` of docker, which compose, crane, cosign, oras, helm and podman also read
     Docker,
     /// `auth.json` of podman, buildah and skopeo
     Podman,
-    /// A folder for each registry in buildx' own settings
+    /// A folder for each registry in the settings of buildx
     Buildx,
     /// Print a `CredentialProviderConfig`
     Kubelet,
@@ -48,7 +50,7 @@ pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
     let client = arguments.client;
     if client == Client::Kubelet && arguments.undo {
         return Err(Failure::Settings(
-            "nothing is written for the kubelet, so nothing is undone".to_owned(),
+            "`configure kubelet` writes no file, so there is nothing to undo".to_owned(),
         ));
     }
     let hosts = if arguments.undo { Vec::new() } else { hosts(app, arguments)? };
@@ -65,7 +67,7 @@ pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
         } else {
             let of_this_file = |host: &&String| client != Client::Buildx || edit.is_below(host);
             let hosts: Vec<_> = hosts.iter().filter(of_this_file).cloned().collect();
-            edit.ask_us_for(&hosts);
+            edit.set_helper_for(&hosts);
         }
         edits.extend(edit.is_change().then_some(edit));
     }
@@ -76,7 +78,7 @@ pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
     for edit in &edits {
         terminal::print(&edit.diff());
     }
-    agreed(arguments.yes)?;
+    confirm(arguments.yes)?;
     for edit in edits {
         app.terminal.note(&format!("rise-registry: {}", edit.save(arguments.undo)?));
     }
@@ -84,8 +86,8 @@ pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
 }
 
 fn hosts(app: &App, arguments: &ConfigureArguments) -> Result<Vec<String>, Failure> {
-    if let Some(bad) = arguments.host.iter().find(|it| !names::is_host(it)) {
-        return Err(Failure::Settings(format!("--host: {bad:?} is no HOST or HOST:PORT")));
+    if let Some(bad) = arguments.host.iter().find(|host| !names::is_host(host)) {
+        return Err(Failure::Settings(format!("--host: {bad:?} is not HOST or HOST:PORT")));
     }
     if !arguments.host.is_empty() {
         return Ok(arguments.host.clone());
@@ -93,30 +95,31 @@ fn hosts(app: &App, arguments: &ConfigureArguments) -> Result<Vec<String>, Failu
     let _waiting = app.terminal.waiting("asking the broker");
     let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
     let listed = app.broker()?.registries(&token, app.deadline)?;
-    let mut hosts: Vec<_> = listed.into_iter().map(|it| it.registry_url).collect();
+    let mut hosts: Vec<_> = listed.into_iter().map(|registry| registry.registry_url).collect();
     hosts.sort();
     hosts.dedup();
-    if let Some(bad) = hosts.iter().find(|it| !names::is_host(it)) {
+    if let Some(bad) = hosts.iter().find(|host| !names::is_host(host)) {
         return Err(Failure::Untrusted(format!(
-            "the broker lists a registry at {}, which is no host: check RISE_URL",
+            "the broker lists a registry at {}, which is not a host: check RISE_URL",
             crate::failure::shown(bad)
         )));
     }
     if hosts.is_empty() {
         return Err(Failure::Denied(
-            "no rule lets you use a registry: ask the broker's operator, or name one with --host"
+            "no rule allows you to use a registry: ask the broker's operator, or name a host with \
+             --host"
                 .to_owned(),
         ));
     }
     Ok(hosts)
 }
 
-/// The files that are looked at.
+/// The client's files.
 fn paths(app: &App, client: Client, hosts: &[String]) -> Result<Vec<PathBuf>, Failure> {
     let environment = &app.environment;
     let docker = || match environment.path("DOCKER_CONFIG") {
         Some(directory) => Ok(directory),
-        None => environment.home().map(|it| it.join(".docker")),
+        None => environment.home().map(|home| home.join(".docker")),
     };
     Ok(match client {
         Client::Docker => vec![docker()?.join("config.json")],
@@ -124,15 +127,16 @@ fn paths(app: &App, client: Client, hosts: &[String]) -> Result<Vec<PathBuf>, Fa
             Some(path) => path,
             None => environment
                 .configuration_directory()
-                .and_then(|it| Some(it.parent()?.join("containers/auth.json")))
+                .and_then(|folder| Some(folder.parent()?.join("containers/auth.json")))
                 .ok_or_else(|| Failure::Files("HOME is not set to a folder: set it".to_owned()))?,
         }],
         Client::Buildx => {
             let own = environment.path("BUILDX_CONFIG");
-            let folder =
-                own.map_or_else(|| docker().map(|it| it.join("buildx")), Ok)?.join("config");
+            let folder = own
+                .map_or_else(|| docker().map(|folder| folder.join("buildx")), Ok)?
+                .join("config");
             if hosts.is_empty() {
-                edit::below(&folder)
+                edit::files_below(&folder)
             } else {
                 hosts.iter().map(|host| folder.join(host).join("config.json")).collect()
             }
@@ -141,15 +145,16 @@ fn paths(app: &App, client: Client, hosts: &[String]) -> Result<Vec<PathBuf>, Fa
     })
 }
 
-fn agreed(yes: bool) -> Result<(), Failure> {
+fn confirm(yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
-    let refused = || Failure::Settings("nothing is written: use --yes to write this".to_owned());
+    let refused =
+        || Failure::Settings("nothing was written: use --yes to write this change".to_owned());
     if !io::stdin().is_terminal() {
         return Err(refused());
     }
-    terminal::print("Write this? [y/N] ");
+    terminal::print("Write this change? [y/N] ");
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused()) }

@@ -1,4 +1,4 @@
-//! `rise-registry credentials`: prints what was asked for, and this is the one command whose answer is a secret.
+//! `rise-registry credentials`: prints a credential. No other command prints a secret.
 
 use std::process::ExitCode;
 
@@ -16,21 +16,21 @@ use crate::{credentials, terminal};
 pub(super) struct CredentialsArguments {
     #[command(flatten)]
     wanted: WantedArguments,
-    /// How to print it
+    /// Format of the output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Tell GitHub Actions by `::add-mask::` on stderr to hide the password in its logs
+    /// Print `::add-mask::` lines on stderr, so that GitHub Actions hides the password in its log
     #[arg(long)]
     add_mask: bool,
 }
 
-/// What all commands that make credentials understand.
+/// The arguments of all commands that request credentials.
 #[derive(Args)]
 pub(super) struct WantedArguments {
-    /// `pull`, `push`, or both by a comma; left out: all that you may do
+    /// `pull`, `push` or `pull,push`; default: all actions that you may perform
     #[arg(long, value_delimiter = ',', value_parser = ["pull", "push"])]
     actions: Vec<String>,
-    /// A wish in seconds, 60 to 43200
+    /// Lifetime to request, in seconds, 60 to 43200
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(60..=43_200))]
     lifetime: Option<u32>,
 }
@@ -52,17 +52,17 @@ enum Format {
     /// The broker's answer
     #[default]
     Json,
-    /// Lines for a shell's `eval` and for `$GITHUB_ENV`
+    /// Lines for `eval` in a shell and for `$GITHUB_ENV`
     Env,
-    /// A `config.json` of docker
+    /// A `config.json` for docker
     DockerConfig,
-    /// The password alone, for `docker login --password-stdin`
+    /// Only the password, for `docker login --password-stdin`
     Password,
 }
 
 pub(super) fn run(app: &App, arguments: &CredentialsArguments) -> Done {
     let obtained = credentials::obtain(app, &arguments.wanted.wanted(app)?)?;
-    super::say(app, &obtained.complaints);
+    super::print_complaints(app, &obtained.complaints);
     let credentials = &obtained.kept.credentials;
     if arguments.add_mask {
         mask(credentials);
@@ -80,20 +80,20 @@ pub(super) fn run(app: &App, arguments: &CredentialsArguments) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The answer, with the seconds that are left now if it comes from the cache.
+/// The answer with the seconds that are left now, also if it comes from the cache.
 fn current(obtained: &credentials::Obtained, app: &App) -> Zeroizing<String> {
     let left = obtained.kept.expires_at.saturating_sub((app.now)());
     obtained.kept.credentials.json(obtained.kept.credentials.expires_in.map(|_| left))
 }
 
-fn environment(it: &Credentials) -> Zeroizing<String> {
+fn environment(credentials: &Credentials) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::new());
     for (name, value) in [
-        ("REGISTRY_HOST", it.registry_url.as_str()),
-        ("REGISTRY_IMAGE", &it.image),
-        ("REGISTRY_USERNAME", &it.username),
-        ("REGISTRY_PASSWORD", it.password.expose()),
-        ("REGISTRY_EXPIRES_AT", it.expires_at.as_deref().unwrap_or_default()),
+        ("REGISTRY_HOST", credentials.registry_url.as_str()),
+        ("REGISTRY_IMAGE", &credentials.image),
+        ("REGISTRY_USERNAME", &credentials.username),
+        ("REGISTRY_PASSWORD", credentials.password.expose()),
+        ("REGISTRY_EXPIRES_AT", credentials.expires_at.as_deref().unwrap_or_default()),
     ] {
         text.push_str(name);
         text.push('=');
@@ -103,9 +103,10 @@ fn environment(it: &Credentials) -> Zeroizing<String> {
     text
 }
 
-/// As a shell reads it. What needs no quotes has none, because `$GITHUB_ENV` and docker's `--env-file` would keep them.
+/// Quotes a value for a shell only where necessary, because `$GITHUB_ENV` and docker's `--env-file`
+/// treat quotes as part of the value.
 fn quoted(value: &str) -> Zeroizing<String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&b);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte);
     if value.bytes().all(plain) {
         return Zeroizing::new(value.to_owned());
     }

@@ -1,5 +1,5 @@
-//! `rise-registry docker-login`: what docker and podman read, and nothing else: one entry of `config.json`, and of
-//! `REGISTRY_AUTH_FILE` where that is set, because podman then looks nowhere else.
+//! `rise-registry docker-login`: writes one entry of `config.json` for docker and podman, and one
+//! of `REGISTRY_AUTH_FILE` where that is set, because podman then reads no other file.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ use crate::failure::Failure;
 pub(super) struct DockerLoginArguments {
     #[command(flatten)]
     wanted: WantedArguments,
-    /// Tell GitHub Actions by `::add-mask::` on stderr to hide the password in its logs
+    /// Print `::add-mask::` lines on stderr, so that GitHub Actions hides the password in its log
     #[arg(long)]
     add_mask: bool,
 }
@@ -26,11 +26,11 @@ pub(super) fn run(app: &App, arguments: &DockerLoginArguments) -> Done {
     let mut podman =
         app.environment.path("REGISTRY_AUTH_FILE").map(ConfigFile::load).transpose()?;
     let obtained = credentials::obtain(app, &arguments.wanted.wanted(app)?)?;
-    super::say(app, &obtained.complaints);
+    super::print_complaints(app, &obtained.complaints);
     let credentials = &obtained.kept.credentials;
     if credentials.password.expose().is_empty() {
         return Err(Failure::Settings(format!(
-            "registry {} hands out no credential: log in to {} with a login of your own",
+            "the broker issues no credential for registry {}: log in to {} with your own login",
             credentials.registry, credentials.registry_url
         )));
     }
@@ -38,7 +38,8 @@ pub(super) fn run(app: &App, arguments: &DockerLoginArguments) -> Done {
         mask(credentials);
     }
     docker.check_that_it_is_read(&credentials.registry_url)?;
-    // Docker knows hosts only. Podman and its kin take the longest path that fits, so other projects keep their login.
+    // Docker looks up logins by host. Podman, buildah and skopeo use the longest matching path, so
+    // other projects keep their login.
     docker.add(&credentials.registry_url, credentials);
     docker.save()?;
     if let Some(podman) = &mut podman {

@@ -1,6 +1,7 @@
-//! `rise-registry doctor`: every step from here to a working push, in the order in which commands take them.
+//! `rise-registry doctor`: checks each step that a push needs, in the order of the other commands.
 //!
-//! **Invariant:** a step fails with the very [`Failure`] that commands end with: it is the same function that is called.
+//! **Invariant:** a step calls the function that the commands call, so it reports the same
+//! [`Failure`].
 
 mod steps;
 
@@ -14,8 +15,9 @@ use crate::failure::Failure;
 use crate::terminal::{self, Terminal};
 
 const ABOUT: &str = "\
-Asks the broker for a credential, shows it to the registry's front door, and keeps it nowhere. Where the broker takes each token
-once only, that was it for this token. Ends with the exit code of the first step that fails, see `rise-registry --help`.";
+Requests a credential from the broker, sends it once to the registry, and stores it nowhere. If the
+broker accepts each token only once, this uses up the token. The exit code is that of the first step
+that fails; see `rise-registry --help`.";
 
 #[derive(Args)]
 #[command(after_help = ABOUT)]
@@ -25,11 +27,11 @@ pub(super) struct DoctorArguments {
     json: bool,
 }
 
-/// What came of one step.
+/// The result of one step.
 enum Outcome {
     Good(String),
     Bad(Failure),
-    /// Not tried, or nothing that commands depend on.
+    /// The step was not reached, or its failure does not prevent a push.
     Skipped(String),
 }
 
@@ -49,7 +51,7 @@ struct ReportForm<'a> {
 }
 
 struct Report {
-    /// `None`: in JSON, at the end.
+    /// `None` if the report is printed as JSON at the end.
     terminal: Option<Terminal>,
     steps: Vec<Step>,
     exit_code: u8,
@@ -60,7 +62,7 @@ pub(super) fn run(app: Result<App, Failure>, arguments: &DoctorArguments) -> Exi
     let terminal = (!arguments.json).then_some(terminal);
     let mut report = Report { terminal, steps: Vec::new(), exit_code: 0 };
     match app {
-        Ok(app) => steps::walk(&app, &mut report),
+        Ok(app) => steps::check_all(&app, &mut report),
         Err(failure) => {
             report.add("settings", Outcome::Bad(failure));
             for step in steps::NAMES.iter().skip(1) {
@@ -95,8 +97,12 @@ impl Report {
         self.steps.push(Step { name: step, state, says });
     }
 
-    /// Adds a step; what it found, for those that build upon it.
-    fn tried<T>(&mut self, step: &'static str, result: Result<(T, String), Failure>) -> Option<T> {
+    /// Adds a step and returns its result for the following steps.
+    fn add_result<T>(
+        &mut self,
+        step: &'static str,
+        result: Result<(T, String), Failure>,
+    ) -> Option<T> {
         match result {
             Ok((found, text)) => {
                 self.add(step, Outcome::Good(text));

@@ -1,7 +1,10 @@
-//! `rise-registry exec -- COMMAND…`: credentials for one command and what it starts, in a private folder that is gone with it.
+//! `rise-registry exec -- COMMAND…`: credentials for one command and its children, in a private
+//! folder that is removed when the command ends.
 //!
-//! **Invariant:** these credentials stand in that folder and nowhere else: neither in the cache nor in a variable.
-//! **Invariant:** whatever ends the command ends the folder. Signals for us go to the command, and we end after it.
+//! **Invariant:** these credentials are in that folder only, not in the cache and not in a
+//! variable.
+//! **Invariant:** the folder is removed however the command ends. Signals to this process are
+//! passed on to the command, and this process ends after it.
 
 mod child;
 mod folder;
@@ -25,41 +28,43 @@ use crate::failure::Failure;
 use crate::{credentials, names, terminal};
 
 const MORE: &str = "\
-The command finds DOCKER_CONFIG, BUILDX_CONFIG and REGISTRY_AUTH_FILE set to files of its own, which hold no login but those of
-the projects, and REGISTRY_HOST and REGISTRY_IMAGE set to where the first project's image belongs.
+For the command, DOCKER_CONFIG, BUILDX_CONFIG and REGISTRY_AUTH_FILE name private files that contain
+only the logins of the projects. REGISTRY_HOST and REGISTRY_IMAGE are the registry and the image of
+the first project.
 
-Exit codes: those of the command; 128 and the signal's number if a signal ended it; 127 if there is no such command, 126 if it
-cannot be started. Before the command is started: those of `rise-registry --help`.";
+The exit code is that of the command; 128 plus the signal's number if a signal ended it; 127 if the
+command does not exist; 126 if it cannot be started. If it is not started because there are no
+credentials, the codes of `rise-registry --help` apply.";
 
 #[derive(Args)]
 #[command(after_help = MORE)]
 pub(super) struct ExecArguments {
     #[command(flatten)]
     wanted: WantedArguments,
-    /// Further projects: for clients that know logins by repository (podman, buildah, skopeo, buildx)
+    /// Further project, for clients with logins by repository (podman, buildah, skopeo, buildx)
     #[arg(long, value_name = "PROJECT")]
     also: Vec<String>,
-    /// What to run, behind `--`
+    /// Command to run and its arguments, after `--`
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<std::ffi::OsString>,
 }
 
-/// What was asked for, and what came of it last.
+/// A project's request and the last credential for it.
 struct ProjectLogin {
     wanted: Wanted,
     kept: Kept,
 }
 
-/// SharedFolder with the thread that renews. `None`: the folder is gone.
+/// The folder, shared with the thread that renews credentials. `None` once it is removed.
 type SharedFolder = Arc<Mutex<Option<Folder>>>;
 
 pub(super) fn run(app: App, arguments: &ExecArguments) -> Done {
-    // Until here and while the broker is asked, a signal may simply end us: there is nothing to clean up.
+    // Until the folder exists, a signal may end this process: there is nothing to clean up.
     let logins = log_in(&app, arguments)?;
     let (sender, events) = channel();
     child::listen(sender.clone())?;
-    let mut folder = Folder::create(&app.environment, logins.iter().map(|it| &it.kept))?;
-    folder.write(logins.iter().map(|it| &it.kept.credentials))?;
+    let mut folder = Folder::create(&app.environment, logins.iter().map(|login| &login.kept))?;
+    folder.write(logins.iter().map(|login| &login.kept.credentials))?;
     let started = child::start(&arguments.command, &folder, &logins, sender);
     let mut child = match started {
         Started::Running(child) => child,
@@ -77,15 +82,18 @@ pub(super) fn run(app: App, arguments: &ExecArguments) -> Done {
             ChildEvent::Ended => break,
         }
     }
-    // Not before this line: the process number is the child's until it is waited for.
+    // The child must not be reaped earlier: until then no other process can get its number, and
+    // signals reach nobody else.
     let status = child.wait();
     drop(stop);
-    // Whoever writes holds the lock, and finds nothing to write to from now on.
+    // The renewing thread holds the lock while it writes. From now on it finds no folder.
     let folder = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(why) = folder.and_then(|it| it.remove().err()) {
+    if let Some(why) = folder.and_then(|folder| folder.remove().err()) {
         terminal::error_line(&format!("rise-registry: {why}"));
     }
-    status.map(code_of).map_err(|error| Failure::Other(format!("the command was lost: {error}")))
+    status
+        .map(code_of)
+        .map_err(|error| Failure::Other(format!("cannot wait for the command: {error}")))
 }
 
 fn log_in(app: &App, arguments: &ExecArguments) -> Result<Vec<ProjectLogin>, Failure> {
@@ -93,7 +101,7 @@ fn log_in(app: &App, arguments: &ExecArguments) -> Result<Vec<ProjectLogin>, Fai
     let mut all = vec![first.clone()];
     for project in &arguments.also {
         let project = Some(names::project(project, "--also")?);
-        if all.iter().all(|it| it.project != project) {
+        if all.iter().all(|other| other.project != project) {
             all.push(Wanted { project, ..first.clone() });
         }
     }
@@ -103,7 +111,8 @@ fn log_in(app: &App, arguments: &ExecArguments) -> Result<Vec<ProjectLogin>, Fai
         let credentials = &kept.credentials;
         if credentials.password.expose().is_empty() {
             return Err(Failure::Settings(format!(
-                "registry {} hands out no credential: run the command without `exec`, with a login of your own to {}",
+                "the broker issues no credential for registry {}: run the command without `exec`, \
+                 with your own login to {}",
                 credentials.registry, credentials.registry_url
             )));
         }
@@ -112,8 +121,8 @@ fn log_in(app: &App, arguments: &ExecArguments) -> Result<Vec<ProjectLogin>, Fai
     all.into_iter().map(log_in).collect()
 }
 
-/// As shells have it.
+/// The exit code that a shell reports.
 fn code_of(status: ExitStatus) -> ExitCode {
-    let code = status.code().or_else(|| status.signal().map(|it| it.saturating_add(128)));
-    ExitCode::from(code.and_then(|it| u8::try_from(it).ok()).unwrap_or(1))
+    let code = status.code().or_else(|| status.signal().map(|signal| signal.saturating_add(128)));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }

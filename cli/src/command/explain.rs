@@ -1,4 +1,5 @@
-//! `rise-registry explain`: what the broker's rules let us do. Why a rule says no is the operator's to see.
+//! `rise-registry explain`: the actions that the broker's rules allow. Only the operator can see
+//! why a rule does not match.
 
 use std::process::ExitCode;
 
@@ -17,11 +18,11 @@ pub(super) struct ExplainArguments {
     json: bool,
 }
 
-/// Of the project, if one is named, else of all.
+/// Covers the named project, or all projects if none is named.
 pub(super) fn run(app: &App, arguments: &ExplainArguments) -> Done {
     let broker = app.broker()?;
     let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
-    let project = app.settings.project.as_ref().map(|it| it.value.as_str());
+    let project = app.settings.project.as_ref().map(|project| project.value.as_str());
     let who = broker.explain(&token, project, app.deadline)?;
     if arguments.json {
         terminal::line(&serde_json::to_string(&who).unwrap_or_default());
@@ -29,18 +30,19 @@ pub(super) fn run(app: &App, arguments: &ExplainArguments) -> Done {
     }
     if who.grants.is_empty() {
         let what =
-            project.map_or_else(|| "anything".to_owned(), |it| format!("anything with {it}"));
+            project.map_or_else(|| "any project".to_owned(), |name| format!("project {name}"));
         return Err(Failure::Denied(format!(
-            "no rule lets {} of issuer {} do {what}: ask the broker's operator",
+            "no rule allows {} of issuer {} to use {what}: ask the broker's operator",
             shown(&who.sub),
             shown(&who.issuer)
         )));
     }
     let width = |of: fn(&Grant) -> usize| who.grants.iter().map(of).max().unwrap_or(0);
-    let (projects, registries) = (width(|it| it.projects.len()), width(|it| it.registry.len()));
-    for it in &who.grants {
-        let (project, registry) = (shown(&it.projects), shown(&it.registry));
-        let actions = shown(&it.actions.join(", "));
+    let projects = width(|grant| grant.projects.len());
+    let registries = width(|grant| grant.registry.len());
+    for grant in &who.grants {
+        let (project, registry) = (shown(&grant.projects), shown(&grant.registry));
+        let actions = shown(&grant.actions.join(", "));
         terminal::line(&format!("{project:projects$}  {registry:registries$}  {actions}"));
     }
     Ok(ExitCode::SUCCESS)

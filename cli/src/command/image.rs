@@ -1,4 +1,4 @@
-//! `rise-registry image [PROJECT][:TAG]`: what to put behind `docker push`. Makes no credential.
+//! `rise-registry image [PROJECT][:TAG]`: the argument for `docker push`. Requests no credential.
 
 use std::process::ExitCode;
 
@@ -6,13 +6,13 @@ use clap::Args;
 
 use super::Done;
 use crate::app::App;
-use crate::broker::Registry;
+use crate::broker::ListedRegistry;
 use crate::failure::{Failure, shown};
 use crate::{names, terminal};
 
 #[derive(Args)]
 pub(super) struct ImageArguments {
-    /// The project and the tag, either may be left out: `my-app:1.2`, `:1.2`
+    /// Project and tag, both optional: `my-app:1.2`, `:1.2`
     #[arg(value_name = "[PROJECT][:TAG]", default_value = "", hide_default_value = true)]
     name: String,
 }
@@ -37,7 +37,8 @@ pub(super) fn run(app: &App, arguments: &ImageArguments) -> Done {
     }
     if !names::is_image(&image) {
         return Err(Failure::Untrusted(format!(
-            "the broker says that images live at {}: check RISE_URL",
+            "the broker names {} as the place of images, which is not an image reference: check \
+             RISE_URL",
             shown(&image)
         )));
     }
@@ -45,20 +46,30 @@ pub(super) fn run(app: &App, arguments: &ImageArguments) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// As the broker does it: the one that is named, else `default`, else the only one.
-fn choose<'a>(registries: &'a [Registry], named: Option<&str>) -> Result<&'a Registry, Failure> {
-    let find = |name: &str| registries.iter().find(|it| it.registry == name);
-    let all = || registries.iter().map(|it| shown(&it.registry)).collect::<Vec<_>>().join(", ");
+/// Chooses like the broker: the named registry, else `default`, else the only one.
+fn choose<'a>(
+    registries: &'a [ListedRegistry],
+    named: Option<&str>,
+) -> Result<&'a ListedRegistry, Failure> {
+    let find = |name: &str| registries.iter().find(|listed| listed.registry == name);
+    let listed_names = registries.iter().map(|listed| shown(&listed.registry));
+    let all = || listed_names.collect::<Vec<_>>().join(", ");
     match (named, registries) {
         (_, []) => Err(Failure::Denied(
-            "no rule lets you use a registry: ask the broker's operator".to_owned(),
+            "no rule allows you to use a registry: ask the broker's operator".to_owned(),
         )),
         (Some(name), _) => find(name).ok_or_else(|| {
-            Failure::Denied(format!("registry {name} is not there for you: name one of {}", all()))
+            Failure::Denied(format!(
+                "no rule allows you to use registry {name}: use one of {}",
+                all()
+            ))
         }),
         (None, [only]) => Ok(only),
         (None, _) => find("default").ok_or_else(|| {
-            Failure::Settings(format!("which registry? use --registry with one of {}", all()))
+            Failure::Settings(format!(
+                "you may use several registries: name one with --registry: {}",
+                all()
+            ))
         }),
     }
 }
@@ -66,11 +77,12 @@ fn choose<'a>(registries: &'a [Registry], named: Option<&str>) -> Result<&'a Reg
 fn checked(tag: &str) -> Result<&str, Failure> {
     let first = tag.bytes().next();
     let fits = tag.len() <= 128
-        && first.is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        && first.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     fits.then_some(tag).ok_or_else(|| {
         Failure::Settings(format!(
-            "TAG: {:?} is none: use 1 to 128 letters, digits, _ . and -, with no . or - in front",
+            "TAG: {:?} is not a tag: use 1 to 128 letters, digits, _ . and -, not starting with . \
+             or -",
             shown(tag)
         ))
     })
@@ -93,7 +105,7 @@ mod tests {
     #[test]
     fn the_registry_is_chosen_as_the_broker_does() {
         let of = |names: &[&str]| {
-            let registry = |name: &&str| Registry {
+            let registry = |name: &&str| ListedRegistry {
                 registry: (*name).to_owned(),
                 registry_url: "r".to_owned(),
                 image: "r/{project}".to_owned(),
@@ -103,13 +115,16 @@ mod tests {
         };
         let chosen = |names: &[&str], named| {
             choose(&of(names), named)
-                .map_or_else(|failure| failure.line(), |it| it.registry.clone())
+                .map_or_else(|failure| failure.line(), |registry| registry.registry.clone())
         };
         assert_eq!(chosen(&["a"], None), "a");
         assert_eq!(chosen(&["a", "default"], None), "default");
         assert_eq!(chosen(&["a", "b"], Some("b")), "b");
-        assert_eq!(chosen(&["a", "b"], None), "which registry? use --registry with one of a, b");
-        assert_eq!(chosen(&["a"], Some("b")), "registry b is not there for you: name one of a");
+        assert_eq!(
+            chosen(&["a", "b"], None),
+            "you may use several registries: name one with --registry: a, b"
+        );
+        assert_eq!(chosen(&["a"], Some("b")), "no rule allows you to use registry b: use one of a");
         assert!(chosen(&[], None).starts_with("no rule"));
     }
 }

@@ -1,4 +1,5 @@
-//! `rise-registry login`: a person agrees in a browser, anywhere, and this machine has tokens from then on.
+//! `rise-registry login`: a person confirms a code in a browser, on any machine, and this machine
+//! stores the login.
 
 use std::process::ExitCode;
 use std::thread;
@@ -14,14 +15,16 @@ use crate::oidc::{DeviceAnswer, DeviceCode, IssuedTokens, Issuer};
 use crate::terminal;
 use crate::token::{StoredLogin, TokenSource};
 
-/// Whatever the issuer says: nobody takes longer.
+/// Seconds. The longest wait for a person, even if the issuer allows more.
 const LONGEST: u64 = 1_800;
-/// Seconds between two questions where the issuer does not say, and what `slow_down` adds (RFC 8628).
+/// Seconds between two requests if the issuer does not state them, and the seconds that `slow_down`
+/// adds (RFC 8628).
 const INTERVAL: u64 = 5;
 
 const MORE: &str = "\
-The issuer and the client stand in ~/.config/rise/registry.toml: login = { issuer = \"https://…\", client_id = \"…\" }. The broker
-takes ID tokens whose audience is its own, so the client is called as the broker's `auth.audience`.";
+The issuer and the client are configured in ~/.config/rise/registry.toml:
+login = { issuer = \"https://…\", client_id = \"…\" }. The broker accepts ID tokens whose audience is
+its own, so the client's id must equal the broker's `auth.audience`.";
 
 #[derive(Args)]
 #[command(after_help = MORE)]
@@ -31,19 +34,21 @@ pub(super) fn run(app: &App, _: &LoginArguments) -> Done {
     let broker = app.broker()?;
     let login = app.settings.login.clone().ok_or_else(|| {
         Failure::Settings(
-            "whom to ask for a login is not said: put `login = { issuer = \"https://…\", client_id = \"…\" }` into ~/.config/rise/registry.toml".to_owned(),
+            "no issuer is configured for logins: add `login = { issuer = \"https://…\", client_id \
+             = \"…\" }` to ~/.config/rise/registry.toml"
+                .to_owned(),
         )
     })?;
     let issuer = Issuer::discover(&login, &app.settings, &app.environment, app.deadline)?;
     let device = issuer.device(app.deadline)?;
-    let where_to = device.verification_uri_complete.as_ref().unwrap_or(&device.verification_uri);
-    // Not a note: without it nothing happens.
+    let url = device.verification_uri_complete.as_ref().unwrap_or(&device.verification_uri);
+    // Printed despite `--quiet`: without it nobody can confirm the code.
     terminal::error_line(&format!(
-        "open {} and agree to {}",
-        shown(where_to),
+        "open {} and confirm the code {}",
+        shown(url),
         shown(&device.user_code)
     ));
-    let tokens = wait(&issuer, &device)?;
+    let tokens = wait_for_tokens(&issuer, &device)?;
     let stored = StoredLogin::new(login, tokens, &app.settings, &app.environment)?;
     stored.save()?;
     let source = TokenSource::Login(Box::new(stored));
@@ -59,19 +64,21 @@ pub(super) fn run(app: &App, _: &LoginArguments) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn wait(issuer: &Issuer<'_>, device: &DeviceCode) -> Result<IssuedTokens, Failure> {
+fn wait_for_tokens(issuer: &Issuer<'_>, device: &DeviceCode) -> Result<IssuedTokens, Failure> {
     let over = Deadline::after(Duration::from_secs(device.expires_in.min(LONGEST)));
     let mut interval = device.interval.unwrap_or(INTERVAL).clamp(1, LONGEST);
     while !over.is_over() {
         thread::sleep(Duration::from_secs(interval).min(over.remaining()));
-        match issuer.ask(device, Deadline::after(WHOLE)) {
-            Ok(DeviceAnswer::Agreed(tokens)) => return Ok(tokens),
-            Ok(DeviceAnswer::NotYet) => {}
+        match issuer.request_tokens(device, Deadline::after(WHOLE)) {
+            Ok(DeviceAnswer::Confirmed(tokens)) => return Ok(tokens),
+            Ok(DeviceAnswer::Pending) => {}
             Ok(DeviceAnswer::SlowDown) => interval += INTERVAL,
-            // RFC 8628: a connection that fails is tried again, less often.
+            // RFC 8628: after a failed connection, the client asks less often.
             Err(Failure::Unavailable(_)) => interval *= 2,
             Err(failure) => return Err(failure),
         }
     }
-    Err(Failure::Token("nobody agreed in time: run `rise-registry login` again".to_owned()))
+    Err(Failure::Token(
+        "the code was not confirmed in time: run `rise-registry login` again".to_owned(),
+    ))
 }

@@ -1,4 +1,5 @@
-//! `rise-registry logout`: the stored login and all cached credentials are gone, and the issuer is told.
+//! `rise-registry logout`: removes the stored login and all cached credentials, and revokes the
+//! refresh token at the issuer.
 
 use std::process::ExitCode;
 
@@ -13,9 +14,9 @@ use crate::token::StoredLogin;
 pub(super) struct LogoutArguments {}
 
 pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
-    // A damaged login is removed like any other.
+    // A damaged login is removed too.
     let stored = StoredLogin::load(&app.environment).unwrap_or_default();
-    let had = StoredLogin::forget(&app.environment)?;
+    let had = StoredLogin::remove(&app.environment)?;
     let credentials = app.cache().clear();
     if let Some(stored) = stored
         && let Some(refresh_token) = &stored.refresh_token
@@ -25,12 +26,12 @@ pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
                 .and_then(|issuer| issuer.revoke(refresh_token, app.deadline));
         if let Err(failure) = revoked {
             app.terminal.note(&format!(
-                "rise-registry: the login is gone here, but its issuer does not know: {}",
+                "rise-registry: the login was removed here, but its issuer has not revoked it: {}",
                 failure.line()
             ));
         }
     }
-    let login = if had { "the login is removed" } else { "there was no login" };
+    let login = if had { "the login was removed" } else { "there was no login" };
     app.terminal
         .note(&format!("rise-registry: {login}; cached credentials removed: {credentials}"));
     Ok(ExitCode::SUCCESS)

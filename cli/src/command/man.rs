@@ -1,4 +1,4 @@
-//! `rise-registry man [DIR]`: pages made of the same words as `--help`.
+//! `rise-registry man [DIR]`: manual pages, made of the text of `--help`.
 
 use std::fs;
 use std::path::PathBuf;

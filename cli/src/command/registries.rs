@@ -1,4 +1,4 @@
-//! `rise-registry registries`: where one may go.
+//! `rise-registry registries`: the registries that the caller may use.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::Done;
 use crate::app::App;
+use crate::broker::ListedRegistry;
 use crate::terminal;
 
 #[derive(Args)]
@@ -25,14 +26,14 @@ pub(super) fn run(app: &App, arguments: &RegistriesArguments) -> Done {
     }
     if registries.is_empty() {
         app.terminal
-            .note("rise-registry: no rule lets you use a registry: ask the broker's operator");
+            .note("rise-registry: no rule allows you to use a registry: ask the broker's operator");
     }
-    let width = |length: fn(&crate::broker::Registry) -> usize| {
-        registries.iter().map(length).max().unwrap_or(0)
-    };
-    let (names, types) = (width(|it| it.registry.len()), width(|it| it.r#type.len()));
-    for it in &registries {
-        terminal::line(&format!("{:names$}  {:types$}  {}", it.registry, it.r#type, it.image));
+    let width =
+        |length: fn(&ListedRegistry) -> usize| registries.iter().map(length).max().unwrap_or(0);
+    let names = width(|registry| registry.registry.len());
+    let types = width(|registry| registry.r#type.len());
+    for ListedRegistry { registry, r#type, image, .. } in &registries {
+        terminal::line(&format!("{registry:names$}  {type:types$}  {image}"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `rise-registry whoami`: what the token makes of us at the broker.
+//! `rise-registry whoami`: the caller's identity as the broker sees it.
 
 use std::process::ExitCode;
 

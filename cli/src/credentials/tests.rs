@@ -10,16 +10,17 @@ use super::*;
 use crate::environment::Environment;
 use crate::settings::Flags;
 
-/// Seconds since 1970, as the tests of this file have it. Each test runs with its own cache, so one clock is enough.
+/// Seconds since 1970 in the tests of this file. Each test has its own cache, so one clock is
+/// enough.
 static NOW: AtomicU64 = AtomicU64::new(1_000);
-/// Tests that turn the clock do so one after the other.
+/// Tests that set the clock run one after another.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn now() -> u64 {
     NOW.load(Ordering::SeqCst)
 }
 
-/// Answers each connection with the same bytes.
+/// A broker that answers each connection with the same bytes.
 struct Double {
     url: String,
     asked: Arc<AtomicUsize>,
@@ -31,7 +32,7 @@ impl Double {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (asked, answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(String::new())));
-        let it = Self { url, asked: Arc::clone(&asked), answer: Arc::clone(&answer) };
+        let double = Self { url, asked: Arc::clone(&asked), answer: Arc::clone(&answer) };
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -47,13 +48,14 @@ impl Double {
                 let _ = stream.write_all(answer.lock().unwrap().as_bytes());
             }
         });
-        it.grants();
-        it
+        double.grants();
+        double
     }
 
     fn answers(&self, status: &str, kind: &str, body: &str) {
         let text = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
             body.len()
         );
         *self.answer.lock().unwrap() = text;
@@ -61,10 +63,11 @@ impl Double {
 
     fn grants(&self) {
         let json = json!({
-            "credentials": { "registry_url": "r.example.com", "username": "u", "password": "canary", "expires_in": 100,
-                "expires_at": "2026-11-21T13:39:53Z", "kind": "basic" },
-            "repository": "my-app", "image": "r.example.com/my-app", "project": "my-app", "registry": "prod",
-            "actions": ["pull"], "scope": "repository", "enforced_by": "host", "request_id": "01J"
+            "credentials": { "registry_url": "r.example.com", "username": "u", "password": "canary",
+                "expires_in": 100, "expires_at": "2026-11-21T13:39:53Z", "kind": "basic" },
+            "repository": "my-app", "image": "r.example.com/my-app", "project": "my-app",
+            "registry": "prod", "actions": ["pull"], "scope": "repository", "enforced_by": "host",
+            "request_id": "01J"
         });
         self.answers("200 OK", "application/json", &json.to_string());
     }
@@ -108,15 +111,15 @@ fn the_broker_is_asked_again_at_half_life_and_what_is_left_bridges_its_absence()
     at(1_050);
     let renewed = obtain(&app, &wanted()).ok().unwrap();
     assert_eq!((double.asked(), renewed.kept.expires_at), (2, 1_150));
-    // Down, in the second half: what is still good is handed out, and it is said.
+    // The broker is down in the second half: the cached credential is used, with a line about it.
     double.answers("503 Service Unavailable", "text/html", "");
     at(1_110);
     let bridged = obtain(&app, &wanted()).ok().unwrap();
     assert_eq!((double.asked(), bridged.kept.expires_at), (3, 1_150));
-    assert!(bridged.complaints[0].contains("still good"), "{:?}", bridged.complaints);
+    assert!(bridged.complaints[0].contains("still valid"), "{:?}", bridged.complaints);
     at(1_141);
     assert!(matches!(obtain(&app, &wanted()), Err(Failure::Unavailable(_))));
-    // Set back by an hour.
+    // The clock is set back.
     double.grants();
     at(500);
     obtain(&app, &wanted()).ok().unwrap();
@@ -125,7 +128,7 @@ fn the_broker_is_asked_again_at_half_life_and_what_is_left_bridges_its_absence()
 }
 
 #[test]
-fn what_one_may_not_have_any_more_is_not_handed_out_from_memory() {
+fn a_denied_caller_does_not_get_the_cached_credential() {
     let _turn = TURN.lock().unwrap();
     let (double, home) = (Double::start(), tempfile::tempdir().unwrap());
     let app = app(&double, home.path(), "token");
@@ -171,7 +174,7 @@ fn fifty_at_once_ask_once() {
 }
 
 #[test]
-fn without_a_cache_each_run_asks_and_says_so() {
+fn without_a_cache_each_run_asks_and_reports_it() {
     let _turn = TURN.lock().unwrap();
     let (double, home) = (Double::start(), tempfile::tempdir().unwrap());
     fs::write(home.path().join(".cache"), "in the way").unwrap();
@@ -187,7 +190,7 @@ fn without_a_cache_each_run_asks_and_says_so() {
 }
 
 #[test]
-fn whoever_waits_for_another_process_does_not_wait_for_ever() {
+fn waiting_for_another_process_has_a_limit() {
     let _turn = TURN.lock().unwrap();
     let (double, home) = (Double::start(), tempfile::tempdir().unwrap());
     let mut app = app(&double, home.path(), "token");

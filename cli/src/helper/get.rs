@@ -1,14 +1,15 @@
-//! `get`: which of the broker's registries is this host, and for which project is the credential?
+//! `get`: finds the broker's registry with this host, and the project.
 //!
-//! Clients say the host and nothing more. Whatever is not ours is [`NOT_FOUND`], so that they go on without credentials. What
-//! is ours and does not work is a failure: going on without credentials would end in a riddle.
+//! Clients state only the host. For other hosts the answer is [`NOT_FOUND`], and clients go on
+//! without credentials. For the broker's hosts every problem is a failure: without credentials, the
+//! client would report a misleading error.
 
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{NO_SERVER, NOT_FOUND};
 use crate::app::App;
-use crate::broker::{Registry, Wanted};
+use crate::broker::{ListedRegistry, Wanted};
 use crate::cache::{CacheKey, Complaint};
 use crate::credentials::{self, Obtained};
 use crate::docker::{ConfigFile, HELPER};
@@ -16,13 +17,13 @@ use crate::failure::Failure;
 use crate::names;
 use crate::settings::{HostSettings, Origin};
 
-pub(super) enum Refusal {
-    /// The words that clients compare.
-    Said(&'static str),
+pub(super) enum NoAnswer {
+    /// A text that clients compare literally.
+    Literal(&'static str),
     Failure(Failure),
 }
 
-impl From<Failure> for Refusal {
+impl From<Failure> for NoAnswer {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)
     }
@@ -42,14 +43,14 @@ struct DockerCredentials<'a> {
     secret: &'a str,
 }
 
-pub(super) fn get(app: &App, server: &str) -> Result<HelperAnswer, Refusal> {
+pub(super) fn get(app: &App, server: &str) -> Result<HelperAnswer, NoAnswer> {
     if server.is_empty() {
-        return Err(Refusal::Said(NO_SERVER));
+        return Err(NoAnswer::Literal(NO_SERVER));
     }
-    let host = names::host(server).ok_or(Refusal::Said(NOT_FOUND))?;
+    let host = names::host(server).ok_or(NoAnswer::Literal(NOT_FOUND))?;
     if app.settings.url.is_none() {
-        // No host is known then. A helper for all registries must not be in the way of other people's.
-        return Err(Refusal::Said(NOT_FOUND));
+        // Without a broker, no host can be its own. The helper must not block other registries.
+        return Err(NoAnswer::Literal(NOT_FOUND));
     }
     let mapped = app.settings.hosts.get(host);
     let obtained = match project(app, mapped) {
@@ -57,18 +58,19 @@ pub(super) fn get(app: &App, server: &str) -> Result<HelperAnswer, Refusal> {
         None => without_project(app, host, mapped, server)?,
     };
     let credentials = &obtained.kept.credentials;
-    let (username, secret) = credentials.login().ok_or_else(|| nothing_to_show(&obtained))?;
+    let (username, secret) = credentials.login().ok_or_else(|| not_a_login(&obtained))?;
     let form = DockerCredentials { server_url: server, username, secret: secret.expose() };
     let json = Zeroizing::new(serde_json::to_string(&form).unwrap_or_default());
     Ok(HelperAnswer { json, complaints: obtained.complaints })
 }
 
-/// `RISE_PROJECT`, then `.rise.toml`, then what the settings file says of this host, then what it says of all.
+/// The project: `RISE_PROJECT`, then `.rise.toml`, then the settings file's entry for the host,
+/// then its `project`.
 fn project(app: &App, mapped: Option<&HostSettings>) -> Option<String> {
     let said = app.settings.project.as_ref();
     let of_all_hosts =
         |origin: &Origin| *origin == Origin::File(app.settings.file.clone().unwrap_or_default());
-    let mapped = mapped.and_then(|it| it.project.clone());
+    let mapped = mapped.and_then(|host| host.project.clone());
     match said {
         Some(said) if of_all_hosts(&said.origin) => mapped.or_else(|| Some(said.value.clone())),
         Some(said) => Some(said.value.clone()),
@@ -81,30 +83,32 @@ fn with_project(
     host: &str,
     mapped: Option<&HostSettings>,
     project: String,
-) -> Result<Obtained, Refusal> {
-    let known = known(app);
+) -> Result<Obtained, NoAnswer> {
+    let known = cached_registries(app);
     let listed = known.as_deref().and_then(|list| of_host(list, host));
     if known.is_some() && listed.is_none() && !is_configured(app, host, mapped) {
-        return Err(Refusal::Said(NOT_FOUND));
+        return Err(NoAnswer::Literal(NOT_FOUND));
     }
-    let stated = mapped.and_then(|it| it.registry.clone());
+    let stated = mapped.and_then(|host| host.registry.clone());
     let stated = stated.or_else(|| app.settings.registry().map(ToOwned::to_owned));
     let registry = stated.clone().or(listed);
     let wanted = Wanted { project: Some(project), registry, ..Wanted::default() };
     let failure = match credentials::obtain(app, &wanted) {
         Ok(obtained) if is_for(&obtained, host) => return Ok(obtained),
         Ok(obtained) => elsewhere(&obtained, host),
-        // No rule, or several registries and none of them named: the host may be nobody's business of ours.
+        // No rule matches, or several registries exist and none is named. The host may not be one
+        // of the broker's.
         Err(failure @ (Failure::Denied(_) | Failure::Settings(_))) => failure,
         Err(failure) => return Err(failure.into()),
     };
-    let registry = of_host(&list(app)?, host);
+    let registry = of_host(&request_registries(app)?, host);
     if registry.is_none() && !is_configured(app, host, mapped) {
-        return Err(Refusal::Said(NOT_FOUND));
+        return Err(NoAnswer::Literal(NOT_FOUND));
     }
     if registry.is_none() && wanted.registry.is_none() && matches!(failure, Failure::Settings(_)) {
-        return Err(Refusal::Failure(Failure::Denied(format!(
-            "the broker lists no registry at {host} for you: ask its operator for a rule, or name the registry by RISE_REGISTRY"
+        return Err(NoAnswer::Failure(Failure::Denied(format!(
+            "the broker lists no registry at {host} for you: ask its operator for a rule, or set \
+             RISE_REGISTRY"
         ))));
     }
     if registry.is_none() || registry == wanted.registry || stated.is_some() {
@@ -117,42 +121,43 @@ fn with_project(
 fn elsewhere(obtained: &Obtained, host: &str) -> Failure {
     let credentials = &obtained.kept.credentials;
     Failure::Settings(format!(
-        "images of project {} are at {}, and not at {host}: name another image, project or registry",
+        "images of project {} are at {}, not at {host}: use another image, project or registry",
         credentials.project, credentials.registry_url
     ))
 }
 
-/// Somebody set us up for this host: here, or in the file of docker or podman.
+/// Whether this host is configured for the helper: in its settings, or in docker's or podman's
+/// file.
 fn is_configured(app: &App, host: &str, mapped: Option<&HostSettings>) -> bool {
     let files = [
         ConfigFile::of_docker(&app.environment).ok(),
         app.environment.path("REGISTRY_AUTH_FILE").and_then(|path| ConfigFile::load(path).ok()),
     ];
-    mapped.is_some() || files.iter().flatten().any(|it| it.helper(host) == Some(HELPER))
+    mapped.is_some() || files.iter().flatten().any(|file| file.helper(host) == Some(HELPER))
 }
 
-/// Some clients say more than the host; else a host of ours needs a project.
+/// Some clients state the whole image, which needs no project.
 fn without_project(
     app: &App,
     host: &str,
     mapped: Option<&HostSettings>,
     server: &str,
-) -> Result<Obtained, Refusal> {
+) -> Result<Obtained, NoAnswer> {
     let image = server.split_once("://").map_or(server, |(_, rest)| rest);
-    let registries = match known(app).map_or_else(|| list(app), Ok) {
+    let registries = match cached_registries(app).map_or_else(|| request_registries(app), Ok) {
         Ok(registries) => registries,
         Err(failure) if is_configured(app, host, mapped) => return Err(failure.into()),
-        // Without a project, a token or a broker nothing says that this host is ours.
-        Err(_) => return Err(Refusal::Said(NOT_FOUND)),
+        // Without an answer of the broker, nothing shows that this host is one of its own.
+        Err(_) => return Err(NoAnswer::Literal(NOT_FOUND)),
     };
     if of_host(&registries, host).is_none() && !is_configured(app, host, mapped) {
-        return Err(Refusal::Said(NOT_FOUND));
+        return Err(NoAnswer::Literal(NOT_FOUND));
     }
     if image.trim_end_matches('/') == host || !names::is_image(image) {
         return Err(app
             .settings
             .project()
-            .map_or_else(Refusal::Failure, |_| Refusal::Said(NOT_FOUND)));
+            .map_or_else(NoAnswer::Failure, |_| NoAnswer::Literal(NOT_FOUND)));
     }
     let wanted = Wanted { image: Some(image.to_owned()), ..Wanted::default() };
     let obtained = credentials::obtain(app, &wanted)?;
@@ -161,21 +166,21 @@ fn without_project(
 
 fn is_for(obtained: &Obtained, host: &str) -> bool {
     names::host(&obtained.kept.credentials.registry_url)
-        .is_some_and(|it| it.eq_ignore_ascii_case(host))
+        .is_some_and(|ours| ours.eq_ignore_ascii_case(host))
 }
 
-fn of_host(registries: &[Registry], host: &str) -> Option<String> {
-    let mut found = registries.iter().filter(|it| it.registry_url.eq_ignore_ascii_case(host));
-    found.next().map(|it| it.registry.clone())
+fn of_host(registries: &[ListedRegistry], host: &str) -> Option<String> {
+    let is_there = |registry: &&ListedRegistry| registry.registry_url.eq_ignore_ascii_case(host);
+    registries.iter().find(is_there).map(|registry| registry.registry.clone())
 }
 
-/// What the broker said of its registries a short while ago.
-fn known(app: &App) -> Option<Vec<Registry>> {
+/// The cached list of the broker's registries.
+fn cached_registries(app: &App) -> Option<Vec<ListedRegistry>> {
     app.cache().registries(&registries_key(app)?, (app.now)())
 }
 
-/// Asks the broker, and keeps the answer for next time.
-fn list(app: &App) -> Result<Vec<Registry>, Failure> {
+/// Asks the broker for its registries and caches the answer.
+fn request_registries(app: &App) -> Result<Vec<ListedRegistry>, Failure> {
     let key = registries_key(app);
     let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
     let registries = app.broker()?.registries(&token, app.deadline)?;
@@ -190,14 +195,15 @@ fn registries_key(app: &App) -> Option<CacheKey> {
     Some(CacheKey::new(&["registries", app.settings.url().ok()?.as_str(), &identity]))
 }
 
-fn nothing_to_show(obtained: &Obtained) -> Refusal {
+fn not_a_login(obtained: &Obtained) -> NoAnswer {
     let credentials = &obtained.kept.credentials;
     if credentials.password.expose().is_empty() {
-        // The registry is used with a login of the caller's own, which is not ours to know.
-        return Refusal::Said(NOT_FOUND);
+        // The registry is used with the caller's own login, which clients find themselves.
+        return NoAnswer::Literal(NOT_FOUND);
     }
-    Refusal::Failure(Failure::Settings(format!(
-        "registry {} hands out a bearer token, which docker cannot show: use `rise-registry credentials --format docker-config`",
+    NoAnswer::Failure(Failure::Settings(format!(
+        "registry {} issues a bearer token, which docker cannot get from a helper: use \
+         `rise-registry credentials --format docker-config`",
         credentials.registry
     )))
 }

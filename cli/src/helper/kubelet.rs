@@ -1,8 +1,9 @@
-//! The kubelet's credential provider protocol, `credentialprovider.kubelet.k8s.io/v1` (Kubernetes 1.26 and later; with
-//! service-account tokens 1.33 and later).
+//! The kubelet's credential provider protocol, `credentialprovider.kubelet.k8s.io/v1` (Kubernetes
+//! 1.26 and later; with service-account tokens, 1.33 and later).
 //!
-//! The answer's cache type is `Image`, because a credential is for one repository: `Registry` would give one project's
-//! credential to all pods of the node. Nothing goes to disk here: the kubelet keeps answers in memory.
+//! The answer's cache type is `Image`, because a credential is for one repository: `Registry` would
+//! give one project's credential to all pods of the node. Nothing is written to disk, because the
+//! kubelet keeps answers in memory.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use crate::token::TokenSource;
 
 const API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
 
-/// Later members are left alone; those of another version never come here.
+/// Unknown members are ignored, so that later kubelets can add some.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct KubeletRequest {
@@ -31,14 +32,14 @@ struct KubeletRequest {
     service_account_token: Option<Secret>,
 }
 
-/// Exactly these members: the kubelet refuses unknown ones.
+/// The kubelet rejects answers with unknown members.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct KubeletResponse<'a> {
     kind: &'static str,
     api_version: &'static str,
     cache_key_type: &'static str,
-    /// As Go writes durations.
+    /// A duration in Go's notation.
     cache_duration: String,
     auth: BTreeMap<&'a str, AuthConfig<'a>>,
 }
@@ -52,12 +53,13 @@ struct AuthConfig<'a> {
 pub(super) fn answer(app: &App, request: &str) -> Result<Zeroizing<String>, Failure> {
     let wrong = |what: &str| {
         Failure::Settings(format!(
-            "stdin holds no CredentialProviderRequest ({what}): set `apiVersion: {API_VERSION}` in the CredentialProviderConfig"
+            "stdin does not contain a CredentialProviderRequest ({what}): set `apiVersion: \
+             {API_VERSION}` in the CredentialProviderConfig"
         ))
     };
-    // A message of serde_json can quote what it read.
+    // The error of serde_json can quote its input, so it is dropped.
     let request: KubeletRequest =
-        serde_json::from_str(request).map_err(|_| wrong("its JSON is another one"))?;
+        serde_json::from_str(request).map_err(|_| wrong("its JSON has another form"))?;
     if request.api_version != API_VERSION || request.kind != "CredentialProviderRequest" {
         return Err(wrong(&format!(
             "it is {} {}",
@@ -66,9 +68,10 @@ pub(super) fn answer(app: &App, request: &str) -> Result<Zeroizing<String>, Fail
         )));
     }
     if !names::is_image(&request.image) {
-        return Err(wrong("its image is none"));
+        return Err(wrong("its image is not an image reference"));
     }
-    let source = match request.service_account_token.filter(|it| !it.expose().is_empty()) {
+    let token = request.service_account_token.filter(|token| !token.expose().is_empty());
+    let source = match token {
         Some(text) => TokenSource::ServiceAccount { text },
         None => app.source()?,
     };
@@ -86,7 +89,7 @@ fn response(kept: &Kept, image: &str, now: u64) -> Result<Zeroizing<String>, Fai
     let below = image.strip_prefix(credentials.image.as_str());
     if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@'])) {
         return Err(Failure::Untrusted(format!(
-            "the broker answers for {} when asked for {}: check RISE_URL",
+            "the broker answered for {} when asked for {}: check RISE_URL",
             shown(&credentials.image),
             shown(image)
         )));
@@ -95,7 +98,8 @@ fn response(kept: &Kept, image: &str, now: u64) -> Result<Zeroizing<String>, Fai
         Some((username, password)) if username != "<token>" => (username, password.expose()),
         _ => {
             return Err(Failure::Settings(format!(
-                "registry {} hands out no user name and password, and the kubelet takes nothing else: use an imagePullSecret",
+                "registry {} issues no user name and password, and the kubelet accepts nothing \
+                 else: use an imagePullSecret",
                 credentials.registry
             )));
         }

@@ -1,4 +1,5 @@
-//! `.rise.toml`, found upwards from the working directory. Anybody who can open a pull request writes it.
+//! `.rise.toml` in the working directory or above it. Anyone who can open a pull request can write
+//! it, so it may name a project and a registry and nothing else.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use crate::files;
 
 const NAME: &str = ".rise.toml";
 const LONGEST: u64 = 4 * 1024;
-/// Folders that are looked into.
+/// The most folders that are searched.
 const DEPTH: usize = 64;
 
 #[derive(Debug, Default, Deserialize)]
@@ -22,7 +23,7 @@ pub(super) struct Checkout {
 }
 
 impl Checkout {
-    /// And where it is, if it is. The nearest one counts alone.
+    /// Returns the nearest file and its path.
     pub(super) fn find(from: &Path) -> Result<(Self, Option<PathBuf>), Failure> {
         for directory in from.ancestors().take(DEPTH) {
             let path = directory.join(NAME);
@@ -33,7 +34,7 @@ impl Checkout {
             };
             let checkout = toml::from_str(&text).map_err(|error| {
                 let what = format!(
-                    "{}{}; only `project` and `registry` may stand here",
+                    "{}{}; only `project` and `registry` are allowed in this file",
                     place(&text, &error),
                     error.message()
                 );

@@ -12,7 +12,8 @@ use crate::{files, names};
 
 const LONGEST: u64 = 64 * 1024;
 
-/// No `token`: settings are copied, shown and kept in repositories. A file of its own is what `token_file` is for.
+/// There is no key `token`, because settings are copied and kept in repositories. `token_file`
+/// names a file for it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SettingsFile {
@@ -29,7 +30,7 @@ pub(crate) struct SettingsFile {
     pub(crate) hosts: BTreeMap<String, HostSettings>,
 }
 
-/// Whom `rise-registry login` asks for tokens.
+/// The issuer of tokens for `rise-registry login`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoginSettings {
@@ -37,7 +38,7 @@ pub(crate) struct LoginSettings {
     pub(crate) client_id: String,
 }
 
-/// What to ask the broker for when a client asks for a host: `"r.example.com" = "my-app"`, or with the registry's name
+/// The project of a registry's host: `"r.example.com" = "my-app"`, or with the registry's name
 /// `"r.example.com" = { project = "my-app", registry = "prod" }`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(from = "HostForm")]
@@ -70,7 +71,7 @@ impl From<HostForm> for HostSettings {
 }
 
 impl SettingsFile {
-    /// And where it is, if it is.
+    /// Returns the settings, and the file's path if it exists.
     pub(crate) fn load(environment: &Environment) -> Result<(Self, Option<PathBuf>), Failure> {
         let Some(path) = file_path(environment) else { return Ok((Self::default(), None)) };
         let Some(text) = files::read(&path, LONGEST).map_err(|error| unreadable(&path, &error))?
@@ -91,17 +92,17 @@ impl SettingsFile {
             if !names::is_host(host) {
                 return Err(unreadable(
                     &path,
-                    &format!("[hosts]: {host:?} is no HOST or HOST:PORT"),
+                    &format!("[hosts]: {host:?} is not HOST or HOST:PORT"),
                 ));
             }
             target
                 .project
                 .as_deref()
-                .map_or(Ok(String::new()), |it| names::project(it, &origin))?;
+                .map_or(Ok(String::new()), |project| names::project(project, &origin))?;
             target
                 .registry
                 .as_deref()
-                .map_or(Ok(String::new()), |it| names::registry(it, &origin))?;
+                .map_or(Ok(String::new()), |registry| names::registry(registry, &origin))?;
         }
         if let Some(login) = &file.login {
             BrokerUrl::parse(&login.issuer, &format!("{origin}: login.issuer"))?;
@@ -110,7 +111,7 @@ impl SettingsFile {
     }
 }
 
-/// `line 3: `, if the error says where.
+/// The error's place as `line 3: `, or nothing if it is not known.
 pub(super) fn place(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     before.map_or_else(String::new, |before| format!("line {}: ", before.lines().count().max(1)))

@@ -31,7 +31,8 @@ const CHECKOUT: &str = "work/.rise.toml";
 fn the_nearer_setting_wins() {
     let file = (
         FILE,
-        "url = \"https://file.example.com\"\nproject = \"file\"\nregistry = \"file\"\naudience = \"file\"",
+        "url = \"https://file.example.com\"\nproject = \"file\"\nregistry = \"file\"\n\
+         audience = \"file\"",
     );
     let checkout = (CHECKOUT, "project = \"checkout\"");
     let variable = ("RISE_PROJECT", "variable");
@@ -67,7 +68,7 @@ fn a_checkout_names_a_project_and_a_registry_and_nothing_else() {
         ("ca_file = \"evil.pem\"", "unknown field `ca_file`"),
         ("audience = \"x\"", "unknown field `audience`"),
         ("[hosts]\n", "unknown field `hosts`"),
-        ("project = \"../x\"", "is no project"),
+        ("project = \"../x\"", "is not a project's name"),
         ("project = 1", "invalid type"),
         ("project", "line 1"),
     ] {
@@ -81,14 +82,15 @@ fn a_checkout_names_a_project_and_a_registry_and_nothing_else() {
 
 #[test]
 fn hosts_name_a_project_or_more() {
-    let text = "[hosts]\n\"r.example.com:5000\" = \"my-app\"\n\"s.example.com\" = { registry = \"prod\" }\n";
+    let text = "[hosts]\n\"r.example.com:5000\" = \"my-app\"\n\
+                \"s.example.com\" = { registry = \"prod\" }\n";
     let hosts = settings(&[(FILE, text)], &[], &Flags::default()).unwrap().hosts;
     assert_eq!(hosts["r.example.com:5000"].project.as_deref(), Some("my-app"));
     assert_eq!(hosts["s.example.com"].registry.as_deref(), Some("prod"));
     for (text, expected) in [
         ("token = \"secret\"", "unknown field `token`"),
-        ("[hosts]\n\"r.example.com/x\" = \"a\"", "is no HOST"),
-        ("[hosts]\n\"r.example.com\" = \"A\"", "is no project"),
+        ("[hosts]\n\"r.example.com/x\" = \"a\"", "is not HOST"),
+        ("[hosts]\n\"r.example.com\" = \"A\"", "is not a project's name"),
         ("[hosts]\n\"r.example.com\" = { url = \"a\" }", "a project, or a table"),
         ("login = { issuer = \"http://idp.example.com\", client_id = \"x\" }", "login.issuer"),
     ] {

@@ -1,4 +1,4 @@
-//! Where the broker is: https, or plain http to this very machine.
+//! The URL of a server that receives tokens: https, or plain http on this machine.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use ureq::http::Uri;
 
 use crate::failure::{Failure, shown};
 
-/// Without a slash at its end, user name, query or fragment.
+/// A URL without a trailing slash, user name, query or fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BrokerUrl {
     text: String,
@@ -18,17 +18,17 @@ pub(crate) struct BrokerUrl {
 impl BrokerUrl {
     pub(crate) fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
         let wrong = |why: &str| {
-            // Its text is not repeated: it may hold a password.
+            // The URL may contain a password, so it is not printed.
             Failure::Settings(format!("{origin}: {why}; write it as https://broker.example.com"))
         };
         let text = text.trim().trim_end_matches('/');
-        let uri: Uri = text.parse().map_err(|_| wrong("is no URL"))?;
-        let authority = uri.authority().ok_or_else(|| wrong("is no URL"))?;
+        let uri: Uri = text.parse().map_err(|_| wrong("is not a URL"))?;
+        let authority = uri.authority().ok_or_else(|| wrong("is not a URL"))?;
         if authority.as_str().contains('@') {
-            return Err(wrong("must not hold a user name or password"));
+            return Err(wrong("must not contain a user name or password"));
         }
         if text.contains(['?', '#']) {
-            return Err(wrong("must not hold a query or fragment"));
+            return Err(wrong("must not contain a query or fragment"));
         }
         let host = authority.host().to_ascii_lowercase();
         let is_https = match uri.scheme_str() {
@@ -36,7 +36,7 @@ impl BrokerUrl {
             Some("http") if is_loopback(&host) => false,
             Some("http") => {
                 let why = format!(
-                    "plain http would show the token to the network on its way to {}",
+                    "plain http would expose the token on the network on its way to {}",
                     shown(&host)
                 );
                 return Err(wrong(&why));
@@ -58,7 +58,7 @@ impl BrokerUrl {
         self.is_https
     }
 
-    /// Never by a proxy.
+    /// Whether it is this machine, which is never reached through a proxy.
     pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }

@@ -1,11 +1,11 @@
-//! A word to whoever waits in front of a terminal. Gone without a trace when the wait is over.
+//! A line on the terminal that says what the run waits for. It is cleared when the wait ends.
 
 use std::io::{self, Write as _};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Nobody wonders about less.
+/// Shorter waits are not shown.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Waiting {
@@ -35,7 +35,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
             drop(stop);
-            // At once: the line must be clear before the next one is written.
+            // Waits for the thread: the line must be cleared before another one is written.
             let _ = thread.join();
         }
     }

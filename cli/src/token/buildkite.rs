@@ -1,4 +1,4 @@
-//! Buildkite: the job's agent asks for a token. It is a program beside us, found on `PATH`.
+//! Buildkite: the program `buildkite-agent` on `PATH` requests a token for the job.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -59,7 +59,7 @@ impl BuildkiteJob {
             (Ok(Ok(text)), Ok(status)) if status.success() => {
                 Ok(Secret::new(text.trim().to_owned()))
             }
-            (Err(_), _) => Err(failed("does not end")),
+            (Err(_), _) => Err(failed("did not end in time")),
             _ => Err(failed("fails")),
         }
     }

@@ -1,4 +1,4 @@
-//! GitHub Actions: a job with `id-token: write` asks for a token that is made out to the broker.
+//! GitHub Actions: a job with `id-token: write` requests a token for the broker's audience.
 
 use serde::Deserialize;
 use ureq::http::Method;
@@ -27,7 +27,7 @@ impl GithubJob {
         Some(Self { url, request_token: Secret::new(request_token.expose().to_owned()) })
     }
 
-    /// The request token is this job's alone.
+    /// The request token belongs to this job alone, so it identifies the job.
     pub(super) fn identity(&self, audience: &str) -> String {
         format!("github {audience} {} {}", self.url, self.request_token.expose())
     }
@@ -41,7 +41,7 @@ impl GithubJob {
         let setting = "ACTIONS_ID_TOKEN_REQUEST_URL";
         let (base, query) = self.url.split_once('?').unwrap_or((&self.url, ""));
         let base = BrokerUrl::parse(base, setting)?;
-        // `RISE_CA_FILE` is about the broker.
+        // `RISE_CA_FILE` is for the broker alone.
         let settings = Settings { ca_file: None, ..settings.clone() };
         let audience = percent_encoded(&settings.audience.value);
         let joint = if query.is_empty() { "" } else { "&" };
@@ -58,12 +58,13 @@ impl GithubJob {
             .map_err(|trouble| trouble.towards("GitHub's token service", setting))?;
         if !reply.status.is_success() {
             return Err(Failure::Token(format!(
-                "GitHub answers {} to the request for a token: give the job `permissions: id-token: write`",
+                "GitHub answers {} to the request for a token: give the job `permissions: \
+                 id-token: write`",
                 reply.status.as_u16()
             )));
         }
         let answer: Result<TokenAnswer, _> = serde_json::from_slice(&reply.body);
-        answer.map(|it| it.value).map_err(|_| {
+        answer.map(|answer| answer.value).map_err(|_| {
             Failure::Untrusted(format!(
                 "GitHub's token service did not answer with a token: check {setting}"
             ))

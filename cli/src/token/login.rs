@@ -1,6 +1,7 @@
-//! A stored login: a refresh token, and the last token that was had for it, in a file of mode 0600.
+//! A stored login: a refresh token and the last token, in a file of mode 0600.
 //!
-//! **Invariant:** it goes to the broker that it was made for, and its refresh token to its issuer: another broker is an error.
+//! **Invariant:** the token is sent only to the broker that the login was made for, and the refresh
+//! token only to its issuer.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -21,15 +22,15 @@ use crate::secret::Secret;
 use crate::settings::{LoginSettings, Settings};
 
 const LONGEST: u64 = 256 * 1024;
-/// Seconds that a token must still be good for.
+/// Seconds. A token that expires sooner is renewed.
 const LEAST: u64 = 60;
-/// Of a token that does not say when it ends.
+/// Seconds of validity of a token without `exp`.
 const UNSAID: u64 = 300;
 const POLL: Duration = Duration::from_millis(20);
 
 #[derive(Deserialize, Serialize)]
 struct StoredForm<S> {
-    /// The broker's.
+    /// URL of the broker.
     url: String,
     issuer: String,
     client_id: String,
@@ -37,7 +38,7 @@ struct StoredForm<S> {
     refresh_token: Option<S>,
 }
 
-/// As it lies on disk.
+/// The stored login and its file.
 pub(crate) struct StoredLogin {
     path: PathBuf,
     url: String,
@@ -47,7 +48,7 @@ pub(crate) struct StoredLogin {
 }
 
 impl StoredLogin {
-    /// From what the issuer answered.
+    /// Makes a login of the issuer's answer. Nothing is written yet.
     pub(crate) fn new(
         login: LoginSettings,
         mut tokens: IssuedTokens,
@@ -74,7 +75,8 @@ impl StoredLogin {
         let Some(stored) = Self::load(environment)? else { return Ok(None) };
         match settings.url() {
             Ok(url) if url.as_str() != stored.url => Err(Failure::Token(format!(
-                "the stored login is for {} and is shown to nobody else: run `rise-registry login` for {url}",
+                "the stored login is for {} and is sent to no other broker: run `rise-registry \
+                 login` for {url}",
                 crate::failure::shown(&stored.url)
             ))),
             _ => Ok(Some(stored)),
@@ -84,7 +86,7 @@ impl StoredLogin {
     fn read(path: &Path) -> Result<Option<Self>, Failure> {
         let wrong = |what: &dyn std::fmt::Display| {
             Failure::Token(format!(
-                "the login in {} is of no use ({what}): run `rise-registry login`",
+                "the login in {} cannot be used ({what}): run `rise-registry login`",
                 path.display()
             ))
         };
@@ -119,8 +121,8 @@ impl StoredLogin {
         files::write_private(&self.path, &text).map_err(failed)
     }
 
-    /// Whether there was one.
-    pub(crate) fn forget(environment: &Environment) -> Result<bool, Failure> {
+    /// Deletes the login and returns whether there was one.
+    pub(crate) fn remove(environment: &Environment) -> Result<bool, Failure> {
         let Some(path) = path(environment) else { return Ok(false) };
         match std::fs::remove_file(&path) {
             Ok(()) => Ok(true),
@@ -131,7 +133,8 @@ impl StoredLogin {
         }
     }
 
-    /// The last one, or a new one by one process at a time: many issuers take a refresh token once.
+    /// The last token, or a new one. One process at a time renews it, because many issuers accept a
+    /// refresh token only once.
     pub(crate) fn token(
         mut self,
         settings: &Settings,
@@ -148,7 +151,7 @@ impl StoredLogin {
         }
         let over = || {
             Failure::Token(format!(
-                "the login at {} is over: run `rise-registry login`",
+                "the login at {} has expired: run `rise-registry login`",
                 self.login.issuer
             ))
         };
@@ -185,7 +188,8 @@ fn lock(path: &Path, deadline: Deadline) -> Result<File, Failure> {
             Err(TryLockError::Error(error)) => return Err(failed(&error)),
             Err(TryLockError::WouldBlock) if deadline.is_over() => {
                 return Err(Failure::Unavailable(
-                    "another process renews the login and does not end: try again".to_owned(),
+                    "another process has been renewing the login for too long: try again"
+                        .to_owned(),
                 ));
             }
             Err(TryLockError::WouldBlock) => thread::sleep(POLL.min(deadline.remaining())),
@@ -195,7 +199,7 @@ fn lock(path: &Path, deadline: Deadline) -> Result<File, Failure> {
 
 fn no_token(login: &LoginSettings) -> Failure {
     Failure::Settings(format!(
-        "the issuer at {} gives no ID token for the client {}: allow it the scope openid",
+        "the issuer at {} issues no ID token to the client {}: allow it the scope openid",
         login.issuer, login.client_id
     ))
 }

@@ -34,7 +34,8 @@ fn sources_are_tried_in_order() {
     ];
     let login = directory.path().join(".config/rise/login.json");
     fs::create_dir_all(login.parent().unwrap()).unwrap();
-    let stored = r#"{"url":"https://b","issuer":"https://i","client_id":"c","token":"t","refresh_token":"r"}"#;
+    let stored = r#"{"url":"https://b","issuer":"https://i","client_id":"c","token":"t",
+        "refresh_token":"r"}"#;
     crate::files::write_private(&login, stored).unwrap();
     let name = |from: usize| source(&all[from..], directory.path()).unwrap().name();
     assert_eq!(name(0), format!("the file {}", file.display()));
@@ -49,7 +50,7 @@ fn sources_are_tried_in_order() {
 }
 
 #[test]
-fn a_missing_token_says_what_is_nearest_to_working() {
+fn a_missing_token_names_the_likely_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let line = |pairs: &[_]| source(pairs, directory.path()).err().unwrap().line();
     assert!(line(&[]).contains("rise-registry login"));
@@ -78,7 +79,7 @@ fn an_identity_outlives_a_token_and_is_nobody_elses() {
 }
 
 #[test]
-fn what_is_no_token_is_not_sent() {
+fn a_text_that_is_not_a_token_is_not_sent() {
     for bad in ["", "a b", "a\nb", "ü"] {
         assert!(Token::new(Secret::new(bad.to_owned())).is_err(), "{bad:?}");
     }

@@ -1,11 +1,11 @@
-//! `HTTPS_PROXY` and `NO_PROXY`, as curl and Go have them: a name in `NO_PROXY` stands for itself and all below it.
+//! `HTTPS_PROXY` and `NO_PROXY`. A name in `NO_PROXY` matches itself and all names below it.
 
 use ureq::Proxy;
 
 use crate::environment::Environment;
 use crate::failure::Failure;
 
-/// The proxy on the way to `host`. Its URL may hold a password, and is never shown.
+/// The proxy for `host`. Its URL may contain a password and is never printed.
 pub(super) fn of(environment: &Environment, host: &str) -> Result<Option<Proxy>, Failure> {
     let either = |upper, lower| environment.text(upper).or_else(|| environment.text(lower));
     let Some(url) = either("HTTPS_PROXY", "https_proxy") else { return Ok(None) };
@@ -13,7 +13,9 @@ pub(super) fn of(environment: &Environment, host: &str) -> Result<Option<Proxy>,
         return Ok(None);
     }
     let wrong = || {
-        Failure::Settings("HTTPS_PROXY: is no proxy's URL; write it as http://HOST:PORT".to_owned())
+        Failure::Settings(
+            "HTTPS_PROXY: is not the URL of a proxy; write it as http://HOST:PORT".to_owned(),
+        )
     };
     let proxy = Proxy::new(url.trim()).map_err(|_| wrong())?;
     if url.trim().starts_with("socks") { Err(wrong()) } else { Ok(Some(proxy)) }
@@ -21,12 +23,12 @@ pub(super) fn of(environment: &Environment, host: &str) -> Result<Option<Proxy>,
 
 fn excepts(list: &str, host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    list.split(',').map(|it| it.trim().to_ascii_lowercase()).any(|entry| {
+    list.split(',').map(|entry| entry.trim().to_ascii_lowercase()).any(|entry| {
         let entry = entry.trim_start_matches("*.").trim_start_matches('.');
         let name = match entry.rsplit_once(':') {
-            // Not the last group of an IPv6 address.
+            // The last group of an IPv6 address is not a port.
             Some((name, port))
-                if !name.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) =>
+                if !name.contains(':') && port.bytes().all(|byte| byte.is_ascii_digit()) =>
             {
                 name
             }

@@ -1,4 +1,5 @@
-//! Which certificates are believed: those of `RISE_CA_FILE` alone, else those of this machine.
+//! The CA certificates that are trusted: only those of `RISE_CA_FILE` or, if it is not set, those
+//! of this machine.
 
 use ureq::tls::{Certificate, PemItem, parse_pem};
 
@@ -6,7 +7,7 @@ use crate::failure::{Failure, shown};
 use crate::files;
 use crate::settings::Settings;
 
-/// A system's bundle has some 220 KiB.
+/// Bytes. The bundle of a system has about 220 KiB.
 const LONGEST: u64 = 4 * 1024 * 1024;
 
 pub(super) fn certificates(settings: &Settings) -> Result<Vec<Certificate<'static>>, Failure> {
@@ -15,7 +16,7 @@ pub(super) fn certificates(settings: &Settings) -> Result<Vec<Certificate<'stati
             let path = &said.value;
             let wrong = |what: &str| {
                 Failure::Settings(format!(
-                    "{}: {} {what}: name a PEM file with the broker's CA certificate",
+                    "{}: {} {what}: set it to a PEM file with the broker's CA certificate",
                     said.origin,
                     path.display()
                 ))
@@ -38,14 +39,15 @@ pub(super) fn certificates(settings: &Settings) -> Result<Vec<Certificate<'stati
     }
 }
 
-/// Where OpenSSL looks, with `SSL_CERT_FILE` and `SSL_CERT_DIR` as it has them.
+/// The certificates that OpenSSL would use, including `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 fn of_the_system() -> Result<Vec<Certificate<'static>>, Failure> {
     let loaded = rustls_native_certs::load_native_certs();
     if loaded.certs.is_empty() {
-        let why = loaded.errors.first().map(|it| shown(&it.to_string())).unwrap_or_default();
+        let why = loaded.errors.first().map(|error| shown(&error.to_string())).unwrap_or_default();
         return Err(Failure::Settings(format!(
-            "this machine has no CA certificates ({why}): install ca-certificates, or set RISE_CA_FILE"
+            "this machine has no CA certificates ({why}): install ca-certificates, or set \
+             RISE_CA_FILE"
         )));
     }
-    Ok(loaded.certs.iter().map(|it| Certificate::from_der(it).to_owned()).collect())
+    Ok(loaded.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
 }

@@ -98,7 +98,7 @@ fn the_project_comes_from_a_checkout_or_from_the_hosts_in_the_settings() {
     assert_eq!(get("elsewhere.example.com"), not_found);
     // Some clients say the repository too.
     assert_eq!(get("r.example.com/rise/my-app"), good);
-    assert!(get("r.example.com/rise/other").contains("refuses"));
+    assert!(get("r.example.com/rise/other").contains("denies the request"));
     // By the checkout, also from a folder below.
     it.file(".rise.toml", "project = \"my-app\"\n");
     assert_eq!(get("r.example.com"), good);

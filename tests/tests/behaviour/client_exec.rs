@@ -283,7 +283,7 @@ fn a_renewal_that_fails_is_said_once_and_tried_again() {
     let mut line = String::new();
     stderr.read_line(&mut line).unwrap();
     let line = line.replace(&double.url, "URL");
-    insta::assert_snapshot!(line, @"rise-registry: the credentials for the command cannot be renewed: the broker at URL refuses: no rule allows it (request 01M7XW52RJVA23PFBZSRPG9G5D)");
+    insta::assert_snapshot!(line, @"rise-registry: the credentials for the command cannot be renewed: the broker at URL denies the request: no rule allows it (request 01M7XW52RJVA23PFBZSRPG9G5D)");
     drop(running.child.stdin.take());
     assert_eq!(running.line(), "still here");
     assert_eq!(running.child.wait().unwrap().code(), Some(0));

@@ -119,7 +119,10 @@ fn a_pods_service_account_counts_and_not_the_node() {
     let refused = with_token("r.example.com:5000/rise/team-b");
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
     assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
-    assert!(refused.stderr.contains("refuses") && !refused.stderr.contains(&pod), "{refused:?}");
+    assert!(
+        refused.stderr.contains("denies the request") && !refused.stderr.contains(&pod),
+        "{refused:?}"
+    );
     conforming(&node.ask(&request("r.example.com:5000/rise/team-b")));
 }
 
@@ -133,10 +136,10 @@ fn what_is_no_request_gets_no_answer() {
     let unknown = request("elsewhere.example.com/rise/my-app");
     for (request, expected) in [
         (String::new(), "set `apiVersion: credentialprovider.kubelet.k8s.io/v1`"),
-        ("{}".to_owned(), "its JSON is another one"),
+        ("{}".to_owned(), "its JSON has another form"),
         (other_version.to_string(), "v1alpha1"),
         (other_kind.to_string(), "CredentialProviderResponse"),
-        (unknown.to_string(), "refuses"),
+        (unknown.to_string(), "denies the request"),
         ("x".repeat(70_000), "at most 65536 bytes"),
     ] {
         let printed = node.machine.helper("kubelet", &request);

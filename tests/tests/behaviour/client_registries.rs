@@ -92,12 +92,12 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
     let [line] = got.stdout.lines().collect::<Vec<_>>()[..] else { panic!("{got:?}") };
     assert!(
         line.starts_with("docker-credential-rise: the broker at http://127.0.0.1:")
-            && line.contains(" refuses: "),
+            && line.contains(" denies the request: "),
         "{line}"
     );
     let refused = push(&other, &format!("{}/rise/two:v1", site.two.host()), &[]);
     assert_ne!(refused.code, Some(0));
-    assert!(refused.stderr.contains("refuses"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("denies the request"), "{}", refused.stderr);
     let denied = other.rise(&["credentials"]);
     assert_eq!((denied.code, denied.stdout.as_str()), (Some(4), ""), "{denied:?}");
 

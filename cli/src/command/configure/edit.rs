@@ -1,6 +1,6 @@
-//! One file of docker's form, its `credHelpers`, and what they were before.
+//! A change of `credHelpers` in one file of docker's form, and a copy of the file for undoing it.
 //!
-//! **Invariant:** a login that stands in the file is never shown.
+//! **Invariant:** logins in the file are never printed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use crate::files;
 
 const OURS: &str = "rise";
 const LONGEST: u64 = 4 * 1024 * 1024;
-/// Unchanged lines that are shown around changed ones.
+/// Unchanged lines that the diff shows around changed ones.
 const CONTEXT: usize = 2;
-/// Folders of registries that are looked at.
+/// The most folders of registries that are examined.
 const FOLDERS: usize = 1_000;
 
 pub(super) struct Edit {
@@ -28,34 +28,35 @@ impl Edit {
     pub(super) fn load(path: PathBuf) -> Result<Self, Failure> {
         let mut file = ConfigFile::load(path.clone())?;
         let before = file.json().clone();
-        if before.get("credHelpers").is_some_and(|it| !it.is_object()) {
+        if before.get("credHelpers").is_some_and(|helpers| !helpers.is_object()) {
             return Err(Failure::Files(format!(
-                "{}: its `credHelpers` is no object; it is left as it is",
+                "{}: its `credHelpers` is not an object; the file is unchanged",
                 path.display()
             )));
         }
         Ok(Self { path, file, before })
     }
 
-    /// Whether this is the registry's own file, as buildx has it.
+    /// Whether this file is in the folder that buildx has for the registry.
     pub(super) fn is_below(&self, host: &str) -> bool {
-        self.path.parent().and_then(Path::file_name).is_some_and(|it| it == host)
+        self.path.parent().and_then(Path::file_name).is_some_and(|name| name == host)
     }
 
-    pub(super) fn ask_us_for(&mut self, hosts: &[String]) {
+    pub(super) fn set_helper_for(&mut self, hosts: &[String]) {
         let helpers = self.file.json().entry("credHelpers").or_insert_with(|| json!({}));
         if let Some(helpers) = helpers.as_object_mut() {
             helpers.extend(hosts.iter().map(|host| (host.clone(), OURS.into())));
         }
     }
 
-    /// Each host that is asked of us is asked of whom it was before. Whatever else has changed since stays.
+    /// Restores the earlier helper of each host that names `docker-credential-rise`. Other changes
+    /// that were made since then stay.
     pub(super) fn undo(&mut self) -> Result<(), Failure> {
         let backup = self.backup();
         let text = files::read(&backup, LONGEST)
             .map_err(|error| Failure::Files(format!("{}: {error}", backup.display())))?;
         let kept: Map<String, Value> =
-            text.and_then(|it| serde_json::from_str(&it).ok()).unwrap_or_default();
+            text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let kept = kept.get("credHelpers").and_then(Value::as_object);
         let json = self.file.json();
         let Some(helpers) = json.get_mut("credHelpers").and_then(Value::as_object_mut) else {
@@ -63,7 +64,9 @@ impl Edit {
         };
         helpers.retain(|host, helper| {
             if helper.as_str() == Some(OURS) {
-                let Some(earlier) = kept.and_then(|it| it.get(host)) else { return false };
+                let Some(earlier) = kept.and_then(|helpers| helpers.get(host)) else {
+                    return false;
+                };
                 *helper = earlier.clone();
             }
             true
@@ -78,7 +81,7 @@ impl Edit {
         self.file.entries() != &self.before
     }
 
-    /// What is different, as `diff` writes it.
+    /// The difference in the form of `diff`.
     pub(super) fn diff(&self) -> String {
         let (old, new) = (lines(&self.before), lines(self.file.entries()));
         let same = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
@@ -102,7 +105,7 @@ impl Edit {
         text
     }
 
-    /// Says what was done.
+    /// Writes the file and returns a line that describes the change.
     pub(super) fn save(self, undo: bool) -> Result<String, Failure> {
         let (path, backup) = (self.path.display().to_string(), self.backup());
         let failed = |error: &dyn std::fmt::Display| {
@@ -112,12 +115,12 @@ impl Edit {
             let _ = fs::remove_file(&backup);
             if self.file.entries().is_empty() {
                 fs::remove_file(&self.path).map_err(|error| failed(&error))?;
-                return Ok(format!("{path} held nothing else and is removed"));
+                return Ok(format!("{path} was removed, because it had no other content"));
             }
             self.file.save()?;
-            return Ok(format!("{path} is as it was, but for what others changed"));
+            return Ok(format!("{path} was restored; changes by others were kept"));
         }
-        // The first one stays: it is what was there before us.
+        // The first copy stays, because it shows the file before any change of ours.
         let text = files::read(&self.path, LONGEST).map_err(|error| failed(&error))?;
         let kept = text.filter(|_| !backup.exists());
         if let Some(text) = &kept {
@@ -125,11 +128,11 @@ impl Edit {
         }
         self.file.save()?;
         let copy = if kept.is_some() {
-            format!(", what was there is kept in {}", backup.display())
+            format!(", and a copy of the earlier file was kept in {}", backup.display())
         } else {
             String::new()
         };
-        Ok(format!("{path} is written{copy}; `--undo` takes it back"))
+        Ok(format!("{path} was written{copy}; `--undo` undoes this"))
     }
 
     fn backup(&self) -> PathBuf {
@@ -139,13 +142,13 @@ impl Edit {
     }
 }
 
-/// The files of all registries in buildx' folder.
-pub(super) fn below(folder: &Path) -> Vec<PathBuf> {
+/// The files of all registries in the folder of buildx.
+pub(super) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().take(FOLDERS);
     entries
         .filter_map(Result::ok)
-        .map(|it| it.path().join("config.json"))
-        .filter(|it| it.exists())
+        .map(|entry| entry.path().join("config.json"))
+        .filter(|path| path.exists())
         .collect()
 }
 

@@ -1,4 +1,5 @@
-//! The kubelet's `CredentialProviderConfig` (`kubelet.config.k8s.io/v1`, with service-account tokens: Kubernetes 1.34).
+//! The kubelet's `CredentialProviderConfig` (`kubelet.config.k8s.io/v1` with service-account
+//! tokens, Kubernetes 1.34).
 
 use serde_json::{Value, json};
 
@@ -6,10 +7,12 @@ use crate::app::App;
 use crate::failure::Failure;
 
 pub(super) const WHAT_NEXT: &str = "\
-rise-registry: put this into a file on each node and docker-credential-rise into a folder, and start the kubelet with
+rise-registry: on each node, put this into a file and docker-credential-rise into a folder, and
+start the kubelet with
 --image-credential-provider-config=FILE and --image-credential-provider-bin-dir=FOLDER";
 
-/// In JSON, which is YAML. Each pod shows its own service account's token; a node has none of its own to show.
+/// Returns JSON, which is also YAML. The kubelet passes on the token of each pod's service account,
+/// because a node has no token of its own.
 pub(super) fn configuration(app: &App, hosts: &[String]) -> Result<String, Failure> {
     let mut environment =
         vec![json!({ "name": "RISE_URL", "value": app.settings.url()?.as_str() })];
@@ -23,11 +26,12 @@ pub(super) fn configuration(app: &App, hosts: &[String]) -> Result<String, Failu
         "args": ["kubelet"],
         "env": environment,
         "matchImages": hosts,
-        // Each answer says how long it may be kept.
+        // Each answer states its own cache duration.
         "defaultCacheDuration": "0s",
         "tokenAttributes": {
             "serviceAccountTokenAudience": app.settings.audience.value,
-            // A rule may ask for more than the service account: no pod gets what another one was given.
+            // A rule may check more than the service account, so no pod may get the credential of
+            // another.
             "cacheType": "Token",
             "requireServiceAccount": true,
         },

@@ -1,4 +1,4 @@
-//! The steps, each with what the next ones need.
+//! The steps of `doctor`. Each returns what the following steps need.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::token::{ORDER, Token, TokenSource};
 use crate::transport::{Authorization, Exchange, Transport, TransportError};
 use ureq::http::Method;
 
-/// In the order in which they are taken.
+/// The steps in order.
 pub(super) const NAMES: &[&str] = &[
     "settings",
     "broker",
@@ -28,30 +28,30 @@ pub(super) const NAMES: &[&str] = &[
     "docker",
 ];
 
-pub(super) fn walk(app: &App, report: &mut Report) {
+pub(super) fn check_all(app: &App, report: &mut Report) {
     report.add("settings", settings(&app.settings));
     let waiting = app.terminal.waiting("asking the broker");
     let reached = broker(app);
     drop(waiting);
-    let broker = report.tried("broker", reached);
+    let broker = report.add_result("broker", reached);
     report.add("clock", broker.as_ref().map_or_else(not_reached, |(_, clock)| of_clock(*clock)));
     let found = source(app);
     let identity = found.as_ref().ok().map(|(source, _)| source.identity(&app.settings));
     let token = found.and_then(|(source, text)| {
         Ok((source.token(&app.settings, &app.environment, app.deadline)?, text))
     });
-    let token = report.tried("token", token);
+    let token = report.add_result("token", token);
     let both = broker.as_ref().map(|(broker, _)| broker).zip(token.as_ref());
     let known = if let Some((broker, token)) = both {
-        report.tried("identity", who(app, broker, token)).is_some()
+        report.add_result("identity", who(app, broker, token)).is_some()
     } else {
         report.add("identity", not_reached());
         false
     };
-    let wanted = report.tried("project", project(app));
+    let wanted = report.add_result("project", project(app));
     let granted = match (both, wanted.as_ref()) {
         (Some((broker, token)), Some(wanted)) if known => {
-            report.tried("credential", credential(app, broker, token, wanted))
+            report.add_result("credential", credential(app, broker, token, wanted))
         }
         _ => {
             report.add("credential", not_reached());
@@ -60,7 +60,8 @@ pub(super) fn walk(app: &App, report: &mut Report) {
     };
     let kept = identity.zip(wanted).map(|(identity, wanted)| cache(app, &identity, &wanted));
     report.add("cache", kept.unwrap_or_else(not_reached));
-    report.add("registry", granted.as_ref().map_or_else(not_reached, |it| registry(app, it)));
+    let accepted = granted.as_ref().map_or_else(not_reached, |granted| registry(app, granted));
+    report.add("registry", accepted);
     report.add("docker", docker(app, granted.as_ref()));
 }
 
@@ -70,9 +71,10 @@ fn not_reached() -> Outcome {
 
 fn settings(settings: &Settings) -> Outcome {
     let files = [&settings.file, &settings.checkout];
-    let files: Vec<_> = files.into_iter().flatten().map(|it| it.display().to_string()).collect();
+    let files: Vec<_> =
+        files.into_iter().flatten().map(|path| path.display().to_string()).collect();
     Outcome::Good(match files.as_slice() {
-        [] => "no files, the environment and the command line alone".to_owned(),
+        [] => "no files; only the environment and the command line".to_owned(),
         files => files.join(", "),
     })
 }
@@ -80,8 +82,8 @@ fn settings(settings: &Settings) -> Outcome {
 fn broker(app: &App) -> Result<((Broker, Option<Clock>), String), Failure> {
     let broker = app.broker()?;
     let clock = broker.clock(app.deadline)?;
-    let origin = app.settings.url.as_ref().map(|it| it.origin.to_string()).unwrap_or_default();
-    let text = format!("something answers at {} ({origin})", broker.url());
+    let origin = app.settings.url.as_ref().map(|url| url.origin.to_string()).unwrap_or_default();
+    let text = format!("a server answers at {} ({origin})", broker.url());
     Ok(((broker, clock), text))
 }
 
@@ -96,11 +98,11 @@ fn of_clock(clock: Option<Clock>) -> Outcome {
         Some(Clock::Right) => Outcome::Good("the same as the broker's".to_owned()),
         Some(Clock::Ahead(seconds)) => off(seconds, "ahead of"),
         Some(Clock::Behind(seconds)) => off(seconds, "behind"),
-        None => Outcome::Skipped("the broker's answer does not say what time it is".to_owned()),
+        None => Outcome::Skipped("the broker's answer does not contain the time".to_owned()),
     }
 }
 
-/// As [`TokenSource::find`], and what was not there on the way.
+/// The result of [`TokenSource::find`], and the names of the absent sources before it.
 fn source(app: &App) -> Result<(TokenSource, String), Failure> {
     let mut absent = Vec::new();
     for (name, find) in ORDER {
@@ -108,7 +110,7 @@ fn source(app: &App) -> Result<(TokenSource, String), Failure> {
             let name = source.name();
             let text = match absent.as_slice() {
                 [] => name,
-                absent => format!("{name}; not there: {}", absent.join(", ")),
+                absent => format!("{name}; absent: {}", absent.join(", ")),
             };
             return Ok((source, text));
         }
@@ -124,8 +126,8 @@ fn who(app: &App, broker: &Broker, token: &Token) -> Result<((), String), Failur
 
 fn project(app: &App) -> Result<(Wanted, String), Failure> {
     let project = app.settings.project()?.to_owned();
-    let of = |said: &Option<Stated<String>>| {
-        said.as_ref().map(|it| format!("{} ({})", it.value, it.origin))
+    let of = |stated: &Option<Stated<String>>| {
+        stated.as_ref().map(|Stated { value, origin }| format!("{value} ({origin})"))
     };
     let mut text = of(&app.settings.project).unwrap_or_default();
     if let Some(registry) = of(&app.settings.registry) {
@@ -141,15 +143,16 @@ fn credential(
     token: &Token,
     wanted: &Wanted,
 ) -> Result<(Credentials, String), Failure> {
-    let it = broker.credentials(token, wanted, app.deadline)?;
-    let life = it.expires_in.map_or_else(String::new, |left| format!(" for {}", spoken(left)));
+    let credentials = broker.credentials(token, wanted, app.deadline)?;
+    let lifetime =
+        credentials.expires_in.map_or_else(String::new, |left| format!(" for {}", spoken(left)));
     let text = format!(
-        "{} {}{life}, scope {}",
-        shown(&it.actions.join(" and ")),
-        it.image,
-        shown(&it.scope)
+        "{} {}{lifetime}, scope {}",
+        shown(&credentials.actions.join(" and ")),
+        credentials.image,
+        shown(&credentials.scope)
     );
-    Ok((it, text))
+    Ok((credentials, text))
 }
 
 fn cache(app: &App, identity: &str, wanted: &Wanted) -> Outcome {
@@ -162,27 +165,27 @@ fn cache(app: &App, identity: &str, wanted: &Wanted) -> Outcome {
     });
     match tried {
         Ok(Ok(directory)) => {
-            Outcome::Good(directory.map_or_else(String::new, |it| it.display().to_string()))
+            Outcome::Good(directory.map_or_else(String::new, |path| path.display().to_string()))
         }
         Ok(Err(complaint)) => Outcome::Bad(Failure::Files(complaint)),
         Err(_) => not_reached(),
     }
 }
 
-/// Its front door, with the login. What it would say of an upload, only an upload tells.
-fn registry(app: &App, it: &Credentials) -> Outcome {
-    let Some((user, password)) = it.login() else {
-        return Outcome::Skipped("the credential is none that docker could show".to_owned());
+/// Sends the login to the registry's base URL. Only an upload shows whether uploads are allowed.
+fn registry(app: &App, credentials: &Credentials) -> Outcome {
+    let Some((user, password)) = credentials.login() else {
+        return Outcome::Skipped("docker cannot use this kind of credential".to_owned());
     };
-    let host = &it.registry_url;
+    let host = &credentials.registry_url;
     let plain = BrokerUrl::parse(&format!("http://{host}"), "registry_url");
     let url = plain.or_else(|_| BrokerUrl::parse(&format!("https://{host}"), "registry_url"));
-    // RISE_CA_FILE is about the broker.
+    // RISE_CA_FILE is for the broker alone.
     let settings = Settings { ca_file: None, ..app.settings.clone() };
     let transport =
         url.and_then(|url| Ok((Transport::new(&url, &settings, &app.environment)?, url)));
     let (transport, url) = match transport {
-        Ok(it) => it,
+        Ok(both) => both,
         Err(failure) => return Outcome::Bad(failure),
     };
     let _waiting = app.terminal.waiting("asking the registry");
@@ -194,15 +197,18 @@ fn registry(app: &App, it: &Credentials) -> Outcome {
         deadline: app.deadline,
     });
     match reply {
-        Ok(reply) if reply.status.is_success() => Outcome::Good(format!("{host} takes the login")),
+        Ok(reply) if reply.status.is_success() => {
+            Outcome::Good(format!("{host} accepts the login"))
+        }
         Ok(reply) if reply.status.as_u16() == 401 && reply.challenges_for("bearer") => {
             Outcome::Skipped(format!(
-                "{host} answers, and has tokens of its own made from the login"
+                "{host} answers, and exchanges the login for tokens of its own"
             ))
         }
         Ok(reply) if matches!(reply.status.as_u16(), 401 | 403) => {
             Outcome::Bad(Failure::Token(format!(
-                "the registry at {host} refuses the login that the broker gave ({}): ask the broker's operator",
+                "the registry at {host} rejects the login from the broker ({}): ask the broker's \
+                 operator",
                 reply.status.as_u16()
             )))
         }
@@ -210,9 +216,10 @@ fn registry(app: &App, it: &Credentials) -> Outcome {
             "the registry at {host} answers {}: ask its operator",
             reply.status.as_u16()
         ))),
-        // Docker has a folder of its own for certificates.
+        // Docker has its own folder for certificates.
         Err(TransportError::Certificate(_)) => Outcome::Skipped(format!(
-            "{host} has a certificate that this machine does not know; docker looks into /etc/docker/certs.d too"
+            "this machine does not trust the certificate of {host}; docker also reads \
+             /etc/docker/certs.d"
         )),
         Err(trouble) => Outcome::Bad(trouble.towards(
             &format!("the registry at {host}"),
@@ -226,19 +233,22 @@ fn docker(app: &App, granted: Option<&Credentials>) -> Outcome {
         Ok(config) => config,
         Err(failure) => return Outcome::Bad(failure),
     };
-    let Some(host) = granted.map(|it| it.registry_url.as_str()) else { return not_reached() };
+    let Some(host) = granted.map(|granted| granted.registry_url.as_str()) else {
+        return not_reached();
+    };
     if config.helper_or_store(host) != Some("rise") {
         return Outcome::Skipped(format!(
-            "does not ask docker-credential-rise for {host}: `rise-registry exec`, `docker-login` or `configure docker`"
+            "docker does not ask docker-credential-rise for {host}: use `rise-registry exec`, \
+             `docker-login` or `configure docker`"
         ));
     }
     let on_path = app.environment.text("PATH").unwrap_or_default();
     let mut folders = on_path.split(':').map(Path::new);
-    if folders.any(|it| it.join("docker-credential-rise").is_file()) {
-        return Outcome::Good(format!("asks docker-credential-rise for {host}"));
+    if folders.any(|folder| folder.join("docker-credential-rise").is_file()) {
+        return Outcome::Good(format!("docker asks docker-credential-rise for {host}"));
     }
     Outcome::Bad(Failure::Files(
-        "docker asks docker-credential-rise, which is in no folder of PATH: put it into one"
+        "docker asks docker-credential-rise, which is not in a folder of PATH: install it there"
             .to_owned(),
     ))
 }

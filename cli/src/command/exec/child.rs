@@ -1,4 +1,4 @@
-//! The command: started with the folder in its environment, given the signals that are meant for it, waited for.
+//! The command of `exec`: its environment, its signals and its end.
 
 use std::ffi::OsString;
 use std::io;
@@ -24,15 +24,15 @@ pub(super) enum ChildEvent {
 
 pub(super) enum Started {
     Running(Child),
-    /// With the exit code that shells have for it.
+    /// Exit code as in a shell, and the reason.
     Failed(u8, String),
 }
 
-/// From here on these signals do not end us.
+/// Sends the signals to `events`. From then on they no longer end this process.
 pub(super) fn listen(events: Sender<ChildEvent>) -> Result<(), Failure> {
     let known = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
     let mut signals = SignalsInfo::<WithOrigin>::new(known)
-        .map_err(|error| Failure::Files(format!("signals cannot be listened to: {error}")))?;
+        .map_err(|error| Failure::Files(format!("cannot listen for signals: {error}")))?;
     thread::spawn(move || {
         for origin in signals.forever() {
             let Some(signal) = meant_for_the_command(&origin) else { continue };
@@ -44,8 +44,9 @@ pub(super) fn listen(events: Sender<ChildEvent>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a terminal sends (Ctrl-C, Ctrl-\, hanging up) goes to all in the foreground, the command among them. Twice is not
-/// the same as once: a second Ctrl-C makes docker drop what it holds.
+/// A terminal sends its signals (Ctrl-C, Ctrl-\, hang-up) to all foreground processes, including
+/// the command. Passing them on would deliver them twice, and a second Ctrl-C makes docker abort at
+/// once.
 fn meant_for_the_command(origin: &Origin) -> Option<Signal> {
     if !matches!(origin.cause, Cause::Sent(Sent::User | Sent::TKill | Sent::Queue) | Cause::Unknown)
     {
@@ -61,11 +62,11 @@ pub(super) fn start(
     events: Sender<ChildEvent>,
 ) -> Started {
     let Some((program, arguments)) = words.split_first() else {
-        return Started::Failed(127, "no command is named".to_owned());
+        return Started::Failed(127, "no command is given".to_owned());
     };
     let mut command = Command::new(program);
     command.args(arguments).envs(folder.variables());
-    // Docker would take this one's logins instead of the folder's.
+    // Docker would prefer the logins in this variable to those in the folder.
     command.env_remove("DOCKER_AUTH_CONFIG");
     if let Some(first) = logins.first() {
         command.env("REGISTRY_HOST", &first.kept.credentials.registry_url);
@@ -73,7 +74,7 @@ pub(super) fn start(
     }
     match command.spawn() {
         Ok(child) => {
-            tell_its_end(&child, events);
+            watch_for_the_end(&child, events);
             Started::Running(child)
         }
         Err(error) => {
@@ -84,8 +85,9 @@ pub(super) fn start(
     }
 }
 
-/// Leaves it waitable, so that its number is nobody else's while signals are on their way.
-fn tell_its_end(child: &Child, events: Sender<ChildEvent>) {
+/// Reports the end of the child without reaping it, so that no other process gets its number while
+/// signals are passed on.
+fn watch_for_the_end(child: &Child, events: Sender<ChildEvent>) {
     let pid = Pid::from_child(child);
     thread::spawn(move || {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -98,6 +100,6 @@ fn tell_its_end(child: &Child, events: Sender<ChildEvent>) {
 }
 
 pub(super) fn forward(child: &Child, signal: Signal) {
-    // One that has ended already gets no signal, and that is no error.
+    // The child may have ended already, which is not an error.
     let _ = rustix::process::kill_process(Pid::from_child(child), signal);
 }

@@ -1,8 +1,8 @@
-//! Where docker, buildx, podman, buildah and skopeo look for logins while the command runs: a folder of mode 0700 with the
-//! caller's own settings, and instead of their logins ours.
+//! The private folder in which docker, buildx, podman, buildah and skopeo find logins while the
+//! command runs. It has mode 0700 and contains the caller's own settings, without their logins.
 //!
-//! Logins are scoped as narrowly as each client can read them: by repository for buildx and for podman and its kin, by host for
-//! docker itself. Where the system keeps a folder in memory for each user (`XDG_RUNTIME_DIR`), nothing reaches a disk.
+//! Each login is as narrow as its client can read it: by repository for buildx, podman, buildah and
+//! skopeo, by host for docker. With `XDG_RUNTIME_DIR`, which is in memory, nothing reaches a disk.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -21,16 +21,16 @@ use crate::failure::Failure;
 use crate::files;
 
 const PREFIX: &str = "rise-exec-";
-/// Held by the process whose folder it is.
+/// File that the folder's process keeps locked.
 const LOCK: &str = "lock";
-/// Younger folders may not have their lock yet.
+/// Younger folders may not have a lock yet.
 const YOUNG: Duration = Duration::from_mins(1);
-/// Entries that are looked at, of any folder.
+/// The most entries of a folder that are examined.
 const ENTRIES: usize = 1_000;
 
 pub(super) struct Folder {
     path: PathBuf,
-    /// The caller's own `config.json`, without logins.
+    /// The caller's own `config.json` without logins.
     docker: Map<String, Value>,
     _lock: File,
 }
@@ -44,20 +44,20 @@ impl Folder {
         let mut docker = std::mem::take(docker.json());
         docker.retain(|name, _| name != "auths" && name != "credsStore");
         if let Some(helpers) = docker.get_mut("credHelpers").and_then(Value::as_object_mut) {
-            // A helper would be asked instead of us.
-            logins.for_each(|it| drop(helpers.remove(&it.credentials.registry_url)));
+            // Docker would ask a helper and ignore the login in the folder.
+            logins.for_each(|login| drop(helpers.remove(&login.credentials.registry_url)));
         }
         let base = base(environment);
         sweep(&base);
         let failed = |error: std::io::Error| {
             Failure::Files(format!(
-                "there is no place for credentials in {}: {error}; set TMPDIR to a folder that can be written to",
+                "credentials cannot be written to {}: {error}; set TMPDIR to a writable folder",
                 base.display()
             ))
         };
         let path =
             base.join(format!("{PREFIX}{:016x}", RandomState::new().build_hasher().finish()));
-        // Fails where something of that name is already: nobody else's folder is ever used.
+        // Fails if the name exists, so another user's folder is never used.
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         let lock =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join(LOCK));
@@ -66,12 +66,12 @@ impl Folder {
             failed(error)
         })?;
         let folder = Self { path, docker, _lock: lock };
-        folder.furnish(environment).map_err(failed)?;
+        folder.link_settings(environment).map_err(failed)?;
         Ok(folder)
     }
 
-    /// Plugins, contexts, builders and the like stay where they are, and are found from here.
-    fn furnish(&self, environment: &Environment) -> std::io::Result<()> {
+    /// Links to the caller's own plugins, contexts and builders.
+    fn link_settings(&self, environment: &Environment) -> std::io::Result<()> {
         let docker = environment.path("DOCKER_CONFIG");
         let docker = docker.or_else(|| Some(environment.home().ok()?.join(".docker")));
         let buildx = environment.path("BUILDX_CONFIG");
@@ -81,7 +81,7 @@ impl Folder {
         link(buildx.as_deref(), &self.buildx(), &["config"])
     }
 
-    /// Each file at one stroke: whoever reads finds the old or the new login, whole.
+    /// Replaces each file atomically, so that a reader finds the old or the new login in full.
     pub(super) fn write<'a>(
         &mut self,
         logins: impl Iterator<Item = &'a Credentials>,
@@ -90,17 +90,19 @@ impl Folder {
         let mut hosts = Vec::new();
         let failed =
             |error: files::FileError| Failure::Files(format!("{}: {error}", self.path.display()));
-        for it in logins {
-            by_image.add(&it.image, it);
-            // The first project's: docker can hold one login for a host.
-            if !hosts.contains(&&it.registry_url) {
-                hosts.push(&it.registry_url);
-                by_host.add(&it.registry_url, it);
+        for credentials in logins {
+            let host = &credentials.registry_url;
+            by_image.add(&credentials.image, credentials);
+            // Docker has one login per host, which is that of the first project.
+            if !hosts.contains(&host) {
+                hosts.push(host);
+                by_host.add(host, credentials);
             }
-            let scoped = self.buildx().join("config").join(&it.registry_url).join(below(it));
+            let config = self.buildx().join("config");
+            let scoped = config.join(host).join(repository_path(credentials));
             files::private_directory(&scoped).map_err(failed)?;
             let mut alone = Auths::default();
-            alone.add(&it.registry_url, it);
+            alone.add(host, credentials);
             files::write_private(&scoped.join("config.json"), &alone.text()).map_err(failed)?;
         }
         let docker = by_host.text_with(&self.docker);
@@ -137,15 +139,17 @@ impl Drop for Folder {
     }
 }
 
-/// The repository as a path below its host. Its segments have been checked for strange characters; `..` is one name more.
-fn below(credentials: &Credentials) -> PathBuf {
-    credentials.repository.split('/').filter(|it| !matches!(*it, "" | "." | "..")).collect()
+/// The repository as a relative path. Its characters have been checked, and `..` is dropped here,
+/// so the path stays below the folder.
+fn repository_path(credentials: &Credentials) -> PathBuf {
+    let segments = credentials.repository.split('/');
+    segments.filter(|segment| !matches!(*segment, "" | "." | "..")).collect()
 }
 
 fn link(from: Option<&Path>, to: &Path, but: &[&str]) -> std::io::Result<()> {
-    let entries = from.and_then(|it| fs::read_dir(it).ok()).into_iter().flatten();
+    let entries = from.and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten();
     for entry in entries.take(ENTRIES).filter_map(Result::ok) {
-        if but.iter().all(|it| entry.file_name() != *it) {
+        if but.iter().all(|name| entry.file_name() != *name) {
             symlink(
                 fs::canonicalize(entry.path()).unwrap_or(entry.path()),
                 to.join(entry.file_name()),
@@ -155,17 +159,17 @@ fn link(from: Option<&Path>, to: &Path, but: &[&str]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// In memory where there is such a place.
+/// The folder for temporary files, in memory where the system has one.
 fn base(environment: &Environment) -> PathBuf {
-    let in_memory = environment.path("XDG_RUNTIME_DIR").filter(|it| {
-        it.is_absolute()
-            && fs::metadata(it).is_ok_and(|at| at.is_dir() && files::is_ours_alone(&at))
-    });
-    let named = || environment.path("TMPDIR").filter(|it| it.is_absolute());
+    let is_private = |metadata: fs::Metadata| metadata.is_dir() && files::is_ours_alone(&metadata);
+    let in_memory = environment
+        .path("XDG_RUNTIME_DIR")
+        .filter(|path| path.is_absolute() && fs::metadata(path).is_ok_and(is_private));
+    let named = || environment.path("TMPDIR").filter(|path| path.is_absolute());
     in_memory.or_else(named).unwrap_or_else(|| PathBuf::from("/tmp"))
 }
 
-/// Folders of runs that were killed with SIGKILL: nobody holds their lock.
+/// Removes folders of runs that were killed by SIGKILL: no process holds their lock.
 fn sweep(base: &Path) {
     let own = rustix::process::geteuid().as_raw();
     let Ok(entries) = fs::read_dir(base) else { return };
@@ -173,9 +177,10 @@ fn sweep(base: &Path) {
         if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
-        let ours_and_old = entry.metadata().is_ok_and(|at| {
-            let age = at.modified().ok().and_then(|it| it.elapsed().ok()).unwrap_or_default();
-            at.is_dir() && at.uid() == own && age > YOUNG
+        let ours_and_old = entry.metadata().is_ok_and(|metadata| {
+            let modified = metadata.modified().ok();
+            let age = modified.and_then(|time| time.elapsed().ok()).unwrap_or_default();
+            metadata.is_dir() && metadata.uid() == own && age > YOUNG
         });
         let abandoned = || match File::open(entry.path().join(LOCK)) {
             Ok(lock) => lock.try_lock().is_ok(),

@@ -1,4 +1,4 @@
-//! Credentials that end before the command does are replaced in their files at half of their life.
+//! Renews credentials in the folder of `exec` at half of their lifetime.
 
 use std::sync::PoisonError;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -12,10 +12,11 @@ use crate::deadline::{Deadline, WHOLE};
 use crate::failure::Failure;
 use crate::terminal;
 
-/// Between two attempts after one that failed. The broker counts attempts.
+/// Seconds between two attempts after a failure. The broker limits requests per subject.
 const AGAIN: u64 = 15;
 
-/// Ends when what is returned is dropped, without being waited for: it may be in the midst of a request.
+/// Starts the thread. It ends after the returned sender is dropped, but nothing waits for it,
+/// because it may be in the middle of a request.
 pub(super) fn start(app: App, mut logins: Vec<ProjectLogin>, folder: SharedFolder) -> Sender<()> {
     let (stop, stopped) = channel();
     thread::spawn(move || {
@@ -28,7 +29,7 @@ pub(super) fn start(app: App, mut logins: Vec<ProjectLogin>, folder: SharedFolde
             }
             let renewed = renew(&app, &mut logins, &folder);
             match (&renewed, failed_at) {
-                // Once: the command's own output is not to drown.
+                // Reported once, so that the command's own output stays readable.
                 (Err(failure), None) => terminal::error_line(&format!(
                     "rise-registry: the credentials for the command cannot be renewed: {}",
                     failure.line()
@@ -45,19 +46,20 @@ pub(super) fn start(app: App, mut logins: Vec<ProjectLogin>, folder: SharedFolde
     stop
 }
 
-/// When to look next, in seconds since 1970.
+/// The time of the next renewal, in seconds since 1970.
 fn due(logins: &[ProjectLogin], failed_at: Option<u64>) -> u64 {
-    let half = logins.iter().map(|it| it.kept.half_life()).min().unwrap_or(u64::MAX);
+    let half = logins.iter().map(|login| login.kept.half_life()).min().unwrap_or(u64::MAX);
     failed_at.map_or(half, |at| half.max(at.saturating_add(AGAIN)))
 }
 
-/// Those whose time it is. The source is looked up again: a token file may hold a new token by now.
+/// Renews the credentials that are due. The token's source is read again, because a token file may
+/// contain a new token by now.
 fn renew(app: &App, logins: &mut [ProjectLogin], folder: &SharedFolder) -> Result<(), Failure> {
-    for login in logins.iter_mut().filter(|it| it.kept.half_life() <= (app.now)()) {
+    for login in logins.iter_mut().filter(|login| login.kept.half_life() <= (app.now)()) {
         login.kept = credentials::ask(app, app.source()?, &login.wanted, Deadline::after(WHOLE))?;
     }
     match folder.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-        Some(folder) => folder.write(logins.iter().map(|it| &it.kept.credentials)),
+        Some(folder) => folder.write(logins.iter().map(|login| &login.kept.credentials)),
         None => Ok(()),
     }
 }
