@@ -108,13 +108,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     async fn read(&mut self) -> Heard {
         let mut bytes = Vec::new();
         while !bytes.ends_with(b"\r\n\r\n") {
-            match self.0.read_u8().await {
-                Ok(byte) => bytes.push(byte),
-                Err(_) => {
-                    let head = String::from_utf8_lossy(&bytes).into_owned();
-                    return Heard { head, ..Heard::default() };
-                }
-            }
+            let Ok(byte) = self.0.read_u8().await else {
+                let head = String::from_utf8_lossy(&bytes).into_owned();
+                return Heard { head, ..Heard::default() };
+            };
+            bytes.push(byte);
         }
         let head = String::from_utf8(bytes).unwrap();
         let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or_default();
