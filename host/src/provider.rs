@@ -1,7 +1,7 @@
 //! Providers: WebAssembly components that turn a grant into a credential.
 //!
-//! Every call gets a fresh store and a fresh instance, so nothing that a provider remembers can get from one caller to the
-//! next, and runs in a task that owns them, so a caller that goes away cannot cut it in half.
+//! Every call gets a store and an instance of its own, so nothing that a provider remembers can get
+//! from one caller to the next. A caller that goes away does not stop a call that has begun.
 
 mod call;
 pub mod catalog;

@@ -1,13 +1,16 @@
-//! The conformance kit: whether a provider keeps to the contract, whatever it is asked and whatever it is answered.
+//! The conformance kit: whether a provider keeps to the contract, whatever it is asked and whatever
+//! it is answered.
 //!
-//! A provider is loaded, linked, limited and verified as `serve` would. Only what lies behind its capabilities is a double:
-//! AWS that says yes, and a registry that answers what the author's `conformance.toml` says. So a provider that passes has
-//! been seen to work, and one that fails is told what it did.
+//! A provider is loaded, linked, limited and verified as `serve` would. Only what lies behind its
+//! capabilities is a double: AWS that says yes, and a registry that answers what the author's
+//! `conformance.toml` says. So a provider that passes has been seen to work, and one that fails is
+//! told what it did.
 //!
-//! To add a check: a function in one of the files below that reports what it saw, called in [`check`]; a guest in
-//! `tests/guests/` that fails it.
+//! To add a check: a function in one of the files below that reports what it saw, called in
+//! [`check`]; a guest in `tests/guests/` that fails it.
 //!
-//! **Invariant:** nothing outside this machine is asked, and no secret of `conformance.toml` is used: canaries take its place.
+//! **Invariant:** nothing outside this machine is asked, and no secret of `conformance.toml` is
+//! used: canaries take its place.
 
 mod doubles;
 mod endurance;

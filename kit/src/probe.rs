@@ -7,8 +7,8 @@ use crate::contract::log::Level;
 use crate::contract::types::Error;
 use rise_broker::capability::{CallUsage, Observer, printable};
 
-/// The most calls and lines that are kept. No provider needs as many within its limits, and one that
-/// ignores refusals must not fill the memory.
+/// The most calls and lines that are kept. No provider needs as many within its limits, and one
+/// that ignores refusals must not fill the memory.
 const MOST: usize = 1024;
 
 #[derive(Default)]

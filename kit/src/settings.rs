@@ -1,4 +1,5 @@
-//! Settings for a trial: an operator's `[registries.…]`, or no more than what stands in one registry's table.
+//! Settings for a trial: an operator's `[registries.…]`, or no more than what stands in one
+//! registry's table.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +16,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// `text` is a file's path, or TOML itself where it holds a `=`. `provider` stands in for a `type` that is left out.
+    /// `text` is a file's path, or TOML itself where it holds a `=`. `provider` stands in for a
+    /// `type` that is left out.
     pub(crate) fn load(
         text: &str,
         provider: &str,

@@ -76,8 +76,8 @@ fn wants_wasi(server: &str, more: &str) -> String {
 #[tokio::test]
 async fn what_imports_more_of_wasi_than_every_program_is_refused_by_name() {
     for (more, setting) in [
-        ("", "[providers.NAME]"),
-        ("[providers]\nwasi = \"none\"", "[providers.NAME]"),
+        ("", "its own table below [providers]"),
+        ("[providers]\nwasi = \"none\"", "its own table below [providers]"),
         // Somebody else may have it, so its own name is known when it is refused.
         ("[providers.oci]\nwasi = \"stubbed\"", "[providers.wants-filesystem]"),
         (
@@ -95,7 +95,7 @@ async fn what_imports_more_of_wasi_than_every_program_is_refused_by_name() {
         assert_eq!(printed.code, Some(1), "{more}");
         for expected in [
             "providers/wants-filesystem.wasm: wants `wasi:",
-            &format!("by `wasi = \"stubbed\"` in {setting}"),
+            &format!("with `wasi = \"stubbed\"` in {setting}"),
         ] {
             assert!(printed.stderr.contains(expected), "{more}: {}", printed.stderr);
         }

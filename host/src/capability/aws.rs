@@ -1,7 +1,8 @@
-//! `aws`: temporary AWS access, asked for by providers and held by the host.
+//! `aws`: temporary AWS access, requested by providers and held by the host.
 //!
-//! A provider names a role and statements and gets an opaque session. Keys never leave the host, an AWS call that is not
-//! here does not exist for a provider, and what is sent is written by [`ceiling`] from what it has checked.
+//! A provider names a role and statements and gets an opaque session. Keys never leave the host. A
+//! provider can make no AWS call that is not here, and [`ceiling`] writes each request from values
+//! that it has checked.
 
 pub mod ceiling;
 mod http_client;
@@ -35,14 +36,15 @@ pub trait Aws: Send + Sync {
         identity: &AwsIdentity,
         region: &str,
     ) -> Result<EcrLogin, AwsError>;
-    /// The ARN that AWS knows this process by, before `role_arn`. Needs no permission.
+    /// The ARN by which AWS knows this process, before `role_arn` is assumed. It needs no
+    /// permission.
     async fn caller_identity(&self) -> Result<String, AwsError>;
-    /// Assumes `role_arn`, where there is one and it is not who we are already.
+    /// Assumes `role_arn`, if it is set and is not already the identity of this process.
     async fn own_role(&self) -> Result<(), AwsError>;
 }
 
-/// All that the host sends with an `AssumeRole`, checked and composed. There is no place for `PolicyArns`: session policies
-/// add up, so that a second one would widen the first.
+/// Everything that the host sends with an `AssumeRole`, checked and composed. It has no
+/// `PolicyArns`: session policies add up, so a second one would widen the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssumeRole {
     pub role_arn: String,
@@ -52,16 +54,17 @@ pub struct AssumeRole {
     pub tags: Vec<(String, String)>,
 }
 
-/// Whom AWS takes us for.
+/// The identity with which a request is signed.
 #[derive(Clone)]
 pub enum AwsIdentity {
-    /// What `AssumeRole` gave.
+    /// The keys that `AssumeRole` returned.
     Session(Keys),
-    /// The registry's own: `role_arn`, or what there is without it. Whoever holds it renews it, so it has no keys here.
+    /// The registry's own identity: `role_arn`, or the base identity without it. The client renews
+    /// it, so it has no keys here.
     Unscoped,
 }
 
-/// What `GetAuthorizationToken` answered, decoded.
+/// The answer of `GetAuthorizationToken`, decoded.
 pub struct EcrLogin {
     pub endpoint: String,
     pub username: String,
@@ -69,7 +72,7 @@ pub struct EcrLogin {
     pub expires_at: u64,
 }
 
-/// Why AWS gave nothing, by what happens next. Texts are for the operator.
+/// Why an AWS call failed, by what happens next. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
     #[error("AWS denied it: {0}")]
@@ -80,14 +83,14 @@ pub enum AwsError {
     TimedOut(String),
     #[error("AWS cannot be reached: {0}")]
     Unavailable(String),
-    #[error("AWS answered something that makes no sense: {0}")]
+    #[error("AWS returned an unexpected answer: {0}")]
     Nonsense(String),
     #[error("{0}")]
     InvalidSettings(String),
 }
 
 impl AwsError {
-    /// As metrics name it.
+    /// The outcome, as metrics name it.
     fn as_str(&self) -> &'static str {
         match self {
             Self::Denied(_) => "denied",
@@ -100,8 +103,9 @@ impl AwsError {
     }
 }
 
-/// A call in flight; counted when dropped, since the provider call's deadline may end it first.
-struct Counted {
+/// A call in flight. It is counted when it is dropped, because the deadline of the provider call
+/// may end it first.
+struct UpstreamCall {
     metrics: Metrics,
     capabilities: Arc<super::Capabilities>,
     operation: &'static str,
@@ -109,14 +113,14 @@ struct Counted {
     started: Instant,
 }
 
-impl Counted {
+impl UpstreamCall {
     fn new(state: &CallState, operation: &'static str) -> Self {
         let (metrics, capabilities) = (state.metrics.clone(), Arc::clone(&state.capabilities));
         Self { metrics, capabilities, operation, outcome: "timed-out", started: Instant::now() }
     }
 }
 
-impl Drop for Counted {
+impl Drop for UpstreamCall {
     fn drop(&mut self) {
         let registry = &self.capabilities.registry;
         self.metrics.upstream_call(registry, self.operation, self.outcome, self.started.elapsed());
@@ -142,7 +146,7 @@ pub struct AwsAccess {
     pub client: Arc<dyn Aws>,
 }
 
-/// A session as a provider holds it: a handle on an identity whose keys stay here.
+/// A session of a provider: a handle on an identity whose keys stay here.
 pub struct Session {
     identity: AwsIdentity,
     scope: Scope,
@@ -153,14 +157,14 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 }
 
 impl CallState {
-    /// Waits for AWS.
+    /// Waits for AWS, and counts and logs the call.
     async fn upstream<T: Send>(
         &mut self,
         operation: &'static str,
         answer: impl Future<Output = Result<T, AwsError>> + Send,
     ) -> Result<T, Error> {
         self.upstream_slow = true;
-        let mut call = Counted::new(self, operation);
+        let mut call = UpstreamCall::new(self, operation);
         let answer = answer.await;
         call.outcome = answer.as_ref().err().map_or("ok", AwsError::as_str);
         drop(call);
@@ -171,13 +175,13 @@ impl CallState {
         })
     }
 
-    /// The grant and what it may do in AWS, or why not.
+    /// Begins a function: returns the grant and the capabilities to act with, or the refusal.
     fn aws(
         &mut self,
         import: &'static str,
     ) -> Result<(Arc<Grant>, Arc<super::Capabilities>), Error> {
         let grant = self.begin(import)?;
-        // Counted before anything is looked at: comparing with the ceiling costs time too.
+        // Counted before anything is checked: comparing with the ceiling costs time too.
         self.aws_calls += 1;
         if self.aws_calls > self.limits.aws_calls {
             return Err(self.refuse(format!("more than {} AWS calls", self.limits.aws_calls)));

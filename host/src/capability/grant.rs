@@ -1,4 +1,5 @@
-//! `types`: the words that everything else is written in. Resources, so that a later fact is one more function.
+//! `types`: the grant and the secrets that a provider holds. They are resources, so that a later
+//! fact is one more function.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::domain::{Action, Secret};
 use crate::rules::Grant;
 use crate::wit::rise::registry::types::{self, Actions};
 
-/// A grant as a provider sees it.
+/// A grant that a provider holds.
 pub struct GrantHandle {
     pub(super) grant: Arc<Grant>,
     pub(super) now: u64,
@@ -55,8 +56,8 @@ impl types::HostGrant for CallState {
 }
 
 impl types::HostSecret for CallState {
-    /// Traps instead of answering: the constructor has no error. The text is the host's from here on, so it counts like
-    /// the guest's own memory.
+    /// Makes a secret of the provider's own text. It traps on an error, because a constructor
+    /// cannot return one. The host keeps the text, so it counts like the guest's own memory.
     fn new(&mut self, text: String) -> wasmtime::Result<Resource<SecretHandle>> {
         if matches!(self.purpose, Purpose::Nothing) {
             return Err(wasmtime::Error::msg("a secret was made outside `issue`"));

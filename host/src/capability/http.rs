@@ -1,10 +1,13 @@
-//! `http`: requests to the endpoints that the operator allows a registry, composed by providers and sent by the host.
+//! `http`: requests to the endpoints that the operator allows a registry. Providers compose them,
+//! and the host sends them.
 //!
-//! A provider says what to send and where secrets go in it; [`ceiling`] judges where to, [`request`] what, [`client`]
-//! resolves names and connects to what it has judged, [`response`] shows what came back without the registry's secrets.
-//! What the registry's answer opens, the host cannot know: it is as narrow as the provider says (`enforced_by: provider`).
+//! A provider chooses the content of a request and the places of secrets in it. [`ceiling`] checks
+//! where the request goes, [`request`] checks its content, [`client`] resolves names and connects
+//! only to addresses that are allowed, and [`response`] shows the answer without the registry's
+//! secrets. The host cannot know what a credential in the answer opens: that is as narrow as the
+//! provider says (`enforced_by: provider`).
 //!
-//! **Invariant:** a request acts by [`send`](CallState::exchange) only, and that only while issuing.
+//! **Invariant:** a request leaves through `exchange` alone, and only in `issue`.
 
 pub mod ceiling;
 pub mod client;
@@ -39,7 +42,7 @@ pub trait Http: Send + Sync {
     async fn send(&self, request: Outgoing) -> Result<HttpAnswer, HttpError>;
 }
 
-/// A request that was judged.
+/// A request that was checked.
 pub struct Outgoing {
     pub method: reqwest::Method,
     pub url: Url,
@@ -47,14 +50,14 @@ pub struct Outgoing {
     pub body: Option<Bytes>,
 }
 
-/// What came back, within bounds.
+/// An answer, within its limits.
 pub struct HttpAnswer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Zeroizing<Vec<u8>>,
 }
 
-/// Why there is no answer. Texts are for the operator.
+/// Why there is no answer. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     #[error("{0}")]
@@ -74,21 +77,22 @@ pub struct HttpAccess {
     pub client: Arc<dyn Http>,
 }
 
-/// A request in flight; counted and logged when dropped, since the provider call's deadline may end it first.
-struct Sent {
+/// A request in flight. It is counted and logged when it is dropped, because the deadline of the
+/// provider call may end it first.
+struct RequestInFlight {
     metrics: crate::telemetry::Metrics,
     capabilities: Arc<Capabilities>,
     digest: Arc<str>,
     method: &'static str,
     host: String,
-    /// Names.
+    /// The names of the secrets in the request.
     secrets: String,
     status: Option<u16>,
     outcome: &'static str,
     started: Instant,
 }
 
-impl Drop for Sent {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
         let Self { method, host, secrets, status, outcome, .. } = self;
         let (registry, elapsed) = (&self.capabilities.registry, self.started.elapsed());
@@ -106,10 +110,10 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 }
 
 impl CallState {
-    /// Judges, sends, and reads what came back.
+    /// Checks and sends a request, and reads the answer.
     async fn exchange(&mut self, request: Request) -> Result<Response, Error> {
         let grant = self.begin("http.send")?;
-        // Counted before anything is looked at, as for AWS.
+        // Counted before anything is checked: checking costs time too.
         self.http_calls += 1;
         if self.http_calls > self.limits.http_calls {
             return Err(self.refuse(format!("more than {} HTTP requests", self.limits.http_calls)));
@@ -119,7 +123,7 @@ impl CallState {
             return Err(self.refuse("HTTP, which this registry's settings do not allow".to_owned()));
         };
         let (method, url) = (request.method, request.url.clone());
-        // What it holds comes first: a URL with a secret in it must not stand in the message about the URL.
+        // The content comes first: a URL with a secret must not appear in a message about the URL.
         let composed = request.compose(&capabilities).map_err(|wrong| match wrong {
             NotSent::Refused(text) => self.refuse(text),
             NotSent::Failed(text) => Error::Failed(text),
@@ -129,11 +133,10 @@ impl CallState {
             .ceiling
             .admit(method, &url, grant.project())
             .map_err(|beyond| self.refuse(beyond.to_string()))?;
-        let answer = self.send_judged(access, method, url, composed).await?;
-        Ok(answer)
+        self.send(access, method, url, composed).await
     }
 
-    async fn send_judged(
+    async fn send(
         &mut self,
         access: &HttpAccess,
         method: Method,
@@ -143,7 +146,7 @@ impl CallState {
         let Composed { headers, body, secrets } = composed;
         let host = url.authority().to_owned();
         let asked = format!("{} {host}", ceiling::name(method));
-        let mut sent = Sent {
+        let mut sent = RequestInFlight {
             metrics: self.metrics.clone(),
             capabilities: Arc::clone(&self.capabilities),
             digest: Arc::clone(&self.digest),
@@ -182,7 +185,7 @@ impl CallState {
     }
 
     /// Text that the host keeps for a guest counts like the guest's own memory.
-    fn keep(&mut self, bytes: usize) -> wasmtime::Result<()> {
+    fn charge_memory(&mut self, bytes: usize) -> wasmtime::Result<()> {
         if self.memory.charge(bytes) { Ok(()) } else { Err(LimitExceeded("request bytes").into()) }
     }
 
@@ -192,8 +195,8 @@ impl CallState {
         bytes: usize,
         write: impl FnOnce(&mut Request),
     ) -> wasmtime::Result<()> {
-        // Each part costs its own bookkeeping, however short it is.
-        self.keep(bytes + size_of::<SecretHandle>() * 2)?;
+        // The bookkeeping of each part counts too, however short the part is.
+        self.charge_memory(bytes + size_of::<SecretHandle>() * 2)?;
         write(self.table.get_mut(request)?);
         Ok(())
     }
@@ -210,7 +213,7 @@ fn sent_as(method: Method) -> reqwest::Method {
     }
 }
 
-/// As metrics name it.
+/// The outcome of a request, as metrics name it.
 fn outcome(response: &Response) -> &'static str {
     match response.success() {
         Ok(()) => "ok",
@@ -242,7 +245,7 @@ impl http::Host for CallState {
 
 impl http::HostRequest for CallState {
     fn new(&mut self, method: Method, url: String) -> wasmtime::Result<Resource<Request>> {
-        self.keep(url.len() + size_of::<Request>())?;
+        self.charge_memory(url.len() + size_of::<Request>())?;
         Ok(self.table.push(Request::new(method, url))?)
     }
 

@@ -1,4 +1,4 @@
-//! `log`: lines for the operator. The one capability that works outside `issue`.
+//! `log`: lines for the operator. It is the only capability that works outside `issue`.
 
 use wasmtime::component::Linker;
 
@@ -11,18 +11,20 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 }
 
 impl log::Host for CallState {
-    /// Beyond the limits lines are cut, then dropped with one word about it: a provider must not fill the log.
+    /// Cuts a long line, and drops the lines beyond the limit of a call with one warning: a
+    /// provider must not fill the log.
     fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
         self.log_lines += 1;
         self.capabilities.observer.logged(level, &message);
         let (registry, digest) = (&self.capabilities.registry, &self.digest);
         if self.log_lines > self.limits.log_lines {
             if self.log_lines == self.limits.log_lines + 1 {
-                tracing::warn!(%registry, %digest, limit = self.limits.log_lines, "a provider logs too much, the rest of this call is dropped");
+                tracing::warn!(%registry, %digest, limit = self.limits.log_lines, "a provider logs too much; the rest of this call is dropped");
             }
             return Ok(());
         }
-        // Cut before it is searched: the time that a search takes says something about a secret, more so on a long text.
+        // The line is cut before it is searched: the time of a search tells something about a
+        // secret, and more so on a long text.
         let message = printable(&message, self.limits.log_line);
         let reveals = self.capabilities.reveals_secret(&message);
         let message = if reveals { "(withheld: holds a configured secret)" } else { &message };

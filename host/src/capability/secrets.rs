@@ -1,7 +1,7 @@
-//! `secrets`: the registry's own secrets, as handles that nobody can read.
+//! `secrets`: the registry's own secrets, as handles that no provider can read.
 //!
-//! **Invariant:** no function of the contract gives the text behind a [`SecretHandle`] to a guest. The host decides by
-//! [`SecretOrigin`] where it may go.
+//! **Invariant:** no function of the contract returns the text of a [`SecretHandle`] to a guest.
+//! The host decides by its [`SecretOrigin`] where the secret may go.
 
 use std::sync::Arc;
 
@@ -15,27 +15,27 @@ use crate::domain::{Scope, Secret};
 use crate::wit::rise::registry::secrets;
 use crate::wit::rise::registry::types::Error;
 
-/// A secret in the hands of a provider.
+/// A secret that a provider can pass on.
 #[derive(Clone)]
 pub struct SecretHandle {
     pub secret: Arc<Secret>,
     pub origin: SecretOrigin,
-    /// What the log calls it: a configured one's setting, elsewhere where it came from.
+    /// Its name in the log: the setting of a configured secret, otherwise its origin.
     pub name: Arc<str>,
-    /// Seconds since the Unix epoch, where the host knows.
+    /// Seconds since the Unix epoch, if the host knows.
     pub expires_at: Option<u64>,
 }
 
-/// Where a secret came from.
+/// Where a secret comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretOrigin {
-    /// The operator's settings. It opens whatever the operator's account may do.
+    /// The operator's settings. The secret opens everything that the operator's account may do.
     Configured,
-    /// ECR, by a session that was as narrow as this.
+    /// ECR, through a session of this scope.
     Aws(Scope),
-    /// Taken out of what the registry answered over `http`.
+    /// An answer of the registry over `http`.
     Http,
-    /// The provider wrote it itself.
+    /// The provider itself, which wrote the text.
     Guest,
 }
 
@@ -63,7 +63,8 @@ impl secrets::Host for CallState {
     }
 }
 
-/// The `exp` of a JWT, which nobody has verified: for saying when a secret ends, and for nothing else.
+/// Reads the `exp` of a JWT, without verifying it. It tells when a secret expires, and serves for
+/// nothing else.
 pub(super) fn jwt_expiry(text: &str) -> Option<u64> {
     let mut parts = text.split('.').filter(|_| text.len() <= MAX_SECRET);
     let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,8 +1,8 @@
-//! WASI, all of it empty: no arguments, no variables, closed input, output that goes nowhere, no files, no sockets. Clocks
-//! and random numbers are real. There is no `wasi:http`.
+//! WASI without access to anything: no arguments, no variables, closed input, output that goes
+//! nowhere, no files, no sockets. Clocks and random numbers are real. There is no `wasi:http`.
 //!
-//! Every provider gets what the standard library of a Rust guest links whether it is used or not. The rest is for
-//! components that an operator gave `wasi = "stubbed"`: interpreters that link all of it.
+//! Every provider gets the interfaces that the standard library of a Rust guest always links. The
+//! other interfaces are for components with `wasi = "stubbed"`: interpreters that link all of WASI.
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
@@ -17,7 +17,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 
 use super::CallState;
 
-/// What every provider may import, without versions.
+/// The interfaces that every provider may import, without versions.
 pub(crate) const LINKED: [&str; 16] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -37,7 +37,7 @@ pub(crate) const LINKED: [&str; 16] = [
     "wasi:random/insecure-seed",
 ];
 
-/// What `wasi = "stubbed"` adds.
+/// The interfaces that `wasi = "stubbed"` adds.
 pub(crate) const STUBBED: [&str; 11] = [
     "wasi:filesystem/types",
     "wasi:filesystem/preopens",
@@ -52,9 +52,10 @@ pub(crate) const STUBBED: [&str; 11] = [
     "wasi:sockets/udp-create-socket",
 ];
 
-/// Bytes that one call may ask for: enough to seed anything, too few to keep the host busy.
+/// Random bytes that one request may return: enough for a seed, too few to keep the host busy.
 const RANDOM: u64 = 64 << 10;
-/// More than a panic says. What a guest writes beyond it is refused, or ends the call.
+/// Bytes of standard error, more than the text of a panic needs. Writing more fails or ends the
+/// call.
 const STDERR: usize = 64 << 10;
 
 /// The WASI of one call.
@@ -110,7 +111,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
     Ok(())
 }
 
-/// On top of [`add_to_linker`].
+/// Links the stubs, in addition to [`add_to_linker`].
 pub(super) fn stubs_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     use wasi::{filesystem, random, sockets};
 

@@ -18,7 +18,8 @@ pub(super) struct Arguments {
 enum Command {
     /// Say what a provider's file is, what it asks for, and which settings it has.
     Inspect(inspect::Arguments),
-    /// Show what each provider asks for, and write it to `providers.lock`: from then on nothing else is loaded.
+    /// Show what each provider asks for, and write it to `providers.lock`: from then on nothing
+    /// else is loaded.
     Lock(lock::Arguments),
 }
 

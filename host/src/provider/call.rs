@@ -1,4 +1,6 @@
 //! One call of a provider: a fresh instance, one deadline, every limit.
+//!
+//! **Invariant:** an instance serves one call and is dropped with it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use crate::telemetry::metrics::ProviderCall;
 use crate::wit;
 use crate::wit::exports::rise::registry::registry::Manifest;
 
-/// How long a call waits for its turn.
+/// How long a call waits until it may make an instance.
 const QUEUE: Duration = Duration::from_millis(500);
 
 /// A loaded provider.
@@ -29,56 +31,59 @@ pub struct Provider {
     pub file: PathBuf,
     /// SHA-256 of the file, in hex.
     pub digest: Arc<str>,
-    /// The capabilities it imports.
+    /// The capabilities that it imports.
     pub imports: Vec<&'static str>,
-    /// What it imports of WASI beyond what every provider may; empty stubs.
+    /// The interfaces of WASI that it imports beyond those that every provider may import. Their
+    /// functions are empty stubs.
     pub wasi: Vec<String>,
     pub guest: Guest,
 }
 
-/// What it takes to call a component. `describe` needs no more, so this exists before a [`Provider`] does.
+/// A component that can be called. It exists before its [`Provider`] does, because the manifest
+/// comes from a call of `describe`.
 #[derive(Clone)]
 pub struct Guest {
     pub engine: Engine,
     pub component: wit::ProviderPre<CallState>,
-    /// Empty until the provider has said it.
+    /// The name from the manifest; empty before `describe`.
     pub name: Arc<str>,
     pub digest: Arc<str>,
     pub limits: CallLimits,
     pub clock: Clock,
-    /// How many instances of this one may be alive.
+    /// One permit for each instance of this provider that may be alive.
     pub permits: Arc<Semaphore>,
-    /// How many of them may compute for long at the same time.
+    /// The places in which its calls compute.
     pub turns: Turns,
 }
 
-/// What a call gave, and the state it left: what it asked beyond its ceiling, whether AWS was slow.
+/// What a call returned, and the state that it left: what it asked for beyond its ceiling, and
+/// whether an upstream was slow.
 pub struct Finished<T> {
     pub value: T,
     pub state: CallState,
 }
 
-/// Why a call gave nothing at all.
+/// Why a call returned nothing at all.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// A bug in the provider, or worse.
+    /// A bug in the provider, or an attack.
     #[error("provider trapped: {0}")]
     Trapped(String),
     #[error("provider exceeded its limit of {0}")]
     Limit(&'static str),
-    /// The deadline hit while an upstream was waited for.
+    /// The deadline passed while the call waited for an upstream.
     #[error("the upstream did not answer before the call's deadline")]
     UpstreamTimedOut,
-    /// Every instance is taken.
+    /// No instance was free in time.
     #[error("too many provider calls at once")]
     Overloaded,
-    /// Ours.
+    /// A bug in the broker.
     #[error("the host failed while a provider called it: {0}")]
     Host(String),
 }
 
 impl CallError {
-    /// As metrics name it: the outcome, and the limit that was exceeded.
+    /// The outcome and the exceeded limit, as metrics name them.
     fn counted(&self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::Trapped(_) => ("trapped", None),
@@ -91,7 +96,8 @@ impl CallError {
 }
 
 impl Provider {
-    /// Whether a call can leave something behind elsewhere: a session in AWS, a token at a registry.
+    /// Whether a call can leave something behind elsewhere: a session in AWS, a token at a
+    /// registry.
     pub fn reaches_outside(&self) -> bool {
         let acts_outside = |capability: &Capability| capability.acts_outside;
         self.imports.iter().any(|name| Capability::find(name).is_none_or(acts_outside))
@@ -188,7 +194,8 @@ impl Guest {
         ended.unwrap_or_else(|panicked| Err(CallError::Host(panicked.to_string())))
     }
 
-    /// Its own share first, so that one provider that waits for its upstream leaves room for the others.
+    /// Waits for a permit of the provider's own share and then for one of all instances. In this
+    /// order a provider that waits for its upstream leaves permits to the others.
     async fn permits(&self) -> Result<[OwnedSemaphorePermit; 2], AcquireError> {
         let own = Arc::clone(&self.permits).acquire_owned().await?;
         Ok([own, Arc::clone(&self.engine.permits).acquire_owned().await?])
@@ -210,7 +217,7 @@ impl Guest {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |mut store| {
             let state = store.data_mut();
-            // One tick each time that guest code is found running: time spent waiting in the host counts once.
+            // The callback runs when guest code runs at a tick, so waiting in the host counts once.
             state.cpu_ticks += 1;
             if u128::from(state.cpu_ticks) > budget {
                 return Err(LimitExceeded("CPU time").into());
@@ -221,7 +228,7 @@ impl Guest {
     }
 }
 
-/// Says which limit was hit, or what the trap was, in words for the operator's log.
+/// Finds the limit that was exceeded, or describes the trap for the operator's log.
 fn failure(error: &wasmtime::Error, state: &CallState) -> CallError {
     if let Some(LimitExceeded(name)) = error.downcast_ref() {
         return CallError::Limit(name);
@@ -238,7 +245,7 @@ fn failure(error: &wasmtime::Error, state: &CallState) -> CallError {
     if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
         return CallError::Limit("stack");
     }
-    // These two have no type of their own in wasmtime 48.
+    // These two errors have no type in wasmtime 48.
     let text = error.root_cause().to_string();
     if text.contains("fuel allocated for hostcalls") {
         return CallError::Limit("bytes in one host call");

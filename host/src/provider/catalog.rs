@@ -1,6 +1,8 @@
-//! What is loaded: every `*.wasm` of the providers' folder that could be, and for one that could not what there was before.
+//! The loaded providers: one for each `*.wasm` file of the providers' folder that could be loaded.
+//! For a file that could not be loaded, the catalog keeps the provider that was loaded before.
 //!
-//! A catalog does not change. A look at the folder makes the next one, and takes over from the last what has stayed the same.
+//! A catalog does not change. A reload makes the next one, which shares the providers whose files
+//! are still the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,11 +23,11 @@ pub struct Catalog {
     pins: Arc<Pins>,
 }
 
-/// A file that is not served, and why.
+/// A file that was not loaded, and why.
 #[derive(Clone, Debug)]
 pub struct RejectedFile {
     pub file: PathBuf,
-    /// SHA-256, if it could be read.
+    /// SHA-256 of the file, if it could be read.
     pub digest: Option<Arc<str>>,
     pub error: Arc<LoadError>,
 }
@@ -36,37 +38,39 @@ impl From<&RejectedFile> for Problem {
     }
 }
 
-/// What a look at the folder gave.
+/// The result of loading the folder.
 pub struct Scan {
     pub catalog: Catalog,
     pub refused: Vec<RejectedFile>,
-    /// Providers that are served without their files.
+    /// Providers that stay loaded although their files are gone.
     pub gone: Vec<Arc<Provider>>,
 }
 
-/// What there was before.
+/// The state before a reload.
 pub struct Before<'a> {
     pub catalog: &'a Catalog,
-    /// Names that registries use: whose files are gone, they are kept.
+    /// Names that registries use. A provider with such a name stays loaded if its file is gone.
     pub needed: &'a BTreeSet<String>,
-    /// Files that are not to be looked at now.
+    /// Files that somebody is still writing. They are not read.
     pub restless: &'a BTreeSet<PathBuf>,
-    /// Files whose bytes are not tried again.
+    /// Files that were rejected. The same bytes are not compiled again.
     pub refused: &'a [RejectedFile],
 }
 
 impl Before<'_> {
-    /// What was wrong with these very bytes, where it costs much to find out again.
-    fn known(&self, file: &Path, digest: &str) -> Option<Arc<LoadError>> {
-        let is_it = |it: &&RejectedFile| {
-            it.file == file && it.digest.as_deref() == Some(digest) && it.error.is_costly()
+    /// The error that these very bytes had before, if finding it again would be expensive.
+    fn known_error(&self, file: &Path, digest: &str) -> Option<Arc<LoadError>> {
+        let is_same = |rejected: &&RejectedFile| {
+            rejected.file == file
+                && rejected.digest.as_deref() == Some(digest)
+                && rejected.error.is_costly()
         };
-        self.refused.iter().find(is_it).map(|it| Arc::clone(&it.error))
+        self.refused.iter().find(is_same).map(|rejected| Arc::clone(&rejected.error))
     }
 }
 
 impl Catalog {
-    /// Loads the folder, as far as it can be loaded.
+    /// Loads every file of the folder that can be loaded.
     pub async fn load(
         config: &ProvidersConfig,
         pins: Arc<Pins>,
@@ -76,15 +80,15 @@ impl Catalog {
         let files = folder::list(config)?;
         if files.is_empty() && before.is_none() {
             let message = format!(
-                "no `.wasm` file is in `{}`; build the providers there by `make providers`, or name another folder",
+                "no `.wasm` file is in `{}`; build the providers with `make providers`, or name another folder",
                 config.directory.display()
             );
             return Err(Problem::at(&config.origin, "providers.directory", message));
         }
-        let old = before.map(|it| it.catalog);
+        let old = before.map(|before| before.catalog);
         let (mut taken, mut refused) = (Vec::new(), Vec::new());
         for file in &files {
-            let is_restless = before.is_some_and(|it| it.restless.contains(file));
+            let is_restless = before.is_some_and(|before| before.restless.contains(file));
             let contents = if is_restless {
                 Err(LoadError::BeingWritten)
             } else {
@@ -93,7 +97,9 @@ impl Catalog {
             };
             let digest = contents.as_ref().ok().map(|it| Arc::clone(&it.digest));
             let provider = match contents {
-                Ok(contents) => match before.and_then(|it| it.known(file, &contents.digest)) {
+                Ok(contents) => match before
+                    .and_then(|before| before.known_error(file, &contents.digest))
+                {
                     Some(error) => Err(error),
                     None => loader.load(config, &pins, file, contents, old).await.map_err(Arc::new),
                 },
@@ -104,7 +110,7 @@ impl Catalog {
                 Err(error) => refused.push(RejectedFile { file: file.clone(), digest, error }),
             }
         }
-        // A name belongs to who has it: neither a file that comes new nor one that was changed takes it from another.
+        // A name stays with the file that has it: neither a new file nor a changed one takes it.
         let rank = |it: &Arc<Provider>| {
             old.map(|old| old.of_file(&it.file).map_or(2, |old| usize::from(!Arc::ptr_eq(old, it))))
         };
@@ -120,14 +126,15 @@ impl Catalog {
         Ok(Scan { catalog, refused, gone })
     }
 
-    /// Takes over from before what could not be loaded again, or is needed and not there any more. The latter are returned.
+    /// Keeps the earlier provider of each file that could not be loaded, and each provider that is
+    /// needed although its file is gone. Returns the latter.
     fn keep(&mut self, before: &Before<'_>, files: &[PathBuf]) -> Vec<Arc<Provider>> {
         let mut gone = Vec::new();
         for old in before.catalog.iter() {
             let is_gone = !files.contains(&old.file) || self.of_file(&old.file).is_some();
             let is_needed = old.names().any(|name| before.needed.contains(name));
             let is_kept = is_needed || !is_gone;
-            // Whose name is taken has been replaced.
+            // A provider whose name is taken has been replaced.
             if is_kept && self.add(Arc::clone(old)).is_ok() && is_gone {
                 gone.push(Arc::clone(old));
             }
@@ -135,12 +142,12 @@ impl Catalog {
         gone
     }
 
-    /// The same with `old` in place of what is loaded from its file.
+    /// The same catalog with `old` in place of the provider that was loaded from its file.
     #[must_use]
-    pub fn with(&self, old: &Arc<Provider>) -> Self {
+    pub fn reverted_to(&self, old: &Arc<Provider>) -> Self {
         let mut catalog =
             Self { providers: Vec::new(), by_name: BTreeMap::new(), pins: Arc::clone(&self.pins) };
-        // Its own names are free again: nobody else could have taken them.
+        // The names of `old` are free: its file had them, and no other file could take them.
         let _ = catalog.add(Arc::clone(old));
         for provider in self.providers.iter().filter(|it| it.file != old.file) {
             let _ = catalog.add(Arc::clone(provider));
@@ -161,12 +168,12 @@ impl Catalog {
         self.providers.iter()
     }
 
-    /// Whether an operator has looked at exactly this provider and wrote it down.
+    /// Whether the lock has exactly this provider: an operator has reviewed it.
     pub fn is_locked(&self, provider: &Provider) -> bool {
         self.pins.is_locked(&provider.digest)
     }
 
-    /// Whether these are the same providers under the same lock.
+    /// Whether both catalogs have the same providers under the same lock.
     pub fn is_same(&self, other: &Self) -> bool {
         let pairs = self.providers.iter().zip(&other.providers);
         self.providers.len() == other.providers.len()
@@ -179,8 +186,8 @@ impl Catalog {
         self.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
-    /// One file alone, for those who look at it before it is anybody's provider. No lock and no signature is asked for.
-    pub async fn alone(
+    /// Loads one file for inspection. No lock and no signature is required.
+    pub async fn load_single(
         file: &Path,
         config: &ProvidersConfig,
         loader: &Loader,

@@ -1,10 +1,12 @@
-//! Compiling in a process of its own: `rise-broker compile`, which reads a component from its standard input and writes
-//! native code to its standard output.
+//! Compiling in a process of its own: `rise-broker compile` reads a component from standard input
+//! and writes native code to standard output.
 //!
-//! A component can be made so that compiling it takes minutes or gigabytes; wasmtime does not count that as a bug. The child
-//! has bounds that it sets itself before it reads the first byte, and its parent stops waiting and kills it.
+//! A component can be made so that compiling it takes minutes or gigabytes; wasmtime does not count
+//! that as a bug. The child limits itself before it reads the first byte, and the parent kills a
+//! child that takes too long.
 //!
-//! **Invariant:** what a child returns is stored only if it ended well, and is used only if the engine takes it for its own.
+//! **Invariant:** the output of a child is stored only if the child succeeded, and is used only if
+//! the engine accepts it as its own.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -18,36 +20,36 @@ use tokio::process::Command;
 use super::engine;
 use crate::capability::printable;
 
-/// How much one compilation may take.
+/// How much one compilation may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Over all of its threads.
+    /// CPU time of all threads of the child together.
     pub cpu_seconds: u64,
-    /// For a machine that is busy with other things.
+    /// Elapsed time. It is longer than the CPU time, for a machine that is busy.
     pub wall: Duration,
     pub address_space: u64,
 }
 
 impl Default for Bounds {
-    /// A Python interpreter of 18 MiB takes five seconds and a gigabyte, and twelve seconds in a debug build.
+    /// A Python interpreter of 18 MiB takes five seconds (twelve in a debug build) and a gigabyte.
     fn default() -> Self {
         Self { cpu_seconds: 30, wall: Duration::from_mins(2), address_space: 4 << 30 }
     }
 }
 
-/// What waits for the processor goes first: a compiler takes every core for as long as it is let.
+/// A lower priority than everything else: a compiler would use every core.
 const NICE: i32 = 10;
-/// No component is larger (`file_mib` is a setting), and no native code of one.
+/// No component is larger (`file_mib` is a setting), and neither is its native code.
 const MOST_INPUT: u64 = 1 << 30;
 const MOST_OUTPUT: u64 = 1 << 30;
 const MOST_COMPLAINT: u64 = 4 << 10;
 
-/// The program whose `compile` is called.
+/// The program whose command `compile` is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compiler {
-    /// This one, also after its file was replaced by another version.
+    /// This program, also after its file was replaced by another version.
     ThisProgram,
-    /// For tests, whose own program is not the broker's and whose patience may be short. No setting says this.
+    /// Another program, for tests: a test's own program has no such command. No setting leads here.
     Program(PathBuf, Bounds),
 }
 
@@ -70,11 +72,11 @@ impl Compiler {
     /// Native code for `component`.
     pub(super) async fn run(&self, component: &[u8]) -> Result<Vec<u8>, CompileError> {
         let (program, bounds) = match self {
-            // The kernel's name for the file that this process was started from, whatever has become of its path.
+            // The kernel's name for the program's file, whatever has become of its path.
             Self::ThisProgram => (PathBuf::from("/proc/self/exe"), Bounds::default()),
             Self::Program(program, bounds) => (program.clone(), *bounds),
         };
-        // Neither the environment nor an open file: nothing that it could have secrets from.
+        // No environment and no open file: the child gets nothing that has a secret.
         let mut child = Command::new(program)
             .arg("compile")
             .arg(format!("--cpu-seconds={}", bounds.cpu_seconds))
@@ -93,7 +95,7 @@ impl Compiler {
         let (mut compiled, mut complaint) = (Vec::new(), Vec::new());
         let work = async {
             let feed = async move {
-                // A child that gives up early says why itself.
+                // A child that gives up early reports the reason itself.
                 let _ = stdin.write_all(component).await;
                 let _ = stdin.shutdown().await;
             };
@@ -117,21 +119,21 @@ impl Compiler {
         match status?.code() {
             Some(0) => Ok(compiled),
             Some(_) => Err(CompileError::Invalid(printable(complaint, 512))),
-            // An abort when memory was refused, or a signal when time was over.
+            // An abort for lack of memory, or a signal at the end of the CPU time.
             None => Err(exhausted),
         }
     }
 }
 
-/// What the child does. Before any other thread is there.
+/// The work of the child. It must run before any other thread exists.
 pub fn main(cpu_seconds: u64, address_space: u64) -> Result<(), String> {
     let limit = |resource, most: u64| {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
-            .map_err(|error| format!("cannot bound itself: {error}"))
+            .map_err(|error| format!("cannot limit itself: {error}"))
     };
     limit(Resource::As, address_space)?;
     limit(Resource::Cpu, cpu_seconds)?;
-    rustix::process::nice(NICE).map_err(|error| format!("cannot step back: {error}"))?;
+    rustix::process::nice(NICE).map_err(|error| format!("cannot lower its priority: {error}"))?;
     let mut component = Vec::new();
     let read = std::io::stdin().lock().take(MOST_INPUT).read_to_end(&mut component);
     read.map_err(|error| format!("cannot read: {error}"))?;

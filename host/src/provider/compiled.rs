@@ -1,8 +1,8 @@
 //! Compiled code, kept between starts: `{state}/compiled/{sha256 of the component}-{engine}.cwasm`.
 //!
-//! **Invariant:** what is loaded here runs as native code, so the folder belongs to the broker's user alone, and nothing is
-//! ever loaded from the folder of the providers. Each file begins with the SHA-256 of the rest, so that a torn write or a
-//! bad disk means compiling again.
+//! **Invariant:** these files run as native code. The folder belongs to the broker's user alone,
+//! and no compiled code is ever loaded from the providers' folder. Each file begins with the
+//! SHA-256 of the rest: after a torn write or on a bad disk the component is compiled again.
 
 use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,7 +19,7 @@ use super::load::{LoadError, misfit, off_the_runtime};
 
 const CHECKSUM: usize = 32;
 
-/// The component, compiled now or before.
+/// Returns the component, from the cache or compiled now.
 pub(super) async fn component(
     engine: &wasmtime::Engine,
     compiler: &Compiler,
@@ -43,7 +43,7 @@ pub(super) async fn component(
     off_the_runtime(move || {
         let component = deserialize(&engine, &code).map_err(misfit)?;
         if let Err(error) = store(&path, &code) {
-            tracing::warn!(%error, path = %path.display(), "cannot keep compiled code, the next start compiles again");
+            tracing::warn!(%error, path = %path.display(), "cannot store compiled code, so that the next start compiles again");
         }
         Ok(component)
     })
@@ -64,17 +64,18 @@ fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {
     } else {
         Err(wasmtime::Error::msg("checksum"))
     };
-    loaded.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "compiled code cannot be used: damaged, from another version, or beyond a limit; compiling again")).ok()
+    loaded.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "compiled code is damaged, from another version or beyond a limit; compiling again")).ok()
 }
 
-/// Only what the broker's user wrote: while the folder was open to others, if it ever was, somebody could have left a file.
+/// Accepts only a file that the broker's user wrote. If the folder was ever open to others,
+/// somebody could have left a file there.
 fn read(path: &Path) -> Option<Vec<u8>> {
     let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     let mut file = OpenOptions::new().read(true).custom_flags(no_links).open(path).ok()?;
     let metadata = file.metadata().ok()?;
     let ours = metadata.uid() == rustix::process::geteuid().as_raw();
     if !metadata.is_file() || !ours || metadata.mode() & 0o077 != 0 {
-        tracing::warn!(path = %path.display(), "not the broker's own file, compiling again");
+        tracing::warn!(path = %path.display(), "a file of compiled code does not belong to the broker; compiling again");
         return None;
     }
     let mut bytes = Vec::new();
@@ -95,10 +96,10 @@ fn store(path: &Path, compiled: &[u8]) -> std::io::Result<()> {
 fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
     #[expect(
         unsafe_code,
-        reason = "the bytes are this engine's own output, from a child's pipe or from a folder that only we can write"
+        reason = "the bytes are this engine's output, from a child's pipe or from a folder that only the broker can write"
     )]
-    // SAFETY: `precompile_component` made these bytes, in a child of ours that ended well; `load` has checked that they
-    // are the ones that `store` wrote.
+    // SAFETY: `precompile_component` made these bytes in a child that succeeded, and `load` has
+    // checked that they are the bytes that `store` wrote.
     unsafe {
         Component::deserialize(engine, compiled)
     }

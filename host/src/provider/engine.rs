@@ -1,7 +1,8 @@
-//! The WebAssembly engine: what guests may be made of, the clock that ends a runaway one, and how many run at once.
+//! The WebAssembly engine: which features guests may use, the clock that stops a guest that never
+//! ends, and how many instances are alive at once.
 //!
-//! **Invariant:** the epochs and the thread that advances them come from one function. An engine without its ticker
-//! would let a looping guest run for ever.
+//! **Invariant:** the epochs and the thread that advances them come from one function. In an engine
+//! without its ticker a looping guest would run for ever.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -18,15 +19,16 @@ use crate::capability::memory::{CORE_INSTANCES, MEMORIES, TABLES};
 use crate::config::CallLimits;
 use crate::telemetry::Metrics;
 
-/// How often a running guest is looked at. A guest's CPU budget is counted in these.
+/// The time between two checks of a running guest. A guest's CPU budget is counted in ticks.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-/// Instances alive at once. Each reserves 4 GiB of address space and no memory.
+/// Instances alive at once. Each reserves 4 GiB of address space, and no memory.
 const CONCURRENT_CALLS: u32 = 256;
-/// Of one provider: half, so that none can take all, and twice what one registry may have by default (`[limits.registry]
-/// in_flight`), so that one that hangs leaves some to others of its kind.
+/// Instances of one provider alive at once. It is half of all, so that no provider can use up every
+/// instance. It is twice what one registry may have by default (`[limits.registry] in_flight`), so
+/// that a registry that hangs leaves instances to other registries of the same provider.
 pub(super) const CALLS_PER_PROVIDER: usize = 128;
-/// A full stack is a trap; a host function on it has `ASYNC_STACK - WASM_STACK` to itself, and running out of that would
-/// end the process. Change them together.
+/// A guest that fills its stack traps. A host function runs on the rest of the stack, which is
+/// `ASYNC_STACK - WASM_STACK`; to exhaust that would end the process. Change both together.
 const WASM_STACK: usize = 512 << 10;
 const ASYNC_STACK: usize = 2 << 20;
 const DENSE_IMAGE: u64 = 32 << 20;
@@ -36,19 +38,19 @@ const KEPT_TABLE: usize = 16 << 10;
 #[derive(Clone)]
 pub struct Engine {
     pub wasmtime: wasmtime::Engine,
-    /// A permit for each instance that may be alive.
+    /// One permit for each instance that may be alive.
     pub permits: Arc<Semaphore>,
     pub(super) threads: Arc<GuestThreads>,
     pub metrics: Metrics,
 }
 
 impl Engine {
-    /// Sized so that a provider with the `widest` limits fits.
+    /// Starts an engine in which a provider with the `widest` limits fits.
     pub fn new(widest: &CallLimits, metrics: Metrics) -> wasmtime::Result<Self> {
         let mut config = config();
         config.allocation_strategy(pooling(widest));
         let engine = wasmtime::Engine::new(&config).or_else(|error| {
-            tracing::warn!(%error, "cannot pool instances (too little address space?), each call allocates its own");
+            tracing::warn!(%error, "cannot pool instances, perhaps for lack of address space; each call allocates its own");
             config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
             wasmtime::Engine::new(&config)
         })?;
@@ -58,15 +60,16 @@ impl Engine {
         Ok(Self { wasmtime: engine, permits, threads, metrics })
     }
 
-    /// How many instances there are now, and how many there may be.
+    /// The number of instances that are alive, and the most that may be.
     pub fn instances(&self) -> (usize, usize) {
         let most = CONCURRENT_CALLS as usize;
         (most.saturating_sub(self.permits.available_permits()), most)
     }
 }
 
-/// One that compiles for [`Engine`] and runs nothing: without a pool, whose address space a compiler may not have, and
-/// without a ticker. How instances are allocated makes no difference to the code.
+/// An engine that compiles code for [`Engine`] and runs nothing. It has no pool, because a compiler
+/// may not have that much address space, and no ticker. Compiled code does not depend on how
+/// instances are allocated.
 pub(super) fn compiling() -> wasmtime::Result<wasmtime::Engine> {
     wasmtime::Engine::new(&config())
 }
@@ -74,7 +77,8 @@ pub(super) fn compiling() -> wasmtime::Result<wasmtime::Engine> {
 fn config() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
-    // WASI 0.3 brings an async machinery that we do not need and that most of this year's advisories were about.
+    // WASI 0.3 brings async machinery that is not needed here and that most advisories of 2026 are
+    // about.
     config.concurrency_support(false);
     config.wasm_memory64(false);
     config.wasm_relaxed_simd(false);
@@ -82,11 +86,12 @@ fn config() -> Config {
     config.epoch_interruption(true);
     config.max_wasm_stack(WASM_STACK);
     config.async_stack_size(ASYNC_STACK);
-    // Stacks are reused, and host functions handle secrets on them.
+    // Stacks are reused, and host functions have secrets on them.
     config.async_stack_zeroing(true);
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.wasm_backtrace_max_frames(NonZeroUsize::new(20));
-    // A Python or JavaScript heap is a dense image of 12 MiB: mapped copy-on-write, or each call would copy it.
+    // The heap of Python or JavaScript is a dense image of 12 MiB. It is mapped copy-on-write;
+    // otherwise each call would copy it.
     config.memory_guaranteed_dense_image_size(DENSE_IMAGE);
     config.native_unwind_info(false);
     config.cranelift_opt_level(OptLevel::Speed);
@@ -111,17 +116,18 @@ fn pooling(widest: &CallLimits) -> PoolingAllocationConfig {
         .table_elements(widest.table_elements)
         .max_memory_size(widest.memory)
         .max_unused_warm_slots(16)
-        // What a call leaves behind is wiped at once: memories by giving their pages back, stacks and tables, of which
-        // little is ever used, by overwriting them, which spares the next call a dozen page faults.
+        // Everything that a call leaves behind is wiped at once. Memories give their pages back.
+        // Little of stacks and tables is ever used, so they are overwritten: that spares the next
+        // call a dozen page faults.
         .linear_memory_keep_resident(0)
         .async_stack_keep_resident(KEPT_STACK)
         .table_keep_resident(KEPT_TABLE)
-        // The scan misses pages that were swapped out: the next instance could read them.
+        // The scan misses pages that were swapped out, which the next instance could read.
         .pagemap_scan(Enabled::No);
     pool
 }
 
-/// An OS thread, not a task: it has to run when every worker is busy with a guest.
+/// Starts an OS thread and not a task: it has to run when every worker is busy with a guest.
 fn start_ticker(engine: &wasmtime::Engine) -> wasmtime::Result<()> {
     let engine = engine.weak();
     let tick = move || {

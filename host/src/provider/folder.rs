@@ -1,4 +1,4 @@
-//! The providers' folder: which files are in it, and whether somebody is still writing them.
+//! The providers' folder: its files, and whether somebody is still writing them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,26 +9,27 @@ use std::time::Duration;
 use crate::config::ProvidersConfig;
 use crate::config::node::Problem;
 
-/// No folder of providers is this full by intention.
+/// More files than this in the folder must be a mistake.
 const MAX_FILES: usize = 256;
-/// A copy that pauses for longer than this is taken for finished; a file cut short is refused later all the same.
+/// A file that has not changed for this long counts as complete. If it is not, loading it fails.
 const STILL: Duration = Duration::from_millis(200);
-/// For one that never rests the others are not kept waiting.
+/// The longest wait. A file that never stops changing must not delay the others.
 const LOOKS: usize = 50;
 
-/// What changes when a file or what a link leads to changes. Times alone would not do: they can be set.
+/// The facts that change when a file, or the target of a link, changes. Times alone are not enough:
+/// anybody can set them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp([u64; 7]);
 
-/// `None`: it cannot be looked at, such as a link to nowhere.
+/// `None`: the file cannot be read, for example because it is a link to nowhere.
 pub type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 
-/// The `*.wasm` of the folder, in order of their names.
+/// Returns the `*.wasm` files of the folder, sorted by name.
 pub(super) fn list(config: &ProvidersConfig) -> Result<Vec<PathBuf>, Problem> {
     let directory = config.directory.display();
     let problem = |message: String| Problem::at(&config.origin, "providers.directory", message);
     let entries = fs::read_dir(&config.directory).map_err(|error| {
-        problem(format!("cannot read `{directory}`: {error}; build the providers there by `make providers`, or name another folder"))
+        problem(format!("cannot read `{directory}`: {error}; build the providers with `make providers`, or name another folder"))
     })?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -51,7 +52,7 @@ pub fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp([it.dev(), it.ino(), it.size(), modified, modified_nanos, changed, changed_nanos]))
 }
 
-/// Of every provider and signature.
+/// The state of every provider and signature.
 pub fn stamps(config: &ProvidersConfig) -> Stamps {
     let files = list(config).unwrap_or_default();
     let signature = |file: &PathBuf| {
@@ -63,7 +64,7 @@ pub fn stamps(config: &ProvidersConfig) -> Stamps {
     all.map(|path| (path.clone(), stamp(&path))).collect()
 }
 
-/// Waits until nobody writes there. Also the files that somebody writes without end.
+/// Waits until nobody writes there. Returns the files that somebody writes without end.
 pub async fn settled(config: &ProvidersConfig) -> (Stamps, BTreeSet<PathBuf>) {
     let mut before = stamps(config);
     let mut restless = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! What a component is made of, read without running or compiling any of it: is it one, what does it import and export.
+//! Reads what a component imports and exports, without running or compiling any of it.
 
 use wit_component::DecodedWasm;
 use wit_parser::WorldItem;
@@ -9,18 +9,20 @@ use crate::capability::{self, Capability};
 /// The package and version of `wit/`.
 pub(super) const CONTRACT: &str = "rise:registry/";
 pub(crate) const VERSION: &str = "0.1.0";
-/// What every component begins with; a core module has another version, compiled code another magic.
+/// The first bytes of every component. A core module has another version, and native code another
+/// magic number.
 const PREAMBLE: [u8; 8] = [0x00, 0x61, 0x73, 0x6d, 0x0d, 0x00, 0x01, 0x00];
 
 /// What a component imports.
 #[derive(Debug, Default)]
 pub(crate) struct Imports {
     pub capabilities: Vec<&'static str>,
-    /// Of WASI, what only those get that have `wasi = "stubbed"`.
+    /// The interfaces of WASI that only providers with `wasi = "stubbed"` get.
     pub wasi: Vec<String>,
 }
 
-/// The imports of a component, if it is a provider and wants nothing that this host gives to nobody.
+/// Returns the imports of a component. It fails if the component is no provider, or imports
+/// something that no provider gets.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<Imports, LoadError> {
     if !bytes.starts_with(&PREAMBLE) {
         return Err(LoadError::NotComponent(match bytes {
@@ -60,10 +62,10 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Imports, LoadError> {
 
 #[derive(Debug, PartialEq)]
 enum Import {
-    /// What everybody gets.
+    /// Every provider gets it.
     ForAll,
     Capability(&'static str),
-    /// What `wasi = "stubbed"` gives.
+    /// A provider with `wasi = "stubbed"` gets it.
     Wasi,
 }
 
@@ -105,7 +107,7 @@ mod tests {
             (b"\x7fELF....", "native code"),
             (b"(component)", "something else"),
             (&truncated, "damaged"),
-            (&PREAMBLE, "no provider"),
+            (&PREAMBLE, "not a provider"),
         ] {
             let error = inspect(bytes).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -1,7 +1,8 @@
-//! From one file to one provider. The order is fixed, and nothing of a file runs before its imports were found acceptable:
+//! From one file to one provider. The order is fixed, and nothing of a file runs before its imports
+//! were accepted:
 //!
-//! read once → size → digest → pin or signature → is it a component → what does it import and export → compile, in a process
-//! of its own → `describe` in an instance without capabilities → what the lock allows it.
+//! read once → size → digest → pin or signature → is it a component → imports and exports →
+//! compile, in a process of its own → `describe`, in an instance without capabilities → the lock.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -28,65 +29,69 @@ use crate::domain::name::is_dns_label;
 use crate::wit;
 use crate::wit::exports::rise::registry::registry::Manifest;
 
-/// Why a file is not a provider. Each says what the operator or author can do.
+/// Why a file is not loaded. Each message states what the operator or the author can do.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("cannot be read: {0}; make it readable, or remove it")]
     Unreadable(#[from] std::io::Error),
-    #[error("larger than {0} bytes; raise `file_mib` in [providers.limits] if that is meant")]
+    #[error(
+        "larger than {0} bytes; raise `file_mib` in [providers.limits] if it is the right file"
+    )]
     TooLarge(u64),
     #[error("not a WebAssembly component but {0}; build it for `wasm32-wasip2`")]
     NotComponent(&'static str),
     #[error("damaged: {0}; build or copy it again")]
     Damaged(String),
     #[error(
-        "made for version {0} of the contract, and this broker has {VERSION}; rebuild it with the SDK of this version"
+        "made for version {0} of the contract, and this broker has version {VERSION}; rebuild it with the SDK of this broker"
     )]
     OtherVersion(String),
     #[error(
-        "wants `{0}`, a capability that this broker does not have yet; remove the file until it does"
+        "wants `{0}`, a capability that this broker does not have yet; use a newer broker, or remove the file"
     )]
     NotYet(String),
     #[error(
-        "wants `{0}`, which providers do not get; files, sockets and the like are reached through capabilities only"
+        "wants `{0}`, which providers do not get; a provider reaches files, networks and the like through capabilities only"
     )]
     Forbidden(String),
     #[error(
-        "wants `{import}`, and of WASI providers get only what every program links; build it without (componentize-py: `--stub-wasi`), or let it have empty files and closed sockets by `wasi = \"stubbed\"` in [providers.{name}]"
+        "wants `{import}`, and providers get only the part of WASI that every program links; build it without (componentize-py: `--stub-wasi`), or give it empty files and closed sockets with `wasi = \"stubbed\"` in {table}"
     )]
-    Wasi { import: String, name: String },
-    #[error("does not export `{CONTRACT}registry@{VERSION}`, so it is no provider")]
+    Wasi { import: String, table: String },
+    #[error("not a provider: it does not export `{CONTRACT}registry@{VERSION}`")]
     NoExport,
-    #[error("does not fit the contract: {0}")]
+    #[error("does not match the contract: {0}; rebuild it with the SDK of this broker")]
     Misfit(String),
-    #[error("cannot say what it is, remove the file or ask its author: {0}")]
+    #[error("its `describe` fails, so remove the file or ask its author: {0}")]
     Describe(#[source] CallError),
-    #[error("describes itself wrongly: {0}")]
+    #[error("its `describe` returns something invalid, so ask its author: {0}")]
     Manifest(String),
     #[error("its name `{name}` is taken by {other}; remove one of the two files")]
     NameTaken { name: String, other: String },
     #[error("not a regular file; put the component itself there, or a link to it")]
     Irregular,
     #[error(
-        "is still being written; put it there under another name and rename it, so that it is there at once"
+        "is still being written; to install it atomically, write it under another name and rename it"
     )]
     BeingWritten,
-    #[error("is not in {0}; look at what it asks for and allow it by `rise-broker provider lock`")]
+    #[error(
+        "is not in {0}; review what it imports, then allow it with `rise-broker provider lock`"
+    )]
     NotLocked(String),
     #[error("not signed: {0}")]
     NotSigned(String),
     #[error(
-        "asks for more than {lock} allows it: {more}; look at it and allow it by `rise-broker provider lock`"
+        "asks for more than {lock} allows it: {more}; review it, then allow it with `rise-broker provider lock`"
     )]
     AsksForMore { more: String, lock: String },
     #[error("does not compile: {0}; build it again, or ask its author")]
     Compile(#[from] CompileError),
-    #[error("refuses the settings of a registry that uses it: {0}")]
+    #[error("rejects the settings of a registry that uses it: {0}")]
     Settings(String),
 }
 
 impl LoadError {
-    /// How far the file came, as metrics name it.
+    /// The stage of loading that failed, as metrics name it.
     pub fn stage(&self) -> &'static str {
         match self {
             Self::Unreadable(_) | Self::Irregular | Self::BeingWritten => "read",
@@ -104,20 +109,18 @@ impl LoadError {
             Self::Settings(_) => "settings",
         }
     }
-}
 
-impl LoadError {
-    /// Whether the compiler or the provider itself has been running to find it out.
+    /// Whether the compiler or the provider itself had to run to find this error.
     pub(super) fn is_costly(&self) -> bool {
         matches!(self, Self::Compile(_) | Self::Misfit(_) | Self::Describe(_))
     }
 }
 
-/// Turns files into providers of one engine.
+/// Makes providers of one engine from files.
 pub struct Loader {
     pub(super) engine: Engine,
     linker: Linker<CallState>,
-    /// For those that have `wasi = "stubbed"` and need it.
+    /// For providers that need `wasi = "stubbed"`.
     stubbed: Linker<CallState>,
     /// The folder of compiled code.
     cache: PathBuf,
@@ -125,7 +128,7 @@ pub struct Loader {
     compiler: Compiler,
 }
 
-/// A file's bytes, which are not read again.
+/// The bytes of a file. The file is not read again.
 pub(super) struct Contents {
     pub bytes: Arc<[u8]>,
     pub digest: Arc<str>,
@@ -145,7 +148,8 @@ impl Loader {
         Ok(Self { engine: engine.clone(), linker, stubbed, cache, clock: clock.clone(), compiler })
     }
 
-    /// `before`: what is loaded already, of which the same bytes are taken as they are.
+    /// Loads one file. `before` is the catalog of now: a provider with the same bytes is taken from
+    /// it.
     pub(super) async fn load(
         &self,
         config: &ProvidersConfig,
@@ -160,12 +164,13 @@ impl Loader {
             && known.digest == digest
             && known.guest.limits == config.limits(&known.manifest.name)
         {
-            may_import(&known.wasi, config.wasi(&known.manifest.name), &known.manifest.name)?;
+            let name = &known.manifest.name;
+            check_wasi(&known.wasi, config.wasi(name), Some(name))?;
             pins.allow(&known.manifest.name, &digest, &known.imports)?;
             return Ok(Arc::clone(known));
         }
         let Imports { capabilities: imports, wasi } = inspect(&bytes)?;
-        may_import(&wasi, config.widest_wasi(), "NAME")?;
+        check_wasi(&wasi, config.widest_wasi(), None)?;
         let component = compiled::component(
             &self.engine.wasmtime,
             &self.compiler,
@@ -177,7 +182,7 @@ impl Loader {
         let linker = if wasi.is_empty() { &self.linker } else { &self.stubbed };
         let component =
             linker.instantiate_pre(&component).and_then(wit::ProviderPre::new).map_err(misfit)?;
-        // Which limits are its own is known once it has said its name.
+        // The provider's own limits are known when its name is.
         let limits = config.widest();
         let mut guest = Guest {
             engine: self.engine.clone(),
@@ -191,11 +196,11 @@ impl Loader {
         };
         let manifest = guest.describe().await.map_err(LoadError::Describe)?;
         let schema = describe(&manifest, guest.limits.result)?;
-        may_import(&wasi, config.wasi(&manifest.name), &manifest.name)?;
+        check_wasi(&wasi, config.wasi(&manifest.name), Some(&manifest.name))?;
         pins.allow(&manifest.name, &digest, &imports)?;
         guest.limits = config.limits(&manifest.name);
         guest.name = manifest.name.as_str().into();
-        // The version before and this one share what one provider may take.
+        // This version shares the permits of the version before.
         if let Some(before) = before.and_then(|it| it.find(&manifest.name)) {
             guest.permits = Arc::clone(&before.guest.permits);
             guest.turns = before.guest.turns.clone();
@@ -205,11 +210,16 @@ impl Loader {
     }
 }
 
-/// Asked of what any provider may before anything of a file runs, and again when its name is known.
-fn may_import(wasi: &[String], allowed: Wasi, name: &str) -> Result<(), LoadError> {
+/// Checks the imports of WASI: before anything of the file runs against the widest setting, and
+/// again when the provider's name is known.
+fn check_wasi(wasi: &[String], allowed: Wasi, name: Option<&str>) -> Result<(), LoadError> {
     match (wasi.first(), allowed) {
         (Some(import), Wasi::None) => {
-            Err(LoadError::Wasi { import: import.clone(), name: name.to_owned() })
+            let table = name.map_or_else(
+                || "its own table below [providers]".to_owned(),
+                |name| format!("[providers.{name}]"),
+            );
+            Err(LoadError::Wasi { import: import.clone(), table })
         }
         (_, Wasi::Stubbed) | (None, Wasi::None) => Ok(()),
     }
@@ -219,14 +229,15 @@ pub(super) fn misfit(error: impl std::fmt::Display) -> LoadError {
     LoadError::Misfit(capability::printable(&format!("{error:#}"), 512))
 }
 
-/// Megabytes are read, hashed and mapped.
+/// Runs work that reads, hashes or maps megabytes on a thread for blocking work.
 pub(super) async fn off_the_runtime<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, LoadError> {
     tokio::task::spawn_blocking(work).await.map_err(misfit)
 }
 
-/// Reads the file once: what is looked at is what is compiled. A link may lead anywhere; a pipe or a device may not be there.
+/// Reads the file once, so that the bytes that are checked are the bytes that are compiled. A link
+/// may lead anywhere; a pipe or a device is rejected.
 pub(super) fn read(file: &Path, limit: u64) -> Result<Contents, LoadError> {
     let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let open = OpenOptions::new().read(true).custom_flags(no_wait).open(file)?;
@@ -242,30 +253,30 @@ pub(super) fn read(file: &Path, limit: u64) -> Result<Contents, LoadError> {
     Ok(Contents { bytes: bytes.into(), digest })
 }
 
-/// Checks what a provider says of itself, and compiles its schema.
+/// Checks what `describe` returned, and compiles the schema.
 fn describe(manifest: &Manifest, limit: usize) -> Result<Schema, LoadError> {
     let wrong = |text: &str| LoadError::Manifest(text.to_owned());
     let size = manifest.settings_schema.len() + manifest.description.len() + manifest.version.len();
     if size > limit || manifest.aliases.len() > 16 {
-        return Err(wrong("more text than a result may hold"));
+        return Err(wrong("more text than a result may have"));
     }
     if [&manifest.version, &manifest.description].iter().any(|it| it.chars().any(char::is_control))
     {
-        return Err(wrong("its version or description holds control characters"));
+        return Err(wrong("the version or the description has control characters"));
     }
     if ![&manifest.name].into_iter().chain(&manifest.aliases).all(|name| is_dns_label(name)) {
-        return Err(wrong("a name or alias is not made of `a-z`, `0-9` and `-`"));
+        return Err(wrong("a name or alias has other characters than `a-z`, `0-9` and `-`"));
     }
     let document: serde_json::Value = serde_json::from_str(&manifest.settings_schema)
-        .map_err(|_| wrong("its settings schema is not JSON"))?;
+        .map_err(|_| wrong("the settings schema is not JSON"))?;
     if !document.is_object() {
-        return Err(wrong("its settings schema is not a JSON object"));
+        return Err(wrong("the settings schema is not a JSON object"));
     }
     let schema = Schema::new(document)
         .map_err(|error| LoadError::Manifest(capability::printable(&error.to_string(), 256)))?;
     if !schema.finds_every_secret() {
         return Err(wrong(
-            "its settings schema has a `writeOnly` outside `properties`, `items` and `additionalProperties`, where it would not be heeded",
+            "the settings schema has a `writeOnly` outside `properties`, `items` and `additionalProperties`, where it would have no effect",
         ));
     }
     Ok(schema)

@@ -1,6 +1,8 @@
-//! `providers.lock`: which providers were looked at and found good, by digest, and what each may import.
+//! `providers.lock`: the providers that an operator has reviewed, by digest, and what each may
+//! import.
 //!
-//! It belongs to the settings and not into the providers' folder: whoever may write there must not approve what lies there.
+//! The lock lies beside the settings and not in the providers' folder: somebody who may write there
+//! must not approve what lies there.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -9,10 +11,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-/// A line for each of 256 providers, with room.
+/// Enough for 256 providers.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Sorted by name.
+/// Sorted by the providers' names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lock {
@@ -25,14 +27,14 @@ pub struct Lock {
 pub struct Locked {
     pub name: String,
     pub version: String,
-    /// Of the file, in hex.
+    /// SHA-256 of the file, in hex.
     pub sha256: String,
-    /// What it may import.
+    /// The capabilities that it may import.
     pub capabilities: Vec<String>,
 }
 
 impl Lock {
-    /// `None`: there is no such file.
+    /// Reads a lock. Returns `None` if there is no such file.
     pub fn load(path: &Path) -> Result<Option<Self>, String> {
         let mut text = String::new();
         match File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)) {
@@ -62,7 +64,7 @@ impl Lock {
         self.providers.iter().find(|it| it.name == name)
     }
 
-    /// Replaces the file as a whole: nobody reads half of it, and what is there after a crash is the old or the new one.
+    /// Replaces the file atomically: after a crash, the file is the old one or the new one.
     pub fn store(&self, path: &Path) -> std::io::Result<()> {
         let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
         let mut file =
@@ -77,9 +79,9 @@ impl Lock {
     }
 
     fn text(&self) -> String {
-        // A JSON string is a TOML string too.
+        // Every JSON string is also a TOML string.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let mut out = "# Written by `rise-broker provider lock`. Nothing else is loaded with `require = \"locked\"`.\n".to_owned();
+        let mut out = "# Written by `rise-broker provider lock`. With `require = \"locked\"` nothing else is loaded.\n".to_owned();
         for Locked { name, version, sha256, capabilities } in &self.providers {
             let capabilities: Vec<String> = capabilities.iter().map(|it| quoted(it)).collect();
             let _ = write!(

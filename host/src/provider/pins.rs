@@ -1,7 +1,8 @@
-//! Which files may be loaded at all: those in `providers.lock`, those that somebody has signed, or any.
+//! Which files may be loaded: those in `providers.lock`, those with an accepted signature, or any.
 //!
-//! **Invariant:** the bytes that are judged here are the bytes that are compiled; nothing is read twice.
-//! **Invariant:** a provider that is in the lock imports nothing that the lock does not say, in every mode.
+//! **Invariant:** the bytes that are checked here are the bytes that are compiled. No file is read
+//! twice.
+//! **Invariant:** in every mode, a provider that is in the lock imports only what the lock allows.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,7 +15,7 @@ use super::lock::Lock;
 use crate::config::node::Problem;
 use crate::config::{ProvidersConfig, Require};
 
-/// Four lines of base64 and comments.
+/// A signature is four lines of base64 and comments.
 const MAX_SIGNATURE: u64 = 4 << 10;
 
 pub struct Pins {
@@ -33,13 +34,13 @@ impl Pins {
             Ok(Some(lock)) => lock,
             Ok(None) if config.require == Require::Locked => {
                 return Err(problem(format!(
-                    "{shown} is not there, and `require = \"locked\"` needs it; write it by `rise-broker provider lock`"
+                    "{shown} does not exist, and `require = \"locked\"` needs it; write it with `rise-broker provider lock`"
                 )));
             }
             Ok(None) => Lock::default(),
             Err(error) => {
                 return Err(problem(format!(
-                    "{shown}: {error}; write it anew by `rise-broker provider lock`"
+                    "{shown}: {error}; write it again with `rise-broker provider lock`"
                 )));
             }
         };
@@ -47,16 +48,16 @@ impl Pins {
         Ok(Self { require, keys: config.signing_keys.clone(), lock, lock_file })
     }
 
-    /// Takes everything, for those who write the lock.
+    /// Accepts every digest: for commands that write the lock or inspect a file.
     pub fn none(config: &ProvidersConfig) -> Self {
         let (keys, lock_file) = (config.signing_keys.clone(), config.lock_file.clone());
-        // A signature is still asked for: a lock does not replace it.
+        // A signature is required all the same: a lock does not replace it.
         let require =
             if config.require == Require::Signed { Require::Signed } else { Require::Any };
         Self { require, keys, lock: Lock::default(), lock_file }
     }
 
-    /// Before a byte of the file is understood.
+    /// Checks digest or signature, before anything parses the file.
     pub(super) fn admit(&self, file: &Path, bytes: &[u8], digest: &str) -> Result<(), LoadError> {
         match self.require {
             Require::Any => Ok(()),
@@ -66,7 +67,7 @@ impl Pins {
         }
     }
 
-    /// When it has said its name.
+    /// Checks the imports, after `describe` returned the name.
     pub(super) fn allow(
         &self,
         name: &str,
@@ -87,7 +88,7 @@ impl Pins {
         })
     }
 
-    /// Whether an operator has looked at exactly these bytes.
+    /// Whether the lock has exactly these bytes.
     pub fn is_locked(&self, digest: &str) -> bool {
         self.lock.find(digest).is_some()
     }
@@ -106,11 +107,11 @@ impl Pins {
             File::open(&beside).and_then(|it| it.take(MAX_SIGNATURE).read_to_string(&mut text));
         read.map_err(|error| format!("its signature {shown} cannot be read: {error}"))?;
         let signature = Signature::decode(&text)
-            .map_err(|error| format!("its signature {shown} is none: {error}"))?;
-        // The old kind signs the bytes themselves; `minisign` has not made it for years.
+            .map_err(|error| format!("its signature {shown} is not one of minisign: {error}"))?;
+        // The old kind signs the bytes themselves; `minisign` no longer makes it.
         let is_good = self.keys.iter().any(|key| key.verify(bytes, &signature, false).is_ok());
         is_good.then_some(()).ok_or_else(|| {
-            format!("its signature {shown} is by none of `signing_keys`, or of other bytes")
+            format!("its signature {shown} is by none of the `signing_keys`, or for other bytes")
         })
     }
 }

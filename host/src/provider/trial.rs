@@ -38,7 +38,7 @@ impl Trial {
             |error| format!("cannot link its own capabilities, please report it: {error}"),
         )?;
         let started = Instant::now();
-        let catalog = Catalog::alone(file, config, &loader).await;
+        let catalog = Catalog::load_single(file, config, &loader).await;
         let catalog = catalog.map_err(|error| format!("{}: {error}", file.display()))?;
         let load_time = started.elapsed();
         let provider = catalog.iter().next().map(Arc::clone);

@@ -11,8 +11,8 @@
 //!   free on the request's thread, and queues on the guests' threads.
 //! - The guests' threads have a lower priority.
 //!
-//! Running every call on the guests' threads would be simpler, and costs too much: the way there and
-//! back takes 75 µs while a processor is idle, and a whole call takes 50 µs.
+//! Running every call on the guests' threads would be simpler, and costs too much: the way there
+//! and back takes 75 µs while a processor is idle, and a whole call takes 50 µs.
 //!
 //! **Invariant:** a call has a place only while it computes. It gives the place back when it waits
 //! for anything and after each tick, and queues behind the calls that wait already.
@@ -131,8 +131,8 @@ impl Turns {
         .await
     }
 
-    /// Runs the rest of a call. `upstreams` is the runtime with the sockets and timers that the call
-    /// waits for.
+    /// Runs the rest of a call. `upstreams` is the runtime with the sockets and timers that the
+    /// call waits for.
     async fn go_on<T>(self, upstreams: Handle, mut call: Call<T>) -> T {
         loop {
             // The semaphore is never closed.

@@ -255,7 +255,7 @@ async fn restore_misfits(broker: &Broker, config: &Config, mut scan: Scan) -> Sc
         };
         let of_file = before.of_file(&provider.file);
         if let Some(old) = of_file.or_else(|| before.find(&provider.manifest.name)) {
-            scan.catalog = scan.catalog.with(old);
+            scan.catalog = scan.catalog.reverted_to(old);
         }
         scan.refused.push(RejectedFile {
             file: provider.file.clone(),

@@ -12,8 +12,8 @@ use rise_broker::state;
 pub(super) struct Arguments {
     /// The component.
     file: PathBuf,
-    /// Settings that work and what the registry answers then. Left out: `conformance.toml` beside the component or in the
-    /// folder above.
+    /// Settings that work and what the registry answers then. Left out: `conformance.toml` beside
+    /// the component or in the folder above.
     #[arg(long, value_name = "FILE")]
     examples: Option<PathBuf>,
     #[arg(long)]

@@ -1,5 +1,6 @@
-//! `rise-provider new`: a project that builds, tests and passes `check` as it is. The contract and the SDK lie beside
-//! it, so nothing of it needs this repository, nor a network beyond what the language's own tools fetch once.
+//! `rise-provider new`: a project that builds, tests and passes `check` as it is. The contract and
+//! the SDK lie beside it, so nothing of it needs this repository, nor a network beyond what the
+//! language's own tools fetch once.
 //!
 //! The templates are `examples/`, which are built and checked like everything else here.
 
@@ -18,7 +19,8 @@ const SDK_MANIFEST: &str = include_str!("new/sdk.toml");
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// What `type = "…"` will say: lower-case letters, digits and `-`. A folder of this name is made.
+    /// What `type = "…"` will say: lower-case letters, digits and `-`. A folder of this name is
+    /// made.
     name: String,
     #[arg(long, value_enum, default_value = "rust")]
     lang: Language,

@@ -1,7 +1,7 @@
 //! `rise-provider run`: one call against the real capabilities, and what came of it.
 //!
-//! There is no caller, so no rule of the operator's is asked and nothing is recorded: whoever runs this brings the settings,
-//! and with them every secret that the provider could use.
+//! There is no caller, so no rule of the operator's is asked and nothing is recorded: whoever runs
+//! this brings the settings, and with them every secret that the provider could use.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -30,7 +30,8 @@ use rise_broker::state;
 pub(super) struct Arguments {
     /// The component.
     file: PathBuf,
-    /// A file with a registry's settings, or the settings themselves as TOML, such as `registry_url = "localhost:5000"`.
+    /// A file with a registry's settings, or the settings themselves as TOML, such as `registry_url
+    /// = "localhost:5000"`.
     #[arg(long, value_name = "FILE|TOML")]
     settings: String,
     /// The registry in these settings, where there are several.

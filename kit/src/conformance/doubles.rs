@@ -1,4 +1,5 @@
-//! What lies behind the capabilities while a provider is checked: AWS and a registry that do as told.
+//! What lies behind the capabilities while a provider is checked: AWS and a registry that do as
+//! told.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! Many calls, one after the other and at once: none fails, memory stays flat, nothing outlives its call.
+//! Many calls, one after the other and at once: none fails, memory stays flat, nothing outlives its
+//! call.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ use rise_broker::issue::mint;
 use rise_broker::telemetry::process::resident_bytes;
 
 const AREA: &str = "endurance";
-/// What an allocator keeps for itself, with room; a leak of a page for each call is a quarter of it.
+/// What an allocator keeps for itself, with room; a leak of a page for each call is a quarter of
+/// it.
 const FLAT: u64 = 16 << 20;
 
 pub(super) async fn check(case: &Case, effort: Effort, report: &mut Report) {

@@ -1,4 +1,5 @@
-//! `conformance.toml`: settings as an operator would write them, and what the registry answers then.
+//! `conformance.toml`: settings as an operator would write them, and what the registry answers
+//! then.
 //!
 //! ```toml
 //! [registries.example]
@@ -45,7 +46,8 @@ pub(super) struct Answer {
     pub status: u16,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// `{token}`, `{expires_at}` (seconds) and `{expires_at_rfc3339}` are filled in, and `{authorization}`, as it was sent.
+    /// `{token}`, `{expires_at}` (seconds) and `{expires_at_rfc3339}` are filled in, and
+    /// `{authorization}`, as it was sent.
     #[serde(default)]
     pub body: String,
 }

@@ -1,4 +1,5 @@
-//! Every import answers every error, at every place where it is called; every upstream hangs, or answers nonsense.
+//! Every import answers every error, at every place where it is called; every upstream hangs, or
+//! answers nonsense.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

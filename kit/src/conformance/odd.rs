@@ -1,4 +1,5 @@
-//! Settings that no schema would let through. A typed error is right, and so is not to care; a trap is not.
+//! Settings that no schema would let through. A typed error is right, and so is not to care; a trap
+//! is not.
 
 use std::sync::Arc;
 

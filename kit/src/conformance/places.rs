@@ -31,7 +31,8 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
     }
 }
 
-/// One letter, the longest, digits, runs of dashes, names that mean something elsewhere, and many that do not.
+/// One letter, the longest, digits, runs of dashes, names that mean something elsewhere, and many
+/// that do not.
 fn projects() -> Vec<Project> {
     let longest = "x".repeat(63);
     let named = [

@@ -188,7 +188,7 @@ fn everything_that_is_wrong_is_said_in_one_run() {
     error: config/default.toml: registries.hub.max_lifetime: expected at least 60
     error: config/default.toml: rules.0.registries.0: rule `ci`: unknown registry `prd`, expected the name of one of [registries]: `hub`, `local`, `prod`
     error: config/default.toml: log.level: expected a level, one of error, warn, info, debug, trace, off, or directives such as `info,rise_broker=debug`
-    error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; remove the file until it does
+    error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; use a newer broker, or remove the file
     error: config/default.toml: registries.hub.namspace: unknown setting, did you mean `namespace`?
     error: config/default.toml: registries.prod.region: expected an AWS region such as `eu-west-1`
     error: config/default.toml: registries.prod.repo_prefix: expected a `/` at the end, so that no prefix and project run together
@@ -355,9 +355,9 @@ fn providers_that_want_too_much_or_crash() {
         it.guest(guest);
     }
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: providers/trap-describe.wasm: cannot say what it is, remove the file or ask its author: provider trapped: wasm trap: wasm `unreachable` instruction executed;  thread '<unnamed>' (1) panicked at tests/guests/trap-describe/src/lib.rs:26:9: trap-describe was asked what it is note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
-    error: providers/wants-filesystem.wasm: wants `wasi:filesystem/types@0.2.6`, and of WASI providers get only what every program links; build it without (componentize-py: `--stub-wasi`), or let it have empty files and closed sockets by `wasi = "stubbed"` in [providers.NAME]
-    error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; remove the file until it does
+    error: providers/trap-describe.wasm: its `describe` fails, so remove the file or ask its author: provider trapped: wasm trap: wasm `unreachable` instruction executed;  thread '<unnamed>' (1) panicked at tests/guests/trap-describe/src/lib.rs:26:9: trap-describe was asked what it is note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+    error: providers/wants-filesystem.wasm: wants `wasi:filesystem/types@0.2.6`, and providers get only the part of WASI that every program links; build it without (componentize-py: `--stub-wasi`), or give it empty files and closed sockets with `wasi = "stubbed"` in its own table below [providers]
+    error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; use a newer broker, or remove the file
     "#);
 }
 
@@ -389,8 +389,8 @@ fn files_that_are_no_components() {
 fn a_provider_that_is_larger_than_allowed() {
     let mut it = installed(&[AUTH, ECR, "[providers.limits]\nfile_mib = 0\n"]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: providers/ecr.wasm: larger than 0 bytes; raise `file_mib` in [providers.limits] if that is meant
-    error: providers/oci.wasm: larger than 0 bytes; raise `file_mib` in [providers.limits] if that is meant
+    error: providers/ecr.wasm: larger than 0 bytes; raise `file_mib` in [providers.limits] if it is the right file
+    error: providers/oci.wasm: larger than 0 bytes; raise `file_mib` in [providers.limits] if it is the right file
     "#);
 }
 

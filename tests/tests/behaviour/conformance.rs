@@ -262,7 +262,7 @@ fn kebab(name: &str) -> String {
 
 /// Guest, settings, area and reason.
 const NOT_LOADED: [(&str, &str, &str, &str); 4] = [
-    ("trap-describe", URL, "file", "cannot say what it is"),
+    ("trap-describe", URL, "file", "its `describe` fails"),
     ("wants-filesystem", URL, "file", "wants `wasi:"),
     ("wants-tokens", URL, "file", "does not have yet"),
     (

@@ -157,13 +157,13 @@ async fn it_starts_only_where_the_operator_trusts_the_provider_and_says_where_to
         (
             "http://127.0.0.1:5000",
             trusted,
-            "registries.prod.base_url: `http://127.0.0.1:5000` is no URL that requests can be sent to: https is a must",
+            "registries.prod.base_url: `http://127.0.0.1:5000` is not a URL that requests can be sent to: https is required",
         ),
-        ("http://r.example.com", trusted, "https is a must"),
+        ("http://r.example.com", trusted, "https is required"),
         (
             "https://10.0.0.1",
             trusted,
-            "registries.prod.base_url: `https://10.0.0.1` is no URL that requests can be sent to: a private address",
+            "registries.prod.base_url: `https://10.0.0.1` is not a URL that requests can be sent to: a private address",
         ),
         (
             "https://169.254.169.254",

@@ -168,7 +168,7 @@ async fn a_newer_one_that_imports_more_is_not_loaded_until_it_is_locked_again() 
     let said = refused(&serving, &newer, "lock").await;
     assert_eq!(loaded(&said, "oci"), digest(&good), "the last good one serves on");
     let problem = said["refused"][0]["problem"].as_str().unwrap();
-    let expected = "asks for more than config/providers.lock allows it: http; look at it";
+    let expected = "asks for more than config/providers.lock allows it: http; review it";
     assert!(problem.contains(expected), "{problem}");
     let printed = it.run(&["check"]);
     assert_eq!(printed.code, Some(1));

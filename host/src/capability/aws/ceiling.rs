@@ -1,7 +1,8 @@
-//! The most a registry may ask of AWS, and the request that the host writes inside it.
+//! The most that a registry may ask of AWS, and the request that the host writes within that.
 //!
-//! **Invariant:** [`AwsCeiling::assume_role`] compares whole strings. What comes out holds a resource of the granted project
-//! and actions of the granted verbs, each written by the operator, and nothing that a provider wrote.
+//! **Invariant:** [`AwsCeiling::assume_role`] compares whole strings. The policy that it returns
+//! names resources of the granted project and actions of the granted verbs, each from the
+//! operator's settings, and nothing that a provider wrote.
 
 use std::collections::BTreeSet;
 
@@ -15,15 +16,15 @@ use crate::domain::{Action, Actions, Project};
 use crate::rules::Grant;
 use crate::wit::rise::registry::aws::Statement;
 
-/// Has no resource type, so it needs `*`, and a statement of its own.
+/// This action has no resource type, so it needs `*` and a statement of its own.
 pub const LOGIN_ACTION: &str = "ecr:GetAuthorizationToken";
-/// STS takes no longer session policy.
+/// The longest session policy that STS accepts, in characters.
 const MAX_POLICY: usize = 2048;
-/// Each takes forty characters of a policy at least.
+/// The most statements that fit into a policy: each needs at least forty characters.
 const MAX_STATEMENTS: usize = 50;
 
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
-/// The official minimum for `docker push`.
+/// The actions that `docker push` needs, by the documentation of ECR.
 const PUSH: [&str; 6] = [
     "ecr:BatchCheckLayerAvailability",
     "ecr:InitiateLayerUpload",
@@ -33,12 +34,12 @@ const PUSH: [&str; 6] = [
     "ecr:BatchGetImage",
 ];
 
-/// What the operator's settings allow one registry.
+/// What the operator's settings allow one registry in AWS.
 #[derive(Clone, Debug)]
 pub struct AwsCeiling {
     pub region: String,
     roles: BTreeSet<String>,
-    /// ARNs with `{project}`.
+    /// Templates of ARNs, with `{project}`.
     resources: Vec<String>,
     pull: BTreeSet<String>,
     push: BTreeSet<String>,
@@ -47,7 +48,7 @@ pub struct AwsCeiling {
     session_tags: bool,
 }
 
-/// What the settings of a registry say of AWS, by the names that the host reads itself.
+/// The settings of a registry that the host itself reads for AWS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(default)]
 pub struct AwsSettings {
@@ -66,7 +67,7 @@ impl AwsSettings {
         self.partition.as_deref().unwrap_or("aws")
     }
 
-    /// The host of ECR in this account and region.
+    /// The host name of ECR in this account and region.
     pub fn registry_host(&self) -> String {
         let suffix =
             if self.partition() == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
@@ -74,7 +75,7 @@ impl AwsSettings {
     }
 }
 
-/// What a registry's host keys switch on.
+/// The switches among a registry's settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Switches {
     pub unscoped: bool,
@@ -85,7 +86,7 @@ pub struct Switches {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAwsCeiling {
     #[error(
-        "`{0}` must hold `{{project}}` once, between `/` or `:` and the end, `/` or `/*`, and no other wildcard"
+        "`{0}` must have `{{project}}` once, between `/` or `:` and the end, `/` or `/*`, and no other wildcard"
     )]
     Resource(String),
     #[error("`{0}` is not one action such as `ecr:PutImage`")]
@@ -94,7 +95,7 @@ pub enum InvalidAwsCeiling {
     Children,
 }
 
-/// What a provider asked for beyond the ceiling. Text for the operator.
+/// Something that a provider asked for beyond the ceiling. The texts are for the operator.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BeyondAwsCeiling {
     #[error("the role `{0}`, which is not one of this registry's")]
@@ -105,7 +106,7 @@ pub enum BeyondAwsCeiling {
     Action { action: String, granted: Actions },
     #[error("a session policy without any statement on the project's repository")]
     Nothing,
-    #[error("a session policy of {0} characters, where STS takes 2048")]
+    #[error("a session policy of {0} characters, of which STS accepts 2048")]
     TooLong(usize),
 }
 
@@ -148,7 +149,8 @@ impl AwsCeiling {
         self.unscoped
     }
 
-    /// The request that goes to STS for what a provider asked, if all of it is within the ceiling.
+    /// Returns the request to send to STS, if everything that the provider asked for is within the
+    /// ceiling.
     pub fn assume_role(
         &self,
         role_arn: &str,
@@ -168,8 +170,8 @@ impl AwsCeiling {
         })
     }
 
-    /// What the widest grant to `project` would send for each role: `check --live` tries it. `session` takes the place of
-    /// a grant's id, which nobody has.
+    /// Returns the request that the widest grant to `project` would send for each role. `check
+    /// --live` sends it, with `session` in place of a grant's id.
     pub fn probes(
         &self,
         project: &Project,
@@ -201,7 +203,7 @@ impl AwsCeiling {
         project: &Project,
         granted: Actions,
     ) -> Result<String, BeyondAwsCeiling> {
-        // Looked at before anything is compared with anything: whatever is longer than a policy cannot become one.
+        // Checked before anything is compared: what is longer than a policy cannot become one.
         let size: usize = statements
             .iter()
             .flat_map(|it| it.actions.iter().chain(&it.resources))
@@ -234,7 +236,7 @@ impl AwsCeiling {
                     });
                 }
             }
-            // IAM reads an empty list as a mistake; so do we, before it is sent.
+            // IAM rejects an empty list. It is rejected here before it is sent.
             if statement.actions.is_empty() || statement.resources.is_empty() {
                 return Err(BeyondAwsCeiling::Nothing);
             }
@@ -260,7 +262,8 @@ impl AwsCeiling {
     }
 }
 
-/// `arn:{partition}:ecr:{region}:{account}:repository/{prefix}{project}`, and all below where children are a project's own.
+/// `arn:{partition}:ecr:{region}:{account}:repository/{prefix}{project}`, and everything below it
+/// if child repositories belong to a project.
 fn default_resources(settings: &AwsSettings) -> Vec<String> {
     let AwsSettings { region, account_id, repo_prefix, .. } = settings;
     let own = format!(
@@ -271,7 +274,8 @@ fn default_resources(settings: &AwsSettings) -> Vec<String> {
     [own].into_iter().chain(children).collect()
 }
 
-/// A bare `*` after `{project}` would reach `my-app-2` from `my-app`; one in front of it, everybody.
+/// Checks a template. A bare `*` after `{project}` would reach `my-app-2` from `my-app`, and one in
+/// front of it every project.
 fn is_template(text: &str) -> bool {
     let Some((before, after)) = text.split_once("{project}") else { return false };
     let plain = |part: &str| !part.contains(['*', '?', '$', '{', '}', '"', '\\']);
@@ -290,8 +294,8 @@ fn is_action(text: &str) -> bool {
     text.split_once(':').is_some_and(|(service, action)| word(service) && word(action))
 }
 
-/// The caller, as `CloudTrail` shows it on every later call: a digest, because a `sub` may hold characters that STS does not
-/// take, or say more than AWS needs to know.
+/// The caller, as `CloudTrail` shows it on every later call. It is a digest, because a `sub` may
+/// have characters that STS rejects, or tell AWS more than it needs to know.
 fn source_identity(grant: &Grant) -> String {
     let subject = grant.subject();
     let text = format!("{}\n{}", subject.issuer, subject.sub);
@@ -411,7 +415,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever is asked: what comes out names the granted project's repository or, for the login alone, `*`.
+        /// Whatever is asked for, the policy names the granted project's repository or, for the
+        /// login alone, `*`.
         #[test]
         fn no_policy_reaches_beyond_the_grant(
             asked in proptest::collection::vec((

@@ -1,7 +1,7 @@
-//! What the SDK speaks HTTP with: one client for all calls of a registry, and none of its answers without end.
+//! The HTTP client of the AWS SDK: one for all calls of a registry, with a limit on each answer.
 //!
-//! Left alone, the SDK makes a client with connections of its own for each service client, and reads an answer of any
-//! length into memory.
+//! By default the SDK makes a client with connections of its own for each service client, and reads
+//! an answer of any length into memory.
 
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
@@ -16,10 +16,11 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 
-/// Against an endpoint that never stops sending. The longest right answers, temporary keys and ECR's token, are a few KiB.
+/// Protects against an endpoint that never stops sending. The longest valid answers, which are
+/// temporary keys and ECR's token, are a few KiB.
 const LARGEST_ANSWER: usize = 64 << 10;
 
-/// As the SDK makes it by default (rustls, proxies from the environment), but shared and bounded.
+/// The SDK's default client (rustls, proxies from the environment), but shared and limited.
 pub(super) fn shared() -> SharedHttpClient {
     let client = Builder::new().build_with_connector_fn(|settings, components| {
         let mut connector = Connector::builder()

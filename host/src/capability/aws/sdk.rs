@@ -1,7 +1,7 @@
 //! The `aws` port on the official SDK.
 //!
-//! One retry layer, the SDK's own; explicit timeouts, so that a hanging AWS answers within a call's deadline; keys are
-//! taken from the SDK's default chain, or from the registry's settings.
+//! There is one retry layer, the SDK's own. Timeouts are explicit, so that a call ends before its
+//! deadline when AWS hangs. Keys come from the SDK's default chain or from the registry's settings.
 
 mod failure;
 
@@ -25,29 +25,32 @@ use super::ceiling::AwsSettings;
 use super::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, http_client};
 use crate::domain::Secret;
 
-/// Also what an ECR token outlives: how long the session lives says nothing about the token, so the shortest that STS takes.
+/// The shortest session that STS accepts. An ECR token outlives its session, so a longer session
+/// would not help.
 const SESSION_SECONDS: i32 = 900;
 const CONNECT: Duration = Duration::from_secs(1);
 const ATTEMPT: Duration = Duration::from_millis(1_500);
 const OPERATION: Duration = Duration::from_secs(4);
 const ATTEMPTS: u32 = 3;
-/// Longer than a request takes, and than clocks may differ: AWS takes no signature from further away.
+/// Longer than a request lasts and than clocks may differ: AWS rejects signatures of clocks that
+/// differ more.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
 
 /// AWS for one registry.
 pub struct SdkAws {
-    /// With the base identity: the default chain's, or the settings' keys.
+    /// Configured with the base identity: the one of the default chain, or the keys of the
+    /// settings.
     base: SdkConfig,
     role_arn: Option<String>,
-    /// Of the registry; empty where its settings do not say.
+    /// The registry's account; empty if its settings do not name one.
     account_id: String,
-    /// The identity that assumes roles, found out on first use and kept until it ends.
+    /// The identity that assumes roles. It is found on first use and kept until it expires.
     controller: Mutex<Option<Controller>>,
 }
 
 struct Controller {
     config: SdkConfig,
-    /// `None`: the SDK renews it, or it has no end.
+    /// `None`: the SDK renews it, or it never expires.
     ends: Option<SystemTime>,
 }
 
@@ -86,7 +89,8 @@ impl SdkAws {
         }
     }
 
-    /// The identity that assumes roles. Those who come while it is looked for wait for it.
+    /// Returns the identity that assumes roles. Calls that come while it is being found wait for
+    /// it.
     async fn controller(&self) -> Result<SdkConfig, AwsError> {
         let mut controller = self.controller.lock().await;
         if let Some(controller) = controller.as_ref().filter(|it| !self.ends_soon(it)) {
@@ -96,10 +100,10 @@ impl SdkAws {
         Ok(controller.insert(found).config.clone())
     }
 
-    /// `role_arn`, assumed from the base identity unless that already is it.
+    /// Assumes `role_arn` from the base identity, unless that is already the role.
     ///
-    /// Not by a credentials provider inside the SDK: that has to be done with all its retries within one attempt of the
-    /// request that needs it, and so turns every failure into a timeout.
+    /// A credentials provider inside the SDK would have to finish with all its retries within one
+    /// attempt of the request that needs it, so every failure would become a timeout.
     async fn find_controller(&self) -> Result<Controller, AwsError> {
         let base = Controller { config: self.base.clone(), ends: None };
         let Some(role_arn) = &self.role_arn else { return Ok(base) };
@@ -118,7 +122,8 @@ impl SdkAws {
         controller.ends.zip(now).is_some_and(|(ends, now)| ends < now + RENEW_BEFORE)
     }
 
-    /// Without the shared cache of identities: it would keep these keys, and would keep those of 64 sessions at most.
+    /// The configuration without the shared cache of identities: the cache would keep these keys,
+    /// and it keeps at most 64 sessions.
     fn with_keys(&self, keys: Keys) -> SdkConfig {
         self.base
             .to_builder()
@@ -165,7 +170,7 @@ impl Aws for SdkAws {
             .map_err(|error| failure(&error))?;
         let nonsense = |what: &str| AwsError::Nonsense(format!("GetAuthorizationToken {what}"));
         let mut data = answer.authorization_data.unwrap_or_default().into_iter();
-        // From here on the token is in a `Secret`: the SDK's own type would print it.
+        // From here on the token is in a `Secret`. The SDK's own type would print it.
         let data = data.next().ok_or_else(|| nonsense("without data"))?;
         let token =
             Secret::new(data.authorization_token.ok_or_else(|| nonsense("without a token"))?);
@@ -204,7 +209,8 @@ impl Aws for SdkAws {
     }
 }
 
-/// Whether ECR speaks of this account and region: a login for another one opens what nobody was granted.
+/// Whether the endpoint belongs to this account and region. A login for another registry would open
+/// repositories that nobody was granted.
 fn is_of(endpoint: &str, account_id: &str, region: &str) -> bool {
     let Some(host) = endpoint.strip_prefix("https://") else { return false };
     let mut labels = host.split('.');
@@ -212,7 +218,7 @@ fn is_of(endpoint: &str, account_id: &str, region: &str) -> bool {
     is_account && labels.any(|label| label == region)
 }
 
-/// Sends it, and takes the keys out of the answer.
+/// Sends the request and returns the keys of the answer.
 async fn session(request: AssumeRoleFluentBuilder) -> Result<Keys, AwsError> {
     let answer = request.send().await.map_err(|error| failure(&error))?;
     let keys = answer
@@ -229,8 +235,8 @@ async fn session(request: AssumeRoleFluentBuilder) -> Result<Keys, AwsError> {
     ))
 }
 
-/// Whether `identity` (`arn:aws:sts::123456789012:assumed-role/name/session`) is a session of the role at `role_arn`
-/// (`arn:aws:iam::123456789012:role/path/name`).
+/// Whether `identity` (`arn:aws:sts::123456789012:assumed-role/name/session`) is a session of the
+/// role at `role_arn` (`arn:aws:iam::123456789012:role/path/name`).
 fn is_session_of(identity: &str, role_arn: &str) -> bool {
     let (Some(identity), Some(role)) = (Arn::parse(identity), Arn::parse(role_arn)) else {
         return false;

@@ -1,7 +1,9 @@
-//! Where a registry's provider may send requests: methods, origins and path prefixes, written by the operator.
+//! Where a registry's provider may send requests: methods, origins and path prefixes, from the
+//! operator's settings.
 //!
-//! **Invariant:** [`HttpCeiling::admit`] answers with the very URL that is sent. It takes no URL that two readers could
-//! understand differently: [`strict`] refuses what a parser would have to mend.
+//! **Invariant:** [`HttpCeiling::admit`] returns the very URL that is sent. It accepts no URL that
+//! two parsers could understand differently: [`strict`] rejects everything that a parser would
+//! repair.
 
 use url::Url;
 
@@ -14,49 +16,50 @@ use crate::wit::rise::registry::http::Method;
 const LONGEST_URL: usize = 4096;
 const PROJECT: &str = "{project}";
 
-/// What the operator's settings allow one registry.
+/// What the operator's settings allow one registry over HTTP.
 #[derive(Clone)]
 pub struct HttpCeiling {
     endpoints: Vec<Endpoint>,
     private: bool,
 }
 
-/// One line of `allow`.
+/// One entry of `allow`.
 #[derive(Clone)]
 struct Endpoint {
-    /// `None`: any.
+    /// `None`: any method.
     method: Option<Method>,
-    /// Its path is not looked at.
+    /// The URL of the entry; only its origin is compared.
     origin: Url,
-    /// With `{project}`, without a `/` at the end. What lies below it is meant too.
+    /// A path with `{project}` and without a `/` at the end. Every path below it is allowed too.
     path: String,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHttpCeiling {
     #[error(
-        "missing; its provider uses HTTP, so state what it may ask: `allow = [\"POST https://registry.example.com/api\"]`"
+        "missing; its provider uses HTTP, so state which requests are allowed: `allow = [\"POST https://registry.example.com/api\"]`"
     )]
     Missing,
     #[error(
         "`{text}` is not a method (GET, HEAD, POST, PUT, PATCH, DELETE, or * for any) and a URL such as `POST https://registry.example.com/api`: {problem}"
     )]
     Endpoint { index: usize, text: String, problem: &'static str },
-    #[error("`{text}` is no URL that requests can be sent to: {problem}")]
+    #[error("`{text}` is not a URL that requests can be sent to: {problem}")]
     BaseUrl { text: String, problem: &'static str },
 }
 
-/// What a provider asked for beyond the ceiling. Text for the operator.
+/// Something that a provider asked for beyond the ceiling. The texts are for the operator.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BeyondHttpCeiling {
-    #[error("a request to `{url}`, which is no URL that may be sent: {problem}")]
+    #[error("a request to `{url}`, which is not an acceptable URL: {problem}")]
     Malformed { url: String, problem: &'static str },
     #[error("{method} {url}, which this registry's `ceiling.http` does not allow")]
     Elsewhere { method: &'static str, url: String },
 }
 
 impl HttpCeiling {
-    /// `base_url` counts where no endpoints are stated: everything at its origin.
+    /// Reads the ceiling. Without stated endpoints, everything at the origin of `base_url` is
+    /// allowed.
     pub fn new(
         stated: Option<&HttpCeilingFile>,
         base_url: Option<&str>,
@@ -81,24 +84,24 @@ impl HttpCeiling {
         Ok(Self { endpoints, private })
     }
 
-    /// Whether an endpoint without encryption is among them.
+    /// Whether an endpoint is not encrypted.
     pub fn has_plain(&self) -> bool {
         self.endpoints.iter().any(|it| it.origin.scheme() == "http")
     }
 
-    /// Which addresses encrypted requests may go to.
+    /// The addresses to which encrypted requests may go.
     pub fn reach(&self) -> Reach {
         if self.private { Reach::Internal } else { Reach::Public }
     }
 
-    /// The URL to send to, if this registry may ask it for `project`.
+    /// Returns the URL to send to, if the registry may send this request for `project`.
     pub fn admit(
         &self,
         method: Method,
         text: &str,
         project: &Project,
     ) -> Result<Url, BeyondHttpCeiling> {
-        // A query may hold what is nobody's business, and is not judged.
+        // A query may have private content, and is not compared.
         let shown = || printable(text.split(['?', '#']).next().unwrap_or_default(), 256);
         let malformed = |problem| BeyondHttpCeiling::Malformed { url: shown(), problem };
         let url = strict(text).map_err(malformed)?;
@@ -113,22 +116,23 @@ impl HttpCeiling {
 
 impl Endpoint {
     fn parse(text: &str, private: bool) -> Result<Self, &'static str> {
-        let (method, url) = text.split_once(' ').ok_or("there is one space between the two")?;
+        let (method, url) =
+            text.split_once(' ').ok_or("expected one space between method and URL")?;
         let method = match method {
             "*" => None,
-            word => Some(METHODS.into_iter().find(|it| name(*it) == word).ok_or("no method")?),
+            word => Some(METHODS.into_iter().find(|it| name(*it) == word).ok_or("unknown method")?),
         };
         if url.contains(['?', '*']) {
             return Err(
-                "a query or a wildcard, and all that lies below a path is meant in any case",
+                "it has a query or a wildcard; every path below the stated one is allowed anyway",
             );
         }
         let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
         let (authority, _) = url.split_at(url.len() - path.len());
         if authority.contains(['{', '}']) {
-            return Err("only the path may hold `{project}`");
+            return Err("only the path may have `{project}`");
         }
-        // Any project will do to see whether the rest is right: its name means nothing in a URL.
+        // Any project name serves to check the rest: a name has no special meaning in a URL.
         let origin = strict(&format!("{authority}{}", path.replace(PROJECT, "p")))?;
         may_be_asked(&origin, private)?;
         Ok(Self { method, origin, path: path.trim_end_matches('/').to_owned() })
@@ -146,7 +150,7 @@ impl Endpoint {
 const METHODS: [Method; 6] =
     [Method::Get, Method::Head, Method::Post, Method::Put, Method::Patch, Method::Delete];
 
-/// As the protocol names it.
+/// The name of the method in the protocol.
 pub(super) fn name(method: Method) -> &'static str {
     match method {
         Method::Get => "GET",
@@ -158,11 +162,11 @@ pub(super) fn name(method: Method) -> &'static str {
     }
 }
 
-/// An address that is written as such never goes through the resolver, so it is judged here.
+/// Checks a URL with an IP address: it never goes through the resolver, which checks host names.
 fn may_be_asked(url: &Url, private: bool) -> Result<(), &'static str> {
     if url.scheme() == "http" && !private {
         return Err(
-            "https is a must, but for private addresses with `ceiling.http.private = true`",
+            "https is required, except for private addresses with `ceiling.http.private = true`",
         );
     }
     let reach = if private { Reach::Internal } else { Reach::Public };
@@ -170,40 +174,45 @@ fn may_be_asked(url: &Url, private: bool) -> Result<(), &'static str> {
     if reachable::permits(reach, url) {
         Ok(())
     } else if private {
-        Err("an address that is never asked, or without encryption only inside a private network")
+        Err("an address that is never asked, or that needs https outside a private network")
     } else {
-        Err("a private address, and `ceiling.http.private = true` is not stated")
+        Err("a private address; set `ceiling.http.private = true` if that is intended")
     }
 }
 
-/// Reads an absolute URL of which every reader makes the same: nothing in it that a parser would drop, add, resolve or
-/// decode on the way. `https://a@b`, `https:\\a`, `/x/../y`, `/x%2f..`, `/x/..;/y` and `https://0x7f.1` each fooled somebody.
+/// Parses an absolute URL that every parser understands in the same way: nothing in it would be
+/// dropped, added, resolved or decode on the way. `https://a@b`, `https:\\a`, `/x/../y`, `/x%2f..`,
+/// `/x/..;/y` and `https://0x7f.1` each fooled somebody.
 fn strict(text: &str) -> Result<Url, &'static str> {
     if text.len() > LONGEST_URL {
         return Err("too long");
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['\\', '#']) {
-        return Err("blanks, control characters, `\\`, `#` or letters outside ASCII");
+        return Err("it has blanks, control characters, `\\`, `#` or letters outside ASCII");
     }
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let rest = rest.ok_or("it must begin with https://")?;
     let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if authority.contains('@') {
-        return Err("a user name in it");
+        return Err("it has a user name in it");
     }
     let path = tail.split('?').next().unwrap_or_default();
     if !is_plain_path(path) {
         return Err(
-            "a path with `.`, `..`, `//`, `;` or an encoded character that could pass for one of these",
+            "it has a path with `.`, `..`, `//`, `;` or an encoded character that could stand for one of these",
         );
     }
-    let url = Url::parse(text).map_err(|_| "it cannot be read")?;
+    let url = Url::parse(text).map_err(|_| "it is not a URL")?;
     let port = url.port_or_known_default().unwrap_or_default();
     let is_host = [url.authority().to_owned(), format!("{}:{port}", url.authority())]
         .iter()
         .any(|it| it.eq_ignore_ascii_case(authority));
     let is_path = url.path() == path || (path.is_empty() && url.path() == "/");
-    if is_host && is_path { Ok(url) } else { Err("not written as it would be understood") }
+    if is_host && is_path {
+        Ok(url)
+    } else {
+        Err("it is not in its normal form: a parser would change it")
+    }
 }
 
 fn is_plain_path(path: &str) -> bool {
@@ -215,7 +224,8 @@ fn is_plain_path(path: &str) -> bool {
     })
 }
 
-/// Whether each `%XX` stands for a character that means nothing in a path, now or after being decoded once more.
+/// Whether each `%XX` stands for a character without a special meaning in a path, also after a
+/// second decoding.
 fn decodes(segment: &str) -> bool {
     segment.split('%').skip(1).all(|rest| {
         let byte = rest.get(..2).filter(|hex| hex.bytes().all(|it| it.is_ascii_hexdigit()));

@@ -1,7 +1,8 @@
 //! The `http` port on reqwest.
 //!
-//! One client for each registry: connections that one registry's settings allowed are not there for another's. No proxy
-//! from the environment, no redirects, no retries, no cookies, no decompression, HTTP/1.1 only.
+//! Each registry has a client of its own: no registry can use a connection that only the settings
+//! of another allow. The client uses no proxy from the environment, no redirects, no retries, no
+//! cookies, no decompression, and HTTP/1.1 only.
 
 use std::error::Error;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::domain::Reach;
 use crate::reachable::{OutOfReach, Reachable};
 
 const CONNECT: Duration = Duration::from_secs(2);
-/// Half of what a call has by default: a provider hears of a registry that hangs, and can say so.
+/// Half of the default deadline of a call, so that a provider learns that a registry hangs and can
+/// report it.
 const ATTEMPT: Duration = Duration::from_secs(4);
 const IDLE: Duration = Duration::from_secs(30);
 const IDLE_CONNECTIONS: usize = 16;
@@ -85,15 +87,17 @@ fn check(headers: &HeaderMap) -> Result<(), HttpError> {
         let text = format!("an answer with more than {LARGEST_HEADERS} bytes of headers");
         return Err(HttpError::Nonsense(text));
     }
-    // Nobody asked for it, and what is in it would not be seen.
+    // The host did not ask for compression, and could not find a secret in it.
     if headers.get_all(CONTENT_ENCODING).iter().any(|it| it != "identity") {
-        return Err(HttpError::Nonsense("an answer that is compressed, unasked".to_owned()));
+        return Err(HttpError::Nonsense(
+            "an answer that is compressed, which was not asked for".to_owned(),
+        ));
     }
     Ok(())
 }
 
 fn failure(error: reqwest::Error) -> HttpError {
-    // The query may hold anything.
+    // The query may have a secret.
     let error = error.without_url();
     let mut causes = vec![error.to_string()];
     let mut cause = error.source();

@@ -1,10 +1,12 @@
-//! Finds a configured secret in text: in what a provider wrote, and in what a registry sent back.
+//! Finds a configured secret in text that a provider wrote or a registry returned.
 //!
-//! A registry that repeats what it was sent would show a provider the secret that it may only pass on. So an answer with a
-//! secret in it is withheld whole: cutting the secret out would leave a provider the choice of where to cut.
+//! A registry that repeats what it was sent would show a provider the secret that it may only pass
+//! on. The whole answer is withheld then: if only the secret were cut out, a provider could choose
+//! where to cut, and learn from that.
 //!
-//! What a registry changes beyond the forms here (a hash, half of it, other encodings) is not found. Then a registry that
-//! the operator trusts with the secret and a provider that he does not would have to play together.
+//! Other forms of a secret are not found, such as a hash, a half of it or an unusual encoding. To
+//! use them, a registry that the operator trusts with the secret would have to help a hostile
+//! provider.
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
@@ -13,10 +15,11 @@ use zeroize::Zeroizing;
 
 use crate::capability::Capabilities;
 
-/// A shorter piece of base64 or hex turns up in any long text by chance.
+/// A shorter piece of base64 or hex appears in any long text by chance.
 const SHORTEST_ENCODED: usize = 12;
 
-/// Whether `text` holds a configured secret: as it is, percent-encoded, in a string of JSON, in base64 or in hex.
+/// Whether `text` has a configured secret: as it is, percent-encoded, in a JSON string, in base64
+/// or in hex.
 pub(super) fn reveals(capabilities: &Capabilities, text: &str) -> bool {
     if capabilities.secrets.is_empty() {
         return false;
@@ -32,7 +35,7 @@ pub(super) fn reveals(capabilities: &Capabilities, text: &str) -> bool {
         || encoded()
 }
 
-/// A secret in an escaped string is found in the string that it stands for.
+/// Searches the strings of a JSON document, unescaped.
 fn in_json(text: &str, holds: &dyn Fn(&str) -> bool) -> bool {
     fn visit(value: &Value, holds: &dyn Fn(&str) -> bool) -> bool {
         match value {
@@ -47,7 +50,7 @@ fn in_json(text: &str, holds: &dyn Fn(&str) -> bool) -> bool {
     serde_json::from_str::<Value>(text).is_ok_and(|value| visit(&value, holds))
 }
 
-/// As a form or a query writes it: `+` is a blank.
+/// Decodes the encoding of forms and queries, in which `+` is a blank.
 fn percent_decoded(text: &str) -> Zeroizing<String> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text.as_bytes();
@@ -65,15 +68,15 @@ fn percent_decoded(text: &str) -> Zeroizing<String> {
     Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The characters that stand for the whole secret wherever it lies in longer encoded text: base64 in each of its three
-/// positions, which is how `Authorization: Basic` looks too, and hex.
+/// The characters that stand for the whole secret at any position in longer encoded text: base64 in
+/// each of its three alignments, which `Authorization: Basic` uses, and hex.
 fn encodings(secret: &str) -> Vec<Zeroizing<String>> {
     let mut forms =
         vec![Zeroizing::new(hex::encode(secret)), Zeroizing::new(hex::encode_upper(secret))];
     for before in 0..3 {
         let mut bytes = Zeroizing::new(vec![0; before]);
         bytes.extend_from_slice(secret.as_bytes());
-        // Six bits a character: those that a neighbour has a part in are left out.
+        // A character has six bits. Those that share bits with a neighbour are left out.
         let (from, to) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
         for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
             let all = Zeroizing::new(engine.encode(&*bytes));

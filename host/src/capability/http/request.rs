@@ -1,5 +1,6 @@
 //! A request that a provider composes, part by part. Nothing is checked before it is sent: the
-//! functions that compose it have no error to return. [`compose`] makes of it what is sent.
+//! functions that compose it have no error to return. [`compose`] then makes the headers and the
+//! body.
 
 mod compose;
 mod headers;
@@ -9,14 +10,14 @@ pub(super) use compose::{Composed, NotSent};
 use crate::capability::secrets::SecretHandle;
 use crate::wit::rise::registry::http::Method;
 
-/// A request as a provider composes it. Nothing is judged before it is sent: its functions have no error to say.
+/// The parts of a request.
 pub struct Request {
     pub(super) method: Method,
     pub(super) url: String,
     headers: Vec<(String, Text)>,
     authorization: Option<Authorization>,
     body: RequestBody,
-    /// What was put together that does not go together.
+    /// Parts that do not fit together.
     wrong: Option<&'static str>,
 }
 
@@ -69,7 +70,7 @@ impl Request {
         match &mut self.body {
             RequestBody::Json { secrets, .. } => secrets.push((pointer, value)),
             RequestBody::None | RequestBody::Form(_) => {
-                self.wrong = Some("a secret of a JSON body before it");
+                self.wrong = Some("a secret for a JSON body that it does not have");
             }
         }
     }

@@ -1,7 +1,8 @@
-//! What a registry answered, as a provider may see it.
+//! The answer of a registry, as a provider may see it.
 //!
-//! **Invariant:** no header and no body with a configured secret in it gets here: [`Response::read`] refuses the answer.
-//! What [`Response::take_secret`] has taken can be read nowhere in the answer any more.
+//! **Invariant:** an answer with a configured secret in a header or in the body never becomes a
+//! [`Response`]: [`Response::read`] refuses it. A secret that `take_secret` removed appears nowhere
+//! in the answer any more.
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
@@ -13,23 +14,23 @@ use crate::capability::{Capabilities, MAX_SECRET};
 use crate::domain::Secret;
 use crate::wit::rise::registry::types::Error;
 
-/// Nobody is asked to wait longer.
+/// The longest pause that a caller is asked for, in seconds.
 const LONGEST_PAUSE: i64 = 3600;
 
-/// An answer in the hands of a provider.
+/// An answer that a provider can read.
 pub struct Response {
-    /// Who answered: for messages.
+    /// Method and host of the request, for messages.
     asked: String,
     status: u16,
     headers: Vec<(String, Zeroizing<String>)>,
     body: Zeroizing<String>,
-    /// Seconds.
+    /// The pause that the registry asks for, in seconds.
     pause: Option<u32>,
 }
 
-/// An answer that shows a provider what it must not see.
+/// An answer that would show a provider a configured secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} sent a configured secret back, so that its answer is withheld")]
+#[error("{0} sent a configured secret back, so its answer is withheld")]
 pub(super) struct Echoed(String);
 
 impl Response {
@@ -83,7 +84,8 @@ impl Response {
         self.body.as_str().to_owned()
     }
 
-    /// `None` for what is no string, is empty, or is longer than a secret may be.
+    /// Removes a secret. Returns `None` if the value is not a string, is empty, or is longer than a
+    /// secret may be.
     pub(super) fn take_secret(&mut self, pointer: &str) -> Option<Secret> {
         let json = serde_json::from_str::<Value>(&self.body).ok();
         let string = json.as_ref().and_then(|json| json.pointer(pointer)).and_then(Value::as_str);
@@ -98,7 +100,8 @@ impl Response {
     }
 }
 
-/// Also as a part of other text. A short one would be found everywhere, so that counts only as a whole.
+/// Whether `text` has the secret, also as a part of other text. A short secret would appear
+/// everywhere, so it counts only as a whole.
 fn holds(text: &str, secret: &str) -> bool {
     text == secret || (secret.len() >= 4 && text.contains(secret))
 }
@@ -118,7 +121,7 @@ fn remove(value: &mut Value, secret: &str) {
     }
 }
 
-/// `Retry-After`: seconds, or a date.
+/// Reads `Retry-After`, which has seconds or a date.
 fn pause_in(text: &str, now: u64) -> Option<u32> {
     let until = |at: Timestamp| at.as_second().saturating_sub(i64::try_from(now).unwrap_or(0));
     let date = || rfc2822::DateTimeParser::new().parse_timestamp(text).ok().map(until);

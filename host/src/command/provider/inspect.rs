@@ -1,4 +1,5 @@
-//! `rise-broker provider inspect`: what a file is and asks for. Runs nothing of it but `describe`, without capabilities.
+//! `rise-broker provider inspect`: what a file is and asks for. Runs nothing of it but `describe`,
+//! without capabilities.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! `rise-broker provider lock`: looks at every provider of the folder as `serve` would, and writes down what was found.
+//! `rise-broker provider lock`: looks at every provider of the folder as `serve` would, and writes
+//! down what was found.
 
 use std::io::IsTerminal;
 use std::path::Path;

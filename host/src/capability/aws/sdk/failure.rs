@@ -1,4 +1,4 @@
-//! What went wrong in the SDK, by what happens next.
+//! Classifies the errors of the SDK by what happens next.
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::SdkError;
@@ -10,7 +10,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use crate::capability::aws::AwsError;
 use crate::capability::printable;
 
-/// The SDK's own list, less what belongs to other services.
+/// The SDK's own list, without the codes of other services.
 const THROTTLED: [&str; 9] = [
     "Throttling",
     "ThrottlingException",
@@ -23,24 +23,22 @@ const THROTTLED: [&str; 9] = [
     "SlowDown",
 ];
 
-/// What an SDK error means for what happens next.
+/// Classifies one error.
 pub(super) fn failure<E>(error: &SdkError<E>) -> AwsError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     match error {
-        SdkError::TimeoutError(_) => AwsError::TimedOut("no answer within its time".to_owned()),
+        SdkError::TimeoutError(_) => AwsError::TimedOut("no answer in time".to_owned()),
         SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(error) if error.is_timeout() => {
-                AwsError::TimedOut("no answer within its time".to_owned())
-            }
+            Some(error) if error.is_timeout() => AwsError::TimedOut("no answer in time".to_owned()),
             Some(error) => connector_failure(error, failure),
             None => AwsError::Unavailable(text(error)),
         },
         SdkError::ConstructionFailure(_) => construction_failure(error),
         SdkError::ResponseError(_) => AwsError::Nonsense(text(error)),
         SdkError::ServiceError(service) => {
-            // What is no AWS error at all, such as a page of HTML, has no code.
+            // An answer that is no AWS error at all, such as a page of HTML, has no code.
             let Some(code) = service.err().code() else { return AwsError::Nonsense(text(error)) };
             let status = service.raw().status().as_u16();
             let message = printable(
@@ -59,13 +57,14 @@ where
     }
 }
 
-/// Tells a denial of the broker's own role from one of the roles that it assumes for others.
+/// Says that the denial was about the broker's own role, and not about a role that it assumes for a
+/// registry.
 pub(super) fn own_role(error: AwsError) -> AwsError {
     let AwsError::Denied(text) = error else { return error };
     AwsError::Denied(format!("assuming the broker's own role: {text}"))
 }
 
-/// An identity that cannot be had shows up in the dispatch of the request that needed it.
+/// A missing identity appears as a failed dispatch of the request that needed it.
 fn connector_failure(error: &ConnectorError, failure: &DispatchFailure) -> AwsError {
     match find::<CredentialsError>(error) {
         Some(credentials) => credentials_failure(credentials),
@@ -83,7 +82,8 @@ fn construction_failure(error: &(dyn std::error::Error + 'static)) -> AwsError {
     reason = "the SDK may add kinds; whatever they are, trying again may help"
 )]
 fn credentials_failure(error: &CredentialsError) -> AwsError {
-    // The roles of a profile or a web identity are assumed inside the SDK, and what became of that arrives here.
+    // The SDK assumes the roles of a profile or a web identity itself, and its failures arrive
+    // here.
     let assumed = inner_failure::<AssumeRoleError>(error)
         .or_else(|| inner_failure::<AssumeRoleWithWebIdentityError>(error));
     if let Some(failure) = assumed {
@@ -93,7 +93,7 @@ fn credentials_failure(error: &CredentialsError) -> AwsError {
         CredentialsError::ProviderTimedOut(_) => AwsError::TimedOut(text(error)),
         CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
             AwsError::InvalidSettings(format!(
-                "there is no AWS identity here; give this process a role, or set `access_key_id`: {}",
+                "this process has no AWS identity; give it a role, or set `access_key_id`: {}",
                 text(error)
             ))
         }
@@ -121,7 +121,7 @@ fn find<'a, T: std::error::Error + 'static>(
     None
 }
 
-/// The whole chain of an error on one line.
+/// The error and all of its causes, on one line.
 fn text(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -24,35 +24,35 @@ use crate::domain::Secret;
 const MOST_HEADERS: usize = 32;
 const LARGEST_HEADERS: usize = 32 << 10;
 const LARGEST_BODY: usize = 64 << 10;
-/// Fields of a form, or secrets of a JSON body. Each is looked at, which costs the host time.
+/// The most fields of a form, or secrets of a JSON body. Checking each costs the host time.
 const MOST_FIELDS: usize = 128;
-/// What is sent, but for the URL.
+/// The headers and the body of a request.
 pub(crate) struct Composed {
     pub headers: HeaderMap,
     pub body: Option<Bytes>,
-    /// Names of the secrets in it, for the log.
+    /// The names of the secrets in the request, for the log.
     pub secrets: BTreeSet<Arc<str>>,
 }
 
 /// Why a request is not sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NotSent {
-    /// Something that a provider must not do.
+    /// The provider asked for something that it must not do.
     Refused(String),
-    /// A request that makes no sense: the provider's bug.
+    /// The request is not valid: a bug in the provider.
     Failed(String),
-    /// A secret that cannot stand where it is wanted.
+    /// A configured secret cannot be sent in this place.
     Settings(String),
 }
 
 impl Request {
-    /// Judges all but the URL's place, and puts the secrets in.
+    /// Checks everything except where the URL leads, and inserts the secrets.
     pub(crate) fn compose(self, capabilities: &Capabilities) -> Result<Composed, NotSent> {
         if let Some(wrong) = self.wrong {
             return Err(NotSent::Failed(format!("a request with {wrong}")));
         }
         let mut composing = Composing { capabilities, secrets: BTreeSet::new() };
-        composing.written("URL", &self.url)?;
+        composing.check_text("URL", &self.url)?;
         let mut headers = composing.headers(self.headers)?;
         if let Some(authorization) = self.authorization {
             headers.insert(AUTHORIZATION, composing.authorization(authorization)?);
@@ -63,7 +63,7 @@ impl Request {
                 (Some(composing.json(text, secrets)?), Some("application/json"))
             }
             RequestBody::Form(fields) => {
-                // The host encodes it, so that it is that.
+                // The host encodes the body, so it sets the type as well.
                 headers.remove(CONTENT_TYPE);
                 (Some(composing.form(fields)?), Some("application/x-www-form-urlencoded"))
             }
@@ -77,7 +77,7 @@ impl Request {
         }
         let agent = concat!("rise-broker/", env!("CARGO_PKG_VERSION"));
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(agent));
-        // Wiped when the last of the client's hands lets go of it.
+        // Wiped when the client drops its last reference.
         let body = body.map(|body| Bytes::from_owner(Wiped(body)));
         Ok(Composed { headers, body, secrets: composing.secrets })
     }
@@ -97,8 +97,8 @@ struct Composing<'a> {
 }
 
 impl Composing<'_> {
-    /// Text of the provider's own.
-    fn written(&self, place: &str, text: &str) -> Result<(), NotSent> {
+    /// Checks text that the provider wrote.
+    fn check_text(&self, place: &str, text: &str) -> Result<(), NotSent> {
         if text.len() > LARGEST_BODY {
             return Err(NotSent::Refused(format!(
                 "a request with more than {LARGEST_BODY} bytes in its {place}"
@@ -112,11 +112,11 @@ impl Composing<'_> {
         Ok(())
     }
 
-    /// A secret, if it may leave this way.
+    /// Returns a secret, if its origin allows that it leaves by HTTP.
     fn secret(&mut self, handle: &SecretHandle) -> Result<Arc<Secret>, NotSent> {
         match handle.origin {
             SecretOrigin::Configured | SecretOrigin::Http => {}
-            SecretOrigin::Guest => self.written("secrets", handle.secret.expose())?,
+            SecretOrigin::Guest => self.check_text("secrets", handle.secret.expose())?,
             SecretOrigin::Aws(_) => {
                 return Err(NotSent::Refused(
                     "a request with a secret from AWS, which goes to the caller only".to_owned(),
@@ -135,11 +135,11 @@ impl Composing<'_> {
         }
         let (mut headers, mut bytes) = (HeaderMap::new(), 0);
         for (name, value) in all {
-            self.written("header names", &name)?;
+            self.check_text("header names", &name)?;
             let name = header_name(&name)?;
             let value = match value {
                 Text::Written(text) => {
-                    self.written("headers", &text)?;
+                    self.check_text("headers", &text)?;
                     HeaderValue::from_bytes(text.as_bytes()).map_err(|_| {
                         let text =
                             format!("a header `{name}` with line breaks or control characters");
@@ -166,7 +166,7 @@ impl Composing<'_> {
                 secret_value(&handle, &Zeroizing::new(format!("Bearer {}", secret.expose())))
             }
             Authorization::Basic(username, handle) => {
-                self.written("user name", &username)?;
+                self.check_text("user name", &username)?;
                 if username.contains(|it: char| it == ':' || it.is_control()) {
                     return Err(NotSent::Refused(
                         "a user name with `:` or control characters".to_owned(),
@@ -186,9 +186,9 @@ impl Composing<'_> {
         secrets: Vec<(String, SecretHandle)>,
     ) -> Result<Zeroizing<String>, NotSent> {
         if text.len() > LARGEST_BODY {
-            return Ok(Zeroizing::new(text)); // Refused by its length.
+            return Ok(Zeroizing::new(text)); // The caller refuses it for its length.
         }
-        self.written("body", &text)?;
+        self.check_text("body", &text)?;
         let mut body: Value = serde_json::from_str(&text)
             .map_err(|_| NotSent::Failed("a request with a body that is not JSON".to_owned()))?;
         if secrets.is_empty() {
@@ -199,7 +199,7 @@ impl Composing<'_> {
             return Err(NotSent::Refused(text));
         }
         for (pointer, handle) in secrets {
-            self.written("body", &pointer)?;
+            self.check_text("body", &pointer)?;
             let place = body.pointer_mut(&pointer).ok_or_else(|| {
                 let place = printable(&pointer, 128);
                 NotSent::Failed(format!(
@@ -220,15 +220,15 @@ impl Composing<'_> {
         }
         let mut body = Zeroizing::new(String::new());
         for (name, value) in fields {
-            self.written("body", &name)?;
+            self.check_text("body", &name)?;
             let value = match value {
                 Text::Written(text) => {
-                    self.written("body", &text)?;
+                    self.check_text("body", &text)?;
                     Zeroizing::new(text)
                 }
                 Text::Secret(handle) => Zeroizing::new(self.secret(&handle)?.expose().to_owned()),
             };
-            // Grown beforehand, so that no half of it stays behind: three bytes for one at most.
+            // Encoding makes at most three bytes of one. Growing later would leave a copy behind.
             body.reserve((name.len() + value.len()) * 3 + 2);
             let separator = if body.is_empty() { "" } else { "&" };
             body.push_str(separator);
@@ -240,7 +240,7 @@ impl Composing<'_> {
     }
 }
 
-/// Wipes the strings of a document that secrets were put into.
+/// Wipes the strings of a document that has secrets.
 fn wipe(value: Value) {
     match value {
         Value::String(text) => drop(Zeroizing::new(text)),
