@@ -1,7 +1,7 @@
-//! The words of the product as types: pure, parsed once, no I/O.
+//! The terms of the product as types: pure, parsed once, no I/O.
 //!
-//! Text from outside becomes one of these before anything is decided about it, so that a check and the act that
-//! follows it cannot look at two different strings.
+//! Text from outside is parsed into one of these types before any decision. A check and the action
+//! after it therefore use the same value.
 
 pub mod actions;
 pub mod address;

@@ -1,4 +1,4 @@
-//! What a credential lets its holder do.
+//! The actions that a credential allows.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ impl Action {
     }
 }
 
-/// A set of actions. Empty means nothing.
+/// A set of actions. The empty set allows nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Actions {
     pull: bool,
@@ -46,7 +46,8 @@ pub enum InvalidActions {
     #[error("unknown action `{0}`, expected `pull` or `push`")]
     Unknown(String),
     #[error(
-        "no action named, expected `pull`, `push` or both; leave `actions` out to get all that you may do"
+        "no action given, expected `pull`, `push` or both; omit `actions` to get everything \
+         that you may do"
     )]
     Empty,
 }
@@ -89,14 +90,14 @@ impl Actions {
         Action::ALL.into_iter().filter(move |action| self.contains(*action))
     }
 
-    /// Reads names as callers write them. Each entry may itself be a comma-separated list.
+    /// Parses names from a caller. Each entry may be a comma-separated list.
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidActions> {
         let mut actions = Self::NONE;
         for name in names.into_iter().flat_map(|list| list.split(',')) {
             match name {
                 "pull" => actions.pull = true,
                 "push" => actions.push = true,
-                // Cut short: the text goes back to whoever sent it.
+                // The text goes back to the caller, so it is cut.
                 other => return Err(InvalidActions::Unknown(other.chars().take(32).collect())),
             }
         }

@@ -1,14 +1,15 @@
-//! Where a request comes from: behind which proxies one looks, and which addresses count as one.
+//! The address that a request comes from, trusted proxies, and networks that count as one client.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-/// The address that limits and records mean. IPv4 written as IPv6 is IPv4.
+/// The client address for limits and audit records. An IPv4 address in IPv6 form becomes IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientAddress(IpAddr);
 
-/// What counts as one client: an IPv4 address, or an IPv6 /56, the least that anybody is given.
+/// The network that counts as one client: an IPv4 address, or an IPv6 /56, because no provider
+/// assigns less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientNetwork(IpAddr);
 
@@ -40,12 +41,14 @@ impl std::fmt::Display for ClientAddress {
     }
 }
 
-/// The networks whose `X-Forwarded-For` is believed. None unless the operator names them: anybody can send that header.
+/// The networks whose `X-Forwarded-For` the broker trusts. There are none by default, because
+/// anybody can send that header.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Networks such as `10.0.0.0/8`, or single addresses. The error is the text that is neither.
+    /// Parses networks such as `10.0.0.0/8`, or single addresses. The error is the first invalid
+    /// text.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
         let parse = |text: &'a str| {
             let single = || text.parse::<IpAddr>().map(IpNet::from);
@@ -58,8 +61,9 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address.0))
     }
 
-    /// Whom `peer` speaks for: the rightmost address in `forwarded` (the values of `X-Forwarded-For`, in order) that is no
-    /// trusted proxy. Each proxy appends whom it heard from, so what stands further left is the client's own invention.
+    /// Returns the rightmost address in `forwarded` (the values of `X-Forwarded-For`, in order)
+    /// that is not a trusted proxy, or `peer` if `peer` is not trusted. Each proxy appends the
+    /// address that it received the request from, so the client can forge everything further left.
     pub fn client<'a>(
         &self,
         peer: IpAddr,
@@ -77,10 +81,10 @@ impl TrustedProxies {
     }
 }
 
-/// Some proxies write the port too.
+/// Some proxies append the port.
 fn parse_hop(text: &str) -> Option<ClientAddress> {
     let address = text.parse::<IpAddr>().ok();
-    let address = address.or_else(|| text.parse::<SocketAddr>().ok().map(|it| it.ip()));
+    let address = address.or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
     address.map(ClientAddress::new)
 }
 

@@ -1,4 +1,4 @@
-//! Where a claim is found in a token.
+//! The place of a claim in a token.
 
 use std::fmt;
 
@@ -6,22 +6,23 @@ use serde_json::Value;
 
 use super::Claims;
 
-/// A claim's name, or a JSON Pointer (RFC 6901) where it begins with `/`.
+/// The name of a claim, or a JSON Pointer (RFC 6901) if it begins with `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimPath {
     name: String,
-    /// One for a plain name, more for a pointer.
+    /// A plain name has one segment.
     segments: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidClaimPath {
-    #[error("has `{{` or `}}` in its name: `{{project}}` stands for the project in values only")]
+    #[error("has `{{` or `}}` in its name; use `{{project}}` in values only")]
     Placeholder,
-    #[error("needs a name of 1 to 256 characters")]
+    #[error("must have a name of 1 to 256 characters")]
     Length,
     #[error(
-        "is not a JSON Pointer: no segment may be empty, `~` is written `~0`, and a `/` inside a name `~1`"
+        "is not a JSON Pointer; no segment may be empty, and inside a name write `~0` for `~` \
+         and `~1` for `/`"
     )]
     Pointer,
 }
@@ -45,17 +46,17 @@ impl ClaimPath {
         Ok(Self { name: name.to_owned(), segments })
     }
 
-    /// As it was written.
+    /// Returns the text from the settings.
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
-    /// The member of the token itself that it begins at.
+    /// Returns the first segment, a top-level claim of the token.
     pub fn first(&self) -> &str {
         self.segments.first().map(String::as_str).unwrap_or_default()
     }
 
-    /// Whether both mean the same place, however they are written.
+    /// Returns whether both name the same claim; `/sub` and `sub` do.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.segments == other.segments
     }
@@ -84,7 +85,7 @@ fn unescape(segment: &str) -> Option<String> {
     Some(segment.replace("~1", "/").replace("~0", "~"))
 }
 
-/// An array's index as RFC 6901 writes it: no sign, no leading zero.
+/// Parses an array index of RFC 6901, which has no sign and no leading zero.
 fn index(segment: &str) -> Option<usize> {
     let canonical = segment == "0" || !segment.starts_with(['0', '+']);
     if canonical { segment.parse().ok() } else { None }

@@ -1,4 +1,4 @@
-//! The time, as a value that is handed in.
+//! The clock, which is a parameter everywhere.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// Tells the time. Tests hand in one that they move themselves.
+/// A source of time. Tests use one that they control.
 #[derive(Clone)]
 pub struct Clock {
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// `None`: follows `now`.
+    /// `None` if the elapsed time follows `now`.
     start: Option<Instant>,
 }
 
@@ -32,12 +32,13 @@ impl Clock {
         (self.now)()
     }
 
-    /// Seconds since the Unix epoch; a clock before 1970 reads 0.
+    /// Returns the seconds since the Unix epoch, and 0 before 1970.
     pub fn unix_seconds(&self) -> u64 {
         u64::try_from(self.now().as_second()).unwrap_or(0)
     }
 
-    /// Since some fixed moment. The system's never goes back, whatever is done to the wall clock: for rates and pauses.
+    /// Returns the time since a fixed moment, for rates and pauses. It never goes back, even if the
+    /// wall clock does.
     pub fn elapsed(&self) -> Duration {
         match self.start {
             Some(start) => start.elapsed(),

@@ -1,25 +1,26 @@
-//! What a caller gets.
+//! The credentials that a caller receives.
 
 use jiff::Timestamp;
 
 use super::{Actions, EnforcedBy, Location, Project, RegistryName, Scope, Secret};
 
-/// Credentials that have passed every check and may leave once their record is durable.
+/// Credentials that have passed every check. They may leave the broker when their record is
+/// durable.
 pub struct Credentials {
     pub project: Project,
     pub registry: RegistryName,
     pub actions: Actions,
     pub location: Location,
     pub credential: Credential,
-    /// `None` where the registry sets no end.
+    /// `None` if the credential does not expire.
     pub expires_at: Option<Timestamp>,
     pub scope: Scope,
     pub enforced_by: EnforcedBy,
-    /// Where it was made through AWS.
+    /// The AWS session, if the credential was made through AWS.
     pub session: Option<AwsSession>,
 }
 
-/// What AWS's own records call the session that a credential was made with. No secret: the key itself is elsewhere.
+/// Identifies the AWS session of a credential in CloudTrail. It contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsSession {
     pub session_name: String,
@@ -27,11 +28,11 @@ pub struct AwsSession {
     pub access_key_id: String,
 }
 
-/// The shapes of credentials that registries take.
+/// The kinds of credentials that registries accept.
 pub enum Credential {
-    /// The caller already has credentials of its own.
+    /// The caller uses its own login.
     ClientAuth,
-    /// For `docker login`.
+    /// User name and password for `docker login`.
     Basic { username: String, password: Secret },
     /// A bearer token for the registry itself.
     Bearer(Secret),
@@ -49,7 +50,7 @@ impl Credential {
         }
     }
 
-    /// The secret part, where there is one.
+    /// Returns the secret part, if there is one.
     pub fn secret(&self) -> Option<&Secret> {
         match self {
             Self::ClientAuth => None,

@@ -1,4 +1,4 @@
-//! Until when a request must be answered. Handed down from step to step: nobody waits longer than the one before it has.
+//! The deadline of a request. Each step passes it on, so no step waits longer than its caller.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ impl Deadline {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    /// This much sooner: for a step that another one must follow in time.
+    /// Returns a deadline that is earlier by `reserve`, which leaves time for the next step.
     #[must_use]
     pub fn less(self, reserve: Duration) -> Self {
         Self(self.0.checked_sub(reserve).unwrap_or(self.0))

@@ -1,11 +1,11 @@
-//! Where images live: `{host}/{repository}:{tag}`.
+//! Locations of images: `{host}/{repository}:{tag}`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::name::{Project, is_dns_label};
 
-/// A registry's host, with its port where it has one. `docker.io` stands for all of its other spellings.
+/// The host of a registry, with its optional port. Every name of Docker Hub becomes `docker.io`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Host(String);
 
@@ -13,12 +13,11 @@ pub struct Host(String);
 pub enum InvalidLocation {
     #[error("expected a host such as `registry.example.com` or `localhost:5000`")]
     Host,
-    #[error(
-        "expected a repository of lower-case path segments joined by `/`, 255 characters at most"
-    )]
+    #[error("expected a repository: lower-case segments joined by `/`, at most 255 characters")]
     Repository,
     #[error(
-        "expected an image reference such as `registry.example.com/team/app:1.2`, 512 characters at most"
+        "expected an image reference such as `registry.example.com/team/app:1.2`, at most 512 \
+         characters"
     )]
     Image,
     #[error("expected `host/prefix/{{project}}` with `{{project}}` once, as a whole path segment")]
@@ -43,7 +42,7 @@ impl FromStr for Host {
             return Err(InvalidLocation::Host);
         }
         Ok(Self(match (name.as_str(), port) {
-            // The names that docker itself reads as Docker Hub, and the host that serves it.
+            // The names that docker treats as Docker Hub, and the host that serves it.
             ("index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com", None) => {
                 "docker.io".to_owned()
             }
@@ -54,7 +53,8 @@ impl FromStr for Host {
 }
 
 impl Host {
-    /// Reads `registry_url` or `base_url` of a registry's settings: a host, or a URL of which the host counts.
+    /// Parses `registry_url` or `base_url` of a registry's settings: a host, or a URL whose host is
+    /// used.
     pub fn from_setting(text: &str) -> Result<Self, InvalidLocation> {
         let rest =
             text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
@@ -87,7 +87,7 @@ impl Location {
         Ok(Self { host: host.parse()?, repository: repository.to_owned() })
     }
 
-    /// Whether this is `other` or lies above it at a `/`.
+    /// Returns whether this is `other` or a parent of it in the path.
     pub fn contains(&self, other: &Self) -> bool {
         self.host == other.host
             && other
@@ -111,12 +111,14 @@ fn is_repository(text: &str) -> bool {
         edges.into_iter().all(|edge| edge.is_some_and(alphanumeric))
             && segment.bytes().all(|byte| alphanumeric(byte) || matches!(byte, b'.' | b'_' | b'-'))
             // Separators are one `.`, one or two `_`, or any run of `-`.
-            && !["..", "___", "._", "_.", ".-", "-.", "_-", "-_"].iter().any(|wrong| segment.contains(wrong))
+            && !["..", "___", "._", "_.", ".-", "-.", "_-", "-_"]
+                .iter()
+                .any(|wrong| segment.contains(wrong))
     };
     (1..=255).contains(&text.len()) && text.split('/').all(is_segment)
 }
 
-/// An image as people write it, without its tag and digest: neither says whose it is.
+/// An image reference without its tag and digest, which do not identify a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageReference(Location);
 
@@ -147,7 +149,7 @@ impl FromStr for ImageReference {
         if ![tag, digest].into_iter().flatten().all(is_suffix) {
             return Err(InvalidLocation::Image);
         }
-        // As docker reads it: the first part is a host only if it looks like one.
+        // As in docker, the first part is a host only if it looks like one.
         let looks_like_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
         let (host, repository) = match name.split_once('/') {
             Some((first, rest)) if looks_like_host(first) => (first, rest),
@@ -164,7 +166,8 @@ impl FromStr for ImageReference {
     }
 }
 
-/// Where all projects of a registry live: a host and a path with `{project}` once, as a whole segment.
+/// The locations of all projects of a registry: a host and a path that contains `{project}` once,
+/// as a whole segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocationPattern {
     host: Host,
@@ -179,8 +182,11 @@ impl FromStr for LocationPattern {
         let (host, path) = text.split_once('/').ok_or(InvalidLocation::Pattern)?;
         let host = host.parse().map_err(|_| InvalidLocation::Pattern)?;
         let mut segments = path.split('/');
-        let before: Vec<String> =
-            segments.by_ref().take_while(|it| *it != "{project}").map(str::to_owned).collect();
+        let before: Vec<String> = segments
+            .by_ref()
+            .take_while(|segment| *segment != "{project}")
+            .map(str::to_owned)
+            .collect();
         if before.len() == path.split('/').count() {
             return Err(InvalidLocation::Pattern);
         }
@@ -193,7 +199,7 @@ impl FromStr for LocationPattern {
 }
 
 impl LocationPattern {
-    /// The pattern behind `located`, which a provider gave as the place of `project`.
+    /// Derives the pattern from the location that a provider returned for `project`.
     pub fn of(located: &Location, project: &Project) -> Result<Self, InvalidLocation> {
         let is_project = |segment: &&str| *segment == project.as_str();
         if located.repository.split('/').filter(is_project).count() != 1 {
@@ -217,7 +223,8 @@ impl LocationPattern {
         Location { host: self.host.clone(), repository: path.join("/") }
     }
 
-    /// The inverse of [`Self::fill`]: whose place `location` is, or with `children` whose it lies below.
+    /// The inverse of [`Self::fill`]: returns the project that owns `location`. With `children`, a
+    /// project also owns everything below its repository.
     pub fn project_of(&self, location: &Location, children: bool) -> Option<Project> {
         let project = location.repository.split('/').nth(self.before.len())?.parse().ok()?;
         let home = self.fill(&project);
@@ -225,8 +232,9 @@ impl LocationPattern {
         is_home.then_some(project)
     }
 
-    /// Whether some project of `self` and some project of `other` share a repository, where `children` says of each
-    /// that everything below a project's repository is the project's too.
+    /// Returns whether a project of `self` and a project of `other` can own the same repository.
+    /// `children` and `other_children` state whether a project also owns everything below its
+    /// repository.
     pub fn collides(&self, children: bool, other: &Self, other_children: bool) -> bool {
         let (mine, theirs) = (self.segments(), other.segments());
         let overlap = mine.iter().zip(&theirs).all(|(mine, theirs)| match (mine, theirs) {
@@ -242,17 +250,20 @@ impl LocationPattern {
         self.host == other.host && overlap && reach
     }
 
-    /// The path's segments; `None` is the project.
+    /// Returns the segments of the path; `None` is the project.
     fn segments(&self) -> Vec<Option<&str>> {
-        let before = self.before.iter().map(|it| Some(it.as_str()));
-        before.chain([None]).chain(self.after.iter().map(|it| Some(it.as_str()))).collect()
+        let before = self.before.iter().map(|segment| Some(segment.as_str()));
+        before
+            .chain([None])
+            .chain(self.after.iter().map(|segment| Some(segment.as_str())))
+            .collect()
     }
 }
 
 impl fmt::Display for LocationPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path: Vec<&str> =
-            self.segments().into_iter().map(|it| it.unwrap_or("{project}")).collect();
+            self.segments().into_iter().map(|segment| segment.unwrap_or("{project}")).collect();
         write!(f, "{}/{}", self.host, path.join("/"))
     }
 }
@@ -387,7 +398,7 @@ mod tests {
         let pattern: LocationPattern = "h.io/rise/{project}".parse().unwrap();
         let owner = |repository, children| {
             let location = Location::parse("h.io", repository).unwrap();
-            pattern.project_of(&location, children).map(|it| it.to_string())
+            pattern.project_of(&location, children).map(|project| project.to_string())
         };
         assert_eq!(owner("rise/my-app", false).as_deref(), Some("my-app"));
         assert_eq!(owner("rise/my-app/worker", true).as_deref(), Some("my-app"));

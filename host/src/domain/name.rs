@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What credentials are for: a DNS label.
+/// A project, which credentials are for. It is a DNS label.
 ///
-/// It goes into ARNs, policies, URLs and host names. The grammar holds none of the characters that mean something there
-/// (`*`, `?`, `$`, `/`, `:`, quotes), which is what makes every injection into them impossible. It also has no `/`, so
-/// that `a` with children can never reach into a project `a/b`.
+/// The broker inserts it into ARNs, policies, URLs and host names. The grammar contains none of the
+/// characters that have a meaning there (`*`, `?`, `$`, `/`, `:`, quotes), so injection is
+/// impossible. Without `/`, the child repositories of `a` can never belong to a project `a/b`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Project(String);
 
@@ -15,7 +15,7 @@ pub struct Project(String);
 #[error("expected 1 to 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit")]
 pub struct InvalidName;
 
-/// `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`
+/// Returns whether the text matches `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
 pub fn is_dns_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len())
@@ -44,7 +44,8 @@ impl fmt::Display for Project {
     }
 }
 
-/// The name of a configured registry, as in `[registries.prod]`. The same grammar, with `_` allowed inside.
+/// The name of a configured registry, as in `[registries.prod]`. It is a DNS label that may also
+/// contain `_` inside.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegistryName(String);
 
@@ -112,11 +113,12 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever is accepted carries nothing that an ARN, a policy, a URL or a path would read as syntax.
+        /// An accepted name contains no syntax of an ARN, a policy, a URL or a path.
         #[test]
         fn no_accepted_name_has_a_metacharacter(text in ".{0,80}") {
             if let Ok(project) = text.parse::<Project>() {
-                proptest::prop_assert!(project.as_str().bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')));
+                let is_plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+                proptest::prop_assert!(project.as_str().bytes().all(is_plain));
                 proptest::prop_assert!(project.as_str().len() <= 63);
             }
         }

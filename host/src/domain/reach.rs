@@ -1,20 +1,21 @@
-//! Which addresses of the network something may be fetched from.
+//! The network addresses that the broker may connect to.
 //!
-//! Judged on the address that is connected to, never on a name: a name may mean another address a moment later.
+//! The check applies to the resolved IP address, never to a name, because a name can resolve to
+//! another address a moment later.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How far towards the inside a connection may go.
+/// The set of addresses that a connection may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Addresses of the internet only.
+    /// Only public addresses.
     Public,
-    /// Also private ones and this machine's own. Never link-local ones, where clouds have their metadata, nor the metadata
-    /// addresses that lie elsewhere: what answers there hands out the machine's own credentials.
+    /// Public, private and loopback addresses. Link-local and other metadata addresses are never
+    /// allowed, because the services there return the credentials of the machine.
     Internal,
-    /// Private addresses and this machine's own, none of the internet: for what is not encrypted.
+    /// Only private and loopback addresses, for connections without encryption.
     Private,
-    /// This machine only.
+    /// Only loopback addresses.
     Loopback,
 }
 
@@ -25,7 +26,7 @@ const METADATA: [IpAddr; 2] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum AddressKind {
     Public,
     Private,
     Loopback,
@@ -36,20 +37,20 @@ enum Kind {
 impl Reach {
     pub fn permits(self, address: IpAddr) -> bool {
         match (self, kind(address)) {
-            (_, Kind::Never)
-            | (Self::Public, Kind::Private | Kind::Loopback)
-            | (Self::Private, Kind::Public)
-            | (Self::Loopback, Kind::Public | Kind::Private) => false,
-            (Self::Public | Self::Internal, Kind::Public)
-            | (Self::Internal | Self::Private, Kind::Private | Kind::Loopback)
-            | (Self::Loopback, Kind::Loopback) => true,
+            (_, AddressKind::Never)
+            | (Self::Public, AddressKind::Private | AddressKind::Loopback)
+            | (Self::Private, AddressKind::Public)
+            | (Self::Loopback, AddressKind::Public | AddressKind::Private) => false,
+            (Self::Public | Self::Internal, AddressKind::Public)
+            | (Self::Internal | Self::Private, AddressKind::Private | AddressKind::Loopback)
+            | (Self::Loopback, AddressKind::Loopback) => true,
         }
     }
 }
 
-fn kind(address: IpAddr) -> Kind {
+fn kind(address: IpAddr) -> AddressKind {
     if METADATA.contains(&address) {
-        return Kind::Never;
+        return AddressKind::Never;
     }
     match address {
         IpAddr::V4(address) => kind_of_v4(address),
@@ -57,39 +58,39 @@ fn kind(address: IpAddr) -> Kind {
     }
 }
 
-fn kind_of_v4(address: Ipv4Addr) -> Kind {
+fn kind_of_v4(address: Ipv4Addr) -> AddressKind {
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
-        (127, ..) => Kind::Loopback,
-        // RFC 1918 and the addresses of carriers, which clusters use too.
-        (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => Kind::Private,
+        (127, ..) => AddressKind::Loopback,
+        // RFC 1918, and the carrier-grade NAT range, which clusters also use.
+        (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => AddressKind::Private,
         (0 | 224.., ..)
         | (169, 254, _)
         | (192, 0, 0 | 2)
         | (192, 88, 99)
         | (198, 18 | 19, _)
         | (198, 51, 100)
-        | (203, 0, 113) => Kind::Never,
-        _ => Kind::Public,
+        | (203, 0, 113) => AddressKind::Never,
+        _ => AddressKind::Public,
     }
 }
 
-fn kind_of_v6(address: Ipv6Addr) -> Kind {
+fn kind_of_v6(address: Ipv6Addr) -> AddressKind {
     let embedded = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         kind(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
     };
     match address.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 1] => Kind::Loopback,
-        // An IPv4 address in another coat: mapped, translated (NAT64), 6to4.
+        [0, 0, 0, 0, 0, 0, 0, 1] => AddressKind::Loopback,
+        // These contain an IPv4 address: mapped, translated (NAT64), 6to4.
         [0, 0, 0, 0, 0, 0xffff, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => embedded(high, low),
-        [0xfc00..=0xfdff, ..] => Kind::Private,
-        [0x2001, 0x0db8 | 0..=0x01ff, ..] | [0x3fff, ..] => Kind::Never,
-        // All that is given out as global unicast lies in 2000::/3.
-        [0x2000..=0x3fff, ..] => Kind::Public,
-        _ => Kind::Never,
+        [0xfc00..=0xfdff, ..] => AddressKind::Private,
+        [0x2001, 0x0db8 | 0..=0x01ff, ..] | [0x3fff, ..] => AddressKind::Never,
+        // All global unicast addresses are in 2000::/3.
+        [0x2000..=0x3fff, ..] => AddressKind::Public,
+        _ => AddressKind::Never,
     }
 }
 
@@ -135,8 +136,8 @@ mod tests {
             ("::7f00:1", false, false, false),
         ] {
             let address: IpAddr = address.parse().unwrap();
-            let found =
-                [Reach::Public, Reach::Internal, Reach::Loopback].map(|it| it.permits(address));
+            let found = [Reach::Public, Reach::Internal, Reach::Loopback]
+                .map(|reach| reach.permits(address));
             assert_eq!(found, [public, internal, loopback], "{address}");
             assert_eq!(Reach::Private.permits(address), internal && !public, "{address}");
         }

@@ -1,4 +1,4 @@
-//! What a caller asks for, parsed and not yet approved.
+//! A caller's request, parsed but not yet authorized.
 
 use super::{Actions, ImageReference, Project, RegistryName};
 
@@ -6,9 +6,9 @@ use super::{Actions, ImageReference, Project, RegistryName};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssueRequest {
     pub target: Target,
-    /// `None`: `default`, else the only one.
+    /// `None` means the registry `default`, else the only one.
     pub registry: Option<RegistryName>,
-    /// `None`: all that the caller may do.
+    /// `None` means everything that the caller may do.
     pub actions: Option<Actions>,
     pub lifetime: Lifetime,
 }
@@ -19,7 +19,8 @@ pub enum Target {
     Image(ImageReference),
 }
 
-/// How long a caller needs its credentials, in seconds: a wish, between a minute and twelve hours.
+/// The requested lifetime in seconds, between a minute and twelve hours. It is a request only: the
+/// registry decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime(u32);
 

@@ -1,22 +1,23 @@
-//! How much a credential opens, and who sees to it.
+//! The scope of a credential, and the party that enforces it.
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The narrowest thing that holds a credential in, from narrow to wide.
+/// The smallest unit that contains everything a credential opens, from narrow to wide.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Nothing is handed out: callers use credentials of their own.
+    /// There is no credential: callers use their own logins.
     None,
     /// One repository, and only the granted actions.
     Repository,
-    /// A group of repositories: a Harbor or GitLab project, an owner.
+    /// A group of repositories, such as a Harbor or GitLab project or an owner.
     Namespace,
-    /// All that the registry's own account may do.
+    /// Everything that the account of the registry may do.
     Registry,
 }
 
@@ -31,12 +32,12 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Who keeps a credential inside its scope.
+/// The party that enforces the scope of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EnforcedBy {
-    /// The host composed or knows it, whatever the provider did.
+    /// The host ensures the scope, whatever the provider does.
     Host,
-    /// It is as narrow as the provider says.
+    /// The host relies on the statement of the provider.
     Provider,
 }

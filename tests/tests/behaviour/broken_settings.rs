@@ -417,7 +417,7 @@ fn a_provider_that_puts_projects_where_they_are_not() {
     error: config/default.toml: registries.partial-segment: its provider's place for a project, partial-segment.example.com/x-rise-broker-probe-1, does not hold the project once as a whole path segment
     error: config/default.toml: registries.project-twice: its provider's place for a project, project-twice.example.com/rise-broker-probe-1/rise-broker-probe-1, does not hold the project once as a whole path segment
     error: config/default.toml: registries.resolve-other: its provider's `resolve` is not the inverse of its `locate` at resolve-other.example.com/rise-broker-probe-1
-    error: config/default.toml: registries.upper-case: its provider says that projects live at a place that is none: expected a repository of lower-case path segments joined by `/`, 255 characters at most
+    error: config/default.toml: registries.upper-case: its provider says that projects live at a place that is none: expected a repository: lower-case segments joined by `/`, at most 255 characters
     "#);
 }
 
