@@ -1,4 +1,4 @@
-//! The registry credential broker. `main.rs` starts it; the tests drive it in process.
+//! The registry credential broker. `main.rs` starts it; tests run it in process.
 //!
 //! A request passes `http`, `identity`, `rules`, `issue`, `provider` and `capability` in this order.
 

@@ -1,10 +1,10 @@
-//! Which broker this is, and what its providers meet.
+//! The versions of the broker, of the contract, and of wasmtime.
 
 pub const BROKER: &str = env!("CARGO_PKG_VERSION");
 pub const CONTRACT: &str = "rise:registry@0.1.0";
-/// As `Cargo.lock` pins it.
+/// The version that `Cargo.lock` pins.
 pub const WASMTIME: &str = "48.0.8";
-/// What `--version` prints behind the program's name.
+/// The output of `--version` after the name of the program.
 pub const ALL: &str =
     concat!(env!("CARGO_PKG_VERSION"), "\ncontract rise:registry@0.1.0\nwasmtime 48.0.8");
 
