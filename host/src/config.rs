@@ -236,7 +236,7 @@ fn trusted_proxies(
 ) -> TrustedProxies {
     TrustedProxies::parse(server.trusted_proxies.iter().map(String::as_str)).unwrap_or_else(
         |wrong| {
-            let message = format!("`{wrong}` is no network such as \"10.0.0.0/8\", and no address");
+            let message = format!("`{wrong}` is neither a network such as \"10.0.0.0/8\" nor an address");
             problems.push(written.problem("/server/trusted_proxies", message));
             TrustedProxies::default()
         },
@@ -399,7 +399,7 @@ fn registries(
         let name: RegistryName = match name.parse() {
             Ok(name) => name,
             Err(error) => {
-                let message = format!("not a name for a registry: {error}");
+                let message = format!("not a valid name for a registry: {error}");
                 problems.push(Problem::at(&node.origin, key, message));
                 continue;
             }

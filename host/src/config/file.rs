@@ -1,4 +1,4 @@
-//! What may be written in the settings. Each type here is also the schema that settings are checked against.
+//! The form of the settings. Each type here is also the schema for the settings.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::telemetry::LogFormat;
 pub(super) struct File {
     pub server: ServerFile,
     pub providers: ProvidersFile,
-    /// Not read from here: the host's keys and the provider's are checked one by one.
+    /// Not read from here: the keys of the host and of the provider are checked separately.
     pub registries: BTreeMap<String, Map<String, Value>>,
     pub auth: AuthFile,
     pub rules: Vec<RuleFile>,
@@ -41,7 +41,7 @@ pub(super) struct ServerFile {
     pub admin_listen: SocketAddr,
     pub state_directory: PathBuf,
     pub tls: Option<TlsFile>,
-    /// Networks whose `X-Forwarded-For` is believed.
+    /// Networks whose `X-Forwarded-For` the broker trusts.
     pub trusted_proxies: Vec<String>,
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: usize,
@@ -75,15 +75,15 @@ pub struct TlsFile {
     pub key_file: PathBuf,
 }
 
-/// Other keys than these are names of providers.
+/// All other keys are names of providers.
 #[derive(Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct ProvidersFile {
     pub directory: PathBuf,
     pub require: Require,
-    /// By default `providers.lock` beside the settings.
+    /// The default is `providers.lock` beside the settings.
     pub lock_file: Option<PathBuf>,
-    /// Public keys of `minisign`.
+    /// Public keys of minisign.
     pub signing_keys: Vec<String>,
     pub wasi: Wasi,
     pub limits: LimitsFile,
@@ -105,28 +105,28 @@ impl Default for ProvidersFile {
     }
 }
 
-/// Which files of the folder are loaded.
+/// The files of the folder that may be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Require {
     Any,
-    /// Those in the lock file.
+    /// Only files in the lock file.
     Locked,
-    /// Those with a signature by one of `signing_keys`.
+    /// Only files with a signature by one of `signing_keys`.
     Signed,
 }
 
-/// How much of WASI a component may import. None of it leads anywhere.
+/// The WASI imports that a component may have. All of them are stubs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Wasi {
-    /// What the standard library of Rust links in any case.
+    /// What the Rust standard library always links.
     None,
-    /// Files and sockets too, closed, and random numbers.
+    /// Also files and sockets, which are always closed, and random numbers.
     Stubbed,
 }
 
-/// What is left out is as for all providers.
+/// The settings of one provider. Omitted keys are as for all providers.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ProviderFile {
@@ -134,7 +134,7 @@ pub(super) struct ProviderFile {
     pub limits: LimitsFile,
 }
 
-/// What one call of a provider may use. What is left out is as in `[providers.limits]`, or the default.
+/// The limits of one provider call. Omitted keys are as in `[providers.limits]`, or the default.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct LimitsFile {
@@ -155,27 +155,27 @@ pub(super) struct LimitsFile {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct AuthFile {
-    /// Of this deployment; every token must carry it.
+    /// The audience of this deployment, which every token must have.
     pub audience: Option<String>,
     pub issuers: Vec<IssuerFile>,
 }
 
-/// What is left out is as the preset says, or the default.
+/// One issuer. Omitted keys are as in the preset, or the default.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct IssuerFile {
     pub name: String,
     pub preset: Option<Preset>,
-    /// The `iss` of its tokens, found by discovery unless `jwks_file` is there.
+    /// The `iss` of its tokens. Keys come from discovery unless `jwks_file` is set.
     pub issuer: Option<String>,
     pub jwks_file: Option<PathBuf>,
-    /// Other hosts than the issuer's own that its keys may be fetched from.
+    /// Other hosts that may serve the issuer's keys.
     pub jwks_hosts: Option<Vec<String>>,
-    /// Whether it is at a private address.
+    /// Whether the issuer has a private address.
     pub internal: Option<bool>,
-    /// PEM; the only authorities that it is trusted by then.
+    /// A PEM file of the only authorities that may sign the issuer's certificate.
     pub ca_file: Option<PathBuf>,
-    /// A token to show to it when its keys are fetched.
+    /// A file with the token that the issuer requires when its keys are fetched.
     pub bearer_file: Option<PathBuf>,
     /// The private key of the built-in issuer `local`.
     pub key_file: Option<PathBuf>,
@@ -184,10 +184,10 @@ pub(super) struct IssuerFile {
     pub mixed_algorithms: bool,
     pub token_types: Option<Vec<String>>,
     pub require_kid: Option<bool>,
-    /// Seconds from `iat` to `exp`.
+    /// The longest time from `iat` to `exp`, in seconds.
     #[schemars(range(min = 1, max = 604_800))]
     pub max_lifetime: Option<u32>,
-    /// Seconds since `iat`.
+    /// The longest time since `iat`, in seconds.
     #[schemars(range(min = 1, max = 604_800))]
     pub max_age: Option<u32>,
     pub required_claims: Option<Vec<String>>,
@@ -197,27 +197,27 @@ pub(super) struct IssuerFile {
     pub mode: Mode,
 }
 
-/// What all requests together may do.
+/// `[audit]`: segments, checkpoints and disk space of the audit log.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct AuditFile {
     pub directory: Option<PathBuf>,
-    /// A new segment begins at this size,
+    /// The size at which a new segment begins.
     #[schemars(range(min = 1, max = 4096))]
     pub rotate_mib: u64,
-    /// or at this age.
+    /// The age at which a new segment begins.
     #[schemars(range(min = 1, max = 10_080))]
     pub rotate_minutes: u64,
-    /// A signed checkpoint after this many records,
+    /// The number of records after which a checkpoint is written.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub checkpoint_records: u64,
-    /// or after this time, if there were any.
+    /// The time after which a checkpoint is written, if there were records.
     #[schemars(range(min = 1, max = 3600))]
     pub checkpoint_seconds: u64,
-    /// With less of the disk left than this, warn;
+    /// The broker warns if less of the disk is free.
     #[schemars(range(max = 100))]
     pub warn_free_percent: u64,
-    /// with less than this, make no credentials.
+    /// The broker issues no credentials if less of the disk is free.
     #[schemars(range(max = 100))]
     pub refuse_free_percent: u64,
 }
@@ -266,7 +266,8 @@ impl Default for LogFile {
     }
 }
 
-/// The keys of a registry that are the host's. They are taken out before the provider's schema sees the table.
+/// The keys of a registry that belong to the host. They are removed before the provider's schema
+/// checks the table.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistryKeys {
@@ -306,10 +307,10 @@ pub struct CeilingFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AwsCeilingFile {
-    /// Roles that may be assumed.
+    /// The roles that may be assumed.
     #[schemars(length(min = 1))]
     pub roles: Vec<String>,
-    /// ARNs with `{project}`.
+    /// The ARNs that may be used, with `{project}`.
     #[schemars(length(min = 1))]
     pub resources: Vec<String>,
     pub pull: Vec<String>,
@@ -319,10 +320,11 @@ pub struct AwsCeilingFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpCeilingFile {
-    /// Such as `POST https://registry.example.com/api/tokens`. Left out: everything at the origin of `base_url`.
+    /// Endpoints such as `POST https://registry.example.com/api/tokens`. The default is everything
+    /// at the origin of `base_url`.
     #[schemars(length(min = 1, max = 64))]
     pub allow: Option<Vec<String>>,
-    /// Whether private addresses and this machine's own may be asked, by `http://` too.
+    /// Whether private and loopback addresses are allowed, also with `http://`.
     pub private: bool,
 }
 

@@ -1,7 +1,9 @@
-//! `${VAR}`, `${VAR:-fallback}` and `${file:/run/secrets/x}` inside the text of settings files.
+//! Replaces `${VAR}`, `${VAR:-fallback}` and `${file:/run/secrets/x}` in the text of settings
+//! files.
 //!
-//! Runs on the merged settings, so that a variable is only needed where its value is used. Values of `RISE_A__B`
-//! variables are left alone: a password may hold a `$`. `$${` stands for a literal `${`.
+//! It runs on the merged settings, so a variable is required only if its value is used. It does not
+//! change the values of `RISE_A__B` variables, because a password may contain a `$`. `$${` stands
+//! for a literal `${`.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,7 +11,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::layers::{Environment, read_bounded};
-use super::node::{Kind, Node, Problem, dotted};
+use super::node::{Node, NodeKind, Problem, dotted};
 
 const MAX_SECRET_FILE: u64 = 64 << 10;
 
@@ -21,7 +23,7 @@ pub(super) fn interpolate(node: &mut Node, environment: &Environment) -> Vec<Pro
 
 fn visit(node: &mut Node, pointer: &str, environment: &Environment, problems: &mut Vec<Problem>) {
     match &mut node.kind {
-        Kind::Table(map) => {
+        NodeKind::Table(map) => {
             for (key, child) in map {
                 visit(
                     child,
@@ -31,12 +33,12 @@ fn visit(node: &mut Node, pointer: &str, environment: &Environment, problems: &m
                 );
             }
         }
-        Kind::List(items) => {
+        NodeKind::List(items) => {
             for (index, child) in items.iter_mut().enumerate() {
                 visit(child, &format!("{pointer}/{index}"), environment, problems);
             }
         }
-        Kind::Scalar(Value::String(text)) if !node.origin.text && text.contains("${") => {
+        NodeKind::Scalar(Value::String(text)) if !node.origin.text && text.contains("${") => {
             match expand(text, environment) {
                 Ok(expanded) => {
                     *text = expanded.text;
@@ -48,7 +50,7 @@ fn visit(node: &mut Node, pointer: &str, environment: &Environment, problems: &m
                 }
             }
         }
-        Kind::Scalar(_) => {}
+        NodeKind::Scalar(_) => {}
     }
 }
 
@@ -71,7 +73,7 @@ fn expand(text: &str, environment: &Environment) -> Result<Expanded, String> {
         }
         expanded.text.push_str(before);
         let (expression, after) =
-            after.split_once('}').ok_or("`${` without `}`; write `$${` for the text itself")?;
+            after.split_once('}').ok_or("`${` without `}`; write `$${` for a literal `${`")?;
         if let Some(path) = expression.strip_prefix("file:") {
             expanded.text.push_str(&secret_file(path)?);
             expanded.secret = true;
@@ -92,25 +94,27 @@ fn variable(expression: &str, environment: &Environment) -> Result<String, Strin
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !is_name {
         return Err(format!(
-            "`${{{name}}}` is not a variable, expected ${{NAME}}, ${{NAME:-fallback}} or ${{file:/path}}"
+            "`${{{name}}}` is not a variable, expected ${{NAME}}, ${{NAME:-fallback}} or \
+             ${{file:/path}}"
         ));
     }
-    // As in a shell, `:-` also stands in for a variable that is set to nothing.
+    // As in a shell, `:-` also replaces a variable that is empty.
     let value = environment
         .get(&OsString::from(name))
         .filter(|value| fallback.is_none() || !value.is_empty());
     match (value, fallback) {
-        (Some(value), _) => {
-            value.to_str().map(str::to_owned).ok_or(format!("the variable {name} is not UTF-8"))
-        }
+        (Some(value), _) => value
+            .to_str()
+            .map(str::to_owned)
+            .ok_or(format!("the variable {name} is not UTF-8; set it to UTF-8 text")),
         (None, Some(fallback)) => Ok(fallback.to_owned()),
         (None, None) => Err(format!(
-            "the variable {name} is not set; set it, or give a fallback by ${{{name}:-…}}"
+            "the variable {name} is not set; set it, or give a fallback with ${{{name}:-…}}"
         )),
     }
 }
 
-/// The file's text without its last line break, which editors add and nobody means.
+/// Returns the text of the file without its last line break, which editors add.
 fn secret_file(path: &str) -> Result<String, String> {
     let text = read_bounded(Path::new(path), MAX_SECRET_FILE)
         .map_err(|error| format!("cannot read {path}: {error}"))?;
@@ -153,7 +157,7 @@ mod tests {
             match (expand(text, &environment()), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found.text, expected, "{text}"),
                 (Err(found), Err(expected)) => assert!(found.contains(expected), "{text}: {found}"),
-                (found, _) => panic!("{text}: {:?}", found.map(|it| it.text)),
+                (found, _) => panic!("{text}: {:?}", found.map(|expanded| expanded.text)),
             }
         }
     }

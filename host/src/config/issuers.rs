@@ -1,4 +1,6 @@
-//! `[[auth.issuers]]`: what is stated, what the preset fills in, and what is known of them to the rules.
+//! `[[auth.issuers]]`: the stated settings, the values of the preset, and the names for the rules.
+
+use std::collections::BTreeMap;
 
 use super::file::{AuthFile, IssuerFile};
 use super::node::{Node, Problem, dotted};
@@ -8,17 +10,20 @@ use crate::identity::{
 };
 use crate::rules::{IssuerKind, Known};
 
-/// What rules may refer to, also where it has problems of its own: those have been reported.
+/// Returns the names that rules may use. Names with problems are included, because these problems
+/// are already reported.
 pub(super) fn known(root: &Node, issuers: &[IssuerFile]) -> Known {
     let registries =
-        root.get("registries").and_then(Node::table).into_iter().flat_map(|it| it.keys());
-    let names = root.get("auth").and_then(|it| it.get("issuers")).map_or(&[][..], Node::items);
-    let names = names.iter().filter_map(|it| it.get("name")?.text());
+        root.get("registries").and_then(Node::table).into_iter().flat_map(BTreeMap::keys);
+    let names = root.get("auth").and_then(|auth| auth.get("issuers")).map_or(&[][..], Node::items);
+    let names = names.iter().filter_map(|issuer| issuer.get("name")?.text());
     let known = Known::new(names, registries.filter_map(|name| name.parse().ok()));
-    issuers.iter().fold(known, |known, it| known.issuer(&it.name, kind(it), it.mode))
+    issuers
+        .iter()
+        .fold(known, |known, issuer| known.issuer(&issuer.name, kind(issuer), issuer.mode))
 }
 
-/// Whose tokens these are: by preset, else by the issuer that everybody knows.
+/// Returns the service of the issuer, by preset or by a public issuer URL.
 fn kind(file: &IssuerFile) -> IssuerKind {
     let is_of =
         |preset: &Preset| file.issuer.is_some() && file.issuer.as_deref() == preset.issuer();
@@ -32,7 +37,7 @@ fn kind(file: &IssuerFile) -> IssuerKind {
     }
 }
 
-/// `longest`: `[limits.policy] max_token_lifetime`.
+/// `longest` is `[limits.policy] max_token_lifetime`.
 pub(super) fn identity(
     root: &Node,
     auth: AuthFile,
@@ -43,7 +48,8 @@ pub(super) fn identity(
         Problem::at(&root.nearest(pointer).origin, dotted("", pointer), message)
     };
     if auth.audience.as_deref().unwrap_or_default().is_empty() && !auth.issuers.is_empty() {
-        let message = "missing; every token must be meant for this deployment, so name its audience, such as \"rise-registry\"";
+        let message = "missing; set the audience that every token must have, such as \
+            \"rise-registry\"";
         problems.push(problem("/auth/audience", message));
     }
     let mut issuers = Vec::new();
@@ -58,16 +64,19 @@ pub(super) fn identity(
     IdentitySettings { audience: auth.audience.unwrap_or_default(), issuers }
 }
 
-/// A key, and what is wrong with it.
-type Wrong = (&'static str, String);
+/// A key and the problem with it.
+type IssuerProblem = (&'static str, String);
 
-fn issuer_settings(file: IssuerFile, longest: Option<u32>) -> Result<IssuerSettings, Wrong> {
+fn issuer_settings(
+    file: IssuerFile,
+    longest: Option<u32>,
+) -> Result<IssuerSettings, IssuerProblem> {
     let policy = policy(&file, longest)?;
     let name = file.name.clone();
     Ok(IssuerSettings { name, policy, keys: key_origin(file)? })
 }
 
-fn key_origin(file: IssuerFile) -> Result<KeyOrigin, Wrong> {
+fn key_origin(file: IssuerFile) -> Result<KeyOrigin, IssuerProblem> {
     let only_discovery = [
         ("jwks_hosts", file.jwks_hosts.is_some()),
         ("internal", file.internal.is_some()),
@@ -77,13 +86,18 @@ fn key_origin(file: IssuerFile) -> Result<KeyOrigin, Wrong> {
     let stated = only_discovery.into_iter().find(|(_, is_stated)| *is_stated).map(|(key, _)| key);
     let issuer = file.issuer.or_else(|| file.preset?.issuer().map(str::to_owned));
     if let Some(key) = stated.filter(|_| file.jwks_file.is_some() || file.key_file.is_some()) {
-        return Err((key, "is for keys that are fetched, and these come from a file".to_owned()));
+        return Err((
+            key,
+            "is only for fetched keys, but the keys of this issuer come from a file; remove it"
+                .to_owned(),
+        ));
     }
     match (issuer, file.jwks_file, file.key_file) {
         (None, None, Some(key_file)) if file.name == "local" => Ok(KeyOrigin::Local { key_file }),
         (None, None, None) if file.name == "local" => Err((
             "key_file",
-            "missing; name the file of its private key, which is made on first use".to_owned(),
+            "missing; name a file for its private key, which the broker creates on first use"
+                .to_owned(),
         )),
         (Some(issuer), None, None) => Ok(KeyOrigin::Discovery(DiscoverySettings {
             issuer,
@@ -98,15 +112,16 @@ fn key_origin(file: IssuerFile) -> Result<KeyOrigin, Wrong> {
         (Some(issuer), Some(path), None) => Ok(KeyOrigin::JwksFile { issuer, path }),
         (_, _, Some(_)) => Err((
             "key_file",
-            "is for the built-in issuer named `local`, which has no `issuer` and no `jwks_file`"
+            "is only for the built-in issuer `local`, which has no `issuer` and no `jwks_file`; \
+             remove the wrong key"
                 .to_owned(),
         )),
-        (None, _, None) => Err(("issuer", "missing; write the `iss` of its tokens".to_owned())),
+        (None, _, None) => Err(("issuer", "missing; set it to the `iss` of its tokens".to_owned())),
     }
 }
 
-/// What is stated wins over the preset, and that over the default.
-fn policy(file: &IssuerFile, longest: Option<u32>) -> Result<TokenPolicy, Wrong> {
+/// A stated value overrides the preset, and the preset overrides the default.
+fn policy(file: &IssuerFile, longest: Option<u32>) -> Result<TokenPolicy, IssuerProblem> {
     let mut policy = file.preset.map(Preset::policy).unwrap_or_default();
     if let Some(names) = &file.algorithms {
         let algorithms = names.iter().map(|name| name.parse::<Algorithm>());
@@ -116,14 +131,15 @@ fn policy(file: &IssuerFile, longest: Option<u32>) -> Result<TokenPolicy, Wrong>
     }
     if let Some(names) = &file.required_claims {
         let wrong = |name: &str, error| ("required_claims", format!("claim `{name}` {error}"));
-        let paths = names.iter().map(|it| ClaimPath::parse(it).map_err(|error| wrong(it, error)));
+        let paths =
+            names.iter().map(|name| ClaimPath::parse(name).map_err(|error| wrong(name, error)));
         policy.required_claims = paths.collect::<Result<_, _>>()?;
     }
     if let (Some(stated), Some(longest)) = (file.max_lifetime, longest)
         && stated > longest
     {
         let message =
-            format!("is more than [limits.policy] `max_token_lifetime` permits: {longest}");
+            format!("exceeds [limits.policy] `max_token_lifetime`; set it to {longest} or less");
         return Err(("max_lifetime", message));
     }
     let lifetime = file.max_lifetime.map_or(policy.max_lifetime, i64::from);

@@ -1,4 +1,5 @@
-//! The layers of the settings, from low to high: `default`, `{RISE_CONFIG_RUN_MODE}`, `local`, `RISE_A__B` variables.
+//! The layers of the settings. A later one overrides an earlier one: `default`,
+//! `{RISE_CONFIG_RUN_MODE}`, `local`, `RISE_A__B` variables.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,25 +9,27 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::node::{Kind, Node, Origin, Problem};
+use super::node::{Node, NodeKind, Origin, Problem};
 
-/// Larger than any sensible settings file; keeps a wrong path (`/dev/zero`) from filling memory.
+/// No sensible settings file is larger. The limit protects memory against a wrong path
+/// (`/dev/zero`).
 const MAX_FILE: u64 = 1 << 20;
 
-/// The variables of this process. Only here is the environment read.
+/// The environment variables of this process. Only this module reads the environment.
 pub type Environment = BTreeMap<OsString, OsString>;
 
 pub fn environment() -> Environment {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the environment")]
     std::env::vars_os().collect()
 }
 
-/// Merges all layers. Whatever can be read is read, so that all problems are reported at once.
+/// Merges all layers. It reads every layer even after an error, to report all problems at once.
 pub(super) fn load(directory: &Path, environment: &Environment) -> Result<Node, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut merged = Node::empty_table(Origin::file(&directory.display().to_string()));
     if !directory.is_dir() {
-        let message = "no such directory, name the one with your settings by --config-dir";
+        let message =
+            "this folder does not exist; name the folder of your settings with --config-dir";
         return Err(vec![Problem::new(&directory.display().to_string(), "", message)]);
     }
     for layer in [
@@ -35,13 +38,13 @@ pub(super) fn load(directory: &Path, environment: &Environment) -> Result<Node, 
         file_layer(directory, "local"),
     ] {
         match layer.and_then(normalize) {
-            Ok(Some(layer)) => lay(&mut merged, layer),
+            Ok(Some(layer)) => merge_layer(&mut merged, layer),
             Ok(None) => {}
             Err(problem) => problems.push(problem),
         }
     }
     match variables_layer(environment).and_then(|layer| normalize(Some(layer))) {
-        Ok(layer) => layer.into_iter().for_each(|layer| lay(&mut merged, layer)),
+        Ok(layer) => layer.into_iter().for_each(|layer| merge_layer(&mut merged, layer)),
         Err(problem) => problems.push(problem),
     }
     if problems.is_empty() { Ok(merged) } else { Err(problems) }
@@ -60,40 +63,37 @@ fn run_mode_layer(directory: &Path, environment: &Environment) -> Result<Option<
         return Err(Problem::new(
             VARIABLE,
             "",
-            "expected the name of a settings file, letters, digits, `-` and `_` only",
+            "expected the name of a settings file, with letters, digits, `-` and `_` only",
         ));
     };
     if let Some(layer) = file_layer(directory, mode)? {
         return Ok(Some(layer));
     }
     let message = format!(
-        "neither `{mode}.toml` nor `{mode}.yaml` is in {}; write one, or unset {VARIABLE}",
+        "neither `{mode}.toml` nor `{mode}.yaml` exists in {}; create one, or unset {VARIABLE}",
         directory.display()
     );
     Err(Problem::new(VARIABLE, "", message))
 }
 
-/// `{name}.toml` or `{name}.yaml`, where there is one.
+/// Reads `{name}.toml` or `{name}.yaml`, if one exists.
 fn file_layer(directory: &Path, name: &str) -> Result<Option<Node>, Problem> {
     let candidates: Vec<PathBuf> = ["toml", "yaml"]
         .iter()
         .map(|end| directory.join(format!("{name}.{end}")))
-        .filter(|it| it.exists())
+        .filter(|path| path.exists())
         .collect();
     match candidates.as_slice() {
         [] => Ok(None),
         [path] => parse_file(path).map(Some),
         [first, second, ..] => {
-            let message = format!(
-                "{} is there too, and only one of them can be meant; remove one",
-                second.display()
-            );
+            let message = format!("{} also exists; remove one of the two files", second.display());
             Err(Problem::new(&first.display().to_string(), "", message))
         }
     }
 }
 
-/// One file, `.toml` or `.yaml`, with nothing laid over it.
+/// Parses a single file, `.toml` or `.yaml`, without other layers.
 pub fn parse_file(path: &Path) -> Result<Node, Problem> {
     let source = path.display().to_string();
     let problem = |message: String| Problem::new(&source, "", message);
@@ -118,7 +118,7 @@ pub fn parse_file(path: &Path) -> Result<Node, Problem> {
     }
 }
 
-/// `source` is what messages call it.
+/// Parses TOML. `source` is its name in messages.
 pub fn parse_toml(text: &str, source: &str) -> Result<Node, Problem> {
     let problem = |message: String| Problem::new(source, "", message);
     let table: toml::Table = toml::from_str(text)
@@ -127,7 +127,7 @@ pub fn parse_toml(text: &str, source: &str) -> Result<Node, Problem> {
     Ok(Node::from_value(value, &Origin::file(source)))
 }
 
-/// Place and message, without the line of the file that toml would quote: it may hold a password.
+/// Returns place and message, without the quoted line, which may contain a password.
 fn toml_error(error: &toml::de::Error, text: &str) -> String {
     let start = error.span().map_or(0, |span| span.start);
     let line = text.get(..start).map_or(1, |before| before.matches('\n').count() + 1);
@@ -153,7 +153,7 @@ pub(super) fn read_bounded(path: &Path, limit: u64) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Every variable `RISE_A__B`; other `RISE_*` are somebody else's.
+/// Reads every variable `RISE_A__B`. Other `RISE_*` variables are not settings.
 fn variables_layer(environment: &Environment) -> Result<Node, Problem> {
     let mut root = Node::empty_table(Origin::variable("RISE_*"));
     for (name, value) in environment {
@@ -163,7 +163,7 @@ fn variables_layer(environment: &Environment) -> Result<Node, Problem> {
         };
         let source = format!("the variable {name}");
         let Some(value) = value.to_str() else {
-            return Err(Problem::new(&source, "", "not UTF-8"));
+            return Err(Problem::new(&source, "", "not UTF-8; set it to UTF-8 text"));
         };
         let keys: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
         if keys.iter().any(String::is_empty) {
@@ -175,18 +175,18 @@ fn variables_layer(environment: &Environment) -> Result<Node, Problem> {
         }
         let leaf = Node {
             origin: Origin::variable(name),
-            kind: Kind::Scalar(Value::String(value.to_owned())),
+            kind: NodeKind::Scalar(Value::String(value.to_owned())),
         };
         let nested = keys.into_iter().rev().fold(leaf, |inner, key| Node {
             origin: Origin::variable(name),
-            kind: Kind::Table(BTreeMap::from([(key, inner)])),
+            kind: NodeKind::Table(BTreeMap::from([(key, inner)])),
         });
         root.merge(nested);
     }
     Ok(root)
 }
 
-/// `[registry]` is short for `[registries.default]`.
+/// Replaces `[registry]` by `[registries.default]`.
 fn normalize(layer: Option<Node>) -> Result<Option<Node>, Problem> {
     let Some(mut layer) = layer else { return Ok(None) };
     let Some(root) = layer.table_mut() else { return Ok(Some(layer)) };
@@ -199,15 +199,15 @@ fn normalize(layer: Option<Node>) -> Result<Option<Node>, Problem> {
         && map.insert("default".to_owned(), short).is_some()
     {
         let message =
-            "`[registry]` is short for `[registries.default]`, and both are there; keep one";
+            "`[registry]` is short for `[registries.default]`, but both exist; keep one of them";
         return Err(Problem::new(&origin.source, "registry", message));
     }
     Ok(Some(layer))
 }
 
-/// Lays `layer` over `merged`. A registry whose `type` is stated anew starts from nothing: what an `ecr` needs makes no
-/// sense to an `oci`.
-fn lay(merged: &mut Node, layer: Node) {
+/// Merges `layer` over `merged`. If `layer` states the `type` of a registry, it replaces the whole
+/// registry, because the settings of one provider are wrong for another.
+fn merge_layer(merged: &mut Node, layer: Node) {
     let stated = layer.get("registries").and_then(Node::table);
     let retyped: Vec<String> = stated
         .into_iter()
@@ -244,7 +244,8 @@ mod tests {
         let files = [
             (
                 "default.toml",
-                "[log]\nlevel = \"a\"\nformat = \"a\"\n[server]\nlisten = \"a\"\n[registry]\ntype = \"ecr\"\nregion = \"r\"",
+                "[log]\nlevel = \"a\"\nformat = \"a\"\n[server]\nlisten = \"a\"\n[registry]\n\
+                 type = \"ecr\"\nregion = \"r\"",
             ),
             ("production.yaml", "log:\n  level: b\n  format: b\n"),
             ("local.toml", "[log]\nlevel = \"c\""),
@@ -271,7 +272,10 @@ mod tests {
                 .unwrap();
         assert_eq!(
             merged.to_value(),
-            json!({ "registries": { "default": { "type": "ecr", "account_id": "012" }, "b": { "type": "oci" } } })
+            json!({ "registries": {
+                "default": { "type": "ecr", "account_id": "012" },
+                "b": { "type": "oci" },
+            } })
         );
     }
 
@@ -279,14 +283,14 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         type Pairs<'a> = &'a [(&'a str, &'a str)];
         let cases: [(Pairs<'_>, Pairs<'_>, &str); 6] = [
-            (&[("default.toml", ""), ("default.yaml", "")], &[], "default.yaml is there too"),
+            (&[("default.toml", ""), ("default.yaml", "")], &[], "default.yaml also exists"),
             (&[("default.toml", "a = \n")], &[], "not TOML: line 1"),
             (&[("default.yaml", "a: [\n")], &[], "not YAML"),
             (&[("default.yaml", "- 1\n")], &[], "expected tables"),
             (
                 &[],
                 &[("RISE_CONFIG_RUN_MODE", "production")],
-                "neither `production.toml` nor `production.yaml`",
+                "neither `production.toml` nor `production.yaml` exists",
             ),
             (
                 &[],

@@ -1,7 +1,7 @@
-//! Settings as they were written: values that remember where they came from.
+//! The settings as a tree of values that remember their origin.
 //!
-//! The `config` crate merges before anything can be asked, so it can neither name the file of an unknown key nor replace
-//! a registry's table when its `type` changes; this tree can.
+//! The `config` crate merges all layers first, so it can neither name the file of an unknown key
+//! nor replace the table of a registry when its `type` changes. This tree can.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,16 +9,16 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// A file's path or a variable's name.
+    /// The path of a file or the name of a variable.
     pub source: Arc<str>,
-    /// Written as text whatever it means: an environment variable or a `${…}`. Read as the type the schema wants.
+    /// The value is text from a variable or a `${…}`, to be read as the type that the schema wants.
     pub text: bool,
-    /// Came out of `${file:…}`, so it is a secret whatever the schema says.
+    /// The value comes from `${file:…}`, so it is a secret whatever the schema says.
     pub secret: bool,
-    /// Lies in a `[registry]`, which is how messages call `[registries.default]` then.
+    /// The value is in `[registry]`; messages then use this name for `[registries.default]`.
     pub short: bool,
 }
 
@@ -35,11 +35,11 @@ impl Origin {
 #[derive(Clone)]
 pub struct Node {
     pub origin: Origin,
-    pub kind: Kind,
+    pub kind: NodeKind,
 }
 
 #[derive(Clone)]
-pub enum Kind {
+pub enum NodeKind {
     Table(BTreeMap<String, Node>),
     List(Vec<Node>),
     Scalar(Value),
@@ -47,21 +47,21 @@ pub enum Kind {
 
 impl Node {
     pub fn empty_table(origin: Origin) -> Self {
-        Self { origin, kind: Kind::Table(BTreeMap::new()) }
+        Self { origin, kind: NodeKind::Table(BTreeMap::new()) }
     }
 
     pub fn from_value(value: Value, origin: &Origin) -> Self {
         let kind = match value {
-            Value::Object(map) => Kind::Table(
+            Value::Object(map) => NodeKind::Table(
                 map.into_iter()
                     .map(|(key, value)| (key, Self::from_value(value, origin)))
                     .collect(),
             ),
-            Value::Array(items) => {
-                Kind::List(items.into_iter().map(|item| Self::from_value(item, origin)).collect())
-            }
+            Value::Array(items) => NodeKind::List(
+                items.into_iter().map(|item| Self::from_value(item, origin)).collect(),
+            ),
             scalar @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
-                Kind::Scalar(scalar)
+                NodeKind::Scalar(scalar)
             }
         };
         Self { origin: origin.clone(), kind }
@@ -69,25 +69,25 @@ impl Node {
 
     pub fn to_value(&self) -> Value {
         match &self.kind {
-            Kind::Table(map) => Value::Object(
+            NodeKind::Table(map) => Value::Object(
                 map.iter().map(|(key, node)| (key.clone(), node.to_value())).collect(),
             ),
-            Kind::List(items) => Value::Array(items.iter().map(Self::to_value).collect()),
-            Kind::Scalar(value) => value.clone(),
+            NodeKind::List(items) => Value::Array(items.iter().map(Self::to_value).collect()),
+            NodeKind::Scalar(value) => value.clone(),
         }
     }
 
     pub fn table(&self) -> Option<&BTreeMap<String, Self>> {
         match &self.kind {
-            Kind::Table(map) => Some(map),
-            Kind::List(_) | Kind::Scalar(_) => None,
+            NodeKind::Table(map) => Some(map),
+            NodeKind::List(_) | NodeKind::Scalar(_) => None,
         }
     }
 
     pub fn table_mut(&mut self) -> Option<&mut BTreeMap<String, Self>> {
         match &mut self.kind {
-            Kind::Table(map) => Some(map),
-            Kind::List(_) | Kind::Scalar(_) => None,
+            NodeKind::Table(map) => Some(map),
+            NodeKind::List(_) | NodeKind::Scalar(_) => None,
         }
     }
 
@@ -95,40 +95,40 @@ impl Node {
         self.table()?.get(key)
     }
 
-    /// Remembers that this was written as `[registry]`.
+    /// Records that this table was written as `[registry]`.
     pub fn mark_short(&mut self) {
         self.origin.short = true;
         match &mut self.kind {
-            Kind::Table(map) => map.values_mut().for_each(Self::mark_short),
-            Kind::List(items) => items.iter_mut().for_each(Self::mark_short),
-            Kind::Scalar(_) => {}
+            NodeKind::Table(map) => map.values_mut().for_each(Self::mark_short),
+            NodeKind::List(items) => items.iter_mut().for_each(Self::mark_short),
+            NodeKind::Scalar(_) => {}
         }
     }
 
-    /// Empty for what is not a list.
+    /// Returns the items of a list, and nothing for other nodes.
     pub fn items(&self) -> &[Self] {
         match &self.kind {
-            Kind::List(items) => items,
-            Kind::Table(_) | Kind::Scalar(_) => &[],
+            NodeKind::List(items) => items,
+            NodeKind::Table(_) | NodeKind::Scalar(_) => &[],
         }
     }
 
     pub fn text(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Scalar(Value::String(text)) => Some(text),
-            Kind::Table(_) | Kind::List(_) | Kind::Scalar(_) => None,
+            NodeKind::Scalar(Value::String(text)) => Some(text),
+            NodeKind::Table(_) | NodeKind::List(_) | NodeKind::Scalar(_) => None,
         }
     }
 
-    /// The node at a JSON Pointer, or the deepest one on the way there.
+    /// Returns the node at a JSON Pointer, or its nearest existing ancestor.
     pub fn nearest(&self, pointer: &str) -> &Self {
         let mut node = self;
         for key in pointer.split('/').skip(1) {
             let key = key.replace("~1", "/").replace("~0", "~");
             let next = match &node.kind {
-                Kind::Table(map) => map.get(&key),
-                Kind::List(items) => key.parse().ok().and_then(|index: usize| items.get(index)),
-                Kind::Scalar(_) => None,
+                NodeKind::Table(map) => map.get(&key),
+                NodeKind::List(items) => key.parse().ok().and_then(|index: usize| items.get(index)),
+                NodeKind::Scalar(_) => None,
             };
             match next {
                 Some(next) => node = next,
@@ -138,10 +138,10 @@ impl Node {
         node
     }
 
-    /// Lays `over` on top: tables merge by key, everything else is replaced whole.
+    /// Merges `over` over this node: tables merge by key, everything else is replaced.
     pub fn merge(&mut self, over: Self) {
         match (&mut self.kind, over.kind) {
-            (Kind::Table(under), Kind::Table(map)) => {
+            (NodeKind::Table(under), NodeKind::Table(map)) => {
                 for (key, node) in map {
                     match under.get_mut(&key) {
                         Some(below) => below.merge(node),
@@ -156,11 +156,11 @@ impl Node {
     }
 }
 
-/// One thing that is wrong with the settings: where, which key, and what to do.
+/// A problem with the settings: the source, the key, and a message with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     pub source: String,
-    /// With dots, as one writes it in TOML; empty for a whole file.
+    /// The key with dots, as in TOML. It is empty for a problem of a whole file.
     pub key: String,
     pub message: String,
 }
@@ -170,7 +170,7 @@ impl Problem {
         Self { source: source.to_owned(), key: key.into(), message: message.into() }
     }
 
-    /// With the key as it stands at `origin`.
+    /// Makes a problem with the key as it is written at `origin`.
     pub fn at(origin: &Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
         let mut key = key.into();
         let rest = key.strip_prefix("registries.default").filter(|_| origin.short);
@@ -185,19 +185,22 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;
         for part in [&self.key, &self.message].into_iter().filter(|part| !part.is_empty()) {
-            // Some of it may be a provider's text, and this goes to a terminal.
-            let part: String =
-                part.chars().map(|it| if it.is_control() { ' ' } else { it }).take(2048).collect();
+            // Parts may come from a provider, and this text goes to a terminal.
+            let part: String = part
+                .chars()
+                .map(|char| if char.is_control() { ' ' } else { char })
+                .take(2048)
+                .collect();
             write!(f, ": {part}")?;
         }
         Ok(())
     }
 }
 
-/// `/registries/prod/region` as `registries.prod.region`.
+/// Turns `/registries/prod/region` into `registries.prod.region`.
 pub fn dotted(prefix: &str, pointer: &str) -> String {
     let keys = pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~"));
-    let prefix = Some(prefix.to_owned()).filter(|it| !it.is_empty());
+    let prefix = Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty());
     prefix.into_iter().chain(keys).collect::<Vec<_>>().join(".")
 }
 

@@ -1,4 +1,4 @@
-//! `[providers]`: where they lie, and which of them may be loaded.
+//! `[providers]`: the folder of the providers, and which of them may be loaded.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::file::{ProvidersFile, Require};
 use super::node::Problem;
 use super::{ProvidersConfig, Written};
 
-/// `directory`: of the settings, where the lock lies by default.
+/// `directory` is the folder of the settings, which contains the lock by default.
 pub(super) fn config(
     directory: &Path,
     file: ProvidersFile,
@@ -40,7 +40,7 @@ fn signing_keys(
             Ok(key) => keys.push(key),
             Err(error) => {
                 let message = format!(
-                    "not a public key of minisign, the last line of its `.pub` file: {error}"
+                    "not a minisign public key: {error}; write the last line of the `.pub` file"
                 );
                 problems
                     .push(written.problem(&format!("/providers/signing_keys/{index}"), message));
@@ -48,7 +48,8 @@ fn signing_keys(
         }
     }
     if file.require == Require::Signed && file.signing_keys.is_empty() {
-        let message = "empty, and `require = \"signed\"` needs at least one; write the last line of the `.pub` file of minisign";
+        let message = "empty, but `require = \"signed\"` needs at least one key; write the last \
+            line of the `.pub` file of minisign";
         problems.push(written.problem("/providers/signing_keys", message));
     }
     keys

@@ -1,6 +1,7 @@
-//! Settings against a JSON Schema: ours, and the one that each provider brings.
+//! Checks settings against a JSON Schema: the broker's own, and the one of each provider.
 //!
-//! **Invariant:** no message holds a setting's value: it may be a password in the wrong place.
+//! **Invariant:** no message contains the value of a setting, because it may be a misplaced
+//! password.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -11,22 +12,23 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 use serde_path_to_error::Segment;
 
-use super::node::{Kind, Node, Problem, dotted};
+use super::node::{Node, NodeKind, Problem, dotted};
 
-/// What a schema has let pass, as a value of ours. `node` is where it was written, `key` where that stands.
+/// Turns a value that a schema accepted into a type. `node` and `key` are its place in the
+/// settings.
 pub fn deserialize<T: DeserializeOwned>(
     value: Value,
     node: &Node,
     key: &str,
 ) -> Result<T, Problem> {
     serde_path_to_error::deserialize(value).map_err(|error| {
-        let keys = error.path().iter().filter_map(|it| match it {
+        let keys = error.path().iter().filter_map(|segment| match segment {
             Segment::Seq { index } => Some(index.to_string()),
             Segment::Map { key } => Some(key.replace('~', "~0").replace('/', "~1")),
             Segment::Enum { .. } | Segment::Unknown => None,
         });
         let pointer = keys.fold(String::new(), |pointer, key| pointer + "/" + &key);
-        // What stands before this word may quote the value.
+        // The text before this word may quote the value.
         let message = error.inner().to_string();
         let expected = message.split_once("expected ").map_or("something else", |(_, rest)| rest);
         let is_number = ["u8", "u16", "u32", "u64", "usize"].contains(&expected);
@@ -43,7 +45,7 @@ pub fn deserialize<T: DeserializeOwned>(
 #[error("its settings schema is not a JSON Schema: {0}")]
 pub struct InvalidSchema(String);
 
-/// The keyword by which a schema of ours says in words what it wants.
+/// A keyword of the broker's schemas that describes the expected value in words.
 const EXPECTED: &str = "x-expected";
 
 /// A compiled schema.
@@ -54,7 +56,7 @@ pub struct Schema {
 
 impl Schema {
     pub fn new(document: Value) -> Result<Self, InvalidSchema> {
-        // Linear in the text and bounded in size: a provider's patterns must not keep the start waiting.
+        // Patterns are linear in the text and bounded in size, because they come from providers.
         let patterns = PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20);
         let validator = jsonschema::options()
             .with_pattern_options(patterns)
@@ -65,18 +67,19 @@ impl Schema {
         Ok(Self { document, validator })
     }
 
-    /// As its author wrote it.
+    /// Returns the schema document.
     pub fn document(&self) -> &Value {
         &self.document
     }
 
-    /// The settings as JSON, typed as the schema wants, or everything wrong with them. `key` is where `node` stands.
+    /// Returns the settings as JSON with the types of the schema, or all problems. `key` is the key
+    /// of `node`.
     pub fn check(&self, node: &Node, key: &str) -> Result<Value, Vec<Problem>> {
         let (value, problems) = self.read(node, key);
         if problems.is_empty() { Ok(value) } else { Err(problems) }
     }
 
-    /// The settings as JSON, whatever is wrong with them.
+    /// Returns the settings as JSON even if there are problems, and the problems.
     pub fn read(&self, node: &Node, key: &str) -> (Value, Vec<Problem>) {
         let value = self.typed(node, &self.document);
         let mut problems: Vec<Problem> = self
@@ -88,42 +91,49 @@ impl Schema {
         (value, problems)
     }
 
-    /// Whether the schema marks the property at this pointer as a secret, in any of the shapes that it allows.
+    /// Returns whether any variant of the schema marks the property at this pointer as a secret.
     pub fn is_secret(&self, pointer: &str) -> bool {
         let mut schemas = vec![&self.document];
         for key in pointer.split('/').skip(1) {
             let key = key.replace("~1", "/").replace("~0", "~");
-            schemas = schemas.into_iter().flat_map(|it| self.children(it, &key)).take(64).collect();
+            schemas = schemas
+                .into_iter()
+                .flat_map(|schema| self.children(schema, &key))
+                .take(64)
+                .collect();
         }
-        schemas.iter().flat_map(|it| self.variants(it)).any(marks_secret)
+        schemas.iter().flat_map(|schema| self.variants(schema)).any(marks_secret)
     }
 
-    /// Whether every `writeOnly` of the document stands where [`Self::is_secret`] finds it. One in `patternProperties`, say,
-    /// would be the author's wish and nobody's command.
+    /// Returns whether [`Self::is_secret`] finds every `writeOnly` of the document. It does not
+    /// find one in `patternProperties`, for example.
     pub fn finds_every_secret(&self) -> bool {
         let mut reached: Vec<&Value> = Vec::new();
         let mut next = vec![&self.document];
         while let Some(schema) = next.pop() {
             for variant in self.variants(schema) {
-                if reached.iter().any(|it| std::ptr::eq(*it, variant)) {
+                if reached.iter().any(|seen| std::ptr::eq(*seen, variant)) {
                     continue;
                 }
                 reached.push(variant);
                 let properties = variant.get("properties").and_then(Value::as_object);
                 next.extend(properties.into_iter().flat_map(Map::values));
                 next.extend(
-                    ["additionalProperties", "items"].iter().filter_map(|it| variant.get(it)),
+                    ["additionalProperties", "items"]
+                        .iter()
+                        .filter_map(|keyword| variant.get(keyword)),
                 );
             }
         }
-        let found = reached.into_iter().filter(|it| marks_secret(it)).count();
+        let found = reached.into_iter().filter(|schema| marks_secret(schema)).count();
         found == count_secrets(&self.document)
     }
 
-    /// The values of `node`, where text from the environment is read as what `schema` wants in its place.
+    /// Returns the values of `node`. Text from the environment is read as the type that `schema`
+    /// wants.
     fn typed(&self, node: &Node, schema: &Value) -> Value {
         match &node.kind {
-            Kind::Table(map) => {
+            NodeKind::Table(map) => {
                 let typed = |(key, child): (&String, &Node)| {
                     (
                         key.clone(),
@@ -132,31 +142,33 @@ impl Schema {
                 };
                 Value::Object(map.iter().map(typed).collect::<Map<_, _>>())
             }
-            Kind::List(items) => {
+            NodeKind::List(items) => {
                 let inner = self.child(schema, "0").unwrap_or(&Value::Null);
                 Value::Array(items.iter().map(|item| self.typed(item, inner)).collect())
             }
-            // What came out of a secret file stays text: as anything else it could not be kept from a provider.
-            Kind::Scalar(Value::String(text)) if node.origin.text && !node.origin.secret => {
+            // Text from a secret file stays text, because only text can be kept from a provider.
+            NodeKind::Scalar(Value::String(text)) if node.origin.text && !node.origin.secret => {
                 self.read_text(text, schema)
             }
-            Kind::Scalar(Value::Number(number)) => Value::Number(self.whole(number, schema)),
-            Kind::Scalar(value) => value.clone(),
+            NodeKind::Scalar(Value::Number(number)) => Value::Number(self.whole(number, schema)),
+            NodeKind::Scalar(value) => value.clone(),
         }
     }
 
-    /// `600.0` is a whole number to a schema and none to what reads it afterwards.
+    /// A schema accepts `600.0` as a whole number, but serde does not.
     fn whole(&self, number: &Number, schema: &Value) -> Number {
         let wants_whole = self.wants(schema, "integer") && !self.wants(schema, "number");
-        let whole = number.as_f64().filter(|it| number.is_f64() && it.fract() == 0.0);
-        let text = whole.filter(|_| wants_whole).map(|it| format!("{it:.0}"));
-        text.and_then(|it| it.parse::<i64>().ok()).map_or_else(|| number.clone(), Number::from)
+        let whole = number.as_f64().filter(|value| number.is_f64() && value.fract() == 0.0);
+        let text = whole.filter(|_| wants_whole).map(|value| format!("{value:.0}"));
+        text.and_then(|text| text.parse::<i64>().ok()).map_or_else(|| number.clone(), Number::from)
     }
 
-    /// Whether a value of this JSON type may stand here.
+    /// Returns whether the schema accepts this JSON type.
     fn wants(&self, schema: &Value, name: &str) -> bool {
-        self.variants(schema).iter().filter_map(|it| it.get("type")).any(|it| {
-            it.as_array().map_or_else(|| it == name, |names| names.iter().any(|it| it == name))
+        self.variants(schema).iter().filter_map(|variant| variant.get("type")).any(|types| {
+            types
+                .as_array()
+                .map_or_else(|| types == name, |names| names.iter().any(|listed| listed == name))
         })
     }
 
@@ -170,30 +182,30 @@ impl Schema {
         serde_json::from_str(text).unwrap_or(unchanged)
     }
 
-    /// The schema of a table's `key` or of a list's items.
+    /// Returns the schema of `key` of a table, or of the items of a list.
     fn child<'a>(&'a self, schema: &'a Value, key: &str) -> Option<&'a Value> {
         self.children(schema, key).into_iter().next()
     }
 
     fn children<'a>(&'a self, schema: &'a Value, key: &str) -> Vec<&'a Value> {
-        let child = |it: &'a Value| {
-            let property = it.get("properties").and_then(|map| map.get(key));
+        let child = |variant: &'a Value| {
+            let property = variant.get("properties").and_then(|map| map.get(key));
             property
-                .or_else(|| it.get("additionalProperties").filter(|it| it.is_object()))
-                .or_else(|| it.get("items"))
+                .or_else(|| variant.get("additionalProperties").filter(|schema| schema.is_object()))
+                .or_else(|| variant.get("items"))
         };
         self.variants(schema).into_iter().filter_map(child).collect()
     }
 
-    /// `schema` itself and all that it points to or allows, one of which decides.
+    /// Returns `schema` itself and every schema that it references or combines.
     fn variants<'a>(&'a self, schema: &'a Value) -> Vec<&'a Value> {
         let mut found = vec![schema];
         let mut next = 0;
-        // The bound ends a schema whose references go round in circles.
+        // The bound stops a schema with circular references.
         while let Some(&schema) = found.get(next).filter(|_| next < 64) {
             next += 1;
             let local =
-                schema.get("$ref").and_then(Value::as_str).and_then(|it| it.strip_prefix('#'));
+                schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#'));
             found.extend(local.and_then(|pointer| self.document.pointer(pointer)));
             for keyword in ["anyOf", "oneOf", "allOf"] {
                 found.extend(schema.get(keyword).and_then(Value::as_array).into_iter().flatten());
@@ -202,7 +214,7 @@ impl Schema {
         found
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "`describe` has the rest")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`describe` handles the rest")]
     fn explain(&self, error: &ValidationError<'_>, node: &Node, key: &str) -> Vec<Problem> {
         let pointer = error.instance_path().to_string();
         let at = |pointer: &str, message: String| {
@@ -226,7 +238,7 @@ impl Schema {
                 };
                 vec![at(&pointer, message)]
             }
-            // `Option` of ours: what is wrong is what the other branch says.
+            // For an `Option`, the problems of the other branch are the right ones.
             ValidationErrorKind::AnyOf { context }
             | ValidationErrorKind::OneOfNotValid { context }
                 if self.expected(&pointer).is_none() && meant(context).is_some() =>
@@ -244,24 +256,26 @@ impl Schema {
         }
     }
 
-    /// The schema of what is at this pointer.
+    /// Returns the schema at this pointer.
     fn at(&self, pointer: &str) -> &Value {
         let keys = pointer.split('/').skip(1);
         keys.fold(&self.document, |schema, key| self.child(schema, key).unwrap_or(&Value::Null))
     }
 
-    /// The first line of what the schema says of a setting.
+    /// Returns the first sentence of a setting's description.
     fn description(&self, pointer: &str) -> Option<String> {
         let mut variants = self.variants(self.at(pointer)).into_iter();
-        let text = variants.find_map(|it| it.get("description")?.as_str())?.lines().next()?;
-        let text: String = text.chars().filter(|it| !it.is_control()).take(128).collect();
+        let text = variants.find_map(|variant| variant.get("description")?.as_str())?;
+        let paragraph = text.split("\n\n").next()?.replace('\n', " ");
+        let sentence = paragraph.split(". ").next()?;
+        let text: String = sentence.chars().filter(|char| !char.is_control()).take(128).collect();
         Some(text.trim_end_matches('.').to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// The sentence that our own schemas bring where a type's shape says too little.
+    /// Returns the description of the expected value, if the schema has one.
     fn expected(&self, pointer: &str) -> Option<String> {
         let mut variants = self.variants(self.at(pointer)).into_iter();
-        let text = variants.find_map(|it| it.get(EXPECTED)?.as_str())?;
+        let text = variants.find_map(|variant| variant.get(EXPECTED)?.as_str())?;
         Some(format!("expected {text}"))
     }
 
@@ -269,14 +283,19 @@ impl Schema {
         let properties = self
             .variants(self.at(pointer))
             .into_iter()
-            .filter_map(|it| it.get("properties")?.as_object());
+            .filter_map(|variant| variant.get("properties")?.as_object());
         properties.flatten().map(|(key, _)| key.as_str()).collect()
     }
 }
 
-/// The errors of the only branch that does not want nothing.
+/// Returns the errors of the only branch that is not `null`.
 fn meant<'a, 'b>(branches: &'a [Vec<ValidationError<'b>>]) -> Option<&'a Vec<ValidationError<'b>>> {
-    let wants_nothing = |error: &ValidationError<'_>| matches!(error.kind(), ValidationErrorKind::Type { kind: TypeKind::Single(name) } if name.to_string().trim_matches('"') == "null");
+    let wants_nothing = |error: &ValidationError<'_>| {
+        let ValidationErrorKind::Type { kind: TypeKind::Single(name) } = error.kind() else {
+            return false;
+        };
+        name.to_string().trim_matches('"') == "null"
+    };
     let mut meant = branches.iter().filter(|errors| !errors.iter().any(wants_nothing));
     meant.next().filter(|_| meant.next().is_none())
 }
@@ -297,7 +316,7 @@ fn count_secrets(value: &Value) -> usize {
 fn unknown(key: &str, known: &[&str]) -> String {
     let near = known
         .iter()
-        .map(|it| (strsim::jaro_winkler(key, it), it))
+        .map(|name| (strsim::jaro_winkler(key, name), name))
         .filter(|(score, _)| *score > 0.8);
     match near.max_by(|(a, _), (b, _)| a.total_cmp(b)) {
         Some((_, near)) => format!("unknown setting, did you mean `{near}`?"),
@@ -308,7 +327,7 @@ fn unknown(key: &str, known: &[&str]) -> String {
 
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "the library's own words do for what our schemas do not use"
+    reason = "the library describes the kinds that the broker's schemas do not use"
 )]
 fn describe(kind: &ValidationErrorKind) -> Option<Cow<'static, str>> {
     Some(match kind {
@@ -319,8 +338,8 @@ fn describe(kind: &ValidationErrorKind) -> Option<Cow<'static, str>> {
             TypeKind::Multiple(names) => {
                 let names: Vec<String> = names
                     .iter()
-                    .map(|it| type_name(&it.to_string()).to_owned())
-                    .filter(|it| it != "nothing")
+                    .map(|name| type_name(&name.to_string()).to_owned())
+                    .filter(|name| name != "nothing")
                     .collect();
                 format!("wrong type, expected {}", names.join(" or ")).into()
             }
@@ -334,9 +353,9 @@ fn describe(kind: &ValidationErrorKind) -> Option<Cow<'static, str>> {
         ValidationErrorKind::Minimum { limit } => format!("expected at least {limit}").into(),
         ValidationErrorKind::Maximum { limit } => format!("expected at most {limit}").into(),
         ValidationErrorKind::MinLength { limit: 1 } => "must not be empty".into(),
-        ValidationErrorKind::MinItems { limit: 1 } => "must name at least one".into(),
+        ValidationErrorKind::MinItems { limit: 1 } => "must have at least one entry".into(),
         ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. } => {
-            "has none of the shapes that are allowed here".into()
+            "has none of the allowed forms".into()
         }
         _ => return None,
     })
@@ -370,7 +389,9 @@ mod tests {
                 "flag": { "type": ["boolean", "null"] },
                 "count": { "$ref": "#/$defs/count" },
                 "names": { "type": "array", "items": { "type": "string" } },
-                "password": { "anyOf": [{ "type": "string", "writeOnly": true }, { "type": "null" }] },
+                "password": {
+                    "anyOf": [{ "type": "string", "writeOnly": true }, { "type": "null" }]
+                },
             },
             "required": ["region"],
             "additionalProperties": false,
@@ -383,17 +404,25 @@ mod tests {
     fn text_is_read_as_the_type_that_is_wanted() {
         let text = Origin::variable("X");
         let node = Node::from_value(
-            json!({ "region": "1", "account_id": "012345678901", "flag": "true", "count": "7", "names": "[\"a\"]" }),
+            json!({
+                "region": "1", "account_id": "012345678901", "flag": "true", "count": "7",
+                "names": "[\"a\"]",
+            }),
             &text,
         );
-        let expected = json!({ "region": "1", "account_id": "012345678901", "flag": true, "count": 7, "names": ["a"] });
+        let expected = json!({
+            "region": "1", "account_id": "012345678901", "flag": true, "count": 7, "names": ["a"],
+        });
         assert_eq!(schema().check(&node, "").unwrap(), expected);
     }
 
     #[test]
     fn every_problem_is_named_and_no_value_is_shown() {
         let node = Node::from_value(
-            json!({ "regin": "hunter2", "account_id": "hunter2", "flag": "hunter2", "count": 0, "names": "hunter2" }),
+            json!({
+                "regin": "hunter2", "account_id": "hunter2", "flag": "hunter2", "count": 0,
+                "names": "hunter2",
+            }),
             &Origin::file("f.toml"),
         );
         let mut problems: Vec<String> = schema()

@@ -1,4 +1,4 @@
-//! `[limits]`, and what `[server]` says about connections: what may be written, and what it means.
+//! `[limits]`, and the timeouts and connections of `[server]`: their form and their meaning.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -16,7 +16,7 @@ use crate::rules::GuardrailFile;
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TrafficFile {
-    /// What no rule may exceed.
+    /// The policy that no rule may exceed.
     pub policy: GuardrailFile,
     #[schemars(range(min = 1, max = 100_000))]
     pub in_flight: Option<u32>,
@@ -77,7 +77,7 @@ pub struct Timeouts {
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[expect(clippy::struct_field_names, reason = "the unit stands in the name of a setting")]
+#[expect(clippy::struct_field_names, reason = "the name of a setting contains its unit")]
 pub(super) struct TimeoutsFile {
     #[schemars(range(min = 1, max = 600_000))]
     pub handshake_ms: Option<u64>,
@@ -107,7 +107,8 @@ impl TimeoutsFile {
     }
 }
 
-/// Below what AWS's page on ECR's throttling allows an account and region: 20 per second, 200 at once.
+/// AWS allows an account and region 20 calls per second with a burst of 200 (its page on throttling
+/// of ECR). These values are slightly lower.
 const AWS_PACE: (u32, u32) = (18, 180);
 
 impl TrafficFile {
@@ -124,11 +125,11 @@ impl TrafficFile {
         };
         let mut registries = BTreeMap::new();
         for (text, file) in &self.registries {
-            match text.parse().ok().filter(|it| known.contains_key(it)) {
+            match text.parse().ok().filter(|name| known.contains_key(name)) {
                 Some(name) => drop(registries.insert(name, registry(file))),
                 None => problems.push(written.problem(
                     &format!("/limits/registries/{text}"),
-                    format!("there is no registry `{text}`"),
+                    format!("unknown registry `{text}`, expected the name of one of [registries]"),
                 )),
             }
         }
@@ -146,7 +147,7 @@ impl TrafficFile {
 }
 
 impl RegistryLimitsFile {
-    /// `None` where neither half is stated.
+    /// Returns `None` if neither value is stated.
     fn pace(&self, default: (u32, u32)) -> Option<Rate> {
         let stated = RateFile { per_second: self.per_second, burst: self.burst };
         (stated.per_second.is_some() || stated.burst.is_some()).then(|| rate(&stated, default))

@@ -106,7 +106,7 @@ fn a_wrong_type() {
 fn a_variable_that_is_not_set() {
     let mut it = installed(&[AUTH, &ecr("eu-west-1", "${AWS_REGION}")]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.prod.region: the variable AWS_REGION is not set; set it, or give a fallback by ${AWS_REGION:-…}
+    error: config/default.toml: registries.prod.region: the variable AWS_REGION is not set; set it, or give a fallback with ${AWS_REGION:-…}
     "#);
 }
 
@@ -183,7 +183,7 @@ fn everything_that_is_wrong_is_said_in_one_run() {
     let mut it = Installation::new(&text);
     it.guest("wants-tokens");
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.local.registry_url: the variable NOWHERE is not set; set it, or give a fallback by ${NOWHERE:-…}
+    error: config/default.toml: registries.local.registry_url: the variable NOWHERE is not set; set it, or give a fallback with ${NOWHERE:-…}
     error: config/default.toml: auth.audiense: unknown setting, did you mean `audience`?
     error: config/default.toml: registries.hub.max_lifetime: expected at least 60
     error: config/default.toml: rules.0.registries.0: rule `ci`: unknown registry `prd`, expected the name of one of [registries]: `hub`, `local`, `prod`
@@ -200,7 +200,7 @@ fn default_as_toml_and_as_yaml() {
     let mut it = installed(&[AUTH, ECR]);
     it.file("config/default.yaml", "log:\n  level: info\n");
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: config/default.yaml is there too, and only one of them can be meant; remove one
+    error: config/default.toml: config/default.yaml also exists; remove one of the two files
     "#);
 }
 
@@ -244,7 +244,7 @@ fn no_folder_of_settings() {
     let check = it.run(&["check", "--config-dir", "cofnig"]);
     assert_eq!(check.code, Some(1));
     insta::assert_snapshot!(check.stderr, @r#"
-    error: cofnig: no such directory, name the one with your settings by --config-dir
+    error: cofnig: this folder does not exist; name the folder of your settings with --config-dir
     "#);
 }
 
@@ -536,7 +536,7 @@ fn a_ceiling_that_is_none() {
     ]);
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: registries.prod.ceiling.aws.push: missing; this setting is required
-    error: config/default.toml: registries.prod.ceiling.aws.roles: must name at least one
+    error: config/default.toml: registries.prod.ceiling.aws.roles: must have at least one entry
     "#);
     let mut it = installed(&[
         AUTH,
@@ -556,7 +556,7 @@ fn a_registry_without_a_type_and_one_with_a_wrong_one() {
     ]);
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: registries.c: wrong type, expected a table
-    error: config/default.toml: registries.Not A Name: not a name for a registry: expected 1 to 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit
+    error: config/default.toml: registries.Not A Name: not a valid name for a registry: expected 1 to 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit
     error: config/default.toml: registries.b.type: wrong type, expected text in quotes, such as "ecr" or "oci"
     error: config/default.toml: registries.prod.type: missing; name the provider of this registry, such as "ecr" or "oci"
     "#);
@@ -584,7 +584,7 @@ fn scopes_and_lifetimes_that_there_are_not() {
 fn issuers_without_an_audience() {
     let mut it = installed(&[&auth("audience = \"rise-registry\"\n", ""), ECR]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: auth.audience: missing; every token must be meant for this deployment, so name its audience, such as "rise-registry"
+    error: config/default.toml: auth.audience: missing; set the audience that every token must have, such as "rise-registry"
     "#);
 }
 

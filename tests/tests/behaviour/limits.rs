@@ -315,7 +315,7 @@ async fn wrong_limits_are_found_at_start() {
         ("in_flight = 0", "limits.in_flight"),
         ("subject = { per_second = 0 }", "limits.subject.per_second"),
         ("subject = { per_minute = 1 }", "limits.subject"),
-        ("[limits.registries.nobody]\nin_flight = 1", "there is no registry `nobody`"),
+        ("[limits.registries.nobody]\nin_flight = 1", "unknown registry `nobody`"),
     ] {
         let text = format!("[limits]\n{limits}\n{AUTH}\n{}", registry(&aws, "prod"));
         let problems = TestBroker::try_start(&text, &[]).await.err().unwrap();

@@ -225,7 +225,7 @@ async fn only_what_is_signed_by_a_key_of_ours_is_loaded() {
 fn keys_that_are_none_are_named() {
     for (require, expected) in [
         ("require = \"signed\"", "providers.signing_keys: empty"),
-        ("signing_keys = [\"x\"]", "providers.signing_keys.0: not a public key of minisign"),
+        ("signing_keys = [\"x\"]", "providers.signing_keys.0: not a minisign public key"),
         ("require = \"some\"", "providers.require"),
     ] {
         let printed = installation(require).run(&["check"]);
