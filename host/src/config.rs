@@ -1,8 +1,9 @@
-//! Settings: layers of files and variables in, one checked [`Config`] out.
+//! Turns layers of files and variables into one checked [`Config`].
 //!
-//! The only reader of settings files and of the environment. [`file::File`] is what may be written, [`Config`] is what
-//! the rest of the program may rely on. All problems are reported at once. What only a provider can judge, its own
-//! settings, stays a [`Node`] here; `registries` checks it once the providers are loaded.
+//! Only this module reads settings files and the environment. [`file::SettingsFile`] is the form of
+//! the settings; [`Config`] is what the rest of the program relies on. All problems are reported at
+//! once. The settings of a provider stay a [`Node`] here; `registries` checks them when the
+//! providers are loaded.
 
 mod file;
 mod interpolate;
@@ -32,7 +33,7 @@ pub use file::{
     AcceptScope, AwsCeilingFile, HttpCeilingFile, RegistryKeys, Require, TlsFile, Wasi,
 };
 use file::{
-    AuditFile, AuthFile, File, LimitsFile, LogFile, ProviderFile, ProvidersFile, ServerFile,
+    AuditFile, AuthFile, LimitsFile, LogFile, ProviderFile, ProvidersFile, ServerFile, SettingsFile,
 };
 pub use layers::{Environment, environment, parse_file, parse_toml};
 use node::{Node, Origin, Problem, dotted};
@@ -47,7 +48,7 @@ pub struct Config {
     pub state_directory: PathBuf,
     pub tls: Option<TlsFile>,
     pub edge: Edge,
-    /// How long readiness says no before connections are no longer taken.
+    /// The time during which `/readyz` returns 503 while connections are still accepted.
     pub drain_delay: Duration,
     pub limits: limits::Settings,
     pub providers: ProvidersConfig,
@@ -57,85 +58,85 @@ pub struct Config {
     pub rules: Rules,
     pub audit: crate::audit::Settings,
     pub log: LogConfig,
-    /// What is allowed and probably not meant.
+    /// Warnings about settings that are valid but probably not intended.
     pub warnings: Vec<Problem>,
-    /// For problems that are found later.
+    /// The origins of the settings, for problems that are found later.
     pub written: Written,
 }
 
 #[derive(Clone)]
 pub struct ProvidersConfig {
     pub directory: PathBuf,
-    /// Where `directory` was stated, for messages.
+    /// The origin of `directory`, for messages.
     pub origin: Origin,
     pub require: Require,
     pub lock_file: PathBuf,
     pub lock_origin: Origin,
-    /// Not empty where signatures are required.
+    /// Not empty if signatures are required.
     pub signing_keys: Vec<PublicKey>,
     wasi: Wasi,
     limits: LimitsFile,
     named: BTreeMap<String, ProviderFile>,
 }
 
-/// One registry as it was written: the host's keys checked, the provider's not yet.
+/// One registry of the settings. The host's keys are checked, the provider's are not.
 #[derive(Clone)]
 pub struct RegistryConfig {
     /// The provider's name or one of its aliases.
     pub provider: String,
     pub type_origin: Origin,
     pub keys: RegistryKeys,
-    /// Whether `keys` are what was written: in a [`Draft`] they may stand in for something wrong.
+    /// Whether `keys` are valid. In a [`Draft`] they may be defaults in place of invalid ones.
     pub keys_are_right: bool,
     pub settings: Node,
-    /// All of it, for the places of problems.
+    /// The whole table, for the origins of problems.
     pub written: Node,
 }
 
-/// What one call of a provider may use.
+/// The limits of one provider call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallLimits {
     pub cpu: std::time::Duration,
     pub wall: std::time::Duration,
-    /// Bytes, summed over all memories.
+    /// The sum of all memories in bytes.
     pub memory: usize,
     pub table_elements: usize,
     pub handles: usize,
-    /// Bytes that a guest may hand to one host call.
+    /// Bytes that a guest may pass to one host call.
     pub host_call: usize,
-    /// Bytes of what `describe` returns; what `issue` returns has tighter bounds of its own.
+    /// Bytes of the result of `describe`. The result of `issue` has lower limits.
     pub result: usize,
     pub log_lines: usize,
     pub log_line: usize,
     pub aws_calls: usize,
     pub http_calls: usize,
-    /// Bytes of the component's file.
+    /// The size of the component's file in bytes.
     pub file: u64,
 }
 
-/// Settings and everything that is wrong with them. What is right can be looked at further all the same, so that an
-/// operator hears of all problems in one go.
+/// Settings together with their problems. The valid parts can be checked further, to report all
+/// problems at once.
 pub struct Draft {
-    /// To be relied on only without problems.
+    /// Valid only if there are no problems.
     pub config: Config,
     pub problems: Vec<Problem>,
-    /// Top-level tables that have problems; their defaults stand in `config`.
+    /// The top-level tables with problems; `config` has their defaults.
     broken: BTreeSet<String>,
 }
 
-/// Remembers where each setting was stated. The registries, which may hold secrets, are not in it.
+/// Knows the origin of each setting. It does not contain the registries, which may contain secrets.
 #[derive(Clone)]
 pub struct Written(Node);
 
 impl Written {
-    /// Something wrong with the setting at this JSON Pointer, stated or not.
+    /// Makes a problem with the setting at this JSON Pointer, even if the setting is missing.
     pub fn problem(&self, pointer: &str, message: impl Into<String>) -> Problem {
         Problem::at(&self.0.nearest(pointer).origin, dotted("", pointer), message)
     }
 }
 
 impl Written {
-    /// The keys of this top-level table that differ.
+    /// Returns the keys of this top-level table that differ.
     pub fn changes(one: &Self, other: &Self, table: &str) -> BTreeSet<String> {
         let keys = |it: &Self| it.0.get(table).and_then(Node::table).cloned().unwrap_or_default();
         let (one, other) = (keys(one), keys(other));
@@ -147,7 +148,7 @@ impl Written {
 }
 
 impl Config {
-    /// Loads, merges and checks. Nothing outside the settings files is touched.
+    /// Loads, merges and checks the settings. It reads only the settings files.
     pub fn load(directory: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
         let draft = Draft::load(directory, environment)?;
         if draft.problems.is_empty() { Ok(draft.config) } else { Err(draft.problems) }
@@ -155,12 +156,12 @@ impl Config {
 }
 
 impl Draft {
-    /// As [`Config::load`]; an error means that there is nothing to look at further.
+    /// Like [`Config::load`]. An error means that nothing can be checked further.
     pub fn load(directory: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
         Self::of_node(layers::load(directory, environment)?, directory, environment)
     }
 
-    /// Of these settings alone, without layers and `RISE_` variables. `${…}` is filled in all the same.
+    /// Checks a single tree of settings, without layers and `RISE_` variables. It replaces `${…}`.
     pub fn of_node(
         mut node: Node,
         directory: &Path,
@@ -184,7 +185,8 @@ impl Draft {
         let written = Written(without_registries(node));
         let proxies = trusted_proxies(&server, &written, &mut problems);
         let limits = traffic.settings(&registries, &written, &mut problems);
-        problems.extend(log_level(&log.level).map(|it| written.problem("/log/level", it)));
+        problems
+            .extend(log_level(&log.level).map(|message| written.problem("/log/level", message)));
         if registries.is_empty() && problems.is_empty() {
             let message =
                 "no registry is configured; add a table such as [registries.prod] with a `type`";
@@ -218,12 +220,12 @@ impl Draft {
         Ok(Self { config, problems, broken })
     }
 
-    /// Settings with a problem that was found elsewhere.
+    /// Makes a draft with a problem that was found elsewhere.
     pub fn of(config: Config, problem: Problem) -> Self {
         Self { config, problems: vec![problem], broken: BTreeSet::new() }
     }
 
-    /// Whether what is said of this top-level table is a default in place of something wrong.
+    /// Returns whether this top-level table has a default in place of invalid settings.
     pub fn is_broken(&self, section: &str) -> bool {
         self.broken.contains(section)
     }
@@ -236,19 +238,21 @@ fn trusted_proxies(
 ) -> TrustedProxies {
     TrustedProxies::parse(server.trusted_proxies.iter().map(String::as_str)).unwrap_or_else(
         |wrong| {
-            let message = format!("`{wrong}` is neither a network such as \"10.0.0.0/8\" nor an address");
+            let message =
+                format!("`{wrong}` is neither a network such as \"10.0.0.0/8\" nor an address");
             problems.push(written.problem("/server/trusted_proxies", message));
             TrustedProxies::default()
         },
     )
 }
 
-/// The top-level tables, each read for itself: one that is wrong hides no problem of another.
+/// The top-level tables. Each is read separately, so an invalid one does not hide problems of
+/// another.
 struct Sections {
     values: Value,
     problems: Vec<Problem>,
     broken: BTreeSet<String>,
-    /// Keys of which a `${…}` could not be filled in.
+    /// Keys with a `${…}` that could not be replaced.
     unfilled: BTreeSet<String>,
     root: Node,
 }
@@ -256,12 +260,13 @@ struct Sections {
 impl Sections {
     fn new(node: &mut Node, environment: &Environment) -> Result<Self, Vec<Problem>> {
         let mut problems = interpolate::interpolate(node, environment);
-        let schema = Schema::new(schemars::schema_for!(File).to_value())
+        let schema = Schema::new(schemars::schema_for!(SettingsFile).to_value())
             .map_err(|error| vec![bug(&error)])?;
         let (values, more) = schema.read(node, "");
-        // A `${…}` that could not be filled in is of no type.
-        let unfilled: BTreeSet<String> = problems.iter().map(|it| it.key.clone()).collect();
-        problems.extend(more.into_iter().filter(|it| !unfilled.contains(&it.key)));
+        // A `${…}` that could not be replaced has no type.
+        let unfilled: BTreeSet<String> =
+            problems.iter().map(|problem| problem.key.clone()).collect();
+        problems.extend(more.into_iter().filter(|problem| !unfilled.contains(&problem.key)));
         let section = |it: &Problem| it.key.split('.').next().unwrap_or_default().to_owned();
         let broken = problems.iter().map(section).collect();
         Ok(Self { values, problems, broken, unfilled, root: node.clone() })
@@ -287,21 +292,24 @@ fn without_registries(mut root: Node) -> Node {
     root
 }
 
-/// What is wrong with the level. A word that is no level would silently be taken for the name of a module.
+/// Returns the problem with a level. The filter would silently treat an unknown word as a module
+/// name.
 fn log_level(level: &str) -> Option<String> {
-    let is_level = |it: &str| {
+    let is_level = |word: &str| {
         ["error", "warn", "info", "debug", "trace", "off"]
-            .contains(&it.to_ascii_lowercase().as_str())
+            .contains(&word.to_ascii_lowercase().as_str())
     };
-    let is_directive = |it: &str| it.contains('=') || is_level(it.trim());
+    let is_directive = |word: &str| word.contains('=') || is_level(word.trim());
     let is_right = level.split(',').all(is_directive) && EnvFilter::builder().parse(level).is_ok();
     (!is_right).then(|| {
-        "expected a level, one of error, warn, info, debug, trace, off, or directives such as `info,rise_broker=debug`".to_owned()
+        "expected a level, one of error, warn, info, debug, trace, off, or directives such as \
+         `info,rise_broker=debug`"
+            .to_owned()
     })
 }
 
 impl ProvidersConfig {
-    /// Room for anything that any language's tool makes: for looking at a provider of which no more is known than its file.
+    /// Limits that fit components of every language, to inspect a single file without settings.
     pub fn roomy() -> Self {
         let limits = LimitsFile {
             cpu_ms: Some(2_000),
@@ -323,23 +331,25 @@ impl ProvidersConfig {
         }
     }
 
-    /// The limits of the provider of this name.
+    /// Returns the limits of the provider with this name.
     pub fn limits(&self, name: &str) -> CallLimits {
-        limits(self.named.get(name).map_or(&self.limits, |it| &it.limits), &self.limits)
+        limits(self.named.get(name).map_or(&self.limits, |provider| &provider.limits), &self.limits)
     }
 
-    /// How much of WASI the provider of this name may import.
+    /// Returns the WASI imports that the provider with this name may have.
     pub fn wasi(&self, name: &str) -> Wasi {
-        self.named.get(name).and_then(|it| it.wasi).unwrap_or(self.wasi)
+        self.named.get(name).and_then(|provider| provider.wasi).unwrap_or(self.wasi)
     }
 
-    /// The most that any provider may: who somebody is is not known before it is loaded.
+    /// Returns the widest WASI setting of all providers, because the name of a provider is unknown
+    /// until it is loaded.
     pub fn widest_wasi(&self) -> Wasi {
-        let named = self.named.values().filter_map(|it| it.wasi);
+        let named = self.named.values().filter_map(|provider| provider.wasi);
         named.fold(self.wasi, std::cmp::Ord::max)
     }
 
-    /// What every provider fits into: the pool is sized by it.
+    /// Returns limits that are large enough for every provider; they determine the size of the
+    /// pool.
     pub fn widest(&self) -> CallLimits {
         let mut widest = self.limits("");
         for name in self.named.keys() {
@@ -363,18 +373,18 @@ fn limits(own: &LimitsFile, all: &LimitsFile) -> CallLimits {
     };
     let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     CallLimits {
-        cpu: std::time::Duration::from_millis(pick(|it| it.cpu_ms, 100)),
-        wall: std::time::Duration::from_millis(pick(|it| it.wall_ms, 8_000)),
-        memory: size(pick(|it| it.memory_mib, 64).saturating_mul(1 << 20)),
-        table_elements: size(pick(|it| it.table_elements, 20_000)),
-        handles: size(pick(|it| it.handles, 1_000)),
-        host_call: size(pick(|it| it.host_call_kib, 2_048).saturating_mul(1 << 10)),
-        result: size(pick(|it| it.result_kib, 64).saturating_mul(1 << 10)),
-        log_lines: size(pick(|it| it.log_lines, 32)),
-        log_line: size(pick(|it| it.log_line_bytes, 512)),
-        aws_calls: size(pick(|it| it.aws_calls, 4)),
-        http_calls: size(pick(|it| it.http_calls, 8)),
-        file: pick(|it| it.file_mib, 32).saturating_mul(1 << 20),
+        cpu: std::time::Duration::from_millis(pick(|file| file.cpu_ms, 100)),
+        wall: std::time::Duration::from_millis(pick(|file| file.wall_ms, 8_000)),
+        memory: size(pick(|file| file.memory_mib, 64).saturating_mul(1 << 20)),
+        table_elements: size(pick(|file| file.table_elements, 20_000)),
+        handles: size(pick(|file| file.handles, 1_000)),
+        host_call: size(pick(|file| file.host_call_kib, 2_048).saturating_mul(1 << 10)),
+        result: size(pick(|file| file.result_kib, 64).saturating_mul(1 << 10)),
+        log_lines: size(pick(|file| file.log_lines, 32)),
+        log_line: size(pick(|file| file.log_line_bytes, 512)),
+        aws_calls: size(pick(|file| file.aws_calls, 4)),
+        http_calls: size(pick(|file| file.http_calls, 8)),
+        file: pick(|file| file.file_mib, 32).saturating_mul(1 << 20),
     }
 }
 
@@ -386,7 +396,7 @@ fn bug(error: &impl std::fmt::Display) -> Problem {
     )
 }
 
-/// All that are right so far.
+/// Returns the valid registries.
 fn registries(
     root: &Node,
     unfilled: &BTreeSet<String>,
@@ -419,7 +429,7 @@ fn registries(
     registries
 }
 
-/// Takes the host's keys out of a registry's table. Without a `type` there is no registry.
+/// Separates the host's keys from the table of a registry. A table without `type` is invalid.
 fn registry(
     node: &Node,
     key: &str,
@@ -428,7 +438,7 @@ fn registry(
 ) -> Option<RegistryConfig> {
     let mut settings = node.clone();
     let mut own = Node::empty_table(node.origin.clone());
-    // The schema of `File` has said what is not a table.
+    // The schema of `SettingsFile` has reported a value that is not a table.
     let (theirs, ours) = (settings.table_mut()?, own.table_mut()?);
     let r#type = theirs.remove("type");
     for name in RegistryKeys::NAMES {
@@ -477,22 +487,24 @@ fn parse_rules(
     problems: &mut Vec<Problem>,
 ) -> Rules {
     Rules::parse_within(files, guardrail, known).unwrap_or_else(|more| {
-        problems.extend(more.into_iter().map(|it| placed(root, &it.path, it.message)));
+        problems
+            .extend(more.into_iter().map(|problem| placed(root, &problem.path, problem.message)));
         Rules::default()
     })
 }
 
-/// With the file that it is about.
+/// Adds the origin to a problem.
 fn placed(root: &Node, pointer: &str, message: String) -> Problem {
     Problem::at(&root.nearest(pointer).origin, dotted("", pointer), message)
 }
 
 fn warnings(root: &Node, identity: &IdentitySettings, rules: &Rules) -> Vec<Problem> {
-    let rule = |it: &crate::rules::RuleProblem| placed(root, &it.path, it.message.clone());
+    let rule =
+        |warning: &crate::rules::RuleProblem| placed(root, &warning.path, warning.message.clone());
     let mut warnings: Vec<Problem> = rules.warnings().iter().map(rule).collect();
     for (index, issuer) in identity.issuers.iter().enumerate() {
-        let of = |it| {
-            let message = format!("issuer `{}`: {it}", issuer.name);
+        let of = |warning| {
+            let message = format!("issuer `{}`: {warning}", issuer.name);
             placed(root, &format!("/auth/issuers/{index}"), message)
         };
         warnings.extend(issuer.warnings().into_iter().map(of));

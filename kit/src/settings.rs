@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use rise_broker::config::node::{Kind, Node, Problem};
+use rise_broker::config::node::{Node, NodeKind, Problem};
 use rise_broker::config::{Config, Draft, Environment, parse_file, parse_toml};
 
 pub(crate) struct Settings {
@@ -62,13 +62,13 @@ fn registries(mut node: Node, provider: &str) -> Node {
     node
 }
 
-fn text(text: &str) -> Kind {
-    Kind::Scalar(Value::String(text.to_owned()))
+fn text(text: &str) -> NodeKind {
+    NodeKind::Scalar(Value::String(text.to_owned()))
 }
 
 fn table_of(place: &Node, name: &str, inner: Node) -> Node {
     let table = BTreeMap::from([(name.to_owned(), inner)]);
-    Node { origin: place.origin.clone(), kind: Kind::Table(table) }
+    Node { origin: place.origin.clone(), kind: NodeKind::Table(table) }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::telemetry::LogFormat;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
-pub(super) struct File {
+pub(super) struct SettingsFile {
     pub server: ServerFile,
     pub providers: ProvidersFile,
     /// Not read from here: the keys of the host and of the provider are checked separately.

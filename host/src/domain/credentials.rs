@@ -20,7 +20,7 @@ pub struct Credentials {
     pub session: Option<AwsSession>,
 }
 
-/// Identifies the AWS session of a credential in CloudTrail. It contains no secret.
+/// Identifies the AWS session of a credential in `CloudTrail`. It contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsSession {
     pub session_name: String,

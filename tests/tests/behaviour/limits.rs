@@ -326,5 +326,8 @@ async fn wrong_limits_are_found_at_start() {
     let settings = settings.layer("[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"lan\"]\n");
     let problems = TestBroker::on(settings, &Environment::new()).await.err().unwrap();
     let text = rise_broker_tests::broker::lines(&problems);
-    assert!(text.contains("local.toml: server.trusted_proxies: `lan` is no network"), "{text}");
+    assert!(
+        text.contains("local.toml: server.trusted_proxies: `lan` is neither a network"),
+        "{text}"
+    );
 }
