@@ -1,4 +1,4 @@
-# What CI runs, and people too. `make` alone lists the targets.
+# CI and people run these targets. `make` alone lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -16,7 +16,7 @@ GUESTS := $(notdir $(wildcard tests/guests/*))
 TESTED := --locked --workspace $(addprefix --exclude guest-,$(GUESTS))
 # Tests that cannot run here write their reason to this file (`skipped` in tests/src/skipped.rs).
 SKIPPED := $(TARGET)/skipped.txt
-# nextest where it is installed: it runs tests in processes of their own, and faster.
+# Uses cargo-nextest if it is installed: it is faster and runs each test in its own process.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
 help: ## list the targets
@@ -39,7 +39,7 @@ endif
 	$(CARGO) test --locked -p rise-provider --doc
 	@if test -s $(SKIPPED); then echo "tests that did not run here:"; sort -u $(SKIPPED); fi
 
-# The example in Python costs a download of 100 MB and five seconds; the one in JavaScript 385 MB.
+# The Python example downloads 100 MB; the JavaScript example downloads 385 MB.
 python javascript:
 	@$(MAKE) --no-print-directory -C examples/$@ OUT=$(abspath $(TARGET))/guests/imaginary-$@.wasm
 
@@ -74,7 +74,7 @@ deny: ## licences, sources and bans of deny.toml; advisories where their databas
 	  then $(CARGO) deny --locked check advisories; \
 	  else echo "advisories were not checked: their database cannot be fetched here"; fi
 
-# No sanitizer: the project has no unsafe code. What a target finds beyond the corpus stays in
+# There is no sanitizer: the only unsafe code is two C library calls. New inputs stay in
 # target/fuzz.
 fuzz: providers ## search with libFuzzer on nightly Rust, SECONDS_EACH=60
 	@$(call install,cargo-fuzz@$(FUZZ),+nightly)
@@ -106,7 +106,7 @@ soak: peers providers guests ## kill the broker 600 times, attack it, hang up on
 	$(CARGO) bench --locked -p rise-broker-tests \
 	  --bench soak_reload --bench soak_guests --bench soak_cancellation
 
-# A cdylib alone: next to an rlib, cargo switches link-time optimization off.
+# Builds only the cdylib: together with an rlib, cargo disables link-time optimization.
 providers: toolchain ## build the providers into dist/providers
 	@mkdir -p dist/providers
 	@for name in $(PROVIDERS); do \
