@@ -1,11 +1,11 @@
-//! Puts the contract, the SDK and the examples into the binary, for `rise-provider new`.
+//! Embeds the contract, the SDK and the examples into the program, for `rise-provider new`.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// What building leaves behind in an example.
+/// Folders that are not part of a template: builds of an example, and old contracts.
 const LEFT_OVER: [&str; 4] = ["build", "dist", "target", "frozen"];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -62,7 +62,7 @@ pub(crate) const CAPABILITIES: [Capability; 6] = [
     },
     Capability {
         name: "secrets",
-        in_words: "hand on its registry's secrets, without reading them",
+        in_words: "pass on its registry's secrets, without reading them",
         acts_outside: false,
         add_to_linker: Some(secrets::add_to_linker),
     },

@@ -1,16 +1,15 @@
-//! The conformance kit: whether a provider keeps to the contract, whatever it is asked and whatever
-//! it is answered.
+//! The conformance kit: checks that a provider keeps to the contract, for every kind of call and
+//! for every kind of answer.
 //!
-//! A provider is loaded, linked, limited and verified as `serve` would. Only what lies behind its
-//! capabilities is a double: AWS that says yes, and a registry that answers what the author's
-//! `conformance.toml` says. So a provider that passes has been seen to work, and one that fails is
-//! told what it did.
+//! The provider is loaded, linked, limited and verified as `serve` would. Only the upstreams behind
+//! its capabilities are doubles: an AWS that allows everything, and a registry with the answers of
+//! the author's `conformance.toml`.
 //!
-//! To add a check: a function in one of the files below that reports what it saw, called in
-//! [`check`]; a guest in `tests/guests/` that fails it.
+//! To add a check: a function in one of the files below that reports what it found, a call of it in
+//! [`check`], and a guest in `tests/guests/` that fails it.
 //!
-//! **Invariant:** nothing outside this machine is asked, and no secret of `conformance.toml` is
-//! used: canaries take its place.
+//! **Invariant:** the kit sends no request to another machine, and uses no secret of
+//! `conformance.toml`: canaries take their place.
 
 mod doubles;
 mod endurance;
@@ -30,11 +29,12 @@ use rise_broker::config::Environment;
 use rise_broker::provider::Trial;
 use rise_broker::provider::compile::Compiler;
 
-/// How much is done: a suite of tests has no time for all of it each time.
+/// How many calls are made. Automatic tests make fewer.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Calls one after the other, and at once.
+    /// Calls one after the other.
     pub sequential: u32,
+    /// Calls at once.
     pub parallel: u32,
 }
 
@@ -44,17 +44,17 @@ impl Default for Effort {
     }
 }
 
-/// What a check is done with.
+/// The surroundings of a check.
 pub struct Bench<'a> {
     pub effort: Effort,
     pub environment: &'a Environment,
-    /// The folder of compiled code.
+    /// The folder for compiled code.
     pub cache: &'a Path,
-    /// Not this program where a test calls.
+    /// The program that compiles. A test's own program cannot.
     pub compiler: Compiler,
 }
 
-/// Checks the provider in `file` on the settings and answers in `examples`.
+/// Checks the provider in `file` with the settings and answers in `examples`.
 pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
     let mut report = Report::new(file);
     let examples = match Examples::load(examples, bench) {
@@ -77,21 +77,25 @@ pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
     report.describe(&trial);
     let Some(cases) = examples.cases(&trial, &mut report).await else { return report };
     for case in &cases {
-        report.enter(case.name());
+        report.begin_case(case.name());
         places::check(case, &mut report).await;
         odd::check(case, &mut report).await;
-        report.all("places", "nothing but the log is called outside issue", case.called_outside());
+        report.record(
+            "places",
+            "nothing but the log is called outside issue",
+            case.called_outside(),
+        );
         issuing::check(case, &mut report).await;
     }
     if report.passed() {
         for case in &cases {
-            report.enter(case.name());
+            report.begin_case(case.name());
             faults::check(case, &mut report).await;
         }
     }
     if report.passed() {
         for case in &cases {
-            report.enter(case.name());
+            report.begin_case(case.name());
             endurance::check(case, bench.effort, &mut report).await;
         }
     }

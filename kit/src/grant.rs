@@ -1,4 +1,5 @@
-//! A grant for whoever tries out a provider on settings of their own: by a rule, as every grant is.
+//! A grant for an author who tries a provider with settings of their own. A rule makes it, as it
+//! makes every grant.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use rise_broker::rules::{AccessRequest, Grant, Known, RuleFile, Rules};
 
 const AUTHOR: &str = "author";
 
-/// `None` for `actions`: pull and push.
+/// Makes a grant. `None` for `actions` means pull and push.
 pub(crate) fn grant(
     registry: &RegistryName,
     project: &Project,

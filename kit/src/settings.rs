@@ -1,5 +1,5 @@
-//! Settings for a trial: an operator's `[registries.…]`, or no more than what stands in one
-//! registry's table.
+//! Settings to try a provider with: an operator's `[registries.…]`, or only the content of one such
+//! table.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,13 +11,13 @@ use rise_broker::config::{Config, Draft, Environment, parse_file, parse_toml};
 
 pub(crate) struct Settings {
     pub config: Config,
-    /// `[[answers]]`, which are for the conformance kit and no setting.
+    /// `[[answers]]`, which belong to the conformance kit and are not a setting.
     pub answers: Option<Node>,
 }
 
 impl Settings {
-    /// `text` is a file's path, or TOML itself where it holds a `=`. `provider` stands in for a
-    /// `type` that is left out.
+    /// Reads settings. `text` is TOML if it has a `=`, otherwise the path of a file. `provider` is
+    /// the `type` of a registry without one.
     pub(crate) fn load(
         text: &str,
         provider: &str,

@@ -12,7 +12,7 @@ use rise_broker::state;
 pub(super) struct Arguments {
     /// The component.
     file: PathBuf,
-    /// Settings that work and what the registry answers then. Left out: `conformance.toml` beside
+    /// Settings that work, and the answers of the registry. By default `conformance.toml` beside
     /// the component or in the folder above.
     #[arg(long, value_name = "FILE")]
     examples: Option<PathBuf>,

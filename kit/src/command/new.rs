@@ -1,8 +1,8 @@
-//! `rise-provider new`: a project that builds, tests and passes `check` as it is. The contract and
-//! the SDK lie beside it, so nothing of it needs this repository, nor a network beyond what the
-//! language's own tools fetch once.
+//! `rise-provider new`: writes a project that builds, tests and passes `check` as it is. The
+//! project contains the contract and the SDK, so it needs neither this repository nor a network,
+//! except for what the tools of its language download once.
 //!
-//! The templates are `examples/`, which are built and checked like everything else here.
+//! The templates are `examples/`, which have tests of their own.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -19,8 +19,8 @@ const SDK_MANIFEST: &str = include_str!("new/sdk.toml");
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// What `type = "…"` will say: lower-case letters, digits and `-`. A folder of this name is
-    /// made.
+    /// The name for `type = "…"`: lower-case letters, digits and `-`. The project's folder gets
+    /// this name.
     name: String,
     #[arg(long, value_enum, default_value = "rust")]
     lang: Language,
@@ -36,14 +36,16 @@ enum Language {
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let name = &arguments.name;
-    // A crate's name begins with a letter; longer names make no good settings.
+    // The name of a crate begins with a letter.
     if !is_dns_label(name) || !name.starts_with(|it: char| it.is_ascii_lowercase()) {
         let message = "expected a letter, then letters, digits and `-`, such as my-registry";
         return Err(vec![format!("{name}: {message}")]);
     }
     let folder = PathBuf::from(name);
     fs::create_dir(&folder).map_err(|error| {
-        vec![format!("{name}: cannot make this folder: {error}; choose another name or place")]
+        vec![format!(
+            "{name}: cannot make this folder: {error}; choose another name or run this elsewhere"
+        )]
     })?;
     for (file, text) in files(name, arguments.lang) {
         write(&folder.join(&file), &text)
@@ -60,7 +62,7 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
     OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
 }
 
-/// Paths below the project's folder, and what stands there.
+/// The files of the project: path and content.
 fn files(name: &str, language: Language) -> Vec<(String, String)> {
     let (example, imaginary, wit) = match language {
         Language::Rust => (embedded::RUST, "imaginary", "wit"),
@@ -82,13 +84,13 @@ fn files(name: &str, language: Language) -> Vec<(String, String)> {
             (format!("rise-provider/{file}"), text)
         }));
         files.push(("rise-provider/Cargo.toml".to_owned(), SDK_MANIFEST.to_owned()));
-        // The versions that the broker was built with; cargo leaves out what is not needed.
+        // The versions that the broker was built with. Cargo removes those that are not needed.
         files.push(("Cargo.lock".to_owned(), embedded::LOCK.to_owned()));
     }
     files
 }
 
-/// The example's text under another name, with its paths inside the project.
+/// A file of the example for another name, with paths inside the project.
 fn renamed(text: &str, imaginary: &str, name: &str, language: Language) -> String {
     let text = text
         .replace("release/imaginary.wasm", &format!("release/{}.wasm", name.replace('-', "_")))
@@ -101,7 +103,7 @@ fn renamed(text: &str, imaginary: &str, name: &str, language: Language) -> Strin
     if language == Language::Rust { text.replace("Imaginary", &camel_case(name)) } else { text }
 }
 
-/// `my-registry` as a type's name.
+/// The name as the name of a type: `MyRegistry` for `my-registry`.
 fn camel_case(name: &str) -> String {
     let word = |word: &str| {
         let mut letters = word.chars();

@@ -1,7 +1,7 @@
-//! `rise-provider run`: one call against the real capabilities, and what came of it.
+//! `rise-provider run`: calls a provider once with the real capabilities, and shows the result.
 //!
-//! There is no caller, so no rule of the operator's is asked and nothing is recorded: whoever runs
-//! this brings the settings, and with them every secret that the provider could use.
+//! There is no caller, so no rule of an operator applies and nothing is recorded. The author brings
+//! the settings, and with them every secret that the provider can use.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -30,19 +30,19 @@ use rise_broker::state;
 pub(super) struct Arguments {
     /// The component.
     file: PathBuf,
-    /// A file with a registry's settings, or the settings themselves as TOML, such as `registry_url
-    /// = "localhost:5000"`.
+    /// A file with the settings of a registry, or the settings themselves as TOML: for example
+    /// `registry_url = "localhost:5000"`.
     #[arg(long, value_name = "FILE|TOML")]
     settings: String,
-    /// The registry in these settings, where there are several.
+    /// The registry to use, if the settings have several.
     #[arg(long)]
     registry: Option<RegistryName>,
     #[arg(long)]
     project: Project,
-    /// What to grant; both where it is left out.
+    /// The actions to grant; by default both.
     #[arg(long, value_name = "pull,push")]
     actions: Option<String>,
-    /// Show what is secret in the answer.
+    /// Show the secret of the answer.
     #[arg(long)]
     show_secret: bool,
 }
@@ -51,7 +51,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let environment = environment();
     let cache = state::user_cache(&environment).map_err(|error| vec![error])?;
     let clock = Clock::system();
-    // Its name is needed to read the settings, and the settings say its limits.
+    // The name is needed to read the settings, and the settings have the limits.
     let named =
         Trial::load(&arguments.file, &ProvidersConfig::roomy(), &cache, Compiler::ThisProgram)
             .await;
@@ -76,7 +76,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let deadline = Deadline::after(Duration::from_mins(1));
     let issued = mint(&registry, &grant, deadline, &clock).await;
     let elapsed = started.elapsed();
-    tell(&probe.seen(), started, &registry);
+    print_calls(&probe.seen(), started, &registry);
     print(format_args!("loaded in {:?}, called in {elapsed:?}", trial.load_time));
     let credentials = issued.map_err(|error| vec![error.to_string()])?;
     print(format_args!("{:#}", answer(&credentials, arguments.show_secret)));
@@ -91,9 +91,9 @@ fn pick(
     match (asked.next(), asked.next()) {
         (Some(registry), None) => Ok(Arc::clone(registry)),
         (Some(_), Some(_)) => {
-            Err(vec!["there are several registries: name one by --registry".to_owned()])
+            Err(vec!["the settings have several registries: name one with --registry".to_owned()])
         }
-        (None, _) => Err(vec!["there is no such registry in these settings".to_owned()]),
+        (None, _) => Err(vec!["the settings have no such registry".to_owned()]),
     }
 }
 
@@ -103,8 +103,8 @@ fn watched(registry: &Arc<Registry>, probe: &Arc<Probe>) -> Registry {
     Registry { capabilities: Arc::new(capabilities), ..Registry::clone(registry) }
 }
 
-/// What the provider asked and said, as it did.
-fn tell(seen: &Seen, started: Instant, registry: &Registry) {
+/// Prints the calls of the provider to its host, its log lines, and what it used.
+fn print_calls(seen: &Seen, started: Instant, registry: &Registry) {
     for asked in &seen.asked {
         let after = asked.at.saturating_duration_since(started);
         print(format_args!("{after:>12.1?}  {}", asked.import));

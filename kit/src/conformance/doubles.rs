@@ -1,5 +1,4 @@
-//! What lies behind the capabilities while a provider is checked: AWS and a registry that do as
-//! told.
+//! The upstreams of a provider that is checked: doubles of AWS and of a registry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,17 +10,17 @@ use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-use super::examples::Answer;
+use super::examples::ExampleAnswer;
 use rise_broker::capability::aws::ceiling::AwsSettings;
 use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin};
 use rise_broker::capability::http::{self, Http, HttpError, Outgoing};
 use rise_broker::domain::{Clock, Secret};
 use rise_broker::registries::ConnectAws;
 
-/// How long what is handed out lasts.
+/// The lifetime of the credentials that the doubles return, in seconds.
 const LIFETIME: u64 = 3600;
 
-/// Opens no connection: [`Upstream`] takes the place of what it gives.
+/// Returns doubles instead of clients. No connection is opened.
 pub(super) struct Doubles;
 
 #[async_trait]
@@ -36,27 +35,27 @@ impl ConnectAws for Doubles {
 }
 
 pub(super) struct Upstream {
-    /// ECR's.
+    /// The host name of ECR.
     host: String,
-    answers: Arc<[Answer]>,
+    answers: Arc<[ExampleAnswer]>,
     calls: AtomicUsize,
-    /// The call, counted from 0, that is never answered.
+    /// The call that is never answered, counted from 0.
     pub hangs_at: Option<usize>,
-    /// The call whose answer is not what the author expected.
+    /// The call whose answer differs from the author's example, counted from 0.
     pub spoilt: Option<(usize, Spoilt)>,
 }
 
-/// What a registry may answer on a bad day.
+/// An answer that the provider's author did not expect.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Spoilt {
     Status(u16),
     Body(&'static str),
-    /// Of so many bytes.
+    /// A body of this many bytes.
     Giant(usize),
 }
 
 impl Upstream {
-    pub(super) fn new(host: &str, answers: Arc<[Answer]>) -> Self {
+    pub(super) fn new(host: &str, answers: Arc<[ExampleAnswer]>) -> Self {
         let calls = AtomicUsize::new(0);
         Self { host: host.to_owned(), answers, calls, hangs_at: None, spoilt: None }
     }
@@ -65,7 +64,7 @@ impl Upstream {
         self.calls.load(Ordering::Relaxed)
     }
 
-    async fn turn(&self) -> usize {
+    async fn next_call(&self) -> usize {
         let index = self.calls.fetch_add(1, Ordering::Relaxed);
         if self.hangs_at == Some(index) {
             std::future::pending::<()>().await;
@@ -81,12 +80,12 @@ impl Upstream {
 #[async_trait]
 impl Aws for Upstream {
     async fn assume_role(&self, _: AssumeRole) -> Result<Keys, AwsError> {
-        self.turn().await;
+        self.next_call().await;
         Ok(Keys::new("ASIACONFORMANCE00000", "no-secret", Some("no-token".to_owned()), None, "kit"))
     }
 
     async fn registry_login(&self, _: &AwsIdentity, _: &str) -> Result<EcrLogin, AwsError> {
-        self.turn().await;
+        self.next_call().await;
         Ok(EcrLogin {
             endpoint: format!("https://{}", self.host),
             username: "AWS".to_owned(),
@@ -107,7 +106,7 @@ impl Aws for Upstream {
 #[async_trait]
 impl Http for Upstream {
     async fn send(&self, request: Outgoing) -> Result<http::HttpAnswer, HttpError> {
-        let index = self.turn().await;
+        let index = self.next_call().await;
         let (method, path) = (request.method.as_str(), request.url.path());
         let mut fitting = self.answers.iter().filter(|it| it.method == method && it.path == path);
         let Some(answer) = fitting.next() else {
@@ -129,7 +128,7 @@ impl Http for Upstream {
     }
 }
 
-/// An answer's text with what differs from call to call.
+/// Fills in the placeholders of an answer.
 fn filled(body: &str, request: &Outgoing) -> String {
     let authorization = request.headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok());
     let expires_at = Upstream::expires_at();
@@ -140,5 +139,5 @@ fn filled(body: &str, request: &Outgoing) -> String {
         .replace("{expires_at_rfc3339}", &shown.map(|it| it.to_string()).unwrap_or_default())
 }
 
-/// Longer than any call of the kit takes, unless something is wrong.
+/// The deadline of a call. Calls end much earlier unless something is wrong.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,5 +1,5 @@
-//! Many calls, one after the other and at once: none fails, memory stays flat, nothing outlives its
-//! call.
+//! Checks many calls, one after the other and at once: none fails, memory does not grow, and no
+//! instance outlives its call.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,11 @@ use rise_broker::issue::mint;
 use rise_broker::telemetry::process::resident_bytes;
 
 const AREA: &str = "endurance";
-/// What an allocator keeps for itself, with room; a leak of a page for each call is a quarter of
-/// it.
+/// The most that memory may grow: more than an allocator keeps for itself.
 const FLAT: u64 = 16 << 20;
 
 pub(super) async fn check(case: &Case, effort: Effort, report: &mut Report) {
-    // Until pools and caches are filled, memory grows whatever the provider does.
+    // Memory grows until pools and caches are filled, whatever the provider does.
     let warm_up = (effort.sequential / 10).max(1);
     let (mut wrong, mut times, mut used) = (Vec::new(), Vec::new(), (0, 0));
     let mut before = None;
@@ -30,7 +29,7 @@ pub(super) async fn check(case: &Case, effort: Effort, report: &mut Report) {
             before = resident_bytes();
         }
         let started = Instant::now();
-        match once(case).await {
+        match issue_once(case).await {
             Ok((memory, cpu)) => {
                 times.push(started.elapsed());
                 used = (used.0.max(memory), used.1.max(cpu));
@@ -41,11 +40,11 @@ pub(super) async fn check(case: &Case, effort: Effort, report: &mut Report) {
             }
         }
     }
-    report.all(AREA, &format!("{} calls one after the other", effort.sequential), wrong);
+    report.record(AREA, &format!("{} calls one after the other", effort.sequential), wrong);
     let grown = resident_bytes().zip(before).map_or(0, |(now, then)| now.saturating_sub(then));
-    let check = "memory stays flat";
+    let check = "memory does not grow";
     if grown > FLAT {
-        report.fail(AREA, check, format!("grew by {} MiB", grown >> 20));
+        report.fail(AREA, check, format!("it grew by {} MiB", grown >> 20));
     } else {
         report.pass(AREA, check);
     }
@@ -57,7 +56,7 @@ async fn parallel(case: &Case, calls: u32, report: &mut Report) {
     let mut tasks = JoinSet::new();
     for _ in 0..calls {
         let case = case.clone();
-        tasks.spawn(async move { once(&case).await });
+        tasks.spawn(async move { issue_once(&case).await });
     }
     let mut wrong = Vec::new();
     while let Some(done) = tasks.join_next().await {
@@ -68,11 +67,11 @@ async fn parallel(case: &Case, calls: u32, report: &mut Report) {
     if alive > 0 {
         wrong.push(format!("{alive} instances are still alive"));
     }
-    report.all(AREA, &format!("{calls} calls at once"), wrong);
+    report.record(AREA, &format!("{calls} calls at once"), wrong);
 }
 
-/// Memory in bytes and CPU time in ticks, or what went wrong.
-async fn once(case: &Case) -> Result<(usize, u64), String> {
+/// Issues one credential. Returns the memory in bytes and the CPU time in ticks.
+async fn issue_once(case: &Case) -> Result<(usize, u64), String> {
     let grant = grant(&case.registry.name, &Case::project()?, None)?;
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
     let deadline = Deadline::after(PATIENCE);
@@ -95,6 +94,6 @@ fn figures(case: &Case, mut times: Vec<Duration>, used: (usize, u64), report: &m
     report.figure("CPU time", format!("at most {cpu} ms of {} ms", limits.cpu.as_millis()));
     if used.0 > limits.memory / 10 * 9 {
         let seen = format!("{memory} KiB of {limit} KiB");
-        report.note(AREA, "there is room in the memory limit", seen);
+        report.hint(AREA, "there is room in the memory limit", seen);
     }
 }

@@ -1,5 +1,4 @@
-//! `conformance.toml`: settings as an operator would write them, and what the registry answers
-//! then.
+//! `conformance.toml`: settings as an operator would write them, and the answers of the registry.
 //!
 //! ```toml
 //! [registries.example]
@@ -35,19 +34,19 @@ use rise_broker::provider::Engine;
 use rise_broker::provider::Trial;
 use rise_broker::registries::{Clients, Registries, Registry};
 
-/// One thing that the registry answers. The first that fits is taken.
+/// One answer of the registry. A request gets the first answer that matches it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Answer {
+pub(super) struct ExampleAnswer {
     pub method: String,
-    /// Exactly, without the query.
+    /// The exact path of the request, without the query.
     pub path: String,
     #[serde(default = "ok")]
     pub status: u16,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// `{token}`, `{expires_at}` (seconds) and `{expires_at_rfc3339}` are filled in, and
-    /// `{authorization}`, as it was sent.
+    /// The kit fills in `{token}`, `{expires_at}` (seconds), `{expires_at_rfc3339}`, and
+    /// `{authorization}`, which is the header of the request.
     #[serde(default)]
     pub body: String,
 }
@@ -58,18 +57,18 @@ fn ok() -> u16 {
 
 pub(super) struct Examples {
     config: Config,
-    answers: Arc<[Answer]>,
+    answers: Arc<[ExampleAnswer]>,
 }
 
-/// One registry of the examples, its capabilities doubled and its secrets canaries.
+/// One registry of the examples, with doubles behind its capabilities and canaries as its secrets.
 #[derive(Clone)]
 pub(super) struct Case {
     pub registry: Arc<Registry>,
     pub engine: Engine,
     pub canaries: Vec<String>,
-    answers: Arc<[Answer]>,
+    answers: Arc<[ExampleAnswer]>,
     host: String,
-    /// Watches what is called outside `issue`.
+    /// Sees the calls outside `issue`.
     quiet: Arc<Probe>,
 }
 
@@ -78,14 +77,14 @@ impl Examples {
         let source = path.display().to_string();
         let node = parse_file(path).map_err(|mut problem| {
             if !path.exists() {
-                "missing; write down settings that work and what the registry answers then, see docs/provider-author-guide.md"
+                "missing; write settings that work and the answers of the registry, see docs/provider-author-guide.md"
                     .clone_into(&mut problem.message);
             }
             vec![problem]
         })?;
         let Settings { config, answers } = Settings::of_node(node, "", bench.environment)?;
         let answers = answers.map_or(Ok(Vec::new()), |it| serde_json::from_value(it.to_value()));
-        let answers: Vec<Answer> =
+        let answers: Vec<ExampleAnswer> =
             answers.map_err(|error| vec![Problem::new(&source, "answers", error.to_string())])?;
         Ok(Self { config, answers: answers.into() })
     }
@@ -94,9 +93,10 @@ impl Examples {
         &self.config.providers
     }
 
-    /// `None`: some registry is not one, which the report says.
+    /// Builds the registries of the examples. Returns `None` if one cannot be built; the report has
+    /// the reason.
     pub(super) async fn cases(self, trial: &Trial, report: &mut Report) -> Option<Vec<Case>> {
-        let check = "are accepted, and say where projects live";
+        let check = "are accepted, and determine where projects live";
         let schema = &trial.provider.schema;
         if self.config.registries.is_empty() {
             report.fail("settings", check, "the examples have no registry".to_owned());
@@ -107,7 +107,9 @@ impl Examples {
             let unknown = odd.clone();
             odd.table_mut().map(|it| it.insert("no-such-setting".to_owned(), unknown));
             if schema.check(&odd, name.as_str()).is_ok() {
-                report.fail("settings", "unknown ones are refused", "the schema takes any: set `additionalProperties` to false (in Rust, #[serde(deny_unknown_fields)])".to_owned());
+                let seen = "the schema accepts any setting: set `additionalProperties` to false \
+                            (in Rust, #[serde(deny_unknown_fields)])";
+                report.fail("settings", "unknown settings are rejected", seen.to_owned());
             }
         }
         let built = Registries::build(
@@ -119,7 +121,11 @@ impl Examples {
         let registries = match built {
             Ok(built) => built.registries,
             Err(problems) => {
-                report.all("settings", check, problems.iter().map(ToString::to_string).collect());
+                report.record(
+                    "settings",
+                    check,
+                    problems.iter().map(ToString::to_string).collect(),
+                );
                 return None;
             }
         };
@@ -130,7 +136,7 @@ impl Examples {
 }
 
 impl Case {
-    fn new(registry: &Registry, engine: &Engine, answers: &Arc<[Answer]>) -> Self {
+    fn new(registry: &Registry, engine: &Engine, answers: &Arc<[ExampleAnswer]>) -> Self {
         let mut capabilities = Capabilities::clone(&registry.capabilities);
         let canary = || format!("canary-{}", Ulid::generate());
         let canaries: Vec<String> = capabilities.secrets.keys().map(|_| canary()).collect();
@@ -155,7 +161,7 @@ impl Case {
         Upstream::new(&self.host, Arc::clone(&self.answers))
     }
 
-    /// The registry with `upstream` behind it, watched by `probe`.
+    /// Returns the registry with `upstream` behind it, observed by `probe`.
     pub(super) fn behind(&self, upstream: Upstream, probe: Probe) -> (Registry, Arc<Probe>) {
         self.behind_shared(Arc::new(upstream), probe)
     }
@@ -178,7 +184,7 @@ impl Case {
         (Registry { capabilities, ..Registry::clone(&self.registry) }, probe)
     }
 
-    /// What was called outside `issue`, where nothing may be.
+    /// The capabilities that were called outside `issue`, where none may be.
     pub(super) fn called_outside(&self) -> Vec<String> {
         self.quiet.seen().asked.iter().map(|it| it.import.to_owned()).collect()
     }
@@ -191,13 +197,13 @@ impl Case {
         "my-app".parse().map_err(|error| format!("{error}"))
     }
 
-    /// Whether a text that may be seen by somebody holds one of the registry's secrets.
+    /// Whether a text has one of the registry's secrets.
     pub(super) fn leaks(&self, text: &str) -> bool {
         self.canaries.iter().any(|canary| text.contains(canary))
     }
 
-    /// What is wrong with what a call said to the log and asked beyond its ceiling.
-    pub(super) fn misdeeds(&self, seen: &Seen) -> Vec<String> {
+    /// What a call did wrong in the log and beyond its ceiling.
+    pub(super) fn violations(&self, seen: &Seen) -> Vec<String> {
         let limits = &self.registry.provider.guest.limits;
         let mut wrong = Vec::new();
         if let Some(refused) = &seen.refused {

@@ -1,5 +1,5 @@
-//! Every import answers every error, at every place where it is called; every upstream hangs, or
-//! answers nonsense.
+//! Checks faults: each call to a capability fails with each error, and each request to an upstream
+//! hangs or gets an unexpected answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ use rise_broker::registries::Registry;
 use rise_broker::rules::Grant;
 
 const AREA: &str = "faults";
-/// An operator reads it in one line.
+/// The longest text of an error, in bytes. An operator reads it in one line.
 const LONGEST_TEXT: usize = 4096;
-/// How long a call gets whose upstream hangs, and how much longer it may take to end.
+/// The deadline of a call whose upstream hangs, and how much later the call may end.
 const HANGS: Duration = Duration::from_millis(300);
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -26,7 +26,7 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
     let grant = Case::project().and_then(|project| grant(&case.registry.name, &project, None));
     let grant = match grant {
         Ok(grant) => grant,
-        Err(error) => return report.fail(AREA, "can be tried", error),
+        Err(error) => return report.fail(AREA, "can be called", error),
     };
     let (quiet, upstream_calls) = clean(case, &grant).await;
     if !quiet.asked.is_empty() {
@@ -38,7 +38,7 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
     nonsense(case, &grant, &quiet, report).await;
 }
 
-/// What a call without faults asks.
+/// Makes a call without faults. Returns what it asked for, and the number of its upstream calls.
 async fn clean(case: &Case, grant: &Arc<Grant>) -> (Seen, usize) {
     let upstream = Arc::new(case.upstream());
     let (registry, probe) = case.behind_shared(Arc::clone(&upstream), Probe::default());
@@ -91,26 +91,25 @@ async fn errors(case: &Case, grant: &Arc<Grant>, quiet: &Seen, report: &mut Repo
             let seen = outcome(case, grant, case.upstream(), probe).await;
             let import = asked.import;
             match seen {
-                Err(seen) => wrong.push(format!("{import} says {name}: {seen}")),
+                Err(seen) => wrong.push(format!("{import} returns {name}: {seen}")),
                 Ok(answer) if answer != name => {
-                    changed.push(format!("{import} says {name} and issue {answer}"));
+                    changed.push(format!("{import} returns {name} and issue {answer}"));
                 }
                 Ok(_) => {}
             }
         }
     }
     let imports = quiet.asked.len();
-    let check = format!("an error of each of {imports} calls to imports is handed on or handled");
-    report.all(AREA, &check, wrong);
+    let check = format!("an error of each of {imports} calls to imports is returned or handled");
+    report.record(AREA, &check, wrong);
     if let Some(first) = changed.first() {
         let rest = changed.len().saturating_sub(1);
-        let text =
-            format!("{first} (and {rest} more): callers are told by it whether to try again");
-        report.note(AREA, "errors are best handed on as they are", text);
+        let text = format!("{first} (and {rest} more): it tells callers whether to try again");
+        report.hint(AREA, "errors are best returned as they are", text);
     }
 }
 
-/// What `issue` answered, or what it must not do.
+/// The kind of answer of `issue`, or what it did wrong.
 async fn outcome(
     case: &Case,
     grant: &Arc<Grant>,
@@ -124,7 +123,7 @@ async fn outcome(
         return Err("wrote a secret to the log".to_owned());
     }
     match issued.map_err(|error| error.to_string())?.value {
-        Ok(_) => Ok("gives a credential"),
+        Ok(_) => Ok("a credential"),
         Err(error) if case.leaks(&format!("{error:?}")) => {
             Err("a secret is in the text of its error".to_owned())
         }
@@ -147,7 +146,7 @@ async fn hangs(case: &Case, grant: &Arc<Grant>, calls: usize, report: &mut Repor
         match issued {
             Err(CallError::UpstreamTimedOut) if took < HANGS + GRACE => {}
             Err(error) => wrong.push(format!("call {at}: {error} after {took:?}")),
-            Ok(_) => wrong.push(format!("call {at}: ended by itself")),
+            Ok(_) => wrong.push(format!("call {at}: it ended by itself")),
         }
     }
     let alive = case.engine.instances().0;
@@ -155,7 +154,7 @@ async fn hangs(case: &Case, grant: &Arc<Grant>, calls: usize, report: &mut Repor
         wrong.push(format!("{alive} instances are still alive"));
     }
     let check = format!("a call ends at its deadline while each of {calls} upstream calls hangs");
-    report.all(AREA, &check, wrong);
+    report.record(AREA, &check, wrong);
 }
 
 async fn nonsense(case: &Case, grant: &Arc<Grant>, quiet: &Seen, report: &mut Report) {
@@ -177,5 +176,5 @@ async fn nonsense(case: &Case, grant: &Arc<Grant>, quiet: &Seen, report: &mut Re
             }
         }
     }
-    report.all(AREA, "whatever the registry answers, issue does not trap", wrong);
+    report.record(AREA, "issue does not trap, whatever the registry answers", wrong);
 }

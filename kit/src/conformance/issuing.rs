@@ -1,4 +1,4 @@
-//! With every capability doing as asked, a credential comes out that the broker would hand on.
+//! Checks `issue` while every capability works: the broker would accept the credential.
 
 use super::doubles::PATIENCE;
 use super::examples::Case;
@@ -8,7 +8,7 @@ use crate::probe::Probe;
 use rise_broker::domain::{Actions, Clock, Credential, Deadline};
 use rise_broker::issue::mint;
 
-const CHECK: &str = "gives what the broker may hand on, and asks for nothing beyond its settings";
+const CHECK: &str = "returns what the broker accepts, and asks for nothing beyond its settings";
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
     let mut wrong = Vec::new();
@@ -17,7 +17,7 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
             wrong.push(format!("to {actions}: {seen}"));
         }
     }
-    report.all("issue", CHECK, wrong);
+    report.record("issue", CHECK, wrong);
 }
 
 async fn issue(case: &Case, actions: &str) -> Vec<String> {
@@ -32,7 +32,7 @@ async fn issue(case: &Case, actions: &str) -> Vec<String> {
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
     let deadline = Deadline::after(PATIENCE);
     let issued = mint(&registry, &grant, deadline, &Clock::system()).await;
-    let mut wrong = case.misdeeds(&probe.seen());
+    let mut wrong = case.violations(&probe.seen());
     match issued {
         Err(error) => wrong.push(error.to_string()),
         Ok(credentials) => {

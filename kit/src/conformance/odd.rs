@@ -1,5 +1,5 @@
-//! Settings that no schema would let through. A typed error is right, and so is not to care; a trap
-//! is not.
+//! Checks settings that no schema accepts. The provider may return an error of the contract or
+//! ignore them. A trap is wrong.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
             wrong.push(format!("{what}: {seen}"));
         }
     }
-    report.all("odd input", "is answered by a typed error, never by a trap", wrong);
+    report.record("odd input", "leads to an error of the contract, never to a trap", wrong);
 }
 
-/// No settings, other settings, and each setting as what it is not.
+/// Missing settings, other settings, and each setting with values of other types.
 fn texts(right: &str) -> Vec<(String, String)> {
     let mut texts: Vec<(String, String)> = [
         ("no settings", ""),
@@ -62,7 +62,7 @@ fn texts(right: &str) -> Vec<(String, String)> {
     texts
 }
 
-/// Every function with these settings.
+/// Calls every function with these settings.
 async fn calls(case: &Case, settings: &Arc<str>) -> Vec<String> {
     let mut wrong = Vec::new();
     let provider = &case.registry.provider;

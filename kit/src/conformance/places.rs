@@ -1,4 +1,4 @@
-//! `locate` and `resolve` are each other's inverse, for projects of every shape.
+//! Checks that `locate` and `resolve` are inverse, for project names of every shape.
 
 use std::sync::Arc;
 
@@ -12,27 +12,27 @@ const AREA: &str = "places";
 pub(super) async fn check(case: &Case, report: &mut Report) {
     let mut wrong = Vec::new();
     for project in projects() {
-        if let Err(seen) = there_and_back(case, &project).await {
+        if let Err(seen) = check_inverse(case, &project).await {
             wrong.push(format!("project `{project}`: {seen}"));
         }
     }
-    report.all(AREA, "resolve is the inverse of locate, which says the same each time", wrong);
+    report.record(AREA, "resolve is the inverse of locate, which always returns the same", wrong);
     let (mut wrong, mut strange) = (Vec::new(), Vec::new());
-    for location in others(case) {
-        match nobody_elses(case, &location).await {
+    for location in neighbours(case) {
+        match check_claim(case, &location).await {
             Ok(Some(seen)) => strange.push(format!("{location}: {seen}")),
             Ok(None) => {}
             Err(seen) => wrong.push(format!("{location}: {seen}")),
         }
     }
-    report.all(AREA, "resolve claims nothing that locate would not put there", wrong);
+    report.record(AREA, "resolve claims no image that locate would not put there", wrong);
     if let Some(seen) = strange.into_iter().next() {
-        report.note(AREA, "resolve says none where there is no project", seen);
+        report.hint(AREA, "resolve returns none where there is no project", seen);
     }
 }
 
-/// One letter, the longest, digits, runs of dashes, names that mean something elsewhere, and many
-/// that do not.
+/// Names of one letter, the longest name, digits, runs of dashes, names with a meaning elsewhere,
+/// and many others.
 fn projects() -> Vec<Project> {
     let longest = "x".repeat(63);
     let named = [
@@ -75,26 +75,28 @@ async fn resolve(case: &Case, location: &Location) -> Result<Option<String>, Str
     Ok(resolved.await.map_err(|error| error.to_string())?.value)
 }
 
-async fn there_and_back(case: &Case, project: &Project) -> Result<(), String> {
+async fn check_inverse(case: &Case, project: &Project) -> Result<(), String> {
     let (location, again) = (locate(case, project).await?, locate(case, project).await?);
     if location != again {
-        return Err(format!("locate says {location}, then {again}"));
+        return Err(format!("locate returns {location}, then {again}"));
     }
     let expected = case.registry.locate(project);
     if location != expected {
         return Err(format!(
-            "locate says {location}, and by other projects it would be {expected}"
+            "locate returns {location}, and {expected} follows from other projects"
         ));
     }
     match resolve(case, &location).await?.as_deref() {
         Some(name) if name == project.as_str() => Ok(()),
-        Some(name) => Err(format!("locate says {location}, and resolve of that `{name}`")),
-        None => Err(format!("locate says {location}, and resolve knows no project there")),
+        Some(name) => {
+            Err(format!("locate returns {location}, and resolve returns `{name}` for it"))
+        }
+        None => Err(format!("locate returns {location}, and resolve finds no project there")),
     }
 }
 
-/// Places near one of a project's own.
-fn others(case: &Case) -> Vec<Location> {
+/// Locations near the one of a project.
+fn neighbours(case: &Case) -> Vec<Location> {
     let Ok(project) = Case::project() else { return Vec::new() };
     let own = case.registry.locate(&project);
     let (host, repository) = (own.host.to_string(), &own.repository);
@@ -109,16 +111,17 @@ fn others(case: &Case) -> Vec<Location> {
     near.iter().filter_map(|(host, name)| Location::parse(host, name).ok()).collect()
 }
 
-/// What is strange and does no harm: the host takes nothing for a project that is not one.
-async fn nobody_elses(case: &Case, location: &Location) -> Result<Option<String>, String> {
+/// Checks that `resolve` claims only the locations of its own projects. Returns a hint if it
+/// returns something that is no project name, which the host ignores.
+async fn check_claim(case: &Case, location: &Location) -> Result<Option<String>, String> {
     let Some(name) = resolve(case, location).await? else { return Ok(None) };
     let Ok(project) = name.parse::<Project>() else {
-        return Ok(Some(format!("resolve says `{name}`, which is no project's name")));
+        return Ok(Some(format!("resolve returns `{name}`, which is not a project name")));
     };
     let home = locate(case, &project).await?;
     if home.contains(location) {
         Ok(None)
     } else {
-        Err(format!("resolve says `{name}`, which lives at {home}"))
+        Err(format!("resolve returns `{name}`, which lives at {home}"))
     }
 }

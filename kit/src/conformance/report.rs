@@ -1,4 +1,4 @@
-//! What was found, for people and as JSON.
+//! The report of the kit, for people and as JSON.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use rise_broker::capability::printable;
 use rise_broker::provider::Trial;
 
-/// Enough to see a pattern; a provider that is wrong in one place is mostly wrong a hundred times.
+/// Enough to see a pattern. A provider that is wrong in one place is usually wrong a hundred times.
 const MOST_FAILURES: usize = 64;
 
 #[derive(Serialize)]
@@ -20,19 +20,19 @@ pub struct Report {
     #[serde(skip)]
     case: String,
     findings: Vec<Finding>,
-    /// What was measured.
+    /// Measured figures.
     figures: Vec<Figure>,
 }
 
 #[derive(Serialize)]
 pub struct Finding {
     pub area: &'static str,
-    /// The registry of the examples that it is about; empty for all.
+    /// The registry of the examples that the finding is about; empty if it is about all.
     pub case: String,
-    /// What must hold.
+    /// The rule that was checked.
     pub check: String,
     pub verdict: Verdict,
-    /// What was seen instead, or is worth knowing.
+    /// What the kit found instead, or a hint.
     pub detail: String,
 }
 
@@ -40,7 +40,7 @@ pub struct Finding {
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Passed,
-    /// Worth knowing, and no reason to fail.
+    /// A hint. The provider passes all the same.
     Note,
     Failed,
 }
@@ -76,33 +76,27 @@ impl Report {
         self.figure("loaded in", format!("{:.1?}", trial.load_time));
     }
 
-    /// What comes is about this registry of the examples.
-    pub(super) fn enter(&mut self, case: &str) {
+    /// Sets the registry of the examples that the next findings are about.
+    pub(super) fn begin_case(&mut self, case: &str) {
         case.clone_into(&mut self.case);
     }
 
     pub(super) fn pass(&mut self, area: &'static str, check: impl Into<String>) {
-        self.add(area, check, Verdict::Passed, "");
+        self.push(area, check, Verdict::Passed, "");
     }
 
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "what was seen is said here and nowhere else"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "callers build the text for this call")]
     pub(super) fn fail(&mut self, area: &'static str, check: impl Into<String>, seen: String) {
-        self.add(area, check, Verdict::Failed, &seen);
+        self.push(area, check, Verdict::Failed, &seen);
     }
 
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "what was seen is said here and nowhere else"
-    )]
-    pub(super) fn note(&mut self, area: &'static str, check: impl Into<String>, seen: String) {
-        self.add(area, check, Verdict::Note, &seen);
+    #[expect(clippy::needless_pass_by_value, reason = "callers build the text for this call")]
+    pub(super) fn hint(&mut self, area: &'static str, check: impl Into<String>, seen: String) {
+        self.push(area, check, Verdict::Note, &seen);
     }
 
-    /// One check of many things: passed, or failed for each of `wrong`.
-    pub(super) fn all(&mut self, area: &'static str, check: &str, wrong: Vec<String>) {
+    /// Records one check of many things: passed, or failed for each of `wrong`.
+    pub(super) fn record(&mut self, area: &'static str, check: &str, wrong: Vec<String>) {
         if wrong.is_empty() {
             self.pass(area, check);
         }
@@ -117,7 +111,7 @@ impl Report {
         self.figures.push(Figure { name, value });
     }
 
-    fn add(
+    fn push(
         &mut self,
         area: &'static str,
         check: impl Into<String>,

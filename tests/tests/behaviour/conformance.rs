@@ -345,7 +345,7 @@ const LIES: [(&str, &str); 7] = [
     ("partial-segment", "does not hold the project once"),
     ("upper-case", "a place that is none"),
     ("resolve-other", "not the inverse"),
-    ("none", "resolve says `my-app`, which lives at registry.example.com/my-app"),
+    ("none", "resolve returns `my-app`, which lives at registry.example.com/my-app"),
 ];
 
 #[tokio::test]

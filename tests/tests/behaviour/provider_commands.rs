@@ -32,7 +32,7 @@ fn a_file_is_inspected() {
       file         providers/oci.wasm, SIZE bytes
       sha256       DIGEST
       contract     0.1.0
-      may          hand on its registry's secrets, without reading them
+      may          pass on its registry's secrets, without reading them
 
     Settings of a registry with type = "oci":
 

@@ -144,7 +144,7 @@ async fn what_asks_for_more_is_not_loaded_until_it_is_locked_again() {
         printed.stderr
     );
     let printed = lock(&it);
-    assert!(printed.contains("now also may hand on its registry's secrets"), "{printed}");
+    assert!(printed.contains("now also may pass on its registry's secrets"), "{printed}");
     let serving = it.serve();
     // A newer one with the same imports may come: nothing requires that it is locked.
     let newer = noted(&component("oci"), "newer");
@@ -241,7 +241,7 @@ fn locking_shows_what_is_asked_for_and_writes_only_when_told_to() {
     assert!(printed.stdout.contains("may     assume AWS roles"), "{}", printed.stdout);
     assert!(!it.path("config/providers.lock").exists());
     assert!(lock(&it).contains("wrote config/providers.lock"));
-    assert!(lock(&it).contains("config/providers.lock is as it should be"));
+    assert!(lock(&it).contains("config/providers.lock is up to date"));
     fs::remove_file(it.path("providers/ecr.wasm")).unwrap();
     it.guest("misbehaves");
     let printed = lock(&it);

@@ -1,5 +1,5 @@
-//! `rise-broker provider inspect`: what a file is and asks for. Runs nothing of it but `describe`,
-//! without capabilities.
+//! `rise-broker provider inspect`: shows what a file is and what it imports. Only its `describe`
+//! runs, without capabilities.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::state;
 pub struct Arguments {
     /// The component.
     file: PathBuf,
-    /// As JSON, with the whole settings schema.
+    /// Print JSON, with the whole settings schema.
     #[arg(long)]
     json: bool,
 }
@@ -83,7 +83,7 @@ fn show(provider: &Provider, size: u64) {
     table(&[vec![heading], rows].concat());
 }
 
-/// Name, type, required, secret, default and meaning of each setting.
+/// The cells of each setting: name, type, required, secret, default and meaning.
 fn rows(schema: &Value) -> Vec<[String; 6]> {
     let required = schema.get("required").and_then(Value::as_array);
     let properties = schema.get("properties").and_then(Value::as_object);
@@ -112,7 +112,7 @@ fn is_secret(setting: &Value) -> bool {
         .any(|it| it.get("writeOnly") == Some(&Value::Bool(true)))
 }
 
-/// In the words of TOML, since that is where it will be written.
+/// The type of a setting in words that fit TOML, the language of the settings.
 fn kind(setting: &Value) -> String {
     if let Some(allowed) = setting.get("enum").and_then(Value::as_array) {
         let allowed: Vec<_> = allowed.iter().map(|it| printable(&it.to_string(), 32)).collect();

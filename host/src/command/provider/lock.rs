@@ -1,5 +1,5 @@
-//! `rise-broker provider lock`: looks at every provider of the folder as `serve` would, and writes
-//! down what was found.
+//! `rise-broker provider lock`: loads every provider of the folder as `serve` would, shows what
+//! each imports, and writes the lock.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -25,10 +25,10 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let config = Config::load(&arguments.directory.config_dir, &environment()).map_err(texts)?;
     let path = config.providers.lock_file.clone();
-    let lock = look(&config).await?;
+    let lock = load_providers(&config).await?;
     let before = Lock::load(&path).map_err(|error| vec![format!("{}: {error}", path.display())])?;
     if before.as_ref() == Some(&lock) {
-        print(format_args!("{} is as it should be", path.display()));
+        print(format_args!("{} is up to date", path.display()));
         return Ok(());
     }
     show_changes(&before.unwrap_or_default(), &lock);
@@ -40,8 +40,8 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// Loads every provider, prints what each asks for.
-async fn look(config: &Config) -> Result<Lock, Vec<String>> {
+/// Loads every provider and prints what each imports.
+async fn load_providers(config: &Config) -> Result<Lock, Vec<String>> {
     let providers = &config.providers;
     let opened = Foundation::open(
         providers,
@@ -83,7 +83,7 @@ fn show(provider: &Provider) {
     }
 }
 
-/// What differs from the lock that is there.
+/// Prints the differences from the existing lock.
 fn show_changes(before: &Lock, after: &Lock) {
     for it in &after.providers {
         match before.named(&it.name) {
@@ -109,7 +109,10 @@ fn show_changes(before: &Lock, after: &Lock) {
 fn agrees(path: &Path) -> Result<bool, Vec<String>> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(vec!["nobody is there to agree: look at the above, then say --yes".to_owned()]);
+        return Err(vec![
+            "standard input is not a terminal: review the above, then run this with --yes"
+                .to_owned(),
+        ]);
     }
     print(format_args!("Write this to {}? Type yes:", path.display()));
     let mut answer = String::new();
