@@ -116,13 +116,14 @@ fn variable(expression: &str, environment: &Environment) -> Result<String, Strin
 
 /// Returns the text of the file without its last line break, which editors add.
 fn secret_file(path: &str) -> Result<String, String> {
-    let text = read_bounded(Path::new(path), MAX_SECRET_FILE)
-        .map_err(|error| format!("cannot read {path}: {error}"))?;
+    let text = read_bounded(Path::new(path), MAX_SECRET_FILE).map_err(|error| {
+        format!("cannot read {path}: {error}; name a file that the broker's user can read")
+    })?;
     let text = text
         .strip_suffix('\n')
         .map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     if text.is_empty() {
-        Err(format!("the file {path} is empty, put the secret into it"))
+        Err(format!("the file {path} is empty; put the secret into it"))
     } else {
         Ok(text.to_owned())
     }

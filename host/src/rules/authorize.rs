@@ -198,14 +198,14 @@ mod tests {
 
     fn rules() -> Rules {
         #[derive(serde::Deserialize)]
-        struct RulesFile {
+        struct RulesTable {
             rules: Vec<RuleFile>,
         }
         let known = Known::new(
             ["github", "local"],
             ["prod", "dev", "ops"].map(|name| name.parse().unwrap()),
         );
-        Rules::parse(toml::from_str::<RulesFile>(RULES).unwrap().rules, &known).unwrap()
+        Rules::parse(toml::from_str::<RulesTable>(RULES).unwrap().rules, &known).unwrap()
     }
 
     fn subject(issuer: &str, claims: &serde_json::Value) -> Subject {

@@ -234,7 +234,7 @@ fn a_run_mode_without_its_file() {
     let mut it = installed(&[AUTH, ECR]);
     it.variable("RISE_CONFIG_RUN_MODE", "production");
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: RISE_CONFIG_RUN_MODE: neither `production.toml` nor `production.yaml` is in config; write one, or unset RISE_CONFIG_RUN_MODE
+    error: RISE_CONFIG_RUN_MODE: neither `production.toml` nor `production.yaml` exists in config; create one, or unset RISE_CONFIG_RUN_MODE
     "#);
 }
 
@@ -333,7 +333,7 @@ fn the_short_form_and_the_long_one_together() {
     let mut it =
         installed(&[AUTH, "[registry]\ntype = \"oci\"\n[registries.default]\ntype = \"oci\"\n"]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registry: `[registry]` is short for `[registries.default]`, and both are there; keep one
+    error: config/default.toml: registry: `[registry]` is short for `[registries.default]`, but both exist; keep one of them
     "#);
 }
 
@@ -484,8 +484,8 @@ fn secret_files_that_cannot_be_read() {
     ]);
     it.file("empty", "\n");
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.prod.password: the file empty is empty, put the secret into it
-    error: config/default.toml: registries.prod.username: cannot read nowhere/user: No such file or directory (os error 2)
+    error: config/default.toml: registries.prod.password: the file empty is empty; put the secret into it
+    error: config/default.toml: registries.prod.username: cannot read nowhere/user: No such file or directory (os error 2); name a file that the broker's user can read
     "#);
 }
 
@@ -676,7 +676,7 @@ fn rules_of_no_shape() {
     error: config/default.toml: rules.1.allow.0: expected one of pull, push
     error: config/default.toml: rules.1.claims.age: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
     error: config/default.toml: rules.1.claims.sub: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
-    error: config/default.toml: rules.1.projects.0: expected the name of a project, "*" for all of them, or { prefix = "team-" }
+    error: config/default.toml: rules.1.projects.0: expected the name of a project, "*" for all projects, or { prefix = "team-" }
     error: config/default.toml: rules.1.registries: wrong type, expected a list
     error: config/default.toml: rules.1.claim: unknown setting, did you mean `claims`?
     error: config/default.toml: rules.2.issuer: missing; it is required: The name of one of `[[auth.issuers]]`
