@@ -544,7 +544,7 @@ fn a_ceiling_that_is_none() {
         "[registries.prod.ceiling.aws]\nroles = [\"r\"]\nresources = [\"arn:aws:ecr:eu-west-1:123456789012:repository/*\"]\npull = [\"ecr:*\"]\npush = []\n",
     ]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.prod.ceiling.aws: `arn:aws:ecr:eu-west-1:123456789012:repository/*` must hold `{project}` once, between `/` or `:` and the end, `/` or `/*`, and no other wildcard
+    error: config/default.toml: registries.prod.ceiling.aws: `arn:aws:ecr:eu-west-1:123456789012:repository/*` must have `{project}` once, between `/` or `:` and the end, `/` or `/*`, and no other wildcard
     "#);
 }
 
