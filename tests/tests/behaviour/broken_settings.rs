@@ -156,7 +156,7 @@ fn no_provider_there() {
     it.without("RISE_PROVIDERS__DIRECTORY");
     it.folder("empty", 0o755);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: providers.directory: no `.wasm` file is in `empty`; build the providers there by `make providers`, or name another folder
+    error: config/default.toml: providers.directory: no `.wasm` file is in `empty`; build the providers with `make providers`, or name another folder
     "#);
 }
 
@@ -344,7 +344,7 @@ fn no_folder_of_providers() {
     let mut it = installed(&[AUTH, ECR]);
     it.variable("RISE_PROVIDERS__DIRECTORY", "nowhere");
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: the variable RISE_PROVIDERS__DIRECTORY: providers.directory: cannot read `nowhere`: No such file or directory (os error 2); build the providers there by `make providers`, or name another folder
+    error: the variable RISE_PROVIDERS__DIRECTORY: providers.directory: cannot read `nowhere`: No such file or directory (os error 2); build the providers with `make providers`, or name another folder
     "#);
 }
 

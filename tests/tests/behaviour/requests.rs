@@ -311,7 +311,7 @@ registry_url = "dev.example.com"
         (answer.status.as_u16(), answer.problem().as_deref()),
         (400, Some("invalid-request"))
     );
-    assert!(answer.text.contains("name one by `registry`"), "{}", answer.text);
+    assert!(answer.text.contains("name one as `registry`"), "{}", answer.text);
     assert_eq!(broker.credentials(&token, "project=my-app&registry=prod").await.status, 200);
     // Its rules reach `prod` only.
     assert_eq!(broker.credentials(&token, "project=my-app&registry=dev").await.status, 403);

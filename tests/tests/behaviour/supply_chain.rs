@@ -78,7 +78,7 @@ async fn a_locked_broker_does_not_start_on_a_swapped_file() {
     fs::remove_file(it.path("config/providers.lock")).unwrap();
     let printed = it.run(&["check"]);
     assert!(
-        printed.stderr.contains("providers.lock_file: config/providers.lock is not there"),
+        printed.stderr.contains("providers.lock_file: config/providers.lock does not exist"),
         "{}",
         printed.stderr
     );
