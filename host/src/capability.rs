@@ -17,6 +17,7 @@ mod observer;
 pub mod secrets;
 mod state;
 mod wasi;
+pub mod wit;
 
 pub use access::Capabilities;
 pub use grant::GrantHandle;

@@ -32,6 +32,7 @@ use ulid::Ulid;
 
 use crate::capability::Capability;
 use crate::capability::aws::ceiling::{AwsCeiling, AwsSettings, Switches};
+use crate::capability::wit::rise::registry::aws::Statement;
 use crate::config::node::{Node, Origin};
 use crate::config::schema::Schema;
 use crate::config::{Config, Environment};
@@ -44,7 +45,6 @@ use crate::identity::json::{self, Limits};
 use crate::identity::jwks::{Discovery, KeySet};
 use crate::identity::jwt::Unverified;
 use crate::rules::{AccessRequest, Known, RuleFile, Rules, naive};
-use crate::wit::rise::registry::aws::Statement;
 
 /// One target.
 pub type Target = fn(&[u8]);

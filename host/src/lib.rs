@@ -31,4 +31,3 @@ mod flight;
 pub mod fuzzing;
 mod keys;
 mod reachable;
-pub mod wit;

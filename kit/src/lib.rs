@@ -10,4 +10,4 @@ mod grant;
 mod probe;
 mod settings;
 
-use rise_broker::wit::rise::registry as contract;
+use rise_broker::capability::wit::rise::registry as contract;

@@ -18,11 +18,11 @@ use wasmtime::component::{Linker, Resource};
 use super::CallState;
 use super::secrets::{SecretHandle, SecretOrigin};
 use super::state::HasState;
+use crate::capability::wit::rise::registry::aws::{self, RegistryLogin, Statement};
+use crate::capability::wit::rise::registry::types::Error;
 use crate::domain::{AwsSession, Scope, Secret};
 use crate::rules::Grant;
 use crate::telemetry::Metrics;
-use crate::wit::rise::registry::aws::{self, RegistryLogin, Statement};
-use crate::wit::rise::registry::types::Error;
 use ceiling::AwsCeiling;
 
 /// The AWS calls behind this capability, for one registry. `SdkAws` in production.

@@ -8,9 +8,9 @@ use wasmtime::component::{Linker, Resource};
 use super::secrets::{SecretHandle, SecretOrigin};
 use super::state::{HasState, Purpose};
 use super::{CallState, LimitExceeded, MAX_SECRET};
+use crate::capability::wit::rise::registry::types::{self, Actions};
 use crate::domain::{Action, Secret};
 use crate::rules::Grant;
-use crate::wit::rise::registry::types::{self, Actions};
 
 /// A grant that a provider holds.
 pub struct GrantHandle {

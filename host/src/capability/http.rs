@@ -31,8 +31,8 @@ use zeroize::Zeroizing;
 use super::secrets::{SecretHandle, SecretOrigin, jwt_expiry};
 use super::state::HasState;
 use super::{CallState, Capabilities, LimitExceeded, printable};
-use crate::wit::rise::registry::http::{self, Method};
-use crate::wit::rise::registry::types::Error;
+use crate::capability::wit::rise::registry::http::{self, Method};
+use crate::capability::wit::rise::registry::types::Error;
 use ceiling::HttpCeiling;
 use request::{Composed, NotSent};
 

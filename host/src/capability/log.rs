@@ -4,7 +4,7 @@ use wasmtime::component::Linker;
 
 use super::state::HasState;
 use super::{CallState, printable};
-use crate::wit::rise::registry::log::{self, Level};
+use crate::capability::wit::rise::registry::log::{self, Level};
 
 pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     log::add_to_linker::<CallState, HasState>(linker, |state| state)

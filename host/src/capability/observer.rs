@@ -1,8 +1,8 @@
 //! A hook that sees what a provider asks of its host. The tools for provider authors use it to show
 //! the calls and to make one of them fail; a broker that serves has none.
 
-use crate::wit::rise::registry::log::Level;
-use crate::wit::rise::registry::types::Error;
+use crate::capability::wit::rise::registry::log::Level;
+use crate::capability::wit::rise::registry::types::Error;
 
 /// What one call used.
 #[derive(Clone, Copy, Debug)]

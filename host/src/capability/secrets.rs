@@ -11,9 +11,9 @@ use wasmtime::component::{Linker, Resource};
 
 use super::state::HasState;
 use super::{CallState, MAX_SECRET};
+use crate::capability::wit::rise::registry::secrets;
+use crate::capability::wit::rise::registry::types::Error;
 use crate::domain::{Scope, Secret};
-use crate::wit::rise::registry::secrets;
-use crate::wit::rise::registry::types::Error;
 
 /// A secret that a provider can pass on.
 #[derive(Clone)]

@@ -8,11 +8,11 @@ use wasmtime_wasi::{WasiCtxView, WasiView};
 use super::memory::Memory;
 use super::wasi::CallWasi;
 use super::{CallUsage, Capabilities, GrantHandle, printable, secrets};
+use crate::capability::wit::rise::registry::types::Error;
 use crate::config::CallLimits;
 use crate::domain::AwsSession;
 use crate::rules::Grant;
 use crate::telemetry::Metrics;
-use crate::wit::rise::registry::types::Error;
 
 /// What a call is for. It decides what the capabilities do.
 pub(super) enum Purpose {

@@ -1,9 +1,9 @@
 //! A second reading of what the ceiling of `http` may admit, by text alone.
 
 use crate::capability::http::ceiling::HttpCeiling;
+use crate::capability::wit::rise::registry::http::Method;
 use crate::config::HttpCeilingFile;
 use crate::domain::Project;
-use crate::wit::rise::registry::http::Method;
 
 const ENDPOINTS: [(&str, &str); 2] =
     [("https://r.example.com", "/api/my-app"), ("https://s.example.com:8443", "/")];

@@ -1,12 +1,12 @@
 //! Why a grant is not answered with credentials.
 
 use crate::audit::AuditError;
+use crate::capability::wit::rise::registry::types::Error;
 use crate::capability::{CallState, printable};
 use crate::domain::ProblemType;
 use crate::identity::Replayed;
 use crate::limits::Refused;
 use crate::provider::CallError;
-use crate::wit::rise::registry::types::Error;
 
 /// Grouped by what happens next. Texts are for the operator.
 #[derive(Debug, thiserror::Error)]

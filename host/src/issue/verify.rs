@@ -7,11 +7,11 @@ use jiff::Timestamp;
 
 use super::IssueError;
 use crate::capability::secrets::{SecretHandle, SecretOrigin};
+use crate::capability::wit::rise::registry::types::{self, Issued as ReturnedCredential};
 use crate::capability::{CallState, MAX_SECRET};
 use crate::domain::{Credential, Credentials, EnforcedBy, Scope, Secret};
 use crate::registries::Registry;
 use crate::rules::Grant;
-use crate::wit::rise::registry::types::{self, Issued as ReturnedCredential};
 
 /// An expiry may lie this many seconds beyond the registry's bound, because clocks differ.
 const CLOCK_LEEWAY: i64 = 300;

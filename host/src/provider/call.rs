@@ -13,13 +13,13 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 use super::engine::{Engine, TICK};
 use super::export::{DescribeCall, Export};
 use super::turn::Turns;
+use crate::capability::wit;
+use crate::capability::wit::exports::rise::registry::registry::Manifest;
 use crate::capability::{CallState, Capabilities, Capability, LimitExceeded, printable};
 use crate::config::CallLimits;
 use crate::config::schema::Schema;
 use crate::domain::{Clock, Deadline};
 use crate::telemetry::metrics::ProviderCall;
-use crate::wit;
-use crate::wit::exports::rise::registry::registry::Manifest;
 
 /// How long a call waits until it may make an instance.
 const QUEUE: Duration = Duration::from_millis(500);

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use wasmtime::Store;
 
 use crate::capability::CallState;
+use crate::capability::wit;
+use crate::capability::wit::exports::rise::registry::registry::{Manifest, Problem, Scope};
+use crate::capability::wit::rise::registry::types::{Error, Issued, Location as WitLocation};
 use crate::domain::{Location, Project};
 use crate::rules::Grant;
-use crate::wit;
-use crate::wit::exports::rise::registry::registry::{Manifest, Problem, Scope};
-use crate::wit::rise::registry::types::{Error, Issued, Location as WitLocation};
 
 /// One function of a provider.
 pub trait Export: Send + 'static {

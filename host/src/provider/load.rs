@@ -21,13 +21,13 @@ use super::inspect::{CONTRACT, Imports, VERSION, inspect};
 use super::pins::Pins;
 use super::turn::Turns;
 use super::{Catalog, Engine, compiled};
+use crate::capability::wit;
+use crate::capability::wit::exports::rise::registry::registry::Manifest;
 use crate::capability::{self, CallState};
 use crate::config::schema::Schema;
 use crate::config::{ProvidersConfig, Wasi};
 use crate::domain::Clock;
 use crate::domain::name::is_dns_label;
-use crate::wit;
-use crate::wit::exports::rise::registry::registry::Manifest;
 
 /// Why a file is not loaded. Each message states what the operator or the author can do.
 #[derive(Debug, thiserror::Error)]

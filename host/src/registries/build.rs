@@ -9,12 +9,12 @@ use super::secrets;
 use super::{BuiltRegistries, Clients, Registries, Registry, aws, http, location};
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::http::HttpAccess;
+use crate::capability::wit::exports::rise::registry::registry as contract;
 use crate::capability::{Capabilities, printable};
 use crate::config::RegistryConfig;
 use crate::config::node::{Node, Origin, Problem, dotted};
 use crate::domain::{RegistryName, Scope};
 use crate::provider::{Catalog, CheckCall, Provider};
-use crate::wit::exports::rise::registry::registry as contract;
 
 const DEFAULT_MAX_LIFETIME: u32 = 43_200;
 /// Every ECR token lasts this long; nobody can ask for less.

@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::AssumeRole;
 use crate::capability::printable;
+use crate::capability::wit::rise::registry::aws::Statement;
 use crate::config::AwsCeilingFile;
 use crate::domain::{Action, Actions, Project};
 use crate::rules::Grant;
-use crate::wit::rise::registry::aws::Statement;
 
 /// This action has no resource type, so it needs `*` and a statement of its own.
 pub const LOGIN_ACTION: &str = "ecr:GetAuthorizationToken";

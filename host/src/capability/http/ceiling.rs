@@ -8,10 +8,10 @@
 use url::Url;
 
 use crate::capability::printable;
+use crate::capability::wit::rise::registry::http::Method;
 use crate::config::HttpCeilingFile;
 use crate::domain::{Project, Reach};
 use crate::reachable;
-use crate::wit::rise::registry::http::Method;
 
 const LONGEST_URL: usize = 4096;
 const PROJECT: &str = "{project}";

@@ -8,7 +8,7 @@ mod headers;
 pub(super) use compose::{Composed, NotSent};
 
 use crate::capability::secrets::SecretHandle;
-use crate::wit::rise::registry::http::Method;
+use crate::capability::wit::rise::registry::http::Method;
 
 /// The parts of a request.
 pub struct Request {

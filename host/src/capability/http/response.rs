@@ -10,9 +10,9 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{HttpAnswer, echo};
+use crate::capability::wit::rise::registry::types::Error;
 use crate::capability::{Capabilities, MAX_SECRET};
 use crate::domain::Secret;
-use crate::wit::rise::registry::types::Error;
 
 /// The longest pause that a caller is asked for, in seconds.
 const LONGEST_PAUSE: i64 = 3600;

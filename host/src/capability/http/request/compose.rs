@@ -253,8 +253,8 @@ fn wipe(value: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capability::wit::rise::registry::http::Method;
     use crate::domain::Scope;
-    use crate::wit::rise::registry::http::Method;
 
     const SECRET: &str = "configured-secret/+1";
 
