@@ -1,11 +1,15 @@
-//! What was decided and what came of it: one JSON line each, hash-chained, durable before anybody is answered.
+//! The audit log: one JSON line for each decision and each outcome. The lines form a hash chain,
+//! and each is durable before its caller gets an answer.
 //!
-//! `record` says what a line holds, `chain` how lines hang together, `segments` how they get onto the disk, `writer` is
-//! the thread that does it, `disk` the port below. `verify` reads everything back, `recover` what a start builds on.
+//! `record` has the fields of a line, `chain` links lines, `segments` puts them onto the disk, and
+//! `writer` is the thread that does so. `disk` is the port below. `verify` reads the log back, and
+//! `recover` finds the end of the log at start.
 //! To add an event: a variant of [`Event`], a method here, a line in `docs/audit.md`.
 //!
-//! **Invariant:** a record is a closed set of bounded fields, so that no request, header or error text can slip into it.
-//! **Invariant:** what waits for a record waits for `fdatasync`; without it there is no credential and no call to AWS.
+//! **Invariant:** a record is a closed set of bounded fields, so that no request, header or error
+//! text can slip into it.
+//! **Invariant:** waiting for a record means waiting for `fdatasync`. Without it there is no
+//! credential and no call to AWS.
 
 mod chain;
 mod disk;
@@ -32,27 +36,27 @@ use crate::rules::{Denied, Grant};
 use crate::telemetry::{Metrics, Step};
 pub use disk::{Disk, Folder, Segment, Space, segment_number};
 use failures::Failures;
-use keys::Keys;
+use keys::AuditKeys;
 pub use keys::{Fingerprints, signing_key};
 use record::{AwsFields, CredentialFields, ProviderFields, Record, SubjectFields, TokenFields};
 pub use record::{CheckpointFields, Event, Resumes};
 pub use recover::StartError;
 use segments::Segments;
-use writer::{Health, Message, Writer};
+use writer::{Health, RecordWriter, WriterMessage};
 
-/// A disk that takes longer is as good as none.
+/// How long a request waits for its record. A slower disk counts as failed.
 const DEADLINE: Duration = Duration::from_millis(250);
-/// Reading the last segment back takes a moment; a disk that takes longer does not answer at all.
+/// How long a start waits until the last segment was read back and checked.
 const START: Duration = Duration::from_mins(1);
-/// Of the last record: nobody waits for an answer any more.
+/// How long a stop waits for the last record.
 const STOP: Duration = Duration::from_secs(5);
 const MAX_SUB: usize = 255;
 
-/// How the log is kept.
+/// Where the log lies and how it is kept.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct AuditSettings {
     pub directory: PathBuf,
-    /// Where the keys are: `server.state_directory`.
+    /// The folder of the keys: `server.state_directory`.
     pub state: PathBuf,
     pub rotate_bytes: u64,
     pub rotate_after: Duration,
@@ -63,9 +67,10 @@ pub struct Settings {
     pub refuse_free_percent: u64,
 }
 
+/// The audit log, as the rest of the program sees it. All clones write into the same log.
 #[derive(Clone)]
 pub struct Audit {
-    sender: SyncSender<Message>,
+    sender: SyncSender<WriterMessage>,
     health: Arc<Health>,
     failures: Arc<Failures>,
     fingerprints: Arc<Fingerprints>,
@@ -94,9 +99,9 @@ pub enum AuditError {
 }
 
 impl Audit {
-    /// Sees that the folder can be written, and makes the keys. Nothing is written into the log before
-    /// [`Audit::start`] or the first record.
-    pub fn open(settings: Settings, clock: Clock, metrics: Metrics) -> Result<Self, String> {
+    /// Checks that the folder can be written, and creates the keys. Nothing is written into the log
+    /// before [`Audit::start`] or the first record.
+    pub fn open(settings: AuditSettings, clock: Clock, metrics: Metrics) -> Result<Self, String> {
         let directory = settings.directory.clone();
         crate::state::private(&directory)?;
         probe(&directory)
@@ -104,17 +109,17 @@ impl Audit {
         Self::on(Box::new(Folder::new(directory)), settings, clock, metrics)
     }
 
-    /// The same on another disk.
+    /// As [`Audit::open`], with records that go to `disk`.
     pub fn on(
         disk: Box<dyn Disk>,
-        settings: Settings,
+        settings: AuditSettings,
         clock: Clock,
         metrics: Metrics,
     ) -> Result<Self, String> {
-        let keys = Keys::open_or_create(&settings.state).map_err(|error| error.to_string())?;
+        let keys = AuditKeys::open_or_create(&settings.state).map_err(|error| error.to_string())?;
         let (sender, receiver) = sync_channel(writer::QUEUE);
         let (health, failures) = (Arc::<Health>::default(), Arc::<Failures>::default());
-        let writer = Writer {
+        let writer = RecordWriter {
             receiver,
             segments: Segments::new(disk, keys.signer, settings.clone(), clock.clone()),
             settings,
@@ -130,11 +135,11 @@ impl Audit {
         Ok(Self { sender, health, failures, fingerprints, clock, metrics })
     }
 
-    /// Checks and mends the end of the log, and records that the service starts.
+    /// Checks and repairs the end of the log, and records that the service starts.
     pub async fn start(&self, accept_broken: bool) -> Result<(), StartError> {
         let (reply, started) = oneshot::channel();
         self.sender
-            .try_send(Message::Start { accept_broken, reply })
+            .try_send(WriterMessage::Start { accept_broken, reply })
             .map_err(|_| StartError::Ended)?;
         match tokio::time::timeout(START, started).await {
             Ok(started) => started.unwrap_or(Err(StartError::Ended)),
@@ -142,23 +147,24 @@ impl Audit {
         }
     }
 
-    /// Writes what is left, the end of the service, and a checkpoint.
+    /// Writes the records that are left, the end of the service, and a checkpoint.
     pub async fn stop(&self) {
         let (reply, stopped) = oneshot::channel();
         let sender = self.sender.clone();
-        let sent = tokio::task::spawn_blocking(move || sender.send(Message::Stop { reply }));
+        let sent = tokio::task::spawn_blocking(move || sender.send(WriterMessage::Stop { reply }));
         let stop = async { sent.await.is_ok() && stopped.await.is_ok() };
         if !matches!(tokio::time::timeout(STOP, stop).await, Ok(true)) {
-            tracing::error!("the end of the service could not be recorded in time");
+            tracing::error!("the audit log did not record the end of the service in time");
         }
     }
 
-    /// Why no credential can be made now, if so.
+    /// Why no credential can be issued now. `None` if nothing is wrong.
     pub fn refusal(&self) -> Option<String> {
         self.health.refusal()
     }
 
-    /// A token that was missing or wrong. Counted, and written with others like it every few seconds.
+    /// Counts a token that was missing or wrong. Such tokens are recorded together every few
+    /// seconds.
     pub fn authentication_failed(&self, client: Option<IpAddr>, reason: &str) {
         self.failures.count(client, reason);
     }
@@ -178,7 +184,7 @@ impl Audit {
         self.record_denial(&record).await;
     }
 
-    /// A request for an image or a registry that nobody has.
+    /// Records the denial of a request for an image that lies in no registry.
     pub async fn denied_unknown(&self, id: Ulid, client: ClientAddress, subject: &Subject) {
         let record = Record {
             reason: Some(ProblemType::AccessDenied.slug()),
@@ -188,7 +194,8 @@ impl Audit {
         self.record_denial(&record).await;
     }
 
-    /// Before the provider is called: where it can reach something outside, what it may do there is recorded first.
+    /// Records what a provider call may do outside, before the call. A provider that reaches
+    /// nothing outside has no such record.
     pub async fn intent(
         &self,
         grant: &Grant,
@@ -204,7 +211,7 @@ impl Audit {
         self.record(&self.granted(Event::Intent, grant, provider)).await
     }
 
-    /// Before the credentials leave. If this fails they must not.
+    /// Records credentials before they leave. If this fails, they must not leave.
     pub async fn completed(
         &self,
         grant: &Grant,
@@ -235,8 +242,9 @@ impl Audit {
         };
         let recorded = self.record(&record).await;
         if recorded.is_err() {
-            // The record may yet become durable. This one tells whoever reads it that nothing was handed out.
-            self.note(&Record {
+            // The record may become durable later. This one tells its reader that nothing was
+            // issued.
+            self.record_later(&Record {
                 reason: Some(ProblemType::AuditUnavailable.slug()),
                 ..self.granted(Event::Aborted, grant, provider)
             });
@@ -244,6 +252,7 @@ impl Audit {
         recorded
     }
 
+    /// Records that a granted request got no credentials.
     pub async fn failed(
         &self,
         grant: &Grant,
@@ -297,7 +306,7 @@ impl Audit {
 
     async fn record_denial(&self, record: &Record<'_>) {
         if let Err(error) = self.record(record).await {
-            tracing::error!(%error, "a denial could not be recorded");
+            tracing::error!(%error, "a denial is missing in the audit log");
         }
     }
 
@@ -316,11 +325,11 @@ impl Audit {
             self.health.stalls();
             return Err(AuditError::TimedOut);
         };
-        answer.unwrap_or_else(|_| Err(AuditError::Unavailable("its writer ended".to_owned())))
+        answer.unwrap_or_else(|_| Err(AuditError::Unavailable("its thread has ended".to_owned())))
     }
 
-    /// A record that nobody waits for. Also a disk that does not answer now may take it later.
-    fn note(&self, record: &Record<'_>) {
+    /// Queues a record that nobody waits for. A disk that does not answer now may accept it later.
+    fn record_later(&self, record: &Record<'_>) {
         if let Err(error) = self.queue(record, None) {
             tracing::warn!(%error, "an audit record was dropped");
         }
@@ -336,12 +345,12 @@ impl Audit {
 
     fn queue(&self, record: &Record<'_>, reply: Option<writer::Reply>) -> Result<(), AuditError> {
         let body = record.body().map_err(|error| AuditError::Unavailable(error.to_string()))?;
-        self.sender.try_send(Message::Record { body, reply }).map_err(|error| {
+        self.sender.try_send(WriterMessage::Record { body, reply }).map_err(|error| {
             self.health.drops();
             match error {
                 TrySendError::Full(_) => AuditError::Overloaded,
                 TrySendError::Disconnected(_) => {
-                    AuditError::Unavailable("its writer ended".to_owned())
+                    AuditError::Unavailable("its thread has ended".to_owned())
                 }
             }
         })
@@ -376,12 +385,12 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// At most `most` bytes, on a character's edge.
+/// The beginning of `text`, at most `most` bytes, cut between two characters.
 fn cut(text: &str, most: usize) -> &str {
     text.get(..text.floor_char_boundary(most)).unwrap_or_default()
 }
 
-/// When a record says that it was made.
+/// The time in a record that was read back.
 pub fn time_of(record: &serde_json::Value) -> Option<Timestamp> {
     record.get("time")?.as_str()?.parse().ok()
 }

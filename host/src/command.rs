@@ -32,20 +32,20 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve callers until SIGTERM.
-    Serve(serve::Arguments),
+    Serve(serve::ServeArguments),
     /// Check the settings with every provider they use, without serving. Exits 1 if anything is wrong.
-    Check(check::Arguments),
+    Check(check::CheckArguments),
     /// Say whether a token would get what it asks for, and why not. Exits 1 if not.
-    Explain(explain::Arguments),
+    Explain(explain::ExplainArguments),
     /// Read the audit log: check that it is whole, search it, follow it.
-    Audit(audit::Arguments),
+    Audit(audit::AuditArguments),
     /// Look at providers, and pin them.
-    Provider(provider::Arguments),
+    Provider(provider::ProviderArguments),
     /// Compile a component from standard input. The program starts itself with this command.
     #[command(hide = true)]
-    Compile(compile::Arguments),
+    Compile(compile::CompileArguments),
     /// Print a token of the built-in issuer `local`.
-    Token(token::Arguments),
+    Token(token::TokenArguments),
 }
 
 #[derive(Args)]

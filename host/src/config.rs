@@ -50,13 +50,13 @@ pub struct Config {
     pub edge: Edge,
     /// The time during which `/readyz` returns 503 while connections are still accepted.
     pub drain_delay: Duration,
-    pub limits: limits::Settings,
+    pub limits: limits::LimitSettings,
     pub providers: ProvidersConfig,
     /// Never empty.
     pub registries: BTreeMap<RegistryName, RegistryConfig>,
     pub identity: IdentitySettings,
     pub rules: Rules,
-    pub audit: crate::audit::Settings,
+    pub audit: crate::audit::AuditSettings,
     pub log: LogConfig,
     /// Warnings about settings that are valid but probably not intended.
     pub warnings: Vec<Problem>,

@@ -85,8 +85,8 @@ pub fn admin_router(broker: Broker) -> Router {
         .with_state(broker)
 }
 
-/// Gives each request its span and its place in the metrics, and each answer its headers. Writes the
-/// body of a failure.
+/// Gives each request its span and its place in the metrics, and each answer its headers. Writes
+/// the body of a failure.
 async fn answer(State(broker): State<Broker>, request: Request, next: Next) -> Response {
     let metrics = &broker.process.metrics;
     let id = match RequestContext::of(&request) {

@@ -20,7 +20,7 @@ mod settings;
 
 pub use keyed::KeyedLimit;
 pub use registry::{Place, RegistryLimit};
-pub use settings::{Rate, RegistryLimits, Settings};
+pub use settings::{LimitSettings, Rate, RegistryLimits};
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
@@ -104,7 +104,7 @@ type KeyedSettings = (Rate, usize);
 impl Limits {
     /// `registries`: each one's name, and whether it calls AWS, which throttles whole accounts.
     pub fn new<'a>(
-        settings: &Settings,
+        settings: &LimitSettings,
         registries: impl Iterator<Item = (&'a RegistryName, bool)>,
         counts: &Counts,
         clock: &Clock,
@@ -196,7 +196,7 @@ mod tests {
     #[tokio::test]
     async fn a_reload_forgets_no_count_of_a_limit_that_stays() {
         let registry = RegistryLimits { in_flight: 1, pace: None };
-        let settings = Settings {
+        let settings = LimitSettings {
             in_flight: 10,
             keys: 100,
             address: rate(5),
@@ -211,7 +211,7 @@ mod tests {
         let subject =
             Subject { issuer: "ci".into(), sub: "s".into(), claims: crate::domain::Claims::new() };
         let counts = Counts::default();
-        let limits = |settings: &Settings, names: &[RegistryName]| {
+        let limits = |settings: &LimitSettings, names: &[RegistryName]| {
             Limits::new(settings, names.iter().map(|name| (name, false)), &counts, &clock)
         };
         let before = limits(&settings, &names);
@@ -227,7 +227,7 @@ mod tests {
         );
         assert_eq!(after.registries.len(), 1);
 
-        let wider = Settings {
+        let wider = LimitSettings {
             subject: rate(2),
             registry: RegistryLimits { in_flight: 2, pace: None },
             ..settings

@@ -1,7 +1,7 @@
 //! The hash chain: each line holds the hash of the line before it, and its own.
 //!
-//! A line is `{"v":1,"chain":"…","seq":N,"prev":"…",<the record's members>,"hash":"…"}`. `hash` is SHA-256 over the exact
-//! bytes before `,"hash"`, so that checking needs no canonical form of JSON.
+//! A line is `{"v":1,"chain":"…","seq":N,"prev":"…",<the record's members>,"hash":"…"}`. `hash` is
+//! SHA-256 over the exact bytes before `,"hash"`, so that checking needs no canonical form of JSON.
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ pub(super) type Hash = [u8; 32];
 /// `,"hash":"` + 64 + `"}`
 const SUFFIX: usize = 9 + 64 + 2;
 
-/// Where a chain stands: its last record.
+/// The last record of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub chain: Ulid,
@@ -28,7 +28,7 @@ impl Position {
         Self { chain, seq: 0, hash: [0; 32] }
     }
 
-    /// Writes `body` as the next line, and stands behind it.
+    /// Writes `body` as the next line of the chain, which becomes its last record.
     pub(super) fn seal(&mut self, body: &[u8], lines: &mut Vec<u8>) {
         let start = lines.len();
         self.seq += 1;
@@ -47,7 +47,7 @@ impl Position {
     }
 }
 
-/// The members of a line that the chain is made of.
+/// The members of a line that the chain consists of.
 #[derive(Deserialize)]
 pub(super) struct Line {
     v: u8,
@@ -69,7 +69,8 @@ fn ulid<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Ulid, D::Er
 }
 
 impl Line {
-    /// Reads a line without its end, and sees that its hash is its own. The text says what is wrong with it.
+    /// Reads a line without its line break and checks its hash. The error says what is wrong with
+    /// it.
     pub(super) fn read(bytes: &[u8]) -> Result<(Self, Position), &'static str> {
         let line: Self = serde_json::from_slice(bytes).map_err(|_| "it is not a record")?;
         if line.v != 1 {
@@ -83,7 +84,7 @@ impl Line {
         let hash: Hash = Sha256::digest(head).into();
         let expected = format!(r#","hash":"{}"}}"#, hex::encode(hash));
         if suffix != expected.as_bytes() || line.hash != hex::encode(hash) {
-            return Err("its content does not fit its hash: it was changed");
+            return Err("its content does not match its hash: it was changed");
         }
         let position = Position { chain: line.chain, seq: line.seq, hash };
         Ok((line, position))

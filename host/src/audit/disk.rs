@@ -1,4 +1,4 @@
-//! The port to the folder that segments lie in, and its adapter. Tests put a disk there that fails and forgets.
+//! The port to the folder of segments, and its adapter. Tests use a disk that fails and forgets.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
@@ -13,21 +13,22 @@ use rustix::io::Errno;
 pub trait Disk: Send {
     /// The names of all segments, in order.
     fn segments(&self) -> io::Result<Vec<String>>;
-    /// What a segment holds.
+    /// Opens a segment for reading.
     fn open(&self, segment: &str) -> io::Result<Box<dyn BufRead + Send>>;
-    /// A new segment, itself durable: a crash must not take it away with everything in it.
+    /// Creates a segment. Its name is durable too, so that a crash does not lose the whole file.
     fn create(&self, segment: &str) -> io::Result<Box<dyn Segment>>;
-    /// Cuts a segment, durably.
+    /// Shortens a segment to this many bytes, durably.
     fn cut(&self, segment: &str, bytes: u64) -> io::Result<()>;
     fn remove(&self, segment: &str) -> io::Result<()>;
     fn space(&self) -> io::Result<Space>;
-    /// Keeps other writers away for as long as what it returns lives.
+    /// Locks the folder against other writers until the returned value is dropped.
     fn lock(&self) -> io::Result<Box<dyn Send>>;
 }
 
-/// A segment that is written.
+/// A segment that is open for writing.
 pub trait Segment: Send {
-    /// Claims room for this many bytes more, so that a full disk shows before anything is half written.
+    /// Reserves room for this many more bytes, so that a full disk fails before half a record is
+    /// written.
     fn reserve(&mut self, bytes: u64) -> io::Result<()>;
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Returns once everything appended is durable.
@@ -42,7 +43,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// Rounded up: an empty remainder is 0.
+    /// Rounded up: 0 means that nothing is left.
     pub fn free_percent(self) -> u64 {
         self.free.saturating_mul(100).div_ceil(self.total.max(1))
     }
@@ -74,7 +75,7 @@ impl Folder {
     }
 }
 
-/// A predecessor that is ending may still hold the lock.
+/// The previous broker may still hold the lock while it stops.
 const LOCK_TRIES: u32 = 40;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -129,7 +130,10 @@ impl Disk for Folder {
                 Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
             }
         }
-        Err(io::Error::other("another broker writes here; give each its own `audit.directory`"))
+        Err(io::Error::other(
+            "another broker writes into this folder; give each broker its own \
+                              `audit.directory`",
+        ))
     }
 }
 
@@ -139,7 +143,7 @@ struct SegmentFile {
     reserved: u64,
 }
 
-/// How far ahead room is claimed.
+/// How many bytes are reserved ahead.
 const AHEAD: u64 = 1 << 20;
 
 impl Segment for SegmentFile {
@@ -156,7 +160,7 @@ impl Segment for SegmentFile {
             target.saturating_sub(self.reserved),
         );
         match claimed {
-            // A file system that cannot: the write itself will tell.
+            // This file system cannot reserve, so a full disk fails at the write.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                 self.reserved = target;
                 Ok(())

@@ -1,12 +1,12 @@
-//! Tokens that were missing or wrong, counted before they are written: anybody can send them, and nobody shall fill the log
-//! with them.
+//! Tokens that were missing or wrong. They are counted before they are written, because anybody can
+//! send them and nobody must be able to fill the log with them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-/// Of address prefix and reason. More kinds than these within one interval are counted as `others`, so that an attacker
-/// with many addresses writes at most this many records, whatever it sends.
+/// The most pairs of address prefix and reason in one interval. Any more are counted as `others`,
+/// so that an attacker with many addresses causes at most this many records.
 pub(super) const MOST: usize = 128;
 const LONGEST_REASON: usize = 96;
 
@@ -25,13 +25,13 @@ impl Failures {
         *count = count.saturating_add(1);
     }
 
-    /// Everything counted since the last call.
-    pub(super) fn take(&self) -> HashMap<(String, String), u64> {
+    /// Returns the counts since the last call and starts anew.
+    pub(super) fn drain(&self) -> HashMap<(String, String), u64> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The network that one party usually holds: /24 of IPv4, /56 of IPv6.
+/// The network that one party usually owns: /24 of IPv4, /56 of IPv6.
 fn prefix(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -70,9 +70,9 @@ mod tests {
                 &number.to_string(),
             );
         }
-        let counts = failures.take();
+        let counts = failures.drain();
         assert!(counts.len() <= MOST + 1, "{}", counts.len());
         assert_eq!(counts.values().sum::<u64>(), 200_000);
-        assert!(failures.take().is_empty());
+        assert!(failures.drain().is_empty());
     }
 }

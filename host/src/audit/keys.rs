@@ -1,7 +1,8 @@
-//! The two keys of the audit log, in `state/`: one signs checkpoints, one makes fingerprints of secrets.
+//! The two keys of the audit log, in `state/`: one signs checkpoints, one makes fingerprints of
+//! secrets.
 //!
-//! **Invariant:** a secret is in a record only as a keyed fingerprint. A bare hash could be searched by whoever reads the
-//! log; this one only by whoever also has the key.
+//! **Invariant:** a secret is in a record only as a keyed fingerprint. A reader of the log could
+//! find a secret by trying candidates against a bare hash; against this one only with the key.
 
 use std::path::{Path, PathBuf};
 
@@ -21,27 +22,27 @@ const FINGERPRINT: &str = "audit-fingerprint.key";
 /// Of the HMAC's 32 bytes.
 const FINGERPRINT_BYTES: usize = 16;
 
-pub(super) struct Keys {
-    pub signer: Signer,
+pub(super) struct AuditKeys {
+    pub signer: CheckpointSigner,
     pub fingerprints: Fingerprints,
 }
 
-impl Keys {
+impl AuditKeys {
     /// Reads both from `state`, or makes what is missing.
     pub(super) fn open_or_create(state: &Path) -> Result<Self, KeyFileError> {
         Ok(Self {
-            signer: Signer { key: ed25519::open_or_create(&state.join(SIGNING))? },
+            signer: CheckpointSigner { key: ed25519::open_or_create(&state.join(SIGNING))? },
             fingerprints: Fingerprints::open_or_create(state)?,
         })
     }
 }
 
 /// Signs checkpoints.
-pub(super) struct Signer {
+pub(super) struct CheckpointSigner {
     key: Ed25519KeyPair,
 }
 
-impl Signer {
+impl CheckpointSigner {
     pub(super) fn checkpoint(&self, at: &Position) -> std::io::Result<CheckpointFields> {
         let hash = hex::encode(at.hash);
         let signature = self
@@ -63,7 +64,7 @@ impl Signer {
 
 /// The public key that this deployment signs with; `None` if it has none yet.
 pub fn signing_key(state: &Path) -> Result<Option<String>, KeyFileError> {
-    Ok(ed25519::open(&state.join(SIGNING))?.map(|key| Signer { key }.public()))
+    Ok(ed25519::open(&state.join(SIGNING))?.map(|key| CheckpointSigner { key }.public()))
 }
 
 /// The words that are signed: nothing else that this key could ever sign begins like this.
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn a_checkpoint_is_of_one_place_in_one_chain() {
         let state = tempfile::tempdir().unwrap();
-        let keys = Keys::open_or_create(state.path()).unwrap();
+        let keys = AuditKeys::open_or_create(state.path()).unwrap();
         let at = Position { seq: 7, ..Position::beginning(Ulid::from_parts(1, 1)) };
         let checkpoint = keys.signer.checkpoint(&at).unwrap();
         assert!(checkpoint.is_signed(at.chain));

@@ -1,7 +1,7 @@
-//! What one record says.
+//! The fields of a record. To add one: a field here, and a line in `docs/audit.md`.
 //!
-//! **Invariant:** [`Record`] is a closed set of bounded fields: no header, body or upstream text can slip into it, and
-//! secrets only as [`Fingerprint`](super::keys)s. To add a fact: a field here, and a line in `docs/audit.md`.
+//! **Invariant:** [`Record`] is a closed set of bounded fields: no header, body or upstream text
+//! can slip into it, and secrets are in it only as fingerprints ([`super::keys`]).
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -86,7 +86,8 @@ impl<'de> Deserialize<'de> for Event {
     }
 }
 
-/// One record before the chain's own members (`v`, `chain`, `seq`, `prev`, `hash`) are put around it.
+/// One record before the chain's own members (`v`, `chain`, `seq`, `prev`, `hash`) are put around
+/// it.
 #[derive(Serialize)]
 pub(super) struct Record<'a> {
     #[serde(serialize_with = "display")]
@@ -94,7 +95,7 @@ pub(super) struct Record<'a> {
     pub event: Event,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_some")]
     pub request_id: Option<Ulid>,
-    /// As limits see it: the peer, or whom a trusted proxy speaks for.
+    /// The address that limits count for: the peer, or the client of a trusted proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,12 +106,12 @@ pub(super) struct Record<'a> {
     pub project: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry: Option<&'a str>,
-    /// Asked for, where denied; granted otherwise.
+    /// The actions that were granted, or requested if this is a denial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actions: Option<Actions>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub rules: &'a [String],
-    /// Rules in `mode = "audit"` that match: what they would have allowed was not granted by them.
+    /// Rules in `mode = "audit"` that match. They granted nothing.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub trial_rules: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,10 +120,10 @@ pub(super) struct Record<'a> {
     pub credential: Option<CredentialFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aws: Option<AwsFields<'a>>,
-    /// The slug of the problem that the caller was told.
+    /// The slug of the problem that the caller got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
-    /// How long the provider and what it called took.
+    /// How long the provider call took, with everything that the provider called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,7 +134,7 @@ pub(super) struct Record<'a> {
     pub resumes: Option<Resumes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_cut: Option<u64>,
-    /// Records that could not be written while the disk failed. Nobody got a credential on them.
+    /// How many records were lost while the disk failed. Nobody got a credential for one of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,7 +147,7 @@ pub(super) struct SubjectFields<'a> {
     pub sub: &'a str,
 }
 
-/// What tells one token from another, without the token.
+/// Fields that identify a token, without the token.
 #[derive(Serialize)]
 pub(super) struct TokenFields {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -177,7 +178,7 @@ pub(super) struct CredentialFields<'a> {
     pub fingerprint_key: Option<&'a str>,
 }
 
-/// What finds the same request in `CloudTrail`.
+/// Fields that find the same request in `CloudTrail`.
 #[derive(Serialize)]
 pub(super) struct AwsFields<'a> {
     pub role_session_name: &'a str,
@@ -193,7 +194,7 @@ pub(super) struct SummaryFields<'a> {
     pub count: u64,
 }
 
-/// A signature over a place in the chain: the record before this one.
+/// A signature over the record before this one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointFields {
     pub seq: u64,
@@ -203,10 +204,10 @@ pub struct CheckpointFields {
     pub signature: String,
 }
 
-/// The end of what counts before a segment that begins with this.
+/// The end of the valid part of the log before a segment that begins with this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resumes {
-    /// Empty: nothing before counts.
+    /// Empty: nothing before it is valid.
     pub segment: String,
     pub bytes: u64,
 }

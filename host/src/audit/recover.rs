@@ -1,4 +1,5 @@
-//! What a start builds on: the last segment is checked, a torn last line is cut, and nothing else is touched.
+//! Finds the end of the log at start: the last segment is checked, and a torn last line is cut off.
+//! Nothing else is changed.
 
 use std::io;
 
@@ -14,7 +15,9 @@ pub enum StartError {
     #[error("cannot read or write the audit log: {0}")]
     Io(#[from] io::Error),
     #[error(
-        "the audit log is broken at {0}; find out who changed it, restore it from a backup, or begin a new chain behind it by starting once with --accept-broken-chain"
+        "the audit log is broken at {0}; find out who changed it, then restore it from a backup, \
+         or \
+         start once with --accept-broken-chain to begin a new chain behind it"
     )]
     Broken(Break),
     #[error("the thread that writes the audit log has ended")]
@@ -23,15 +26,15 @@ pub enum StartError {
     TimedOut(u64),
 }
 
-/// Where the next segment goes on from.
+/// The end of the log, where the next segment resumes.
 pub(super) struct Recovered {
     pub tail: Position,
-    /// The end of what counts.
+    /// The end of the valid part.
     pub end: Resumes,
     /// The number of the next segment.
     pub next: u64,
     pub bytes_cut: u64,
-    /// The operator let a broken chain be; a new one begins.
+    /// The operator accepted a broken chain, and a new one begins.
     pub accepted: bool,
 }
 
@@ -57,7 +60,8 @@ pub(super) fn recover(disk: &dyn Disk, accept_broken: bool) -> Result<Recovered,
             recovered.end = Resumes { segment: extent.segment, bytes };
             return Ok(recovered);
         }
-        // Also where nothing is torn: what a killed predecessor wrote may be in memory only, and we build on it.
+        // This also syncs a segment without a torn line: what a killed broker wrote last may be in
+        // the kernel's memory only, and the chain builds on it.
         disk.cut(&extent.segment, bytes)?;
         recovered.bytes_cut = recovered.bytes_cut.saturating_add(torn);
         if let (Some(tail), true) = (position, records > 0) {
@@ -69,7 +73,7 @@ pub(super) fn recover(disk: &dyn Disk, accept_broken: bool) -> Result<Recovered,
     Ok(recovered)
 }
 
-/// A chain that began anew with the operator's consent is not broken again by that.
+/// A chain that began anew because the operator accepted a break is not broken at that place.
 fn walk(
     disk: &dyn Disk,
     extent: &verify::Extent,

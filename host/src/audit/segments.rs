@@ -1,62 +1,66 @@
-//! The segments as they are written: sealed, appended, synced, rotated, and given up when they fail.
+//! The segments of the log: records are sealed, appended and synced; segments are rotated, and
+//! abandoned when they fail.
 //!
-//! **Invariant:** [`Segments::commit`] returns `Ok` only after one `fdatasync` that covers everything it was given.
-//! **Invariant:** a file whose write or sync failed is never written or synced again: the kernel may have dropped the
-//! data and reports success from then on (2018's "fsyncgate"). Everything unacknowledged goes into a new file.
+//! **Invariant:** [`Segments::commit`] returns `Ok` only after one `fdatasync` that covers all of
+//! its entries.
+//! **Invariant:** a file whose write or sync failed is never written or synced again: the kernel
+//! may have dropped the data and reports success from then on ("fsyncgate" of 2018). Everything
+//! that nobody was told is durable goes into a new file.
 
 use std::io;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::Settings;
+use super::AuditSettings;
 use super::chain::Position;
 use super::disk::{Disk, Segment, Space, segment_name};
-use super::keys::Signer;
+use super::keys::CheckpointSigner;
 use super::record::{CheckpointFields, Event, Record, Resumes};
 use super::recover::{Recovered, StartError, recover};
 use crate::domain::Clock;
 
 pub(super) struct Segments {
     disk: Box<dyn Disk>,
-    signer: Signer,
-    settings: Settings,
+    signer: CheckpointSigner,
+    settings: AuditSettings,
     clock: Clock,
-    /// Behind the last durable record.
+    /// The last durable record.
     tail: Position,
-    /// The end of what counts on the disk.
+    /// The end of the valid part of the log.
     end: Resumes,
     next: u64,
-    current: Option<Current>,
-    /// Why the next segment must say where it resumes.
+    current: Option<OpenSegment>,
+    /// The first event of the next segment, if that must say where it resumes.
     resume: Option<Event>,
     bytes_cut: u64,
     dropped: u64,
     checkpoint: Checkpoint,
-    /// Held until this is dropped.
+    /// Keeps other writers away.
     lock: Option<Box<dyn Send>>,
 }
 
-struct Current {
+struct OpenSegment {
     name: String,
     segment: Box<dyn Segment>,
     bytes: u64,
     opened: Instant,
 }
 
-/// When the last one was.
+/// The last checkpoint.
 struct Checkpoint {
+    /// Records since then.
     records: u64,
     at: Instant,
 }
 
-/// What goes into the chain. A checkpoint is made when its place is known.
+/// One thing to write. A checkpoint is made when its place in the chain is known.
 pub(super) enum Entry {
     Record(Vec<u8>),
     Checkpoint,
 }
 
-/// What was sealed and is not durable yet.
+/// Lines that are part of the chain and not durable yet.
 struct Sealed {
     lines: Vec<u8>,
     tail: Position,
@@ -67,8 +71,8 @@ struct Sealed {
 impl Segments {
     pub(super) fn new(
         disk: Box<dyn Disk>,
-        signer: Signer,
-        settings: Settings,
+        signer: CheckpointSigner,
+        settings: AuditSettings,
         clock: Clock,
     ) -> Self {
         Self {
@@ -88,7 +92,7 @@ impl Segments {
         }
     }
 
-    /// Takes the folder and finds out where its chain stands.
+    /// Locks the folder and finds the end of its chain.
     pub(super) fn start(&mut self, accept_broken: bool) -> Result<(), StartError> {
         let lock = self.disk.lock()?;
         let Recovered { tail, end, next, bytes_cut, accepted } =
@@ -103,8 +107,9 @@ impl Segments {
         self.disk.space()
     }
 
-    /// Counts records that were refused while nothing could be written; the next chance to say so is taken.
-    pub(super) fn drop_records(&mut self, count: u64) {
+    /// Counts records that were lost while nothing could be written. The next checkpoint or the
+    /// next segment says how many.
+    pub(super) fn count_lost(&mut self, count: u64) {
         self.dropped = self.dropped.saturating_add(count);
     }
 
@@ -114,9 +119,10 @@ impl Segments {
             || (*records > 0 && at.elapsed() >= self.settings.checkpoint_after)
     }
 
-    /// Makes all of them durable, or none of them counts. A segment that fails is given up, and a new one tried once.
+    /// Makes all entries durable, or none. A segment that fails is abandoned, and a new one is
+    /// tried once.
     pub(super) fn commit(&mut self, entries: &[Entry]) -> io::Result<()> {
-        let is_due = |current: &Current| {
+        let is_due = |current: &OpenSegment| {
             current.bytes >= self.settings.rotate_bytes
                 || current.opened.elapsed() >= self.settings.rotate_after
         };
@@ -124,9 +130,10 @@ impl Segments {
             self.current = None;
         }
         let Err(error) = self.write(entries) else { return Ok(()) };
-        tracing::error!(%error, segment = self.end.segment, "an audit segment failed and is given up");
-        self.give_up();
-        self.write(entries).inspect_err(|_| self.give_up())
+        let segment = &self.end.segment;
+        tracing::error!(%error, segment, "an audit segment failed; a new segment replaces it");
+        self.abandon();
+        self.write(entries).inspect_err(|_| self.abandon())
     }
 
     fn write(&mut self, entries: &[Entry]) -> io::Result<()> {
@@ -152,16 +159,16 @@ impl Segments {
         };
         self.end = Resumes { segment: current.name.clone(), bytes: current.bytes };
         self.current = Some(current);
-        self.stand_behind(sealed);
+        self.advance(sealed);
         Ok(())
     }
 
-    fn open(&mut self) -> io::Result<Current> {
+    fn open(&mut self) -> io::Result<OpenSegment> {
         let name = segment_name(self.next);
-        // Counted on also after a failure: something of that name may be there now.
+        // The number is used up even if this fails: a file of that name may exist now.
         self.next = self.next.saturating_add(1);
         let segment = self.disk.create(&name)?;
-        Ok(Current { name, segment, bytes: 0, opened: Instant::now() })
+        Ok(OpenSegment { name, segment, bytes: 0, opened: Instant::now() })
     }
 
     fn seal(&self, entries: &[Entry], is_first: bool) -> io::Result<Sealed> {
@@ -189,7 +196,7 @@ impl Segments {
                     let checkpoint = self.signer.checkpoint(&at)?;
                     let record = Record {
                         checkpoint: Some(checkpoint.clone()),
-                        dropped: Some(self.dropped).filter(|it| *it > 0),
+                        dropped: Some(self.dropped).filter(|lost| *lost > 0),
                         ..Record::blank(now, Event::Checkpoint)
                     };
                     sealed.tail.seal(&record.body()?, &mut sealed.lines);
@@ -201,13 +208,13 @@ impl Segments {
         Ok(sealed)
     }
 
-    /// What a new segment says first.
+    /// The first records of a new segment.
     fn heads(&self, now: Timestamp) -> io::Result<Vec<Vec<u8>>> {
         let mut heads = Vec::new();
         if let Some(event) = self.resume {
             let record = Record {
                 resumes: Some(self.end.clone()),
-                dropped: Some(self.dropped).filter(|it| *it > 0),
+                dropped: Some(self.dropped).filter(|lost| *lost > 0),
                 ..Record::blank(now, event)
             };
             heads.push(record.body()?);
@@ -220,9 +227,10 @@ impl Segments {
         Ok(heads)
     }
 
-    fn stand_behind(&mut self, sealed: Sealed) {
+    /// Moves the end of the chain behind `sealed`, which is durable.
+    fn advance(&mut self, sealed: Sealed) {
         self.tail = sealed.tail;
-        // The heads of a segment, and a checkpoint, have said these.
+        // The first records of a segment and a checkpoint have said how many were lost.
         if self.resume.take().is_some() || sealed.checkpoint.is_some() {
             self.dropped = 0;
         }
@@ -232,19 +240,19 @@ impl Segments {
             return;
         };
         self.checkpoint = Checkpoint { records: sealed.records, at: Instant::now() };
-        // The log leaves this machine: whoever keeps it can tell that records were rewritten or cut off here.
-        tracing::info!(
-            chain = %at.chain, seq = checkpoint.seq, hash = checkpoint.hash, key = checkpoint.key, signature = checkpoint.signature,
-            "audit checkpoint",
-        );
+        // The broker's log is kept elsewhere: its reader can tell if records here were rewritten or
+        // cut.
+        let CheckpointFields { seq, hash, key, signature } = checkpoint;
+        tracing::info!(chain = %at.chain, seq, hash, key, signature, "audit checkpoint");
     }
 
-    fn give_up(&mut self) {
+    fn abandon(&mut self) {
         self.resume.get_or_insert(Event::Poisoned);
         if let Some(current) = self.current.take()
             && current.bytes == 0
         {
-            // Nothing in it was ever acknowledged. If it cannot be removed, the next segment says that it is void.
+            // Nobody was told that anything in it is durable. If it cannot be removed, the next
+            // segment declares it void.
             drop(current.segment);
             let _ = self.disk.remove(&current.name);
         }

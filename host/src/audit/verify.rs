@@ -1,7 +1,8 @@
-//! Reads the chain back: what `audit verify` says, and what a start builds on.
+//! Reads the chain back, for `audit verify` and for a start.
 //!
-//! A segment that was given up may hold anything behind its last durable record. The next segment says where that is
-//! (`resumes`); what lies behind it was never acknowledged to anybody and is void.
+//! A segment that was abandoned may hold anything after its last durable record. The next segment
+//! says where that is (`resumes`). What lies behind it is void, because nobody was told that it is
+//! durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Read};
@@ -15,7 +16,7 @@ use super::record::{CheckpointFields, Event};
 /// Longer than any record can be.
 const LONGEST_LINE: u64 = 64 << 10;
 
-/// The first place that is not as it was written.
+/// The first place where the log is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{segment}, line {line} (byte {byte}): {why}")]
 pub struct Break {
@@ -25,12 +26,12 @@ pub struct Break {
     pub why: String,
 }
 
-/// What is in the log.
+/// The contents of the log, in numbers.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct LogReport {
     pub segments: usize,
     pub records: u64,
-    /// Chain, and number of the first and last record.
+    /// The last chain, and the numbers of its first and last record.
     pub range: Option<(Ulid, u64, u64)>,
     pub checkpoints: u64,
     /// The public keys that signed them.
@@ -38,18 +39,18 @@ pub struct Report {
     /// Bytes of an incomplete line at the very end.
     pub torn: u64,
     pub broken: Option<Break>,
-    /// Checkpoints from elsewhere that were found here with the same hash.
+    /// Checkpoints that were kept elsewhere and are here with the same hash.
     pub confirmed: u64,
 }
 
-/// A checkpoint that was kept away from the log.
+/// A checkpoint that was kept elsewhere.
 #[derive(Clone, Debug)]
 pub struct Kept {
     pub chain: Ulid,
     pub checkpoint: CheckpointFields,
 }
 
-/// The part of a segment that counts.
+/// The valid part of a segment.
 pub struct Extent {
     pub segment: String,
     /// `None`: all of it.
@@ -57,13 +58,13 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// Reads what counts.
+    /// Opens the valid part for reading.
     pub fn open(&self, disk: &dyn Disk) -> io::Result<impl BufRead + use<>> {
         Ok(disk.open(&self.segment)?.take(self.bytes.unwrap_or(u64::MAX)))
     }
 }
 
-/// What one extent holds.
+/// The contents of one extent.
 #[derive(Default)]
 pub(super) struct Walked {
     pub records: u64,
@@ -73,11 +74,12 @@ pub(super) struct Walked {
     pub broken: Option<Break>,
 }
 
-/// Checks everything in the folder. `kept` are checkpoints from elsewhere: each must be found again.
-pub fn verify(disk: &dyn Disk, kept: &[Kept]) -> io::Result<Report> {
+/// Checks everything in the folder. `kept` are checkpoints that were kept elsewhere: each of them
+/// must be in the log.
+pub fn verify(disk: &dyn Disk, kept: &[Kept]) -> io::Result<LogReport> {
     let mut kept: BTreeMap<(Ulid, u64), &Kept> =
-        kept.iter().map(|it| ((it.chain, it.checkpoint.seq), it)).collect();
-    let mut report = Report::default();
+        kept.iter().map(|kept| ((kept.chain, kept.checkpoint.seq), kept)).collect();
+    let mut report = LogReport::default();
     let extents = extents(disk)?;
     let mut position = None;
     for (index, extent) in extents.iter().enumerate() {
@@ -92,7 +94,10 @@ pub fn verify(disk: &dyn Disk, kept: &[Kept]) -> io::Result<Report> {
             }
             match kept.remove(&(at.chain, at.seq)) {
                 Some(kept) if kept.checkpoint.hash != hex::encode(at.hash) => {
-                    wrong.get_or_insert("a checkpoint that was kept elsewhere has another hash for it: the log was rewritten");
+                    wrong.get_or_insert(
+                        "a checkpoint that was kept elsewhere has another hash for this record: \
+                         the log was rewritten",
+                    );
                 }
                 Some(_) => report.confirmed += 1,
                 None => {}
@@ -120,25 +125,26 @@ fn unfinished(extent: &Extent, walked: &Walked, is_last: bool) -> Option<Break> 
     })
 }
 
-/// A checkpoint beyond the end of the log: its tail was cut off.
+/// A kept checkpoint beyond the end of the log shows that records were cut off.
 fn missing<'a>(
-    report: &Report,
+    report: &LogReport,
     kept: impl Iterator<Item = &'a Kept>,
     last: Option<&Extent>,
 ) -> Option<Break> {
     let (chain, first, end) = report.range.unwrap_or_default();
-    // What is numbered before the first record here has been archived with it.
-    let is_due = |it: &&Kept| it.chain != chain || it.checkpoint.seq >= first;
-    let signed = kept.filter(is_due).max_by_key(|it| it.checkpoint.seq)?;
+    // Checkpoints before the first record here were archived together with their records.
+    let is_due = |kept: &&Kept| kept.chain != chain || kept.checkpoint.seq >= first;
+    let signed = kept.filter(is_due).max_by_key(|kept| kept.checkpoint.seq)?;
     let why = format!(
-        "the log ends at record {end} of chain {chain}, but record {} of chain {} was signed: records were cut off",
+        "the log ends at record {end} of chain {chain}, but record {} of chain {} was signed: \
+         records were cut off",
         signed.checkpoint.seq, signed.chain
     );
-    let segment = last.map_or_else(|| "(no segment)".to_owned(), |it| it.segment.clone());
+    let segment = last.map_or_else(|| "(no segment)".to_owned(), |extent| extent.segment.clone());
     Some(Break { segment, line: report.records + 1, byte: 0, why })
 }
 
-/// Which parts count, in order.
+/// The valid parts of all segments, in order.
 pub fn extents(disk: &dyn Disk) -> io::Result<Vec<Extent>> {
     let names = disk.segments()?;
     let (mut extents, mut bytes, mut end) = (Vec::new(), None, names.len());
@@ -163,7 +169,7 @@ fn first_line(disk: &dyn Disk, segment: &str) -> io::Result<Option<Line>> {
     Ok(line.strip_suffix(b"\n").and_then(|line| Line::read(line).ok()).map(|(line, _)| line))
 }
 
-/// Whether a segment's first record is of this kind.
+/// Whether the first record of a segment is of this event.
 pub(super) fn begins_with(disk: &dyn Disk, segment: &str, event: Event) -> io::Result<bool> {
     Ok(first_line(disk, segment)?.is_some_and(|line| line.event == event))
 }
@@ -181,13 +187,14 @@ pub(super) fn end_of(disk: &dyn Disk, extent: &Extent) -> io::Result<Option<Posi
     Ok(Line::read(&last).ok().map(|(_, position)| position))
 }
 
-/// Checks one extent. `position` is where the chain stands before it, `None` if what came before is not here (kept
-/// elsewhere, or removed by its retention), and where it stands after it. `look` may find more that is wrong.
+/// Checks one extent. `position` is the last record before it, and afterwards the last record in
+/// it. `None`: the records before it are not here, because they were archived or deleted. `inspect`
+/// sees each record and may find more that is wrong.
 pub(super) fn walk(
     disk: &dyn Disk,
     extent: &Extent,
     position: &mut Option<Position>,
-    mut look: impl FnMut(&Line, &Position) -> Option<&'static str>,
+    mut inspect: impl FnMut(&Line, &Position) -> Option<&'static str>,
 ) -> io::Result<Walked> {
     let mut reader = extent.open(disk)?;
     let (mut walked, mut bytes) = (Walked::default(), Vec::new());
@@ -203,15 +210,15 @@ pub(super) fn walk(
                 walked.broken = Some(broken(
                     extent,
                     &walked,
-                    "the segment ends here, before the place that the next segment goes on from",
+                    "the segment ends here, before the place where the next segment resumes",
                 ));
             }
             walked.torn = length;
             return Ok(walked);
         };
-        let judged = judge(line, position.as_ref())
-            .and_then(|(line, at)| look(&line, &at).map_or(Ok(at), Err));
-        match judged {
+        let checked = check(line, position.as_ref())
+            .and_then(|(line, at)| inspect(&line, &at).map_or(Ok(at), Err));
+        match checked {
             Ok(at) => *position = Some(at),
             Err(why) => {
                 walked.broken = Some(broken(extent, &walked, why));
@@ -223,19 +230,20 @@ pub(super) fn walk(
     }
 }
 
-fn judge(line: &[u8], before: Option<&Position>) -> Result<(Line, Position), &'static str> {
+fn check(line: &[u8], before: Option<&Position>) -> Result<(Line, Position), &'static str> {
     let (line, at) = Line::read(line)?;
     if let Some(before) = before {
         if line.event == Event::BrokenAccepted {
             return Err(
-                "a new chain begins here: the one before was broken, and started over with --accept-broken-chain",
+                "a new chain begins here: the chain before it was broken, and the broker was \
+                 started with --accept-broken-chain",
             );
         }
         line.follows(before)?;
     }
     if let Some(checkpoint) = &line.checkpoint {
         if checkpoint.seq.wrapping_add(1) != line.seq || checkpoint.hash != line.prev {
-            return Err("its checkpoint is of another place than the record before it");
+            return Err("its checkpoint is for another record than the one before it");
         }
         if !checkpoint.is_signed(line.chain) {
             return Err("its checkpoint's signature is wrong");

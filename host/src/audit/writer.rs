@@ -1,7 +1,8 @@
-//! The one thread that writes: it gathers records, commits them together, and answers all who wait.
+//! The thread that writes the log: it gathers records, commits them together, and answers everybody
+//! who waits for one.
 //!
-//! A thread and not a task: `fdatasync` blocks, and a hand-over to a pool of threads for every record would cost more
-//! than the record.
+//! It is a thread and not a task, because `fdatasync` blocks, and passing every record to a pool of
+//! threads would cost more than the record.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -14,17 +15,18 @@ use super::failures::Failures;
 use super::record::{Event, Record, SummaryFields};
 use super::recover::StartError;
 use super::segments::{Entry, Segments};
-use super::{AuditError, Settings};
+use super::{AuditError, AuditSettings};
 use crate::domain::Clock;
 
-/// A twentieth of a large disk is room for years: shares count only below these many bytes.
+/// A twentieth of a large disk is room for years, so percentages count only below this many bytes.
 const ENOUGH_FREE: u64 = 128 << 20;
 const PLENTY_FREE: u64 = 4 << 30;
-/// Records that wait at most; more are refused at once.
+/// The most records that wait. Any more are rejected at once.
 pub(super) const QUEUE: usize = 1024;
-/// Records in one commit at most.
+/// The most records in one commit.
 const BATCH: usize = 64;
-/// How long a commit waits for company, where the last one was of so many records: fewer commits leave more time for requests.
+/// How long a commit waits for more records if the last one had at least [`CROWD`]: fewer commits
+/// leave more time for requests.
 const GATHER: Duration = Duration::from_millis(2);
 const CROWD: usize = 16;
 const TICK: Duration = Duration::from_secs(1);
@@ -33,7 +35,7 @@ const LAST_RETRY: Duration = Duration::from_secs(2);
 
 pub(super) type Reply = oneshot::Sender<Result<(), AuditError>>;
 
-pub(super) enum Message {
+pub(super) enum WriterMessage {
     Start { accept_broken: bool, reply: oneshot::Sender<Result<(), StartError>> },
     Record { body: Vec<u8>, reply: Option<Reply> },
     Stop { reply: oneshot::Sender<()> },
@@ -45,7 +47,7 @@ pub(super) struct Health {
     state: Mutex<State>,
     /// The writer has not answered in time.
     stalled: AtomicBool,
-    /// Records that found no room, or no working disk.
+    /// Records that found no room in the queue, or no working disk.
     dropped: AtomicU64,
 }
 
@@ -64,7 +66,7 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
     }
 
-    /// Why no credential may be made, though records can perhaps be written.
+    /// Why no credential may be issued, although records can perhaps be written.
     pub(super) fn refusal(&self) -> Option<String> {
         self.failure()
             .or_else(|| self.state.lock().unwrap_or_else(PoisonError::into_inner).full.clone())
@@ -83,29 +85,29 @@ impl Health {
     }
 }
 
-pub(super) struct Writer {
-    pub receiver: Receiver<Message>,
+pub(super) struct RecordWriter {
+    pub receiver: Receiver<WriterMessage>,
     pub segments: Segments,
-    pub settings: Settings,
+    pub settings: AuditSettings,
     pub clock: Clock,
     pub health: Arc<Health>,
     pub failures: Arc<Failures>,
 }
 
-/// What the thread remembers between commits.
+/// The state of the thread between commits.
 struct Turn {
     started: bool,
     /// Records in the last commit.
     batch: usize,
-    /// A message that ended a batch and comes next.
-    next: Option<Message>,
+    /// The message that ended a batch. It is handled next.
+    next: Option<WriterMessage>,
     tick: Instant,
     summary: Instant,
     warned: bool,
     retry: Option<(Instant, Duration)>,
 }
 
-impl Writer {
+impl RecordWriter {
     pub(super) fn run(mut self) {
         let now = Instant::now();
         let mut turn = Turn {
@@ -124,20 +126,20 @@ impl Writer {
                 None => self.receiver.recv_timeout(pause(&turn)),
             };
             match message {
-                Ok(message) => self.take(message, &mut turn),
+                Ok(message) => self.handle(message, &mut turn),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn take(&mut self, message: Message, turn: &mut Turn) {
+    fn handle(&mut self, message: WriterMessage, turn: &mut Turn) {
         match message {
-            Message::Start { accept_broken, reply } => {
+            WriterMessage::Start { accept_broken, reply } => {
                 let _ = reply.send(self.start(accept_broken, turn));
             }
-            Message::Record { body, reply } => self.records(body, reply, turn),
-            Message::Stop { reply } => {
+            WriterMessage::Record { body, reply } => self.records(body, reply, turn),
+            WriterMessage::Stop { reply } => {
                 self.stop(turn);
                 let _ = reply.send(());
             }
@@ -159,12 +161,13 @@ impl Writer {
 
     fn records(&mut self, body: Vec<u8>, reply: Option<Reply>, turn: &mut Turn) {
         let (mut entries, mut replies) = (vec![Entry::Record(body)], vec![reply]);
-        // Whatever came while the last commit was under way. With few about, waiting for more would only hold these up.
+        // A batch has the records that came during the last commit. If those were few, waiting for
+        // more would only delay these.
         let patience = if turn.batch < CROWD { Duration::ZERO } else { GATHER };
         let deadline = Instant::now() + patience;
         while entries.len() < BATCH {
             match self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Message::Record { body, reply }) => {
+                Ok(WriterMessage::Record { body, reply }) => {
                     entries.push(Entry::Record(body));
                     replies.push(reply);
                 }
@@ -187,7 +190,8 @@ impl Writer {
         }
     }
 
-    /// All writing but the first. After a failure, only a retry writes: the disk is not asked by each caller.
+    /// Writes everything but the start of the service. After a failure only a retry writes, so that
+    /// not every caller waits for a broken disk.
     fn commit(&mut self, entries: &[Entry], turn: &mut Turn) -> Result<(), String> {
         if let Err(error) = self.ensure_started(turn) {
             return Err(self.fail(error.to_string(), entries, turn));
@@ -202,12 +206,12 @@ impl Writer {
         self.health.stalled.store(false, Ordering::Relaxed);
         if turn.retry.take().is_some() {
             self.health.change(|state| state.failed = None);
-            tracing::warn!("audit records can be written again");
+            tracing::warn!("the audit log works again");
         }
         Ok(())
     }
 
-    /// A broker without `service.start`, as tests have it, begins with its first record.
+    /// A broker that records no `service.start`, as in tests, opens the log with its first record.
     fn ensure_started(&mut self, turn: &mut Turn) -> Result<(), StartError> {
         if !turn.started {
             self.segments.start(false)?;
@@ -218,14 +222,14 @@ impl Writer {
 
     fn fail(&mut self, reason: String, entries: &[Entry], turn: &mut Turn) -> String {
         let records = entries.iter().filter(|it| matches!(it, Entry::Record(_))).count();
-        self.segments.drop_records(u64::try_from(records).unwrap_or(0));
+        self.segments.count_lost(u64::try_from(records).unwrap_or(0));
         let now = Instant::now();
         if turn.retry.is_none_or(|(at, _)| at <= now) {
             let pause = turn.retry.map_or(FIRST_RETRY, |(_, pause)| (pause * 2).min(LAST_RETRY));
             if turn.retry.is_none() {
                 tracing::error!(
                     reason,
-                    "no audit record can be written: no credential is made until one can"
+                    "the audit log cannot be written: no credential is issued until it can"
                 );
             }
             turn.retry = Some((now + pause, pause));
@@ -237,14 +241,15 @@ impl Writer {
     fn tick(&mut self, turn: &mut Turn) {
         let now = Instant::now();
         if turn.retry.is_some_and(|(at, _)| at <= now) {
-            // Writes where the chain resumes: the next caller need not be the one to find out.
+            // Retries by writing where the chain resumes, so that no caller has to be the first to
+            // try.
             let _ = self.commit(&[], turn);
         }
         if turn.tick <= now {
             turn.tick = now + TICK;
             self.health.stalled.store(false, Ordering::Relaxed);
-            self.segments.drop_records(self.health.dropped.swap(0, Ordering::Relaxed));
-            self.look_at_space(turn);
+            self.segments.count_lost(self.health.dropped.swap(0, Ordering::Relaxed));
+            self.check_space(turn);
         }
         if now.duration_since(turn.summary) >= self.settings.summary_after {
             turn.summary = now;
@@ -255,12 +260,12 @@ impl Writer {
         }
     }
 
-    fn look_at_space(&mut self, turn: &mut Turn) {
-        let Settings { warn_free_percent, refuse_free_percent, .. } = self.settings;
+    fn check_space(&mut self, turn: &mut Turn) {
+        let AuditSettings { warn_free_percent, refuse_free_percent, .. } = self.settings;
         let (free, bytes) = match self.segments.space() {
             Ok(space) => (space.free_percent(), space.free),
             Err(error) => {
-                let reason = format!("cannot ask how full the disk is: {error}");
+                let reason = format!("cannot find out how full the disk is: {error}");
                 self.health.change(|state| state.full = Some(reason));
                 return;
             }
@@ -273,14 +278,14 @@ impl Writer {
                 format!("the disk has {free} % left, less than `audit.refuse_free_percent`")
             });
         });
-        // `check` opens the log too, and is about settings.
+        // The command `check` opens the log too, and must not log about the disk.
         if !turn.started {
             return;
         }
         if is_full && !was_full {
             tracing::error!(
                 free_percent = free,
-                "the disk of the audit log is nearly full: no credential is made"
+                "the disk of the audit log is nearly full: no credential is issued"
             );
         } else if is_low && !turn.warned {
             tracing::warn!(free_percent = free, "the disk of the audit log is filling up");
@@ -291,7 +296,7 @@ impl Writer {
     fn summarize(&mut self, turn: &mut Turn) {
         let time = self.clock.now();
         let mut entries = Vec::new();
-        for ((client, reason), count) in self.failures.take() {
+        for ((client, reason), count) in self.failures.drain() {
             let summary = SummaryFields { client: &client, reason: &reason, count };
             let record = Record {
                 summary: Some(summary),
@@ -310,7 +315,7 @@ impl Writer {
         let entries: Vec<Entry> =
             stop.into_iter().map(Entry::Record).chain([Entry::Checkpoint]).collect();
         if let Err(error) = self.commit(&entries, turn) {
-            tracing::error!(error, "the end of the service could not be recorded");
+            tracing::error!(error, "the audit log did not record the end of the service");
         }
     }
 }

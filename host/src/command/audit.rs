@@ -12,25 +12,25 @@ use crate::audit::{Fingerprints, Folder};
 use crate::config::{Config, environment};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct AuditArguments {
     #[command(subcommand)]
-    command: Command,
+    command: AuditCommand,
 }
 
 #[derive(clap::Subcommand)]
-enum Command {
+enum AuditCommand {
     /// Check every record, link and checkpoint. Exits 1 at the first that is not as it was written, and names it.
-    Verify(verify::Arguments),
+    Verify(verify::VerifyArguments),
     /// Print the records that match every filter given, oldest first.
-    Query(query::Arguments),
+    Query(query::QueryArguments),
     /// Print the last records, and with --follow those that come.
-    Tail(tail::Arguments),
+    Tail(tail::TailArguments),
     /// Print the fingerprint by which records name a password or a token's `jti`. Reads it from standard input.
-    Fingerprint(Place),
+    Fingerprint(LogArguments),
 }
 
 #[derive(clap::Args)]
-struct Place {
+struct LogArguments {
     #[command(flatten)]
     settings: super::ConfigDirectory,
     /// A folder of segments to read instead of the settings' own, such as one from a backup.
@@ -39,29 +39,29 @@ struct Place {
 }
 
 /// Where things are.
-struct Places {
+struct LogFolders {
     segments: PathBuf,
     /// Where the keys lie. `None`: the settings were not read.
     state: Option<PathBuf>,
 }
 
-impl Place {
+impl LogArguments {
     /// With `--directory`, settings need not be there.
-    fn find(&self) -> Result<Places, Vec<String>> {
+    fn find(&self) -> Result<LogFolders, Vec<String>> {
         match (&self.directory, Config::load(&self.settings.config_dir, &environment())) {
-            (Some(directory), settings) => Ok(Places {
+            (Some(directory), settings) => Ok(LogFolders {
                 segments: directory.clone(),
                 state: settings.ok().map(|it| it.audit.state),
             }),
             (None, Ok(config)) => {
-                Ok(Places { segments: config.audit.directory, state: Some(config.audit.state) })
+                Ok(LogFolders { segments: config.audit.directory, state: Some(config.audit.state) })
             }
             (None, Err(problems)) => Err(texts(problems)),
         }
     }
 }
 
-impl Places {
+impl LogFolders {
     fn disk(&self) -> Result<Folder, Vec<String>> {
         let shown = self.segments.display();
         match std::fs::metadata(&self.segments) {
@@ -74,16 +74,16 @@ impl Places {
     }
 }
 
-pub(super) fn run(arguments: &Arguments) -> Outcome {
+pub(super) fn run(arguments: &AuditArguments) -> Outcome {
     match &arguments.command {
-        Command::Verify(arguments) => verify::run(arguments),
-        Command::Query(arguments) => query::run(arguments),
-        Command::Tail(arguments) => tail::run(arguments),
-        Command::Fingerprint(place) => fingerprint(place),
+        AuditCommand::Verify(arguments) => verify::run(arguments),
+        AuditCommand::Query(arguments) => query::run(arguments),
+        AuditCommand::Tail(arguments) => tail::run(arguments),
+        AuditCommand::Fingerprint(place) => fingerprint(place),
     }
 }
 
-fn fingerprint(place: &Place) -> Outcome {
+fn fingerprint(place: &LogArguments) -> Outcome {
     let missing =
         || vec!["the settings say where the key is; name them by --config-dir".to_owned()];
     let state = place.find()?.state.ok_or_else(missing)?;

@@ -7,7 +7,7 @@ use super::{Outcome, load, prepare, print, texts, warn};
 use crate::telemetry;
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct CheckArguments {
     #[command(flatten)]
     directory: super::ConfigDirectory,
     /// Also ask each issuer for its keys, and AWS for each registry's roles and login. Hands nothing to anybody.
@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     live: bool,
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Outcome {
+pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
     let mut config = load(&arguments.directory.config_dir).await.map_err(texts)?;
     // What providers say while they check is said here too; the rest of the log is for a server.
     config.log.format = telemetry::LogFormat::Text;

@@ -7,7 +7,7 @@ use super::fail;
 use crate::provider::compile;
 
 #[derive(clap::Args)]
-pub struct Arguments {
+pub struct CompileArguments {
     #[arg(long)]
     cpu_seconds: u64,
     #[arg(long)]
@@ -16,7 +16,7 @@ pub struct Arguments {
 
 /// Comes before everything else: it reads no settings and no secrets, and no thread may start before
 /// the process has limited itself.
-pub fn run(arguments: &Arguments) -> ExitCode {
+pub fn run(arguments: &CompileArguments) -> ExitCode {
     compile::main(arguments.cpu_seconds, arguments.address_space)
         .map_or_else(|error| fail(&[error]), |()| ExitCode::SUCCESS)
 }

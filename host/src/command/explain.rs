@@ -20,7 +20,7 @@ use crate::rules::{AccessRequest, Evaluation, RuleCheck, RulePart, Rules};
 use crate::telemetry::{self, LogFormat};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct ExplainArguments {
     #[command(flatten)]
     directory: super::ConfigDirectory,
     /// A file with the token; `-` for standard input. It is not kept and not sent anywhere.
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
 /// Larger than any token that is accepted, so that one that is too large is explained too.
 const MOST_READ: u64 = 64 << 10;
 
-pub(super) async fn run(arguments: &Arguments) -> Outcome {
+pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
     let mut config = load(&arguments.directory.config_dir).await.map_err(texts)?;
     let request = request(arguments, &config)?;
     // Why keys could not be fetched.
@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let keys = if arguments.offline { KeyAccess::Offline } else { KeyAccess::Fetch };
     let explanation = identity.explain(&token, keys).await;
-    let report = Report::new(&rules, &request, &explanation, arguments.offline);
+    let report = ExplainReport::new(&rules, &request, &explanation, arguments.offline);
     if arguments.json {
         print(report.json());
     } else {
@@ -76,7 +76,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     if report.granted { Ok(()) } else { Err(vec![report.because]) }
 }
 
-fn request(arguments: &Arguments, config: &Config) -> Result<AccessRequest, Vec<String>> {
+fn request(arguments: &ExplainArguments, config: &Config) -> Result<AccessRequest, Vec<String>> {
     let wrong = |name: &str, error: &dyn std::fmt::Display| vec![format!("--{name}: {error}")];
     let project: Project = arguments.project.parse().map_err(|error| wrong("project", &error))?;
     let registry: RegistryName = match &arguments.registry {
@@ -103,7 +103,7 @@ fn read_token(path: &Path) -> Result<Secret, Vec<String>> {
 }
 
 /// What there is to say, for people and for programs.
-struct Report<'a> {
+struct ExplainReport<'a> {
     rules: &'a Rules,
     request: &'a AccessRequest,
     explanation: &'a Explanation,
@@ -113,7 +113,7 @@ struct Report<'a> {
     because: String,
 }
 
-impl<'a> Report<'a> {
+impl<'a> ExplainReport<'a> {
     fn new(
         rules: &'a Rules,
         request: &'a AccessRequest,

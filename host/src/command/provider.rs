@@ -1,7 +1,7 @@
 //! `rise-broker provider …`: what operators do with a provider's file. The tools of its author are
 //! another program, `rise-provider`.
 //!
-//! To add a command: a file here, a variant of [`Command`] and an arm in [`run`].
+//! To add a command: a file here, a variant of [`ProviderCommand`] and an arm in [`run`].
 
 pub mod inspect;
 mod lock;
@@ -9,23 +9,23 @@ mod lock;
 use super::Outcome;
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct ProviderArguments {
     #[command(subcommand)]
-    command: Command,
+    command: ProviderCommand,
 }
 
 #[derive(clap::Subcommand)]
-enum Command {
+enum ProviderCommand {
     /// Say what a provider's file is, what it asks for, and which settings it has.
-    Inspect(inspect::Arguments),
+    Inspect(inspect::InspectArguments),
     /// Show what each provider asks for, and write it to `providers.lock`: from then on nothing
     /// else is loaded.
-    Lock(lock::Arguments),
+    Lock(lock::LockArguments),
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Outcome {
+pub(super) async fn run(arguments: &ProviderArguments) -> Outcome {
     match &arguments.command {
-        Command::Inspect(arguments) => inspect::run(arguments).await,
-        Command::Lock(arguments) => lock::run(arguments).await,
+        ProviderCommand::Inspect(arguments) => inspect::run(arguments).await,
+        ProviderCommand::Lock(arguments) => lock::run(arguments).await,
     }
 }

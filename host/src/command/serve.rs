@@ -20,7 +20,7 @@ const ADMIN_CONNECTIONS: usize = 256;
 const OTHER_FILES: u64 = 512;
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct ServeArguments {
     #[command(flatten)]
     directory: super::ConfigDirectory,
     /// Begin a new audit chain behind one that was found broken. `audit verify` goes on to show the break.
@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     accept_broken_chain: bool,
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Outcome {
+pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
     let source = Source::new(arguments.directory.config_dir.clone(), environment());
     let config = load(&arguments.directory.config_dir).await.map_err(texts)?;
     let source = source.with(&config.providers);

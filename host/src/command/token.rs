@@ -11,7 +11,7 @@ use crate::identity::local::TokenRequest;
 use crate::identity::{KeyOrigin, LocalIssuer};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct TokenArguments {
     #[command(flatten)]
     directory: super::ConfigDirectory,
     /// Who the token is for: its `sub`.
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     ttl: String,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Outcome {
+pub(super) fn run(arguments: &TokenArguments) -> Outcome {
     let config = Config::load(&arguments.directory.config_dir, &environment()).map_err(texts)?;
     let issuers = &config.identity.issuers;
     let key_file: PathBuf = issuers

@@ -237,8 +237,8 @@ impl Default for AuditFile {
 }
 
 impl AuditFile {
-    pub(super) fn settings(self, state: &Path) -> crate::audit::Settings {
-        crate::audit::Settings {
+    pub(super) fn settings(self, state: &Path) -> crate::audit::AuditSettings {
+        crate::audit::AuditSettings {
             directory: self.directory.unwrap_or_else(|| state.join("audit")),
             state: state.to_owned(),
             rotate_bytes: self.rotate_mib.saturating_mul(1 << 20),

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::node::Problem;
 use super::{RegistryConfig, Written};
 use crate::domain::{RegistryName, TrustedProxies};
-use crate::limits::{Rate, RegistryLimits, Settings};
+use crate::limits::{LimitSettings, Rate, RegistryLimits};
 use crate::rules::GuardrailFile;
 
 #[derive(Default, Deserialize, JsonSchema)]
@@ -117,7 +117,7 @@ impl TrafficFile {
         known: &BTreeMap<RegistryName, RegistryConfig>,
         written: &Written,
         problems: &mut Vec<Problem>,
-    ) -> Settings {
+    ) -> LimitSettings {
         let aws_pace = rate(&RateFile::default(), AWS_PACE);
         let registry = |file: &RegistryLimitsFile| RegistryLimits {
             in_flight: size(file.in_flight.or(self.registry.in_flight), 64),
@@ -133,7 +133,7 @@ impl TrafficFile {
                 )),
             }
         }
-        Settings {
+        LimitSettings {
             in_flight: size(self.in_flight, 512),
             keys: size(self.keys, 100_000),
             address: rate(&self.address, (20, 40)),

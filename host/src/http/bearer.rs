@@ -1,4 +1,5 @@
-//! The `Authorization` header: exactly one, with exactly one bearer token. No other place is looked at.
+//! The `Authorization` header: exactly one, with exactly one bearer token. No other place of a
+//! request may hold a token.
 
 use axum::extract::FromRequestParts;
 use axum::http::header;
@@ -13,7 +14,7 @@ use crate::telemetry::Step;
 pub(crate) struct Bearer(pub Secret);
 
 impl Bearer {
-    /// Whose it is. From here on the request's log lines say so too.
+    /// Verifies the token. From here on the request's log lines name its subject.
     pub(super) async fn verify(&self, broker: &Broker) -> Result<Subject, Failure> {
         let verifying = broker.generation.identity.verify(&self.0);
         let subject = Step::Identity.measure(&broker.process.metrics, verifying).await?;

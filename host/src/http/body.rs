@@ -1,4 +1,4 @@
-//! A JSON body: bounded in size and time, and of the right type, before it is read.
+//! A JSON body: its size, its time and its content type are checked before it is parsed.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ pub(super) async fn json<T: DeserializeOwned>(
     let is_json = request
         .headers()
         .get(header::CONTENT_TYPE)
-        .and_then(|it| it.to_str().ok())
+        .and_then(|value| value.to_str().ok())
         .is_some_and(is_json);
-    // Nothing is unpacked: what it would become has no bound.
+    // Nothing is decompressed, because the result would have no bound.
     if !is_json || request.headers().contains_key(header::CONTENT_ENCODING) {
         return Err(Failure::UnsupportedMediaType);
     }
     let bytes = tokio::time::timeout(time, collect(request))
         .await
         .map_err(|_| Failure::RequestTimeout)??;
-    // The position only: the text may be anything.
+    // The answer has the position only, because the text may be anything.
     serde_json::from_slice(&bytes).map_err(|error| {
         Failure::InvalidRequest(format!(
-            "The body is not the JSON that is expected here (line {}, column {}).",
+            "The body is not the expected JSON object (line {}, column {}).",
             error.line(),
             error.column()
         ))
@@ -42,7 +42,7 @@ async fn collect(request: Request) -> Result<Bytes, Failure> {
     match Limited::new(request.into_body(), MAX_BODY).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Failure::PayloadTooLarge),
-        Err(_) => Err(Failure::InvalidRequest("The body ended early.".to_owned())),
+        Err(_) => Err(Failure::InvalidRequest("The body is incomplete.".to_owned())),
     }
 }
 
@@ -50,5 +50,5 @@ fn is_json(content_type: &str) -> bool {
     content_type
         .split(';')
         .next()
-        .is_some_and(|it| it.trim().eq_ignore_ascii_case("application/json"))
+        .is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
 }

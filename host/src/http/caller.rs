@@ -1,6 +1,7 @@
-//! Who asks: the limit of an address, the token, the limit of a subject, in this order and in one place.
+//! The caller of a request: the limit of its address, its token, and the limit of its subject are
+//! checked in this order and in one place.
 //!
-//! A handler that takes a [`Caller`] can skip none of them.
+//! **Invariant:** a handler that takes a [`Caller`] can skip none of these checks.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -12,6 +13,7 @@ use crate::broker::Broker;
 use crate::domain::{ClientAddress, Subject};
 use crate::identity::IdentityError;
 
+/// A caller whose token is verified.
 pub(super) struct Caller(pub Subject);
 
 impl FromRequestParts<Broker> for Caller {
@@ -38,7 +40,7 @@ async fn authenticate(
         Err(failure) => Err(failure),
     };
     match &verified {
-        // Whether the token was good is not known.
+        // It is not known whether the token was good.
         Ok(_) | Err(Failure::Identity(IdentityError::IssuerUnavailable { .. })) => {}
         Err(_) => broker.generation.limits.failed_authentication(client),
     }

@@ -1,7 +1,7 @@
-//! `POST /api/v1/explain`: who the caller is to the broker, and what it may do.
+//! `POST /api/v1/explain`: how the broker sees the caller, and what the caller may do.
 //!
-//! Nothing here says why a rule does not allow something, or whether a project exists: that is for `rise-broker explain` and
-//! the operator's log.
+//! **Invariant:** the answer never says why a rule does not match, or whether a project exists.
+//! That is for the command `rise-broker explain` and the operator's log.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -19,14 +19,14 @@ use crate::domain::{Actions, Claims, Project};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ExplainParameters)]
-pub(super) struct Parameters {
+pub(super) struct ExplainParameters {
     #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", max_length = 63)]
     project: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Explained {
-    /// As the broker calls it.
+    /// The issuer's name in the broker's settings.
     issuer: String,
     sub: String,
     #[schema(value_type = Object)]
@@ -44,11 +44,11 @@ struct GrantFields {
     actions: Actions,
 }
 
-/// Who the caller is to the broker, and what it may do.
+/// How the broker sees the caller, and what the caller may do.
 #[utoipa::path(
     post,
     path = "/api/v1/explain",
-    request_body = Parameters,
+    request_body = ExplainParameters,
     responses((status = 200, description = "The caller's own claims and grants", body = Explained), possible_problems::Explain),
     security(("token" = []))
 )]
@@ -58,7 +58,8 @@ pub(super) async fn explain(
     Caller(subject): Caller,
     request: Request,
 ) -> Result<Json<Explained>, Failure> {
-    let parameters: Parameters = body::json(request, broker.process.edge.timeouts.body).await?;
+    let parameters: ExplainParameters =
+        body::json(request, broker.process.edge.timeouts.body).await?;
     let project = parameters.project.map(|it| it.parse::<Project>()).transpose();
     let project =
         project.map_err(|error| Failure::InvalidRequest(format!("`project`: {error}.")))?;

@@ -1,4 +1,4 @@
-//! `GET /healthz`: the process answers. `GET /readyz`: send it callers.
+//! `GET /healthz`: the process is alive. `GET /readyz`: the broker can serve callers.
 
 use axum::Json;
 use axum::extract::State;
@@ -26,7 +26,8 @@ pub(super) async fn readyz(State(broker): State<Broker>) -> (StatusCode, Json<Va
         .readiness()
         .map(|(name, ready)| (name.to_owned(), Value::Bool(ready)))
         .collect();
-    // What serves is good, so callers may still come; what could not be activated is for the operator.
+    // What serves is good, so callers may still come; what could not be activated is for the
+    // operator.
     let found = process.findings.last();
     let found = (!found.is_nothing()).then_some(&*found);
     let registries = generation.registries.iter().count();

@@ -20,7 +20,7 @@ use order::order;
 #[utoipa::path(
     get,
     path = "/api/v1/registry/credentials",
-    params(parse::Parameters),
+    params(parse::CredentialParameters),
     responses(
         (status = 200, description = "The credentials", body = CredentialsAnswer),
         possible_problems::ByQuery
@@ -41,7 +41,7 @@ pub(super) async fn by_query(
 #[utoipa::path(
     post,
     path = "/api/v1/registry/credentials",
-    request_body = parse::Parameters,
+    request_body = parse::CredentialParameters,
     responses(
         (status = 200, description = "The credentials", body = CredentialsAnswer),
         possible_problems::ByBody

@@ -1,4 +1,4 @@
-//! `GET /api/v1/providers` on the admin listener: what is loaded, and what it asks for.
+//! `GET /api/v1/providers` on the admin listener: the loaded providers and their capabilities.
 
 use std::sync::Arc;
 
@@ -10,33 +10,33 @@ use crate::broker::Broker;
 use crate::findings::RefusedFile;
 
 #[derive(Serialize)]
-pub(super) struct Providers {
-    providers: Vec<Provider>,
-    /// Files that are not served, and why.
+pub(super) struct ListedProviders {
+    providers: Vec<ListedProvider>,
+    /// Files that were not loaded, and why.
     refused: Vec<RefusedFile>,
 }
 
 #[derive(Serialize)]
-struct Provider {
+struct ListedProvider {
     name: String,
     aliases: Vec<String>,
     version: String,
     description: String,
     sha256: String,
     file: String,
-    /// Whether the file is gone.
+    /// Whether the file was deleted.
     is_missing: bool,
-    /// Whether `providers.lock` has it.
+    /// Whether `providers.lock` contains this provider.
     is_locked: bool,
-    /// What it imports, and so asks for.
+    /// The capabilities that the provider imports, and so needs.
     capabilities: Vec<&'static str>,
-    /// Those that use it.
+    /// The registries that use the provider.
     registries: Vec<String>,
 }
 
-pub(super) async fn list_providers(State(broker): State<Broker>) -> Json<Providers> {
+pub(super) async fn list_providers(State(broker): State<Broker>) -> Json<ListedProviders> {
     let (found, generation) = (broker.process.findings.last(), &broker.generation);
-    let providers = generation.catalog.iter().map(|provider| Provider {
+    let providers = generation.catalog.iter().map(|provider| ListedProvider {
         name: provider.manifest.name.clone(),
         aliases: provider.manifest.aliases.clone(),
         version: provider.manifest.version.clone(),
@@ -49,9 +49,9 @@ pub(super) async fn list_providers(State(broker): State<Broker>) -> Json<Provide
         registries: generation
             .registries
             .iter()
-            .filter(|it| Arc::ptr_eq(&it.provider, provider))
-            .map(|it| it.name.to_string())
+            .filter(|registry| Arc::ptr_eq(&registry.provider, provider))
+            .map(|registry| registry.name.to_string())
             .collect(),
     });
-    Json(Providers { providers: providers.collect(), refused: found.providers.clone() })
+    Json(ListedProviders { providers: providers.collect(), refused: found.providers.clone() })
 }

@@ -1,4 +1,4 @@
-//! `GET /api/v1/registries`: the registries that the caller's rules reach, and where their images live.
+//! `GET /api/v1/registries`: the registries that the caller may use, and where their images live.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,39 +11,43 @@ use super::problem::Failure;
 use crate::broker::Broker;
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct Registries {
-    registries: Vec<Registry>,
+#[schema(as = Registries)]
+pub(super) struct ListedRegistries {
+    registries: Vec<ListedRegistry>,
 }
 
 #[derive(Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "the names of the JSON are the API's")]
-struct Registry {
+#[schema(as = Registry)]
+struct ListedRegistry {
     registry: String,
     registry_url: String,
-    /// With `{project}` in it.
+    /// The image of a project, with `{project}` in it.
     image: String,
     r#type: String,
 }
 
-/// The registries that the caller's rules reach, and where their images live.
+/// The registries that the caller may use, and where their images live.
 #[utoipa::path(
     get,
     path = "/api/v1/registries",
-    responses((status = 200, description = "The registries", body = Registries), possible_problems::ListRegistries),
+    responses((status = 200, description = "The registries", body = ListedRegistries), possible_problems::ListRegistries),
     security(("token" = []))
 )]
 pub(super) async fn list_registries(
     State(broker): State<Broker>,
     Caller(subject): Caller,
-) -> Result<Json<Registries>, Failure> {
+) -> Result<Json<ListedRegistries>, Failure> {
     let generation = &broker.generation;
     let reachable = generation.rules.reachable(&subject);
     let registries =
-        generation.registries.iter().filter(|it| reachable.contains(&it.name)).map(|it| Registry {
-            registry: it.name.to_string(),
-            registry_url: it.pattern.host().to_string(),
-            image: it.pattern.to_string(),
-            r#type: it.provider.manifest.name.clone(),
-        });
-    Ok(Json(Registries { registries: registries.collect() }))
+        generation.registries.iter().filter(|registry| reachable.contains(&registry.name)).map(
+            |registry| ListedRegistry {
+                registry: registry.name.to_string(),
+                registry_url: registry.pattern.host().to_string(),
+                image: registry.pattern.to_string(),
+                r#type: registry.provider.manifest.name.clone(),
+            },
+        );
+    Ok(Json(ListedRegistries { registries: registries.collect() }))
 }

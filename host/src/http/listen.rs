@@ -1,11 +1,13 @@
-//! The accept loop: HTTP/1.1, a deadline for every wait, a cap on connections, and how they end.
+//! The accept loop: HTTP/1.1 with a deadline for every wait and a limit on connections.
 //!
-//! `axum::serve` sets no timeouts, so that a client which sends its headers byte by byte holds a connection for ever.
+//! `axum::serve` sets no timeouts, so that a client could send its headers byte by byte and hold a
+//! connection for ever.
 //!
-//! **Invariant:** a connection costs its client a place among [`Edge::connections`] from `accept` on, before TLS or HTTP.
+//! **Invariant:** a connection takes one of [`Edge::connections`] slots from `accept` on, before
+//! TLS and HTTP.
 
 mod connection;
-mod places;
+mod slots;
 mod tls;
 
 pub use tls::Tls;
@@ -22,24 +24,25 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::Edge;
 use crate::domain::ClientAddress;
 use connection::Connection;
-use places::{Place, Places};
+use slots::{Slot, Slots};
 
-/// Who is at the other end of the connection: perhaps a proxy.
+/// The other end of the connection, which may be a proxy.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
-/// How long to leave `accept` alone when the process is out of file descriptors.
+/// The pause after a failed `accept`, which fails when the process has no file descriptors left.
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// How long requests in flight get after the last connection was accepted.
+/// How long requests in flight may take after the last connection was accepted.
 const DRAIN: Duration = Duration::from_secs(15);
 
-/// Connections that are still served, though no new ones are taken.
+/// Connections that are still served while no new ones are accepted.
 pub struct Draining {
     stop: watch::Sender<bool>,
     open: mpsc::Receiver<()>,
 }
 
-/// Accepts until `stop` resolves. What is open then is served on, and waited for by [`Draining::finish`].
+/// Accepts connections until `stop` resolves. Open connections are served on until
+/// [`Draining::finish`].
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -47,9 +50,9 @@ pub async fn serve(
     tls: Option<TlsAcceptor>,
     stop: impl Future<Output = ()>,
 ) -> Draining {
-    let places = Arc::new(Places::new(edge));
+    let slots = Arc::new(Slots::new(edge));
     let (stopping, stopped) = watch::channel(false);
-    // Each connection holds a sender: when all are gone, the receiver says so.
+    // Each connection holds a sender, so the receiver closes after the last connection.
     let (alive, open) = mpsc::channel(1);
     tokio::pin!(stop);
     loop {
@@ -65,15 +68,16 @@ pub async fn serve(
                 continue;
             }
         };
-        // Closed at once: whoever has a place would otherwise decide how long the others wait.
-        let Some(place) = places.take(ClientAddress::new(peer)) else { continue };
+        // A connection without a slot is closed at once. If it waited, those who hold the slots
+        // would decide for how long.
+        let Some(slot) = slots.claim(ClientAddress::new(peer)) else { continue };
         let connection = Connection {
             router: router.clone(),
             peer: Peer(peer),
             timeouts: edge.timeouts,
             stopped: stopped.clone(),
         };
-        tokio::spawn(open_connection(stream, tls.clone(), connection, place, alive.clone()));
+        tokio::spawn(open_connection(stream, tls.clone(), connection, slot, alive.clone()));
     }
     drop(alive);
     Draining { stop: stopping, open }
@@ -83,7 +87,7 @@ async fn open_connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     connection: Connection,
-    place: Place,
+    slot: Slot,
     alive: mpsc::Sender<()>,
 ) {
     let _ = stream.set_nodelay(true);
@@ -96,15 +100,16 @@ async fn open_connection(
             }
         }
     }
-    drop((place, alive));
+    drop((slot, alive));
 }
 
 impl Draining {
-    /// Tells every connection to end after the request that it is in, and waits for them, for fifteen seconds at most.
+    /// Ends every connection after its current request, and waits for that for at most fifteen
+    /// seconds.
     pub async fn finish(mut self) {
         let _ = self.stop.send(true);
         if tokio::time::timeout(DRAIN, self.open.recv()).await.is_err() {
-            tracing::warn!("some requests were still in flight when the time to drain was over");
+            tracing::warn!("some requests were still in flight after the time to drain");
         }
     }
 }

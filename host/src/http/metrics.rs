@@ -1,4 +1,4 @@
-//! `GET /metrics` on the admin listener: what was counted, and what can be looked up now.
+//! `GET /metrics` on the admin listener: counts since the start, and values that are looked up now.
 
 use axum::extract::State;
 use axum::http::header;
@@ -39,7 +39,11 @@ fn current_values(broker: &Broker) -> Registry {
     to.register("build", "This build", Info::new(build));
     let (instances, most) = broker.process.foundation.engine.instances();
     to.register("provider_instances", "Provider instances alive", gauge(instances as u64));
-    to.register("provider_instances_max", "As many as there may be", gauge(most as u64));
+    to.register(
+        "provider_instances_max",
+        "The most instances that may be alive",
+        gauge(most as u64),
+    );
     to.register("draining", "1 while stopping", gauge(u64::from(broker.process.is_draining())));
     issuers(&broker.generation.identity, &mut to);
     process(&mut to);
@@ -77,7 +81,7 @@ fn process(to: &mut Registry) {
     for (name, help, value) in [
         ("process_resident_memory_bytes", "Memory in use", process::resident_bytes()),
         ("process_open_fds", "Open file descriptors", process::open_files()),
-        ("process_max_fds", "As many as there may be", process::most_files()),
+        ("process_max_fds", "The most open file descriptors", process::most_files()),
     ] {
         if let Some(value) = value {
             to.register(name, help, gauge(value));

@@ -1,4 +1,5 @@
-//! One request, observed: the span that its log lines share, and its place in the metrics.
+//! What a request leaves in the log and in the metrics: the span that its log lines share, and its
+//! count and time.
 
 use std::time::Instant;
 
@@ -12,12 +13,12 @@ use crate::domain::Subject;
 use crate::rules::AccessRequest;
 use crate::telemetry::Metrics;
 
-/// Counted when dropped, since a caller that goes away ends the work on its request.
+/// Counted when dropped, because a caller that hangs up ends the work on its request.
 pub(super) struct Observed {
     metrics: Metrics,
     route: Option<MatchedPath>,
     method: &'static str,
-    /// What came of it: `ok` or the problem's slug.
+    /// `ok`, `failed` or the problem's slug.
     pub outcome: &'static str,
     started: Instant,
 }
@@ -33,9 +34,10 @@ impl Observed {
         }
     }
 
-    /// The outermost span of a request. As an error's, so that no level of the log leaves a line without its request.
+    /// The outermost span of a request. Its level is that of errors, so that with every log level a
+    /// line names its request.
     ///
-    /// The fields are filled in by the steps that find them out, and stand on every line from then on.
+    /// Later steps fill in the empty fields. Every line has them from then on.
     pub(super) fn span(&self, id: Ulid) -> Span {
         tracing::error_span!(
             "request",
@@ -53,7 +55,7 @@ impl Observed {
         )
     }
 
-    /// As it is registered: a path could be anything.
+    /// The route as it is registered, because a path could be anything.
     fn route(&self) -> &str {
         self.route.as_ref().map_or("none", MatchedPath::as_str)
     }
@@ -65,7 +67,7 @@ impl Drop for Observed {
     }
 }
 
-/// A closed set: a method may be any word.
+/// A closed set, because a method may be any word.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -79,13 +81,13 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
-/// From here on the lines of this request say who is asking.
+/// From here on the log lines of this request name its subject.
 pub(super) fn caller(subject: &Subject) {
     let span = Span::current();
     tracing::record_all!(span, issuer = subject.issuer, sub = subject.sub);
 }
 
-/// From here on they say what is asked for.
+/// From here on the log lines of this request name its registry and project.
 pub(super) fn target(request: &AccessRequest) {
     let span = Span::current();
     let (registry, project) = (request.registry.as_str(), request.project.as_str());

@@ -1,9 +1,11 @@
-//! `GET /api/v1/openapi.json`: what callers can ask and what they are answered, for programs.
+//! `GET /api/v1/openapi.json`: the requests that callers can send and the answers that they get,
+//! for programs.
 //!
 //! Operations and bodies are described where they are written, by utoipa, and their problems in
 //! `possible_problems`. Here is what every answer has. An endpoint needs a line in [`Api`].
 //!
-//! **Invariant:** an answer that is not described here is a bug: `tests/tests/behaviour/openapi.rs` looks for one.
+//! **Invariant:** an answer that is not described here is a bug. `tests/tests/behaviour/openapi.rs`
+//! searches for one.
 
 use axum::body::Bytes;
 use axum::http::header;
@@ -42,12 +44,12 @@ pub(super) fn openapi(text: Bytes) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], text)
 }
 
-/// The description as text. It is the same for everybody and open to all, so it is made once.
+/// The description as text. It is public and the same for everybody, so it is made once.
 pub(super) fn text() -> Bytes {
     document().to_string().into()
 }
 
-/// The whole description. What every operation has in common is written into it here.
+/// The whole description, including what every operation has in common.
 fn document() -> Value {
     let mut document = serde_json::to_value(Api::openapi()).unwrap_or_default();
     if let Some(schemes) = object(&mut document, "/components") {
@@ -78,7 +80,7 @@ fn object<'a>(document: &'a mut Value, pointer: &str) -> Option<&'a mut Map<Stri
     document.pointer_mut(pointer).and_then(Value::as_object_mut)
 }
 
-/// The headers of each answer, and what the HTTP library answers before a handler is asked.
+/// Adds the headers of each answer, and the answers that the HTTP library gives before any handler.
 fn complete(operation: &mut Value) {
     let Some(responses) = object(operation, "/responses") else { return };
     for (status, response) in &mut *responses {

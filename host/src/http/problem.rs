@@ -1,8 +1,8 @@
 //! From what went wrong to what the caller is told: RFC 9457 `application/problem+json`.
 //!
 //! No other module picks a status. Both matches are exhaustive on purpose: a new failure does not
-//! compile until someone decides its answer here. The caller is told what to do next. The reason goes
-//! to the operator's log and nowhere else.
+//! compile until someone decides its answer here. The caller is told what to do next. The reason
+//! goes to the operator's log and nowhere else.
 
 use std::sync::Arc;
 
@@ -143,12 +143,14 @@ impl Failure {
             ),
             Self::Identity(IdentityError::Invalid { .. }) => Advice::now(
                 "The token was rejected",
-                "Get a fresh token for this broker's audience and try again. If that does not help, \
+                "Get a fresh token for this broker's audience and try again. If that does not \
+                 help, \
                  give the request id to the operator: the broker's log says why.",
             ),
             Self::Identity(IdentityError::IssuerUnavailable { .. }) => Advice::later(
                 "The token's issuer cannot be reached",
-                "The broker could not fetch the keys that verify your token. Wait for the number of \
+                "The broker could not fetch the keys that verify your token. Wait for the number \
+                 of \
                  seconds in `Retry-After`, then try again.",
                 PAUSE,
             ),
@@ -273,7 +275,8 @@ fn limited(refused: &Refused) -> Advice {
     match refused {
         Refused::TooOften { wait, .. } => Advice::later(
             "You send too many requests",
-            "Wait for the number of seconds in `Retry-After`, then try again. If this happens often, \
+            "Wait for the number of seconds in `Retry-After`, then try again. If this happens \
+             often, \
              ask the operator for a higher limit and give the request id.",
             u32::try_from(wait.as_secs()).unwrap_or(LONG_PAUSE).saturating_add(1).min(LONG_PAUSE),
         ),
@@ -320,7 +323,8 @@ fn not_issued(error: &IssueError) -> Advice {
         ),
         IssueError::Audit(_) => Advice::later(
             "The request cannot be recorded",
-            "The broker hands out no credential without a durable audit record. Wait for the number \
+            "The broker hands out no credential without a durable audit record. Wait for the \
+             number \
              of seconds in `Retry-After`, then try again. If this continues, tell the operator.",
             PAUSE,
         ),
@@ -336,7 +340,8 @@ fn internal() -> Advice {
 }
 
 /// Adds up to half of `seconds`, by the request's id, so that callers who are refused at one moment
-/// come back at different ones. Never less than `seconds`: who comes back too early is refused again.
+/// come back at different ones. Never less than `seconds`: who comes back too early is refused
+/// again.
 fn spread(seconds: u32, id: Ulid) -> u32 {
     let half = u128::from(seconds.div_ceil(2));
     seconds.saturating_add(u32::try_from(id.random() % (half + 1)).unwrap_or(0)).min(LONG_PAUSE)

@@ -13,7 +13,7 @@ pub struct Rate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct LimitSettings {
     /// Requests at once.
     pub in_flight: usize,
     /// Addresses, subjects and projects remembered, each.
@@ -37,7 +37,7 @@ pub struct RegistryLimits {
     pub pace: Option<Rate>,
 }
 
-impl Settings {
+impl LimitSettings {
     pub(super) fn registry(&self, name: &RegistryName, uses_aws: bool) -> RegistryLimits {
         let stated = self.registries.get(name).copied().unwrap_or(self.registry);
         let default = uses_aws.then_some(self.aws_pace);

@@ -16,7 +16,7 @@ const WAITING: usize = 16_384;
 /// How long an end waits for lines that nobody reads.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-enum Message {
+enum LogMessage {
     Line(Vec<u8>),
     /// Everything before this is to be written first.
     Flush(SyncSender<()>),
@@ -24,7 +24,7 @@ enum Message {
 
 #[derive(Clone)]
 pub struct Lines {
-    sender: SyncSender<Message>,
+    sender: SyncSender<LogMessage>,
     lost: Arc<AtomicU64>,
 }
 
@@ -57,7 +57,7 @@ impl Drop for Flushing {
     fn drop(&mut self) {
         let (done, written) = sync_channel(1);
         let end = Instant::now() + PATIENCE;
-        let mut message = Message::Flush(done);
+        let mut message = LogMessage::Flush(done);
         while let Err(TrySendError::Full(unsent)) = self.0.sender.try_send(message) {
             if Instant::now() >= end {
                 return;
@@ -69,7 +69,7 @@ impl Drop for Flushing {
     }
 }
 
-fn write(receiver: &Receiver<Message>, out: impl Write, lost: &AtomicU64) {
+fn write(receiver: &Receiver<LogMessage>, out: impl Write, lost: &AtomicU64) {
     let mut out = io::BufWriter::new(out);
     while let Ok(first) = receiver.recv() {
         // All that waits is one write, if it is short enough.
@@ -77,10 +77,10 @@ fn write(receiver: &Receiver<Message>, out: impl Write, lost: &AtomicU64) {
         let mut flushed = Vec::new();
         while let Some(message) = next {
             match message {
-                Message::Line(line) => {
+                LogMessage::Line(line) => {
                     let _ = out.write_all(&line);
                 }
-                Message::Flush(done) => flushed.push(done),
+                LogMessage::Flush(done) => flushed.push(done),
             }
             next = receiver.try_recv().ok();
         }
@@ -109,7 +109,7 @@ impl<'a> MakeWriter<'a> for Lines {
 /// A whole line each time, as the formatter hands it over.
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(Message::Line(line.to_vec())) {
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(LogMessage::Line(line.to_vec())) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())

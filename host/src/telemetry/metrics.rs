@@ -19,8 +19,8 @@ use prometheus_client::registry::Registry;
 
 use crate::domain::{Action, Actions};
 
-type Counts<L> = Family<L, Counter>;
-type Times<L> = Family<L, Histogram, fn() -> Histogram>;
+type CountsBy<L> = Family<L, Counter>;
+type TimesBy<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The first part of every name.
 const PREFIX: &str = "rise_broker";
@@ -40,20 +40,20 @@ impl Deref for Metrics {
 /// What [`Metrics`] has.
 pub struct Families {
     registry: Registry,
-    requests: Counts<RequestLabels>,
-    request_seconds: Times<RouteLabels>,
-    credentials: Counts<CredentialLabels>,
-    step_seconds: Times<StepLabels>,
-    provider_calls: Counts<CallLabels>,
-    provider_limits: Counts<LimitLabels>,
-    provider_seconds: Times<FunctionLabels>,
-    upstream_calls: Counts<UpstreamLabels>,
-    upstream_seconds: Times<OperationLabels>,
-    audit_records: Counts<AuditLabels>,
-    audit_seconds: Times<EventLabels>,
-    refused: Counts<RefusedLabels>,
-    load_failures: Counts<StageLabels>,
-    reloads: Counts<ReloadLabels>,
+    requests: CountsBy<RequestLabels>,
+    request_seconds: TimesBy<RouteLabels>,
+    credentials: CountsBy<CredentialLabels>,
+    step_seconds: TimesBy<StepLabels>,
+    provider_calls: CountsBy<CallLabels>,
+    provider_limits: CountsBy<LimitLabels>,
+    provider_seconds: TimesBy<FunctionLabels>,
+    upstream_calls: CountsBy<UpstreamLabels>,
+    upstream_seconds: TimesBy<OperationLabels>,
+    audit_records: CountsBy<AuditLabels>,
+    audit_seconds: TimesBy<EventLabels>,
+    refused: CountsBy<RefusedLabels>,
+    load_failures: CountsBy<StageLabels>,
+    reloads: CountsBy<ReloadLabels>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -168,7 +168,7 @@ fn seconds() -> Histogram {
     Histogram::new((0..19).map(|power| 0.000_05 * f64::from(1_u32 << power)))
 }
 
-fn times<L: Clone + std::hash::Hash + Eq>() -> Times<L> {
+fn times<L: Clone + std::hash::Hash + Eq>() -> TimesBy<L> {
     Family::new_with_constructor(seconds)
 }
 

@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::super::{Outcome, warn};
-use super::{Place, unreadable};
+use super::{LogArguments, unreadable};
 use crate::audit::verify::{Extent, extents};
 use crate::audit::{Folder, time_of};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct QueryArguments {
     #[command(flatten)]
-    place: Place,
+    place: LogArguments,
     #[command(flatten)]
     pub filter: Filter,
 }
@@ -45,7 +45,7 @@ pub(super) struct Filter {
     pub json: bool,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Outcome {
+pub(super) fn run(arguments: &QueryArguments) -> Outcome {
     let disk = arguments.place.find()?.disk()?;
     let mut found = 0_u64;
     for extent in extents(&disk).map_err(unreadable)? {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use super::super::{Outcome, print};
 use super::query::Filter;
-use super::{Place, unreadable};
+use super::{LogArguments, unreadable};
 use crate::audit::{Disk, Folder};
 
 const POLL: Duration = Duration::from_millis(200);
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct TailArguments {
     #[command(flatten)]
-    place: Place,
+    place: LogArguments,
     #[command(flatten)]
     filter: Filter,
     /// How many records that match to begin with.
@@ -32,7 +32,7 @@ struct Reached {
     bytes: u64,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Outcome {
+pub(super) fn run(arguments: &TailArguments) -> Outcome {
     let disk = arguments.place.find()?.disk()?;
     let mut place = Reached::default();
     let mut last = VecDeque::new();

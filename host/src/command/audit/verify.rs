@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::super::{Outcome, print, warn};
-use super::{Place, unreadable};
-use crate::audit::verify::{Kept, Report, verify};
+use super::{LogArguments, unreadable};
+use crate::audit::verify::{Kept, LogReport, verify};
 use crate::audit::{CheckpointFields, signing_key};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct VerifyArguments {
     #[command(flatten)]
-    place: Place,
+    place: LogArguments,
     /// The broker's log as it was kept elsewhere: each `audit checkpoint` line in it must be found again. Without it, records
     /// cut off at the end, or a log rewritten with the key, go unnoticed.
     #[arg(long, value_name = "FILE")]
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     trusted: Vec<String>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Outcome {
+pub(super) fn run(arguments: &VerifyArguments) -> Outcome {
     let places = arguments.place.find()?;
     let kept = arguments.checkpoints.as_deref().map_or(Ok(Vec::new()), checkpoints)?;
     let report = verify(&places.disk()?, &kept).map_err(unreadable)?;
@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-fn say(report: &Report, kept: usize) {
+fn say(report: &LogReport, kept: usize) {
     let Some((chain, first, last)) = report.range else {
         if report.broken.is_none() {
             print("the audit log is empty");

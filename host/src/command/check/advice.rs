@@ -9,7 +9,7 @@ use crate::capability::aws::AwsError;
 use crate::capability::aws::ceiling::{AwsSettings, LOGIN_ACTION};
 
 /// What was tried.
-pub(super) enum Step {
+pub(super) enum LiveStep {
     Identity,
     OwnRole {
         base: String,
@@ -44,17 +44,19 @@ pub(super) fn issuer(name: &str, issuer: &str, error: &str) -> String {
     )
 }
 
-pub(super) fn aws(step: &Step, error: &AwsError, settings: &AwsSettings) -> String {
+pub(super) fn aws(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
     let tried = match step {
-        Step::Identity => "sts:GetCallerIdentity".to_owned(),
-        Step::OwnRole { role, .. } => format!("sts:AssumeRole of `role_arn` {role}"),
-        Step::PushRole { role, .. } => format!("sts:AssumeRole of {role} with a session policy"),
-        Step::Login { role } => format!("{LOGIN_ACTION} as {role}"),
+        LiveStep::Identity => "sts:GetCallerIdentity".to_owned(),
+        LiveStep::OwnRole { role, .. } => format!("sts:AssumeRole of `role_arn` {role}"),
+        LiveStep::PushRole { role, .. } => {
+            format!("sts:AssumeRole of {role} with a session policy")
+        }
+        LiveStep::Login { role } => format!("{LOGIN_ACTION} as {role}"),
     };
     format!("{tried} failed: {error}; {}", remedy(step, error, settings))
 }
 
-fn remedy(step: &Step, error: &AwsError, settings: &AwsSettings) -> String {
+fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
     match error {
         AwsError::Denied(text) if WRONG_KEYS.iter().any(|code| text.contains(code)) => {
             "the keys that this process uses are wrong or have expired: see `access_key_id` and `secret_access_key`, or the AWS environment of this process".to_owned()
@@ -76,22 +78,24 @@ fn remedy(step: &Step, error: &AwsError, settings: &AwsSettings) -> String {
     }
 }
 
-fn permission(step: &Step, text: &str) -> String {
+fn permission(step: &LiveStep, text: &str) -> String {
     match step {
-        Step::Identity => {
+        LiveStep::Identity => {
             "no permission is needed for this: a service control policy denies it".to_owned()
         }
-        Step::OwnRole { base, role } => either(&principal(base), role, &["sts:AssumeRole"], text),
-        Step::PushRole { own, role, missing } if missing.is_empty() => {
+        LiveStep::OwnRole { base, role } => {
+            either(&principal(base), role, &["sts:AssumeRole"], text)
+        }
+        LiveStep::PushRole { own, role, missing } if missing.is_empty() => {
             either(&principal(own), role, &["sts:AssumeRole"], text)
         }
         // Without them it works, so that it is these alone.
-        Step::PushRole { own, role, missing } => format!(
+        LiveStep::PushRole { own, role, missing } => format!(
             "without {} it works; add it to both: {}",
             missing.join(" and "),
             either(&principal(own), role, missing, "")
         ),
-        Step::Login { role } => format!(
+        LiveStep::Login { role } => format!(
             "{} lacks, in a permissions policy: {}",
             principal(role),
             statement(&[LOGIN_ACTION], "*")
@@ -146,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_aws_tells_apart_is_told_apart() {
-        let step = Step::OwnRole { base: "base".into(), role: "role".into() };
+        let step = LiveStep::OwnRole { base: "base".into(), role: "role".into() };
         let told =
             |text: &str| aws(&step, &AwsError::Denied(text.to_owned()), &AwsSettings::default());
         let both = told("AccessDenied (403): User: x is not authorized");

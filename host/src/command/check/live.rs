@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use ulid::Ulid;
 
 use super::super::{Outcome, print};
-use super::advice::{self, Step};
+use super::advice::{self, LiveStep};
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::{AssumeRole, AwsAccess, AwsError, AwsIdentity};
 use crate::domain::Project;
@@ -64,19 +64,19 @@ pub(super) async fn run(issuers: Vec<Remote>, registries: &Registries) -> Outcom
 
 /// What worked, and what did not with what to do about it.
 #[derive(Default)]
-struct Report {
+struct LiveReport {
     done: Vec<String>,
     failed: Vec<String>,
 }
 
-async fn keys(remote: &Remote) -> Report {
+async fn keys(remote: &Remote) -> LiveReport {
     let Remote { name, settings } = remote;
     let fetched = async {
         let discovery = Discovery::new(name, settings).map_err(|error| error.to_string())?;
         let fetched = timeout(ISSUER_DEADLINE, discovery.fetch()).await;
         fetched.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())
     };
-    let mut report = Report::default();
+    let mut report = LiveReport::default();
     match fetched.await {
         Ok(_) => report.done.push(format!("issuer {name}: its keys are at hand")),
         Err(error) => report.failed.push(advice::issuer(name, &settings.issuer, &error)),
@@ -84,8 +84,8 @@ async fn keys(remote: &Remote) -> Report {
     report
 }
 
-async fn aws(registry: &Registry) -> Report {
-    let mut report = Report::default();
+async fn aws(registry: &Registry) -> LiveReport {
+    let mut report = LiveReport::default();
     let Some(access) = &registry.capabilities.aws else { return report };
     let settings: AwsSettings = serde_json::from_str(&registry.settings).unwrap_or_default();
     let mut attempt =
@@ -100,17 +100,17 @@ struct Attempt<'a> {
     name: &'a str,
     access: &'a AwsAccess,
     settings: AwsSettings,
-    report: &'a mut Report,
+    report: &'a mut LiveReport,
 }
 
 impl Attempt<'_> {
     /// In the order of a request. What comes behind a failure would fail for the same reason.
     async fn all(&mut self) {
         let base = self.access.client.caller_identity().await;
-        let Some(mut own) = self.step(&Step::Identity, base) else { return };
+        let Some(mut own) = self.step(&LiveStep::Identity, base) else { return };
         self.done(&format!("AWS knows this process as {own}"));
         if let Some(role) = self.settings.role_arn.clone() {
-            let step = Step::OwnRole { base: own, role: role.clone() };
+            let step = LiveStep::OwnRole { base: own, role: role.clone() };
             let assumed = self.access.client.own_role().await;
             if self.step(&step, assumed).is_none() {
                 return;
@@ -141,7 +141,7 @@ impl Attempt<'_> {
             Err(AwsError::Denied(_)) => self.missing_extras(probe).await,
             Ok(_) | Err(_) => Vec::new(),
         };
-        let step = Step::PushRole { own: own.to_owned(), role: role.clone(), missing };
+        let step = LiveStep::PushRole { own: own.to_owned(), role: role.clone(), missing };
         if let Some(keys) = self.step(&step, answer) {
             self.done(&format!("assumes {role}, narrowed to one repository"));
             self.login(role, AwsIdentity::Session(keys)).await;
@@ -172,12 +172,12 @@ impl Attempt<'_> {
     async fn login(&mut self, role: String, identity: AwsIdentity) {
         let region = &self.access.ceiling.region;
         let answer = self.access.client.registry_login(&identity, region).await;
-        if self.step(&Step::Login { role }, answer).is_some() {
+        if self.step(&LiveStep::Login { role }, answer).is_some() {
             self.done("gets logins from ECR");
         }
     }
 
-    fn step<T>(&mut self, step: &Step, answer: Result<T, AwsError>) -> Option<T> {
+    fn step<T>(&mut self, step: &LiveStep, answer: Result<T, AwsError>) -> Option<T> {
         answer.map_err(|error| self.failed(&advice::aws(step, &error, &self.settings))).ok()
     }
 

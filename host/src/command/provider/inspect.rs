@@ -13,7 +13,7 @@ use crate::provider::{Provider, Trial, inspect};
 use crate::state;
 
 #[derive(clap::Args)]
-pub struct Arguments {
+pub struct InspectArguments {
     /// The component.
     file: PathBuf,
     /// Print JSON, with the whole settings schema.
@@ -21,7 +21,7 @@ pub struct Arguments {
     json: bool,
 }
 
-pub async fn run(arguments: &Arguments) -> Outcome {
+pub async fn run(arguments: &InspectArguments) -> Outcome {
     let cache = state::user_cache(&environment()).map_err(|error| vec![error])?;
     let loaded =
         Trial::load(&arguments.file, &ProvidersConfig::roomy(), &cache, Compiler::ThisProgram)

@@ -14,7 +14,7 @@ use crate::provider::lock::{Lock, Locked};
 use crate::provider::{Catalog, Pins, Provider, Scan};
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct LockArguments {
     #[command(flatten)]
     directory: ConfigDirectory,
     /// Write without asking.
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     yes: bool,
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Outcome {
+pub(super) async fn run(arguments: &LockArguments) -> Outcome {
     let config = Config::load(&arguments.directory.config_dir, &environment()).map_err(texts)?;
     let path = config.providers.lock_file.clone();
     let lock = load_providers(&config).await?;

@@ -11,9 +11,9 @@ use crate::issue::Issued;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Credentials, description = "What was issued, and what it is good for.")]
 pub(in crate::http) struct CredentialsAnswer {
-    credentials: CredentialFields,
+    credentials: LoginFields,
     repository: String,
-    /// `{registry_url}/{repository}`: with `:tag` behind it, a reference to push to.
+    /// `{registry_url}/{repository}`. Append `:tag` for a reference to push to.
     image: String,
     #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     project: String,
@@ -28,17 +28,17 @@ pub(in crate::http) struct CredentialsAnswer {
     request_id: String,
 }
 
-/// Where a secret leaves. It is on its way to the caller, whose record is durable by now.
+/// A secret leaves here, on its way to the caller. Its record is durable by now.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Login, description = "For the registry's login.")]
-struct CredentialFields {
+struct LoginFields {
     registry_url: String,
     username: String,
     password: String,
-    /// Seconds; `null` where nothing ends.
+    /// In seconds. `null` if the credentials do not expire.
     #[schema(required)]
     expires_in: Option<i64>,
-    /// `null` where nothing ends.
+    /// `null` if the credentials do not expire.
     #[schema(required, format = DateTime)]
     expires_at: Option<String>,
     #[schema(pattern = "^(basic|client-auth|bearer|refresh)$")]
@@ -55,13 +55,13 @@ impl CredentialsAnswer {
             }
         };
         Self {
-            credentials: CredentialFields {
+            credentials: LoginFields {
                 registry_url: credentials.location.host.to_string(),
                 username,
                 password: credentials
                     .credential
                     .secret()
-                    .map(|it| it.expose().to_owned())
+                    .map(|secret| secret.expose().to_owned())
                     .unwrap_or_default(),
                 expires_in: credentials.expires_at.map(|at| at.as_second() - now.as_second()),
                 expires_at: credentials.expires_at.map(|at| at.to_string()),

@@ -1,4 +1,5 @@
-//! A query or a JSON body becomes an [`IssueRequest`]. Every text is parsed here, once, into the type that is used later.
+//! A query or a JSON body becomes an [`IssueRequest`]. Every text is parsed here, once, into the
+//! type that is used later.
 
 use std::time::Duration;
 
@@ -12,12 +13,13 @@ use crate::domain::{Actions, IssueRequest, Lifetime, Target};
 use crate::http::body;
 use crate::http::problem::Failure;
 
-/// The parameters as text. One that stands twice is an error: which of them was meant, nobody knows.
+/// The parameters as text. A parameter that occurs twice is an error, because nobody knows which
+/// value was meant.
 #[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Request, description = "`project` or `image`, and what to do with it.")]
 #[into_params(parameter_in = Query)]
-pub(in crate::http) struct Parameters {
+pub(in crate::http) struct CredentialParameters {
     /// What the credentials are for; this or `image`.
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     #[param(min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -26,15 +28,15 @@ pub(in crate::http) struct Parameters {
     #[schema(min_length = 1, max_length = 512)]
     #[param(min_length = 1, max_length = 512)]
     image: Option<String>,
-    /// Left out: the one named `default`, else the only one.
+    /// The name of the registry. If left out: the registry `default`, or else the only one.
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$")]
     #[param(min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$")]
     registry: Option<String>,
-    /// Left out: all that the caller may do.
+    /// If left out: everything that the caller may do.
     #[schema(schema_with = names)]
     #[param(value_type = Option<String>, pattern = "^(pull|push)(,(pull|push))*$")]
     actions: Option<Names>,
-    /// Seconds; a wish.
+    /// The wanted lifetime in seconds. The registry may give less or more.
     #[schema(minimum = 60, maximum = 43200, default = 3600)]
     #[param(minimum = 60, maximum = 43200, default = 3600)]
     lifetime: Option<u32>,
@@ -48,7 +50,7 @@ enum Names {
     List(Vec<String>),
 }
 
-/// Both forms, for the description of the API.
+/// The schema of [`Names`].
 fn names() -> RefOr<Schema> {
     let text = json!({ "type": "string", "pattern": "^(pull|push)(,(pull|push))*$" });
     let action = json!({ "type": "string", "enum": ["pull", "push"] });
@@ -58,10 +60,10 @@ fn names() -> RefOr<Schema> {
 }
 
 pub(super) fn query(query: &str) -> Result<IssueRequest, Failure> {
-    let mut parameters = Parameters::default();
+    let mut parameters = CredentialParameters::default();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let value = value.into_owned();
-        let before = match &*name {
+        let previous = match &*name {
             "project" => parameters.project.replace(value).is_some(),
             "image" => parameters.image.replace(value).is_some(),
             "registry" => parameters.registry.replace(value).is_some(),
@@ -69,24 +71,25 @@ pub(super) fn query(query: &str) -> Result<IssueRequest, Failure> {
             "lifetime" => {
                 let seconds = value
                     .parse()
-                    .map_err(|_| invalid("`lifetime` must be a number of seconds."))?;
+                    .map_err(|_| invalid("`lifetime` must be a whole number of seconds."))?;
                 parameters.lifetime.replace(seconds).is_some()
             }
             _ => {
                 return Err(invalid(
-                    "There is a parameter that is not known here; expected project, image, registry, actions, lifetime.",
+                    "The query has an unknown parameter. The parameters are `project`, `image`, \
+                     `registry`, `actions` and `lifetime`.",
                 ));
             }
         };
-        if before {
-            return Err(invalid(&format!("`{name}` is there twice.")));
+        if previous {
+            return Err(invalid(&format!("The query has `{name}` twice.")));
         }
     }
     parameters.parse()
 }
 
 pub(super) async fn body(request: Request, time: Duration) -> Result<IssueRequest, Failure> {
-    let parameters: Parameters = body::json(request, time).await?;
+    let parameters: CredentialParameters = body::json(request, time).await?;
     parameters.parse()
 }
 
@@ -94,7 +97,7 @@ fn invalid(detail: &str) -> Failure {
     Failure::InvalidRequest(detail.to_owned())
 }
 
-impl Parameters {
+impl CredentialParameters {
     fn parse(self) -> Result<IssueRequest, Failure> {
         let wrong =
             |name: &str, error: &dyn std::fmt::Display| invalid(&format!("`{name}`: {error}."));
@@ -105,9 +108,14 @@ impl Parameters {
             (None, Some(image)) => {
                 Target::Image(image.parse().map_err(|error| wrong("image", &error))?)
             }
-            (Some(_), Some(_)) => return Err(invalid("Name a `project` or an `image`, not both.")),
+            (Some(_), Some(_)) => {
+                return Err(invalid(
+                    "Send either `project` or `image`, not \
+                                                      both.",
+                ));
+            }
             (None, None) => {
-                return Err(invalid("Name a `project`, or an `image` that belongs to one."));
+                return Err(invalid("Send a `project`, or an `image` that belongs to one."));
             }
         };
         let registry = self
@@ -138,12 +146,12 @@ mod tests {
         assert!(query("project=my-app&registry=prod&actions=pull,push&lifetime=900").is_ok());
         assert!(query("image=localhost:5000/my-app:1").is_ok());
         for (wrong, expected) in [
-            ("", "Name a `project`"),
+            ("", "Send a `project`"),
             ("project=", "`project`"),
             ("project=a&project=b", "twice"),
             ("project=a&project=a", "twice"),
             ("project=a&image=b", "not both"),
-            ("project=a&x=b", "not known"),
+            ("project=a&x=b", "unknown parameter"),
             ("project=%ff", "`project`"),
             ("project=a%2fb", "`project`"),
             ("project=a+b", "`project`"),

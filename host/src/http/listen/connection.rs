@@ -1,7 +1,7 @@
-//! One connection: how long it may say nothing, how long it may take to say what it wants, and how it ends.
+//! One connection: how long it may be idle, how long its headers may take, and how it ends.
 //!
-//! hyper has one timeout for a connection that is idle and for headers that come slowly. Here they differ: what arrives and
-//! when a request is complete is watched from both sides of it.
+//! hyper has one timeout for idle connections and for slow headers. Here they differ, so the
+//! arrival of the first byte and the end of a request are observed on both sides of hyper.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -27,7 +27,7 @@ use crate::config::Timeouts;
 
 const HEADER_BYTES: usize = 16 << 10;
 const HEADER_FIELDS: usize = 64;
-/// What a request that is on its way gets to arrive when the broker stops.
+/// How long a new connection may take to send its first byte when the broker stops.
 const ARRIVAL: Duration = Duration::from_millis(250);
 
 pub(super) struct Connection {
@@ -37,14 +37,14 @@ pub(super) struct Connection {
     pub stopped: watch::Receiver<bool>,
 }
 
-/// What a connection is waiting for, and since when.
+/// What a connection waits for, and since when.
 #[derive(Clone, Copy)]
 enum Phase {
     /// For its first byte.
     New(Instant),
     /// For the rest of the headers.
     Head(Instant),
-    /// For us.
+    /// For the answer of the broker.
     Serving,
     /// For the next request, or until the client has read the answer.
     Idle(Instant),
@@ -84,17 +84,17 @@ impl Connection {
             let until = |phase| limit(phase, &timeouts, ends);
             tokio::select! {
                 () = run(http.as_mut(), &phase, sleep.as_mut(), until) => return,
-                _ = stopped.wait_for(|it| *it), if ends.is_none() => {}
+                _ = stopped.wait_for(|is_stopped| *is_stopped), if ends.is_none() => {}
                 () = sleep_until(opened + timeouts.lifetime), if ends.is_none() => {}
             }
-            // What it is in the middle of is finished, with `Connection: close`.
+            // A request in progress is finished and answered with `Connection: close`.
             ends = Some(Instant::now());
             http.as_mut().graceful_shutdown();
         }
     }
 }
 
-/// Until when a connection may stay in this phase. `ends`: since when it is to end.
+/// When a connection must leave this phase. `ends`: when it was told to end.
 fn limit(phase: Phase, timeouts: &Timeouts, ends: Option<Instant>) -> Option<Instant> {
     match phase {
         Phase::New(since) => match ends {
@@ -102,13 +102,13 @@ fn limit(phase: Phase, timeouts: &Timeouts, ends: Option<Instant>) -> Option<Ins
             Some(ends) => Some(ends + ARRIVAL),
         },
         Phase::Head(since) => Some(since + timeouts.header),
-        // Its handler has the deadlines of bodies, of providers and of the whole request.
+        // The handler has the deadlines of the body and of the whole request.
         Phase::Serving => None,
         Phase::Idle(since) => Some(since + timeouts.idle),
     }
 }
 
-/// Until the connection has ended, or has been in one phase for too long.
+/// Runs until the connection ends, or stays in one phase for too long.
 async fn run(
     mut http: Pin<&mut impl Future>,
     phase: &SharedPhase,
@@ -116,11 +116,11 @@ async fn run(
     until: impl Fn(Phase) -> Option<Instant>,
 ) {
     poll_fn(|context| {
-        // A client that breaks off is its own business.
+        // It does not matter why a connection ended.
         if http.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
-        // Only polling `http` changes the phase, so looking at it afterwards misses nothing.
+        // Only polling `http` changes the phase, so reading it afterwards misses nothing.
         let current = *lock(phase);
         let Some(until) = until(current) else { return Poll::Pending };
         if sleep.deadline() != until {
@@ -131,7 +131,7 @@ async fn run(
     .await;
 }
 
-/// A stream that notices the first byte of a request.
+/// A stream that observes the first byte of a request.
 struct Watched<S> {
     stream: S,
     phase: SharedPhase,

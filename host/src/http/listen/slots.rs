@@ -1,4 +1,4 @@
-//! How many connections there may be, in all and from one client.
+//! The limit on connections, in all and from one client.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,32 +7,32 @@ use crate::config::Edge;
 use crate::domain::{ClientAddress, ClientNetwork, TrustedProxies};
 use crate::hardening::give_back_memory;
 
-pub(super) struct Places {
+pub(super) struct Slots {
     connections: usize,
     per_address: usize,
     unbounded: TrustedProxies,
     taken: Mutex<Taken>,
 }
 
-/// So many connections leave memory behind that is worth asking for.
+/// After this many connections the C library keeps enough freed memory to ask for it back.
 const CROWD: usize = 256;
 
-/// At most as many networks as connections: one that has none is forgotten.
+/// Holds at most as many networks as connections: a network without a connection is forgotten.
 #[derive(Default)]
 struct Taken {
     total: usize,
-    /// The highest total since memory was last given back.
+    /// The highest total since freed memory was last returned to the system.
     most: usize,
     networks: HashMap<ClientNetwork, usize>,
 }
 
-/// One connection's place, until dropped.
-pub(super) struct Place {
-    places: Arc<Places>,
+/// One connection's slot, until dropped.
+pub(super) struct Slot {
+    slots: Arc<Slots>,
     network: ClientNetwork,
 }
 
-impl Places {
+impl Slots {
     pub(super) fn new(edge: &Edge) -> Self {
         Self {
             connections: edge.connections,
@@ -42,7 +42,7 @@ impl Places {
         }
     }
 
-    pub(super) fn take(self: &Arc<Self>, client: ClientAddress) -> Option<Place> {
+    pub(super) fn claim(self: &Arc<Self>, client: ClientAddress) -> Option<Slot> {
         let network = client.network();
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.networks.get(&network).copied().unwrap_or(0);
@@ -53,13 +53,13 @@ impl Places {
         taken.total += 1;
         taken.most = taken.most.max(taken.total);
         taken.networks.insert(network, own + 1);
-        Some(Place { places: Arc::clone(self), network })
+        Some(Slot { slots: Arc::clone(self), network })
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.total = taken.total.saturating_sub(1);
         if let Some(own) = taken.networks.get_mut(&self.network) {
             *own = own.saturating_sub(1);
@@ -69,14 +69,14 @@ impl Drop for Place {
         }
         if taken.has_left() {
             taken.most = taken.total;
-            // It walks the whole heap: a thread of its own, which nobody waits for.
+            // This walks the whole heap, so it has a thread of its own, for which nobody waits.
             let _ = std::thread::Builder::new().name("memory".to_owned()).spawn(give_back_memory);
         }
     }
 }
 
 impl Taken {
-    /// A crowd was here, and three quarters of it are gone.
+    /// Whether there was a crowd of connections of which three quarters are closed.
     fn has_left(&self) -> bool {
         self.most >= CROWD && self.total <= self.most / 4
     }
@@ -90,9 +90,9 @@ mod tests {
     use super::*;
     use crate::config::Timeouts;
 
-    fn places(connections: usize, per_address: usize, trusted: &[&str]) -> Arc<Places> {
+    fn slots(connections: usize, per_address: usize, trusted: &[&str]) -> Arc<Slots> {
         let never = Duration::MAX;
-        Arc::new(Places::new(&Edge {
+        Arc::new(Slots::new(&Edge {
             timeouts: Timeouts {
                 handshake: never,
                 header: never,
@@ -113,26 +113,26 @@ mod tests {
 
     #[test]
     fn t43_places_are_bounded_in_all_and_per_address_and_are_given_back() {
-        let places = places(5, 2, &["192.0.2.9"]);
-        let mut held: Vec<_> = (0..2).map(|_| places.take(client(1)).unwrap()).collect();
-        assert!(places.take(client(1)).is_none());
-        held.extend((0..3).map(|_| places.take(client(9)).unwrap()));
-        assert!(places.take(client(2)).is_none(), "all are taken");
+        let slots = slots(5, 2, &["192.0.2.9"]);
+        let mut held: Vec<_> = (0..2).map(|_| slots.claim(client(1)).unwrap()).collect();
+        assert!(slots.claim(client(1)).is_none());
+        held.extend((0..3).map(|_| slots.claim(client(9)).unwrap()));
+        assert!(slots.claim(client(2)).is_none(), "all are taken");
         held.clear();
-        assert_eq!(places.taken.lock().unwrap().networks.len(), 0);
-        assert_eq!(places.taken.lock().unwrap().total, 0);
-        assert!(places.take(client(1)).is_some());
+        assert_eq!(slots.taken.lock().unwrap().networks.len(), 0);
+        assert_eq!(slots.taken.lock().unwrap().total, 0);
+        assert!(slots.claim(client(1)).is_some());
     }
 
     #[test]
     fn memory_is_given_back_once_a_crowd_has_left() {
-        let places = places(CROWD, CROWD, &[]);
-        let mut held: Vec<_> = (0..CROWD).map(|_| places.take(client(1)).unwrap()).collect();
+        let slots = slots(CROWD, CROWD, &[]);
+        let mut held: Vec<_> = (0..CROWD).map(|_| slots.claim(client(1)).unwrap()).collect();
         held.truncate(CROWD / 4 + 1);
-        assert_eq!(places.taken.lock().unwrap().most, CROWD);
+        assert_eq!(slots.taken.lock().unwrap().most, CROWD);
         held.pop();
-        assert_eq!(places.taken.lock().unwrap().most, CROWD / 4);
+        assert_eq!(slots.taken.lock().unwrap().most, CROWD / 4);
         held.clear();
-        assert_eq!(places.taken.lock().unwrap().most, CROWD / 4, "too few to ask again");
+        assert_eq!(slots.taken.lock().unwrap().most, CROWD / 4, "too few to ask again");
     }
 }
