@@ -225,11 +225,11 @@ impl Reloader {
         for provider in new_providers(broker, &next.catalog) {
             let (name, version) = (&provider.manifest.name, &provider.manifest.version);
             let (digest, file) = (&*provider.digest, provider.file.display());
-            tracing::info!(provider = name, version, digest, %file, "a new provider is in use");
+            tracing::info!(provider = name, version, digest, %file, "a provider is in use");
         }
         next.identity.prefetch();
         self.current.replace(broker.with_generation(next));
-        tracing::info!("the new settings and providers are in use");
+        tracing::info!("reloaded");
     }
 }
 

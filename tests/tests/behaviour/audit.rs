@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rise_broker::audit::verify::{Report, verify};
-use rise_broker::audit::{Audit, Settings, StartError};
+use rise_broker::audit::verify::{LogReport, verify};
+use rise_broker::audit::{Audit, AuditSettings, StartError};
 use rise_broker::domain::{
     Actions, Clock, Credential, Credentials, EnforcedBy, Lifetime, Scope, Secret, Subject,
 };
@@ -35,8 +35,8 @@ endpoint_url = "{}"
     )
 }
 
-fn settings(state: &TempDir) -> Settings {
-    Settings {
+fn settings(state: &TempDir) -> AuditSettings {
+    AuditSettings {
         directory: state.path().join("audit"),
         state: state.path().to_owned(),
         rotate_bytes: 4096,
@@ -120,7 +120,7 @@ impl Issues {
     }
 }
 
-fn whole(disk: &FakeDisk) -> Report {
+fn whole(disk: &FakeDisk) -> LogReport {
     let report = verify(disk, &[]).unwrap();
     assert_eq!(report.broken, None, "{}", disk.text());
     report
@@ -401,7 +401,7 @@ async fn a_tail_that_was_cut_is_found_by_checkpoints_from_elsewhere() {
 async fn bad_tokens_are_counted_and_secrets_are_fingerprints() {
     let state = tempfile::tempdir().unwrap();
     let disk = FakeDisk::new();
-    let settings = Settings { summary_after: Duration::from_millis(50), ..settings(&state) };
+    let settings = AuditSettings { summary_after: Duration::from_millis(50), ..settings(&state) };
     let audit =
         Audit::on(Box::new(disk.clone()), settings, Clock::system(), Metrics::new()).unwrap();
     audit.start(false).await.unwrap();

@@ -258,7 +258,7 @@ async fn a_certificate_is_exchanged_under_open_connections_and_a_bad_one_is_not_
         it.file("cert.pem", certificate);
         it.file("key.pem", key);
         serving.hang_up();
-        serving.wait_for_line("the certificate was not exchanged, the one before stays in use");
+        serving.wait_for_line("the new certificate cannot be used; the old one stays in use");
         assert!(second.serves(to, &request).await, "{case}");
     }
     first.write(&it);
