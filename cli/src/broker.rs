@@ -13,6 +13,7 @@ pub(crate) use self::answer::{Credentials, CredentialsForm, Kind};
 use crate::deadline::Deadline;
 use crate::environment::Environment;
 use crate::failure::{Failure, shown};
+use crate::patience::Setback;
 use crate::settings::{BrokerUrl, Settings};
 use crate::token::Token;
 use crate::transport::{Authorization, Exchange, Reply, Transport};
@@ -102,7 +103,7 @@ impl Broker {
         token: &Token,
         wanted: &Wanted,
         deadline: Deadline,
-    ) -> Result<Credentials, Failure> {
+    ) -> Result<Credentials, Setback> {
         let mut body = serde_json::Map::new();
         let mut member = |name: &str, value: Value| {
             if !value.is_null() {
@@ -119,14 +120,14 @@ impl Broker {
         let path = "/api/v1/registry/credentials";
         let reply =
             self.ask(token, Method::POST, path, Some(Value::Object(body).to_string()), deadline)?;
-        Credentials::read(&reply.body).map_err(|why| self.nonsense(&why))
+        Credentials::read(&reply.body).map_err(|why| self.nonsense(&why).into())
     }
 
     pub(crate) fn registries(
         &self,
         token: &Token,
         deadline: Deadline,
-    ) -> Result<Vec<ListedRegistry>, Failure> {
+    ) -> Result<Vec<ListedRegistry>, Setback> {
         let reply = self.ask(token, Method::GET, "/api/v1/registries", None, deadline)?;
         let answer: Registries =
             serde_json::from_slice(&reply.body).map_err(|error| self.nonsense(&error))?;
@@ -136,7 +137,7 @@ impl Broker {
                 let ListedRegistry { registry, registry_url, image, r#type } = registry;
                 [registry, registry_url, image, r#type].iter().all(|text| visible(text))
             });
-        if sound { Ok(answer.registries) } else { Err(self.nonsense(&"control characters")) }
+        if sound { Ok(answer.registries) } else { Err(self.nonsense(&"control characters").into()) }
     }
 
     /// Without a project, the answer covers all projects.
@@ -145,11 +146,11 @@ impl Broker {
         token: &Token,
         project: Option<&str>,
         deadline: Deadline,
-    ) -> Result<Explained, Failure> {
+    ) -> Result<Explained, Setback> {
         let body = project.map_or_else(|| json!({}), |project| json!({ "project": project }));
         let path = "/api/v1/explain";
         let reply = self.ask(token, Method::POST, path, Some(body.to_string()), deadline)?;
-        serde_json::from_slice(&reply.body).map_err(|error| self.nonsense(&error))
+        serde_json::from_slice(&reply.body).map_err(|error| self.nonsense(&error).into())
     }
 
     /// Compares clocks by the `Date` header of any answer, because `doctor` has no token yet.
@@ -164,7 +165,7 @@ impl Broker {
             deadline,
         };
         let reply = self.transport.send(&exchange);
-        let reply = reply.map_err(|trouble| trouble.towards(&self.whom(), "RISE_URL"))?;
+        let reply = reply.map_err(|error| error.towards(&self.whom(), "RISE_URL"))?;
         Ok(reply.date.map(|date| Clock::compare((self.now)(), date)))
     }
 
@@ -175,7 +176,7 @@ impl Broker {
         path: &str,
         body: Option<String>,
         deadline: Deadline,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply, Setback> {
         let url = self.url.join(path);
         let exchange = Exchange {
             method,
@@ -185,11 +186,11 @@ impl Broker {
             deadline,
         };
         let reply = self.transport.send(&exchange);
-        let reply = reply.map_err(|trouble| trouble.towards(&self.whom(), "RISE_URL"))?;
+        let reply = reply.map_err(|error| error.setback(&self.whom(), "RISE_URL"))?;
         if reply.status.is_success() {
             return Ok(reply);
         }
-        Err(problem::failure(&self.whom(), &reply, token, (self.now)()))
+        Err(problem::setback(&self.whom(), &reply, token, (self.now)()))
     }
 
     fn whom(&self) -> String {

@@ -17,6 +17,7 @@ mod registries;
 mod whoami;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -83,6 +84,9 @@ enum Command {
     Man(man::ManArguments),
 }
 
+/// The longest wait for a broker that cannot answer now, if nothing else is configured.
+const WAIT: Duration = Duration::from_mins(1);
+
 /// The result of a command: its exit code, or the failure.
 type Done = Result<ExitCode, Failure>;
 
@@ -99,7 +103,7 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Done {
     // The manual and the completions must work with broken settings.
-    let app = || App::new(&arguments.flags, Environment::from_process());
+    let app = || App::new(&arguments.flags, Environment::from_process(), WAIT);
     match &arguments.command {
         Command::Credentials(arguments) => credentials::run(&app()?, arguments),
         Command::DockerLogin(arguments) => docker_login::run(&app()?, arguments),
@@ -109,7 +113,7 @@ fn run(arguments: &Arguments) -> Done {
         Command::Login(arguments) => login::run(&app()?, arguments),
         Command::Logout(arguments) => logout::run(&app()?, arguments),
         Command::Explain(arguments) => explain::run(&app()?, arguments),
-        Command::Doctor(arguments) => Ok(doctor::run(app(), arguments)),
+        Command::Doctor(arguments) => Ok(doctor::run(app().map(App::without_waiting), arguments)),
         Command::Registries(arguments) => registries::run(&app()?, arguments),
         Command::Whoami(arguments) => whoami::run(&app()?, arguments),
         Command::Completions(arguments) => Ok(completions::run(arguments)),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::app::App;
 use crate::broker::Wanted;
 use crate::cache::{Cache, CacheKey, Complaint, Kept};
-use crate::deadline::Deadline;
 use crate::failure::Failure;
+use crate::patience::Patience;
 use crate::token::TokenSource;
 
 /// Interval at which the cache is read while another process asks the broker.
@@ -23,16 +23,16 @@ pub(crate) struct Obtained {
     pub(crate) complaints: Vec<Complaint>,
 }
 
-/// Uses the token of `app.source()` and `app.deadline`.
+/// Uses the token of `app.source()` and the wait of this run.
 pub(crate) fn obtain(app: &App, wanted: &Wanted) -> Result<Obtained, Failure> {
-    obtain_as(app, app.source()?, wanted, app.deadline)
+    obtain_as(app, app.source()?, wanted, app.patience)
 }
 
 pub(crate) fn obtain_as(
     app: &App,
     source: TokenSource,
     wanted: &Wanted,
-    deadline: Deadline,
+    patience: Patience,
 ) -> Result<Obtained, Failure> {
     let cache = app.cache();
     let key = key(app, &source, wanted)?;
@@ -53,15 +53,15 @@ pub(crate) fn obtain_as(
                     if let Some(kept) = kept {
                         return Ok(Obtained { kept, complaints });
                     }
-                    if deadline.is_over() {
+                    if patience.deadline().is_over() {
                         return Err(another_process_is_too_slow());
                     }
-                    thread::sleep(POLL.min(deadline.remaining()));
+                    thread::sleep(POLL.min(patience.deadline().remaining()));
                 }
             },
         }
     };
-    let patience = if kept.is_some() { deadline.at_most(RENEWAL) } else { deadline };
+    let patience = if kept.is_some() { patience.once_within(RENEWAL) } else { patience };
     let kept = match kept {
         Some(kept) if kept.is_fresh((app.now)()) => kept,
         kept => match (ask(app, source, wanted, patience), kept) {
@@ -96,13 +96,13 @@ pub(crate) fn ask(
     app: &App,
     source: TokenSource,
     wanted: &Wanted,
-    deadline: Deadline,
+    patience: Patience,
 ) -> Result<Kept, Failure> {
-    let broker = app.broker()?;
-    let token = source.token(&app.settings, &app.environment, deadline)?;
-    // The lifetime counts from before the request, so that the expiry is never too late.
-    let now = (app.now)();
-    broker.credentials(&token, wanted, deadline).map(|answer| Kept::new(answer, now))
+    app.ask_as(source, patience, |broker, token, deadline| {
+        // The lifetime counts from before the request, so that the expiry is never too late.
+        let now = (app.now)();
+        broker.credentials(token, wanted, deadline).map(|answer| Kept::new(answer, now))
+    })
 }
 
 /// The cached credential if it is usable.

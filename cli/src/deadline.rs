@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// The longest run. Docker waits for a helper without a limit, people do not, and the kubelet gives
-/// up after a minute.
-pub(crate) const WHOLE: Duration = Duration::from_secs(9);
+/// The longest attempt. A server that takes longer is as good as down.
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(9);
 
 /// The instant at which an operation gives up.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +12,10 @@ pub(crate) struct Deadline(Instant);
 impl Deadline {
     pub(crate) fn after(duration: Duration) -> Self {
         Self(Instant::now() + duration)
+    }
+
+    pub(crate) fn at(instant: Instant) -> Self {
+        Self(instant)
     }
 
     pub(crate) fn remaining(self) -> Duration {

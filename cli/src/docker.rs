@@ -60,6 +60,18 @@ impl ConfigFile {
         Self::load(directory.join("config.json"))
     }
 
+    /// The files that podman, buildah and skopeo read, as far as they can be read.
+    pub(crate) fn of_podman(environment: &Environment) -> Vec<Self> {
+        let below = |folder: Option<PathBuf>| Some(folder?.join("containers/auth.json"));
+        let settings = environment.configuration_directory();
+        let settings = settings.and_then(|folder| Some(folder.parent()?.to_owned()));
+        let files = match environment.path("REGISTRY_AUTH_FILE") {
+            Some(path) => vec![Some(path)],
+            None => vec![below(environment.path("XDG_RUNTIME_DIR")), below(settings)],
+        };
+        files.into_iter().flatten().filter_map(|path| Self::load(path).ok()).collect()
+    }
+
     pub(crate) fn load(path: PathBuf) -> Result<Self, Failure> {
         // The target of a link is replaced, not the link.
         let path = fs::canonicalize(&path).unwrap_or(path);

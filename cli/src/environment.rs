@@ -31,6 +31,7 @@ pub(crate) const NAMES: &[&str] = &[
     "RISE_TOKEN",
     "RISE_TOKEN_FILE",
     "RISE_URL",
+    "RISE_WAIT",
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",
     "TERM",

@@ -47,6 +47,20 @@ impl Failure {
         }
     }
 
+    /// The same failure with more text at its end.
+    pub(crate) fn with(self, more: &str) -> Self {
+        let add = |text: String| text + more;
+        match self {
+            Self::Other(text) => Self::Other(add(text)),
+            Self::Settings(text) => Self::Settings(add(text)),
+            Self::Token(text) => Self::Token(add(text)),
+            Self::Denied(text) => Self::Denied(add(text)),
+            Self::Unavailable(text) => Self::Unavailable(add(text)),
+            Self::Untrusted(text) => Self::Untrusted(add(text)),
+            Self::Files(text) => Self::Files(add(text)),
+        }
+    }
+
     /// The text on one line without control characters.
     pub(crate) fn line(&self) -> String {
         one_line(&self.to_string(), 2_000)

@@ -8,6 +8,7 @@ mod kubelet;
 
 use std::io::{self, Read as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -21,6 +22,11 @@ use crate::terminal;
 pub(crate) const NOT_FOUND: &str = "credentials not found in native keychain";
 pub(crate) const NO_SERVER: &str = "no credentials server URL";
 
+/// The longest wait for a broker that cannot answer now, if nothing else is configured. A person or
+/// a build waits for docker meanwhile.
+const WAIT: Duration = Duration::from_secs(30);
+/// The kubelet ends its plugin after a minute.
+const KUBELET_WAIT: Duration = Duration::from_secs(40);
 /// Bytes. More than any URL, and more than a kubelet's request with its token.
 const LONGEST: u64 = 64 * 1024;
 
@@ -60,8 +66,8 @@ pub fn main() -> ExitCode {
 
 fn get() -> ExitCode {
     let answer = input().map_err(get::NoAnswer::Failure).and_then(|server| {
-        let app = app()?;
-        let answer = get::get(&app, server.trim())?;
+        let app = app(WAIT)?;
+        let answer = get::get(app, server.trim())?;
         for complaint in &answer.complaints {
             terminal::error_line(&format!("docker-credential-rise: {complaint}"));
         }
@@ -80,7 +86,7 @@ fn get() -> ExitCode {
 /// `docker login` and `docker logout` have no effect, because credentials come from the broker.
 /// That is an error unless `ignore_store` is set.
 fn ignore(what: &str) -> ExitCode {
-    let ignored = input().and_then(|_| app()).and_then(|app| {
+    let ignored = input().and_then(|_| app(WAIT)).and_then(|app| {
         if app.settings.ignore_store {
             return Ok(());
         }
@@ -94,11 +100,11 @@ fn ignore(what: &str) -> ExitCode {
 
 fn kubelet() -> Result<Zeroizing<String>, Failure> {
     let request = input()?;
-    kubelet::answer(&app()?, &request)
+    kubelet::answer(&app(KUBELET_WAIT)?, &request)
 }
 
-fn app() -> Result<App, Failure> {
-    App::new(&Flags::default(), Environment::from_process())
+fn app(wait: Duration) -> Result<App, Failure> {
+    App::new(&Flags::default(), Environment::from_process(), wait)
 }
 
 fn input() -> Result<Zeroizing<String>, Failure> {

@@ -3,7 +3,8 @@
 //!
 //! **Invariant:** a secret is written only where the caller asked for it. [`rise_secret::Secret`]
 //! cannot be printed, and text from others (the broker, a proxy) passes through [`failure::shown`].
-//! **Invariant:** every run ends within ten seconds, whatever the broker does: [`deadline`].
+//! **Invariant:** every run ends when its wait is over, and after ten seconds without one, whatever
+//! the broker does: [`patience`].
 
 mod app;
 mod broker;
@@ -21,6 +22,7 @@ mod files;
 pub mod helper;
 mod names;
 mod oidc;
+mod patience;
 pub mod process;
 mod settings;
 mod terminal;

@@ -13,9 +13,12 @@ use crate::claims::Claims;
 use crate::deadline::Deadline;
 use crate::environment::Environment;
 use crate::failure::{Failure, shown};
+use crate::patience::Setback;
 use crate::secret::Secret;
 use crate::settings::{BrokerUrl, LoginSettings, Settings};
-use crate::transport::{Authorization, Exchange, Reply, Transport, percent_encoded};
+use crate::transport::{
+    Authorization, Exchange, Reply, Transport, TransportError, percent_encoded,
+};
 
 const SETTING: &str = "`login.issuer`";
 
@@ -64,6 +67,23 @@ pub(crate) enum DeviceAnswer {
     SlowDown,
 }
 
+/// Which failed requests are worth sending again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Resend {
+    Always,
+    /// Only those that the issuer has not processed.
+    Unprocessed,
+}
+
+impl Resend {
+    fn limit(self, setback: Setback) -> Setback {
+        match self {
+            Self::Always => setback,
+            Self::Unprocessed => setback.failure.into(),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct OauthError {
     error: String,
@@ -77,7 +97,7 @@ impl<'a> Issuer<'a> {
         settings: &Settings,
         environment: &'a Environment,
         deadline: Deadline,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Setback> {
         let url = BrokerUrl::parse(&login.issuer, "login.issuer")?;
         // RISE_CA_FILE is for the broker alone.
         let settings = Settings { ca_file: None, ..settings.clone() };
@@ -90,18 +110,20 @@ impl<'a> Issuer<'a> {
             deadline,
         });
         let whom = format!("the issuer at {url}");
-        let reply = reply.map_err(|trouble| trouble.towards(&whom, SETTING))?;
+        let reply = reply.map_err(|error| error.setback(&whom, SETTING))?;
+        let reply = answered(reply, &whom, Resend::Always)?;
         let document: DiscoveryDocument = read(&reply, &whom)?;
         if document.issuer.trim_end_matches('/') != login.issuer.trim_end_matches('/') {
             return Err(Failure::Untrusted(format!(
                 "{whom} calls itself {}: check {SETTING}",
                 shown(&document.issuer)
-            )));
+            ))
+            .into());
         }
         Ok(Self { login, settings, environment, document })
     }
 
-    pub(crate) fn device(&self, deadline: Deadline) -> Result<DeviceCode, Failure> {
+    pub(crate) fn device(&self, deadline: Deadline) -> Result<DeviceCode, Setback> {
         let endpoint = self.document.device_authorization_endpoint.as_deref().ok_or_else(|| {
             Failure::Settings(format!(
                 "{} has no device flow: ask its operator to enable it, or use RISE_TOKEN_FILE",
@@ -110,7 +132,7 @@ impl<'a> Issuer<'a> {
         })?;
         let form =
             [("client_id", self.login.client_id.as_str()), ("scope", "openid offline_access")];
-        let reply = self.post(endpoint, &form, deadline)?;
+        let reply = self.post(endpoint, &form, Resend::Always, deadline)?;
         let device: DeviceCode =
             read(&reply, &self.whom()).map_err(|failure| self.rejected(&reply, failure))?;
         // A person opens this URL, so it must be a safe one.
@@ -126,24 +148,25 @@ impl<'a> Issuer<'a> {
         &self,
         device: &DeviceCode,
         deadline: Deadline,
-    ) -> Result<DeviceAnswer, Failure> {
+    ) -> Result<DeviceAnswer, Setback> {
         let form = [
             ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
             ("device_code", device.code.expose()),
             ("client_id", &self.login.client_id),
         ];
-        let reply = self.post(&self.document.token_endpoint, &form, deadline)?;
+        let reply = self.post(&self.document.token_endpoint, &form, Resend::Always, deadline)?;
         let problem: Result<OauthError, _> = serde_json::from_slice(&reply.body);
         match problem.as_ref().map(|problem| problem.error.as_str()) {
             Ok("authorization_pending") => Ok(DeviceAnswer::Pending),
             Ok("slow_down") => Ok(DeviceAnswer::SlowDown),
             Ok("expired_token") => Err(Failure::Token(
                 "the code was not confirmed in time: run `rise-registry login` again".to_owned(),
-            )),
-            Ok("access_denied") => Err(Failure::Denied("the login was rejected".to_owned())),
+            )
+            .into()),
+            Ok("access_denied") => Err(Failure::Denied("the login was rejected".to_owned()).into()),
             _ => read(&reply, &self.whom())
                 .map(DeviceAnswer::Confirmed)
-                .map_err(|failure| self.rejected(&reply, failure)),
+                .map_err(|failure| self.rejected(&reply, failure).into()),
         }
     }
 
@@ -151,21 +174,24 @@ impl<'a> Issuer<'a> {
         &self,
         refresh_token: &Secret,
         deadline: Deadline,
-    ) -> Result<IssuedTokens, Failure> {
+    ) -> Result<IssuedTokens, Setback> {
         let form = [
             ("grant_type", "refresh_token"),
             ("refresh_token", refresh_token.expose()),
             ("client_id", &self.login.client_id),
         ];
-        let reply = self.post(&self.document.token_endpoint, &form, deadline)?;
+        // A refresh token that is sent twice may end the login: many issuers accept it only once.
+        let reply =
+            self.post(&self.document.token_endpoint, &form, Resend::Unprocessed, deadline)?;
         let problem: Result<OauthError, _> = serde_json::from_slice(&reply.body);
         if problem.is_ok_and(|problem| problem.error == "invalid_grant") {
             return Err(Failure::Token(format!(
                 "the login at {} has expired: run `rise-registry login`",
                 self.login.issuer
-            )));
+            ))
+            .into());
         }
-        read(&reply, &self.whom()).map_err(|failure| self.rejected(&reply, failure))
+        read(&reply, &self.whom()).map_err(|failure| self.rejected(&reply, failure).into())
     }
 
     /// Revokes the token if the issuer has an endpoint for it (RFC 7009).
@@ -176,7 +202,7 @@ impl<'a> Issuer<'a> {
             ("token_type_hint", "refresh_token"),
             ("client_id", &self.login.client_id),
         ];
-        let reply = self.post(endpoint, &form, deadline)?;
+        let reply = self.post(endpoint, &form, Resend::Always, deadline)?;
         if reply.status.is_success() {
             return Ok(());
         }
@@ -188,8 +214,9 @@ impl<'a> Issuer<'a> {
         &self,
         endpoint: &str,
         form: &[(&str, &str)],
+        resend: Resend,
         deadline: Deadline,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply, Setback> {
         let url = BrokerUrl::parse(endpoint, "an endpoint of the issuer")?;
         let transport = Transport::new(&url, &self.settings, self.environment)?;
         let mut body = Zeroizing::new(String::new());
@@ -208,7 +235,12 @@ impl<'a> Issuer<'a> {
             body: Some(("application/x-www-form-urlencoded", body)),
             deadline,
         });
-        reply.map_err(|trouble| trouble.towards(&self.whom(), SETTING))
+        let reply = reply.map_err(|error| {
+            let is_unprocessed = error == TransportError::Refused;
+            let setback = error.setback(&self.whom(), SETTING);
+            if is_unprocessed { setback } else { resend.limit(setback) }
+        })?;
+        answered(reply, &self.whom(), resend)
     }
 
     fn whom(&self) -> String {
@@ -236,6 +268,23 @@ impl IssuedTokens {
         let fits = |token: &Secret| Claims::of(token).audiences().contains(&audience);
         self.access_token.take().filter(fits).or_else(|| self.id_token.take())
     }
+}
+
+/// The answer, unless it says that the issuer cannot answer now.
+fn answered(reply: Reply, whom: &str, resend: Resend) -> Result<Reply, Setback> {
+    if !reply.is_passing() {
+        return Ok(reply);
+    }
+    let words = match serde_json::from_slice::<OauthError>(&reply.body) {
+        Ok(problem) => {
+            format!(": {} {}", shown(&problem.error), shown(&problem.error_description))
+        }
+        Err(_) => String::new(),
+    };
+    let status = reply.status.as_u16();
+    let failure = Failure::Unavailable(format!("{whom} answers {status}{words}: try again"));
+    let setback = Setback { failure, repeat: reply.repeat() };
+    Err(if matches!(status, 429 | 503) { setback } else { resend.limit(setback) })
 }
 
 fn read<T: DeserializeOwned>(reply: &Reply, whom: &str) -> Result<T, Failure> {

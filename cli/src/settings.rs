@@ -7,10 +7,12 @@
 mod checkout;
 mod file;
 mod url;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -47,6 +49,10 @@ pub(crate) struct Flags {
     /// PEM file with the only CA certificates to trust [environment: RISE_CA_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// Longest wait for a broker that cannot answer now: 90s, 2m, or 0 to try once [environment:
+    /// RISE_WAIT; default: 60s]
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub(crate) wait: Option<String>,
     /// Print only answers and errors
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
@@ -86,6 +92,8 @@ pub(crate) struct Settings {
     pub(crate) registry: Option<Stated<String>>,
     pub(crate) audience: Stated<String>,
     pub(crate) ca_file: Option<Stated<PathBuf>>,
+    /// How long a run may wait for a broker that cannot answer now.
+    pub(crate) wait: Option<Stated<Duration>>,
     pub(crate) login: Option<LoginSettings>,
     /// Whether `docker login` and `docker logout` succeed without doing anything.
     pub(crate) ignore_store: bool,
@@ -131,6 +139,7 @@ impl Settings {
         );
         let audience =
             first(("--audience", &flags.audience), "RISE_AUDIENCE", None, file.audience.clone());
+        let wait = first(("--wait", &flags.wait), "RISE_WAIT", None, file.wait.clone());
         let default = || Stated { value: DEFAULT_AUDIENCE.to_owned(), origin: Origin::Default };
         Ok(Self {
             url: checked(url, BrokerUrl::parse)?,
@@ -144,6 +153,7 @@ impl Settings {
             registry: checked(registry, names::registry)?,
             audience: checked(audience, audience_name)?.unwrap_or_else(default),
             ca_file: path("--ca-file", &flags.ca_file, "RISE_CA_FILE", &file.ca_file),
+            wait: checked(wait, wait::parse)?,
             login: file.login,
             ignore_store: ignore_store(environment)?.unwrap_or(file.ignore_store),
             hosts: file.hosts,

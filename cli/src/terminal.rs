@@ -35,7 +35,7 @@ impl Terminal {
     }
 
     /// After a second, shows `what` on stderr until the returned value is dropped.
-    pub(crate) fn waiting(self, what: &'static str) -> Waiting {
+    pub(crate) fn waiting(self, what: &str) -> Waiting {
         Waiting::start(self.progress, what)
     }
 

@@ -14,10 +14,10 @@ use sha2::{Digest as _, Sha256};
 pub(crate) use self::login::StoredLogin;
 
 use crate::claims::Claims;
-use crate::deadline::Deadline;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::files;
+use crate::patience::Patience;
 use crate::secret::Secret;
 use crate::settings::Settings;
 
@@ -119,23 +119,33 @@ impl TokenSource {
         hex::encode(digest)
     }
 
+    /// Whether reading or asking again may give a later token.
+    pub(crate) fn is_renewable(&self) -> bool {
+        match self {
+            Self::File { .. }
+            | Self::GitHub(_)
+            | Self::Buildkite(_)
+            | Self::Kubernetes { .. }
+            | Self::Login(_) => true,
+            Self::Variable { .. } | Self::ServiceAccount { .. } => false,
+        }
+    }
+
     /// Returns the token, which some sources request first.
     pub(crate) fn token(
-        self,
+        &self,
         settings: &Settings,
         environment: &Environment,
-        deadline: Deadline,
+        patience: Patience,
     ) -> Result<Token, Failure> {
         let secret = match self {
             Self::File { text, .. }
             | Self::Variable { text, .. }
             | Self::Kubernetes { text, .. }
-            | Self::ServiceAccount { text } => text,
-            Self::Login(stored) => stored.token(settings, environment, deadline)?,
-            Self::GitHub(job) => job.token(settings, environment, deadline)?,
-            Self::Buildkite(_) => {
-                buildkite::BuildkiteJob::token(&settings.audience.value, deadline)?
-            }
+            | Self::ServiceAccount { text } => Secret::new(text.expose().to_owned()),
+            Self::Login(stored) => stored.token(settings, environment, patience)?,
+            Self::GitHub(job) => job.token(settings, environment, patience)?,
+            Self::Buildkite(job) => job.token(&settings.audience.value, patience)?,
         };
         Token::new(secret)
     }

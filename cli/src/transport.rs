@@ -7,9 +7,11 @@ mod proxy;
 mod trust;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
 use ureq::Agent;
 use ureq::http::{HeaderMap, Method, Request, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
@@ -17,15 +19,18 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::error::TransportError;
 
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, now};
 use crate::environment::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, shown};
+use crate::patience::Repeat;
 use crate::secret::Secret;
 use crate::settings::{BrokerUrl, Settings};
 
 /// Bytes. Larger than any answer of a broker: an ECR password has about two thousand characters.
 const LONGEST_BODY: u64 = 256 * 1024;
 const LONGEST_HEADERS: usize = 32 * 1024;
+/// Seconds. A longer `Retry-After` counts as this.
+const LONGEST_PAUSE: u64 = 86_400;
 
 /// An HTTP client for one server.
 pub(crate) struct Transport {
@@ -54,6 +59,7 @@ pub(crate) enum Authorization<'a> {
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) content_type: String,
+    /// Seconds of the `Retry-After` header.
     pub(crate) retry_after: Option<u64>,
     /// The `Date` header, in seconds since 1970.
     pub(crate) date: Option<u64>,
@@ -80,6 +86,34 @@ impl Reply {
     /// Whether the server asks for this scheme, which is given in lower case.
     pub(crate) fn challenges_for(&self, scheme: &str) -> bool {
         self.challenge.to_ascii_lowercase().starts_with(scheme)
+    }
+
+    /// How to repeat a request whose failure may pass.
+    pub(crate) fn repeat(&self) -> Repeat {
+        let pause = |seconds| Repeat::After(Duration::from_secs(seconds));
+        self.retry_after.map_or(Repeat::Soon, pause)
+    }
+
+    /// Whether a service cannot answer now, whatever the request is.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.status.as_u16() == 429 || self.status.is_server_error()
+    }
+
+    /// What the service says about its status, as `: …`. Pages for browsers and texts that contain
+    /// the secret are left out.
+    pub(crate) fn words(&self, secret: &Secret) -> String {
+        let body = String::from_utf8_lossy(&self.body);
+        let json: Map<String, Value> = serde_json::from_str(&body).unwrap_or_default();
+        let members = ["message", "error_description", "detail", "error"];
+        let text = match members.iter().find_map(|name| json.get(*name)?.as_str()) {
+            Some(text) => text,
+            None if self.content_type.starts_with("text/plain") => &body,
+            None => "",
+        };
+        if text.trim().is_empty() || secret.is_in(text) {
+            return String::new();
+        }
+        format!(": {}", shown(text))
     }
 }
 
@@ -147,15 +181,12 @@ impl Transport {
         let body = response.body_mut().with_config().limit(LONGEST_BODY).read_to_vec();
         let body = Zeroizing::new(body.map_err(|error| TransportError::of(&error))?);
         let headers = response.headers();
-        let date = header(headers, "date").and_then(|text| httpdate::parse_http_date(text).ok());
-        let since_1970 = |at: std::time::SystemTime| {
-            Some(at.duration_since(std::time::SystemTime::UNIX_EPOCH).ok()?.as_secs())
-        };
+        let date = header(headers, "date").and_then(seconds_since_1970);
         Ok(Reply {
             status: response.status(),
             content_type: header(headers, "content-type").unwrap_or_default().to_owned(),
-            retry_after: header(headers, "retry-after").and_then(|text| text.parse().ok()),
-            date: date.and_then(since_1970),
+            retry_after: header(headers, "retry-after").and_then(|text| pause(text, date)),
+            date,
             challenge: header(headers, "www-authenticate").unwrap_or_default().to_owned(),
             body,
         })
@@ -164,6 +195,24 @@ impl Transport {
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
+}
+
+fn seconds_since_1970(http_date: &str) -> Option<u64> {
+    let time = httpdate::parse_http_date(http_date).ok()?;
+    Some(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
+}
+
+/// The seconds of `Retry-After`, which is a number or a date (RFC 9110). A date is compared with
+/// the server's own clock where the answer contains it.
+fn pause(retry_after: &str, server_time: Option<u64>) -> Option<u64> {
+    let text = retry_after.trim();
+    let seconds = if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // A number that is too large for `u64` is a long pause too.
+        text.parse().unwrap_or(LONGEST_PAUSE)
+    } else {
+        seconds_since_1970(text)?.saturating_sub(server_time.unwrap_or_else(now))
+    };
+    (!text.is_empty()).then_some(seconds.min(LONGEST_PAUSE))
 }
 
 /// Encodes a value for a query or a form.
@@ -177,11 +226,29 @@ pub(crate) fn percent_encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_seconds_or_a_date_and_has_a_limit() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let at = seconds_since_1970(date).unwrap();
+        for (text, server_time, expected) in [
+            ("3", None, Some(3)),
+            (" 120 ", None, Some(120)),
+            ("99999999999999999999999", None, Some(LONGEST_PAUSE)),
+            (date, Some(at - 30), Some(30)),
+            (date, Some(at + 30), Some(0)),
+            (date, None, Some(0)),
+            ("", None, None),
+            ("-1", None, None),
+            ("soon", None, None),
+        ] {
+            assert_eq!(pause(text, server_time), expected, "{text}");
+        }
+    }
+
     #[test]
     fn an_audience_cannot_add_parameters() {
-        assert_eq!(
-            super::percent_encoded("https://r.io/a&b=c d"),
-            "https%3A%2F%2Fr.io%2Fa%26b%3Dc%20d"
-        );
+        assert_eq!(percent_encoded("https://r.io/a&b=c d"), "https%3A%2F%2Fr.io%2Fa%26b%3Dc%20d");
     }
 }

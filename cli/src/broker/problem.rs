@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::Clock;
 use crate::deadline::spoken;
 use crate::failure::{Failure, shown};
+use crate::patience::{Repeat, Setback};
 use crate::token::Token;
 use crate::transport::Reply;
 
@@ -17,16 +18,35 @@ struct Problem {
     request_id: String,
 }
 
-pub(super) fn failure(whom: &str, reply: &Reply, token: &Token, now: u64) -> Failure {
-    let status = reply.status.as_u16();
+pub(super) fn setback(whom: &str, reply: &Reply, token: &Token, now: u64) -> Setback {
     let problem: Option<Problem> = reply
         .content_type
         .starts_with("application/problem+json")
         .then(|| serde_json::from_slice(&reply.body).ok())
         .flatten();
-    let Some(problem) = problem else {
-        return without_problem(whom, status);
+    let repeat = if may_pass(reply, problem.as_ref()) { reply.repeat() } else { Repeat::Never };
+    let failure = match problem {
+        Some(problem) => failure(whom, &problem, reply, token, now),
+        None => without_problem(whom, reply.status.as_u16()),
     };
+    Setback { failure, repeat }
+}
+
+/// A 502 of the broker is passing if the registry or cloud may answer soon. A 502 without a problem
+/// document comes from a gateway in front of the broker.
+fn may_pass(reply: &Reply, problem: Option<&Problem>) -> bool {
+    let is_upstream = |problem: &Problem| {
+        let slug = problem.r#type.strip_prefix("urn:rise:problem:").unwrap_or_default();
+        slug.starts_with("upstream-") && slug != "upstream-denied"
+    };
+    match reply.status.as_u16() {
+        429 | 503 | 504 => true,
+        502 => problem.is_none_or(is_upstream),
+        _ => false,
+    }
+}
+
+fn failure(whom: &str, problem: &Problem, reply: &Reply, token: &Token, now: u64) -> Failure {
     // A hostile server may echo the token.
     let detail = match problem.detail.as_str() {
         "" => "no reason given".to_owned(),
@@ -40,10 +60,11 @@ pub(super) fn failure(whom: &str, reply: &Reply, token: &Token, now: u64) -> Fai
     } else {
         format!(" (request {})", shown(&problem.request_id))
     };
+    let status = reply.status.as_u16();
     match status {
         401 => Failure::Token(format!(
             "{whom} rejects the token: {}{request}",
-            why_rejected(&problem, &detail, reply, token, now)
+            why_rejected(problem, &detail, reply, token, now)
         )),
         403 => Failure::Denied(format!("{whom} denies the request: {detail}{request}")),
         400 => Failure::Settings(format!("{whom} rejects the request: {detail}{request}")),
@@ -133,6 +154,13 @@ mod tests {
     const NOW: u64 = 1_800_000_000;
 
     fn line(status: u16, slug: &str, claims: &serde_json::Value, theirs: u64) -> (u8, String) {
+        let failure = answered(status, slug, claims, theirs).failure;
+        let line = failure.line();
+        assert!(!line.contains("canary"), "{line}");
+        (failure.exit_code(), line)
+    }
+
+    fn answered(status: u16, slug: &str, claims: &serde_json::Value, theirs: u64) -> Setback {
         let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
         let secret = format!("canary.{payload}.canary");
         let detail = format!("the detail of {slug}");
@@ -150,10 +178,32 @@ mod tests {
             body: Zeroizing::new(problem.to_string().into_bytes()),
         };
         let token = Token::new(Secret::new(secret)).ok().unwrap();
-        let failure = failure("the broker at https://b", &reply, &token, NOW);
-        let line = failure.line();
-        assert!(!line.contains("canary"), "{line}");
-        (failure.exit_code(), line)
+        setback("the broker at https://b", &reply, &token, NOW)
+    }
+
+    #[test]
+    fn a_rejection_is_never_repeated() {
+        let after = Repeat::After(std::time::Duration::from_secs(3));
+        for (status, slug, expected) in [
+            (429, "rate-limited", after),
+            (503, "overloaded", after),
+            (504, "upstream-timeout", after),
+            (502, "upstream-unavailable", after),
+            (502, "", after),
+            (503, "", after),
+            (502, "upstream-denied", Repeat::Never),
+            (502, "provider-failed", Repeat::Never),
+            (500, "internal", Repeat::Never),
+            (400, "invalid-request", Repeat::Never),
+            (401, "invalid-token", Repeat::Never),
+            (403, "access-denied", Repeat::Never),
+            (404, "not-found", Repeat::Never),
+            (408, "request-timeout", Repeat::Never),
+            (413, "too-large", Repeat::Never),
+        ] {
+            let found = answered(status, slug, &json!({}), NOW).repeat;
+            assert_eq!(found, expected, "{status} {slug}");
+        }
     }
 
     #[test]

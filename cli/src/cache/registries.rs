@@ -21,10 +21,20 @@ struct RegistriesEntry {
 impl Cache {
     /// Returns `None` if there is no list or if it is too old.
     pub(crate) fn registries(&self, key: &CacheKey, now: u64) -> Option<Vec<ListedRegistry>> {
+        let entry = self.registries_entry(key)?;
+        let fresh = entry.obtained_at <= now && now < entry.obtained_at.saturating_add(FRESH);
+        fresh.then_some(entry.registries)
+    }
+
+    /// The last list, however old it is. A host on it was the broker's once.
+    pub(crate) fn last_registries(&self, key: &CacheKey) -> Option<Vec<ListedRegistry>> {
+        self.registries_entry(key).map(|entry| entry.registries)
+    }
+
+    fn registries_entry(&self, key: &CacheKey) -> Option<RegistriesEntry> {
         let text = files::read_private(&self.path(key, "list")?, LONGEST).ok()??;
         let entry: RegistriesEntry = serde_json::from_str(&text).ok()?;
-        let fresh = entry.obtained_at <= now && now < entry.obtained_at.saturating_add(FRESH);
-        (entry.version == VERSION && fresh).then_some(entry.registries)
+        (entry.version == VERSION).then_some(entry)
     }
 
     /// Errors are ignored: the next run asks again, and storing the credential itself reports an

@@ -16,6 +16,7 @@ use clap::{Args, ValueEnum};
 use self::edit::Edit;
 use super::Done;
 use crate::app::App;
+use crate::broker::Broker;
 use crate::failure::Failure;
 use crate::{names, terminal};
 
@@ -92,9 +93,7 @@ fn hosts(app: &App, arguments: &ConfigureArguments) -> Result<Vec<String>, Failu
     if !arguments.host.is_empty() {
         return Ok(arguments.host.clone());
     }
-    let _waiting = app.terminal.waiting("asking the broker");
-    let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
-    let listed = app.broker()?.registries(&token, app.deadline)?;
+    let listed = app.ask(Broker::registries)?;
     let mut hosts: Vec<_> = listed.into_iter().map(|registry| registry.registry_url).collect();
     hosts.sort();
     hosts.dedup();

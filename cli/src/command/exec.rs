@@ -105,9 +105,8 @@ fn log_in(app: &App, arguments: &ExecArguments) -> Result<Vec<ProjectLogin>, Fai
             all.push(Wanted { project, ..first.clone() });
         }
     }
-    let _waiting = app.terminal.waiting("asking the broker");
     let log_in = |wanted: Wanted| {
-        let kept = credentials::ask(app, app.source()?, &wanted, app.deadline)?;
+        let kept = credentials::ask(app, app.source()?, &wanted, app.patience)?;
         let credentials = &kept.credentials;
         if credentials.password.expose().is_empty() {
             return Err(Failure::Settings(format!(

@@ -20,10 +20,8 @@ pub(super) struct ExplainArguments {
 
 /// Covers the named project, or all projects if none is named.
 pub(super) fn run(app: &App, arguments: &ExplainArguments) -> Done {
-    let broker = app.broker()?;
-    let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
     let project = app.settings.project.as_ref().map(|project| project.value.as_str());
-    let who = broker.explain(&token, project, app.deadline)?;
+    let who = app.ask(|broker, token, deadline| broker.explain(token, project, deadline))?;
     if arguments.json {
         terminal::line(&serde_json::to_string(&who).unwrap_or_default());
         return Ok(ExitCode::SUCCESS);

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Done;
 use crate::app::App;
-use crate::broker::ListedRegistry;
+use crate::broker::{Broker, ListedRegistry};
 use crate::failure::{Failure, shown};
 use crate::{names, terminal};
 
@@ -27,9 +27,7 @@ pub(super) fn run(app: &App, arguments: &ImageArguments) -> Done {
     } else {
         names::project(project, "PROJECT")?
     };
-    let broker = app.broker()?;
-    let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
-    let registries = broker.registries(&token, app.deadline)?;
+    let registries = app.ask(Broker::registries)?;
     let registry = choose(&registries, app.settings.registry())?;
     let mut image = registry.image.replace("{project}", &project);
     if let Some(tag) = tag {

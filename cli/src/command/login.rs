@@ -9,9 +9,10 @@ use clap::Args;
 
 use super::Done;
 use crate::app::App;
-use crate::deadline::{Deadline, WHOLE};
+use crate::deadline::{ATTEMPT, Deadline};
 use crate::failure::{Failure, shown};
 use crate::oidc::{DeviceAnswer, DeviceCode, IssuedTokens, Issuer};
+use crate::patience::Setback;
 use crate::terminal;
 use crate::token::{StoredLogin, TokenSource};
 
@@ -39,8 +40,11 @@ pub(super) fn run(app: &App, _: &LoginArguments) -> Done {
                 .to_owned(),
         )
     })?;
-    let issuer = Issuer::discover(&login, &app.settings, &app.environment, app.deadline)?;
-    let device = issuer.device(app.deadline)?;
+    let what = "asking the issuer";
+    let issuer = app.patience.repeat(what, |deadline| {
+        Issuer::discover(&login, &app.settings, &app.environment, deadline)
+    })?;
+    let device = app.patience.repeat(what, |deadline| issuer.device(deadline))?;
     let url = device.verification_uri_complete.as_ref().unwrap_or(&device.verification_uri);
     // Printed despite `--quiet`: without it nobody can confirm the code.
     terminal::error_line(&format!(
@@ -49,12 +53,12 @@ pub(super) fn run(app: &App, _: &LoginArguments) -> Done {
         shown(&device.user_code)
     ));
     let tokens = wait_for_tokens(&issuer, &device)?;
-    let stored = StoredLogin::new(login, tokens, &app.settings, &app.environment)?;
+    let stored = StoredLogin::new(login.clone(), tokens, &app.settings, &app.environment)?;
     stored.save()?;
     let source = TokenSource::Login(Box::new(stored));
-    let deadline = Deadline::after(WHOLE);
-    let token = source.token(&app.settings, &app.environment, deadline)?;
-    let who = broker.explain(&token, None, deadline)?;
+    let who = app.ask_as(source, app.patience.restarted(), |broker, token, deadline| {
+        broker.explain(token, None, deadline)
+    })?;
     app.terminal.note(&format!(
         "rise-registry: logged in at {} as {} of issuer {}",
         broker.url(),
@@ -69,13 +73,13 @@ fn wait_for_tokens(issuer: &Issuer<'_>, device: &DeviceCode) -> Result<IssuedTok
     let mut interval = device.interval.unwrap_or(INTERVAL).clamp(1, LONGEST);
     while !over.is_over() {
         thread::sleep(Duration::from_secs(interval).min(over.remaining()));
-        match issuer.request_tokens(device, Deadline::after(WHOLE)) {
+        match issuer.request_tokens(device, Deadline::after(ATTEMPT)) {
             Ok(DeviceAnswer::Confirmed(tokens)) => return Ok(tokens),
             Ok(DeviceAnswer::Pending) => {}
             Ok(DeviceAnswer::SlowDown) => interval += INTERVAL,
             // RFC 8628: after a failed connection, the client asks less often.
-            Err(Failure::Unavailable(_)) => interval *= 2,
-            Err(failure) => return Err(failure),
+            Err(Setback { failure: Failure::Unavailable(_), .. }) => interval *= 2,
+            Err(setback) => return Err(setback.into()),
         }
     }
     Err(Failure::Token(

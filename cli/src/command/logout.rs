@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Done;
 use crate::app::App;
+use crate::failure::Failure;
 use crate::oidc::Issuer;
 use crate::token::StoredLogin;
 
@@ -21,9 +22,10 @@ pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
     if let Some(stored) = stored
         && let Some(refresh_token) = &stored.refresh_token
     {
-        let revoked =
-            Issuer::discover(&stored.login, &app.settings, &app.environment, app.deadline)
-                .and_then(|issuer| issuer.revoke(refresh_token, app.deadline));
+        let deadline = app.patience.once().deadline();
+        let revoked = Issuer::discover(&stored.login, &app.settings, &app.environment, deadline)
+            .map_err(Failure::from)
+            .and_then(|issuer| issuer.revoke(refresh_token, deadline));
         if let Err(failure) = revoked {
             app.terminal.note(&format!(
                 "rise-registry: the login was removed here, but its issuer has not revoked it: {}",

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Done;
 use crate::app::App;
-use crate::broker::ListedRegistry;
+use crate::broker::{Broker, ListedRegistry};
 use crate::terminal;
 
 #[derive(Args)]
@@ -17,9 +17,7 @@ pub(super) struct RegistriesArguments {
 }
 
 pub(super) fn run(app: &App, arguments: &RegistriesArguments) -> Done {
-    let broker = app.broker()?;
-    let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
-    let registries = broker.registries(&token, app.deadline)?;
+    let registries = app.ask(Broker::registries)?;
     if arguments.json {
         terminal::line(&serde_json::to_string(&registries).unwrap_or_default());
         return Ok(ExitCode::SUCCESS);

@@ -21,8 +21,9 @@ pub(super) fn run(app: &App, arguments: &WhoamiArguments) -> Done {
     let broker = app.broker()?;
     let source = app.source()?;
     let name = source.name();
-    let token = source.token(&app.settings, &app.environment, app.deadline)?;
-    let who = broker.explain(&token, None, app.deadline)?;
+    let who = app.ask_as(source, app.patience, |broker, token, deadline| {
+        broker.explain(token, None, deadline)
+    })?;
     if arguments.json {
         terminal::line(&serde_json::to_string(&who).unwrap_or_default());
         return Ok(ExitCode::SUCCESS);

@@ -85,7 +85,8 @@ impl Double {
 fn app(double: &Double, home: &std::path::Path, token: &str) -> App {
     let home_text = home.to_str().unwrap();
     let variables = [("HOME", home_text), ("RISE_URL", &double.url), ("RISE_TOKEN", token)];
-    let mut app = App::new(&Flags::default(), Environment::of(&variables, home)).unwrap();
+    let mut app =
+        App::new(&Flags::default(), Environment::of(&variables, home), Duration::ZERO).unwrap();
     app.now = now;
     app
 }
@@ -196,7 +197,7 @@ fn waiting_for_another_process_has_a_limit() {
     let mut app = app(&double, home.path(), "token");
     let source = app.source().unwrap();
     let _lock = app.cache().lock(&key(&app, &source, &wanted()).unwrap()).unwrap().unwrap();
-    app.deadline = Deadline::after(Duration::from_millis(20));
+    app.patience = app.patience.once_within(Duration::from_millis(20));
     let failure = obtain(&app, &wanted()).err().unwrap();
     assert!(failure.to_string().contains("another process"), "{failure}");
     assert_eq!(double.asked(), 0);

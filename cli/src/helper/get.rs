@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{NO_SERVER, NOT_FOUND};
 use crate::app::App;
-use crate::broker::{ListedRegistry, Wanted};
+use crate::broker::{Broker, ListedRegistry, Wanted};
 use crate::cache::{CacheKey, Complaint};
 use crate::credentials::{self, Obtained};
 use crate::docker::{ConfigFile, HELPER};
@@ -43,7 +43,7 @@ struct DockerCredentials<'a> {
     secret: &'a str,
 }
 
-pub(super) fn get(app: &App, server: &str) -> Result<HelperAnswer, NoAnswer> {
+pub(super) fn get(app: App, server: &str) -> Result<HelperAnswer, NoAnswer> {
     if server.is_empty() {
         return Err(NoAnswer::Literal(NO_SERVER));
     }
@@ -52,6 +52,8 @@ pub(super) fn get(app: &App, server: &str) -> Result<HelperAnswer, NoAnswer> {
         // Without a broker, no host can be its own. The helper must not block other registries.
         return Err(NoAnswer::Literal(NOT_FOUND));
     }
+    // The pull of somebody else's image must not wait for the broker.
+    let app = &if is_known(&app, host) { app } else { app.without_waiting() };
     let mapped = app.settings.hosts.get(host);
     let obtained = match project(app, mapped) {
         Some(project) => with_project(app, host, mapped, project)?,
@@ -126,14 +128,19 @@ fn elsewhere(obtained: &Obtained, host: &str) -> Failure {
     ))
 }
 
+/// Whether the host is the broker's, as far as this machine knows.
+fn is_known(app: &App, host: &str) -> bool {
+    let last = registries_key(app).and_then(|key| app.cache().last_registries(&key));
+    let listed = last.and_then(|registries| of_host(&registries, host));
+    listed.is_some() || is_configured(app, host, app.settings.hosts.get(host))
+}
+
 /// Whether this host is configured for the helper: in its settings, or in docker's or podman's
 /// file.
 fn is_configured(app: &App, host: &str, mapped: Option<&HostSettings>) -> bool {
-    let files = [
-        ConfigFile::of_docker(&app.environment).ok(),
-        app.environment.path("REGISTRY_AUTH_FILE").and_then(|path| ConfigFile::load(path).ok()),
-    ];
-    mapped.is_some() || files.iter().flatten().any(|file| file.helper(host) == Some(HELPER))
+    let files = ConfigFile::of_podman(&app.environment);
+    let mut files = ConfigFile::of_docker(&app.environment).ok().into_iter().chain(files);
+    mapped.is_some() || files.any(|file| file.helper(host) == Some(HELPER))
 }
 
 /// Some clients state the whole image, which needs no project.
@@ -182,8 +189,7 @@ fn cached_registries(app: &App) -> Option<Vec<ListedRegistry>> {
 /// Asks the broker for its registries and caches the answer.
 fn request_registries(app: &App) -> Result<Vec<ListedRegistry>, Failure> {
     let key = registries_key(app);
-    let token = app.source()?.token(&app.settings, &app.environment, app.deadline)?;
-    let registries = app.broker()?.registries(&token, app.deadline)?;
+    let registries = app.ask(Broker::registries)?;
     if let Some(key) = key {
         app.cache().store_registries(&key, &registries, (app.now)());
     }

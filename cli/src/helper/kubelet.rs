@@ -80,7 +80,7 @@ pub(super) fn answer(app: &App, request: &str) -> Result<Zeroizing<String>, Fail
         actions: vec!["pull".to_owned()],
         ..Wanted::default()
     };
-    let kept = credentials::ask(app, source, &wanted, app.deadline)?;
+    let kept = credentials::ask(app, source, &wanted, app.patience)?;
     response(&kept, &request.image, (app.now)())
 }
 

@@ -23,6 +23,7 @@ pub(crate) struct SettingsFile {
     pub(crate) registry: Option<String>,
     pub(crate) audience: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) wait: Option<String>,
     pub(crate) login: Option<LoginSettings>,
     #[serde(default)]
     pub(crate) ignore_store: bool,

@@ -1,8 +1,10 @@
 //! Buildkite: the program `buildkite-agent` on `PATH` requests a token for the job.
+//!
+//! The agent repeats a request that failed for a passing reason, and gives up after half a minute.
 
-use std::io::Read as _;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::io::{self, Read};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use zeroize::Zeroizing;
@@ -10,57 +12,143 @@ use zeroize::Zeroizing;
 use super::LONGEST;
 use crate::deadline::Deadline;
 use crate::environment::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, shown};
+use crate::patience::{Patience, Repeat, Setback};
 use crate::secret::Secret;
 
 const PROGRAM: &str = "buildkite-agent";
+const REMEDY: &str = "update the agent, or set RISE_TOKEN_FILE";
 
 pub(crate) struct BuildkiteJob {
     id: String,
+    agent_token: Secret,
 }
 
 impl BuildkiteJob {
     pub(super) fn of(environment: &Environment) -> Option<Self> {
-        environment.secret("BUILDKITE_AGENT_ACCESS_TOKEN")?;
-        Some(Self { id: environment.text("BUILDKITE_JOB_ID")?.to_owned() })
+        let agent_token = environment.secret("BUILDKITE_AGENT_ACCESS_TOKEN")?.expose().to_owned();
+        let id = environment.text("BUILDKITE_JOB_ID")?.to_owned();
+        Some(Self { id, agent_token: Secret::new(agent_token) })
     }
 
     pub(super) fn identity(&self, audience: &str) -> String {
         format!("buildkite {audience} {}", self.id)
     }
 
-    pub(super) fn token(audience: &str, deadline: Deadline) -> Result<Secret, Failure> {
-        let failed = |what: &str| {
-            Failure::Token(format!(
-                "`{PROGRAM} oidc request-token` {what}: update the agent, or set RISE_TOKEN_FILE"
-            ))
-        };
+    pub(super) fn token(&self, audience: &str, patience: Patience) -> Result<Secret, Failure> {
+        // The agent's own attempts may take longer than one attempt of ours.
+        patience.repeat("asking Buildkite for a token", |_| {
+            self.run_agent(audience, patience.deadline())
+        })
+    }
+
+    fn run_agent(&self, audience: &str, deadline: Deadline) -> Result<Secret, Setback> {
         let mut child = Command::new(PROGRAM)
             .args(["oidc", "request-token", "--audience", audience])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| failed(&format!("cannot be started ({error})")))?;
-        let (send, receive) = mpsc::channel();
-        if let Some(stdout) = child.stdout.take() {
-            thread::spawn(move || {
-                let mut text = Zeroizing::new(String::new());
-                let read = stdout.take(LONGEST).read_to_string(&mut text);
-                let _ = send.send(read.map(|_| text));
-            });
-        }
-        let said = receive.recv_timeout(deadline.remaining());
-        if said.is_err() {
+            .map_err(|error| failed(&format!("cannot be started ({error}): {REMEDY}")))?;
+        let stdout = child.stdout.take().map(read_all);
+        let stderr = child.stderr.take().map(read_all);
+        let text = stdout.map(|stdout| stdout.recv_timeout(deadline.remaining()));
+        let Some(Ok(text)) = text else {
             let _ = child.kill();
+            let _ = child.wait();
+            return Err(failed(&format!("did not end in time: {REMEDY}")).into());
+        };
+        let status = child.wait();
+        if let (Ok(text), true) = (&text, status.as_ref().is_ok_and(ExitStatus::success)) {
+            return Ok(Secret::new(text.trim().to_owned()));
         }
-        let ended = child.wait();
-        match (said, ended) {
-            (Ok(Ok(text)), Ok(status)) if status.success() => {
-                Ok(Secret::new(text.trim().to_owned()))
+        // A program that it started may keep the pipe open.
+        let limit = deadline.at_most(std::time::Duration::from_secs(1)).remaining();
+        let words = stderr.and_then(|stderr| stderr.recv_timeout(limit).ok()?.ok());
+        Err(self.explain(&words.unwrap_or_default()))
+    }
+
+    /// The agent reports the status of Buildkite's API in its last line.
+    fn explain(&self, stderr: &str) -> Setback {
+        let line = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let words = if line.is_empty() || self.agent_token.is_in(line) {
+            String::new()
+        } else {
+            format!(" ({})", shown(line))
+        };
+        match status_in(line) {
+            Some(401 | 403) => failed(&format!(
+                "fails{words}: allow the job to request OIDC tokens, or set RISE_TOKEN_FILE"
+            ))
+            .into(),
+            Some(429 | 500..=599) => {
+                let what = format!("`{PROGRAM} oidc request-token` fails{words}: try again");
+                Setback { failure: Failure::Unavailable(what), repeat: Repeat::Soon }
             }
-            (Err(_), _) => Err(failed("did not end in time")),
-            _ => Err(failed("fails")),
+            _ => failed(&format!("fails{words}: {REMEDY}")).into(),
+        }
+    }
+}
+
+fn failed(what: &str) -> Failure {
+    Failure::Token(format!("`{PROGRAM} oidc request-token` {what}"))
+}
+
+/// Reads a bounded text in a thread of its own, because the program may never end.
+fn read_all(stream: impl Read + Send + 'static) -> Receiver<io::Result<Zeroizing<String>>> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Zeroizing::new(Vec::new());
+        let read = stream.take(LONGEST).read_to_end(&mut bytes);
+        let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
+        let _ = send.send(read.map(|_| text));
+    });
+    receive
+}
+
+/// The first HTTP status of an error, as in `POST https://…: 403 Forbidden`.
+fn status_in(line: &str) -> Option<u16> {
+    let words = line.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let mut numbers = words.filter(|word| word.len() == 3).filter_map(|word| word.parse().ok());
+    numbers.find(|number| (400..600).contains(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_401_and_403_are_about_permissions() {
+        let job = BuildkiteJob { id: "j".into(), agent_token: Secret::new("canary-1".into()) };
+        for (stderr, expected, repeat) in [
+            (
+                "fatal: POST https://agent.example.com/v3/jobs/1/oidc/tokens: 403 Forbidden: no\n",
+                "`buildkite-agent oidc request-token` fails (fatal: POST \
+                 https://agent.example.com/v3/jobs/1/oidc/tokens: 403 Forbidden: no): allow the job \
+                 to request OIDC tokens, or set RISE_TOKEN_FILE",
+                Repeat::Never,
+            ),
+            (
+                "trying\nfatal: POST https://a: 503 Service Unavailable\n\n",
+                "`buildkite-agent oidc request-token` fails (fatal: POST https://a: 503 Service \
+                 Unavailable): try again",
+                Repeat::Soon,
+            ),
+            (
+                "fatal: unknown flag --audience",
+                "`buildkite-agent oidc request-token` fails (fatal: unknown flag --audience): \
+                 update the agent, or set RISE_TOKEN_FILE",
+                Repeat::Never,
+            ),
+            (
+                "fatal: canary-1 is wrong",
+                "`buildkite-agent oidc request-token` fails: update the agent, or set \
+                 RISE_TOKEN_FILE",
+                Repeat::Never,
+            ),
+        ] {
+            let setback = job.explain(stderr);
+            assert_eq!((setback.failure.line().as_str(), setback.repeat), (expected, repeat));
         }
     }
 }

@@ -3,12 +3,14 @@
 use serde::Deserialize;
 use ureq::http::Method;
 
-use crate::deadline::Deadline;
 use crate::environment::Environment;
 use crate::failure::Failure;
+use crate::patience::{Patience, Setback};
 use crate::secret::Secret;
 use crate::settings::{BrokerUrl, Settings};
-use crate::transport::{Authorization, Exchange, Transport, percent_encoded};
+use crate::transport::{Authorization, Exchange, Reply, Transport, percent_encoded};
+
+const SETTING: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 
 pub(crate) struct GithubJob {
     url: String,
@@ -36,38 +38,53 @@ impl GithubJob {
         &self,
         settings: &Settings,
         environment: &Environment,
-        deadline: Deadline,
+        patience: Patience,
     ) -> Result<Secret, Failure> {
-        let setting = "ACTIONS_ID_TOKEN_REQUEST_URL";
         let (base, query) = self.url.split_once('?').unwrap_or((&self.url, ""));
-        let base = BrokerUrl::parse(base, setting)?;
+        let base = BrokerUrl::parse(base, SETTING)?;
         // `RISE_CA_FILE` is for the broker alone.
         let settings = Settings { ca_file: None, ..settings.clone() };
         let audience = percent_encoded(&settings.audience.value);
         let joint = if query.is_empty() { "" } else { "&" };
         let url = format!("{base}?{query}{joint}audience={audience}");
         let transport = Transport::new(&base, &settings, environment)?;
-        let reply = transport
-            .send(&Exchange {
+        patience.repeat("asking GitHub for a token", |deadline| {
+            let reply = transport.send(&Exchange {
                 method: Method::GET,
                 url: &url,
                 authorization: Authorization::Bearer(&self.request_token),
                 body: None,
                 deadline,
-            })
-            .map_err(|trouble| trouble.towards("GitHub's token service", setting))?;
-        if !reply.status.is_success() {
-            return Err(Failure::Token(format!(
-                "GitHub answers {} to the request for a token: give the job `permissions: \
-                 id-token: write`",
-                reply.status.as_u16()
-            )));
-        }
-        let answer: Result<TokenAnswer, _> = serde_json::from_slice(&reply.body);
-        answer.map(|answer| answer.value).map_err(|_| {
-            Failure::Untrusted(format!(
-                "GitHub's token service did not answer with a token: check {setting}"
-            ))
+            });
+            self.read(&reply.map_err(|error| error.setback("GitHub's token service", SETTING))?)
         })
+    }
+
+    /// Only 401 and 403 are about the job's permissions. Other statuses are GitHub's own trouble.
+    fn read(&self, reply: &Reply) -> Result<Secret, Setback> {
+        let status = reply.status.as_u16();
+        let words = reply.words(&self.request_token);
+        if reply.status.is_success() {
+            let answer: Result<TokenAnswer, _> = serde_json::from_slice(&reply.body);
+            return answer.map(|answer| answer.value).map_err(|_| {
+                let what = "GitHub's token service did not answer with a token";
+                Failure::Untrusted(format!("{what}: check {SETTING}")).into()
+            });
+        }
+        if matches!(status, 401 | 403) {
+            return Err(Failure::Token(format!(
+                "GitHub answers {status} to the request for a token{words}: give the job \
+                 `permissions: id-token: write`"
+            ))
+            .into());
+        }
+        if reply.is_passing() {
+            let failure = Failure::Unavailable(format!(
+                "GitHub's token service answers {status}{words}: try again"
+            ));
+            return Err(Setback { failure, repeat: reply.repeat() });
+        }
+        let what = format!("GitHub's token service answers {status}{words}");
+        Err(Failure::Untrusted(format!("{what}: check {SETTING}")).into())
     }
 }

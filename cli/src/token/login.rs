@@ -18,6 +18,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::files;
 use crate::oidc::{IssuedTokens, Issuer};
+use crate::patience::Patience;
 use crate::secret::Secret;
 use crate::settings::{LoginSettings, Settings};
 
@@ -136,33 +137,49 @@ impl StoredLogin {
     /// The last token, or a new one. One process at a time renews it, because many issuers accept a
     /// refresh token only once.
     pub(crate) fn token(
-        mut self,
+        &self,
         settings: &Settings,
         environment: &Environment,
-        deadline: Deadline,
+        patience: Patience,
     ) -> Result<Secret, Failure> {
         if self.is_good() {
-            return Ok(self.token);
+            return Ok(Secret::new(self.token.expose().to_owned()));
         }
-        let _lock = lock(&self.path.with_extension("lock"), deadline)?;
-        self = Self::read(&self.path)?.unwrap_or(self);
-        if self.is_good() {
-            return Ok(self.token);
+        let _lock = lock(&self.path.with_extension("lock"), patience.deadline())?;
+        let mut stored = Self::read(&self.path)?.ok_or_else(|| self.expired())?;
+        if !stored.is_good() {
+            stored.renew(settings, environment, patience)?;
+            stored.save()?;
         }
-        let over = || {
-            Failure::Token(format!(
-                "the login at {} has expired: run `rise-registry login`",
-                self.login.issuer
-            ))
-        };
-        let refresh_token = self.refresh_token.as_ref().ok_or_else(over)?;
-        let issuer = Issuer::discover(&self.login, settings, environment, deadline)?;
-        let mut tokens = issuer.refresh(refresh_token, deadline)?;
+        Ok(stored.token)
+    }
+
+    fn renew(
+        &mut self,
+        settings: &Settings,
+        environment: &Environment,
+        patience: Patience,
+    ) -> Result<(), Failure> {
+        let what = "asking the issuer for a token";
+        let refresh_token = self.refresh_token.as_ref().ok_or_else(|| self.expired())?;
+        let issuer = patience.repeat(what, |deadline| {
+            Issuer::discover(&self.login, settings, environment, deadline)
+        })?;
+        let mut tokens =
+            patience.repeat(what, |deadline| issuer.refresh(refresh_token, deadline))?;
         self.token =
             tokens.for_the_broker(&settings.audience.value).ok_or_else(|| no_token(&self.login))?;
-        self.refresh_token = tokens.refresh_token.or(self.refresh_token);
-        self.save()?;
-        Ok(self.token)
+        if let Some(next) = tokens.refresh_token {
+            self.refresh_token = Some(next);
+        }
+        Ok(())
+    }
+
+    fn expired(&self) -> Failure {
+        Failure::Token(format!(
+            "the login at {} has expired: run `rise-registry login`",
+            self.login.issuer
+        ))
     }
 
     fn is_good(&self) -> bool {

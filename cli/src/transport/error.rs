@@ -5,11 +5,16 @@ use std::io;
 use rustls::CertificateError;
 
 use crate::failure::{Failure, shown};
+use crate::patience::{Repeat, Setback};
 
 /// An exchange without an answer. [`TransportError::towards`] adds the name of the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum TransportError {
-    /// There is no connection to the server.
+    /// No program listens at the server's address. The request was not sent.
+    Refused,
+    /// The server closed the connection. It may have received the request.
+    Closed,
+    /// There is no connection to the server for another reason.
     Unreachable(String),
     /// The deadline passed.
     Late,
@@ -46,12 +51,31 @@ impl TransportError {
         }
     }
 
+    /// The failure, which is repeated if the reason may pass: a server that is being restarted
+    /// refuses connections or closes them.
+    pub(crate) fn setback(self, whom: &str, setting: &str) -> Setback {
+        let repeat = match self {
+            Self::Refused | Self::Closed => Repeat::Soon,
+            Self::Unreachable(_)
+            | Self::Late
+            | Self::Certificate(_)
+            | Self::NotHttp(_)
+            | Self::BadToken => Repeat::Never,
+        };
+        Setback { failure: self.towards(whom, setting), repeat }
+    }
+
     /// `whom` names the server, as in `the broker at https://…`, and `setting` its setting.
     pub(crate) fn towards(self, whom: &str, setting: &str) -> Failure {
-        match self {
-            Self::Unreachable(why) => Failure::Unavailable(format!(
+        let unreachable = |why: &str| {
+            Failure::Unavailable(format!(
                 "{whom} cannot be reached ({why}): check {setting}, the network, and that it runs"
-            )),
+            ))
+        };
+        match self {
+            Self::Refused => unreachable("connection refused"),
+            Self::Closed => unreachable("connection closed"),
+            Self::Unreachable(why) => unreachable(&why),
             Self::Late => Failure::Unavailable(format!(
                 "{whom} did not answer in time: try again, or check {setting} and the network"
             )),
@@ -76,14 +100,12 @@ fn of_io(error: &io::Error) -> TransportError {
     }
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => TransportError::Late,
-        io::ErrorKind::ConnectionRefused => {
-            TransportError::Unreachable("connection refused".to_owned())
-        }
+        io::ErrorKind::ConnectionRefused => TransportError::Refused,
         io::ErrorKind::InvalidData => TransportError::NotHttp("its answer is not HTTP".to_owned()),
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => TransportError::Unreachable("connection closed".to_owned()),
+        | io::ErrorKind::BrokenPipe => TransportError::Closed,
         _ => TransportError::Unreachable(shown(&error.to_string())),
     }
 }

@@ -31,6 +31,8 @@ fn workstation(url: &str) -> Workstation {
         .with("RISE_URL", url)
         .with("RISE_PROJECT", "my-app")
         .with("RISE_TOKEN", &token(&json!({ "sub": "ci", "exp": seconds() + 600 })))
+        // `doctor` never waits. The command that it is compared with must not either.
+        .with("RISE_WAIT", "0")
 }
 
 /// A real broker before a real registry, and the token of one who may push `my-app` there.

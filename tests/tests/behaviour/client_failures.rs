@@ -32,6 +32,8 @@ fn workstation(url: &str) -> Workstation {
         .with("RISE_URL", url)
         .with("RISE_PROJECT", "my-app")
         .with("RISE_TOKEN", &token(&json!({ "sub": "ci", "exp": seconds() + 600 })))
+        // Each request is tried once: these tests are about the line, `client_waiting` about waits.
+        .with("RISE_WAIT", "0")
 }
 
 fn granted() -> String {

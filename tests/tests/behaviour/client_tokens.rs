@@ -69,7 +69,9 @@ fn buildkites_agent_is_asked_on_its_command_line() {
     let it = Workstation::new()
         .with("RISE_URL", &broker.url)
         .with("BUILDKITE_JOB_ID", "job")
-        .with("BUILDKITE_AGENT_ACCESS_TOKEN", "agent-canary");
+        .with("BUILDKITE_AGENT_ACCESS_TOKEN", "agent-canary")
+        // An agent that hangs would be waited for for a minute.
+        .with("RISE_WAIT", "0");
     let agent = |script: &str| {
         it.file("bin/buildkite-agent", format!("#!/bin/sh\n{script}\n"));
         fs::set_permissions(it.path("bin/buildkite-agent"), fs::Permissions::from_mode(0o755))

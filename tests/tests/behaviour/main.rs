@@ -21,6 +21,7 @@ mod client_kubelet;
 mod client_login;
 mod client_registries;
 mod client_tokens;
+mod client_waiting;
 mod commands;
 mod conformance;
 mod contract;

@@ -38,7 +38,7 @@ pub(super) fn check_all(app: &App, report: &mut Report) {
     let found = source(app);
     let identity = found.as_ref().ok().map(|(source, _)| source.identity(&app.settings));
     let token = found.and_then(|(source, text)| {
-        Ok((source.token(&app.settings, &app.environment, app.deadline)?, text))
+        Ok((source.token(&app.settings, &app.environment, app.patience)?, text))
     });
     let token = report.add_result("token", token);
     let both = broker.as_ref().map(|(broker, _)| broker).zip(token.as_ref());
@@ -81,7 +81,7 @@ fn settings(settings: &Settings) -> Outcome {
 
 fn broker(app: &App) -> Result<((Broker, Option<Clock>), String), Failure> {
     let broker = app.broker()?;
-    let clock = broker.clock(app.deadline)?;
+    let clock = broker.clock(app.patience.deadline())?;
     let origin = app.settings.url.as_ref().map(|url| url.origin.to_string()).unwrap_or_default();
     let text = format!("a server answers at {} ({origin})", broker.url());
     Ok(((broker, clock), text))
@@ -120,7 +120,7 @@ fn source(app: &App) -> Result<(TokenSource, String), Failure> {
 }
 
 fn who(app: &App, broker: &Broker, token: &Token) -> Result<((), String), Failure> {
-    let who = broker.explain(token, None, app.deadline)?;
+    let who = broker.explain(token, None, app.patience.deadline())?;
     Ok(((), format!("{} of issuer {}", shown(&who.sub), shown(&who.issuer))))
 }
 
@@ -143,7 +143,7 @@ fn credential(
     token: &Token,
     wanted: &Wanted,
 ) -> Result<(Credentials, String), Failure> {
-    let credentials = broker.credentials(token, wanted, app.deadline)?;
+    let credentials = broker.credentials(token, wanted, app.patience.deadline())?;
     let lifetime =
         credentials.expires_in.map_or_else(String::new, |left| format!(" for {}", spoken(left)));
     let text = format!(
@@ -194,7 +194,7 @@ fn registry(app: &App, credentials: &Credentials) -> Outcome {
         url: &url.join("/v2/"),
         authorization: Authorization::Basic(user, password),
         body: None,
-        deadline: app.deadline,
+        deadline: app.patience.deadline(),
     });
     match reply {
         Ok(reply) if reply.status.is_success() => {
@@ -221,7 +221,7 @@ fn registry(app: &App, credentials: &Credentials) -> Outcome {
             "this machine does not trust the certificate of {host}; docker also reads \
              /etc/docker/certs.d"
         )),
-        Err(trouble) => Outcome::Bad(trouble.towards(
+        Err(error) => Outcome::Bad(error.towards(
             &format!("the registry at {host}"),
             "`registry_url` in the broker's settings",
         )),

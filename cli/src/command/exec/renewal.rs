@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::{ProjectLogin, SharedFolder};
 use crate::app::App;
 use crate::credentials;
-use crate::deadline::{Deadline, WHOLE};
 use crate::failure::Failure;
 use crate::terminal;
 
@@ -56,7 +55,7 @@ fn due(logins: &[ProjectLogin], failed_at: Option<u64>) -> u64 {
 /// contain a new token by now.
 fn renew(app: &App, logins: &mut [ProjectLogin], folder: &SharedFolder) -> Result<(), Failure> {
     for login in logins.iter_mut().filter(|login| login.kept.half_life() <= (app.now)()) {
-        login.kept = credentials::ask(app, app.source()?, &login.wanted, Deadline::after(WHOLE))?;
+        login.kept = credentials::ask(app, app.source()?, &login.wanted, app.patience.restarted())?;
     }
     match folder.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
         Some(folder) => folder.write(logins.iter().map(|login| &login.kept.credentials)),

@@ -1,0 +1,60 @@
+//! A duration in settings: `90s`, `2m`, or seconds without a unit.
+
+use std::time::Duration;
+
+use crate::failure::{Failure, shown};
+
+/// Seconds. Longer waits are mistakes: a job that waits for an hour is a job that hangs.
+const LONGEST: u64 = 3_600;
+
+pub(super) fn parse(text: &str, origin: &str) -> Result<Duration, Failure> {
+    let text = text.trim();
+    let (number, unit) = match text.split_at_checked(text.len().saturating_sub(1)) {
+        Some((number, "s")) => (number, 1),
+        Some((number, "m")) => (number, 60),
+        _ => (text, 1),
+    };
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    match seconds.filter(|seconds| is_number && *seconds <= LONGEST) {
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+        None => Err(Failure::Settings(format!(
+            "{origin}: {:?} is not a wait: use seconds or minutes up to an hour, as in 90s or 2m, \
+             or 0 to try once",
+            shown(text)
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_has_a_unit_and_a_limit() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("0s", Some(0)),
+            ("60s", Some(60)),
+            (" 2m ", Some(120)),
+            ("60m", Some(3_600)),
+            ("90", Some(90)),
+            ("61m", None),
+            ("3601", None),
+            ("99999999999999999999m", None),
+            ("-1", None),
+            ("+1s", None),
+            ("1.5s", None),
+            ("1h", None),
+            ("s", None),
+            ("", None),
+            ("2 m", None),
+            ("soon", None),
+        ] {
+            let found = parse(text, "RISE_WAIT").ok().map(|wait| wait.as_secs());
+            assert_eq!(found, expected, "{text:?}");
+        }
+        let failure = parse("1h", "RISE_WAIT").unwrap_err();
+        assert!(failure.line().starts_with("RISE_WAIT: \"1h\" is not a wait"), "{failure}");
+    }
+}
