@@ -41,7 +41,7 @@ use crate::domain::{Action, Actions, Claims, ImageReference, Lifetime, Project, 
 use crate::http::bearer::Bearer;
 use crate::http::problem::Failure;
 use crate::identity::DiscoverySettings;
-use crate::identity::json::{self, Limits};
+use crate::identity::json::{self, JsonLimits};
 use crate::identity::jwks::{Discovery, KeySet};
 use crate::identity::jwt::Unverified;
 use crate::rules::{AccessRequest, Known, RuleFile, Rules, naive};
@@ -128,7 +128,7 @@ pub fn jwt(bytes: &[u8]) {
 
 /// Accepted: what another reader reads, without a member that occurs twice, within the limits.
 pub fn bounded_json(bytes: &[u8]) {
-    const LIMITS: Limits = Limits { bytes: 2048, depth: 5, members: 16, text: 256 };
+    const LIMITS: JsonLimits = JsonLimits { bytes: 2048, depth: 5, members: 16, text: 256 };
     let Ok(object) = json::object(bytes, LIMITS) else { return };
     let object = Value::Object(object);
     assert!(json_members::each_occurs_once(bytes), "a member occurs twice");

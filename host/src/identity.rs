@@ -1,14 +1,20 @@
-//! A token becomes a [`Subject`], or is refused.
+//! Verifies tokens: a token becomes a [`Subject`], or it is rejected.
 //!
-//! Not here: what a subject may do (`rules`), how many tokens may be tried (`limits`).
+//! What a subject may do is decided in `rules`, how many tokens it may try in `limits`.
 //!
-//! To trust another kind of issuer: a variant of [`KeyOrigin`] and an adapter of [`jwks::Keys`]. To know another service's
-//! tokens by name: a [`Preset`]. To check something else: `checks.rs`.
+//! `settings`, `policy`, `preset` and `algorithm` are plain values that `config` fills in; `issuers`
+//! checks them. `jwt` parses a token, `checks` and `claims` say what it must contain, `jwks` finds
+//! the key, `replay` keeps single-use tokens from being used again. `explain` reports every check.
 //!
-//! **Invariant:** a token's `iss` is looked up in a map and never fetched; its header never brings a key.
-//! **Invariant:** only asymmetric algorithms exist here ([`Algorithm`] has no others), so that a public key is never taken
-//! for a shared secret.
-//! **Invariant:** building an [`Identity`] needs no network. An issuer that is down makes its own callers wait, nobody else.
+//! To trust another kind of issuer, add a variant of [`KeyOrigin`] and an adapter of [`jwks::Keys`].
+//! To support another service by name, add a [`Preset`]. To add a check, see `checks.rs`.
+//!
+//! **Invariant:** `iss` is looked up in a map and never fetched, and the token's header never
+//! supplies a key.
+//! **Invariant:** [`Algorithm`] has only asymmetric algorithms, so that a public key can never be
+//! used as a shared secret.
+//! **Invariant:** building an [`Identity`] needs no network. An issuer that is down delays its own
+//! callers only.
 
 mod algorithm;
 mod bounds;
@@ -30,7 +36,7 @@ mod settings;
 mod testing;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
-pub use explain::{Explanation, Finding, KeyAccess, Verdict, shown};
+pub use explain::{Explanation, KeyAccess, TokenFinding, Verdict, shown};
 pub use issuers::SetupError;
 pub use json::InvalidJson;
 pub use local::{LocalIssuer, MintError, TokenRequest};
@@ -50,7 +56,7 @@ use issuers::Issuer;
 use jwks::{Fetches, Key, NoKey};
 use jwt::Unverified;
 
-/// Everything that can verify a token.
+/// Verifies tokens of every configured issuer.
 pub struct Identity {
     audience: String,
     /// By the exact text of `iss`.
@@ -60,19 +66,19 @@ pub struct Identity {
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The caller needs another token. `reason` is for the operator; before `signature_valid` it says nothing about any
-    /// issuer's own doing, since anybody can write such a token.
-    #[error("token refused: {reason}")]
+    /// The caller needs another token. `reason` is for the operator. Unless `signature_valid`, the
+    /// token may have been written by anybody, and `reason` says nothing about the issuer.
+    #[error("token rejected: {reason}")]
     Invalid { reason: Reason, issuer: Option<String>, signature_valid: bool },
-    /// The caller may try again: the issuer's keys could not be fetched.
+    /// The issuer's keys could not be fetched. The caller may try again.
     #[error("the keys of issuer `{issuer}` are not available")]
     IssuerUnavailable { issuer: String },
 }
 
 impl Identity {
-    /// Checks the settings and reads key files; reports the problems of all issuers at once. Issuers that are discovered
-    /// are asked later: by [`Identity::prefetch`] or by the first token. Keys and used tokens that `memory` has of the
-    /// same issuers are taken over.
+    /// Checks the settings and reads key files. All problems of all issuers are reported together.
+    /// Keys that come over the network are fetched later, by [`Identity::prefetch`] or on behalf of
+    /// the first token. `memory` provides the fetched keys and used tokens of earlier generations.
     pub fn build(
         settings: IdentitySettings,
         memory: &IssuerMemory,
@@ -82,26 +88,26 @@ impl Identity {
         Ok(Self { audience: settings.audience, issuers, clock })
     }
 
-    /// Starts to fetch the keys of every issuer that has none yet and is due for an attempt. Returns at once; call it from
-    /// within a runtime, at start and whenever readiness is asked for.
+    /// Starts to fetch the keys of every issuer that has none and may be asked again. Returns at
+    /// once. Call it within a Tokio runtime.
     pub fn prefetch(&self) {
         self.issuers.values().for_each(|issuer| issuer.keys.prefetch());
     }
 
-    /// Each issuer's name, and whether its tokens can be verified now.
+    /// The name of each issuer, and whether its tokens can be verified now.
     pub fn readiness(&self) -> impl Iterator<Item = (&str, bool)> {
         self.issuers.values().map(|issuer| (issuer.name.as_str(), issuer.keys.is_ready()))
     }
 
-    /// Each issuer whose keys are fetched, and how that has gone.
+    /// The name of each issuer whose keys are fetched, and how the fetches went.
     pub fn fetched(&self) -> impl Iterator<Item = (&str, Fetches)> {
         self.issuers
             .values()
             .filter_map(|issuer| Some((issuer.name.as_str(), issuer.keys.fetched()?)))
     }
 
-    /// The order matters: what is cheap comes first, and a key is looked for only on behalf of a token that would be good
-    /// if its signature were, so that nonsense cannot make us ask an issuer for keys.
+    /// Verifies a token. Cheap checks run first, and a key is looked up only for a token that passes
+    /// them: an invalid token cannot cause a request to its issuer.
     pub async fn verify(&self, token: &Secret) -> Result<Subject, IdentityError> {
         let unknown =
             |reason| IdentityError::Invalid { reason, issuer: None, signature_valid: false };
@@ -129,13 +135,14 @@ impl Identity {
         Ok(Subject { issuer: issuer.name.clone(), sub, claims: token.claims })
     }
 
-    /// Sees that the token has not been used, if its issuer's may be used once only, and keeps anybody else from using it.
-    /// To be called when all is granted; what is reserved is free again unless it is committed.
+    /// Reserves the subject's token, if tokens of its issuer can be used only once: nobody else can
+    /// use it meanwhile. Call it when everything is granted. Unless it is committed, the token can be
+    /// used again.
     pub fn reserve(&self, subject: &Subject) -> Result<Reservation, Replayed> {
         let issuer = self.issuers.values().find(|issuer| issuer.name == subject.issuer);
         match issuer.and_then(|issuer| issuer.used.as_ref()) {
             Some(used) => used.reserve(&subject.claims, self.clock.now()),
-            None => Ok(Reservation::free()),
+            None => Ok(Reservation::unlimited()),
         }
     }
 
@@ -144,7 +151,7 @@ impl Identity {
         Ok((found.0, found.1))
     }
 
-    /// With the time of now.
+    /// What the checks look at, as of now.
     fn facts<'a>(
         &'a self,
         token: &'a Unverified<'_>,
@@ -163,7 +170,7 @@ impl Identity {
 }
 
 impl Issuer {
-    /// `None`: it cannot be known now.
+    /// The key of the token, or why it is rejected. `Err(None)`: the keys are not available now.
     async fn key(&self, token: &Unverified<'_>) -> Result<Arc<Key>, Option<Reason>> {
         self.keys.find(token.jws.header.kid.as_deref()).await.map_err(|problem| match problem {
             NoKey::Unknown => Some(Reason::UnknownKey),

@@ -13,7 +13,7 @@ use super::{Outcome, load, print, texts};
 use crate::config::Config;
 use crate::domain::{Actions, Clock, Lifetime, Project, RegistryName, Secret};
 use crate::identity::{
-    Explanation, Finding, Identity, IssuerMemory, KeyAccess, KeyOrigin, Verdict, shown,
+    Explanation, Identity, IssuerMemory, KeyAccess, KeyOrigin, TokenFinding, Verdict, shown,
 };
 use crate::registries::default_name;
 use crate::rules::{AccessRequest, Evaluation, RuleCheck, RulePart, Rules};
@@ -232,7 +232,7 @@ fn refusal(explanation: &Explanation) -> String {
     format!("the token would be refused: {because}")
 }
 
-fn finding_lines(finding: &Finding) -> Vec<String> {
+fn finding_lines(finding: &TokenFinding) -> Vec<String> {
     let (sign, because) = match finding.verdict {
         Verdict::Passed => ("✓", None),
         Verdict::Failed => ("✗", finding.because.as_ref()),

@@ -1,8 +1,8 @@
-//! How a token may be signed.
+//! The algorithms by which a token may be signed.
 
 use std::str::FromStr;
 
-/// The algorithms there are. No `none`, and none with a shared secret.
+/// A signature algorithm. There is no `none`, and none with a shared secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
     Rs256,
@@ -18,7 +18,8 @@ pub enum Algorithm {
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown algorithm, expected one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA"
+    "unknown algorithm, expected one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, \
+     EdDSA"
 )]
 pub struct UnknownAlgorithm;
 
@@ -35,7 +36,7 @@ impl Algorithm {
         Self::EdDsa,
     ];
 
-    /// The kind of key that it takes.
+    /// The kind of key that the algorithm needs.
     pub fn family(self) -> &'static str {
         match self {
             Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => {

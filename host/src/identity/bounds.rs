@@ -1,14 +1,16 @@
-//! How long and how old the parts of a token may be.
+//! The bounds of a token and its parts. Lengths are in bytes, times in seconds.
 
-/// GitHub's tokens are about 2 KiB. What is larger is refused unread: decoding must not be anybody's lever.
+/// GitHub's tokens have about 2 KiB. A longer token is rejected unread, so that nobody can keep the
+/// broker busy with decoding.
 pub(super) const LONGEST_TOKEN: usize = 8192;
 pub(super) const LONGEST_KEY_ID: usize = 256;
 pub(super) const LONGEST_SUBJECT: usize = 255;
 pub(super) const LONGEST_TOKEN_ID: usize = 128;
 pub(super) const MOST_AUDIENCES: usize = 8;
-/// How far the issuer's clock and ours may differ, in seconds.
+/// How far the issuer's clock and ours may differ.
 pub(super) const LEEWAY: i64 = 30;
-/// The longest lifetime of a token unless its issuer's settings say otherwise, in seconds: a day is what Kubernetes gives.
+/// The longest lifetime of a token unless the issuer's settings say otherwise. Kubernetes issues
+/// tokens for a day.
 pub(super) const LONGEST_LIFETIME: i64 = 24 * 60 * 60;
 
 /// Whether `text` may be a `kid`.

@@ -1,9 +1,11 @@
-//! What a token must say, as two lists: what is asked before the signature, and what after.
+//! What a token must contain, as two lists: the checks before its signature is verified, and those
+//! after.
 //!
-//! Verifying walks them and stops at the first that fails; explaining walks the same lists to their end. What is asked before
-//! the signature is cheap, and keeps a token that would be refused anyway from making us ask its issuer for keys.
+//! Verification stops at the first check that fails; `explain` reports all of them. The checks before
+//! the signature are cheap. They keep a token that would be rejected anyway from causing a request to
+//! its issuer.
 //!
-//! To add a check: a function in `claims.rs`, a line here, a [`Reason`].
+//! To add a check: a function in `claims.rs`, an entry here, a [`Reason`].
 
 use serde_json::Value;
 
@@ -14,13 +16,13 @@ use super::policy::{Replay, TokenPolicy};
 use super::reason::Reason;
 use crate::domain::Claims;
 
-/// All that a check looks at.
+/// Everything that a check looks at.
 #[derive(Clone, Copy)]
 pub(super) struct Facts<'a> {
     pub(super) header: &'a Header,
     pub(super) claims: &'a Claims,
     pub(super) policy: &'a TokenPolicy,
-    /// The `iss` that was looked up.
+    /// The configured `iss`.
     pub(super) issuer: &'a str,
     pub(super) audience: &'a str,
     /// Seconds since 1970.
@@ -28,56 +30,70 @@ pub(super) struct Facts<'a> {
 }
 
 pub(super) struct Check {
-    /// How programs call it.
+    /// The name in JSON.
     pub(super) name: &'static str,
-    /// How people do.
+    /// What the check says, for people.
     pub(super) says: &'static str,
     pub(super) holds: fn(&Facts<'_>) -> Result<(), Reason>,
-    /// What would be right, and what there is: for whoever asks why.
+    /// What would pass, and what the token has.
     pub(super) shows: fn(&Facts<'_>) -> (String, String),
 }
 
 pub(super) const BEFORE_SIGNATURE: [Check; 5] = [
     Check {
         name: "type",
-        says: "its `typ` is one that the issuer's tokens have",
-        holds: |it| {
-            if it.policy.takes_type(it.header.typ.as_deref()) { Ok(()) } else { Err(Reason::Type) }
+        says: "`typ` is one of the issuer's `token_types`",
+        holds: |facts| {
+            if facts.policy.accepts_type(facts.header.typ.as_deref()) {
+                Ok(())
+            } else {
+                Err(Reason::Type)
+            }
         },
-        shows: |it| {
-            (it.policy.token_types.join(" or "), it.header.typ.clone().unwrap_or_else(none))
+        shows: |facts| {
+            (facts.policy.token_types.join(" or "), facts.header.typ.clone().unwrap_or_else(none))
         },
     },
     Check {
         name: "key-id",
-        says: "it names its key by `kid`",
-        holds: |it| {
-            if it.header.kid.is_some() || !it.policy.require_kid {
+        says: "the header names the key by `kid`",
+        holds: |facts| {
+            if facts.header.kid.is_some() || !facts.policy.require_kid {
                 Ok(())
             } else {
                 Err(Reason::MissingKeyId)
             }
         },
-        shows: |it| ("a `kid`".to_owned(), it.header.kid.clone().unwrap_or_else(none)),
+        shows: |facts| ("a `kid`".to_owned(), facts.header.kid.clone().unwrap_or_else(none)),
     },
     Check {
         name: "not-expired",
-        says: "it has not expired",
-        holds: |it| claims::not_expired(it.claims, it.now),
-        shows: |it| (format!("`exp` after {}", it.now - LEEWAY), found(it, &["exp"])),
+        says: "the token has not expired",
+        holds: |facts| claims::not_expired(facts.claims, facts.now),
+        shows: |facts| {
+            (format!("`exp` greater than {}", facts.now - LEEWAY), found(facts, &["exp"]))
+        },
     },
     AUDIENCE,
     Check {
         name: "algorithm",
-        says: "its `alg` is one of the issuer's `algorithms`",
-        holds: |it| {
-            let algorithm = it.header.algorithm.filter(|it2| it.policy.algorithms.contains(it2));
+        says: "`alg` is one of the issuer's `algorithms`",
+        holds: |facts| {
+            let algorithm = facts
+                .header
+                .algorithm
+                .filter(|algorithm| facts.policy.algorithms.contains(algorithm));
             algorithm.map(|_| ()).ok_or(Reason::Algorithm)
         },
-        shows: |it| {
-            let expected: Vec<&str> = it.policy.algorithms.iter().map(|it| it.as_str()).collect();
-            let alg =
-                it.header.algorithm.map_or("none that is taken from anybody", |it| it.as_str());
+        shows: |facts| {
+            let expected: Vec<&str> =
+                facts.policy.algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
+            let alg = facts
+                .header
+                .algorithm
+                .map_or("an algorithm that the broker does not support", |algorithm| {
+                    algorithm.as_str()
+                });
             (expected.join(" or "), alg.to_owned())
         },
     },
@@ -85,78 +101,79 @@ pub(super) const BEFORE_SIGNATURE: [Check; 5] = [
 
 const AUDIENCE: Check = Check {
     name: "audience",
-    says: "its `aud` is this deployment's audience",
-    holds: |it| claims::audience(it.claims, it.audience),
-    shows: |it| (it.audience.to_owned(), found(it, &["aud"])),
+    says: "`aud` contains this deployment's `audience`",
+    holds: |facts| claims::audience(facts.claims, facts.audience),
+    shows: |facts| (facts.audience.to_owned(), found(facts, &["aud"])),
 };
 
-/// Expiry and the rest again, since fetching keys takes time; and whatever is the issuer's own doing.
+/// Audience and expiry are checked again, because fetching keys takes time. Checks of what only the
+/// issuer can have written come here too.
 pub(super) const AFTER_SIGNATURE: [Check; 8] = [
     Check {
         name: "issuer",
-        says: "its `iss` is the issuer's",
-        holds: |it| claims::issuer(it.claims, it.issuer),
-        shows: |it| (it.issuer.to_owned(), found(it, &["iss"])),
+        says: "`iss` is the configured one",
+        holds: |facts| claims::issuer(facts.claims, facts.issuer),
+        shows: |facts| (facts.issuer.to_owned(), found(facts, &["iss"])),
     },
     Check {
         name: "subject",
-        says: "its `sub` is text of 1 to 255 printable characters",
-        holds: |it| claims::subject(it.claims).map(|_| ()),
-        shows: |it| ("text of 1 to 255 printable characters".to_owned(), found(it, &["sub"])),
+        says: "`sub` is text of 1 to 255 printable characters",
+        holds: |facts| claims::subject(facts.claims).map(|_| ()),
+        shows: |facts| ("text of 1 to 255 printable characters".to_owned(), found(facts, &["sub"])),
     },
     AUDIENCE,
     Check {
         name: "token-id",
-        says: "its `jti`, where there is one or must be, is text of 1 to 128 printable characters",
-        holds: |it| claims::token_id(it.claims, it.policy.replay == Replay::SingleUse),
-        shows: |it| ("text of 1 to 128 printable characters".to_owned(), found(it, &["jti"])),
+        says: "`jti` is text of 1 to 128 printable characters, or absent where it may be",
+        holds: |facts| claims::token_id(facts.claims, facts.policy.replay == Replay::SingleUse),
+        shows: |facts| ("text of 1 to 128 printable characters".to_owned(), found(facts, &["jti"])),
     },
     Check {
         name: "times",
-        says: "it is valid now: issued, begun and not expired",
-        holds: |it| claims::times(it.claims, it.now),
-        shows: |it| {
+        says: "the token is valid now (`iat`, `nbf`, `exp`)",
+        holds: |facts| claims::times(facts.claims, facts.now),
+        shows: |facts| {
             let expected = format!(
-                "`iat` and `nbf` until {0} and `exp` after it, give or take {1} s",
-                it.now, LEEWAY
+                "`iat` and `nbf` at most {0}, `exp` greater than {0}; clocks may differ by {1} s",
+                facts.now, LEEWAY
             );
-            (expected, found(it, &["iat", "nbf", "exp"]))
+            (expected, found(facts, &["iat", "nbf", "exp"]))
         },
     },
     Check {
         name: "lifetime",
-        says: "it is valid for no longer than the issuer's `max_lifetime`",
-        holds: |it| claims::lifetime(it.claims, it.policy.max_lifetime),
-        shows: |it| {
+        says: "the token's lifetime is within the issuer's `max_lifetime`",
+        holds: |facts| claims::lifetime(facts.claims, facts.policy.max_lifetime),
+        shows: |facts| {
             (
-                format!("1 to {} s from `iat` to `exp`", it.policy.max_lifetime),
-                found(it, &["iat", "exp"]),
+                format!("1 to {} s from `iat` to `exp`", facts.policy.max_lifetime),
+                found(facts, &["iat", "exp"]),
             )
         },
     },
     Check {
         name: "age",
-        says: "it was issued no longer ago than the issuer's `max_age`",
-        holds: |it| claims::age(it.claims, it.policy.max_age, it.now),
-        shows: |it| {
-            let expected = it.policy.max_age.map_or_else(
+        says: "the token's age is within the issuer's `max_age`",
+        holds: |facts| claims::age(facts.claims, facts.policy.max_age, facts.now),
+        shows: |facts| {
+            let expected = facts.policy.max_age.map_or_else(
                 || "any age".to_owned(),
-                |age| format!("`iat` from {} on", it.now - age),
+                |age| format!("`iat` of at least {}", facts.now - age),
             );
-            (expected, found(it, &["iat"]))
+            (expected, found(facts, &["iat"]))
         },
     },
     Check {
         name: "required-claims",
-        says: "it has all of the issuer's `required_claims`",
-        holds: |it| {
-            claims::required(it.claims, &it.policy.required_claims)
+        says: "the token has all of the issuer's `required_claims`",
+        holds: |facts| {
+            claims::required(facts.claims, &facts.policy.required_claims)
                 .map_err(|_| Reason::RequiredClaim)
         },
-        shows: |it| {
+        shows: |facts| {
             let names: Vec<&str> =
-                it.policy.required_claims.iter().map(crate::domain::ClaimPath::as_str).collect();
-            let missing = claims::required(it.claims, &it.policy.required_claims).err();
+                facts.policy.required_claims.iter().map(crate::domain::ClaimPath::as_str).collect();
+            let missing = claims::required(facts.claims, &facts.policy.required_claims).err();
             (
                 names.join(", "),
                 missing.map_or_else(|| "all of them".to_owned(), |name| format!("no `{name}`")),
@@ -169,7 +186,7 @@ fn none() -> String {
     "none".to_owned()
 }
 
-/// Claims as they stand in the token.
+/// The claims as the token has them.
 fn found(facts: &Facts<'_>, names: &[&str]) -> String {
     let claim = |name: &&str| facts.claims.get(*name).map_or_else(none, Value::to_string);
     match names {

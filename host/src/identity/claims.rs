@@ -1,7 +1,8 @@
-//! What the claims of a token must say, typed strictly.
+//! What the claims of a token must contain, with strict types.
 //!
-//! By hand, because `jsonwebtoken`'s own checks skip claims that are missing or of another type, take a list for `iss`,
-//! round a fractional `exp`, leave `nbf` out, know no longest lifetime, and ask the system for the time.
+//! By hand, because JWT libraries are not strict enough: `jsonwebtoken`, for one, skips claims that
+//! are missing or of another type, accepts a list for `iss`, rounds a fractional `exp`, ignores
+//! `nbf`, has no longest lifetime, and asks the system for the time.
 
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use super::bounds::{LEEWAY, LONGEST_TOKEN_ID, MOST_AUDIENCES, is_subject};
 use super::reason::Reason;
 use crate::domain::{ClaimPath, Claims};
 
-/// Above it, a number may not be the one that was written: JSON readers keep 53 bits.
+/// JSON readers keep 53 bits: a larger number may not be the one that was written.
 const LARGEST_INTEGER: i64 = 1 << 53;
 
 pub(super) fn issuer(claims: &Claims, configured: &str) -> Result<(), Reason> {
@@ -32,7 +33,7 @@ pub(super) fn audience(claims: &Claims, ours: &str) -> Result<(), Reason> {
     if is_ours { Ok(()) } else { Err(Reason::Audience) }
 }
 
-/// `jti`: strict where it is there, and there where it is `required`.
+/// `jti` must be valid if it is present, and present if it is `required`.
 pub(super) fn token_id(claims: &Claims, required: bool) -> Result<(), Reason> {
     let is_id = |text: &str| {
         (1..=LONGEST_TOKEN_ID).contains(&text.len()) && !text.contains(char::is_control)
@@ -62,10 +63,11 @@ pub(super) fn times(claims: &Claims, now: i64) -> Result<(), Reason> {
     Ok(())
 }
 
-/// From `iat` to `exp`. Stops a token that is good for years, or until 1e19, from being useful to whoever finds it.
+/// The time from `iat` to `exp`. Rejects tokens that are valid for years, or until 1e19: they would
+/// be worth stealing.
 pub(super) fn lifetime(claims: &Claims, longest: i64) -> Result<(), Reason> {
     let (expires, issued) = (integer(claims, "exp")?, integer(claims, "iat")?);
-    let lifetime = expires.checked_sub(issued).filter(|it| (1..=longest).contains(it));
+    let lifetime = expires.checked_sub(issued).filter(|seconds| (1..=longest).contains(seconds));
     lifetime.map(|_| ()).ok_or(Reason::Lifetime)
 }
 
@@ -75,14 +77,14 @@ pub(super) fn age(claims: &Claims, oldest: Option<i64>, now: i64) -> Result<(), 
     if age <= oldest { Ok(()) } else { Err(Reason::Age) }
 }
 
-/// The first that is missing or says nothing.
+/// The first claim that is missing or empty.
 pub(super) fn required<'a>(claims: &Claims, paths: &'a [ClaimPath]) -> Result<(), &'a ClaimPath> {
-    let says_something = |path: &&ClaimPath| match path.find(claims) {
+    let has_content = |path: &&ClaimPath| match path.find(claims) {
         None | Some(Value::Null) => false,
         Some(Value::String(text)) => !text.is_empty(),
         Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => true,
     };
-    paths.iter().find(|path| !says_something(path)).map_or(Ok(()), Err)
+    paths.iter().find(|path| !has_content(path)).map_or(Ok(()), Err)
 }
 
 pub(super) fn integer(claims: &Claims, name: &str) -> Result<i64, Reason> {
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_real_issuers_send_is_taken() {
+    fn what_real_issuers_send_is_accepted() {
         for (name, value) in [
             ("aud", json!(["them", "us"])),
             ("exp", json!(NOW - 5)),
@@ -253,7 +255,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever the numbers: no panic, and what was too old stays so as time goes on.
+        /// No numbers cause a panic, and an expired token stays expired.
         #[test]
         fn time_never_overflows(iat: i64, exp: i64, nbf: i64, now: i64, longest: i64) {
             let claims = json!({ "iat": iat, "exp": exp, "nbf": nbf }).as_object().unwrap().clone();

@@ -1,4 +1,4 @@
-//! What verifying a token finds, check by check, for the operator who asks why. Nothing here decides anything.
+//! Reports what each check finds in a token, for the operator who asks why. Decides nothing.
 
 use serde::Serialize;
 
@@ -13,20 +13,21 @@ use crate::domain::{Secret, Subject};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyAccess {
     Fetch,
-    /// Keys from files only.
+    /// Only keys from files are used.
     Offline,
 }
 
 #[derive(Debug)]
 pub struct Explanation {
-    /// Every check, in the order of verification; what could not be reached is left out.
-    pub findings: Vec<Finding>,
-    /// Who the token would be, as far as it can be read, whether or not it is good.
+    /// The checks in the order of verification. If the token cannot be read, the later ones are
+    /// left out.
+    pub findings: Vec<TokenFinding>,
+    /// The subject that the token claims, whether or not the token is valid.
     pub subject: Option<Subject>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct Finding {
+pub struct TokenFinding {
     pub check: &'static str,
     #[serde(skip)]
     pub says: &'static str,
@@ -44,32 +45,37 @@ pub struct Finding {
 pub enum Verdict {
     Passed,
     Failed,
-    /// The issuer's keys were not there to check it with.
+    /// The issuer's keys were not available.
     Unknown,
 }
 
 const STAGES: [(Stage, &str, &str); 4] = [
-    (Stage::Form, "form", "it is three base64url parts joined by `.`, of at most 8192 bytes"),
-    (Stage::Header, "header", "its header is small, flat, and brings no key of its own"),
-    (Stage::Payload, "payload", "its payload is a JSON object that says nothing twice"),
-    (Stage::Issuer, "known-issuer", "its `iss` is one of the configured issuers"),
+    (
+        Stage::Form,
+        "form",
+        "the token is three base64url parts joined by `.`, at most 8192 bytes long",
+    ),
+    (Stage::Header, "header", "the header is small and flat, and supplies no key"),
+    (Stage::Payload, "payload", "the payload is a JSON object without duplicate members"),
+    (Stage::Issuer, "known-issuer", "`iss` is one of the configured issuers"),
 ];
-/// Longer than that is no help to anybody.
+/// Longer text would not help the reader.
 const LONGEST_SHOWN: usize = 300;
 
 impl Explanation {
-    /// No check failed and none was left out.
+    /// Whether every check passed.
     pub fn is_verified(&self) -> bool {
-        self.subject.is_some() && self.findings.iter().all(|it| it.verdict == Verdict::Passed)
+        self.subject.is_some()
+            && self.findings.iter().all(|finding| finding.verdict == Verdict::Passed)
     }
 
     pub fn has_failed(&self) -> bool {
-        self.findings.iter().any(|it| it.verdict == Verdict::Failed)
+        self.findings.iter().any(|finding| finding.verdict == Verdict::Failed)
     }
 }
 
 impl Identity {
-    /// The checks of [`Identity::verify`], also those behind one that failed.
+    /// Runs the checks of [`Identity::verify`], also after one that failed.
     pub async fn explain(&self, token: &Secret, keys: KeyAccess) -> Explanation {
         let token = match Unverified::parse(token.expose()) {
             Ok(token) => token,
@@ -88,69 +94,70 @@ impl Identity {
             }
         };
         let facts = self.facts(&token, iss, issuer);
-        let mut findings: Vec<Finding> =
-            STAGES.into_iter().map(|(_, check, says)| Finding::passed(check, says)).collect();
-        findings.extend(BEFORE_SIGNATURE.iter().map(|check| Finding::of(check, &facts)));
+        let mut findings: Vec<TokenFinding> =
+            STAGES.into_iter().map(|(_, check, says)| TokenFinding::passed(check, says)).collect();
+        findings.extend(BEFORE_SIGNATURE.iter().map(|check| TokenFinding::of(check, &facts)));
         findings.push(signature(&token, issuer, keys).await);
-        // The second look at the audience and at the expiry is for verifying, which takes time between the two.
+        // Checks that verification repeats after the signature are listed once.
         let rest = AFTER_SIGNATURE
             .iter()
-            .filter(|it| BEFORE_SIGNATURE.iter().all(|before| before.name != it.name));
-        findings.extend(rest.map(|check| Finding::of(check, &facts)));
+            .filter(|check| BEFORE_SIGNATURE.iter().all(|before| before.name != check.name));
+        findings.extend(rest.map(|check| TokenFinding::of(check, &facts)));
         let sub = claims::subject(&token.claims).ok().map(str::to_owned);
         let issuer = issuer.name.clone();
         let claims = token.claims;
         Explanation { findings, subject: sub.map(|sub| Subject { issuer, sub, claims }) }
     }
 
-    /// What an issuer's tokens must be, by its name.
+    /// The policy of the issuer with this name.
     pub fn policy(&self, issuer: &str) -> Option<&TokenPolicy> {
-        self.issuers.values().find(|it| it.name == issuer).map(|it| &it.policy)
+        self.issuers.values().find(|known| known.name == issuer).map(|known| &known.policy)
     }
 }
 
-async fn signature(token: &Unverified<'_>, issuer: &Issuer, keys: KeyAccess) -> Finding {
-    const CHECK: (&str, &str) = ("signature", "it is signed with the issuer's key of its `kid`");
-    let unknown = |because: &str| Finding {
+async fn signature(token: &Unverified<'_>, issuer: &Issuer, keys: KeyAccess) -> TokenFinding {
+    const CHECK: (&str, &str) =
+        ("signature", "the signature was made with the issuer's key that `kid` names");
+    let unknown = |because: &str| TokenFinding {
         verdict: Verdict::Unknown,
         because: Some(because.to_owned()),
-        ..Finding::passed(CHECK.0, CHECK.1)
+        ..TokenFinding::passed(CHECK.0, CHECK.1)
     };
     if keys == Offline && !issuer.keys.is_ready() {
-        return unknown("the issuer's keys are not fetched with --offline");
+        return unknown("--offline does not fetch the issuer's keys");
     }
     let verdict = match issuer.key(token).await {
         Ok(key) => token.jws.verify(&issuer.policy.algorithms, &key),
         Err(Some(reason)) => Err(reason),
-        Err(None) => return unknown("the issuer's keys could not be fetched, the log says why"),
+        Err(None) => return unknown("the issuer's keys could not be fetched; the log says why"),
     };
     match verdict {
-        Ok(()) => Finding::passed(CHECK.0, CHECK.1),
-        Err(reason) => Finding {
+        Ok(()) => TokenFinding::passed(CHECK.0, CHECK.1),
+        Err(reason) => TokenFinding {
             found: token.jws.header.kid.as_ref().map(|kid| format!("`kid` {kid}")),
-            ..Finding::failed(CHECK.0, CHECK.1, reason)
+            ..TokenFinding::failed(CHECK.0, CHECK.1, reason)
         },
     }
 }
 
-/// A token that could not be read as far as its checks: what held until then, and what did not.
-fn unreadable(reason: Reason, pair: Option<(String, String)>) -> Vec<Finding> {
+/// The findings of a token that cannot be read: what passed until then, and what failed.
+fn unreadable(reason: Reason, pair: Option<(String, String)>) -> Vec<TokenFinding> {
     let held = STAGES.into_iter().take_while(|(stage, ..)| *stage < reason.stage());
-    let mut findings: Vec<Finding> =
-        held.map(|(_, check, says)| Finding::passed(check, says)).collect();
+    let mut findings: Vec<TokenFinding> =
+        held.map(|(_, check, says)| TokenFinding::passed(check, says)).collect();
     let failed = STAGES.into_iter().find(|(stage, ..)| *stage == reason.stage());
     findings.extend(failed.map(|(_, check, says)| {
         let (expected, found) = pair.unzip();
-        Finding {
+        TokenFinding {
             expected,
-            found: found.map(|it| shown(&it)),
-            ..Finding::failed(check, says, reason)
+            found: found.map(|text| shown(&text)),
+            ..TokenFinding::failed(check, says, reason)
         }
     }));
     findings
 }
 
-impl Finding {
+impl TokenFinding {
     fn of(check: &Check, facts: &Facts<'_>) -> Self {
         match (check.holds)(facts) {
             Ok(()) => Self::passed(check.name, check.says),
@@ -178,11 +185,11 @@ impl Finding {
     }
 }
 
-/// What a stranger may have written goes to a terminal: short, and without what would steer it.
+/// Text from a stranger, fit for a terminal: shortened, and without control characters.
 pub fn shown(text: &str) -> String {
     let is_long = text.chars().count() > LONGEST_SHOWN;
     let short =
-        text.chars().take(LONGEST_SHOWN).map(|it| if it.is_control() { '\u{fffd}' } else { it });
+        text.chars().take(LONGEST_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c });
     let short: String = short.collect();
     if is_long { short + "…" } else { short }
 }

@@ -1,4 +1,4 @@
-//! From settings to issuers: checked, and with keys to verify tokens with.
+//! Checks the settings of the issuers and builds the issuers from them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,24 +12,29 @@ use super::replay::UsedTokens;
 use super::settings::{IdentitySettings, IssuerSettings, KeyOrigin};
 use crate::domain::Clock;
 
+/// A trusted issuer, ready to verify its tokens.
 pub(super) struct Issuer {
     pub(super) name: String,
     pub(super) policy: TokenPolicy,
     pub(super) keys: Arc<dyn Keys>,
-    /// There for [`Replay::SingleUse`].
+    /// Set for [`Replay::SingleUse`].
     pub(super) used: Option<Arc<UsedTokens>>,
 }
 
-/// A setting to mend, and how.
+/// What is wrong with the settings, and what to change.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{message}", issuer.as_ref().map_or_else(String::new, |name| format!("issuer `{name}`: ")))]
+#[error("{}{message}", about(issuer.as_deref()))]
 pub struct SetupError {
-    /// The issuer's name; `None` where it is about all of them.
+    /// The issuer's name; `None` if the problem concerns all issuers.
     pub issuer: Option<String>,
     pub message: String,
 }
 
-/// Bounds what is fetched in the background.
+fn about(issuer: Option<&str>) -> String {
+    issuer.map(|name| format!("issuer `{name}`: ")).unwrap_or_default()
+}
+
+/// Bounds the number of key fetches in the background.
 const MOST_ISSUERS: usize = 64;
 const LONGEST_NAME: usize = 255;
 
@@ -43,25 +48,28 @@ pub(super) fn build(
         |message: &str| problems.push(SetupError { issuer: None, message: message.to_owned() });
     if !settings.issuers.is_empty() && !is_name(&settings.audience) {
         about_all(
-            "`audience` must be 1 to 255 printable characters that name this deployment, such as \"rise-registry\"",
+            "`audience` must be 1 to 255 printable characters that name this deployment, such as \
+             \"rise-registry\"",
         );
     }
     if settings.issuers.len() > MOST_ISSUERS {
         about_all(
-            "there are more than 64 [[auth.issuers]]: each one is asked for its keys in the background",
+            "there are more than 64 [[auth.issuers]]: the broker fetches the keys of each one in \
+             the background",
         );
     }
     let mut names = BTreeSet::new();
     for wanted in settings.issuers.iter().take(MOST_ISSUERS) {
         let mut found = check(wanted);
         if !names.insert(&wanted.name) {
-            found
-                .push("has the name of another issuer: rules could not tell them apart".to_owned());
+            found.push(
+                "has the same `name` as another issuer: rules could not tell them apart".to_owned(),
+            );
         }
         if issuers.contains_key(wanted.keys.issuer()) {
             found.push(format!("has the same `issuer` as another one: `{}`", wanted.keys.issuer()));
         }
-        // Not if there are problems: opening the local issuer may write a key file.
+        // Skipped if there are problems, because opening the local issuer may write a key file.
         if found.is_empty() {
             match issuer(wanted, memory, clock) {
                 Ok(issuer) => {
@@ -70,8 +78,8 @@ pub(super) fn build(
                 Err(problem) => found.push(problem),
             }
         }
-        let about = |message| SetupError { issuer: Some(wanted.name.clone()), message };
-        problems.extend(found.into_iter().map(about));
+        let of_issuer = |message| SetupError { issuer: Some(wanted.name.clone()), message };
+        problems.extend(found.into_iter().map(of_issuer));
     }
     if problems.is_empty() { Ok(issuers) } else { Err(problems) }
 }
@@ -86,11 +94,12 @@ fn check(wanted: &IssuerSettings) -> Vec<String> {
             if wanted.policy.algorithms.is_empty() =>
         {
             problems.push(
-                "`algorithms` is empty: state what it signs with, mostly [\"RS256\"]".to_owned(),
+                "`algorithms` is empty: list what the issuer signs with, usually [\"RS256\"]"
+                    .to_owned(),
             );
         }
         KeyOrigin::Local { .. }
-            if wanted.policy.algorithms.iter().any(|it| *it != Algorithm::EdDsa) =>
+            if wanted.policy.algorithms.iter().any(|algorithm| *algorithm != Algorithm::EdDsa) =>
         {
             problems.push(
                 "the broker's own issuer signs with EdDSA: leave `algorithms` out".to_owned(),
@@ -118,9 +127,9 @@ fn keys(
         KeyOrigin::JwksFile { path, .. } => {
             let place = path.display();
             let bytes = jwks::read_file(path)
-                .map_err(|it| format!("`jwks_file` {place} cannot be read: {it}"))?;
+                .map_err(|error| format!("`jwks_file` {place} cannot be read: {error}"))?;
             let set = KeySet::parse(&bytes)
-                .map_err(|it| format!("`jwks_file` {place} is not a usable key set: {it}"))?;
+                .map_err(|error| format!("`jwks_file` {place} is not a usable key set: {error}"))?;
             Ok(Arc::new(FixedKeys::new(set)))
         }
         KeyOrigin::Local { key_file } => {
@@ -172,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_of_every_issuer_is_told_at_once() {
+    fn every_problem_of_every_issuer_is_reported_at_once() {
         let mut no_algorithms = discovery("no-algorithms", "https://a.example");
         no_algorithms.policy.algorithms.clear();
         let file = |path: &str| KeyOrigin::JwksFile {
@@ -207,7 +216,7 @@ mod tests {
             "issuer `no-algorithms`: `algorithms` is empty",
             "issuer `file`: `jwks_file` /none/x cannot be read",
             "issuer `local`: the broker's own issuer signs with EdDSA",
-            "issuer `ok`: has the name of another issuer",
+            "issuer `ok`: has the same `name` as another issuer",
             "issuer `ok`: has the same `issuer` as another one",
         ];
         assert_eq!(found.len(), expected.len(), "{found:?}");
@@ -254,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_may_be_trusted_and_not_everybody() {
+    fn there_may_be_no_issuer_and_not_too_many() {
         assert!(problems("", vec![]).is_empty());
         let many = (0..65)
             .map(|index| discovery(&format!("i{index}"), &format!("https://{index}.example")))

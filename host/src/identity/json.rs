@@ -1,6 +1,7 @@
-//! JSON from strangers: bounded in size, depth and members, and refused where a member occurs twice.
+//! Parses JSON from strangers: bounded in size, depth and number of members, without duplicate
+//! members.
 //!
-//! A member that occurs twice means one thing to one reader and another to the next; `serde_json` alone keeps the last.
+//! Readers disagree about what a duplicate member means; `serde_json` alone keeps the last one.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,27 +11,27 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 #[derive(Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct JsonLimits {
     pub(crate) bytes: usize,
-    /// 1: no object or list inside the object.
+    /// With 1, the object contains no other object and no list.
     pub(crate) depth: usize,
-    /// Of each object.
+    /// The most members of one object.
     pub(crate) members: usize,
-    /// Bytes of each text and each member's name.
+    /// The most bytes of a string or of a member's name.
     pub(crate) text: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum InvalidJson {
-    #[error("it is not a JSON object")]
+    #[error("not a JSON object")]
     NotAnObject,
     #[error("a member occurs twice")]
     Duplicate,
-    #[error("it is too large, too deep or has too many members")]
+    #[error("too large, too deep, or with too many members")]
     TooLarge,
 }
 
-pub(crate) fn object(bytes: &[u8], limits: Limits) -> Result<Map<String, Value>, InvalidJson> {
+pub(crate) fn object(bytes: &[u8], limits: JsonLimits) -> Result<Map<String, Value>, InvalidJson> {
     if bytes.len() > limits.bytes {
         return Err(InvalidJson::TooLarge);
     }
@@ -44,29 +45,29 @@ pub(crate) fn object(bytes: &[u8], limits: Limits) -> Result<Map<String, Value>,
     }
 }
 
-/// Reads one value. `broken` carries the kind of failure past serde, whose errors are text only.
+/// Parses one value. `broken` carries the kind of failure past serde, whose errors are only text.
 #[derive(Clone, Copy)]
 struct Bounded<'a> {
-    limits: Limits,
+    limits: JsonLimits,
     broken: &'a Cell<InvalidJson>,
 }
 
 impl Bounded<'_> {
-    fn refuse<E: Error>(self, kind: InvalidJson) -> E {
+    fn reject<E: Error>(self, kind: InvalidJson) -> E {
         self.broken.set(kind);
         E::custom(kind)
     }
 
     fn inside<E: Error>(self) -> Result<Self, E> {
         match self.limits.depth.checked_sub(1) {
-            Some(depth) => Ok(Self { limits: Limits { depth, ..self.limits }, ..self }),
-            None => Err(self.refuse(InvalidJson::TooLarge)),
+            Some(depth) => Ok(Self { limits: JsonLimits { depth, ..self.limits }, ..self }),
+            None => Err(self.reject(InvalidJson::TooLarge)),
         }
     }
 
     fn text<E: Error>(self, text: String) -> Result<String, E> {
         if text.len() > self.limits.text {
-            Err(self.refuse(InvalidJson::TooLarge))
+            Err(self.reject(InvalidJson::TooLarge))
         } else {
             Ok(text)
         }
@@ -127,11 +128,11 @@ impl<'de> Visitor<'de> for Bounded<'_> {
         while let Some(name) = members.next_key::<String>()? {
             let name = self.text(name)?;
             if object.len() == self.limits.members {
-                return Err(self.refuse(InvalidJson::TooLarge));
+                return Err(self.reject(InvalidJson::TooLarge));
             }
             let value = members.next_value_seed(inside)?;
             if object.insert(name, value).is_some() {
-                return Err(self.refuse(InvalidJson::Duplicate));
+                return Err(self.reject(InvalidJson::Duplicate));
             }
         }
         Ok(Value::Object(object))
@@ -142,7 +143,7 @@ impl<'de> Visitor<'de> for Bounded<'_> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { bytes: 100, depth: 2, members: 3, text: 5 };
+    const LIMITS: JsonLimits = JsonLimits { bytes: 100, depth: 2, members: 3, text: 5 };
 
     #[test]
     fn what_is_read_is_what_was_written() {

@@ -1,9 +1,10 @@
-//! Where the keys of issuers come from: the port [`Keys`] and its adapters.
+//! The keys of issuers: the port [`Keys`] and its adapters.
 //!
-//! `key` is one public key and a set of them, `cache` keeps a fetched set, `discovery` fetches one. A set that does not
-//! change (a file, the broker's own key) is [`FixedKeys`].
+//! `key` parses public keys, `source` is the port of a fetch, `discovery` fetches a key set, `cache`
+//! keeps and renews it. [`FixedKeys`] are keys that do not change: a file, or the broker's own key.
 //!
-//! **Invariant:** a wrong signature never makes us fetch; an unknown `kid` does at most once a minute.
+//! **Invariant:** a wrong signature never causes a fetch. An unknown `kid` causes at most one fetch
+//! a minute.
 
 mod cache;
 mod discovery;
@@ -22,10 +23,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-/// How fetching an issuer's keys has gone so far.
+/// How the fetches of an issuer's keys went so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fetches {
-    /// Of the keys in use; `None` before the first fetch that worked.
+    /// The age of the keys in use; `None` before the first successful fetch.
     pub age_seconds: Option<i64>,
     pub worked: u64,
     pub failed: u64,
@@ -34,17 +35,17 @@ pub struct Fetches {
 /// The keys of one issuer.
 #[async_trait]
 pub trait Keys: Send + Sync {
-    /// The key of this `kid`. Without one, the only key there is.
+    /// The key with this `kid`, or without a `kid` the only key.
     async fn find(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey>;
 
-    /// Starts to get what is missing, and returns at once.
+    /// Starts to fetch keys if there are none, and returns at once.
     fn prefetch(&self) {}
 
     fn is_ready(&self) -> bool {
         true
     }
 
-    /// `None`: keys that do not change.
+    /// `None` for keys that are not fetched.
     fn fetched(&self) -> Option<Fetches> {
         None
     }
@@ -54,9 +55,9 @@ pub trait Keys: Send + Sync {
 pub enum NoKey {
     /// The issuer has no such key.
     Unknown,
-    /// No key was named, and there are several.
+    /// The token names no key, and the issuer has several.
     Unnamed,
-    /// It cannot be known now.
+    /// The keys are not available now.
     Unavailable,
 }
 
@@ -78,7 +79,8 @@ impl Keys for FixedKeys {
 /// A key set is a few KiB (GitHub's 5); what is larger is refused, not cut short.
 pub(super) const LARGEST_SET: usize = 100 * 1024;
 
-/// Reads a key set's file, one byte past the limit at most: the parser refuses what is too large.
+/// Reads the file of a key set, at most one byte more than the limit: the parser rejects a set that
+/// is too large.
 pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LARGEST_SET as u64 + 1).read_to_end(&mut bytes)?;

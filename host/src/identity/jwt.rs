@@ -1,6 +1,7 @@
-//! A token's parts, read strictly and not yet believed.
+//! Parses a token strictly, before it is verified.
 //!
-//! **Invariant:** header and payload are decoded once; what is verified, checked and handed on is that one reading.
+//! **Invariant:** header and payload are decoded once. The same bytes are verified, checked and
+//! returned.
 
 use std::str::FromStr;
 
@@ -9,32 +10,33 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::algorithm::Algorithm;
 use super::bounds::{LONGEST_TOKEN, is_key_id};
-use super::json::{self, Limits};
+use super::json::{self, JsonLimits};
 use super::jwks::Key;
 use super::reason::Reason;
 use crate::domain::Claims;
 
-const HEADER: Limits = Limits { bytes: 1024, depth: 1, members: 16, text: 1024 };
-pub(super) const PAYLOAD: Limits =
-    Limits { bytes: LONGEST_TOKEN, depth: 8, members: 64, text: 4096 };
+const HEADER: JsonLimits = JsonLimits { bytes: 1024, depth: 1, members: 16, text: 1024 };
+pub(super) const PAYLOAD: JsonLimits =
+    JsonLimits { bytes: LONGEST_TOKEN, depth: 8, members: 64, text: 4096 };
 
-/// Members with which a token would bring its own key, or change how it is to be read (CVE-2025-24976 was `jwk`).
+/// Members by which a token would supply its own key or change how it is read (CVE-2025-24976
+/// was `jwk`).
 const FORBIDDEN: [&str; 9] = ["jwk", "jku", "x5u", "x5c", "crit", "b64", "enc", "zip", "cty"];
 
-/// The members of a header that anything depends on.
+/// The members of a header that the broker uses.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
-    /// `None`: one that we do not take from anybody.
+    /// `None`: an algorithm that the broker does not support.
     pub algorithm: Option<Algorithm>,
     pub kid: Option<String>,
     pub typ: Option<String>,
 }
 
-/// A signed text (RFC 7515, compact form) whose signature has not been looked at yet.
+/// A signed text (RFC 7515, compact form) whose signature is not verified yet.
 pub struct Jws<'a> {
     pub header: Header,
     pub payload: Vec<u8>,
-    /// Header and payload, as they were signed.
+    /// Header and payload as they were signed.
     signed: &'a str,
     signature: &'a str,
 }
@@ -44,7 +46,7 @@ impl<'a> Jws<'a> {
         if token.is_empty() || token.len() > LONGEST_TOKEN {
             return Err(Reason::Size);
         }
-        // Counted before anything is split or decoded (CVE-2025-30204 is a million dots).
+        // Counted before anything is split or decoded (CVE-2025-30204 was a million dots).
         let dots = token.bytes().filter(|byte| *byte == b'.').count();
         let (signed, signature) = token.rsplit_once('.').ok_or(Reason::Shape)?;
         let (header, payload) = signed.split_once('.').ok_or(Reason::Shape)?;
@@ -55,9 +57,9 @@ impl<'a> Jws<'a> {
         Ok(Self { header: Header::read(&header)?, payload: decode(payload)?, signed, signature })
     }
 
-    /// Whether `key` has signed it, with one of the `accepted` algorithms.
+    /// Whether `key` made the signature, with one of the `accepted` algorithms.
     pub fn verify(&self, accepted: &[Algorithm], key: &Key) -> Result<(), Reason> {
-        let algorithm = self.header.algorithm.filter(|it| accepted.contains(it));
+        let algorithm = self.header.algorithm.filter(|algorithm| accepted.contains(algorithm));
         let algorithm = algorithm.ok_or(Reason::Algorithm)?;
         if !key.fits(algorithm) {
             return Err(Reason::KeyMismatch);
@@ -77,7 +79,7 @@ impl Header {
         }
         let text = |name: &str, reason| match header.get(name) {
             None => Ok(None),
-            Some(value) => value.as_str().map(|it| Some(it.to_owned())).ok_or(reason),
+            Some(value) => value.as_str().map(|text| Some(text.to_owned())).ok_or(reason),
         };
         let typ = text("typ", Reason::Type)?;
         let kid = text("kid", Reason::KeyId)?;
@@ -105,7 +107,7 @@ impl<'a> Unverified<'a> {
         Ok(Self { jws, claims })
     }
 
-    /// `iss`, to be looked up and nothing else.
+    /// `iss`, for looking up the issuer only.
     pub fn issuer(&self) -> Result<&str, Reason> {
         self.claims.get("iss").and_then(|iss| iss.as_str()).ok_or(Reason::Issuer)
     }
@@ -115,7 +117,7 @@ fn is_base64url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-/// Strict: no padding, no other alphabet, no bits left over.
+/// Decodes strictly: no padding, no other alphabet, no bits left over.
 fn decode(part: &str) -> Result<Vec<u8>, Reason> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::Shape)
 }

@@ -1,7 +1,7 @@
-//! The broker's own issuer, for laptops and small installations: a key file and what it signs.
+//! The built-in issuer `local`, for laptops and small installations: it signs tokens with a key file.
 //!
-//! **Invariant:** whoever reads the key file is anybody whom the rules for this issuer admit. It is created for its owner
-//! alone, and refused if others can read it.
+//! **Invariant:** anyone who can read the key file can mint a token for any subject that the rules
+//! for `local` accept. The file is created for its owner alone, and rejected if others can read it.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use super::settings::LOCAL_ISSUER;
 use crate::domain::{Claims, Secret};
 use crate::keys::{KeyFileError, ed25519};
 
-/// What the issuer itself writes.
+/// Claims that the issuer sets itself.
 const RESERVED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
 /// Signs tokens with an Ed25519 key.
@@ -29,22 +29,22 @@ pub struct LocalIssuer {
     kid: String,
 }
 
-/// What a token shall say.
+/// The content of a token.
 pub struct TokenRequest {
     pub subject: String,
     pub audience: String,
     pub claims: Claims,
-    /// Whole seconds, up to a day.
+    /// In whole seconds, at most a day.
     pub lifetime: SignedDuration,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MintError {
-    #[error("claim `{0}` is written by the issuer: leave it out")]
+    #[error("the issuer sets claim `{0}` itself: leave it out")]
     Reserved(String),
-    #[error("subject and audience must be 1 to 255 printable characters")]
+    #[error("subject and audience must have 1 to 255 printable characters each")]
     Names,
-    #[error("a token lives for 1 second to {} hours", LONGEST_LIFETIME / 3600)]
+    #[error("a token's lifetime must be 1 second to {} hours", LONGEST_LIFETIME / 3600)]
     Lifetime,
     #[error("the claims are too many, too deep or too long for a token of {LONGEST_TOKEN} bytes")]
     TooLarge,
@@ -53,14 +53,15 @@ pub enum MintError {
 }
 
 impl LocalIssuer {
-    /// Reads the key, or makes one where there is none. Of several processes that do so at once, all get the same key.
+    /// Reads the key, or creates it if there is none. Processes that do so at the same time all get
+    /// the same key.
     pub fn open_or_create(path: &Path) -> Result<Self, KeyFileError> {
         let key = ed25519::open_or_create(path)?;
         let kid = URL_SAFE_NO_PAD.encode(Sha256::digest(canonical_jwk(&key)));
         Ok(Self { key, kid })
     }
 
-    /// A token that [`super::Identity::verify`] accepts until its lifetime is over.
+    /// Signs a token that [`super::Identity::verify`] accepts until it expires.
     pub fn mint(&self, request: TokenRequest, now: Timestamp) -> Result<Secret, MintError> {
         let payload = payload(request, now)?;
         let header = serde_json::json!({ "alg": "EdDSA", "typ": "JWT", "kid": self.kid });
@@ -71,7 +72,7 @@ impl LocalIssuer {
         if token.len() > LONGEST_TOKEN { Err(MintError::TooLarge) } else { Ok(Secret::new(token)) }
     }
 
-    /// The thumbprint of the public key (RFC 7638), by which tokens name it.
+    /// The thumbprint of the public key (RFC 7638), which tokens have as `kid`.
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -84,8 +85,14 @@ impl LocalIssuer {
     /// The public key as a JSON Web Key Set, for another broker's `jwks_file`.
     pub fn jwks(&self) -> serde_json::Value {
         let x = URL_SAFE_NO_PAD.encode(self.key.public_key().as_ref());
-        let key = serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": self.kid, "alg": "EdDSA", "use": "sig" });
-        serde_json::json!({ "keys": [key] })
+        serde_json::json!({ "keys": [{
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "x": x,
+            "kid": self.kid,
+            "alg": "EdDSA",
+            "use": "sig",
+        }] })
     }
 }
 
@@ -112,7 +119,7 @@ fn payload(request: TokenRequest, now: Timestamp) -> Result<serde_json::Value, M
     ];
     claims.extend(written.into_iter().map(|(name, value)| (name.to_owned(), value)));
     let payload = serde_json::Value::Object(claims);
-    // Read back as a verifier would: a token that nobody accepts is found out where it is made.
+    // Parsed as a verifier would: a token that nobody accepts must fail here.
     json::object(payload.to_string().as_bytes(), PAYLOAD).map_err(|_| MintError::TooLarge)?;
     Ok(payload)
 }
@@ -153,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_what_was_asked_and_what_the_issuer_adds() {
+    fn a_token_has_the_requested_claims_and_those_of_the_issuer() {
         let (_folder, issuer) = issuer();
         let now = Timestamp::from_second(1_700_000_000).unwrap();
         let token = issuer.mint(request(&json!({ "repository": "acme/my-app" })), now).unwrap();
@@ -165,7 +172,14 @@ mod tests {
         let jti = payload.remove("jti").unwrap();
         assert_eq!(
             serde_json::Value::Object(payload),
-            json!({ "iss": LOCAL_ISSUER, "sub": "laptop", "aud": "us", "iat": 1_700_000_000, "exp": 1_700_000_060, "repository": "acme/my-app" })
+            json!({
+                "iss": LOCAL_ISSUER,
+                "sub": "laptop",
+                "aud": "us",
+                "iat": 1_700_000_000,
+                "exp": 1_700_000_060,
+                "repository": "acme/my-app",
+            })
         );
         assert_eq!(
             jti.as_str().unwrap().parse::<Ulid>().unwrap().timestamp_ms(),
@@ -177,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_would_accept_is_not_signed() {
+    fn a_token_that_nobody_would_accept_is_not_signed() {
         let (_folder, issuer) = issuer();
         let mint = |request: TokenRequest| issuer.mint(request, Timestamp::UNIX_EPOCH).err();
         for name in RESERVED {

@@ -1,4 +1,4 @@
-//! What is asked of one issuer's tokens besides a good signature.
+//! What one issuer's tokens must fulfil besides a valid signature.
 
 use std::collections::BTreeSet;
 
@@ -8,32 +8,34 @@ use crate::domain::ClaimPath;
 
 #[derive(Clone, Debug)]
 pub struct TokenPolicy {
-    /// Empty is fine for [`super::Source::Local`], which signs with `EdDSA`.
+    /// May be empty for [`super::KeyOrigin::Local`], which always signs with `EdDSA`.
     pub algorithms: Vec<Algorithm>,
-    /// Whether `algorithms` may be of more than one kind of key. One kind leaves nothing to confuse.
+    /// Whether `algorithms` may need more than one kind of key. With one kind, no key can be used
+    /// for another algorithm than it was made for.
     pub mixed_algorithms: bool,
-    /// The header's `typ`, so that another kind of token that the issuer signs with the same key is not taken for one.
+    /// The accepted values of the header's `typ`. Keeps out other tokens that the issuer signs with
+    /// the same key.
     pub token_types: Vec<String>,
     pub require_kid: bool,
-    /// From `iat` to `exp`, in seconds.
+    /// The longest time from `iat` to `exp`, in seconds.
     pub max_lifetime: i64,
-    /// From `iat` until now, in seconds.
+    /// The longest time from `iat` until now, in seconds.
     pub max_age: Option<i64>,
     pub required_claims: Vec<ClaimPath>,
     pub replay: Replay,
 }
 
-/// Whether a token may be used again.
+/// Whether a token may be used more than once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Replay {
     #[default]
     Off,
-    /// For one credential.
+    /// A token is good for one credential.
     SingleUse,
 }
 
-/// A week: who needs more wants a key, not a token.
+/// A week. A token that is valid for longer is as dangerous as a stored key.
 const LONGEST_MAX_LIFETIME: i64 = 7 * 24 * 60 * 60;
 
 impl Default for TokenPolicy {
@@ -52,31 +54,36 @@ impl Default for TokenPolicy {
 }
 
 impl TokenPolicy {
-    /// RFC 7515 4.1.9: `application/` may be left out, and case does not matter. No `typ` at all is a plain JWT (RFC 7519).
-    pub(super) fn takes_type(&self, typ: Option<&str>) -> bool {
+    /// RFC 7515 4.1.9: `application/` may be left out, and case does not matter. A token without
+    /// `typ` is a plain JWT (RFC 7519).
+    pub(super) fn accepts_type(&self, typ: Option<&str>) -> bool {
         let typ = typ.unwrap_or("JWT");
         let typ = typ
             .split_once('/')
             .filter(|(kind, _)| kind.eq_ignore_ascii_case("application"))
             .map_or(typ, |(_, rest)| rest);
-        self.token_types.iter().any(|it| it.eq_ignore_ascii_case(typ))
+        self.token_types.iter().any(|accepted| accepted.eq_ignore_ascii_case(typ))
     }
 
-    /// Everything that is wrong with it.
+    /// Everything that is wrong with the policy.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let families: BTreeSet<&str> = self.algorithms.iter().map(|it| it.family()).collect();
+        let families: BTreeSet<&str> =
+            self.algorithms.iter().map(|algorithm| algorithm.family()).collect();
         if families.len() > 1 && !self.mixed_algorithms {
             let families: Vec<&str> = families.into_iter().collect();
             problems.push(format!(
-                "`algorithms` are of several kinds of key ({}): keep those that it signs with, or state `mixed_algorithms = true`",
+                "`algorithms` need several kinds of key ({}): list only those that the issuer signs \
+                 with, or set `mixed_algorithms = true`",
                 families.join(", ")
             ));
         }
         if self.token_types.is_empty()
-            || self.token_types.iter().any(|it| it.is_empty() || it.contains('/'))
+            || self.token_types.iter().any(|accepted| accepted.is_empty() || accepted.contains('/'))
         {
-            problems.push("`token_types` must be a list of types as in `typ`, such as [\"JWT\"] or [\"at+jwt\"]".to_owned());
+            let message = "`token_types` must be a list of values of `typ`, such as [\"JWT\"] or \
+                           [\"at+jwt\"]";
+            problems.push(message.to_owned());
         }
         if !(1..=LONGEST_MAX_LIFETIME).contains(&self.max_lifetime) {
             problems.push(format!("`max_lifetime` must be 1 to {LONGEST_MAX_LIFETIME} seconds"));
@@ -87,13 +94,13 @@ impl TokenPolicy {
         problems
     }
 
-    /// What is allowed and probably not meant.
+    /// Settings that are allowed but probably not intended.
     pub(super) fn warnings(&self) -> Vec<String> {
         let too_long = self.max_lifetime > LONGEST_LIFETIME;
         too_long
             .then(|| {
                 format!(
-                    "`max_lifetime` is {} s: a token that leaks is good for longer than a day",
+                    "`max_lifetime` is {} s: a leaked token can be used for longer than a day",
                     self.max_lifetime
                 )
             })
@@ -113,7 +120,7 @@ mod tests {
                 token_types: types.iter().map(|it| (*it).to_owned()).collect(),
                 ..TokenPolicy::default()
             }
-            .takes_type(typ)
+            .accepts_type(typ)
         };
         for (types, typ, taken) in [
             (&["JWT"][..], Some("JWT"), true),

@@ -1,6 +1,7 @@
-//! What is known of services that many have: `preset = "github-actions"` fills in what an issuer's settings do not state.
+//! Settings of well-known issuers: `preset = "github-actions"` fills in what the settings of an
+//! issuer leave out.
 //!
-//! To add one: a variant, its arm in each function here, a row in docs/settings.md.
+//! To add one: a variant, its arm in each function here, a row in `docs/settings.md`.
 
 use super::algorithm::Algorithm;
 use super::policy::TokenPolicy;
@@ -14,12 +15,12 @@ pub enum Preset {
     Kubernetes,
     Buildkite,
     Google,
-    /// Nothing is known of it.
+    /// Any other issuer. Fills in nothing.
     Generic,
 }
 
 impl Preset {
-    /// Where it is the same for everybody, or for most.
+    /// The `iss` of the service, if it is the same for most users.
     pub fn issuer(self) -> Option<&'static str> {
         match self {
             Self::GithubActions => Some("https://token.actions.githubusercontent.com"),

@@ -1,73 +1,73 @@
-//! Why a token is refused.
+//! Why a token is rejected.
 
 use super::bounds::{LONGEST_KEY_ID, LONGEST_TOKEN};
 use super::json::InvalidJson;
 
-/// For the operator. Holds nothing from the token.
+/// For the operator. No reason contains anything from the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Reason {
-    #[error("it is empty or longer than {LONGEST_TOKEN} bytes")]
+    #[error("the token is empty or longer than {LONGEST_TOKEN} bytes")]
     Size,
-    #[error("it is not three base64url parts joined by `.`")]
+    #[error("the token is not three base64url parts joined by `.`")]
     Shape,
-    #[error("its header cannot be read: {0}")]
+    #[error("the header cannot be read: {0}")]
     Header(InvalidJson),
-    #[error("its header has one of `jwk jku x5u x5c crit b64 enc zip cty`")]
+    #[error("the header has one of `jwk jku x5u x5c crit b64 enc zip cty`, which are not allowed")]
     ForbiddenHeader,
-    #[error("its header's `typ` is none of the issuer's `token_types`")]
+    #[error("`typ` is not one of the issuer's `token_types`")]
     Type,
-    #[error("its header's `kid` is not text of 1 to {LONGEST_KEY_ID} printable characters")]
+    #[error("`kid` is not text of 1 to {LONGEST_KEY_ID} printable characters")]
     KeyId,
-    #[error("its header has no `kid`")]
+    #[error("the header has no `kid`")]
     MissingKeyId,
-    #[error("its payload cannot be read: {0}")]
+    #[error("the payload cannot be read: {0}")]
     Payload(InvalidJson),
-    #[error("its `iss` is missing or not text")]
+    #[error("`iss` is missing or not text")]
     Issuer,
-    #[error("its `iss` is none of the configured issuers")]
+    #[error("`iss` is not one of the configured issuers")]
     UnknownIssuer,
-    #[error("its `alg` is none of the issuer's `algorithms`")]
+    #[error("`alg` is not one of the issuer's `algorithms`")]
     Algorithm,
     #[error(
-        "its `aud` is not text or a list of 1 to 8 texts with this deployment's `audience` among them"
+        "`aud` is not this deployment's `audience`, nor a list of 1 to 8 texts that contains it"
     )]
     Audience,
-    #[error("its `exp`, `iat` or `nbf` is missing or not a whole number of seconds")]
+    #[error("`exp` or `iat` is missing, or `exp`, `iat` or `nbf` is not a whole number of seconds")]
     Times,
-    #[error("it has expired")]
+    #[error("the token has expired")]
     Expired,
-    #[error("it is not valid yet")]
+    #[error("the token is not valid yet")]
     NotYetValid,
-    #[error("it was issued in the future")]
+    #[error("the token was issued in the future")]
     IssuedInFuture,
-    #[error("it is valid for longer than the issuer's `max_lifetime`, or for no time at all")]
+    #[error("the token's lifetime exceeds the issuer's `max_lifetime`, or is not positive")]
     Lifetime,
-    #[error("it was issued longer ago than the issuer's `max_age`")]
+    #[error("the token was issued longer ago than the issuer's `max_age`")]
     Age,
-    #[error("the issuer has no key of its `kid`")]
+    #[error("the issuer has no key with this `kid`")]
     UnknownKey,
-    #[error("it has no `kid`, and the issuer has more than one key")]
+    #[error("the token has no `kid`, and the issuer has more than one key")]
     UnnamedKey,
-    #[error("its `alg` does not go with the key that its `kid` names")]
+    #[error("`alg` does not fit the key that `kid` names")]
     KeyMismatch,
-    #[error("its signature is wrong")]
+    #[error("the signature is wrong")]
     Signature,
-    #[error("its `sub` is not text of 1 to 255 printable characters")]
+    #[error("`sub` is not text of 1 to 255 printable characters")]
     Subject,
-    #[error("its `jti` is missing or not text of 1 to 128 printable characters")]
+    #[error("`jti` is missing or not text of 1 to 128 printable characters")]
     TokenId,
-    #[error("it lacks one of the issuer's `required_claims`")]
+    #[error("one of the issuer's `required_claims` is missing")]
     RequiredClaim,
 }
 
-/// What has to be read before there is anything to check, in order.
+/// How far a token could be read, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
     Form,
     Header,
     Payload,
     Issuer,
-    /// All of that held.
+    /// Everything could be read.
     Checks,
 }
 

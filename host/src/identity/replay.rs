@@ -1,11 +1,12 @@
-//! Which tokens have been used, for issuers whose tokens are good for one credential only.
+//! Remembers which tokens were used, for issuers with `replay = "single_use"`.
 //!
-//! In memory: a token that was issued before the start is refused, since nobody remembers whether it was used. Several brokers
-//! do not know of each other's.
+//! The memory is lost at a restart, so a token that was issued before the start is rejected: the
+//! broker does not know whether it was used. Brokers do not share what they remember.
 //!
-//! **Invariant:** a token that is reserved or used is refused until it has expired; one whose credential never reached
-//! anybody is free again.
-//! **Invariant:** the store is bounded. When it is full nothing more is accepted, rather than something forgotten.
+//! **Invariant:** a token that is reserved or used is rejected until it expires. If its credential
+//! did not reach the caller, the token can be used again.
+//! **Invariant:** the memory is bounded. When it is full, further tokens are rejected; no used token
+//! is forgotten before it expires.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -18,9 +19,9 @@ use super::bounds::LEEWAY;
 use super::claims::integer;
 use crate::domain::Claims;
 
-/// About 10 MiB for one issuer. An hour of tokens at 13 a second.
+/// About 10 MiB for one issuer; enough for 13 tokens a second that live for an hour.
 const MOST_TOKENS: usize = 50_000;
-/// Behind the last moment at which the token could be accepted.
+/// Seconds for which a token is remembered after it can no longer be accepted.
 const MARGIN: i64 = 5;
 
 type Id = [u8; 32];
@@ -35,26 +36,27 @@ pub(super) struct UsedTokens {
 #[derive(Default)]
 struct Used {
     ids: HashSet<Id>,
-    /// By the second from which on an id need not be kept.
+    /// The ids by the second from which they may be forgotten.
     until: BTreeSet<(i64, Id)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Replayed {
     /// The caller needs another token.
-    #[error("the token has been used already, or is being used")]
+    #[error("the token was used already, or another request is using it")]
     Used,
     /// The caller needs another token.
-    #[error(
-        "the token was issued before the broker started, which does not know whether it was used"
-    )]
+    #[error("the token was issued before the broker started, so it may have been used before")]
     BeforeStart,
     /// The caller may try again.
-    #[error("more than {MOST_TOKENS} tokens of the issuer are remembered")]
+    #[error(
+        "{MOST_TOKENS} used tokens of the issuer are remembered, and there is no room for more"
+    )]
     Full,
 }
 
-/// A token that nobody else can use. Free again when dropped, unless committed.
+/// A token that nobody else can use. When this is dropped without a commit, the token can be used
+/// again.
 #[must_use = "a token that is not committed can be used again"]
 pub struct Reservation(Option<Held>);
 
@@ -68,13 +70,13 @@ impl UsedTokens {
         Self { started, most: MOST_TOKENS, used: Mutex::default() }
     }
 
-    /// `claims` were verified: `jti`, `iat` and `exp` are there.
+    /// `claims` must be verified: `jti`, `iat` and `exp` are present.
     pub(super) fn reserve(
         self: &Arc<Self>,
         claims: &Claims,
         now: Timestamp,
     ) -> Result<Reservation, Replayed> {
-        // To the millisecond, so that a token of the very second of the start is not taken for a new one.
+        // Compared in milliseconds: a token of the second in which the broker started is rejected.
         let issued = integer(claims, "iat").unwrap_or(0).saturating_mul(1000);
         if issued < self.started.as_millisecond() {
             return Err(Replayed::BeforeStart);
@@ -111,12 +113,12 @@ impl Used {
 }
 
 impl Reservation {
-    /// Of a token that may be used as often as one likes.
-    pub(super) fn free() -> Self {
+    /// For a token that may be used more than once.
+    pub(super) fn unlimited() -> Self {
         Self(None)
     }
 
-    /// The token has been used.
+    /// Marks the token as used.
     pub fn commit(mut self) {
         self.0 = None;
     }
@@ -133,7 +135,7 @@ impl Drop for Reservation {
 
 impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Reservation" } else { "Reservation(free)" })
+        f.write_str(if self.0.is_some() { "Reservation" } else { "Reservation(unlimited)" })
     }
 }
 

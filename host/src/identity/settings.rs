@@ -1,4 +1,5 @@
-//! Which issuers are trusted, as plain values: `config` fills them in, `issuers.rs` checks them.
+//! Which issuers are trusted. These are plain values: `config` fills them in, `issuers.rs` checks
+//! them.
 
 use std::path::PathBuf;
 
@@ -9,14 +10,14 @@ pub(super) const LOCAL_ISSUER: &str = "urn:rise:local";
 
 #[derive(Clone)]
 pub struct IdentitySettings {
-    /// What `aud` of every token must hold; this deployment's own.
+    /// The name of this deployment. Every token must have it in `aud`.
     pub audience: String,
     pub issuers: Vec<IssuerSettings>,
 }
 
 #[derive(Clone)]
 pub struct IssuerSettings {
-    /// How rules and records call it.
+    /// The name by which rules and audit records refer to the issuer.
     pub name: String,
     pub policy: TokenPolicy,
     pub keys: KeyOrigin,
@@ -25,38 +26,39 @@ pub struct IssuerSettings {
 /// Where an issuer's keys come from.
 #[derive(Clone)]
 pub enum KeyOrigin {
-    /// `{issuer}/.well-known/openid-configuration`.
+    /// Fetched as `{issuer}/.well-known/openid-configuration` says.
     Discovery(DiscoverySettings),
-    /// A JSON Web Key Set, read at start.
+    /// Read from a JSON Web Key Set at start.
     JwksFile { issuer: String, path: PathBuf },
-    /// The broker's own issuer.
+    /// The key with which the broker signs tokens itself.
     Local { key_file: PathBuf },
 }
 
-/// How an issuer is asked for its keys.
+/// How the keys of an issuer are fetched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DiscoverySettings {
     pub issuer: String,
-    /// Where keys may lie too (`host` or `host:port`), over https: `accounts.google.com` has its own on
-    /// `www.googleapis.com`.
+    /// Further hosts (`host` or `host:port`) that may serve the keys over https. Google serves the
+    /// keys of `accounts.google.com` on `www.googleapis.com`.
     pub jwks_hosts: Vec<String>,
-    /// Whether it is inside: private addresses are asked only then.
+    /// Whether the issuer may have a private address.
     pub internal: bool,
-    /// PEM. Only these authorities are trusted then.
+    /// Certificate authorities in PEM. If set, no others are trusted for this issuer.
     pub ca_file: Option<PathBuf>,
-    /// A token to show to the issuer's own origin, read anew for each request: Kubernetes renews it.
+    /// A file with a token that is sent to the issuer's own origin. It is read for each request,
+    /// because Kubernetes renews it.
     pub bearer_file: Option<PathBuf>,
 }
 
 impl IssuerSettings {
-    /// What is allowed and probably not meant.
+    /// Settings that are allowed but probably not intended.
     pub fn warnings(&self) -> Vec<String> {
         self.policy.warnings()
     }
 }
 
 impl KeyOrigin {
-    /// The exact text of `iss` in its tokens.
+    /// The exact text of `iss` in the issuer's tokens.
     pub fn issuer(&self) -> &str {
         match self {
             Self::Discovery(settings) => &settings.issuer,

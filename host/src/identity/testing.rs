@@ -1,4 +1,4 @@
-//! What the tests of this module sign with, and an issuer that they can ask.
+//! Signers and an HTTP server for the tests of this module.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -83,7 +83,8 @@ impl Signer {
             }
             Pair::P256(key) => {
                 let point = key.public_key().as_ref();
-                json!({ "kty": "EC", "crv": "P-256", "x": text(&point[1..33]), "y": text(&point[33..]) })
+                let (x, y) = (text(&point[1..33]), text(&point[33..]));
+                json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y })
             }
             Pair::Ed25519(key) => {
                 json!({ "kty": "OKP", "crv": "Ed25519", "x": text(key.public_key().as_ref()) })
@@ -127,13 +128,13 @@ impl Signer {
 }
 
 #[derive(Clone)]
-pub(super) struct Answer {
+pub(super) struct ServerAnswer {
     head: String,
     body: String,
     is_chunked: bool,
 }
 
-impl Answer {
+impl ServerAnswer {
     pub(super) fn ok(body: &str) -> Self {
         Self::status(200, body)
     }
@@ -146,7 +147,7 @@ impl Answer {
         }
     }
 
-    /// A body whose length is not told beforehand.
+    /// A body without `Content-Length`.
     pub(super) fn endless(body: &str) -> Self {
         Self { is_chunked: true, ..Self::ok(body) }
     }
@@ -169,7 +170,7 @@ impl Answer {
     }
 }
 
-/// An HTTP server on loopback that answers what it was told to.
+/// An HTTP server on loopback with configured answers.
 pub(super) struct Server {
     port: u16,
     shared: Arc<Shared>,
@@ -177,7 +178,7 @@ pub(super) struct Server {
 
 #[derive(Default)]
 struct Shared {
-    answers: Mutex<HashMap<String, Answer>>,
+    answers: Mutex<HashMap<String, ServerAnswer>>,
     requests: Mutex<Vec<String>>,
     authorizations: Mutex<Vec<String>>,
 }
@@ -203,13 +204,17 @@ impl Server {
     /// Answers as an issuer with these keys would.
     pub(super) fn publish(&self, signers: &[&Signer]) {
         let origin = self.origin();
-        let document = json!({ "issuer": origin, "jwks_uri": format!("{origin}/jwks"), "claims_supported": ["sub"] });
-        self.answer("/.well-known/openid-configuration", Answer::ok(&document.to_string()));
+        let document = json!({
+            "issuer": origin,
+            "jwks_uri": format!("{origin}/jwks"),
+            "claims_supported": ["sub"],
+        });
+        self.answer("/.well-known/openid-configuration", ServerAnswer::ok(&document.to_string()));
         let keys: Vec<Value> = signers.iter().map(|signer| signer.jwk()).collect();
-        self.answer("/jwks", Answer::ok(&json!({ "keys": keys }).to_string()));
+        self.answer("/jwks", ServerAnswer::ok(&json!({ "keys": keys }).to_string()));
     }
 
-    pub(super) fn answer(&self, path: &str, answer: Answer) {
+    pub(super) fn answer(&self, path: &str, answer: ServerAnswer) {
         self.shared.answers.lock().unwrap().insert(path.to_owned(), answer);
     }
 
@@ -217,7 +222,7 @@ impl Server {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// What each request had in `Authorization`; empty if nothing.
+    /// The `Authorization` header of each request; empty if it had none.
     pub(super) fn authorizations(&self) -> Vec<String> {
         self.shared.authorizations.lock().unwrap().clone()
     }
@@ -243,7 +248,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         .unwrap()
         .get(&path)
         .cloned()
-        .unwrap_or_else(|| Answer::status(404, ""));
+        .unwrap_or_else(|| ServerAnswer::status(404, ""));
     let _ = stream.write_all(answer.bytes().as_bytes()).await;
     let _ = stream.shutdown().await;
 }

@@ -43,7 +43,14 @@ async fn setup(algorithms: &[Algorithm], signers: &[&Signer]) -> Setup {
 
 impl Setup {
     fn claims(&self) -> Value {
-        json!({ "iss": self.server.origin(), "aud": "us", "sub": "s", "iat": NOW - 10, "exp": NOW + 300, "ref": "main" })
+        json!({
+            "iss": self.server.origin(),
+            "aud": "us",
+            "sub": "s",
+            "iat": NOW - 10,
+            "exp": NOW + 300,
+            "ref": "main",
+        })
     }
 
     fn claims_with(&self, name: &str, value: Value) -> Value {
@@ -56,7 +63,7 @@ impl Setup {
         self.identity.verify(&Secret::new(token.to_owned())).await
     }
 
-    /// The reason for which a token is refused, and whether its signature was known to be good by then.
+    /// Why a token is rejected, and whether its signature had been verified by then.
     async fn refusal(&self, token: &str) -> (Reason, bool) {
         match self.verify(token).await {
             Err(IdentityError::Invalid { reason, signature_valid, .. }) => {
@@ -138,10 +145,10 @@ async fn a_token_cannot_choose_how_it_is_verified() {
 }
 
 #[tokio::test]
-async fn a_claim_is_refused_though_its_issuer_signed_it() {
+async fn a_wrong_claim_is_rejected_though_the_issuer_signed_it() {
     let key = Signer::ed25519("d");
     let setup = setup(&[Algorithm::EdDsa], &[&key]).await;
-    // Whether it is found out before or after the signature: what would let a stranger cause a fetch comes before.
+    // What would let a stranger cause a fetch is checked before the signature.
     for (name, value, reason, signature_valid) in [
         ("aud", json!("them"), Reason::Audience, false),
         ("aud", json!(["them"]), Reason::Audience, false),
@@ -180,7 +187,8 @@ async fn the_only_key_need_not_be_named_where_the_settings_say_so() {
     let other = Signer::ed25519("o");
     setup.server.publish(&[&key, &other]);
     setup.clock.advance(6 * 3600);
-    let claims = json!({ "iss": setup.server.origin(), "aud": "us", "sub": "s", "iat": NOW + 6 * 3600, "exp": NOW + 7 * 3600 });
+    let mut claims = setup.claims_with("iat", json!(NOW + 6 * 3600));
+    claims["exp"] = json!(NOW + 7 * 3600);
     let token = key.sign_header(&json!({ "alg": "EdDSA" }), &claims);
     assert_eq!(setup.refusal(&token).await, (Reason::UnnamedKey, false));
 }
@@ -236,12 +244,12 @@ async fn an_issuer_may_change_its_keys() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_down_is_its_own_callers_trouble() {
+async fn an_issuer_that_is_down_affects_its_own_callers_only() {
     let (key, other) = (Signer::ed25519("d"), Signer::ed25519("o"));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jwks.json");
     std::fs::write(&path, other.jwks()).unwrap();
-    // Port 9 of loopback: nobody listens there.
+    // Nobody listens on port 9 of loopback.
     let down = "http://127.0.0.1:9";
     let issuer = |name: &str, keys| IssuerSettings {
         name: name.to_owned(),
@@ -267,7 +275,7 @@ async fn an_issuer_that_is_down_is_its_own_callers_trouble() {
     }
     let token = Secret::new(other.sign("EdDSA", &claims("https://file.example")));
     assert_eq!(identity.verify(&token).await.unwrap().issuer, "file");
-    // Neither issuer's key speaks for the other.
+    // A key of one issuer verifies no token of another.
     let crossed = Secret::new(
         key.sign_header(&json!({ "alg": "EdDSA", "kid": "o" }), &claims("https://file.example")),
     );
@@ -303,7 +311,7 @@ async fn the_brokers_own_tokens_are_accepted_until_they_expire() {
     assert!(identity.verify(&mint("them")).await.is_err());
     clock.advance(3600 + 30);
     let error = identity.verify(&token).await.unwrap_err();
-    assert_eq!(error.to_string(), "token refused: it has expired");
+    assert_eq!(error.to_string(), "token rejected: the token has expired");
 }
 
 #[tokio::test]
@@ -336,12 +344,12 @@ async fn a_reload_keeps_fetched_keys_and_used_tokens() {
     let subject = first.verify(&token).await.unwrap();
     first.reserve(&subject).unwrap().commit();
 
-    // Whoever is asked now would say something else.
+    // The issuer would return other keys now.
     it.server.publish(&[&theirs]);
     let second = build("us", false);
     let subject = second.verify(&token).await.unwrap();
     assert_eq!(second.reserve(&subject).unwrap_err(), Replayed::Used);
-    // Another place is asked anew, but a used token stays used.
+    // With other settings the keys are fetched again, but a used token stays used.
     let third = build("us", true);
     assert!(third.verify(&token).await.is_err());
     assert_eq!(third.reserve(&subject).unwrap_err(), Replayed::Used);

@@ -1,9 +1,9 @@
-//! A fetched key set, kept and renewed.
+//! Keeps a fetched key set and renews it.
 //!
-//! - Older than ten minutes: still used, and renewed in the background.
-//! - Older than six hours without a renewal that worked: no longer used. This is how long an issuer may be down, and how
-//!   long a key that it withdrew may live on while it is.
-//! - A `kid` that is not in the set: fetched for, unless there was an attempt within the last minute.
+//! - A set older than ten minutes is still used, and renewed in the background.
+//! - A set older than six hours is no longer used. So an issuer may be down for six hours; for as
+//!   long, a key that it withdrew may still be accepted.
+//! - A `kid` that is not in the set causes a fetch, unless there was one within the last minute.
 //!
 //! A fetch is a [`crate::flight`], one at a time.
 //!
@@ -182,7 +182,7 @@ impl Cache {
                     tracing::warn!(
                         issuer = self.issuer,
                         kid,
-                        "an issuer's key changed without changing its name"
+                        "the issuer published another key under the same `kid`"
                     );
                 }
                 let set = Arc::new(set);
@@ -198,7 +198,7 @@ impl Cache {
                     issuer = self.issuer,
                     %error,
                     age_seconds,
-                    "the keys of an issuer could not be fetched"
+                    "the issuer's keys could not be fetched"
                 );
             }
         }
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_who_come_at_once_share_one_fetch() {
+    async fn callers_at_the_same_time_share_one_fetch() {
         let (issuer, _clock, keys) = issuer(&["a"]);
         let keys = Arc::new(keys);
         let mut callers = tokio::task::JoinSet::new();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_who_gives_up_does_not_end_the_fetch() {
+    async fn a_caller_that_gives_up_does_not_end_the_fetch() {
         let (issuer, _clock, keys) = issuer(&["a"]);
         issuer.gate.forget_permits(1000);
         {
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_old_set_is_renewed_behind_the_callers_back() {
+    async fn an_old_set_is_renewed_in_the_background() {
         let (issuer, clock, keys) = issuer(&["a"]);
         assert!(keys.find(Some("a")).await.is_ok());
         *issuer.kids.lock().unwrap() = vec!["b"];

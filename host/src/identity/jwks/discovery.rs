@@ -1,8 +1,9 @@
-//! Fetches an issuer's keys: its discovery document, then the key set that this names.
+//! Fetches an issuer's keys: the discovery document, then the key set that the document names.
 //!
-//! **Invariant:** only configured hosts are asked, over https (http for loopback only), without following redirects, and
-//! without reading past 100 KiB. Private addresses are asked only for issuers that are `internal`, link-local ones never.
-//! What is in `bearer_file` goes to the issuer's own origin and nowhere else; nothing else of ours is sent along.
+//! **Invariant:** requests go to configured hosts only, over https (http for loopback only). They
+//! follow no redirects and read at most 100 KiB. They reach private addresses only for issuers that
+//! are `internal`, and never link-local ones.
+//! **Invariant:** the token in `bearer_file` is sent to the issuer's own origin only.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,17 +18,17 @@ use zeroize::Zeroizing;
 use super::source::{FetchError, KeySource};
 use super::{KeySet, LARGEST_SET};
 use crate::domain::Reach;
-use crate::identity::json::{self, Limits};
+use crate::identity::json::{self, JsonLimits};
 use crate::identity::settings::DiscoverySettings;
 use crate::reachable::{self, Reachable};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
-/// As large as a token may be for us.
+/// As large as a caller's token may be.
 const LARGEST_BEARER: usize = 8192;
-const DOCUMENT: Limits = Limits { bytes: LARGEST_SET, depth: 8, members: 256, text: 4096 };
+const DOCUMENT: JsonLimits = JsonLimits { bytes: LARGEST_SET, depth: 8, members: 256, text: 4096 };
 
-/// An issuer that can be asked for its keys.
+/// Fetches the keys of one issuer.
 pub struct Discovery {
     settings: DiscoverySettings,
     document: Url,
@@ -38,7 +39,8 @@ pub struct Discovery {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidIssuer {
     #[error(
-        "`issuer` must be an https:// URL without user, query or fragment (http:// for loopback only)"
+        "`issuer` must be an https:// URL without user, query or fragment (http:// for loopback \
+         only)"
     )]
     Url,
     #[error(
@@ -46,12 +48,13 @@ pub enum InvalidIssuer {
     )]
     Host(String),
     #[error(
-        "`issuer` is at a private address: state `internal = true` if that is meant. Link-local and metadata addresses are never asked"
+        "`issuer` is at a private address: set `internal = true` if that is intended; link-local \
+         and metadata addresses are never allowed"
     )]
     Address,
     #[error("`ca_file` {} {problem}", path.display())]
     Authorities { path: PathBuf, problem: String },
-    #[error("no HTTP client can be made: {0}")]
+    #[error("the HTTP client cannot be built: {0}")]
     Client(#[source] reqwest::Error),
 }
 
@@ -60,7 +63,7 @@ impl Discovery {
     pub fn new(name: &str, settings: &DiscoverySettings) -> Result<Self, InvalidIssuer> {
         let issuer = &settings.issuer;
         let url = Url::parse(issuer).ok().filter(|url| is_plain(url) && url.query().is_none());
-        // `Url` mends what it reads; an issuer that needed mending is not the one that its tokens name.
+        // `Url` corrects what it parses. An `issuer` that it corrected differs from `iss` in tokens.
         let url = url.filter(|url| is_as_written(issuer, url)).ok_or(InvalidIssuer::Url)?;
         if let Some(wrong) = settings.jwks_hosts.iter().find(|host| host_of(host).is_none()) {
             return Err(InvalidIssuer::Host(wrong.clone()));
@@ -76,7 +79,7 @@ impl Discovery {
         if url.scheme() == "http" {
             tracing::warn!(
                 issuer = name,
-                "keys of this issuer come over http: for development only"
+                "the keys of this issuer are fetched over http: use it for development only"
             );
         }
         let document = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
@@ -87,7 +90,7 @@ impl Discovery {
 
     async fn read(&self, url: Url) -> Result<Vec<u8>, FetchError> {
         let mut request = self.client.get(url.clone());
-        // CVE-2026-49478 was such a token sent to wherever the document pointed.
+        // CVE-2026-49478 was such a token, sent to the host that the document named.
         if let Some(path) = self.settings.bearer_file.as_ref().filter(|_| self.is_own(&url)) {
             request = request.header(AUTHORIZATION, bearer(path).await?);
         }
@@ -169,17 +172,17 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, InvalidIssuer> {
 async fn bearer(path: &Path) -> Result<HeaderValue, FetchError> {
     let mut token = Zeroizing::new(String::with_capacity(LARGEST_BEARER));
     let file =
-        tokio::fs::File::open(path).await.map_err(|it| FetchError::Bearer(it.to_string()))?;
+        tokio::fs::File::open(path).await.map_err(|error| FetchError::Bearer(error.to_string()))?;
     let read = file.take(LARGEST_BEARER as u64).read_to_string(&mut token).await;
     read.map_err(|error| FetchError::Bearer(error.to_string()))?;
     let header = Zeroizing::new(format!("Bearer {}", token.trim()));
     let mut header = HeaderValue::from_str(&header)
-        .map_err(|_| FetchError::Bearer("it is not one line of text".to_owned()))?;
+        .map_err(|_| FetchError::Bearer("the token is not one line of text".to_owned()))?;
     header.set_sensitive(true);
     Ok(header)
 }
 
-/// Https, or http on this very machine; and nothing in it that could carry a secret or confuse a reader.
+/// Https, or http to this machine; without parts that could hold a secret or confuse a reader.
 fn is_plain(url: &Url) -> bool {
     let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url));
     is_safe
@@ -189,7 +192,8 @@ fn is_plain(url: &Url) -> bool {
         && url.fragment().is_none()
 }
 
-/// `Url` also reads `https:host`, `https:\\host`, `https:///host`, `https://@host` and `https://0x7f.1`, all as something else.
+/// `Url` also accepts `https:host`, `https:\\host`, `https:///host`, `https://@host` and
+/// `https://0x7f.1`, and corrects each of them.
 fn is_as_written(text: &str, url: &Url) -> bool {
     let rest = text.strip_prefix(url.scheme()).and_then(|rest| rest.strip_prefix("://"));
     let authority = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
@@ -208,7 +212,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// `host` or `host:port`, as the https URL of it.
+/// The https URL of `host` or `host:port`.
 fn host_of(text: &str) -> Option<Url> {
     let is_host = !text.is_empty()
         && !text.contains(['/', '?', '#', '@', '\\'])
@@ -220,7 +224,7 @@ fn host_of(text: &str) -> Option<Url> {
 mod tests {
     use super::*;
     use crate::identity::InvalidJson;
-    use crate::identity::testing::{Answer, Server, Signer};
+    use crate::identity::testing::{Server, ServerAnswer, Signer};
 
     async fn fetch(server: &Server, jwks_hosts: &[&str]) -> Result<KeySet, FetchError> {
         let hosts: Vec<String> = jwks_hosts.iter().map(|host| (*host).to_owned()).collect();
@@ -247,9 +251,9 @@ mod tests {
     async fn what_is_not_a_plain_answer_is_refused() {
         let server = Server::start().await;
         let key = Signer::ed25519("a");
-        let redirect = || Answer::status(302, "").with_header("location", "/moved");
+        let redirect = || ServerAnswer::status(302, "").with_header("location", "/moved");
         server.publish(&[&key]);
-        server.answer("/moved", Answer::ok(&key.jwks()));
+        server.answer("/moved", ServerAnswer::ok(&key.jwks()));
         server.answer("/jwks", redirect());
         assert!(matches!(fetch(&server, &[]).await, Err(FetchError::Status(302))));
         server.answer(DOCUMENT, redirect());
@@ -257,9 +261,9 @@ mod tests {
         assert!(!server.requests().contains(&"/moved".to_owned()));
 
         for (path, answer) in [
-            (DOCUMENT, Answer::status(404, "")),
-            ("/jwks", Answer::status(500, "")),
-            ("/jwks", Answer::status(204, "")),
+            (DOCUMENT, ServerAnswer::status(404, "")),
+            ("/jwks", ServerAnswer::status(500, "")),
+            ("/jwks", ServerAnswer::status(204, "")),
         ] {
             server.publish(&[&key]);
             server.answer(path, answer);
@@ -276,14 +280,16 @@ mod tests {
         {
             let body = format!("{}{}", key.jwks(), " ".repeat(padding));
             server.publish(&[&key]);
-            server
-                .answer("/jwks", if chunked { Answer::endless(&body) } else { Answer::ok(&body) });
+            server.answer(
+                "/jwks",
+                if chunked { ServerAnswer::endless(&body) } else { ServerAnswer::ok(&body) },
+            );
             assert!(
                 matches!(fetch(&server, &[]).await, Err(FetchError::TooLarge)),
                 "{padding} {chunked}"
             );
         }
-        server.answer("/jwks", Answer::ok(&format!("{}{}", key.jwks(), " ".repeat(1000))));
+        server.answer("/jwks", ServerAnswer::ok(&format!("{}{}", key.jwks(), " ".repeat(1000))));
         assert!(fetch(&server, &[]).await.is_ok());
     }
 
@@ -310,14 +316,17 @@ mod tests {
             (document(&ours, "/jwks"), false),
             (format!(r#"{{"issuer":"{ours}"}}"#), false),
         ] {
-            server.answer(DOCUMENT, Answer::ok(&document));
+            server.answer(DOCUMENT, ServerAnswer::ok(&document));
             match fetch(&server, &["elsewhere.example"]).await {
                 Err(FetchError::OtherIssuer) if other_issuer => {}
                 Err(FetchError::ForeignKeys) if !other_issuer => {}
                 found => panic!("{document}: {found:?}"),
             }
         }
-        server.answer(DOCUMENT, Answer::ok(&format!(r#"{{"issuer":"{ours}","issuer":"{ours}"}}"#)));
+        server.answer(
+            DOCUMENT,
+            ServerAnswer::ok(&format!(r#"{{"issuer":"{ours}","issuer":"{ours}"}}"#)),
+        );
         assert!(matches!(
             fetch(&server, &[]).await,
             Err(FetchError::Document(InvalidJson::Duplicate))

@@ -1,7 +1,7 @@
-//! Public keys as issuers publish them, filtered to those that can only be used as they are meant.
+//! Parses the public keys that issuers publish, and leaves out those that are not for signatures.
 //!
-//! By hand: `jsonwebtoken` takes `oct` keys, does not look at `use`, `alg` or `crv`, and with two keys of one `kid` takes the
-//! first.
+//! By hand, because JWT libraries accept `oct` keys, ignore `use`, `alg` or `crv`, and take the first
+//! of two keys with the same `kid`.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -14,33 +14,32 @@ use serde_json::{Map, Value};
 
 use super::super::algorithm::Algorithm;
 use super::super::bounds::is_key_id;
-use super::super::json::{self, InvalidJson, Limits};
+use super::super::json::{self, InvalidJson, JsonLimits};
 use super::{LARGEST_SET, NoKey};
 
-const LIMITS: Limits = Limits { bytes: LARGEST_SET, depth: 8, members: 64, text: 32 * 1024 };
+const LIMITS: JsonLimits =
+    JsonLimits { bytes: LARGEST_SET, depth: 8, members: 64, text: 32 * 1024 };
 const MOST_KEYS: usize = 32;
-/// RSA below 2048 bits can be broken; above 8192, verifying is a lever on our CPU.
+/// Smaller RSA keys can be broken; larger ones would let a token keep the CPU busy.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-/// A set that holds a private part was published by mistake: whoever saw it can sign with it.
+/// Members of private keys. A key that has one was published by mistake: anybody can sign with it.
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeySet {
     #[error(transparent)]
     Json(#[from] InvalidJson),
-    #[error("it has no list `keys`")]
+    #[error("the set has no list `keys`")]
     NoList,
-    #[error("it has more than {MOST_KEYS} keys")]
+    #[error("the set has more than {MOST_KEYS} keys")]
     TooMany,
-    #[error("two of its keys have the same `kid`")]
+    #[error("two keys have the same `kid`")]
     Duplicate,
-    #[error(
-        "none of its keys can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519"
-    )]
+    #[error("no key can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519")]
     Empty,
 }
 
-/// The usable keys of an issuer; at least one.
+/// The usable keys of an issuer. There is at least one.
 pub struct KeySet(Vec<Arc<Key>>);
 
 impl std::fmt::Debug for KeySet {
@@ -67,7 +66,7 @@ enum Kind {
 }
 
 impl KeySet {
-    /// All of the set or an error; single keys that are not for us are left out.
+    /// Leaves out single keys that the broker does not use. Any other problem rejects the whole set.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidKeySet> {
         let document = json::object(bytes, LIMITS)?;
         let keys = document.get("keys").and_then(Value::as_array).ok_or(InvalidKeySet::NoList)?;
@@ -106,7 +105,7 @@ impl KeySet {
         }
     }
 
-    /// The `kid`s that stood for another key in `before`.
+    /// The `kid`s that named another key in `before`.
     pub(super) fn replaced<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter_map(|key| {
             let kid = key.kid.as_deref()?;
@@ -117,7 +116,7 @@ impl KeySet {
 }
 
 impl Key {
-    /// Whether a signature of this algorithm can be by this key.
+    /// Whether the key may be used with this algorithm.
     pub fn fits(&self, algorithm: Algorithm) -> bool {
         let (kind, _) = jwa(algorithm);
         kind == self.kind && self.only.is_none_or(|only| only == algorithm)
@@ -129,7 +128,7 @@ impl Key {
             && crypto::verify(signature, signed.as_bytes(), &self.decoding, jwa).unwrap_or(false)
     }
 
-    /// `None`: not a key that we use.
+    /// `None`: the broker does not use such a key.
     fn parse(jwk: &Map<String, Value>) -> Option<Self> {
         let text = |name: &str| jwk.get(name).map(|value| value.as_str());
         let is_for_signatures = text("use").is_none_or(|it| it == Some("sig"));
@@ -145,7 +144,7 @@ impl Key {
         };
         let only = match text("alg") {
             None => None,
-            // RFC 9864 writes the curve where RFC 8037 wrote the family.
+            // RFC 9864 names the curve where RFC 8037 named the family.
             Some(Some("Ed25519")) => Some(Algorithm::EdDsa),
             Some(alg) => Some(Algorithm::from_str(alg?).ok()?),
         };
@@ -166,7 +165,7 @@ impl Key {
 type Parsed = (Kind, Vec<u8>, DecodingKey);
 
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Parsed> {
-    // Leading zeros are not part of a number: some issuers send one.
+    // Some issuers send a leading zero, which is not part of the number.
     let trim =
         |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<u8>>();
     let (modulus, exponent) = (trim(modulus), trim(exponent));
@@ -189,7 +188,7 @@ fn ec(kind: Kind, size: usize, x: &[u8], y: &[u8]) -> Option<Parsed> {
     if x.len() != size || y.len() != size {
         return None;
     }
-    // SEC1's uncompressed point.
+    // The uncompressed point of SEC1.
     let point = [&[4], x, y].concat();
     Some((kind, point.clone(), DecodingKey::from_ec_der(&point)))
 }
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_not_for_us_are_left_out() {
+    fn keys_that_the_broker_does_not_use_are_left_out() {
         let (rsa, p256, ed) =
             (Signer::rsa("r").jwk(), Signer::p256("e").jwk(), Signer::ed25519("d").jwk());
         let number = |bytes: usize| json!(URL_SAFE_NO_PAD.encode(vec![0xff; bytes]));
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_taken_whole_or_not_at_all() {
+    fn a_set_is_accepted_whole_or_not_at_all() {
         let key = |kid: &str| Signer::ed25519(kid).jwk();
         let many: Vec<Value> = (0..33).map(|index| key(&index.to_string())).collect();
         let unnamed = {
@@ -308,7 +307,7 @@ mod tests {
             KeySet::parse(&vec![b' '; LARGEST_SET + 1]).err(),
             Some(InvalidKeySet::Json(InvalidJson::TooLarge))
         );
-        // The same `kid` for signing and for encrypting is fine: only one of them is ours.
+        // The same `kid` for signing and for encrypting is fine: the broker uses only one of them.
         assert!(parse(&json!([key("a"), with(key("a"), "use", json!("enc"))])).is_ok());
     }
 

@@ -1,4 +1,4 @@
-//! Where a key set is fetched from: the port [`KeySource`], and why a fetch fails.
+//! The port [`KeySource`], from which a key set is fetched, and why a fetch fails.
 
 use std::error::Error;
 
@@ -12,14 +12,14 @@ pub trait KeySource: Send + Sync {
     async fn fetch(&self) -> Result<KeySet, FetchError>;
 }
 
-/// Why keys were not had: for the operator.
+/// Why a fetch failed, for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error("no answer: {}", causes(.0))]
     Request(#[source] reqwest::Error),
     #[error("`bearer_file` cannot be used: {0}")]
     Bearer(String),
-    #[error("no answer in time")]
+    #[error("no answer within the deadline")]
     Deadline,
     #[error("status {0}, expected 200 (redirects are not followed)")]
     Status(u16),
@@ -28,11 +28,13 @@ pub enum FetchError {
     #[error("the discovery document cannot be read: {0}")]
     Document(#[source] InvalidJson),
     #[error(
-        "the discovery document is of another issuer: its `issuer` must be the configured one, to the byte"
+        "the discovery document belongs to another issuer: its `issuer` must equal the configured \
+         one, to the byte"
     )]
     OtherIssuer,
     #[error(
-        "the discovery document's `jwks_uri` is missing, or neither on the issuer's host nor on one of `jwks_hosts`"
+        "the discovery document's `jwks_uri` is missing, or neither on the issuer's host nor on one \
+         of `jwks_hosts`"
     )]
     ForeignKeys,
     #[error("the key set cannot be used: {0}")]
