@@ -1,14 +1,17 @@
-//! What holds for any bytes, one function for each fuzz target: `fuzz/fuzz_targets` calls them under libFuzzer on nightly,
-//! the test at the end replays `fuzz/corpus` on stable. Not part of a release: `cfg(test)` and cargo-fuzz's `cfg(fuzzing)` only.
+//! What must hold for any bytes: one function per fuzz target.
 //!
-//! To add one: a function here, its line in [`TARGETS`], a file in `fuzz/fuzz_targets` with its `[[bin]]`, a corpus.
+//! `fuzz/fuzz_targets` calls the functions under libFuzzer on nightly Rust; the test at the end replays
+//! `fuzz/corpus` on stable. Compiled for `cfg(test)` and cargo-fuzz's `cfg(fuzzing)` only.
+//!
+//! To add a target: a function here, its line in [`TARGETS`], a file in `fuzz/fuzz_targets` with its
+//! `[[bin]]`, and a corpus.
 
 #![allow(
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a broken promise is a panic, which is what a fuzzer looks for"
+    reason = "a fuzzer looks for panics"
 )]
 
 pub mod http;
@@ -46,10 +49,10 @@ use crate::identity::jwks::{Discovery, KeySet};
 use crate::identity::jwt::Unverified;
 use crate::rules::{AccessRequest, Known, RuleFile, Rules, naive};
 
-/// One target.
-pub type Target = fn(&[u8]);
+/// The function of one target.
+pub type FuzzTarget = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, FuzzTarget); 16] = [
     ("authorization_header", authorization_header),
     ("bounded_json", bounded_json),
     ("ceiling", ceiling),
@@ -72,7 +75,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-/// A future that has nothing to wait for.
+/// The result of a future that does not wait.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
@@ -80,7 +83,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Headers, one a line. Accepted: there is one, and it is one token of the token alphabet.
+/// Input: headers, one per line. If they are accepted, there is one header with one token.
 pub fn authorization_header(bytes: &[u8]) {
     let mut request = Request::new(());
     let mut count = 0;
@@ -102,13 +105,14 @@ pub fn authorization_header(bytes: &[u8]) {
     }
 }
 
-/// Header and payload, divided by a line break. Accepted: each says everything once, and nothing that brings a key.
+/// Input: header and payload, separated by a line break. If they are accepted, neither has duplicate
+/// members, and none of the members supplies a key.
 pub fn jwt(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let (header, payload) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let token =
         format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
-    // As it is, too: what was not encoded by us.
+    // The input itself is parsed too.
     let _ = text(bytes).map(Unverified::parse);
     let Ok(parsed) = Unverified::parse(&token) else { return };
     assert!(token.len() <= 8192);
@@ -126,7 +130,7 @@ pub fn jwt(bytes: &[u8]) {
     assert_eq!(payload, &parsed.jws.payload[..]);
 }
 
-/// Accepted: what another reader reads, without a member that occurs twice, within the limits.
+/// If the input is accepted, another parser reads the same, without duplicates, within the limits.
 pub fn bounded_json(bytes: &[u8]) {
     const LIMITS: JsonLimits = JsonLimits { bytes: 2048, depth: 5, members: 16, text: 256 };
     let Ok(object) = json::object(bytes, LIMITS) else { return };
@@ -144,7 +148,7 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// Accepted: at most 32 keys, of which none is symmetric or private.
+/// If the input is accepted, it has at most 32 keys, and the usable ones are public.
 pub fn jwks(bytes: &[u8]) {
     let Ok(set) = KeySet::parse(bytes) else { return };
     let document: Value = serde_json::from_slice(bytes).unwrap();
@@ -176,7 +180,8 @@ fn discovered(issuer: &str, hosts: &[&str]) -> DiscoverySettings {
     }
 }
 
-/// Accepted: the keys lie, by another URL parser too, on the issuer's host or a listed one.
+/// If the input is accepted, the keys are on the issuer's host or a listed one, also according to
+/// another URL parser.
 pub fn discovery(bytes: &[u8]) {
     static DISCOVERY: LazyLock<Discovery> = LazyLock::new(|| {
         Discovery::new("fuzz", &discovered(ISSUER, &["keys.example:8443"])).unwrap()
@@ -191,7 +196,7 @@ pub fn discovery(bytes: &[u8]) {
     assert_eq!(document["issuer"], ISSUER);
 }
 
-/// Accepted: https, or http to this machine; host only, without a user.
+/// If the input is accepted, it is https, or http to this machine, without a user.
 pub fn issuer_url(bytes: &[u8]) {
     // Making a client takes a millisecond: not for what cannot be an issuer.
     let Some(issuer) = text(bytes).filter(|it| it.starts_with("http") && it.len() < 512) else {
@@ -214,7 +219,8 @@ pub fn issuer_url(bytes: &[u8]) {
     assert!(uri.scheme_str() == Some("https") || is_local, "{issuer} {host}");
 }
 
-/// Accepted exactly if the written-out grammar accepts; then it means nothing in an ARN or a policy.
+/// The input is accepted exactly if the grammar accepts it. No accepted name has a meaning in an ARN
+/// or a policy.
 pub fn project_name(bytes: &[u8]) {
     let Some(name) = text(bytes) else { return };
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -239,7 +245,7 @@ pub fn project_name(bytes: &[u8]) {
     }
 }
 
-/// Accepted: what is written out again is the same place.
+/// If the input is accepted, its text form parses to the same location.
 pub fn image_reference(bytes: &[u8]) {
     let Some(reference) = text(bytes).and_then(|it| it.parse::<ImageReference>().ok()) else {
         return;
@@ -259,7 +265,8 @@ pub fn image_reference(bytes: &[u8]) {
     }
 }
 
-/// Accepted: written out again it is the same pattern, two projects share nothing, and a place leads back to the pattern.
+/// If the input is accepted, its text form parses to the same pattern, two projects share no location,
+/// and the pattern resolves the locations that it makes.
 pub fn location_pattern(bytes: &[u8]) {
     let Some(pattern) = text(bytes).and_then(|it| it.parse::<LocationPattern>().ok()) else {
         return;
@@ -286,7 +293,7 @@ struct RulesCase {
     actions: Option<Vec<Action>>,
 }
 
-/// Rules that load decide as a naive reading of them does, and one condition more never allows more.
+/// Rules decide as a naive reading of them does, and a further condition never allows more.
 pub fn rules(bytes: &[u8]) {
     let Ok(mut case) = serde_json::from_slice::<RulesCase>(bytes) else { return };
     let Ok(project) = case.project.parse::<Project>() else { return };
@@ -316,8 +323,9 @@ pub fn rules(bytes: &[u8]) {
     assert!(granted(&narrower, &all).is_subset_of(widest));
 }
 
-/// Statements as `[[["action"], ["resource"]], …]`, behind one byte for the granted actions. Accepted: IAM would allow what
-/// was granted on the project's own repository, and nothing else.
+/// Input: one byte for the granted actions, then statements as `[[["action"], ["resource"]], …]`. If
+/// they are accepted, IAM would allow what was granted on the project's own repository, and nothing
+/// else.
 pub fn ceiling(bytes: &[u8]) {
     let Some((verbs, bytes)) = bytes.split_first() else { return };
     let Ok(asked) = serde_json::from_slice::<Vec<(Vec<String>, Vec<String>)>>(bytes) else {
@@ -340,7 +348,7 @@ pub fn ceiling(bytes: &[u8]) {
     iam::allows_no_more_than(&policy, granted);
 }
 
-/// Arbitrary files: looked at without a panic; accepted only with imports that there are.
+/// Input: any file. If it is accepted, every import is a known capability.
 pub fn component(bytes: &[u8]) {
     if let Ok(imports) = crate::provider::inspect::inspect(bytes) {
         let is_implemented =
@@ -349,8 +357,8 @@ pub fn component(bytes: &[u8]) {
     }
 }
 
-/// A schema and settings for it, divided by a line break. What the schema's own library accepts is what passes, and no
-/// message quotes a value.
+/// Input: a schema and settings, separated by a line break. The settings pass exactly if the library of
+/// schemas accepts them.
 pub fn provider_schema(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let mut parsed = || serde_json::from_slice::<Value>(parts.next()?).ok();
@@ -368,7 +376,8 @@ pub fn provider_schema(bytes: &[u8]) {
     let _ = schema.is_secret("/a/0/b");
 }
 
-/// A settings file, TOML or, behind a first line `---`, YAML. No panic, and no message that holds the password in it.
+/// Input: a settings file in TOML, or in YAML if the first line is `---`. No message contains the
+/// password in it.
 pub fn settings(bytes: &[u8]) {
     const CANARY: &str = "canary-5f1c";
     static DIRECTORY: LazyLock<std::path::PathBuf> = LazyLock::new(|| {
@@ -404,7 +413,7 @@ pub fn settings(bytes: &[u8]) {
     }
 }
 
-/// Any text for a caller becomes one JSON object of a kind that is documented.
+/// Any text for a caller becomes one JSON object of a documented kind.
 pub fn problem(bytes: &[u8]) {
     let Some(detail) = text(bytes) else { return };
     let response = Failure::InvalidRequest(detail.to_owned()).respond(Ulid::nil());

@@ -16,22 +16,25 @@ use std::path::PathBuf;
 /// Each message names the file and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    #[error("`key_file` {} cannot be {act}: {source}", path.display())]
+    #[error("key file {} cannot be {act}: {source}", path.display())]
     Io { path: PathBuf, act: &'static str, source: io::Error },
     #[error(
-        "`key_file` {} can be read by others (mode {mode:04o}): run `chmod 600 {}`",
+        "key file {} can be read by other users (mode {mode:04o}): run `chmod 600 {}`",
         path.display(),
         path.display()
     )]
     Exposed { path: PathBuf, mode: u32 },
     #[error(
-        "`key_file` {} is not an Ed25519 key in PKCS#8 PEM: remove it to have one made, or make \
-         one with `openssl genpkey -algorithm ed25519`",
+        "key file {} is not an Ed25519 key in PKCS#8 PEM: remove it, so that the broker creates one, \
+         or create one with `openssl genpkey -algorithm ed25519`",
         path.display()
     )]
     Format { path: PathBuf },
-    #[error("{} is not 32 bytes in hex: restore it, or remove it to have one made", path.display())]
+    #[error(
+        "key file {} is not 32 bytes in hex: restore it, or remove it, so that the broker creates one",
+        path.display()
+    )]
     SecretFormat { path: PathBuf },
-    #[error("`key_file` {} cannot be made: no key could be generated", path.display())]
+    #[error("key file {} cannot be created: no key could be generated", path.display())]
     Generate { path: PathBuf },
 }

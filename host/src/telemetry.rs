@@ -1,7 +1,7 @@
-//! What the broker says of itself: logs to standard error, as JSON or as text for people, and [`Metrics`].
+//! Logs to standard error, as JSON or as text for people, and [`Metrics`].
 //!
-//! `json` is the form of a log line, `step` the parts of a request that are measured, `metrics` what is counted. Lines that
-//! belong to a request carry its `request_id`, from the span that `http` opens.
+//! `lines` writes log lines, `json` formats them, `step` measures the steps of a request, `metrics`
+//! counts. Lines of a request carry its `request_id`, from the span that `http` opens.
 //!
 //! **Invariant:** no level, however low, makes a library write a secret.
 
@@ -27,13 +27,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-/// Starts logging, each line written before the program goes on.
+/// Starts logging. Each line is written before the program continues.
 pub fn start(config: &LogConfig) {
     start_on(config, std::io::stderr);
 }
 
-/// Starts logging by a thread of its own: no request waits for the log. Dropping what is returned writes what is left.
-pub fn start_beside(config: &LogConfig) -> Flushing {
+/// Starts logging in a thread of its own, so that no request waits for the log. Dropping the returned
+/// value writes the remaining lines.
+pub fn start_in_background(config: &LogConfig) -> Flushing {
     let lines = Lines::start();
     start_on(config, lines.clone());
     lines.flushing()
@@ -41,7 +42,7 @@ pub fn start_beside(config: &LogConfig) -> Flushing {
 
 fn start_on(config: &LogConfig, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
     // `config` has checked it.
-    let filter = EnvFilter::builder().parse_lossy(&config.level).and(filter_fn(is_fit_to_print));
+    let filter = EnvFilter::builder().parse_lossy(&config.level).and(filter_fn(is_free_of_secrets));
     let layer = fmt::layer().with_writer(writer);
     let layer = match config.format {
         LogFormat::Json => layer.fmt_fields(JsonFields::new()).event_format(json::Flat).boxed(),
@@ -50,7 +51,7 @@ fn start_on(config: &LogConfig, writer: impl for<'a> MakeWriter<'a> + Send + Syn
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
 }
 
-/// Traces of other people's crates hold whole messages: the AWS SDK's has ECR's password.
-fn is_fit_to_print(event: &Metadata<'_>) -> bool {
+/// Other crates trace whole messages: the AWS SDK would log ECR's password.
+fn is_free_of_secrets(event: &Metadata<'_>) -> bool {
     *event.level() <= Level::DEBUG || event.target().starts_with("rise_")
 }

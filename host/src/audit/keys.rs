@@ -1,8 +1,8 @@
-//! The two keys of the audit log, in `state/`: one signs checkpoints, one makes fingerprints of
-//! secrets.
+//! The two keys of the audit log in the state folder: one signs checkpoints, the other one makes
+//! fingerprints of secrets.
 //!
-//! **Invariant:** a secret is in a record only as a keyed fingerprint. A reader of the log could
-//! find a secret by trying candidates against a bare hash; against this one only with the key.
+//! **Invariant:** records contain secrets only as keyed fingerprints. A reader of the log could guess
+//! secrets by a plain hash; by these only with the key.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use crate::keys::{KeyFileError, ed25519, secret};
 
 const SIGNING: &str = "audit-signing.pem";
 const FINGERPRINT: &str = "audit-fingerprint.key";
-/// Of the HMAC's 32 bytes.
+/// A fingerprint is this much of the HMAC's 32 bytes.
 const FINGERPRINT_BYTES: usize = 16;
 
 pub(super) struct AuditKeys {
@@ -28,7 +28,7 @@ pub(super) struct AuditKeys {
 }
 
 impl AuditKeys {
-    /// Reads both from `state`, or makes what is missing.
+    /// Reads both keys from `state`, or creates them.
     pub(super) fn open_or_create(state: &Path) -> Result<Self, KeyFileError> {
         Ok(Self {
             signer: CheckpointSigner { key: ed25519::open_or_create(&state.join(SIGNING))? },
@@ -62,18 +62,18 @@ impl CheckpointSigner {
     }
 }
 
-/// The public key that this deployment signs with; `None` if it has none yet.
+/// The public key by which this deployment signs; `None` if it has no key yet.
 pub fn signing_key(state: &Path) -> Result<Option<String>, KeyFileError> {
     Ok(ed25519::open(&state.join(SIGNING))?.map(|key| CheckpointSigner { key }.public()))
 }
 
-/// The words that are signed: nothing else that this key could ever sign begins like this.
+/// The signed text. Nothing else that this key may ever sign begins like this.
 fn signed(chain: Ulid, seq: u64, hash: &str) -> Vec<u8> {
     format!("rise-broker audit checkpoint 1\n{chain}\n{seq}\n{hash}\n").into_bytes()
 }
 
 impl CheckpointFields {
-    /// Whether the key that it names signed it.
+    /// Whether the named key made the signature.
     pub(super) fn is_signed(&self, chain: Ulid) -> bool {
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
         let (Some(key), Some(signature)) = (decode(&self.key), decode(&self.signature)) else {
@@ -89,8 +89,8 @@ pub enum FingerprintError {
     #[error(transparent)]
     File(#[from] KeyFileError),
     #[error(
-        "there is no fingerprint key {}: `serve` makes it at its first start; run this command on \
-         the broker's machine with its settings, or restore the key from a backup",
+        "there is no fingerprint key {}: `serve` creates it at its first start; run this command on \
+         the broker's machine with the broker's settings, or restore the key from a backup",
         path.display()
     )]
     Missing { path: PathBuf },
@@ -99,12 +99,12 @@ pub enum FingerprintError {
 /// Makes fingerprints.
 pub struct Fingerprints {
     key: hmac::Key,
-    /// Names the key in records: it may be replaced.
+    /// The name of the key in records, because the key may be replaced.
     pub(super) id: String,
 }
 
 impl Fingerprints {
-    /// With the key that `serve` made in `state`; an error if it made none yet.
+    /// Uses the key that `serve` created in `state`. Creates none.
     pub fn open(state: &Path) -> Result<Self, FingerprintError> {
         let path = state.join(FINGERPRINT);
         match secret::open(&path)? {

@@ -1,4 +1,5 @@
-//! `rise-broker audit`: reads the log that `serve` writes. Changes nothing, and may run beside it.
+//! `rise-broker audit`: reads the log that `serve` writes. It changes nothing, and may run while the
+//! broker serves.
 
 mod query;
 mod tail;
@@ -19,13 +20,14 @@ pub(super) struct AuditArguments {
 
 #[derive(clap::Subcommand)]
 enum AuditCommand {
-    /// Check every record, link and checkpoint. Exits 1 at the first that is not as it was written, and names it.
+    /// Check every record, link and checkpoint. Exits 1 at the first that was changed, and names it.
     Verify(verify::VerifyArguments),
     /// Print the records that match every filter given, oldest first.
     Query(query::QueryArguments),
-    /// Print the last records, and with --follow those that come.
+    /// Print the last records, and with --follow also new ones.
     Tail(tail::TailArguments),
-    /// Print the fingerprint by which records name a password or a token's `jti`. Reads it from standard input.
+    /// Print the fingerprint by which records name a secret: a password, or a token's `jti`. Reads the
+    /// secret from standard input.
     Fingerprint(LogArguments),
 }
 
@@ -33,25 +35,26 @@ enum AuditCommand {
 struct LogArguments {
     #[command(flatten)]
     settings: super::ConfigDirectory,
-    /// A folder of segments to read instead of the settings' own, such as one from a backup.
+    /// Read the segments in this folder, such as one from a backup, instead of those that the settings
+    /// name.
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
 }
 
-/// Where things are.
+/// Where the log and its keys are.
 struct LogFolders {
     segments: PathBuf,
-    /// Where the keys lie. `None`: the settings were not read.
+    /// The folder of the keys; `None` if there are no settings.
     state: Option<PathBuf>,
 }
 
 impl LogArguments {
-    /// With `--directory`, settings need not be there.
+    /// With `--directory`, there need not be any settings.
     fn find(&self) -> Result<LogFolders, Vec<String>> {
         match (&self.directory, Config::load(&self.settings.config_dir, &environment())) {
             (Some(directory), settings) => Ok(LogFolders {
                 segments: directory.clone(),
-                state: settings.ok().map(|it| it.audit.state),
+                state: settings.ok().map(|config| config.audit.state),
             }),
             (None, Ok(config)) => {
                 Ok(LogFolders { segments: config.audit.directory, state: Some(config.audit.state) })
@@ -79,14 +82,14 @@ pub(super) fn run(arguments: &AuditArguments) -> Outcome {
         AuditCommand::Verify(arguments) => verify::run(arguments),
         AuditCommand::Query(arguments) => query::run(arguments),
         AuditCommand::Tail(arguments) => tail::run(arguments),
-        AuditCommand::Fingerprint(place) => fingerprint(place),
+        AuditCommand::Fingerprint(log) => fingerprint(log),
     }
 }
 
-fn fingerprint(place: &LogArguments) -> Outcome {
+fn fingerprint(log: &LogArguments) -> Outcome {
     let missing =
-        || vec!["the settings say where the key is; name them by --config-dir".to_owned()];
-    let state = place.find()?.state.ok_or_else(missing)?;
+        || vec!["only the settings say where the key is; name them by --config-dir".to_owned()];
+    let state = log.find()?.state.ok_or_else(missing)?;
     let mut secret = zeroize::Zeroizing::new(String::new());
     std::io::stdin()
         .take(64 << 10)
@@ -97,7 +100,7 @@ fn fingerprint(place: &LogArguments) -> Outcome {
     Ok(())
 }
 
-/// What went wrong while reading.
+/// The problem of a failed read.
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn unreadable(error: std::io::Error) -> Vec<String> {
     vec![format!("cannot read the audit log: {error}")]

@@ -1,4 +1,5 @@
-//! `rise-broker check`: everything that `serve` does before it opens its port; with `--live`, what it needs from others too.
+//! `rise-broker check`: everything that `serve` does before it opens its port; with `--live` also
+//! what it needs from other services.
 
 mod advice;
 mod live;
@@ -10,14 +11,15 @@ use crate::telemetry;
 pub(super) struct CheckArguments {
     #[command(flatten)]
     directory: super::ConfigDirectory,
-    /// Also ask each issuer for its keys, and AWS for each registry's roles and login. Hands nothing to anybody.
+    /// Also fetch the keys of each issuer, and try each registry's roles and login at AWS. Issues
+    /// nothing.
     #[arg(long)]
     live: bool,
 }
 
 pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
     let mut config = load(&arguments.directory.config_dir).await.map_err(texts)?;
-    // What providers say while they check is said here too; the rest of the log is for a server.
+    // Warnings of providers are printed too. The rest of the log is for a server.
     config.log.format = telemetry::LogFormat::Text;
     "warn".clone_into(&mut config.log.level);
     telemetry::start(&config.log);

@@ -1,6 +1,8 @@
-//! `rise-broker explain`: would this token get that, and if not, why? All that the HTTP API does not say.
+//! `rise-broker explain`: would this token get that credential, and if not, why? It says what the
+//! HTTP API must not tell callers.
 //!
-//! Needs the settings and the token; of the network only an issuer's keys, and with `--offline` not even them.
+//! It needs the settings and the token. From the network it fetches the issuer's keys only, and with
+//! `--offline` nothing.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -23,44 +25,45 @@ use crate::telemetry::{self, LogFormat};
 pub(super) struct ExplainArguments {
     #[command(flatten)]
     directory: super::ConfigDirectory,
-    /// A file with the token; `-` for standard input. It is not kept and not sent anywhere.
+    /// A file with the token; `-` for standard input. The token is not stored and not sent anywhere.
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
     #[arg(long)]
     project: String,
-    /// Left out: `default`, else the only one.
+    /// The registry's name. By default `default`, or the only registry.
     #[arg(long)]
     registry: Option<String>,
-    /// Such as pull,push. Left out: whatever the rules allow.
+    /// Actions such as pull,push. By default whatever the rules allow.
     #[arg(long)]
     actions: Option<String>,
-    /// Fetch no keys: the signature of an issuer that is found by discovery cannot be checked then.
+    /// Fetch no keys. Signatures of issuers found by discovery cannot be checked then.
     #[arg(long)]
     offline: bool,
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// Larger than any token that is accepted, so that one that is too large is explained too.
+/// Larger than any accepted token, so that a token that is too large is explained too.
 const MOST_READ: u64 = 64 << 10;
 
 pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
     let mut config = load(&arguments.directory.config_dir).await.map_err(texts)?;
     let request = request(arguments, &config)?;
-    // Why keys could not be fetched.
+    // The log says why keys could not be fetched.
     config.log.format = LogFormat::Text;
     "warn".clone_into(&mut config.log.level);
     telemetry::start(&config.log);
     let token = read_token(&arguments.token_file)?;
     let Config { identity, rules, .. } = config;
-    // Opening it would make one, and what is asked about is another machine's.
+    // Opening the key would create one here, and the token was signed with another.
     let missing = identity.issuers.iter().find_map(|issuer| match &issuer.keys {
         KeyOrigin::Local { key_file } if !key_file.exists() => Some(key_file.display().to_string()),
         KeyOrigin::Local { .. } | KeyOrigin::Discovery(_) | KeyOrigin::JwksFile { .. } => None,
     });
     if let Some(path) = missing {
         return Err(vec![format!(
-            "the key of issuer `local` is not at {path}: run this where the broker runs"
+            "there is no key of issuer `local` at {path}: run this command where the broker runs"
         )]);
     }
     let identity = Identity::build(identity, &IssuerMemory::default(), Clock::system())
@@ -85,7 +88,7 @@ fn request(arguments: &ExplainArguments, config: &Config) -> Result<AccessReques
             .map_err(|error| vec![format!("{error}: name one by --registry")])?
             .clone(),
     };
-    let actions = arguments.actions.as_deref().map(|it| Actions::parse([it])).transpose();
+    let actions = arguments.actions.as_deref().map(|text| Actions::parse([text])).transpose();
     let actions = actions.map_err(|error| wrong("actions", &error))?;
     let (id, lifetime) = (Ulid::nil(), Lifetime::default());
     Ok(AccessRequest { id, registry, project, actions, lifetime, client: None })
@@ -102,14 +105,14 @@ fn read_token(path: &Path) -> Result<Secret, Vec<String>> {
     Ok(Secret::new(text.trim().to_owned()))
 }
 
-/// What there is to say, for people and for programs.
+/// The result, for people and for programs.
 struct ExplainReport<'a> {
     rules: &'a Rules,
     request: &'a AccessRequest,
     explanation: &'a Explanation,
     evaluations: Vec<Evaluation<'a>>,
     granted: bool,
-    /// In one sentence.
+    /// Why, in one sentence.
     because: String,
 }
 
@@ -121,8 +124,9 @@ impl<'a> ExplainReport<'a> {
         offline: bool,
     ) -> Self {
         let subject = explanation.subject.as_ref();
-        let evaluations = subject.map(|it| rules.evaluate(it, request)).unwrap_or_default();
-        let decision = subject.map(|it| rules.authorize(it.clone(), request.clone()));
+        let evaluations =
+            subject.map(|subject| rules.evaluate(subject, request)).unwrap_or_default();
+        let decision = subject.map(|subject| rules.authorize(subject.clone(), request.clone()));
         let (granted, because) = match decision {
             _ if explanation.has_failed() => (false, refusal(explanation)),
             _ if !explanation.is_verified() && !offline => {
@@ -134,7 +138,7 @@ impl<'a> ExplainReport<'a> {
             Some(Ok(grant)) => (
                 true,
                 format!(
-                    "{} by {}, if its signature is good",
+                    "{} by {}, if the signature is valid",
                     grant.actions(),
                     grant.rules().join(", ")
                 ),
@@ -154,14 +158,14 @@ impl<'a> ExplainReport<'a> {
             lines.extend(finding_lines(finding));
         }
         let AccessRequest { project, registry, actions, .. } = self.request;
-        let wanted = actions.map_or_else(|| "anything".to_owned(), |it| it.to_string());
+        let wanted = actions.map_or_else(|| "any action".to_owned(), |actions| actions.to_string());
         lines.push(format!("rules, for {wanted} on project `{project}` in registry `{registry}`"));
         if self.rules.guardrail().denies_push(project) {
             lines.push("  ✗ [limits.policy] denies pushes to the project".to_owned());
         }
         for evaluation in &self.evaluations {
             let rule = evaluation.rule;
-            let trial = if rule.is_on_trial() { ", on trial: grants nothing" } else { "" };
+            let trial = if rule.is_on_trial() { ", on trial: it grants nothing" } else { "" };
             lines.push(format!(
                 "  {} rule `{}`, allows {}{trial}",
                 mark(evaluation.matches()),
@@ -186,26 +190,29 @@ impl<'a> ExplainReport<'a> {
     fn found(&self, check: RuleCheck<'_>) -> String {
         let subject = self.explanation.subject.as_ref();
         match check.part {
-            RulePart::Issuer(_) => subject.map(|it| format!("`{}`", it.issuer)).unwrap_or_default(),
+            RulePart::Issuer(_) => {
+                subject.map(|subject| format!("`{}`", subject.issuer)).unwrap_or_default()
+            }
             RulePart::Registry => format!("`{}`", self.request.registry),
             RulePart::Project => format!("`{}`", self.request.project),
             RulePart::Claim(condition) => subject
-                .and_then(|it| condition.find(&it.claims))
+                .and_then(|subject| condition.find(&subject.claims))
                 .map_or_else(|| "none".to_owned(), |value| shown(&value.to_string())),
         }
     }
 
     fn json(&self) -> String {
         let subject = self.explanation.subject.as_ref();
-        let rules: Vec<Value> = self.evaluations.iter().map(|it| self.rule_json(it)).collect();
+        let rules: Vec<Value> =
+            self.evaluations.iter().map(|evaluation| self.rule_json(evaluation)).collect();
         let report = json!({
             "granted": self.granted,
             "because": self.because,
             "project": self.request.project.as_str(),
             "registry": self.request.registry.as_str(),
             "actions": self.request.actions,
-            "issuer": subject.map(|it| &it.issuer),
-            "sub": subject.map(|it| &it.sub),
+            "issuer": subject.map(|subject| &subject.issuer),
+            "sub": subject.map(|subject| &subject.sub),
             "token": self.explanation.findings,
             "push_denied_by_policy": self.rules.guardrail().denies_push(&self.request.project),
             "rules": rules,
@@ -214,7 +221,13 @@ impl<'a> ExplainReport<'a> {
     }
 
     fn rule_json(&self, evaluation: &Evaluation<'_>) -> Value {
-        let check = |check: &RuleCheck<'_>| json!({ "condition": check.condition(), "held": check.held(), "found": self.found(*check) });
+        let check = |check: &RuleCheck<'_>| {
+            json!({
+                "condition": check.condition(),
+                "held": check.held(),
+                "found": self.found(*check),
+            })
+        };
         json!({
             "rule": evaluation.rule.name(),
             "allow": evaluation.rule.allow(),
@@ -225,11 +238,11 @@ impl<'a> ExplainReport<'a> {
     }
 }
 
-/// By the first check that failed, as the broker would.
+/// The first check that failed, which is the one that the broker reports.
 fn refusal(explanation: &Explanation) -> String {
-    let failed = explanation.findings.iter().find(|it| it.verdict == Verdict::Failed);
-    let because = failed.and_then(|it| it.because.as_deref()).unwrap_or_default();
-    format!("the token would be refused: {because}")
+    let failed = explanation.findings.iter().find(|finding| finding.verdict == Verdict::Failed);
+    let because = failed.and_then(|finding| finding.because.as_deref()).unwrap_or_default();
+    format!("the token is rejected: {because}")
 }
 
 fn finding_lines(finding: &TokenFinding) -> Vec<String> {
@@ -238,11 +251,11 @@ fn finding_lines(finding: &TokenFinding) -> Vec<String> {
         Verdict::Failed => ("✗", finding.because.as_ref()),
         Verdict::Unknown => ("?", finding.because.as_ref()),
     };
-    let because = because.map(|it| format!(": no, {it}")).unwrap_or_default();
-    let because = if sign == "?" { because.replacen("no, ", "not known, ", 1) } else { because };
+    let because = because.map(|because| format!(": no, {because}")).unwrap_or_default();
+    let because = if sign == "?" { because.replacen("no, ", "unknown, ", 1) } else { because };
     let mut lines = vec![format!("  {sign} {}{because}", finding.says)];
-    lines.extend(finding.expected.as_ref().map(|it| format!("      expected {it}")));
-    lines.extend(finding.found.as_ref().map(|it| format!("      found {it}")));
+    lines.extend(finding.expected.as_ref().map(|expected| format!("      expected {expected}")));
+    lines.extend(finding.found.as_ref().map(|found| format!("      found {found}")));
     lines
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
     let source = Source::new(arguments.directory.config_dir.clone(), environment());
     let config = load(&arguments.directory.config_dir).await.map_err(texts)?;
     let source = source.with(&config.providers);
-    let _log = telemetry::start_beside(&config.log);
+    let _log = telemetry::start_in_background(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -1,4 +1,4 @@
-//! `rise-broker token`: a token of the built-in issuer, for laptops and small installations.
+//! `rise-broker token`: prints a token of the built-in issuer `local`.
 
 use std::path::PathBuf;
 
@@ -14,13 +14,13 @@ use crate::identity::{KeyOrigin, LocalIssuer};
 pub(super) struct TokenArguments {
     #[command(flatten)]
     directory: super::ConfigDirectory,
-    /// Who the token is for: its `sub`.
+    /// The subject of the token: its `sub`.
     #[arg(long)]
     subject: String,
-    /// A claim, such as repository=acme/my-app. `true`, `false` and lists in brackets are read as such.
+    /// A claim, such as repository=acme/my-app. `true`, `false` and lists in brackets become JSON.
     #[arg(long = "claim", value_name = "NAME=VALUE")]
     claims: Vec<String>,
-    /// How long it is good for, such as 10m, 1h; at most 24h.
+    /// How long the token is valid, such as 10m or 1h; at most 24h.
     #[arg(long, default_value = "1h")]
     ttl: String,
 }
@@ -35,7 +35,8 @@ pub(super) fn run(arguments: &TokenArguments) -> Outcome {
             KeyOrigin::Discovery(_) | KeyOrigin::JwksFile { .. } => None,
         })
         .ok_or_else(|| {
-            let message = "there is no issuer `local`; add [[auth.issuers]] with name = \"local\" and key_file";
+            let message = "there is no issuer `local`; add [[auth.issuers]] with name = \"local\" and \
+                           key_file";
             texts(vec![config.written.problem("/auth/issuers", message)])
         })?;
     let ttl = ttl(&arguments.ttl)?;
@@ -71,7 +72,7 @@ fn claims(texts: &[String]) -> Result<Claims, Vec<String>> {
             _ => Value::String(value.to_owned()),
         };
         if claims.insert(name.to_owned(), value).is_some() {
-            return Err(vec![format!("--claim {name}: is there twice")]);
+            return Err(vec![format!("--claim {name}: stated twice")]);
         }
     }
     Ok(claims)

@@ -1,4 +1,4 @@
-//! A second reading of what the ceiling of `http` may admit, by text alone.
+//! Checks by text alone what the ceiling of `http` admits.
 
 use crate::capability::http::ceiling::HttpCeiling;
 use crate::capability::wit::rise::registry::http::Method;
@@ -8,7 +8,8 @@ use crate::domain::Project;
 const ENDPOINTS: [(&str, &str); 2] =
     [("https://r.example.com", "/api/my-app"), ("https://s.example.com:8443", "/")];
 
-/// A URL. Admitted: at an endpoint's origin, and below its path as every server would walk there.
+/// Input: a URL. If it is admitted, it has the origin of an endpoint, and every server resolves its
+/// path below the endpoint's path.
 pub fn http_ceiling(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let allow = ["POST https://r.example.com/api/{project}", "* https://s.example.com:8443"];
@@ -25,7 +26,7 @@ pub fn http_ceiling(bytes: &[u8]) {
     let Some((prefix, rest)) = endpoint else { panic!("{sent} is at no endpoint") };
     assert!(!sent.contains(['#', '\\', ' ', '\r', '\n']), "{sent}");
     let path = rest.split('?').next().unwrap_or_default();
-    // As a careless server would: decoded until nothing changes, then walked.
+    // As a careless server resolves it: decoded several times, then segment by segment.
     let mut decoded = path.to_owned();
     for _ in 0..4 {
         decoded = percent_decoded(&decoded).replace('\\', "/");
@@ -93,7 +94,7 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::test_runner::Config::with_cases(20_000))]
 
-        /// Random text hardly ever is a URL; pieces of one often are.
+        /// Random text is hardly ever a URL; random pieces of URLs often are.
         #[test]
         fn nothing_leads_out_of_the_ceiling(
             start in proptest::sample::select(&PIECES[..3]),

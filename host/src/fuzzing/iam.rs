@@ -1,4 +1,4 @@
-//! As much of IAM as session policies need: allow statements, `*` and `?`.
+//! The part of IAM that session policies need: allow statements, `*` and `?`.
 
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ pub(super) fn allows_no_more_than(policy: &str, granted: Actions) {
     }
 }
 
-/// `*` for any run, `?` for any one.
+/// Whether `pattern` matches: `*` is any text, `?` any character.
 fn is_like(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern, text) {
         ([], []) => true,

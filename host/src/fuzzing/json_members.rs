@@ -1,12 +1,12 @@
-//! Members of JSON objects by a tokenizer of our own: it knows nothing of serde's visitors.
+//! Finds duplicate members of JSON objects by a tokenizer that is independent of serde.
 
 use std::collections::BTreeSet;
 
-/// Whether, in valid JSON, no object has a member twice.
+/// Whether no object has a member twice. `bytes` must be valid JSON.
 pub(super) fn each_occurs_once(bytes: &[u8]) -> bool {
     let mut open: Vec<Option<BTreeSet<String>>> = Vec::new();
     let mut at = 0;
-    // Whether the next text is a member's name: behind `{`, or behind `,` inside an object.
+    // Whether the next string is a member's name: after `{`, or after `,` in an object.
     let mut expects_name = false;
     while at < bytes.len() {
         match bytes[at] {

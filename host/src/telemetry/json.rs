@@ -1,7 +1,8 @@
-//! A log line as one flat JSON object: the event's own fields, and those of the request that it belongs to.
+//! Formats a log line as one flat JSON object: the fields of the event, and those of its request.
 //!
-//! By hand, since the subscriber's own format nests the request's fields in a list of spans, where neither `grep` nor a log
-//! store's index finds `request_id` in the same place on every line.
+//! By hand, because the format of `tracing_subscriber` nests the request's fields in a list of spans.
+//! There, neither `grep` nor the index of a log store finds `request_id` in the same place on every
+//! line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +29,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut fields = Fields::default();
-        // From the outermost in, the event last: what is said closer to what happened counts.
+        // From the outermost span to the event: the innermost value of a field counts.
         for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
             if let Some(text) = span.extensions().get::<FormattedFields<JsonFields>>() {
                 let of_span: BTreeMap<String, Value> =

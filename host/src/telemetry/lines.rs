@@ -1,7 +1,13 @@
-//! Log lines on their way to standard error, written by a thread: whoever reads them slowly, or not at all, holds up nobody.
+//! Writes log lines to standard error in a thread of its own, so that a slow reader of the log delays
+//! no request.
 //!
-//! Lines beyond [`WAITING`] are lost, and counted in a line of their own once there is room. A library would do the same with
-//! four crates more.
+//! If more than [`MOST_WAITING`] lines wait, further lines are lost. A log line says how many as soon
+//! as there is room.
+//!
+//! `tracing-appender` was tried and does not fit: its counter of dropped lines must be polled, and
+//! nothing writes the number into the log; its guard waits 1.1 seconds for the last lines, which cannot
+//! be changed, and prints its own failure to standard output, where the output of commands goes. It
+//! also adds four crates.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,14 +17,14 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// A line is about 500 bytes: 8 MiB at most.
-const WAITING: usize = 16_384;
-/// How long an end waits for lines that nobody reads.
+/// A line has about 500 bytes, so that waiting lines take about 8 MiB.
+const MOST_WAITING: usize = 16_384;
+/// How long the end of the program waits for lines that nobody reads.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 enum LogMessage {
     Line(Vec<u8>),
-    /// Everything before this is to be written first.
+    /// Asks for an answer when everything before this is written.
     Flush(SyncSender<()>),
 }
 
@@ -28,20 +34,20 @@ pub struct Lines {
     lost: Arc<AtomicU64>,
 }
 
-/// Writes what is left when the program ends.
+/// Writes the remaining lines when it is dropped.
 #[must_use]
 pub struct Flushing(Lines);
 
 impl Lines {
     pub(super) fn start() -> Self {
-        Self::start_on(io::stderr(), WAITING)
+        Self::start_on(io::stderr(), MOST_WAITING)
     }
 
     fn start_on(out: impl Write + Send + 'static, waiting: usize) -> Self {
         let (sender, receiver) = sync_channel(waiting);
         let lines = Self { sender, lost: Arc::default() };
         let lost = Arc::clone(&lines.lost);
-        // Without the thread there is no log; the program's work goes on.
+        // Without the thread there is no log, but the program works.
         let _ = std::thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || write(&receiver, out, &lost));
@@ -72,7 +78,7 @@ impl Drop for Flushing {
 fn write(receiver: &Receiver<LogMessage>, out: impl Write, lost: &AtomicU64) {
     let mut out = io::BufWriter::new(out);
     while let Ok(first) = receiver.recv() {
-        // All that waits is one write, if it is short enough.
+        // Short lines that wait are written together.
         let mut next = Some(first);
         let mut flushed = Vec::new();
         while let Some(message) = next {
@@ -87,7 +93,8 @@ fn write(receiver: &Receiver<LogMessage>, out: impl Write, lost: &AtomicU64) {
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let line = format!(
-                "{{\"level\":\"WARN\",\"message\":\"log lines were lost: they came faster than they were read\",\"lines\":{lost}}}\n"
+                "{{\"level\":\"WARN\",\"message\":\"log lines were lost because nobody read them fast \
+                 enough\",\"lines\":{lost}}}\n"
             );
             let _ = out.write_all(line.as_bytes());
         }
@@ -106,7 +113,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// A whole line each time, as the formatter hands it over.
+/// Each call has a whole line, because the formatter writes lines at once.
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if let Err(TrySendError::Full(_)) = self.sender.try_send(LogMessage::Line(line.to_vec())) {
@@ -129,7 +136,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Slow {
         written: Arc<Mutex<Vec<u8>>>,
-        /// Held by the test for as long as nobody reads.
+        /// The test locks this while nobody reads.
         reader: Arc<Mutex<()>>,
     }
 
@@ -146,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_holds_up_nobody_and_is_told_what_was_lost() {
+    fn a_slow_reader_delays_nobody_and_learns_what_was_lost() {
         let slow = Slow::default();
         let unread = slow.reader.lock().unwrap();
         let lines = Lines::start_on(slow.clone(), 4);
@@ -170,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_waits_for_what_is_left() {
+    fn the_end_waits_for_the_remaining_lines() {
         let slow = Slow::default();
         let lines = Lines::start_on(slow.clone(), 100);
         for _ in 0..100 {

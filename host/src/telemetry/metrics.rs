@@ -1,11 +1,13 @@
-//! What the broker counts and measures about itself, for `/metrics`.
+//! What the broker counts and measures, for `/metrics`.
 //!
-//! To add one: a field in [`Families`] with its labels, a line in [`Metrics::new`], a function that says what happened, a row
-//! in `docs/metrics.md`. What can be looked up when somebody asks (ages, sizes) is not kept here: `http/metrics.rs` looks.
+//! To add a metric: a field in [`Families`] with its labels, a line in [`Metrics::new`] and in
+//! `registered`, a function that records it, a row in `docs/metrics.md`. `http/metrics.rs` looks up
+//! ages and sizes when it is asked; they are not kept here.
 //!
-//! **Invariant:** a label's values come from the settings or from this program's text, never from a request. A caller who
-//! could choose one could fill the memory; projects and subjects are in the audit record.
-//! **Invariant:** the registry belongs to one `Process`: several brokers in one process do not share counts.
+//! **Invariant:** the values of labels come from the settings or from the code, never from a request.
+//! Otherwise a caller could fill the memory. Projects and subjects are in audit records.
+//! **Invariant:** the registry belongs to one `Process`. Several brokers in one operating-system
+//! process do not share counts.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -22,10 +24,10 @@ use crate::domain::{Action, Actions};
 type CountsBy<L> = Family<L, Counter>;
 type TimesBy<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// The first part of every name.
+/// Every name begins with this.
 const PREFIX: &str = "rise_broker";
 
-/// Cheap to clone, as each call of a provider does; all clones count together.
+/// Cheap to clone. All clones count together.
 #[derive(Clone)]
 pub struct Metrics(Arc<Families>);
 
@@ -37,7 +39,7 @@ impl Deref for Metrics {
     }
 }
 
-/// What [`Metrics`] has.
+/// The metrics of [`Metrics`].
 pub struct Families {
     registry: Registry,
     requests: CountsBy<RequestLabels>,
@@ -153,17 +155,18 @@ pub fn actions_label(actions: Option<Actions>) -> &'static str {
 
 /// One call of a provider, as it is counted.
 pub struct ProviderCall<'a> {
-    /// Empty until the provider has said its name.
+    /// Empty until the provider has described itself.
     pub provider: &'a Arc<str>,
     pub digest: &'a Arc<str>,
     pub function: &'static str,
     pub outcome: &'static str,
-    /// Which limit was exceeded, if one was.
+    /// The exceeded limit, if there is one.
     pub limit: Option<&'static str>,
     pub elapsed: Duration,
 }
 
-/// From 50 µs, a rule's work, to 13 s, past every deadline; each twice the one before.
+/// Buckets from 50 µs, which a rule takes, to 13 s, which exceeds every deadline; each is twice the one
+/// before.
 fn seconds() -> Histogram {
     Histogram::new((0..19).map(|power| 0.000_05 * f64::from(1_u32 << power)))
 }
@@ -172,7 +175,7 @@ fn times<L: Clone + std::hash::Hash + Eq>() -> TimesBy<L> {
     Family::new_with_constructor(seconds)
 }
 
-/// A registry whose names all begin alike; for what is looked up when somebody asks, too.
+/// A registry with the common prefix, also for metrics that are looked up when somebody asks.
 pub fn registry() -> Registry {
     Registry::with_prefix(PREFIX)
 }
@@ -210,25 +213,25 @@ impl Families {
         to.register("credential_requests", help, self.credentials.clone());
         to.register("step_seconds", "Time of one step of a request", self.step_seconds.clone());
         to.register("provider_calls", "Calls of providers", self.provider_calls.clone());
-        let help = "Provider calls that a limit ended";
+        let help = "Provider calls that exceeded a limit";
         to.register("provider_limits", help, self.provider_limits.clone());
-        let help = "Time of a provider call, what it waited for included";
+        let help = "Time of a provider call, including what it waited for";
         to.register("provider_call_seconds", help, self.provider_seconds.clone());
-        let help = "Calls of a cloud, retries within a call not counted apart";
+        let help = "Calls of a cloud; retries within a call are not counted";
         to.register("upstream_calls", help, self.upstream_calls.clone());
-        let help = "Time of a call of a cloud, with its retries";
+        let help = "Time of a call of a cloud, including its retries";
         to.register("upstream_call_seconds", help, self.upstream_seconds.clone());
         to.register("audit_records", "Audit records", self.audit_records.clone());
-        let help = "Time until an audit record is durable, or given up";
+        let help = "Time until an audit record is durable or given up";
         to.register("audit_record_seconds", help, self.audit_seconds.clone());
-        let help = "Files of providers that were not loaded while the broker ran";
+        let help = "Provider files that were not loaded while the broker ran";
         to.register("provider_load_failures", help, self.load_failures.clone());
-        to.register("reloads", "Looks at changed settings and providers", self.reloads.clone());
-        to.register("limit_refusals", "Requests that a limit refused", self.refused.clone());
+        to.register("reloads", "Reloads of changed settings and providers", self.reloads.clone());
+        to.register("limit_refusals", "Requests that exceeded a limit", self.refused.clone());
         to
     }
 
-    /// `route` as it is registered, not the path.
+    /// `route` is the registered route, not the path of the request.
     pub fn request(
         &self,
         route: &str,
@@ -243,7 +246,7 @@ impl Families {
         self.requests.get_or_create(&RequestLabels { route, method, outcome }).inc();
     }
 
-    /// `registry` is the name of a configured one, or empty.
+    /// `registry` is the name of a configured registry, or empty.
     pub fn credentials(&self, registry: &str, actions: &'static str, outcome: &'static str) {
         let labels = CredentialLabels { registry: registry.to_owned(), actions, outcome };
         self.credentials.get_or_create(&labels).inc();
@@ -287,12 +290,12 @@ impl Families {
         self.audit_records.get_or_create(&AuditLabels { event, outcome }).inc();
     }
 
-    /// A request that was not served because there were too many of its kind.
+    /// Counts a request that exceeded a limit.
     pub fn limit_refused(&self, limit: &'static str) {
         self.refused.get_or_create(&RefusedLabels { limit }).inc();
     }
 
-    /// A file that was not loaded, and how far it came.
+    /// Counts a provider file that was not loaded, by the stage that failed.
     pub fn provider_load_failed(&self, stage: &'static str) {
         self.load_failures.get_or_create(&StageLabels { stage }).inc();
     }
@@ -302,7 +305,7 @@ impl Families {
         self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
     }
 
-    /// The text format of `OpenMetrics`, `looked_up` behind what was counted.
+    /// The text format of `OpenMetrics`; the metrics of `looked_up` come last.
     pub fn encode(&self, looked_up: &Registry) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         text::encode_registry(&mut out, &self.registry)?;

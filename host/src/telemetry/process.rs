@@ -1,4 +1,4 @@
-//! What the kernel says of this process. `None` where it does not say.
+//! What the kernel reports about this process. `None` if it does not report it.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ pub fn resident_bytes() -> Option<u64> {
 }
 
 pub fn open_files() -> Option<u64> {
-    // One of them is the folder that is being read.
+    // One of them is the folder that this function reads.
     u64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?.checked_sub(1)
 }
 
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_says_all_of_it() {
+    fn the_kernel_reports_everything() {
         assert!(resident_bytes().unwrap() > 1 << 20);
         let files = open_files().unwrap();
         assert!((3..most_files().unwrap()).contains(&files), "{files}");

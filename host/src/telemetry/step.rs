@@ -1,4 +1,4 @@
-//! The steps of a request: each is a span in the log and a time in the metrics.
+//! The steps of a request. Each step is a span in the log and a time in the metrics.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::Metrics;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Identity,
-    /// Which registry and project are meant.
+    /// Finds the registry and the project.
     Target,
     Rules,
     AuditIntent,
@@ -54,7 +54,7 @@ impl Step {
         done
     }
 
-    /// The same for what does not wait.
+    /// Runs `work` that does not wait as this step.
     pub fn measure_now<T>(self, metrics: &Metrics, work: impl FnOnce() -> T) -> T {
         let started = Instant::now();
         let done = self.span().in_scope(work);

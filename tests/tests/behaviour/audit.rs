@@ -408,7 +408,7 @@ async fn bad_tokens_are_counted_and_secrets_are_fingerprints() {
     for number in 0..50_000_u32 {
         audit.authentication_failed(
             Some(std::net::Ipv4Addr::from(number << 8).into()),
-            "it has expired",
+            "the token has expired",
         );
     }
     let issues = Issues::new().await;

@@ -219,7 +219,7 @@ async fn a_stop_finishes_what_was_begun_and_ends_the_log_with_a_checkpoint() {
     let log = log.display().to_string();
     let arguments = ["audit", "verify", "--config-dir", &config, "--checkpoints", &log];
     let (whole, said) = rise_broker(&arguments);
-    assert!(whole && said.contains("1 of 1 checkpoints kept elsewhere were found here"), "{said}");
+    assert!(whole && said.contains("1 of 1 checkpoints kept elsewhere are in this log"), "{said}");
     let segment = settings.path("audit/audit-00000001.jsonl");
     let text = fs::read_to_string(&segment).unwrap();
     let cut: String = text.split_inclusive('\n').take(2).collect();

@@ -616,8 +616,8 @@ jwks_hosts = ["https://www.googleapis.com"]
     let mut it = installed(&[AUTH, issuers, ECR]);
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: auth.issuers.1: issuer `plain`: `issuer` must be an https:// URL without user, query or fragment (http:// for loopback only)
-    error: config/default.toml: auth.issuers: issuer `none`: `algorithms` is empty: state what it signs with, mostly ["RS256"]
-    error: config/default.toml: auth.issuers: issuer `none`: has the name of another issuer: rules could not tell them apart
+    error: config/default.toml: auth.issuers: issuer `none`: `algorithms` is empty: list what the issuer signs with, usually ["RS256"]
+    error: config/default.toml: auth.issuers: issuer `none`: has the same `name` as another issuer: rules could not tell them apart
     error: config/default.toml: auth.issuers.4: issuer `file`: `jwks_file` nowhere.json cannot be read: No such file or directory (os error 2)
     error: config/default.toml: auth.issuers.5: issuer `again`: `jwks_hosts` has `https://www.googleapis.com`, expected `host` or `host:port`, such as "www.googleapis.com"
     "#);
@@ -651,7 +651,7 @@ fn a_key_that_others_can_read() {
     it.file("issuer.pem", CANARY);
     std::process::Command::new("chmod").arg("644").arg(it.path("issuer.pem")).status().unwrap();
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: auth.issuers.0: issuer `local`: `key_file` issuer.pem can be read by others (mode 0644): run `chmod 600 issuer.pem`
+    error: config/default.toml: auth.issuers.0: issuer `local`: key file issuer.pem can be read by other users (mode 0644): run `chmod 600 issuer.pem`
     "#);
 }
 

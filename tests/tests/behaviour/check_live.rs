@@ -83,7 +83,7 @@ async fn an_account_that_is_set_up_passes_and_nobody_gets_anything() {
     let checked = check_account(&ministack, &roles, "").await;
     assert!(checked.success, "{}", checked.stderr);
     for line in [
-        "prod: AWS knows this process as arn:aws:iam::123456789012:user/rise-base",
+        "prod: AWS identifies this process as arn:aws:iam::123456789012:user/rise-base",
         "prod: acts as arn:aws:iam::123456789012:role/rise-backend",
         "prod: assumes arn:aws:iam::123456789012:role/rise-backend-ecr-push, narrowed to one repository",
         "prod: gets logins from ECR",
@@ -197,7 +197,7 @@ async fn a_trust_policy_without_tag_session_is_told_from_one_without_anything() 
     let more = "session_tags = true\n";
     let checked = check_account(&ministack, &roles, more).await;
     let problem = checked.problem();
-    assert!(problem.contains("without sts:TagSession it works"), "{problem}");
+    assert!(problem.contains("without sts:TagSession the call works"), "{problem}");
     assert!(problem.contains("\"Action\":[\"sts:TagSession\"]"), "{problem}");
     ministack.trust_session_tags(&roles).await;
     let checked =
@@ -213,10 +213,10 @@ async fn an_aws_that_fails_is_told_by_what_to_do() {
         (
             "GetCallerIdentity",
             Answer::error(403, "InvalidClientTokenId"),
-            "the keys that this process uses are wrong",
+            "the access keys of this process are wrong",
         ),
-        ("GetCallerIdentity", Answer::garbage(), "something that is not AWS answers there"),
-        ("GetCallerIdentity", Answer::Close, "see that this machine reaches http://127.0.0.1"),
+        ("GetCallerIdentity", Answer::garbage(), "the answer does not come from AWS"),
+        ("GetCallerIdentity", Answer::Close, "check that this machine reaches http://127.0.0.1"),
         ("AssumeRole", Answer::throttled(None), "try again in a minute"),
         ("GetAuthorizationToken", Answer::access_denied(), "ecr:GetAuthorizationToken"),
     ] {
@@ -264,7 +264,7 @@ algorithms = ["RS256"]
         1,
     );
     let checked = check(&text).await;
-    assert!(checked.stdout.contains("issuer there: its keys are at hand"), "{}", checked.stdout);
+    assert!(checked.stdout.contains("issuer there: its keys were fetched"), "{}", checked.stdout);
     assert!(checked.stdout.contains("prod: gets logins from ECR"), "{}", checked.stdout);
     let problem = checked.problem();
     assert!(problem.contains("auth.issuers `gone`: its keys cannot be fetched"), "{problem}");

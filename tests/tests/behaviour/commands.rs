@@ -143,9 +143,9 @@ fn help_and_version_are_what_was_asked_for() {
 
     Options:
           --config-dir <DIR>    The folder of the settings: `default`, `{RISE_CONFIG_RUN_MODE}` and `local`, each `.toml` or `.yaml` [default: config]
-          --subject <SUBJECT>   Who the token is for: its `sub`
-          --claim <NAME=VALUE>  A claim, such as repository=acme/my-app. `true`, `false` and lists in brackets are read as such
-          --ttl <TTL>           How long it is good for, such as 10m, 1h; at most 24h [default: 1h]
+          --subject <SUBJECT>   The subject of the token: its `sub`
+          --claim <NAME=VALUE>  A claim, such as repository=acme/my-app. `true`, `false` and lists in brackets become JSON
+          --ttl <TTL>           How long the token is valid, such as 10m or 1h; at most 24h [default: 1h]
       -h, --help                Print help
       -V, --version             Print version
     "#);
@@ -230,8 +230,8 @@ fn what_a_token_cannot_say_is_refused() {
         ),
         (&["--claim", "repository"], "error: --claim repository: expected NAME=VALUE\n"),
         (&["--claim", "=x"], "error: --claim =x: expected NAME=VALUE\n"),
-        (&["--claim", "a=1", "--claim", "a=2"], "error: --claim a: is there twice\n"),
-        (&["--claim", "exp=1"], "error: claim `exp` is written by the issuer: leave it out\n"),
+        (&["--claim", "a=1", "--claim", "a=2"], "error: --claim a: stated twice\n"),
+        (&["--claim", "exp=1"], "error: the issuer sets claim `exp` itself: leave it out\n"),
     ] {
         let printed = it.run(&[&["token", "--subject", "ci"], arguments].concat());
         assert_eq!(
@@ -243,7 +243,7 @@ fn what_a_token_cannot_say_is_refused() {
     let printed = it.run(&["token", "--subject", ""]);
     assert_eq!(
         (printed.code, printed.stderr.as_str()),
-        (Some(1), "error: subject and audience must be 1 to 255 printable characters\n")
+        (Some(1), "error: subject and audience must have 1 to 255 printable characters each\n")
     );
 }
 

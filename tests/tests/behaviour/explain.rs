@@ -96,7 +96,7 @@ fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
     let mallory = Signer::new("k1");
     let with = |more: Value| signer.sign(&claims(&more));
     let tokens = [
-        ("not a token", "nonsense".to_owned(), "✗ it is three base64url parts"),
+        ("not a token", "nonsense".to_owned(), "✗ the token is three base64url parts"),
         (
             "its own key",
             {
@@ -104,29 +104,33 @@ fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
                 header["jwk"] = json!("x");
                 signer.sign_text(&header.to_string(), &claims(&json!({})).to_string())
             },
-            "✗ its header is small, flat",
+            "✗ the header is small and flat",
         ),
         (
             "unknown issuer",
             with(json!({ "iss": "https://evil.example" })),
-            "✗ its `iss` is one of the configured issuers",
+            "✗ `iss` is one of the configured issuers",
         ),
-        ("expired", with(json!({ "iat": now - 900, "exp": now - 600 })), "✗ it has not expired"),
+        (
+            "expired",
+            with(json!({ "iat": now - 900, "exp": now - 600 })),
+            "✗ the token has not expired",
+        ),
         (
             "other audience",
             with(json!({ "aud": "sts.amazonaws.com" })),
-            "✗ its `aud` is this deployment's audience",
+            "✗ `aud` contains this deployment's `audience`",
         ),
         (
             "wrong signature",
             mallory.sign(&claims(&json!({}))),
-            "✗ it is signed with the issuer's key",
+            "✗ the signature was made with the issuer's key",
         ),
-        ("too long a life", with(json!({ "exp": now + 7200 })), "✗ it is valid for no longer than"),
+        ("too long a life", with(json!({ "exp": now + 7200 })), "✗ the token's lifetime is within"),
         (
             "required claim",
             with(json!({ "repository_id": null })),
-            "✗ it has all of the issuer's `required_claims`",
+            "✗ the token has all of the issuer's `required_claims`",
         ),
         (
             "other branch",
@@ -158,45 +162,45 @@ fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
     }
     insta::assert_snapshot!(all.join("\n"), @r#"
     # not a token
-      ✗ it is three base64url parts joined by `.`, of at most 8192 bytes: no, it is not three base64url parts joined by `.`
-    denied: the token would be refused: it is not three base64url parts joined by `.`
+      ✗ the token is three base64url parts joined by `.`, at most 8192 bytes long: no, the token is not three base64url parts joined by `.`
+    denied: the token is rejected: the token is not three base64url parts joined by `.`
     # its own key
-      ✗ its header is small, flat, and brings no key of its own: no, its header has one of `jwk jku x5u x5c crit b64 enc zip cty`
-    denied: the token would be refused: its header has one of `jwk jku x5u x5c crit b64 enc zip cty`
+      ✗ the header is small and flat, and supplies no key: no, the header has one of `jwk jku x5u x5c crit b64 enc zip cty`, which are not allowed
+    denied: the token is rejected: the header has one of `jwk jku x5u x5c crit b64 enc zip cty`, which are not allowed
     # unknown issuer
-      ✗ its `iss` is one of the configured issuers: no, its `iss` is none of the configured issuers
+      ✗ `iss` is one of the configured issuers: no, `iss` is not one of the configured issuers
           expected https://ci.example
           found "https://evil.example"
-    denied: the token would be refused: its `iss` is none of the configured issuers
+    denied: the token is rejected: `iss` is not one of the configured issuers
     # expired
-      ✗ it has not expired: no, it has expired
-          expected `exp` after <time>
+      ✗ the token has not expired: no, the token has expired
+          expected `exp` greater than <time>
           found <time>
-      ✗ it is valid now: issued, begun and not expired: no, it has expired
-          expected `iat` and `nbf` until <time> and `exp` after it, give or take 30 s
+      ✗ the token is valid now (`iat`, `nbf`, `exp`): no, the token has expired
+          expected `iat` and `nbf` at most <time>, `exp` greater than <time>; clocks may differ by 30 s
           found `iat` <time>, `nbf` none, `exp` <time>
-    denied: the token would be refused: it has expired
+    denied: the token is rejected: the token has expired
     # other audience
-      ✗ its `aud` is this deployment's audience: no, its `aud` is not text or a list of 1 to 8 texts with this deployment's `audience` among them
+      ✗ `aud` contains this deployment's `audience`: no, `aud` is not this deployment's `audience`, nor a list of 1 to 8 texts that contains it
           expected rise-registry
           found "sts.amazonaws.com"
-    denied: the token would be refused: its `aud` is not text or a list of 1 to 8 texts with this deployment's `audience` among them
+    denied: the token is rejected: `aud` is not this deployment's `audience`, nor a list of 1 to 8 texts that contains it
     # wrong signature
-      ✗ it is signed with the issuer's key of its `kid`: no, its signature is wrong
+      ✗ the signature was made with the issuer's key that `kid` names: no, the signature is wrong
           found `kid` k1
-    denied: the token would be refused: its signature is wrong
+    denied: the token is rejected: the signature is wrong
     # too long a life
-      ✗ it is valid for no longer than the issuer's `max_lifetime`: no, it is valid for longer than the issuer's `max_lifetime`, or for no time at all
+      ✗ the token's lifetime is within the issuer's `max_lifetime`: no, the token's lifetime exceeds the issuer's `max_lifetime`, or is not positive
           expected 1 to 3600 s from `iat` to `exp`
           found `iat` <time>, `exp` <time>
-    denied: the token would be refused: it is valid for longer than the issuer's `max_lifetime`, or for no time at all
+    denied: the token is rejected: the token's lifetime exceeds the issuer's `max_lifetime`, or is not positive
     # required claim
-      ✗ it has all of the issuer's `required_claims`: no, it lacks one of the issuer's `required_claims`
+      ✗ the token has all of the issuer's `required_claims`: no, one of the issuer's `required_claims` is missing
           expected repository_id
           found no `repository_id`
       ✗ rule `main-pushes`, allows pull, push
           ✗ claim `repository_id` is `42`: no, expected text, found null; found null
-    denied: the token would be refused: it lacks one of the issuer's `required_claims`
+    denied: the token is rejected: one of the issuer's `required_claims` is missing
     # other branch
       ✗ rule `main-pushes`, allows pull, push
           ✗ claim `ref` is `refs/heads/main`: no; found "refs/heads/feature"
@@ -216,24 +220,24 @@ fn a_good_token_is_explained_line_by_line() {
     assert_eq!((code, problems.as_str()), (0, ""), "{text}");
     insta::assert_snapshot!(text, @r#"
     token
-      ✓ it is three base64url parts joined by `.`, of at most 8192 bytes
-      ✓ its header is small, flat, and brings no key of its own
-      ✓ its payload is a JSON object that says nothing twice
-      ✓ its `iss` is one of the configured issuers
-      ✓ its `typ` is one that the issuer's tokens have
-      ✓ it names its key by `kid`
-      ✓ it has not expired
-      ✓ its `aud` is this deployment's audience
-      ✓ its `alg` is one of the issuer's `algorithms`
-      ✓ it is signed with the issuer's key of its `kid`
-      ✓ its `iss` is the issuer's
-      ✓ its `sub` is text of 1 to 255 printable characters
-      ✓ its `jti`, where there is one or must be, is text of 1 to 128 printable characters
-      ✓ it is valid now: issued, begun and not expired
-      ✓ it is valid for no longer than the issuer's `max_lifetime`
-      ✓ it was issued no longer ago than the issuer's `max_age`
-      ✓ it has all of the issuer's `required_claims`
-    rules, for anything on project `my-app` in registry `prod`
+      ✓ the token is three base64url parts joined by `.`, at most 8192 bytes long
+      ✓ the header is small and flat, and supplies no key
+      ✓ the payload is a JSON object without duplicate members
+      ✓ `iss` is one of the configured issuers
+      ✓ `typ` is one of the issuer's `token_types`
+      ✓ the header names the key by `kid`
+      ✓ the token has not expired
+      ✓ `aud` contains this deployment's `audience`
+      ✓ `alg` is one of the issuer's `algorithms`
+      ✓ the signature was made with the issuer's key that `kid` names
+      ✓ `iss` is the configured one
+      ✓ `sub` is text of 1 to 255 printable characters
+      ✓ `jti` is text of 1 to 128 printable characters, or absent where it may be
+      ✓ the token is valid now (`iat`, `nbf`, `exp`)
+      ✓ the token's lifetime is within the issuer's `max_lifetime`
+      ✓ the token's age is within the issuer's `max_age`
+      ✓ the token has all of the issuer's `required_claims`
+    rules, for any action on project `my-app` in registry `prod`
       ✓ rule `main-pushes`, allows pull, push
           ✓ issuer is `ci`: yes
           ✓ the rule covers the registry: yes
@@ -280,12 +284,12 @@ async fn offline_a_discovered_issuers_signature_is_not_known() {
     let (code, text, _) =
         tokio::task::block_in_place(|| run(&["--project", "my-app", "--offline"]));
     assert!(
-        code == 0 && text.contains("? it is signed") && text.contains("if its signature is good"),
+        code == 0 && text.contains("? the signature") && text.contains("if the signature is valid"),
         "{text}"
     );
     assert_eq!(issuer.fetches(), 0);
     let (code, text, _) = tokio::task::block_in_place(|| run(&["--project", "my-app"]));
-    assert!(code == 0 && text.contains("✓ it is signed"), "{text}");
+    assert!(code == 0 && text.contains("✓ the signature"), "{text}");
     issuer.document(rise_broker_tests::Reply::Close);
     let (code, text, _) = tokio::task::block_in_place(|| run(&["--project", "my-app"]));
     assert!(code == 1 && text.contains("could not be checked"), "{text}");

@@ -89,7 +89,7 @@ async fn an_expired_token_is_refused() {
     let broker = broker(oidc.issuer(), "RS256").await;
     let answer = ask(&broker, &token(&oidc, AUDIENCE).await).await;
     expect_refused(&answer, "expired");
-    assert!(reason(&answer).contains("it has expired"), "{}", reason(&answer));
+    assert!(reason(&answer).contains("the token has expired"), "{}", reason(&answer));
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn an_issuer_that_is_not_configured_is_unknown() {
     let broker = broker(known.issuer(), "RS256").await;
     let answer = ask(&broker, &token(&unknown, AUDIENCE).await).await;
     expect_refused(&answer, "unknown issuer");
-    assert!(reason(&answer).contains("none of the configured issuers"), "{}", reason(&answer));
+    assert!(reason(&answer).contains("not one of the configured issuers"), "{}", reason(&answer));
     assert_eq!(ask(&broker, &token(&known, AUDIENCE).await).await.status, 200);
     assert!(known.process().output().contains("GET /jwks"));
     assert!(!unknown.process().output().contains("GET /jwks"), "nobody asked it for keys");

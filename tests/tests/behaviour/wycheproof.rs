@@ -76,12 +76,12 @@ fn no_invalid_signature_is_accepted_and_no_valid_one_refused_without_a_reason() 
     insta::assert_snapshot!(format!("{invalid} invalid refused\n{accepted} valid accepted\n{}", refused.join("\n")), @r"
     355 invalid refused
     32 valid accepted
-    2 base64: it is not three base64url parts joined by `.`
-    5 base64: key set: none of its keys can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
-    1 hs256: key set: none of its keys can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
-    1 rfc7520: its `alg` does not go with the key that its `kid` names
-    3 rfc7520: key set: none of its keys can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
-    1 rfc7520WithKeyOps: its `alg` does not go with the key that its `kid` names
-    1 rfc7520WithKeyOps: key set: none of its keys can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    5 base64: key set: no key can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    2 base64: the token is not three base64url parts joined by `.`
+    1 hs256: key set: no key can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    1 rfc7520: `alg` does not fit the key that `kid` names
+    3 rfc7520: key set: no key can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    1 rfc7520WithKeyOps: `alg` does not fit the key that `kid` names
+    1 rfc7520WithKeyOps: key set: no key can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
     ");
 }

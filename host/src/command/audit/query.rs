@@ -1,4 +1,4 @@
-//! `rise-broker audit query`.
+//! `rise-broker audit query`: prints the records that match.
 
 use std::io::{BufRead, Write};
 
@@ -13,40 +13,40 @@ use crate::audit::{Folder, time_of};
 #[derive(clap::Args)]
 pub(super) struct QueryArguments {
     #[command(flatten)]
-    place: LogArguments,
+    log: LogArguments,
     #[command(flatten)]
     pub filter: Filter,
 }
 
-/// Everything left out matches.
+/// A filter that is not given matches every record.
 #[derive(clap::Args)]
 pub(super) struct Filter {
     #[arg(long)]
     project: Option<String>,
-    /// A token's `sub`.
+    /// The `sub` of a token.
     #[arg(long)]
     subject: Option<String>,
     #[arg(long)]
     registry: Option<String>,
-    /// Such as issue.completed or authz.denied; issue stands for all that begin with `issue.`
+    /// An event such as issue.completed or authz.denied; issue matches all that begin with `issue.`
     #[arg(long)]
     event: Option<String>,
-    /// The id that a caller was told; also the end of the session's name in `CloudTrail`.
+    /// The id that the caller received. It is also the end of the session name in `CloudTrail`.
     #[arg(long)]
     request_id: Option<String>,
-    /// From this time on: such as 2026-11-21T10:00:00Z, or 90m, 24h for so long ago.
+    /// From this time on, such as 2026-11-21T10:00:00Z; 90m or 24h means so long ago.
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
     /// Before this time.
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
-    /// Print the records as they are in the log.
+    /// Print the records as the log has them.
     #[arg(long)]
     pub json: bool,
 }
 
 pub(super) fn run(arguments: &QueryArguments) -> Outcome {
-    let disk = arguments.place.find()?.disk()?;
+    let disk = arguments.log.find()?.disk()?;
     let mut found = 0_u64;
     for extent in extents(&disk).map_err(unreadable)? {
         found += search(&disk, &extent, &arguments.filter).map_err(unreadable)?;
@@ -65,7 +65,7 @@ fn search(disk: &Folder, extent: &Extent, filter: &Filter) -> std::io::Result<u6
         let Some(text) = filter.show(&line) else { continue };
         found += 1;
         if let Err(error) = writeln!(out, "{text}") {
-            // `| head` has seen enough.
+            // The reader, such as `| head`, has enough.
             return if error.kind() == std::io::ErrorKind::BrokenPipe {
                 Ok(found)
             } else {
@@ -77,7 +77,7 @@ fn search(disk: &Folder, extent: &Extent, filter: &Filter) -> std::io::Result<u6
 }
 
 impl Filter {
-    /// The line as it is to be printed, if it matches. What is not a record is for `verify`.
+    /// The line as it is printed, if it matches. Lines that are not records are left to `verify`.
     pub(super) fn show(&self, line: &[u8]) -> Option<String> {
         let record: Value = serde_json::from_slice(line).ok()?;
         if !self.matches(&record) {
@@ -109,7 +109,7 @@ impl Filter {
     }
 }
 
-/// One line for people.
+/// A record in one line, for people.
 fn short(record: &Value) -> String {
     let text = |pointer| record.pointer(pointer).and_then(Value::as_str);
     let mut words: Vec<String> =
@@ -127,13 +127,11 @@ fn short(record: &Value) -> String {
     if let Some(summary) = record.get("summary") {
         words.push(summary.to_string());
     }
-    // The log escapes what a terminal would obey; here it is written out, so it is escaped again.
+    // The log escapes control characters. Here the texts are not JSON, so they are escaped again.
     words
         .join("  ")
         .chars()
-        .flat_map(
-            |it| if it.is_control() { it.escape_default().collect::<Vec<_>>() } else { vec![it] },
-        )
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()
 }
 
@@ -142,7 +140,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
         return Ok(time);
     }
     let ago: jiff::SignedDuration = text.parse().map_err(|_| {
-        "expected a time such as 2026-11-21T10:00:00Z, or 90m, 24h for so long ago".to_owned()
+        "expected a time such as 2026-11-21T10:00:00Z, or 90m or 24h for so long ago".to_owned()
     })?;
     crate::domain::Clock::system().now().checked_sub(ago).map_err(|error| error.to_string())
 }
@@ -157,12 +155,16 @@ mod tests {
         filter: Filter,
     }
 
-    const RECORD: &[u8] = br#"{"v":1,"time":"2026-11-21T10:00:00Z","event":"issue.completed","request_id":"01K","subject":{"issuer":"local","sub":"ci"},"project":"my-app","registry":"prod","actions":["pull","push"]}"#;
+    const RECORD: &str = concat!(
+        r#"{"v":1,"time":"2026-11-21T10:00:00Z","event":"issue.completed","request_id":"01K","#,
+        r#""subject":{"issuer":"local","sub":"ci"},"project":"my-app","registry":"prod","#,
+        r#""actions":["pull","push"]}"#
+    );
 
     fn shown(arguments: &str) -> Option<String> {
         let line =
             <Line as clap::Parser>::try_parse_from(format!("x {arguments}").split_whitespace());
-        line.unwrap_or_else(|error| panic!("{error}")).filter.show(RECORD)
+        line.unwrap_or_else(|error| panic!("{error}")).filter.show(RECORD.as_bytes())
     }
 
     #[test]
@@ -184,7 +186,7 @@ mod tests {
             shown("").unwrap(),
             "2026-11-21T10:00:00Z  issue.completed  local:ci  my-app@prod  pull,push  01K"
         );
-        assert_eq!(shown("--json").unwrap().as_bytes(), RECORD);
+        assert_eq!(shown("--json").unwrap(), RECORD);
         assert!(time("yesterday").unwrap_err().contains("expected a time such as"));
         assert!(time("24h").unwrap() < Clock::system().now());
     }

@@ -1,4 +1,4 @@
-//! `rise-broker audit tail`.
+//! `rise-broker audit tail`: prints the last records and follows the log.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Read};
@@ -14,18 +14,18 @@ const POLL: Duration = Duration::from_millis(200);
 #[derive(clap::Args)]
 pub(super) struct TailArguments {
     #[command(flatten)]
-    place: LogArguments,
+    log: LogArguments,
     #[command(flatten)]
     filter: Filter,
-    /// How many records that match to begin with.
+    /// How many of the last matching records to print.
     #[arg(short = 'n', long, default_value_t = 10)]
     lines: usize,
-    /// Go on with those that come, until interrupted.
+    /// Print new records until interrupted.
     #[arg(short, long)]
     follow: bool,
 }
 
-/// How far has been read.
+/// How far the log was read.
 #[derive(Default)]
 struct Reached {
     segment: String,
@@ -33,10 +33,10 @@ struct Reached {
 }
 
 pub(super) fn run(arguments: &TailArguments) -> Outcome {
-    let disk = arguments.place.find()?.disk()?;
-    let mut place = Reached::default();
+    let disk = arguments.log.find()?.disk()?;
+    let mut reached = Reached::default();
     let mut last = VecDeque::new();
-    read_on(&disk, &mut place, |line| {
+    read_on(&disk, &mut reached, |line| {
         last.extend(arguments.filter.show(line));
         if last.len() > arguments.lines {
             last.pop_front();
@@ -49,29 +49,33 @@ pub(super) fn run(arguments: &TailArguments) -> Outcome {
     }
     loop {
         std::thread::sleep(POLL);
-        read_on(&disk, &mut place, |line| {
+        read_on(&disk, &mut reached, |line| {
             arguments.filter.show(line).iter().for_each(print);
         })
         .map_err(unreadable)?;
     }
 }
 
-/// Hands over every whole line behind `place`.
-fn read_on(disk: &Folder, place: &mut Reached, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
+/// Passes on every whole line after `reached`.
+fn read_on(
+    disk: &Folder,
+    reached: &mut Reached,
+    mut pass_on: impl FnMut(&[u8]),
+) -> std::io::Result<()> {
     for segment in disk.segments()? {
-        if segment < place.segment {
+        if segment < reached.segment {
             continue;
         }
-        if segment > place.segment {
-            *place = Reached { segment, bytes: 0 };
+        if segment > reached.segment {
+            *reached = Reached { segment, bytes: 0 };
         }
-        let mut reader = disk.open(&place.segment)?;
-        std::io::copy(&mut reader.by_ref().take(place.bytes), &mut std::io::sink())?;
+        let mut reader = disk.open(&reached.segment)?;
+        std::io::copy(&mut reader.by_ref().take(reached.bytes), &mut std::io::sink())?;
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 {
             let Some(whole) = line.strip_suffix(b"\n") else { break };
-            take(whole);
-            place.bytes = place.bytes.saturating_add(u64::try_from(line.len()).unwrap_or(0));
+            pass_on(whole);
+            reached.bytes = reached.bytes.saturating_add(u64::try_from(line.len()).unwrap_or(0));
             line.clear();
         }
     }

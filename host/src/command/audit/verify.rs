@@ -1,4 +1,4 @@
-//! `rise-broker audit verify`.
+//! `rise-broker audit verify`: checks that the log is as it was written.
 
 use std::path::{Path, PathBuf};
 
@@ -12,43 +12,48 @@ use crate::audit::{CheckpointFields, signing_key};
 #[derive(clap::Args)]
 pub(super) struct VerifyArguments {
     #[command(flatten)]
-    place: LogArguments,
-    /// The broker's log as it was kept elsewhere: each `audit checkpoint` line in it must be found again. Without it, records
-    /// cut off at the end, or a log rewritten with the key, go unnoticed.
+    log: LogArguments,
+    /// A copy of the broker's JSON log from elsewhere. Each `audit checkpoint` line in it must be in the
+    /// audit log. Without it, nobody notices that records were cut off at the end, or that the log was
+    /// rewritten with the signing key.
     #[arg(long, value_name = "FILE")]
     checkpoints: Option<PathBuf>,
-    /// A public key (base64url) that also may have signed checkpoints, such as one that was replaced.
+    /// A public key (base64url) that may also have signed checkpoints, such as a replaced one.
     #[arg(long = "trust-key", value_name = "KEY")]
     trusted: Vec<String>,
 }
 
 pub(super) fn run(arguments: &VerifyArguments) -> Outcome {
-    let places = arguments.place.find()?;
+    let folders = arguments.log.find()?;
     let kept = arguments.checkpoints.as_deref().map_or(Ok(Vec::new()), checkpoints)?;
-    let report = verify(&places.disk()?, &kept).map_err(unreadable)?;
+    let report = verify(&folders.disk()?, &kept).map_err(unreadable)?;
     let mut trusted = arguments.trusted.clone();
-    if let Some(state) = &places.state {
+    if let Some(state) = &folders.state {
         trusted.extend(signing_key(state).map_err(|error| vec![error.to_string()])?);
     }
-    say(&report, kept.len());
+    print_summary(&report, kept.len());
     let mut problems = Vec::new();
     if let Some(broken) = &report.broken {
         problems.push(format!("the audit log is broken at {broken}"));
     }
     if trusted.is_empty() {
         warn(
-            "warning: no key to compare with, so that checkpoints may be anybody's; name one by --trust-key",
+            "warning: no signing key is known, so anybody may have signed the checkpoints; name one by \
+             --trust-key",
         );
     } else {
         let strangers = report.keys.iter().filter(|key| !trusted.contains(key));
         problems.extend(strangers.map(|key| {
-            format!("checkpoints are signed by the key {key}, which is not this broker's; name it by --trust-key if it was before")
+            format!(
+                "checkpoints are signed by the key {key}, which is not this broker's; if it was this \
+                 broker's before, name it by --trust-key"
+            )
         }));
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-fn say(report: &LogReport, kept: usize) {
+fn print_summary(report: &LogReport, kept: usize) {
     let Some((chain, first, last)) = report.range else {
         if report.broken.is_none() {
             print("the audit log is empty");
@@ -61,23 +66,23 @@ fn say(report: &LogReport, kept: usize) {
         report.records, report.segments, report.checkpoints
     ));
     if first > 1 {
-        print(format_args!("records before {first} are not here"));
+        print(format_args!("the records before {first} are missing here"));
     }
     if report.torn > 0 {
         print(format_args!(
-            "the last line is incomplete ({} bytes): it is being written, or will be cut at the next start",
+            "the last line is incomplete ({} bytes): it is being written, or the next start removes it",
             report.torn
         ));
     }
     if kept > 0 {
         print(format_args!(
-            "{} of {kept} checkpoints kept elsewhere were found here",
+            "{} of {kept} checkpoints kept elsewhere are in this log",
             report.confirmed
         ));
     }
 }
 
-/// The checkpoints in a log, as JSON lines.
+/// The checkpoints in a JSON log.
 fn checkpoints(path: &Path) -> Result<Vec<Kept>, Vec<String>> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| vec![format!("cannot read {}: {error}", path.display())])?;

@@ -1,14 +1,14 @@
-//! What to do about a live check that failed: which statement is missing where, in words to act on.
+//! What to do about a live check that failed: which policy statement is missing where.
 //!
-//! AWS answers the same to a permission that is missing on one side and a trust that is missing on the other, so that both
-//! are named unless its text tells them apart.
+//! AWS gives the same answer to a missing permission of the caller and to a missing trust of the
+//! role. Both are named unless the text of the answer tells them apart.
 
 use serde_json::json;
 
 use crate::capability::aws::AwsError;
 use crate::capability::aws::ceiling::{AwsSettings, LOGIN_ACTION};
 
-/// What was tried.
+/// The call that was tried.
 pub(super) enum LiveStep {
     Identity,
     OwnRole {
@@ -18,16 +18,16 @@ pub(super) enum LiveStep {
     PushRole {
         own: String,
         role: String,
-        /// Beyond `sts:AssumeRole`, where that alone would have passed.
+        /// The missing actions, if `sts:AssumeRole` alone was allowed.
         missing: Vec<&'static str>,
     },
-    /// `role`: whose login it is.
+    /// A login to ECR as `role`.
     Login {
         role: String,
     },
 }
 
-/// Not about permissions: the keys themselves.
+/// Errors of AWS that concern the access keys, not permissions.
 const WRONG_KEYS: [&str; 6] = [
     "InvalidClientTokenId",
     "UnrecognizedClientException",
@@ -39,7 +39,8 @@ const WRONG_KEYS: [&str; 6] = [
 
 pub(super) fn issuer(name: &str, issuer: &str, error: &str) -> String {
     format!(
-        "auth.issuers `{name}`: its keys cannot be fetched: {error}; see that this machine reaches {}/.well-known/openid-configuration and the `jwks_uri` in it",
+        "auth.issuers `{name}`: its keys cannot be fetched: {error}; check that this machine reaches \
+         {}/.well-known/openid-configuration and the `jwks_uri` in it",
         issuer.trim_end_matches('/')
     )
 }
@@ -59,21 +60,27 @@ pub(super) fn aws(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> 
 fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
     match error {
         AwsError::Denied(text) if WRONG_KEYS.iter().any(|code| text.contains(code)) => {
-            "the keys that this process uses are wrong or have expired: see `access_key_id` and `secret_access_key`, or the AWS environment of this process".to_owned()
+            "the access keys of this process are wrong or have expired: check `access_key_id` and \
+             `secret_access_key`, or the AWS environment of this process"
+                .to_owned()
         }
         AwsError::Denied(text) => permission(step, text),
         AwsError::Throttled => "try again in a minute".to_owned(),
         AwsError::TimedOut(_) | AwsError::Unavailable(_) => format!(
-            "see that this machine reaches {}",
+            "check that this machine reaches {}",
             settings.endpoint_url.clone().unwrap_or_else(|| {
-                format!("STS and ECR in {} over https (VPC endpoints: both `sts` and `ecr.api`)", settings.region)
+                format!(
+                    "STS and ECR in {} over https (VPC endpoints: both `sts` and `ecr.api`)",
+                    settings.region
+                )
             })
         ),
         AwsError::Nonsense(_) => {
-            "something that is not AWS answers there: see `endpoint_url`, and proxies".to_owned()
+            "the answer does not come from AWS: check `endpoint_url` and proxies".to_owned()
         }
         AwsError::InvalidSettings(_) => {
-            "see the settings of this registry, and the AWS environment of this process".to_owned()
+            "check the settings of this registry, and the AWS environment of this process"
+                .to_owned()
         }
     }
 }
@@ -81,7 +88,7 @@ fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
 fn permission(step: &LiveStep, text: &str) -> String {
     match step {
         LiveStep::Identity => {
-            "no permission is needed for this: a service control policy denies it".to_owned()
+            "this call needs no permission: a service control policy must deny it".to_owned()
         }
         LiveStep::OwnRole { base, role } => {
             either(&principal(base), role, &["sts:AssumeRole"], text)
@@ -89,9 +96,9 @@ fn permission(step: &LiveStep, text: &str) -> String {
         LiveStep::PushRole { own, role, missing } if missing.is_empty() => {
             either(&principal(own), role, &["sts:AssumeRole"], text)
         }
-        // Without them it works, so that it is these alone.
+        // The call works without them, so nothing else is missing.
         LiveStep::PushRole { own, role, missing } => format!(
-            "without {} it works; add it to both: {}",
+            "without {} the call works; add it to both: {}",
             missing.join(" and "),
             either(&principal(own), role, missing, "")
         ),
@@ -103,12 +110,12 @@ fn permission(step: &LiveStep, text: &str) -> String {
     }
 }
 
-/// The permission on one side and the trust on the other.
+/// The permission of the caller and the trust of the role.
 fn either(who: &str, role: &str, actions: &[&str], text: &str) -> String {
     let permission = format!("{who} lacks, in a permissions policy: {}", statement(actions, role));
     let trust = json!({ "Effect": "Allow", "Principal": { "AWS": who }, "Action": actions });
     let trust = format!("the trust policy of {role} lacks: {trust}");
-    // AWS's own words where it tells.
+    // Sometimes the text of AWS says which one is missing.
     if text.contains("no identity-based policy allows") {
         permission
     } else if text.contains("no resource-based policy allows") {
@@ -122,7 +129,7 @@ fn statement(actions: &[&str], resource: &str) -> String {
     json!({ "Effect": "Allow", "Action": actions, "Resource": resource }).to_string()
 }
 
-/// As policies name it: the role behind a session, whose path the session does not say.
+/// The name in policies: the role of a session. The session does not contain the role's path.
 fn principal(arn: &str) -> String {
     let role = arn.split_once(":assumed-role/").and_then(|(account, session)| {
         let name = session.split('/').next()?;
@@ -149,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_aws_tells_apart_is_told_apart() {
+    fn the_advice_follows_what_aws_says() {
         let step = LiveStep::OwnRole { base: "base".into(), role: "role".into() };
         let told =
             |text: &str| aws(&step, &AwsError::Denied(text.to_owned()), &AwsSettings::default());

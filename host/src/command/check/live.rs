@@ -1,7 +1,7 @@
-//! What the settings lean on outside this machine, tried once: issuers, AWS roles, ECR's login.
+//! Tries once what the settings need outside this machine: issuers, AWS roles, ECR's login.
 //!
-//! Nothing that is got here leaves: keys and passwords are dropped where they arrive. No audit record is written, because
-//! nobody gets anything and the record is the server's alone; in `CloudTrail` the sessions are named `rise-check-…`.
+//! Keys and passwords are dropped where they arrive. No audit record is written, because nothing is
+//! issued and only the server writes the log. In `CloudTrail` the sessions are named `rise-check-…`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,31 +19,32 @@ use crate::identity::jwks::{Discovery, KeySource};
 use crate::identity::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
 use crate::registries::{Registries, Registry};
 
-/// For both requests of one issuer.
+/// For both requests to one issuer.
 const ISSUER_DEADLINE: Duration = Duration::from_secs(5);
-/// For all calls of one registry: a call has four seconds, retries included, and there are mostly four.
+/// For all calls of one registry. A call takes at most four seconds with its retries, and there are
+/// usually four.
 const REGISTRY_DEADLINE: Duration = Duration::from_secs(20);
-/// A project nobody has: no session of a check opens anything real.
+/// A project that nobody has: the sessions of a check open nothing real.
 const PROBE: &str = "rise-broker-probe-1";
 
-/// An issuer whose keys come over the network.
-pub(super) struct Remote {
+/// An issuer whose keys are fetched over the network.
+pub(super) struct RemoteIssuer {
     name: String,
     settings: DiscoverySettings,
 }
 
-pub(super) fn issuers(settings: &IdentitySettings) -> Vec<Remote> {
-    let remote = |it: &IssuerSettings| match &it.keys {
+pub(super) fn issuers(settings: &IdentitySettings) -> Vec<RemoteIssuer> {
+    let remote = |issuer: &IssuerSettings| match &issuer.keys {
         KeyOrigin::Discovery(settings) => {
-            Some(Remote { name: it.name.clone(), settings: settings.clone() })
+            Some(RemoteIssuer { name: issuer.name.clone(), settings: settings.clone() })
         }
         KeyOrigin::JwksFile { .. } | KeyOrigin::Local { .. } => None,
     };
     settings.issuers.iter().filter_map(remote).collect()
 }
 
-/// Everything at once, told in the order of the settings.
-pub(super) async fn run(issuers: Vec<Remote>, registries: &Registries) -> Outcome {
+/// Tries everything at once, and reports in the order of the settings.
+pub(super) async fn run(issuers: Vec<RemoteIssuer>, registries: &Registries) -> Outcome {
     let mut running = JoinSet::new();
     let count = issuers.len();
     for (order, issuer) in issuers.into_iter().enumerate() {
@@ -52,33 +53,35 @@ pub(super) async fn run(issuers: Vec<Remote>, registries: &Registries) -> Outcom
     for (order, registry) in registries.iter().map(Arc::clone).enumerate() {
         running.spawn(async move { (count + order, aws(&registry).await) });
     }
-    let mut told = running.join_all().await;
-    told.sort_by_key(|(order, _)| *order);
+    let mut reports = running.join_all().await;
+    reports.sort_by_key(|(order, _)| *order);
     let mut problems = Vec::new();
-    for (_, report) in told {
+    for (_, report) in reports {
         report.done.iter().for_each(print);
         problems.extend(report.failed);
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-/// What worked, and what did not with what to do about it.
+/// What worked, and what failed with what to do about it.
 #[derive(Default)]
 struct LiveReport {
     done: Vec<String>,
     failed: Vec<String>,
 }
 
-async fn keys(remote: &Remote) -> LiveReport {
-    let Remote { name, settings } = remote;
+async fn keys(remote: &RemoteIssuer) -> LiveReport {
+    let RemoteIssuer { name, settings } = remote;
     let fetched = async {
         let discovery = Discovery::new(name, settings).map_err(|error| error.to_string())?;
         let fetched = timeout(ISSUER_DEADLINE, discovery.fetch()).await;
-        fetched.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())
+        fetched
+            .map_err(|_| "no answer within the deadline".to_owned())?
+            .map_err(|error| error.to_string())
     };
     let mut report = LiveReport::default();
     match fetched.await {
-        Ok(_) => report.done.push(format!("issuer {name}: its keys are at hand")),
+        Ok(_) => report.done.push(format!("issuer {name}: its keys were fetched")),
         Err(error) => report.failed.push(advice::issuer(name, &settings.issuer, &error)),
     }
     report
@@ -91,7 +94,10 @@ async fn aws(registry: &Registry) -> LiveReport {
     let mut attempt =
         Attempt { name: registry.name.as_str(), access, settings, report: &mut report };
     if timeout(REGISTRY_DEADLINE, attempt.all()).await.is_err() {
-        attempt.failed("AWS took longer than 20 seconds in all; see that STS and ECR of this region can be reached");
+        attempt.failed(
+            "the calls of AWS took longer than 20 seconds together; check that this machine reaches STS \
+             and ECR of the region",
+        );
     }
     report
 }
@@ -104,11 +110,11 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// In the order of a request. What comes behind a failure would fail for the same reason.
+    /// In the order of a request. After a failure the next calls would fail for the same reason.
     async fn all(&mut self) {
         let base = self.access.client.caller_identity().await;
         let Some(mut own) = self.step(&LiveStep::Identity, base) else { return };
-        self.done(&format!("AWS knows this process as {own}"));
+        self.done(&format!("AWS identifies this process as {own}"));
         if let Some(role) = self.settings.role_arn.clone() {
             let step = LiveStep::OwnRole { base: own, role: role.clone() };
             let assumed = self.access.client.own_role().await;
@@ -129,8 +135,9 @@ impl Attempt<'_> {
                     self.narrowed(&own, probe).await;
                 }
             }
-            Err(beyond) => self
-                .failed(&format!("its ceiling makes no session policy that can be sent: {beyond}")),
+            Err(beyond) => {
+                self.failed(&format!("its ceiling allows no valid session policy: {beyond}"));
+            }
         }
     }
 
@@ -148,24 +155,26 @@ impl Attempt<'_> {
         }
     }
 
-    /// What is missing beyond `sts:AssumeRole`, if that alone is not what was denied.
+    /// The permissions that are missing beyond `sts:AssumeRole`, unless that one was denied.
     async fn missing_extras(&self, probe: AssumeRole) -> Vec<&'static str> {
         let AssumeRole { tags, source_identity, .. } = probe.clone();
         let plain = AssumeRole { tags: Vec::new(), source_identity: None, ..probe };
-        if !self.may(&plain).await {
+        if !self.can_assume(&plain).await {
             return Vec::new();
         }
         let mut missing = Vec::new();
-        if !tags.is_empty() && !self.may(&AssumeRole { tags, ..plain.clone() }).await {
+        if !tags.is_empty() && !self.can_assume(&AssumeRole { tags, ..plain.clone() }).await {
             missing.push("sts:TagSession");
         }
-        if source_identity.is_some() && !self.may(&AssumeRole { source_identity, ..plain }).await {
+        if source_identity.is_some()
+            && !self.can_assume(&AssumeRole { source_identity, ..plain }).await
+        {
             missing.push("sts:SetSourceIdentity");
         }
         missing
     }
 
-    async fn may(&self, request: &AssumeRole) -> bool {
+    async fn can_assume(&self, request: &AssumeRole) -> bool {
         self.access.client.assume_role(request.clone()).await.is_ok()
     }
 
