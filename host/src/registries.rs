@@ -1,7 +1,7 @@
-//! The configured registries, each checked with its provider before the port opens.
+//! The configured registries. Each is checked with its provider before the port opens.
 //!
-//! **Invariant:** a registry that is here hands out nothing wider than its settings accept, lies where its settings allow,
-//! and shares no repository with another.
+//! **Invariant:** a registry issues nothing wider than its settings accept, is at a location that
+//! its settings allow, and shares no repository with another registry.
 
 mod aws;
 mod build;
@@ -22,29 +22,29 @@ use crate::domain::location::LocationPattern;
 use crate::domain::{ImageReference, Location, Project, RegistryName, Scope};
 use crate::provider::Provider;
 
-/// One configured target.
+/// One configured registry.
 #[derive(Clone)]
 pub struct Registry {
     pub name: RegistryName,
     pub provider: Arc<Provider>,
-    /// What the provider gets: its settings as JSON, with names in place of secrets.
+    /// The settings for the provider as JSON, with names in place of secrets.
     pub settings: Arc<str>,
     pub capabilities: Arc<Capabilities>,
-    /// How narrow the provider says that its credentials are.
+    /// The scope of the credentials, as the provider states it.
     pub scope: Scope,
-    /// How wide a credential the operator accepts.
+    /// The widest scope that the operator accepts.
     pub accepted: Scope,
     pub trust_provider: bool,
-    /// Seconds.
+    /// The longest lifetime in seconds.
     pub max_lifetime: u32,
-    /// `locate`, as far as it can differ between projects.
+    /// The locations of the projects, derived from `locate`.
     pub pattern: LocationPattern,
-    /// Whether everything below a project's repository is the project's too.
+    /// Whether a project also owns everything below its repository.
     pub children: bool,
 }
 
 impl Registry {
-    /// What audit records say of its provider.
+    /// Returns the facts about the provider for audit records.
     pub fn provider_facts(&self) -> ProviderFacts<'_> {
         ProviderFacts {
             name: &self.provider.manifest.name,
@@ -60,7 +60,7 @@ impl Registry {
 
 pub struct Registries(BTreeMap<RegistryName, Arc<Registry>>);
 
-/// What building gave beside the registries: settings that are allowed and probably not meant.
+/// The registries, and warnings about settings that are valid but probably not intended.
 pub struct BuiltRegistries {
     pub registries: Registries,
     pub warnings: Vec<Problem>,
@@ -70,7 +70,7 @@ pub struct BuiltRegistries {
 #[error("several registries are configured and none is named `default`")]
 pub struct Ambiguous;
 
-/// `default`, else the only one.
+/// Returns `default`, else the only registry.
 pub fn default_name<T>(all: &BTreeMap<RegistryName, T>) -> Result<&RegistryName, Ambiguous> {
     let mut names = all.keys();
     match (all.keys().find(|name| name.as_str() == "default"), names.next(), names.next()) {
@@ -89,21 +89,24 @@ impl Registries {
         self.0.values()
     }
 
-    /// The registry that a request means if it names none.
+    /// Returns the registry of a request that names none.
     pub fn default_name(&self) -> Result<&RegistryName, Ambiguous> {
         default_name(&self.0)
     }
 
-    /// Whose image this is: at most one registry can say, since no two share a repository. No provider is asked: where
-    /// projects live was settled at start, when `resolve` was seen to be the inverse of `locate`.
+    /// Returns the registry and the project that own an image. There is at most one, because
+    /// registries share no repository. This calls no provider: the locations of projects are known
+    /// since the start, which checked that `resolve` is the inverse of `locate`.
     pub fn owner(
         &self,
         image: &ImageReference,
         named: Option<&RegistryName>,
     ) -> Option<(RegistryName, Project)> {
-        let mut asked = self.iter().filter(|it| named.is_none_or(|name| *name == it.name));
-        asked.find_map(|it| {
-            Some((it.name.clone(), it.pattern.project_of(image.location(), it.children)?))
+        let mut candidates =
+            self.iter().filter(|registry| named.is_none_or(|name| *name == registry.name));
+        candidates.find_map(|registry| {
+            let project = registry.pattern.project_of(image.location(), registry.children)?;
+            Some((registry.name.clone(), project))
         })
     }
 }

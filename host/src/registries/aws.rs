@@ -1,4 +1,4 @@
-//! What a registry may do in AWS, from its settings.
+//! The AWS ceiling and client of a registry, from its settings.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) async fn open(
         return Err(stated
             .problem("/region", "missing; its provider uses AWS, so name the region".to_owned()));
     }
-    // The provider has looked at its form; what the SDK would make of it is not a provider's to know.
+    // The provider has checked its form, but only the host knows what the SDK accepts.
     if let Some(Err(error)) = settings.endpoint_url.as_deref().map(url::Url::parse) {
         return Err(stated.problem("/endpoint_url", format!("not a URL: {error}")));
     }
@@ -56,7 +56,7 @@ pub(super) async fn open(
     Ok(AwsAccess { ceiling, client: clients.aws(settings.clone(), pair).await })
 }
 
-/// What is stated about AWS where none is used was meant for another registry, or for another provider.
+/// Rejects AWS settings of a registry whose provider does not use AWS: they are a mistake.
 pub(super) fn must_not_be_stated(
     config: &RegistryConfig,
     stated: &Stated<'_>,

@@ -1,4 +1,5 @@
-//! From what was written to a registry that can be relied on. All problems of all registries are reported at once.
+//! Builds checked registries from the settings. All problems of all registries are reported at
+//! once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::domain::{RegistryName, Scope};
 use crate::provider::{Catalog, CheckCall, Provider};
 
 const DEFAULT_MAX_LIFETIME: u32 = 43_200;
-/// Every ECR token lasts this long; nobody can ask for less.
+/// Every ECR token lasts this long; AWS offers nothing shorter.
 const ECR_LIFETIME: u32 = 43_200;
 
 impl Registries {
@@ -64,7 +65,7 @@ async fn build(
     let accepted = config.keys.accept_scope.map_or(Scope::Repository, Scope::from);
     let aws_settings: AwsSettings = serde_json::from_value(settings.clone()).unwrap_or_default();
     let text: Arc<str> = settings.to_string().into();
-    // The provider judges its settings before the host uses them: it has the better words.
+    // The provider checks its settings before the host uses them, because its messages are better.
     let bare = Arc::new(Capabilities {
         registry: name.to_string(),
         secrets: own_secrets.clone(),
@@ -72,7 +73,8 @@ async fn build(
     });
     let scope = check(provider, &bare, &text, &stated).await?;
     if !config.keys_are_right {
-        return Err(vec![]); // Reported where they were read; the rest would follow from them.
+        // These problems are already reported, and others would follow from them.
+        return Err(vec![]);
     }
     let access = if provider.imports.contains(&"aws") {
         Some(aws::open(&aws_settings, &config, &own_secrets, &stated, clients).await?)
@@ -80,7 +82,7 @@ async fn build(
         aws::must_not_be_stated(&config, &stated)?;
         None
     };
-    // Who wrote it into the lock has looked at it.
+    // The operator has reviewed a provider that is in the lock.
     let trust_provider = config.keys.trust_provider || catalog.is_locked(provider);
     let use_of_http = (scope, trust_provider, clients);
     let http = http::open(provider, &settings, &config, use_of_http, &stated)?;
@@ -94,7 +96,7 @@ async fn build(
         .map_err(|message| stated.problem("", message))
         .and_then(|pattern| {
             let aws = has_aws.then_some(&aws_settings);
-            location::allowed(&config, &settings, aws, &stated)?.hold(pattern, &stated)
+            location::allowed(&config, &settings, aws, &stated)?.check(pattern, &stated)
         });
     let pattern = match (narrow, pattern) {
         (Ok(()), Ok(pattern)) => pattern,
@@ -124,8 +126,8 @@ fn find_provider<'a>(
 ) -> Result<&'a Arc<Provider>, Vec<Problem>> {
     catalog.find(&config.provider).ok_or_else(|| {
         let message = format!(
-            "no provider is named `{}`, expected one of {}; put its `.wasm` file into the folder of \
-             providers",
+            "no provider is named `{}`, expected one of {}; put its `.wasm` file into the \
+             folder of providers",
             printable(&config.provider, 64),
             catalog.names()
         );
@@ -133,7 +135,7 @@ fn find_provider<'a>(
     })
 }
 
-/// Settings that are allowed and probably not meant.
+/// Returns warnings about settings that are valid but probably not intended.
 fn warnings(
     config: &RegistryConfig,
     has_aws: bool,
@@ -154,7 +156,7 @@ fn warnings(
     warnings
 }
 
-/// Where a registry's settings stand, for messages.
+/// The place of a registry's settings, for messages.
 pub(super) struct Stated<'a> {
     pub(super) name: &'a RegistryName,
     key: &'a str,
@@ -170,32 +172,33 @@ impl Stated<'_> {
     }
 }
 
-/// The provider's own judgement of its settings.
+/// Lets the provider check its settings.
 async fn check(
     provider: &Provider,
     capabilities: &Arc<Capabilities>,
     settings: &Arc<str>,
     stated: &Stated<'_>,
 ) -> Result<Scope, Vec<Problem>> {
-    let answer = provider
-        .call(CheckCall { settings: Arc::clone(settings) }, capabilities)
-        .await
-        .map_err(|error| stated.problem("", format!("its provider cannot check it: {error}")))?;
+    let answer =
+        provider.call(CheckCall { settings: Arc::clone(settings) }, capabilities).await.map_err(
+            |error| stated.problem("", format!("the `check` of its provider failed: {error}")),
+        )?;
     match answer.value {
         Ok(contract::Scope::None) => Ok(Scope::None),
         Ok(contract::Scope::Repository) => Ok(Scope::Repository),
         Ok(contract::Scope::Namespace) => Ok(Scope::Namespace),
         Ok(contract::Scope::Registry) => Ok(Scope::Registry),
-        Err(problems) if problems.is_empty() => {
-            Err(stated.problem("", "its provider refuses it and does not say why".to_owned()))
-        }
+        Err(problems) if problems.is_empty() => Err(stated.problem(
+            "",
+            "its provider rejects the settings without a reason; ask its author".to_owned(),
+        )),
         Err(problems) => Err(problems
             .iter()
             .take(64)
             .flat_map(|problem| {
                 let hides = capabilities.reveals_secret(&problem.message);
                 let message = if hides {
-                    "wrong (the message holds a secret and is withheld)".to_owned()
+                    "invalid (the message contains a secret and is withheld)".to_owned()
                 } else {
                     printable(&problem.message, 512)
                 };
@@ -219,6 +222,8 @@ fn narrow_enough(scope: Scope, accepted: Scope, without_push_role: bool) -> Resu
         ""
     };
     Err(format!(
-        "its credentials open {reach}, not one repository: whoever is granted one project here could reach the others too; {narrower}set `accept_scope = \"{scope}\"` if that is acceptable"
+        "its credentials open {reach}, not one repository: a caller with a grant for one project \
+         could also reach the others; {narrower}set `accept_scope = \"{scope}\"` if that is \
+         acceptable"
     ))
 }

@@ -1,7 +1,7 @@
-//! What a registry may ask over HTTP, from its settings.
+//! The HTTP ceiling and client of a registry, from its settings.
 //!
-//! **Invariant:** a registry whose provider hands out what it was answered is there only where the operator trusts the
-//! provider.
+//! **Invariant:** if a provider issues what it received over HTTP, its registry exists only if the
+//! operator trusts the provider.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::config::node::Problem;
 use crate::domain::Scope;
 use crate::provider::Provider;
 
-/// What a registry answers is as narrow as the provider has asked for it to be, and the host cannot know.
+/// The provider determines the scope of what a registry returns, and the host cannot check it.
 pub(super) fn open(
     provider: &Provider,
     settings: &Value,
@@ -54,7 +54,9 @@ pub(super) fn open(
 
 fn untrusted(provider: &Provider) -> String {
     format!(
-        "missing; the provider `{}` hands out what the registry answers it over HTTP, and how narrow that is, nobody but the provider can say: read its code or its source's reputation, then set `trust_provider = true` or lock it by `rise-broker provider lock`; the answers will say `enforced_by: provider`",
+        "missing; the provider `{}` issues what the registry returns over HTTP, and only the \
+         provider knows the scope of that; review the provider, then set `trust_provider = true` or \
+         run `rise-broker provider lock`; answers then have `enforced_by: provider`",
         provider.manifest.name
     )
 }

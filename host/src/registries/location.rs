@@ -1,4 +1,5 @@
-//! Where a registry's images live: derived from its provider at start, and held against its settings.
+//! The locations of a registry's images: derived from its provider at start, and checked against
+//! its settings.
 //!
 //! **Invariant:** a request never depends on a provider's answer about locations.
 
@@ -16,10 +17,11 @@ use crate::domain::location::LocationPattern;
 use crate::domain::{Host, Location, Project};
 use crate::provider::{LocateCall, Provider, ResolveCall};
 
-/// Two projects that nobody has, to see how a location depends on the project.
+/// Two projects that do not exist, to find out how a location depends on the project.
 const PROBES: [&str; 2] = ["rise-broker-probe-1", "rise-broker-probe-2"];
 
-/// Derives where projects live from two answers of `locate`, and sees that `resolve` is its inverse.
+/// Derives the locations of projects from two results of `locate`, and checks that `resolve` is its
+/// inverse.
 pub(super) async fn pattern(
     provider: &Provider,
     capabilities: &Arc<Capabilities>,
@@ -32,62 +34,68 @@ pub(super) async fn pattern(
         let located = provider
             .call(locate, capabilities)
             .await
-            .map_err(|error| format!("its provider cannot say where projects live: {error}"))?;
+            .map_err(|error| format!("the `locate` of its provider failed: {error}"))?;
         let located = located.value.map_err(|error| {
             format!(
-                "its provider cannot say where projects live: {}",
+                "the `locate` of its provider returned an error: {}",
                 printable(&error.to_string(), 512)
             )
         })?;
         let location = Location::parse(&located.host, &located.repository).map_err(|error| {
-            format!("its provider says that projects live at a place that is none: {error}")
+            format!("the `locate` of its provider returned an invalid location: {error}")
         })?;
-        let pattern = LocationPattern::of(&location, &project)
-            .map_err(|_| format!("its provider's place for a project, {location}, does not hold the project once as a whole path segment"))?;
+        let pattern = LocationPattern::of(&location, &project).map_err(|_| {
+            format!(
+                "the `locate` of its provider returned {location}, which does not contain the \
+                     project once as a whole path segment"
+            )
+        })?;
         let resolve = ResolveCall { settings: Arc::clone(settings), location: location.clone() };
         let resolved = provider
             .call(resolve, capabilities)
             .await
-            .map_err(|error| format!("its provider cannot find a project by its place: {error}"))?;
+            .map_err(|error| format!("the `resolve` of its provider failed: {error}"))?;
         if resolved.value.as_deref() != Some(probe) {
             return Err(format!(
-                "its provider's `resolve` is not the inverse of its `locate` at {location}"
+                "the `resolve` of its provider is not the inverse of its `locate` for {location}"
             ));
         }
         patterns.push(pattern);
     }
     match patterns.as_slice() {
         [first, second] if first == second => Ok(first.clone()),
-        _ => Err("its provider puts projects into places that differ by more than the project"
-            .to_owned()),
+        _ => Err(
+            "the `locate` of its provider returns locations that differ in more than the project"
+                .to_owned(),
+        ),
     }
 }
 
-/// Where a registry's images may live.
+/// The locations that a registry's settings allow.
 pub(super) enum Allowed {
     Host(Host),
     Pattern(LocationPattern),
 }
 
 impl Allowed {
-    /// The pattern, if it lies inside.
-    pub(super) fn hold(
+    /// Returns the pattern if these locations contain it.
+    pub(super) fn check(
         &self,
         pattern: LocationPattern,
         stated: &Stated<'_>,
     ) -> Result<LocationPattern, Vec<Problem>> {
         let probe = PROBES[0].parse();
         let (holds, remedy) = match self {
-            Self::Host(host) => (pattern.host() == host, "state `location` if that is meant"),
+            Self::Host(host) => (pattern.host() == host, "set `location` if that is intended"),
             Self::Pattern(allowed) => (
                 probe.is_ok_and(|probe| allowed.fill(&probe).contains(&pattern.fill(&probe))),
-                "mend `location`, or the settings that put them there",
+                "correct `location`, or the settings that determine the location",
             ),
         };
         if holds {
             return Ok(pattern);
         }
-        let message = format!("its images would live at {pattern}, outside {self}; {remedy}");
+        let message = format!("its images would be at {pattern}, outside {self}; {remedy}");
         Err(stated.problem("/location", message))
     }
 }
@@ -118,17 +126,28 @@ pub(super) fn allowed(
         .find_map(|name| Some((name, settings.get(name)?.as_str()?)));
     match (aws, url) {
         (Some(aws), _) if !aws.account_id.is_empty() => {
-            aws.registry_host().parse().map(Allowed::Host).map_err(|_| stated.problem("/account_id", "makes no host name together with the region".to_owned()))
+            aws.registry_host().parse().map(Allowed::Host).map_err(|_| {
+                let message =
+                    "does not form a host name together with the region; correct one of them";
+                stated.problem("/account_id", message.to_owned())
+            })
         }
-        (_, Some((name, url))) => Host::from_setting(url).map(Allowed::Host).map_err(|error| stated.problem(&format!("/{name}"), error.to_string())),
-        (_, None) => Err(stated.problem("/location", "missing; its settings do not say where its images live, so state it: `location = \"host/prefix/{project}\"`".to_owned())),
+        (_, Some((name, url))) => Host::from_setting(url)
+            .map(Allowed::Host)
+            .map_err(|error| stated.problem(&format!("/{name}"), error.to_string())),
+        (_, None) => {
+            let message = "missing; the other settings do not determine the location of its \
+                images, so set `location = \"host/prefix/{project}\"`";
+            Err(stated.problem("/location", message.to_owned()))
+        }
     }
 }
 
 pub(super) fn collision(registry: &Registry, other: &Registry, origin: &Origin) -> Option<Problem> {
     registry.pattern.collides(registry.children, &other.pattern, other.children).then(|| {
         let message = format!(
-            "collides with the registry `{}`: {} and {} can be the same repository, so that an image could belong to both; give them different prefixes",
+            "collides with the registry `{}`: {} and {} can be the same repository, and an image \
+             could belong to both; give them different prefixes",
             other.name, registry.pattern, other.pattern
         );
         Problem::at(origin, format!("registries.{}", registry.name), message)

@@ -1,8 +1,9 @@
-//! Takes the secrets out of a registry's settings before its provider sees them.
+//! Removes the secrets from a registry's settings before its provider sees them.
 //!
-//! **Invariant:** after [`extract`], the settings hold a secret's name where its value was. A value counts as a secret if
-//! the provider's schema says `writeOnly` or if it came from `${file:…}`; one that merely looks like a secret is refused, so
-//! that a schema cannot unmask it by leaving the mark out.
+//! **Invariant:** after [`extract`], the settings contain the name of each secret in place of its
+//! value. A value is a secret if the provider's schema has `writeOnly` or if it comes from
+//! `${file:…}`. A value that only looks like a secret is rejected, so that a schema cannot reveal
+//! it by omitting the mark.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::domain::Secret;
 
 pub(super) type Secrets = BTreeMap<String, Arc<Secret>>;
 
-/// `key` is where the settings stand, for messages.
+/// `key` is the key of the settings, for messages.
 pub(super) fn extract(
     settings: &mut Value,
     node: &Node,
@@ -37,7 +38,7 @@ struct Extraction<'a> {
 }
 
 impl Extraction<'_> {
-    /// `inside`: something above is marked as a secret, so all below it is one.
+    /// With `inside`, a parent is marked as a secret, so everything below it is one.
     fn visit(&mut self, value: &mut Value, pointer: &str, inside: bool) {
         let origin = &self.node.nearest(pointer).origin;
         let is_secret = inside || origin.secret || self.schema.is_secret(pointer);
@@ -56,17 +57,22 @@ impl Extraction<'_> {
             Value::String(text) if is_secret => {
                 let name = dotted("", pointer);
                 if text.is_empty() {
-                    self.problem(origin, pointer, "a secret must not be empty");
+                    self.problem(
+                        origin,
+                        pointer,
+                        "a secret must not be empty; set it or remove the key",
+                    );
                 }
                 let secret = std::mem::replace(text, name.clone());
                 self.secrets.insert(name, Arc::new(Secret::new(secret)));
             }
             Value::Bool(_) | Value::Number(_) if is_secret => {
-                self.problem(origin, pointer, "a secret must be text: write it in quotes");
+                self.problem(origin, pointer, "a secret must be text; write it in quotes");
             }
             Value::String(_) if looks_secret(pointer) => {
-                let message = "looks like a secret, and its provider does not mark it as one (`writeOnly`), so it would get to see it; \
-                    write it as ${file:/path}, or ask the provider's author";
+                let message = "looks like a secret, but its provider does not mark it as one \
+                    (`writeOnly`) and would see it; write it as ${file:/path}, or ask the author \
+                    of the provider";
                 self.problem(origin, pointer, message);
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -79,7 +85,8 @@ impl Extraction<'_> {
 }
 
 impl Extraction<'_> {
-    /// Finds a secret's value in another setting. Nothing that holds it may leave, so such a registry could never answer.
+    /// Finds the value of a secret in another setting. Nothing that contains it may leave the
+    /// broker, so such a registry could never answer.
     fn repeated(&mut self, value: &Value, pointer: &str) {
         match value {
             Value::Object(map) => map
@@ -93,7 +100,8 @@ impl Extraction<'_> {
                 let held = self.secrets.iter().find(|(_, secret)| secret.is_in(text));
                 if let Some((name, _)) = held {
                     let message = format!(
-                        "holds the value of the secret setting `{name}`, and nothing that holds it may leave the broker; choose another value for `{name}`"
+                        "contains the value of the secret setting `{name}`, and nothing that \
+                         contains it may leave the broker; choose another value for `{name}`"
                     );
                     self.problems.push(Problem::at(
                         &self.node.nearest(pointer).origin,
@@ -107,7 +115,8 @@ impl Extraction<'_> {
     }
 }
 
-/// By the last name in the pointer, or the one before it where the last says nothing (`/tokens/0`, `/password/value`).
+/// Checks the last name in the pointer, or the one before if the last has no meaning (`/tokens/0`,
+/// `/password/value`).
 fn looks_secret(pointer: &str) -> bool {
     let says_nothing = |name: &&str| *name == "value" || name.bytes().all(|it| it.is_ascii_digit());
     let name = pointer.rsplit('/').find(|name| !says_nothing(name)).unwrap_or_default();
@@ -129,7 +138,7 @@ fn looks_secret(pointer: &str) -> bool {
         "api_key",
         "apikey",
     ];
-    // The plural of `pass` has lost its last letter by now.
+    // The suffix `s` of `pass` is already removed.
     name == "pas" || words.iter().any(|word| name == *word || name.ends_with(&format!("_{word}")))
 }
 

@@ -138,7 +138,7 @@ fn a_prefix_without_a_slash() {
 fn two_registries_that_collide() {
     let mut it = installed(&[AUTH, ECR, &ecr("[registries.prod]", "[registries.staging]")]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.staging: collides with the registry `prod`: 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project} and 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project} can be the same repository, so that an image could belong to both; give them different prefixes
+    error: config/default.toml: registries.staging: collides with the registry `prod`: 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project} and 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project} can be the same repository, and an image could belong to both; give them different prefixes
     "#);
 }
 
@@ -412,12 +412,12 @@ fn a_provider_that_puts_projects_where_they_are_not() {
     let mut it = installed(&[AUTH, OCI, honest, &registries.concat()]);
     it.guest("liar-locate");
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.no-project: its provider's place for a project, no-project.example.com/everyone, does not hold the project once as a whole path segment
-    error: config/default.toml: registries.other-host.location: its images would live at elsewhere.example.com/{project}, outside the host other-host.example.com; state `location` if that is meant
-    error: config/default.toml: registries.partial-segment: its provider's place for a project, partial-segment.example.com/x-rise-broker-probe-1, does not hold the project once as a whole path segment
-    error: config/default.toml: registries.project-twice: its provider's place for a project, project-twice.example.com/rise-broker-probe-1/rise-broker-probe-1, does not hold the project once as a whole path segment
-    error: config/default.toml: registries.resolve-other: its provider's `resolve` is not the inverse of its `locate` at resolve-other.example.com/rise-broker-probe-1
-    error: config/default.toml: registries.upper-case: its provider says that projects live at a place that is none: expected a repository: lower-case segments joined by `/`, at most 255 characters
+    error: config/default.toml: registries.no-project: the `locate` of its provider returned no-project.example.com/everyone, which does not contain the project once as a whole path segment
+    error: config/default.toml: registries.other-host.location: its images would be at elsewhere.example.com/{project}, outside the host other-host.example.com; set `location` if that is intended
+    error: config/default.toml: registries.partial-segment: the `locate` of its provider returned partial-segment.example.com/x-rise-broker-probe-1, which does not contain the project once as a whole path segment
+    error: config/default.toml: registries.project-twice: the `locate` of its provider returned project-twice.example.com/rise-broker-probe-1/rise-broker-probe-1, which does not contain the project once as a whole path segment
+    error: config/default.toml: registries.resolve-other: the `resolve` of its provider is not the inverse of its `locate` for resolve-other.example.com/rise-broker-probe-1
+    error: config/default.toml: registries.upper-case: the `locate` of its provider returned an invalid location: expected a repository: lower-case segments joined by `/`, at most 255 characters
     "#);
 }
 
@@ -450,7 +450,7 @@ fn a_secret_that_its_provider_does_not_mark() {
     ]);
     it.guest("secret-looking");
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.odd.token: looks like a secret, and its provider does not mark it as one (`writeOnly`), so it would get to see it; write it as ${file:/path}, or ask the provider's author
+    error: config/default.toml: registries.odd.token: looks like a secret, but its provider does not mark it as one (`writeOnly`) and would see it; write it as ${file:/path}, or ask the author of the provider
     "#);
 }
 
@@ -460,7 +460,7 @@ fn a_secret_that_another_setting_repeats() {
         format!("username = \"{CANARY}\"\npassword = \"{CANARY}\"\naccept_scope = \"registry\"\n");
     let mut it = installed(&[AUTH, OCI, &text]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.prod.username: holds the value of the secret setting `password`, and nothing that holds it may leave the broker; choose another value for `password`
+    error: config/default.toml: registries.prod.username: contains the value of the secret setting `password`, and nothing that contains it may leave the broker; choose another value for `password`
     "#);
 }
 
@@ -506,9 +506,9 @@ fn credentials_that_open_more_than_a_repository() {
     let narrower = "[registries.narrower]\ntype = \"oci\"\nregistry_url = \"b.example.com\"\nusername = \"ci\"\npassword = \"x-1\"\naccept_scope = \"namespace\"\n";
     let mut it = installed(&[AUTH, OCI, &shared, &unscoped, narrower]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.narrower: its credentials open the whole registry, not one repository: whoever is granted one project here could reach the others too; set `accept_scope = "registry"` if that is acceptable
-    error: config/default.toml: registries.prod: its credentials open the whole registry, not one repository: whoever is granted one project here could reach the others too; set `accept_scope = "registry"` if that is acceptable
-    error: config/default.toml: registries.unscoped: its credentials open the whole registry, not one repository: whoever is granted one project here could reach the others too; set `push_role_arn`, so that each credential is narrowed to one repository, or set `accept_scope = "registry"` if that is acceptable
+    error: config/default.toml: registries.narrower: its credentials open the whole registry, not one repository: a caller with a grant for one project could also reach the others; set `accept_scope = "registry"` if that is acceptable
+    error: config/default.toml: registries.prod: its credentials open the whole registry, not one repository: a caller with a grant for one project could also reach the others; set `accept_scope = "registry"` if that is acceptable
+    error: config/default.toml: registries.unscoped: its credentials open the whole registry, not one repository: a caller with a grant for one project could also reach the others; set `push_role_arn`, so that each credential is narrowed to one repository, or set `accept_scope = "registry"` if that is acceptable
     "#);
 }
 
@@ -521,9 +521,9 @@ fn a_location_outside() {
         "[registries.c]\ntype = \"oci\"\nregistry_url = \"c.example.com\"\nlocation = \"c.example.com/apps\"\n",
     ]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.b.location: its images would live at b.example.com/{project}, outside b.example.com/other/{project}; mend `location`, or the settings that put them there
+    error: config/default.toml: registries.b.location: its images would be at b.example.com/{project}, outside b.example.com/other/{project}; correct `location`, or the settings that determine the location
     error: config/default.toml: registries.c.location: expected `host/prefix/{project}` with `{project}` once, as a whole path segment
-    error: config/default.toml: registries.prod.location: its images would live at 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project}, outside registry.example.com/rise/{project}; mend `location`, or the settings that put them there
+    error: config/default.toml: registries.prod.location: its images would be at 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project}, outside registry.example.com/rise/{project}; correct `location`, or the settings that determine the location
     "#);
 }
 

@@ -340,10 +340,10 @@ fn every_guest_is_checked() {
 /// `none` looks at no host, so it takes any registry's image for its own.
 const LIES: [(&str, &str); 7] = [
     ("other-host", "outside the host registry.example.com"),
-    ("no-project", "does not hold the project once"),
-    ("project-twice", "does not hold the project once"),
-    ("partial-segment", "does not hold the project once"),
-    ("upper-case", "a place that is none"),
+    ("no-project", "does not contain the project once"),
+    ("project-twice", "does not contain the project once"),
+    ("partial-segment", "does not contain the project once"),
+    ("upper-case", "an invalid location"),
     ("resolve-other", "not the inverse"),
     ("none", "resolve returns `my-app`, which lives at registry.example.com/my-app"),
 ];

@@ -152,7 +152,7 @@ async fn it_starts_only_where_the_operator_trusts_the_provider_and_says_where_to
         (
             "https://r.example.com",
             "",
-            "registries.prod.trust_provider: missing; the provider `imaginary` hands out what the registry answers",
+            "registries.prod.trust_provider: missing; the provider `imaginary` issues what the registry returns",
         ),
         (
             "http://127.0.0.1:5000",

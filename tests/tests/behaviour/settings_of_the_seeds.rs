@@ -271,9 +271,9 @@ async fn unscoped_credentials_are_refused_until_they_are_accepted() {
         assert_eq!(problem.key, "registry");
         assert_eq!(
             problem.message,
-            "its credentials open the whole registry, not one repository: whoever is granted one project here could reach \
-             the others too; set `push_role_arn`, so that each credential is narrowed to one repository, or set \
-             `accept_scope = \"registry\"` if that is acceptable"
+            "its credentials open the whole registry, not one repository: a caller with a grant for \
+             one project could also reach the others; set `push_role_arn`, so that each credential is \
+             narrowed to one repository, or set `accept_scope = \"registry\"` if that is acceptable"
         );
         let accepted = format!("{text}accept_scope = \"registry\"\n");
         loads(&toml(&accepted), &[], "123456789012.dkr.ecr.us-east-1.amazonaws.com/my-app").await;
