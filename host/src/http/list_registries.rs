@@ -17,7 +17,6 @@ pub(super) struct ListedRegistries {
 }
 
 #[derive(Serialize, ToSchema)]
-#[expect(clippy::struct_field_names, reason = "the names of the JSON are the API's")]
 #[schema(as = Registry)]
 struct ListedRegistry {
     registry: String,

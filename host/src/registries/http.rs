@@ -55,8 +55,8 @@ pub(super) fn open(
 fn untrusted(provider: &Provider) -> String {
     format!(
         "missing; the provider `{}` issues what the registry returns over HTTP, and only the \
-         provider knows the scope of that; review the provider, then set `trust_provider = true` or \
-         run `rise-broker provider lock`; answers then have `enforced_by: provider`",
+         provider knows the scope of that; review the provider, then set `trust_provider = true` \
+         or run `rise-broker provider lock`; answers then have `enforced_by: provider`",
         provider.manifest.name
     )
 }
