@@ -10,7 +10,7 @@ const { componentize } = await import(pathToFileURL(resolve(tool, exports.import
 const { component } = await componentize(await readFile("provider.js", "utf8"), {
   witPath: resolve(witPath),
   worldName: "mine",
-  // What a provider does not get: it has no files, no sockets and no clock of its own.
+  // A provider gets no files, no sockets and no clock.
   disableFeatures: ["stdio", "random", "clocks", "http", "fetch-event"],
 });
 await writeFile(out, component);

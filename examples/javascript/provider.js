@@ -1,12 +1,14 @@
 // A provider for an imaginary registry, in JavaScript.
 //
-// The registry makes tokens for one repository: `POST {base_url}/api/tokens`. The administrator's token never gets here:
-// the settings hold its name, `get` gives a handle on it, and the host puts its value into the request.
+// The registry makes tokens for one repository: `POST {base_url}/api/tokens`. This code never has the
+// administrator's token: the settings have its name, `get` returns a handle, and the host inserts the
+// value into the request.
 
 import { Request, send } from "rise:registry/http@0.1.0";
 import { get } from "rise:registry/secrets@0.1.0";
 
-// Problems with a setting are found by this schema before anything here is called. A property marked `writeOnly` is a secret.
+// The host checks the settings by this schema before it calls anything here. A property with
+// `writeOnly` is a secret.
 const schema = {
   type: "object",
   additionalProperties: false,
@@ -15,18 +17,18 @@ const schema = {
     base_url: {
       type: "string",
       pattern: "^https?://[A-Za-z0-9.-]+(:[0-9]+)?$",
-      description: "Where the registry is, such as `https://registry.example.com`.",
+      description: "URL of the registry, such as `https://registry.example.com`.",
     },
     repo_prefix: {
       type: "string",
       default: "",
       pattern: "^([a-z0-9]+([._-][a-z0-9]+)*/)*$",
-      description: "Before each project's name, such as `team/`.",
+      description: "Prefix of each project's name, such as `team/`.",
     },
     admin_token: {
       type: "string",
       writeOnly: true,
-      description: "The token of an account that may make tokens.",
+      description: "Token of an account that may make tokens.",
     },
   },
 };
@@ -74,7 +76,7 @@ export const registry = {
     const { prefix, url, adminToken } = parse(settings);
     const actions = grant.actions();
     const request = new Request("post", `${url}/api/tokens`);
-    request.bearer(handOn(() => get(adminToken)));
+    request.bearer(unwrapErrors(() => get(adminToken)));
     request.json(
       JSON.stringify({
         repository: prefix + grant.project(),
@@ -82,26 +84,28 @@ export const registry = {
         lifetime: grant.lifetime(),
       }),
     );
-    const response = handOn(() => send(request));
-    handOn(() => response.success());
-    // The token leaves the body before it is read: it is the host's, and a handle here.
+    const response = unwrapErrors(() => send(request));
+    unwrapErrors(() => response.success());
+    // The token leaves the body before the body is read. Here it is only a handle.
     const token = response.takeSecret("/token");
     let answer;
     try {
       answer = JSON.parse(response.text());
     } catch {
-      throw failed("the registry answered something that makes no sense");
+      throw failed("the registry returned an unexpected answer");
     }
     const { username, expires_at: expiresAt } = answer ?? {};
-    if (!token || typeof username !== "string" || !Number.isSafeInteger(expiresAt) || expiresAt < 0) {
-      throw failed("the registry answered without a token, a user name or an end");
+    const isTime = Number.isSafeInteger(expiresAt) && expiresAt >= 0;
+    if (!token || typeof username !== "string" || !isTime) {
+      throw failed("the registry answered without a token, a user name or an expiry");
     }
-    return { credential: { tag: "basic", val: { username, password: token } }, expiresAt: BigInt(expiresAt) };
+    const credential = { tag: "basic", val: { username, password: token } };
+    return { credential, expiresAt: BigInt(expiresAt) };
   },
 };
 
-// What a capability throws is what the host wants to hear; it comes wrapped.
-function handOn(call) {
+// Throws the errors of capabilities as they are: they come wrapped.
+function unwrapErrors(call) {
   try {
     return call();
   } catch (error) {
@@ -113,7 +117,7 @@ function failed(text) {
   return { tag: "failed", val: text };
 }
 
-// The schema has been checked; this is for whoever did not.
+// The host has checked the schema, but a call without that check must not trap.
 function parse(settings) {
   let values;
   try {
@@ -122,7 +126,7 @@ function parse(settings) {
     values = undefined;
   }
   const { base_url: url, admin_token: adminToken, repo_prefix: prefix = "" } = values ?? {};
-  const isText = [url, adminToken, prefix].every((it) => typeof it === "string");
+  const isText = [url, adminToken, prefix].every((value) => typeof value === "string");
   if (!isText || !baseUrl.test(url)) {
     throw { tag: "invalid-settings", val: "expected base_url and admin_token to be text" };
   }

@@ -1,7 +1,8 @@
 """A provider for an imaginary registry, in Python.
 
-The registry makes tokens for one repository: `POST {base_url}/api/tokens`. The administrator's token never gets here: the
-settings hold its name, `secrets.get` gives a handle on it, and the host puts its value into the request.
+The registry makes tokens for one repository: `POST {base_url}/api/tokens`. This code never has the
+administrator's token: the settings have its name, `secrets.get` returns a handle, and the host
+inserts the value into the request.
 """
 
 import json
@@ -11,7 +12,8 @@ from componentize_py_types import Err
 from wit_world.exports.registry import Manifest, Problem, Scope
 from wit_world.imports import http, secrets, types
 
-# Problems with a setting are found by this schema before anything here is called. A property marked `writeOnly` is a secret.
+# The host checks the settings by this schema before it calls anything here. A property with
+# `writeOnly` is a secret.
 SCHEMA = {
     "type": "object",
     "additionalProperties": False,
@@ -20,18 +22,18 @@ SCHEMA = {
         "base_url": {
             "type": "string",
             "pattern": "^https?://[A-Za-z0-9.-]+(:[0-9]+)?$",
-            "description": "Where the registry is, such as `https://registry.example.com`.",
+            "description": "URL of the registry, such as `https://registry.example.com`.",
         },
         "repo_prefix": {
             "type": "string",
             "default": "",
             "pattern": "^([a-z0-9]+([._-][a-z0-9]+)*/)*$",
-            "description": "Before each project's name, such as `team/`.",
+            "description": "Prefix of each project's name, such as `team/`.",
         },
         "admin_token": {
             "type": "string",
             "writeOnly": True,
-            "description": "The token of an account that may make tokens.",
+            "description": "Token of an account that may make tokens.",
         },
     },
 }
@@ -79,30 +81,35 @@ class Registry:
         request = http.Request(http.Method.POST, base_url + "/api/tokens")
         request.bearer(secrets.get(admin_token))
         request.json(json.dumps(wanted))
-        # What a capability raises is what the host wants to hear, so nothing catches it here.
+        # Nothing catches the errors of capabilities here: the host gets them as they are.
         response = http.send(request)
         response.success()
-        # The token leaves the body before it is read: it is the host's, and a handle here.
+        # The token leaves the body before the body is read. Here it is only a handle.
         token = response.take_secret("/token")
         try:
             answer = json.loads(response.text())
             username, expires_at = answer["username"], answer["expires_at"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise Err(types.Error_Failed("the registry answered something that makes no sense"))
+            raise Err(types.Error_Failed("the registry returned an unexpected answer"))
         if token is None or not isinstance(username, str) or not is_time(expires_at):
-            raise Err(types.Error_Failed("the registry answered without a token, a user name or an end"))
+            text = "the registry answered without a token, a user name or an expiry"
+            raise Err(types.Error_Failed(text))
         return types.Issued(types.Credential_Basic(types.Login(username, token)), expires_at)
 
 
 def parse(settings: str):
-    """Host, prefix, base URL and the name of the secret. The schema has been checked; this is for whoever did not."""
+    """Returns host, prefix, base URL and the name of the secret.
+
+    The host has checked the schema, but a call without that check must not trap.
+    """
     try:
         values = json.loads(settings)
         base_url, admin_token = values["base_url"], values["admin_token"]
         prefix = values.get("repo_prefix", "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Err(types.Error_InvalidSettings("expected base_url and admin_token"))
-    if not all(isinstance(it, str) for it in (base_url, admin_token, prefix)) or not BASE_URL.match(base_url):
+    are_text = all(isinstance(value, str) for value in (base_url, admin_token, prefix))
+    if not are_text or not BASE_URL.match(base_url):
         raise Err(types.Error_InvalidSettings("expected base_url and admin_token to be text"))
     return base_url.split("://", 1)[1], prefix, base_url, admin_token
 

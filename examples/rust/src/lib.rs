@@ -1,4 +1,4 @@
-//! Imaginary registry: a token that opens one repository, made by the registry's API for each request.
+//! A provider for an imaginary registry, whose API makes a token for one repository.
 //!
 //! ```text
 //! POST {base_url}/api/tokens                     Authorization: Bearer {admin_token}
@@ -7,8 +7,8 @@
 //! 200 {"username": "token-7", "token": "…", "expires_at": 1795255200}
 //! ```
 //!
-//! No secret is ever in this code's hands. `admin_token` stays in the host, which writes it into the request; the answer's
-//! token is moved into a handle before the rest of the answer is read.
+//! This code never has a secret. `admin_token` stays in the host, which writes it into the request.
+//! The token of the answer becomes a handle before the rest of the answer is read.
 
 use rise_provider::http::Request;
 use rise_provider::{
@@ -24,20 +24,20 @@ pub struct Imaginary;
 
 export_provider!(Imaginary);
 
-/// What an operator writes in `[registries.NAME]`. The comments are shown to operators.
+/// The settings in `[registries.NAME]`. Operators see these comments.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where the registry is, such as `https://registry.example.com`.
+    /// URL of the registry, such as `https://registry.example.com`.
     base_url: String,
-    /// A token that may make tokens.
+    /// Token of an account that may make tokens.
     admin_token: SecretName,
-    /// Before each project's name, such as `rise/`.
+    /// Prefix of each project's name, such as `rise/`.
     #[serde(default)]
     repo_prefix: String,
 }
 
-/// What the registry answers. Its `token` was taken out before.
+/// The answer of the registry, without its `token`.
 #[derive(Deserialize)]
 struct Token {
     username: String,
@@ -58,7 +58,7 @@ impl Provider for Imaginary {
             problems.push(Problem::new("/base_url", expected));
         }
         if !settings.repo_prefix.is_empty() && !settings.repo_prefix.ends_with('/') {
-            let expected = "expected a `/` at the end, so that no prefix and project run together";
+            let expected = "expected a `/` at the end, so that prefix and project stay apart";
             problems.push(Problem::new("/repo_prefix", expected));
         }
         // The registry itself keeps each of its tokens inside one repository.
@@ -87,7 +87,7 @@ impl Provider for Imaginary {
                 "lifetime": grant.lifetime(),
             }))
             .send()?;
-        // What a status means is the same everywhere: 403 is `denied`, 429 `throttled`, 503 `unavailable`.
+        // 403 becomes `denied`, 429 `throttled`, and 503 `unavailable`.
         response.success()?;
         let password = response
             .take_secret("/token")
@@ -100,7 +100,7 @@ impl Provider for Imaginary {
 }
 
 impl Settings {
-    /// Host and port, as they stand in an image reference.
+    /// Host and port, as in an image reference.
     fn host(&self) -> Option<&str> {
         let url = &self.base_url;
         let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
@@ -108,7 +108,7 @@ impl Settings {
     }
 }
 
-/// In the registry's words.
+/// The actions in the words of the registry.
 fn actions(granted: Actions) -> Vec<&'static str> {
     [(Actions::PULL, "pull"), (Actions::PUSH, "push")]
         .into_iter()
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// As the host hands it over: a secret is its name.
+    /// Settings as the host passes them: with names in place of secrets.
     fn settings(more: &Value) -> Settings {
         let mut all = json!({ "base_url": "https://r.example.com", "admin_token": "admin_token" });
         all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

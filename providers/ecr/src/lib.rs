@@ -1,7 +1,8 @@
-//! Amazon ECR: assumes a role narrowed to one repository, and hands out the registry password of that session.
+//! Amazon ECR: assumes a role with a session policy for one repository, and issues the registry
+//! password of that session.
 //!
-//! Without `push_role_arn` there is nothing to narrow: the password is then good for all that the broker's own
-//! identity may do, and `check` says so.
+//! Without `push_role_arn` there is no role to narrow. The password then opens everything that the
+//! broker's own identity may do, and `check` returns that scope.
 
 mod policy;
 mod settings;

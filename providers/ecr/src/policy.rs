@@ -1,6 +1,7 @@
 //! From granted actions to the statements of an IAM session policy. Pure.
 //!
-//! **Invariant:** no statement names a repository but those given, and only `ecr:GetAuthorizationToken` has `*`.
+//! **Invariant:** statements name only the given repositories, and only `ecr:GetAuthorizationToken`
+//! has `*`.
 
 use rise_provider::aws::Statement;
 use rise_provider::{Actions, Error};
@@ -8,10 +9,10 @@ use rise_provider::{Actions, Error};
 const PULL: Actions = Actions::PULL;
 const PUSH: Actions = Actions::PUSH;
 
-/// Which grants an IAM action belongs to.
+/// The IAM actions of each granted action.
 ///
-/// Push is AWS's documented minimum for `docker push`, which looks at manifests but never downloads a layer. Pull is
-/// what the managed policy for pulling alone holds, less pull-through caches.
+/// Push has AWS's documented minimum for `docker push`, which reads manifests and downloads no
+/// layer. Pull has the actions of AWS's managed policy for pulling, without pull-through caches.
 const ACTIONS: [(&str, Actions); 7] = [
     ("ecr:BatchGetImage", PULL.union(PUSH)),
     ("ecr:GetDownloadUrlForLayer", PULL),
@@ -22,15 +23,13 @@ const ACTIONS: [(&str, Actions); 7] = [
     ("ecr:PutImage", PUSH),
 ];
 
-/// What a session may do that was granted `granted` on `repository_arns`.
+/// The statements of a session for the actions `granted` on `repository_arns`.
 pub(crate) fn statements(
     repository_arns: &[String],
     granted: Actions,
 ) -> Result<Vec<Statement>, Error> {
     if granted.is_empty() {
-        return Err(Error::Refused(
-            "the grant has no actions, and credentials for nothing are not issued".to_owned(),
-        ));
+        return Err(Error::Refused("the grant has no actions".to_owned()));
     }
     if granted.contains(Actions::DELETE) {
         return Err(Error::Unsupported("deleting images is not supported on ECR".to_owned()));
@@ -38,7 +37,8 @@ pub(crate) fn statements(
 
     let actions = ACTIONS.iter().filter(|(_, needs)| granted.intersects(*needs));
     let actions = actions.map(|(action, _)| (*action).to_owned()).collect();
-    // IAM knows no resource for it, so it stands alone: beside others it would give them `*` as well.
+    // IAM has no resource for this action. It is a statement of its own, because other actions in
+    // it would get `*` as well.
     let login = Statement {
         actions: vec!["ecr:GetAuthorizationToken".to_owned()],
         resources: vec!["*".to_owned()],

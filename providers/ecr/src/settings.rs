@@ -1,13 +1,12 @@
-//! One ECR registry's settings, what can be wrong with them, and the names that follow from them.
+//! The settings of one ECR registry: their checks, and the names that follow from them.
 //!
-//! The schema says types and which keys there are; every grammar is checked here, with a sentence. A fault is found by
-//! one of the two.
+//! The schema has the keys and their types. Every grammar is checked here, with a message.
 
 use rise_provider::{Location, Problem, SecretName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// ECR's longest repository name, and the longest project: a prefix has what is left.
+/// The longest repository name of ECR, less the longest project: the rest is for the prefix.
 const LONGEST_PREFIX: usize = 256 - 63;
 
 /// One registry of type `ecr`: an AWS account in a region.
@@ -18,16 +17,17 @@ pub struct Settings {
     pub region: String,
     /// AWS account number: 12 digits, as text.
     pub account_id: String,
-    /// Stands before the project in every repository name. Empty, or ends in `/`.
+    /// Prefix of the project in every repository name. Empty, or with a `/` at the end.
     #[serde(default)]
     pub repo_prefix: String,
-    /// The broker's own role, assumed first unless the broker already has it.
+    /// The broker's own role. The broker assumes it first, unless it has the role already.
     pub role_arn: Option<String>,
-    /// Assumed for each credential, narrowed to one repository. Without it credentials are good for the whole registry.
+    /// Role for each credential, narrowed to one repository. Without it, credentials open the whole
+    /// registry.
     pub push_role_arn: Option<String>,
-    /// Static keys, where the broker has no identity in AWS. With `secret_access_key`.
+    /// Static access key, if the broker has no identity in AWS. Needs `secret_access_key`.
     pub access_key_id: Option<SecretName>,
-    /// Static keys, where the broker has no identity in AWS. With `access_key_id`.
+    /// Static secret key, if the broker has no identity in AWS. Needs `access_key_id`.
     pub secret_access_key: Option<SecretName>,
     /// AWS partition.
     #[serde(default)]
@@ -35,14 +35,14 @@ pub struct Settings {
     /// Whether a project also owns the repositories below its own: `{repo_prefix}{project}/…`.
     #[serde(default)]
     pub child_repositories: bool,
-    /// Has no effect yet: nothing is removed.
+    /// No effect yet: the broker removes no repository.
     #[serde(default)]
     pub auto_remove: bool,
-    /// Where STS and ECR are, instead of AWS: for tests.
+    /// Endpoint of STS and ECR instead of AWS, for tests.
     pub endpoint_url: Option<String>,
 }
 
-/// A part of AWS with accounts, regions and names of its own.
+/// A partition of AWS, with its own accounts, regions and names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Partition {
@@ -87,7 +87,7 @@ impl Settings {
         format!("{}{project}", self.repo_prefix)
     }
 
-    /// What a project owns, exactly: `{project}*` would be the rights of `{project}-2` as well.
+    /// The ARNs of exactly the project's repositories: `{project}*` would include `{project}-2`.
     pub(crate) fn repository_arns(&self, project: &str) -> Vec<String> {
         let Self { region, account_id, .. } = self;
         let (partition, repository) = (self.partition.name(), self.repository(project));
@@ -95,7 +95,7 @@ impl Settings {
         if self.child_repositories { vec![format!("{own}/*"), own] } else { vec![own] }
     }
 
-    /// Everything that is wrong.
+    /// Everything that is wrong with the settings.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let keys = match (&self.access_key_id, &self.secret_access_key) {
             (Some(_), None) => {
@@ -145,9 +145,10 @@ impl Settings {
         let prefix = &self.repo_prefix;
         let expected = match prefix.strip_suffix('/') {
             None if prefix.is_empty() => return None,
-            None => "expected a `/` at the end, so that no prefix and project run together",
+            None => "expected a `/` at the end, so that prefix and project stay apart",
             Some(path) if !Location::is_repository(path) => {
-                "expected path segments of lower-case letters and digits, divided by `.`, `_`, `__` or `-`"
+                "expected path segments of lower-case letters and digits, separated by `.`, `_`, \
+                `__` or `-`"
             }
             Some(_) if prefix.len() > LONGEST_PREFIX => {
                 "expected at most 193 characters, to leave room for a project"

@@ -1,5 +1,6 @@
-//! Any Distribution registry. Callers use credentials of their own, or share the user name and password of the
-//! settings: a plain registry has nothing narrower, and `check` says so.
+//! Any Distribution registry. Callers use credentials of their own, or share the user name and
+//! password of the settings. A plain registry offers nothing narrower, and `check` returns that
+//! scope.
 
 mod settings;
 
@@ -50,7 +51,7 @@ impl Provider for Oci {
                 Credential::Basic(Login { username: username.clone(), password: password.get()? })
             }
             (None, None) => Credential::ClientAuth,
-            // `check` tells the operator more; without it, half an account must not pass for none.
+            // `check` reports more to the operator. Here, half an account must not count as none.
             (Some(_), None) | (None, Some(_)) => {
                 return Err(Error::InvalidSettings(
                     "`username` and `password` need each other".to_owned(),

@@ -1,6 +1,6 @@
-//! One OCI registry's settings, what can be wrong with them, and the names that follow from them.
+//! The settings of one OCI registry: their checks, and the names that follow from them.
 //!
-//! The schema says types and which keys there are; every grammar is checked here, with a sentence.
+//! The schema has the keys and their types. Every grammar is checked here, with a message.
 
 use rise_provider::{Location, Problem, SecretName};
 use schemars::JsonSchema;
@@ -10,19 +10,20 @@ use serde::Deserialize;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Host name and perhaps port, such as `localhost:5000`, `docker.io` or `https://harbor.company.com`.
+    /// Host name, with a port if needed: `localhost:5000`, `docker.io`,
+    /// `https://harbor.company.com`.
     pub registry_url: String,
-    /// Stands before the project in every repository name, such as `team` or `team/apps`.
+    /// Prefix of the project in every repository name, such as `team` or `team/apps`.
     #[serde(default)]
     pub namespace: String,
-    /// An account that every caller gets. Without one, callers use credentials of their own.
+    /// Account that every caller gets. Without one, callers use credentials of their own.
     pub username: Option<String>,
-    /// The account's password.
+    /// Password of the account.
     pub password: Option<SecretName>,
 }
 
 impl Settings {
-    /// What an image reference starts with, or what was expected of `registry_url`.
+    /// The host of an image reference, or the expected form of `registry_url`.
     pub(crate) fn host(&self) -> Result<String, &'static str> {
         let url = self.registry_url.as_str();
         let url =
@@ -31,24 +32,25 @@ impl Settings {
 
         if host.contains(['/', '?', '#', '@']) {
             return Err(
-                "expected a host and perhaps a port: no path, query, user name or password",
+                "expected a host with an optional port, and no path, query, user name or password",
             );
         }
         if !is_host(&host) {
-            return Err(
-                "expected a host and perhaps a port, such as `localhost:5000` or `harbor.company.com`",
-            );
+            return Err("expected a host with an optional port, such as `localhost:5000` or \
+                `harbor.company.com`");
         }
-        // An image reference's first segment is a host only if it looks like one (distribution/reference).
+        // Clients treat the first segment of a reference as a host only if it has a dot or a port
+        // (distribution/reference).
         if host != "localhost" && !host.contains(['.', ':']) {
             return Err(
-                "expected a host with a dot or a port: clients take a bare word for a Docker Hub namespace",
+                "expected a host with a dot or a port: clients treat a bare word as a namespace \
+                of Docker Hub",
             );
         }
         Ok(if is_docker_hub(&host) { "docker.io".to_owned() } else { host })
     }
 
-    /// What stands before the project. References to Docker Hub without a namespace mean its `library`.
+    /// The prefix of the project. On Docker Hub a reference without a namespace means `library`.
     pub(crate) fn prefix(&self, host: &str) -> String {
         match (self.namespace.as_str(), host) {
             ("", "docker.io") => "library/".to_owned(),
@@ -57,11 +59,14 @@ impl Settings {
         }
     }
 
-    /// Everything that is wrong.
+    /// Everything that is wrong with the settings.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let url = self.host().err().map(|expected| Problem::new("/registry_url", expected));
-        let namespace = (!self.namespace.is_empty() && !Location::is_repository(&self.namespace)).then(|| {
-            Problem::new("/namespace", "expected lower-case path segments such as `team/apps`, without `/` at either end")
+        let is_wrong = !self.namespace.is_empty() && !Location::is_repository(&self.namespace);
+        let namespace = is_wrong.then(|| {
+            let expected =
+                "expected lower-case path segments such as `team/apps`, without `/` at either end";
+            Problem::new("/namespace", expected)
         });
         let account = match (self.username.as_deref(), &self.password) {
             (Some(""), Some(_)) => {
@@ -75,8 +80,8 @@ impl Settings {
     }
 }
 
-/// Clients read `index.docker.io` as `docker.io` (distribution/reference). The other two are where Docker Hub's API is:
-/// the same repositories, which must not pass for those of another registry.
+/// Clients treat `index.docker.io` as `docker.io` (distribution/reference). The other two names are
+/// the API of Docker Hub: they have the same repositories and must not count as another registry.
 fn is_docker_hub(host: &str) -> bool {
     matches!(
         host,
@@ -84,7 +89,7 @@ fn is_docker_hub(host: &str) -> bool {
     )
 }
 
-/// A DNS name, IPv4 or bracketed IPv6 address, and perhaps a port.
+/// A DNS name, IPv4 or bracketed IPv6 address, with an optional port.
 fn is_host(text: &str) -> bool {
     let is_label = |label: &str| {
         let is_edge = |character: char| character.is_ascii_alphanumeric();

@@ -1,19 +1,21 @@
-//! JWTs signed with a private key of the operator's, by which a provider logs in to a cloud (RFC 7523).
+//! JWTs that are signed with a private key of the operator. A provider uses them to log in to a
+//! cloud (RFC 7523).
 //!
-//! They go to the registry's origins, never to a caller.
+//! An assertion may go to the registry's origins, and never to a caller.
 
 use serde_json::Value;
 
 use crate::{Error, Secret, host};
 
-/// Signs `claims` with `key`, a secret setting that holds a private key in PEM.
+/// Signs `claims` with `key`, which is a secret setting with a private key in PEM.
 ///
-/// `header` names the algorithm (`RS256`, `PS256` or `ES256`) and what the receiver wants besides, such as `kid`. Both
-/// are JSON objects.
+/// `header` has the algorithm (`RS256`, `PS256` or `ES256`) and whatever else the receiver needs,
+/// such as `kid`. Both `header` and `claims` are JSON objects.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] for claims that live longer than an hour, [`Error::InvalidSettings`] for a key that is none.
+/// [`Error::Refused`] if the claims are valid for longer than an hour, [`Error::InvalidSettings`]
+/// if the setting is not a private key.
 ///
 /// ```
 /// use rise_provider::{assertions, secrets, testing};
@@ -21,7 +23,8 @@ use crate::{Error, Secret, host};
 ///
 /// let (assertion, _) = testing::Host::new().secret("private_key").run(|| {
 ///     let key = secrets::get("private_key")?;
-///     assertions::sign(&key, &json!({"alg": "RS256"}), &json!({"iss": "me@example.com", "exp": 1_800_000_000}))
+///     let claims = json!({"iss": "me@example.com", "exp": 1_800_000_000});
+///     assertions::sign(&key, &json!({"alg": "RS256"}), &claims)
 /// });
 /// assert!(assertion.is_ok());
 /// ```

@@ -1,4 +1,4 @@
-//! Temporary AWS access. Keys stay in the host; a provider holds a session.
+//! Temporary AWS access. The keys stay in the host, and a provider has a session.
 
 use crate::{Error, Secret, host};
 
@@ -7,18 +7,18 @@ use crate::{Error, Secret, host};
 pub struct Statement {
     /// IAM actions, such as `ecr:PutImage`.
     pub actions: Vec<String>,
-    /// ARNs.
+    /// ARNs of the resources.
     pub resources: Vec<String>,
 }
 
-/// STS `AssumeRole` with an inline session policy of exactly `statements`.
+/// Calls STS `AssumeRole` with an inline session policy of exactly `statements`.
 ///
-/// The host writes the session name, duration, source identity and tags.
+/// The host sets the session name, duration, source identity and tags.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] for a role or a statement outside the registry's ceiling, a policy of more than 2048 characters,
-/// or one call too many; else what AWS answered.
+/// [`Error::Refused`] for a role or a statement outside the registry's ceiling, for a policy of
+/// more than 2048 characters, and for too many calls. Otherwise the error that AWS returned.
 ///
 /// ```
 /// use rise_provider::aws::{self, Statement};
@@ -40,7 +40,7 @@ pub fn assume_role(role_arn: &str, statements: Vec<Statement>) -> Result<Session
     host::assume_role(role_arn, statements).map(Session)
 }
 
-/// The registry's own AWS identity, not narrowed.
+/// Returns a session of the registry's own AWS identity, which no session policy narrows.
 ///
 /// # Errors
 ///
@@ -49,28 +49,29 @@ pub fn unscoped() -> Result<Session, Error> {
     host::unscoped().map(Session)
 }
 
-/// An AWS session that the host holds.
+/// An AWS session, whose keys stay in the host.
 pub struct Session(host::Session);
 
 impl Session {
-    /// ECR `GetAuthorizationToken` in `region`, decoded.
+    /// Calls ECR `GetAuthorizationToken` in `region` and decodes the answer.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] for a region that is not the registry's; else what AWS answered.
+    /// [`Error::Refused`] for a region that is not the registry's. Otherwise the error that AWS
+    /// returned.
     pub fn ecr_login(&self, region: &str) -> Result<RegistryLogin, Error> {
         host::ecr_login(&self.0, region)
     }
 }
 
-/// What ECR gives for `docker login`.
+/// The credentials of ECR for `docker login`.
 #[derive(Debug)]
 pub struct RegistryLogin {
     /// `https://{account}.dkr.ecr.{region}.amazonaws.com`.
     pub endpoint: String,
-    /// `AWS`.
+    /// Always `AWS`.
     pub username: String,
-    /// A handle.
+    /// A handle on the password.
     pub password: Secret,
     /// Seconds since the Unix epoch.
     pub expires_at: u64,

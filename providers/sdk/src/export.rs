@@ -1,11 +1,12 @@
-//! Between the host's call and the trait's: settings are JSON on one side and a type on the other.
+//! Converts between the exported functions, which get settings as JSON, and the trait, which gets a
+//! type.
 
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 
 use crate::{Error, Problem, Provider, Scope};
 
-/// The settings' schema, without `$ref`: the host looks for `writeOnly` at the properties themselves.
+/// The schema of the settings, without `$ref`: the host searches the properties for `writeOnly`.
 pub(crate) fn schema<P: Provider>() -> Schema {
     let settings =
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);

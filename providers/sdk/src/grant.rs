@@ -1,4 +1,4 @@
-//! What was granted: to whom is the host's business, for which project and to do what is here.
+//! The grant: its project, its actions and its lifetime. Only the host knows the caller.
 
 use std::ops::BitOr;
 
@@ -6,39 +6,40 @@ use crate::host;
 
 /// Access that the host has authenticated, authorized and recorded.
 ///
-/// A provider narrows credentials down to a grant. It never decides whether the caller deserves one, and the host
-/// refuses anything wider. In a test, [`testing::grant`](crate::testing::grant) makes one.
+/// A provider narrows credentials down to a grant. It never decides whether a caller gets one, and
+/// the host refuses anything wider. In a test, [`testing::grant`](crate::testing::grant) makes a
+/// grant.
 pub struct Grant(pub(crate) host::Grant);
 
 impl Grant {
-    /// Unique for this grant (a ULID). Appears in the audit log.
+    /// The unique id of the grant (a ULID). It appears in the audit log.
     pub fn id(&self) -> String {
         self.0.id()
     }
 
-    /// A DNS label: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
+    /// The project: a DNS label, `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
     pub fn project(&self) -> String {
         self.0.project()
     }
 
-    /// What the credentials must allow, and nothing besides.
+    /// The actions that the credentials must allow, and no others.
     pub fn actions(&self) -> Actions {
         host::actions(&self.0)
     }
 
-    /// How long the caller needs the credentials, in seconds. Where the registry offers a choice, the shortest that is
-    /// enough.
+    /// How long the caller needs the credentials, in seconds. If the registry offers a choice, use
+    /// the shortest lifetime that is enough.
     pub fn lifetime(&self) -> u32 {
         self.0.lifetime()
     }
 
-    /// The host's clock, in seconds since the Unix epoch.
+    /// The time of the host's clock, in seconds since the Unix epoch.
     pub fn now(&self) -> u64 {
         self.0.now()
     }
 }
 
-/// A set of things to do with a repository.
+/// A set of actions on a repository.
 ///
 /// ```
 /// use rise_provider::Actions;
@@ -51,31 +52,31 @@ impl Grant {
 pub struct Actions(u8);
 
 impl Actions {
-    /// Nothing at all.
+    /// No action.
     pub const NONE: Self = Self(0);
     /// Read manifests and layers.
     pub const PULL: Self = Self(1);
     /// Write manifests and layers.
     pub const PUSH: Self = Self(1 << 1);
-    /// Not granted yet.
+    /// Delete images. No grant has it yet.
     pub const DELETE: Self = Self(1 << 2);
 
-    /// Whether there is nothing to do.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether all of `other` is in here.
+    /// Whether the set has every action of `other`.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether any of `other` is in here.
+    /// Whether the set has an action of `other`.
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// All of both; what `|` does, in a constant.
+    /// The actions of both sets, like `|`, for constants.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)

@@ -1,6 +1,6 @@
-//! What is on the other side of a capability: the host in a component, a double anywhere else.
+//! The other side of the capabilities: the host in a component, and a double everywhere else.
 //!
-//! Both offer the same functions in this crate's own types, and the public modules call nothing else.
+//! Both have the same functions in this crate's own types, and the public modules call only these.
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod wasm;

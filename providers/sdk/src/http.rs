@@ -1,22 +1,26 @@
-//! HTTPS to the origins that the operator allows this registry, and no others.
+//! HTTPS to the origins that the operator allows this registry, and to no others.
 //!
-//! The host writes `Authorization`, `Host` and lengths itself, follows no redirects and shows no cookies. A call of `issue`
-//! has eight requests, four seconds for each, 64 KiB of body there and 256 KiB back, unless the operator says otherwise.
+//! The host writes `Authorization`, `Host` and lengths itself, follows no redirects and shows no
+//! cookies. By default a call of `issue` may send eight requests. Each may take four seconds, and
+//! have a body of 64 KiB and an answer of 256 KiB.
 //!
-//! Secrets are put in by the host: [`bearer`](Request::bearer), [`basic`](Request::basic),
+//! The host inserts secrets: [`bearer`](Request::bearer), [`basic`](Request::basic),
 //! [`header_secret`](Request::header_secret), [`json_secret`](Request::json_secret) and
-//! [`form_secret`](Request::form_secret). An answer in which the registry repeats one of its configured secrets is withheld:
-//! [`send`](Request::send) fails. What a registry makes is taken by [`take_secret`](Response::take_secret) before the rest
-//! is read, so that it never is in this code's memory.
+//! [`form_secret`](Request::form_secret). If an answer repeats one of the configured secrets, the
+//! host withholds it: [`send`](Request::send) fails. Call [`take_secret`](Response::take_secret)
+//! before you read the rest of an answer: then a credential that the registry made is never in the
+//! provider's memory.
 //!
 //! ```
 //! use rise_provider::http::Request;
 //! use rise_provider::testing::{Answer, Host, Origin, origin};
 //! use serde_json::json;
 //!
-//! let host = Host::new().http(|_| Ok(Answer::new(200).body(r#"{"token": "t0p", "expires_in": 300}"#)));
+//! let body = r#"{"token": "t0p", "expires_in": 300}"#;
+//! let host = Host::new().http(move |_| Ok(Answer::new(200).body(body)));
 //! let (token, _) = host.run(|| {
-//!     let response = Request::post("https://registry.example.com/tokens").json(&json!({"scope": "pull"})).send()?;
+//!     let request = Request::post("https://registry.example.com/tokens");
+//!     let response = request.json(&json!({"scope": "pull"})).send()?;
 //!     response.success()?;
 //!     let token = response.take_secret("/token");
 //!     assert_eq!(response.text(), r#"{"expires_in":300,"token":null}"#);
@@ -31,7 +35,7 @@ use serde_json::Value;
 
 use crate::{Error, Secret, host};
 
-/// How to ask.
+/// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the variants are the methods of RFC 9110")]
 pub enum Method {
@@ -43,63 +47,65 @@ pub enum Method {
     Delete,
 }
 
-/// A request in the making; [`send`](Request::send) judges it as a whole.
+/// A request. [`send`](Request::send) checks it as a whole.
 pub struct Request(host::Request);
 
 impl Request {
-    /// `url` is absolute.
+    /// Begins a request to an absolute URL.
     pub fn new(method: Method, url: &str) -> Self {
         Self(host::request(method, url))
     }
 
-    /// A `GET` of an absolute URL.
+    /// Begins a `GET` of an absolute URL.
     pub fn get(url: &str) -> Self {
         Self::new(Method::Get, url)
     }
 
-    /// A `POST` to an absolute URL.
+    /// Begins a `POST` to an absolute URL.
     pub fn post(url: &str) -> Self {
         Self::new(Method::Post, url)
     }
 
-    /// Adds a header. Line breaks are refused, and so are the names that the host writes or that mislead a server:
-    /// `Authorization`, `Host`, `Cookie`, `Content-Length`, `Transfer-Encoding`, `Connection`, `Accept-Encoding`, `Range`,
-    /// `Proxy-…`, `X-Forwarded-…`, `X-HTTP-Method-Override` and the like.
+    /// Adds a header. The host refuses line breaks, and headers that it writes itself or that
+    /// mislead a server: `Authorization`, `Host`, `Cookie`, `Content-Length`, `Transfer-Encoding`,
+    /// `Connection`, `Accept-Encoding`, `Range`, `Proxy-…`, `X-Forwarded-…`,
+    /// `X-HTTP-Method-Override` and similar ones.
     #[must_use]
     pub fn header(self, name: &str, value: &str) -> Self {
         self.0.header(name, value);
         self
     }
 
-    /// Adds a header that is a secret: an API key for instance.
+    /// Adds a header whose value is a secret, such as an API key.
     #[must_use]
     pub fn header_secret(self, name: &str, value: &Secret) -> Self {
         self.0.header_secret(name, &value.0);
         self
     }
 
-    /// `Authorization: Bearer`.
+    /// Sets `Authorization: Bearer`.
     #[must_use]
     pub fn bearer(self, token: &Secret) -> Self {
         self.0.bearer(&token.0);
         self
     }
 
-    /// `Authorization: Basic`.
+    /// Sets `Authorization: Basic`.
     #[must_use]
     pub fn basic(self, username: &str, password: &Secret) -> Self {
         self.0.basic(username, &password.0);
         self
     }
 
-    /// A JSON body. A request has one body: this, or fields of a form.
+    /// Sets a JSON body. A request has either a JSON body or fields of a form.
     #[must_use]
     pub fn json(self, body: &Value) -> Self {
         self.0.json(&body.to_string());
         self
     }
 
-    /// Puts a secret in place of the value at this JSON Pointer in the body, which [`json`](Request::json) has set.
+    /// Replaces the value at this JSON Pointer by a secret. [`json`](Request::json) sets the body
+    /// before.
     ///
     /// ```
     /// use rise_provider::testing::{Answer, Body, Call, Host};
@@ -114,7 +120,8 @@ impl Request {
     /// });
     /// assert_eq!(sent, Ok(()));
     /// let Some(Call::Send(sent)) = calls.last() else { panic!("nothing was sent") };
-    /// assert_eq!(sent.body, Body::Json(json!({"username": "ci", "password": "<configured password>"})));
+    /// let expected = json!({"username": "ci", "password": "<configured password>"});
+    /// assert_eq!(sent.body, Body::Json(expected));
     /// ```
     #[must_use]
     pub fn json_secret(self, pointer: &str, value: &Secret) -> Self {
@@ -122,33 +129,34 @@ impl Request {
         self
     }
 
-    /// One field of a form body, `application/x-www-form-urlencoded`.
+    /// Adds a field to a form body, `application/x-www-form-urlencoded`.
     #[must_use]
     pub fn form(self, name: &str, value: &str) -> Self {
         self.0.form(name, value);
         self
     }
 
-    /// One field of a form body that is a secret.
+    /// Adds a field with a secret to a form body.
     #[must_use]
     pub fn form_secret(self, name: &str, value: &Secret) -> Self {
         self.0.form_secret(name, &value.0);
         self
     }
 
-    /// Sends it.
+    /// Sends the request.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] for what lies outside the registry's ceiling or a limit, [`Error::Unavailable`] if nobody answers,
-    /// [`Error::Failed`] for an answer that is too large or repeats a configured secret. Any status at all is an answer: see
+    /// [`Error::Refused`] for a request outside the registry's ceiling or beyond a limit,
+    /// [`Error::Unavailable`] if the registry does not answer, [`Error::Failed`] for an answer that
+    /// is too large or repeats a configured secret. An answer with any status is not an error: see
     /// [`Response::success`].
     pub fn send(self) -> Result<Response, Error> {
         host::send(self.0).map(Response)
     }
 }
 
-/// What was answered.
+/// The answer to a request.
 pub struct Response(host::Response);
 
 impl Response {
@@ -157,40 +165,41 @@ impl Response {
         self.0.status()
     }
 
-    /// What a status outside 200–299 means, in the words of [`Error`]: 401 and 403 are [`Denied`](Error::Denied), 404 is
-    /// [`NotFound`](Error::NotFound), 429 and a 503 with `Retry-After` are [`Throttled`](Error::Throttled), other 5xx
-    /// [`Unavailable`](Error::Unavailable), the rest [`Failed`](Error::Failed).
+    /// Checks that the status is 200–299.
     ///
     /// # Errors
     ///
-    /// As above. The text names the status, never the body.
+    /// 401 and 403 are [`Denied`](Error::Denied), 404 is [`NotFound`](Error::NotFound), 429 and a
+    /// 503 with `Retry-After` are [`Throttled`](Error::Throttled), other 5xx are
+    /// [`Unavailable`](Error::Unavailable), and all others are [`Failed`](Error::Failed). The text
+    /// has the status, and never the body.
     pub fn success(&self) -> Result<(), Error> {
         host::success(&self.0)
     }
 
-    /// The first header of this name, in any case.
+    /// The first header of this name, in upper or lower case.
     pub fn header(&self, name: &str) -> Option<String> {
         self.0.header(name)
     }
 
-    /// The body as text, invalid UTF-8 replaced. What [`take_secret`](Response::take_secret) took reads `null`,
-    /// wherever in a JSON body it stood.
+    /// The body as text, with invalid UTF-8 replaced. In a JSON body, every string that had a
+    /// secret of [`take_secret`](Response::take_secret) is `null`.
     pub fn text(&self) -> String {
         self.0.text()
     }
 
-    /// The body as JSON. Take secrets first.
+    /// The body as JSON. Call [`take_secret`](Response::take_secret) before.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] if it is not the JSON that `T` wants.
+    /// [`Error::Failed`] if the body is not JSON of type `T`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_str(&self.text())
             .map_err(|error| Error::Failed(format!("the answer makes no sense: {error}")))
     }
 
-    /// Moves the string at this JSON Pointer out of the body. The pointer `""` is the whole body. `None` if there is no
-    /// string, an empty one, or one of more than 16 KiB.
+    /// Moves the string at this JSON Pointer out of the body. The pointer `""` means the whole
+    /// body. Returns `None` if there is no string, or if it is empty or longer than 16 KiB.
     pub fn take_secret(&self, pointer: &str) -> Option<Secret> {
         self.0.take_secret(pointer).map(Secret)
     }

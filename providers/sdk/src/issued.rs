@@ -1,24 +1,25 @@
-//! What a provider hands back.
+//! The credentials that a provider returns.
 
 use crate::Secret;
 
-/// Credentials, and when they end.
+/// Credentials and their expiry.
 #[derive(Debug)]
 pub struct Issued {
-    /// What the caller presents to the registry.
+    /// The credential that the caller presents to the registry.
     pub credential: Credential,
-    /// Seconds since the Unix epoch; `None` where the registry sets no end. Never a guess: the host hands it on.
+    /// The expiry in seconds since the Unix epoch, or `None` if the registry sets none. Do not
+    /// guess: the host passes it on to the caller.
     pub expires_at: Option<u64>,
 }
 
-/// What the caller presents to the registry.
+/// The credential that the caller presents to the registry.
 #[derive(Debug)]
 pub enum Credential {
     /// The caller already has credentials of its own for this registry.
     ClientAuth,
-    /// A user name and password for `docker login`: what every client takes.
+    /// A user name and password for `docker login`, which every client accepts.
     Basic(Login),
-    /// A bearer token for the registry itself (`registrytoken`): few clients take one.
+    /// A bearer token for the registry itself (`registrytoken`), which few clients accept.
     Bearer(Secret),
     /// A refresh token for the registry's token service (`identitytoken`).
     Refresh(Secret),
@@ -27,8 +28,8 @@ pub enum Credential {
 /// A user name and password.
 #[derive(Debug)]
 pub struct Login {
-    /// Shown in logs; at most what one HTTP header carries.
+    /// Appears in logs. It must fit into an HTTP header.
     pub username: String,
-    /// A handle: the provider cannot read it.
+    /// A handle, which the provider cannot read.
     pub password: Secret,
 }

@@ -1,10 +1,13 @@
-//! Everything the author of a registry provider needs.
+//! Everything that the author of a registry provider needs.
 //!
-//! A provider turns a [`Grant`] into a credential for one registry. Implement [`Provider`] for a unit struct, hand it
-//! to [`export_provider!`], and build the crate as a `cdylib` for `wasm32-wasip2`. The smallest complete provider:
+//! A provider turns a [`Grant`] into a credential for one registry. Implement [`Provider`] for a
+//! unit struct, pass it to [`export_provider!`], and build the crate as a `cdylib` for
+//! `wasm32-wasip2`. This is the smallest complete provider:
 //!
 //! ```
-//! use rise_provider::{Credential, Error, Grant, Issued, Location, Problem, Provider, Scope, export_provider};
+//! use rise_provider::{
+//!     Credential, Error, Grant, Issued, Location, Problem, Provider, Scope, export_provider,
+//! };
 //! use schemars::JsonSchema;
 //! use serde::Deserialize;
 //!
@@ -45,15 +48,17 @@
 //! # fn main() {}
 //! ```
 //!
-//! What a provider may do besides is one module each: [`aws`], [`http`], [`tokens`], [`assertions`], [`secrets`],
-//! [`log`]. A component imports only what it calls, and the operator sees that list: it is the permission request.
-//! The host checks every call against the grant and the registry's ceiling, whatever the provider asks for.
+//! Each capability is a module: [`aws`], [`http`], [`tokens`], [`assertions`], [`secrets`],
+//! [`log`]. A component imports only the capabilities that it calls. The operator sees that list
+//! and allows it. The host checks every call against the grant and the registry's ceiling, whatever
+//! the provider asks for.
 //!
-//! On any other target than wasm the capabilities are in-memory doubles, see [`testing`], so that a provider's logic
-//! runs under plain `cargo test`.
+//! On every target except wasm the capabilities are in-memory doubles (see [`testing`]), so that a
+//! provider's logic runs under plain `cargo test`.
 //!
-//! The generated WIT bindings stay behind this crate. A new function in `wit/` needs a line in `host/wasm.rs`, one in
-//! `testing/double.rs`, and a documented wrapper in the capability's module.
+//! The generated WIT bindings stay behind this crate. A new function in `wit/` needs a line in
+//! `host/wasm.rs`, a line in `testing/double.rs`, and a documented wrapper in the capability's
+//! module.
 
 #![warn(missing_docs)]
 
@@ -84,9 +89,9 @@ pub use secrets::{Secret, SecretName};
 #[doc(hidden)]
 pub use host::wasm::{Exported, bindings};
 
-/// Makes a [`Provider`] the component's export. Once per component, at the top level of the crate.
+/// Exports a [`Provider`] from the component. Use it once, at the top level of the crate.
 ///
-/// Natively it only checks that the type is a provider: there is no component then.
+/// On a native target there is no component, and it only checks that the type is a provider.
 #[cfg(target_arch = "wasm32")]
 #[macro_export]
 macro_rules! export_provider {
@@ -96,9 +101,9 @@ macro_rules! export_provider {
     };
 }
 
-/// Makes a [`Provider`] the component's export. Once per component, at the top level of the crate.
+/// Exports a [`Provider`] from the component. Use it once, at the top level of the crate.
 ///
-/// Natively it only checks that the type is a provider: there is no component then.
+/// On a native target there is no component, and it only checks that the type is a provider.
 #[cfg(not(target_arch = "wasm32"))]
 #[macro_export]
 macro_rules! export_provider {

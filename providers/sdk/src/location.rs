@@ -3,15 +3,16 @@
 /// Where a project's images live: `{host}/{repository}:{tag}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// Host name and perhaps port, such as `localhost:5000`.
+    /// Host name, with a port if needed, such as `localhost:5000`.
     pub host: String,
-    /// Path segments of lower-case words, such as `rise/my-app`; [`Location::is_repository`] says what may stand here.
+    /// Path segments in lower case, such as `rise/my-app`. [`Location::is_repository`] checks them.
     pub repository: String,
 }
 
 impl Location {
-    /// Whether `text` is a repository name as the OCI distribution specification (and ECR) spell them: segments
-    /// divided by `/`, each of `[a-z0-9]+` with `.`, `_`, `__` or any run of `-` in between.
+    /// Whether `text` is a repository name by the OCI distribution specification and by ECR:
+    /// segments separated by `/`, each of `[a-z0-9]+` with `.`, `_`, `__` or any run of `-` in
+    /// between.
     ///
     /// ```
     /// use rise_provider::Location;

@@ -1,46 +1,48 @@
 //! Lines for the operator, tagged with the registry and the grant.
 //!
-//! The one capability that works outside `issue` too. The host bounds how many lines and how long.
+//! It is the only capability that also works outside `issue`. The host limits the number of lines
+//! and their length.
 //!
 //! ```
 //! use rise_provider::log::{self, Level};
 //! use rise_provider::testing::{Call, Host};
 //!
 //! let ((), calls) = Host::new().run(|| log::warn("nothing is removed yet"));
-//! assert_eq!(calls, [Call::Log { level: Level::Warn, message: "nothing is removed yet".to_owned() }]);
+//! let message = "nothing is removed yet".to_owned();
+//! assert_eq!(calls, [Call::Log { level: Level::Warn, message }]);
 //! ```
 
 use crate::host;
 
-/// How much an operator should care.
+/// The level of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// For the author of the provider.
+    /// Details for the author of the provider.
     Debug,
-    /// Worth knowing.
+    /// Information for the operator.
     Info,
     /// Something that the operator should change.
     Warn,
-    /// Something that did not work.
+    /// Something failed.
     Error,
 }
 
-/// For the author of the provider.
+/// Logs details for the author of the provider.
 pub fn debug(message: &str) {
     host::log(Level::Debug, message);
 }
 
-/// Worth knowing.
+/// Logs information for the operator.
 pub fn info(message: &str) {
     host::log(Level::Info, message);
 }
 
-/// Something that the operator should change.
+/// Logs something that the operator should change.
 pub fn warn(message: &str) {
     host::log(Level::Warn, message);
 }
 
-/// Something that did not work.
+/// Logs a failure.
 pub fn error(message: &str) {
     host::log(Level::Error, message);
 }

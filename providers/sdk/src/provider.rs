@@ -1,4 +1,4 @@
-//! The one trait that a provider implements, and what its `check` answers.
+//! The trait that a provider implements, and the types that its `check` returns.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -7,70 +7,78 @@ use crate::{Error, Grant, Issued, Location};
 
 /// One kind of registry.
 ///
-/// Each call runs in a fresh instance, so nothing is remembered from one call to the next: there is no `self`. Only
-/// [`issue`](Provider::issue) has capabilities; elsewhere every one but [`log`](crate::log) is refused.
+/// Each call runs in a fresh instance and keeps nothing for the next one, so there is no `self`.
+/// Only [`issue`](Provider::issue) may use capabilities. In the other functions the host refuses
+/// every capability except [`log`](crate::log).
 pub trait Provider {
-    /// One registry's settings. Its JSON Schema is what the host checks a configuration against and what an operator
-    /// reads, so doc comments on fields count. Put `#[serde(deny_unknown_fields)]` on it, and make every secret a
-    /// [`SecretName`](crate::SecretName).
+    /// The settings of one registry. The host checks a configuration against its JSON Schema, and
+    /// operators read the doc comments of the fields. Add `#[serde(deny_unknown_fields)]`, and make
+    /// every secret a [`SecretName`](crate::SecretName).
     type Settings: DeserializeOwned + JsonSchema;
 
-    /// What `type = "…"` in the configuration says.
+    /// The name that `type = "…"` in the configuration refers to.
     const NAME: &'static str;
 
-    /// Other names for it, older spellings for instance.
+    /// Other names, such as older spellings.
     const ALIASES: &'static [&'static str] = &[];
 
-    /// Shown to the operator; `env!("CARGO_PKG_VERSION")` is right.
+    /// The version that operators see. Use `env!("CARGO_PKG_VERSION")`.
     const VERSION: &'static str;
 
-    /// One sentence for the operator.
+    /// A description for operators, of one sentence.
     const DESCRIPTION: &'static str;
 
-    /// How narrow credentials under `settings` are, or everything wrong with them that the schema cannot express.
+    /// Returns how narrow the credentials of these settings are.
     ///
-    /// Settings that are not the JSON which [`Settings`](Provider::Settings) wants never get here: the host is told of
-    /// a problem.
+    /// # Errors
+    ///
+    /// Everything that is wrong with the settings and that the schema cannot express. Settings that
+    /// are not JSON of type [`Settings`](Provider::Settings) are rejected before this function
+    /// runs.
     fn check(settings: &Self::Settings) -> Result<Scope, Vec<Problem>>;
 
-    /// Where `project` lives. `project` is a DNS label: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
+    /// Returns where `project` lives. `project` is a DNS label:
+    /// `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
     ///
-    /// It must stand in the repository exactly once, as a whole path segment. Pure: the host may call it at any time.
+    /// The repository must have the project exactly once, as a whole path segment. The function is
+    /// pure: the host may call it at any time.
     fn locate(settings: &Self::Settings, project: &str) -> Result<Location, Error>;
 
-    /// The project that owns `location`, the inverse of [`locate`](Provider::locate), or `None`.
+    /// Returns the project that owns `location`, or `None`. It is the inverse of
+    /// [`locate`](Provider::locate).
     fn resolve(settings: &Self::Settings, location: &Location) -> Option<String>;
 
-    /// Issues credentials for all of `grant`, and as little more as the registry can tell apart.
+    /// Issues credentials for the whole grant, and for as little more as the registry allows.
     ///
-    /// An [`Error`] from a capability can be handed on as it is.
+    /// An [`Error`] of a capability can be returned as it is.
     fn issue(settings: &Self::Settings, grant: &Grant) -> Result<Issued, Error>;
 }
 
-/// The narrowest thing that the registry itself enforces.
+/// The narrowest scope that the registry itself enforces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// One repository, and only the granted actions.
     Repository,
     /// A group of repositories: a Harbor or GitLab project, an owner.
     Namespace,
-    /// All that the registry's own account may do. Refused at start unless the operator accepts it.
+    /// Everything that the registry's own account may do. The broker starts only if the operator
+    /// accepts that.
     Registry,
-    /// Nothing: callers use credentials of their own.
+    /// No access at all: callers use credentials of their own.
     None,
 }
 
-/// One thing that is wrong with a registry's settings.
+/// A problem with the settings of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// JSON Pointer into the settings, such as `/account_id`; `""` is all of them.
+    /// JSON Pointer into the settings, such as `/account_id`; `""` means all settings.
     pub path: String,
-    /// What was expected, in lower case and without a full stop.
+    /// The expected value, in lower case and without a full stop.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem with the setting at `path`, a JSON Pointer.
+    /// Makes a problem with the setting at `path`, a JSON Pointer.
     ///
     /// ```
     /// let problem = rise_provider::Problem::new("/account_id", "expected 12 digits");

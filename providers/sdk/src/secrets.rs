@@ -1,7 +1,8 @@
-//! Secrets: text that a provider can pass on, and cannot read.
+//! Secrets: text that a provider can pass on and cannot read.
 //!
-//! The registry's own secrets stay in the host. A secret setting goes only where the operator lets it go: to the
-//! registry's origins, and to a caller only if credentials that wide were accepted.
+//! The registry's own secrets stay in the host. A secret setting goes only where the operator
+//! allows it: to the registry's origins, and to a caller only if the operator accepts credentials
+//! that wide.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,9 +12,9 @@ use serde::Deserialize;
 
 use crate::{Error, host};
 
-/// The secret setting `name`: the dotted path of the property, for a top-level one just its name.
+/// Returns the secret setting `name`, which is the dotted path of its property.
 ///
-/// Settings that hold a [`SecretName`] rarely need this: [`SecretName::get`] is the same.
+/// Settings with a [`SecretName`] rarely need this: [`SecretName::get`] does the same.
 ///
 /// # Errors
 ///
@@ -30,18 +31,19 @@ pub fn get(name: &str) -> Result<Secret, Error> {
     host::secret(name).map(Secret)
 }
 
-/// Text that a provider can pass on, and cannot read.
+/// Text that a provider can pass on and cannot read.
 ///
-/// A handle: the text stays in the host, which remembers where it came from, and that decides where it may go.
+/// It is a handle: the text stays in the host. The host knows where the text comes from, and
+/// decides by that where it may go.
 pub struct Secret(pub(crate) host::Secret);
 
 impl Secret {
-    /// Wraps text that the provider already has, a user name that a form wants as a secret for instance.
+    /// Makes a secret of text that the provider already has.
     pub fn new(text: &str) -> Self {
         Self(host::Secret::new(text))
     }
 
-    /// When it ends, where it says so itself: the `exp` of a JWT. Seconds since the Unix epoch.
+    /// The expiry in seconds since the Unix epoch, if the host knows it: the `exp` of a JWT.
     pub fn expires_at(&self) -> Option<u64> {
         self.0.expires_at()
     }
@@ -55,8 +57,8 @@ impl fmt::Debug for Secret {
 
 /// A setting that is a secret.
 ///
-/// In the configuration it is text; its schema says `writeOnly`, so the host keeps the value, and what a provider gets
-/// in its place is a name.
+/// In the configuration the setting is text. Its schema has `writeOnly`, so the host keeps the
+/// value, and the provider gets a name in its place.
 ///
 /// ```
 /// use rise_provider::{SecretName, testing};
@@ -67,7 +69,8 @@ impl fmt::Debug for Secret {
 /// }
 ///
 /// let settings: Settings = serde_json::from_str(r#"{"password": "password"}"#)?;
-/// let (secret, _) = testing::Host::new().secret("password").run(|| settings.password.map(|name| name.get()));
+/// let host = testing::Host::new().secret("password");
+/// let (secret, _) = host.run(|| settings.password.map(|name| name.get()));
 /// assert!(secret.is_some_and(|secret| secret.is_ok()));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
@@ -75,14 +78,14 @@ impl fmt::Debug for Secret {
 pub struct SecretName(String);
 
 impl SecretName {
-    /// The secret that this setting names. Fails as [`get`] does.
+    /// Returns the secret of this setting. It fails like [`get`].
     pub fn get(&self) -> Result<Secret, Error> {
         get(&self.0)
     }
 }
 
 impl JsonSchema for SecretName {
-    /// The host looks for `writeOnly` at the property itself, so it must not hide behind a `$ref`.
+    /// The host searches the property itself for `writeOnly`, so it must not be behind a `$ref`.
     fn inline_schema() -> bool {
         true
     }
@@ -108,7 +111,7 @@ mod tests {
         #[allow(dead_code, reason = "only its schema matters")]
         struct Settings {
             password: SecretName,
-            /// What for.
+            /// A description of the setting.
             token: Option<SecretName>,
         }
 

@@ -1,11 +1,12 @@
 //! In-memory doubles of the capabilities, so that a provider's logic runs under plain `cargo test`.
 //!
-//! Inside [`Host::run`], every capability answers as the host would if nothing were outside the ceiling: it gives what
-//! was asked for and records the question. [`Host::fail`] makes any call fail with any [`Error`]. Outside `run`,
-//! capabilities are refused, save `log`: so are they for a provider outside `issue`. A double never judges: that a
-//! policy is too wide is found by the host and by what a test says about the recorded calls.
+//! Inside [`Host::run`], every capability answers as the host would if everything were within the
+//! ceiling, and records the call. [`Host::fail`] makes any call fail with any [`Error`]. Outside
+//! `run` every capability except `log` is refused, as the host does outside `issue`. A double
+//! checks nothing: only the host, or a test that inspects the recorded calls, finds that a policy
+//! is too wide.
 //!
-//! State is per thread, and gone when `run` returns.
+//! The state belongs to the thread and ends with `run`.
 //!
 //! ```
 //! use rise_provider::testing::{self, Call, Host};
@@ -14,7 +15,9 @@
 //! let grant = testing::grant("my-app").actions(Actions::PULL).lifetime(900).build();
 //! assert_eq!(grant.project(), "my-app");
 //!
-//! let host = Host::new().fail(|call| matches!(call, Call::EcrLogin { .. }).then_some(Error::Throttled(Some(5))));
+//! let throttled = Error::Throttled(Some(5));
+//! let host = Host::new()
+//!     .fail(move |call| matches!(call, Call::EcrLogin { .. }).then(|| throttled.clone()));
 //! let (login, calls) = host.run(|| aws::unscoped()?.ecr_login("eu-west-1"));
 //! assert_eq!(login.unwrap_err(), Error::Throttled(Some(5)));
 //! assert_eq!(calls, [Call::Unscoped, Call::EcrLogin { region: "eu-west-1".to_owned() }]);
@@ -33,10 +36,10 @@ use crate::aws::Statement;
 use crate::log::Level;
 use crate::{Actions, Error, Grant, Problem, Provider, Scope, Secret, export};
 
-/// What a grant's `now` is, and what the doubles' own times count from. Seconds since the Unix epoch.
+/// The `now` of a grant, and the base of the doubles' own times. Seconds since the Unix epoch.
 pub const NOW: u64 = 1_800_000_000;
 
-/// One question that a provider asked of a capability.
+/// One call of a provider to a capability.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(
     missing_docs,
@@ -64,10 +67,10 @@ pub enum Call {
     Log { level: Level, message: String },
 }
 
-/// Where a secret came from: all that a double knows of it.
+/// Where a secret comes from, which is all that a double knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// [`Secret::new`], and the text it was given.
+    /// [`Secret::new`], with its text.
     Written(String),
     /// The secret setting of this name.
     Configured(String),
@@ -79,11 +82,11 @@ pub enum Origin {
     IdentityToken(String),
     /// A signed assertion.
     Assertion,
-    /// Taken out of an answer at this JSON Pointer.
+    /// An answer, at this JSON Pointer.
     Http(String),
 }
 
-/// Where `secret` came from.
+/// Returns where `secret` comes from.
 pub fn origin(secret: &Secret) -> &Origin {
     &secret.0.0
 }
@@ -91,7 +94,7 @@ pub fn origin(secret: &Secret) -> &Origin {
 type Fail = dyn Fn(&Call) -> Option<Error>;
 type Respond = dyn Fn(&Sent) -> Result<Answer, Error>;
 
-/// A host that grants everything but what it is told not to.
+/// A host that allows everything, except the calls that [`Host::fail`] names.
 #[derive(Clone)]
 pub struct Host {
     secrets: Vec<String>,
@@ -107,40 +110,42 @@ impl Default for Host {
 }
 
 impl Host {
-    /// A host without secrets, to which no registry answers over HTTP.
+    /// Makes a host without secrets and without a registry that answers over HTTP.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Has a secret setting of this name.
+    /// Adds a secret setting of this name.
     #[must_use]
     pub fn secret(mut self, name: &str) -> Self {
         self.secrets.push(name.to_owned());
         self
     }
 
-    /// When ECR logins end, in seconds since the Unix epoch; twelve hours after [`NOW`] unless told.
+    /// Sets the expiry of ECR logins, in seconds since the Unix epoch. The default is twelve hours
+    /// after [`NOW`].
     #[must_use]
     pub fn login_expires_at(mut self, expires_at: u64) -> Self {
         self.login_expires_at = expires_at;
         self
     }
 
-    /// Makes the calls fail for which `fail` returns an error. `fail` must not use capabilities itself.
+    /// Makes each call fail for which `fail` returns an error. `fail` must not call capabilities.
     #[must_use]
     pub fn fail(mut self, fail: impl Fn(&Call) -> Option<Error> + 'static) -> Self {
         self.fail = Some(Rc::new(fail));
         self
     }
 
-    /// What answers over HTTP. `respond` must not use capabilities itself.
+    /// Answers HTTP requests with `respond`, which must not call capabilities.
     #[must_use]
     pub fn http(mut self, respond: impl Fn(&Sent) -> Result<Answer, Error> + 'static) -> Self {
         self.respond = Some(Rc::new(respond));
         self
     }
 
-    /// Does `work` with this host behind the capabilities. Returns what it made, and every call in order.
+    /// Runs `work` with this host behind the capabilities. Returns its result, and every call in
+    /// order.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> (T, Vec<Call>) {
         let _running = double::Running::start(self.clone());
         let made = work();
@@ -148,7 +153,7 @@ impl Host {
     }
 }
 
-/// A grant to pull and push, for an hour.
+/// Builds a grant to pull and push, for an hour.
 pub fn grant(project: &str) -> NewGrant {
     NewGrant(double::Grant {
         id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned(),
@@ -159,43 +164,43 @@ pub fn grant(project: &str) -> NewGrant {
     })
 }
 
-/// A [`Grant`] in the making.
+/// Builds a [`Grant`].
 pub struct NewGrant(double::Grant);
 
 impl NewGrant {
-    /// What may be done.
+    /// Sets the granted actions.
     #[must_use]
     pub fn actions(mut self, actions: Actions) -> Self {
         self.0.actions = actions;
         self
     }
 
-    /// For how long, in seconds.
+    /// Sets the lifetime, in seconds.
     #[must_use]
     pub fn lifetime(mut self, lifetime: u32) -> Self {
         self.0.lifetime = lifetime;
         self
     }
 
-    /// The host's clock, in seconds since the Unix epoch.
+    /// Sets the time of the host's clock, in seconds since the Unix epoch.
     #[must_use]
     pub fn now(mut self, now: u64) -> Self {
         self.0.now = now;
         self
     }
 
-    /// The grant.
+    /// Returns the grant.
     pub fn build(self) -> Grant {
         Grant(self.0)
     }
 }
 
-/// The JSON Schema that the host gets for `P`'s settings.
+/// Returns the JSON Schema that the host gets for the settings of `P`.
 pub fn schema<P: Provider>() -> Value {
     export::schema::<P>().to_value()
 }
 
-/// What the host is told about `settings`, read as the host's JSON is. Secrets stand in it by their names.
+/// Runs `check` with settings as the host passes them: JSON, with names in place of secrets.
 pub fn check<P: Provider>(settings: &Value) -> Result<Scope, Vec<Problem>> {
     export::check::<P>(&settings.to_string())
 }

@@ -1,14 +1,14 @@
 //! Tokens that the broker signs.
 //!
-//! The key, the issuer, the subject, the access, the times and the id are the host's; a provider chooses only what is
-//! named here.
+//! The host sets the key, the issuer, the subject, the access, the times and the id. A provider
+//! chooses only the arguments of these functions.
 
 use crate::{Error, Secret, host};
 
-/// A Distribution registry token for what the grant covers, no more. `service` is what the registry's
-/// `WWW-Authenticate` calls itself.
+/// Returns a Distribution registry token for exactly the grant. `service` is the service that the
+/// registry names in `WWW-Authenticate`.
 ///
-/// It is a bearer token and, where the registry's realm is this broker, a password.
+/// It is a bearer token. If the realm of the registry is this broker, it is a password as well.
 ///
 /// # Errors
 ///
@@ -25,8 +25,8 @@ pub fn registry_token(service: &str) -> Result<Secret, Error> {
     host::registry_token(service).map(Secret)
 }
 
-/// An OIDC token that says which project this is, for workload federation. It goes to the registry's origins, never to
-/// a caller.
+/// Returns an OIDC token that names the project, for workload federation. It may go to the
+/// registry's origins, and never to a caller.
 ///
 /// # Errors
 ///

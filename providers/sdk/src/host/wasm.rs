@@ -1,5 +1,5 @@
-//! The real host, over the generated bindings: every import, every export, and the conversions between them and this
-//! crate's own types.
+//! The real host: every import and export of the generated bindings, and the conversions between
+//! them and this crate's own types.
 
 use std::marker::PhantomData;
 

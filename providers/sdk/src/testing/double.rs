@@ -1,4 +1,5 @@
-//! The double behind the capabilities: the same functions as `host/wasm.rs` has, over one thread's [`Host`].
+//! The double behind the capabilities: the functions of `host/wasm.rs`, on the [`Host`] of a
+//! thread.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -15,7 +16,8 @@ thread_local! {
     static HERE: RefCell<Option<(Host, Vec<Call>)>> = const { RefCell::new(None) };
 }
 
-/// A host that this thread's capabilities reach, until it is dropped: also by a panic in a test.
+/// Connects the capabilities of this thread to a host until it is dropped, also by a panic in a
+/// test.
 pub(super) struct Running(PhantomData<*const ()>);
 
 impl Running {
@@ -31,12 +33,12 @@ impl Drop for Running {
     }
 }
 
-/// What was asked since `start`.
+/// The calls since `start`.
 pub(super) fn take_calls() -> Vec<Call> {
     HERE.take().map(|(_, calls)| calls).unwrap_or_default()
 }
 
-/// Records `call`, and what the host says to it.
+/// Records `call` and returns the host's answer.
 fn ask<T>(call: Call, answer: impl FnOnce(&Host) -> Result<T, Error>) -> Result<T, Error> {
     HERE.with_borrow_mut(|here| {
         let Some((host, calls)) = here else {
@@ -57,7 +59,7 @@ impl Secret {
         Self(Origin::Written(text.to_owned()))
     }
 
-    /// Only what the broker signs says when it ends.
+    /// Only secrets that the broker signs have an expiry.
     pub(crate) fn expires_at(&self) -> Option<u64> {
         match self.0 {
             Origin::RegistryToken(_) | Origin::IdentityToken(_) => Some(NOW + 900),
@@ -148,11 +150,11 @@ pub(crate) fn sign(key: &Secret, header: &str, claims: &str) -> Result<Secret, E
 }
 
 pub(crate) fn log(level: Level, message: &str) {
-    // Works outside `issue` too, so there is nobody to tell.
+    // It works outside `issue` too, so a missing host is not an error.
     let _ = ask(Call::Log { level, message: message.to_owned() }, |_| Ok(()));
 }
 
-/// Interior mutability because a WIT resource has no other kind: its methods take a handle.
+/// Interior mutability, because the methods of a WIT resource get a shared handle.
 pub(crate) struct Request(RefCell<Sent>);
 
 pub(crate) fn request(method: Method, url: &str) -> Request {
@@ -256,7 +258,7 @@ impl Response {
     }
 }
 
-/// A secret that stands twice in a body must not be readable at its other place.
+/// A secret that appears twice in a body must not be readable in its other place.
 fn remove(value: &mut Value, text: &str) {
     match value {
         Value::String(it) if it == text => *value = Value::Null,

@@ -1,4 +1,4 @@
-//! What goes over the `http` double, in both directions.
+//! Requests to the `http` double and its answers.
 
 use std::fmt;
 
@@ -7,22 +7,22 @@ use serde_json::Value;
 use super::Origin;
 use crate::http::Method;
 
-/// A request as it was sent. A secret inside text reads as its origin does: `<configured password>`.
+/// A request as it was sent. A secret in text appears as its origin: `<configured password>`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sent {
-    /// How.
+    /// The method.
     pub method: Method,
     /// The URL as the provider wrote it.
     pub url: String,
     /// Names and values in the order in which they were added.
     pub headers: Vec<(String, String)>,
-    /// The last of `bearer` and `basic`.
+    /// The last call of `bearer` or `basic`.
     pub authorization: Option<Authorization>,
-    /// What was sent.
+    /// The body.
     pub body: Body,
 }
 
-/// How a request authenticates.
+/// The authorization of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authorization {
     /// A token.
@@ -31,10 +31,10 @@ pub enum Authorization {
     Basic(String, Origin),
 }
 
-/// What a request carries.
+/// The body of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
-    /// Nothing.
+    /// No body.
     None,
     /// JSON.
     Json(Value),
@@ -42,7 +42,7 @@ pub enum Body {
     Form(Vec<(String, String)>),
 }
 
-/// What a registry answers.
+/// The answer of a registry.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub(super) status: u16,
@@ -51,7 +51,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An empty answer.
+    /// Makes an answer with an empty body.
     pub fn new(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: String::new() }
     }

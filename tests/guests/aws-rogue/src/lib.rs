@@ -1,6 +1,7 @@
-//! Speaks to `aws` as the `ecr` provider does, and asks for what its grant does not cover. `attack` says how.
+//! Calls `aws` like the `ecr` provider, and asks for something that its grant does not cover.
+//! `attack` selects what.
 //!
-//! Nothing it asks for may succeed, but for the second half of `swallow`.
+//! Nothing that it asks for may succeed, except the second half of `swallow`.
 
 use rise_provider::aws::{self, Session, Statement};
 use rise_provider::{
@@ -14,7 +15,7 @@ struct AwsRogue;
 
 rise_provider::export_provider!(AwsRogue);
 
-/// What the host itself reads for a component that imports `aws` is as in `ecr`.
+/// The settings that the host itself reads for `aws` are those of `ecr`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "the host reads these, and wants them in the schema")]
@@ -46,21 +47,21 @@ enum Attack {
     EcrStar,
     /// Push, whatever was granted.
     PushForPull,
-    /// The broker's own identity.
+    /// A session of the broker's own identity.
     Unscoped,
     /// A policy of more than 2048 characters.
     HugePolicy,
-    /// So many statements that comparing them all with each other would take seconds.
+    /// So many statements that comparing all of them would take seconds.
     GiantPolicy,
     /// One session after the other.
     TooMany,
-    /// What is configured as secret, which no provider knows, where the log would show it.
+    /// A configured secret, which no real provider knows, in a place that the log shows.
     SecretInRole,
     /// A login in a region that is not the registry's.
     OtherRegion,
-    /// Asks for another project, says nothing of the refusal, and goes on properly.
+    /// Asks for another project, ignores the refusal, and then behaves.
     Swallow,
-    /// Nothing: what the attacks are measured against.
+    /// No attack, for comparison.
     None,
 }
 

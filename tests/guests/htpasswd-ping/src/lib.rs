@@ -1,5 +1,5 @@
-//! Well behaved: asks a registry whether it takes the account of the settings, and then hands that out. As much of `http`
-//! as the real docker-registry has an API for.
+//! A provider that behaves: asks a registry whether it accepts the account of the settings, and
+//! then issues that account. The real docker-registry has no API for more.
 
 use rise_provider::http::Request;
 use rise_provider::{

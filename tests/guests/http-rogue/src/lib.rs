@@ -1,7 +1,7 @@
-//! Speaks to `http` as a provider for the imaginary registry does, and then does what it must not. `misbehave` says what.
+//! Calls `http` like a provider for the imaginary registry, and then does something forbidden.
+//! `misbehave` selects what.
 //!
-//! The secret that it is configured with is one that it knows: a real provider never does, so that a test of what happens
-//! to a provider that does must cheat.
+//! It knows its configured secret, because the tests use a fixed one. A real provider never does.
 
 use rise_provider::http::{Method, Request, Response};
 use rise_provider::{
@@ -16,7 +16,7 @@ struct HttpRogue;
 
 rise_provider::export_provider!(HttpRogue);
 
-/// What the tests configure as `admin_token`.
+/// The `admin_token` that the tests configure.
 const KNOWN: &str = "canary-admin-token-1f0c";
 
 #[derive(Deserialize, JsonSchema)]
@@ -24,7 +24,7 @@ const KNOWN: &str = "canary-admin-token-1f0c";
 struct Settings {
     base_url: String,
     admin_token: SecretName,
-    /// Another server, where nothing must arrive.
+    /// Another server, which must get no request.
     other_url: Option<String>,
     misbehave: Misbehave,
 }
@@ -32,7 +32,7 @@ struct Settings {
 #[derive(Clone, Copy, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 enum Misbehave {
-    /// Does as it should: what the others are measured against.
+    /// Behaves, for comparison.
     No,
     OtherHost,
     OtherPort,
@@ -57,12 +57,12 @@ enum Misbehave {
     HugeBody,
     HugeHeaders,
     ManyRequests,
-    /// As text, where only a handle may stand.
+    /// The secret as text, where only a handle is allowed.
     SecretInUrl,
     SecretInHeader,
     SecretInBody,
     SecretInUserName,
-    /// The registry says what it was sent, and the answer is handed on.
+    /// The registry repeats the request, and the provider passes the answer on.
     EchoToUserName,
     EchoToLog,
     EchoToError,
@@ -72,15 +72,15 @@ enum Misbehave {
     ConfiguredPassword,
     ForgedHandle,
     ForgedRequest,
-    /// Asks the registry for something that it answers badly.
+    /// Requests something to which the registry answers badly.
     Redirect,
     Flood,
     Compressed,
     Silence,
     Closes,
-    /// Refused, and then goes on as if nothing were.
+    /// Ignores a refusal and goes on.
     Swallow,
-    /// From `locate`, which has no capabilities.
+    /// A request from `locate`, which has no capabilities.
     Locate,
     ReadTakenSecret,
     ExpiryTooLate,
@@ -119,7 +119,7 @@ impl Provider for HttpRogue {
     }
 }
 
-/// What it came to, or `None`: then it goes on as it should.
+/// Returns the result of an attack, or `None` to go on normally.
 #[allow(clippy::too_many_lines, reason = "one table")]
 fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error> {
     use Misbehave as M;
@@ -286,7 +286,7 @@ fn issued(username: String, password: Secret, expires_at: Option<u64>) -> Issued
     Issued { credential: Credential::Basic(Login { username, password }), expires_at }
 }
 
-/// All of an answer that repeats what it was asked.
+/// Returns the whole text of an answer that repeats the request.
 fn echoed(
     settings: &Settings,
     with: impl Fn(Request, &Secret) -> Request,
@@ -302,18 +302,18 @@ mod forged {
     use rise_provider::bindings::rise::registry::{http, types};
     use rise_provider::{Error, Issued};
 
-    /// Number 7 was never handed out.
+    /// A handle with number 7, which the host never returned.
     pub(super) fn handle(url: &str) -> Result<Option<Issued>, Error> {
         let request = http::Request::new(http::Method::Get, url);
-        // SAFETY: none; the host has to refuse it.
+        // SAFETY: none. The host has to refuse the handle.
         request.bearer(&unsafe { types::Secret::from_handle(7) });
         Err(Error::Failed("a forged secret was taken".to_owned()))
     }
 
-    /// A number of another kind of thing.
+    /// A handle of another kind of resource.
     pub(super) fn request() -> Result<Option<Issued>, Error> {
         let secret = types::Secret::new("text");
-        // SAFETY: none; the host has to refuse it.
+        // SAFETY: none. The host has to refuse the handle.
         let request = unsafe { http::Request::from_handle(secret.take_handle()) };
         drop(http::send(request));
         Err(Error::Failed("a forged request was taken".to_owned()))

@@ -1,4 +1,4 @@
-//! Says that projects live where they do not. `how` says which lie.
+//! Returns wrong locations of projects. `how` selects the lie.
 
 use rise_provider::{Credential, Error, Grant, Issued, Location, Problem, Provider, Scope};
 use schemars::JsonSchema;
@@ -26,11 +26,11 @@ enum How {
     ProjectTwice,
     /// `x-{project}`, which is another project's name.
     PartialSegment,
-    /// What no repository may be called.
+    /// A name that no repository may have.
     UpperCase,
     /// `resolve` names another project than the one that was located.
     ResolveOther,
-    /// Tells the truth.
+    /// Returns correct locations.
     None,
 }
 

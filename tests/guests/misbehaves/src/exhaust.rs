@@ -1,4 +1,4 @@
-//! Without end: each of these stops only because the host stops it, or ends well where the host only bounds it.
+//! Functions without an end: the host stops each of them, or limits its effect.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ pub(crate) fn time() -> Result<Issued, Error> {
     }
 }
 
-/// Calls itself until the engine's stack ends. Nothing lies in memory, so nothing else ends first.
+/// Calls itself until the engine's stack is full. It uses no memory, so no other limit comes first.
 pub(crate) fn stack() -> Result<Issued, Error> {
     Err(Error::Failed(format!("{} frames", deeper())))
 }
@@ -21,11 +21,11 @@ pub(crate) fn stack() -> Result<Issued, Error> {
 fn deeper() -> u64 {
     static DEPTH: AtomicU64 = AtomicU64::new(0);
     let depth = DEPTH.fetch_add(1, Ordering::Relaxed);
-    // What is left to do after the call keeps it from becoming a loop.
+    // The work after the call prevents that the compiler makes a loop of it.
     if depth == u64::MAX { depth } else { deeper().rotate_left(1) ^ depth }
 }
 
-/// Calls itself until its own stack, which lies at the bottom of its memory, ends.
+/// Calls itself until its own stack, at the bottom of its memory, is full.
 pub(crate) fn stack_in_memory() -> Result<Issued, Error> {
     Err(Error::Failed(format!("{} frames", wider(1))))
 }
@@ -35,7 +35,7 @@ fn wider(depth: u64) -> u64 {
     if black_box(true) { wider(depth + 1) + black_box(frame).iter().sum::<u64>() } else { depth }
 }
 
-/// Allocates, and touches what it got, until there is no more.
+/// Allocates and touches memory until there is no more.
 pub(crate) fn memory() -> Result<Issued, Error> {
     let mut chunks = Vec::new();
     loop {
@@ -57,19 +57,19 @@ pub(crate) fn host_call() -> Result<Issued, Error> {
     nothing()
 }
 
-/// 4 MiB in one call: little memory, and more than a call of the host takes.
+/// 4 MiB in one call to the host: little memory, and more than a call may have.
 pub(crate) fn host_call_bytes() -> Result<Issued, Error> {
     log::info(&"x".repeat(4 << 20));
     nothing()
 }
 
-/// One line that nobody wants to read.
+/// Logs one very long line.
 pub(crate) fn log_line() -> Result<Issued, Error> {
     log::info(&"0123456789".repeat(20_000));
     nothing()
 }
 
-/// More lines than anyone wants to read.
+/// Logs very many lines.
 pub(crate) fn log_lines() -> Result<Issued, Error> {
     for line in 0..10_000 {
         log::info(&format!("line {line}"));
@@ -77,7 +77,7 @@ pub(crate) fn log_lines() -> Result<Issued, Error> {
     nothing()
 }
 
-/// Has the host keep more than the guest itself may have.
+/// Makes the host keep more than the guest itself may have.
 pub(crate) fn secrets() -> Result<Issued, Error> {
     let text = "s".repeat(32 << 10);
     let kept: Vec<_> = (0..100_000).map(|_| Secret::new(&text)).collect();

@@ -1,6 +1,6 @@
-//! Uses up what the host lends it, and hands back what no caller may get. `how` says which.
+//! Uses up the host's resources, or returns results that no caller may get. `how` selects which.
 //!
-//! Growing a table, which the host bounds too, is not something that Rust can do.
+//! The host also limits tables, but Rust cannot grow one.
 
 #![allow(clippy::unnecessary_wraps, reason = "every way to misbehave ends as `issue` ends")]
 
@@ -25,7 +25,7 @@ struct Settings {
     registry_url: String,
     username: Option<String>,
     password: Option<SecretName>,
-    /// One of the names in `issue`.
+    /// One of the names that `issue` matches.
     how: String,
 }
 
@@ -90,13 +90,13 @@ fn configured(settings: &Settings) -> Result<Issued, Error> {
     Ok(Issued { credential: Credential::Basic(Login { username, password }), expires_at: None })
 }
 
-/// Says all that it knows, which must not include the password.
+/// Logs everything that it has, which must not include the password.
 fn log_username(settings: &Settings) -> Result<Issued, Error> {
     log::error(&format!("{:?} {:?}", settings.username, settings.password));
     configured(settings)
 }
 
-/// More than one only if an instance outlives its call.
+/// It is more than one only if an instance outlives its call.
 fn calls_so_far() -> u64 {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     CALLS.fetch_add(1, Ordering::Relaxed) + 1

@@ -1,5 +1,5 @@
-//! A next version of `oci`, of the same name, that asks for one capability more: it tells an address of its own about each
-//! credential. Nothing of it is wrong but that nobody has allowed it.
+//! A next version of `oci` with the same name, which imports one more capability: it reports each
+//! credential to an address of its own. It is valid, but no operator has allowed it.
 
 use rise_provider::http::Request;
 use rise_provider::{

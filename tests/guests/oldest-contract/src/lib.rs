@@ -1,6 +1,7 @@
-//! Built against the oldest frozen copy of the contract, without the SDK: today's host must take it as it is.
+//! Built against the oldest frozen copy of the contract, without the SDK. Today's host must load
+//! it.
 //!
-//! **Never** point it at another copy. It stands for every component that is out there already.
+//! **Never** use another copy here: this guest represents every component that was built before.
 
 #![cfg(target_arch = "wasm32")]
 
@@ -28,7 +29,7 @@ mod export {
     bindings::export!(OldestContract with_types_in bindings);
 }
 
-/// The one setting, without a JSON parser.
+/// Reads the only setting, without a JSON parser.
 fn host(settings: &str) -> Option<String> {
     let (_, rest) = settings.split_once("\"registry_url\":\"")?;
     Some(rest.split_once('"')?.0.to_owned())

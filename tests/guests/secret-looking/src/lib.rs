@@ -1,4 +1,5 @@
-//! Has a setting that is a secret by its name and that its schema does not mark: refused, so that a guest cannot unmask one.
+//! Has a setting that is a secret by its name, and that its schema does not mark. It is rejected,
+//! so that a guest cannot read a secret.
 
 use rise_provider::{Credential, Error, Grant, Issued, Location, Problem, Provider, Scope};
 use schemars::JsonSchema;

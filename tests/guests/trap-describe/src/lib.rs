@@ -1,4 +1,4 @@
-//! Panics when asked what it is: refused at load, and nothing else is affected.
+//! Panics in `describe`. It is not loaded, and nothing else is affected.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ impl JsonSchema for Settings {
         "Settings".into()
     }
 
-    /// The one thing in `describe` that a provider computes.
+    /// The only part of `describe` that a provider computes.
     #[allow(clippy::panic, reason = "this guest is here to crash")]
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         panic!("trap-describe was asked what it is");

@@ -1,5 +1,6 @@
-//! Reads files, opens sockets and looks names up, so it imports `wasi:filesystem` and `wasi:sockets`: refused at load, or
-//! loaded with `wasi = "stubbed"`, where it must see nothing. Says in the log what it saw.
+//! Reads files, opens sockets and resolves names, so it imports `wasi:filesystem` and
+//! `wasi:sockets`. It is loaded only with `wasi = "stubbed"`, and must find nothing then. It logs
+//! what it found.
 
 #![allow(clippy::disallowed_methods, reason = "it looks for what it must not find")]
 

@@ -1,4 +1,4 @@
-//! Well behaved, but imports `tokens`, which this host does not have yet: refused at load.
+//! Behaves, but imports `tokens`, which this host does not have yet. It is not loaded.
 
 use rise_provider::{Credential, Error, Grant, Issued, Location, Problem, Provider, Scope, tokens};
 use schemars::JsonSchema;
