@@ -18,7 +18,10 @@ pub(crate) fn grant(
     actions: Option<Actions>,
 ) -> Result<Arc<Grant>, String> {
     let rule = json!({
-        "name": AUTHOR, "issuer": AUTHOR, "claims": { "repository": "{project}" }, "projects": ["*"],
+        "name": AUTHOR,
+        "issuer": AUTHOR,
+        "claims": { "repository": "{project}" },
+        "projects": ["*"],
         "registries": [registry.as_str()], "allow": ["pull", "push"],
     });
     let rule: RuleFile = serde_json::from_value(rule).map_err(|error| error.to_string())?;

@@ -98,7 +98,8 @@ impl Drop for RequestInFlight {
         let (registry, elapsed) = (&self.capabilities.registry, self.started.elapsed());
         self.metrics.upstream_call(registry, method, outcome, elapsed);
         tracing::info!(
-            %registry, digest = %self.digest, %method, %host, status = status.unwrap_or(0), %outcome,
+            %registry, digest = %self.digest, %method, %host, %outcome,
+            status = status.unwrap_or(0),
             elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), %secrets,
             "a provider sent an HTTP request"
         );
@@ -162,7 +163,8 @@ impl CallState {
         let answer = access.client.send(Outgoing { method, url, headers, body }).await;
         self.upstream_slow = matches!(answer, Err(HttpError::TimedOut(_)));
         let answer = answer.map_err(|error| {
-            tracing::warn!(registry = %self.capabilities.registry, %error, "an HTTP request of a provider failed");
+            let registry = &self.capabilities.registry;
+            tracing::warn!(%registry, %error, "an HTTP request of a provider failed");
             let text = format!("{asked}: {}", printable(&error.to_string(), 512));
             let (outcome, error) = match error {
                 HttpError::OutOfReach(_) => ("refused", self.refuse(text)),
@@ -177,7 +179,8 @@ impl CallState {
         let response = Response::read(answer, asked, self.now, &self.capabilities);
         let response = response.map_err(|echoed| {
             sent.outcome = "withheld";
-            tracing::warn!(registry = %self.capabilities.registry, digest = %self.digest, "{echoed}");
+            let registry = &self.capabilities.registry;
+            tracing::warn!(%registry, digest = %self.digest, "{echoed}");
             Error::Failed(echoed.to_string())
         })?;
         sent.outcome = outcome(&response);

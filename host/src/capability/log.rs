@@ -19,7 +19,12 @@ impl log::Host for CallState {
         let (registry, digest) = (&self.capabilities.registry, &self.digest);
         if self.log_lines > self.limits.log_lines {
             if self.log_lines == self.limits.log_lines + 1 {
-                tracing::warn!(%registry, %digest, limit = self.limits.log_lines, "a provider logs too much; the rest of this call is dropped");
+                tracing::warn!(
+                    %registry,
+                    %digest,
+                    limit = self.limits.log_lines,
+                    "a provider logs too much; the rest of this call is dropped"
+                );
             }
             return Ok(());
         }

@@ -80,7 +80,8 @@ impl Catalog {
         let files = folder::list(config)?;
         if files.is_empty() && before.is_none() {
             let message = format!(
-                "no `.wasm` file is in `{}`; build the providers with `make providers`, or name another folder",
+                "no `.wasm` file is in `{}`; build the providers with `make providers`, or name \
+                another folder",
                 config.directory.display()
             );
             return Err(Problem::at(&config.origin, "providers.directory", message));

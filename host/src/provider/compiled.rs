@@ -43,7 +43,11 @@ pub(super) async fn component(
     off_the_runtime(move || {
         let component = deserialize(&engine, &code).map_err(misfit)?;
         if let Err(error) = store(&path, &code) {
-            tracing::warn!(%error, path = %path.display(), "cannot store compiled code, so that the next start compiles again");
+            tracing::warn!(
+                %error,
+                path = %path.display(),
+                "cannot store compiled code, so that the next start compiles again"
+            );
         }
         Ok(component)
     })
@@ -64,7 +68,14 @@ fn load(engine: &wasmtime::Engine, path: &Path) -> Option<Component> {
     } else {
         Err(wasmtime::Error::msg("checksum"))
     };
-    loaded.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "compiled code is damaged, from another version or beyond a limit; compiling again")).ok()
+    if let Err(error) = &loaded {
+        tracing::warn!(
+            %error,
+            path = %path.display(),
+            "compiled code is damaged, from another version or beyond a limit; compiling again"
+        );
+    }
+    loaded.ok()
 }
 
 /// Accepts only a file that the broker's user wrote. If the folder was ever open to others,
@@ -75,7 +86,10 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     let metadata = file.metadata().ok()?;
     let ours = metadata.uid() == rustix::process::geteuid().as_raw();
     if !metadata.is_file() || !ours || metadata.mode() & 0o077 != 0 {
-        tracing::warn!(path = %path.display(), "a file of compiled code does not belong to the broker; compiling again");
+        tracing::warn!(
+            path = %path.display(),
+            "a file of compiled code does not belong to the broker; compiling again"
+        );
         return None;
     }
     let mut bytes = Vec::new();
@@ -96,7 +110,7 @@ fn store(path: &Path, compiled: &[u8]) -> std::io::Result<()> {
 fn deserialize(engine: &wasmtime::Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
     #[expect(
         unsafe_code,
-        reason = "the bytes are this engine's output, from a child's pipe or from a folder that only the broker can write"
+        reason = "the bytes are this engine's output, from a pipe or a folder of the broker alone"
     )]
     // SAFETY: `precompile_component` made these bytes in a child that succeeded, and `load` has
     // checked that they are the bytes that `store` wrote.

@@ -50,7 +50,10 @@ impl Engine {
         let mut config = config();
         config.allocation_strategy(pooling(widest));
         let engine = wasmtime::Engine::new(&config).or_else(|error| {
-            tracing::warn!(%error, "cannot pool instances, perhaps for lack of address space; each call allocates its own");
+            tracing::warn!(
+                %error,
+                "cannot pool instances, perhaps for lack of address space; each call allocates its own"
+            );
             config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
             wasmtime::Engine::new(&config)
         })?;

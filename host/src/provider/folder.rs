@@ -29,7 +29,10 @@ pub(super) fn list(config: &ProvidersConfig) -> Result<Vec<PathBuf>, Problem> {
     let directory = config.directory.display();
     let problem = |message: String| Problem::at(&config.origin, "providers.directory", message);
     let entries = fs::read_dir(&config.directory).map_err(|error| {
-        problem(format!("cannot read `{directory}`: {error}; build the providers with `make providers`, or name another folder"))
+        problem(format!(
+            "cannot read `{directory}`: {error}; build the providers with `make providers`, \
+             or name another folder"
+        ))
     })?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))

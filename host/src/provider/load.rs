@@ -43,19 +43,24 @@ pub enum LoadError {
     #[error("damaged: {0}; build or copy it again")]
     Damaged(String),
     #[error(
-        "made for version {0} of the contract, and this broker has version {VERSION}; rebuild it with the SDK of this broker"
+        "made for version {0} of the contract, and this broker has version {VERSION}; rebuild it \
+        with the SDK of this broker"
     )]
     OtherVersion(String),
     #[error(
-        "wants `{0}`, a capability that this broker does not have yet; use a newer broker, or remove the file"
+        "wants `{0}`, a capability that this broker does not have yet; use a newer broker, or \
+        remove the file"
     )]
     NotYet(String),
     #[error(
-        "wants `{0}`, which providers do not get; a provider reaches files, networks and the like through capabilities only"
+        "wants `{0}`, which providers do not get; a provider reaches files, networks and the like \
+        through capabilities only"
     )]
     Forbidden(String),
     #[error(
-        "wants `{import}`, and providers get only the part of WASI that every program links; build it without (componentize-py: `--stub-wasi`), or give it empty files and closed sockets with `wasi = \"stubbed\"` in {table}"
+        "wants `{import}`, and providers get only the part of WASI that every program links; \
+        build it without (componentize-py: `--stub-wasi`), or give it empty files and closed \
+        sockets with `wasi = \"stubbed\"` in {table}"
     )]
     Wasi { import: String, table: String },
     #[error("not a provider: it does not export `{CONTRACT}registry@{VERSION}`")]
@@ -71,7 +76,8 @@ pub enum LoadError {
     #[error("not a regular file; put the component itself there, or a link to it")]
     Irregular,
     #[error(
-        "is still being written; to install it atomically, write it under another name and rename it"
+        "is still being written; to install it atomically, write it under another name and rename \
+        it"
     )]
     BeingWritten,
     #[error(
@@ -81,7 +87,8 @@ pub enum LoadError {
     #[error("not signed: {0}")]
     NotSigned(String),
     #[error(
-        "asks for more than {lock} allows it: {more}; review it, then allow it with `rise-broker provider lock`"
+        "asks for more than {lock} allows it: {more}; review it, then allow it with `rise-broker \
+        provider lock`"
     )]
     AsksForMore { more: String, lock: String },
     #[error("does not compile: {0}; build it again, or ask its author")]
@@ -276,7 +283,8 @@ fn describe(manifest: &Manifest, limit: usize) -> Result<Schema, LoadError> {
         .map_err(|error| LoadError::Manifest(capability::printable(&error.to_string(), 256)))?;
     if !schema.finds_every_secret() {
         return Err(wrong(
-            "the settings schema has a `writeOnly` outside `properties`, `items` and `additionalProperties`, where it would have no effect",
+            "the settings schema has a `writeOnly` outside `properties`, `items` and \
+            `additionalProperties`, where it would have no effect",
         ));
     }
     Ok(schema)

@@ -81,7 +81,9 @@ impl Lock {
     fn text(&self) -> String {
         // Every JSON string is also a TOML string.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let mut out = "# Written by `rise-broker provider lock`. With `require = \"locked\"` nothing else is loaded.\n".to_owned();
+        let mut out = "# Written by `rise-broker provider lock`. \
+             With `require = \"locked\"` nothing else is loaded.\n"
+            .to_owned();
         for Locked { name, version, sha256, capabilities } in &self.providers {
             let capabilities: Vec<String> = capabilities.iter().map(|it| quoted(it)).collect();
             let _ = write!(
@@ -136,7 +138,8 @@ mod tests {
                 "64 hex digits",
             ),
             (
-                "[[providers]]\nname = \"a\"\nversion = \"\"\nsha256 = \"ab\"\ncapabilities = []\nallow = true",
+                "[[providers]]\nname = \"a\"\nversion = \"\"\nsha256 = \"ab\"\ncapabilities = \
+                []\nallow = true",
                 "unknown field",
             ),
         ] {

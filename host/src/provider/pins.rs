@@ -34,7 +34,8 @@ impl Pins {
             Ok(Some(lock)) => lock,
             Ok(None) if config.require == Require::Locked => {
                 return Err(problem(format!(
-                    "{shown} does not exist, and `require = \"locked\"` needs it; write it with `rise-broker provider lock`"
+                    "{shown} does not exist, and `require = \"locked\"` needs it; write it with \
+                    `rise-broker provider lock`"
                 )));
             }
             Ok(None) => Lock::default(),

@@ -18,7 +18,7 @@ use rise_broker::capability::Capabilities;
 use rise_broker::command::{Outcome, print, texts, warn};
 use rise_broker::config::{ProvidersConfig, environment};
 use rise_broker::domain::{
-    Actions, Clock, Credential, Credentials, Deadline, Project, RegistryName,
+    Action, Actions, Clock, Credential, Credentials, Deadline, Project, RegistryName,
 };
 use rise_broker::issue::mint;
 use rise_broker::provider::Trial;
@@ -144,7 +144,7 @@ fn answer(credentials: &Credentials, show_secret: bool) -> Value {
         "username": username,
         "password": credentials.credential.secret().map(|it| secret(it.expose())),
         "expires_at": credentials.expires_at.map(|it| it.to_string()),
-        "actions": credentials.actions.iter().map(rise_broker::domain::Action::as_str).collect::<Vec<_>>(),
+        "actions": credentials.actions.iter().map(Action::as_str).collect::<Vec<_>>(),
         "scope": credentials.scope.to_string(),
         "enforced_by": credentials.enforced_by,
     })

@@ -77,7 +77,8 @@ impl Examples {
         let source = path.display().to_string();
         let node = parse_file(path).map_err(|mut problem| {
             if !path.exists() {
-                "missing; write settings that work and the answers of the registry, see docs/provider-author-guide.md"
+                "missing; write settings that work and the answers of the registry, see \
+                docs/provider-author-guide.md"
                     .clone_into(&mut problem.message);
             }
             vec![problem]

@@ -130,7 +130,7 @@ fn a_missing_region() {
 fn a_prefix_without_a_slash() {
     let mut it = installed(&[AUTH, &ecr("rise/", "rise")]);
     insta::assert_snapshot!(problems(&mut it), @r#"
-    error: config/default.toml: registries.prod.repo_prefix: expected a `/` at the end, so that no prefix and project run together
+    error: config/default.toml: registries.prod.repo_prefix: expected a `/` at the end, so that prefix and project stay apart
     "#);
 }
 
@@ -191,7 +191,7 @@ fn everything_that_is_wrong_is_said_in_one_run() {
     error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; use a newer broker, or remove the file
     error: config/default.toml: registries.hub.namspace: unknown setting, did you mean `namespace`?
     error: config/default.toml: registries.prod.region: expected an AWS region such as `eu-west-1`
-    error: config/default.toml: registries.prod.repo_prefix: expected a `/` at the end, so that no prefix and project run together
+    error: config/default.toml: registries.prod.repo_prefix: expected a `/` at the end, so that prefix and project stay apart
     "#);
 }
 

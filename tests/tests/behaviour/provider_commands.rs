@@ -37,10 +37,10 @@ fn a_file_is_inspected() {
     Settings of a registry with type = "oci":
 
       NAME          TYPE  REQUIRED  SECRET  DEFAULT  MEANS
-      namespace     text                    ""       Stands before the project in every repository name, such as `team` or `team/apps`.
-      password      text            yes              The account's password.
-      registry_url  text  yes                        Host name and perhaps port, such as `localhost:5000`, `docker.io` or `https://harbor.company.com`.
-      username      text                             An account that every caller gets. Without one, callers use credentials of their own.
+      namespace     text                    ""       Prefix of the project in every repository name, such as `team` or `team/apps`.
+      password      text            yes              Password of the account.
+      registry_url  text  yes                        Host name, with a port if needed: `localhost:5000`, `docker.io`, `https://harbor.company.com`.
+      username      text                             Account that every caller gets. Without one, callers use credentials of their own.
     "#);
     let by_kit = it.run_kit(&["inspect", "providers/oci.wasm"]);
     assert_eq!(by_kit, printed);

@@ -86,7 +86,8 @@ pub struct Switches {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAwsCeiling {
     #[error(
-        "`{0}` must have `{{project}}` once, between `/` or `:` and the end, `/` or `/*`, and no other wildcard"
+        "`{0}` must have `{{project}}` once, between `/` or `:` and the end, `/` or `/*`, and no \
+        other wildcard"
     )]
     Resource(String),
     #[error("`{0}` is not one action such as `ecr:PutImage`")]
@@ -241,7 +242,8 @@ impl AwsCeiling {
                 return Err(BeyondAwsCeiling::Nothing);
             }
             narrowed |= !is_login;
-            written.push(json!({ "Effect": "Allow", "Action": statement.actions, "Resource": statement.resources }));
+            let Statement { actions, resources } = statement;
+            written.push(json!({ "Effect": "Allow", "Action": actions, "Resource": resources }));
         }
         if !narrowed {
             return Err(BeyondAwsCeiling::Nothing);
@@ -414,27 +416,41 @@ mod tests {
         }
     }
 
+    const ASKED_ACTIONS: [&str; 6] =
+        ["ecr:BatchGetImage", "ecr:PutImage", "ecr:*", "*", LOGIN_ACTION, "ecr:DeleteRepository"];
+    const ASKED_RESOURCES: [&str; 4] = [
+        ARN,
+        "*",
+        "arn:aws:ecr:us-east-1:123456789012:repository/rise/other",
+        "arn:aws:ecr:us-east-1:123456789012:repository/rise/my-app*",
+    ];
+
     proptest::proptest! {
         /// Whatever is asked for, the policy names the granted project's repository or, for the
         /// login alone, `*`.
         #[test]
         fn no_policy_reaches_beyond_the_grant(
             asked in proptest::collection::vec((
-                proptest::collection::vec(proptest::sample::select(vec!["ecr:BatchGetImage", "ecr:PutImage", "ecr:*", "*", LOGIN_ACTION, "ecr:DeleteRepository"]), 0..3),
-                proptest::collection::vec(proptest::sample::select(vec![ARN, "*", "arn:aws:ecr:us-east-1:123456789012:repository/rise/other", "arn:aws:ecr:us-east-1:123456789012:repository/rise/my-app*"]), 0..3),
+                proptest::collection::vec(proptest::sample::select(ASKED_ACTIONS.to_vec()), 0..3),
+                proptest::collection::vec(proptest::sample::select(ASKED_RESOURCES.to_vec()), 0..3),
             ), 0..4),
             push in proptest::bool::ANY,
         ) {
             let granted = if push { Actions::PULL_AND_PUSH } else { Actions::PULL };
-            let statements: Vec<(&[&str], &[&str])> = asked.iter().map(|(actions, resources)| (&actions[..], &resources[..])).collect();
+            let statements: Vec<(&[&str], &[&str])> = asked
+                .iter()
+                .map(|(actions, resources)| (&actions[..], &resources[..]))
+                .collect();
             if let Ok(policy) = policy(&ceiling(false), &statements, granted) {
                 let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
                 for statement in policy["Statement"].as_array().unwrap() {
                     for action in statement["Action"].as_array().unwrap() {
                         for resource in statement["Resource"].as_array().unwrap() {
                             let login = action == LOGIN_ACTION;
-                            let covered = action == "ecr:BatchGetImage" || (push && action == "ecr:PutImage");
-                            proptest::prop_assert!((login && resource == "*") || (resource == ARN && (covered || login)));
+                            let is_pull = action == "ecr:BatchGetImage";
+                            let covered = is_pull || (push && action == "ecr:PutImage");
+                            let is_own = resource == ARN && (covered || login);
+                            proptest::prop_assert!((login && resource == "*") || is_own);
                         }
                     }
                 }

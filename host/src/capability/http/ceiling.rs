@@ -37,11 +37,13 @@ struct Endpoint {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHttpCeiling {
     #[error(
-        "missing; its provider uses HTTP, so state which requests are allowed: `allow = [\"POST https://registry.example.com/api\"]`"
+        "missing; its provider uses HTTP, so state which requests are allowed: `allow = [\"POST \
+        https://registry.example.com/api\"]`"
     )]
     Missing,
     #[error(
-        "`{text}` is not a method (GET, HEAD, POST, PUT, PATCH, DELETE, or * for any) and a URL such as `POST https://registry.example.com/api`: {problem}"
+        "`{text}` is not a method (GET, HEAD, POST, PUT, PATCH, DELETE, or * for any) and a URL \
+        such as `POST https://registry.example.com/api`: {problem}"
     )]
     Endpoint { index: usize, text: String, problem: &'static str },
     #[error("`{text}` is not a URL that requests can be sent to: {problem}")]
@@ -199,7 +201,8 @@ fn strict(text: &str) -> Result<Url, &'static str> {
     let path = tail.split('?').next().unwrap_or_default();
     if !is_plain_path(path) {
         return Err(
-            "it has a path with `.`, `..`, `//`, `;` or an encoded character that could stand for one of these",
+            "it has a path with `.`, `..`, `//`, `;` or an encoded character that could stand for \
+            one of these",
         );
     }
     let url = Url::parse(text).map_err(|_| "it is not a URL")?;

@@ -194,7 +194,8 @@ mod tests {
 
     #[test]
     fn what_was_taken_is_nowhere_any_more() {
-        let body = r#"{"token":"t0p-s3cret","also":["t0p-s3cret"],"in":"Bearer t0p-s3cret","t0p-s3cret":1,"n":1,"s":"x"}"#;
+        let body = r#"{"token":"t0p-s3cret","also":["t0p-s3cret"],"in":"Bearer t0p-s3cret",
+            "t0p-s3cret":1,"n":1,"s":"x"}"#;
         let mut response =
             read(200, &[("x-token", "Bearer t0p-s3cret"), ("x-id", "7")], body).unwrap();
         assert!(response.take_secret("/n").is_none());
