@@ -33,7 +33,8 @@ pub struct Arguments {
 enum Command {
     /// Serve callers until SIGTERM.
     Serve(serve::ServeArguments),
-    /// Check the settings with every provider they use, without serving. Exits 1 if anything is wrong.
+    /// Check the settings with every provider they use, without serving. Exits 1 if anything is
+    /// wrong.
     Check(check::CheckArguments),
     /// Say whether a token would get what it asks for, and why not. Exits 1 if not.
     Explain(explain::ExplainArguments),
@@ -50,7 +51,8 @@ enum Command {
 
 #[derive(Args)]
 pub struct ConfigDirectory {
-    /// The folder of the settings: `default`, `{RISE_CONFIG_RUN_MODE}` and `local`, each `.toml` or `.yaml`.
+    /// The folder of the settings: `default`, `{RISE_CONFIG_RUN_MODE}` and `local`, each `.toml` or
+    /// `.yaml`.
     #[arg(long, value_name = "DIR", default_value = "config")]
     config_dir: PathBuf,
 }

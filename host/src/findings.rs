@@ -1,6 +1,7 @@
-//! What the last look at settings and providers found wrong, for readiness, the list of providers, and the log.
+//! Problems that the last reload found in settings and providers, for readiness, the list of
+//! providers and the log.
 //!
-//! **Invariant:** each thing is logged and counted when it is first found, and not again while it stays.
+//! **Invariant:** each problem is logged and counted once, until it is gone.
 
 use std::sync::Arc;
 
@@ -10,22 +11,23 @@ use serde::Serialize;
 use crate::provider::RejectedFile;
 use crate::telemetry::Metrics;
 
-/// What was found last.
+/// The problems that the last reload found.
 #[derive(Default)]
 pub struct Findings(ArcSwap<Found>);
 
+/// The problems of one reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Found {
-    /// Files that are not served; what was loaded from them before is.
+    /// Files that were not loaded. A provider that was loaded from such a file before stays in use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<RefusedFile>,
-    /// Files that are gone, while registries use what was in them.
+    /// Files that were deleted while registries use their providers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing_files: Vec<String>,
-    /// Why the settings as they stand are not those that serve.
+    /// Why the settings in the files are not in use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<String>,
-    /// Settings that were changed and need a restart.
+    /// Changed settings that take effect after a restart.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<String>,
 }
@@ -35,7 +37,7 @@ pub struct RefusedFile {
     pub file: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// How far it came.
+    /// The step of loading that failed.
     pub stage: &'static str,
     pub problem: String,
 }
@@ -62,7 +64,7 @@ impl Findings {
         self.0.load_full()
     }
 
-    /// Says what is new, and remembers all of it.
+    /// Logs and counts the new problems, and remembers all of them.
     pub fn report(&self, found: Found, metrics: &Metrics) {
         let before = self.last();
         for it in found.providers.iter().filter(|it| !before.providers.contains(it)) {
@@ -73,20 +75,21 @@ impl Findings {
                 digest = sha256,
                 stage,
                 problem,
-                "a provider was not loaded, what was loaded before serves on"
+                "a provider was not loaded; the one loaded before stays in use"
             );
         }
         for file in found.missing_files.iter().filter(|it| !before.missing_files.contains(it)) {
             tracing::error!(
                 file,
-                "the file of a provider is gone, and registries use it: it serves on until the next start, which will fail"
+                "the file of a provider in use is gone; the provider stays in use until the next \
+                 start, which will fail"
             );
         }
         for problem in found.settings.iter().filter(|it| !before.settings.contains(it)) {
-            tracing::error!(problem, "the settings were not taken over, those before serve on");
+            tracing::error!(problem, "the new settings are not in use; the old ones stay");
         }
         for setting in found.needs_restart.iter().filter(|it| !before.needs_restart.contains(it)) {
-            tracing::warn!(setting, "was changed, and needs a restart to take effect");
+            tracing::warn!(setting, "a changed setting takes effect after a restart");
         }
         if !before.is_nothing() && found.is_nothing() {
             tracing::info!("settings and providers are right again");

@@ -1,9 +1,12 @@
-//! What this process keeps to itself: no core dump, no memory that its user's other processes can read, no file that others
-//! can read, and no panic that says what it was about.
+//! Protects the memory of this process: no core dump, no access by other processes of the same
+//! user, no file that others can read, and no panic message with a payload. Also returns freed
+//! memory.
 //!
-//! **Invariant:** [`harden`] comes before the first secret is read and before the first thread is started.
+//! **Invariant:** [`harden`] runs before the first secret is read and before the first thread
+//! starts.
 //!
-//! What it cannot do: root reads everything, and memory may be written to swap. `docs/operator-guide.md` says so.
+//! It does not help against root, and memory may be written to swap. `docs/operator-guide.md` says
+//! so.
 
 use std::panic::{self, PanicHookInfo};
 use std::thread;
@@ -21,11 +24,11 @@ pub struct NotHardened {
     cause: std::io::Error,
 }
 
-/// Closes this process for good: neither it nor what it starts can undo it.
+/// Protects this process and everything that it starts. Nothing can undo it.
 pub fn harden() -> Result<(), NotHardened> {
     panic::set_hook(Box::new(report));
     let step = |what| move |error: rustix::io::Errno| NotHardened { what, cause: error.into() };
-    // Both the limit and the mark: a core may be piped to a program, which the limit alone does not stop.
+    // Both are needed: the limit alone does not stop a core dump that is piped to a program.
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none).map_err(step("forbid core dumps"))?;
     // Closes /proc/PID/mem and ptrace to other processes of the same user.
@@ -36,8 +39,9 @@ pub fn harden() -> Result<(), NotHardened> {
     Ok(())
 }
 
-/// Makes the C library give freed megabytes back at once. Left alone, it keeps blocks of a size that was freed once, and what
-/// providers made it copy stays for good. Before the first thread.
+/// Makes the C library return freed blocks of 256 KiB and more to the system at once. By default it
+/// keeps blocks of a size that was freed once, such as those that providers make it copy. Must run
+/// before the first thread starts.
 pub(crate) fn keep_no_megabytes() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "no crate has it; it takes no pointer")]
@@ -47,7 +51,8 @@ pub(crate) fn keep_no_megabytes() {
     }
 }
 
-/// Gives freed memory back to the system. The C library keeps what a flood of connections took, in case of another.
+/// Returns freed memory to the system. The C library would keep the memory of a flood of
+/// connections for the next one.
 pub(crate) fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "no crate has it; it takes no pointer and locks what it walks")]
@@ -57,12 +62,12 @@ pub(crate) fn give_back_memory() {
     }
 }
 
-/// Says where, and never what: a payload is text that was being worked on, and may hold a secret.
+/// Reports where a panic happened and never its payload, which may hold a secret.
 fn report(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let thread = thread::current();
     let thread = thread.name().unwrap_or_default();
-    // Function names and places, if RUST_BACKTRACE asks for them.
+    // Function names and places, if RUST_BACKTRACE is set.
     let backtrace = std::backtrace::Backtrace::capture();
     if tracing::dispatcher::has_been_set() {
         tracing::error!(location, thread, %backtrace, "panicked, please report it");

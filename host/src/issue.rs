@@ -3,14 +3,16 @@
 //! [`Issuing::issue`] answers one order, in this order:
 //!
 //! 1. look for a credential that is still good (none is kept yet);
-//! 2. join the mint that is under way for the same order, or lead one (each order leads its own yet);
+//! 2. join the mint that is under way for the same order, or lead one (each order leads its own
+//!    yet);
 //! 3. take a place and the pace of the registry;
 //! 4. record the intent, if the provider can reach anything outside;
 //! 5. call the provider ([`mint`]) and verify what it returns (`verify`);
 //! 6. store the credential (nothing is kept yet);
 //! 7. record the outcome, durable before the credential leaves.
 //!
-//! Steps 1, 2 and 6 are for a cache: it belongs into [`Issuing`], which lives as long as the process.
+//! Steps 1, 2 and 6 wait for a cache. It will be a field of [`Issuing`], which lives as long as the
+//! process.
 //!
 //! **Invariant:** authorization comes first: an [`Order`] holds an [`Admitted`], and that a grant.
 //! **Invariant:** an intent has an outcome. From step 3 on a task of its own does the work, so that
@@ -162,7 +164,7 @@ impl Issuing {
         Ok(Issued { credentials, source: CredentialSource::Minted, minted_by: by })
     }
 
-    /// Fails if the record could not be written; then `error` is in the log at least.
+    /// Fails if the record could not be written. Then `error` is in the broker's log.
     async fn record_failure(
         &self,
         grant: &Grant,

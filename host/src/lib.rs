@@ -1,6 +1,7 @@
 //! The registry credential broker. `main.rs` starts it; tests run it in process.
 //!
-//! A request passes `http`, `identity`, `rules`, `issue`, `provider` and `capability` in this order.
+//! A request passes `http`, `identity`, `rules`, `issue`, `provider` and `capability` in this
+//! order.
 
 pub mod broker;
 pub mod command;

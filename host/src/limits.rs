@@ -1,4 +1,4 @@
-//! How much of the broker anybody gets: rates, requests at once, and calls of one registry.
+//! Limits on what callers get: rates, requests at once, and calls of one registry.
 //!
 //! | Limit | Per | Counts | Refuses with |
 //! |---|---|---|---|
@@ -8,11 +8,13 @@
 //! | [`Limits::admit`] | project | granted requests | 429 |
 //! | [`RegistryLimit::enter`] | registry | calls at once, calls started | 503 |
 //!
-//! To add one: a field, a method that takes what the step before made, a line above, a setting.
+//! To add one: a field, a method that takes the result of the step before it, a row above, a
+//! setting.
 //!
-//! **Invariant:** nothing is issued without an [`Admitted`], which only [`Limits::admit`] makes, and
-//! no provider is called to issue without a [`Place`], which only [`RegistryLimit::enter`] makes.
-//! **Invariant:** what is counted by a caller's own text lies in a map of bounded size (`keyed`).
+//! **Invariant:** nothing is issued without an [`Admitted`], which only [`Limits::admit`] makes,
+//! and no provider is called to issue without a [`Place`], which only [`RegistryLimit::enter`]
+//! makes.
+//! **Invariant:** counts by a text that callers choose lie in a map of bounded size (`keyed`).
 
 mod keyed;
 mod registry;
@@ -35,9 +37,10 @@ use crate::domain::{
 use crate::rules::Grant;
 use crate::survivors::Survivors;
 
-/// How often what has recovered is forgotten.
+/// How often [`Limits::sweep`] must be called.
 pub const SWEEP: Duration = Duration::from_secs(10);
 
+/// The limits of one generation. Their counts are those of [`Counts`].
 pub struct Limits {
     in_flight: Arc<Semaphore>,
     addresses: Arc<KeyedLimit<ClientNetwork>>,
@@ -49,10 +52,10 @@ pub struct Limits {
 /// Why a request is not served now. Texts are for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// Somebody asks too often, and may ask again after this time.
+    /// The caller asks too often, and may ask again after this time.
     #[error("over the limit `{limit}`")]
     TooOften { limit: &'static str, wait: Duration },
-    /// Everybody together asks too much.
+    /// All callers together ask too much.
     #[error("over the limit `{limit}`")]
     Overloaded { limit: &'static str },
 }
@@ -129,39 +132,42 @@ impl Limits {
         }
     }
 
-    /// Never waits: a queue in front of everything would only make everybody late.
+    /// Takes one of the requests that may be served at once. Never waits, because a queue in front
+    /// of everything would only delay everybody.
     pub fn enter(&self) -> Result<InFlight, Refused> {
         let permit = Arc::clone(&self.in_flight).try_acquire_owned();
         permit.map(InFlight).map_err(|_| Refused::Overloaded { limit: "in-flight" })
     }
 
-    /// Before a token is looked at: whether this client has failed too often. Counts nothing.
+    /// Whether this client has not failed too often. Counts nothing. For a request whose token was
+    /// not read yet.
     pub fn address(&self, client: ClientAddress) -> Result<(), Refused> {
-        self.addresses.look(&client.network())
+        self.addresses.check(&client.network())
     }
 
-    /// Counts a failed authentication. Those that succeed cost their address nothing, so that the callers behind one
-    /// gateway do not get in each other's way.
+    /// Counts a failed authentication. Successful ones count nothing for their address, so that the
+    /// callers behind one gateway do not block each other.
     pub fn failed_authentication(&self, client: ClientAddress) {
-        let _ = self.addresses.take(&client.network());
+        let _ = self.addresses.count(&client.network());
     }
 
+    /// Counts one request of this subject.
     pub fn subject(&self, subject: &Subject) -> Result<(), Refused> {
-        self.subjects.take(&(subject.issuer.clone(), subject.sub.clone()))
+        self.subjects.count(&(subject.issuer.clone(), subject.sub.clone()))
     }
 
     /// Counts one request for the project of `grant`, before any credential is looked for.
     pub fn admit(&self, grant: Arc<Grant>) -> Result<Admitted, Refused> {
-        self.projects.take(grant.project())?;
+        self.projects.count(grant.project())?;
         Ok(Admitted { grant })
     }
 
-    /// The limit of one registry's calls, for whoever is about to make one.
+    /// The limit on calls of this registry.
     pub fn registry(&self, name: &RegistryName) -> Option<&Arc<RegistryLimit>> {
         self.registries.get(name)
     }
 
-    /// Forgets who has recovered. Whoever serves calls it every [`SWEEP`].
+    /// Forgets keys that may ask as often as new ones. Must be called every [`SWEEP`].
     pub fn sweep(&self) {
         self.addresses.sweep();
         self.subjects.sweep();
@@ -174,7 +180,7 @@ impl Limits {
     }
 }
 
-/// The limit that counts for these settings already, or a new one.
+/// The limit with these settings that counts already, or a new one.
 fn keyed<K: Hash + Eq + Clone>(
     name: &'static str,
     settings: KeyedSettings,

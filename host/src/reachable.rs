@@ -1,7 +1,8 @@
-//! Names are resolved here, and only to addresses that may be connected to: for whatever is fetched with `reqwest`.
+//! Resolves names for `reqwest`, to addresses that may be connected to and no others.
 //!
-//! The connection goes to the very address that was looked at: a name that means another one a moment later (DNS rebinding)
-//! gains nothing. An address written as such in a URL never comes here; [`permits`] is for that.
+//! The connection goes to the address that was checked, so a name that resolves to another address
+//! a moment later (DNS rebinding) gains nothing. An address that is written in a URL is not
+//! resolved; [`permits`] checks it.
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
@@ -10,13 +11,14 @@ use crate::domain::Reach;
 
 pub(crate) struct Reachable {
     pub(crate) reach: Reach,
-    /// The setting that lets private addresses in, for the message.
+    /// The setting that allows private addresses, for the message.
     pub(crate) setting: &'static str,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{name}` has no address that may be asked ({found}): state `{setting} = true` if it is meant to be a private one"
+    "`{name}` has no address that the broker may connect to (it resolves to {found}); set \
+     `{setting} = true` if a private address is meant"
 )]
 pub(crate) struct OutOfReach {
     name: String,
@@ -30,9 +32,10 @@ impl Resolve for Reachable {
         Box::pin(async move {
             let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let permitted: Vec<_> =
-                found.iter().copied().filter(|it| reach.permits(it.ip())).collect();
+                found.iter().copied().filter(|address| reach.permits(address.ip())).collect();
             if permitted.is_empty() {
-                let found: Vec<String> = found.iter().map(|it| it.ip().to_string()).collect();
+                let found: Vec<String> =
+                    found.iter().map(|address| address.ip().to_string()).collect();
                 let found = found.join(", ");
                 let name = name.as_str().to_owned();
                 return Err(OutOfReach { name, found, setting }.into());
@@ -42,7 +45,7 @@ impl Resolve for Reachable {
     }
 }
 
-/// Whether an address in the URL, if it has one and no name, may be connected to.
+/// Whether the host of the URL may be connected to, as far as it is an address and not a name.
 pub(crate) fn permits(reach: Reach, url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => reach.permits(address.into()),

@@ -1,7 +1,7 @@
 //! The broker's own folder: compiled code, audit records, keys.
 //!
-//! **Invariant:** it belongs to the broker's user and nobody else can read or write it. What is compiled there runs as
-//! native code.
+//! **Invariant:** the folder belongs to the broker's user, and nobody else can read or write it.
+//! The compiled code in it runs as native code.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// The folder for compiled code inside `state`, both made if they are missing.
+/// Returns the folder for compiled code inside `state`. Creates both if they are missing.
 pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, String> {
     let compiled = state.join("compiled");
     private(state).and_then(|()| private(&compiled))?;
@@ -17,29 +17,35 @@ pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, String> {
         Some(inner.canonicalize().ok()?.starts_with(outer.canonicalize().ok()?))
     };
     if inside(state, providers) == Some(true) || inside(providers, state) == Some(true) {
-        return Err("must be apart from `providers.directory`: one of them lies inside the other"
-            .to_owned());
+        return Err(
+            "must be apart from `providers.directory`: one of the two lies inside the other"
+                .to_owned(),
+        );
     }
     Ok(compiled)
 }
 
-/// Makes `directory` with mode 0700, or sees that it is the broker's alone.
+/// Creates `directory` with mode 0700, or checks that it belongs to the broker alone.
 pub fn private(directory: &Path) -> Result<(), String> {
     let shown = directory.display();
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(directory) {
         return Err(format!(
-            "cannot make {shown}: {error}; name a folder that the broker's user can write"
+            "cannot create {shown}: {error}; name a folder that the broker's user can write"
         ));
     }
-    let metadata =
-        fs::metadata(directory).map_err(|error| format!("cannot look at {shown}: {error}"))?;
+    let metadata = fs::metadata(directory).map_err(|error| {
+        format!(
+            "cannot read the mode of {shown}: \
+                                                         {error}"
+        )
+    })?;
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         return Err(format!(
-            "{shown} belongs to another user; give it to the one that runs the broker by chown"
+            "{shown} belongs to another user; give it to the broker's user with `chown`"
         ));
     }
     if metadata.mode() & 0o077 != 0 {
-        return Err(format!("{shown} is open to other users; close it by `chmod 700 {shown}`"));
+        return Err(format!("{shown} is open to other users; close it with `chmod 700 {shown}`"));
     }
     Ok(())
 }

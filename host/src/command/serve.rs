@@ -16,14 +16,14 @@ use crate::reload::{self, Current, Reloader, Source};
 use crate::{hardening, http, telemetry};
 
 const ADMIN_CONNECTIONS: usize = 256;
-/// What else the broker has open: the record, its peers, sockets to clouds.
+/// Room for the broker's other open files: the audit log and connections to registries and clouds.
 const OTHER_FILES: u64 = 512;
 
 #[derive(clap::Args)]
 pub(super) struct ServeArguments {
     #[command(flatten)]
     directory: super::ConfigDirectory,
-    /// Begin a new audit chain behind one that was found broken. `audit verify` goes on to show the break.
+    /// Begin a new audit chain behind a broken one. `audit verify` still reports the break.
     #[arg(long)]
     accept_broken_chain: bool,
 }
@@ -31,7 +31,7 @@ pub(super) struct ServeArguments {
 pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
     let source = Source::new(arguments.directory.config_dir.clone(), environment());
     let config = load(&arguments.directory.config_dir).await.map_err(texts)?;
-    let source = source.with(&config.providers);
+    let source = source.and_providers(&config.providers);
     let _log = telemetry::start_in_background(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -70,9 +70,9 @@ pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
     let stopped = async {
         let is_patient = signals.stop.wait().await;
         process.drain();
-        tracing::info!("stopping: not ready any more, connections are still taken");
+        tracing::info!("stopping: not ready any more, connections are still accepted");
         if is_patient {
-            // Whoever balances the load needs a moment to notice.
+            // A load balancer needs a moment to notice.
             let _ = tokio::time::timeout(drain_delay, signals.stop.wait()).await;
         }
     };
@@ -81,7 +81,7 @@ pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
     tracing::info!("stopping: requests in flight are finished first");
     tokio::select! {
         () = draining.finish() => {}
-        _ = signals.stop.wait() => tracing::warn!("stopping at once, as asked again"),
+        _ = signals.stop.wait() => tracing::warn!("stopping at once, after a second signal"),
     }
     process.audit.stop().await;
     tracing::info!("stopped");
@@ -113,7 +113,8 @@ async fn serve_admin(listener: TcpListener, current: Arc<Current>) {
     http::listen::serve(listener, current.admin_router(), &edge, None, never).await;
 }
 
-/// Every connection is an open file, and many systems start processes with 1024 where they would allow far more.
+/// Raises the limit of open files as far as the system allows. Every connection is an open file,
+/// and many systems start processes with a limit of 1024.
 fn raise_open_files(connections: usize) {
     let limit = getrlimit(Resource::Nofile);
     let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
@@ -125,7 +126,8 @@ fn raise_open_files(connections: usize) {
             tracing::warn!(
                 allowed,
                 needed,
-                "fewer open files are allowed than `server.connections` needs: raise the limit (`LimitNOFILE`)"
+                "the limit of open files is lower than `server.connections` needs; raise it \
+                 (`LimitNOFILE`)"
             );
         }
     }
@@ -139,14 +141,15 @@ async fn bind(
 ) -> Result<TcpListener, Vec<String>> {
     TcpListener::bind(address).await.map_err(|error| {
         let message = format!(
-            "cannot listen on {address}: {error}; name another address, or stop what is there"
+            "cannot listen on {address}: {error}; name another address, or stop the program that \
+             uses it"
         );
         texts(vec![written.problem(&format!("/server/{key}"), message)])
     })
 }
 
 fn address(listener: &TcpListener) -> String {
-    listener.local_addr().map(|it| it.to_string()).unwrap_or_default()
+    listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
 }
 
 struct Signals {
@@ -174,7 +177,8 @@ impl Signals {
 }
 
 impl Stop {
-    /// Whether whoever asks has time: a person at a keyboard has none.
+    /// Returns whether the sender can wait for the drain: SIGTERM can, a person at a keyboard
+    /// cannot.
     async fn wait(&mut self) -> bool {
         tokio::select! {
             _ = self.terminate.recv() => true,

@@ -1,7 +1,7 @@
 //! What a provider returned becomes [`Credentials`], or is rejected.
 //!
-//! **Invariant:** whatever the provider says, the host itself checks the form of the credential, its
-//! expiry, and how much it opens, which follows from where its secret comes from.
+//! **Invariant:** whatever the provider says, the host itself checks the form of the credential,
+//! its expiry, and how much it opens, which follows from where its secret comes from.
 
 use jiff::Timestamp;
 
@@ -19,10 +19,10 @@ const CLOCK_LEEWAY: i64 = 300;
 const SHORTEST: i64 = 60;
 const MAX_USERNAME: usize = 256;
 
-/// What a provider handed back, its secret taken out of its hands.
+/// The result of a provider call, with the secret taken out of the call.
 pub(super) struct Returned {
     credential: Credential,
-    /// `None` for `client-auth`.
+    /// Origin and known expiry of the secret. `None` for `client-auth`.
     secret: Option<(SecretOrigin, Option<u64>)>,
     expires_at: Option<u64>,
 }
@@ -80,11 +80,11 @@ pub(super) fn verify(
         None => (Scope::None, EnforcedBy::Host),
         Some((SecretOrigin::Aws(scope), _)) => (*scope, EnforcedBy::Host),
         Some((SecretOrigin::Configured, _)) => (Scope::Registry, EnforcedBy::Host),
-        // Whatever its way here: a secret of the settings opens what the operator's account may do.
+        // A configured secret opens everything that the operator's account may do, wherever it was.
         Some((SecretOrigin::Http | SecretOrigin::Guest, _))
             if credential
                 .secret()
-                .is_some_and(|it| registry.capabilities.reveals_secret(it.expose())) =>
+                .is_some_and(|secret| registry.capabilities.reveals_secret(secret.expose())) =>
         {
             (Scope::Registry, EnforcedBy::Host)
         }
@@ -93,19 +93,19 @@ pub(super) fn verify(
         }
         Some((SecretOrigin::Http, _)) => {
             return wrong(
-                "a secret that the registry answered, and this registry does not set `trust_provider`",
+                "a secret from an HTTP answer, and this registry does not set `trust_provider`",
             );
         }
         Some((SecretOrigin::Guest, _)) => {
             return wrong(
-                "a secret that it wrote itself, and this registry does not set `trust_provider`",
+                "a secret of its own making, and this registry does not set `trust_provider`",
             );
         }
     };
-    // Handing out nothing is as narrow as it gets, whatever the settings would allow.
+    // No secret is the narrowest scope, whatever the settings allow.
     let scope = if secret.is_some() { seen.max(registry.scope) } else { Scope::None };
     if secret.is_some() && scope == Scope::None {
-        return wrong("a credential, where it says that it hands out none");
+        return wrong("a credential, although it says that it issues none");
     }
     if scope > registry.accepted {
         return Err(IssueError::ProviderFailed(format!(
@@ -113,14 +113,14 @@ pub(super) fn verify(
             registry.accepted
         )));
     }
-    // What the host knows of a secret's end counts more than what the provider says.
+    // The expiry that the host knows counts more than the one that the provider says.
     let expires_at = secret.and_then(|(_, known)| known).or(expires_at);
     Ok(Credentials {
         project: grant.project().clone(),
         registry: registry.name.clone(),
         actions: grant.actions(),
         location: registry.locate(grant.project()),
-        expires_at: expires_at.map(|it| expiry(it, registry, now)).transpose()?,
+        expires_at: expires_at.map(|seconds| expiry(seconds, registry, now)).transpose()?,
         credential,
         scope,
         enforced_by,
@@ -135,16 +135,16 @@ fn is_plain(text: &str, limit: usize) -> bool {
 fn expiry(seconds: u64, registry: &Registry, now: Timestamp) -> Result<Timestamp, IssueError> {
     let wrong = |text: String| IssueError::ProviderFailed(format!("returned {text}"));
     let at = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    let at = at.ok_or_else(|| wrong("an expiry that is no time".to_owned()))?;
+    let at = at.ok_or_else(|| wrong("an expiry that is not a valid time".to_owned()))?;
     let left = at.as_second().saturating_sub(now.as_second());
     if left < SHORTEST {
         return Err(wrong(format!(
-            "a credential that ends at {at}, less than {SHORTEST} seconds from now"
+            "a credential that expires at {at}, less than {SHORTEST} seconds from now"
         )));
     }
     if left > i64::from(registry.max_lifetime) + CLOCK_LEEWAY {
         return Err(wrong(format!(
-            "a credential that ends at {at}, beyond the registry's `max_lifetime` of {} seconds",
+            "a credential that expires at {at}, beyond the registry's `max_lifetime` of {} seconds",
             registry.max_lifetime
         )));
     }

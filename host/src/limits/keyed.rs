@@ -1,7 +1,8 @@
-//! One rate per key, by the generic cell rate algorithm of `governor`, in a map that cannot grow past its bound.
+//! One rate per key, by the generic cell rate algorithm of `governor`, in a map of bounded size.
 //!
-//! Keys are what strangers send, so each shard of the map has a bound. A new key that finds its shard full shares that
-//! shard's overflow bucket with all others like it: they are still limited, and nobody who is known is forgotten for them.
+//! Strangers choose the keys, so each shard of the map has a bound. A new key whose shard is full
+//! shares the shard's overflow bucket with all other such keys. They are still limited, and no
+//! known key is forgotten because of them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -20,17 +21,18 @@ use super::{Rate, Refused};
 use crate::domain::Clock;
 
 const SHARDS: usize = 16;
-/// At most this often a full map is swept before its time.
+/// The least time between two early sweeps of a full map.
 const SWEEP_FULL_MS: u64 = 1_000;
 
 pub(super) type Governor<K, S> = RateLimiter<K, S, Elapsed, NoOpMiddleware<Duration>>;
 
+/// One rate for each key.
 pub struct KeyedLimit<K: Hash + Eq + Clone> {
     name: &'static str,
     clock: Elapsed,
     buckets: Arc<Buckets<K>>,
-    takes: Governor<K, Takes<K>>,
-    looks: Governor<K, Looks<K>>,
+    counting: Governor<K, Counting<K>>,
+    checking: Governor<K, Checking<K>>,
     /// When a full map was last swept, in milliseconds of `clock`.
     swept: AtomicU64,
 }
@@ -41,50 +43,50 @@ impl<K: Hash + Eq + Clone> KeyedLimit<K> {
         let buckets = Arc::new(Buckets::new(keys));
         Self {
             name,
-            takes: Governor::new(rate.quota(), Takes(Arc::clone(&buckets)), clock.clone()),
-            looks: Governor::new(rate.quota(), Looks(Arc::clone(&buckets)), clock.clone()),
+            counting: Governor::new(rate.quota(), Counting(Arc::clone(&buckets)), clock.clone()),
+            checking: Governor::new(rate.quota(), Checking(Arc::clone(&buckets)), clock.clone()),
             clock,
             buckets,
             swept: AtomicU64::new(0),
         }
     }
 
-    /// Counts one for `key`, if it may.
-    pub fn take(&self, key: &K) -> Result<(), Refused> {
-        let taken = self.takes.check_key(key);
+    /// Counts one for `key`, unless it is over the limit.
+    pub fn count(&self, key: &K) -> Result<(), Refused> {
+        let taken = self.counting.check_key(key);
         if self.buckets.is_full(key) {
             self.sweep_early();
         }
         taken.map_err(|until| self.refused(&until))
     }
 
-    /// Whether [`KeyedLimit::take`] would succeed. Counts nothing.
-    pub fn look(&self, key: &K) -> Result<(), Refused> {
-        self.looks.check_key(key).map_err(|until| self.refused(&until))
+    /// Whether [`KeyedLimit::count`] would succeed. Counts nothing.
+    pub fn check(&self, key: &K) -> Result<(), Refused> {
+        self.checking.check_key(key).map_err(|until| self.refused(&until))
     }
 
-    /// Forgets the keys that have recovered.
+    /// Forgets the keys that may ask as often as new ones.
     pub fn sweep(&self) {
-        self.takes.retain_recent();
-        self.takes.shrink_to_fit();
+        self.counting.retain_recent();
+        self.counting.shrink_to_fit();
     }
 
     pub fn len(&self) -> usize {
-        self.takes.len()
+        self.counting.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.takes.is_empty()
+        self.counting.is_empty()
     }
 
-    /// A full map may hold many that have recovered.
+    /// Sweeps a full map, which may hold many keys that can be forgotten.
     fn sweep_early(&self) {
         let now = u64::try_from(self.clock.now().as_millis()).unwrap_or(u64::MAX);
         let last = self.swept.load(Ordering::Relaxed);
         if now.saturating_sub(last) >= SWEEP_FULL_MS
             && self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
-            self.takes.retain_recent();
+            self.counting.retain_recent();
         }
     }
 
@@ -99,7 +101,7 @@ impl Rate {
     }
 }
 
-/// The broker's clock, as `governor` asks for it.
+/// The broker's clock in the form that `governor` wants.
 #[derive(Clone)]
 pub(super) struct Elapsed(pub Clock);
 
@@ -111,11 +113,11 @@ impl governor::clock::Clock for Elapsed {
     }
 }
 
-/// Where `governor` keeps when each key will have recovered.
+/// For each key the time when it will have recovered, for `governor`.
 struct Buckets<K> {
     hasher: RandomState,
     shards: [Mutex<Shard<K>>; SHARDS],
-    /// Keys in one shard.
+    /// The most keys in one shard.
     bound: usize,
 }
 
@@ -144,7 +146,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         self.shard(key).keys.len() >= self.bound
     }
 
-    /// The bucket of `key`, or the one for those that find no place.
+    /// The bucket of `key`, or the overflow bucket if the shard is full.
     fn read(shard: &Shard<K>, key: &K, bound: usize) -> Option<Nanos> {
         match shard.keys.get(key) {
             Some(known) => Some(*known),
@@ -158,9 +160,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Takes<K>(Arc<Buckets<K>>);
+struct Counting<K>(Arc<Buckets<K>>);
 
-impl<K: Hash + Eq + Clone> StateStore for Takes<K> {
+impl<K: Hash + Eq + Clone> StateStore for Counting<K> {
     type Key = K;
 
     fn measure_and_replace<T, F, E>(&self, key: &K, decide: F) -> Result<T, E>
@@ -181,7 +183,7 @@ impl<K: Hash + Eq + Clone> StateStore for Takes<K> {
     }
 }
 
-impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Takes<K> {
+impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Counting<K> {
     fn retain_recent(&self, drop_below: Nanos) {
         for shard in &self.0.shards {
             lock(shard).keys.retain(|_, recovers| *recovers > drop_below);
@@ -204,9 +206,9 @@ impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Takes<K> {
 }
 
 /// Decides as [`Takes`] would, and keeps nothing.
-struct Looks<K>(Arc<Buckets<K>>);
+struct Checking<K>(Arc<Buckets<K>>);
 
-impl<K: Hash + Eq + Clone> StateStore for Looks<K> {
+impl<K: Hash + Eq + Clone> StateStore for Checking<K> {
     type Key = K;
 
     fn measure_and_replace<T, F, E>(&self, key: &K, decide: F) -> Result<T, E>
@@ -254,60 +256,64 @@ mod tests {
     fn under_at_over_and_recovered() {
         let (limit, forward) = limit(100);
         for _ in 0..3 {
-            assert!(limit.take(&1).is_ok());
+            assert!(limit.count(&1).is_ok());
         }
-        assert_eq!(wait(limit.take(&1)), 500);
-        assert!(limit.take(&2).is_ok(), "another key has a bucket of its own");
+        assert_eq!(wait(limit.count(&1)), 500);
+        assert!(limit.count(&2).is_ok(), "another key has a bucket of its own");
         forward(499);
-        assert_eq!(wait(limit.take(&1)), 1);
+        assert_eq!(wait(limit.count(&1)), 1);
         forward(1);
-        assert!(limit.take(&1).is_ok());
-        assert_eq!(wait(limit.take(&1)), 500);
+        assert!(limit.count(&1).is_ok());
+        assert_eq!(wait(limit.count(&1)), 500);
         forward(10_000);
         for _ in 0..3 {
-            assert!(limit.take(&1).is_ok());
+            assert!(limit.count(&1).is_ok());
         }
-        assert!(limit.take(&1).is_err());
+        assert!(limit.count(&1).is_err());
     }
 
     #[test]
     fn a_look_counts_nothing() {
         let (limit, forward) = limit(100);
         for _ in 0..10 {
-            assert!(limit.look(&1).is_ok());
+            assert!(limit.check(&1).is_ok());
         }
         assert!(limit.is_empty());
         for _ in 0..3 {
-            assert!(limit.take(&1).is_ok());
+            assert!(limit.count(&1).is_ok());
         }
-        assert_eq!(wait(limit.look(&1)), 500);
+        assert_eq!(wait(limit.check(&1)), 500);
         forward(500);
-        assert!(limit.look(&1).is_ok());
+        assert!(limit.check(&1).is_ok());
     }
 
     #[test]
     fn the_map_is_bounded_and_shrinks() {
         let (limit, forward) = limit(160);
         for key in 0..100_000 {
-            let _ = limit.take(&key);
+            let _ = limit.count(&key);
         }
         assert_eq!(limit.len(), 160);
-        assert!(limit.take(&200_000).is_err(), "without a place, it shares a bucket that is empty");
+        assert!(
+            limit.count(&200_000).is_err(),
+            "without a place, it shares a bucket that is \
+                                                 empty"
+        );
         forward(2_000);
         limit.sweep();
         assert_eq!(limit.len(), 0);
-        assert!(limit.take(&200_000).is_ok());
+        assert!(limit.count(&200_000).is_ok());
     }
 
     #[test]
     fn a_full_map_makes_room_for_newcomers() {
         let (limit, forward) = limit(16);
         for key in 0..1_000 {
-            let _ = limit.take(&key);
+            let _ = limit.count(&key);
         }
         forward(1_500);
         // The first one notices that its shard is full of those who have recovered.
-        let _ = limit.take(&5_000);
+        let _ = limit.count(&5_000);
         assert!(limit.len() <= 1, "{}", limit.len());
     }
 }

@@ -1,5 +1,6 @@
-//! Calls of one registry: so many at once, so that one that hangs does not take every instance there is, and so many started
-//! per second, below what its upstream takes from the whole account.
+//! Provider calls of one registry. Their number at once is limited, so that a registry that hangs
+//! does not take every instance. Their starts per second are limited below what the registry's
+//! upstream accepts from the whole account.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +14,14 @@ use super::keyed::{Elapsed, Governor};
 use super::{Refused, RegistryLimits};
 use crate::domain::{Clock, Deadline};
 
-/// How long a request waits for its turn.
+/// How long a request waits for its place.
 const QUEUE: Duration = Duration::from_millis(500);
-/// Those who wait, for each that is called: a longer queue would only be waited in for nothing.
+/// How many requests wait for each call at once. In a longer queue requests would wait in vain.
 const WAITING: usize = 2;
 
+/// The limit on calls of one registry.
 pub struct RegistryLimit {
-    /// A place to wait in or to be called from.
+    /// Requests that wait or are in a call.
     line: Arc<Semaphore>,
     calls: Arc<Semaphore>,
     pace: Option<Governor<NotKeyed, InMemoryState>>,
@@ -40,7 +42,7 @@ impl RegistryLimit {
         }
     }
 
-    /// Waits for a turn, not for long and not past `deadline`.
+    /// Waits for a place and the pace, for half a second at most and not past `deadline`.
     pub async fn enter(&self, deadline: Deadline) -> Result<Place, Refused> {
         let _waiting =
             self.line.try_acquire().map_err(|_| Refused::Overloaded { limit: "registry-queue" })?;
@@ -61,7 +63,7 @@ impl RegistryLimit {
             if Instant::now() + wait > until {
                 return Err(Refused::Overloaded { limit: "registry-pace" });
             }
-            // A clock that stands still, in a test, must not make this spin.
+            // A test's clock may stand still, which must not make this spin.
             sleep(wait.max(Duration::from_millis(1))).await;
         }
         Ok(())

@@ -1,39 +1,44 @@
-//! How much is allowed. What is written and its defaults: `config/traffic.rs`.
+//! The values of limits. Their settings and defaults: `config/traffic.rs`.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use crate::domain::RegistryName;
 
+/// How often something may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     pub per_second: NonZeroU32,
-    /// At once, after a pause.
+    /// How many may come at once after a pause.
     pub burst: NonZeroU32,
 }
 
+/// The values of all limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitSettings {
-    /// Requests at once.
+    /// Requests that are served at once.
     pub in_flight: usize,
-    /// Addresses, subjects and projects remembered, each.
+    /// How many addresses, how many subjects and how many projects are remembered.
     pub keys: usize,
-    /// Failed authentications.
+    /// Failed authentications of one address.
     pub address: Rate,
+    /// Requests of one subject.
     pub subject: Rate,
+    /// Granted requests for one project.
     pub project: Rate,
-    /// Of a registry that is not in `registries`.
+    /// The limits of a registry that is not in `registries`.
     pub registry: RegistryLimits,
-    /// Of calls to AWS, where a registry's own pace is not stated.
+    /// The pace of a registry that calls AWS and has no pace of its own.
     pub aws_pace: Rate,
     pub registries: BTreeMap<RegistryName, RegistryLimits>,
 }
 
+/// The limits on provider calls of one registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegistryLimits {
     /// Calls at once.
     pub in_flight: usize,
-    /// Calls started.
+    /// How often a call may start.
     pub pace: Option<Rate>,
 }
 

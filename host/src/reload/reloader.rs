@@ -19,7 +19,7 @@ use crate::provider::{Before, Catalog, LoadError, Pins, Provider, RejectedFile, 
 use crate::registries::Registries;
 use crate::state;
 
-/// Where settings come from, and what lay there when they were read.
+/// Where settings come from, and the state of the files when they were read.
 pub struct Source {
     directory: PathBuf,
     environment: Environment,
@@ -33,28 +33,28 @@ struct Seen {
 }
 
 impl Source {
-    /// To be made before the settings are loaded, so that no change falls in between.
+    /// Must be made before the settings are loaded, so that no change is missed.
     pub fn new(directory: PathBuf, environment: Environment) -> Self {
         let seen = Seen { settings: settings_stamps(&directory), ..Seen::default() };
         Self { directory, environment, seen }
     }
 
-    /// Before the providers are loaded.
+    /// Notes the files of the providers too. Must be called before the providers are loaded.
     #[must_use]
-    pub fn with(mut self, providers: &ProvidersConfig) -> Self {
+    pub fn and_providers(mut self, providers: &ProvidersConfig) -> Self {
         self.seen.providers = folder::stamps(providers);
         self.seen.settings.insert(providers.lock_file.clone(), folder::stamp(&providers.lock_file));
         self
     }
 }
 
-/// Of the settings' files, and of a lock beside them.
+/// The stamps of the settings' files and of a lock file beside them.
 fn settings_stamps(directory: &Path) -> Stamps {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
-    let files = entries.filter_map(|it| Some(it.ok()?.path()));
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let ends = ["toml", "yaml", "lock"];
     let is_settings =
-        |it: &PathBuf| it.extension().is_some_and(|it| ends.iter().any(|end| it == *end));
+        |path: &PathBuf| path.extension().is_some_and(|own| ends.iter().any(|end| own == *end));
     files.filter(is_settings).map(|path| (path.clone(), folder::stamp(&path))).collect()
 }
 
@@ -89,8 +89,8 @@ impl Reloader {
             .collect()
     }
 
-    /// Reads settings and providers if they have changed, or if somebody `asked`, and activates what
-    /// is right with them.
+    /// Reads settings and providers if they have changed, or if somebody `asked`, and activates
+    /// what is right with them.
     pub async fn check_for_changes(&mut self, asked: bool) {
         let (providers, restless) = folder::settled(&self.config.providers).await;
         let mut settings = settings_stamps(&self.source.directory);
@@ -241,8 +241,8 @@ async fn build(
     Generation::with_catalog(&broker.process.foundation, config, catalog).await
 }
 
-/// Puts the last good provider back in place of each new one that rejects the settings of a registry
-/// that uses it.
+/// Puts the last good provider back in place of each new one that rejects the settings of a
+/// registry that uses it.
 async fn restore_misfits(broker: &Broker, config: &Config, mut scan: Scan) -> Scan {
     let before = &broker.generation.catalog;
     let new: Vec<Arc<Provider>> = new_providers(broker, &scan.catalog).cloned().collect();
@@ -279,14 +279,14 @@ fn texts(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
 
-/// Keys that were changed since the start and are read at start only.
+/// Settings that were changed since the start and are read at start only.
 fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
     let mut changed: Vec<String> = ["server", "audit", "log"]
         .iter()
         .flat_map(|table| Written::changes(&started.written, &now.written, table))
         .collect();
     let (had, wants) = (started.providers.widest(), now.providers.widest());
-    // The pool has places of this size.
+    // The pool of instances was sized at start.
     for (key, is_larger) in [
         ("memory_mib", wants.memory > had.memory),
         ("table_elements", wants.table_elements > had.table_elements),

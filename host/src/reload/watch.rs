@@ -1,8 +1,10 @@
-//! When to look: something happened in a watched folder, half a minute has passed, or somebody sent SIGHUP.
+//! Decides when to check for changes: after an event in a watched folder, after half a minute, and
+//! at each SIGHUP.
 //!
-//! Folders are watched, never files: Kubernetes replaces what a link leads to, and an editor the file itself. What an event
-//! says is not looked at, since none of them names the right file then. Network file systems have no events at all, so that
-//! the look every half minute is what correctness rests on.
+//! Folders are watched and never files, because Kubernetes replaces the target of a link, and an
+//! editor the file itself. The details of an event are ignored, because in these cases no event
+//! names the right file. Network file systems have no events at all, so correctness rests on the
+//! check every half minute.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,23 +18,23 @@ use tokio::time::timeout;
 
 use super::Reloader;
 
-/// Quiet for so long, and it is looked at,
+/// How long a folder must be quiet after an event before its files are read.
 const QUIET: Duration = Duration::from_millis(250);
-/// or after so many events, quiet or not.
+/// After this many events files are read even if the folder is not quiet.
 const MOST_EVENTS: u32 = 20;
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Keeps what serves as it is written. For as long as it is polled.
+/// Keeps the generation that serves up to date with the files, for as long as it is polled.
 pub async fn watch(mut reloader: Reloader, mut hangup: Signal) {
     let changed = Arc::new(Notify::new());
     let mut watcher = watcher(&changed);
     let (mut refused, mut asked) = (BTreeSet::new(), false);
     loop {
-        // Again each time: a folder that was made anew is another one.
+        // Each time anew, because a folder that was deleted and created again is another one.
         if let Some(watcher) = &mut watcher {
             refused = watch_all(watcher, reloader.folders(), &refused);
         }
-        // Also at once: something may have changed before anybody watched.
+        // Checks at once, because a file may have changed before its folder was watched.
         reloader.check_for_changes(asked).await;
         asked = tokio::select! {
             () = changed.notified() => false,
@@ -50,17 +52,19 @@ pub async fn watch(mut reloader: Reloader, mut hangup: Signal) {
 fn watcher(changed: &Arc<Notify>) -> Option<RecommendedWatcher> {
     let changed = Arc::clone(changed);
     let created = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Our own reading is an event too.
-        if !event.is_ok_and(|it| matches!(it.kind, EventKind::Access(_))) {
+        // The broker's own reading causes events too.
+        if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
             changed.notify_one();
         }
     });
     created
-        .inspect_err(|error| tracing::warn!(%error, "folders cannot be watched, they are looked at every 30 s"))
+        .inspect_err(|error| {
+            tracing::warn!(%error, "folders cannot be watched; they are checked every 30 seconds");
+        })
         .ok()
 }
 
-/// Those that could not be watched; said once.
+/// Watches `folders` and returns those that cannot be watched. Each of them is logged once.
 fn watch_all(
     watcher: &mut RecommendedWatcher,
     folders: BTreeSet<PathBuf>,
@@ -70,7 +74,9 @@ fn watch_all(
     for folder in folders {
         if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
             if !known.contains(&folder) {
-                tracing::warn!(folder = %folder.display(), %error, "cannot be watched, it is looked at every 30 s");
+                let folder = folder.display();
+                tracing::warn!(%folder, %error, "a folder cannot be watched; it is checked every \
+                                                 30 seconds");
             }
             refused.insert(folder);
         }

@@ -356,7 +356,7 @@ fn a_port_that_is_taken_is_named() {
         let printed = it.run(&["serve"]);
         assert_eq!(printed.code, Some(1));
         let expected = format!(
-            "error: config/default.toml: server.{key}: cannot listen on {address}: Address already in use (os error 98); name another address, or stop what is there\n"
+            "error: config/default.toml: server.{key}: cannot listen on {address}: Address already in use (os error 98); name another address, or stop the program that uses it\n"
         );
         assert_eq!(printed.stderr, expected);
     }
@@ -383,10 +383,10 @@ fn a_state_directory_that_is_not_its_own_is_refused() {
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file/state: Not a directory (os error 20); name a folder that the broker's user can write
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file: File exists (os error 17); name a folder that the broker's user can write
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file: File exists (os error 17); name a folder that the broker's user can write
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it by `chmod 700 open`
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it by `chmod 700 open`
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: must be apart from `providers.directory`: one of them lies inside the other
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: must be apart from `providers.directory`: one of them lies inside the other
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it with `chmod 700 open`
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it with `chmod 700 open`
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: must be apart from `providers.directory`: one of the two lies inside the other
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: must be apart from `providers.directory`: one of the two lies inside the other
     "#);
 }
 
@@ -407,8 +407,8 @@ fn an_audit_directory_that_is_not_its_own_is_refused() {
     insta::assert_snapshot!(said, @r#"
     error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot make file/audit: Not a directory (os error 20); name a folder that the broker's user can write
     error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot make file/audit: Not a directory (os error 20); name a folder that the broker's user can write
-    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it by `chmod 700 open`
-    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it by `chmod 700 open`
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it with `chmod 700 open`
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it with `chmod 700 open`
     "#);
 }
 

@@ -21,7 +21,7 @@ password = "a-password"
 accept_scope = "registry"
 "#;
 const PATH: &str = "/api/v1/registry/credentials?project=my-app";
-const NOT_LOADED: &str = "a provider was not loaded, what was loaded before serves on";
+const NOT_LOADED: &str = "a provider was not loaded; the one loaded before stays in use";
 
 fn settings(registries: &str) -> String {
     format!("{}{registries}", AUTH.replace("@STATE@/", ""))
@@ -142,7 +142,7 @@ async fn a_provider_without_its_file_serves_until_no_registry_uses_it() {
     let token = token(&it);
     let serving = it.serve();
     fs::remove_file(it.path("providers/oci.wasm")).unwrap();
-    let line = serving.wait_for_line("the file of a provider is gone, and registries use it: it serves on until the next start, which will fail");
+    let line = serving.wait_for_line("the file of a provider in use is gone; the provider stays in use until the next start, which will fail");
     assert_eq!((&line["level"], &line["file"]), (&"ERROR".into(), &"providers/oci.wasm".into()));
     let is_missing = |said: &Value| {
         said["providers"]
@@ -182,7 +182,7 @@ async fn wrong_settings_change_nothing_and_say_which_key_of_which_file_is_wrong(
         };
         let said = serving.until("/readyz", says).await;
         assert_eq!(said["status"], "ready", "{said:#}");
-        let line = serving.wait_for_line("the settings were not taken over, those before serve on");
+        let line = serving.wait_for_line("the new settings are not in use; the old ones stay");
         assert!(line["problem"].as_str().unwrap().starts_with(expected), "{line:#}");
         assert_eq!(status(&serving, &token).await, 200);
     }
@@ -198,7 +198,7 @@ async fn a_hangup_takes_all_over_as_one_and_what_needs_a_restart_is_said() {
     serving.hang_up();
     serving.wait_for_line("the new settings and providers are in use");
     it.file("config/local.toml", "[log]\nlevel = \"debug\"\n");
-    let line = serving.wait_for_line("was changed, and needs a restart to take effect");
+    let line = serving.wait_for_line("a changed setting takes effect after a restart");
     assert_eq!(line["setting"], "log.level");
     let says = |said: &Value| said["not_taken_over"]["needs_restart"][0] == "log.level";
     serving.until("/readyz", says).await;
