@@ -362,7 +362,7 @@ async fn no_file_is_no_provider_and_no_examples_are_said() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("conformance.toml");
     let report = check(&target().join("guests/misbehaves.wasm"), &missing).await;
-    assert!(failures(&report).contains("missing; write down settings"), "{report}");
+    assert!(failures(&report).contains("missing; write settings"), "{report}");
     let examples = repository().join("providers/oci/conformance.toml");
     for (bytes, reason) in [
         (&b"\x7fELF"[..], "native code"),

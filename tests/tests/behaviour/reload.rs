@@ -196,7 +196,7 @@ async fn a_hangup_takes_all_over_as_one_and_what_needs_a_restart_is_said() {
     let it = installation();
     let serving = it.serve();
     serving.hang_up();
-    serving.wait_for_line("the new settings and providers are in use");
+    serving.wait_for_line("reloaded");
     it.file("config/local.toml", "[log]\nlevel = \"debug\"\n");
     let line = serving.wait_for_line("a changed setting takes effect after a restart");
     assert_eq!(line["setting"], "log.level");
