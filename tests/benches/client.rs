@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use rise_broker_tests::broker::{AUTH, target};
-use rise_broker_tests::{Installation, Ministack, TwoRoles, python_program};
+use rise_broker_tests::registry::ecr;
+use rise_broker_tests::{AUTH, Installation, Ministack, TwoRoles, python_program, target};
 use serde_json::{Value, json};
 
 const WARM: usize = 200;
@@ -32,7 +32,7 @@ fn main() {
     let aws = runtime.block_on(Ministack::start());
     let roles = runtime.block_on(aws.two_roles("rise/"));
     runtime.block_on(aws.create_repository("rise/my-app"));
-    let mut installation = Installation::new(&settings(&aws, &roles));
+    let mut installation = Installation::new(settings(&aws, &roles));
     installation.unlimited();
     let claim = ["token", "--subject", "ci", "--claim", "repository=acme/my-app", "--ttl", "1h"];
     let token = installation.run(&claim).stdout.trim().to_owned();
@@ -152,14 +152,11 @@ fn fill_cache(home: &Path, password: &str) {
 }
 
 fn settings(aws: &Ministack, roles: &TwoRoles) -> String {
-    format!(
-        "{}\n[registries.prod]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \"123456789012\"\nrepo_prefix = \"rise/\"\n\
-         role_arn = \"{}\"\npush_role_arn = \"{}\"\naccess_key_id = \"{}\"\nsecret_access_key = \"{}\"\nendpoint_url = \"{}\"\n",
-        AUTH.replace("@STATE@/", ""),
-        roles.role_arn,
-        roles.push_role_arn,
-        roles.base.access_key_id,
-        roles.base.secret_access_key,
-        aws.endpoint()
-    )
+    let registry = ecr(aws.endpoint())
+        .with("region", "eu-west-1")
+        .with("role_arn", roles.role_arn.as_str())
+        .with("push_role_arn", roles.push_role_arn.as_str())
+        .with("access_key_id", roles.base.access_key_id.as_str())
+        .with("secret_access_key", roles.base.secret_access_key.as_str());
+    format!("{AUTH}{registry}")
 }

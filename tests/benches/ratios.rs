@@ -11,13 +11,11 @@ use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use rise_broker::capability::aws::ceiling::AwsSettings;
 use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin};
-use rise_broker::config::Environment;
 use rise_broker::domain::{Deadline, Lifetime, Secret, Subject};
 use rise_broker::provider::IssueCall;
 use rise_broker::registries::{ConnectAws, Registry};
 use rise_broker::rules::{AccessRequest, Grant};
-use rise_broker_tests::broker::{AUTH, lines, repository, target};
-use rise_broker_tests::{Settings, TestBroker};
+use rise_broker_tests::{AUTH, Settings, TestBroker, repository, target};
 use rise_provider::{Actions, Provider, testing};
 use serde_json::json;
 
@@ -95,9 +93,8 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 async fn component_call() -> Duration {
-    let settings = Settings::new(&format!("{AUTH}{REGISTRIES}"), &[]);
-    let started = TestBroker::on_aws(settings, &Environment::new(), Arc::new(Instant0)).await;
-    let broker = started.unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+    let settings = Settings::new(format!("{AUTH}{REGISTRIES}"));
+    let broker = TestBroker::with_settings(settings).aws(Instant0).start().await;
     let registry: Arc<Registry> =
         Arc::clone(broker.generation.registries.find(&"prod".parse().unwrap()).unwrap());
     let mut times = Vec::new();
@@ -157,7 +154,7 @@ fn native_call() -> Duration {
 
 /// Starts the release binary: without compiled code, then with it.
 fn starts() {
-    let settings = Settings::new(REGISTRIES, &[]);
+    let settings = Settings::new(REGISTRIES);
     let directory = settings.path("");
     let binary = target().join("release/rise-broker");
     let (mut cold, mut warm, mut memory) = (Vec::new(), Vec::new(), Vec::new());

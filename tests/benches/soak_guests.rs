@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rise_broker_tests::broker::AUTH;
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::load::{Load, Report};
 use rise_broker_tests::siege::flat;
-use rise_broker_tests::{Imaginary, Installation, Serving, Wire, within};
+use rise_broker_tests::{AUTH, Imaginary, Installation, Serving, Wire, within};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -52,7 +51,7 @@ async fn run() {
     for _ in HTTP {
         servers.push(upstreams.spawn(Imaginary::start()).await.unwrap());
     }
-    let mut it = Installation::new(&settings(&servers));
+    let mut it = Installation::new(settings(&servers));
     it.unlimited();
     // What a busy disk adds to each request is not what is measured.
     let record = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -103,7 +102,7 @@ async fn run() {
 fn settings(servers: &[Imaginary]) -> String {
     let names: Vec<_> =
         MISBEHAVES.iter().chain(&HTTP).chain(&["quiet"]).map(|it| format!("\"{it}\"")).collect();
-    let mut text = AUTH.replace("@STATE@/", "").replace("\"prod\"", &names.join(", "));
+    let mut text = AUTH.replace("\"prod\"", &names.join(", "));
     text += "[log]\nlevel = \"error,rise_broker::command=info\"\n[registries.quiet]\ntype = \"oci\"\nregistry_url = \"quiet.example.com\"\n";
     for how in MISBEHAVES {
         text += &format!(

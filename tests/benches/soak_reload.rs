@@ -4,10 +4,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rise_broker_tests::broker::AUTH;
 use rise_broker_tests::load::{Load, Report};
 use rise_broker_tests::provider_files::{broken, component, digest, drop_in, noted};
-use rise_broker_tests::{Installation, Serving};
+use rise_broker_tests::{AUTH, Installation, Serving};
 use serde_json::Value;
 
 const OCI: &str = "[registries.prod]\ntype = \"oci\"\nregistry_url = \"oci.example.com\"\nusername = \"robot\"\n\
@@ -23,7 +22,7 @@ fn main() {
 }
 
 async fn run() {
-    let mut it = Installation::new(&format!("{}{OCI}", AUTH.replace("@STATE@/", "")));
+    let mut it = Installation::new(format!("{AUTH}{OCI}"));
     it.unlimited();
     it.variable("RISE_LOG__LEVEL", "warn,rise_broker::command::serve=info");
     let token = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;

@@ -13,10 +13,11 @@ use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::broker::{AUTH, audit_text};
-use crate::imaginary::ADMIN_TOKEN;
 use crate::siege::flat;
-use crate::{Answer, Client, Imaginary, Installation, PATIENCE, Serving, Stub, Wire, within};
+use crate::{
+    AUTH, Answer, Client, Imaginary, Installation, PATIENCE, Serving, Stub, Wire, audit_text,
+    registry, within,
+};
 
 const REGISTRIES: [&str; 2] = ["ecr", "http"];
 /// At once, from one address: fewer than it may have.
@@ -96,33 +97,17 @@ pub async fn run(clients: usize, patience: Duration) -> Report {
 }
 
 fn installation(aws: &Stub, http: &Imaginary) -> Installation {
-    let auth = AUTH.replace("@STATE@/", "").replace("\"prod\"", "\"ecr\", \"http\"");
-    let mut it = Installation::new(&format!(
+    let auth = AUTH.replace("\"prod\"", "\"ecr\", \"http\"");
+    let mut it = Installation::new(format!(
         r#"
 [limits]
 registry = {{ in_flight = 1000, per_second = 100000, burst = 100000 }}
 [log]
 level = "error,rise_broker::command=info"
 {auth}
-[registries.ecr]
-type = "ecr"
-region = "eu-west-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-push_role_arn = "arn:aws:iam::123456789012:role/push"
-access_key_id = "AKIAEXAMPLE"
-secret_access_key = "example-secret-access-key"
-endpoint_url = "{}"
-[registries.http]
-type = "imaginary"
-base_url = "{}"
-admin_token = "{ADMIN_TOKEN}"
-trust_provider = true
-[registries.http.ceiling.http]
-private = true
-"#,
-        aws.endpoint(),
-        http.url(),
+{}{}"#,
+        registry::ecr(aws.endpoint()).named("ecr"),
+        registry::imaginary(&http.url()).named("http"),
     ));
     it.unlimited();
     it.guest("imaginary");

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use crate::broker::repository;
+use crate::repository;
 
 const SCHEMA: &str = r#"{"type":"object","properties":{"registry_url":{"type":"string"}}}"#;
 

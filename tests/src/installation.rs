@@ -3,6 +3,7 @@
 //! Settings lie in `config/` and messages name them so, as in `config/default.toml: …`. Folders and ports that differ between
 //! runs come in as variables, unless [`Installation::without`] says that the settings state them.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::broker::{binary, kit_binary, repository, target};
+use crate::built::{binary, kit_binary, repository, target};
 use crate::process::{WATCHED, standard_environment};
 use crate::{Client, PATIENCE, eventually_blocking, within};
 
@@ -36,8 +37,9 @@ pub struct Printed {
 }
 
 impl Installation {
-    /// The real providers, and `text` as `config/default.toml`.
-    pub fn new(text: &str) -> Self {
+    /// The real providers, and `text` as `config/default.toml`. `@STATE@` stands for the folder, as
+    /// in [`Settings::new`](crate::Settings::new): commands run in it.
+    pub fn new(text: impl Display) -> Self {
         let directory = tempfile::Builder::new().prefix("rise-test-").tempdir().unwrap();
         let mut it = Self { directory, variables: Vec::new() };
         fs::create_dir(it.path("config")).unwrap();
@@ -45,7 +47,7 @@ impl Installation {
         for name in ["ecr", "oci"] {
             it.provider(&repository().join(format!("dist/providers/{name}.wasm")), name);
         }
-        it.file("config/default.toml", text);
+        it.settings(text);
         // Compiled code is shared between tests: each would compile the same components again.
         let state = target().join("test-state").display().to_string();
         it.variable("RISE_SERVER__STATE_DIRECTORY", &state);
@@ -60,6 +62,11 @@ impl Installation {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Writes `config/default.toml`.
+    pub fn settings(&self, text: impl Display) {
+        self.file("config/default.toml", text.to_string().replace("@STATE@/", ""));
     }
 
     /// Writes one more file.

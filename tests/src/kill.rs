@@ -6,7 +6,7 @@ use std::time::Duration;
 use rise_broker::audit::{Disk as _, Folder, segment_number};
 
 use crate::served::{audit_records, rise_broker};
-use crate::{Client, Served, Settings, Stub, broker::AUTH, eventually};
+use crate::{AUTH, Client, Served, Settings, Stub, eventually, registry};
 
 /// A system call, how often it was made before the first issue comes to this point, and how often one issue makes it.
 #[derive(Debug)]
@@ -48,21 +48,7 @@ pub struct Victim {
 
 /// An ECR registry behind `aws`, with the rules of [`AUTH`].
 pub fn settings(aws: &Stub) -> Settings {
-    let registry = format!(
-        r#"
-[registries.prod]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
-access_key_id = "AKIAEXAMPLEEXAMPLE12"
-secret_access_key = "example-secret-access-key"
-endpoint_url = "{}"
-"#,
-        aws.endpoint()
-    );
-    Settings::new(&format!("{AUTH}{registry}"), &[])
+    Settings::new(format!("{AUTH}{}", registry::ecr(aws.endpoint())))
 }
 
 impl Victim {

@@ -28,8 +28,9 @@
 //! To add one: a file here that wraps a [`Process`], a line above, a test in `tests/peers.rs`.
 
 mod aws;
-pub mod broker;
+mod broker;
 mod broker_double;
+mod built;
 pub mod cancellation;
 mod device_oidc;
 pub mod disk;
@@ -42,14 +43,17 @@ mod installation;
 mod issuer_double;
 pub mod kill;
 pub mod load;
+pub mod logs;
 mod loopback;
 mod ministack;
 mod moto;
 mod oidc;
 mod process;
 pub mod provider_files;
+pub mod registry;
 pub mod scene;
 pub mod served;
+mod settings;
 pub mod siege;
 mod signer;
 mod skipped;
@@ -60,8 +64,9 @@ mod workstation;
 
 pub use aws::caller::{Caller, Keys, Verdict};
 pub use aws::request::Request;
-pub use broker::{Response, Settings, TestBroker, logs};
+pub use broker::{AUDIENCE, BrokerBuilder, Response, TestBroker, audit_text, lines};
 pub use broker_double::{BrokerDouble, Saying};
+pub use built::{binary, compiled, kit_binary, repository, target};
 pub use device_oidc::DeviceOidc;
 pub use disk::FakeDisk;
 pub use docker_registry::{
@@ -78,6 +83,7 @@ pub use moto::Moto;
 pub use oidc::Oidc;
 pub use process::{PeerCommand, Port, Process, peers_directory, python_program};
 pub use served::Served;
+pub use settings::{AUTH, Settings};
 pub use signer::Signer;
 pub use skipped::skipped;
 pub use skopeo::{Ran, Skopeo};

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::broker::{repository, target};
+use crate::{binary, repository, target};
 
 /// SHA-256 in hex, as the broker shows it.
 pub fn digest(bytes: &[u8]) -> String {
@@ -46,7 +46,7 @@ pub fn broken(good: &[u8]) -> [(&'static str, Vec<u8>); 5] {
     [
         ("component", good[..good.len() / 2].to_vec()),
         ("component", [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00].to_vec()),
-        ("component", fs::read(crate::broker::binary()).unwrap()[..4096].to_vec()),
+        ("component", fs::read(binary()).unwrap()[..4096].to_vec()),
         // Exports nothing.
         ("imports", component.to_vec()),
         ("imports", guest("wants-filesystem")),

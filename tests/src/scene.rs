@@ -4,13 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::SignedDuration;
-use rise_broker::config::Environment;
 use rise_broker::domain::Clock;
-use rise_broker::registries::Sdk;
 use serde_json::{Value, json};
 
-use crate::broker::lines;
-use crate::{IssuerDouble, Settings, Signer, Stub, TestBroker};
+use crate::{IssuerDouble, Settings, Signer, Stub, TestBroker, registry};
 
 /// The issuer's name is `ci`; there is also `local`.
 pub struct Scene {
@@ -49,27 +46,15 @@ issuer = "ci"
 projects = ["*"]
 registries = ["prod"]
 allow = ["pull", "push"]
-[registries.prod]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-push_role_arn = "arn:aws:iam::123456789012:role/push"
-access_key_id = "AKIAEXAMPLEEXAMPLE12"
-secret_access_key = "example-secret-access-key"
-endpoint_url = "{}"
-"#,
+{}"#,
         issuer.issuer(),
-        aws.endpoint()
+        registry::ecr(aws.endpoint())
     );
     let (system, offset) = (Clock::system(), Arc::clone(&ahead));
     let clock = Clock::from_fn(move || {
         system.now() + SignedDuration::from_secs(offset.load(Ordering::SeqCst))
     });
-    let started =
-        TestBroker::on_clock(Settings::new(&text, &[]), &Environment::new(), Arc::new(Sdk), clock)
-            .await;
-    let broker = started.unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+    let broker = TestBroker::with_settings(Settings::new(text)).clock(clock).start().await;
     Scene { issuer, signer, aws, broker, ahead }
 }
 

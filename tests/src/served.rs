@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::broker::{Settings, audit_text, binary};
 use crate::process::{PeerCommand, Port, Process};
+use crate::{Settings, audit_text, binary};
 
 /// Running `rise-broker serve`. Dropping it kills it.
 #[derive(Debug)]

@@ -63,7 +63,7 @@ impl CountingIssuer {
     fn claims(&self) -> Value {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
         json!({
-            "iss": self.url, "aud": crate::broker::AUDIENCE, "sub": "honest",
+            "iss": self.url, "aud": crate::AUDIENCE, "sub": "honest",
             "iat": now, "exp": now + 3_600, "repository": "acme/my-app",
         })
     }
@@ -227,7 +227,7 @@ allow = ["pull", "push"]
 type = "oci"
 registry_url = "localhost:5000"
 "#,
-        crate::broker::AUDIENCE,
+        crate::AUDIENCE,
         issuer.url,
     );
     let text = text.replace("level = \"error\"", "level = \"error,rise_broker::command=info\"");

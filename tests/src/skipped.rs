@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::panic::Location;
 
-use crate::broker::target;
+use crate::target;
 
 /// Notes in `target/skipped.txt` that the calling test does not run, and why. `make test` prints
 /// that file at its end.

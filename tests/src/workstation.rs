@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::broker::beside;
+use crate::built::beside;
 use crate::installation::Printed;
 use crate::process::{SYSTEM_PATH, find_program, standard_environment};
 

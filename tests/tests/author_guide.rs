@@ -4,8 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rise_broker_tests::Port;
-use rise_broker_tests::broker::{binary, kit_binary, repository, target};
+use rise_broker_tests::{Port, binary, kit_binary, repository, target};
 
 /// The commands under this heading, in order.
 fn commands(heading: &str) -> String {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use rise_broker_tests::broker::{kit_binary, repository, target};
+use rise_broker_tests::{kit_binary, repository, target};
 
 fn run(command: &mut Command) -> (bool, String) {
     let output = command.output().unwrap();

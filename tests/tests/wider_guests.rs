@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use rise_broker::config::Environment;
 use rise_broker::provider::compile::{Bounds, Compiler};
-use rise_broker_tests::broker::{AUTH, binary, compiled, repository, target};
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
-use rise_broker_tests::{Imaginary, Installation, TestBroker, logs};
+use rise_broker_tests::{
+    AUTH, Imaginary, Installation, TestBroker, binary, compiled, logs, repository, target,
+};
 use rise_provider_kit::conformance::{self, Bench, Effort};
 use serde_json::Value;
 
@@ -31,7 +32,7 @@ private = true
 "#,
         server.url()
     );
-    let broker = TestBroker::start_with(&registry, &[kind]).await;
+    let broker = TestBroker::with_registries(&registry).guests(&[kind]).start().await;
     let started = Instant::now();
     for turn in 1..=3 {
         let token = broker.token_for("my-app");
@@ -85,11 +86,7 @@ async fn what_imports_more_of_wasi_than_every_program_is_refused_by_name() {
             "[providers.wants-filesystem]",
         ),
     ] {
-        let it = Installation::new(&format!(
-            "{more}\n{}{}",
-            AUTH.replace("@STATE@/", ""),
-            wants_wasi("127.0.0.1:1", "")
-        ));
+        let it = Installation::new(format!("{more}\n{}{}", AUTH, wants_wasi("127.0.0.1:1", "")));
         it.guest("wants-filesystem");
         let printed = it.run(&["check"]);
         assert_eq!(printed.code, Some(1), "{more}");
@@ -109,7 +106,7 @@ async fn what_is_stubbed_sees_nothing() {
     let address = server.local_addr().unwrap().to_string();
     let registry =
         wants_wasi(&address, "[providers.wants-filesystem]\nwasi = \"stubbed\"\nlimits = {}");
-    let broker = TestBroker::start_with(&registry, &["wants-filesystem"]).await;
+    let broker = TestBroker::with_registries(&registry).guests(&["wants-filesystem"]).start().await;
     let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let log = logs::text();
@@ -134,13 +131,12 @@ async fn what_is_stubbed_sees_nothing() {
 
 #[tokio::test]
 async fn stubs_that_are_taken_away_are_not_taken_over() {
-    let auth = AUTH.replace("@STATE@/", "");
     let stubbed = wants_wasi("127.0.0.1:1", "[providers.wants-filesystem]\nwasi = \"stubbed\"");
-    let it = Installation::new(&format!("{auth}{stubbed}"));
+    let it = Installation::new(format!("{AUTH}{stubbed}"));
     it.guest("wants-filesystem");
     let serving = it.serve();
     let none = wants_wasi("127.0.0.1:1", "[providers.wants-filesystem]\nwasi = \"none\"");
-    it.file("config/default.toml", format!("{auth}{none}"));
+    it.settings(format!("{AUTH}{none}"));
     let is_refused = |said: &Value| said["refused"][0]["stage"] == "imports";
     let said = serving.until("/api/v1/providers", is_refused).await;
     let problem = said["refused"][0]["problem"].as_str().unwrap();

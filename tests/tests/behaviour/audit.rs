@@ -13,26 +13,15 @@ use rise_broker::registries::Registry;
 use rise_broker::rules::{AccessRequest, Grant};
 use rise_broker::telemetry::Metrics;
 use rise_broker_tests::disk::{EIO, ENOSPC, EROFS, Operation};
+use rise_broker_tests::registry::{RegistryTable, ecr};
 use rise_broker_tests::{FakeDisk, Stub, TestBroker, eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ulid::Ulid;
 
 /// One whose provider reaches outside, so that there is an intent before each outcome.
-fn registry(aws: &Stub) -> String {
-    format!(
-        r#"
-[registries.prod]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
-access_key_id = "AKIAEXAMPLEEXAMPLE12"
-secret_access_key = "example-secret-access-key"
-endpoint_url = "{}"
-"#,
-        aws.endpoint()
-    )
+fn registry(aws: &Stub) -> RegistryTable {
+    ecr(aws.endpoint()).without("repo_prefix")
 }
 
 fn settings(state: &TempDir) -> AuditSettings {
@@ -61,7 +50,7 @@ struct Issues {
 
 impl Issues {
     async fn new() -> Self {
-        let broker = TestBroker::start(&registry(&Stub::start().await)).await;
+        let broker = TestBroker::with_registries(registry(&Stub::start().await)).start().await;
         let registry =
             Arc::clone(broker.generation.registries.find(&"prod".parse().unwrap()).unwrap());
         Self { broker, registry, state: tempfile::tempdir().unwrap() }
@@ -216,7 +205,7 @@ async fn a_disk_that_fails_stops_credentials_and_recovers_by_itself() {
     ] {
         let disk = FakeDisk::new();
         let aws = Stub::start().await;
-        let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
+        let broker = TestBroker::with_registries(registry(&aws)).disk(&disk).start().await;
         let token = broker.token_for("my-app");
         assert_eq!(broker.credentials(&token, "project=my-app").await.status, 200, "{case}");
         if operation == Operation::Create {
@@ -267,7 +256,7 @@ async fn one_failure_of_the_disk_is_nobodys_business_but_the_logs() {
     for operation in [Operation::Sync, Operation::Append, Operation::Reserve] {
         let disk = FakeDisk::new();
         let aws = Stub::start().await;
-        let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
+        let broker = TestBroker::with_registries(registry(&aws)).disk(&disk).start().await;
         let token = broker.token_for("my-app");
         broker.credentials(&token, "project=my-app").await;
         disk.fail(operation, EIO, 1);
@@ -281,7 +270,7 @@ async fn one_failure_of_the_disk_is_nobodys_business_but_the_logs() {
 async fn a_slow_disk_is_as_good_as_none() {
     let disk = FakeDisk::new();
     let aws = Stub::start().await;
-    let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
+    let broker = TestBroker::with_registries(registry(&aws)).disk(&disk).start().await;
     let token = broker.token_for("my-app");
     broker.credentials(&token, "project=my-app").await;
     disk.sync_takes(Duration::from_mins(1));
@@ -306,7 +295,7 @@ async fn a_slow_disk_is_as_good_as_none() {
 async fn a_disk_that_is_nearly_full_makes_no_credentials_and_records_denials() {
     let disk = FakeDisk::new();
     let aws = Stub::start().await;
-    let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
+    let broker = TestBroker::with_registries(registry(&aws)).disk(&disk).start().await;
     let token = broker.token_for("my-app");
     disk.free_percent(4);
     eventually("the full disk is noticed", async || broker.process.audit.refusal().is_some()).await;
@@ -436,7 +425,7 @@ async fn bad_tokens_are_counted_and_secrets_are_fingerprints() {
 async fn failed_authentication_over_http_is_counted_by_reason() {
     let disk = FakeDisk::new();
     let aws = Stub::start().await;
-    let broker = TestBroker::on_disk(&registry(&aws), &disk).await;
+    let broker = TestBroker::with_registries(registry(&aws)).disk(&disk).start().await;
     for token in [None, Some("nonsense"), Some("nonsense")] {
         assert_eq!(
             broker.get("/api/v1/registry/credentials?project=my-app", token).await.status,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rise_broker::domain::Clock;
+use rise_broker_tests::registry::on_aws;
 use rise_broker_tests::{Answer, Response, Stub, TestBroker, logs};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -19,19 +20,10 @@ const UNSCOPED: &str = "accept_scope = \"registry\"";
 
 async fn broker(endpoint: &str, more: &[&str]) -> TestBroker {
     let more = more.join("\n");
-    TestBroker::start(&format!(
-        r#"
-[registries.prod]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-access_key_id = "AKIASTUB"
-secret_access_key = "stub-configured-secret-canary"
-endpoint_url = "{endpoint}"
-{more}
-"#
-    ))
-    .await
+    let registry = on_aws("ecr", endpoint)
+        .with("secret_access_key", "stub-configured-secret-canary")
+        .lines(&more);
+    TestBroker::with_registries(registry).start().await
 }
 
 async fn ask(broker: &TestBroker) -> Response {

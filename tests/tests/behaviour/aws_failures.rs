@@ -3,26 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use rise_broker_tests::registry::{RegistryTable, ecr};
 use rise_broker_tests::{Answer, Response, Stub, TestBroker, logs};
 
-fn registry(endpoint: &str) -> String {
-    format!(
-        r#"
-[registries.prod]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
-access_key_id = "AKIACANARYCANARYCANA"
-secret_access_key = "canary-secret-access-key"
-endpoint_url = "{endpoint}"
-"#
-    )
+fn registry(endpoint: &str) -> RegistryTable {
+    ecr(endpoint).with("secret_access_key", "canary-secret-access-key")
 }
 
 async fn asked(endpoint: &str) -> (TestBroker, Response, Duration) {
-    let broker = TestBroker::start(&registry(endpoint)).await;
+    let broker = TestBroker::with_registries(registry(endpoint)).start().await;
     let started = Instant::now();
     let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
     let elapsed = started.elapsed();

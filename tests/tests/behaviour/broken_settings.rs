@@ -40,7 +40,7 @@ namespace = "apps"
 const CANARY: &str = "canary-5e1f7c0d";
 
 fn installed(parts: &[&str]) -> Installation {
-    Installation::new(&parts.concat())
+    Installation::new(parts.concat())
 }
 
 /// `ECR` with `from` replaced.

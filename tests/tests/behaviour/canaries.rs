@@ -8,11 +8,11 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rise_broker_tests::broker::{AUTH, binary};
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
+use rise_broker_tests::registry::{ecr, imaginary, oci, registry};
 use rise_broker_tests::{
-    Answer, Client, Imaginary, PeerCommand, Port, Process, Settings, Stub, TestBroker, eventually,
-    logs,
+    AUTH, Answer, Client, Imaginary, PeerCommand, Port, Process, Settings, Stub, TestBroker,
+    binary, eventually, logs,
 };
 use serde_json::{Value, json};
 
@@ -26,63 +26,37 @@ const ALL: &str = r#"["prod", "shared", "file", "made-up", "logs", "trap", "broa
 /// Every registry there is, one for each kind of secret. `guest-*` are components that misbehave.
 fn settings(aws: &str) -> String {
     let auth = AUTH.replace("[\"prod\"]", ALL);
-    format!(
-        r#"{auth}
-[registries.prod]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-role_arn = "arn:aws:iam::123456789012:role/rise-backend"
-push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
-access_key_id = "{ACCESS_KEY}"
-secret_access_key = "{SECRET_KEY}"
-source_identity = true
-session_tags = true
-endpoint_url = "{aws}"
-[registries.broad]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-repo_prefix = "broad/"
-accept_scope = "registry"
-access_key_id = "{ACCESS_KEY}"
-secret_access_key = "{SECRET_KEY}"
-endpoint_url = "{aws}"
-[registries.shared]
-type = "oci"
-registry_url = "shared.example.com"
-username = "robot"
-password = "{PASSWORD}"
-accept_scope = "registry"
-[registries.file]
-type = "oci"
-registry_url = "file.example.com"
-username = "robot"
-password = "${{file:@STATE@/password}}"
-accept_scope = "registry"
-[registries.made-up]
-type = "misbehaves"
-registry_url = "made-up.example.com"
-how = "made-up-password"
-password = "{PASSWORD}"
-accept_scope = "registry"
-trust_provider = true
-[registries.logs]
-type = "misbehaves"
-registry_url = "logs.example.com"
-how = "log-password"
-username = "robot"
-password = "{PASSWORD}"
-accept_scope = "registry"
-[registries.trap]
-type = "misbehaves"
-registry_url = "trap.example.com"
-how = "trap"
-password = "{PASSWORD}"
-accept_scope = "registry"
-"#
-    )
+    let ecr = ecr(aws).with("access_key_id", ACCESS_KEY).with("secret_access_key", SECRET_KEY);
+    let prod = ecr
+        .clone()
+        .with("role_arn", "arn:aws:iam::123456789012:role/rise-backend")
+        .with("source_identity", true)
+        .with("session_tags", true);
+    let broad = ecr
+        .without("push_role_arn")
+        .named("broad")
+        .with("repo_prefix", "broad/")
+        .with("accept_scope", "registry");
+    let oci = |name: &str, password: &str| {
+        oci(&format!("{name}.example.com")).named(name).account("robot", password)
+    };
+    let misbehaves = |name: &str, how: &str| {
+        registry("misbehaves")
+            .named(name)
+            .with("registry_url", format!("{name}.example.com"))
+            .with("how", how)
+            .account("robot", PASSWORD)
+    };
+    let registries = [
+        prod,
+        broad,
+        oci("shared", PASSWORD),
+        oci("file", "${file:@STATE@/password}"),
+        misbehaves("made-up", "made-up-password").without("username").with("trust_provider", true),
+        misbehaves("logs", "log-password"),
+        misbehaves("trap", "trap").without("username"),
+    ];
+    auth + &registries.map(|registry| registry.to_string()).concat()
 }
 
 const GUESTS: [&str; 1] = ["misbehaves"];
@@ -91,7 +65,7 @@ const MADE_UP: &str = "hunter2";
 
 fn written(aws: &str) -> Settings {
     // Written before the settings are loaded, behind the place that `@STATE@` stands for.
-    let settings = Settings::new(&settings(aws), &GUESTS);
+    let settings = Settings::new(settings(aws)).guests(&GUESTS);
     fs::write(settings.path("password"), format!("{FROM_FILE}\n")).unwrap();
     settings
 }
@@ -206,8 +180,7 @@ fn without_password(text: &str) -> String {
 #[tokio::test]
 async fn no_secret_is_in_any_output_of_the_broker_in_process() {
     let aws = Stub::start().await;
-    let broker = TestBroker::on(written(aws.endpoint()), &std::collections::BTreeMap::new()).await;
-    let broker = broker.unwrap_or_else(|problems| panic!("{problems:?}"));
+    let broker = TestBroker::with_settings(written(aws.endpoint())).start().await;
     let token = broker.token_for("my-app");
     let mut outputs = Outputs(Vec::new());
     let mut granted = 0;
@@ -223,9 +196,7 @@ async fn no_secret_is_in_any_output_of_the_broker_in_process() {
     // Shorter ways to fail than waiting; each with the same canaries in flight.
     for (action, failure) in failures() {
         let aws = Stub::start().await;
-        let broker =
-            TestBroker::on(written(aws.endpoint()), &std::collections::BTreeMap::new()).await;
-        let broker = broker.unwrap_or_else(|problems| panic!("{problems:?}"));
+        let broker = TestBroker::with_settings(written(aws.endpoint())).start().await;
         aws.always(action, failure.clone());
         let token = broker.token_for("my-app");
         let answer = broker.credentials(&token, QUERIES[0]).await;
@@ -355,11 +326,10 @@ async fn no_secret_that_goes_over_http_is_in_any_output_of_the_binary() {
     let echoes = echoes.iter().map(|it| ("http-rogue", it.as_str(), 0));
     for (provider, more, status) in cases.into_iter().chain(echoes) {
         let server = Imaginary::start().await;
-        let registry = format!(
-            "{AUTH}\n[registries.prod]\ntype = \"{provider}\"\nbase_url = \"{}\"\nadmin_token = \"{ADMIN_TOKEN}\"\ntrust_provider = true\n{more}\n[registries.prod.ceiling.http]\nprivate = true\n",
-            server.url()
-        );
-        let ran = serve(Settings::new(&registry, &[provider]), "trace", "json").await;
+        let registry = imaginary(&server.url()).with("type", provider).lines(more);
+        let ran =
+            serve(Settings::new(format!("{AUTH}{registry}")).guests(&[provider]), "trace", "json")
+                .await;
         let authorization = format!("Bearer {}", ran.token);
         let url = format!("{}/api/v1/registry/credentials", ran.url);
         let (body, headers) =
@@ -447,7 +417,7 @@ async fn no_secret_is_in_the_output_of_check() {
     let good = settings(aws.endpoint());
     let secrets = [SECRET_KEY, PASSWORD, FROM_FILE].map(str::to_owned);
     for (name, text, arguments) in slips(&good) {
-        let settings = Settings::new(&text, &GUESTS);
+        let settings = Settings::new(text).guests(&GUESTS);
         fs::write(settings.path("password"), FROM_FILE).unwrap();
         let ran = tokio::process::Command::new(binary())
             .arg("check")

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rise_broker_tests::broker::{AUTH, binary};
-use rise_broker_tests::{Answer, Keys, Ministack, Oidc, Settings, Stub, TwoRoles};
+use rise_broker_tests::registry::ecr;
+use rise_broker_tests::{AUTH, Answer, Keys, Ministack, Oidc, Settings, Stub, TwoRoles, binary};
 use tokio::process::Command;
 
 struct Checked {
@@ -26,7 +26,7 @@ impl Checked {
 
 /// The command as an operator runs it, with nothing of this machine's AWS settings.
 async fn check(text: &str) -> Checked {
-    let settings = Settings::new(text, &[]);
+    let settings = Settings::new(text);
     let started = Instant::now();
     let ran = Command::new(binary())
         .args(["check", "--live", "--config-dir"])
@@ -49,21 +49,13 @@ async fn check(text: &str) -> Checked {
 
 fn registry(endpoint: &str, keys: (&str, &str), more: &str) -> String {
     let (id, secret) = keys;
-    format!(
-        r#"{AUTH}
-[registries.prod]
-type = "ecr"
-region = "eu-west-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-role_arn = "arn:aws:iam::123456789012:role/rise-backend"
-push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
-access_key_id = "{id}"
-secret_access_key = "{secret}"
-endpoint_url = "{endpoint}"
-{more}
-"#
-    )
+    let registry = ecr(endpoint)
+        .with("region", "eu-west-1")
+        .with("role_arn", "arn:aws:iam::123456789012:role/rise-backend")
+        .with("access_key_id", id)
+        .with("secret_access_key", secret)
+        .lines(more);
+    format!("{AUTH}{registry}")
 }
 
 async fn account() -> (Ministack, TwoRoles) {

@@ -3,8 +3,7 @@
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use rise_broker_tests::broker::audit_text;
-use rise_broker_tests::{Installation, Workstation};
+use rise_broker_tests::{Installation, Workstation, audit_text};
 use serde_json::Value;
 
 const SETTINGS: &str = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n\

@@ -3,8 +3,7 @@
 //!
 //! The kubelet decodes strictly: a member that is not in the schema below makes it drop the whole answer.
 
-use rise_broker_tests::broker::audit_text;
-use rise_broker_tests::{Installation, Printed, Serving, Workstation};
+use rise_broker_tests::{Installation, Printed, Serving, Workstation, audit_text};
 use serde_json::{Value, json};
 
 const VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";

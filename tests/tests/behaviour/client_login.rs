@@ -13,7 +13,7 @@ const LOGIN: &str = ".config/rise/login.json";
 const SHORT: u32 = 50;
 
 fn broker(issuer: &str) -> Serving {
-    let mut it = Installation::new(&format!(
+    let mut it = Installation::new(format!(
         "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"people\"\nissuer = \"{issuer}\"\nalgorithms = [\"RS256\"]\n\
          [[rules]]\nname = \"r\"\nissuer = \"people\"\nclaims = {{ sub = \"alice\" }}\nprojects = [\"my-app\"]\nregistries = [\"prod\"]\n\
          allow = [\"pull\", \"push\"]\n\

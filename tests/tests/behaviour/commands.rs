@@ -1,5 +1,6 @@
 //! The binary as people and machines run it: what it prints, how it ends, and what it serves on a real socket.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -8,7 +9,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rise_broker_tests::{Answer, Installation, Port, Serving, Stub, broker, eventually_blocking};
+use rise_broker_tests::registry::{ecr, oci, registry};
+use rise_broker_tests::{
+    Answer, Installation, Port, Serving, Stub, binary, eventually_blocking, repository,
+};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
@@ -35,8 +39,8 @@ namespace = "apps"
 const TOKEN: [&str; 7] =
     ["token", "--subject", "ci", "--claim", "repository=acme/my-app", "--ttl", "1h"];
 
-fn installed(registries: &str) -> Installation {
-    Installation::new(&format!("{AUTH}{registries}"))
+fn installed(registries: impl Display) -> Installation {
+    Installation::new(format!("{AUTH}{registries}"))
 }
 
 fn token(installation: &Installation) -> String {
@@ -155,9 +159,16 @@ fn help_and_version_are_what_was_asked_for() {
 
 #[test]
 fn check_prints_each_registry() {
-    let more = "[registries.hub]\ntype = \"docker\"\nregistry_url = \"docker.io\"\nnamespace = \"acme\"\nusername = \"ci\"\npassword = \"canary-1\"\naccept_scope = \"registry\"\n\
-                [registries.ecr]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \"123456789012\"\npush_role_arn = \"arn:aws:iam::123456789012:role/push\"\nchild_repositories = true\nauto_remove = true\n";
-    let printed = installed(&format!("{OCI}{more}")).run(&["check"]);
+    let hub = oci("docker.io").named("hub").with("type", "docker").with("namespace", "acme");
+    let hub = hub.account("ci", "canary-1");
+    let ecr = registry("ecr")
+        .named("ecr")
+        .with("region", "eu-west-1")
+        .with("account_id", "123456789012")
+        .with("push_role_arn", "arn:aws:iam::123456789012:role/push")
+        .with("child_repositories", true)
+        .with("auto_remove", true);
+    let printed = installed(format!("{OCI}{hub}{ecr}")).run(&["check"]);
     assert_eq!(printed.code, Some(0));
     insta::assert_snapshot!(printed.stdout, @r#"
     ecr: ecr at 123456789012.dkr.ecr.eu-west-1.amazonaws.com/{project}, scope repository
@@ -302,13 +313,7 @@ fn it_serves_over_connections_that_stay_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_lets_requests_in_flight_finish() {
     let stub = Stub::start().await;
-    let text = format!(
-        "[registries.prod]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \"123456789012\"\nrepo_prefix = \"rise/\"\n\
-         push_role_arn = \"arn:aws:iam::123456789012:role/push\"\naccess_key_id = \"AKIASTUB\"\nsecret_access_key = \"stub-secret\"\n\
-         endpoint_url = \"{}\"\n",
-        stub.endpoint()
-    );
-    let it = installed(&text);
+    let it = installed(ecr(stub.endpoint()));
     let token = token(&it);
     stub.next("AssumeRole", [Answer::late(Duration::from_secs(2))]);
     let mut serving = it.serve();
@@ -421,8 +426,8 @@ fn what_make_run_prints_can_be_pasted_and_nothing_stays_behind() {
         let [listen, admin, demo] =
             ports.each_ref().map(|port| format!("127.0.0.1:{}", port.number()));
         let home = tempfile::tempdir().unwrap();
-        let mut script = Command::new(broker::repository().join("deploy/development/run.sh"))
-            .arg(broker::binary())
+        let mut script = Command::new(repository().join("deploy/development/run.sh"))
+            .arg(binary())
             .env("HOME", home.path())
             .env("RISE_SERVER__LISTEN", &listen)
             .env("RISE_SERVER__ADMIN_LISTEN", &admin)

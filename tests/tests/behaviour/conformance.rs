@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rise_broker::config::Environment;
 use rise_broker::provider::compile::{Bounds, Compiler};
-use rise_broker_tests::broker::{binary, compiled, repository, target};
+use rise_broker_tests::{binary, compiled, repository, target};
 use rise_provider_kit::conformance::{self, Bench, Effort, Report, Verdict};
 
 const QUICK: Effort = Effort { sequential: 50, parallel: 16 };

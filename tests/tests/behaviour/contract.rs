@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rise_broker_tests::TestBroker;
-use rise_broker_tests::broker::repository;
+use rise_broker_tests::{TestBroker, repository};
 use wit_component::semver_check;
 use wit_parser::{PackageName, Resolve};
 
@@ -83,7 +82,7 @@ fn a_changed_type_is_noticed() {
 async fn a_component_of_the_oldest_contract_is_loaded_and_called() {
     let registry =
         "[registries.prod]\ntype = \"oldest-contract\"\nregistry_url = \"registry.example.com\"\n";
-    let broker = TestBroker::start_with(registry, &["oldest-contract"]).await;
+    let broker = TestBroker::with_registries(registry).guests(&["oldest-contract"]).start().await;
     let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(answer.json()["credentials"]["kind"], "client-auth", "{}", answer.text);

@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use rise_broker::domain::Clock;
-use rise_broker_tests::broker::{AUTH, binary};
+use rise_broker_tests::registry::{RegistryTable, ecr};
 use rise_broker_tests::{
-    Caller, Client, Keys, Ministack, PeerCommand, Port, Process, Request, Response, Settings,
-    TestBroker, TwoRoles, Verdict, logs,
+    AUTH, Caller, Client, Keys, Ministack, PeerCommand, Port, Process, Request, Response, Settings,
+    TestBroker, TwoRoles, Verdict, binary, logs,
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -45,19 +45,13 @@ async fn account() -> (Ministack, TwoRoles) {
 }
 
 /// Settings of the registry `prod`, without keys and a push role.
-fn registry(ministack: &Ministack, role_arn: &str) -> String {
-    let endpoint = ministack.endpoint();
-    format!(
-        r#"
-[registries.prod]
-type = "ecr"
-region = "eu-west-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-role_arn = "{role_arn}"
-endpoint_url = "{endpoint}"
-"#
-    )
+fn registry(ministack: &Ministack, role_arn: &str) -> RegistryTable {
+    ecr(ministack.endpoint())
+        .with("region", "eu-west-1")
+        .with("role_arn", role_arn)
+        .without("push_role_arn")
+        .without("access_key_id")
+        .without("secret_access_key")
 }
 
 async fn broker(
@@ -68,7 +62,7 @@ async fn broker(
 ) -> TestBroker {
     let registry = registry(ministack, &roles.role_arn);
     let Keys { access_key_id, secret_access_key, .. } = &roles.base;
-    TestBroker::start(&format!(
+    TestBroker::with_registries(format!(
         r#"{registry}
 access_key_id = "{access_key_id}"
 secret_access_key = "{secret_access_key}"
@@ -76,6 +70,7 @@ push_role_arn = "{push_role}"
 {more}
 "#
     ))
+    .start()
     .await
 }
 
@@ -363,7 +358,7 @@ async fn an_identity_that_already_is_the_brokers_role_is_not_assumed_again() {
     let ambient = ministack.caller(&roles.base).assume(&roles.role_arn).await.unwrap();
     let registry = registry(&ministack, &roles.role_arn);
     let text = format!("{AUTH}\n{registry}\npush_role_arn = \"{}\"\n", roles.push_role_arn);
-    let settings = Settings::new(&text, &[]);
+    let settings = Settings::new(text);
     let (process, url, token) = process(&settings, &ambient).await;
     let before = ministack.recorded("AssumeRole").await.len();
     let client = Client::new();
@@ -407,7 +402,7 @@ async fn without_a_push_role_the_answer_says_that_it_opens_the_registry() {
     let registry = registry(&ministack, &roles.broad_role_arn);
     let text = format!("{AUTH}\n{registry}\naccept_scope = \"registry\"\n");
     let backend = ministack.caller(&roles.base).assume(&roles.role_arn).await.unwrap();
-    let settings = Settings::new(&text, &[]);
+    let settings = Settings::new(text);
     let (_process, url, token) = process(&settings, &backend).await;
     let before = ministack.recorded("AssumeRole").await.len();
     let authorization = format!("Bearer {token}");

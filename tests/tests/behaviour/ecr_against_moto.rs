@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rise_broker_tests::registry::ecr;
 use rise_broker_tests::{Moto, TestBroker, logs};
 use serde_json::{Value, json};
 
@@ -10,22 +11,13 @@ const PUSH_ROLE: &str = "arn:aws:iam::123456789012:role/rise-backend-ecr-push";
 const SECRET: &str = "moto-canary-secret-access-key";
 
 async fn broker(moto: &Moto, more: &str) -> TestBroker {
-    let endpoint = moto.endpoint();
-    TestBroker::start(&format!(
-        r#"
-[registries.prod]
-type = "ecr"
-region = "eu-central-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-push_role_arn = "{PUSH_ROLE}"
-access_key_id = "AKIAMOTO"
-secret_access_key = "{SECRET}"
-endpoint_url = "{endpoint}"
-{more}
-"#
-    ))
-    .await
+    let registry = ecr(moto.endpoint())
+        .with("region", "eu-central-1")
+        .with("push_role_arn", PUSH_ROLE)
+        .with("access_key_id", "AKIAMOTO")
+        .with("secret_access_key", SECRET)
+        .lines(more);
+    TestBroker::with_registries(registry).start().await
 }
 
 fn form(parameters: &Value) -> BTreeMap<String, String> {

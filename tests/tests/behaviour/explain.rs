@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use rise_broker::domain::Clock;
-use rise_broker_tests::{IssuerDouble, Settings, Signer, broker};
+use rise_broker_tests::{IssuerDouble, Settings, Signer, binary};
 use serde_json::{Value, json};
 
 const SETTINGS: &str = r#"
@@ -34,7 +34,7 @@ struct Scene {
 }
 
 fn scene() -> Scene {
-    let (settings, signer) = (Settings::new(SETTINGS, &[]), Signer::new("k1"));
+    let (settings, signer) = (Settings::new(SETTINGS), Signer::new("k1"));
     std::fs::write(settings.path("jwks.json"), json!({ "keys": [signer.jwk()] }).to_string())
         .unwrap();
     Scene { settings, signer }
@@ -52,7 +52,7 @@ fn claims(more: &Value) -> Value {
 
 /// Exit code, standard output and standard error.
 fn explain(settings: &Settings, token: &str, arguments: &[&str]) -> (i32, String, String) {
-    let mut child = Command::new(broker::binary())
+    let mut child = Command::new(binary())
         .args(["explain", "--token-file", "-", "--config-dir"])
         .arg(settings.config_directory())
         .args(arguments)
@@ -278,7 +278,7 @@ async fn offline_a_discovered_issuers_signature_is_not_known() {
     let text = SETTINGS
         .replace("https://ci.example", issuer.issuer())
         .replace("jwks_file = \"@STATE@/jwks.json\"\n", "");
-    let settings = Settings::new(&text, &[]);
+    let settings = Settings::new(text);
     let token = signer.sign(&claims(&json!({ "iss": issuer.issuer() })));
     let run = |arguments: &'static [&'static str]| explain(&settings, &token, arguments);
     let (code, text, _) =

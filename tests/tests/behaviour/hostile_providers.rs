@@ -2,29 +2,21 @@
 
 use std::time::Instant;
 
+use rise_broker_tests::registry::{RegistryTable, on_aws, registry};
 use rise_broker_tests::{Response, Stub, TestBroker, logs};
 
 /// A registry of the guest `aws-rogue`, which speaks to AWS as `ecr` does.
-fn rogue(aws: &Stub, attack: &str, more: &str) -> String {
-    format!(
-        r#"
-[registries.prod]
-type = "aws-rogue"
-region = "us-east-1"
-account_id = "123456789012"
-push_role_arn = "arn:aws:iam::123456789012:role/push"
-access_key_id = "AKIAROGUEROGUEROGUE1"
-secret_access_key = "rogue-secret-access-key"
-endpoint_url = "{}"
-attack = "{attack}"
-{more}
-"#,
-        aws.endpoint()
-    )
+fn rogue(aws: &Stub, attack: &str, more: &str) -> RegistryTable {
+    on_aws("aws-rogue", aws.endpoint())
+        .with("push_role_arn", "arn:aws:iam::123456789012:role/push")
+        .with("secret_access_key", "rogue-secret-access-key")
+        .with("attack", attack)
+        .lines(more)
 }
 
 async fn attacked(aws: &Stub, attack: &str, query: &str) -> (TestBroker, Response) {
-    let broker = TestBroker::start_with(&rogue(aws, attack, ""), &["aws-rogue"]).await;
+    let broker =
+        TestBroker::with_registries(rogue(aws, attack, "")).guests(&["aws-rogue"]).start().await;
     let answer = broker.credentials(&broker.token_for("my-app"), query).await;
     (broker, answer)
 }
@@ -94,23 +86,17 @@ async fn the_same_provider_may_do_what_was_granted() {
 }
 
 /// A registry of the guest `misbehaves`.
-fn misbehaving(how: &str, more: &str) -> String {
-    format!(
-        r#"
-[registries.prod]
-type = "misbehaves"
-registry_url = "registry.example.com"
-how = "{how}"
-username = "robot"
-password = "canary-4f1c0b"
-accept_scope = "registry"
-{more}
-"#
-    )
+fn misbehaving(how: &str, more: &str) -> RegistryTable {
+    registry("misbehaves")
+        .with("registry_url", "registry.example.com")
+        .account("robot", "canary-4f1c0b")
+        .with("how", how)
+        .lines(more)
 }
 
 async fn misbehaved(how: &str, more: &str) -> (TestBroker, Response) {
-    let broker = TestBroker::start_with(&misbehaving(how, more), &["misbehaves"]).await;
+    let broker =
+        TestBroker::with_registries(misbehaving(how, more)).guests(&["misbehaves"]).start().await;
     let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
     (broker, answer)
 }
@@ -222,8 +208,8 @@ async fn a_configured_secret_leaves_only_where_that_was_accepted() {
     assert_eq!(answer.json()["credentials"]["password"], "canary-4f1c0b", "{}", answer.text);
     assert_eq!(answer.json()["scope"], "registry");
     // A provider that calls itself narrow and hands out the shared password anyway.
-    let lying = misbehaving("says-repository", "").replace("accept_scope = \"registry\"", "");
-    let broker = TestBroker::start_with(&lying, &["misbehaves"]).await;
+    let lying = misbehaving("says-repository", "").without("accept_scope");
+    let broker = TestBroker::with_registries(lying).guests(&["misbehaves"]).start().await;
     let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
     assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
     assert!(!answer.text.contains("canary"));
@@ -241,9 +227,10 @@ async fn a_configured_secret_is_never_logged_or_recorded() {
 
 #[tokio::test]
 async fn nothing_is_remembered_from_one_call_to_the_next() {
-    let broker =
-        TestBroker::start_with(&misbehaving("state", "trust_provider = true"), &["misbehaves"])
-            .await;
+    let broker = TestBroker::with_registries(misbehaving("state", "trust_provider = true"))
+        .guests(&["misbehaves"])
+        .start()
+        .await;
     for _ in 0..5 {
         let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
         assert_eq!(answer.json()["credentials"]["username"], "1", "{}", answer.text);

@@ -1,36 +1,25 @@
 //! The capability `http`: the imaginary registry's own provider, and one that does what it must not.
 
-use rise_broker::config::{Environment, TlsFile};
+use rise_broker::config::TlsFile;
 use rise_broker::http::listen::Tls;
-use rise_broker_tests::broker::{AUTH, lines};
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
+use rise_broker_tests::registry::{RegistryTable, imaginary};
 use rise_broker_tests::{
-    DEMO_PASSWORD, DEMO_USER, DockerRegistry, Imaginary, RegistryAuth, Response, Settings,
-    TestBroker, logs,
+    AUTH, DEMO_PASSWORD, DEMO_USER, DockerRegistry, Imaginary, RegistryAuth, Response, Settings,
+    TestBroker, lines, logs,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// A registry of the example in `examples/rust`.
-fn registry(server: &Imaginary, more: &str) -> String {
-    format!(
-        r#"
-[registries.prod]
-type = "imaginary"
-base_url = "{}"
-repo_prefix = "rise/"
-admin_token = "{ADMIN_TOKEN}"
-trust_provider = true
-[registries.prod.ceiling.http]
-private = true
-{more}
-"#,
-        server.url()
-    )
+fn registry(server: &Imaginary, more: &str) -> RegistryTable {
+    imaginary(&server.url())
+        .with("repo_prefix", "rise/")
+        .ceiling(&format!("private = true\n{more}"))
 }
 
 async fn broker(server: &Imaginary, more: &str) -> TestBroker {
-    TestBroker::start_with(&registry(server, more), &["imaginary"]).await
+    TestBroker::with_registries(registry(server, more)).guests(&["imaginary"]).start().await
 }
 
 async fn ask(broker: &TestBroker) -> Response {
@@ -134,8 +123,8 @@ async fn what_the_registry_answers_decides_what_the_caller_hears() {
 
 async fn problems(text: &str) -> String {
     let text = format!("{AUTH}\n{text}");
-    let settings = Settings::new(&text, &["imaginary"]);
-    let started = TestBroker::on(settings, &Environment::new()).await;
+    let settings = Settings::new(text).guests(&["imaginary"]);
+    let started = TestBroker::with_settings(settings).try_start().await;
     lines(&started.err().expect("problems"))
 }
 
@@ -254,7 +243,7 @@ struct Scene {
 async fn misbehaved(how: &str, more: &str) -> Scene {
     let (server, other) = (Imaginary::start().await, Imaginary::start().await);
     let text = rogue(&server, &other, how, more);
-    let broker = TestBroker::start_with(&text, &["http-rogue"]).await;
+    let broker = TestBroker::with_registries(text).guests(&["http-rogue"]).start().await;
     let answer = ask(&broker).await;
     Scene { server, other, broker, answer }
 }
@@ -331,10 +320,8 @@ async fn a_name_is_judged_by_the_address_that_it_means() {
     let server = Imaginary::start().await;
     let port = server.host().rsplit(':').next().unwrap().to_owned();
     // `localhost` is no public address, and only those may be asked without `private`.
-    let text = format!(
-        "[registries.prod]\ntype = \"imaginary\"\nbase_url = \"https://localhost:{port}\"\nadmin_token = \"{ADMIN_TOKEN}\"\ntrust_provider = true\n"
-    );
-    let broker = TestBroker::start_with(&text, &["imaginary"]).await;
+    let registry = imaginary(&format!("https://localhost:{port}")).ceiling("");
+    let broker = TestBroker::with_registries(registry).guests(&["imaginary"]).start().await;
     let answer = ask(&broker).await;
     assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
     assert!(log_of(&broker).contains("`localhost` has no address that may be asked"));
@@ -361,10 +348,8 @@ async fn a_server_that_cannot_prove_its_name_is_told_nothing() {
         let (stream, _) = listener.accept().await.unwrap();
         acceptor.accept(stream).await.map(drop).map_err(|error| error.to_string())
     });
-    let text = format!(
-        "[registries.prod]\ntype = \"imaginary\"\nbase_url = \"https://localhost:{port}\"\nadmin_token = \"{ADMIN_TOKEN}\"\ntrust_provider = true\n[registries.prod.ceiling.http]\nprivate = true\n"
-    );
-    let broker = TestBroker::start_with(&text, &["imaginary"]).await;
+    let registry = imaginary(&format!("https://localhost:{port}"));
+    let broker = TestBroker::with_registries(registry).guests(&["imaginary"]).start().await;
     assert_eq!(ask(&broker).await.problem().as_deref(), Some("upstream-unavailable"));
     let shaken = server.await.unwrap();
     assert!(shaken.is_err(), "no connection should have come about");
@@ -482,13 +467,17 @@ async fn the_real_registry_is_asked_by_basic_authentication() {
             registry.url()
         )
     };
-    let broker = TestBroker::start_with(&text(DEMO_PASSWORD), &["htpasswd-ping"]).await;
+    let broker =
+        TestBroker::with_registries(text(DEMO_PASSWORD)).guests(&["htpasswd-ping"]).start().await;
     let answer = ask(&broker).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let json: Value = answer.json();
     assert_eq!(json["credentials"]["password"], DEMO_PASSWORD);
     assert_eq!((&json["scope"], &json["enforced_by"]), (&json!("registry"), &json!("host")));
 
-    let wrong = TestBroker::start_with(&text("not-the-password"), &["htpasswd-ping"]).await;
+    let wrong = TestBroker::with_registries(text("not-the-password"))
+        .guests(&["htpasswd-ping"])
+        .start()
+        .await;
     assert_eq!(ask(&wrong).await.problem().as_deref(), Some("upstream-denied"));
 }

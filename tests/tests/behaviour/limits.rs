@@ -7,32 +7,17 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::http::Request;
 use jiff::Timestamp;
-use rise_broker::config::Environment;
 use rise_broker::domain::Clock;
 use rise_broker::http::listen::Peer;
-use rise_broker::registries::Sdk;
-use rise_broker_tests::broker::AUTH;
-use rise_broker_tests::{Answer, Response, Settings, Stub, TestBroker};
+use rise_broker_tests::registry::{RegistryTable, ecr};
+use rise_broker_tests::{AUTH, Answer, Response, Settings, Stub, TestBroker};
 
 const DEFAULTS: &str = "[limits]\n";
 /// Raised but for what a test states after it.
 const RAISED: &str = "[limits]\nsubject = { per_second = 100000, burst = 100000 }\n";
 
-fn registry(aws: &Stub, name: &str) -> String {
-    format!(
-        r#"
-[registries.{name}]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-repo_prefix = "{name}/"
-push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
-access_key_id = "AKIASTUB"
-secret_access_key = "stub-configured-secret"
-endpoint_url = "{}"
-"#,
-        aws.endpoint()
-    )
+fn registry(aws: &Stub, name: &str) -> RegistryTable {
+    ecr(aws.endpoint()).named(name).with("repo_prefix", format!("{name}/"))
 }
 
 /// A broker whose clock is in the test's hands.
@@ -46,7 +31,7 @@ impl Timed {
     async fn start(limits: &str) -> Self {
         let aws = Stub::start().await;
         let text = format!("{limits}\n{AUTH}\n{}", registry(&aws, "prod"));
-        Self::on(Settings::new(&text, &[]), aws).await
+        Self::on(Settings::new(text), aws).await
     }
 
     async fn on(settings: Settings, aws: Stub) -> Self {
@@ -55,9 +40,7 @@ impl Timed {
         let clock = Clock::from_fn(move || {
             Timestamp::from_millisecond(read.load(Ordering::SeqCst)).unwrap()
         });
-        let broker =
-            TestBroker::on_clock(settings, &Environment::new(), Arc::new(Sdk), clock).await;
-        let Ok(broker) = broker else { panic!("the settings are wrong") };
+        let broker = TestBroker::with_settings(settings).clock(clock).start().await;
         Self { broker, now, aws }
     }
 
@@ -126,8 +109,7 @@ async fn t47_forwarded_addresses_count_from_trusted_proxies_only() {
         "[limits]\naddress = {{ per_second = 1, burst = 2 }}\n{AUTH}\n{}",
         registry(&aws, "prod")
     );
-    let settings =
-        Settings::new(&text, &[]).layer("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n");
+    let settings = Settings::new(text).layer("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n");
     let it = Timed::on(settings, aws).await;
     let from = |peer, forwarded| it.ask(peer, "bad", forwarded, "project=my-app");
     // A stranger does not get a bucket for each address that it invents, and empties nobody else's.
@@ -226,7 +208,7 @@ async fn t41_a_registry_that_hangs_leaves_the_others_alone() {
     );
     let text =
         format!("{limits}\n{AUTH}{rule}\n{}{}", registry(&aws, "prod"), registry(&hangs, "hangs"));
-    let it = Arc::new(Timed::on(Settings::new(&text, &[]), aws).await);
+    let it = Arc::new(Timed::on(Settings::new(text), aws).await);
     let token = it.broker.token_for("my-app");
     let mut asked = tokio::task::JoinSet::new();
     for _ in 0..20 {
@@ -252,7 +234,7 @@ async fn what_is_too_much_for_everybody_is_shed_at_once_and_health_is_not() {
     let aws = Stub::start().await;
     slow(&aws);
     let text = format!("[limits]\nin_flight = 3\n{AUTH}\n{}", registry(&aws, "prod"));
-    let it = Arc::new(Timed::on(Settings::new(&text, &[]), aws).await);
+    let it = Arc::new(Timed::on(Settings::new(text), aws).await);
     let token = it.broker.token_for("my-app");
     let mut asked = tokio::task::JoinSet::new();
     for _ in 0..3 {
@@ -280,7 +262,7 @@ async fn a_request_ends_with_its_deadline_and_so_does_its_provider() {
     let aws = Stub::start().await;
     slow(&aws);
     let text = format!("{AUTH}\n{}", registry(&aws, "prod"));
-    let settings = Settings::new(&text, &[]).layer("[server.timeouts]\nrequest_ms = 900\n");
+    let settings = Settings::new(text).layer("[server.timeouts]\nrequest_ms = 900\n");
     let it = Timed::on(settings, aws).await;
     let token = it.broker.token_for("my-app");
     let started = Instant::now();
@@ -318,16 +300,14 @@ async fn wrong_limits_are_found_at_start() {
         ("[limits.registries.nobody]\nin_flight = 1", "unknown registry `nobody`"),
     ] {
         let text = format!("[limits]\n{limits}\n{AUTH}\n{}", registry(&aws, "prod"));
-        let problems = TestBroker::try_start(&text, &[]).await.err().unwrap();
-        let text = rise_broker_tests::broker::lines(&problems);
+        let problems =
+            TestBroker::with_settings(Settings::new(text)).try_start().await.err().unwrap();
+        let text = rise_broker_tests::lines(&problems);
         assert!(text.contains(expected), "{limits}: {text}");
     }
-    let settings = Settings::new(&format!("{AUTH}\n{}", registry(&aws, "prod")), &[]);
+    let settings = Settings::new(format!("{AUTH}\n{}", registry(&aws, "prod")));
     let settings = settings.layer("[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"lan\"]\n");
-    let problems = TestBroker::on(settings, &Environment::new()).await.err().unwrap();
-    let text = rise_broker_tests::broker::lines(&problems);
-    assert!(
-        text.contains("local.toml: server.trusted_proxies: `lan` is neither a network"),
-        "{text}"
-    );
+    let problems = TestBroker::with_settings(settings).try_start().await.err().unwrap();
+    let text = rise_broker_tests::lines(&problems);
+    assert!(text.contains("local.toml: server.trusted_proxies: `lan` is neither a network"), "{text}");
 }

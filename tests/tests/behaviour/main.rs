@@ -58,7 +58,7 @@ mod wycheproof;
 /// A file without a line above is compiled by nobody, and its tests would pass by not running.
 #[test]
 fn each_file_of_this_folder_is_a_module() {
-    let folder = rise_broker_tests::broker::repository().join("tests/tests/behaviour");
+    let folder = rise_broker_tests::repository().join("tests/tests/behaviour");
     let listed = std::fs::read_to_string(folder.join("main.rs")).unwrap();
     for entry in std::fs::read_dir(folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

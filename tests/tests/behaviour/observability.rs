@@ -3,27 +3,16 @@
 use std::time::Duration;
 
 use axum::http::Request;
-use rise_broker_tests::broker::{AUTH, repository};
-use rise_broker_tests::{Answer, Client, Installation, Stub, TestBroker, eventually};
+use rise_broker_tests::registry::{RegistryTable, ecr, registry};
+use rise_broker_tests::{
+    AUTH, Answer, Client, Installation, Stub, TestBroker, eventually, repository,
+};
 use serde_json::Value;
 
 const CANARY: &str = "canary-secret-access-key";
 
-fn registry(aws: &Stub) -> String {
-    format!(
-        r#"
-[registries.prod]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
-access_key_id = "AKIACANARYCANARYCANA"
-secret_access_key = "{CANARY}"
-endpoint_url = "{}"
-"#,
-        aws.endpoint()
-    )
+fn canary_registry(aws: &Stub) -> RegistryTable {
+    ecr(aws.endpoint()).with("secret_access_key", CANARY)
 }
 
 /// The value of a sample; its labels in the order in which they are written.
@@ -49,7 +38,7 @@ fn one_line(of_request: &[&Value], message: &str, level: &str, fields: &[(&str, 
 #[tokio::test]
 async fn the_lines_of_a_request_share_its_id_and_hold_no_secret() {
     let aws = Stub::start().await;
-    let mut it = Installation::new(&format!("{AUTH}{}", registry(&aws)).replace("@STATE@/", ""));
+    let mut it = Installation::new(format!("{AUTH}{}", canary_registry(&aws)));
     it.variable("RISE_LOG__LEVEL", "info,rise_broker=trace,provider=debug");
     let broker = it.serve();
     let token = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
@@ -96,7 +85,7 @@ async fn the_lines_of_a_request_share_its_id_and_hold_no_secret() {
 #[tokio::test]
 async fn what_happened_is_counted_where_it_happened() {
     let aws = Stub::start().await;
-    let broker = TestBroker::start(&registry(&aws)).await;
+    let broker = TestBroker::with_registries(canary_registry(&aws)).start().await;
     let token = broker.token_for("my-app");
     broker.credentials(&token, "project=my-app&actions=pull").await;
     broker.credentials(&token, "project=other").await;
@@ -140,18 +129,11 @@ async fn what_happened_is_counted_where_it_happened() {
 #[tokio::test]
 async fn traps_and_limits_are_counted_by_name_and_digest() {
     for (how, outcome, limit) in [("trap", "trapped", None), ("loop", "limit", Some("CPU time"))] {
-        let registry = format!(
-            r#"
-[registries.prod]
-type = "misbehaves"
-registry_url = "registry.example.com"
-username = "robot"
-password = "{CANARY}"
-how = "{how}"
-accept_scope = "registry"
-"#
-        );
-        let broker = TestBroker::start_with(&registry, &["misbehaves"]).await;
+        let registry = registry("misbehaves")
+            .with("registry_url", "registry.example.com")
+            .account("robot", CANARY)
+            .with("how", how);
+        let broker = TestBroker::with_registries(registry).guests(&["misbehaves"]).start().await;
         let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
         assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
         let metrics = broker.admin("/metrics").await.text;
@@ -172,7 +154,7 @@ accept_scope = "registry"
 #[tokio::test]
 async fn callers_cannot_make_new_series() {
     let aws = Stub::start().await;
-    let broker = TestBroker::start(&registry(&aws)).await;
+    let broker = TestBroker::with_registries(canary_registry(&aws)).start().await;
     let ask = async |index: usize| {
         let token = broker.token_for(&format!("project-{index}"));
         broker.credentials(&token, &format!("project=project-{index}")).await;
@@ -195,7 +177,7 @@ async fn callers_cannot_make_new_series() {
 async fn a_caller_that_goes_away_is_counted_and_so_is_its_credential() {
     let aws = Stub::start().await;
     aws.always("AssumeRole", Answer::late(Duration::from_millis(300)));
-    let broker = TestBroker::start(&registry(&aws)).await;
+    let broker = TestBroker::with_registries(canary_registry(&aws)).start().await;
     let token = broker.token_for("my-app");
     let asked = broker.credentials(&token, "project=my-app");
     tokio::select! {

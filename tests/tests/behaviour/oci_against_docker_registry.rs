@@ -3,17 +3,15 @@
 use std::fs;
 use std::path::Path;
 
+use rise_broker_tests::registry::oci;
 use rise_broker_tests::{
     DEMO_PASSWORD, DEMO_USER, DockerRegistry, OciLayout, RegistryAuth, Skopeo, TestBroker, logs,
 };
 use serde_json::{Value, json};
 
 async fn broker(registry: &DockerRegistry, more: &str) -> TestBroker {
-    let host = registry.host();
-    TestBroker::start(&format!(
-        "[registries.prod]\ntype = \"oci\"\nregistry_url = \"{host}\"\nnamespace = \"rise/apps\"\n{more}\n"
-    ))
-    .await
+    let registry = oci(registry.host()).with("namespace", "rise/apps").lines(more);
+    TestBroker::with_registries(registry).start().await
 }
 
 fn shared_account() -> String {
@@ -142,11 +140,8 @@ async fn a_project_that_no_rule_gives_gets_no_password() {
 async fn callers_with_a_login_of_their_own_are_told_where_to_push() {
     let registry = DockerRegistry::start(RegistryAuth::Htpasswd).await;
     for kind in ["oci", "docker", "oci-client-auth"] {
-        let text = format!(
-            "[registries.prod]\ntype = \"{kind}\"\nregistry_url = \"{}\"\nnamespace = \"rise/apps\"\n",
-            registry.host()
-        );
-        let broker = TestBroker::start(&text).await;
+        let own = oci(registry.host()).with("type", kind).with("namespace", "rise/apps");
+        let broker = TestBroker::with_registries(own).start().await;
         let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
         assert_eq!(answer.status, 200, "{kind}: {}", answer.text);
         let json = answer.json();
@@ -181,15 +176,8 @@ async fn callers_with_a_login_of_their_own_are_told_where_to_push() {
 #[tokio::test]
 async fn the_shared_password_is_in_no_record_and_no_log() {
     // Not the demo password, which the logs of other tests in this process may not hold either.
-    let text = r#"
-[registries.prod]
-type = "oci"
-registry_url = "localhost:5000"
-username = "ci"
-password = "oci-canary-password"
-accept_scope = "registry"
-"#;
-    let broker = TestBroker::start(text).await;
+    let shared = oci("localhost:5000").account("ci", "oci-canary-password");
+    let broker = TestBroker::with_registries(shared).start().await;
     let token = broker.token_for("my-app");
     let answer = broker.credentials(&token, "project=my-app").await;
     assert_eq!(answer.json()["credentials"]["password"], "oci-canary-password");

@@ -1,6 +1,7 @@
 //! Tokens of an OIDC provider that nobody here wrote, accepted by discovery over loopback http.
 
-use rise_broker_tests::{Oidc, Response, TestBroker, logs};
+use rise_broker_tests::registry::oci;
+use rise_broker_tests::{Oidc, Response, Settings, TestBroker, logs};
 use serde_json::{Value, json};
 
 const AUDIENCE: &str = "rise-registry";
@@ -8,6 +9,7 @@ const SUBJECT: &str = "repo:acme/my-app:ref:refs/heads/main";
 
 /// A broker that trusts `issuer`, and gives what `repository` names a login that asks nobody.
 async fn broker(issuer: &str, algorithm: &str) -> TestBroker {
+    let registry = oci("localhost:5000").account("demo", "oidc-canary-password");
     let text = format!(
         r#"
 [auth]
@@ -23,16 +25,9 @@ claims = {{ repository = "acme/{{project}}", ref = "refs/heads/main" }}
 projects = ["*"]
 registries = ["prod"]
 allow = ["pull", "push"]
-[registries.prod]
-type = "oci"
-registry_url = "localhost:5000"
-username = "demo"
-password = "oidc-canary-password"
-accept_scope = "registry"
-"#
+{registry}"#
     );
-    let started = TestBroker::try_start(&text, &[]).await;
-    started.unwrap_or_else(|problems| panic!("{}", rise_broker_tests::broker::lines(&problems)))
+    TestBroker::with_settings(Settings::new(text)).start().await
 }
 
 async fn token(oidc: &Oidc, audience: &str) -> String {

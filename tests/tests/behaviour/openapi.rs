@@ -5,8 +5,7 @@
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
-use rise_broker_tests::broker::{AUTH, repository};
-use rise_broker_tests::{Client, Installation, Serving, python_program};
+use rise_broker_tests::{AUTH, Client, Installation, Serving, python_program, repository};
 
 const REGISTRIES: &str = r#"
 [registries.prod]
@@ -37,7 +36,7 @@ const CHECKS: [&str; 10] = [
 ];
 
 fn installed() -> Installation {
-    let mut it = Installation::new(&format!("{AUTH}{REGISTRIES}").replace("@STATE@/", ""));
+    let mut it = Installation::new(format!("{AUTH}{REGISTRIES}"));
     it.unlimited();
     it
 }

@@ -6,21 +6,17 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rise_broker_tests::broker::{AUTH, binary};
-use rise_broker_tests::{PeerCommand, Port, Process, Settings, eventually, skipped};
+use rise_broker_tests::registry::oci;
+use rise_broker_tests::{AUTH, PeerCommand, Port, Process, Settings, binary, eventually, skipped};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// `nobody` on Debian; any number that is not ours will do.
 const NOBODY: u32 = 65534;
 
-const REGISTRY: &str = r#"
-[registries.prod]
-type = "oci"
-registry_url = "registry.example.com"
-username = "robot"
-password = "canary-of-the-process"
-accept_scope = "registry"
-"#;
+fn settings() -> Settings {
+    let registry = oci("registry.example.com").account("robot", "canary-of-the-process");
+    Settings::new(format!("{AUTH}{registry}"))
+}
 
 /// The binary, started by `sh` with as large a core as there may be, as this user or as `nobody`.
 async fn broker(settings: &Settings, user: Option<u32>) -> Process {
@@ -79,7 +75,7 @@ fn line<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 
 #[tokio::test]
 async fn a_crash_leaves_no_core() {
-    let settings = Settings::new(&format!("{AUTH}{REGISTRY}"), &[]);
+    let settings = settings();
     let process = broker(&settings, None).await;
     // Root may set limits of others, but this process has set its own, soft and hard.
     let limits = proc(&process, "limits");
@@ -139,7 +135,7 @@ async fn its_memory_is_closed_to_its_own_user() {
         skipped("only root can start a process as another user");
         return;
     }
-    let settings = Settings::new(&format!("{AUTH}{REGISTRY}"), &[]);
+    let settings = settings();
     fs::set_permissions(settings.path(""), Permissions::from_mode(0o755)).unwrap();
     let process = broker(&settings, Some(NOBODY)).await;
     assert_eq!(line(&proc(&process, "status"), "Uid:")[0], NOBODY.to_string());

@@ -3,9 +3,8 @@
 
 use std::fs;
 
-use rise_broker_tests::Installation;
-use rise_broker_tests::broker::repository;
 use rise_broker_tests::provider_files::{component, digest};
+use rise_broker_tests::{Installation, repository};
 use serde_json::Value;
 
 /// With a broken file beside the real providers.

@@ -14,13 +14,13 @@ use rise_broker::config::Environment;
 use rise_broker::process::Surroundings;
 use rise_broker::provider::compile::{Bounds, Compiler};
 use rise_broker::reload::{Current, Reloader, Source};
-use rise_broker_tests::broker::{AUTH, binary};
 use rise_broker_tests::handwritten::{Handwritten, endless_to_compile};
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::provider_files::{digest, drop_in, guest};
 use rise_broker_tests::siege::flat;
 use rise_broker_tests::{
-    Client, Imaginary, Installation, Listening, Serving, Settings, Stub, Wire, eventually,
+    AUTH, Client, Imaginary, Installation, Listening, Serving, Settings, Stub, Wire, binary,
+    eventually,
 };
 use serde_json::Value;
 use tokio::task::{JoinHandle, JoinSet};
@@ -271,7 +271,7 @@ async fn each_limit_and_threat_costs_its_own_caller_only() {
         let _ = write!(registries, "[providers.{kind}.limits]\ncpu_ms = 2000\nwall_ms = 3000\n");
     }
     let names: Vec<String> = (0..ROWS.len()).map(name).collect();
-    let mut it = Installation::new(&settings(&names, &registries));
+    let mut it = Installation::new(settings(&names, &registries));
     it.unlimited();
     let mut digests = BTreeMap::new();
     for (name, bytes) in [
@@ -317,7 +317,7 @@ async fn a_provider_that_is_stuck_leaves_room_for_the_others() {
     let server = Imaginary::start().await;
     let stuck = registry(0, &failed(HTTP, "silence", ""), &server, &Stub::start().await);
     let limits = "[limits]\nregistry = { in_flight = 1000, per_second = 100000, burst = 100000 }\n";
-    let mut it = Installation::new(&format!("{limits}{}", settings(&[name(0)], &stuck)));
+    let mut it = Installation::new(format!("{limits}{}", settings(&[name(0)], &stuck)));
     it.unlimited();
     it.guest(HTTP);
     let asking_token = token(&it);
@@ -356,7 +356,7 @@ async fn a_provider_that_is_stuck_leaves_room_for_the_others() {
 /// Dropped into the folder of a broker that serves.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_loaded_is_named_and_changes_nothing() {
-    let mut it = Installation::new(&settings(&[], ""));
+    let mut it = Installation::new(settings(&[], ""));
     it.unlimited();
     let asking_token = token(&it);
     let serving = it.serve();
@@ -393,8 +393,7 @@ async fn what_cannot_be_loaded_is_named_and_changes_nothing() {
 /// With less patience than an operator's broker has: half a minute of two cores is no test for every day.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_minutes_to_compile_is_given_up() {
-    let settings =
-        Settings::new(&settings(&[], "").replace("issuer.pem", "@STATE@/issuer.pem"), &[]);
+    let settings = Settings::new(settings(&[], "").replace("issuer.pem", "@STATE@/issuer.pem"));
     let config = settings.config(&Environment::new()).unwrap();
     let bounds = Bounds { wall: Duration::from_secs(3), cpu_seconds: 2, ..Bounds::default() };
     let source = Source::new(settings.config_directory(), Environment::new())

@@ -1,34 +1,32 @@
 //! The real binary while its providers and settings change under it: what is right is taken over at once, what is wrong changes
 //! nothing, and nobody who asks for credentials notices either.
 
+use std::fmt::Display;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use rise_broker_tests::broker::AUTH;
 use rise_broker_tests::load::Load;
 use rise_broker_tests::provider_files::{broken, component, digest, drop_in, noted};
-use rise_broker_tests::{Answer, Client, Installation, Serving, Stub};
+use rise_broker_tests::registry::{RegistryTable, ecr, oci};
+use rise_broker_tests::{AUTH, Answer, Client, Installation, Serving, Stub};
 use serde_json::Value;
 
-const OCI: &str = r#"
-[registries.prod]
-type = "oci"
-registry_url = "oci.example.com"
-username = "robot"
-password = "a-password"
-accept_scope = "registry"
-"#;
 const PATH: &str = "/api/v1/registry/credentials?project=my-app";
 const NOT_LOADED: &str = "a provider was not loaded; the one loaded before stays in use";
 
-fn settings(registries: &str) -> String {
-    format!("{}{registries}", AUTH.replace("@STATE@/", ""))
+/// A registry with one account for all.
+fn shared() -> RegistryTable {
+    oci("oci.example.com").account("robot", "a-password")
+}
+
+fn settings(registries: impl Display) -> String {
+    format!("{AUTH}{registries}")
 }
 
 fn installation() -> Installation {
-    let mut it = Installation::new(&settings(OCI));
+    let mut it = Installation::new(settings(shared()));
     it.unlimited();
     it
 }
@@ -153,8 +151,7 @@ async fn a_provider_without_its_file_serves_until_no_registry_uses_it() {
     };
     serving.until("/api/v1/providers", is_missing).await;
     assert_eq!(status(&serving, &token).await, 200);
-    let ecr = "[registries.prod]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \"123456789012\"\npush_role_arn = \"arn:aws:iam::123456789012:role/push\"\n";
-    it.file("config/default.toml", settings(ecr));
+    it.settings(settings(ecr("http://127.0.0.1:9")));
     let is_gone =
         |said: &Value| said["providers"].as_array().unwrap().iter().all(|it| it["name"] != "oci");
     serving.until("/api/v1/providers", is_gone).await;
@@ -174,7 +171,7 @@ async fn wrong_settings_change_nothing_and_say_which_key_of_which_file_is_wrong(
         ),
         ("[registries.other]\ntype = \"nobody\"\n", "config/default.toml: registries.other.type"),
     ] {
-        it.file("config/default.toml", format!("{}{wrong}", settings(OCI)));
+        it.settings(format!("{}{wrong}", settings(shared())));
         let says = |said: &Value| {
             said["not_taken_over"]["settings"][0]
                 .as_str()
@@ -186,7 +183,7 @@ async fn wrong_settings_change_nothing_and_say_which_key_of_which_file_is_wrong(
         assert!(line["problem"].as_str().unwrap().starts_with(expected), "{line:#}");
         assert_eq!(status(&serving, &token).await, 200);
     }
-    it.file("config/default.toml", settings(OCI).replace("acme/{project}", "nobody/{project}"));
+    it.settings(settings(shared()).replace("acme/{project}", "nobody/{project}"));
     serving.until("/readyz", |said| said["not_taken_over"].is_null()).await;
     assert_eq!(status(&serving, &token).await, 403, "the rules are other ones now");
 }
@@ -207,13 +204,7 @@ async fn a_hangup_takes_all_over_as_one_and_what_needs_a_restart_is_said() {
 #[tokio::test]
 async fn a_call_in_flight_finishes_on_what_it_began_with() {
     let aws = Stub::start().await;
-    let ecr = format!(
-        "[registries.prod]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \"123456789012\"\n\
-         push_role_arn = \"arn:aws:iam::123456789012:role/push\"\naccess_key_id = \"AKIASTUB\"\n\
-         secret_access_key = \"stub-secret\"\nendpoint_url = \"{}\"\n",
-        aws.endpoint()
-    );
-    let it = Installation::new(&settings(&ecr));
+    let it = Installation::new(settings(ecr(aws.endpoint())));
     let token = token(&it);
     let serving = it.serve();
     assert_eq!(status(&serving, &token).await, 200);
@@ -224,10 +215,7 @@ async fn a_call_in_flight_finishes_on_what_it_began_with() {
         aws.wait_for("GetAuthorizationToken", asked + 1).await;
         let version = noted(&component("ecr"), "later");
         drop_in(&it.path("providers"), "ecr.wasm", &version);
-        it.file(
-            "config/default.toml",
-            settings(&ecr).replace("acme/{project}", "nobody/{project}"),
-        );
+        it.settings(settings(ecr(aws.endpoint())).replace("acme/{project}", "nobody/{project}"));
         serves(&serving, "ecr", &version).await;
         status(&serving, &token).await
     };

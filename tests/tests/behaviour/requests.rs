@@ -2,26 +2,12 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use rise_broker_tests::registry::{ecr, oci};
 use rise_broker_tests::{Stub, TestBroker};
 use serde_json::json;
 
 async fn broker(aws: &Stub, more: &str) -> TestBroker {
-    let registry = format!(
-        r#"
-[registries.prod]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
-access_key_id = "AKIAEXAMPLEEXAMPLE12"
-secret_access_key = "example-secret-access-key"
-endpoint_url = "{}"
-{more}
-"#,
-        aws.endpoint()
-    );
-    TestBroker::start(&registry).await
+    TestBroker::with_registries(ecr(aws.endpoint()).lines(more)).start().await
 }
 
 const NO_PROJECTS: [&str; 25] = [
@@ -296,15 +282,11 @@ async fn with_child_repositories_what_lies_below_a_project_is_its_own() {
 
 #[tokio::test]
 async fn several_registries_want_one_named() {
-    let both = r#"
-[registries.prod]
-type = "oci"
-registry_url = "prod.example.com"
-[registries.dev]
-type = "oci"
-registry_url = "dev.example.com"
-"#;
-    let broker = TestBroker::start(both).await;
+    let both = |other| {
+        let other = oci("dev.example.com").named(other);
+        TestBroker::with_registries(format!("{}{other}", oci("prod.example.com")))
+    };
+    let broker = both("dev").start().await;
     let token = broker.token_for("my-app");
     let answer = broker.credentials(&token, "project=my-app").await;
     assert_eq!(
@@ -327,8 +309,7 @@ registry_url = "dev.example.com"
             .json(),
         json!({ "registries": [] })
     );
-    let one_is_default =
-        TestBroker::start(&both.replace("registries.dev", "registries.default")).await;
+    let one_is_default = both("default").start().await;
     let answer =
         one_is_default.credentials(&one_is_default.token_for("my-app"), "project=my-app").await;
     assert_eq!(answer.status, 403, "`default` is meant, and no rule reaches it: {}", answer.text);
@@ -336,9 +317,7 @@ registry_url = "dev.example.com"
 
 #[tokio::test]
 async fn every_answer_says_what_it_is_and_is_not_stored() {
-    let broker =
-        TestBroker::start("[registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"")
-            .await;
+    let broker = TestBroker::with_registries(oci("r.example.com")).start().await;
     let token = broker.token_for("my-app");
     let long = format!("/api/v1/registry/credentials?project={}", "a".repeat(3000));
     for (path, status) in [

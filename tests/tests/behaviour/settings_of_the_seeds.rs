@@ -3,7 +3,7 @@
 
 use rise_broker::config::Environment;
 use rise_broker::config::node::Problem;
-use rise_broker_tests::{Settings, TestBroker, broker, logs};
+use rise_broker_tests::{Settings, TestBroker, lines, logs, repository, target};
 
 const NOBODY: &str = "there is no issuer under [auth] and no rule: nobody will be granted anything";
 
@@ -76,7 +76,7 @@ const ECR_IMAGE: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com/rise/my-ap
 
 /// The files of `config/`, and nothing beside them but where the test keeps its own.
 fn files(files: &[(&str, &str)]) -> Settings {
-    let settings = Settings::new("", &[]);
+    let settings = Settings::new("");
     // What the harness writes there would be a layer of its own.
     std::fs::remove_file(settings.path("config/default.toml")).unwrap();
     for (name, text) in files {
@@ -88,7 +88,7 @@ fn files(files: &[(&str, &str)]) -> Settings {
 /// What a test needs of its own, as variables, so that the files stay as they are printed.
 fn environment(settings: &Settings, more: &[(&str, &str)]) -> Environment {
     let own = [
-        ("RISE_SERVER__STATE_DIRECTORY", broker::target().join("test-state")),
+        ("RISE_SERVER__STATE_DIRECTORY", target().join("test-state")),
         ("RISE_PROVIDERS__DIRECTORY", settings.path("providers")),
         ("RISE_AUDIT__DIRECTORY", settings.path("audit")),
     ];
@@ -103,7 +103,7 @@ async fn start(
     let settings = files(texts);
     let environment = environment(&settings, variables);
     let config = rise_broker::config::Config::load(&settings.config_directory(), &environment)?;
-    let broker = TestBroker::on(settings, &environment).await?;
+    let broker = TestBroker::with_settings(settings).environment(environment).try_start().await?;
     Ok((broker, config.warnings))
 }
 
@@ -111,7 +111,7 @@ async fn start(
 async fn loads(texts: &[(&str, &str)], variables: &[(&str, &str)], image: &str) {
     let (broker, warnings) = start(texts, variables)
         .await
-        .unwrap_or_else(|problems| panic!("{texts:?}: {}", broker::lines(&problems)));
+        .unwrap_or_else(|problems| panic!("{texts:?}: {}", lines(&problems)));
     let messages: Vec<&str> = warnings.iter().map(|it| it.message.as_str()).collect();
     assert_eq!(messages, [NOBODY], "{texts:?}");
     let project = "my-app".parse().unwrap();
@@ -221,7 +221,7 @@ async fn the_file_of_the_run_mode_alone() {
     let mode = [("RISE_CONFIG_RUN_MODE", "production")];
     loads(&[("production.yaml", HELM_VALUES)], &mode, ECR_IMAGE).await;
     let problems = start(&[("default.yaml", HELM_VALUES)], &mode).await.err().unwrap();
-    let text = broker::lines(&problems);
+    let text = lines(&problems);
     assert!(text.starts_with("RISE_CONFIG_RUN_MODE: neither `production.toml` nor"), "{text}");
 }
 
@@ -253,7 +253,7 @@ async fn removing_repositories_is_warned_about_only_where_it_is_asked_for() {
         .replace("\"rise/\"", "\"other/\"");
     let (_broker, warnings) = start(&toml(&(text + &asks)), &[])
         .await
-        .unwrap_or_else(|problems| panic!("{}", broker::lines(&problems)));
+        .unwrap_or_else(|problems| panic!("{}", lines(&problems)));
     assert_eq!(warnings.len(), 1);
     let logged = logs::text();
     let lines: Vec<&str> = logged.lines().filter(|line| line.contains(MESSAGE)).collect();
@@ -266,7 +266,7 @@ async fn removing_repositories_is_warned_about_only_where_it_is_asked_for() {
 async fn unscoped_credentials_are_refused_until_they_are_accepted() {
     for text in [UNSCOPED_KEYS, UNSCOPED_ROLE] {
         let problems = start(&toml(text), &[]).await.err().expect("it is refused");
-        let [problem] = problems.as_slice() else { panic!("{}", broker::lines(&problems)) };
+        let [problem] = problems.as_slice() else { panic!("{}", lines(&problems)) };
         assert!(problem.source.ends_with("config/default.toml"), "{problem}");
         assert_eq!(problem.key, "registry");
         assert_eq!(
@@ -288,9 +288,8 @@ async fn unscoped_credentials_are_refused_until_they_are_accepted() {
 /// What this repository ships must load as well.
 #[tokio::test]
 async fn the_shipped_examples() {
-    let shipped = |name: &str| {
-        std::fs::read_to_string(broker::repository().join("config").join(name)).unwrap()
-    };
+    let shipped =
+        |name: &str| std::fs::read_to_string(repository().join("config").join(name)).unwrap();
     let (default, development, production) =
         (shipped("default.toml"), shipped("development.toml"), shipped("production.example.toml"));
     for (name, text, registries) in
@@ -308,13 +307,13 @@ async fn the_shipped_examples() {
         ];
         let (broker, warnings) = start(&files, &variables)
             .await
-            .unwrap_or_else(|problems| panic!("{name}: {}", broker::lines(&problems)));
-        assert_eq!(broker::lines(&warnings), "", "{name}");
+            .unwrap_or_else(|problems| panic!("{name}: {}", lines(&problems)));
+        assert_eq!(lines(&warnings), "", "{name}");
         let names: Vec<String> =
             broker.generation.registries.iter().map(|it| it.name.to_string()).collect();
         assert_eq!(names, registries, "{name}");
     }
     let problems =
         start(&toml(&default), &[]).await.err().expect("default.toml alone has no registry");
-    assert!(broker::lines(&problems).contains("no registry is configured"));
+    assert!(lines(&problems).contains("no registry is configured"));
 }

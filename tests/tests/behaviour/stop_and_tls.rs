@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rcgen::CertifiedKey;
 use rise_broker::config::TlsFile;
 use rise_broker::http::listen::Tls;
-use rise_broker_tests::broker::AUTH;
-use rise_broker_tests::{Answer, Installation, Serving, Stub, Wire, eventually};
+use rise_broker_tests::registry::ecr;
+use rise_broker_tests::{AUTH, Answer, Installation, Serving, Stub, Wire, eventually};
 use rustix::process::{Resource, Rlimit};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -22,13 +22,7 @@ use tokio_rustls::{TlsConnector, rustls};
 const PATH: &str = "/api/v1/registry/credentials?project=my-app";
 
 fn settings(aws: &Stub) -> String {
-    let auth = AUTH.replace("@STATE@/", "");
-    format!(
-        "{auth}\n[registries.prod]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \"123456789012\"\n\
-         push_role_arn = \"arn:aws:iam::123456789012:role/push\"\naccess_key_id = \"AKIASTUB\"\n\
-         secret_access_key = \"stub-secret\"\nendpoint_url = \"{}\"\n",
-        aws.endpoint()
-    )
+    format!("{AUTH}{}", ecr(aws.endpoint()))
 }
 
 fn request(it: &Installation) -> String {
@@ -50,7 +44,7 @@ async fn ready(serving: &Serving) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn t65_a_stop_is_announced_before_connections_are_refused() {
     let aws = Stub::start().await;
-    let mut it = Installation::new(&settings(&aws));
+    let mut it = Installation::new(settings(&aws));
     it.without("RISE_SERVER__DRAIN_DELAY_MS");
     let request = request(&it);
     let mut serving = it.serve();
@@ -68,7 +62,7 @@ async fn t65_a_stop_is_announced_before_connections_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn t65_who_is_being_served_when_it_stops_gets_an_answer_and_is_told_to_go() {
     let aws = Stub::start().await;
-    let it = Installation::new(&settings(&aws));
+    let it = Installation::new(settings(&aws));
     let request = request(&it);
     aws.next("AssumeRole", [Answer::late(Duration::from_millis(1_200))]);
     let mut serving = it.serve();
@@ -87,7 +81,7 @@ async fn t65_who_is_being_served_when_it_stops_gets_an_answer_and_is_told_to_go(
 #[tokio::test(flavor = "multi_thread")]
 async fn t65_asked_a_second_time_it_stops_at_once() {
     let aws = Stub::start().await;
-    let mut it = Installation::new(&settings(&aws));
+    let mut it = Installation::new(settings(&aws));
     it.unlimited();
     let request = request(&it);
     aws.always("AssumeRole", Answer::late(Duration::from_millis(1_400)));
@@ -114,7 +108,7 @@ async fn t65_asked_a_second_time_it_stops_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn t43_without_file_descriptors_it_waits_and_recovers() {
     let aws = Stub::start().await;
-    let it = Installation::new(&settings(&aws));
+    let it = Installation::new(settings(&aws));
     let request = request(&it);
     let serving = it.serve();
     let public = address(&serving.url);
@@ -181,7 +175,7 @@ async fn over_tls(first: &Pair) -> (Stub, Installation, Serving, SocketAddr, Str
     let aws = Stub::start().await;
     let text = settings(&aws);
     let tls = "[server.tls]\ncertificate_file = \"cert.pem\"\nkey_file = \"key.pem\"\n";
-    let it = Installation::new(&format!("{text}{tls}[server.timeouts]\nhandshake_ms = 400\n"));
+    let it = Installation::new(format!("{text}{tls}[server.timeouts]\nhandshake_ms = 400\n"));
     first.write(&it);
     let request = request(&it);
     let serving = it.serve();

@@ -7,23 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use minisign::KeyPair;
-use rise_broker_tests::broker::AUTH;
 use rise_broker_tests::provider_files::{component, digest, drop_in, guest, noted};
-use rise_broker_tests::{Installation, Serving};
+use rise_broker_tests::registry::{oci, registry};
+use rise_broker_tests::{AUTH, Installation, Serving};
 use serde_json::Value;
 
-const OCI: &str = r#"
-[registries.prod]
-type = "oci"
-registry_url = "oci.example.com"
-username = "robot"
-password = "a-password"
-accept_scope = "registry"
-"#;
-
 fn installation(require: &str) -> Installation {
-    let auth = AUTH.replace("@STATE@/", "");
-    Installation::new(&format!("[providers]\n{require}\n{auth}{OCI}"))
+    let oci = oci("oci.example.com").account("robot", "a-password");
+    Installation::new(format!("[providers]\n{require}\n{AUTH}{oci}"))
 }
 
 fn lock(it: &Installation) -> String {
@@ -253,9 +244,12 @@ fn locking_shows_what_is_asked_for_and_writes_only_when_told_to() {
 
 #[tokio::test]
 async fn who_is_in_the_lock_is_trusted_where_a_registry_enforces_nothing() {
-    let auth = AUTH.replace("@STATE@/", "");
-    let made_up = "[registries.prod]\ntype = \"misbehaves\"\nregistry_url = \"a.example.com\"\nhow = \"made-up-password\"\npassword = \"x-password\"\naccept_scope = \"registry\"\n";
-    let it = Installation::new(&format!("{auth}{made_up}"));
+    let made_up = registry("misbehaves")
+        .with("registry_url", "a.example.com")
+        .with("how", "made-up-password")
+        .with("password", "x-password")
+        .with("accept_scope", "registry");
+    let it = Installation::new(format!("{AUTH}{made_up}"));
     it.guest("misbehaves");
     let ask = async |serving: &Serving| {
         let token =

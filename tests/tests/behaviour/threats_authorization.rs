@@ -3,25 +3,9 @@
 
 use axum::body::Body;
 use axum::http::Request;
-use rise_broker_tests::{Stub, TestBroker, broker::AUTH, broker::lines};
+use rise_broker_tests::registry::ecr;
+use rise_broker_tests::{AUTH, Settings, Stub, TestBroker, lines};
 use serde_json::json;
-
-fn ecr(aws: &Stub) -> String {
-    format!(
-        r#"
-[registries.prod]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-push_role_arn = "arn:aws:iam::123456789012:role/push"
-access_key_id = "AKIAEXAMPLEEXAMPLE12"
-secret_access_key = "example-secret-access-key"
-endpoint_url = "{}"
-"#,
-        aws.endpoint()
-    )
-}
 
 async fn explain(
     broker: &TestBroker,
@@ -50,7 +34,7 @@ async fn still_serves(broker: &TestBroker, aws: &Stub) {
 #[tokio::test]
 async fn t18_nothing_tells_a_stranger_whether_a_project_exists() {
     let aws = Stub::start().await;
-    let broker = TestBroker::start(&ecr(&aws)).await;
+    let broker = TestBroker::with_registries(ecr(aws.endpoint())).start().await;
     // `alpha` exists: its owner has just pushed to it.
     assert_eq!(broker.credentials(&broker.token_for("alpha"), "project=alpha").await.status, 200);
     let stranger = broker.token(&json!({ "repository": "mallory/x" }));
@@ -94,7 +78,8 @@ projects = [{ prefix = "hidden-" }]
 registries = ["prod"]
 allow = ["push"]
 "#;
-    let broker = TestBroker::start(&format!("{more}{}", ecr(&aws))).await;
+    let broker =
+        TestBroker::with_registries(format!("{more}{}", ecr(aws.endpoint()))).start().await;
     let grants = async |token: &str, body: &str| {
         let answer = explain(&broker, Some(token), body).await;
         assert_eq!(answer.header("x-request-id"), answer.json()["request_id"].as_str());
@@ -136,7 +121,7 @@ allow = ["push"]
 #[tokio::test]
 async fn t19_actions_are_a_closed_list_and_never_narrowed() {
     let aws = Stub::start().await;
-    let broker = TestBroker::start(&ecr(&aws)).await;
+    let broker = TestBroker::with_registries(ecr(aws.endpoint())).start().await;
     let reader = broker.token(&json!({ "role": "reader" }));
     for (actions, status, problem) in [
         ("push", 403, "access-denied"),
@@ -160,13 +145,18 @@ async fn t19_actions_are_a_closed_list_and_never_narrowed() {
 }
 
 async fn problems(text: &str) -> String {
-    TestBroker::try_start(text, &[]).await.err().map(|it| lines(&it)).unwrap_or_default()
+    TestBroker::with_settings(Settings::new(text))
+        .try_start()
+        .await
+        .err()
+        .map(|it| lines(&it))
+        .unwrap_or_default()
 }
 
 #[tokio::test]
 async fn t20_a_rule_that_leaves_something_out_is_an_error() {
     let aws = Stub::start().await;
-    let registry = ecr(&aws);
+    let registry = ecr(aws.endpoint());
     let rule = "name = \"x\"\nissuer = \"local\"\nclaims = { sub = \"s\" }\nprojects = [\"p\"]\nregistries = [\"prod\"]\nallow = [\"pull\"]";
     for key in ["issuer", "claims", "projects", "registries", "allow"] {
         let kept: Vec<&str> = rule.lines().filter(|line| !line.starts_with(key)).collect();
@@ -194,7 +184,8 @@ async fn t20_a_rule_that_leaves_something_out_is_an_error() {
 async fn t20_a_rule_on_trial_grants_nothing_and_is_recorded() {
     let aws = Stub::start().await;
     let trial = "[[rules]]\nname = \"trial\"\nissuer = \"local\"\nclaims = { team = \"new\" }\nprojects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\nmode = \"audit\"";
-    let broker = TestBroker::start(&format!("{trial}\n{}", ecr(&aws))).await;
+    let broker =
+        TestBroker::with_registries(format!("{trial}\n{}", ecr(aws.endpoint()))).start().await;
     let new = broker.token(&json!({ "team": "new" }));
     let denied = broker.credentials(&new, "project=my-app").await;
     assert_eq!(denied.problem().as_deref(), Some("access-denied"));
@@ -224,7 +215,10 @@ async fn t20_a_rule_on_trial_grants_nothing_and_is_recorded() {
 async fn t20_an_issuer_on_trial_grants_nothing() {
     let aws = Stub::start().await;
     let auth = AUTH.replace("name = \"local\"\n", "name = \"local\"\nmode = \"audit\"\n");
-    let broker = TestBroker::try_start(&format!("{auth}\n{}", ecr(&aws)), &[]).await.ok().unwrap();
+    let broker =
+        TestBroker::with_settings(Settings::new(format!("{auth}\n{}", ecr(aws.endpoint()))))
+            .start()
+            .await;
     let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
     assert_eq!(answer.problem().as_deref(), Some("access-denied"));
     assert_eq!(broker.audit()[0]["trial_rules"], json!(["ci"]));
@@ -234,7 +228,7 @@ async fn t20_an_issuer_on_trial_grants_nothing() {
 #[tokio::test]
 async fn t20_no_rule_exceeds_the_central_policy() {
     let aws = Stub::start().await;
-    let with = |policy: &str| format!("{AUTH}\n[limits.policy]\n{policy}\n{}", ecr(&aws));
+    let with = |policy: &str| format!("{AUTH}\n[limits.policy]\n{policy}\n{}", ecr(aws.endpoint()));
     for (policy, expected) in [
         ("allow = { prod = [\"pull\"] }", "rules.0.allow"),
         ("require_claims = { local = [\"repository_id\"] }", "rules.1.claims"),
@@ -245,8 +239,9 @@ async fn t20_no_rule_exceeds_the_central_policy() {
         let found = problems(&with(policy)).await;
         assert!(found.contains(expected), "{policy}: {found}");
     }
-    let broker =
-        TestBroker::try_start(&with("deny_push_projects = [\"base\"]"), &[]).await.ok().unwrap();
+    let broker = TestBroker::with_settings(Settings::new(with("deny_push_projects = [\"base\"]")))
+        .start()
+        .await;
     let base = broker.token_for("base");
     assert_eq!(broker.credentials(&base, "project=base&actions=push").await.status, 403);
     assert_eq!(broker.credentials(&base, "project=base").await.json()["actions"], json!(["pull"]));
@@ -256,7 +251,7 @@ async fn t20_no_rule_exceeds_the_central_policy() {
 #[tokio::test]
 async fn t21_t22_a_project_is_a_name_and_nothing_else() {
     let aws = Stub::start().await;
-    let broker = TestBroker::start(&ecr(&aws)).await;
+    let broker = TestBroker::with_registries(ecr(aws.endpoint())).start().await;
     let token = broker.token(&json!({ "role": "reader" }));
     let long = "a".repeat(2000);
     for project in [
@@ -300,23 +295,20 @@ async fn t21_t22_a_project_is_a_name_and_nothing_else() {
 #[tokio::test]
 async fn t24_two_registries_never_share_a_repository() {
     let aws = Stub::start().await;
-    let twin = ecr(&aws).replace("registries.prod", "registries.twin");
-    let found = problems(&format!("{AUTH}{}{twin}", ecr(&aws))).await;
+    let ecr = ecr(aws.endpoint());
+    let twin = ecr.clone().named("twin");
+    let found = problems(&format!("{AUTH}{ecr}{twin}")).await;
     assert!(found.contains("twin"), "{found}");
     // With children, `a` would own what another registry calls `a/b`.
-    let parent = ecr(&aws).replace("repo_prefix = \"rise/\"", "child_repositories = true");
-    let found = problems(&format!(
-        "{AUTH}{parent}{}",
-        ecr(&aws).replace("registries.prod", "registries.other")
-    ))
-    .await;
+    let parent = ecr.clone().without("repo_prefix").with("child_repositories", true);
+    let found = problems(&format!("{AUTH}{parent}{}", ecr.named("other"))).await;
     assert!(!found.is_empty());
 }
 
 #[tokio::test]
 async fn t25_a_push_reaches_its_own_repository_only() {
     let aws = Stub::start().await;
-    let broker = TestBroker::start(&ecr(&aws)).await;
+    let broker = TestBroker::with_registries(ecr(aws.endpoint())).start().await;
     still_serves(&broker, &aws).await;
     let policy = aws.recorded("AssumeRole")[0].parameters["Policy"].clone();
     let policy: serde_json::Value = serde_json::from_str(policy.as_str().unwrap()).unwrap();
@@ -333,11 +325,7 @@ async fn t25_a_push_reaches_its_own_repository_only() {
 #[tokio::test]
 async fn t26_no_credential_without_a_policy() {
     let aws = Stub::start().await;
-    let wide = ecr(&aws)
-        .lines()
-        .filter(|line| !line.starts_with("push_role_arn"))
-        .collect::<Vec<_>>()
-        .join("\n");
+    let wide = ecr(aws.endpoint()).without("push_role_arn");
     let found = problems(&format!("{AUTH}{wide}")).await;
     assert!(found.contains("accept_scope"), "{found}");
     assert_eq!(aws.requests().len(), 0);

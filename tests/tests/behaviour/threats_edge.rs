@@ -4,10 +4,9 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use rise_broker::config::Environment;
-use rise_broker_tests::broker::AUTH;
+use rise_broker_tests::registry::ecr;
 use rise_broker_tests::wire::Heard;
-use rise_broker_tests::{Listening, Settings, Stub, TestBroker, Wire, eventually};
+use rise_broker_tests::{AUTH, Listening, Settings, Stub, TestBroker, Wire, eventually};
 
 const PATH: &str = "/api/v1/registry/credentials";
 /// Short enough to be waited for.
@@ -25,24 +24,9 @@ impl Edge {
     /// With these settings in a layer above.
     async fn start(layer: &str) -> Self {
         let aws = Stub::start().await;
-        let registry = format!(
-            r#"
-[registries.prod]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
-access_key_id = "AKIASTUB"
-secret_access_key = "stub-configured-secret"
-endpoint_url = "{}"
-"#,
-            aws.endpoint()
-        );
-        let settings = Settings::new(&format!("{AUTH}\n{registry}"), &[]).layer(layer);
-        let broker = TestBroker::on(settings, &Environment::new()).await;
-        let broker = broker.unwrap_or_else(|problems| {
-            panic!("{}", rise_broker_tests::broker::lines(&problems));
-        });
+        let registry = ecr(aws.endpoint());
+        let settings = Settings::new(format!("{AUTH}\n{registry}")).layer(layer);
+        let broker = TestBroker::with_settings(settings).start().await;
         let listening = broker.listen(None).await;
         let token = broker.token_for("my-app");
         Self { broker, aws, listening, token }

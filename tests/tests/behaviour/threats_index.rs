@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use rise_broker_tests::broker::repository;
+use rise_broker_tests::repository;
 
 #[test]
 fn each_threat_has_its_row_and_each_named_test_is_there() {

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rise_broker_tests::scene::{RULE, Scene, scene};
-use rise_broker_tests::{IssuerDouble, Reply, Signer, TestBroker};
+use rise_broker_tests::{IssuerDouble, Reply, Settings, Signer, TestBroker};
 use serde_json::{Value, json};
 
 const INVALID: (u16, &str) = (401, "invalid-token");
@@ -103,7 +103,8 @@ async fn t14_a_private_address_must_be_stated() {
         ("http://10.96.0.1", "internal = true", false),
         ("https://127.0.0.1:6443", "", true),
     ] {
-        let started = TestBroker::try_start(&text(issuer, more), &[]).await;
+        let started =
+            TestBroker::with_settings(Settings::new(text(issuer, more))).try_start().await;
         assert_eq!(started.is_ok(), starts, "{issuer} {more}");
     }
 }

@@ -6,26 +6,9 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::http::Request;
 use rise_broker::config::Environment;
-use rise_broker_tests::broker::{AUTH, lines};
-use rise_broker_tests::{Answer, Settings, Stub, TestBroker, logs};
+use rise_broker_tests::registry::ecr;
+use rise_broker_tests::{AUTH, Answer, Settings, Stub, TestBroker, lines, logs};
 use serde_json::json;
-
-fn ecr(aws: &Stub) -> String {
-    format!(
-        r#"
-[registries.prod]
-type = "ecr"
-region = "us-east-1"
-account_id = "123456789012"
-repo_prefix = "rise/"
-push_role_arn = "arn:aws:iam::123456789012:role/push"
-access_key_id = "AKIAEXAMPLEEXAMPLE12"
-secret_access_key = "example-secret-access-key"
-endpoint_url = "{}"
-"#,
-        aws.endpoint()
-    )
-}
 
 async fn expect(broker: &TestBroker, status: u16, problem: Option<&str>, case: &str) {
     let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
@@ -42,7 +25,7 @@ async fn t55_an_aws_in_trouble_is_waited_for_so_long_and_no_longer() {
         ("slow", Answer::late(Duration::from_mins(1)), 504, "upstream-timeout"),
     ] {
         let aws = Stub::start().await;
-        let broker = TestBroker::start(&ecr(&aws)).await;
+        let broker = TestBroker::with_registries(ecr(aws.endpoint())).start().await;
         for action in ["AssumeRole", "GetAuthorizationToken"] {
             aws.always(action, trouble.clone());
             let started = Instant::now();
@@ -73,7 +56,7 @@ async fn t56_an_answer_that_makes_no_sense_becomes_no_credential() {
         )
     };
     let aws = Stub::start().await;
-    let broker = TestBroker::start(&ecr(&aws)).await;
+    let broker = TestBroker::with_registries(ecr(aws.endpoint())).start().await;
     for (case, action, answer, expected) in [
         ("garbage", "AssumeRole", Answer::garbage(), (502, "provider-failed")),
         ("garbage", "GetAuthorizationToken", Answer::garbage(), (502, "provider-failed")),
@@ -121,7 +104,7 @@ async fn t56_an_answer_that_makes_no_sense_becomes_no_credential() {
 #[tokio::test]
 async fn t62_nobody_writes_lines_into_the_log_or_the_record() {
     let aws = Stub::start().await;
-    let broker = TestBroker::start(&ecr(&aws)).await;
+    let broker = TestBroker::with_registries(ecr(aws.endpoint())).start().await;
     let line = "x\n{\"level\":\"INFO\",\"message\":\"t62 forged\"}\r\n\u{1b}[2Kt62\u{2028}end";
     let token = broker.token(&json!({ "repository": "acme/my-app", "ref": line, "actor": line }));
     let agent = "curl \\n{\"message\":\"t62 forged\"}";
@@ -148,9 +131,10 @@ async fn t67_an_environment_that_is_wrong_is_an_error_and_no_panic() {
         ("RISE_LIMITS__IN_FLIGHT", "99999999999999999999"),
     ] {
         let aws = Stub::start().await;
-        let settings = Settings::new(&format!("{AUTH}{}", ecr(&aws)), &[]);
+        let settings = Settings::new(format!("{AUTH}{}", ecr(aws.endpoint())));
         let environment = Environment::from([(name.into(), value.into())]);
-        let problems = TestBroker::on(settings, &environment).await.err();
+        let broker = TestBroker::with_settings(settings).environment(environment);
+        let problems = broker.try_start().await.err();
         let problems = lines(&problems.unwrap_or_default());
         let key = name.trim_start_matches("RISE_").replace("__", ".").to_lowercase();
         assert!(problems.contains(name) || problems.contains(&key), "{name}: {problems}");
