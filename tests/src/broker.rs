@@ -125,11 +125,7 @@ impl TestBroker {
 
     /// Every audit record, in order.
     pub fn audit(&self) -> Vec<Value> {
-        audit_text(&self.settings.path("audit"))
-            .lines()
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        audit_records(&self.settings.path("audit"))
     }
 }
 
@@ -155,6 +151,12 @@ pub fn audit_text(directory: &Path) -> String {
     let folder = Folder::new(directory.to_owned());
     let read = |name: &String| fs::read_to_string(directory.join(name)).unwrap();
     folder.segments().unwrap().iter().map(read).collect::<Vec<_>>().join("\n")
+}
+
+/// Every record of the segments in `directory`, without a last line that is still being written.
+pub(crate) fn audit_records(directory: &Path) -> Vec<Value> {
+    let text = audit_text(directory);
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// Problems as a person would see them.

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use rise_broker::audit::{Disk as _, Folder, segment_number};
 
-use crate::served::{audit_records, rise_broker};
-use crate::{AUTH, Client, Served, Settings, Stub, eventually, registry};
+use crate::{AUTH, Client, Installation, Serving, Stub, eventually, registry};
 
 /// A system call, how often it was made before the first issue comes to this point, and how often one issue makes it.
 #[derive(Debug)]
@@ -21,7 +20,8 @@ const fn point(name: &'static str, call: &'static str, first: usize, stride: usi
     Point { name, call, first, stride }
 }
 
-/// In the order in which one issue comes to them. Calls before an issue: the start and the first look at `/healthz`.
+/// In the order in which one issue comes to them. Calls before an issue: the start, and the look at
+/// `/healthz` in [`Victim::start`].
 pub const POINTS: [Point; 12] = [
     point("the request is there, unread", "recvfrom", 3, 3),
     point("the intent is not written", "write", 2, 2),
@@ -41,20 +41,34 @@ const CLIENTS: usize = 3;
 
 /// A broker's settings, what it is killed with, and what it has handed out over all of its lives.
 pub struct Victim {
-    pub settings: Settings,
+    pub installation: Installation,
     aws: Stub,
     left: BTreeSet<String>,
 }
 
 /// An ECR registry behind `aws`, with the rules of [`AUTH`].
-pub fn settings(aws: &Stub) -> Settings {
-    Settings::new(format!("{AUTH}{}", registry::ecr(aws.endpoint())))
+pub fn installation(aws: &Stub) -> Installation {
+    let mut installation = Installation::new(format!("{AUTH}{}", registry::ecr(aws.endpoint())));
+    installation.unlimited();
+    installation
+}
+
+/// Starts the broker under `strace -f` with these arguments; without any, alone.
+pub fn serve_under_strace(installation: &Installation, arguments: &[&str]) -> Serving {
+    if arguments.is_empty() {
+        return installation.serve();
+    }
+    let mut strace = vec!["strace", "-f"];
+    // Faster, but strace then does not count calls of a path.
+    strace.extend((!arguments.contains(&"-P")).then_some("--seccomp-bpf"));
+    strace.extend(arguments);
+    installation.serve_under(&strace)
 }
 
 impl Victim {
     pub async fn new() -> Self {
         let aws = Stub::start().await;
-        Self { settings: settings(&aws), aws, left: BTreeSet::new() }
+        Self { installation: installation(&aws), aws, left: BTreeSet::new() }
     }
 
     /// Starts it, lets callers loop, kills it at `point` of about the issue number `issue`, starts it again, and compares.
@@ -77,18 +91,17 @@ impl Victim {
             ],
             _ => vec!["-o", "/dev/null", "-e", inject.as_str()],
         };
-        let served = Served::start(&self.settings, &strace).await;
+        let serving = self.start(&strace).await;
         if point.call.is_empty() {
-            let id = rustix::process::Pid::from_raw(i32::try_from(served.process.id()).unwrap())
-                .unwrap();
+            let id = serving.id();
             let pause = Duration::from_micros(u64::try_from(issue).unwrap() * 7_919 % 300_000);
             tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
                 let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
             });
         }
-        let left = self.ask_until_it_dies(&served).await;
-        drop(served);
+        let left = self.ask_until_it_dies(&serving).await;
+        drop(serving);
         self.left.extend(left);
         self.compare(point, when).await;
     }
@@ -101,9 +114,17 @@ impl Victim {
         self.aws.requests().len()
     }
 
-    async fn ask_until_it_dies(&self, served: &Served) -> BTreeSet<String> {
-        let (token, url) =
-            (self.settings.token_for("my-app"), served.credentials_url("project=my-app"));
+    /// Starts the broker under `strace` with these arguments; without any, alone.
+    async fn start(&self, strace: &[&str]) -> Serving {
+        let serving = serve_under_strace(&self.installation, strace);
+        let health = format!("{}/healthz", serving.admin);
+        assert_eq!(Client::new().get(&health).await.status, 200);
+        serving
+    }
+
+    async fn ask_until_it_dies(&self, serving: &Serving) -> BTreeSet<String> {
+        let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);
+        let token = self.installation.token_for("my-app");
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 let (token, url, client) = (token.clone(), url.clone(), Client::new());
@@ -130,18 +151,19 @@ impl Victim {
             left.extend(client.await.unwrap());
         }
         // Not by its process id: strace may outlive it.
-        let (client, health) = (Client::new(), served.admin_url("/healthz"));
+        let (client, health) = (Client::new(), format!("{}/healthz", serving.admin));
         eventually("it is killed", async || client.try_get(&health).await.is_err()).await;
         left
     }
 
     async fn compare(&self, point: &Point, when: usize) {
-        let again = Served::start(&self.settings, &[]).await;
-        let config = self.settings.config_directory().display().to_string();
-        let (whole, said) = rise_broker(&["audit", "verify", "--config-dir", &config]);
-        assert!(whole, "{}, {when}: {said}", point.name);
+        let again = self.start(&[]).await;
+        let printed = self.installation.run(&["audit", "verify"]);
+        assert_eq!(printed.code, Some(0), "{}, {when}: {printed:?}", point.name);
         drop(again);
-        let completed: BTreeSet<_> = audit_records(&self.settings)
+        let completed: BTreeSet<_> = self
+            .installation
+            .audit()
             .iter()
             .filter(|it| it["event"] == "issue.completed")
             .map(|it| it["request_id"].as_str().unwrap().to_owned())
@@ -151,7 +173,7 @@ impl Victim {
     }
 
     fn next_segment(&self) -> String {
-        let directory = self.settings.path("audit");
+        let directory = self.installation.path("audit");
         let last = Folder::new(directory.clone()).segments().unwrap_or_default().pop();
         let number = last.as_deref().and_then(segment_number).unwrap_or(0) + 1;
         directory.join(format!("audit-{number:08}.jsonl")).display().to_string()

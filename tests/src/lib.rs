@@ -9,7 +9,6 @@
 //! | the broker's binary, as an operator runs it | [`Installation`] |
 //! | STS and ECR that enforce session policies | [`Ministack`] |
 //! | an independent STS and ECR, and what exactly was sent | [`Moto`] |
-//! | the broker's own binary, under `strace` where wanted | [`Served`] |
 //! | a registry with an API of its own, for providers that use `http` | [`Imaginary`] |
 //! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
@@ -52,7 +51,7 @@ mod process;
 pub mod provider_files;
 pub mod registry;
 pub mod scene;
-pub mod served;
+mod serving;
 mod settings;
 pub mod siege;
 mod signer;
@@ -75,14 +74,14 @@ pub use docker_registry::{
 pub use eventually::{PATIENCE, eventually, eventually_blocking, within};
 pub use image::OciLayout;
 pub use imaginary::Imaginary;
-pub use installation::{Installation, Printed, Serving};
+pub use installation::{Installation, Printed};
 pub use issuer_double::{IssuerDouble, Reply};
 pub use loopback::{Answered, Client};
 pub use ministack::{Ministack, TwoRoles};
 pub use moto::Moto;
 pub use oidc::Oidc;
 pub use process::{PeerCommand, Port, Process, peers_directory, python_program};
-pub use served::Served;
+pub use serving::Serving;
 pub use settings::{AUTH, Settings};
 pub use signer::Signer;
 pub use skipped::skipped;

@@ -16,9 +16,9 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::installation::{Installation, Serving};
 use crate::wire::Wire;
 use crate::within;
+use crate::{Installation, Serving};
 
 const PATH: &str = "/api/v1/registry/credentials?project=my-app";
 /// Two below the broker's own bound for one address.

@@ -4,10 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rise_broker_tests::kill::{POINTS, Victim, settings};
-use rise_broker_tests::served::{audit_records, rise_broker};
-use rise_broker_tests::{Answer, Client, Served, Settings, Stub, eventually, skipped};
-use rustix::process::{Pid, Signal, kill_process};
+use rise_broker_tests::kill::{POINTS, Victim, installation, serve_under_strace};
+use rise_broker_tests::{Answer, Client, Installation, Serving, Stub, eventually, skipped};
 use serde_json::Value;
 
 /// Longer than the 250 ms that a request waits for its record, also on a busy machine, and far less
@@ -27,17 +25,16 @@ async fn whatever_left_before_a_kill_has_its_record() {
 #[tokio::test]
 async fn an_outcome_is_synced_before_the_answer_is_written() {
     let aws = Stub::start().await;
-    let settings = settings(&aws);
-    let trace = settings.path("trace");
+    let it = installation(&aws);
+    let trace = it.path("trace");
     let trace_text = trace.display().to_string();
     let arguments =
         ["-y", "-s", "4096", "-o", &trace_text, "-e", "trace=write,writev,fdatasync,sendto"];
-    let served = Served::start(&settings, &arguments).await;
-    let token = settings.token_for("my-app");
-    let answer =
-        Client::new().get_as(&served.credentials_url("project=my-app"), &token).await.unwrap();
+    let serving = serve_under_strace(&it, &arguments);
+    let token = it.token_for("my-app");
+    let answer = Client::new().get_as(&credentials_url(&serving), &token).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
-    drop(served);
+    drop(serving);
     let text = fs::read_to_string(&trace).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let find = |from: usize, words: &[&str]| {
@@ -56,19 +53,22 @@ async fn an_outcome_is_synced_before_the_answer_is_written() {
     assert!(order.is_sorted(), "{order:?}\n{text}");
 }
 
+fn credentials_url(serving: &Serving) -> String {
+    format!("{}/api/v1/registry/credentials?project=my-app", serving.url)
+}
+
 /// Asks once; the status, and how long it took.
-async fn ask(served: &Served, settings: &Settings) -> (u16, Duration) {
+async fn ask(serving: &Serving, token: &str) -> (u16, Duration) {
     let started = Instant::now();
-    let url = served.credentials_url("project=my-app");
-    let answer = Client::new().get_as(&url, &settings.token_for("my-app")).await.unwrap();
+    let answer = Client::new().get_as(&credentials_url(serving), token).await.unwrap();
     if answer.status != 200 {
         assert!(answer.text().contains("audit-unavailable"), "{}", answer.text());
     }
     (answer.status, started.elapsed())
 }
 
-async fn becomes_ready(served: &Served) {
-    let (client, url) = (Client::new(), served.admin_url("/readyz"));
+async fn becomes_ready(serving: &Serving) {
+    let (client, url) = (Client::new(), format!("{}/readyz", serving.admin));
     eventually("it is ready", async || client.get(&url).await.status == 200).await;
 }
 
@@ -76,25 +76,31 @@ fn count(records: &[Value], event: &str) -> usize {
     records.iter().filter(|it| it["event"] == event).count()
 }
 
-fn verify(directory: &str) -> String {
-    let (whole, said) = rise_broker(&["audit", "verify", "--directory", directory]);
+/// Runs a command: whether it succeeded, and all that it printed.
+fn run(it: &Installation, arguments: &[&str]) -> (bool, String) {
+    let printed = it.run(arguments);
+    (printed.code == Some(0), printed.stdout + &printed.stderr)
+}
+
+fn verify(it: &Installation, directory: &str) {
+    let (whole, said) = run(it, &["audit", "verify", "--directory", directory]);
     assert!(whole, "{said}");
-    said
 }
 
 #[tokio::test]
 async fn a_sync_that_fails_once_costs_nobody_anything_and_twice_one_answer() {
     for (when, refused) in [("4", 0), ("4..5", 1)] {
         let aws = Stub::start().await;
-        let settings = settings(&aws);
+        let it = installation(&aws);
         let inject = format!("inject=fdatasync:error=EIO:when={when}");
-        let served = Served::start(&settings, &["-o", "/dev/null", "-e", &inject]).await;
+        let serving = serve_under_strace(&it, &["-o", "/dev/null", "-e", &inject]);
+        let token = it.token_for("my-app");
         let mut statuses = Vec::new();
         for _ in 0..4 {
-            let (status, elapsed) = ask(&served, &settings).await;
+            let (status, elapsed) = ask(&serving, &token).await;
             assert!(elapsed < AT_ONCE || status == 200, "{elapsed:?}");
             statuses.push(status);
-            becomes_ready(&served).await;
+            becomes_ready(&serving).await;
         }
         let handed_out = statuses.iter().filter(|it| **it == 200).count();
         assert_eq!(statuses.len() - handed_out, refused, "{when}: {statuses:?}");
@@ -103,35 +109,40 @@ async fn a_sync_that_fails_once_costs_nobody_anything_and_twice_one_answer() {
             handed_out,
             "nothing reached AWS for what was refused"
         );
-        let records = audit_records(&settings);
+        let records = it.audit();
         assert!(count(&records, "issue.completed") >= handed_out, "{when}");
         assert_eq!(count(&records, "segment.poisoned"), 1, "{when}");
-        verify(&settings.path("audit").display().to_string());
+        verify(&it, "audit");
     }
 }
 
 #[tokio::test]
 async fn a_full_disk_stops_credentials_until_there_is_room() {
     let aws = Stub::start().await;
-    let settings = settings(&aws);
-    let directory = settings.path("audit");
+    let it = installation(&aws);
+    let directory = it.path("audit");
     // A file system of its own, which ends with its process.
     let mount =
         "mkdir -m 700 \"$0\" && mount -t tmpfs -o size=3m,mode=0700 tmpfs \"$0\" && exec \"$@\"";
     let shown = directory.display().to_string();
     let own_mounts = ["unshare", "-m", "sh", "-c", mount, &shown];
-    let Some(served) = Served::start_in(&settings, &own_mounts).await else {
+    if !rustix::process::geteuid().is_root() {
         skipped("only root may mount a small disk");
         return;
-    };
-    let inside =
-        PathBuf::from(format!("/proc/{}/root{}", served.process.id(), directory.display()));
-    assert_eq!(ask(&served, &settings).await.0, 200);
+    }
+    let serving = it.serve_under(&own_mounts);
+    let token = it.token_for("my-app");
+    let inside = PathBuf::from(format!(
+        "/proc/{}/root{}",
+        serving.id().as_raw_nonzero(),
+        directory.display()
+    ));
+    assert_eq!(ask(&serving, &token).await.0, 200);
     let filler = inside.join("filler");
     fs::write(&filler, vec![0; 8 << 20]).unwrap_err();
     let mut handed_out = 1;
     loop {
-        let (status, elapsed) = ask(&served, &settings).await;
+        let (status, elapsed) = ask(&serving, &token).await;
         if status != 200 {
             assert!(elapsed < AT_ONCE, "{elapsed:?}");
             break;
@@ -140,39 +151,33 @@ async fn a_full_disk_stops_credentials_until_there_is_room() {
     }
     let asked = aws.requests().len();
     let client = Client::new();
-    assert_eq!(client.get(&served.admin_url("/readyz")).await.status, 503);
-    assert_eq!(ask(&served, &settings).await.0, 503);
+    assert_eq!(client.get(&format!("{}/readyz", serving.admin)).await.status, 503);
+    assert_eq!(ask(&serving, &token).await.0, 503);
     assert_eq!(aws.requests().len(), asked, "nothing reaches AWS without a record");
     fs::remove_file(&filler).unwrap();
-    becomes_ready(&served).await;
-    assert_eq!(ask(&served, &settings).await.0, 200);
+    becomes_ready(&serving).await;
+    assert_eq!(ask(&serving, &token).await.0, 200);
     let inside = inside.display().to_string();
-    verify(&inside);
+    verify(&it, &inside);
     let (_, said) =
-        rise_broker(&["audit", "query", "--directory", &inside, "--event", "issue.completed"]);
+        run(&it, &["audit", "query", "--directory", &inside, "--event", "issue.completed"]);
     assert!(said.lines().count() > handed_out, "{handed_out}: {said}");
 }
 
 #[tokio::test]
 async fn one_folder_has_one_writer_and_its_commands_say_what_they_find() {
     let aws = Stub::start().await;
-    let settings = settings(&aws);
-    let config = settings.config_directory().display().to_string();
-    let audit = |arguments: &[&str]| {
-        let mut all = vec!["audit"];
-        all.extend(arguments);
-        all.extend(["--config-dir", &config]);
-        rise_broker(&all)
-    };
+    let it = installation(&aws);
+    let audit = |arguments: &[&str]| run(&it, &[&["audit"], arguments].concat());
     let (found, said) = audit(&["verify"]);
     assert!(
         !found && said.contains("cannot read the audit log in") && said.contains("--directory"),
         "{said}"
     );
-    let served = Served::start(&settings, &[]).await;
-    let (started, said) = rise_broker(&["serve", "--config-dir", &config]);
+    let serving = it.serve();
+    let (started, said) = run(&it, &["serve"]);
     assert!(!started && said.contains("another broker writes here"), "{said}");
-    ask(&served, &settings).await;
+    ask(&serving, &it.token_for("my-app")).await;
     let (whole, said) = audit(&["verify"]);
     assert!(
         whole && said.starts_with("whole: 3 records in 1 segments, 1 to 3 of chain "),
@@ -183,13 +188,13 @@ async fn one_folder_has_one_writer_and_its_commands_say_what_they_find() {
     assert_eq!(said.lines().count(), 2, "{said}");
     let (_, said) = audit(&["tail", "-n", "1"]);
     assert!(said.contains("issue.completed  local:ci  my-app@prod  pull,push"), "{said}");
-    let segment = settings.path("audit/audit-00000001.jsonl");
-    drop(served);
+    let segment = it.path("audit/audit-00000001.jsonl");
+    drop(serving);
     let text = fs::read_to_string(&segment).unwrap();
     fs::write(&segment, text.replacen("my-app", "my-bpp", 1)).unwrap();
     let (whole, said) = audit(&["verify"]);
     assert!(!whole && said.contains("broken at audit-00000001.jsonl, line 2 (byte "), "{said}");
-    let (started, said) = rise_broker(&["serve", "--config-dir", &config]);
+    let (started, said) = run(&it, &["serve"]);
     assert!(!started && said.contains("--accept-broken-chain"), "{said}");
 }
 
@@ -197,34 +202,31 @@ async fn one_folder_has_one_writer_and_its_commands_say_what_they_find() {
 async fn a_stop_finishes_what_was_begun_and_ends_the_log_with_a_checkpoint() {
     let aws = Stub::start().await;
     aws.always("AssumeRole", Answer::late(Duration::from_millis(500)));
-    let settings = settings(&aws);
-    let served = Served::start(&settings, &[]).await;
-    let (url, token) = (served.credentials_url("project=my-app"), settings.token_for("my-app"));
+    let it = installation(&aws);
+    let serving = it.serve();
+    let (url, token) = (credentials_url(&serving), it.token_for("my-app"));
     let asked = tokio::spawn(async move { Client::new().get_as(&url, &token).await });
     aws.wait_for("AssumeRole", 1).await;
-    let id = Pid::from_raw(i32::try_from(served.process.id()).unwrap()).unwrap();
-    kill_process(id, Signal::TERM).unwrap();
+    serving.terminate();
     let answer = asked.await.unwrap().unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
-    eventually("it stops", async || served.process.output().contains("\"stopped\"")).await;
-    let records = audit_records(&settings);
+    serving.wait_for_line("stopped");
+    let records = it.audit();
     let events: Vec<_> = records.iter().map(|record| record["event"].as_str().unwrap()).collect();
     let expected =
         ["service.start", "issue.intent", "issue.completed", "service.stop", "chain.checkpoint"];
     assert_eq!(events, expected);
     // The log has left this machine, the records have been cut.
-    let log = settings.path("broker.log");
-    fs::write(&log, served.process.output()).unwrap();
-    let config = settings.config_directory().display().to_string();
-    let log = log.display().to_string();
-    let arguments = ["audit", "verify", "--config-dir", &config, "--checkpoints", &log];
-    let (whole, said) = rise_broker(&arguments);
+    let log = it.path("broker.log");
+    fs::write(&log, serving.log()).unwrap();
+    let arguments = ["audit", "verify", "--checkpoints", "broker.log"];
+    let (whole, said) = run(&it, &arguments);
     assert!(whole && said.contains("1 of 1 checkpoints kept elsewhere are in this log"), "{said}");
-    let segment = settings.path("audit/audit-00000001.jsonl");
+    let segment = it.path("audit/audit-00000001.jsonl");
     let text = fs::read_to_string(&segment).unwrap();
     let cut: String = text.split_inclusive('\n').take(2).collect();
     fs::write(&segment, cut).unwrap();
-    assert!(rise_broker(&arguments[..4]).0, "by itself a shorter log is whole");
-    let (whole, said) = rise_broker(&arguments);
+    assert!(run(&it, &arguments[..2]).0, "by itself a shorter log is whole");
+    let (whole, said) = run(&it, &arguments);
     assert!(!whole && said.contains("records were cut off"), "{said}");
 }

@@ -4,15 +4,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::registry::{ecr, imaginary, oci, registry};
 use rise_broker_tests::{
-    AUTH, Answer, Client, Imaginary, PeerCommand, Port, Process, Settings, Stub, TestBroker,
-    binary, eventually, logs,
+    AUTH, Answer, Client, Imaginary, Installation, Serving, Settings, Stub, TestBroker, binary,
+    eventually, logs,
 };
 use serde_json::{Value, json};
 
@@ -110,8 +109,8 @@ fn hex(text: &str) -> String {
 }
 
 /// A private key's lines, without the marks around them; and its seed.
-fn key_lines(settings: &Settings) -> Vec<String> {
-    let pem = fs::read_to_string(settings.path("issuer.pem")).unwrap();
+fn key_lines(key: &Path) -> Vec<String> {
+    let pem = fs::read_to_string(key).unwrap();
     pem.lines().filter(|line| !line.starts_with("---")).map(str::to_owned).collect()
 }
 
@@ -202,7 +201,9 @@ async fn no_secret_is_in_any_output_of_the_broker_in_process() {
         let answer = broker.credentials(&token, QUERIES[0]).await;
         outputs.add(format!("{action} {failure:?}"), without_password(&answer.text));
         outputs.add_files(&broker.settings.path("audit"));
-        let canaries = [token_forms(&token), aws.secrets(), key_lines(&broker.settings)].concat();
+        let canaries =
+            [token_forms(&token), aws.secrets(), key_lines(&broker.settings.path("issuer.pem"))]
+                .concat();
         Outputs(vec![("log".to_owned(), logs::text())]).expect_none_of(&canaries);
         outputs.expect_none_of(&canaries);
     }
@@ -217,45 +218,36 @@ async fn no_secret_is_in_any_output_of_the_broker_in_process() {
         token_forms(&token),
         token_forms(&forged(&token)),
         aws.secrets(),
-        key_lines(&broker.settings),
+        key_lines(&broker.settings.path("issuer.pem")),
     ];
     assert!(canaries[3].len() >= 6, "session keys, tokens and passwords were made");
     outputs.expect_none_of(&canaries.concat());
 }
 
 struct Ran {
-    settings: Settings,
-    process: Process,
-    url: String,
-    admin: String,
+    it: Installation,
+    serving: Serving,
     token: String,
-    _admin_port: Port,
 }
 
 /// The binary, as an operator runs it.
-async fn serve(settings: Settings, level: &str, format: &str) -> Ran {
-    let (port, admin_port) = (Port::free(), Port::free());
-    let config = settings.config_directory().display().to_string();
-    let minted = Command::new(binary())
-        .args(["token", "--subject", "ci", "--claim", "repository=acme/my-app", "--ttl", "1h"])
-        .args(["--config-dir", &config])
-        .output()
-        .unwrap();
-    assert!(minted.status.success(), "{minted:?}");
-    let token = String::from_utf8(minted.stdout).unwrap().trim().to_owned();
-    let (url, admin) = (port.url(), admin_port.url());
-    let health = format!("{url}/registry/credentials");
-    let command = PeerCommand::new(binary())
-        .argument("serve")
-        .argument("--config-dir")
-        .argument(config)
-        .variable("RISE_SERVER__LISTEN", format!("127.0.0.1:{}", port.number()))
-        .variable("RISE_SERVER__ADMIN_LISTEN", format!("127.0.0.1:{}", admin_port.number()))
-        .variable("RISE_LOG__LEVEL", level)
-        .variable("RISE_LOG__FORMAT", format)
-        .variable("RUST_BACKTRACE", "full");
-    let process = Process::start("rise-broker", command, port, &health).await;
-    Ran { settings, process, url, admin, token, _admin_port: admin_port }
+fn serve(mut it: Installation, level: &str, format: &str) -> Ran {
+    it.unlimited();
+    let token = it.token_for("my-app");
+    it.variable("RISE_LOG__LEVEL", level);
+    it.variable("RISE_LOG__FORMAT", format);
+    it.variable("RUST_BACKTRACE", "full");
+    let serving = it.serve();
+    Ran { it, serving, token }
+}
+
+fn installed(aws: &str) -> Installation {
+    let it = Installation::new(settings(aws));
+    it.file("password", format!("{FROM_FILE}\n"));
+    for guest in GUESTS {
+        it.guest(guest);
+    }
+    it
 }
 
 #[tokio::test]
@@ -264,10 +256,10 @@ async fn no_secret_is_in_any_output_of_the_binary() {
         [("info", "json"), ("trace", "json"), ("info", "text"), ("trace", "text")]
     {
         let aws = Stub::start().await;
-        let ran = serve(written(aws.endpoint()), level, format).await;
+        let ran = serve(installed(aws.endpoint()), level, format);
         let client = Client::new();
         let mut outputs = Outputs(Vec::new());
-        let credentials = format!("{}/api/v1/registry/credentials", ran.url);
+        let credentials = format!("{}/api/v1/registry/credentials", ran.serving.url);
         let mut granted = 0;
         for (token, registry) in [
             (ran.token.clone(), "prod"),
@@ -301,18 +293,18 @@ async fn no_secret_is_in_any_output_of_the_binary() {
         let misplaced = format!("{credentials}?access_token={}", ran.token);
         outputs.add("answer to a token in the query", client.get(&misplaced).await.text());
         for path in ["/healthz", "/readyz", "/metrics", "/api/v1/providers"] {
-            outputs.add(path, client.get(&format!("{}{path}", ran.admin)).await.text());
+            outputs.add(path, client.get(&format!("{}{path}", ran.serving.admin)).await.text());
         }
-        stop(&ran.process).await;
-        outputs.add("the log", ran.process.output());
+        stop(&ran.serving).await;
+        outputs.add("the log", ran.serving.log());
         assert!(outputs.0.last().unwrap().1.contains("stopped"), "the log is whole");
-        outputs.add_files(&ran.settings.path("audit"));
+        outputs.add_files(&ran.it.path("audit"));
         assert!(outputs.0.iter().any(|(_, text)| text.contains("issue.completed")), "records");
         let mut canaries = [SECRET_KEY, PASSWORD, FROM_FILE, MADE_UP].map(str::to_owned).to_vec();
         canaries.extend(token_forms(&ran.token));
         canaries.extend(token_forms(&forged(&ran.token)));
         canaries.extend(aws.secrets());
-        canaries.extend(key_lines(&ran.settings));
+        canaries.extend(key_lines(&ran.it.path("issuer.pem")));
         outputs.expect_none_of(&canaries);
     }
 }
@@ -327,22 +319,22 @@ async fn no_secret_that_goes_over_http_is_in_any_output_of_the_binary() {
     for (provider, more, status) in cases.into_iter().chain(echoes) {
         let server = Imaginary::start().await;
         let registry = imaginary(&server.url()).with("type", provider).lines(more);
-        let ran =
-            serve(Settings::new(format!("{AUTH}{registry}")).guests(&[provider]), "trace", "json")
-                .await;
+        let it = Installation::new(format!("{AUTH}{registry}"));
+        it.guest(provider);
+        let ran = serve(it, "trace", "json");
         let authorization = format!("Bearer {}", ran.token);
-        let url = format!("{}/api/v1/registry/credentials", ran.url);
+        let url = format!("{}/api/v1/registry/credentials", ran.serving.url);
         let (body, headers) =
             (json!({ "project": "my-app" }), [("authorization", authorization.as_str())]);
         let answer = Client::new().post_json(&url, "application/json", &body, &headers).await;
         assert!(status == 0 || answer.status == status, "{provider} {more}: {}", answer.text());
         let mut outputs = Outputs(Vec::new());
         outputs.add("the answer", without_password(&answer.text()));
-        let metrics = Client::new().get(&format!("{}/metrics", ran.admin)).await;
+        let metrics = Client::new().get(&format!("{}/metrics", ran.serving.admin)).await;
         outputs.add("metrics", metrics.text());
-        stop(&ran.process).await;
-        outputs.add("the log", ran.process.output());
-        outputs.add_files(&ran.settings.path("audit"));
+        stop(&ran.serving).await;
+        outputs.add("the log", ran.serving.log());
+        outputs.add_files(&ran.it.path("audit"));
         let mut canaries = vec![ADMIN_TOKEN.to_owned(), "made-for-my-app".to_owned()];
         canaries.extend(token_forms(&ran.token));
         outputs.expect_none_of(&canaries);
@@ -350,10 +342,9 @@ async fn no_secret_that_goes_over_http_is_in_any_output_of_the_binary() {
 }
 
 /// SIGTERM, and until it has ended: the last lines count too.
-async fn stop(process: &Process) {
-    let pid = rustix::process::Pid::from_raw(process.id().try_into().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    eventually("it stops", async || process.output().contains("stopped")).await;
+async fn stop(serving: &Serving) {
+    serving.terminate();
+    eventually("it stops", async || serving.log().contains("stopped")).await;
 }
 
 /// A name, settings, arguments.

@@ -8,11 +8,10 @@ use jiff::Timestamp;
 use rise_broker::domain::Clock;
 use rise_broker_tests::registry::{RegistryTable, ecr};
 use rise_broker_tests::{
-    AUTH, Caller, Client, Keys, Ministack, PeerCommand, Port, Process, Request, Response, Settings,
-    TestBroker, TwoRoles, Verdict, binary, logs,
+    AUTH, Caller, Client, Installation, Keys, Ministack, Request, Response, Serving, TestBroker,
+    TwoRoles, Verdict, logs,
 };
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 const PASSWORD: &str = "ministack-auth-token";
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
@@ -323,33 +322,16 @@ async fn the_brokers_own_role_is_assumed_once_for_many_requests() {
 }
 
 /// The broker as a process, with somebody's keys in its environment.
-async fn process(settings: &Settings, identity: &Caller) -> (Process, String, String) {
-    let config = settings.config_directory().display().to_string();
-    let minted = Command::new(binary())
-        .args(["token", "--subject", "ci", "--claim", "repository=acme/my-app", "--ttl", "1h"])
-        .args(["--config-dir", &config])
-        .output()
-        .await
-        .unwrap();
-    assert!(minted.status.success(), "{minted:?}");
-    let token = String::from_utf8(minted.stdout).unwrap().trim().to_owned();
-    let port = Port::free();
-    let url = port.url();
+fn serve_with_keys_of(identity: &Caller, settings: String) -> (Serving, String) {
     let keys = identity.keys.clone();
-    // Without a token: 401 as soon as it is there.
-    let health = format!("{url}/registry/credentials");
-    let command = PeerCommand::new(binary())
-        .argument("serve")
-        .argument("--config-dir")
-        .argument(config)
-        .variable("RISE_SERVER__LISTEN", format!("127.0.0.1:{}", port.number()))
-        // As much as there is: what must not be written must not be written there either.
-        .variable("RISE_LOG__LEVEL", "trace")
-        .variable("AWS_ACCESS_KEY_ID", keys.access_key_id)
-        .variable("AWS_SECRET_ACCESS_KEY", keys.secret_access_key)
-        .variable("AWS_SESSION_TOKEN", keys.session_token.unwrap());
-    let process = Process::start("rise-broker", command, port, &health).await;
-    (process, url, token)
+    let mut it = Installation::new(settings);
+    // As much as there is: what must not be written must not be written there either.
+    it.variable("RISE_LOG__LEVEL", "trace");
+    it.variable("AWS_ACCESS_KEY_ID", &keys.access_key_id);
+    it.variable("AWS_SECRET_ACCESS_KEY", &keys.secret_access_key);
+    it.variable("AWS_SESSION_TOKEN", &keys.session_token.unwrap());
+    let token = it.token_for("my-app");
+    (it.serve_for_ever(), token)
 }
 
 #[tokio::test]
@@ -358,15 +340,14 @@ async fn an_identity_that_already_is_the_brokers_role_is_not_assumed_again() {
     let ambient = ministack.caller(&roles.base).assume(&roles.role_arn).await.unwrap();
     let registry = registry(&ministack, &roles.role_arn);
     let text = format!("{AUTH}\n{registry}\npush_role_arn = \"{}\"\n", roles.push_role_arn);
-    let settings = Settings::new(text);
-    let (process, url, token) = process(&settings, &ambient).await;
+    let (serving, token) = serve_with_keys_of(&ambient, text);
     let before = ministack.recorded("AssumeRole").await.len();
     let client = Client::new();
     for _ in 0..3 {
         let authorization = format!("Bearer {token}");
         let answer = client
             .post_json(
-                &format!("{url}/api/v1/registry/credentials"),
+                &format!("{}/api/v1/registry/credentials", serving.url),
                 "application/json",
                 &json!({ "project": "my-app" }),
                 &[("authorization", &authorization)],
@@ -382,7 +363,7 @@ async fn an_identity_that_already_is_the_brokers_role_is_not_assumed_again() {
         assert_eq!(request.access_key_id, ambient.keys.access_key_id);
     }
     assert_eq!(ministack.recorded("GetCallerIdentity").await.len(), 1);
-    let output = process.output();
+    let output = serving.log();
     assert!(
         output.contains("\"DEBUG\"") && !output.contains("\"TRACE\""),
         "as much as is fit to print"
@@ -402,14 +383,13 @@ async fn without_a_push_role_the_answer_says_that_it_opens_the_registry() {
     let registry = registry(&ministack, &roles.broad_role_arn);
     let text = format!("{AUTH}\n{registry}\naccept_scope = \"registry\"\n");
     let backend = ministack.caller(&roles.base).assume(&roles.role_arn).await.unwrap();
-    let settings = Settings::new(text);
-    let (_process, url, token) = process(&settings, &backend).await;
+    let (serving, token) = serve_with_keys_of(&backend, text);
     let before = ministack.recorded("AssumeRole").await.len();
     let authorization = format!("Bearer {token}");
     for _ in 0..2 {
         let answer = Client::new()
             .post_json(
-                &format!("{url}/registry/credentials"),
+                &format!("{}/registry/credentials", serving.url),
                 "application/json",
                 &json!({ "project": "my-app", "actions": ["pull"] }),
                 &[("authorization", &authorization)],

@@ -7,51 +7,33 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rise_broker_tests::registry::oci;
-use rise_broker_tests::{AUTH, PeerCommand, Port, Process, Settings, binary, eventually, skipped};
-use rustix::process::{Pid, Signal, kill_process};
+use rise_broker_tests::{AUTH, Installation, Serving, binary, eventually, skipped};
+use rustix::process::{Signal, kill_process};
 
 /// `nobody` on Debian; any number that is not ours will do.
 const NOBODY: u32 = 65534;
 
-fn settings() -> Settings {
+fn installation() -> Installation {
     let registry = oci("registry.example.com").account("robot", "canary-of-the-process");
-    Settings::new(format!("{AUTH}{registry}"))
+    Installation::new(format!("{AUTH}{registry}"))
 }
 
-/// The binary, started by `sh` with as large a core as there may be, as this user or as `nobody`.
-async fn broker(settings: &Settings, user: Option<u32>) -> Process {
-    let port = Port::free();
-    let health = format!("{}/registry/credentials", port.url());
-    let program = match user {
-        // Where `nobody` can reach it.
-        Some(_) => {
-            let copy = settings.path("rise-broker");
-            fs::copy(binary(), &copy).unwrap();
-            copy
-        }
-        None => binary(),
-    };
-    let start = match user {
-        Some(id) => {
-            give(&settings.path(""), id);
-            format!(
-                "ulimit -c unlimited; exec setpriv --reuid={id} --regid={id} --clear-groups \"$@\""
-            )
-        }
-        None => "ulimit -c unlimited; exec \"$@\"".to_owned(),
-    };
-    let command = PeerCommand::new("/bin/sh");
-    let command = command
-        .argument("-c")
-        .argument(start)
-        .argument("sh")
-        .argument(program.display().to_string())
-        .argument("serve")
-        .argument("--config-dir")
-        .argument(settings.config_directory().display().to_string())
-        .variable("RISE_SERVER__STATE_DIRECTORY", settings.path("state").display().to_string())
-        .variable("RISE_SERVER__LISTEN", format!("127.0.0.1:{}", port.number()));
-    Process::start("rise-broker", command, port, &health).await
+/// The binary, started by `sh` with as large a core as there may be.
+fn serve(it: &Installation) -> Serving {
+    it.serve_under(&["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"])
+}
+
+/// The same as `nobody`, who can reach the folder and not the binary.
+fn serve_as_nobody(it: &mut Installation) -> Serving {
+    it.variable("RISE_SERVER__STATE_DIRECTORY", "state");
+    fs::copy(binary(), it.path("rise-broker")).unwrap();
+    fs::set_permissions(it.path(""), Permissions::from_mode(0o755)).unwrap();
+    give(&it.path(""), NOBODY);
+    let start = format!(
+        "ulimit -c unlimited; shift; \
+         exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups ./rise-broker \"$@\""
+    );
+    it.serve_under(&["sh", "-c", &start, "sh"])
 }
 
 /// All of a folder to another user.
@@ -64,8 +46,8 @@ fn give(path: &Path, user: u32) {
     }
 }
 
-fn proc(process: &Process, file: &str) -> String {
-    fs::read_to_string(format!("/proc/{}/{file}", process.id())).unwrap()
+fn proc(serving: &Serving, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{}/{file}", serving.id().as_raw_nonzero())).unwrap()
 }
 
 fn line<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
@@ -75,23 +57,22 @@ fn line<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 
 #[tokio::test]
 async fn a_crash_leaves_no_core() {
-    let settings = settings();
-    let process = broker(&settings, None).await;
+    let it = installation();
+    let serving = serve(&it);
     // Root may set limits of others, but this process has set its own, soft and hard.
-    let limits = proc(&process, "limits");
+    let limits = proc(&serving, "limits");
     assert_eq!(line(&limits, "Max core file size"), ["0", "0", "bytes"]);
-    assert_eq!(line(&proc(&process, "status"), "NoNewPrivs:"), ["1"]);
-    assert_eq!(line(&proc(&process, "status"), "Umask:"), ["0077"]);
+    assert_eq!(line(&proc(&serving, "status"), "NoNewPrivs:"), ["1"]);
+    assert_eq!(line(&proc(&serving, "status"), "Umask:"), ["0077"]);
 
-    let pid = Pid::from_raw(process.id().try_into().unwrap()).unwrap();
     // The handlers of the runtime and of the WebAssembly engine take the first signals for a
     // guest's, and give way.
     let is_dead = async || {
-        let _ = kill_process(pid, Signal::SEGV);
-        !is_running(&process)
+        let _ = kill_process(serving.id(), Signal::SEGV);
+        !is_running(&serving)
     };
     eventually("SIGSEGV ends it", is_dead).await;
-    let left: Vec<_> = fs::read_dir(process.directory())
+    let left: Vec<_> = fs::read_dir(it.path(""))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.starts_with("core"))
@@ -122,8 +103,9 @@ fn elsewhere_a_crash_does_leave_a_core() {
 }
 
 /// Ended, or a zombie until it is waited for.
-fn is_running(process: &Process) -> bool {
-    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", process.id())) else {
+fn is_running(serving: &Serving) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", serving.id().as_raw_nonzero()))
+    else {
         return false;
     };
     !matches!(line(&status, "State:")[0], "Z" | "X")
@@ -135,22 +117,22 @@ async fn its_memory_is_closed_to_its_own_user() {
         skipped("only root can start a process as another user");
         return;
     }
-    let settings = settings();
-    fs::set_permissions(settings.path(""), Permissions::from_mode(0o755)).unwrap();
-    let process = broker(&settings, Some(NOBODY)).await;
-    assert_eq!(line(&proc(&process, "status"), "Uid:")[0], NOBODY.to_string());
+    let mut it = installation();
+    let serving = serve_as_nobody(&mut it);
+    let id = serving.id().as_raw_nonzero().get();
+    assert_eq!(line(&proc(&serving, "status"), "Uid:")[0], NOBODY.to_string());
 
     let mut other = as_nobody(&["sleep", "60"]).stdin(Stdio::null()).spawn().unwrap();
-    let opens = |id: u32, file: &str| {
+    let opens = |id: i32, file: &str| {
         let open = format!("exec 3<>/proc/{id}/{file}");
         as_nobody(&["sh", "-c", &open]).stderr(Stdio::null()).status().unwrap().success()
     };
     // `setpriv` has to have become `nobody` first.
-    let is_open = async || opens(other.id(), "mem");
+    let is_open = async || opens(other.id().try_into().unwrap(), "mem");
     eventually("a user opens the memory of another process of its own", is_open).await;
-    assert!(!opens(process.id(), "mem"));
+    assert!(!opens(id, "mem"));
     let reads = |file: &str| {
-        let path = format!("/proc/{}/{file}", process.id());
+        let path = format!("/proc/{id}/{file}");
         as_nobody(&["cat", &path])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
