@@ -176,7 +176,7 @@ async fn one_folder_has_one_writer_and_its_commands_say_what_they_find() {
     );
     let serving = it.serve();
     let (started, said) = run(&it, &["serve"]);
-    assert!(!started && said.contains("another broker writes here"), "{said}");
+    assert!(!started && said.contains("another broker writes into this folder"), "{said}");
     ask(&serving, &it.token_for("my-app")).await;
     let (whole, said) = audit(&["verify"]);
     assert!(

@@ -309,5 +309,8 @@ async fn wrong_limits_are_found_at_start() {
     let settings = settings.layer("[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"lan\"]\n");
     let problems = TestBroker::with_settings(settings).try_start().await.err().unwrap();
     let text = rise_broker_tests::lines(&problems);
-    assert!(text.contains("local.toml: server.trusted_proxies: `lan` is neither a network"), "{text}");
+    assert!(
+        text.contains("local.toml: server.trusted_proxies: `lan` is neither a network"),
+        "{text}"
+    );
 }
