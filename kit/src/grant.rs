@@ -27,7 +27,7 @@ pub(crate) fn grant(
     let rule: RuleFile = serde_json::from_value(rule).map_err(|error| error.to_string())?;
     let rules = Rules::parse(vec![rule], &Known::new([AUTHOR], [registry.clone()]));
     let rules = rules.map_err(|problems| {
-        problems.iter().map(|it| it.message.clone()).collect::<Vec<_>>().join("; ")
+        problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
     })?;
     let claims = Claims::from_iter([("repository".to_owned(), json!(project.as_str()))]);
     let subject = Subject { issuer: AUTHOR.to_owned(), sub: AUTHOR.to_owned(), claims };

@@ -258,7 +258,7 @@ impl http::HostRequest for CallState {
         name: String,
         value: String,
     ) -> wasmtime::Result<()> {
-        self.write(&request, name.len() + value.len(), |it| it.header(name, value))
+        self.write(&request, name.len() + value.len(), |request| request.header(name, value))
     }
 
     fn header_secret(
@@ -268,7 +268,7 @@ impl http::HostRequest for CallState {
         value: Resource<SecretHandle>,
     ) -> wasmtime::Result<()> {
         let value = self.table.get(&value)?.clone();
-        self.write(&request, name.len(), |it| it.header_secret(name, value))
+        self.write(&request, name.len(), |request| request.header_secret(name, value))
     }
 
     fn bearer(
@@ -277,7 +277,7 @@ impl http::HostRequest for CallState {
         token: Resource<SecretHandle>,
     ) -> wasmtime::Result<()> {
         let token = self.table.get(&token)?.clone();
-        self.write(&request, 0, |it| it.bearer(token))
+        self.write(&request, 0, |request| request.bearer(token))
     }
 
     fn basic(
@@ -287,11 +287,11 @@ impl http::HostRequest for CallState {
         password: Resource<SecretHandle>,
     ) -> wasmtime::Result<()> {
         let password = self.table.get(&password)?.clone();
-        self.write(&request, username.len(), |it| it.basic(username, password))
+        self.write(&request, username.len(), |request| request.basic(username, password))
     }
 
     fn json(&mut self, request: Resource<Request>, text: String) -> wasmtime::Result<()> {
-        self.write(&request, text.len(), |it| it.json(text))
+        self.write(&request, text.len(), |request| request.json(text))
     }
 
     fn json_secret(
@@ -301,7 +301,7 @@ impl http::HostRequest for CallState {
         value: Resource<SecretHandle>,
     ) -> wasmtime::Result<()> {
         let value = self.table.get(&value)?.clone();
-        self.write(&request, pointer.len(), |it| it.json_secret(pointer, value))
+        self.write(&request, pointer.len(), |request| request.json_secret(pointer, value))
     }
 
     fn form(
@@ -310,7 +310,7 @@ impl http::HostRequest for CallState {
         name: String,
         value: String,
     ) -> wasmtime::Result<()> {
-        self.write(&request, name.len() + value.len(), |it| it.form(name, value))
+        self.write(&request, name.len() + value.len(), |request| request.form(name, value))
     }
 
     fn form_secret(
@@ -320,7 +320,7 @@ impl http::HostRequest for CallState {
         value: Resource<SecretHandle>,
     ) -> wasmtime::Result<()> {
         let value = self.table.get(&value)?.clone();
-        self.write(&request, name.len(), |it| it.form_secret(name, value))
+        self.write(&request, name.len(), |request| request.form_secret(name, value))
     }
 
     fn drop(&mut self, request: Resource<Request>) -> wasmtime::Result<()> {

@@ -98,7 +98,7 @@ impl CallError {
 impl Provider {
     /// Whether a call can leave something behind elsewhere: a session in AWS, a token at a
     /// registry.
-    pub fn reaches_outside(&self) -> bool {
+    pub(crate) fn reaches_outside(&self) -> bool {
         let acts_outside = |capability: &Capability| capability.acts_outside;
         self.imports.iter().any(|name| Capability::find(name).is_none_or(acts_outside))
     }

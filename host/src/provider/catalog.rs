@@ -96,7 +96,7 @@ impl Catalog {
                 let (file, limit) = (file.clone(), config.widest().file);
                 load::off_the_runtime(move || load::read(&file, limit)).await.flatten()
             };
-            let digest = contents.as_ref().ok().map(|it| Arc::clone(&it.digest));
+            let digest = contents.as_ref().ok().map(|contents| Arc::clone(&contents.digest));
             let provider = match contents {
                 Ok(contents) => match before
                     .and_then(|before| before.known_error(file, &contents.digest))
@@ -112,8 +112,9 @@ impl Catalog {
             }
         }
         // A name stays with the file that has it: neither a new file nor a changed one takes it.
-        let rank = |it: &Arc<Provider>| {
-            old.map(|old| old.of_file(&it.file).map_or(2, |old| usize::from(!Arc::ptr_eq(old, it))))
+        let rank = |provider: &Arc<Provider>| {
+            let known = old?.of_file(&provider.file);
+            Some(known.map_or(2, |known| usize::from(!Arc::ptr_eq(known, provider))))
         };
         taken.sort_by_key(rank);
         let mut catalog = Self { providers: Vec::new(), by_name: BTreeMap::new(), pins };
@@ -123,7 +124,7 @@ impl Catalog {
                 refused.push(RejectedFile { file, digest, error: Arc::new(error) });
             }
         }
-        let gone = before.map(|it| catalog.keep(it, &files)).unwrap_or_default();
+        let gone = before.map(|before| catalog.keep(before, &files)).unwrap_or_default();
         Ok(Scan { catalog, refused, gone })
     }
 
@@ -145,12 +146,12 @@ impl Catalog {
 
     /// The same catalog with `old` in place of the provider that was loaded from its file.
     #[must_use]
-    pub fn reverted_to(&self, old: &Arc<Provider>) -> Self {
+    pub(crate) fn reverted_to(&self, old: &Arc<Provider>) -> Self {
         let mut catalog =
             Self { providers: Vec::new(), by_name: BTreeMap::new(), pins: Arc::clone(&self.pins) };
         // The names of `old` are free: its file had them, and no other file could take them.
         let _ = catalog.add(Arc::clone(old));
-        for provider in self.providers.iter().filter(|it| it.file != old.file) {
+        for provider in self.providers.iter().filter(|provider| provider.file != old.file) {
             let _ = catalog.add(Arc::clone(provider));
         }
         catalog
@@ -161,8 +162,8 @@ impl Catalog {
         self.by_name.get(name).and_then(|index| self.providers.get(*index))
     }
 
-    pub fn of_file(&self, file: &Path) -> Option<&Arc<Provider>> {
-        self.providers.iter().find(|it| it.file == file)
+    pub(crate) fn of_file(&self, file: &Path) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| provider.file == file)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Provider>> {
@@ -175,7 +176,7 @@ impl Catalog {
     }
 
     /// Whether both catalogs have the same providers under the same lock.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         let pairs = self.providers.iter().zip(&other.providers);
         self.providers.len() == other.providers.len()
             && pairs.into_iter().all(|(one, other)| Arc::ptr_eq(one, other))
@@ -188,7 +189,7 @@ impl Catalog {
     }
 
     /// Loads one file for inspection. No lock and no signature is required.
-    pub async fn load_single(
+    pub(crate) async fn load_single(
         file: &Path,
         config: &ProvidersConfig,
         loader: &Loader,

@@ -48,15 +48,16 @@ pub(super) fn list(config: &ProvidersConfig) -> Result<Vec<PathBuf>, Problem> {
     Ok(files)
 }
 
-pub fn stamp(path: &Path) -> Option<Stamp> {
-    let it = fs::metadata(path).ok()?;
-    let times = [it.mtime(), it.mtime_nsec(), it.ctime(), it.ctime_nsec()].map(i64::cast_unsigned);
-    let [modified, modified_nanos, changed, changed_nanos] = times;
-    Some(Stamp([it.dev(), it.ino(), it.size(), modified, modified_nanos, changed, changed_nanos]))
+pub(crate) fn stamp(path: &Path) -> Option<Stamp> {
+    let file = fs::metadata(path).ok()?;
+    let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
+    let [modified, modified_nanos, changed, changed_nanos] = times.map(i64::cast_unsigned);
+    let (device, inode, size) = (file.dev(), file.ino(), file.size());
+    Some(Stamp([device, inode, size, modified, modified_nanos, changed, changed_nanos]))
 }
 
 /// The state of every provider and signature.
-pub fn stamps(config: &ProvidersConfig) -> Stamps {
+pub(crate) fn stamps(config: &ProvidersConfig) -> Stamps {
     let files = list(config).unwrap_or_default();
     let signature = |file: &PathBuf| {
         let mut name = file.clone().into_os_string();
@@ -68,7 +69,7 @@ pub fn stamps(config: &ProvidersConfig) -> Stamps {
 }
 
 /// Waits until nobody writes there. Returns the files that somebody writes without end.
-pub async fn settled(config: &ProvidersConfig) -> (Stamps, BTreeSet<PathBuf>) {
+pub(crate) async fn settled(config: &ProvidersConfig) -> (Stamps, BTreeSet<PathBuf>) {
     let mut before = stamps(config);
     let mut restless = BTreeSet::new();
     for _ in 0..LOOKS {
@@ -76,7 +77,7 @@ pub async fn settled(config: &ProvidersConfig) -> (Stamps, BTreeSet<PathBuf>) {
         let now = stamps(config);
         restless = now
             .iter()
-            .filter(|(path, it)| before.get(*path) != Some(it))
+            .filter(|(path, stamp)| before.get(*path) != Some(stamp))
             .map(|(path, _)| path.clone())
             .collect();
         before = now;

@@ -167,7 +167,7 @@ impl Loader {
     ) -> Result<Arc<Provider>, LoadError> {
         let Contents { bytes, digest } = contents;
         pins.admit(file, &bytes, &digest)?;
-        if let Some(known) = before.and_then(|it| it.of_file(file))
+        if let Some(known) = before.and_then(|catalog| catalog.of_file(file))
             && known.digest == digest
             && known.guest.limits == config.limits(&known.manifest.name)
         {
@@ -208,7 +208,7 @@ impl Loader {
         guest.limits = config.limits(&manifest.name);
         guest.name = manifest.name.as_str().into();
         // This version shares the permits of the version before.
-        if let Some(before) = before.and_then(|it| it.find(&manifest.name)) {
+        if let Some(before) = before.and_then(|catalog| catalog.find(&manifest.name)) {
             guest.permits = Arc::clone(&before.guest.permits);
             guest.turns = before.guest.turns.clone();
         }
@@ -267,7 +267,9 @@ fn describe(manifest: &Manifest, limit: usize) -> Result<Schema, LoadError> {
     if size > limit || manifest.aliases.len() > 16 {
         return Err(wrong("more text than a result may have"));
     }
-    if [&manifest.version, &manifest.description].iter().any(|it| it.chars().any(char::is_control))
+    if [&manifest.version, &manifest.description]
+        .iter()
+        .any(|text| text.chars().any(char::is_control))
     {
         return Err(wrong("the version or the description has control characters"));
     }

@@ -33,6 +33,13 @@ pub struct Locked {
     pub capabilities: Vec<String>,
 }
 
+impl Locked {
+    /// The capabilities of `other` that this provider does not have.
+    pub(crate) fn missing<'a>(&self, other: &'a Self) -> impl Iterator<Item = &'a String> {
+        other.capabilities.iter().filter(|name| !self.capabilities.contains(name))
+    }
+}
+
 impl Lock {
     /// Reads a lock. Returns `None` if there is no such file.
     pub fn load(path: &Path) -> Result<Option<Self>, String> {
@@ -47,21 +54,21 @@ impl Lock {
         }
         let lock: Self = toml::from_str(&text)
             .map_err(|error| format!("not a lock file: {}", error.message()))?;
-        let is_digest = |it: &Locked| {
-            it.sha256.len() == 64 && it.sha256.bytes().all(|byte| byte.is_ascii_hexdigit())
+        let is_digest = |locked: &Locked| {
+            locked.sha256.len() == 64 && locked.sha256.bytes().all(|byte| byte.is_ascii_hexdigit())
         };
-        match lock.providers.iter().find(|it| !is_digest(it)) {
+        match lock.providers.iter().find(|locked| !is_digest(locked)) {
             Some(wrong) => Err(format!("`sha256` of `{}` is not 64 hex digits", wrong.name)),
             None => Ok(Some(lock)),
         }
     }
 
     pub fn find(&self, digest: &str) -> Option<&Locked> {
-        self.providers.iter().find(|it| it.sha256.eq_ignore_ascii_case(digest))
+        self.providers.iter().find(|locked| locked.sha256.eq_ignore_ascii_case(digest))
     }
 
     pub fn named(&self, name: &str) -> Option<&Locked> {
-        self.providers.iter().find(|it| it.name == name)
+        self.providers.iter().find(|locked| locked.name == name)
     }
 
     /// Replaces the file atomically: after a crash, the file is the old one or the new one.
@@ -74,7 +81,7 @@ impl Lock {
             let _ = fs::remove_file(&temporary);
             return Err(error);
         }
-        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 
@@ -85,7 +92,7 @@ impl Lock {
              With `require = \"locked\"` nothing else is loaded.\n"
             .to_owned();
         for Locked { name, version, sha256, capabilities } in &self.providers {
-            let capabilities: Vec<String> = capabilities.iter().map(|it| quoted(it)).collect();
+            let capabilities: Vec<String> = capabilities.iter().map(|name| quoted(name)).collect();
             let _ = write!(
                 out,
                 "\n[[providers]]\nname = {}\nversion = {}\nsha256 = {}\ncapabilities = [{}]\n",

@@ -78,7 +78,8 @@ impl Pins {
         let Some(locked) = self.lock.find(digest).or_else(|| self.lock.named(name)) else {
             return Ok(());
         };
-        let is_more = |it: &&&str| !locked.capabilities.iter().any(|allowed| allowed == **it);
+        let is_more =
+            |import: &&&str| !locked.capabilities.iter().any(|allowed| allowed == **import);
         let more: Vec<&str> = imports.iter().filter(is_more).copied().collect();
         if more.is_empty() {
             return Ok(());
@@ -105,7 +106,7 @@ impl Pins {
         let shown = beside.display();
         let mut text = String::new();
         let read =
-            File::open(&beside).and_then(|it| it.take(MAX_SIGNATURE).read_to_string(&mut text));
+            File::open(&beside).and_then(|file| file.take(MAX_SIGNATURE).read_to_string(&mut text));
         read.map_err(|error| format!("its signature {shown} cannot be read: {error}"))?;
         let signature = Signature::decode(&text)
             .map_err(|error| format!("its signature {shown} is not one of minisign: {error}"))?;

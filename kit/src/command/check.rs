@@ -48,5 +48,9 @@ fn beside(file: &Path) -> PathBuf {
     let name = "conformance.toml";
     let above = |levels: usize| file.ancestors().nth(levels).map(|folder| folder.join(name));
     let candidates = [above(1), above(2)].into_iter().flatten();
-    candidates.clone().find(|it| it.exists()).or_else(|| above(1)).unwrap_or_else(|| name.into())
+    candidates
+        .clone()
+        .find(|file| file.exists())
+        .or_else(|| above(1))
+        .unwrap_or_else(|| name.into())
 }

@@ -37,7 +37,7 @@ enum Language {
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let name = &arguments.name;
     // The name of a crate begins with a letter.
-    if !is_dns_label(name) || !name.starts_with(|it: char| it.is_ascii_lowercase()) {
+    if !is_dns_label(name) || !name.starts_with(|first: char| first.is_ascii_lowercase()) {
         let message = "expected a letter, then letters, digits and `-`, such as my-registry";
         return Err(vec![format!("{name}: {message}")]);
     }
@@ -107,7 +107,7 @@ fn renamed(text: &str, imaginary: &str, name: &str, language: Language) -> Strin
 fn camel_case(name: &str) -> String {
     let word = |word: &str| {
         let mut letters = word.chars();
-        let first = letters.next().map(|it| it.to_ascii_uppercase());
+        let first = letters.next().map(|first| first.to_ascii_uppercase());
         first.into_iter().chain(letters).collect::<String>()
     };
     name.split('-').map(word).collect()

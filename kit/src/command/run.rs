@@ -87,7 +87,8 @@ fn pick(
     registries: &Registries,
     name: Option<&RegistryName>,
 ) -> Result<Arc<Registry>, Vec<String>> {
-    let mut asked = registries.iter().filter(|it| name.is_none_or(|name| *name == it.name));
+    let mut asked =
+        registries.iter().filter(|registry| name.is_none_or(|name| *name == registry.name));
     match (asked.next(), asked.next()) {
         (Some(registry), None) => Ok(Arc::clone(registry)),
         (Some(_), Some(_)) => {
@@ -142,8 +143,8 @@ fn answer(credentials: &Credentials, show_secret: bool) -> Value {
         "registry_url": credentials.location.host.to_string(),
         "repository": credentials.location.repository,
         "username": username,
-        "password": credentials.credential.secret().map(|it| secret(it.expose())),
-        "expires_at": credentials.expires_at.map(|it| it.to_string()),
+        "password": credentials.credential.secret().map(|text| secret(text.expose())),
+        "expires_at": credentials.expires_at.map(|time| time.to_string()),
         "actions": credentials.actions.iter().map(Action::as_str).collect::<Vec<_>>(),
         "scope": credentials.scope.to_string(),
         "enforced_by": credentials.enforced_by,

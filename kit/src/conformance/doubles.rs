@@ -108,7 +108,8 @@ impl Http for Upstream {
     async fn send(&self, request: Outgoing) -> Result<http::HttpAnswer, HttpError> {
         let index = self.next_call().await;
         let (method, path) = (request.method.as_str(), request.url.path());
-        let mut fitting = self.answers.iter().filter(|it| it.method == method && it.path == path);
+        let mut fitting =
+            self.answers.iter().filter(|answer| answer.method == method && answer.path == path);
         let Some(answer) = fitting.next() else {
             return Err(HttpError::Unavailable(format!(
                 "the examples have no [[answers]] for {method} {path}"
@@ -130,13 +131,14 @@ impl Http for Upstream {
 
 /// Fills in the placeholders of an answer.
 fn filled(body: &str, request: &Outgoing) -> String {
-    let authorization = request.headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok());
+    let authorization = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let expires_at = Upstream::expires_at();
-    let shown = i64::try_from(expires_at).ok().and_then(|it| Timestamp::from_second(it).ok());
+    let shown =
+        i64::try_from(expires_at).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     body.replace("{token}", "issued-by-the-conformance-kit")
         .replace("{authorization}", authorization.unwrap_or_default())
         .replace("{expires_at}", &expires_at.to_string())
-        .replace("{expires_at_rfc3339}", &shown.map(|it| it.to_string()).unwrap_or_default())
+        .replace("{expires_at_rfc3339}", &shown.map(|time| time.to_string()).unwrap_or_default())
 }
 
 /// The deadline of a call. Calls end much earlier unless something is wrong.

@@ -60,7 +60,7 @@ async fn parallel(case: &Case, calls: u32, report: &mut Report) {
     }
     let mut wrong = Vec::new();
     while let Some(done) = tasks.join_next().await {
-        let seen = done.map_err(|error| error.to_string()).and_then(|it| it);
+        let seen = done.map_err(|error| error.to_string()).and_then(|issued| issued);
         wrong.extend(seen.err());
     }
     let alive = case.engine.instances().0;

@@ -84,7 +84,8 @@ impl Examples {
             vec![problem]
         })?;
         let Settings { config, answers } = Settings::of_node(node, "", bench.environment)?;
-        let answers = answers.map_or(Ok(Vec::new()), |it| serde_json::from_value(it.to_value()));
+        let answers =
+            answers.map_or(Ok(Vec::new()), |node| serde_json::from_value(node.to_value()));
         let answers: Vec<ExampleAnswer> =
             answers.map_err(|error| vec![Problem::new(&source, "answers", error.to_string())])?;
         Ok(Self { config, answers: answers.into() })
@@ -106,7 +107,7 @@ impl Examples {
         for (name, registry) in &self.config.registries {
             let mut odd = registry.settings.clone();
             let unknown = odd.clone();
-            odd.table_mut().map(|it| it.insert("no-such-setting".to_owned(), unknown));
+            odd.table_mut().map(|table| table.insert("no-such-setting".to_owned(), unknown));
             if schema.check(&odd, name.as_str()).is_ok() {
                 let seen = "the schema accepts any setting: set `additionalProperties` to false \
                             (in Rust, #[serde(deny_unknown_fields)])";
@@ -131,7 +132,7 @@ impl Examples {
             }
         };
         report.pass("settings", check);
-        let case = |it: &Arc<Registry>| Case::new(it, &trial.engine, &self.answers);
+        let case = |registry: &Arc<Registry>| Case::new(registry, &trial.engine, &self.answers);
         Some(registries.iter().map(case).collect())
     }
 }
@@ -187,7 +188,7 @@ impl Case {
 
     /// The capabilities that were called outside `issue`, where none may be.
     pub(super) fn called_outside(&self) -> Vec<String> {
-        self.quiet.seen().asked.iter().map(|it| it.import.to_owned()).collect()
+        self.quiet.seen().asked.iter().map(|asked| asked.import.to_owned()).collect()
     }
 
     pub(super) fn name(&self) -> &str {

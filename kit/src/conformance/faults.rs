@@ -158,7 +158,7 @@ async fn hangs(case: &Case, grant: &Arc<Grant>, calls: usize, report: &mut Repor
 }
 
 async fn nonsense(case: &Case, grant: &Arc<Grant>, quiet: &Seen, report: &mut Report) {
-    let sends = quiet.asked.iter().filter(|it| it.import == "http.send").count();
+    let sends = quiet.asked.iter().filter(|asked| asked.import == "http.send").count();
     if sends == 0 {
         return;
     }

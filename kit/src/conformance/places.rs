@@ -52,7 +52,8 @@ fn projects() -> Vec<Project> {
         "true",
         &longest,
     ];
-    let numbered = (0_u32..50).map(|it| format!("p{it}-{:x}", it.wrapping_mul(2_654_435_761)));
+    let numbered =
+        (0_u32..50).map(|number| format!("p{number}-{:x}", number.wrapping_mul(2_654_435_761)));
     let all = named.into_iter().map(str::to_owned).chain(numbered);
     all.filter_map(|name| name.parse().ok()).collect()
 }

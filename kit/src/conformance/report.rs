@@ -126,7 +126,7 @@ impl Report {
     }
 
     pub fn passed(&self) -> bool {
-        self.findings.iter().all(|it| it.verdict != Verdict::Failed)
+        self.findings.iter().all(|finding| finding.verdict != Verdict::Failed)
     }
 
     pub fn findings(&self) -> &[Finding] {
@@ -155,7 +155,8 @@ impl fmt::Display for Report {
         for Figure { name, value } in &self.figures {
             writeln!(f, "        {name}: {value}")?;
         }
-        let failed = self.findings.iter().filter(|it| it.verdict == Verdict::Failed).count();
+        let failed =
+            self.findings.iter().filter(|finding| finding.verdict == Verdict::Failed).count();
         match failed {
             0 => write!(f, "passed: {} checks", self.findings.len()),
             failed => write!(f, "failed: {failed} of {} checks", self.findings.len()),

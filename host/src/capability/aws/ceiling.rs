@@ -17,7 +17,7 @@ use crate::domain::{Action, Actions, Project};
 use crate::rules::Grant;
 
 /// This action has no resource type, so it needs `*` and a statement of its own.
-pub const LOGIN_ACTION: &str = "ecr:GetAuthorizationToken";
+pub(crate) const LOGIN_ACTION: &str = "ecr:GetAuthorizationToken";
 /// The longest session policy that STS accepts, in characters.
 const MAX_POLICY: usize = 2048;
 /// The most statements that fit into a policy: each needs at least forty characters.
@@ -119,34 +119,38 @@ impl AwsCeiling {
     ) -> Result<Self, InvalidAwsCeiling> {
         let strings = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
         let defaults =
-            |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<_>>();
+            |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<BTreeSet<_>>();
         let ceiling = Self {
             region: settings.region.clone(),
             roles: stated.map_or_else(
                 || settings.push_role_arn.iter().cloned().collect(),
-                |it| strings(&it.roles),
+                |stated| strings(&stated.roles),
             ),
             resources: stated
-                .map_or_else(|| default_resources(settings), |it| it.resources.clone()),
-            pull: stated.map_or_else(|| defaults(&PULL), |it| strings(&it.pull)),
-            push: stated.map_or_else(|| defaults(&PUSH), |it| strings(&it.push)),
+                .map_or_else(|| default_resources(settings), |stated| stated.resources.clone()),
+            pull: stated.map_or_else(|| defaults(&PULL), |stated| strings(&stated.pull)),
+            push: stated.map_or_else(|| defaults(&PUSH), |stated| strings(&stated.push)),
             unscoped: switches.unscoped,
             source_identity: switches.source_identity,
             session_tags: switches.session_tags,
         };
-        if let Some(wrong) = ceiling.resources.iter().find(|it| !is_template(it)) {
+        if let Some(wrong) = ceiling.resources.iter().find(|template| !is_template(template)) {
             return Err(InvalidAwsCeiling::Resource(wrong.clone()));
         }
-        if let Some(wrong) = ceiling.pull.iter().chain(&ceiling.push).find(|it| !is_action(it)) {
+        if let Some(wrong) =
+            ceiling.pull.iter().chain(&ceiling.push).find(|action| !is_action(action))
+        {
             return Err(InvalidAwsCeiling::Action(wrong.clone()));
         }
-        if settings.child_repositories && !ceiling.resources.iter().any(|it| it.ends_with("/*")) {
+        if settings.child_repositories
+            && !ceiling.resources.iter().any(|template| template.ends_with("/*"))
+        {
             return Err(InvalidAwsCeiling::Children);
         }
         Ok(ceiling)
     }
 
-    pub fn allows_unscoped(&self) -> bool {
+    pub(crate) fn allows_unscoped(&self) -> bool {
         self.unscoped
     }
 
@@ -173,13 +177,16 @@ impl AwsCeiling {
 
     /// Returns the request that the widest grant to `project` would send for each role. `check
     /// --live` sends it, with `session` in place of a grant's id.
-    pub fn probes(
+    pub(crate) fn probes(
         &self,
         project: &Project,
         session: &str,
     ) -> Result<Vec<AssumeRole>, BeyondAwsCeiling> {
-        let resources: Vec<String> =
-            self.resources.iter().map(|it| it.replace("{project}", project.as_str())).collect();
+        let resources: Vec<String> = self
+            .resources
+            .iter()
+            .map(|template| template.replace("{project}", project.as_str()))
+            .collect();
         let actions: BTreeSet<&String> = self.pull.union(&self.push).collect();
         let statements = [
             Statement { actions: vec![LOGIN_ACTION.to_owned()], resources: vec!["*".to_owned()] },
@@ -207,18 +214,21 @@ impl AwsCeiling {
         // Checked before anything is compared: what is longer than a policy cannot become one.
         let size: usize = statements
             .iter()
-            .flat_map(|it| it.actions.iter().chain(&it.resources))
-            .map(|it| it.len() + 3)
+            .flat_map(|statement| statement.actions.iter().chain(&statement.resources))
+            .map(|text| text.len() + 3)
             .sum();
         if size > MAX_POLICY || statements.len() > MAX_STATEMENTS {
             return Err(BeyondAwsCeiling::TooLong(size));
         }
-        let resources: Vec<String> =
-            self.resources.iter().map(|it| it.replace("{project}", project.as_str())).collect();
+        let resources: Vec<String> = self
+            .resources
+            .iter()
+            .map(|template| template.replace("{project}", project.as_str()))
+            .collect();
         let mut written = Vec::new();
         let mut narrowed = false;
         for statement in statements {
-            let is_login = statement.actions.iter().all(|it| it == LOGIN_ACTION)
+            let is_login = statement.actions.iter().all(|action| action == LOGIN_ACTION)
                 && !statement.actions.is_empty();
             for action in &statement.actions {
                 if !is_login && !self.covers(action, granted) {

@@ -93,7 +93,7 @@ impl SdkAws {
     /// it.
     async fn controller(&self) -> Result<SdkConfig, AwsError> {
         let mut controller = self.controller.lock().await;
-        if let Some(controller) = controller.as_ref().filter(|it| !self.ends_soon(it)) {
+        if let Some(controller) = controller.as_ref().filter(|known| !self.ends_soon(known)) {
             return Ok(controller.config.clone());
         }
         let found = self.find_controller().await?;
@@ -118,7 +118,7 @@ impl SdkAws {
     }
 
     fn ends_soon(&self, controller: &Controller) -> bool {
-        let now = self.base.time_source().map(|it| it.now());
+        let now = self.base.time_source().map(|source| source.now());
         controller.ends.zip(now).is_some_and(|(ends, now)| ends < now + RENEW_BEFORE)
     }
 
@@ -184,7 +184,7 @@ impl Aws for SdkAws {
             decoded.expose().split_once(':').ok_or_else(|| nonsense("with a token without `:`"))?;
         let expires_at = data
             .expires_at
-            .and_then(|it| u64::try_from(it.secs()).ok())
+            .and_then(|time| u64::try_from(time.secs()).ok())
             .ok_or_else(|| nonsense("without an expiry"))?;
         let endpoint = data.proxy_endpoint.unwrap_or_default();
         if !is_of(&endpoint, &self.account_id, region) {
@@ -242,8 +242,8 @@ fn is_session_of(identity: &str, role_arn: &str) -> bool {
         return false;
     };
     let session =
-        identity.resource.strip_prefix("assumed-role/").and_then(|it| it.split('/').next());
-    let name = role.resource.strip_prefix("role/").and_then(|it| it.rsplit('/').next());
+        identity.resource.strip_prefix("assumed-role/").and_then(|name| name.split('/').next());
+    let name = role.resource.strip_prefix("role/").and_then(|name| name.rsplit('/').next());
     (identity.service, role.service) == ("sts", "iam")
         && (identity.partition, identity.account) == (role.partition, role.account)
         && session.is_some()

@@ -66,8 +66,8 @@ impl HttpCeiling {
         stated: Option<&HttpCeilingFile>,
         base_url: Option<&str>,
     ) -> Result<Self, InvalidHttpCeiling> {
-        let private = stated.is_some_and(|it| it.private);
-        let endpoints = if let Some(allow) = stated.and_then(|it| it.allow.as_ref()) {
+        let private = stated.is_some_and(|stated| stated.private);
+        let endpoints = if let Some(allow) = stated.and_then(|stated| stated.allow.as_ref()) {
             let parse = |(index, text): (usize, &String)| {
                 Endpoint::parse(text, private).map_err(|problem| {
                     let text = printable(text, 256);
@@ -87,8 +87,8 @@ impl HttpCeiling {
     }
 
     /// Whether an endpoint is not encrypted.
-    pub fn has_plain(&self) -> bool {
-        self.endpoints.iter().any(|it| it.origin.scheme() == "http")
+    pub(crate) fn has_plain(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.origin.scheme() == "http")
     }
 
     /// The addresses to which encrypted requests may go.
@@ -97,7 +97,7 @@ impl HttpCeiling {
     }
 
     /// Returns the URL to send to, if the registry may send this request for `project`.
-    pub fn admit(
+    pub(crate) fn admit(
         &self,
         method: Method,
         text: &str,
@@ -108,7 +108,7 @@ impl HttpCeiling {
         let malformed = |problem| BeyondHttpCeiling::Malformed { url: shown(), problem };
         let url = strict(text).map_err(malformed)?;
         may_be_asked(&url, self.private).map_err(malformed)?;
-        if self.endpoints.iter().any(|it| it.covers(method, &url, project)) {
+        if self.endpoints.iter().any(|endpoint| endpoint.covers(method, &url, project)) {
             Ok(url)
         } else {
             Err(BeyondHttpCeiling::Elsewhere { method: name(method), url: shown() })
@@ -122,7 +122,9 @@ impl Endpoint {
             text.split_once(' ').ok_or("expected one space between method and URL")?;
         let method = match method {
             "*" => None,
-            word => Some(METHODS.into_iter().find(|it| name(*it) == word).ok_or("unknown method")?),
+            word => Some(
+                METHODS.into_iter().find(|method| name(*method) == word).ok_or("unknown method")?,
+            ),
         };
         if url.contains(['?', '*']) {
             return Err(
@@ -143,7 +145,7 @@ impl Endpoint {
     fn covers(&self, method: Method, url: &Url, project: &Project) -> bool {
         let path = self.path.replace(PROJECT, project.as_str());
         let below = url.path().strip_prefix(&path);
-        self.method.is_none_or(|it| it == method)
+        self.method.is_none_or(|allowed| allowed == method)
             && self.origin.origin() == url.origin()
             && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
@@ -209,7 +211,7 @@ fn strict(text: &str) -> Result<Url, &'static str> {
     let port = url.port_or_known_default().unwrap_or_default();
     let is_host = [url.authority().to_owned(), format!("{}:{port}", url.authority())]
         .iter()
-        .any(|it| it.eq_ignore_ascii_case(authority));
+        .any(|written| written.eq_ignore_ascii_case(authority));
     let is_path = url.path() == path || (path.is_empty() && url.path() == "/");
     if is_host && is_path {
         Ok(url)
@@ -231,9 +233,9 @@ fn is_plain_path(path: &str) -> bool {
 /// second decoding.
 fn decodes(segment: &str) -> bool {
     segment.split('%').skip(1).all(|rest| {
-        let byte = rest.get(..2).filter(|hex| hex.bytes().all(|it| it.is_ascii_hexdigit()));
+        let byte = rest.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let byte = byte.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        byte.is_some_and(|it| !it.is_ascii_control() && !b"./\\%;?#".contains(&it))
+        byte.is_some_and(|byte| !byte.is_ascii_control() && !b"./\\%;?#".contains(&byte))
     })
 }
 

@@ -88,7 +88,7 @@ fn check(headers: &HeaderMap) -> Result<(), HttpError> {
         return Err(HttpError::Nonsense(text));
     }
     // The host did not ask for compression, and could not find a secret in it.
-    if headers.get_all(CONTENT_ENCODING).iter().any(|it| it != "identity") {
+    if headers.get_all(CONTENT_ENCODING).iter().any(|encoding| encoding != "identity") {
         return Err(HttpError::Nonsense(
             "an answer that is compressed, which was not asked for".to_owned(),
         ));
@@ -101,12 +101,12 @@ fn failure(error: reqwest::Error) -> HttpError {
     let error = error.without_url();
     let mut causes = vec![error.to_string()];
     let mut cause = error.source();
-    while let Some(it) = cause {
-        if let Some(out) = it.downcast_ref::<OutOfReach>() {
+    while let Some(source) = cause {
+        if let Some(out) = source.downcast_ref::<OutOfReach>() {
             return HttpError::OutOfReach(out.to_string());
         }
-        causes.push(it.to_string());
-        cause = it.source();
+        causes.push(source.to_string());
+        cause = source.source();
     }
     let text = causes.join(": ");
     if error.is_timeout() { HttpError::TimedOut(text) } else { HttpError::Unavailable(text) }

@@ -26,7 +26,8 @@ pub(super) fn reveals(capabilities: &Capabilities, text: &str) -> bool {
     }
     let plain = |text: &str| capabilities.reveals_secret(text);
     let encoded = || {
-        let forms = |it: &str| encodings(it).iter().any(|form| text.contains(form.as_str()));
+        let forms =
+            |secret: &str| encodings(secret).iter().any(|form| text.contains(form.as_str()));
         capabilities.secrets.values().any(|secret| forms(secret.expose()))
     };
     plain(text)
@@ -40,7 +41,7 @@ fn in_json(text: &str, holds: &dyn Fn(&str) -> bool) -> bool {
     fn visit(value: &Value, holds: &dyn Fn(&str) -> bool) -> bool {
         match value {
             Value::String(text) => holds(text),
-            Value::Array(items) => items.iter().any(|it| visit(it, holds)),
+            Value::Array(items) => items.iter().any(|item| visit(item, holds)),
             Value::Object(members) => {
                 members.iter().any(|(key, value)| holds(key) || visit(value, holds))
             }
@@ -80,10 +81,10 @@ fn encodings(secret: &str) -> Vec<Zeroizing<String>> {
         let (from, to) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
         for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
             let all = Zeroizing::new(engine.encode(&*bytes));
-            forms.extend(all.get(from..to).map(|it| Zeroizing::new(it.to_owned())));
+            forms.extend(all.get(from..to).map(|form| Zeroizing::new(form.to_owned())));
         }
     }
-    forms.retain(|it| it.len() >= SHORTEST_ENCODED);
+    forms.retain(|form| form.len() >= SHORTEST_ENCODED);
     forms
 }
 

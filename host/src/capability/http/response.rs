@@ -76,7 +76,7 @@ impl Response {
     }
 
     pub(super) fn header(&self, name: &str) -> Option<String> {
-        let found = self.headers.iter().find(|(it, _)| it.eq_ignore_ascii_case(name));
+        let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str().to_owned())
     }
 
@@ -90,7 +90,8 @@ impl Response {
         let json = serde_json::from_str::<Value>(&self.body).ok();
         let string = json.as_ref().and_then(|json| json.pointer(pointer)).and_then(Value::as_str);
         let whole = || pointer.is_empty().then(|| self.body.trim_end_matches(['\r', '\n']));
-        let secret = string.or_else(whole).filter(|it| (1..=MAX_SECRET).contains(&it.len()))?;
+        let secret =
+            string.or_else(whole).filter(|secret| (1..=MAX_SECRET).contains(&secret.len()))?;
         let secret = Zeroizing::new(secret.to_owned());
         self.headers.retain(|(_, value)| !holds(value, &secret));
         let mut json = json.filter(|_| !pointer.is_empty()).unwrap_or(Value::Null);
@@ -112,10 +113,10 @@ fn remove(value: &mut Value, secret: &str) {
             drop(Zeroizing::new(std::mem::take(text)));
             *value = Value::Null;
         }
-        Value::Array(items) => items.iter_mut().for_each(|it| remove(it, secret)),
+        Value::Array(items) => items.iter_mut().for_each(|item| remove(item, secret)),
         Value::Object(members) => {
             members.retain(|key, _| !holds(key, secret));
-            members.values_mut().for_each(|it| remove(it, secret));
+            members.values_mut().for_each(|member| remove(member, secret));
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }

@@ -39,7 +39,8 @@ pub async fn run(arguments: &InspectArguments) -> Outcome {
 }
 
 fn as_json(provider: &Provider, size: u64) -> Value {
-    let imports = provider.imports.iter().map(|it| json!({ "name": it, "means": in_words(it) }));
+    let imports =
+        provider.imports.iter().map(|import| json!({ "name": import, "means": in_words(import) }));
     json!({
         "name": provider.manifest.name,
         "aliases": provider.manifest.aliases,
@@ -88,17 +89,17 @@ fn rows(schema: &Value) -> Vec<[String; 6]> {
     let required = schema.get("required").and_then(Value::as_array);
     let properties = schema.get("properties").and_then(Value::as_object);
     let row = |(name, setting): (&String, &Value)| {
-        let is_required = required.is_some_and(|all| all.iter().any(|it| it == name.as_str()));
+        let is_required = required.is_some_and(|all| all.iter().any(|key| key == name.as_str()));
         let is_secret = is_secret(setting);
-        let default = setting.get("default").filter(|it| !it.is_null() && !is_secret);
-        let yes = |it: bool| if it { "yes" } else { "" }.to_owned();
+        let default = setting.get("default").filter(|default| !default.is_null() && !is_secret);
+        let yes = |is_so: bool| if is_so { "yes" } else { "" }.to_owned();
         let meaning = setting.get("description").and_then(Value::as_str).unwrap_or_default();
         [
             printable(name, 64),
             kind(setting),
             yes(is_required),
             yes(is_secret),
-            default.map(|it| printable(&it.to_string(), 64)).unwrap_or_default(),
+            default.map(|default| printable(&default.to_string(), 64)).unwrap_or_default(),
             printable(&meaning.replace('\n', " "), 256),
         ]
     };
@@ -109,13 +110,14 @@ fn is_secret(setting: &Value) -> bool {
     let variants = setting.get("anyOf").and_then(Value::as_array).into_iter().flatten();
     std::iter::once(setting)
         .chain(variants)
-        .any(|it| it.get("writeOnly") == Some(&Value::Bool(true)))
+        .any(|variant| variant.get("writeOnly") == Some(&Value::Bool(true)))
 }
 
 /// The type of a setting in words that fit TOML, the language of the settings.
 fn kind(setting: &Value) -> String {
     if let Some(allowed) = setting.get("enum").and_then(Value::as_array) {
-        let allowed: Vec<_> = allowed.iter().map(|it| printable(&it.to_string(), 32)).collect();
+        let allowed: Vec<_> =
+            allowed.iter().map(|value| printable(&value.to_string(), 32)).collect();
         return allowed.join(" or ");
     }
     let names: Vec<&str> = match setting.get("type") {
@@ -133,10 +135,10 @@ fn kind(setting: &Value) -> String {
         _ => None,
     };
     let words: Vec<&str> = names.iter().filter_map(known).collect();
-    let variants = ["anyOf", "oneOf"].iter().find_map(|it| setting.get(it)?.as_array());
+    let variants = ["anyOf", "oneOf"].iter().find_map(|key| setting.get(key)?.as_array());
     match (words.is_empty(), variants) {
         (true, Some(variants)) => {
-            let kinds = variants.iter().take(8).map(kind).filter(|it| it != "anything");
+            let kinds = variants.iter().take(8).map(kind).filter(|kind| kind != "anything");
             kinds.collect::<Vec<_>>().join(" or ")
         }
         (true, None) => "anything".to_owned(),
@@ -147,10 +149,10 @@ fn kind(setting: &Value) -> String {
 fn table(rows: &[[String; 6]]) {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|it| it.chars().count()).max().unwrap_or(0)
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     for row in rows {
-        let cells = row.iter().enumerate().map(|(at, it)| format!("{it:<0$}", width(at)));
+        let cells = row.iter().enumerate().map(|(at, cell)| format!("{cell:<0$}", width(at)));
         print(format_args!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end()));
     }
 }

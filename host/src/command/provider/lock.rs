@@ -57,7 +57,7 @@ async fn load_providers(config: &Config) -> Result<Lock, Vec<String>> {
         return Err(texts(refused.iter().map(Problem::from).collect()));
     }
     catalog.iter().for_each(|provider| show(provider));
-    let mut providers: Vec<Locked> = catalog.iter().map(|it| locked(it)).collect();
+    let mut providers: Vec<Locked> = catalog.iter().map(|provider| locked(provider)).collect();
     providers.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(Lock { providers })
 }
@@ -67,7 +67,7 @@ fn locked(provider: &Provider) -> Locked {
         name: provider.manifest.name.clone(),
         version: provider.manifest.version.clone(),
         sha256: provider.digest.to_string(),
-        capabilities: provider.imports.iter().map(|it| (*it).to_owned()).collect(),
+        capabilities: provider.imports.iter().map(|import| (*import).to_owned()).collect(),
     }
 }
 
@@ -85,23 +85,22 @@ fn show(provider: &Provider) {
 
 /// Prints the differences from the existing lock.
 fn show_changes(before: &Lock, after: &Lock) {
-    for it in &after.providers {
-        match before.named(&it.name) {
-            None => print(format_args!("+ {} {}", it.name, it.version)),
-            Some(old) if old == it => {}
+    for new in &after.providers {
+        match before.named(&new.name) {
+            None => print(format_args!("+ {} {}", new.name, new.version)),
+            Some(old) if old == new => {}
             Some(old) => {
-                print(format_args!("~ {} {} -> {}", it.name, old.version, it.version));
-                let missing = |from: &Locked, it: &&String| !from.capabilities.contains(it);
-                for new in it.capabilities.iter().filter(|it| missing(old, it)) {
-                    print(format_args!("    now also may {}", capability::in_words(new)));
+                print(format_args!("~ {} {} -> {}", new.name, old.version, new.version));
+                for name in old.missing(new) {
+                    print(format_args!("    now also may {}", capability::in_words(name)));
                 }
-                for gone in old.capabilities.iter().filter(|old| missing(it, old)) {
-                    print(format_args!("    no longer needs to {}", capability::in_words(gone)));
+                for name in new.missing(old) {
+                    print(format_args!("    no longer needs to {}", capability::in_words(name)));
                 }
             }
         }
     }
-    for gone in before.providers.iter().filter(|it| after.named(&it.name).is_none()) {
+    for gone in before.providers.iter().filter(|old| after.named(&old.name).is_none()) {
         print(format_args!("- {} {}", gone.name, gone.version));
     }
 }

@@ -167,7 +167,7 @@ impl Composing<'_> {
             }
             Authorization::Basic(username, handle) => {
                 self.check_text("user name", &username)?;
-                if username.contains(|it: char| it == ':' || it.is_control()) {
+                if username.contains(|char: char| char == ':' || char.is_control()) {
                     return Err(NotSent::Refused(
                         "a user name with `:` or control characters".to_owned(),
                     ));
