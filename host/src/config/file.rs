@@ -120,7 +120,7 @@ pub enum Require {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Wasi {
-    /// What the Rust standard library always links.
+    /// The part of WASI that the Rust standard library always links.
     None,
     /// Also files and sockets, which are always closed, and random numbers.
     Stubbed,

@@ -49,7 +49,7 @@ pub(super) struct RegistryLimitsFile {
     pub burst: Option<u32>,
 }
 
-/// What a listener accepts from strangers.
+/// The limits of a listener for connections of strangers.
 #[derive(Clone, Debug)]
 pub struct Edge {
     pub timeouts: Timeouts,

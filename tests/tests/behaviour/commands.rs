@@ -384,10 +384,10 @@ fn a_state_directory_that_is_not_its_own_is_refused() {
         }
     }
     insta::assert_snapshot!(said, @r#"
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file/state: Not a directory (os error 20); name a folder that the broker's user can write
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file/state: Not a directory (os error 20); name a folder that the broker's user can write
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file: File exists (os error 17); name a folder that the broker's user can write
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot make file: File exists (os error 17); name a folder that the broker's user can write
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot create file/state: Not a directory (os error 20); name a folder that the broker's user can write
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot create file/state: Not a directory (os error 20); name a folder that the broker's user can write
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot create file: File exists (os error 17); name a folder that the broker's user can write
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot create file: File exists (os error 17); name a folder that the broker's user can write
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it with `chmod 700 open`
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it with `chmod 700 open`
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: must be apart from `providers.directory`: one of the two lies inside the other
@@ -410,8 +410,8 @@ fn an_audit_directory_that_is_not_its_own_is_refused() {
         }
     }
     insta::assert_snapshot!(said, @r#"
-    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot make file/audit: Not a directory (os error 20); name a folder that the broker's user can write
-    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot make file/audit: Not a directory (os error 20); name a folder that the broker's user can write
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot create file/audit: Not a directory (os error 20); name a folder that the broker's user can write
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot create file/audit: Not a directory (os error 20); name a folder that the broker's user can write
     error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it with `chmod 700 open`
     error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it with `chmod 700 open`
     "#);
