@@ -134,7 +134,8 @@ fn keys(
         }
         KeyOrigin::Local { key_file } => {
             let issuer = LocalIssuer::open_or_create(key_file).map_err(|it| it.to_string())?;
-            Ok(Arc::new(FixedKeys::new(issuer.key_set())))
+            let set = issuer.key_set().map_err(|error| error.to_string())?;
+            Ok(Arc::new(FixedKeys::new(set)))
         }
     }
 }

@@ -13,7 +13,8 @@ mod source;
 
 pub use cache::CachedKeys;
 pub use discovery::{Discovery, InvalidIssuer};
-pub use key::{InvalidKeySet, Key, KeySet};
+pub(super) use key::LARGEST_SET;
+pub use key::{InvalidKeySet, Key, KeySet, NoKey};
 pub use source::{FetchError, KeySource};
 
 use std::fs::File;
@@ -51,16 +52,6 @@ pub trait Keys: Send + Sync {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoKey {
-    /// The issuer has no such key.
-    Unknown,
-    /// The token names no key, and the issuer has several.
-    Unnamed,
-    /// The keys are not available now.
-    Unavailable,
-}
-
 pub struct FixedKeys(KeySet);
 
 impl FixedKeys {
@@ -75,9 +66,6 @@ impl Keys for FixedKeys {
         self.0.find(kid)
     }
 }
-
-/// A key set is a few KiB (GitHub's 5); what is larger is refused, not cut short.
-pub(super) const LARGEST_SET: usize = 100 * 1024;
 
 /// Reads the file of a key set, at most one byte more than the limit: the parser rejects a set that
 /// is too large.

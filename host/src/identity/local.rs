@@ -14,7 +14,7 @@ use ulid::Ulid;
 
 use super::bounds::{LONGEST_LIFETIME, LONGEST_TOKEN, is_subject};
 use super::json;
-use super::jwks::KeySet;
+use super::jwks::{InvalidKeySet, KeySet};
 use super::jwt::PAYLOAD;
 use super::settings::LOCAL_ISSUER;
 use crate::domain::{Claims, Secret};
@@ -78,8 +78,8 @@ impl LocalIssuer {
     }
 
     /// The public key.
-    pub fn key_set(&self) -> KeySet {
-        KeySet::of_ed25519(self.kid.clone(), self.key.public_key().as_ref())
+    pub fn key_set(&self) -> Result<KeySet, InvalidKeySet> {
+        KeySet::parse(self.jwks().to_string().as_bytes())
     }
 
     /// The public key as a JSON Web Key Set, for another broker's `jwks_file`.
@@ -186,7 +186,7 @@ mod tests {
             1_700_000_000_000
         );
         assert_ne!(Unverified::parse(other.expose()).unwrap().claims.get("jti"), Some(&jti));
-        let key = issuer.key_set().find(Some(issuer.kid())).unwrap();
+        let key = issuer.key_set().unwrap().find(Some(issuer.kid())).unwrap();
         assert_eq!(read.jws.verify(&[crate::identity::Algorithm::EdDsa], &key), Ok(()));
     }
 

@@ -7,15 +7,22 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, EcdsaVerificationAlgorithm,
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
+};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm as Jwa, DecodingKey, crypto};
 use serde_json::{Map, Value};
 
 use super::super::algorithm::Algorithm;
 use super::super::bounds::is_key_id;
 use super::super::json::{self, InvalidJson, JsonLimits};
-use super::{LARGEST_SET, NoKey};
+
+/// A key set has a few KiB (GitHub's has 5). A larger set is rejected, not cut short.
+pub(in crate::identity) const LARGEST_SET: usize = 100 * 1024;
 
 const LIMITS: JsonLimits =
     JsonLimits { bytes: LARGEST_SET, depth: 8, members: 64, text: 32 * 1024 };
@@ -48,21 +55,22 @@ impl std::fmt::Debug for KeySet {
     }
 }
 
-pub struct Key {
-    kid: Option<String>,
-    kind: Kind,
-    /// The only algorithm that the key is for, where it says so.
-    only: Option<Algorithm>,
-    material: Vec<u8>,
-    decoding: DecodingKey,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoKey {
+    /// The issuer has no such key.
+    Unknown,
+    /// The token names no key, and the issuer has several.
+    Unnamed,
+    /// The keys are not available now.
+    Unavailable,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Rsa,
-    P256,
-    P384,
-    Ed25519,
+pub struct Key {
+    kid: Option<String>,
+    /// The public key itself: other bytes are another key.
+    material: Vec<u8>,
+    /// Parsed for each algorithm that the key may be used with.
+    verifiers: Vec<(Algorithm, ParsedPublicKey)>,
 }
 
 impl KeySet {
@@ -80,17 +88,6 @@ impl KeySet {
             return Err(InvalidKeySet::Duplicate);
         }
         if keys.is_empty() { Err(InvalidKeySet::Empty) } else { Ok(Self(keys)) }
-    }
-
-    pub(crate) fn of_ed25519(kid: String, public: &[u8]) -> Self {
-        let key = Key {
-            kid: Some(kid),
-            kind: Kind::Ed25519,
-            only: Some(Algorithm::EdDsa),
-            material: public.to_vec(),
-            decoding: DecodingKey::from_ed_der(public),
-        };
-        Self(vec![Arc::new(key)])
     }
 
     pub fn find(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey> {
@@ -118,24 +115,28 @@ impl KeySet {
 impl Key {
     /// Whether the key may be used with this algorithm.
     pub fn fits(&self, algorithm: Algorithm) -> bool {
-        let (kind, _) = jwa(algorithm);
-        kind == self.kind && self.only.is_none_or(|only| only == algorithm)
+        self.verifier(algorithm).is_some()
     }
 
+    /// `signature` is base64url without padding.
     pub fn verifies(&self, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
-        let (_, jwa) = jwa(algorithm);
-        self.fits(algorithm)
-            && crypto::verify(signature, signed.as_bytes(), &self.decoding, jwa).unwrap_or(false)
+        let Some(verifier) = self.verifier(algorithm) else { return false };
+        let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
+        verifier.verify_sig(signed.as_bytes(), &signature).is_ok()
+    }
+
+    fn verifier(&self, algorithm: Algorithm) -> Option<&ParsedPublicKey> {
+        self.verifiers.iter().find(|(fits, _)| *fits == algorithm).map(|(_, verifier)| verifier)
     }
 
     /// `None`: the broker does not use such a key.
     fn parse(jwk: &Map<String, Value>) -> Option<Self> {
         let text = |name: &str| jwk.get(name).map(|value| value.as_str());
-        let is_for_signatures = text("use").is_none_or(|it| it == Some("sig"));
-        let verifies = jwk
-            .get("key_ops")
-            .is_none_or(|it| it.as_array().is_some_and(|it| it.iter().any(|it| it == "verify")));
-        if !is_for_signatures || !verifies || PRIVATE.iter().any(|name| jwk.contains_key(*name)) {
+        let is_for_signatures = text("use").is_none_or(|used_for| used_for == Some("sig"));
+        let may_verify = jwk.get("key_ops").is_none_or(|operations| {
+            operations.as_array().is_some_and(|list| list.iter().any(|name| name == "verify"))
+        });
+        if !is_for_signatures || !may_verify || PRIVATE.iter().any(|name| jwk.contains_key(*name)) {
             return None;
         }
         let kid = match text("kid") {
@@ -150,19 +151,33 @@ impl Key {
         };
         let bytes =
             |name: &str| text(name).flatten().and_then(|it| URL_SAFE_NO_PAD.decode(it).ok());
-        let (family, material, decoding) = match (text("kty")??, text("crv").flatten()) {
+        let (material, mut verifiers) = match (text("kty")??, text("crv").flatten()) {
             ("RSA", None) => rsa(&bytes("n")?, &bytes("e")?),
-            ("EC", Some("P-256")) => ec(Kind::P256, 32, &bytes("x")?, &bytes("y")?),
-            ("EC", Some("P-384")) => ec(Kind::P384, 48, &bytes("x")?, &bytes("y")?),
+            ("EC", Some("P-256")) => {
+                ec(Algorithm::Es256, &ECDSA_P256_SHA256_FIXED, [bytes("x")?, bytes("y")?], 32)
+            }
+            ("EC", Some("P-384")) => {
+                ec(Algorithm::Es384, &ECDSA_P384_SHA384_FIXED, [bytes("x")?, bytes("y")?], 48)
+            }
             ("OKP", Some("Ed25519")) => ed25519(bytes("x")?),
             _ => None,
         }?;
-        let fits = only.is_none_or(|only| jwa(only).0 == family);
-        fits.then_some(Self { kid, kind: family, only, material, decoding })
+        verifiers.retain(|(algorithm, _)| only.is_none_or(|only| only == *algorithm));
+        (!verifiers.is_empty()).then_some(Self { kid, material, verifiers })
     }
 }
 
-type Parsed = (Kind, Vec<u8>, DecodingKey);
+/// The key's bytes, and what verifies with it.
+type Parsed = (Vec<u8>, Vec<(Algorithm, ParsedPublicKey)>);
+
+const RSA_ALGORITHMS: [(Algorithm, &RsaParameters); 6] = [
+    (Algorithm::Rs256, &RSA_PKCS1_2048_8192_SHA256),
+    (Algorithm::Rs384, &RSA_PKCS1_2048_8192_SHA384),
+    (Algorithm::Rs512, &RSA_PKCS1_2048_8192_SHA512),
+    (Algorithm::Ps256, &RSA_PSS_2048_8192_SHA256),
+    (Algorithm::Ps384, &RSA_PSS_2048_8192_SHA384),
+    (Algorithm::Ps512, &RSA_PSS_2048_8192_SHA512),
+];
 
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Parsed> {
     // Some issuers send a leading zero, which is not part of the number.
@@ -180,36 +195,32 @@ fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Parsed> {
     {
         return None;
     }
-    let decoding = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
-    Some((Kind::Rsa, [modulus, exponent].concat(), decoding))
+    let components = RsaPublicKeyComponents { n: &modulus, e: &exponent };
+    let verifier = |(algorithm, parameters): (Algorithm, &'static RsaParameters)| {
+        Some((algorithm, components.to_parsed_public_key(parameters).ok()?))
+    };
+    let verifiers = RSA_ALGORITHMS.into_iter().map(verifier).collect::<Option<_>>()?;
+    Some(([modulus, exponent].concat(), verifiers))
 }
 
-fn ec(kind: Kind, size: usize, x: &[u8], y: &[u8]) -> Option<Parsed> {
+fn ec(
+    algorithm: Algorithm,
+    curve: &'static EcdsaVerificationAlgorithm,
+    [x, y]: [Vec<u8>; 2],
+    size: usize,
+) -> Option<Parsed> {
     if x.len() != size || y.len() != size {
         return None;
     }
     // The uncompressed point of SEC1.
-    let point = [&[4], x, y].concat();
-    Some((kind, point.clone(), DecodingKey::from_ec_der(&point)))
+    let point = [vec![4], x, y].concat();
+    let verifier = ParsedPublicKey::new(curve, &point).ok()?;
+    Some((point, vec![(algorithm, verifier)]))
 }
 
 fn ed25519(public: Vec<u8>) -> Option<Parsed> {
-    let decoding = DecodingKey::from_ed_der(&public);
-    (public.len() == 32).then_some((Kind::Ed25519, public, decoding))
-}
-
-fn jwa(algorithm: Algorithm) -> (Kind, Jwa) {
-    match algorithm {
-        Algorithm::Rs256 => (Kind::Rsa, Jwa::RS256),
-        Algorithm::Rs384 => (Kind::Rsa, Jwa::RS384),
-        Algorithm::Rs512 => (Kind::Rsa, Jwa::RS512),
-        Algorithm::Ps256 => (Kind::Rsa, Jwa::PS256),
-        Algorithm::Ps384 => (Kind::Rsa, Jwa::PS384),
-        Algorithm::Ps512 => (Kind::Rsa, Jwa::PS512),
-        Algorithm::Es256 => (Kind::P256, Jwa::ES256),
-        Algorithm::Es384 => (Kind::P384, Jwa::ES384),
-        Algorithm::EdDsa => (Kind::Ed25519, Jwa::EdDSA),
-    }
+    let verifier = ParsedPublicKey::new(&ED25519, &public).ok()?;
+    (public.len() == 32).then(|| (public, vec![(Algorithm::EdDsa, verifier)]))
 }
 
 #[cfg(test)]
