@@ -1,5 +1,5 @@
-//! `make bench`: what the caller's programs cost, beside what people use today, measured in one run and in turns. What it prints
-//! goes into `docs/benchmarks.md`.
+//! `make bench`: what the caller's programs cost, beside what people use today, measured in one run
+//! and in turns. What it prints goes into `docs/benchmarks.md`.
 
 use std::fs;
 use std::io::Write as _;
@@ -130,8 +130,9 @@ fn command(program: &Path, home: &Path) -> Command {
     command
 }
 
-/// What docker-credential-ecr-login 0.6 keeps in `~/.ecr`, so that it needs no AWS that believes in TLS: the key is its
-/// region and access key, the latter followed by the MD5 of nothing, as its source has it.
+/// What docker-credential-ecr-login 0.6 keeps in `~/.ecr`, so that it needs no AWS that believes in
+/// TLS: the key is its region and access key, the latter followed by the MD5 of nothing, as its
+/// source has it.
 fn fill_cache(home: &Path, password: &str) {
     let empty = [
         0xd4, 0x1d, 0x8c, 0xd9, 0x8f, 0x00, 0xb2, 0x04, 0xe9, 0x80, 0x09, 0x98, 0xec, 0xf8, 0x42,

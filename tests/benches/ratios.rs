@@ -1,4 +1,5 @@
-//! `make bench`: what the broker costs, as ratios measured in one run. What it prints goes into `docs/benchmarks.md`.
+//! `make bench`: what the broker costs, as ratios measured in one run. What it prints goes into
+//! `docs/benchmarks.md`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -74,7 +75,8 @@ impl ConnectAws for Instant0 {
 fn main() {
     println!("machine: {}", machine());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    // On a worker, as a request is: from outside the runtime each call would wait for a thread to wake.
+    // On a worker, as a request is: from outside the runtime each call would wait for a thread to
+    // wake.
     let component = runtime.block_on(async { tokio::spawn(component_call()).await.unwrap() });
     let native = native_call();
     println!(

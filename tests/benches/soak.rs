@@ -1,5 +1,6 @@
-//! `make soak`: the broker's real binary is killed at each of twelve points of an issue, fifty times, and goes on with the
-//! same log. Every credential that reached a caller has its durable record, and the chain verifies after each restart.
+//! `make soak`: the broker's real binary is killed at each of twelve points of an issue, fifty
+//! times, and goes on with the same log. Every credential that reached a caller has its durable
+//! record, and the chain verifies after each restart.
 
 use rise_broker_tests::kill::{POINTS, Victim};
 

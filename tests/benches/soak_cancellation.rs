@@ -1,5 +1,5 @@
-//! Part of `make soak`: 10,000 clients that hang up at any moment of a call that waits for AWS or a registry. Prints what was
-//! left behind, and fails if anything was.
+//! Part of `make soak`: 10,000 clients that hang up at any moment of a call that waits for AWS or a
+//! registry. Prints what was left behind, and fails if anything was.
 
 use std::time::Duration;
 

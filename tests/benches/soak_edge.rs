@@ -1,5 +1,6 @@
-//! Part of `make soak`: 2,000 slow connections, a flood of bad tokens and 10,000 key ids that nobody has, while honest callers
-//! run. Prints what they saw, and fails if it is worse than promised.
+//! Part of `make soak`: 2,000 slow connections, a flood of bad tokens and 10,000 key ids that
+//! nobody has, while honest callers run. Prints what they saw, and fails if it is worse than
+//! promised.
 
 use std::time::Duration;
 

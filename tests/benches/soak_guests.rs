@@ -1,6 +1,7 @@
-//! Part of `make soak`: eight callers of a provider that misbehaves, and callers of another, each fifty times a second, which is
-//! ten times what `[limits]` lets one project ask. As fast as answers come would show how much this machine can do, no more.
-//! Prints what the latter saw, and fails if it is worse than promised. Names after `--` choose among the guests.
+//! Part of `make soak`: eight callers of a provider that misbehaves, and callers of another, each
+//! fifty times a second, which is ten times what `[limits]` lets one project ask. As fast as
+//! answers come would show how much this machine can do, no more. Prints what the latter saw, and
+//! fails if it is worse than promised. Names after `--` choose among the guests.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -118,7 +119,8 @@ fn settings(servers: &[Imaginary]) -> String {
     text
 }
 
-/// Runs `others` while callers of the registry `how` ask again and again; how often those were answered.
+/// Runs `others` while callers of the registry `how` ask again and again; how often those were
+/// answered.
 async fn beside(
     to: SocketAddr,
     token: &str,
@@ -153,7 +155,8 @@ async fn beside(
 }
 
 async fn settle(serving: &Serving, resident: u64, files: usize) {
-    // Connections of a registry are kept for half a minute, and freed memory until the broker next sweeps.
+    // Connections of a registry are kept for half a minute, and freed memory until the broker next
+    // sweeps.
     let is_over = async || serving.resident() <= flat(resident) && serving.open_files() <= files;
     within(Duration::from_secs(90), is_over).await;
 }

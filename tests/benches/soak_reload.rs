@@ -1,5 +1,6 @@
-//! Part of `make soak`: 200 requests per second while 100 reloads alternate between two versions of a provider, and five broken
-//! files come and go. Prints what callers saw, and fails if it is worse than promised.
+//! Part of `make soak`: 200 requests per second while 100 reloads alternate between two versions of
+//! a provider, and five broken files come and go. Prints what callers saw, and fails if it is worse
+//! than promised.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,8 +1,9 @@
-//! Part of `make bench`: requests per second of `client-auth`, audited and limited, beside a server that only answers with
-//! the same bytes, and one that also verifies the same token and makes the same audit bytes durable before it answers.
+//! Part of `make bench`: requests per second of `client-auth`, audited and limited, beside a server
+//! that only answers with the same bytes, and one that also verifies the same token and makes the
+//! same audit bytes durable before it answers.
 //!
-//! All three are processes of their own on the same machine, asked by the same load generator over the same number of
-//! connections, in turns.
+//! All three are processes of their own on the same machine, asked by the same load generator over
+//! the same number of connections, in turns.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -251,7 +252,8 @@ fn is_valid(headers: &HeaderMap, key: &DecodingKey) -> bool {
     decode::<Value>(token, key, &validation).is_ok()
 }
 
-/// One thread that writes what has come meanwhile, at most 64 records, and answers after `fdatasync`.
+/// One thread that writes what has come meanwhile, at most 64 records, and answers after
+/// `fdatasync`.
 fn log() -> SyncSender<(&'static str, oneshot::Sender<()>)> {
     let (sender, receiver) = sync_channel::<(&'static str, oneshot::Sender<()>)>(1_024);
     let mut file = File::create("records.jsonl").unwrap();

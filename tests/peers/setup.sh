@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what tests/src starts: Python environments in target/peers (venv for the peers, schemathesis, clients), and the
-# Debian packages of docker-registry, of registries' clients and of strace. May be called again at any time, also in
-# parallel; does nothing, quickly, when everything is there.
+# Installs what tests/src starts: Python environments in target/peers (venv for the peers,
+# schemathesis, clients), and the Debian packages of docker-registry, of registries' clients and of
+# strace. May be called again at any time, also in parallel; does nothing, quickly, when everything
+# is there.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -12,8 +13,8 @@ mkdir -p "$peers"
 exec 9>"$peers/setup.lock"
 flock 9
 
-# python_environment NAME REQUIREMENTS SIZE: the copy of the requirements is written last, so an environment that was
-# interrupted half-way is made again.
+# python_environment NAME REQUIREMENTS SIZE: the copy of the requirements is written last, so an
+# environment that was interrupted half-way is made again.
 python_environment() {
     local venv=$peers/$1 requirements=$here/$2
     if cmp -s "$requirements" "$venv/installed.txt"; then
@@ -52,8 +53,8 @@ node_modules() {
 }
 node_modules
 
-# A policy-rc.d that says no keeps the docker-registry package from starting its service on port 5000. One that is
-# already there is the machine's own business.
+# A policy-rc.d that says no keeps the docker-registry package from starting its service on port
+# 5000. One that is already there is the machine's own business.
 install_quietly() (
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
@@ -66,8 +67,8 @@ install_quietly() (
         { tail -n 5 "$peers/apt.log" >&2; exit 1; }
 )
 
-# Debian's package of each program. buildah and podman are what runs on servers, docker's client alone is enough: no engine
-# is started.
+# Debian's package of each program. buildah and podman are what runs on servers, docker's client
+# alone is enough: no engine is started.
 package_of() {
     case $1 in
         docker) if apt-cache show docker-cli >/dev/null 2>&1; then echo docker-cli; else echo docker.io; fi ;;

@@ -1,4 +1,5 @@
-//! Clients that hang up at any moment of a call that waits in an import: for AWS, or for a registry over HTTP.
+//! Clients that hang up at any moment of a call that waits in an import: for AWS, or for a registry
+//! over HTTP.
 //!
 //! `benches/soak_cancellation.rs` runs it in full, `tests/cancellation.rs` in small.
 
@@ -46,8 +47,8 @@ pub struct Report {
     pub open_files: [usize; 2],
 }
 
-/// `patience`: how long to wait for memory and files to return. AWS's idle connections are kept for 90 s, and calls whose clients
-/// are gone need more of them than there are clients.
+/// `patience`: how long to wait for memory and files to return. AWS's idle connections are kept for
+/// 90 s, and calls whose clients are gone need more of them than there are clients.
 ///
 /// # Panics
 /// If the broker does not start.

@@ -1,4 +1,5 @@
-//! npm's oidc-provider with the device flow: an issuer at which a person agrees in a browser, who is one request here.
+//! npm's oidc-provider with the device flow: an issuer at which a person agrees in a browser, who
+//! is one request here.
 
 use std::path::Path;
 
@@ -14,7 +15,8 @@ pub struct DeviceOidc {
 }
 
 impl DeviceOidc {
-    /// Of the client `client_id`, to whose ID tokens it gives so many seconds. A refresh token is good once.
+    /// Of the client `client_id`, to whose ID tokens it gives so many seconds. A refresh token is
+    /// good once.
     ///
     /// # Panics
     /// If it is not installed (`make peers`) or does not come up.

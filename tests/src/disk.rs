@@ -1,7 +1,7 @@
 //! A disk for the audit log that forgets what was not synced, and fails as told.
 //!
-//! Like a real one after a failed `fdatasync`: what was not yet durable is lost, and the next sync of the same file
-//! reports success all the same.
+//! Like a real one after a failed `fdatasync`: what was not yet durable is lost, and the next sync
+//! of the same file reports success all the same.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Cursor};
@@ -89,7 +89,8 @@ impl FakeDisk {
         self.world().operations
     }
 
-    /// What is there after the power failed: of what was written and not synced, `keep` says how many bytes survive by luck.
+    /// What is there after the power failed: of what was written and not synced, `keep` says how
+    /// many bytes survive by luck.
     #[must_use]
     pub fn after_crash(&self, keep: impl Fn(usize) -> usize) -> Self {
         let mut files = self.world().files.clone();

@@ -22,7 +22,8 @@ pub enum RegistryAuth {
     Anonymous,
     /// [`DEMO_USER`] with [`DEMO_PASSWORD`], by Basic authentication.
     Htpasswd,
-    /// [`DEMO_USER`] with [`SECOND_PASSWORD`]: whoever knows one registry's password does not know the other's.
+    /// [`DEMO_USER`] with [`SECOND_PASSWORD`]: whoever knows one registry's password does not know
+    /// the other's.
     Second,
 }
 
@@ -65,7 +66,8 @@ impl DockerRegistry {
         Self { process, host }
     }
 
-    /// From now on the account has this password and no other: the registry looks at the file's time for each login.
+    /// From now on the account has this password and no other: the registry looks at the file's
+    /// time for each login.
     pub fn change_password(&self, auth: RegistryAuth) {
         let line = if auth == RegistryAuth::Second { SECOND_LINE } else { DEMO_LINE };
         fs::write(self.process.directory().join("htpasswd"), line).unwrap();

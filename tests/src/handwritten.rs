@@ -1,7 +1,9 @@
-//! Providers written by hand, in WebAssembly's text form, for what a compiler of Rust does not make: tables that grow, several
-//! memories, a `describe` without end, functions that take minutes to compile.
+//! Providers written by hand, in WebAssembly's text form, for what a compiler of Rust does not
+//! make: tables that grow, several memories, a `describe` without end, functions that take minutes
+//! to compile.
 //!
-//! Whatever is not said differently is as it should be: they issue `client-auth`, which hands out nothing.
+//! Whatever is not said differently is as it should be: they issue `client-auth`, which hands out
+//! nothing.
 
 use std::fmt::Write as _;
 
@@ -36,7 +38,8 @@ impl Handwritten<'_> {
         ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
     }
 
-    /// Text begins at 1024, what is handed back lies at 64, and what the host hands over comes behind 8192.
+    /// Text begins at 1024, what is handed back lies at 64, and what the host hands over comes
+    /// behind 8192.
     fn text(self) -> String {
         let Self { name, fields, describe, issue } = self;
         let schema = SCHEMA.replace('"', "\\\"");
@@ -90,8 +93,8 @@ impl Handwritten<'_> {
     }
 }
 
-/// Functions that say little and take a compiler long: each adds and multiplies its argument some thousand times, and all of
-/// that is alive until the end.
+/// Functions that say little and take a compiler long: each adds and multiplies its argument some
+/// thousand times, and all of that is alive until the end.
 pub fn endless_to_compile(functions: usize) -> String {
     const VALUES: usize = 4_000;
     let mut text = String::new();

@@ -65,7 +65,8 @@ fn write_blob(blobs: &Path, media_type: &str, bytes: &[u8]) -> Value {
     json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
 }
 
-/// A ustar archive with one file: a header of 512 bytes, the content padded to 512, two empty blocks.
+/// A ustar archive with one file: a header of 512 bytes, the content padded to 512, two empty
+/// blocks.
 fn tar(name: &str, content: &[u8]) -> Vec<u8> {
     let mut header = [0_u8; 512];
     let mut field = |offset: usize, text: &str| {

@@ -1,5 +1,6 @@
-//! The registry that does not exist: `POST /api/tokens` makes tokens for whoever shows the admin token. Also what a real
-//! registry does not do on demand: repeat what it was sent, redirect, flood, fall silent, hang up.
+//! The registry that does not exist: `POST /api/tokens` makes tokens for whoever shows the admin
+//! token. Also what a real registry does not do on demand: repeat what it was sent, redirect,
+//! flood, fall silent, hang up.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;

@@ -1,8 +1,9 @@
 //! The broker's binary as an operator runs it: in a folder with settings, providers and state.
 //! `Serving` is that binary while it serves.
 //!
-//! Settings lie in `config/` and messages name them so, as in `config/default.toml: …`. Folders and ports that differ between
-//! runs come in as variables, unless [`Installation::without`] says that the settings state them.
+//! Settings lie in `config/` and messages name them so, as in `config/default.toml: …`. Folders and
+//! ports that differ between runs come in as variables, unless [`Installation::without`] says that
+//! the settings state them.
 
 use std::fmt::Display;
 use std::fs;

@@ -1,4 +1,5 @@
-//! An OIDC issuer on loopback for what a real one does not do on demand: redirect, point elsewhere, flood, fall silent.
+//! An OIDC issuer on loopback for what a real one does not do on demand: redirect, point elsewhere,
+//! flood, fall silent.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;

@@ -1,4 +1,5 @@
-//! Kills the broker's real binary at marked points of an issue, and sees that what had left was recorded.
+//! Kills the broker's real binary at marked points of an issue, and sees that what had left was
+//! recorded.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use rise_broker::audit::{Disk as _, Folder, segment_number};
 
 use crate::{AUTH, Client, Installation, Serving, Stub, eventually, registry};
 
-/// A system call, how often it was made before the first issue comes to this point, and how often one issue makes it.
+/// A system call, how often it was made before the first issue comes to this point, and how often
+/// one issue makes it.
 #[derive(Debug)]
 pub struct Point {
     pub name: &'static str,
@@ -71,7 +73,8 @@ impl Victim {
         Self { installation: installation(&aws), aws, left: BTreeSet::new() }
     }
 
-    /// Starts it, lets callers loop, kills it at `point` of about the issue number `issue`, starts it again, and compares.
+    /// Starts it, lets callers loop, kills it at `point` of about the issue number `issue`, starts
+    /// it again, and compares.
     pub async fn kill_at(&mut self, point: &Point, issue: usize) {
         let when = point.first + point.stride * issue;
         let segment = self.next_segment();

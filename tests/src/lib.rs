@@ -1,7 +1,9 @@
-//! Starts the real peers that the broker is tested against, and the double for what a real one cannot do on demand.
+//! Starts the real peers that the broker is tested against, and the double for what a real one
+//! cannot do on demand.
 //!
-//! Every peer listens on 127.0.0.1 on a port of its own, keeps its files in a directory of its own, and is gone when its
-//! value is dropped, also when a test panics or is killed. `make peers` (`tests/peers/setup.sh`) installs what they need.
+//! Every peer listens on 127.0.0.1 on a port of its own, keeps its files in a directory of its own,
+//! and is gone when its value is dropped, also when a test panics or is killed. `make peers`
+//! (`tests/peers/setup.sh`) installs what they need.
 //!
 //! | For | Use |
 //! |---|---|

@@ -1,5 +1,6 @@
-//! A load generator: keep-alive connections that send one request again and again, as fast as answers come or at a fixed
-//! rate. At a fixed rate a request's time counts from when it was due, so that a stall is not hidden by waiting for it.
+//! A load generator: keep-alive connections that send one request again and again, as fast as
+//! answers come or at a fixed rate. At a fixed rate a request's time counts from when it was due,
+//! so that a stall is not hidden by waiting for it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -111,8 +112,9 @@ impl Client {
         Self { address, connection: None, buffer, times, failed: 0, reopened: 0 }
     }
 
-    /// The status of the answer, if there is one. A server may close a connection between two requests at any time, as the
-    /// broker does at its `lifetime_ms`; what met such an end is asked again on a new connection, as every HTTP client does.
+    /// The status of the answer, if there is one. A server may close a connection between two
+    /// requests at any time, as the broker does at its `lifetime_ms`; what met such an end is asked
+    /// again on a new connection, as every HTTP client does.
     async fn ask(&mut self, request: &[u8]) -> Option<u16> {
         let is_used = self.connection.is_some();
         match self.exchange(request).await {

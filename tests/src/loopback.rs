@@ -25,7 +25,8 @@ impl Client {
             .no_proxy()
             .redirect(redirect::Policy::none())
             .timeout(Duration::from_secs(20))
-            // Only http is spoken: reading the machine's certificates would cost more than the requests.
+            // Only http is spoken: reading the machine's certificates would cost more than the
+            // requests.
             .tls_certs_only([])
             .build();
         Self(client.unwrap())

@@ -1,7 +1,8 @@
 //! ministack: STS and ECR that enforce what IAM says, session policies too.
 //!
-//! What it does *not* do, so that no test leans on it: limits on durations (900 to 43200, one hour for a chained role) and on
-//! session names; permission for `SourceIdentity`; authentication of `/v2/`. Its ECR password is a constant.
+//! What it does *not* do, so that no test leans on it: limits on durations (900 to 43200, one hour
+//! for a chained role) and on session names; permission for `SourceIdentity`; authentication of
+//! `/v2/`. Its ECR password is a constant.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,8 @@ pub struct Ministack {
     account: String,
 }
 
-/// What an operator sets up in AWS: an identity for the broker, a role for it, a role for what it hands out.
+/// What an operator sets up in AWS: an identity for the broker, a role for it, a role for what it
+/// hands out.
 #[derive(Debug)]
 pub struct TwoRoles {
     /// Of the user `rise-base`: may assume the role `rise-backend`, nothing else.
@@ -31,7 +33,8 @@ pub struct TwoRoles {
     pub role_arn: String,
     /// `rise-backend-ecr-push`: trusts `rise-backend`; may push and pull `{prefix}*`.
     pub push_role_arn: String,
-    /// `rise-backend-ecr-broad`: trusts `rise-backend`; may `ecr:*` on `*`, so only a session policy can say no.
+    /// `rise-backend-ecr-broad`: trusts `rise-backend`; may `ecr:*` on `*`, so only a session
+    /// policy can say no.
     pub broad_role_arn: String,
 }
 
@@ -125,7 +128,8 @@ impl Ministack {
         roles
     }
 
-    /// Lets both push roles be assumed with session tags and a source identity, as a trust policy must say first.
+    /// Lets both push roles be assumed with session tags and a source identity, as a trust policy
+    /// must say first.
     pub async fn trust_session_tags(&self, roles: &TwoRoles) {
         let document =
             trust(&roles.role_arn, &["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]);
@@ -144,10 +148,11 @@ impl Ministack {
         self.json("ecr", target, &json!({ "repositoryName": name })).await;
     }
 
-    /// The requests for `action` (`AssumeRole`, `GetAuthorizationToken`, `CreateUser` …), oldest first.
+    /// The requests for `action` (`AssumeRole`, `GetAuthorizationToken`, `CreateUser` …), oldest
+    /// first.
     ///
-    /// Only those that identity and session policies let through: what they refuse is not recorded. What a trust policy
-    /// refuses is.
+    /// Only those that identity and session policies let through: what they refuse is not recorded.
+    /// What a trust policy refuses is.
     pub async fn recorded(&self, action: &str) -> Vec<Request> {
         let mut requests = self.requests().await;
         requests.retain(|request| request.action == action);
@@ -158,7 +163,8 @@ impl Ministack {
     pub async fn requests(&self) -> Vec<Request> {
         let mut events: Vec<Value> = Vec::new();
         loop {
-            // No page tokens, at most 50, newest first: ask again for what is not newer than the oldest seen.
+            // No page tokens, at most 50, newest first: ask again for what is not newer than the
+            // oldest seen.
             let end = events.last().map_or(Value::Null, |event| event["EventTime"].clone());
             let page = self.json("cloudtrail", LOOKUP, &json!({ "EndTime": end })).await.json();
             let page = page["Events"].as_array().unwrap().clone();
@@ -211,7 +217,8 @@ impl Ministack {
         self.iam(&form).await;
     }
 
-    /// A request to IAM as the account's root, `Action` and its parameters: to take away what [`Ministack::two_roles`] gave.
+    /// A request to IAM as the account's root, `Action` and its parameters: to take away what
+    /// [`Ministack::two_roles`] gave.
     pub async fn iam(&self, form: &[(&str, &str)]) -> Answered {
         let form = [&[("Version", "2010-05-08")], form].concat();
         let signed = self.unchecked_signature("iam");

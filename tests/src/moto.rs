@@ -1,7 +1,7 @@
 //! Moto: an STS and ECR made by other people, and a verbatim recording of what was sent.
 //!
-//! It enforces nothing here, and its `GetAuthorizationToken` always expires in 2015: an issue through it ends in a refusal,
-//! so it proves what the broker *sends*, not what it hands out.
+//! It enforces nothing here, and its `GetAuthorizationToken` always expires in 2015: an issue
+//! through it ends in a refusal, so it proves what the broker *sends*, not what it hands out.
 
 use std::collections::BTreeMap;
 

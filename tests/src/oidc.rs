@@ -1,7 +1,7 @@
 //! oidc-provider-mock: an OIDC issuer with discovery, keys and a login that needs no browser.
 //!
-//! Its tokens are ID tokens: RS256 with `kid`; `aud` is a list of one; `iat`, `exp`, `auth_time`, `at_hash`; no `nbf`, no `jti`.
-//! The keys at `jwks_uri` carry neither `alg` nor `use`.
+//! Its tokens are ID tokens: RS256 with `kid`; `aud` is a list of one; `iat`, `exp`, `auth_time`,
+//! `at_hash`; no `nbf`, no `jti`. The keys at `jwks_uri` carry neither `alg` nor `use`.
 
 use std::path::Path;
 
@@ -55,7 +55,8 @@ impl Oidc {
 
     /// A signed token of `sub` for `audience`, with these claims besides (a JSON object).
     ///
-    /// Claims of the scopes `profile` and `email` (`email`, `name` …) only appear for a client that asked: not here.
+    /// Claims of the scopes `profile` and `email` (`email`, `name` …) only appear for a client that
+    /// asked: not here.
     pub async fn token(&self, sub: &str, audience: &str, claims: &Value) -> String {
         self.set_user(sub, claims).await;
         let code = self.log_in(sub, audience).await;

@@ -1,7 +1,8 @@
 //! A child process that serves a port: started, waited for, and certainly stopped.
 //!
-//! **Invariant:** no peer outlives the test process, however that ends. A small watcher beside the peer holds the read
-//! end of a pipe; when the write end, held here, closes (drop, panic, SIGKILL), the watcher kills the peer.
+//! **Invariant:** no peer outlives the test process, however that ends. A small watcher beside the
+//! peer holds the read end of a pipe; when the write end, held here, closes (drop, panic, SIGKILL),
+//! the watcher kills the peer.
 
 mod port;
 
@@ -39,7 +40,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` on `port` with nothing of this machine's environment, and waits until `url` answers 2xx or 401.
+    /// Starts `command` on `port` with nothing of this machine's environment, and waits until `url`
+    /// answers 2xx or 401.
     ///
     /// # Panics
     /// If it exits or stays silent for 30 s; the message ends with what it printed.
@@ -205,7 +207,8 @@ pub(crate) fn find_program(program: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("run `make peers` first: no {program} in {SYSTEM_PATH}"))
 }
 
-/// Not a child's business: this machine's proxies, CA bundles (`AWS_CA_BUNDLE`, `SSL_CERT_FILE` …) and AWS settings.
+/// Not a child's business: this machine's proxies, CA bundles (`AWS_CA_BUNDLE`, `SSL_CERT_FILE` …)
+/// and AWS settings.
 pub(crate) fn standard_environment(home: &Path) -> [(&'static str, String); 5] {
     let home = home.display().to_string();
     [

@@ -1,6 +1,8 @@
-//! Honest callers while strangers hold slow connections, send bad tokens, and name keys that nobody has.
+//! Honest callers while strangers hold slow connections, send bad tokens, and name keys that nobody
+//! has.
 //!
-//! `make soak` measures it (`benches/soak_edge.rs`); `tests/siege.rs` runs it in small and looks at the outcomes only.
+//! `make soak` measures it (`benches/soak_edge.rs`); `tests/siege.rs` runs it in small and looks at
+//! the outcomes only.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -238,7 +240,8 @@ fn asking(token: &str) -> String {
     format!("GET {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")
 }
 
-/// At a constant rate, each request in its own time, so that a slow answer does not keep the next one from being asked.
+/// At a constant rate, each request in its own time, so that a slow answer does not keep the next
+/// one from being asked.
 async fn honest(to: SocketAddr, issuer: &CountingIssuer, rate: u32, time: Duration) -> Seen {
     let request: Arc<str> = asking(&issuer.token()).into();
     let mut ticks = interval(Duration::from_secs(1) / rate);
@@ -316,7 +319,8 @@ async fn forge(
     counts
 }
 
-/// From one address, over connections that stay open, most of it limited before its token is looked at.
+/// From one address, over connections that stay open, most of it limited before its token is looked
+/// at.
 async fn flood(to: SocketAddr, rate: u32, time: Duration) -> [usize; 3] {
     const CONNECTIONS: u32 = 16;
     let end = Instant::now() + time;

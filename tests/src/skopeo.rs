@@ -15,8 +15,9 @@ use crate::process::{SYSTEM_PATH, find_program, standard_environment};
 
 const LONGEST_RUN: Duration = Duration::from_secs(30);
 
-/// Runs skopeo. Pushing from an [`crate::OciLayout`] to a [`crate::DockerRegistry`]:
-/// `["copy", "--dest-tls-verify=false", "--preserve-digests", &layout.reference(), "docker://HOST/REPOSITORY:TAG"]`.
+/// Runs skopeo. Pushing from an [`crate::OciLayout`] to a [`crate::DockerRegistry`]: `["copy",
+/// "--dest-tls-verify=false", "--preserve-digests", &layout.reference(),
+/// "docker://HOST/REPOSITORY:TAG"]`.
 #[derive(Debug)]
 pub struct Skopeo {
     home: TempDir,
@@ -49,7 +50,8 @@ impl Skopeo {
         self.write_auth_file(&json!({ "auths": { registry: { "auth": auth } } }).to_string());
     }
 
-    /// Asks `docker-credential-{helper}` for `registry`'s credentials. Replaces all earlier settings.
+    /// Asks `docker-credential-{helper}` for `registry`'s credentials. Replaces all earlier
+    /// settings.
     pub fn use_credential_helper(&self, registry: &str, helper: &str) {
         self.write_auth_file(&json!({ "credHelpers": { registry: helper } }).to_string());
     }

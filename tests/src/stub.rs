@@ -1,7 +1,8 @@
 //! A double of STS and ECR for what a real peer cannot do on demand: fail, stall, hang up, lie.
 //!
-//! It speaks `AssumeRole`, `GetCallerIdentity` (XML) and `GetAuthorizationToken` (JSON), on one endpoint, and checks no
-//! signature. Whatever it is not told to do differently, it answers as AWS would.
+//! It speaks `AssumeRole`, `GetCallerIdentity` (XML) and `GetAuthorizationToken` (JSON), on one
+//! endpoint, and checks no signature. Whatever it is not told to do differently, it answers as AWS
+//! would.
 
 mod answer;
 mod script;
@@ -85,7 +86,8 @@ impl Stub {
         self.recorded(action).len()
     }
 
-    /// Returns when `action` has been asked for `count` times: a point to act at while an answer is delayed.
+    /// Returns when `action` has been asked for `count` times: a point to act at while an answer is
+    /// delayed.
     ///
     /// # Panics
     /// If it is not, within [`PATIENCE`].
@@ -94,7 +96,8 @@ impl Stub {
         assert!(asked, "{action} was asked for {} times, not {count}", self.count(action));
     }
 
-    /// Every secret key, session token and ECR password handed out so far: what must not turn up in any output.
+    /// Every secret key, session token and ECR password handed out so far: what must not turn up in
+    /// any output.
     pub fn secrets(&self) -> Vec<String> {
         self.script.lock().unwrap().secrets.clone()
     }

@@ -1,4 +1,5 @@
-//! Bytes on a socket, as no well-behaved client would send them, from whichever address of 127.0.0.0/8.
+//! Bytes on a socket, as no well-behaved client would send them, from whichever address of
+//! 127.0.0.0/8.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

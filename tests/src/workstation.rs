@@ -1,4 +1,5 @@
-//! A caller's machine: a home, the client's two programs on `PATH`, and nothing of this machine's environment.
+//! A caller's machine: a home, the client's two programs on `PATH`, and nothing of this machine's
+//! environment.
 
 use std::fs;
 use std::io::Write as _;

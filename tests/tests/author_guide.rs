@@ -1,4 +1,5 @@
-//! `docs/provider-author-guide.md` does what it says: its commands are run word for word, in an empty folder.
+//! `docs/provider-author-guide.md` does what it says: its commands are run word for word, in an
+//! empty folder.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +18,8 @@ fn commands(heading: &str) -> String {
     commands
 }
 
-/// What `make run` needs of a clone of this repository: this one's providers and settings are not to be changed.
+/// What `make run` needs of a clone of this repository: this one's providers and settings are not
+/// to be changed.
 fn copy_of_the_broker(into: &Path) {
     for folder in ["config", "deploy/development", "dist/providers"] {
         let copied = Command::new("cp")
@@ -41,7 +43,8 @@ fn follow(headings: &[&str]) -> String {
     let language = if heading.contains("Python") { "py" } else { "js" };
     let [port, listen, admin, demo] = [(); 4].map(|()| Port::free());
     let address = |port: &Port| format!("127.0.0.1:{}", port.number());
-    // What was put into the background ends with the script. `make run` builds what is built already and starts this.
+    // What was put into the background ends with the script. `make run` builds what is built
+    // already and starts this.
     let script = format!(
         "export PATH=\"{programs}:$PATH\"\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n\
          make() {{ if [ \"$1\" = run ]; then exec deploy/development/run.sh {programs}/rise-broker; else command make \"$@\"; fi; }}\n{}",

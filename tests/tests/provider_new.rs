@@ -1,4 +1,5 @@
-//! What `rise-provider new` writes builds, passes its tests and the conformance kit, without a network.
+//! What `rise-provider new` writes builds, passes its tests and the conformance kit, without a
+//! network.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,6 @@
-// npm's oidc-provider with the device flow: launch.mjs FOLDER PORT CLIENT_ID SECONDS. ID tokens live for SECONDS.
-// POST /approve?user_code=CODE&sub=NAME stands for a person with a browser, and POST /deny?user_code=CODE for one who refuses.
+// npm's oidc-provider with the device flow: launch.mjs FOLDER PORT CLIENT_ID SECONDS. ID tokens
+// live for SECONDS. POST /approve?user_code=CODE&sub=NAME stands for a person with a browser, and
+// POST /deny?user_code=CODE for one who refuses.
 import { pathToFileURL } from 'node:url';
 
 const [folder, port, client, seconds] = process.argv.slice(2);

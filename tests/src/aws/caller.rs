@@ -1,4 +1,5 @@
-//! Somebody with AWS keys, who tries things: proves what a session policy allows by really calling STS and ECR.
+//! Somebody with AWS keys, who tries things: proves what a session policy allows by really calling
+//! STS and ECR.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -21,7 +22,8 @@ pub struct Keys {
     pub session_token: Option<String>,
 }
 
-/// What the peer's authorization said. What an allowed request then ran into (no such repository …) does not matter.
+/// What the peer's authorization said. What an allowed request then ran into (no such repository …)
+/// does not matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Allowed,
@@ -129,9 +131,11 @@ impl Caller {
         Ok(String::from_utf8(STANDARD.decode(token).unwrap()).unwrap())
     }
 
-    /// Really does `action` (`ecr:PutImage`, as policies write it) to `repository`, as small as it can be done.
+    /// Really does `action` (`ecr:PutImage`, as policies write it) to `repository`, as small as it
+    /// can be done.
     ///
-    /// Allowed writes take effect: `ecr:DeleteRepository` deletes. Ask with a repository that does not exist where that matters.
+    /// Allowed writes take effect: `ecr:DeleteRepository` deletes. Ask with a repository that does
+    /// not exist where that matters.
     ///
     /// # Panics
     /// If the keys themselves are not accepted, or the answer is neither yes nor no.

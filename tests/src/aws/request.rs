@@ -16,7 +16,8 @@ pub struct Request {
     pub access_key_id: String,
     /// The region that it was signed for.
     pub region: String,
-    /// The form's fields as strings, or the JSON body. `Policy` is a string that holds JSON: [`Request::policy`].
+    /// The form's fields as strings, or the JSON body. `Policy` is a string that holds JSON:
+    /// [`Request::policy`].
     pub parameters: Value,
     /// Names in lower case. Empty for `Ministack`, which does not record them.
     pub headers: BTreeMap<String, String>,
@@ -25,7 +26,8 @@ pub struct Request {
 impl Request {
     pub(crate) fn read(headers: BTreeMap<String, String>, body: &[u8]) -> Self {
         let signature = headers.get("authorization").map_or("", String::as_str);
-        // AWS4-HMAC-SHA256 Credential=KEY/20260101/REGION/SERVICE/aws4_request, SignedHeaders=…, Signature=…
+        // AWS4-HMAC-SHA256 Credential=KEY/20260101/REGION/SERVICE/aws4_request, SignedHeaders=…,
+        // Signature=…
         let scope =
             signature.split("Credential=").nth(1).unwrap_or("").split(',').next().unwrap_or("");
         let scope: Vec<_> = scope.split('/').collect();

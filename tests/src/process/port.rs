@@ -1,8 +1,9 @@
 //! A free port that no other test process takes.
 //!
-//! "Bind to port 0, close, and hope" fails when tests run in parallel: another test's peer, or an outgoing connection, takes
-//! the port, and a readiness probe then talks to a stranger. So ports come from below the ephemeral range (32768 on Linux),
-//! and each has a lock file, which the kernel releases when the holder ends.
+//! "Bind to port 0, close, and hope" fails when tests run in parallel: another test's peer, or an
+//! outgoing connection, takes the port, and a readiness probe then talks to a stranger. So ports
+//! come from below the ephemeral range (32768 on Linux), and each has a lock file, which the kernel
+//! releases when the holder ends.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};

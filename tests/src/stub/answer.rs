@@ -7,7 +7,8 @@ use jiff::SignedDuration;
 /// One way to answer one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// As AWS would. `AssumeRole` for the duration that was asked for, `GetAuthorizationToken` for twelve hours.
+    /// As AWS would. `AssumeRole` for the duration that was asked for, `GetAuthorizationToken` for
+    /// twelve hours.
     Usual,
     /// As AWS would, but what is handed out expires this long from now: negative for the past.
     Expires(SignedDuration),

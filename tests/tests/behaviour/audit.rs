@@ -1,4 +1,5 @@
-//! The audit log over a disk that fails and forgets: no credential without a durable record, whatever the disk does.
+//! The audit log over a disk that fails and forgets: no credential without a durable record,
+//! whatever the disk does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -128,7 +129,8 @@ fn records(disk: &FakeDisk) -> Vec<Value> {
     disk.text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// A run of a broker with a start, issues (some at once, so that commits are shared) and an end. What left.
+/// A run of a broker with a start, issues (some at once, so that commits are shared) and an end.
+/// What left.
 async fn run(issues: &Issues, disk: &FakeDisk) -> BTreeSet<String> {
     let audit = issues.audit(disk);
     let mut left = BTreeSet::new();
@@ -145,8 +147,8 @@ async fn run(issues: &Issues, disk: &FakeDisk) -> BTreeSet<String> {
     left
 }
 
-/// The power fails at every operation of a run, with every kind of luck about what was not synced, and with a disk that
-/// had failed before.
+/// The power fails at every operation of a run, with every kind of luck about what was not synced,
+/// and with a disk that had failed before.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_left_has_its_record_after_a_crash_at_any_point() {
     let issues = Issues::new().await;

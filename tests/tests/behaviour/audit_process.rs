@@ -1,4 +1,5 @@
-//! The audit log of the broker's real binary: killed, traced, on disks that are full or fail. More kills: `make soak`.
+//! The audit log of the broker's real binary: killed, traced, on disks that are full or fail. More
+//! kills: `make soak`.
 
 use std::fs;
 use std::path::PathBuf;

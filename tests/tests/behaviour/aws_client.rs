@@ -1,5 +1,5 @@
-//! How the broker speaks to AWS: over few connections, without reading what has no end, and knowing what a failure means
-//! wherever it comes up.
+//! How the broker speaks to AWS: over few connections, without reading what has no end, and knowing
+//! what a failure means wherever it comes up.
 
 use std::io;
 use std::net::Ipv4Addr;

@@ -1,5 +1,5 @@
-//! AWS that is down, slow, throttling, denying or talking nonsense: the right answer, in time, and nothing about our accounts
-//! in it.
+//! AWS that is down, slow, throttling, denying or talking nonsense: the right answer, in time, and
+//! nothing about our accounts in it.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! What an operator reads when the settings are wrong: file, key and remedy, everything at once, nothing secret.
+//! What an operator reads when the settings are wrong: file, key and remedy, everything at once,
+//! nothing secret.
 //!
 //! Each test is a run of `rise-broker check`; `serve` must say the same, before it opens its port.
 

@@ -1,4 +1,5 @@
-//! No secret in any output: one canary for every kind, through success and every failure, looked for everywhere.
+//! No secret in any output: one canary for every kind, through success and every failure, looked
+//! for everywhere.
 //!
 //! Only the password in an answer of 200 may hold one.
 
@@ -401,7 +402,8 @@ fn slips(good: &str) -> Vec<Case> {
     ]
 }
 
-/// Right settings, and settings with a slip at a secret. (What is written as a region or a prefix is not a secret, and is named.)
+/// Right settings, and settings with a slip at a secret. (What is written as a region or a prefix
+/// is not a secret, and is named.)
 #[tokio::test]
 async fn no_secret_is_in_the_output_of_check() {
     let aws = Stub::start().await;

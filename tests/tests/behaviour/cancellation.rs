@@ -1,4 +1,5 @@
-//! Callers who hang up while their call waits for AWS or a registry, in small. `make soak` has ten thousand of them.
+//! Callers who hang up while their call waits for AWS or a registry, in small. `make soak` has ten
+//! thousand of them.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! `rise-registry configure`: clients ask the helper afterwards, nothing else changes, and it can be taken back.
+//! `rise-registry configure`: clients ask the helper afterwards, nothing else changes, and it can
+//! be taken back.
 
 use std::fs;
 

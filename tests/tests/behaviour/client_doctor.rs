@@ -1,4 +1,5 @@
-//! `rise-registry doctor`: whatever stands in the way of a push, it names the cause that the failing command names.
+//! `rise-registry doctor`: whatever stands in the way of a push, it names the cause that the
+//! failing command names.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -91,7 +92,8 @@ fn in_time(run: impl FnOnce() -> Printed) -> Printed {
     printed
 }
 
-/// Runs a command that fails, and doctor: the same exit code, and the first thing that is wrong is what the command said.
+/// Runs a command that fails, and doctor: the same exit code, and the first thing that is wrong is
+/// what the command said.
 fn same_cause(it: &Workstation, code: i32) -> String {
     let failing = in_time(|| it.rise(&["credentials"]));
     assert_eq!((failing.code, failing.stdout.as_str()), (Some(code), ""), "{}", failing.stderr);

@@ -1,6 +1,8 @@
-//! `rise-registry exec`: a command has credentials for as long as it runs, and nothing is left of them, however it ends.
+//! `rise-registry exec`: a command has credentials for as long as it runs, and nothing is left of
+//! them, however it ends.
 //!
-//! The broker is a double here: the real one hands out no credential for less than a minute. The registry and its client are real.
+//! The broker is a double here: the real one hands out no credential for less than a minute. The
+//! registry and its client are real.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -73,7 +75,8 @@ impl Running {
     }
 }
 
-/// The files below home, which holds TMPDIR too, in which one of these passwords stands in either form.
+/// The files below home, which holds TMPDIR too, in which one of these passwords stands in either
+/// form.
 fn holding(it: &Workstation, passwords: &[&str]) -> Vec<String> {
     let mut wanted: Vec<String> = passwords.iter().map(|it| (*it).to_owned()).collect();
     wanted.extend(passwords.iter().map(|it| STANDARD.encode(format!("{DEMO_USER}:{it}"))));

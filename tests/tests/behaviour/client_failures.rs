@@ -1,5 +1,5 @@
-//! What may go wrong around the caller's programs: each ends in time, on one line that says what to do, with its exit code, and
-//! with nothing secret on any stream.
+//! What may go wrong around the caller's programs: each ends in time, on one line that says what to
+//! do, with its exit code, and with nothing secret on any stream.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,7 +1,9 @@
-//! The kubelet's credential provider protocol against the types of Kubernetes: `credentialprovider.kubelet.k8s.io/v1`, as the
-//! released v1 reference of 1.34 has it (request with `serviceAccountToken` since 1.33).
+//! The kubelet's credential provider protocol against the types of Kubernetes:
+//! `credentialprovider.kubelet.k8s.io/v1`, as the released v1 reference of 1.34 has it (request
+//! with `serviceAccountToken` since 1.33).
 //!
-//! The kubelet decodes strictly: a member that is not in the schema below makes it drop the whole answer.
+//! The kubelet decodes strictly: a member that is not in the schema below makes it drop the whole
+//! answer.
 
 use rise_broker_tests::{Installation, Printed, Serving, Workstation, audit_text};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! `rise-registry login` and `logout` with a real OIDC provider, whose refresh tokens are good once, and a real broker.
+//! `rise-registry login` and `logout` with a real OIDC provider, whose refresh tokens are good
+//! once, and a real broker.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};

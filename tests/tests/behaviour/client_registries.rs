@@ -1,4 +1,5 @@
-//! The caller's programs with a real broker, real registries and the clients that people have, none of them changed.
+//! The caller's programs with a real broker, real registries and the clients that people have, none
+//! of them changed.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -44,7 +45,8 @@ impl Site {
         Self { broker: it.serve_for_ever(), one, two, tokens }
     }
 
-    /// Of the caller that may push the project `one`. Every client asks the helper for both registries.
+    /// Of the caller that may push the project `one`. Every client asks the helper for both
+    /// registries.
     fn workstation(&self, project: &str) -> Workstation {
         let it = Workstation::new()
             .with("RISE_URL", &self.broker.url)
@@ -85,7 +87,8 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
     );
     assert!(inspected.stdout.contains(layout.manifest_digest()), "{inspected:?}");
 
-    // The other project: 403 from the broker, which the helper says on one line, and the client does not go on without.
+    // The other project: 403 from the broker, which the helper says on one line, and the client
+    // does not go on without.
     let other = site.workstation("two").with("RISE_REGISTRY", "two");
     let got = other.helper("get", site.two.host());
     assert_eq!((got.code, got.stderr.as_str()), (Some(1), ""));

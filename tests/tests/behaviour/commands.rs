@@ -1,4 +1,5 @@
-//! The binary as people and machines run it: what it prints, how it ends, and what it serves on a real socket.
+//! The binary as people and machines run it: what it prints, how it ends, and what it serves on a
+//! real socket.
 
 use std::fmt::Display;
 use std::fs;
@@ -367,7 +368,8 @@ fn a_port_that_is_taken_is_named() {
     }
 }
 
-// The broker's own folders. Tests may run as root, whom no mode stops: what cannot be written lies under a file.
+// The broker's own folders. Tests may run as root, whom no mode stops: what cannot be written lies
+// under a file.
 
 #[test]
 fn a_state_directory_that_is_not_its_own_is_refused() {

@@ -1,4 +1,5 @@
-//! The conformance kit: it passes for every provider of the repository, and says of each misbehaving guest what it did.
+//! The conformance kit: it passes for every provider of the repository, and says of each
+//! misbehaving guest what it did.
 
 use std::fs;
 use std::path::Path;
@@ -116,14 +117,16 @@ async fn each_way_to_misbehave_fails_with_the_reason() {
         let said = failures(&report);
         assert!(said.contains("issue: ") && said.contains(reason), "{how}: {report}");
     }
-    // A shared password, handed out where it was not accepted by a provider that calls itself narrow.
+    // A shared password, handed out where it was not accepted by a provider that calls itself
+    // narrow.
     let lying = format!("{URL}how = \"says-repository\"\npassword = \"a canary\"\n");
     let report = guest("misbehaves", &lying).await;
     assert!(failures(&report).contains("opens a registry"), "{report}");
 }
 
-/// What these two attempt has no effect in this host, so there is nothing for the kit to see: no instance outlives its call
-/// (`hostile_providers.rs`), and a provider has a secret's handle and never its text.
+/// What these two attempt has no effect in this host, so there is nothing for the kit to see: no
+/// instance outlives its call (`hostile_providers.rs`), and a provider has a secret's handle and
+/// never its text.
 #[tokio::test]
 async fn what_the_host_makes_impossible_passes() {
     for how in ["state", "log-password"] {

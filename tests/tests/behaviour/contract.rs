@@ -1,4 +1,5 @@
-//! The contract in `wit/` grows and does not change: components that were built against an older copy are still loaded.
+//! The contract in `wit/` grows and does not change: components that were built against an older
+//! copy are still loaded.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ fn frozen() -> Vec<PathBuf> {
 fn fits(old: &Path, new: &Path) -> anyhow::Result<PackageName> {
     let mut resolve = Resolve::default();
     let (old, _) = resolve.push_dir(old)?;
-    // Two packages of one name and version do not live in one `Resolve`; versions are not what is compared.
+    // Two packages of one name and version do not live in one `Resolve`; versions are not what is
+    // compared.
     let name = resolve.packages[old].name.clone();
     resolve.packages[old].name.version = Some("0.0.0-old".parse()?);
     let id = resolve.package_names.shift_remove(&name);

@@ -2,8 +2,8 @@
 //!
 //! The list is the block under the heading `## Directions`: one line per room, from the top of the
 //! house to the bottom, `room -> other, other`; an indented line continues the one above. A room
-//! imports only rooms below it, so no circle is possible. Rooms without a line import no other room.
-//! Code of tests does not count.
+//! imports only rooms below it, so no circle is possible. Rooms without a line import no other
+//! room. Code of tests does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,5 @@
-//! ECR against an AWS that enforces session policies: what the broker asks of it, and what that then opens.
+//! ECR against an AWS that enforces session policies: what the broker asks of it, and what that
+//! then opens.
 
 use std::collections::BTreeMap;
 
@@ -84,7 +85,8 @@ async fn assumed(ministack: &Ministack) -> Request {
     ministack.recorded("AssumeRole").await.pop().unwrap()
 }
 
-/// Somebody with the role that may do everything, narrowed by nothing but the policy that the broker sent last.
+/// Somebody with the role that may do everything, narrowed by nothing but the policy that the
+/// broker sent last.
 async fn narrowed_as_last(ministack: &Ministack, roles: &TwoRoles) -> Caller {
     let policy = assumed(ministack).await.policy().unwrap();
     let backend = ministack.caller(&roles.base).assume(&roles.role_arn).await.unwrap();
@@ -301,7 +303,8 @@ async fn the_brokers_own_role_is_assumed_once_for_many_requests() {
         ask(&broker, "project=my-app&actions=pull"),
         ask(&broker, "project=my-app"),
     );
-    // More than the 64 identities that the SDK keeps: those of single requests must not push it out.
+    // More than the 64 identities that the SDK keeps: those of single requests must not push it
+    // out.
     for _ in 0..70 {
         ask(&broker, "project=my-app").await;
     }

@@ -1,4 +1,5 @@
-//! ECR against a second, independent AWS: the requests as they are on the wire, and a token from 2015 that goes nowhere.
+//! ECR against a second, independent AWS: the requests as they are on the wire, and a token from
+//! 2015 that goes nowhere.
 
 use std::collections::BTreeMap;
 
@@ -92,7 +93,8 @@ async fn each_request_is_on_the_wire_as_it_should_be() {
     assert_eq!(form(&requests[2].parameters), BTreeMap::from(expected));
     assert_eq!(requests[3].parameters, json!({}));
 
-    // The base identity asks who it is and becomes the role; the role makes the session; the session logs in.
+    // The base identity asks who it is and becomes the role; the role makes the session; the
+    // session logs in.
     let signers: Vec<_> = requests.iter().map(|request| request.access_key_id.as_str()).collect();
     assert_eq!(signers[..2], ["AKIAMOTO", "AKIAMOTO"]);
     assert!(signers[2].starts_with("ASIA") && signers[3].starts_with("ASIA"), "{signers:?}");

@@ -1,4 +1,5 @@
-//! `rise-broker explain`: the binary names what is wrong with each of ten tokens, and says yes to a good one.
+//! `rise-broker explain`: the binary names what is wrong with each of ten tokens, and says yes to a
+//! good one.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

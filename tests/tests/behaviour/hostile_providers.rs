@@ -1,4 +1,5 @@
-//! Providers that ask for more than was granted, hand back what no caller may get, or use up what they are lent.
+//! Providers that ask for more than was granted, hand back what no caller may get, or use up what
+//! they are lent.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! The capability `http`: the imaginary registry's own provider, and one that does what it must not.
+//! The capability `http`: the imaginary registry's own provider, and one that does what it must
+//! not.
 
 use rise_broker::config::TlsFile;
 use rise_broker::http::listen::Tls;
@@ -195,8 +196,8 @@ async fn a_stated_ceiling_is_all_that_there_is() {
     assert_eq!(ask(&broker(&server, &exact).await).await.status, 200);
 }
 
-/// A registry of the guest `http-rogue`, which knows its own admin token. Its ceiling is `POST` of tokens, and four paths
-/// where the server misbehaves too.
+/// A registry of the guest `http-rogue`, which knows its own admin token. Its ceiling is `POST` of
+/// tokens, and four paths where the server misbehaves too.
 fn rogue(server: &Imaginary, other: &Imaginary, how: &str, more: &str) -> String {
     let url = server.url();
     let allow: Vec<String> = [

@@ -1,4 +1,5 @@
-//! How much anybody gets: under, at and over each limit, and recovered. Time stands still until a test moves it.
+//! How much anybody gets: under, at and over each limit, and recovered. Time stands still until a
+//! test moves it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

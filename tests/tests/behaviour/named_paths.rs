@@ -12,7 +12,8 @@ const MADE: [&str; 5] = ["dist/", "target/", "state/", "config/local.", "provide
 const EXTENSIONS: [&str; 11] =
     ["rs", "md", "toml", "wit", "sh", "py", "js", "yaml", "json", "mk", "lock"];
 
-/// The first block of a page with this heading shows the folders, two columns apart from their text.
+/// The first block of a page with this heading shows the folders, two columns apart from their
+/// text.
 const LAYOUT: &str = "\n## Bird's-eye view\n";
 
 #[test]

@@ -1,4 +1,5 @@
-//! What the broker says of itself: log lines that belong together, numbers that are true and bounded, and no secret in either.
+//! What the broker says of itself: log lines that belong together, numbers that are true and
+//! bounded, and no secret in either.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The `oci` provider and a real registry: images go there with what the broker answered, and with the caller's own login.
+//! The `oci` provider and a real registry: images go there with what the broker answered, and with
+//! the caller's own login.
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,8 @@
-//! schemathesis against the running broker, three ways: whatever is asked, no answer that the description does not have.
+//! schemathesis against the running broker, three ways: whatever is asked, no answer that the
+//! description does not have.
 //!
-//! What the broker itself counted is looked at afterwards: a search that nobody let in finds nothing.
+//! What the broker itself counted is looked at afterwards: a search that nobody let in finds
+//! nothing.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;

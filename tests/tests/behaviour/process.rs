@@ -1,4 +1,5 @@
-//! What the process keeps to itself: no core dump, no memory for its user's other processes, no payload of a panic.
+//! What the process keeps to itself: no core dump, no memory for its user's other processes, no
+//! payload of a panic.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -80,7 +81,8 @@ async fn a_crash_leaves_no_core() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// The same for something that does not forbid it: without a core here, the test above shows nothing.
+/// The same for something that does not forbid it: without a core here, the test above shows
+/// nothing.
 #[test]
 fn elsewhere_a_crash_does_leave_a_core() {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();

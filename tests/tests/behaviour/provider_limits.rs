@@ -1,6 +1,7 @@
-//! One row for each limit of a provider call and for each thing that a provider must not do, against the real binary: the call
-//! ends in time, its caller hears no more than that, the log names the provider's digest and what it did, the process goes on,
-//! another provider answers meanwhile, and memory returns.
+//! One row for each limit of a provider call and for each thing that a provider must not do,
+//! against the real binary: the call ends in time, its caller hears no more than that, the log
+//! names the provider's digest and what it did, the process goes on, another provider answers
+//! meanwhile, and memory returns.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -390,7 +391,8 @@ async fn what_cannot_be_loaded_is_named_and_changes_nothing() {
     }
 }
 
-/// With less patience than an operator's broker has: half a minute of two cores is no test for every day.
+/// With less patience than an operator's broker has: half a minute of two cores is no test for
+/// every day.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_minutes_to_compile_is_given_up() {
     let settings = Settings::new(settings(&[], "").replace("issuer.pem", "@STATE@/issuer.pem"));

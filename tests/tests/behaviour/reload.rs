@@ -1,5 +1,5 @@
-//! The real binary while its providers and settings change under it: what is right is taken over at once, what is wrong changes
-//! nothing, and nobody who asks for credentials notices either.
+//! The real binary while its providers and settings change under it: what is right is taken over at
+//! once, what is wrong changes nothing, and nobody who asks for credentials notices either.
 
 use std::fmt::Display;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The configuration examples of the documents that the product was specified from, as they are printed there, each
-//! alone: no `[auth]`, no rules.
+//! The configuration examples of the documents that the product was specified from, as they are
+//! printed there, each alone: no `[auth]`, no rules.
 
 use rise_broker::config::Environment;
 use rise_broker::config::node::Problem;
@@ -32,7 +32,8 @@ registry_url = "localhost:5000"
 namespace = "rise-apps"
 "#;
 
-/// Seed 000, the table below `config:` of the Helm values: what the chart writes into the settings file.
+/// Seed 000, the table below `config:` of the Helm values: what the chart writes into the settings
+/// file.
 const HELM_VALUES: &str = r#"
   registry:
     type: "ecr"
@@ -193,7 +194,8 @@ fn variables() -> Vec<(&'static str, &'static str)> {
     variables
 }
 
-/// Seed 003: `local.yaml`, `{RISE_CONFIG_RUN_MODE}.yaml`, `default.yaml`; seed 000 has the same in TOML.
+/// Seed 003: `local.yaml`, `{RISE_CONFIG_RUN_MODE}.yaml`, `default.yaml`; seed 000 has the same in
+/// TOML.
 #[tokio::test]
 async fn files_in_their_precedence() {
     let yaml = |namespace: &str| {

@@ -1,4 +1,5 @@
-//! Honest callers under attack, in small: what they get, and what the attack cost the issuer. `make soak` measures the times.
+//! Honest callers under attack, in small: what they get, and what the attack cost the issuer. `make
+//! soak` measures the times.
 
 use std::time::Duration;
 

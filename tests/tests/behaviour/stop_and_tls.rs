@@ -1,4 +1,5 @@
-//! The real binary: how it stops, what it does without file descriptors, and TLS with a certificate that is exchanged.
+//! The real binary: how it stops, what it does without file descriptors, and TLS with a certificate
+//! that is exchanged.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -219,7 +220,8 @@ fn client_hello(minor: u8) -> Vec<u8> {
     body.extend([7; 32]);
     // No session; `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`; no compression.
     body.extend([0, 0, 2, 0xc0, 0x2b, 1, 0]);
-    // `supported_groups` x25519, `signature_algorithms` ecdsa_secp256r1_sha256, `ec_point_formats` uncompressed.
+    // `supported_groups` x25519, `signature_algorithms` ecdsa_secp256r1_sha256, `ec_point_formats`
+    // uncompressed.
     body.extend([0, 22, 0, 10, 0, 4, 0, 2, 0, 29, 0, 13, 0, 4, 0, 2, 4, 3, 0, 11, 0, 2, 1, 0]);
     let length = |length: usize| u8::try_from(length).unwrap();
     let mut hello = vec![22, 3, 1, 0, length(body.len() + 4), 1, 0, 0, length(body.len())];

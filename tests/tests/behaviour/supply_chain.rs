@@ -1,4 +1,5 @@
-//! Which files may be loaded: pinned by `providers.lock`, signed, and never asking for more than was allowed.
+//! Which files may be loaded: pinned by `providers.lock`, signed, and never asking for more than
+//! was allowed.
 
 use std::fs;
 use std::io::Cursor;
@@ -84,8 +85,8 @@ async fn what_is_swapped_between_two_reads_is_not_loaded() {
     let folder = it.path("providers");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // By renaming, and by writing into the file that is there: as fast as the disk takes it, with pauses in which the
-        // file is taken for finished.
+        // By renaming, and by writing into the file that is there: as fast as the disk takes it,
+        // with pauses in which the file is taken for finished.
         scope.spawn(|| {
             for round in 0_u64.. {
                 if stop.load(Ordering::Relaxed) {

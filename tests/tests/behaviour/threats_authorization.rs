@@ -1,5 +1,6 @@
-//! Table A2 of the threat model: what is tried with a good token. T23, a provider that asks for more, is in
-//! `hostile_providers.rs`; T27, a policy that is too long, among the unit tests of the ceiling.
+//! Table A2 of the threat model: what is tried with a good token. T23, a provider that asks for
+//! more, is in `hostile_providers.rs`; T27, a policy that is too long, among the unit tests of the
+//! ceiling.
 
 use axum::body::Body;
 use axum::http::Request;

@@ -1,5 +1,5 @@
-//! Threats to the edge (`security.md` A4), over real sockets: the attack goes in, the answer or the hang-up comes out, nothing
-//! reaches AWS, and the next valid request is answered.
+//! Threats to the edge (`security.md` A4), over real sockets: the attack goes in, the answer or the
+//! hang-up comes out, nothing reaches AWS, and the next valid request is answered.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -197,7 +197,8 @@ async fn t44_http_2_is_refused() {
     edge.serves("h2").await;
 }
 
-/// What is wrong, the lines that say so, and the body; `HIDDEN` stands for a whole request that is valid.
+/// What is wrong, the lines that say so, and the body; `HIDDEN` stands for a whole request that is
+/// valid.
 const SMUGGLED: [(&str, &str, &str); 12] = [
     ("CL and TE", "content-length: 4\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\nHIDDEN"),
     ("TE and CL", "transfer-encoding: chunked\r\ncontent-length: 4\r\n", "0\r\n\r\nHIDDEN"),

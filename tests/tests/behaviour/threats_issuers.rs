@@ -1,4 +1,5 @@
-//! Table A1 of the threat model, T12 to T17: what issuers do to us, and what is tried with their names and keys.
+//! Table A1 of the threat model, T12 to T17: what issuers do to us, and what is tried with their
+//! names and keys.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,5 +1,6 @@
-//! Table A1 of the threat model, T1 to T11: what is tried with tokens. After each attempt an honest caller still gets its
-//! credential, and AWS has heard of nobody else. What issuers try is in `threats_issuers.rs`.
+//! Table A1 of the threat model, T1 to T11: what is tried with tokens. After each attempt an honest
+//! caller still gets its credential, and AWS has heard of nobody else. What issuers try is in
+//! `threats_issuers.rs`.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

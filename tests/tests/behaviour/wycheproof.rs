@@ -1,4 +1,5 @@
-//! C2SP Wycheproof's vectors for signed tokens, through the code that reads and verifies every token.
+//! C2SP Wycheproof's vectors for signed tokens, through the code that reads and verifies every
+//! token.
 //!
 //! They are read where `WYCHEPROOF_DIR` says, and are not part of this repository.
 
