@@ -1,4 +1,4 @@
-//! What the three AWS peers have in common: who calls, and what was asked.
+//! The caller and the recorded request, which the three AWS peers have in common.
 
 pub(crate) mod caller;
 pub(crate) mod request;

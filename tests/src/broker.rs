@@ -42,7 +42,7 @@ pub struct TestBroker {
     admin: Router,
 }
 
-/// One whole answer.
+/// One answer with its whole body.
 #[derive(Debug)]
 pub struct Response {
     pub status: StatusCode,
@@ -51,12 +51,12 @@ pub struct Response {
 }
 
 impl Response {
-    /// The body as JSON, `null` if it is none.
+    /// The body as JSON; `null` if it is no JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
 
-    /// `access-denied` of `urn:rise:problem:access-denied`.
+    /// The name of the problem: `access-denied` for `urn:rise:problem:access-denied`.
     pub fn problem(&self) -> Option<String> {
         let json = self.json();
         Some(json["type"].as_str()?.strip_prefix("urn:rise:problem:")?.to_owned())
@@ -68,12 +68,12 @@ impl Response {
 }
 
 impl TestBroker {
-    /// A broker with [`AUTH`](crate::AUTH) and these registries.
+    /// Builds a broker with [`AUTH`](crate::AUTH) and these registries.
     pub fn with_registries(registries: impl Display) -> BrokerBuilder {
         Self::with_settings(Settings::new(format!("{AUTH}{registries}")))
     }
 
-    /// A broker with exactly these settings.
+    /// Builds a broker with exactly these settings.
     pub fn with_settings(settings: Settings) -> BrokerBuilder {
         BrokerBuilder::new(settings)
     }
@@ -86,17 +86,17 @@ impl TestBroker {
         Self { process, generation, settings, issuer, router, admin }
     }
 
-    /// A token of the built-in issuer.
+    /// Mints a token of the built-in issuer.
     pub fn token(&self, claims: &Value) -> String {
         mint(&self.issuer, claims)
     }
 
-    /// A token that may pull and push `project`.
+    /// Mints a token that may pull and push `project`.
     pub fn token_for(&self, project: &str) -> String {
         self.token(&serde_json::json!({ "repository": format!("acme/{project}") }))
     }
 
-    /// `GET /api/v1/registry/credentials?{query}`.
+    /// Sends `GET /api/v1/registry/credentials?{query}`.
     pub async fn credentials(&self, token: &str, query: &str) -> Response {
         self.get(&format!("/api/v1/registry/credentials?{query}"), Some(token)).await
     }
@@ -117,13 +117,13 @@ impl TestBroker {
         answer(&self.admin, Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    /// Serves what callers reach on a port of its own, until the answer is dropped.
+    /// Serves the callers' routes on a free port until the returned value is dropped.
     pub async fn listen(&self, tls: Option<&Tls>) -> Listening {
         let acceptor = tls.map(Tls::acceptor);
         Listening::start(self.router.clone(), self.process.edge.clone(), acceptor).await
     }
 
-    /// Every audit record, in order.
+    /// Reads every audit record, in order.
     pub fn audit(&self) -> Vec<Value> {
         audit_records(&self.settings.path("audit"))
     }
@@ -146,20 +146,21 @@ async fn answer(router: &Router, request: Request<Body>) -> Response {
     Response { status: parts.status, headers: parts.headers, text }
 }
 
-/// Every line of the segments in `directory`, in order, with a line break between segments.
+/// Reads every line of the segments in `directory`, in order, with a line break between segments.
 pub fn audit_text(directory: &Path) -> String {
     let folder = Folder::new(directory.to_owned());
     let read = |name: &String| fs::read_to_string(directory.join(name)).unwrap();
     folder.segments().unwrap().iter().map(read).collect::<Vec<_>>().join("\n")
 }
 
-/// Every record of the segments in `directory`, without a last line that is still being written.
+/// Reads every record of the segments in `directory`. A last line that is still being written is
+/// left out.
 pub(crate) fn audit_records(directory: &Path) -> Vec<Value> {
     let text = audit_text(directory);
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// Problems as a person would see them.
+/// The problems as a person sees them.
 pub fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -1,4 +1,4 @@
-//! Something that answers where a broker should be: with what it is told, or not at all.
+//! A server in the place of a broker, which answers as it is told or not at all.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -6,24 +6,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Longer than any client waits.
+/// This is longer than any client waits.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// How it answers every request.
+/// What it answers to every request.
 #[derive(Clone, Debug)]
 pub enum Saying {
-    /// These bytes, and hangs up.
+    /// Sends these bytes and closes the connection.
     Bytes(Vec<u8>),
-    /// Reads and is silent.
+    /// Reads the request and sends nothing.
     Nothing,
-    /// One byte of a body each second.
+    /// Sends one byte of a body each second.
     Drip,
-    /// One of these for each request, and the last from then on.
+    /// Answers each request with the next of these; the last one is repeated.
     InTurn(Vec<Saying>),
 }
 
 impl Saying {
-    /// A whole answer. `headers` end in `\r\n` each.
+    /// A complete answer. Each of the `headers` ends in `\r\n`.
     pub fn answer(status: &str, headers: &str, body: &str) -> Self {
         let length = body.len();
         let text = format!(
@@ -32,7 +32,7 @@ impl Saying {
         Self::Bytes(text.into_bytes())
     }
 
-    /// As a broker says no.
+    /// The problem with which a broker denies a request.
     pub fn problem(status: &str, slug: &str, detail: &str, headers: &str) -> Self {
         let headers = format!("content-type: application/problem+json\r\n{headers}");
         let body = serde_json::json!({
@@ -69,7 +69,7 @@ impl BrokerDouble {
         it
     }
 
-    /// Each with its headers and its body, as far as it came with them.
+    /// Every request so far, with its headers and the part of its body that came with them.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! Where the repository is, and what was built from it.
+//! Paths of the repository and of the programs that were built from it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,29 +8,29 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Where cargo builds: this binary lies in `{target}/{profile}/deps`.
+/// The folder in which cargo builds: this program lies in `{target}/{profile}/deps`.
 pub fn target() -> PathBuf {
     profile_directory().parent().unwrap().to_owned()
 }
 
-/// Where compiled code is kept between tests that need no broker.
+/// The folder of compiled code that tests without a broker share.
 pub fn compiled() -> PathBuf {
     let folder = target().join("test-cache/conformance");
     fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-/// The broker's binary, as `make test` built it beside this one.
+/// The broker's binary, which `make test` builds beside this program.
 pub fn binary() -> PathBuf {
     beside("rise-broker", "rise-broker")
 }
 
-/// The program `rise-provider`, the tools of a provider's author.
+/// The binary of the provider author's tools.
 pub fn kit_binary() -> PathBuf {
     beside("rise-provider", "rise-provider-kit")
 }
 
-/// A program of `package`, as `make test` built it beside this one.
+/// A program of `package`, which `make test` builds beside this one.
 pub(crate) fn beside(program: &str, package: &str) -> PathBuf {
     let binary = profile_directory().join(program);
     assert!(

@@ -1,7 +1,8 @@
 //! Clients that hang up at any moment of a call that waits in an import: for AWS, or for a registry
 //! over HTTP.
 //!
-//! `benches/soak_cancellation.rs` runs it in full, `tests/cancellation.rs` in small.
+//! `benches/soak_cancellation.rs` runs it at full size, `tests/behaviour/cancellation.rs` at a
+//! small one.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,24 +22,24 @@ use crate::{
 };
 
 const REGISTRIES: [&str; 2] = ["ecr", "http"];
-/// At once, from one address: fewer than it may have.
+/// Clients at the same time. All come from one address, which may open more connections than that.
 const CLIENTS: usize = 48;
-/// Of each answer of AWS and of the registry; `ecr` waits for two.
+/// How long AWS and the registry take for each answer. A call of `ecr` waits for two answers.
 const UPSTREAM: Duration = Duration::from_millis(50);
-/// No client waits longer: sometimes long enough for an answer.
+/// How long a client waits at most, in milliseconds. That is sometimes long enough for an answer.
 const LONGEST: u64 = 90_000;
 
 #[derive(Debug)]
 pub struct Report {
-    /// Clients that hung up before there was an answer, and those that heard one.
+    /// Clients that hung up before an answer, and clients that received one.
     pub hung_up: usize,
     pub answered: usize,
-    /// Issues that were begun, and how they ended.
+    /// Issues that began, and how they ended.
     pub intents: usize,
     pub completed: usize,
     pub failed: usize,
     pub without_outcome: usize,
-    /// Issues of clients that were gone.
+    /// Issues that finished after their client had gone.
     pub finished_alone: usize,
     pub instances: usize,
     pub panics: usize,
@@ -47,8 +48,8 @@ pub struct Report {
     pub open_files: [usize; 2],
 }
 
-/// `patience`: how long to wait for memory and files to return. AWS's idle connections are kept for
-/// 90 s, and calls whose clients are gone need more of them than there are clients.
+/// Waits up to `patience` for memory and files to return. Idle connections to AWS stay open for 90
+/// s, and calls whose clients have gone need more connections than there are clients.
 ///
 /// # Panics
 /// If the broker does not start.
@@ -62,7 +63,7 @@ pub async fn run(clients: usize, patience: Duration) -> Report {
     let token = token.trim().to_owned();
     let serving = it.serve();
     let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
-    // Warm: every connection to AWS and the registry that so many clients need is open.
+    // This opens every connection to AWS and to the registry that so many clients need.
     disconnect(to, &token, 10 * CLIENTS, true).await;
     nobody_is_left(&serving).await;
     let (resident, files) = (serving.resident(), serving.open_files());
@@ -87,7 +88,7 @@ pub async fn run(clients: usize, patience: Duration) -> Report {
         completed: completed.len(),
         failed: failed.len(),
         without_outcome: intents.difference(&ended).count(),
-        // The warm ones and the last two were all heard.
+        // Every client of the warm-up and both last ones received an answer.
         finished_alone: ended.len().saturating_sub(10 * CLIENTS + answered + next.len()),
         instances: instances(&serving).await,
         panics,
@@ -121,7 +122,7 @@ fn request(registry: &str, token: &str) -> String {
     )
 }
 
-/// Every client asks once. How many hung up before they heard anything, and how many did not.
+/// Lets every client ask once. Returns how many hung up before an answer, and how many did not.
 async fn disconnect(to: SocketAddr, token: &str, clients: usize, patient: bool) -> (usize, usize) {
     let requests: Arc<[String]> = REGISTRIES.iter().map(|it| request(it, token)).collect();
     let next = Arc::new(AtomicUsize::new(0));
@@ -152,12 +153,12 @@ async fn disconnect(to: SocketAddr, token: &str, clients: usize, patient: bool) 
     each.iter().fold((0, 0), |(left, right), it| (left + it.0, right + it.1))
 }
 
-/// The same for the same number, and evenly spread: a multiplicative hash.
+/// A multiplicative hash: the same moment for the same number, evenly spread.
 fn moment(number: usize) -> u64 {
     (u64::try_from(number).unwrap().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % LONGEST
 }
 
-/// Waits until no instance is alive, or half a minute is over.
+/// Waits until no instance is alive, or the patience of a test is over.
 async fn nobody_is_left(serving: &Serving) {
     within(PATIENCE, async || instances(serving).await == 0).await;
 }
@@ -168,7 +169,7 @@ async fn instances(serving: &Serving) -> usize {
     line.unwrap().trim().parse().unwrap()
 }
 
-/// The requests of all records of this event.
+/// The request ids of all records of this event.
 fn requests(it: &Installation, event: &str) -> BTreeSet<String> {
     audit_text(&it.path("audit"))
         .lines()

@@ -1,5 +1,5 @@
-//! npm's oidc-provider with the device flow: an issuer at which a person agrees in a browser, who
-//! is one request here.
+//! npm's oidc-provider with the device flow. One request stands for the person who agrees in a
+//! browser.
 
 use std::path::Path;
 
@@ -15,11 +15,11 @@ pub struct DeviceOidc {
 }
 
 impl DeviceOidc {
-    /// Of the client `client_id`, to whose ID tokens it gives so many seconds. A refresh token is
-    /// good once.
+    /// Starts it with the client `client_id`, whose ID tokens live for so many seconds. A refresh
+    /// token is valid for one use.
     ///
     /// # Panics
-    /// If it is not installed (`make peers`) or does not come up.
+    /// If it is not installed (`make peers`) or does not start.
     pub async fn start(client_id: &str, seconds: u32) -> Self {
         let folder = peers_directory().join("oidc-provider");
         assert!(
@@ -46,7 +46,7 @@ impl DeviceOidc {
         &self.issuer
     }
 
-    /// `sub` opens the page, logs in, and agrees to this code.
+    /// Lets `sub` open the page, log in, and agree to this code.
     pub async fn agree(&self, user_code: &str, sub: &str) {
         self.post(&format!("approve?user_code={user_code}&sub={sub}")).await;
     }

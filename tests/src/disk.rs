@@ -1,7 +1,7 @@
 //! A disk for the audit log that forgets what was not synced, and fails as told.
 //!
-//! Like a real one after a failed `fdatasync`: what was not yet durable is lost, and the next sync
-//! of the same file reports success all the same.
+//! A real disk behaves like this after a failed `fdatasync`: data that was not durable is lost, and
+//! the next sync of the same file still reports success.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Cursor};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rise_broker::audit::{Disk, Segment, Space};
 
-/// What the broker does to a disk.
+/// An operation of the broker on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Create,
@@ -21,7 +21,7 @@ pub enum Operation {
     Remove,
 }
 
-/// Handles on it share what it holds.
+/// All clones share the same content.
 #[derive(Clone, Debug, Default)]
 pub struct FakeDisk(Arc<Mutex<World>>);
 
@@ -30,7 +30,7 @@ struct World {
     files: BTreeMap<String, Content>,
     operations: usize,
     faults: Vec<Fault>,
-    /// From this operation on, nothing reaches the disk and everything fails.
+    /// From this operation on, nothing reaches the disk and every operation fails.
     crash_at: Option<usize>,
     free_percent: Option<u64>,
     sync_takes: Duration,
@@ -39,9 +39,10 @@ struct World {
 #[derive(Clone, Debug, Default)]
 struct Content {
     durable: Vec<u8>,
-    /// Written, and gone after a crash.
+    /// Data that is written, and gone after a crash.
     cached: Vec<u8>,
-    /// Written, reported as failed: gone after a crash whatever a later sync says.
+    /// A sync of it was reported as failed: the data is gone after a crash, also if a later sync
+    /// reports success.
     doomed: bool,
 }
 
@@ -61,7 +62,7 @@ impl FakeDisk {
         Self::default()
     }
 
-    /// The next `times` operations of this kind fail.
+    /// Lets the next `times` operations of this kind fail.
     pub fn fail(&self, operation: Operation, error: i32, times: usize) {
         self.world().faults.push(Fault { operation, error, times });
     }
@@ -89,8 +90,8 @@ impl FakeDisk {
         self.world().operations
     }
 
-    /// What is there after the power failed: of what was written and not synced, `keep` says how
-    /// many bytes survive by luck.
+    /// The disk after a power failure. `keep` returns how many of the written, unsynced bytes
+    /// survive.
     #[must_use]
     pub fn after_crash(&self, keep: impl Fn(usize) -> usize) -> Self {
         let mut files = self.world().files.clone();
@@ -102,13 +103,13 @@ impl FakeDisk {
         Self(Arc::new(Mutex::new(World { files, ..World::default() })))
     }
 
-    /// Everything that is on the disk, segment by segment, with a line break between them.
+    /// The content of all segments in order, with a line break between them.
     pub fn text(&self) -> String {
         let text = |it: &Content| String::from_utf8_lossy(&it.bytes()).into_owned();
         self.world().files.values().map(text).collect::<Vec<_>>().join("\n")
     }
 
-    /// Replaces what a segment holds: an attacker's hand.
+    /// Replaces the content of a segment, as an attacker could.
     pub fn change(&self, segment: &str, change: impl FnOnce(&mut Vec<u8>)) {
         change(&mut self.world().files.get_mut(segment).unwrap().durable);
     }
@@ -205,7 +206,7 @@ impl Segment for FakeSegment {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut world = self.disk.world();
         let allowed = world.attempt(Operation::Append);
-        // A write that fails has often written something.
+        // A write that fails has often written a part.
         let written = if allowed.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
         let crashed = world.crash_at.is_some_and(|at| world.operations > at + 1);
         if !crashed {
@@ -216,7 +217,7 @@ impl Segment for FakeSegment {
 
     fn sync(&mut self) -> io::Result<()> {
         let began = Instant::now();
-        // Looked up each time: a disk that is healed goes on at once.
+        // The duration is read each time, so that a healed disk continues at once.
         while began.elapsed() < self.disk.world().sync_takes {
             std::thread::sleep(Duration::from_millis(1));
         }

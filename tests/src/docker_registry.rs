@@ -1,4 +1,4 @@
-//! Debian's docker-registry (Distribution 2.8): where images really go.
+//! Debian's docker-registry (Distribution 2.8), to which tests push images.
 
 use std::fs;
 
@@ -13,21 +13,23 @@ pub const SECOND_PASSWORD: &str = "second-password";
 
 const SECOND_LINE: &str = "demo:$2y$05$abcdefghijklmnopqrstuuQQ3svipWaDLu5Kgwa3hvLrUP0FshBnK\n";
 
-/// bcrypt of [`DEMO_PASSWORD`] at the lowest cost: guards nothing but a registry on 127.0.0.1.
+/// The bcrypt hash of [`DEMO_PASSWORD`] at the lowest cost: it protects only a registry on
+/// 127.0.0.1.
 const DEMO_LINE: &str = include_str!("../../deploy/development/htpasswd");
 
-/// Whom it lets in.
+/// Who may use the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistryAuth {
     Anonymous,
     /// [`DEMO_USER`] with [`DEMO_PASSWORD`], by Basic authentication.
     Htpasswd,
-    /// [`DEMO_USER`] with [`SECOND_PASSWORD`]: whoever knows one registry's password does not know
-    /// the other's.
+    /// [`DEMO_USER`] with [`SECOND_PASSWORD`], so that the password of one registry does not open
+    /// the other.
     Second,
 }
 
-/// An empty registry. Speaks plain http, which clients allow for loopback only when told to.
+/// An empty registry that speaks plain http, which clients allow for loopback only when they are
+/// told to.
 #[derive(Debug)]
 pub struct DockerRegistry {
     process: Process,
@@ -36,7 +38,7 @@ pub struct DockerRegistry {
 
 impl DockerRegistry {
     /// # Panics
-    /// If it is not installed (`make peers`) or does not come up.
+    /// If it is not installed (`make peers`) or does not start.
     pub async fn start(auth: RegistryAuth) -> Self {
         let port = Port::free();
         let host = format!("127.0.0.1:{}", port.number());
@@ -66,14 +68,13 @@ impl DockerRegistry {
         Self { process, host }
     }
 
-    /// From now on the account has this password and no other: the registry looks at the file's
-    /// time for each login.
+    /// Replaces the account's password. The registry checks the file's time at each login.
     pub fn change_password(&self, auth: RegistryAuth) {
         let line = if auth == RegistryAuth::Second { SECOND_LINE } else { DEMO_LINE };
         fs::write(self.process.directory().join("htpasswd"), line).unwrap();
     }
 
-    /// `127.0.0.1:PORT`, as in an image reference.
+    /// The host and port, as in an image reference.
     pub fn host(&self) -> &str {
         &self.host
     }

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-/// How long a test waits for what should take a second.
+/// How long a test waits for something that normally takes a second at most.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Waits until `is_so` holds.
 ///
 /// # Panics
-/// If it does not hold within [`PATIENCE`]; the message names `what` was waited for.
+/// If it does not hold within [`PATIENCE`]. The message contains `what`.
 pub async fn eventually(what: &str, is_so: impl AsyncFnMut() -> bool) {
     assert!(within(PATIENCE, is_so).await, "not within {PATIENCE:?}: {what}");
 }

@@ -1,9 +1,8 @@
-//! Providers written by hand, in WebAssembly's text form, for what a compiler of Rust does not
-//! make: tables that grow, several memories, a `describe` without end, functions that take minutes
-//! to compile.
+//! Providers written by hand in WebAssembly's text form. They have what a Rust compiler does not
+//! produce: tables that grow, several memories, a `describe` without end, functions that take
+//! minutes to compile.
 //!
-//! Whatever is not said differently is as it should be: they issue `client-auth`, which hands out
-//! nothing.
+//! Everything else is correct: they issue `client-auth`, which hands out nothing.
 
 use std::fmt::Write as _;
 
@@ -14,15 +13,15 @@ use crate::repository;
 
 const SCHEMA: &str = r#"{"type":"object","properties":{"registry_url":{"type":"string"}}}"#;
 
-/// What of a provider is different.
+/// The parts in which a provider differs from a correct one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Handwritten<'a> {
     pub name: &'a str,
-    /// Beside its functions: memories, tables, more functions.
+    /// Further memories, tables and functions.
     pub fields: &'a str,
-    /// What `describe` does first.
+    /// Instructions at the start of `describe`.
     pub describe: &'a str,
-    /// What `issue` does first.
+    /// Instructions at the start of `issue`.
     pub issue: &'a str,
 }
 
@@ -38,8 +37,7 @@ impl Handwritten<'_> {
         ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
     }
 
-    /// Text begins at 1024, what is handed back lies at 64, and what the host hands over comes
-    /// behind 8192.
+    /// Text begins at 1024, results lie at 64, and arguments from the host come after 8192.
     fn text(self) -> String {
         let Self { name, fields, describe, issue } = self;
         let schema = SCHEMA.replace('"', "\\\"");
@@ -93,8 +91,8 @@ impl Handwritten<'_> {
     }
 }
 
-/// Functions that say little and take a compiler long: each adds and multiplies its argument some
-/// thousand times, and all of that is alive until the end.
+/// Functions of little text that take a compiler long: each adds and multiplies its argument some
+/// thousand times, and all values stay alive until the end.
 pub fn endless_to_compile(functions: usize) -> String {
     const VALUES: usize = 4_000;
     let mut text = String::new();

@@ -14,7 +14,7 @@ pub struct OciLayout {
 }
 
 impl OciLayout {
-    /// `text` is what `hello` holds: images of different text share no layer.
+    /// Writes `text` into `hello`. Images with different text share no layer.
     pub fn write(directory: &Path, text: &str) -> Self {
         let blobs = directory.join("blobs/sha256");
         fs::create_dir_all(&blobs).unwrap();
@@ -47,12 +47,12 @@ impl OciLayout {
         Self { directory: directory.into(), manifest_digest }
     }
 
-    /// `oci:DIRECTORY:tiny`, as skopeo wants it.
+    /// The reference `oci:DIRECTORY:tiny` for skopeo.
     pub fn reference(&self) -> String {
         format!("oci:{}:tiny", self.directory.display())
     }
 
-    /// What a registry that got the image unchanged (`skopeo copy --preserve-digests`) knows it by.
+    /// The digest by which a registry knows the unchanged image (`skopeo copy --preserve-digests`).
     pub fn manifest_digest(&self) -> &str {
         &self.manifest_digest
     }
@@ -65,8 +65,8 @@ fn write_blob(blobs: &Path, media_type: &str, bytes: &[u8]) -> Value {
     json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
 }
 
-/// A ustar archive with one file: a header of 512 bytes, the content padded to 512, two empty
-/// blocks.
+/// A ustar archive with one file: a header of 512 bytes, the content padded to a multiple of 512,
+/// two empty blocks.
 fn tar(name: &str, content: &[u8]) -> Vec<u8> {
     let mut header = [0_u8; 512];
     let mut field = |offset: usize, text: &str| {
@@ -78,7 +78,7 @@ fn tar(name: &str, content: &[u8]) -> Vec<u8> {
     field(116, "0000000\0");
     field(124, &format!("{:011o}\0", content.len()));
     field(136, "00000000000\0");
-    // The checksum is taken over the header with spaces in the checksum's place.
+    // The checksum is computed with spaces in its own place.
     field(148, "        ");
     field(156, "0");
     field(257, "ustar\x0000");

@@ -1,6 +1,6 @@
-//! The registry that does not exist: `POST /api/tokens` makes tokens for whoever shows the admin
-//! token. Also what a real registry does not do on demand: repeat what it was sent, redirect,
-//! flood, fall silent, hang up.
+//! A registry with an API of its own: `POST /api/tokens` makes tokens for callers with the admin
+//! token. It also does what a real registry does not do on demand: it repeats what it receives,
+//! redirects, floods, stays silent, and hangs up.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -20,14 +20,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Who may make tokens. The guest `http-rogue` knows it too.
+/// The token that may make tokens. The guest `http-rogue` knows it too.
 pub const ADMIN_TOKEN: &str = "canary-admin-token-1f0c";
 
-/// One request as it arrived.
+/// One received request.
 #[derive(Clone, Debug)]
 pub struct Heard {
     pub method: Method,
-    /// With its query.
+    /// The path with its query.
     pub path: String,
     pub headers: HeaderMap,
     pub body: String,
@@ -46,13 +46,13 @@ impl Heard {
 #[derive(Debug, Default)]
 struct Shared {
     heard: Mutex<Vec<Heard>>,
-    /// What `/api/tokens` answers instead: status, `Retry-After`, body.
+    /// The answer of `/api/tokens` in place of a token: status, `Retry-After`, body.
     instead: Mutex<Option<(u16, Option<String>, String)>>,
-    /// How long it thinks before it makes a token.
+    /// The delay before it makes a token.
     delay: Mutex<Duration>,
 }
 
-/// Runs inside the test, on its runtime.
+/// It runs on the test's runtime.
 #[derive(Debug)]
 pub struct Imaginary {
     host: String,
@@ -90,23 +90,23 @@ impl Imaginary {
         &self.host
     }
 
-    /// For `base_url`.
+    /// The value for `base_url`.
     pub fn url(&self) -> String {
         format!("http://{}", self.host)
     }
 
-    /// From now on makes no tokens, but answers so.
+    /// Answers every later request for a token like this.
     pub fn answer(&self, status: u16, retry_after: Option<&str>, body: &str) {
         let answer = (status, retry_after.map(str::to_owned), body.to_owned());
         *self.shared.instead.lock().unwrap() = Some(answer);
     }
 
-    /// From now on thinks so long before it makes a token.
+    /// Delays every later token by this time.
     pub fn slow(&self, delay: Duration) {
         *self.shared.delay.lock().unwrap() = delay;
     }
 
-    /// Everything asked so far, oldest first.
+    /// Every request so far, oldest first.
     pub fn heard(&self) -> Vec<Heard> {
         self.shared.heard.lock().unwrap().clone()
     }
@@ -166,7 +166,7 @@ async fn make_token(
     axum::Json(token).into_response()
 }
 
-/// What it was sent, in every place and dress.
+/// Every form of what it received, in every place of an answer.
 async fn echo(uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let text = |name: &str| {
         headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned()
@@ -186,7 +186,7 @@ async fn flood() -> Vec<u8> {
     vec![b' '; 8 << 20]
 }
 
-/// Hangs up in the middle: hyper does when a body fails.
+/// Hangs up within the answer: hyper does so when a body fails.
 async fn closes() -> Response {
     Response::new(Body::new(Limited::new(Full::new(Bytes::from_static(b"too long")), 1)))
 }

@@ -1,9 +1,9 @@
-//! The broker's binary as an operator runs it: in a folder with settings, providers and state.
-//! `Serving` is that binary while it serves.
+//! The broker's binary as an operator runs it, in a folder with settings, providers and state.
+//! [`Serving`] is the running binary.
 //!
-//! Settings lie in `config/` and messages name them so, as in `config/default.toml: …`. Folders and
-//! ports that differ between runs come in as variables, unless [`Installation::without`] says that
-//! the settings state them.
+//! Settings lie in `config/`, and messages name them like that, as in `config/default.toml: …`.
+//! Folders and ports differ between runs and come in as variables; [`Installation::without`]
+//! removes one.
 
 use std::fmt::Display;
 use std::fs;
@@ -19,14 +19,14 @@ use crate::broker::audit_records;
 use crate::built::{binary, kit_binary, repository, target};
 use crate::process::{WATCHED, standard_environment};
 
-/// A folder of its own for one test.
+/// A folder for one test.
 #[derive(Debug)]
 pub struct Installation {
     directory: TempDir,
     variables: Vec<(String, String)>,
 }
 
-/// What one run printed and how it ended.
+/// The output and the exit code of one run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Printed {
     pub code: Option<i32>,
@@ -35,8 +35,8 @@ pub struct Printed {
 }
 
 impl Installation {
-    /// The real providers, and `text` as `config/default.toml`. `@STATE@` stands for the folder, as
-    /// in [`Settings::new`](crate::Settings::new): commands run in it.
+    /// Installs the real providers, and `text` as `config/default.toml`. `@STATE@` stands for the
+    /// folder, as in [`Settings::new`](crate::Settings::new): commands run in it.
     pub fn new(text: impl Display) -> Self {
         let directory = tempfile::Builder::new().prefix("rise-test-").tempdir().unwrap();
         let mut it = Self { directory, variables: Vec::new() };
@@ -46,12 +46,12 @@ impl Installation {
             it.provider(&repository().join(format!("dist/providers/{name}.wasm")), name);
         }
         it.settings(text);
-        // Compiled code is shared between tests: each would compile the same components again.
+        // All tests share the folder of compiled code: each would compile the same components.
         let state = target().join("test-state").display().to_string();
         it.variable("RISE_SERVER__STATE_DIRECTORY", &state);
         it.variable("RISE_AUDIT__DIRECTORY", "audit");
         it.variable("RISE_PROVIDERS__DIRECTORY", "providers");
-        // No load balancer needs time to notice.
+        // No load balancer has to notice the stop.
         it.variable("RISE_SERVER__DRAIN_DELAY_MS", "0");
         it.variable("RISE_SERVER__LISTEN", "127.0.0.1:0");
         it.variable("RISE_SERVER__ADMIN_LISTEN", "127.0.0.1:0");
@@ -67,18 +67,18 @@ impl Installation {
         self.file("config/default.toml", text.to_string().replace("@STATE@/", ""));
     }
 
-    /// Writes one more file.
+    /// Writes a file.
     pub fn file(&self, name: &str, text: impl AsRef<[u8]>) {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// Makes one more folder, with this mode.
+    /// Creates a folder with this mode.
     pub fn folder(&self, name: &str, mode: u32) {
         fs::create_dir(self.path(name)).unwrap();
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Puts a component into the providers' folder as `{name}.wasm`.
+    /// Copies a component into the providers' folder as `{name}.wasm`.
     pub fn provider(&self, file: &Path, name: &str) {
         let copied = fs::copy(file, self.path("providers").join(format!("{name}.wasm")));
         copied.unwrap_or_else(|error| {
@@ -86,7 +86,7 @@ impl Installation {
         });
     }
 
-    /// Puts a guest of `tests/guests` there.
+    /// Copies a guest of `tests/guests` into the providers' folder.
     pub fn guest(&self, name: &str) {
         self.provider(&target().join(format!("guests/{name}.wasm")), name);
     }
@@ -95,7 +95,7 @@ impl Installation {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
-    /// One caller asks for more than callers may: the limits have tests of their own.
+    /// Raises the limits of callers, which have tests of their own.
     pub fn unlimited(&mut self) {
         for kind in ["ADDRESS", "SUBJECT", "PROJECT"] {
             self.variable(&format!("RISE_LIMITS__{kind}__PER_SECOND"), "1000000");
@@ -103,12 +103,12 @@ impl Installation {
         }
     }
 
-    /// Takes a variable away: the settings, or their defaults, say it.
+    /// Removes a variable, so that the settings or their defaults apply.
     pub fn without(&mut self, name: &str) {
         self.variables.retain(|(it, _)| it != name);
     }
 
-    /// `rise-broker` with these arguments, to be started; sees none of this machine's environment.
+    /// Prepares `rise-broker` with these arguments. It sees no variable of this machine.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(arguments);
@@ -130,7 +130,7 @@ impl Installation {
         Serving::start(shell)
     }
 
-    /// As [`Installation::serve`]; the folder is kept for as long as the broker runs.
+    /// The same as [`Installation::serve`]; the folder stays as long as the broker runs.
     pub fn serve_for_ever(self) -> Serving {
         self.serve().keep(self)
     }
@@ -143,12 +143,12 @@ impl Installation {
             .current_dir(self.directory.path());
     }
 
-    /// Runs `rise-broker` with these arguments to its end.
+    /// Runs `rise-broker` with these arguments and waits for its end.
     pub fn run(&self, arguments: &[&str]) -> Printed {
         self.printed(&self.command(arguments).output().unwrap())
     }
 
-    /// A token of the built-in issuer that may pull and push `project` by the rules of
+    /// Mints a token of the built-in issuer that may pull and push `project` by the rules of
     /// [`AUTH`](crate::AUTH).
     pub fn token_for(&self, project: &str) -> String {
         let claim = format!("repository=acme/{project}");
@@ -157,12 +157,12 @@ impl Installation {
         printed.stdout.trim().to_owned()
     }
 
-    /// Every audit record, in order, also while the broker runs.
+    /// Reads every audit record, in order, also while the broker runs.
     pub fn audit(&self) -> Vec<Value> {
         audit_records(&self.path("audit"))
     }
 
-    /// Runs `rise-provider` with these arguments to its end.
+    /// Runs `rise-provider` with these arguments and waits for its end.
     pub fn run_kit(&self, arguments: &[&str]) -> Printed {
         let mut command = Command::new(kit_binary());
         command.args(arguments);
@@ -170,7 +170,7 @@ impl Installation {
         self.printed(&command.output().unwrap())
     }
 
-    /// With `DIR` for this folder and `STATE` for the shared state, which differ from run to run.
+    /// Replaces this folder by `DIR` and the shared state by `STATE`, which differ from run to run.
     fn printed(&self, output: &Output) -> Printed {
         let own = self.directory.path().display().to_string();
         let state = target().join("test-state").display().to_string();

@@ -1,5 +1,5 @@
-//! An OIDC issuer on loopback for what a real one does not do on demand: redirect, point elsewhere,
-//! flood, fall silent.
+//! An OIDC issuer on loopback that does what a real one does not do on demand: redirect, name
+//! another host, flood, stay silent.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -15,21 +15,21 @@ use crate::signer::Signer;
 
 const DOCUMENT: &str = "/.well-known/openid-configuration";
 
-/// What it answers to one path.
+/// The answer to one path.
 #[derive(Clone, Debug)]
 pub enum Reply {
     Json(Value),
     Status(u16),
     Redirect(String),
-    /// So many bytes, as long as anybody reads them.
+    /// So many bytes, as long as the client reads them.
     Flood(u64),
-    /// Nothing, and the connection stays open.
+    /// Sends nothing and keeps the connection open.
     Silence,
-    /// Hangs up.
+    /// Closes the connection.
     Close,
 }
 
-/// Runs inside the test, on its runtime.
+/// It runs on the test's runtime.
 #[derive(Debug)]
 pub struct IssuerDouble {
     issuer: String,
@@ -44,7 +44,7 @@ struct Shared {
 }
 
 impl IssuerDouble {
-    /// With these keys.
+    /// Starts it with these keys.
     pub async fn start(signers: &[&Signer]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
@@ -55,19 +55,19 @@ impl IssuerDouble {
         double
     }
 
-    /// Exactly as in `iss`.
+    /// The issuer's name, exactly as in `iss`.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// From now on behaves, and has these keys and no others.
+    /// Answers correctly from now on, with these keys and no others.
     pub fn publish(&self, signers: &[&Signer]) {
         self.points_to(&format!("{}/jwks", self.issuer));
         let keys: Vec<Value> = signers.iter().map(|signer| signer.jwk()).collect();
         self.keys(Reply::Json(json!({ "keys": keys })));
     }
 
-    /// From now on its document has this `jwks_uri`.
+    /// Names this `jwks_uri` in its discovery document from now on.
     pub fn points_to(&self, jwks_uri: &str) {
         self.document(Reply::Json(json!({ "issuer": self.issuer, "jwks_uri": jwks_uri })));
     }
@@ -84,12 +84,12 @@ impl IssuerDouble {
         self.shared.replies.lock().unwrap().insert(path.to_owned(), reply);
     }
 
-    /// The paths asked for so far.
+    /// The paths that were requested so far.
     pub fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// How often its keys were looked for.
+    /// How often its keys were requested.
     pub fn fetches(&self) -> usize {
         self.requests().iter().filter(|path| *path == DOCUMENT).count()
     }

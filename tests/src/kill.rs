@@ -1,5 +1,5 @@
-//! Kills the broker's real binary at marked points of an issue, and sees that what had left was
-//! recorded.
+//! Kills the broker's real binary at chosen points of an issue, and checks that everything it had
+//! handed out is on record.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use rise_broker::audit::{Disk as _, Folder, segment_number};
 
 use crate::{AUTH, Client, Installation, Serving, Stub, eventually, registry};
 
-/// A system call, how often it was made before the first issue comes to this point, and how often
-/// one issue makes it.
+/// A point of an issue: a system call, how often the broker makes it before the first issue reaches
+/// the point, and how often each issue makes it.
 #[derive(Debug)]
 pub struct Point {
     pub name: &'static str,
@@ -22,7 +22,7 @@ const fn point(name: &'static str, call: &'static str, first: usize, stride: usi
     Point { name, call, first, stride }
 }
 
-/// In the order in which one issue comes to them. Calls before an issue: the start, and the look at
+/// The points in the order of an issue. The counts include the start and the one request for
 /// `/healthz` in [`Victim::start`].
 pub const POINTS: [Point; 12] = [
     point("the request is there, unread", "recvfrom", 3, 3),
@@ -41,27 +41,27 @@ pub const POINTS: [Point; 12] = [
 
 const CLIENTS: usize = 3;
 
-/// A broker's settings, what it is killed with, and what it has handed out over all of its lives.
+/// A broker that is killed again and again, and the ids of all credentials that it handed out.
 pub struct Victim {
     pub installation: Installation,
     aws: Stub,
     left: BTreeSet<String>,
 }
 
-/// An ECR registry behind `aws`, with the rules of [`AUTH`].
+/// A broker with an ECR registry behind `aws` and the rules of [`AUTH`].
 pub fn installation(aws: &Stub) -> Installation {
     let mut installation = Installation::new(format!("{AUTH}{}", registry::ecr(aws.endpoint())));
     installation.unlimited();
     installation
 }
 
-/// Starts the broker under `strace -f` with these arguments; without any, alone.
+/// Starts the broker under `strace -f` with these arguments; without arguments it runs alone.
 pub fn serve_under_strace(installation: &Installation, arguments: &[&str]) -> Serving {
     if arguments.is_empty() {
         return installation.serve();
     }
     let mut strace = vec!["strace", "-f"];
-    // Faster, but strace then does not count calls of a path.
+    // This is faster, but strace then does not count the calls for one path.
     strace.extend((!arguments.contains(&"-P")).then_some("--seccomp-bpf"));
     strace.extend(arguments);
     installation.serve_under(&strace)
@@ -73,15 +73,15 @@ impl Victim {
         Self { installation: installation(&aws), aws, left: BTreeSet::new() }
     }
 
-    /// Starts it, lets callers loop, kills it at `point` of about the issue number `issue`, starts
-    /// it again, and compares.
+    /// Starts the broker, lets callers ask in a loop, kills it at `point` of about the issue number
+    /// `issue`, starts it again, and compares.
     pub async fn kill_at(&mut self, point: &Point, issue: usize) {
         let when = point.first + point.stride * issue;
         let segment = self.next_segment();
         let inject = format!("inject={}:signal=KILL:when={when}", point.call);
         let strace = match point.call {
             "" => vec![],
-            // The log's own writes, not those of the runtime to itself.
+            // This counts the writes of the audit log, not those within the runtime.
             "write" => vec![
                 "-P",
                 segment.as_str(),
@@ -117,7 +117,7 @@ impl Victim {
         self.aws.requests().len()
     }
 
-    /// Starts the broker under `strace` with these arguments; without any, alone.
+    /// Starts it as [`serve_under_strace`] does, and asks once for its health.
     async fn start(&self, strace: &[&str]) -> Serving {
         let serving = serve_under_strace(&self.installation, strace);
         let health = format!("{}/healthz", serving.admin);
@@ -135,7 +135,7 @@ impl Victim {
                     let mut left = Vec::new();
                     while let Ok(answer) = client.get_as(&url, &token).await {
                         if answer.status != 200 {
-                            // A disk that is busy with other tests.
+                            // The disk is busy with other tests.
                             assert!(
                                 answer.text().contains("audit-unavailable"),
                                 "{}",
@@ -153,7 +153,7 @@ impl Victim {
         for client in clients {
             left.extend(client.await.unwrap());
         }
-        // Not by its process id: strace may outlive it.
+        // The process id does not tell: strace may outlive the broker.
         let (client, health) = (Client::new(), format!("{}/healthz", serving.admin));
         eventually("it is killed", async || client.try_get(&health).await.is_err()).await;
         left

@@ -1,8 +1,8 @@
-//! Starts the real peers that the broker is tested against, and the double for what a real one
+//! Starts the broker, the real peers that it is tested against, and doubles for what a real peer
 //! cannot do on demand.
 //!
-//! Every peer listens on 127.0.0.1 on a port of its own, keeps its files in a directory of its own,
-//! and is gone when its value is dropped, also when a test panics or is killed. `make peers`
+//! Every peer listens on 127.0.0.1 on a free port, keeps its files in a folder of its own, and ends
+//! when its value is dropped, also when a test panics or is killed. `make peers`
 //! (`tests/peers/setup.sh`) installs what they need.
 //!
 //! | For | Use |
@@ -26,7 +26,8 @@
 //! | an OIDC issuer with the device flow | [`DeviceOidc`] |
 //! | an OIDC issuer that misbehaves as told, and keys to sign with | [`IssuerDouble`], [`Signer`] |
 //!
-//! To add one: a file here that wraps a [`Process`], a line above, a test in `tests/peers.rs`.
+//! To add one, write a file here that wraps a [`Process`], a line above, and a test in
+//! `tests/behaviour/peers.rs`.
 
 mod aws;
 mod broker;

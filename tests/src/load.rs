@@ -1,6 +1,6 @@
-//! A load generator: keep-alive connections that send one request again and again, as fast as
-//! answers come or at a fixed rate. At a fixed rate a request's time counts from when it was due,
-//! so that a stall is not hidden by waiting for it.
+//! A load generator: keep-alive connections that repeat one request, as fast as answers come or at
+//! a fixed rate. At a fixed rate a request's time counts from the moment when it was due, so that a
+//! stall shows.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use tokio::time::{Instant, sleep_until};
 pub struct Load {
     pub connections: usize,
     pub requests: usize,
-    /// Requests per second over all connections; `None`: as fast as answers come.
+    /// Requests per second over all connections. `None`: as fast as answers come.
     pub rate: Option<f64>,
 }
 
 pub struct Report {
-    /// One per request, sorted.
+    /// The time of each request, sorted.
     pub times: Vec<Duration>,
-    /// Without an answer, or with one other than 200.
+    /// Requests without an answer, or with one other than 200.
     pub failed: usize,
-    /// Connections that the server had closed when they were used again.
+    /// Connections that the server had closed before they were used again.
     pub reopened: usize,
     pub elapsed: Duration,
 }
@@ -96,7 +96,7 @@ impl Load {
     }
 }
 
-/// One keep-alive connection after the other.
+/// A client with one keep-alive connection at a time.
 struct Client {
     address: SocketAddr,
     connection: Option<TcpStream>,
@@ -112,9 +112,9 @@ impl Client {
         Self { address, connection: None, buffer, times, failed: 0, reopened: 0 }
     }
 
-    /// The status of the answer, if there is one. A server may close a connection between two
-    /// requests at any time, as the broker does at its `lifetime_ms`; what met such an end is asked
-    /// again on a new connection, as every HTTP client does.
+    /// Sends the request and returns the status of the answer, if there is one. A server may close
+    /// a connection between two requests at any time, as the broker does at its `lifetime_ms`. A
+    /// request that meets such an end is sent again on a new connection, as every HTTP client does.
     async fn ask(&mut self, request: &[u8]) -> Option<u16> {
         let is_used = self.connection.is_some();
         match self.exchange(request).await {
@@ -141,7 +141,7 @@ impl Client {
     }
 }
 
-/// Reads one answer: its status, and whether the connection ends with it.
+/// Reads one answer. Returns its status, and whether the connection ends with it.
 async fn answer(connection: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<(u16, bool)> {
     loop {
         if let Some(head) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! Plain http to a peer on this machine. Any failure but a status is a panic: the peer is ours.
+//! Plain http to a peer on this machine. Any failure of the connection panics.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use reqwest::header::{CONTENT_TYPE, LOCATION};
 use reqwest::{Method, RequestBuilder, redirect};
 use serde_json::Value;
 
-/// Knows no proxy and follows no redirect.
+/// A client that uses no proxy and follows no redirect.
 #[derive(Clone, Debug)]
 pub struct Client(reqwest::Client);
 
-/// What a peer answered.
+/// The answer of a peer.
 #[derive(Debug)]
 pub struct Answered {
     pub status: u16,
@@ -25,8 +25,8 @@ impl Client {
             .no_proxy()
             .redirect(redirect::Policy::none())
             .timeout(Duration::from_secs(20))
-            // Only http is spoken: reading the machine's certificates would cost more than the
-            // requests.
+            // The client speaks http only: reading the machine's certificates would cost more than
+            // the requests.
             .tls_certs_only([])
             .build();
         Self(client.unwrap())
@@ -48,7 +48,7 @@ impl Client {
         answered(self.0.get(url)).await
     }
 
-    /// With a bearer token. An error: there was no whole answer.
+    /// Sends a `GET` with a bearer token. It is an error if no whole answer comes.
     pub async fn get_as(&self, url: &str, token: &str) -> Result<Answered, reqwest::Error> {
         answered(self.0.get(url).bearer_auth(token)).await
     }

@@ -1,8 +1,8 @@
-//! ministack: STS and ECR that enforce what IAM says, session policies too.
+//! ministack: STS and ECR that enforce IAM's policies, including session policies.
 //!
-//! What it does *not* do, so that no test leans on it: limits on durations (900 to 43200, one hour
-//! for a chained role) and on session names; permission for `SourceIdentity`; authentication of
-//! `/v2/`. Its ECR password is a constant.
+//! It does *not* check these, so no test may rely on them: limits on durations (900 to 43200
+//! seconds, one hour for a chained role) and on session names; permission for `SourceIdentity`;
+//! authentication of `/v2/`. Its ECR password is a constant.
 
 use std::collections::BTreeMap;
 
@@ -23,26 +23,26 @@ pub struct Ministack {
     account: String,
 }
 
-/// What an operator sets up in AWS: an identity for the broker, a role for it, a role for what it
-/// hands out.
+/// The identities that an operator sets up in AWS: one for the broker, and the roles that it
+/// assumes.
 #[derive(Debug)]
 pub struct TwoRoles {
-    /// Of the user `rise-base`: may assume the role `rise-backend`, nothing else.
+    /// Keys of the user `rise-base`, which may only assume the role `rise-backend`.
     pub base: Keys,
-    /// `rise-backend`: trusts `rise-base`; may assume the two roles below, nothing else.
+    /// `rise-backend` trusts `rise-base` and may only assume the two roles below.
     pub role_arn: String,
-    /// `rise-backend-ecr-push`: trusts `rise-backend`; may push and pull `{prefix}*`.
+    /// `rise-backend-ecr-push` trusts `rise-backend` and may push and pull `{prefix}*`.
     pub push_role_arn: String,
-    /// `rise-backend-ecr-broad`: trusts `rise-backend`; may `ecr:*` on `*`, so only a session
-    /// policy can say no.
+    /// `rise-backend-ecr-broad` trusts `rise-backend` and may `ecr:*` on `*`: only a session policy
+    /// limits it.
     pub broad_role_arn: String,
 }
 
 impl Ministack {
-    /// Account 123456789012 in eu-west-1.
+    /// Starts the account 123456789012 in eu-west-1.
     ///
     /// # Panics
-    /// If it is not installed (`make peers`) or does not come up.
+    /// If it is not installed (`make peers`) or does not start.
     pub async fn start() -> Self {
         Self::start_in("eu-west-1", "123456789012").await
     }
@@ -54,7 +54,7 @@ impl Ministack {
         let state = command.directory().display().to_string();
         let command = command
             .variable("AUTH", "true")
-            // Without it ministack listens on every address of the machine.
+            // Without this, ministack listens on every address of the machine.
             .variable("BIND_HOST", "127.0.0.1")
             .variable("GATEWAY_PORT", port.number().to_string())
             .variable("MINISTACK_REGION", region)
@@ -75,7 +75,7 @@ impl Ministack {
         }
     }
 
-    /// For `endpoint_url`: STS and ECR share it.
+    /// The value for `endpoint_url`: STS and ECR share it.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -88,7 +88,7 @@ impl Ministack {
         &self.account
     }
 
-    /// Who may do everything: the signature of these keys is not checked.
+    /// A caller who may do everything. The signature of these keys is not checked.
     pub fn root(&self) -> Caller {
         self.caller(&Keys {
             access_key_id: self.account.clone(),
@@ -97,12 +97,12 @@ impl Ministack {
         })
     }
 
-    /// Somebody who calls it with `keys`.
+    /// A caller with `keys`.
     pub fn caller(&self, keys: &Keys) -> Caller {
         Caller::new(&self.endpoint, &self.region, keys.clone())
     }
 
-    /// Makes the user and the roles. Once, or again after [`Ministack::reset`].
+    /// Creates the user and the roles, once or again after [`Ministack::reset`].
     pub async fn two_roles(&self, prefix: &str) -> TwoRoles {
         let arn = |resource: &str| format!("arn:aws:iam::{}:{resource}", self.account);
         let roles = TwoRoles {
@@ -128,8 +128,8 @@ impl Ministack {
         roles
     }
 
-    /// Lets both push roles be assumed with session tags and a source identity, as a trust policy
-    /// must say first.
+    /// Lets callers assume both push roles with session tags and a source identity, which a trust
+    /// policy must allow first.
     pub async fn trust_session_tags(&self, roles: &TwoRoles) {
         let document =
             trust(&roles.role_arn, &["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]);
@@ -148,23 +148,23 @@ impl Ministack {
         self.json("ecr", target, &json!({ "repositoryName": name })).await;
     }
 
-    /// The requests for `action` (`AssumeRole`, `GetAuthorizationToken`, `CreateUser` …), oldest
-    /// first.
+    /// The recorded requests for `action` (`AssumeRole`, `GetAuthorizationToken`, `CreateUser` …),
+    /// oldest first.
     ///
-    /// Only those that identity and session policies let through: what they refuse is not recorded.
-    /// What a trust policy refuses is.
+    /// It records only requests that identity and session policies allow, and also those that a
+    /// trust policy refuses.
     pub async fn recorded(&self, action: &str) -> Vec<Request> {
         let mut requests = self.requests().await;
         requests.retain(|request| request.action == action);
         requests
     }
 
-    /// Everything recorded in this account and region, oldest first: set-up calls too.
+    /// Every recorded request in this account and region, oldest first, including the set-up.
     pub async fn requests(&self) -> Vec<Request> {
         let mut events: Vec<Value> = Vec::new();
         loop {
-            // No page tokens, at most 50, newest first: ask again for what is not newer than the
-            // oldest seen.
+            // The API has no page tokens and returns the newest 50: the next request asks for what
+            // is not newer than the oldest so far.
             let end = events.last().map_or(Value::Null, |event| event["EventTime"].clone());
             let page = self.json("cloudtrail", LOOKUP, &json!({ "EndTime": end })).await.json();
             let page = page["Events"].as_array().unwrap().clone();
@@ -181,7 +181,7 @@ impl Ministack {
         events.iter().rev().map(request).collect()
     }
 
-    /// Forgets everything: users, roles, repositories, sessions, what was recorded.
+    /// Removes everything: users, roles, repositories, sessions, recorded requests.
     pub async fn reset(&self) {
         self.client
             .post_form(&format!("{}/_ministack/reset", self.endpoint), &[], &[])
@@ -217,8 +217,8 @@ impl Ministack {
         self.iam(&form).await;
     }
 
-    /// A request to IAM as the account's root, `Action` and its parameters: to take away what
-    /// [`Ministack::two_roles`] gave.
+    /// Sends a request to IAM as the account's root, with `Action` and its parameters, to take away
+    /// what [`Ministack::two_roles`] gave.
     pub async fn iam(&self, form: &[(&str, &str)]) -> Answered {
         let form = [&[("Version", "2010-05-08")], form].concat();
         let signed = self.unchecked_signature("iam");
@@ -234,7 +234,7 @@ impl Ministack {
             .accepted()
     }
 
-    /// An account number as the key is that account's root, whose signature is not looked at.
+    /// An account number as the access key is that account's root; its signature is not checked.
     fn unchecked_signature(&self, service: &str) -> String {
         format!(
             "AWS4-HMAC-SHA256 Credential={}/20260101/{}/{service}/aws4_request, SignedHeaders=host, Signature=00",
@@ -245,7 +245,7 @@ impl Ministack {
 
 const LOOKUP: &str = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.LookupEvents";
 
-/// Query services all share the event name `POST.sts`, `POST.iam`: there the action is a parameter.
+/// All query services share the event name `POST.sts`, `POST.iam`: there the action is a parameter.
 fn request(event: &Value) -> Request {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let detail: Value = serde_json::from_str(event["CloudTrailEvent"].as_str().unwrap()).unwrap();
@@ -290,7 +290,7 @@ fn document(statements: &Value) -> String {
     json!({ "Version": "2012-10-17", "Statement": statements }).to_string()
 }
 
-/// The text of the first `<name>…</name>`: enough for keys, which hold no `<` or `&`.
+/// The text of the first `<name>…</name>`. That is enough for keys, which contain no `<` or `&`.
 fn element(xml: &str, name: &str) -> String {
     let (_, rest) = xml.split_once(&format!("<{name}>")).unwrap();
     rest.split_once("</").unwrap().0.to_owned()

@@ -1,7 +1,7 @@
-//! Moto: an STS and ECR made by other people, and a verbatim recording of what was sent.
+//! Moto: an independent STS and ECR, with a verbatim recording of the requests.
 //!
 //! It enforces nothing here, and its `GetAuthorizationToken` always expires in 2015: an issue
-//! through it ends in a refusal, so it proves what the broker *sends*, not what it hands out.
+//! through it is refused. It proves what the broker *sends*, not what it hands out.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::aws::request::Request;
 use crate::loopback::{Answered, Client};
 use crate::process::{PeerCommand, Port, Process};
 
-/// Account 123456789012; every key is good.
+/// The account 123456789012, which accepts every key.
 #[derive(Debug)]
 pub struct Moto {
     process: Process,
@@ -23,10 +23,10 @@ pub struct Moto {
 }
 
 impl Moto {
-    /// Records from the start.
+    /// Starts it; it records from the start.
     ///
     /// # Panics
-    /// If it is not installed (`make peers`) or does not come up.
+    /// If it is not installed (`make peers`) or does not start.
     pub async fn start() -> Self {
         let port = Port::free();
         let endpoint = port.url();
@@ -39,18 +39,18 @@ impl Moto {
         let process =
             Process::start("moto", command, port, &format!("{endpoint}/moto-api/data.json")).await;
         let moto = Self { process, client: Client::new(), endpoint };
-        // Makes the recording: without it, asking for one before the first request is an error.
+        // This creates the recording: asking for one before the first request is an error.
         moto.recorder("reset-recording").await;
         moto.recorder("start-recording").await;
         moto
     }
 
-    /// For `endpoint_url`: STS and ECR share it.
+    /// The value for `endpoint_url`: STS and ECR share it.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Somebody with keys that it accepts, like any.
+    /// A caller with keys; it accepts any.
     pub fn caller(&self, region: &str) -> Caller {
         let keys = Keys {
             access_key_id: "AKIATEST".into(),
@@ -60,14 +60,14 @@ impl Moto {
         Caller::new(&self.endpoint, region, keys)
     }
 
-    /// The requests for `action`, oldest first.
+    /// The recorded requests for `action`, oldest first.
     pub async fn recorded(&self, action: &str) -> Vec<Request> {
         let mut requests = self.requests().await;
         requests.retain(|request| request.action == action);
         requests
     }
 
-    /// Everything sent since the start or the last reset, oldest first.
+    /// Every request since the start or the last reset, oldest first.
     pub async fn requests(&self) -> Vec<Request> {
         let answer = self
             .client
@@ -81,7 +81,7 @@ impl Moto {
             .collect()
     }
 
-    /// Forgets its state and what it recorded, and goes on recording.
+    /// Removes its state and its recording, and continues to record.
     pub async fn reset(&self) {
         self.client
             .post_form(&format!("{}/moto-api/reset", self.endpoint), &[], &[])

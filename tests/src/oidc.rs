@@ -22,15 +22,15 @@ pub struct Oidc {
 }
 
 impl Oidc {
-    /// Its tokens live for ten minutes.
+    /// Starts an issuer whose tokens live for ten minutes.
     ///
     /// # Panics
-    /// If it is not installed (`make peers`) or does not come up.
+    /// If it is not installed (`make peers`) or does not start.
     pub async fn start() -> Self {
         Self::start_with_token_seconds(600).await
     }
 
-    /// Negative seconds: tokens that have already expired.
+    /// The same with another lifetime; tokens of negative seconds have already expired.
     pub async fn start_with_token_seconds(seconds: i32) -> Self {
         let port = Port::free();
         let issuer = port.url();
@@ -44,7 +44,7 @@ impl Oidc {
         Self { process, client: Client::new(), issuer }
     }
 
-    /// `http://127.0.0.1:PORT`, exactly as in `iss`; discovery is below it.
+    /// The issuer's name, exactly as in `iss`: `http://127.0.0.1:PORT`. Discovery is below it.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -53,10 +53,10 @@ impl Oidc {
         self.client.get(&format!("{}/jwks", self.issuer)).await.accepted().json()
     }
 
-    /// A signed token of `sub` for `audience`, with these claims besides (a JSON object).
+    /// A signed token of `sub` for `audience`, with these further claims (a JSON object).
     ///
-    /// Claims of the scopes `profile` and `email` (`email`, `name` …) only appear for a client that
-    /// asked: not here.
+    /// Claims of the scopes `profile` and `email` (`email`, `name` …) are missing: they appear only
+    /// for a client that asks for them.
     pub async fn token(&self, sub: &str, audience: &str, claims: &Value) -> String {
         self.set_user(sub, claims).await;
         let code = self.log_in(sub, audience).await;

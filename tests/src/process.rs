@@ -1,8 +1,8 @@
 //! A child process that serves a port: started, waited for, and certainly stopped.
 //!
-//! **Invariant:** no peer outlives the test process, however that ends. A small watcher beside the
-//! peer holds the read end of a pipe; when the write end, held here, closes (drop, panic, SIGKILL),
-//! the watcher kills the peer.
+//! **Invariant:** no peer outlives the test process. A small watcher beside the peer holds the read
+//! end of a pipe. When the write end in this process closes (drop, panic, SIGKILL), the watcher
+//! kills the peer.
 
 mod port;
 
@@ -20,13 +20,14 @@ pub use self::port::Port;
 
 use crate::loopback::Client;
 
-/// How long a peer may take to answer for the first time: it takes 0.3 to 2 s on two idle cores.
+/// How long a peer may take to its first answer. It takes 0.3 to 2 s on two idle cores.
 const START: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
-/// How much of a peer's output a failing test prints.
+/// How many lines of a peer's output a failing test prints.
 const TAIL_LINES: usize = 30;
 
-/// Becomes the peer (`exec`, so the process id is the peer's own) and leaves the watcher beside it.
+/// This script becomes the peer (by `exec`, so that the process id is the peer's own) and leaves
+/// the watcher beside it.
 pub(crate) const WATCHED: &str =
     r#"exec 3<&0; { read -r _ <&3; kill -KILL $$; } & exec "$@" 3<&- </dev/null"#;
 
@@ -40,11 +41,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` on `port` with nothing of this machine's environment, and waits until `url`
-    /// answers 2xx or 401.
+    /// Starts `command` on `port` without this machine's environment, and waits until `url` answers
+    /// 2xx or 401.
     ///
     /// # Panics
-    /// If it exits or stays silent for 30 s; the message ends with what it printed.
+    /// If it exits or does not answer within 30 s. The message ends with the peer's output.
     pub async fn start(name: &'static str, command: PeerCommand, port: Port, url: &str) -> Self {
         let PeerCommand { program, arguments, environment, directory } = command;
         let log = File::create(directory.path().join("output.log")).unwrap();
@@ -67,7 +68,7 @@ impl Process {
         process
     }
 
-    /// Everything it has printed so far.
+    /// Its output so far.
     pub fn output(&self) -> String {
         let mut bytes = Vec::new();
         File::open(self.directory.path().join("output.log"))
@@ -77,7 +78,7 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Where its files are; removed with it.
+    /// Its folder, which is removed with it.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -119,7 +120,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // The watcher keeps the group, and so its number, alive even if the peer has ended.
+            // The watcher keeps the group, and with it the number, alive even if the peer has
+            // ended.
             let _ = kill_process_group(group, Signal::KILL);
         }
         let _ = self.child.wait();
@@ -129,7 +131,7 @@ impl Drop for Process {
     }
 }
 
-/// What to run, and the directory that it may write to.
+/// A program to run, and the folder that it may write to.
 #[derive(Debug)]
 pub struct PeerCommand {
     program: PathBuf,
@@ -147,7 +149,7 @@ impl PeerCommand {
     /// A program of the peers' Python environment.
     ///
     /// # Panics
-    /// With `run "make peers" first` in its words if the environment is not there.
+    /// With the words `run "make peers" first` if the environment is missing.
     pub fn python(program: &str) -> Self {
         Self::new(python_program("venv", program))
     }
@@ -177,7 +179,8 @@ impl PeerCommand {
     }
 }
 
-/// `target/peers` of this repository, whatever `CARGO_TARGET_DIR` says: what `setup.sh` fills.
+/// The folder that `setup.sh` fills: `target/peers` of this repository, independent of
+/// `CARGO_TARGET_DIR`.
 pub fn peers_directory() -> PathBuf {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers");
     fs::canonicalize(&directory)
@@ -191,7 +194,7 @@ pub fn peers_directory() -> PathBuf {
 pub fn python_program(environment: &str, program: &str) -> PathBuf {
     let environment = peers_directory().join(environment);
     let path = environment.join("bin").join(program);
-    // Written last by setup.sh: its absence also tells a half-made environment.
+    // setup.sh writes this file last: without it the environment is incomplete.
     let complete = environment.join("installed.txt").exists() && path.exists();
     assert!(complete, "run `make peers` first: {} is missing", path.display());
     path
@@ -207,8 +210,8 @@ pub(crate) fn find_program(program: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("run `make peers` first: no {program} in {SYSTEM_PATH}"))
 }
 
-/// Not a child's business: this machine's proxies, CA bundles (`AWS_CA_BUNDLE`, `SSL_CERT_FILE` …)
-/// and AWS settings.
+/// The environment of a child. It leaves out this machine's proxies, CA bundles (`AWS_CA_BUNDLE`,
+/// `SSL_CERT_FILE` …) and AWS settings.
 pub(crate) fn standard_environment(home: &Path) -> [(&'static str, String); 5] {
     let home = home.display().to_string();
     [

@@ -1,4 +1,4 @@
-//! Providers' files as operators and accidents put them into the folder.
+//! Providers' files as operators and accidents leave them in the folder.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{binary, repository, target};
 
-/// SHA-256 in hex, as the broker shows it.
+/// The SHA-256 in hex, as the broker prints it.
 pub fn digest(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in Sha256::digest(bytes) {
@@ -17,21 +17,21 @@ pub fn digest(bytes: &[u8]) -> String {
     text
 }
 
-/// A real provider's component.
+/// The component of a real provider.
 pub fn component(name: &str) -> Vec<u8> {
     let file = repository().join(format!("dist/providers/{name}.wasm"));
     fs::read(&file)
         .unwrap_or_else(|error| panic!("{}: {error}; run `make providers` first", file.display()))
 }
 
-/// A misbehaving one.
+/// The component of a guest.
 pub fn guest(name: &str) -> Vec<u8> {
     let file = target().join(format!("guests/{name}.wasm"));
     fs::read(&file)
         .unwrap_or_else(|error| panic!("{}: {error}; run `make guests` first", file.display()))
 }
 
-/// The same component with a custom section more: other bytes, the same behaviour.
+/// The same component with one more custom section: other bytes, the same behaviour.
 pub fn noted(component: &[u8], note: &str) -> Vec<u8> {
     let name = "note";
     let length = u8::try_from(1 + name.len() + note.len()).unwrap();
@@ -40,20 +40,20 @@ pub fn noted(component: &[u8], note: &str) -> Vec<u8> {
     [component, &[0, length, name_length], name.as_bytes(), note.as_bytes()].concat()
 }
 
-/// Files that are no providers, each with the stage at which that is found.
+/// Files that are no providers, each with the stage at which the broker finds out.
 pub fn broken(good: &[u8]) -> [(&'static str, Vec<u8>); 5] {
     let component = [0x00, 0x61, 0x73, 0x6d, 0x0d, 0x00, 0x01, 0x00];
     [
         ("component", good[..good.len() / 2].to_vec()),
         ("component", [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00].to_vec()),
         ("component", fs::read(binary()).unwrap()[..4096].to_vec()),
-        // Exports nothing.
+        // This component exports nothing.
         ("imports", component.to_vec()),
         ("imports", guest("wants-filesystem")),
     ]
 }
 
-/// Writes the file beside its place and renames it there, so that nobody sees half of it.
+/// Installs the file atomically: writes it under a temporary name, then renames it.
 pub fn drop_in(folder: &Path, name: &str, bytes: &[u8]) {
     let temporary = folder.join(format!(".{name}.new"));
     fs::write(&temporary, bytes).unwrap();

@@ -1,4 +1,5 @@
-//! Tables of `[registries]`: what most tests have in common, so that each states what it is about.
+//! Tables of `[registries]`. They state what most tests have in common, so that each test states
+//! only what it is about.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -6,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::imaginary::ADMIN_TOKEN;
 
-/// One table, `prod` unless it is named otherwise. Prints itself as TOML.
+/// One table of `[registries]`, named `prod` by default. Its `Display` is TOML.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RegistryTable {
@@ -16,7 +17,8 @@ pub struct RegistryTable {
     ceiling: String,
 }
 
-/// A repository below `rise/` in ECR of the account 123456789012, whose AWS answers at `endpoint`.
+/// A registry in ECR, with repositories below `rise/` in the account 123456789012. `endpoint` is
+/// its AWS.
 pub fn ecr(endpoint: &str) -> RegistryTable {
     on_aws("ecr", endpoint)
         .with("repo_prefix", "rise/")
@@ -47,7 +49,7 @@ pub fn imaginary(url: &str) -> RegistryTable {
         .ceiling("private = true")
 }
 
-/// A registry of this provider, without settings.
+/// A registry of this provider without further settings.
 pub fn registry(provider: &str) -> RegistryTable {
     let settings = Map::from_iter([("type".to_owned(), provider.into())]);
     RegistryTable { name: "prod".to_owned(), settings, more: String::new(), ceiling: String::new() }
@@ -59,7 +61,7 @@ impl RegistryTable {
         self
     }
 
-    /// States a setting, also in place of what it was.
+    /// Sets one setting, or replaces it.
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.settings.insert(key.to_owned(), value.into());
         self
@@ -70,19 +72,19 @@ impl RegistryTable {
         self
     }
 
-    /// One account that every caller gets.
+    /// Sets one account that every caller gets.
     pub fn account(self, username: &str, password: &str) -> Self {
         self.with("username", username).with("password", password).with("accept_scope", "registry")
     }
 
-    /// Lines of the table as they are written in TOML.
+    /// Adds lines of TOML to the table.
     pub fn lines(mut self, lines: &str) -> Self {
         self.more.push_str(lines);
         self.more.push('\n');
         self
     }
 
-    /// Lines of `[registries.NAME.ceiling.http]`.
+    /// Sets the lines of `[registries.NAME.ceiling.http]`.
     pub fn ceiling(mut self, lines: &str) -> Self {
         lines.clone_into(&mut self.ceiling);
         self
@@ -93,7 +95,7 @@ impl Display for RegistryTable {
     fn fmt(&self, text: &mut Formatter<'_>) -> fmt::Result {
         writeln!(text, "[registries.{}]", self.name)?;
         for (key, value) in &self.settings {
-            // Text, numbers and booleans are written alike in JSON and TOML.
+            // JSON and TOML write text, numbers and booleans alike.
             writeln!(text, "{key} = {value}")?;
         }
         text.write_str(&self.more)?;

@@ -1,4 +1,4 @@
-//! A broker that trusts an issuer which the test plays, in front of an AWS that counts.
+//! A broker that trusts an issuer in the test's hands, in front of an AWS that counts its requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,20 +9,20 @@ use serde_json::{Value, json};
 
 use crate::{IssuerDouble, Settings, Signer, Stub, TestBroker, registry};
 
-/// The issuer's name is `ci`; there is also `local`.
+/// A broker with two issuers: `ci`, which the test plays, and `local`.
 pub struct Scene {
     pub issuer: IssuerDouble,
     pub signer: Signer,
     pub aws: Stub,
     pub broker: TestBroker,
-    /// Seconds that the broker's clock is ahead.
+    /// How many seconds the broker's clock is ahead.
     ahead: Arc<AtomicI64>,
 }
 
-/// The claims of a rule for whoever is in the repository of the project's name.
+/// The claims of a rule for callers in the repository of the project's name.
 pub const RULE: &str = "claims = { repository = \"acme/{project}\" }";
 
-/// The issuer with these settings besides, and one rule with these claims.
+/// Starts the broker with these further settings of the issuer, and one rule with these claims.
 pub async fn scene(settings: &str, claims: &str) -> Scene {
     let signer = Signer::new("k1");
     let (issuer, aws) = (IssuerDouble::start(&[&signer]).await, Stub::start().await);
@@ -89,7 +89,7 @@ impl Scene {
         (answer.status.as_u16(), answer.problem().unwrap_or_default())
     }
 
-    /// Nothing comes of it, and nobody but the broker notices.
+    /// Checks that the token is refused with this status and problem, and that nothing reaches AWS.
     pub async fn refuses(&self, token: &str, (status, problem): (u16, &str), attack: &str) {
         let before = self.aws.requests().len();
         assert_eq!(self.ask(token).await, (status, problem.to_owned()), "{attack}");

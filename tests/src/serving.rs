@@ -13,14 +13,14 @@ use serde_json::Value;
 
 use crate::{Client, Installation, PATIENCE, eventually_blocking, within};
 
-/// A broker that serves. Dropping it kills it.
+/// A running broker. Dropping it kills it.
 #[derive(Debug)]
 pub struct Serving {
     child: Child,
-    /// The lines that nobody has waited for.
+    /// The log lines that no test has waited for.
     lines: Receiver<String>,
     log: Arc<Mutex<String>>,
-    /// After the child, which is dropped first.
+    /// The folder. It is dropped after the child.
     installation: Option<Installation>,
     /// `http://127.0.0.1:PORT`
     pub url: String,
@@ -42,7 +42,7 @@ impl Serving {
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 copy.lock().unwrap().push_str(&format!("{line}\n"));
-                // A broker outlives the test's interest in its lines.
+                // A test may stop reading lines before the broker ends.
                 let _ = sender.send(line);
             }
         });
@@ -61,10 +61,10 @@ impl Serving {
         self
     }
 
-    /// The next log line with this message.
+    /// Waits for the next log line with this message.
     ///
     /// # Panics
-    /// If none comes; with all that came instead.
+    /// If none comes. The message contains the whole log.
     pub fn wait_for_line(&self, message: &str) -> Value {
         json(&self.wait_for(message, |line| json(line)["message"] == message))
     }
@@ -81,25 +81,25 @@ impl Serving {
         }
     }
 
-    /// Everything that it has logged so far.
+    /// The whole log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// The log lines that nobody has waited for so far.
+    /// The log lines so far that no test has waited for.
     pub fn lines_so_far(&self) -> Vec<Value> {
         self.lines.try_iter().filter_map(|line| serde_json::from_str(&line).ok()).collect()
     }
 
-    /// What its admin listener says at `path`.
+    /// The JSON that its admin listener answers at `path`.
     pub async fn admin(&self, path: &str) -> Value {
         Client::new().get(&format!("{}{path}", self.admin)).await.json()
     }
 
-    /// Waits until the admin listener says something of which `is_so` holds.
+    /// Waits until `is_so` holds for the answer of the admin listener at `path`.
     ///
     /// # Panics
-    /// If it never does; with what it says instead.
+    /// If it never holds. The message contains the last answer.
     pub async fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let mut said = Value::Null;
         let came = within(PATIENCE, async || {
@@ -110,7 +110,8 @@ impl Serving {
         said
     }
 
-    /// The log lines that nobody has waited for, up to one of this request with this message.
+    /// Waits for a log line with this request id and message. Returns it and all lines before it
+    /// that no test has waited for.
     ///
     /// # Panics
     /// As [`Serving::wait_for_line`].
@@ -124,22 +125,22 @@ impl Serving {
         seen
     }
 
-    /// SIGTERM, as an orchestrator or `kill` sends it.
+    /// Sends SIGTERM, as an orchestrator does.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// SIGINT, as Ctrl-C sends it.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         self.signal(Signal::INT);
     }
 
-    /// SIGHUP: read the certificate again.
+    /// Sends SIGHUP: read settings and the certificate again.
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);
     }
 
-    /// How many files it has open.
+    /// The number of its open files.
     pub fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
@@ -162,7 +163,7 @@ impl Serving {
     /// Waits for its end.
     ///
     /// # Panics
-    /// If it does not come.
+    /// If it does not end.
     pub fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         eventually_blocking("the broker ends", || {
@@ -177,7 +178,7 @@ fn json(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_default()
 }
 
-/// An address in the line that says that it is ready, whether it is JSON or text.
+/// An address in the log line `ready`, whose format is JSON or text.
 fn address(line: &str, name: &str) -> Option<String> {
     if let Some(address) = json(line)[name].as_str() {
         return Some(address.to_owned());

@@ -1,4 +1,4 @@
-//! A folder of settings and providers, for a broker in process.
+//! A folder of settings and providers for a broker in process.
 
 use std::fmt::Display;
 use std::fs;
@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use crate::broker::mint;
 use crate::built::{repository, target};
 
-/// Settings that let the built-in issuer's tokens with `repository = "acme/<project>"` pull and
-/// push in every registry named `prod`, and those with `role = "reader"` only pull. Registries
-/// follow it.
+/// Settings that let tokens of the built-in issuer with `repository = "acme/<project>"` pull and
+/// push in every registry named `prod`, and tokens with `role = "reader"` only pull. Append
+/// registries to them.
 pub const AUTH: &str = r#"
 [auth]
 audience = "rise-registry"
@@ -37,7 +37,7 @@ registries = ["prod"]
 allow = ["pull"]
 "#;
 
-/// Limits that one caller who asks for everything does not reach.
+/// Limits that a test does not reach by accident.
 const RAISED: &str = r"
 [limits]
 in_flight = 10000
@@ -47,13 +47,14 @@ project = { per_second = 100000, burst = 100000 }
 registry = { in_flight = 1000, per_second = 100000, burst = 100000 }
 ";
 
-/// Settings in `config/`, the real providers in `providers/`, and room for state.
+/// A folder with settings in `config/`, the real providers in `providers/`, and room for state.
 pub struct Settings {
     directory: TempDir,
 }
 
 impl Settings {
-    /// `@STATE@` in `text` stands for the folder. Limits are raised unless `text` states some.
+    /// Writes `text` as `config/default.toml`. `@STATE@` in it stands for the folder. Limits are
+    /// raised unless `text` states some.
     pub fn new(text: impl Display) -> Self {
         let settings = Self { directory: tempfile::tempdir().expect("a temporary folder") };
         fs::create_dir(settings.path("providers")).unwrap();
@@ -97,7 +98,7 @@ directory = "{audit}"
         self
     }
 
-    /// A layer above, for tables that [`Settings::new`] has stated, such as `[server]`.
+    /// Writes a layer above, for tables that [`Settings::new`] has stated, such as `[server]`.
     #[must_use]
     pub fn layer(self, text: &str) -> Self {
         fs::write(self.path("config/local.toml"), text).unwrap();
@@ -116,8 +117,8 @@ directory = "{audit}"
         Config::load(&self.config_directory(), environment)
     }
 
-    /// A token of the built-in issuer that may pull and push `project`, for a broker in a process
-    /// of its own.
+    /// Mints a token of the built-in issuer that may pull and push `project`, for a broker in
+    /// another process.
     pub fn token_for(&self, project: &str) -> String {
         let issuer = LocalIssuer::open_or_create(&self.path("issuer.pem")).unwrap();
         mint(&issuer, &serde_json::json!({ "repository": format!("acme/{project}") }))

@@ -1,8 +1,8 @@
-//! Honest callers while strangers hold slow connections, send bad tokens, and name keys that nobody
-//! has.
+//! Honest callers while strangers hold slow connections, send bad tokens, and name keys that do not
+//! exist.
 //!
-//! `make soak` measures it (`benches/soak_edge.rs`); `tests/siege.rs` runs it in small and looks at
-//! the outcomes only.
+//! `make soak` measures it (`benches/soak_edge.rs`); `tests/behaviour/siege.rs` runs it at a small
+//! size and checks the outcomes only.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use crate::within;
 use crate::{Installation, Serving};
 
 const PATH: &str = "/api/v1/registry/credentials?project=my-app";
-/// Two below the broker's own bound for one address.
+/// Two below the number that the broker accepts from one address.
 const PER_ADDRESS: usize = 62;
-/// How many failures one address has before it is limited: each of these reaches the issuer's keys.
+/// How many failures an address has before it is limited. Each of these reaches the issuer's keys.
 const FAILURES: usize = 40;
 
-/// An issuer with one key, that counts how often it is asked for it.
+/// An issuer with one key that counts the requests for it.
 #[derive(Debug)]
 pub struct CountingIssuer {
     url: String,
@@ -83,7 +83,7 @@ impl CountingIssuer {
         format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// Right in everything but that nobody has signed it, with a key that nobody has.
+    /// A token that is correct except for its signature, which names a key that does not exist.
     pub fn forged(&self, number: usize) -> String {
         format!("{}.{}", self.unsigned(&format!("key-{number}")), URL_SAFE_NO_PAD.encode([7; 64]))
     }
@@ -95,12 +95,12 @@ impl Drop for CountingIssuer {
     }
 }
 
-/// How much of everything.
+/// The amounts of each attack.
 #[derive(Clone, Copy, Debug)]
 pub struct Siege {
     pub slow_connections: usize,
     pub key_ids: usize,
-    /// Bad tokens per second, besides.
+    /// Bad tokens per second, in addition.
     pub bad_tokens: u32,
     /// Honest requests per second.
     pub honest: u32,
@@ -108,7 +108,7 @@ pub struct Siege {
     pub siege: Duration,
 }
 
-/// What honest callers saw.
+/// The answers that honest callers received.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub answers: usize,
@@ -135,9 +135,9 @@ impl Seen {
 pub struct Report {
     pub quiet: Seen,
     pub besieged: Seen,
-    /// What the forged tokens were answered.
+    /// The answers to forged tokens: 401, 429, other.
     pub forged: [usize; 3],
-    /// And the bad ones: 401, 429, neither.
+    /// The answers to bad tokens: 401, 429, other.
     pub bad: [usize; 3],
     pub slow_opened: usize,
     pub fetches: usize,
@@ -145,12 +145,12 @@ pub struct Report {
     pub open_files: [usize; 2],
 }
 
-/// What "flat" allows, in KiB.
+/// The memory, in KiB, up to which use counts as flat.
 pub fn flat(resident: u64) -> u64 {
     resident + resident / 10 + 8 * 1024
 }
 
-/// Starts the real binary, and lays siege to it.
+/// Starts the real binary and besieges it.
 ///
 /// # Panics
 /// If the broker does not start.
@@ -158,7 +158,7 @@ pub async fn run(siege: Siege) -> Report {
     let issuer = Arc::new(CountingIssuer::start().await);
     let serving = broker(&issuer);
     let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
-    // Warm: code compiled, keys fetched.
+    // This warms it up: code is compiled, keys are fetched.
     honest(to, &issuer, siege.honest, Duration::from_secs(2)).await;
     let files = serving.open_files();
     let resident = serving.resident();
@@ -178,7 +178,7 @@ pub async fn run(siege: Siege) -> Report {
     }
 }
 
-/// Waits for what must return to return: files, and memory but for a tenth and 8 MiB.
+/// Waits until open files are as few as before, and memory is flat.
 async fn settle(serving: &Serving, resident: u64, files: usize) {
     let is_over = async || serving.open_files() <= files && serving.resident() <= flat(resident);
     within(Duration::from_secs(40), is_over).await;
@@ -240,8 +240,8 @@ fn asking(token: &str) -> String {
     format!("GET {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")
 }
 
-/// At a constant rate, each request in its own time, so that a slow answer does not keep the next
-/// one from being asked.
+/// Asks at a constant rate, each request in a task of its own, so that a slow answer does not delay
+/// the next request.
 async fn honest(to: SocketAddr, issuer: &CountingIssuer, rate: u32, time: Duration) -> Seen {
     let request: Arc<str> = asking(&issuer.token()).into();
     let mut ticks = interval(Duration::from_secs(1) / rate);
@@ -266,16 +266,16 @@ async fn honest(to: SocketAddr, issuer: &CountingIssuer, rate: u32, time: Durati
     seen
 }
 
-/// The nth address of strangers, in a network of this purpose's own.
+/// The address of stranger number n, in a network for this purpose.
 fn stranger(network: u8, number: usize) -> Ipv4Addr {
     let [_, _, high, low] = u32::try_from(number + 1).unwrap().to_be_bytes();
     Ipv4Addr::new(127, network.saturating_add(high), low, 1)
 }
 
-/// Begins a request, goes on with a byte a second, and begins again when it is hung up on.
+/// Begins a request, continues with one byte a second, and begins again when the broker hangs up.
 async fn slow(to: SocketAddr, number: usize, over: Arc<AtomicBool>, opened: Arc<AtomicUsize>) {
     let from = stranger(10, number / PER_ADDRESS);
-    // Strangers are not in step: the broker hangs up on each after five seconds.
+    // Strangers are out of step: the broker hangs up on each after five seconds.
     sleep(Duration::from_millis(u64::try_from(number * 37 % 5_000).unwrap())).await;
     while !over.load(Ordering::SeqCst) {
         let mut wire = Wire::connect_from(from, to).await;
@@ -299,7 +299,7 @@ fn count(counts: &mut [usize; 3], status: u16) {
     } += 1;
 }
 
-/// Each from an address that has failures left.
+/// Sends each token from an address that may still fail.
 async fn forge(
     to: SocketAddr,
     issuer: Arc<CountingIssuer>,
@@ -319,8 +319,8 @@ async fn forge(
     counts
 }
 
-/// From one address, over connections that stay open, most of it limited before its token is looked
-/// at.
+/// Sends bad tokens from one address over open connections. The broker limits most of them before
+/// it reads the token.
 async fn flood(to: SocketAddr, rate: u32, time: Duration) -> [usize; 3] {
     const CONNECTIONS: u32 = 16;
     let end = Instant::now() + time;

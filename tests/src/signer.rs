@@ -1,4 +1,4 @@
-//! Keys of an issuer that is ours to break.
+//! Keys of an issuer in the test's hands.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-/// An RSA key under a name; signs with RS256.
+/// A named RSA key that signs with RS256.
 #[derive(Debug)]
 pub struct Signer {
     kid: String,

@@ -1,4 +1,4 @@
-//! A test that cannot run on a machine says so where somebody reads it.
+//! Notes of the tests that cannot run on this machine.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use std::panic::Location;
 use crate::target;
 
 /// Notes in `target/skipped.txt` that the calling test does not run, and why. `make test` prints
-/// that file at its end.
+/// the file at its end.
 #[track_caller]
 pub fn skipped(reason: &str) {
     let line = format!("{}: {reason}\n", Location::caller().file());

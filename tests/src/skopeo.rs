@@ -1,4 +1,5 @@
-//! skopeo, a real OCI client, with a home of its own: it sees no credentials but those given here.
+//! skopeo, a real OCI client, with a home of its own: it sees only the credentials that a test
+//! gives it.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::process::{SYSTEM_PATH, find_program, standard_environment};
 
 const LONGEST_RUN: Duration = Duration::from_secs(30);
 
-/// Runs skopeo. Pushing from an [`crate::OciLayout`] to a [`crate::DockerRegistry`]: `["copy",
+/// Runs skopeo. To push an [`crate::OciLayout`] to a [`crate::DockerRegistry`]: `["copy",
 /// "--dest-tls-verify=false", "--preserve-digests", &layout.reference(),
 /// "docker://HOST/REPOSITORY:TAG"]`.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct Skopeo {
     path: String,
 }
 
-/// How a run ended.
+/// The exit status and output of a run.
 #[derive(Debug)]
 pub struct Ran {
     pub success: bool,
@@ -39,24 +40,24 @@ impl Skopeo {
         Self { home, path: SYSTEM_PATH.into() }
     }
 
-    /// Finds programs here first: for `docker-credential-*`.
+    /// Looks for programs in this folder first: for `docker-credential-*`.
     pub fn add_to_path(&mut self, directory: &Path) {
         self.path = format!("{}:{}", directory.display(), self.path);
     }
 
-    /// `docker login`, without the asking. Replaces all earlier settings.
+    /// Stores a login, as `docker login` does. Replaces all earlier settings.
     pub fn log_in(&self, registry: &str, user: &str, password: &str) {
         let auth = STANDARD.encode(format!("{user}:{password}"));
         self.write_auth_file(&json!({ "auths": { registry: { "auth": auth } } }).to_string());
     }
 
-    /// Asks `docker-credential-{helper}` for `registry`'s credentials. Replaces all earlier
-    /// settings.
+    /// Lets it ask `docker-credential-{helper}` for the credentials of `registry`. Replaces all
+    /// earlier settings.
     pub fn use_credential_helper(&self, registry: &str, helper: &str) {
         self.write_auth_file(&json!({ "credHelpers": { registry: helper } }).to_string());
     }
 
-    /// Its `HOME`, for what a credential helper wants to find there.
+    /// Its `HOME`, for the files of a credential helper.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
@@ -65,7 +66,7 @@ impl Skopeo {
     /// If it is not installed (`make peers`), or runs for longer than 30 s.
     pub async fn run(&self, arguments: &[&str]) -> Ran {
         let run = Command::new(find_program("skopeo"))
-            // Signatures of images are none of our business.
+            // The tests are not about signatures of images.
             .arg("--insecure-policy")
             .args(arguments)
             .env_clear()

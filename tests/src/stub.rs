@@ -1,8 +1,8 @@
-//! A double of STS and ECR for what a real peer cannot do on demand: fail, stall, hang up, lie.
+//! A double of STS and ECR that does what a real peer does not do on demand: it fails, stalls,
+//! hangs up and lies.
 //!
-//! It speaks `AssumeRole`, `GetCallerIdentity` (XML) and `GetAuthorizationToken` (JSON), on one
-//! endpoint, and checks no signature. Whatever it is not told to do differently, it answers as AWS
-//! would.
+//! It answers `AssumeRole`, `GetCallerIdentity` (XML) and `GetAuthorizationToken` (JSON) on one
+//! endpoint, and checks no signature. By default it answers as AWS does.
 
 mod answer;
 mod script;
@@ -28,7 +28,7 @@ use crate::{PATIENCE, within};
 
 const LONGEST_REQUEST: usize = 1 << 20;
 
-/// Runs inside the test, on its runtime.
+/// It runs on the test's runtime.
 #[derive(Debug)]
 pub struct Stub {
     endpoint: String,
@@ -45,12 +45,12 @@ impl Stub {
         Self { endpoint, script, server }
     }
 
-    /// For `endpoint_url`.
+    /// The value for `endpoint_url`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Somebody with keys that it accepts, like any.
+    /// A caller with keys; it accepts any.
     pub fn caller(&self) -> Caller {
         let keys = Keys {
             access_key_id: "AKIASTUB".into(),
@@ -60,7 +60,7 @@ impl Stub {
         Caller::new(&self.endpoint, "eu-west-1", keys)
     }
 
-    /// From now on answers `action` (`AssumeRole` …) so, until told otherwise.
+    /// Answers every later request for `action` (`AssumeRole` …) like this.
     pub fn always(&self, action: &str, answer: Answer) {
         self.script.lock().unwrap().always(action, answer);
     }
@@ -70,12 +70,12 @@ impl Stub {
         self.script.lock().unwrap().next(action, answers);
     }
 
-    /// Everything asked so far, oldest first: also what was then delayed, refused or hung up on.
+    /// Every request so far, oldest first, including those that were delayed, refused or closed.
     pub fn requests(&self) -> Vec<Request> {
         self.script.lock().unwrap().heard.clone()
     }
 
-    /// The requests for `action`, oldest first.
+    /// The recorded requests for `action`, oldest first.
     pub fn recorded(&self, action: &str) -> Vec<Request> {
         let mut requests = self.requests();
         requests.retain(|request| request.action == action);
@@ -86,18 +86,17 @@ impl Stub {
         self.recorded(action).len()
     }
 
-    /// Returns when `action` has been asked for `count` times: a point to act at while an answer is
-    /// delayed.
+    /// Waits until `action` was requested `count` times, to act while an answer is delayed.
     ///
     /// # Panics
-    /// If it is not, within [`PATIENCE`].
+    /// If that does not happen within [`PATIENCE`].
     pub async fn wait_for(&self, action: &str, count: usize) {
         let asked = within(PATIENCE, async || self.count(action) >= count).await;
         assert!(asked, "{action} was asked for {} times, not {count}", self.count(action));
     }
 
-    /// Every secret key, session token and ECR password handed out so far: what must not turn up in
-    /// any output.
+    /// Every secret key, session token and ECR password that it has handed out: no output may
+    /// contain one.
     pub fn secrets(&self) -> Vec<String> {
         self.script.lock().unwrap().secrets.clone()
     }
@@ -110,13 +109,13 @@ impl Drop for Stub {
 }
 
 async fn serve(listener: TcpListener, script: Arc<Mutex<Script>>) {
-    // Dropped with this task, and every connection with it.
+    // The connections end with this task.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let script = Arc::clone(&script);
         connections.spawn(async move {
             let service = service_fn(move |request| respond(request, Arc::clone(&script)));
-            // An error here is what `Answer::Close` is made of, or a client that went away.
+            // `Answer::Close` and clients that go away end in an error here.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -140,6 +139,6 @@ async fn respond(
         Limited::new(body, LONGEST_REQUEST).collect().await.map_err(io::Error::other)?.to_bytes();
     let (delay, reply) = script.lock().unwrap().hear(&Request::read(headers, &body));
     tokio::time::sleep(delay).await;
-    // hyper hangs up without a byte when the service fails.
+    // hyper closes the connection without a byte when the service fails.
     reply.map(Into::into).ok_or_else(|| io::Error::other("hangs up"))
 }

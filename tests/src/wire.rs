@@ -1,4 +1,4 @@
-//! Bytes on a socket, as no well-behaved client would send them, from whichever address of
+//! Bytes on a socket that no well-behaved client sends, from any address of 127.0.0.0/8.
 //! 127.0.0.0/8.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,10 +12,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-/// How long anything may take that should take a moment.
+/// How long an answer or the end of a connection may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A router on a port of its own, with the real accept loop.
+/// A router on a free port, with the broker's real accept loop.
 #[derive(Debug)]
 pub struct Listening {
     pub address: SocketAddr,
@@ -44,10 +44,10 @@ impl Drop for Listening {
 #[derive(Debug)]
 pub struct Wire<S = TcpStream>(S);
 
-/// What came back.
+/// An answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// 0: the connection was closed before the head of an answer was whole.
+    /// The status. 0: the connection was closed before the head of an answer was complete.
     pub status: u16,
     pub head: String,
     pub body: String,
@@ -61,7 +61,7 @@ impl Heard {
         })
     }
 
-    /// `access-denied` of `urn:rise:problem:access-denied`.
+    /// The name of the problem: `access-denied` for `urn:rise:problem:access-denied`.
     pub fn problem(&self) -> Option<String> {
         let json: serde_json::Value = serde_json::from_str(&self.body).ok()?;
         Some(json["type"].as_str()?.strip_prefix("urn:rise:problem:")?.to_owned())
@@ -79,7 +79,7 @@ impl Wire {
         Self(socket.connect(to).await.unwrap())
     }
 
-    /// One request, its answer, and no more.
+    /// Sends one request on a new connection and reads one answer.
     pub async fn once(to: SocketAddr, request: &str) -> Heard {
         let mut wire = Self::connect(to).await;
         wire.send(request).await;
@@ -92,16 +92,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Self(stream)
     }
 
-    /// That the other side has hung up shows when it is listened to.
+    /// Sends bytes. A closed connection shows only when it is read.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.0.write_all(bytes.as_ref()).await;
         let _ = self.0.flush().await;
     }
 
-    /// One answer, by its `Content-Length`. Status 0 if the connection ends before.
+    /// Reads one answer, by its `Content-Length`. Its status is 0 if the connection ends before.
     ///
     /// # Panics
-    /// If neither comes.
+    /// If neither an answer nor the end comes.
     pub async fn hear(&mut self) -> Heard {
         tokio::time::timeout(PATIENCE, self.read()).await.expect("no answer")
     }
@@ -126,10 +126,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         answer
     }
 
-    /// Waits until the other side hangs up; gives what it said before.
+    /// Waits until the other side closes the connection. Returns the bytes that it sent before.
     ///
     /// # Panics
-    /// If it does not.
+    /// If it does not close it.
     pub async fn hung_up(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let ended = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut rest)).await;

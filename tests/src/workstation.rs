@@ -1,5 +1,5 @@
-//! A caller's machine: a home, the client's two programs on `PATH`, and nothing of this machine's
-//! environment.
+//! A caller's machine: a home, the client's two programs on `PATH`, and no variable of this
+//! machine.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,10 +13,10 @@ use crate::built::beside;
 use crate::installation::Printed;
 use crate::process::{SYSTEM_PATH, find_program, standard_environment};
 
-/// Seconds that any program here may take; the client promises ten.
+/// How many seconds a program here may run; the client promises ten.
 const LONGEST: &str = "60";
 
-/// Dropping it removes its files.
+/// A home of its own. Dropping it removes its files.
 #[derive(Debug)]
 pub struct Workstation {
     home: TempDir,
@@ -57,7 +57,7 @@ impl Workstation {
         self.home.path().join(name)
     }
 
-    /// Writes a file, with the folders above it.
+    /// Writes a file, and creates the folders above it.
     pub fn file(&self, name: &str, text: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -68,12 +68,12 @@ impl Workstation {
         self.run("rise-registry", arguments)
     }
 
-    /// `docker-credential-rise` as a client starts it.
+    /// Runs `docker-credential-rise` as a client starts it.
     pub fn helper(&self, action: &str, stdin: &str) -> Printed {
         self.run_with("docker-credential-rise", &[action], stdin)
     }
 
-    /// A program of the system, or one of the two.
+    /// Runs a program of the system, or one of the client's two.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Printed {
         self.run_with(program, arguments, "")
     }
@@ -81,7 +81,7 @@ impl Workstation {
     pub fn run_with(&self, program: &str, arguments: &[&str], stdin: &str) -> Printed {
         let mut child = self.command(program, arguments).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
-        // One that does not read its input has closed it.
+        // A program that does not read its input has closed it.
         let _ = pipe.write_all(stdin.as_bytes());
         drop(pipe);
         let output = child.wait_with_output().unwrap();
@@ -94,7 +94,7 @@ impl Workstation {
         }
     }
 
-    /// To be started; killed after a minute whatever becomes of us.
+    /// Prepares a program, which is killed after a minute.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let own = self.path("bin").join(program);
         let program = if own.exists() { own } else { find_program(program) };
@@ -114,12 +114,12 @@ impl Workstation {
         command
     }
 
-    /// What docker would read.
+    /// The file that docker reads.
     pub fn docker_config(&self) -> Value {
         serde_json::from_slice(&fs::read(self.path(".docker/config.json")).unwrap()).unwrap()
     }
 
-    /// Every file below home, for whoever searches them.
+    /// Every file below the home.
     pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         let mut folders = vec![self.home.path().to_owned()];

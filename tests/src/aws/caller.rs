@@ -1,5 +1,4 @@
-//! Somebody with AWS keys, who tries things: proves what a session policy allows by really calling
-//! STS and ECR.
+//! A caller with AWS keys, who proves what a session policy allows by really calling STS and ECR.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-/// An access key, and a session token if it is temporary. For tests: shown by `Debug`.
+/// An access key, with a session token if it is temporary. `Debug` prints it: it is for tests only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     pub access_key_id: String,
@@ -22,8 +21,8 @@ pub struct Keys {
     pub session_token: Option<String>,
 }
 
-/// What the peer's authorization said. What an allowed request then ran into (no such repository …)
-/// does not matter.
+/// The decision of the peer's authorization. A later failure of an allowed request (no such
+/// repository …) does not matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Allowed,
@@ -37,7 +36,7 @@ impl Verdict {
     }
 }
 
-/// Calls one endpoint, STS and ECR both, with one set of keys. No retries.
+/// Calls one endpoint for STS and ECR with one set of keys, without retries.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub keys: Keys,
@@ -80,7 +79,7 @@ impl Caller {
         }
     }
 
-    /// For what has no method here.
+    /// The client for calls that have no method here.
     pub fn sts(&self) -> &aws_sdk_sts::Client {
         &self.sts
     }
@@ -90,18 +89,18 @@ impl Caller {
         &self.ecr
     }
 
-    /// The ARN that STS knows it by.
+    /// The ARN that STS returns for the keys.
     pub async fn identity(&self) -> String {
         let answer = self.sts.get_caller_identity().send().await;
         answer.unwrap_or_else(|error| panic!("{}", DisplayErrorContext(error))).arn.unwrap()
     }
 
-    /// The same as whoever `role_arn` makes of it. `Err` is the error's code.
+    /// Assumes `role_arn`. `Err` is the error's code.
     pub async fn assume(&self, role_arn: &str) -> Result<Self, String> {
         self.assume_session(role_arn, None).await
     }
 
-    /// As [`Caller::assume`], narrowed by a session policy.
+    /// The same as [`Caller::assume`], narrowed by a session policy.
     pub async fn assume_with_policy(&self, role_arn: &str, policy: &Value) -> Result<Self, String> {
         self.assume_session(role_arn, Some(policy.to_string())).await
     }
@@ -123,7 +122,7 @@ impl Caller {
         Ok(Self::new(&self.endpoint, &self.region, keys))
     }
 
-    /// `user:password` of `GetAuthorizationToken`, decoded. `Err` is the error's code.
+    /// The decoded `user:password` of `GetAuthorizationToken`. `Err` is the error's code.
     pub async fn registry_password(&self) -> Result<String, String> {
         let answer =
             self.ecr.get_authorization_token().send().await.map_err(|error| code(&error))?;
@@ -131,14 +130,14 @@ impl Caller {
         Ok(String::from_utf8(STANDARD.decode(token).unwrap()).unwrap())
     }
 
-    /// Really does `action` (`ecr:PutImage`, as policies write it) to `repository`, as small as it
-    /// can be done.
+    /// Performs `action` (`ecr:PutImage`, as policies write it) on `repository`, with the smallest
+    /// request possible.
     ///
-    /// Allowed writes take effect: `ecr:DeleteRepository` deletes. Ask with a repository that does
-    /// not exist where that matters.
+    /// Allowed writes take effect: `ecr:DeleteRepository` deletes. Use a repository that does not
+    /// exist where that matters.
     ///
     /// # Panics
-    /// If the keys themselves are not accepted, or the answer is neither yes nor no.
+    /// If the keys are not accepted, or the answer is neither yes nor no.
     pub async fn tries(&self, action: &str, repository: &str) -> Verdict {
         match action {
             "ecr:PutImage"
@@ -279,7 +278,7 @@ where
     let code = code(&error);
     match code.as_str() {
         "AccessDenied" | "AccessDeniedException" => Verdict::Denied(code),
-        // Not a decision about the action: the keys are bad.
+        // This is no decision about the action: the keys are bad.
         "SignatureDoesNotMatch"
         | "InvalidClientTokenId"
         | "UnrecognizedClientException"
@@ -294,6 +293,6 @@ fn code<E>(error: &SdkError<E>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + Debug + 'static,
 {
-    // No code: no connection, or an answer that makes no sense.
+    // There is no code without a connection, or in an answer that makes no sense.
     error.code().map_or_else(|| panic!("{}", DisplayErrorContext(error)), String::from)
 }

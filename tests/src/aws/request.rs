@@ -1,25 +1,25 @@
-//! One AWS API request as a peer heard it, the same for all three.
+//! One AWS API request in the form that all three peers record.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-/// What was asked of STS (a form) or ECR (JSON).
+/// A request to STS (a form) or ECR (JSON).
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `sts`, `ecr`, `iam` …
     pub service: String,
     /// `AssumeRole`, `GetAuthorizationToken` …
     pub action: String,
-    /// Who signed it; never verified here.
+    /// The key that signed it; not verified here.
     pub access_key_id: String,
     /// The region that it was signed for.
     pub region: String,
-    /// The form's fields as strings, or the JSON body. `Policy` is a string that holds JSON:
+    /// The form's fields as strings, or the JSON body. `Policy` is a string of JSON: see
     /// [`Request::policy`].
     pub parameters: Value,
-    /// Names in lower case. Empty for `Ministack`, which does not record them.
+    /// The headers, with names in lower case. Empty for `Ministack`, which does not record them.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -49,7 +49,7 @@ impl Request {
         }
     }
 
-    /// One field as text; `None` if it was not sent.
+    /// One field as text; `None` if it is missing.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).and_then(Value::as_str)
     }

@@ -1,4 +1,4 @@
-//! What a broker in process is built from.
+//! The settings and surroundings from which a broker in process is built.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use super::{TestBroker, lines};
 use crate::built::binary;
 use crate::{FakeDisk, Settings, logs};
 
-/// Made by [`TestBroker::with_registries`] and [`TestBroker::with_settings`].
+/// Builds a [`TestBroker`]. Made by [`TestBroker::with_registries`] and
+/// [`TestBroker::with_settings`].
 #[must_use]
 pub struct BrokerBuilder {
     settings: Settings,
@@ -61,7 +62,7 @@ impl BrokerBuilder {
         self.try_start().await.unwrap_or_else(|problems| panic!("{}", lines(&problems)))
     }
 
-    /// A broker, or everything that is wrong with the settings.
+    /// Starts the broker, or returns everything that is wrong with the settings.
     pub async fn try_start(self) -> Result<TestBroker, Vec<Problem>> {
         logs::start();
         let config = self.settings.config(&self.environment)?;
@@ -70,7 +71,7 @@ impl BrokerBuilder {
     }
 }
 
-/// The real world, but for the program that compiles: this one is a test's.
+/// The real surroundings, except for the program that compiles: this program is a test.
 fn surroundings() -> Surroundings {
     let compiler = Compiler::Program(binary(), Bounds::default());
     Surroundings { compiler, ..Surroundings::real() }

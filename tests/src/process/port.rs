@@ -1,9 +1,9 @@
 //! A free port that no other test process takes.
 //!
-//! "Bind to port 0, close, and hope" fails when tests run in parallel: another test's peer, or an
-//! outgoing connection, takes the port, and a readiness probe then talks to a stranger. So ports
+//! "Bind to port 0, close, and hope" fails when tests run in parallel: another test's peer or an
+//! outgoing connection takes the port, and a readiness probe reaches a stranger. Therefore ports
 //! come from below the ephemeral range (32768 on Linux), and each has a lock file, which the kernel
-//! releases when the holder ends.
+//! releases when the process ends.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,7 +13,7 @@ use super::peers_directory;
 const FIRST: u16 = 21_000;
 const COUNT: u16 = 9_000;
 
-/// A TCP port of 127.0.0.1, ours until dropped.
+/// A TCP port of 127.0.0.1, reserved until it is dropped.
 #[derive(Debug)]
 pub struct Port {
     number: u16,

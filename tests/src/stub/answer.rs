@@ -1,4 +1,4 @@
-//! What the stub can be told to answer.
+//! Answers that the stub can give.
 
 use std::time::Duration;
 
@@ -7,23 +7,24 @@ use jiff::SignedDuration;
 /// One way to answer one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// As AWS would. `AssumeRole` for the duration that was asked for, `GetAuthorizationToken` for
-    /// twelve hours.
+    /// The answer of AWS. Credentials of `AssumeRole` last for the requested duration, those of
+    /// `GetAuthorizationToken` for twelve hours.
     Usual,
-    /// As AWS would, but what is handed out expires this long from now: negative for the past.
+    /// The answer of AWS, with credentials that expire after this time; a negative time is in the
+    /// past.
     Expires(SignedDuration),
     /// An AWS error in the protocol's own form.
     Error {
         status: u16,
         code: &'static str,
-        /// Sent as `Retry-After` (seconds) and as the SDK's own `x-amz-retry-after` (milliseconds).
+        /// Sent as `Retry-After` (seconds) and as the SDK's `x-amz-retry-after` (milliseconds).
         retry_after: Option<Duration>,
     },
-    /// This status and body, whatever they mean.
+    /// This status and body.
     Raw { status: u16, content_type: &'static str, body: Vec<u8> },
-    /// As AWS would, followed by this many spaces: correct, and too long.
+    /// The answer of AWS, followed by this many spaces: correct, and too long.
     Huge(usize),
-    /// Waits first. Whoever gives up is recorded all the same.
+    /// Waits before it answers. It records the request also if the client gives up.
     After(Duration, Box<Answer>),
     /// Reads the request, then closes the connection without a byte.
     Close,
@@ -35,7 +36,7 @@ impl Answer {
         Self::error(403, "AccessDenied")
     }
 
-    /// 400, as ECR says it. STS says `Throttling`.
+    /// 400, as ECR answers. STS answers `Throttling`.
     pub fn throttled(retry_after: Option<Duration>) -> Self {
         Self::Error { status: 400, code: "ThrottlingException", retry_after }
     }
@@ -53,7 +54,7 @@ impl Answer {
         }
     }
 
-    /// The usual, late.
+    /// The usual answer, late.
     pub fn late(delay: Duration) -> Self {
         Self::After(delay, Box::new(Self::Usual))
     }

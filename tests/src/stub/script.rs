@@ -1,4 +1,4 @@
-//! What was heard, what comes next, and how an answer is written.
+//! The recorded requests, the next answers, and how an answer is written.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::aws::request::Request;
 const ACCOUNT: &str = "123456789012";
 const XML: &str = "text/xml";
 const JSON: &str = "application/x-amz-json-1.1";
-/// What ECR gives, whatever session asks.
+/// The password that ECR returns for every session.
 const REGISTRY_PASSWORD: SignedDuration = SignedDuration::from_hours(12);
 
-/// An answer before it is hyper's.
+/// An answer before it becomes one of hyper.
 #[derive(Debug)]
 pub(super) struct Reply {
     status: u16,
@@ -48,7 +48,7 @@ impl Script {
         self.next.entry(action.into()).or_default().extend(answers);
     }
 
-    /// Records the request; says how long to wait and what to answer then, `None` for hanging up.
+    /// Records the request. Returns the delay and the answer; `None` closes the connection.
     pub(super) fn hear(&mut self, request: &Request) -> (Duration, Option<Reply>) {
         let next = self.next.get_mut(&request.action).and_then(VecDeque::pop_front);
         let mut answer =
@@ -141,7 +141,7 @@ impl Script {
         reply(200, JSON, json!({ "authorizationData": [data] }).to_string().into())
     }
 
-    /// Who asks: the role of a session made here, else a user.
+    /// The caller: the role of a session that was made here, else a user.
     fn arn(&self, request: &Request) -> String {
         let user = || format!("arn:aws:iam::{ACCOUNT}:user/stub");
         self.sessions.get(&request.access_key_id).cloned().unwrap_or_else(user)
@@ -196,5 +196,5 @@ impl From<Reply> for Response<Full<Bytes>> {
 }
 
 const REQUEST_ID: &str = "00000000-0000-0000-0000-00000000stub";
-/// Named in the answer so that tests can tell whether AWS's own words reached a caller.
+/// A text in the answer, so that tests can tell whether AWS's own words reached a caller.
 const MESSAGE: &str = "the stub was told to say this";
