@@ -66,8 +66,7 @@ pub fn main() -> ExitCode {
 
 fn get() -> ExitCode {
     let answer = input().map_err(get::NoAnswer::Failure).and_then(|server| {
-        let app = app(WAIT)?;
-        let answer = get::get(app, server.trim())?;
+        let answer = get::get(app(WAIT), &Environment::from_process(), server.trim())?;
         for complaint in &answer.complaints {
             terminal::error_line(&format!("docker-credential-rise: {complaint}"));
         }
@@ -77,6 +76,12 @@ fn get() -> ExitCode {
         Ok(json) => succeeded(&json),
         Err(get::NoAnswer::Literal(text)) => {
             terminal::line(text);
+            ExitCode::FAILURE
+        }
+        // The reason is for a person who expected a login. The client goes on without one.
+        Err(get::NoAnswer::Unknown(failure)) => {
+            terminal::error_line(&format!("docker-credential-rise: {}", failure.line()));
+            terminal::line(NOT_FOUND);
             ExitCode::FAILURE
         }
         Err(get::NoAnswer::Failure(failure)) => failed(&failure),

@@ -4,6 +4,9 @@
 //! without credentials. For the broker's hosts every problem is a failure: without credentials, the
 //! client would report a misleading error.
 
+use std::thread;
+use std::time::Duration;
+
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -13,13 +16,23 @@ use crate::broker::{Broker, ListedRegistry, Wanted};
 use crate::cache::{CacheKey, Complaint};
 use crate::credentials::{self, Obtained};
 use crate::docker::{ConfigFile, HELPER};
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::names;
+use crate::patience::Patience;
 use crate::settings::{HostSettings, Origin};
+use crate::token::TokenSource;
+
+/// The longest delay for the pull of somebody else's image.
+const RECOGNITION: Duration = Duration::from_secs(3);
+/// Interval at which the cache is read while another process asks the broker.
+const POLL: Duration = Duration::from_millis(5);
 
 pub(super) enum NoAnswer {
     /// A text that clients compare literally.
     Literal(&'static str),
+    /// Nothing shows that the host is the broker's, because of this failure.
+    Unknown(Failure),
     Failure(Failure),
 }
 
@@ -43,21 +56,31 @@ struct DockerCredentials<'a> {
     secret: &'a str,
 }
 
-pub(super) fn get(app: App, server: &str) -> Result<HelperAnswer, NoAnswer> {
+pub(super) fn get(
+    settings: Result<App, Failure>,
+    environment: &Environment,
+    server: &str,
+) -> Result<HelperAnswer, NoAnswer> {
     if server.is_empty() {
         return Err(NoAnswer::Literal(NO_SERVER));
     }
     let host = names::host(server).ok_or(NoAnswer::Literal(NOT_FOUND))?;
+    let app = &settings.map_err(|failure| {
+        if is_named_by_a_client(environment, host) {
+            NoAnswer::Failure(failure)
+        } else {
+            NoAnswer::Unknown(failure)
+        }
+    })?;
     if app.settings.url.is_none() {
         // Without a broker, no host can be its own. The helper must not block other registries.
         return Err(NoAnswer::Literal(NOT_FOUND));
     }
-    // The pull of somebody else's image must not wait for the broker.
-    let app = &if is_known(&app, host) { app } else { app.without_waiting() };
     let mapped = app.settings.hosts.get(host);
+    let listed = recognize(app, host, mapped)?;
     let obtained = match project(app, mapped) {
-        Some(project) => with_project(app, host, mapped, project)?,
-        None => without_project(app, host, mapped, server)?,
+        Some(project) => with_project(app, host, mapped, project, listed)?,
+        None => without_project(app, host, server)?,
     };
     let credentials = &obtained.kept.credentials;
     let (username, secret) = credentials.login().ok_or_else(|| not_a_login(&obtained))?;
@@ -80,17 +103,39 @@ fn project(app: &App, mapped: Option<&HostSettings>) -> Option<String> {
     }
 }
 
+/// Fails unless the host is the broker's: a settings file names it, or the broker lists it. Returns
+/// the name of the listed registry.
+///
+/// Nobody who pulls from another registry may suffer from the state of the broker, the token or the
+/// network, so an unknown host costs one short request for the list, and no credential.
+fn recognize(
+    app: &App,
+    host: &str,
+    mapped: Option<&HostSettings>,
+) -> Result<Option<String>, NoAnswer> {
+    let is_configured = mapped.is_some() || is_named_by_a_client(&app.environment, host);
+    let last = registries_key(app).and_then(|key| app.cache().last_registries(&key));
+    let was_listed = last.is_some_and(|registries| of_host(&registries, host).is_some());
+    let registries = match cached_registries(app) {
+        Some(registries) => registries,
+        None if is_configured => return Ok(None),
+        None if was_listed => request_registries(app, app.patience)?,
+        None => request_registries(app, app.patience.once_within(RECOGNITION))
+            .map_err(NoAnswer::Unknown)?,
+    };
+    match of_host(&registries, host) {
+        None if !is_configured => Err(NoAnswer::Literal(NOT_FOUND)),
+        listed => Ok(listed),
+    }
+}
+
 fn with_project(
     app: &App,
     host: &str,
     mapped: Option<&HostSettings>,
     project: String,
+    listed: Option<String>,
 ) -> Result<Obtained, NoAnswer> {
-    let known = cached_registries(app);
-    let listed = known.as_deref().and_then(|list| of_host(list, host));
-    if known.is_some() && listed.is_none() && !is_configured(app, host, mapped) {
-        return Err(NoAnswer::Literal(NOT_FOUND));
-    }
     let stated = mapped.and_then(|host| host.registry.clone());
     let stated = stated.or_else(|| app.settings.registry().map(ToOwned::to_owned));
     let registry = stated.clone().or(listed);
@@ -103,10 +148,7 @@ fn with_project(
         Err(failure @ (Failure::Denied(_) | Failure::Settings(_))) => failure,
         Err(failure) => return Err(failure.into()),
     };
-    let registry = of_host(&request_registries(app)?, host);
-    if registry.is_none() && !is_configured(app, host, mapped) {
-        return Err(NoAnswer::Literal(NOT_FOUND));
-    }
+    let registry = of_host(&request_registries(app, app.patience)?, host);
     if registry.is_none() && wanted.registry.is_none() && matches!(failure, Failure::Settings(_)) {
         return Err(NoAnswer::Failure(Failure::Denied(format!(
             "the broker lists no registry at {host} for you: ask its operator for a rule, or set \
@@ -128,38 +170,16 @@ fn elsewhere(obtained: &Obtained, host: &str) -> Failure {
     ))
 }
 
-/// Whether the host is the broker's, as far as this machine knows.
-fn is_known(app: &App, host: &str) -> bool {
-    let last = registries_key(app).and_then(|key| app.cache().last_registries(&key));
-    let listed = last.and_then(|registries| of_host(&registries, host));
-    listed.is_some() || is_configured(app, host, app.settings.hosts.get(host))
-}
-
-/// Whether this host is configured for the helper: in its settings, or in docker's or podman's
-/// file.
-fn is_configured(app: &App, host: &str, mapped: Option<&HostSettings>) -> bool {
-    let files = ConfigFile::of_podman(&app.environment);
-    let mut files = ConfigFile::of_docker(&app.environment).ok().into_iter().chain(files);
-    mapped.is_some() || files.any(|file| file.helper(host) == Some(HELPER))
+/// Whether the file of docker or podman names this helper for the host.
+fn is_named_by_a_client(environment: &Environment, host: &str) -> bool {
+    let podman = ConfigFile::of_podman(environment);
+    let mut files = ConfigFile::of_docker(environment).ok().into_iter().chain(podman);
+    files.any(|file| file.helper(host) == Some(HELPER))
 }
 
 /// Some clients state the whole image, which needs no project.
-fn without_project(
-    app: &App,
-    host: &str,
-    mapped: Option<&HostSettings>,
-    server: &str,
-) -> Result<Obtained, NoAnswer> {
+fn without_project(app: &App, host: &str, server: &str) -> Result<Obtained, NoAnswer> {
     let image = server.split_once("://").map_or(server, |(_, rest)| rest);
-    let registries = match cached_registries(app).map_or_else(|| request_registries(app), Ok) {
-        Ok(registries) => registries,
-        Err(failure) if is_configured(app, host, mapped) => return Err(failure.into()),
-        // Without an answer of the broker, nothing shows that this host is one of its own.
-        Err(_) => return Err(NoAnswer::Literal(NOT_FOUND)),
-    };
-    if of_host(&registries, host).is_none() && !is_configured(app, host, mapped) {
-        return Err(NoAnswer::Literal(NOT_FOUND));
-    }
     if image.trim_end_matches('/') == host || !names::is_image(image) {
         return Err(app
             .settings
@@ -186,19 +206,33 @@ fn cached_registries(app: &App) -> Option<Vec<ListedRegistry>> {
     app.cache().registries(&registries_key(app)?, (app.now)())
 }
 
-/// Asks the broker for its registries and caches the answer.
-fn request_registries(app: &App) -> Result<Vec<ListedRegistry>, Failure> {
-    let key = registries_key(app);
-    let registries = app.ask(Broker::registries)?;
-    if let Some(key) = key {
-        app.cache().store_registries(&key, &registries, (app.now)());
+/// Asks the broker for its registries and caches the answer. One process at a time does so.
+fn request_registries(app: &App, patience: Patience) -> Result<Vec<ListedRegistry>, Failure> {
+    let (source, cache) = (app.source()?, app.cache());
+    let key = key_of(app, &source)?;
+    let lock = loop {
+        match cache.lock(&key) {
+            Ok(None) if !patience.deadline().is_over() => thread::sleep(POLL),
+            lock => break lock.ok().flatten(),
+        }
+    };
+    // Another process may have stored it before this one got the lock.
+    if let Some(registries) = cache.registries(&key, (app.now)()) {
+        return Ok(registries);
     }
+    let registries = app.ask_as(source, patience, Broker::registries)?;
+    cache.store_registries(&key, &registries, (app.now)());
+    drop(lock);
     Ok(registries)
 }
 
 fn registries_key(app: &App) -> Option<CacheKey> {
-    let identity = app.source().ok()?.identity(&app.settings);
-    Some(CacheKey::new(&["registries", app.settings.url().ok()?.as_str(), &identity]))
+    key_of(app, &app.source().ok()?).ok()
+}
+
+fn key_of(app: &App, source: &TokenSource) -> Result<CacheKey, Failure> {
+    let identity = source.identity(&app.settings);
+    Ok(CacheKey::new(&["registries", app.settings.url()?.as_str(), &identity]))
 }
 
 fn not_a_login(obtained: &Obtained) -> NoAnswer {

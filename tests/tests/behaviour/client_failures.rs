@@ -28,8 +28,10 @@ fn seconds() -> u64 {
 }
 
 fn workstation(url: &str) -> Workstation {
-    Workstation::new()
-        .with("RISE_URL", url)
+    let it = Workstation::new();
+    // The helper reports failures for hosts that it is set up for.
+    it.file(".docker/config.json", "{\"credHelpers\":{\"r.example.com\":\"rise\"}}");
+    it.with("RISE_URL", url)
         .with("RISE_PROJECT", "my-app")
         .with("RISE_TOKEN", &token(&json!({ "sub": "ci", "exp": seconds() + 600 })))
         // Each request is tried once: these tests are about the line, `client_waiting` about waits.
@@ -341,6 +343,74 @@ fn a_read_only_home_is_said_and_stops_nobody() {
     assert_eq!(printed.code, Some(0), "{printed:?}");
     assert!(printed.stdout.contains(PASSWORD));
     insta::assert_snapshot!(one_line(&printed.stderr));
+}
+
+/// One's own trouble must not be in the way of a pull from another registry.
+#[test]
+fn a_host_of_others_is_not_found_whatever_is_wrong_here() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let down = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let expired = token(&json!({ "sub": "ci", "exp": seconds() - 60 }));
+    let rejects = |status, slug| BrokerDouble::start(Saying::problem(status, slug, "no", "")).url;
+    let answers = |text| BrokerDouble::start(Saying::answer("200 OK", "", text)).url;
+    let none = "RISE_TOKEN";
+    for (url, variable, value) in [
+        (down, "RISE_TOKEN", "a-token"),
+        (BrokerDouble::start(Saying::Nothing).url, "RISE_TOKEN", "a-token"),
+        (BrokerDouble::start(Saying::Bytes(b"SSH-2.0\r\n".to_vec())).url, "RISE_TOKEN", "a-token"),
+        (rejects("401 Unauthorized", "invalid-token"), "RISE_TOKEN", expired.as_str()),
+        (rejects("403 Forbidden", "access-denied"), "RISE_TOKEN", "a-token"),
+        (rejects("429 Too Many Requests", "rate-limited"), "RISE_TOKEN", "a-token"),
+        (rejects("503 Service Unavailable", "overloaded"), "RISE_WAIT", "60s"),
+        (answers("<html>Log in</html>"), "RISE_TOKEN", "a-token"),
+        (answers("{\"registries\":[]}"), none, ""),
+        (answers("{\"registries\":[]}"), "RISE_TOKEN_FILE", "/no/such/file"),
+        (answers("{\"registries\":[]}"), "RISE_CA_FILE", "/no/such/file"),
+        (answers("{\"registries\":[]}"), "RISE_AUDIENCE", "with a space"),
+        ("http://broker.example.com".to_owned(), "RISE_TOKEN", "a-token"),
+        ("no URL".to_owned(), "RISE_TOKEN", "a-token"),
+    ] {
+        // It is set up for another host, and the project comes from the environment.
+        let it = workstation(&url).with(variable, value);
+        for host in ["https://index.docker.io/v1/", "quay.io"] {
+            let started = Instant::now();
+            let printed = it.helper("get", host);
+            assert!(started.elapsed() < IN_TIME, "took {:?}", started.elapsed());
+            let not_found = "credentials not found in native keychain\n";
+            assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), not_found), "{variable}");
+            // At most a line about the reason.
+            assert!(printed.stderr.lines().count() <= 1, "{printed:?}");
+            assert_no_secret(&it, &printed);
+        }
+    }
+    // A checkout of somebody else's, whose file is refused.
+    let it = workstation("http://127.0.0.1:9");
+    it.file(".rise.toml", "url = \"https://evil.example.com\"\n");
+    let printed = it.helper("get", "quay.io");
+    assert_eq!(printed.stdout, "credentials not found in native keychain\n");
+    // Where the helper is set up for the host, it is a failure.
+    it.file(".docker/config.json", "{\"credHelpers\":{\"quay.io\":\"rise\"}}");
+    assert!(it.helper("get", "quay.io").stdout.contains("unknown field `url`"));
+}
+
+#[test]
+fn a_host_of_others_gets_no_credential_made() {
+    let listed = json!({ "registries": [{ "registry": "prod", "registry_url": "r.example.com",
+        "image": "r.example.com/rise/{project}", "type": "oci" }] });
+    let listed =
+        Saying::answer("200 OK", "content-type: application/json\r\n", &listed.to_string());
+    let double = BrokerDouble::start(Saying::InTurn(vec![listed, grants()]));
+    let it = workstation(&double.url);
+    it.file(".docker/config.json", "{}");
+    for host in ["quay.io", "https://index.docker.io/v1/", "quay.io"] {
+        let printed = it.helper("get", host);
+        assert_eq!((printed.code, printed.stderr.as_str()), (Some(1), ""), "{printed:?}");
+    }
+    // The list is asked for once, and then known.
+    assert_eq!(double.requests().len(), 1, "{:?}", double.requests());
+    assert_eq!(it.helper("get", "r.example.com").code, Some(0));
+    assert!(double.requests()[1].contains("/registry/credentials"));
 }
 
 #[test]
