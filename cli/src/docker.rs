@@ -4,7 +4,7 @@
 //! it was read.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -122,27 +122,55 @@ impl ConfigFile {
         )))
     }
 
-    pub(crate) fn add(&mut self, place: &str, credentials: &Credentials) {
-        let auths = self.json.entry("auths").or_insert_with(|| json!({}));
-        if let Some(auths) = auths.as_object_mut() {
-            auths.insert(place.to_owned(), entry(credentials));
-        }
+    /// Writes one login. Returns whether it replaces another one.
+    pub(crate) fn log_in(
+        &mut self,
+        place: &str,
+        credentials: &Credentials,
+    ) -> Result<bool, Failure> {
+        let mut earlier = None;
+        let login = entry(credentials);
+        self.update(|json| {
+            let auths = json.entry("auths").or_insert_with(|| json!({}));
+            if let Some(auths) = auths.as_object_mut() {
+                earlier = auths.insert(place.to_owned(), login.clone());
+            }
+        })?;
+        Ok(earlier.is_some_and(|earlier| earlier != login))
     }
 
-    /// Writes the file with mode 0600, because it contains secrets.
-    pub(crate) fn save(&self) -> Result<(), Failure> {
+    /// Reads the file again, changes it and writes it, so that other programs' changes since it was
+    /// loaded stay. One run at a time does so. A file without content is removed.
+    pub(crate) fn update(
+        &mut self,
+        change: impl FnOnce(&mut Map<String, Value>),
+    ) -> Result<(), Failure> {
         let failed = |what: &dyn std::fmt::Display| {
             Failure::Files(format!("{} cannot be written: {what}", self.path.display()))
         };
-        if let Some(directory) = self.path.parent() {
-            fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(folder).map_err(|error| failed(&error))?;
+        let _lock = files::lock_folder(folder).map_err(|error| failed(&error))?;
+        *self = Self::load(self.path.clone())?;
+        change(&mut self.json);
+        if self.json.is_empty() && self.path.exists() {
+            return fs::remove_file(&self.path).map_err(|error| {
+                Failure::Files(format!("{} cannot be removed: {error}", self.path.display()))
+            });
         }
+        self.write()
+    }
+
+    fn write(&self) -> Result<(), Failure> {
+        let failed = |what: &dyn std::fmt::Display| {
+            Failure::Files(format!("{} cannot be written: {what}", self.path.display()))
+        };
         let mut text = Zeroizing::new(Vec::new());
         // Docker indents by tabs.
         let form = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut *text, form);
         self.json.serialize(&mut serializer).map_err(|error| failed(&error))?;
-        files::write_private(&self.path, &String::from_utf8_lossy(&text))
+        files::write_like(&self.path, &self.path, &String::from_utf8_lossy(&text))
             .map_err(|error| failed(&error))
     }
 }

@@ -1,14 +1,20 @@
 //! Small files: checked before they are read, and replaced atomically.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
 };
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
+
+/// Other runs keep a lock for as long as they write: longer means that one of them hangs.
+const LOCKED: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(5);
 
 /// An error about a file. Its text follows the file's name in messages.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +29,8 @@ pub(crate) enum FileError {
     NotText,
     #[error("other users can read or write it; run `chmod {0}` on it")]
     NotPrivate(&'static str),
+    #[error("it is mounted by itself and cannot be replaced; set DOCKER_CONFIG, or use `exec`")]
+    Mounted,
 }
 
 /// Returns `None` if there is no such file. A FIFO or device is an error and is never waited for.
@@ -95,16 +103,60 @@ pub(crate) fn is_ours_alone(metadata: &fs::Metadata) -> bool {
 
 /// Replaces the file atomically with mode 0600: a reader sees the old or the new text in full.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
+    write(path, text, |_| Ok(()))
+}
+
+/// Replaces the file atomically. The new one has the owner and the mode of `model`, as far as that
+/// lets nobody but its owner and its group read it.
+pub(crate) fn write_like(model: &Path, path: &Path, text: &str) -> Result<(), FileError> {
+    let model = fs::metadata(model).ok().filter(fs::Metadata::is_file);
+    write(path, text, |file| {
+        let Some(model) = &model else { return Ok(()) };
+        let own = file.metadata()?;
+        let is_foreign = (own.uid(), own.gid()) != (model.uid(), model.gid());
+        // Only root may give a file away. Without its group, the group's bits mean nothing good.
+        if is_foreign && fchown(file, Some(model.uid()), Some(model.gid())).is_err() {
+            return Ok(());
+        }
+        let is_public = model.mode() & 0o007 != 0;
+        let mode = if is_public { 0o600 } else { model.mode() & 0o770 | 0o600 };
+        file.set_permissions(Permissions::from_mode(mode))
+    })
+}
+
+fn write(
+    path: &Path,
+    text: &str,
+    prepare: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<(), FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
     // It may be left from a process with the same number, or be another user's link.
     let _ = fs::remove_file(&temporary);
-    let written = create_private(&temporary).and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = create_private(&temporary).and_then(|mut file| {
+        prepare(&file)?;
+        file.write_all(text.as_bytes())
+    });
     let renamed = written.and_then(|()| fs::rename(&temporary, path));
     if renamed.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    Ok(renamed?)
+    renamed.map_err(|error| {
+        if error.kind() == io::ErrorKind::ResourceBusy { FileError::Mounted } else { error.into() }
+    })
+}
+
+/// Locks a folder until the returned file is dropped, so that no other run changes its files.
+pub(crate) fn lock_folder(path: &Path) -> Result<File, FileError> {
+    let folder = File::open(path)?;
+    let limit = Instant::now() + LOCKED;
+    loop {
+        match folder.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < limit => thread::sleep(POLL),
+            // Not every file system has locks. The files are replaced atomically in any case.
+            Ok(()) | Err(_) => return Ok(folder),
+        }
+    }
 }
 
 fn create_private(path: &Path) -> io::Result<File> {
@@ -142,6 +194,19 @@ mod tests {
         assert!(matches!(read_private(&link, 10), Err(FileError::Io(_))));
         write_private(&link, "y").unwrap();
         assert_eq!(read(&file, 10).unwrap().unwrap().as_str(), "x");
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode_unless_everybody_may_read_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        write_like(&path, &path, "new").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        for (mode, expected) in [(0o640, 0o640), (0o660, 0o660), (0o440, 0o640), (0o644, 0o600)] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            write_like(&path, &path, "again").unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, expected, "{mode:o}");
+        }
     }
 
     #[test]

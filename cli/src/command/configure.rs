@@ -62,14 +62,13 @@ pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
     }
     let mut edits = Vec::new();
     for path in paths(app, client, &hosts)? {
-        let mut edit = Edit::load(path)?;
-        if arguments.undo {
-            edit.undo()?;
+        let of_this_file = |host: &&String| client != Client::Buildx || edit::is_below(&path, host);
+        let edit = if arguments.undo {
+            Edit::undo(path)?
         } else {
-            let of_this_file = |host: &&String| client != Client::Buildx || edit.is_below(host);
-            let hosts: Vec<_> = hosts.iter().filter(of_this_file).cloned().collect();
-            edit.set_helper_for(&hosts);
-        }
+            let hosts = hosts.iter().filter(of_this_file).cloned().collect();
+            Edit::set_helper_for(hosts, path)?
+        };
         edits.extend(edit.is_change().then_some(edit));
     }
     if edits.is_empty() {
@@ -81,7 +80,7 @@ pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
     }
     confirm(arguments.yes)?;
     for edit in edits {
-        app.terminal.note(&format!("rise-registry: {}", edit.save(arguments.undo)?));
+        app.terminal.note(&format!("rise-registry: {}", edit.save()?));
     }
     Ok(ExitCode::SUCCESS)
 }

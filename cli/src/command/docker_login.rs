@@ -40,11 +40,15 @@ pub(super) fn run(app: &App, arguments: &DockerLoginArguments) -> Done {
     docker.check_that_it_is_read(&credentials.registry_url)?;
     // Docker looks up logins by host. Podman, buildah and skopeo use the longest matching path, so
     // other projects keep their login.
-    docker.add(&credentials.registry_url, credentials);
-    docker.save()?;
+    let replaced = docker.log_in(&credentials.registry_url, credentials)?;
     if let Some(podman) = &mut podman {
-        podman.add(&credentials.image, credentials);
-        podman.save()?;
+        podman.log_in(&credentials.image, credentials)?;
+    }
+    if replaced {
+        app.terminal.note(&format!(
+            "rise-registry: docker has one login for {}, and the earlier one was replaced",
+            credentials.registry_url
+        ));
     }
     let end = credentials.expires_at.as_ref().map_or(String::new(), |at| format!(" until {at}"));
     app.terminal.note(&format!("logged in for {}{end}", credentials.image));

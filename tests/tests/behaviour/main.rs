@@ -17,6 +17,7 @@ mod client_configure;
 mod client_doctor;
 mod client_exec;
 mod client_failures;
+mod client_files;
 mod client_kubelet;
 mod client_login;
 mod client_registries;

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::docker::ConfigFile;
+use crate::docker::{ConfigFile, HELPER};
 use crate::failure::Failure;
 use crate::files;
 
-const OURS: &str = "rise";
 const LONGEST: u64 = 4 * 1024 * 1024;
 /// Unchanged lines that the diff shows around changed ones.
 const CONTEXT: usize = 2;
@@ -22,68 +21,56 @@ pub(super) struct Edit {
     path: PathBuf,
     file: ConfigFile,
     before: Map<String, Value>,
+    after: Map<String, Value>,
+    change: Change,
+}
+
+/// What happens to `credHelpers`.
+enum Change {
+    Set(Vec<String>),
+    /// The earlier helpers, if the file had some.
+    Undo(Option<Map<String, Value>>),
 }
 
 impl Edit {
-    pub(super) fn load(path: PathBuf) -> Result<Self, Failure> {
-        let mut file = ConfigFile::load(path.clone())?;
-        let before = file.json().clone();
+    /// Makes clients ask `docker-credential-rise` for the hosts.
+    pub(super) fn set_helper_for(hosts: Vec<String>, path: PathBuf) -> Result<Self, Failure> {
+        Self::new(path, Change::Set(hosts))
+    }
+
+    /// Restores the earlier helper of each host that names `docker-credential-rise`. Other changes
+    /// that were made since then stay.
+    pub(super) fn undo(path: PathBuf) -> Result<Self, Failure> {
+        let backup = backup_of(&path);
+        let text = files::read(&backup, LONGEST)
+            .map_err(|error| Failure::Files(format!("{}: {error}", backup.display())))?;
+        let earlier: Option<Map<String, Value>> =
+            text.and_then(|text| serde_json::from_str(&text).ok());
+        let helpers = earlier.and_then(|json| json.get("credHelpers")?.as_object().cloned());
+        Self::new(path, Change::Undo(helpers))
+    }
+
+    fn new(path: PathBuf, change: Change) -> Result<Self, Failure> {
+        let file = ConfigFile::load(path.clone())?;
+        let before = file.entries().clone();
         if before.get("credHelpers").is_some_and(|helpers| !helpers.is_object()) {
             return Err(Failure::Files(format!(
                 "{}: its `credHelpers` is not an object; the file is unchanged",
                 path.display()
             )));
         }
-        Ok(Self { path, file, before })
-    }
-
-    /// Whether this file is in the folder that buildx has for the registry.
-    pub(super) fn is_below(&self, host: &str) -> bool {
-        self.path.parent().and_then(Path::file_name).is_some_and(|name| name == host)
-    }
-
-    pub(super) fn set_helper_for(&mut self, hosts: &[String]) {
-        let helpers = self.file.json().entry("credHelpers").or_insert_with(|| json!({}));
-        if let Some(helpers) = helpers.as_object_mut() {
-            helpers.extend(hosts.iter().map(|host| (host.clone(), OURS.into())));
-        }
-    }
-
-    /// Restores the earlier helper of each host that names `docker-credential-rise`. Other changes
-    /// that were made since then stay.
-    pub(super) fn undo(&mut self) -> Result<(), Failure> {
-        let backup = self.backup();
-        let text = files::read(&backup, LONGEST)
-            .map_err(|error| Failure::Files(format!("{}: {error}", backup.display())))?;
-        let kept: Map<String, Value> =
-            text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        let kept = kept.get("credHelpers").and_then(Value::as_object);
-        let json = self.file.json();
-        let Some(helpers) = json.get_mut("credHelpers").and_then(Value::as_object_mut) else {
-            return Ok(());
-        };
-        helpers.retain(|host, helper| {
-            if helper.as_str() == Some(OURS) {
-                let Some(earlier) = kept.and_then(|helpers| helpers.get(host)) else {
-                    return false;
-                };
-                *helper = earlier.clone();
-            }
-            true
-        });
-        if helpers.is_empty() && kept.is_none() {
-            json.remove("credHelpers");
-        }
-        Ok(())
+        let mut after = before.clone();
+        change.apply(&mut after);
+        Ok(Self { path, file, before, after, change })
     }
 
     pub(super) fn is_change(&self) -> bool {
-        self.file.entries() != &self.before
+        self.after != self.before
     }
 
     /// The difference in the form of `diff`.
     pub(super) fn diff(&self) -> String {
-        let (old, new) = (lines(&self.before), lines(self.file.entries()));
+        let (old, new) = (lines(&self.before), lines(&self.after));
         let same = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
         let left = old.len().min(new.len()) - same;
         let ends = old.iter().rev().zip(new.iter().rev());
@@ -106,27 +93,27 @@ impl Edit {
     }
 
     /// Writes the file and returns a line that describes the change.
-    pub(super) fn save(self, undo: bool) -> Result<String, Failure> {
-        let (path, backup) = (self.path.display().to_string(), self.backup());
+    pub(super) fn save(mut self) -> Result<String, Failure> {
+        let (path, backup) = (self.path.display().to_string(), backup_of(&self.path));
+        if matches!(self.change, Change::Undo(_)) {
+            self.file.update(|json| self.change.apply(json))?;
+            let _ = fs::remove_file(&backup);
+            return Ok(if self.file.entries().is_empty() {
+                format!("{path} was removed, because it had no other content")
+            } else {
+                format!("{path} was restored; changes by others were kept")
+            });
+        }
         let failed = |error: &dyn std::fmt::Display| {
             Failure::Files(format!("{} cannot be written: {error}", backup.display()))
         };
-        if undo {
-            let _ = fs::remove_file(&backup);
-            if self.file.entries().is_empty() {
-                fs::remove_file(&self.path).map_err(|error| failed(&error))?;
-                return Ok(format!("{path} was removed, because it had no other content"));
-            }
-            self.file.save()?;
-            return Ok(format!("{path} was restored; changes by others were kept"));
-        }
         // The first copy stays, because it shows the file before any change of ours.
         let text = files::read(&self.path, LONGEST).map_err(|error| failed(&error))?;
         let kept = text.filter(|_| !backup.exists());
         if let Some(text) = &kept {
-            files::write_private(&backup, text).map_err(|error| failed(&error))?;
+            files::write_like(&self.path, &backup, text).map_err(|error| failed(&error))?;
         }
-        self.file.save()?;
+        self.file.update(|json| self.change.apply(json))?;
         let copy = if kept.is_some() {
             format!(", and a copy of the earlier file was kept in {}", backup.display())
         } else {
@@ -134,12 +121,49 @@ impl Edit {
         };
         Ok(format!("{path} was written{copy}; `--undo` undoes this"))
     }
+}
 
-    fn backup(&self) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".before-rise");
-        name.into()
+impl Change {
+    fn apply(&self, json: &mut Map<String, Value>) {
+        match self {
+            Self::Set(hosts) => {
+                let helpers = json.entry("credHelpers").or_insert_with(|| json!({}));
+                if let Some(helpers) = helpers.as_object_mut() {
+                    helpers.extend(hosts.iter().map(|host| (host.clone(), HELPER.into())));
+                }
+            }
+            Self::Undo(earlier) => undo(json, earlier.as_ref()),
+        }
     }
+}
+
+fn undo(json: &mut Map<String, Value>, earlier: Option<&Map<String, Value>>) {
+    let Some(helpers) = json.get_mut("credHelpers").and_then(Value::as_object_mut) else {
+        return;
+    };
+    helpers.retain(|host, helper| {
+        if helper.as_str() == Some(HELPER) {
+            let Some(earlier) = earlier.and_then(|helpers| helpers.get(host)) else {
+                return false;
+            };
+            *helper = earlier.clone();
+        }
+        true
+    });
+    if helpers.is_empty() && earlier.is_none() {
+        json.remove("credHelpers");
+    }
+}
+
+fn backup_of(path: &Path) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(".before-rise");
+    name.into()
+}
+
+/// Whether this file is in the folder that buildx has for the registry.
+pub(super) fn is_below(path: &Path, host: &str) -> bool {
+    path.parent().and_then(Path::file_name).is_some_and(|name| name == host)
 }
 
 /// The files of all registries in the folder of buildx.

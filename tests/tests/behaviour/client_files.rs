@@ -1,0 +1,132 @@
+//! Docker's and podman's files: other programs write them too, and what they wrote stays.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+
+use rise_broker_tests::{BrokerDouble, Saying, Workstation, eventually_blocking, skipped};
+use serde_json::{Value, json};
+
+fn grants(host: &str) -> Saying {
+    let answer = json!({
+        "credentials": { "registry_url": host, "username": "u", "password": "canary-5c0e",
+            "expires_in": 3600, "expires_at": "2026-11-21T13:39:53Z", "kind": "basic" },
+        "repository": "rise/my-app", "image": format!("{host}/rise/my-app"), "project": "my-app",
+        "registry": "prod", "actions": ["pull", "push"], "scope": "repository",
+        "enforced_by": "host", "request_id": "01J"
+    });
+    Saying::answer("200 OK", "content-type: application/json\r\n", &answer.to_string())
+}
+
+fn workstation(url: &str) -> Workstation {
+    Workstation::new()
+        .with("RISE_URL", url)
+        .with("RISE_PROJECT", "my-app")
+        .with("RISE_TOKEN", "a-token")
+}
+
+fn json_of(it: &Workstation, path: &str) -> Value {
+    serde_json::from_slice(&fs::read(it.path(path)).unwrap()).unwrap()
+}
+
+#[test]
+fn logins_at_the_same_time_all_stay() {
+    let it = workstation("http://127.0.0.1:9");
+    let podman = it.path("auth.json").display().to_string();
+    let it = it.with("REGISTRY_AUTH_FILE", &podman);
+    let hosts: Vec<_> = (0..8).map(|number| format!("r{number}.example.com")).collect();
+    let doubles: Vec<_> = hosts.iter().map(|host| BrokerDouble::start(grants(host))).collect();
+    let start = |double: &BrokerDouble| {
+        it.command("rise-registry", &["docker-login", "--url", &double.url]).spawn().unwrap()
+    };
+    let children: Vec<_> = doubles.iter().map(start).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let (docker, podman) = (it.docker_config(), json_of(&it, "auth.json"));
+    for host in &hosts {
+        assert!(docker["auths"][host].is_object(), "{host}: {docker}");
+        assert!(podman["auths"][format!("{host}/rise/my-app")].is_object(), "{host}: {podman}");
+    }
+}
+
+#[test]
+fn entries_of_others_that_come_while_the_broker_is_asked_stay() {
+    let host = "r.example.com";
+    let pause = Saying::problem("503 Busy", "overloaded", "busy", "retry-after: 1\r\n");
+    let double = BrokerDouble::start(Saying::InTurn(vec![pause, grants(host)]));
+    let it = workstation(&double.url);
+    it.file(".docker/config.json", r#"{"auths":{"old.example.com":{"auth":"eDp5"}}}"#);
+    let child = it.command("rise-registry", &["docker-login"]).spawn().unwrap();
+    eventually_blocking("the broker is asked", || double.requests().len() == 1);
+    // One logs out of a registry, logs in to another, and sets a helper.
+    let own = json!({
+        "auths": { "new.example.com": { "auth": "eDp5" } },
+        "credHelpers": { "aws.example.com": "ecr-login" }, "detachKeys": "ctrl-e,e"
+    });
+    it.file(".docker/config.json", own.to_string());
+    assert!(child.wait_with_output().unwrap().status.success());
+    let mut config = it.docker_config();
+    assert!(config["auths"].as_object_mut().unwrap().remove(host).is_some(), "{config}");
+    assert_eq!(config, own);
+}
+
+#[test]
+fn a_file_keeps_its_owner_and_its_mode() {
+    let double = BrokerDouble::start(grants("r.example.com"));
+    let it = workstation(&double.url);
+    it.file(".docker/config.json", "{\"detachKeys\":\"x\"}");
+    let path = it.path(".docker/config.json");
+    let root = rustix::process::geteuid().is_root();
+    let owner = if root { 1000 } else { rustix::process::geteuid().as_raw() };
+    if root {
+        chown(&path, Some(1000), Some(1000)).unwrap();
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let is_as_it_was = |what: &str| {
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (owner, 0o640), "{what}");
+    };
+    let login = it.rise(&["docker-login"]);
+    assert_eq!(login.code, Some(0), "{login:?}");
+    is_as_it_was("docker-login");
+    let configured = it.rise(&["configure", "docker", "--host", "s.example.com", "--yes"]);
+    assert_eq!(configured.code, Some(0), "{configured:?}");
+    is_as_it_was("configure");
+    let copy = fs::metadata(it.path(".docker/config.json.before-rise")).unwrap();
+    assert_eq!((copy.uid(), copy.mode() & 0o7777), (owner, 0o640), "the copy");
+    let undone = it.rise(&["configure", "docker", "--undo", "--yes"]);
+    assert_eq!(undone.code, Some(0), "{undone:?}");
+    is_as_it_was("undo");
+}
+
+#[test]
+fn a_login_that_is_replaced_is_reported() {
+    let first = BrokerDouble::start(grants("r.example.com"));
+    let it = workstation(&first.url);
+    it.file(".docker/config.json", r#"{"auths":{"r.example.com":{"auth":"eDp5"}}}"#);
+    let replaced = it.rise(&["docker-login"]);
+    assert_eq!(replaced.code, Some(0), "{replaced:?}");
+    insta::assert_snapshot!(replaced.stderr, @r"
+    rise-registry: docker has one login for r.example.com, and the earlier one was replaced
+    logged in for r.example.com/rise/my-app until 2026-11-21T13:39:53Z
+    ");
+    let again = it.rise(&["docker-login"]);
+    assert_eq!(again.stderr.lines().count(), 1, "{again:?}");
+}
+
+#[test]
+fn a_file_that_is_mounted_by_itself_is_told_as_such() {
+    if !rustix::process::geteuid().is_root() {
+        return skipped("mounting needs root");
+    }
+    let double = BrokerDouble::start(grants("r.example.com"));
+    let it = workstation(&double.url);
+    it.file(".docker/config.json", "{}");
+    let path = it.path(".docker/config.json").display().to_string();
+    let script = format!("mount --bind {path} {path} && exec rise-registry docker-login");
+    let printed = it.run_with("unshare", &["--mount", "sh", "-c", &script], "");
+    assert_eq!(printed.code, Some(7), "{printed:?}");
+    insta::assert_snapshot!(printed.stderr, @"rise-registry: ~/.docker/config.json cannot be written: it is mounted by itself and cannot be replaced; set DOCKER_CONFIG, or use `exec`");
+    assert_eq!(fs::read_to_string(it.path(".docker/config.json")).unwrap(), "{}");
+}
