@@ -1,4 +1,7 @@
-//! `HTTPS_PROXY` and `NO_PROXY`. A name in `NO_PROXY` matches itself and all names below it.
+//! `HTTPS_PROXY` and `NO_PROXY`. A name in `NO_PROXY` matches itself and all names below it, an
+//! address itself, and a network (`10.0.0.0/8`) all its addresses.
+
+use std::net::IpAddr;
 
 use ureq::Proxy;
 
@@ -34,9 +37,30 @@ fn excepts(list: &str, host: &str) -> bool {
             }
             _ => entry,
         };
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return entry == "*" || is_in(address, name) || is_in(address, entry);
+        }
         let below = || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
         name == "*" || (!name.is_empty() && (host == name || below()))
     })
+}
+
+/// Whether an address or a network in the notation of CIDR contains the address.
+fn is_in(address: IpAddr, network: &str) -> bool {
+    let (network, prefix) = match network.split_once('/') {
+        Some((network, prefix)) => (network, prefix.parse::<u32>().ok()),
+        None => (network, Some(128)),
+    };
+    let network = network.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let (one, other, width) = match (address, network) {
+        (IpAddr::V4(one), Ok(IpAddr::V4(other))) => {
+            (u128::from(one.to_bits()), u128::from(other.to_bits()), 32)
+        }
+        (IpAddr::V6(one), Ok(IpAddr::V6(other))) => (one.to_bits(), other.to_bits(), 128),
+        _ => return false,
+    };
+    let host_bits = prefix.map(|prefix| width - prefix.min(width));
+    host_bits.is_some_and(|bits| (one ^ other).checked_shr(bits).unwrap_or(0) == 0)
 }
 
 #[cfg(test)]
@@ -52,7 +76,18 @@ mod tests {
             (".example.com", "broker.example.com", true),
             ("*.EXAMPLE.com:8443", "broker.example.com", true),
             ("10.0.0.1", "10.0.0.1", true),
+            ("10.0.0.1:8443", "10.0.0.1", true),
             ("fd00::1", "[fd00::1]", true),
+            ("[fd00::1]", "[fd00::1]", true),
+            ("fd00:0:0::1", "[fd00::1]", true),
+            ("10.0.0.0/8,.svc", "10.77.0.1", true),
+            ("10.77.0.0/16", "10.78.0.1", false),
+            ("0.0.0.0/0", "10.77.0.1", true),
+            ("fd00::/8", "[fd12::77]", true),
+            ("fd00::/64", "[fd00:0:0:1::77]", false),
+            ("10.0.0.0/x", "10.0.0.1", false),
+            ("::/0", "10.0.0.1", false),
+            ("10.0.0.0/8", "broker.example.com", false),
             ("ample.com", "broker.example.com", false),
             ("broker.example.com.evil", "broker.example.com", false),
             (",", "broker.example.com", false),
