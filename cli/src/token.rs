@@ -21,8 +21,8 @@ use crate::patience::Patience;
 use crate::secret::Secret;
 use crate::settings::Settings;
 
-/// Bytes. The broker accepts no longer token.
-const LONGEST: u64 = 16 * 1024;
+/// Bytes. Tokens with many groups have 20 KiB and more. The broker has its own limit.
+const LONGEST: u64 = 64 * 1024;
 /// The token at `kubernetes.io/serviceaccount` is never sent: it is for the API server and would
 /// let its receiver act there.
 const PROJECTED: &str = "var/run/secrets/rise-registry/token";

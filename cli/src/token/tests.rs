@@ -83,6 +83,8 @@ fn a_text_that_is_not_a_token_is_not_sent() {
     for bad in ["", "a b", "a\nb", "ü"] {
         assert!(Token::new(Secret::new(bad.to_owned())).is_err(), "{bad:?}");
     }
+    assert!(Token::new(Secret::new("x".repeat(64 * 1024 + 1))).is_err());
+    assert!(Token::new(Secret::new("x".repeat(40 * 1024))).is_ok());
     let token = Token::new(Secret::new(jwt(&serde_json::json!({ "aud": ["a", "b"], "exp": 7.5 }))))
         .ok()
         .unwrap();
