@@ -135,6 +135,11 @@ fn of_tls(error: &rustls::Error) -> TransportError {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "its certificate is for another name; check RISE_URL".to_owned()
         }
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "its certificate is that of a CA, which no server may use; ask its operator for one \
+             without `CA:TRUE` (openssl req -x509 -addext basicConstraints=critical,CA:FALSE)"
+                .to_owned()
+        }
         other => format!(
             "its certificate is invalid ({}); set RISE_CA_FILE, or ask its operator",
             shown(&other.to_string())
