@@ -16,6 +16,7 @@ use crate::broker::{Credentials, Kind};
 use crate::environment::Environment;
 use crate::failure::{Failure, shown};
 use crate::files;
+use crate::names;
 
 /// The name of `docker-credential-rise` in clients' settings.
 pub(crate) const HELPER: &str = "rise";
@@ -102,7 +103,8 @@ impl ConfigFile {
 
     /// The `NAME` of the `docker-credential-NAME` that docker asks about this host alone.
     pub(crate) fn helper(&self, host: &str) -> Option<&str> {
-        self.json.get("credHelpers").and_then(|helpers| helpers.get(host)).and_then(Value::as_str)
+        let mut helpers = self.json.get("credHelpers")?.as_object()?.iter();
+        helpers.find(|(key, _)| names::is_key_of(key, host))?.1.as_str()
     }
 
     /// The helper of this host or, without one, the helper of all hosts.
@@ -173,6 +175,51 @@ impl ConfigFile {
         files::write_like(&self.path, &self.path, &String::from_utf8_lossy(&text))
             .map_err(|error| failed(&error))
     }
+}
+
+/// Logins in other places that clients prefer to a login in docker's file and to a helper: one line
+/// each.
+pub(crate) fn preferred_logins(
+    environment: &Environment,
+    host: &str,
+    image: Option<&str>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    let variable = environment.text("DOCKER_AUTH_CONFIG");
+    let json = variable.and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let mut auths = json.iter().filter_map(|json| json.get("auths")?.as_object());
+    if auths.any(|auths| auths.keys().any(|key| names::is_key_of(key, host))) {
+        lines.push(format!(
+            "DOCKER_AUTH_CONFIG contains a login for {host}, which docker and buildx prefer: unset \
+             it, or use `rise-registry exec`"
+        ));
+    }
+    // With this variable, podman, buildah and skopeo read that file only.
+    if environment.path("REGISTRY_AUTH_FILE").is_some() {
+        return lines;
+    }
+    let is_of_the_image = |key: &str| {
+        let below = image.and_then(|image| image.strip_prefix(key));
+        key != host && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let podman = ConfigFile::of_podman(environment).into_iter().map(|file| (file, true));
+    let docker = ConfigFile::of_docker(environment).ok().map(|file| (file, false));
+    for (file, is_read_first) in podman.chain(docker) {
+        if file.helper(host).is_some() {
+            continue;
+        }
+        let auths = file.json.get("auths").and_then(Value::as_object);
+        for key in auths.into_iter().flat_map(Map::keys) {
+            if is_of_the_image(key) || (is_read_first && names::is_key_of(key, host)) {
+                let (path, key) = (file.path.display(), shown(key));
+                lines.push(format!(
+                    "{path} contains a login for {key}, which podman, buildah and skopeo prefer: \
+                     run `podman logout --authfile {path} {key}`, or use `rise-registry exec`"
+                ));
+            }
+        }
+    }
+    lines
 }
 
 /// The password, and its encoded form in configuration files.

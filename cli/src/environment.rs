@@ -13,6 +13,7 @@ pub(crate) const NAMES: &[&str] = &[
     "BUILDKITE_AGENT_ACCESS_TOKEN",
     "BUILDKITE_JOB_ID",
     "BUILDX_CONFIG",
+    "DOCKER_AUTH_CONFIG",
     "DOCKER_CONFIG",
     "GITHUB_ACTIONS",
     "HOME",

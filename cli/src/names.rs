@@ -43,16 +43,52 @@ pub(crate) fn host(server: &str) -> Option<&str> {
     is_host(host).then_some(host)
 }
 
+/// The names of Docker Hub's registry.
+const HUB: &[&str] = &["docker.io", "index.docker.io", "registry-1.docker.io"];
+
+/// Whether two hosts are names of the same registry.
+pub(crate) fn is_same_registry(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other) || (is_hub(one) && is_hub(other))
+}
+
+/// Whether an entry of a client's file is about the host. Docker Hub has keys of several forms.
+pub(crate) fn is_key_of(key: &str, host: &str) -> bool {
+    key == host || (is_hub(host) && self::host(key).is_some_and(is_hub))
+}
+
+/// The key of a registry in docker's own files, and the name that docker tells a helper. Docker Hub
+/// keeps the URL of its first API.
+pub(crate) fn docker_key(host: &str) -> &str {
+    if is_hub(host) { "https://index.docker.io/v1/" } else { host }
+}
+
+/// Whether the host is a private registry of Amazon ECR.
+pub(crate) fn is_ecr(host: &str) -> bool {
+    (host.contains(".dkr.ecr") || host.contains(".dkr-ecr"))
+        && [".amazonaws.com", ".amazonaws.com.cn", ".on.aws"].iter().any(|end| host.ends_with(end))
+}
+
+/// The host that serves a registry's API.
+pub(crate) fn api_host(host: &str) -> &str {
+    if is_hub(host) { "registry-1.docker.io" } else { host }
+}
+
+fn is_hub(host: &str) -> bool {
+    HUB.iter().any(|name| host.eq_ignore_ascii_case(name))
+}
+
 pub(crate) fn is_host(text: &str) -> bool {
-    // A host also becomes the name of a folder, so a leading dot is not allowed.
+    // A host also becomes the name of a folder and an argument: no `.` and no `-` in front.
     (1..=255).contains(&text.len())
-        && !text.starts_with('.')
+        && !text.starts_with(['.', '-'])
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
 }
 
 /// Whether the text consists of characters of an image reference. The broker checks the rest.
 pub(crate) fn is_image(text: &str) -> bool {
+    // One that starts with `-` would be an option of the command that it is put into.
     (1..=1024).contains(&text.len())
+        && !text.starts_with('-')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:/@[]+".contains(&byte))
 }
 
@@ -75,6 +111,30 @@ mod tests {
     }
 
     #[test]
+    fn an_image_is_never_an_option() {
+        assert!(is_image("r.example.com:5000/rise/my-app:1@sha256:00"));
+        for bad in ["", "--privileged/my-app", "-v", "a b", "a\n"] {
+            assert!(!is_image(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn docker_hub_has_several_names() {
+        for name in ["docker.io", "index.docker.io", "registry-1.docker.io", "Docker.IO"] {
+            assert!(is_same_registry(name, "docker.io"), "{name}");
+            assert_eq!(docker_key(name), "https://index.docker.io/v1/");
+        }
+        for key in ["docker.io", "https://index.docker.io/v1/", "index.docker.io"] {
+            assert!(is_key_of(key, "docker.io"), "{key}");
+        }
+        for other in ["docker.io.example.com", "mydocker.io", "r.example.com"] {
+            assert!(!is_same_registry(other, "docker.io") && !is_key_of(other, "docker.io"));
+            assert_eq!((docker_key(other), api_host(other)), (other, other));
+        }
+        assert!(!is_key_of("https://r.example.com", "r.example.com"), "docker would not match it");
+    }
+
+    #[test]
     fn a_host_is_found_in_what_clients_say() {
         for (said, expected) in [
             ("r.example.com:5000", Some("r.example.com:5000")),
@@ -85,6 +145,7 @@ mod tests {
             ("https://", None),
             ("a b", None),
             ("..", None),
+            ("--privileged", None),
         ] {
             assert_eq!(host(said), expected, "{said}");
         }

@@ -17,6 +17,7 @@ use self::edit::Edit;
 use super::Done;
 use crate::app::App;
 use crate::broker::Broker;
+use crate::docker::preferred_logins;
 use crate::failure::Failure;
 use crate::{names, terminal};
 
@@ -57,8 +58,15 @@ pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
     let hosts = if arguments.undo { Vec::new() } else { hosts(app, arguments)? };
     if client == Client::Kubelet {
         terminal::print(&kubelet::configuration(app, &hosts)?);
-        app.terminal.note(kubelet::WHAT_NEXT);
+        app.terminal.note(&kubelet::what_next(app));
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(host) = hosts.iter().find(|host| client == Client::Buildx && names::is_ecr(host)) {
+        return Err(Failure::Settings(format!(
+            "buildx would not read this for {host}: it looks up logins by repository only where \
+             the registry issues tokens of its own, and ECR asks for a password; use \
+             `rise-registry configure docker`"
+        )));
     }
     let mut edits = Vec::new();
     for path in paths(app, client, &hosts)? {
@@ -66,8 +74,8 @@ pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
         let edit = if arguments.undo {
             Edit::undo(path)?
         } else {
-            let hosts = hosts.iter().filter(of_this_file).cloned().collect();
-            Edit::set_helper_for(hosts, path)?
+            let hosts = hosts.iter().filter(of_this_file).flat_map(|host| keys(client, host));
+            Edit::set_helper_for(hosts.collect(), path)?
         };
         edits.extend(edit.is_change().then_some(edit));
     }
@@ -78,19 +86,30 @@ pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
     for edit in &edits {
         terminal::print(&edit.diff());
     }
-    confirm(arguments.yes)?;
+    if !is_confirmed(arguments.yes) {
+        app.terminal.note("rise-registry: nothing was written: use --yes to write this change");
+        return Ok(ExitCode::SUCCESS);
+    }
     for edit in edits {
         app.terminal.note(&format!("rise-registry: {}", edit.save()?));
+    }
+    for host in &hosts {
+        super::print_complaints(app, &preferred_logins(&app.environment, host, None));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn hosts(app: &App, arguments: &ConfigureArguments) -> Result<Vec<String>, Failure> {
-    if let Some(bad) = arguments.host.iter().find(|host| !names::is_host(host)) {
+    let is_hub = |host: &str| names::is_key_of(host, "docker.io");
+    let is_known = |host: &&String| names::is_host(host) || is_hub(host);
+    if let Some(bad) = arguments.host.iter().find(|host| !is_known(host)) {
         return Err(Failure::Settings(format!("--host: {bad:?} is not HOST or HOST:PORT")));
     }
     if !arguments.host.is_empty() {
-        return Ok(arguments.host.clone());
+        let named = arguments.host.iter();
+        return Ok(named
+            .map(|host| if is_hub(host) { "docker.io".to_owned() } else { host.clone() })
+            .collect());
     }
     let listed = app.ask(Broker::registries)?;
     let mut hosts: Vec<_> = listed.into_iter().map(|registry| registry.registry_url).collect();
@@ -110,6 +129,16 @@ fn hosts(app: &App, arguments: &ConfigureArguments) -> Result<Vec<String>, Failu
         ));
     }
     Ok(hosts)
+}
+
+/// The keys of a host in the client's file. Podman reads docker's file too, and knows Docker Hub by
+/// its name.
+fn keys(client: Client, host: &str) -> Vec<String> {
+    let docker = names::docker_key(host);
+    if client == Client::Docker && docker != host {
+        return vec![host.to_owned(), docker.to_owned()];
+    }
+    vec![host.to_owned()]
 }
 
 /// The client's files.
@@ -143,17 +172,13 @@ fn paths(app: &App, client: Client, hosts: &[String]) -> Result<Vec<PathBuf>, Fa
     })
 }
 
-fn confirm(yes: bool) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    let refused =
-        || Failure::Settings("nothing was written: use --yes to write this change".to_owned());
-    if !io::stdin().is_terminal() {
-        return Err(refused());
+/// Without a person to ask, the run only shows the change.
+fn is_confirmed(yes: bool) -> bool {
+    if yes || !io::stdin().is_terminal() {
+        return yes;
     }
     terminal::print("Write this change? [y/N] ");
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused()) }
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::broker::{Credentials, Wanted};
 use crate::docker::Auths;
 use crate::failure::Failure;
-use crate::{credentials, terminal};
+use crate::{credentials, names, terminal};
 
 #[derive(Args)]
 pub(super) struct CredentialsArguments {
@@ -72,7 +72,7 @@ pub(super) fn run(app: &App, arguments: &CredentialsArguments) -> Done {
         Format::Env => terminal::print(&environment(credentials)),
         Format::DockerConfig => {
             let mut auths = Auths::default();
-            auths.add(&credentials.registry_url, credentials);
+            auths.add(names::docker_key(&credentials.registry_url), credentials);
             terminal::line(&auths.text());
         }
         Format::Password => terminal::line(credentials.password.expose()),

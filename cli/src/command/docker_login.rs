@@ -8,9 +8,9 @@ use clap::Args;
 use super::credentials::WantedArguments;
 use super::{Done, mask};
 use crate::app::App;
-use crate::credentials;
-use crate::docker::ConfigFile;
+use crate::docker::{self, ConfigFile};
 use crate::failure::Failure;
+use crate::{credentials, names};
 
 #[derive(Args)]
 pub(super) struct DockerLoginArguments {
@@ -22,7 +22,7 @@ pub(super) struct DockerLoginArguments {
 }
 
 pub(super) fn run(app: &App, arguments: &DockerLoginArguments) -> Done {
-    let mut docker = ConfigFile::of_docker(&app.environment)?;
+    let mut file = ConfigFile::of_docker(&app.environment)?;
     let mut podman =
         app.environment.path("REGISTRY_AUTH_FILE").map(ConfigFile::load).transpose()?;
     let obtained = credentials::obtain(app, &arguments.wanted.wanted(app)?)?;
@@ -37,10 +37,10 @@ pub(super) fn run(app: &App, arguments: &DockerLoginArguments) -> Done {
     if arguments.add_mask {
         mask(credentials);
     }
-    docker.check_that_it_is_read(&credentials.registry_url)?;
+    file.check_that_it_is_read(&credentials.registry_url)?;
     // Docker looks up logins by host. Podman, buildah and skopeo use the longest matching path, so
     // other projects keep their login.
-    let replaced = docker.log_in(&credentials.registry_url, credentials)?;
+    let replaced = file.log_in(names::docker_key(&credentials.registry_url), credentials)?;
     if let Some(podman) = &mut podman {
         podman.log_in(&credentials.image, credentials)?;
     }
@@ -50,6 +50,8 @@ pub(super) fn run(app: &App, arguments: &DockerLoginArguments) -> Done {
             credentials.registry_url
         ));
     }
+    let (host, image) = (&credentials.registry_url, Some(credentials.image.as_str()));
+    super::print_complaints(app, &docker::preferred_logins(&app.environment, host, image));
     let end = credentials.expires_at.as_ref().map_or(String::new(), |at| format!(" until {at}"));
     app.terminal.note(&format!("logged in for {}{end}", credentials.image));
     Ok(ExitCode::SUCCESS)

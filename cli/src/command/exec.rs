@@ -41,7 +41,8 @@ credentials, the codes of `rise-registry --help` apply.";
 pub(super) struct ExecArguments {
     #[command(flatten)]
     wanted: WantedArguments,
-    /// Further project, for clients with logins by repository (podman, buildah, skopeo, buildx)
+    /// Further project, for podman, buildah and skopeo, and for buildx where the registry issues
+    /// tokens of its own (ECR does not)
     #[arg(long, value_name = "PROJECT")]
     also: Vec<String>,
     /// Command to run and its arguments, after `--`

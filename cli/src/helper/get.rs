@@ -76,7 +76,8 @@ pub(super) fn get(
         // Without a broker, no host can be its own. The helper must not block other registries.
         return Err(NoAnswer::Literal(NOT_FOUND));
     }
-    let mapped = app.settings.hosts.get(host);
+    let mut entries = app.settings.hosts.iter();
+    let mapped = entries.find(|(key, _)| names::is_key_of(key, host)).map(|(_, entry)| entry);
     let listed = recognize(app, host, mapped)?;
     let obtained = match project(app, mapped) {
         Some(project) => with_project(app, host, mapped, project, listed)?,
@@ -180,7 +181,9 @@ fn is_named_by_a_client(environment: &Environment, host: &str) -> bool {
 /// Some clients state the whole image, which needs no project.
 fn without_project(app: &App, host: &str, server: &str) -> Result<Obtained, NoAnswer> {
     let image = server.split_once("://").map_or(server, |(_, rest)| rest);
-    if image.trim_end_matches('/') == host || !names::is_image(image) {
+    // `https://HOST/v2/` names the host alone.
+    let path = image.strip_prefix(host).unwrap_or_default().trim_matches('/');
+    if matches!(path, "" | "v1" | "v2") || !names::is_image(image) {
         return Err(app
             .settings
             .project()
@@ -193,11 +196,12 @@ fn without_project(app: &App, host: &str, server: &str) -> Result<Obtained, NoAn
 
 fn is_for(obtained: &Obtained, host: &str) -> bool {
     names::host(&obtained.kept.credentials.registry_url)
-        .is_some_and(|ours| ours.eq_ignore_ascii_case(host))
+        .is_some_and(|ours| names::is_same_registry(ours, host))
 }
 
 fn of_host(registries: &[ListedRegistry], host: &str) -> Option<String> {
-    let is_there = |registry: &&ListedRegistry| registry.registry_url.eq_ignore_ascii_case(host);
+    let is_there =
+        |registry: &&ListedRegistry| names::is_same_registry(&registry.registry_url, host);
     registries.iter().find(is_there).map(|registry| registry.registry.clone())
 }
 

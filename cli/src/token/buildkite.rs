@@ -124,8 +124,8 @@ mod tests {
             (
                 "fatal: POST https://agent.example.com/v3/jobs/1/oidc/tokens: 403 Forbidden: no\n",
                 "`buildkite-agent oidc request-token` fails (fatal: POST \
-                 https://agent.example.com/v3/jobs/1/oidc/tokens: 403 Forbidden: no): allow the job \
-                 to request OIDC tokens, or set RISE_TOKEN_FILE",
+                 https://agent.example.com/v3/jobs/1/oidc/tokens: 403 Forbidden: no): allow the \
+                 job to request OIDC tokens, or set RISE_TOKEN_FILE",
                 Repeat::Never,
             ),
             (

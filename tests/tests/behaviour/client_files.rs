@@ -130,3 +130,86 @@ fn a_file_that_is_mounted_by_itself_is_told_as_such() {
     insta::assert_snapshot!(printed.stderr, @"rise-registry: ~/.docker/config.json cannot be written: it is mounted by itself and cannot be replaced; set DOCKER_CONFIG, or use `exec`");
     assert_eq!(fs::read_to_string(it.path(".docker/config.json")).unwrap(), "{}");
 }
+
+/// Docker, its helpers and podman each know Docker Hub by another name.
+#[test]
+fn docker_hub_is_known_by_all_its_names() {
+    let double = BrokerDouble::start(grants("docker.io"));
+    let it = workstation(&double.url);
+    let login = it.rise(&["docker-login"]);
+    assert_eq!(login.code, Some(0), "{login:?}");
+    let auths = it.docker_config()["auths"].clone();
+    assert_eq!(auths.as_object().unwrap().len(), 1, "{auths}");
+    assert!(auths["https://index.docker.io/v1/"]["auth"].is_string(), "{auths}");
+
+    let script = "cat $DOCKER_CONFIG/config.json; echo; cat $REGISTRY_AUTH_FILE";
+    let ran = it.rise(&["exec", "--", "sh", "-c", script]);
+    let lines: Vec<Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [docker, podman] = &lines[..] else { panic!("{ran:?}") };
+    assert!(docker["auths"]["https://index.docker.io/v1/"].is_object(), "{docker}");
+    assert!(podman["auths"]["docker.io/rise/my-app"].is_object(), "{podman}");
+
+    it.file(".docker/config.json", "{}");
+    for host in ["docker.io", "https://index.docker.io/v1/"] {
+        let configured = it.rise(&["configure", "docker", "--host", host, "--yes"]);
+        assert_eq!(configured.code, Some(0), "{configured:?}");
+        let expected = json!({ "docker.io": "rise", "https://index.docker.io/v1/": "rise" });
+        assert_eq!(it.docker_config()["credHelpers"], expected);
+    }
+    // Docker would not look at a login there.
+    assert_eq!(it.rise(&["docker-login"]).code, Some(2));
+    let names = ["https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io"];
+    for name in names.into_iter().chain(["docker.io"]) {
+        let got = it.helper("get", name);
+        assert_eq!(got.code, Some(0), "{name}: {got:?}");
+        let answer: Value = serde_json::from_str(&got.stdout).unwrap();
+        assert_eq!((&answer["ServerURL"], &answer["Username"]), (&name.into(), &"u".into()));
+    }
+    it.file(".docker/config.json", "{}");
+    it.file(".config/rise/registry.toml", "[hosts]\n\"docker.io\" = \"my-app\"\n");
+    assert_eq!(it.helper("get", "https://index.docker.io/v1/").code, Some(0));
+    let other = it.helper("get", "docker.io.example.com");
+    assert_eq!(other.code, Some(1), "{other:?}");
+}
+
+#[test]
+fn logins_that_clients_prefer_to_ours_are_named() {
+    let double = BrokerDouble::start(grants("r.example.com"));
+    let it = workstation(&double.url);
+    let old = |key: &str| json!({ "auths": { key: { "auth": "b2xkOmNhbmFyeQ==" } } }).to_string();
+    let runtime = it.path("run").display().to_string();
+    it.file("run/containers/auth.json", old("r.example.com"));
+    it.file(".config/containers/auth.json", old("r.example.com/rise"));
+    it.file(".docker/config.json", old("r.example.com/rise/my-app"));
+    let it = it.with("XDG_RUNTIME_DIR", &runtime).with("DOCKER_AUTH_CONFIG", &old("r.example.com"));
+    let login = it.rise(&["docker-login"]);
+    assert_eq!(login.code, Some(0), "{login:?}");
+    insta::assert_snapshot!(login.stderr);
+    // Those of other repositories and registries are nobody's business.
+    it.file("run/containers/auth.json", old("r.example.com/rise/my-app-2"));
+    it.file(".config/containers/auth.json", old("s.example.com"));
+    it.file(".docker/config.json", old("r.example.com/other"));
+    let it = it.with("DOCKER_AUTH_CONFIG", &old("s.example.com"));
+    let login = it.rise(&["docker-login"]);
+    assert_eq!((login.code, login.stderr.lines().count()), (Some(0), 1), "{login:?}");
+
+    it.file(".docker/config.json", "{}");
+    it.file("run/containers/auth.json", old("r.example.com"));
+    for client in ["docker", "podman"] {
+        let configured = it.rise(&["configure", client, "--host", "r.example.com", "--yes"]);
+        assert_eq!(configured.code, Some(0), "{configured:?}");
+        assert!(configured.stderr.contains("run/containers/auth.json contains a login for"));
+    }
+    let who = json!({ "issuer": "i", "sub": "ci" }).to_string();
+    let who = Saying::answer("200 OK", "content-type: application/json\r\n", &who);
+    let nowhere = "127.0.0.1:9";
+    let turns = vec![who.clone(), who, grants(nowhere)];
+    let double = BrokerDouble::start(Saying::InTurn(turns));
+    it.file("run/containers/auth.json", old(nowhere));
+    let it = it.with("RISE_URL", &double.url).with("DOCKER_AUTH_CONFIG", &old(nowhere));
+    let doctor = it.rise(&["doctor"]).stdout;
+    let docker = doctor.lines().find_map(|line| line.strip_prefix("✗ docker")).unwrap();
+    assert!(docker.contains("DOCKER_AUTH_CONFIG") && docker.contains("auth.json"), "{docker}");
+    assert!(!doctor.contains("b2xk"));
+}

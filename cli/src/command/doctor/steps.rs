@@ -7,8 +7,9 @@ use crate::app::App;
 use crate::broker::{Broker, Clock, Credentials, Wanted};
 use crate::credentials;
 use crate::deadline::spoken;
-use crate::docker::ConfigFile;
+use crate::docker::{ConfigFile, preferred_logins};
 use crate::failure::{Failure, shown};
+use crate::names;
 use crate::settings::{BrokerUrl, Settings, Stated};
 use crate::token::{ORDER, Token, TokenSource};
 use crate::transport::{Authorization, Exchange, Transport, TransportError};
@@ -177,7 +178,7 @@ fn registry(app: &App, credentials: &Credentials) -> Outcome {
     let Some((user, password)) = credentials.login() else {
         return Outcome::Skipped("docker cannot use this kind of credential".to_owned());
     };
-    let host = &credentials.registry_url;
+    let host = names::api_host(&credentials.registry_url);
     let plain = BrokerUrl::parse(&format!("http://{host}"), "registry_url");
     let url = plain.or_else(|_| BrokerUrl::parse(&format!("https://{host}"), "registry_url"));
     // RISE_CA_FILE is for the broker alone.
@@ -233,9 +234,12 @@ fn docker(app: &App, granted: Option<&Credentials>) -> Outcome {
         Ok(config) => config,
         Err(failure) => return Outcome::Bad(failure),
     };
-    let Some(host) = granted.map(|granted| granted.registry_url.as_str()) else {
-        return not_reached();
-    };
+    let Some(granted) = granted else { return not_reached() };
+    let host = granted.registry_url.as_str();
+    let preferred = preferred_logins(&app.environment, host, Some(&granted.image));
+    if !preferred.is_empty() {
+        return Outcome::Bad(Failure::Files(preferred.join("; ")));
+    }
     if config.helper_or_store(host) != Some("rise") {
         return Outcome::Skipped(format!(
             "docker does not ask docker-credential-rise for {host}: use `rise-registry exec`, \

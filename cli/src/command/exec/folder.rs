@@ -18,7 +18,7 @@ use crate::cache::Kept;
 use crate::docker::{Auths, ConfigFile};
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::files;
+use crate::{files, names};
 
 const PREFIX: &str = "rise-exec-";
 /// File that the folder's process keeps locked.
@@ -45,7 +45,10 @@ impl Folder {
         docker.retain(|name, _| name != "auths" && name != "credsStore");
         if let Some(helpers) = docker.get_mut("credHelpers").and_then(Value::as_object_mut) {
             // Docker would ask a helper and ignore the login in the folder.
-            logins.for_each(|login| drop(helpers.remove(&login.credentials.registry_url)));
+            for login in logins {
+                let host = &login.credentials.registry_url;
+                helpers.retain(|key, _| !names::is_key_of(key, host));
+            }
         }
         let base = base(environment);
         sweep(&base);
@@ -96,13 +99,13 @@ impl Folder {
             // Docker has one login per host, which is that of the first project.
             if !hosts.contains(&host) {
                 hosts.push(host);
-                by_host.add(host, credentials);
+                by_host.add(names::docker_key(host), credentials);
             }
             let config = self.buildx().join("config");
             let scoped = config.join(host).join(repository_path(credentials));
             files::private_directory(&scoped).map_err(failed)?;
             let mut alone = Auths::default();
-            alone.add(host, credentials);
+            alone.add(names::docker_key(host), credentials);
             files::write_private(&scoped.join("config.json"), &alone.text()).map_err(failed)?;
         }
         let docker = by_host.text_with(&self.docker);
