@@ -225,8 +225,8 @@ impl Audit {
             location: &credentials.location,
             scope: credentials.scope,
             enforced_by: credentials.enforced_by,
-            expires_at: credentials.expires_at.map(|it| it.to_string()),
-            fingerprint: secret.map(|it| self.fingerprints.of(it.expose())),
+            expires_at: credentials.expires_at.map(|time| time.to_string()),
+            fingerprint: secret.map(|secret| self.fingerprints.of(secret.expose())),
             fingerprint_key: secret.map(|_| self.fingerprints.id.as_str()),
         };
         let aws = credentials.session.as_ref().map(|session| AwsFields {
@@ -296,7 +296,7 @@ impl Audit {
                 sub: cut(&subject.sub, MAX_SUB),
             }),
             token: Some(TokenFields {
-                jti: jti.map(|it| self.fingerprints.of(it)),
+                jti: jti.map(|id| self.fingerprints.of(id)),
                 iat: number("iat"),
                 exp: number("exp"),
             }),

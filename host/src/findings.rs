@@ -67,9 +67,9 @@ impl Findings {
     /// Logs and counts the new problems, and remembers all of them.
     pub fn report(&self, found: Found, metrics: &Metrics) {
         let before = self.last();
-        for it in found.providers.iter().filter(|it| !before.providers.contains(it)) {
-            metrics.provider_load_failed(it.stage);
-            let RefusedFile { file, sha256, stage, problem } = it;
+        for file in found.providers.iter().filter(|file| !before.providers.contains(file)) {
+            let RefusedFile { file, sha256, stage, problem } = file;
+            metrics.provider_load_failed(stage);
             tracing::error!(
                 file,
                 digest = sha256,
@@ -78,17 +78,19 @@ impl Findings {
                 "a provider was not loaded; the one loaded before stays in use"
             );
         }
-        for file in found.missing_files.iter().filter(|it| !before.missing_files.contains(it)) {
+        for file in found.missing_files.iter().filter(|file| !before.missing_files.contains(file)) {
             tracing::error!(
                 file,
                 "the file of a provider in use is gone; the provider stays in use until the next \
                  start, which will fail"
             );
         }
-        for problem in found.settings.iter().filter(|it| !before.settings.contains(it)) {
+        for problem in found.settings.iter().filter(|problem| !before.settings.contains(problem)) {
             tracing::error!(problem, "the new settings are not in use; the old ones stay");
         }
-        for setting in found.needs_restart.iter().filter(|it| !before.needs_restart.contains(it)) {
+        for setting in
+            found.needs_restart.iter().filter(|setting| !before.needs_restart.contains(setting))
+        {
             tracing::warn!(setting, "a changed setting takes effect after a restart");
         }
         if !before.is_nothing() && found.is_nothing() {

@@ -1,8 +1,8 @@
 //! The two keys of the audit log in the state folder: one signs checkpoints, the other one makes
 //! fingerprints of secrets.
 //!
-//! **Invariant:** records contain secrets only as keyed fingerprints. A reader of the log could guess
-//! secrets by a plain hash; by these only with the key.
+//! **Invariant:** records contain secrets only as keyed fingerprints. A reader of the log could
+//! guess secrets by a plain hash; by these only with the key.
 
 use std::path::{Path, PathBuf};
 
@@ -89,7 +89,8 @@ pub enum FingerprintError {
     #[error(transparent)]
     File(#[from] KeyFileError),
     #[error(
-        "there is no fingerprint key {}: `serve` creates it at its first start; run this command on \
+        "there is no fingerprint key {}: `serve` creates it at its first start; run this command \
+         on \
          the broker's machine with the broker's settings, or restore the key from a backup",
         path.display()
     )]

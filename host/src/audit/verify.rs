@@ -155,7 +155,7 @@ pub fn extents(disk: &dyn Disk) -> io::Result<Vec<Extent>> {
             .filter(|line| line.event == Event::Poisoned)
             .and_then(|line| line.resumes);
         if let Some(resumes) = resumes {
-            end = before.iter().position(|it| *it == resumes.segment).map_or(0, |at| at + 1);
+            end = before.iter().position(|name| *name == resumes.segment).map_or(0, |at| at + 1);
             bytes = Some(resumes.bytes);
         }
     }
@@ -202,7 +202,8 @@ pub(super) fn walk(
         bytes.clear();
         let length = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes)?;
         let length = u64::try_from(length).unwrap_or(u64::MAX);
-        let Some(line) = bytes.strip_suffix(b"\n").filter(|line| !line.iter().all(|it| *it == 0))
+        let Some(line) =
+            bytes.strip_suffix(b"\n").filter(|line| !line.iter().all(|byte| *byte == 0))
         else {
             if length == LONGEST_LINE {
                 walked.broken = Some(broken(extent, &walked, "the line is too long for a record"));

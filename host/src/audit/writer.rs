@@ -221,7 +221,7 @@ impl RecordWriter {
     }
 
     fn fail(&mut self, reason: String, entries: &[Entry], turn: &mut Turn) -> String {
-        let records = entries.iter().filter(|it| matches!(it, Entry::Record(_))).count();
+        let records = entries.iter().filter(|entry| matches!(entry, Entry::Record(_))).count();
         self.segments.count_lost(u64::try_from(records).unwrap_or(0));
         let now = Instant::now();
         if turn.retry.is_none_or(|(at, _)| at <= now) {

@@ -49,7 +49,10 @@ struct GrantFields {
     post,
     path = "/api/v1/explain",
     request_body = ExplainParameters,
-    responses((status = 200, description = "The caller's own claims and grants", body = Explained), possible_problems::Explain),
+    responses(
+        (status = 200, description = "The caller's own claims and grants", body = Explained),
+        possible_problems::Explain
+    ),
     security(("token" = []))
 )]
 pub(super) async fn explain(
@@ -60,7 +63,7 @@ pub(super) async fn explain(
 ) -> Result<Json<Explained>, Failure> {
     let parameters: ExplainParameters =
         body::json(request, broker.process.edge.timeouts.body).await?;
-    let project = parameters.project.map(|it| it.parse::<Project>()).transpose();
+    let project = parameters.project.map(|name| name.parse::<Project>()).transpose();
     let project =
         project.map_err(|error| Failure::InvalidRequest(format!("`project`: {error}.")))?;
     let grants =

@@ -31,6 +31,11 @@ pub(super) async fn readyz(State(broker): State<Broker>) -> (StatusCode, Json<Va
     let found = process.findings.last();
     let found = (!found.is_nothing()).then_some(&*found);
     let registries = generation.registries.iter().count();
-    let body = json!({ "status": "ready", "registries": registries, "issuers": issuers, "not_taken_over": found });
+    let body = json!({
+        "status": "ready",
+        "registries": registries,
+        "issuers": issuers,
+        "not_taken_over": found,
+    });
     (StatusCode::OK, Json(body))
 }

@@ -30,7 +30,10 @@ struct ListedRegistry {
 #[utoipa::path(
     get,
     path = "/api/v1/registries",
-    responses((status = 200, description = "The registries", body = ListedRegistries), possible_problems::ListRegistries),
+    responses(
+        (status = 200, description = "The registries", body = ListedRegistries),
+        possible_problems::ListRegistries
+    ),
     security(("token" = []))
 )]
 pub(super) async fn list_registries(

@@ -93,10 +93,10 @@ fn responses(lists: &[&[ProblemType]]) -> BTreeMap<String, RefOr<Response>> {
 
 fn response(problems: &[ProblemType]) -> Response {
     let types: Vec<String> = problems.iter().map(|problem| problem.urn()).collect();
-    let schema = json!({
-        "allOf": [{ "$ref": "#/components/schemas/Problem" },
-                  { "type": "object", "properties": { "type": { "type": "string", "enum": types } } }]
-    });
+    let of_these_types =
+        json!({ "type": "object", "properties": { "type": { "type": "string", "enum": types } } });
+    let any = json!({ "$ref": "#/components/schemas/Problem" });
+    let schema = json!({ "allOf": [any, of_these_types] });
     let content =
         ContentBuilder::new().schema(serde_json::from_value::<RefOr<Schema>>(schema).ok()).build();
     let slugs: Vec<&str> = problems.iter().map(|problem| problem.slug()).collect();

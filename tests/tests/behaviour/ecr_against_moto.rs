@@ -50,7 +50,7 @@ async fn a_token_that_ended_in_2015_is_not_handed_out() {
 
     let request_id = answer.json()["request_id"].as_str().unwrap().to_owned();
     let logs = logs::text();
-    let why = logs.lines().find(|line| line.contains(&request_id) && line.contains("ends at"));
+    let why = logs.lines().find(|line| line.contains(&request_id) && line.contains("expires at"));
     assert!(why.is_some_and(|line| line.contains("2015-01-01T00:00:00Z")), "{why:?}");
     assert!(!logs.contains("123456789012-auth-token") && !logs.contains(SECRET));
 }

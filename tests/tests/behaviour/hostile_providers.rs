@@ -171,8 +171,8 @@ async fn nothing_is_handed_out_that_a_caller_must_not_get() {
         ("none-password", "trust_provider = true", "empty"),
         ("expired", "trust_provider = true", "less than 60 seconds"),
         ("expiry-zero", "trust_provider = true", "less than 60 seconds"),
-        ("expiry-never", "trust_provider = true", "no time"),
-        ("made-up-password", "", "wrote itself"),
+        ("expiry-never", "trust_provider = true", "not a valid time"),
+        ("made-up-password", "", "of its own making"),
     ] {
         let (_, answer) = misbehaved(how, more).await;
         assert_eq!(

@@ -100,7 +100,7 @@ const ROWS: [Row; 39] = [
     Row { more: TRUSTED, ..failed(MISBEHAVES, "crlf-username", "control characters") },
     Row { more: "trust_provider = true\nmax_lifetime = 600",
           ..failed(MISBEHAVES, "made-up-password", "`max_lifetime` of 600") },
-    Row { more: TRUSTED, ..failed(MISBEHAVES, "expiry-never", "no time") },
+    Row { more: TRUSTED, ..failed(MISBEHAVES, "expiry-never", "not a valid time") },
     Row { more: TRUSTED, ..answered(MISBEHAVES, "state") },
 ];
 

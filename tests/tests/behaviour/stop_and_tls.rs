@@ -280,7 +280,7 @@ fn a_pair_that_cannot_be_used_is_found_at_start() {
     let (certificate, key) = (file("a.pem", &first.certificate), file("a.key", &first.key));
     assert_eq!(load(&certificate, &key), "");
     let other = file("b.key", &second.key);
-    assert!(load(&certificate, &other).contains("do not work together"));
+    assert!(load(&certificate, &other).contains("do not belong together"));
     assert!(load(&certificate, &file("c.key", "")).contains("cannot read the key"));
     assert!(load(Path::new("/nowhere.pem"), &key).contains("cannot read the certificate"));
     assert!(load(&file("empty.pem", ""), &key).contains("empty.pem"));
