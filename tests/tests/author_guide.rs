@@ -18,8 +18,8 @@ fn commands(heading: &str) -> String {
     commands
 }
 
-/// What `make run` needs of a clone of this repository: this one's providers and settings are not
-/// to be changed.
+/// The files of this repository that `make run` needs, copied: the test must not change this
+/// clone's providers and settings.
 fn copy_of_the_broker(into: &Path) {
     for folder in ["config", "deploy/development", "dist/providers"] {
         let copied = Command::new("cp")
@@ -32,7 +32,7 @@ fn copy_of_the_broker(into: &Path) {
     let _ = fs::remove_file(into.join("config/local.toml"));
 }
 
-/// What was printed, if all went well. What was built and downloaded before is used again.
+/// Runs the commands and returns their output. Earlier builds and downloads are used again.
 fn follow(headings: &[&str]) -> String {
     let heading = headings.join(", ");
     let (folder, clone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -43,8 +43,8 @@ fn follow(headings: &[&str]) -> String {
     let language = if heading.contains("Python") { "py" } else { "js" };
     let [port, listen, admin, demo] = [(); 4].map(|()| Port::free());
     let address = |port: &Port| format!("127.0.0.1:{}", port.number());
-    // What was put into the background ends with the script. `make run` builds what is built
-    // already and starts this.
+    // Background processes end with the script. `make run` builds what is already built, and starts
+    // the broker.
     let script = format!(
         "export PATH=\"{programs}:$PATH\"\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n\
          make() {{ if [ \"$1\" = run ]; then exec deploy/development/run.sh {programs}/rise-broker; else command make \"$@\"; fi; }}\n{}",

@@ -1,5 +1,5 @@
-//! What `rise-provider new` writes builds, passes its tests and the conformance kit, without a
-//! network.
+//! A project that `rise-provider new` writes builds and passes its tests and the conformance kit,
+//! without a network.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +20,7 @@ fn made(folder: &Path, name: &str, language: &str) -> std::path::PathBuf {
     folder.join(name)
 }
 
-/// `make TARGETS`, with what is built kept between runs.
+/// Runs `make TARGETS` and keeps what it builds between runs.
 fn make(project: &Path, arguments: &[&str]) {
     let kit = format!("KIT={}", kit_binary().display());
     let mut command = Command::new("make");

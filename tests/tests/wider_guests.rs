@@ -79,7 +79,7 @@ async fn what_imports_more_of_wasi_than_every_program_is_refused_by_name() {
     for (more, setting) in [
         ("", "its own table below [providers]"),
         ("[providers]\nwasi = \"none\"", "its own table below [providers]"),
-        // Somebody else may have it, so its own name is known when it is refused.
+        // Another provider may have it, so a refusal names this one.
         ("[providers.oci]\nwasi = \"stubbed\"", "[providers.wants-filesystem]"),
         (
             "[providers]\nwasi = \"stubbed\"\n[providers.wants-filesystem]\nwasi = \"none\"",

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use ulid::Ulid;
 
-/// One whose provider reaches outside, so that there is an intent before each outcome.
+/// A registry whose provider reaches outside, so that each outcome has an intent before it.
 fn registry(aws: &Stub) -> RegistryTable {
     ecr(aws.endpoint()).without("repo_prefix")
 }
@@ -39,10 +39,10 @@ fn settings(state: &TempDir) -> AuditSettings {
     }
 }
 
-/// What somebody does to a segment.
+/// A change that an attacker makes to a segment.
 type Change = fn(&mut Vec<u8>);
 
-/// What records are about: real grants of a real registry.
+/// Real grants of a real registry, which records are about.
 struct Issues {
     broker: TestBroker,
     registry: Arc<Registry>,
@@ -99,7 +99,7 @@ impl Issues {
         }
     }
 
-    /// One whole issue. `Some`: the credential would have left.
+    /// Records one whole issue. `Some`: the credential would have left the broker.
     async fn issue(&self, audit: &Audit) -> Option<String> {
         let grant = self.grant();
         audit.intent(&grant, self.registry.provider_facts()).await.ok()?;
@@ -116,7 +116,7 @@ fn whole(disk: &FakeDisk) -> LogReport {
     report
 }
 
-/// The requests with an `issue.completed`.
+/// The ids of requests with an `issue.completed`.
 fn completed(disk: &FakeDisk) -> BTreeSet<String> {
     records(disk)
         .into_iter()
@@ -129,8 +129,8 @@ fn records(disk: &FakeDisk) -> Vec<Value> {
     disk.text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// A run of a broker with a start, issues (some at once, so that commits are shared) and an end.
-/// What left.
+/// Runs a broker through a start, issues (some at the same time, so that they share a commit) and
+/// an end. Returns the ids whose credentials left.
 async fn run(issues: &Issues, disk: &FakeDisk) -> BTreeSet<String> {
     let audit = issues.audit(disk);
     let mut left = BTreeSet::new();
@@ -147,8 +147,8 @@ async fn run(issues: &Issues, disk: &FakeDisk) -> BTreeSet<String> {
     left
 }
 
-/// The power fails at every operation of a run, with every kind of luck about what was not synced,
-/// and with a disk that had failed before.
+/// The power fails at every operation of a run, with every possible outcome for unsynced data, also
+/// on a disk that had failed before.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_left_has_its_record_after_a_crash_at_any_point() {
     let issues = Issues::new().await;
@@ -228,7 +228,7 @@ async fn a_disk_that_fails_stops_credentials_and_recovers_by_itself() {
         if times == usize::MAX {
             assert_eq!(ready.status, 503, "{case}");
             assert!(ready.json()["audit"].as_str().unwrap().contains("os error"), "{}", ready.text);
-            // A denial stands, recorded or not.
+            // A denial is the answer, recorded or not.
             assert_eq!(broker.credentials(&token, "project=other").await.status, 403, "{case}");
         }
         disk.heal();

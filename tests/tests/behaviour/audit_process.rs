@@ -1,5 +1,5 @@
-//! The audit log of the broker's real binary: killed, traced, on disks that are full or fail. More
-//! kills: `make soak`.
+//! The audit log of the broker's real binary: killed, traced, on disks that are full or fail. `make
+//! soak` kills it more often.
 
 use std::fs;
 use std::path::PathBuf;
@@ -58,7 +58,7 @@ fn credentials_url(serving: &Serving) -> String {
     format!("{}/api/v1/registry/credentials?project=my-app", serving.url)
 }
 
-/// Asks once; the status, and how long it took.
+/// Asks once. Returns the status and how long it took.
 async fn ask(serving: &Serving, token: &str) -> (u16, Duration) {
     let started = Instant::now();
     let answer = Client::new().get_as(&credentials_url(serving), token).await.unwrap();
@@ -77,7 +77,7 @@ fn count(records: &[Value], event: &str) -> usize {
     records.iter().filter(|it| it["event"] == event).count()
 }
 
-/// Runs a command: whether it succeeded, and all that it printed.
+/// Runs a command. Returns whether it succeeded, and everything that it printed.
 fn run(it: &Installation, arguments: &[&str]) -> (bool, String) {
     let printed = it.run(arguments);
     (printed.code == Some(0), printed.stdout + &printed.stderr)
@@ -122,7 +122,7 @@ async fn a_full_disk_stops_credentials_until_there_is_room() {
     let aws = Stub::start().await;
     let it = installation(&aws);
     let directory = it.path("audit");
-    // A file system of its own, which ends with its process.
+    // This file system ends with its process.
     let mount =
         "mkdir -m 700 \"$0\" && mount -t tmpfs -o size=3m,mode=0700 tmpfs \"$0\" && exec \"$@\"";
     let shown = directory.display().to_string();
@@ -217,7 +217,7 @@ async fn a_stop_finishes_what_was_begun_and_ends_the_log_with_a_checkpoint() {
     let expected =
         ["service.start", "issue.intent", "issue.completed", "service.stop", "chain.checkpoint"];
     assert_eq!(events, expected);
-    // The log has left this machine, the records have been cut.
+    // The log was copied to another machine; here, records are cut off.
     let log = it.path("broker.log");
     fs::write(&log, serving.log()).unwrap();
     let arguments = ["audit", "verify", "--checkpoints", "broker.log"];

@@ -1,5 +1,5 @@
-//! How the broker speaks to AWS: over few connections, without reading what has no end, and knowing
-//! what a failure means wherever it comes up.
+//! How the broker talks to AWS: over few connections, without reading endless answers, and knowing
+//! what each failure means.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -30,7 +30,7 @@ async fn ask(broker: &TestBroker) -> Response {
     broker.credentials(&broker.token_for("my-app"), "project=my-app").await
 }
 
-/// Hands on to `endpoint`, and counts the connections.
+/// Forwards to `endpoint` and counts the connections.
 struct Counted {
     endpoint: String,
     connections: Arc<AtomicUsize>,
@@ -71,9 +71,9 @@ async fn connections_are_kept_from_one_request_to_the_next() {
     for _ in 0..10 {
         assert_eq!(ask(&broker).await.status, 200);
     }
-    // One for the identity and role of the broker, ten times two for the credentials.
+    // One call for the broker's identity and one for its role; two for each of the ten credentials.
     assert_eq!(stub.requests().len(), 22);
-    // One does; a second where the first was not yet back when the next was wanted.
+    // One connection is enough; a second opens where the first was not yet returned.
     let connections = counted.connections.load(Ordering::SeqCst);
     assert!(connections <= 2, "{connections} connections, each a TLS handshake with the real AWS");
 }
@@ -91,7 +91,7 @@ async fn an_answer_without_end_is_not_read() {
             "{action}: {}",
             answer.text
         );
-        // Far more than any right answer has, and still read.
+        // This is far more than any correct answer has, and it is still read.
         stub.always(action, Answer::Huge(32 << 10));
         assert_eq!(ask(&broker).await.status, 200, "{action}");
     }
@@ -131,9 +131,9 @@ async fn own_role_fails(case: &str, more: [&str; 2], failure: Answer, status: u1
     assert_eq!(answer.header("retry-after").is_some(), status > 502, "{case}");
     assert!(!answer.text.contains("the stub was told"), "{case}: {}", answer.text);
     assert_eq!(stub.count("GetAuthorizationToken"), 0, "{case}");
-    // What is asked again is asked three times at most, not three times three.
+    // Retries add up to three attempts, not three times three.
     assert!((1..=3).contains(&stub.count("AssumeRole")), "{case}: {}", stub.count("AssumeRole"));
-    // No failure is kept.
+    // No failure is cached.
     stub.always("AssumeRole", Answer::Usual);
     assert_eq!(ask(&broker).await.status, 200, "{case} {more:?}");
 }
@@ -150,7 +150,7 @@ async fn the_brokers_own_role_is_assumed_anew_before_it_ends() {
                 .filter(|it| it.parameter("RoleSessionName") == Some("rise-broker"))
                 .count()
         };
-        // Ends within five minutes, so that it is used for what it was assumed for and no more.
+        // The session ends within five minutes, so that it cannot be used for anything else.
         stub.next("AssumeRole", [Answer::Expires(SignedDuration::from_secs(290))]);
         assert_eq!(ask(&broker).await.status, 200);
         stub.next("AssumeRole", [Answer::Expires(SignedDuration::from_secs(330))]);
@@ -172,7 +172,7 @@ async fn the_expiry_is_what_aws_says() {
         assert!((seconds - 10..=seconds).contains(&left), "{left} {seconds}");
         assert!(json["credentials"]["expires_in"].as_i64().unwrap() - left <= 10, "{json}");
     }
-    // Over, too soon over, and beyond what the registry may hand out.
+    // Expired, about to expire, and beyond the bound of the registry.
     for seconds in [-60, 0, 50, 43_200 + 400] {
         let expires = Answer::Expires(SignedDuration::from_secs(seconds));
         stub.next("GetAuthorizationToken", [expires]);
@@ -191,7 +191,7 @@ async fn no_key_token_or_password_of_aws_is_written_anywhere() {
         let mut secrets = stub.secrets();
         let password = answer.json()["credentials"]["password"].as_str().unwrap().to_owned();
         assert!(secrets.contains(&password));
-        // The answer holds the password alone: not the keys that it was had with.
+        // The answer contains the password alone, not the keys that it was made with.
         for secret in secrets.iter().filter(|secret| **secret != password) {
             assert!(!answer.text.contains(secret), "{secret}");
         }

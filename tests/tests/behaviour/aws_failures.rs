@@ -1,5 +1,5 @@
-//! AWS that is down, slow, throttling, denying or talking nonsense: the right answer, in time, and
-//! nothing about our accounts in it.
+//! AWS is down, slow, throttling, denying or answering nonsense: the caller gets the right answer
+//! in time, with nothing about our accounts in it.
 
 use std::time::{Duration, Instant};
 

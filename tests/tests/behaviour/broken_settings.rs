@@ -1,14 +1,14 @@
-//! What an operator reads when the settings are wrong: file, key and remedy, everything at once,
+//! What an operator reads when the settings are wrong: file, key and remedy, all problems at once,
 //! nothing secret.
 //!
-//! Each test is a run of `rise-broker check`; `serve` must say the same, before it opens its port.
+//! Each test runs `rise-broker check`; `serve` must print the same before it opens its port.
 
 use std::fs;
 use std::net::TcpListener;
 
 use rise_broker_tests::Installation;
 
-/// Right, to be broken.
+/// Correct settings, which tests break.
 const AUTH: &str = r#"
 [auth]
 audience = "rise-registry"
@@ -37,7 +37,7 @@ type = "oci"
 registry_url = "localhost:5000"
 namespace = "apps"
 "#;
-/// Stands in for every secret; must never be printed.
+/// The value of every secret; no output may contain it.
 const CANARY: &str = "canary-5e1f7c0d";
 
 fn installed(parts: &[&str]) -> Installation {
@@ -55,11 +55,11 @@ fn auth(from: &str, to: &str) -> String {
     AUTH.replace(from, to)
 }
 
-/// What `check` prints, having ended with 1.
+/// The output of `check`, which ends with 1.
 fn problems(installation: &mut Installation) -> String {
     let check = installation.run(&["check"]);
     assert_eq!((check.code, check.stdout.as_str()), (Some(1), ""), "{}", check.stderr);
-    // Taken, so that opening it would be one more error.
+    // The port is taken: opening it would be one more error.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     installation.variable("RISE_SERVER__LISTEN", &taken.local_addr().unwrap().to_string());
     let serve = installation.run(&["serve"]);
@@ -84,7 +84,7 @@ fn the_settings_that_are_broken_below_are_right() {
     }
 }
 
-// The ten that the product was specified with.
+// The ten problems that the product was specified with.
 
 #[test]
 fn a_misspelled_key() {
@@ -373,7 +373,7 @@ fn files_that_are_no_components() {
     it.file("providers/text.wasm", "(component)");
     it.folder("providers/folder.wasm", 0o755);
     let said = problems(&mut it);
-    // Where it breaks off differs from build to build.
+    // The position of the error differs from build to build.
     let (before, after) = said.split_once("(at offset 0x").expect("the place of the damage");
     let said = format!("{before}(at offset …){}", after.split_once(')').unwrap().1);
     insta::assert_snapshot!(said, @r#"
@@ -712,7 +712,7 @@ fn a_level_that_is_none() {
     }
 }
 
-// Settings of AWS that mean nothing, or refuse everything.
+// Settings of AWS that mean nothing, or deny everything.
 
 #[test]
 fn a_ceiling_of_aws_where_none_is_used() {

@@ -1,7 +1,7 @@
-//! No secret in any output: one canary for every kind, through success and every failure, looked
-//! for everywhere.
+//! No secret in any output: one canary for each kind of secret, through success and every failure,
+//! and a search in every output.
 //!
-//! Only the password in an answer of 200 may hold one.
+//! Only the password in an answer of 200 may contain one.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ const FROM_FILE: &str = "canary-from-a-file-44c1";
 
 const ALL: &str = r#"["prod", "shared", "file", "made-up", "logs", "trap", "broad"]"#;
 
-/// Every registry there is, one for each kind of secret. `guest-*` are components that misbehave.
+/// Settings with a registry for each kind of secret.
 fn settings(aws: &str) -> String {
     let auth = AUTH.replace("[\"prod\"]", ALL);
     let ecr = ecr(aws).with("access_key_id", ACCESS_KEY).with("secret_access_key", SECRET_KEY);
@@ -60,17 +60,17 @@ fn settings(aws: &str) -> String {
 }
 
 const GUESTS: [&str; 1] = ["misbehaves"];
-/// What the guest `misbehaves` makes up.
+/// The password that the guest `misbehaves` makes up.
 const MADE_UP: &str = "hunter2";
 
 fn written(aws: &str) -> Settings {
-    // Written before the settings are loaded, behind the place that `@STATE@` stands for.
+    // The file must exist before the settings are loaded.
     let settings = Settings::new(settings(aws)).guests(&GUESTS);
     fs::write(settings.path("password"), format!("{FROM_FILE}\n")).unwrap();
     settings
 }
 
-/// One output that must hold none of them.
+/// The outputs that must not contain a canary.
 struct Outputs(Vec<(String, String)>);
 
 impl Outputs {
@@ -86,7 +86,7 @@ impl Outputs {
         }
     }
 
-    /// Also in other clothes: base64, and as JSON or a debugger would escape it.
+    /// Also searches for encoded forms: base64, and escapes of JSON and of `Debug`.
     fn expect_none_of(&self, canaries: &[String]) {
         for canary in canaries {
             assert!(canary.len() >= 6, "{canary}");
@@ -109,18 +109,18 @@ fn hex(text: &str) -> String {
     text.bytes().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
-/// A private key's lines, without the marks around them; and its seed.
+/// A private key's lines without the marks around them, and its seed.
 fn key_lines(key: &Path) -> Vec<String> {
     let pem = fs::read_to_string(key).unwrap();
     pem.lines().filter(|line| !line.starts_with("---")).map(str::to_owned).collect()
 }
 
-/// A token as a whole, and the part that makes it one.
+/// The whole token, and the parts that make it valid.
 fn token_forms(token: &str) -> Vec<String> {
     vec![token.to_owned(), token.rsplit('.').next().unwrap().to_owned()]
 }
 
-/// A good token with a wrong signature: still a token that somebody holds.
+/// A valid token with a wrong signature: it is still a token that somebody owns.
 fn forged(token: &str) -> String {
     let (signed, _) = token.rsplit_once('.').unwrap();
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode([7; 64]))
@@ -168,7 +168,7 @@ fn failures() -> Vec<(&'static str, Answer)> {
     failures
 }
 
-/// What may be in an answer: everything but the password of a 200.
+/// The answer without the password of a 200.
 fn without_password(text: &str) -> String {
     let Ok(mut json) = serde_json::from_str::<Value>(text) else { return text.to_owned() };
     if let Some(password) = json.pointer_mut("/credentials/password") {
@@ -193,7 +193,7 @@ async fn no_secret_is_in_any_output_of_the_broker_in_process() {
         }
     }
     assert_eq!(granted, 6, "each kind of secret was handed out once");
-    // Shorter ways to fail than waiting; each with the same canaries in flight.
+    // These fail faster than a timeout, with the same canaries on the way.
     for (action, failure) in failures() {
         let aws = Stub::start().await;
         let broker = TestBroker::with_settings(written(aws.endpoint())).start().await;
@@ -290,7 +290,7 @@ async fn no_secret_is_in_any_output_of_the_binary() {
             assert_ne!(answer.status, 200);
             outputs.add("answer of a failing AWS", answer.text());
         }
-        // In places that are not for it: a query, a body, a method.
+        // The token in a wrong place: a query, a body, a method.
         let misplaced = format!("{credentials}?access_token={}", ran.token);
         outputs.add("answer to a token in the query", client.get(&misplaced).await.text());
         for path in ["/healthz", "/readyz", "/metrics", "/api/v1/providers"] {
@@ -310,7 +310,7 @@ async fn no_secret_is_in_any_output_of_the_binary() {
     }
 }
 
-/// A provider that sends a secret in each way there is, to a registry that repeats some of it.
+/// A provider sends a secret in each possible way, to a registry that repeats a part of it.
 #[tokio::test]
 async fn no_secret_that_goes_over_http_is_in_any_output_of_the_binary() {
     let cases = [("imaginary", "", 200), ("http-rogue", "misbehave = \"no\"", 200)];
@@ -342,7 +342,7 @@ async fn no_secret_that_goes_over_http_is_in_any_output_of_the_binary() {
     }
 }
 
-/// SIGTERM, and until it has ended: the last lines count too.
+/// Sends SIGTERM and waits for the end: the last lines count too.
 async fn stop(serving: &Serving) {
     serving.terminate();
     eventually("it stops", async || serving.log().contains("stopped")).await;
@@ -402,8 +402,8 @@ fn slips(good: &str) -> Vec<Case> {
     ]
 }
 
-/// Right settings, and settings with a slip at a secret. (What is written as a region or a prefix
-/// is not a secret, and is named.)
+/// Correct settings, and settings with a mistake at a secret. (A value of a region or prefix is not
+/// a secret, and messages name it.)
 #[tokio::test]
 async fn no_secret_is_in_the_output_of_check() {
     let aws = Stub::start().await;

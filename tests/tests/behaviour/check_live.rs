@@ -1,4 +1,4 @@
-//! `rise-broker check --live`: what is missing in AWS, or at an issuer, by name, and in time.
+//! `rise-broker check --live` names what is missing in AWS or at an issuer, in time.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ struct Checked {
 }
 
 impl Checked {
-    /// The one line that is wrong.
+    /// The one line that reports a problem.
     fn problem(&self) -> &str {
         assert!(!self.success, "{}", self.stdout);
         let errors: Vec<&str> =
@@ -24,7 +24,7 @@ impl Checked {
     }
 }
 
-/// The command as an operator runs it, with nothing of this machine's AWS settings.
+/// Runs the command as an operator does, without this machine's AWS settings.
 async fn check(text: &str) -> Checked {
     let settings = Settings::new(text);
     let started = Instant::now();
@@ -97,7 +97,7 @@ async fn an_account_that_is_set_up_passes_and_nobody_gets_anything() {
     );
 }
 
-/// What is taken away, and what is then said to be missing.
+/// What the test takes away, and what the command then reports as missing.
 type Case = (&'static [(&'static str, &'static str)], Vec<String>);
 
 const NOBODY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:user/nobody"},"Action":"sts:AssumeRole"}]}"#;

@@ -1,4 +1,4 @@
-//! Many helpers at once: one request, one file, and answers for all.
+//! Many helpers at once make one request and write one file, and all answer.
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +10,7 @@ const SETTINGS: &str = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\n
     [[rules]]\nname = \"r\"\nissuer = \"local\"\nclaims = { repository = \"acme/my-app\" }\nprojects = [\"my-app\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
     [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nusername = \"u\"\npassword = \"canary-5e1d\"\naccept_scope = \"registry\"\n";
 
-/// Credentials that the broker recorded as made.
+/// How many credentials the broker recorded as made.
 fn made(installation: &Installation) -> usize {
     audit_text(&installation.path("audit")).matches("\"issue.completed\"").count()
 }

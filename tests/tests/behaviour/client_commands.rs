@@ -1,4 +1,4 @@
-//! What the client's commands print, with a real broker.
+//! What the client's commands print with a real broker.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,7 +21,7 @@ fn start() -> (Serving, Workstation) {
     (serving, it)
 }
 
-/// As a person would see it, with what differs from run to run replaced.
+/// Runs the commands as a person does, and replaces what differs from run to run.
 fn session(it: &Workstation, url: &str, lines: &[&str]) -> String {
     let mut text = String::new();
     for line in lines {
@@ -93,23 +93,23 @@ fn the_project_comes_from_a_checkout_or_from_the_hosts_in_the_settings() {
     };
     let good = "\"u\" \"it's canary\"";
     let not_found = "credentials not found in native keychain\n";
-    // A host that the broker knows, and no project.
+    // The broker knows this host, but no project is named.
     assert!(get("r.example.com").starts_with("docker-credential-rise: no project is named"));
     assert_eq!(get("elsewhere.example.com"), not_found);
-    // Some clients say the repository too.
+    // Some clients also send the repository.
     assert_eq!(get("r.example.com/rise/my-app"), good);
     assert!(get("r.example.com/rise/other").contains("denies the request"));
-    // By the checkout, also from a folder below.
+    // The project comes from the checkout, also from a folder below.
     it.file(".rise.toml", "project = \"my-app\"\n");
     assert_eq!(get("r.example.com"), good);
     assert_eq!(get("elsewhere.example.com"), not_found);
-    // One that hands out nothing: clients use what they have.
+    // This registry hands out nothing: clients use what they have.
     assert_eq!(get("own.example.com"), not_found);
     fs::remove_file(it.path(".rise.toml")).unwrap();
     let hosts = "[hosts]\n\"r.example.com\" = { project = \"my-app\", registry = \"prod\" }\n";
     it.file(".config/rise/registry.toml", hosts);
     assert_eq!(get("https://r.example.com"), good);
-    // What the settings say of a host is more than what they say of all.
+    // A setting for one host wins over the setting for all.
     it.file(".config/rise/registry.toml", format!("project = \"other\"\n{hosts}"));
     assert_eq!(get("r.example.com"), good);
 }

@@ -1,5 +1,5 @@
-//! `rise-registry configure`: clients ask the helper afterwards, nothing else changes, and it can
-//! be taken back.
+//! `rise-registry configure`: afterwards clients ask the helper, nothing else changes, and the
+//! change can be undone.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ fn a_change_is_shown_agreed_to_kept_and_taken_back() {
     let it = workstation();
     it.file(".docker/config.json", OWN);
     let ask = ["configure", "docker", "--host", "r.example.com", "--host", "s.example.com"];
-    // Nobody is there to ask.
+    // Nobody can answer a question here.
     let refused = it.rise(&ask);
     assert_eq!(refused.code, Some(0), "a preview is no failure: {refused:?}");
     insta::assert_snapshot!(format!("{}{}", refused.stdout, refused.stderr));
@@ -48,7 +48,7 @@ fn a_change_is_shown_agreed_to_kept_and_taken_back() {
     assert_eq!((again.code, again.stdout.as_str()), (Some(0), ""));
     assert_eq!(again.stderr, "rise-registry: nothing to change\n");
 
-    // What somebody else changes in between stays.
+    // A change by somebody else in the meantime stays.
     expected["detachKeys"] = "ctrl-x".into();
     it.file(".docker/config.json", expected.to_string());
     let undone = it.rise(&["configure", "docker", "--undo", "--yes"]);
@@ -123,7 +123,7 @@ async fn skopeo_asks_the_helper_afterwards() {
     let layout = OciLayout::write(&it.path("image"), "configured").reference();
     let image = format!("docker://{host}/rise/my-app:1");
     let push = || {
-        // Where podman looks without REGISTRY_AUTH_FILE.
+        // Podman reads this file without REGISTRY_AUTH_FILE.
         it.run("skopeo", &["--insecure-policy", "copy", "--dest-tls-verify=false", &layout, &image])
     };
     assert_ne!(push().code, Some(0));

@@ -1,5 +1,5 @@
-//! `rise-registry doctor`: whatever stands in the way of a push, it names the cause that the
-//! failing command names.
+//! `rise-registry doctor` names the cause of a failed push, the same that the failing command
+//! names.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +14,7 @@ use rise_broker_tests::{
 };
 use serde_json::{Value, json};
 
-/// The promise.
+/// The longest run that is promised.
 const IN_TIME: Duration = Duration::from_secs(10);
 const CANARY: &str = "canary-51d0";
 
@@ -32,11 +32,11 @@ fn workstation(url: &str) -> Workstation {
         .with("RISE_URL", url)
         .with("RISE_PROJECT", "my-app")
         .with("RISE_TOKEN", &token(&json!({ "sub": "ci", "exp": seconds() + 600 })))
-        // `doctor` never waits. The command that it is compared with must not either.
+        // `doctor` never waits, so the command that it is compared with must not wait either.
         .with("RISE_WAIT", "0")
 }
 
-/// A real broker before a real registry, and the token of one who may push `my-app` there.
+/// A real broker in front of a real registry, and the token of a caller who may push `my-app`.
 struct Site {
     broker: Serving,
     registry: DockerRegistry,
@@ -73,7 +73,7 @@ impl Site {
         workstation(&self.broker.url).with("RISE_TOKEN", &self.token)
     }
 
-    /// Ports differ from run to run.
+    /// Replaces ports, which differ from run to run.
     fn masked(&self, text: &str) -> String {
         let secure = self.broker.url.replace("http://", "https://");
         text.replace(&self.broker.url, "[broker]")
@@ -92,8 +92,8 @@ fn in_time(run: impl FnOnce() -> Printed) -> Printed {
     printed
 }
 
-/// Runs a command that fails, and doctor: the same exit code, and the first thing that is wrong is
-/// what the command said.
+/// Runs a command that fails, and doctor. Both have the same exit code, and the first problem of
+/// doctor is the command's message.
 fn same_cause(it: &Workstation, code: i32) -> String {
     let failing = in_time(|| it.rise(&["credentials"]));
     assert_eq!((failing.code, failing.stdout.as_str()), (Some(code), ""), "{}", failing.stderr);
@@ -102,13 +102,13 @@ fn same_cause(it: &Workstation, code: i32) -> String {
     assert_eq!((doctor.code, doctor.stderr.as_str()), (Some(code), ""), "{}", doctor.stdout);
     let cause = doctor.stdout.lines().find_map(|line| line.strip_prefix("✗ ")).unwrap();
     let cause = cause.split_once("  ").unwrap().1.trim();
-    // A clock has a line of its own, and stands at the end of what the command says.
+    // The clock has its own line in doctor, and stands at the end of the command's message.
     let (line, cause) = (without_asides(line), without_asides(cause));
     assert!(line.contains(&cause), "{line}{cause}");
     doctor.stdout
 }
 
-/// Request ids differ, and so does what exactly is wrong with the JSON of two different answers.
+/// Replaces request ids and the details of a JSON error, which differ between two answers.
 fn without_asides(text: &str) -> String {
     let mut parts = text.split('(');
     let first = parts.next().unwrap().to_owned();
@@ -218,7 +218,7 @@ fn settings_or_a_token_that_are_missing() {
     let it = workstation("http://127.0.0.1:9");
     it.file(".rise.toml", "url = \"https://evil.example.com\"\n");
     said.push(same_cause(&it, 2));
-    // Nothing needs the network to be seen.
+    // These problems show without the network.
     let double = BrokerDouble::start(Saying::answer("404 Not Found", &date(seconds()), ""));
     let it = workstation(&double.url).without(&["RISE_TOKEN"]);
     said.push(same_cause(&it, 3).replace(&double.url, "[broker]"));
@@ -256,7 +256,7 @@ async fn a_cache_that_is_of_no_use() {
     assert_eq!(command.stderr, format!("rise-registry: {cause}\n"));
     said.push(mask_key(&cause));
 
-    // As a home that cannot be written to, for root too.
+    // This is a home that cannot be written to, also for root.
     let it = site.workstation().with("XDG_CACHE_HOME", "/proc/1");
     let cause = doctor(&it);
     let command = it.rise(&["credentials", "--format", "env"]);
@@ -264,7 +264,7 @@ async fn a_cache_that_is_of_no_use() {
     assert_eq!(command.stderr, format!("rise-registry: {cause}\n"));
     said.push(cause);
 
-    // As a container has it that runs with `--read-only`.
+    // A container that runs with `--read-only` sees this.
     if rustix::process::geteuid().is_root() {
         let it = site.workstation();
         let home = it.home().display().to_string();

@@ -1,7 +1,7 @@
-//! `rise-registry exec`: a command has credentials for as long as it runs, and nothing is left of
-//! them, however it ends.
+//! `rise-registry exec`: a command has credentials as long as it runs, and nothing is left of them,
+//! however it ends.
 //!
-//! The broker is a double here: the real one hands out no credential for less than a minute. The
+//! The broker is a double, because the real one hands out no credential for less than a minute. The
 //! registry and its client are real.
 
 use std::fs;
@@ -42,7 +42,7 @@ fn workstation(double: &BrokerDouble) -> Workstation {
         .with("RISE_PROJECT", "my-app")
 }
 
-/// An `exec` whose command prints lines.
+/// A running `exec` whose command prints lines.
 struct Running {
     child: Child,
     lines: BufReader<ChildStdout>,
@@ -66,7 +66,7 @@ impl Running {
         Pid::from_raw(self.line().parse().unwrap()).unwrap()
     }
 
-    /// Its exit code, what else it printed, and what was complained of.
+    /// Waits for the end. Returns the exit code, the other output, and the messages.
     fn ended(mut self) -> (Option<i32>, String, String) {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.lines.read_to_string(&mut stdout).unwrap();
@@ -75,7 +75,7 @@ impl Running {
     }
 }
 
-/// The files below home, which holds TMPDIR too, in which one of these passwords stands in either
+/// The files below the home, which contains TMPDIR too, that hold one of these passwords in either
 /// form.
 fn holding(it: &Workstation, passwords: &[&str]) -> Vec<String> {
     let mut wanted: Vec<String> = passwords.iter().map(|it| (*it).to_owned()).collect();
@@ -281,7 +281,7 @@ fn a_renewal_that_fails_is_said_once_and_tried_again() {
     let running = Running::start(&it, "read x; echo still here");
     eventually_blocking("a second request for credentials", || double.requests().len() == 2);
     let mut running = running;
-    // Without a deadline of ours: what is waited for is on its way.
+    // This read has no deadline: the text that it waits for is on its way.
     let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
     let mut line = String::new();
     stderr.read_line(&mut line).unwrap();

@@ -1,5 +1,5 @@
-//! What may go wrong around the caller's programs: each ends in time, on one line that says what to
-//! do, with its exit code, and with nothing secret on any stream.
+//! Failures around the caller's programs: each ends in time, with one line that says what to do,
+//! with its exit code, and with nothing secret on any stream.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,12 +12,12 @@ use rcgen::CertifiedKey;
 use rise_broker_tests::{BrokerDouble, Installation, Printed, Saying, Workstation};
 use serde_json::{Value, json};
 
-/// The promise.
+/// The longest run that is promised.
 const IN_TIME: Duration = Duration::from_secs(10);
 const CANARY: &str = "canary-9c1f";
 const PASSWORD: &str = "password-canary-77aa";
 
-/// Says what `claims` say, and holds the canary where nobody reads it.
+/// A token with these claims, and a canary in its signature.
 fn token(claims: &Value) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     format!("{}.{}.{CANARY}", part("{}"), part(&claims.to_string()))
@@ -34,7 +34,8 @@ fn workstation(url: &str) -> Workstation {
     it.with("RISE_URL", url)
         .with("RISE_PROJECT", "my-app")
         .with("RISE_TOKEN", &token(&json!({ "sub": "ci", "exp": seconds() + 600 })))
-        // Each request is tried once: these tests are about the line, `client_waiting` about waits.
+        // Each request is tried once: these tests are about the message, `client_waiting` about
+        // waits.
         .with("RISE_WAIT", "0")
 }
 
@@ -52,7 +53,7 @@ fn grants() -> Saying {
     Saying::answer("200 OK", "content-type: application/json\r\n", &granted())
 }
 
-/// Runs both programs. Their common line, with what differs from run to run replaced.
+/// Runs both programs. Returns their common line, with what differs from run to run replaced.
 fn fails(it: &Workstation, url: &str, code: i32) -> String {
     let started = Instant::now();
     let command = it.rise(&["credentials"]);
@@ -165,7 +166,7 @@ fn a_certificate_of_an_unknown_issuer_or_another_name() {
     let url = serving.url.replace("http://", "https://");
     let it = workstation(&url).with("RISE_TOKEN", &token);
     let mut lines = vec![fails(&it, &url, 6)];
-    // Its own certificate makes it known.
+    // With its own certificate the broker is known.
     it.file("ca.pem", cert.pem());
     let own = it.path("ca.pem").display().to_string();
     let it = it.with("RISE_CA_FILE", &own);
@@ -176,7 +177,7 @@ fn a_certificate_of_an_unknown_issuer_or_another_name() {
         "{}",
         printed.stderr
     );
-    // Another one does not.
+    // With another certificate it is not.
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     it.file("ca.pem", other.cert.pem());
     let empty = it.path("elsewhere").display().to_string();
@@ -195,11 +196,11 @@ fn clocks_and_tokens_that_are_over() {
         format!("date: {}\r\n", at.strftime("%a, %d %b %Y %H:%M:%S GMT"))
     };
     let cases = [
-        // Expired by both clocks.
+        // The token is expired by both clocks.
         (now, json!({ "exp": now - 720 })),
-        // Ours is ten minutes slow: we would not have known.
+        // Our clock is ten minutes slow: it does not show that the token is expired.
         (now + 600, json!({ "exp": now + 300 })),
-        // Ours is ten minutes fast.
+        // Our clock is ten minutes fast.
         (now - 600, json!({ "exp": now + 300 })),
     ];
     let mut lines = Vec::new();
@@ -238,7 +239,7 @@ fn refusals_of_the_broker() {
     insta::assert_snapshot!(lines.join("\n"));
 }
 
-/// With the host in the settings, so that the helper asks nothing else.
+/// A machine with the host in its settings, so that the helper asks for nothing else.
 fn fails_directly(double: &BrokerDouble, code: i32) -> String {
     let it = workstation(&double.url);
     it.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
@@ -310,7 +311,7 @@ fn a_cache_that_is_of_no_use_is_said_and_stops_nobody() {
     fs::set_permissions(file(), fs::Permissions::from_mode(0o644)).unwrap();
     says(3);
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-    // What is kept there is still nobody else's.
+    // The cache there still belongs to its owner alone.
     says(3);
     fs::remove_dir_all(&folder).unwrap();
     fs::write(&folder, "in the way").unwrap();
@@ -319,14 +320,14 @@ fn a_cache_that_is_of_no_use_is_said_and_stops_nobody() {
     insta::assert_snapshot!(lines.join("---\n"));
 }
 
-/// The name of a cached file depends on the double's port.
+/// Replaces the name of a cached file, which depends on the double's port.
 fn mask_name(text: &str) -> String {
     let Some((before, rest)) = text.split_once("/registry/") else { return text.to_owned() };
     let (_, after) = rest.split_once(".json").unwrap();
     format!("{before}/registry/[key].json{after}")
 }
 
-/// As a container has it that runs with `--read-only`.
+/// A container that runs with `--read-only` sees this.
 #[test]
 fn a_read_only_home_is_said_and_stops_nobody() {
     let double = BrokerDouble::start(grants());
@@ -429,6 +430,6 @@ fn hosts_of_other_people_are_left_alone() {
     assert!(it.helper("version", "").stdout.starts_with("docker-credential-rise "));
     assert_eq!(it.helper("no-such-action", "").code, Some(1));
     assert_eq!(double.requests().len(), 0);
-    // Whoever writes the host with a scheme means the same.
+    // A host with a scheme means the same.
     assert_eq!(it.helper("get", "https://r.example.com\n").code, Some(0));
 }

@@ -2,8 +2,7 @@
 //! `credentialprovider.kubelet.k8s.io/v1`, as the released v1 reference of 1.34 has it (request
 //! with `serviceAccountToken` since 1.33).
 //!
-//! The kubelet decodes strictly: a member that is not in the schema below makes it drop the whole
-//! answer.
+//! The kubelet decodes strictly: it drops the whole answer if a member is not in the schema below.
 
 use rise_broker_tests::{Installation, Printed, Serving, Workstation, audit_text};
 use serde_json::{Value, json};
@@ -14,7 +13,8 @@ const SETTINGS: &str = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\n
     [[rules]]\nname = \"node\"\nissuer = \"local\"\nclaims = { role = \"node\" }\nprojects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
     [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com:5000\"\nnamespace = \"rise\"\nusername = \"u\"\npassword = \"canary-5e1d\"\naccept_scope = \"registry\"\n";
 
-/// `CredentialProviderResponse` and `AuthConfig`, by the names of their JSON tags in Go.
+/// The schema of `CredentialProviderResponse` and `AuthConfig`, with the names of their JSON tags
+/// in Go.
 fn response_schema() -> Value {
     json!({
         "type": "object",
@@ -24,7 +24,7 @@ fn response_schema() -> Value {
             "kind": { "const": "CredentialProviderResponse" },
             "apiVersion": { "const": VERSION },
             "cacheKeyType": { "enum": ["Image", "Registry", "Global"] },
-            // metav1.Duration: what Go's time.ParseDuration reads.
+            // metav1.Duration, in the format of Go's time.ParseDuration.
             "cacheDuration": { "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ns|us|ms|s|m|h))+$" },
             "auth": {
                 "type": "object",
@@ -88,15 +88,16 @@ fn a_node_gets_a_login_for_the_images_repository_alone() {
         answer,
         json!({
             "apiVersion": VERSION, "kind": "CredentialProviderResponse", "cacheKeyType": "Image",
-            // Half of the ten minutes after which what has no end is asked for again.
+            // This is half of the ten minutes after which a credential without an end is requested
+            // again.
             "cacheDuration": "300s",
             "auth": { "r.example.com:5000/rise/my-app": { "username": "u", "password": "canary-5e1d" } }
         })
     );
-    // With a tag or a digest it is the same repository.
+    // A tag or digest does not change the repository.
     let tagged = node.ask(&request("r.example.com:5000/rise/my-app:v1"));
     assert_eq!(conforming(&tagged), answer);
-    // Nothing is left on the node's disk, and what was asked for is pulling.
+    // Nothing is on the node's disk, and the request was for pulling.
     assert!(
         node.machine.files().iter().all(|(_, it)| !String::from_utf8_lossy(it).contains("canary"))
     );
@@ -116,7 +117,7 @@ fn a_pods_service_account_counts_and_not_the_node() {
     };
     let answer = conforming(&with_token("r.example.com:5000/rise/team-a"));
     assert_eq!(answer["auth"]["r.example.com:5000/rise/team-a"]["password"], "canary-5e1d");
-    // The node could have it, the pod may not.
+    // The node may have it, the pod may not.
     let refused = with_token("r.example.com:5000/rise/team-b");
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
     assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");

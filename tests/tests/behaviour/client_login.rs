@@ -1,5 +1,5 @@
-//! `rise-registry login` and `logout` with a real OIDC provider, whose refresh tokens are good
-//! once, and a real broker.
+//! `rise-registry login` and `logout` with a real broker and a real OIDC provider, whose refresh
+//! tokens are valid once.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 const LOGIN: &str = ".config/rise/login.json";
 
-/// ID tokens are renewed in their last minute: these always.
+/// ID tokens are renewed in their last minute, and these never live longer.
 const SHORT: u32 = 50;
 
 fn broker(issuer: &str) -> Serving {
@@ -32,7 +32,7 @@ fn workstation(url: &str, issuer: &str) -> Workstation {
     it
 }
 
-/// Runs `login` while somebody does what it says. Its exit code, and what it printed.
+/// Runs `login` while somebody follows its instructions. Returns its exit code and output.
 async fn log_in(it: &Workstation, issuer: &DeviceOidc, agree: bool) -> (Option<i32>, String) {
     let mut child = it.command("rise-registry", &["login"]).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -72,7 +72,7 @@ async fn a_person_logs_in_works_and_logs_out() {
     let printed = it.rise(&["credentials", "--format", "password"]);
     assert_eq!(printed.stdout, "the password\n", "{}", printed.stderr);
     assert_ne!(refresh_token(&it), first, "it is good once");
-    // All at once: who shows a refresh token that was used before has the whole login taken away.
+    // All run at the same time. A refresh token that is used twice ends the whole login.
     let all: Vec<_> =
         (0..5).map(|_| it.command("rise-registry", &["whoami"]).spawn().unwrap()).collect();
     for child in all {
@@ -103,7 +103,7 @@ async fn a_person_logs_in_works_and_logs_out() {
         it.rise(&["logout"]).stderr,
         "rise-registry: there was no login; cached credentials removed: 0\n"
     );
-    // The issuer knows.
+    // The issuer has revoked it.
     it.file(LOGIN, kept);
     fs::set_permissions(it.path(LOGIN), fs::Permissions::from_mode(0o600)).unwrap();
     let over = it.rise(&["whoami"]);

@@ -1,5 +1,5 @@
-//! The caller's programs with a real broker, real registries and the clients that people have, none
-//! of them changed.
+//! The caller's programs with a real broker, real registries and the clients that people use, all
+//! unchanged.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +10,7 @@ use rise_broker_tests::{
 };
 use serde_json::json;
 
-/// Two registries with an account each, and a project in each that one caller may push to.
+/// Settings of two registries, each with an account and a project that one caller may push to.
 struct Site {
     broker: Serving,
     one: DockerRegistry,
@@ -45,8 +45,8 @@ impl Site {
         Self { broker: it.serve_for_ever(), one, two, tokens }
     }
 
-    /// Of the caller that may push the project `one`. Every client asks the helper for both
-    /// registries.
+    /// The machine of a caller who may push the project `one`. Every client asks the helper for
+    /// both registries.
     fn workstation(&self, project: &str) -> Workstation {
         let it = Workstation::new()
             .with("RISE_URL", &self.broker.url)
@@ -59,7 +59,7 @@ impl Site {
     }
 }
 
-/// What the clients say when a registry wants to know who they are.
+/// The messages of clients when a registry wants a login.
 fn is_unauthorized(text: &str) -> bool {
     ["unauthorized", "authentication required", "401"].iter().any(|it| text.contains(it))
 }
@@ -87,8 +87,8 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
     );
     assert!(inspected.stdout.contains(layout.manifest_digest()), "{inspected:?}");
 
-    // The other project: 403 from the broker, which the helper says on one line, and the client
-    // does not go on without.
+    // For the other project the broker answers 403. The helper prints it on one line, and the
+    // client stops.
     let other = site.workstation("two").with("RISE_REGISTRY", "two");
     let got = other.helper("get", site.two.host());
     assert_eq!((got.code, got.stderr.as_str()), (Some(1), ""));
@@ -104,7 +104,8 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
     let denied = other.rise(&["credentials"]);
     assert_eq!((denied.code, denied.stdout.as_str()), (Some(4), ""), "{denied:?}");
 
-    // The other registry with the right project: the helper says where that project's images are.
+    // For the right project in the other registry, the helper names the host of the project's
+    // images.
     let unlisted = it.helper("get", site.two.host());
     assert!(unlisted.stdout.contains("lists no registry at"), "{unlisted:?}");
     let it = it.with("RISE_REGISTRY", "one");
@@ -113,7 +114,7 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
         elsewhere.stdout.contains(&format!("images of project one are at {}", site.one.host())),
         "{elsewhere:?}"
     );
-    // Where nobody set us up for it, clients go on without credentials, and it says 401.
+    // Without the helper, clients continue without credentials, and the registry answers 401.
     it.file(".docker/config.json", "{}");
     let unknown = it.helper("get", site.two.host());
     assert_eq!(unknown.stdout, "credentials not found in native keychain\n");
@@ -123,7 +124,7 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
         "{}",
         anonymous.stderr
     );
-    // And with the credential of the first.
+    // The credential of the first registry does not open it either.
     let password = it.rise(&["credentials", "--registry", "one", "--format", "password"]).stdout;
     let login = format!("--dest-creds={DEMO_USER}:{}", password.trim());
     let stranger = push(&it, &format!("{}/rise/two:v1", site.two.host()), &[&login]);
@@ -153,7 +154,8 @@ async fn podman_and_buildah_push_and_pull_through_the_helper() {
             ran.stdout
         };
         let policy = format!("--signature-policy={policy}");
-        // Where it lies becomes its name, which has no capitals: not the whole path.
+        // The folder's name becomes the image's name, which has no capitals: the whole path would
+        // have some.
         let id = run(&["pull", &policy, "--quiet", "oci:original:tiny"]);
         let to = format!("docker://{image}");
         run(&["push", &policy, "--tls-verify=false", id.trim(), &to]);
@@ -181,7 +183,7 @@ async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
         ],
     );
     assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
-    // Docker asks the registry itself, and then calls `store`.
+    // Docker asks the registry itself and then calls `store`.
     let password = it.rise(&["credentials", "--registry", "one", "--format", "password"]).stdout;
     let arguments = ["login", "--username", DEMO_USER, "--password-stdin", site.one.host()];
     let login = it.run_with("docker", &arguments, &password);
@@ -192,7 +194,7 @@ async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
     assert!(inspected.code == Some(0) && inspected.stdout.contains("sha256:"), "{inspected:?}");
     assert_eq!(it.run("docker", &["logout", site.one.host()]).code, Some(0));
 
-    // Storing is an error where nobody said that it is expected.
+    // `store` is an error unless the settings expect it.
     let strict = it.with("RISE_IGNORE_STORE", "false");
     let stored = strict.helper(
         "store",
@@ -204,7 +206,7 @@ async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
         "{stored:?}"
     );
 
-    // Without the helper: one entry more in a file that is docker's own.
+    // Without the helper, the login is one more entry in docker's own file.
     let plain = site.workstation("one");
     let refused = plain.rise(&["docker-login", "--registry", "one"]);
     assert_eq!(refused.code, Some(2), "{refused:?}");

@@ -1,4 +1,4 @@
-//! Where the client's token comes from, with doubles of those who give tokens.
+//! The sources of the client's token, with doubles of the services that issue tokens.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +16,7 @@ fn broker() -> BrokerDouble {
     ))
 }
 
-/// The token that the broker was shown.
+/// The token that the broker received.
 fn shown(broker: &BrokerDouble) -> String {
     let requests = broker.requests();
     let headers = requests.last().unwrap().lines();
@@ -49,7 +49,7 @@ fn github_actions_makes_a_token_out_to_the_brokers_audience() {
     assert_eq!(shown(&broker), "of.github.actions");
     assert!(broker.requests().iter().all(|it| !it.contains("request-canary")));
 
-    // A job that may not.
+    // A job without the permission.
     let refusing = BrokerDouble::start(Saying::answer("403 Forbidden", "", ""));
     let it = it.with("ACTIONS_ID_TOKEN_REQUEST_URL", &refusing.url);
     let printed = it.rise(&["whoami"]);
@@ -58,7 +58,7 @@ fn github_actions_makes_a_token_out_to_the_brokers_audience() {
         printed.stderr,
         "rise-registry: GitHub answers 403 to the request for a token: give the job `permissions: id-token: write`\n"
     );
-    // Its URL is no place for a token by plain http either.
+    // A token must not go to an URL with plain http.
     let it = it.with("ACTIONS_ID_TOKEN_REQUEST_URL", "http://github.example.com/");
     assert_eq!(it.rise(&["whoami"]).code, Some(2));
 }
@@ -70,7 +70,7 @@ fn buildkites_agent_is_asked_on_its_command_line() {
         .with("RISE_URL", &broker.url)
         .with("BUILDKITE_JOB_ID", "job")
         .with("BUILDKITE_AGENT_ACCESS_TOKEN", "agent-canary")
-        // An agent that hangs would be waited for for a minute.
+        // The client would wait a minute for an agent that hangs.
         .with("RISE_WAIT", "0");
     let agent = |script: &str| {
         it.file("bin/buildkite-agent", format!("#!/bin/sh\n{script}\n"));

@@ -1,5 +1,5 @@
-//! The binary as people and machines run it: what it prints, how it ends, and what it serves on a
-//! real socket.
+//! The binary as people and machines run it: its output, its exit codes, and its answers on a real
+//! socket.
 
 use std::fmt::Display;
 use std::fs;
@@ -53,7 +53,7 @@ fn token(installation: &Installation) -> String {
     token.to_owned()
 }
 
-/// One request on a connection that stays open: status and body.
+/// Sends one request on a connection that stays open. Returns status and body.
 fn exchange(stream: &mut TcpStream, path: &str, token: &str) -> (u16, String) {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: broker\r\nAuthorization: Bearer {token}\r\n\r\n")
         .unwrap();
@@ -271,7 +271,7 @@ fn a_token_needs_the_built_in_issuer() {
 #[test]
 fn the_key_is_made_once_and_for_its_owner_alone() {
     let it = installed(OCI);
-    // All at once, on a machine where there is no key yet.
+    // All run at the same time, and no key exists yet.
     let started: Vec<_> = (0..4)
         .map(|_| it.command(&TOKEN).stdout(std::process::Stdio::null()).spawn().unwrap())
         .collect();
@@ -368,8 +368,8 @@ fn a_port_that_is_taken_is_named() {
     }
 }
 
-// The broker's own folders. Tests may run as root, whom no mode stops: what cannot be written lies
-// under a file.
+// The broker's own folders. Tests may run as root, who ignores modes: a path that cannot be written
+// lies below a file.
 
 #[test]
 fn a_state_directory_that_is_not_its_own_is_refused() {
@@ -452,7 +452,7 @@ fn what_make_run_prints_can_be_pasted_and_nothing_stays_behind() {
         let group = Pid::from_raw(i32::try_from(script.id()).unwrap()).unwrap();
         kill_process(group, signal).unwrap();
         let status = script.wait().unwrap();
-        // Fails where nobody is left: what this test is about.
+        // The kill fails if no process is left, which this test checks.
         let left = kill_process_group(group, Signal::KILL);
 
         assert!(pasted.status.success(), "{printed:#?}: {pasted:?}");

@@ -1,5 +1,5 @@
-//! The conformance kit: it passes for every provider of the repository, and says of each
-//! misbehaving guest what it did.
+//! The conformance kit passes for every provider of the repository, and names what each misbehaving
+//! guest did.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ async fn guest(name: &str, registry: &str) -> Report {
     check(&target().join("guests").join(format!("{name}.wasm")), &examples).await
 }
 
-/// The area and reason of each failure, a line each.
+/// The area and reason of each failure, one per line.
 fn failures(report: &Report) -> String {
     let failed = report.findings().iter().filter(|it| it.verdict == Verdict::Failed);
     let lines: Vec<_> =
@@ -46,7 +46,7 @@ async fn every_provider_of_the_repository_passes() {
 const AWS: &str = "region = \"us-east-1\"\naccount_id = \"123456789012\"\npush_role_arn = \"arn:aws:iam::123456789012:role/push\"\n";
 const URL: &str = "registry_url = \"registry.example.com\"\n";
 
-/// A way to misbehave, and what the report must say.
+/// A way to misbehave, and the text that the report must contain.
 type Row = (&'static str, &'static str);
 
 const ON_AWS: [Row; 14] = [
@@ -80,7 +80,7 @@ async fn each_attack_on_aws_fails_by_what_was_asked() {
 }
 
 const TRUSTED: &str = "trust_provider = true";
-/// With more settings for it.
+/// The same with more settings.
 const MISBEHAVIOUR: [(&str, &str, &str); 22] = [
     ("loop", "", "limit of CPU time"),
     ("recurse", "", "limit of stack"),
@@ -117,16 +117,14 @@ async fn each_way_to_misbehave_fails_with_the_reason() {
         let said = failures(&report);
         assert!(said.contains("issue: ") && said.contains(reason), "{how}: {report}");
     }
-    // A shared password, handed out where it was not accepted by a provider that calls itself
-    // narrow.
+    // A provider that calls itself narrow hands out a shared password that was not accepted.
     let lying = format!("{URL}how = \"says-repository\"\npassword = \"a canary\"\n");
     let report = guest("misbehaves", &lying).await;
     assert!(failures(&report).contains("opens a registry"), "{report}");
 }
 
-/// What these two attempt has no effect in this host, so there is nothing for the kit to see: no
-/// instance outlives its call (`hostile_providers.rs`), and a provider has a secret's handle and
-/// never its text.
+/// These two have no effect in this host, so the kit cannot see them: no instance outlives its call
+/// (`hostile_providers.rs`), and a provider has a secret's handle but never its text.
 #[tokio::test]
 async fn what_the_host_makes_impossible_passes() {
     for how in ["state", "log-password"] {
@@ -176,7 +174,7 @@ const OVER_HTTP: [Row; 36] = [
     ("expiry-past", "less than 60 seconds"),
     ("line-break-in-user-name", "control characters"),
 ];
-/// These are not the provider's doing, or the host leaves nothing of them to be seen.
+/// These are not the provider's fault, or the host leaves nothing of them to see.
 const HOST_STOPS: [(&str, &str); 12] = [
     ("secret-in-url", "a real provider cannot know the secret, and the kit configures another"),
     ("secret-in-header", "as above; `http_capability.rs` shows that the host refuses to send it"),
@@ -238,7 +236,7 @@ async fn each_attack_over_http_fails_by_what_was_asked() {
     covered("http-rogue", "Misbehave", rows.chain(stopped).chain(["no"]));
 }
 
-/// Every variant of the guest's enum has been looked at.
+/// Checks that every variant of the guest's enum is in the table.
 fn covered<'a>(guest: &str, name: &str, seen: impl Iterator<Item = &'a str>) {
     let source = repository().join(format!("tests/guests/{guest}/src/lib.rs"));
     let source = fs::read_to_string(source).unwrap();
@@ -315,13 +313,13 @@ async fn guests_that_behave_pass() {
         let report = guest(name, settings).await;
         assert!(report.passed(), "{name}: {report}");
     }
-    // What asks for more than the version before it is refused by a lock, and by nothing else.
+    // Only a lock refuses a provider that asks for more than its last version.
     let folder = tempfile::tempdir().unwrap();
     let examples = folder.path().join("conformance.toml");
     fs::write(&examples, format!("[registries.example]\ntype = \"oci\"\n{NEXT}")).unwrap();
     let report = check(&target().join("guests/oci-next.wasm"), &examples).await;
     assert!(report.passed(), "oci-next: {report}");
-    // What it imports leads nowhere, and it does not mind.
+    // The imports of WASI lead nowhere, which it tolerates.
     let stubbed = format!("{URL}[providers.wants-filesystem]\nwasi = \"stubbed\"\n");
     let report = guest("wants-filesystem", &stubbed).await;
     assert!(report.passed(), "{report}");
@@ -340,7 +338,7 @@ fn every_guest_is_checked() {
     }
 }
 
-/// `none` looks at no host, so it takes any registry's image for its own.
+/// `none` ignores the host, so it accepts the image of any registry.
 const LIES: [(&str, &str); 7] = [
     ("other-host", "outside the host registry.example.com"),
     ("no-project", "does not contain the project once"),

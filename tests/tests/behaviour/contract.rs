@@ -1,5 +1,5 @@
-//! The contract in `wit/` grows and does not change: components that were built against an older
-//! copy are still loaded.
+//! The contract in `wit/` grows and does not change: the broker still loads components that were
+//! built against an older copy.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,12 @@ fn frozen() -> Vec<PathBuf> {
     copies
 }
 
-/// `false` if a component of the old world does not fit into a host of the new one.
+/// Returns `false` if a component of the old world does not fit into a host of the new one.
 fn fits(old: &Path, new: &Path) -> anyhow::Result<PackageName> {
     let mut resolve = Resolve::default();
     let (old, _) = resolve.push_dir(old)?;
-    // Two packages of one name and version do not live in one `Resolve`; versions are not what is
-    // compared.
+    // One `Resolve` cannot hold two packages of one name and version, and versions are not compared
+    // here.
     let name = resolve.packages[old].name.clone();
     resolve.packages[old].name.version = Some("0.0.0-old".parse()?);
     let id = resolve.package_names.shift_remove(&name);
@@ -46,7 +46,7 @@ fn the_contract_takes_what_every_released_version_took() {
     }
 }
 
-/// What the test above is for: each of these edits breaks every component that is built already.
+/// Each of these edits breaks every existing component, and the test above must notice it.
 #[test]
 fn a_changed_type_is_noticed() {
     for (file, from, to) in [

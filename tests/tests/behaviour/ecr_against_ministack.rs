@@ -1,5 +1,5 @@
-//! ECR against an AWS that enforces session policies: what the broker asks of it, and what that
-//! then opens.
+//! ECR against an AWS that enforces session policies: the broker's requests, and what the
+//! credentials open.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 const PASSWORD: &str = "ministack-auth-token";
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
-/// What a push needs and a pull does not.
+/// The actions that a push needs and a pull does not.
 const UPLOAD: [&str; 5] = [
     "ecr:BatchCheckLayerAvailability",
     "ecr:InitiateLayerUpload",
@@ -34,7 +34,7 @@ const ADMINISTRATION: [&str; 5] = [
     "ecr:PutLifecyclePolicy",
 ];
 
-/// An account with the two roles, and every repository that a test asks about.
+/// An account with both roles, and every repository that a test uses.
 async fn account() -> (Ministack, TwoRoles) {
     let ministack = Ministack::start().await;
     let roles = ministack.two_roles("rise/").await;
@@ -44,7 +44,7 @@ async fn account() -> (Ministack, TwoRoles) {
     (ministack, roles)
 }
 
-/// Settings of the registry `prod`, without keys and a push role.
+/// The registry `prod` without keys and a push role.
 fn registry(ministack: &Ministack, role_arn: &str) -> RegistryTable {
     ecr(ministack.endpoint())
         .with("region", "eu-west-1")
@@ -80,13 +80,13 @@ async fn ask(broker: &TestBroker, query: &str) -> Response {
     answer
 }
 
-/// The last `AssumeRole`: the one for the credentials, not the controller's own.
+/// The last `AssumeRole`, which is for the credentials and not the broker's own.
 async fn assumed(ministack: &Ministack) -> Request {
     ministack.recorded("AssumeRole").await.pop().unwrap()
 }
 
-/// Somebody with the role that may do everything, narrowed by nothing but the policy that the
-/// broker sent last.
+/// A caller with the role that may do everything, narrowed only by the policy that the broker sent
+/// last.
 async fn narrowed_as_last(ministack: &Ministack, roles: &TwoRoles) -> Caller {
     let policy = assumed(ministack).await.policy().unwrap();
     let backend = ministack.caller(&roles.base).assume(&roles.role_arn).await.unwrap();
@@ -120,7 +120,7 @@ async fn both_paths_answer_in_the_shape_of_the_seeds_and_ours() {
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         let mut json = answer.json();
         assert_eq!(json["request_id"].as_str(), answer.header("x-request-id"));
-        // The peer's own twelve hours: it also tells us by itself.
+        // The peer expires after twelve hours, as AWS does.
         let direct = ministack.root().ecr().get_authorization_token().send().await.unwrap();
         let direct = direct.authorization_data.unwrap().remove(0).expires_at.unwrap().secs();
         let left = seconds_left(&json);
@@ -190,7 +190,7 @@ async fn source_identity_and_tags_are_sent_when_the_operator_says_so() {
     let (ministack, roles) = account().await;
     let more = "source_identity = true\nsession_tags = true";
     let broker = broker(&ministack, &roles, &roles.push_role_arn, more).await;
-    // Until the roles trust that, AWS refuses.
+    // AWS refuses until the roles trust it.
     let refused = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
     assert_eq!(
         (refused.status.as_u16(), refused.problem().as_deref()),
@@ -218,7 +218,7 @@ async fn a_grant_opens_its_repository_and_nothing_else() {
     let (ministack, roles) = account().await;
     let backend = ministack.caller(&roles.base).assume(&roles.role_arn).await.unwrap();
     let broad = backend.assume(&roles.broad_role_arn).await.unwrap();
-    // The role alone says yes to all of it, so that each no below is the policy's.
+    // The role alone allows all of it, so that each denial below comes from the policy.
     for repository in FOREIGN {
         expect(&broad, repository, &[PULL.as_slice(), &UPLOAD].concat(), true).await;
     }
@@ -239,7 +239,7 @@ async fn a_grant_opens_its_repository_and_nothing_else() {
             expect(&caller, repository, &ADMINISTRATION, false).await;
         }
         assert_eq!(caller.registry_password().await.unwrap(), format!("AWS:{PASSWORD}"));
-        // Nor does it lead anywhere else.
+        // It opens nothing else either.
         assert_eq!(caller.assume(&roles.push_role_arn).await.unwrap_err(), "AccessDenied");
     }
 }
@@ -257,7 +257,7 @@ async fn pull_cannot_upload_and_push_cannot_download() {
     ask(&broker, "project=my-app&actions=push").await;
     let push = narrowed_as_last(&ministack, &roles).await;
     expect(&push, "rise/my-app", &UPLOAD, true).await;
-    // A push looks at manifests, and never downloads a layer.
+    // A push reads manifests and never downloads a layer.
     expect(&push, "rise/my-app", &["ecr:BatchGetImage"], true).await;
     expect(&push, "rise/my-app", &["ecr:GetDownloadUrlForLayer"], false).await;
     for caller in [&pull, &push] {
@@ -267,7 +267,7 @@ async fn pull_cannot_upload_and_push_cannot_download() {
         }
     }
 
-    // Whose rule allows pulling alone gets the narrower policy without asking for it.
+    // A caller whose rule allows only pulling gets the narrower policy by default.
     let reader = broker.token(&json!({ "role": "reader" }));
     assert_eq!(broker.credentials(&reader, "project=my-app").await.status, 200);
     let reader = narrowed_as_last(&ministack, &roles).await;
@@ -297,14 +297,14 @@ async fn child_repositories_are_a_projects_own_and_siblings_are_not() {
 async fn the_brokers_own_role_is_assumed_once_for_many_requests() {
     let (ministack, roles) = account().await;
     let broker = broker(&ministack, &roles, &roles.push_role_arn, "").await;
-    // At once at first: all of them need it, and find that nobody has it yet.
+    // All start at the same time, and the broker has no identity yet.
     tokio::join!(
         ask(&broker, "project=my-app"),
         ask(&broker, "project=my-app&actions=pull"),
         ask(&broker, "project=my-app"),
     );
-    // More than the 64 identities that the SDK keeps: those of single requests must not push it
-    // out.
+    // This is more than the 64 identities that the SDK keeps: those of single requests must not
+    // evict it.
     for _ in 0..70 {
         ask(&broker, "project=my-app").await;
     }
@@ -324,11 +324,11 @@ async fn the_brokers_own_role_is_assumed_once_for_many_requests() {
     assert_eq!(logins.len(), 73, "each login is of a session of its own");
 }
 
-/// The broker as a process, with somebody's keys in its environment.
+/// Starts the broker as a process, with another caller's keys in its environment.
 fn serve_with_keys_of(identity: &Caller, settings: String) -> (Serving, String) {
     let keys = identity.keys.clone();
     let mut it = Installation::new(settings);
-    // As much as there is: what must not be written must not be written there either.
+    // The log is as detailed as possible: secrets must not be in it then either.
     it.variable("RISE_LOG__LEVEL", "trace");
     it.variable("AWS_ACCESS_KEY_ID", &keys.access_key_id);
     it.variable("AWS_SECRET_ACCESS_KEY", &keys.secret_access_key);
@@ -382,7 +382,7 @@ async fn an_identity_that_already_is_the_brokers_role_is_not_assumed_again() {
 #[tokio::test]
 async fn without_a_push_role_the_answer_says_that_it_opens_the_registry() {
     let (ministack, roles) = account().await;
-    // Its own role must be able to log in, as seed 001 has it.
+    // The broker's own role must be able to log in, as in seed 001.
     let registry = registry(&ministack, &roles.broad_role_arn);
     let text = format!("{AUTH}\n{registry}\naccept_scope = \"registry\"\n");
     let backend = ministack.caller(&roles.base).assume(&roles.role_arn).await.unwrap();
@@ -441,7 +441,7 @@ async fn an_issue_leaves_an_intent_and_an_outcome_and_no_secret() {
         "123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/my-app"
     );
 
-    // AWS says no: the answer and the records hold a reason and nothing of AWS.
+    // AWS denies it: the answer and the records contain a reason and nothing of AWS.
     ministack.reset().await;
     let failed = broker.credentials(&token, "project=my-app").await;
     assert_eq!(failed.problem().as_deref(), Some("upstream-denied"), "{}", failed.text);
@@ -464,7 +464,7 @@ async fn an_issue_leaves_an_intent_and_an_outcome_and_no_secret() {
             assert!(!text.contains(secret), "{secret} is in the {place}");
         }
     }
-    // Key ids are no secrets, but no caller's business; nor are our accounts and roles.
+    // Key ids are no secrets, but callers need not know them, nor accounts and roles.
     for hidden in [&roles.base.access_key_id, "arn:", "123456789012", "AccessDenied", "Invalid"] {
         assert!(!failed.text.contains(hidden), "{}", failed.text);
         assert!(!refused.text.contains(hidden), "{}", refused.text);

@@ -1,5 +1,5 @@
-//! ECR against a second, independent AWS: the requests as they are on the wire, and a token from
-//! 2015 that goes nowhere.
+//! ECR against a second, independent AWS: the exact requests, and a token from 2015 that is
+//! refused.
 
 use std::collections::BTreeMap;
 
@@ -93,7 +93,7 @@ async fn each_request_is_on_the_wire_as_it_should_be() {
     assert_eq!(form(&requests[2].parameters), BTreeMap::from(expected));
     assert_eq!(requests[3].parameters, json!({}));
 
-    // The base identity asks who it is and becomes the role; the role makes the session; the
+    // The base identity asks for its name and assumes the role, the role makes the session, and the
     // session logs in.
     let signers: Vec<_> = requests.iter().map(|request| request.access_key_id.as_str()).collect();
     assert_eq!(signers[..2], ["AKIAMOTO", "AKIAMOTO"]);
@@ -118,18 +118,18 @@ async fn the_longest_names_pass_the_strict_checks_of_aws() {
         let answer = broker
             .credentials(&broker.token_for(project), &format!("project={project}&lifetime=60"))
             .await;
-        // As far as the token of 2015: everything before it was accepted.
+        // The call fails at the token of 2015: everything before it was accepted.
         assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
         let requests = moto.requests().await.split_off(before);
         let actions: Vec<_> = requests.iter().map(|request| request.action.as_str()).collect();
         assert_eq!(actions, ["AssumeRole", "GetAuthorizationToken"], "each once, nothing repeated");
         let name = requests[0].parameter("RoleSessionName").unwrap();
-        // AWS: 2 to 64 of [\w+=,.@-]. Moto checks the length alone.
+        // AWS allows 2 to 64 of [\w+=,.@-]. Moto checks the length alone.
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         assert!((2..=64).contains(&name.len()) && name.bytes().all(is_plain), "{name}");
         let policy = requests[0].parameter("Policy").unwrap();
         assert!(policy.len() <= 2048, "{}", policy.len());
-        // The repository that the policy names is one that ECR's own grammar takes.
+        // The repository in the policy matches ECR's own grammar.
         let resource = policy.split("repository/").nth(1).unwrap().split('"').next().unwrap();
         let caller = moto.caller("eu-central-1");
         let created = caller.ecr().create_repository().repository_name(resource).send().await;

@@ -1,5 +1,4 @@
-//! `rise-broker explain`: the binary names what is wrong with each of ten tokens, and says yes to a
-//! good one.
+//! `rise-broker explain` names what is wrong with each of ten tokens, and accepts a correct one.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -51,7 +50,7 @@ fn claims(more: &Value) -> Value {
     claims
 }
 
-/// Exit code, standard output and standard error.
+/// The exit code, standard output and standard error.
 fn explain(settings: &Settings, token: &str, arguments: &[&str]) -> (i32, String, String) {
     let mut child = Command::new(binary())
         .args(["explain", "--token-file", "-", "--config-dir"])
@@ -62,14 +61,14 @@ fn explain(settings: &Settings, token: &str, arguments: &[&str]) -> (i32, String
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Wrong arguments end it before it has read anything.
+    // With wrong arguments it ends before it reads its input.
     let _ = child.stdin.take().unwrap().write_all(token.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// The lines that say no, with what belongs to each. Times are not the same twice.
+/// The lines that reject, with their details. Times are replaced.
 fn failures(text: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     for line in text.lines() {
@@ -81,7 +80,7 @@ fn failures(text: &str) -> String {
     without_times(&kept.join("\n"))
 }
 
-/// Ten digits that begin with 1 are a time.
+/// A time has ten digits and begins with 1.
 fn without_times(text: &str) -> String {
     let times = text
         .split(|it: char| !it.is_ascii_digit())
@@ -151,7 +150,7 @@ fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
         assert_eq!(code, 1, "{name}: {text}{problems}");
         let failed = failures(&text);
         assert!(text.contains(expected), "{name}: {text}");
-        // The first no is the one that counts.
+        // The first rejection decides.
         let first =
             text.lines().find(|line| line.contains('✗') && !line.contains("✗ rule")).unwrap();
         assert!(first.contains(expected), "{name}: {text}");

@@ -1,12 +1,12 @@
-//! Providers that ask for more than was granted, hand back what no caller may get, or use up what
-//! they are lent.
+//! Providers ask for more than was granted, return what no caller may get, or use up their
+//! resources.
 
 use std::time::Instant;
 
 use rise_broker_tests::registry::{RegistryTable, on_aws, registry};
 use rise_broker_tests::{Response, Stub, TestBroker, logs};
 
-/// A registry of the guest `aws-rogue`, which speaks to AWS as `ecr` does.
+/// A registry of the guest `aws-rogue`, which uses AWS as `ecr` does.
 fn rogue(aws: &Stub, attack: &str, more: &str) -> RegistryTable {
     on_aws("aws-rogue", aws.endpoint())
         .with("push_role_arn", "arn:aws:iam::123456789012:role/push")
@@ -153,7 +153,7 @@ async fn a_call_ends_at_its_limits_and_the_broker_goes_on() {
 async fn a_provider_cannot_fill_the_log() {
     let (_, answer) = misbehaved("log-flood", "").await;
     assert_eq!(answer.status, 200, "{}", answer.text);
-    // Threads of the same process log as well.
+    // Other threads of this process log as well.
     let id = answer.json()["request_id"].as_str().unwrap().to_owned();
     let log = logs::text();
     let own: Vec<&str> = log.lines().filter(|line| line.contains(&id)).collect();
@@ -209,7 +209,7 @@ async fn a_configured_secret_leaves_only_where_that_was_accepted() {
     let (_, answer) = misbehaved("secret-as-password", "").await;
     assert_eq!(answer.json()["credentials"]["password"], "canary-4f1c0b", "{}", answer.text);
     assert_eq!(answer.json()["scope"], "registry");
-    // A provider that calls itself narrow and hands out the shared password anyway.
+    // A provider calls itself narrow and hands out the shared password anyway.
     let lying = misbehaving("says-repository", "").without("accept_scope");
     let broker = TestBroker::with_registries(lying).guests(&["misbehaves"]).start().await;
     let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;

@@ -1,5 +1,4 @@
-//! The capability `http`: the imaginary registry's own provider, and one that does what it must
-//! not.
+//! The capability `http`, with the provider of the imaginary registry and with one that attacks.
 
 use rise_broker::config::TlsFile;
 use rise_broker::http::listen::Tls;
@@ -27,7 +26,7 @@ async fn ask(broker: &TestBroker) -> Response {
     broker.credentials(&broker.token_for("my-app"), "project=my-app&lifetime=900").await
 }
 
-/// Lines of the log about this provider. Tests of one process share them.
+/// The log lines about this provider. Tests of one process share the log.
 fn log_of(broker: &TestBroker) -> String {
     let digest = broker.generation.registries.iter().next().unwrap().provider.digest.to_string();
     logs::text().lines().filter(|it| it.contains(&digest)).collect::<Vec<_>>().join("\n")
@@ -197,7 +196,7 @@ async fn a_stated_ceiling_is_all_that_there_is() {
 }
 
 /// A registry of the guest `http-rogue`, which knows its own admin token. Its ceiling is `POST` of
-/// tokens, and four paths where the server misbehaves too.
+/// tokens, and four paths on which the server misbehaves.
 fn rogue(server: &Imaginary, other: &Imaginary, how: &str, more: &str) -> String {
     let url = server.url();
     let allow: Vec<String> = [
@@ -258,7 +257,7 @@ impl Scene {
         assert_eq!(events, ["issue.intent", "issue.failed"], "{how}");
     }
 
-    /// Nothing that anybody gets to see holds it; the server may.
+    /// Checks that nobody but the server sees the secret.
     fn keeps_its_secret(&self, how: &str) {
         let audit = serde_json::to_string(&self.broker.audit()).unwrap();
         for (name, text) in
@@ -320,7 +319,7 @@ async fn what_is_outside_the_ceiling_is_not_sent() {
 async fn a_name_is_judged_by_the_address_that_it_means() {
     let server = Imaginary::start().await;
     let port = server.host().rsplit(':').next().unwrap().to_owned();
-    // `localhost` is no public address, and only those may be asked without `private`.
+    // Without `private`, only public addresses may be asked, and `localhost` is none.
     let registry = imaginary(&format!("https://localhost:{port}")).ceiling("");
     let broker = TestBroker::with_registries(registry).guests(&["imaginary"]).start().await;
     let answer = ask(&broker).await;
@@ -381,7 +380,7 @@ async fn a_secret_that_the_registry_repeats_is_not_read() {
         let log = log_of(&scene.broker);
         assert!(log.contains("sent a configured secret back"), "{how}: {log}");
     }
-    // These hand on what they are told instead.
+    // These hand out what the server told them.
     for how in ["echo-to-user-name", "echo-to-log"] {
         let scene = misbehaved(how, "").await;
         assert_eq!(scene.answer.status, 200, "{how}: {}", scene.answer.text);

@@ -1,5 +1,5 @@
-//! How much anybody gets: under, at and over each limit, and recovered. Time stands still until a
-//! test moves it.
+//! Each limit: below it, at it, above it, and after recovery. Time stands still until a test moves
+//! it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,14 +14,14 @@ use rise_broker_tests::registry::{RegistryTable, ecr};
 use rise_broker_tests::{AUTH, Answer, Response, Settings, Stub, TestBroker};
 
 const DEFAULTS: &str = "[limits]\n";
-/// Raised but for what a test states after it.
+/// All limits are raised, except for those that a test states after this.
 const RAISED: &str = "[limits]\nsubject = { per_second = 100000, burst = 100000 }\n";
 
 fn registry(aws: &Stub, name: &str) -> RegistryTable {
     ecr(aws.endpoint()).named(name).with("repo_prefix", format!("{name}/"))
 }
 
-/// A broker whose clock is in the test's hands.
+/// A broker whose clock the test controls.
 struct Timed {
     broker: TestBroker,
     now: Arc<AtomicI64>,
@@ -79,7 +79,7 @@ async fn an_address_has_forty_failures_and_then_twenty_per_second() {
         assert_eq!(it.from("192.0.2.1", "bad").await.status, 401);
     }
     limited(&it.from("192.0.2.1", "bad").await, 1..=2);
-    // Also who is not to blame: the address is judged before a token is looked at.
+    // This includes callers who did nothing wrong: the address is checked before the token.
     limited(&it.from("192.0.2.1", &good).await, 1..=2);
     assert_eq!(it.from("192.0.2.2", &good).await.status, 200, "another address is not limited");
     it.forward(50);
@@ -113,14 +113,14 @@ async fn t47_forwarded_addresses_count_from_trusted_proxies_only() {
     let settings = Settings::new(text).layer("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n");
     let it = Timed::on(settings, aws).await;
     let from = |peer, forwarded| it.ask(peer, "bad", forwarded, "project=my-app");
-    // A stranger does not get a bucket for each address that it invents, and empties nobody else's.
+    // A stranger gets no bucket for each address that it invents, and empties no other caller's.
     assert_eq!(from("192.0.2.1", "203.0.113.1").await.status, 401);
     assert_eq!(from("192.0.2.1", "203.0.113.2").await.status, 401);
     assert_eq!(from("192.0.2.1", "203.0.113.3").await.status, 429);
     assert_eq!(from("203.0.113.1", "").await.status, 401);
     assert_eq!(from("203.0.113.1", "").await.status, 401);
     assert_eq!(from("203.0.113.1", "").await.status, 429);
-    // Behind the proxy each client has its own, whatever it wrote itself.
+    // Behind the proxy each client has its own bucket, whatever header it sent.
     assert_eq!(from("10.0.0.1", "1.1.1.1, 203.0.113.1").await.status, 429);
     assert_eq!(from("10.0.0.1", "1.1.1.1, 203.0.113.7").await.status, 401);
     assert_eq!(from("10.0.0.1", "2.2.2.2, 203.0.113.7").await.status, 401);
@@ -134,7 +134,7 @@ async fn a_subject_has_ten_at_once_and_then_one_per_second() {
     for _ in 0..9 {
         assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
     }
-    // A request that is wrong counts too.
+    // A wrong request counts too.
     assert_eq!(it.ask("192.0.2.2", &token, "", "nonsense=1").await.status, 400);
     let called = it.aws.requests().len();
     limited(&it.from("192.0.2.3", &token).await, 1..=3);
@@ -155,7 +155,7 @@ async fn a_subject_has_ten_at_once_and_then_one_per_second() {
 async fn a_project_has_twenty_at_once_and_then_five_per_second() {
     let it = Timed::start(RAISED).await;
     let (token, other) = (it.broker.token_for("my-app"), it.broker.token_for("other"));
-    // Who may not have it does not use it up for those who may.
+    // Callers without a right do not use up the limit of those who have it.
     for _ in 0..30 {
         assert_eq!(it.from("192.0.2.1", &other).await.status, 403);
     }
@@ -192,7 +192,7 @@ async fn calls_to_aws_are_paced_below_what_an_account_may() {
     assert_eq!(events.iter().filter(|it| it["event"] == "issue.failed").count(), 0);
 }
 
-/// Below the timeout of one attempt, above what a request waits for its turn.
+/// Shorter than the timeout of one attempt, longer than a request waits for its place.
 const SLOW: Duration = Duration::from_millis(1_200);
 
 fn slow(aws: &Stub) {
@@ -243,7 +243,7 @@ async fn what_is_too_much_for_everybody_is_shed_at_once_and_health_is_not() {
         asked.spawn(async move { it.from("192.0.2.1", &token).await.status.as_u16() });
     }
     it.aws.wait_for("GetAuthorizationToken", 3).await;
-    // Who waited instead of being refused would be served, because the three are done by then.
+    // A request that waited instead would be served, because the three end by then.
     for _ in 0..50 {
         let answer = it.from("192.0.2.1", &token).await;
         assert_eq!(

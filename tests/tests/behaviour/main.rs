@@ -1,7 +1,8 @@
 //! How the broker and the client behave: over HTTP, as processes, against real peers.
 //!
 //! All files are modules of one program, because each program links the broker once more. To add
-//! one: a file here, its line below. A test that compiles another project is a program of its own.
+//! one, write a file here and its line below. A test that compiles another project is a program of
+//! its own.
 
 mod audit;
 mod audit_process;
@@ -56,7 +57,7 @@ mod threats_operation;
 mod threats_tokens;
 mod wycheproof;
 
-/// A file without a line above is compiled by nobody, and its tests would pass by not running.
+/// The compiler ignores a file without a line above: its tests would never run.
 #[test]
 fn each_file_of_this_folder_is_a_module() {
     let folder = rise_broker_tests::repository().join("tests/tests/behaviour");

@@ -1,5 +1,5 @@
-//! What the broker says of itself: log lines that belong together, numbers that are true and
-//! bounded, and no secret in either.
+//! What the broker reports about itself: log lines that belong together, numbers that are correct
+//! and bounded, and no secret in either.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn canary_registry(aws: &Stub) -> RegistryTable {
     ecr(aws.endpoint()).with("secret_access_key", CANARY)
 }
 
-/// The value of a sample; its labels in the order in which they are written.
+/// The value of a sample. Its labels stand in the order in which they are written.
 fn sample(metrics: &str, name: &str) -> Option<f64> {
     metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
@@ -25,7 +25,7 @@ fn lines_of<'a>(lines: &'a [Value], id: &str) -> Vec<&'a Value> {
     lines.iter().filter(|line| line["request_id"] == id).collect()
 }
 
-/// Asserts that one of a request's lines has this level, and says this.
+/// Asserts that one of a request's lines has this level and message.
 fn one_line(of_request: &[&Value], message: &str, level: &str, fields: &[(&str, &str)]) {
     let mut found = of_request.iter().filter(|line| line["level"] == level);
     let (line, more) = (found.next(), found.next());

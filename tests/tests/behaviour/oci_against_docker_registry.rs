@@ -1,5 +1,5 @@
-//! The `oci` provider and a real registry: images go there with what the broker answered, and with
-//! the caller's own login.
+//! The `oci` provider and a real registry: pushes with the broker's answer, and with the caller's
+//! own login.
 
 use std::fs;
 use std::path::Path;
@@ -75,7 +75,7 @@ async fn an_image_goes_there_and_back_with_what_the_broker_answered() {
     assert!(refused.contains("authentication required"), "{refused}");
     skopeo.log_in(&host, &user, &password);
     push(&skopeo, &layout, &image).await.unwrap();
-    // By somebody who asked for pulling alone.
+    // The caller asked for pulling alone.
     let pulling = broker.credentials(&token, "project=my-app&actions=pull").await.json();
     let puller = Skopeo::new();
     puller.log_in(
@@ -163,7 +163,7 @@ async fn callers_with_a_login_of_their_own_are_told_where_to_push() {
         let [original, copy] = ["original", "copy"].map(|name| directory.path().join(name));
         let layout = OciLayout::write(&original, kind);
         let skopeo = Skopeo::new();
-        // What the broker answered opens nothing …
+        // The broker's answer opens nothing …
         skopeo.log_in(registry.host(), "", "");
         push(&skopeo, &layout, &image).await.unwrap_err();
         // … and the caller's own login does.
@@ -176,7 +176,7 @@ async fn callers_with_a_login_of_their_own_are_told_where_to_push() {
 
 #[tokio::test]
 async fn the_shared_password_is_in_no_record_and_no_log() {
-    // Not the demo password, which the logs of other tests in this process may not hold either.
+    // This is not the demo password, which the logs of other tests in this process may contain.
     let shared = oci("localhost:5000").account("ci", "oci-canary-password");
     let broker = TestBroker::with_registries(shared).start().await;
     let token = broker.token_for("my-app");

@@ -1,4 +1,4 @@
-//! Tokens of an OIDC provider that nobody here wrote, accepted by discovery over loopback http.
+//! Tokens of an independent OIDC provider, accepted by discovery over loopback http.
 
 use rise_broker_tests::registry::oci;
 use rise_broker_tests::{Oidc, Response, Settings, TestBroker, logs};
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 const AUDIENCE: &str = "rise-registry";
 const SUBJECT: &str = "repo:acme/my-app:ref:refs/heads/main";
 
-/// A broker that trusts `issuer`, and gives what `repository` names a login that asks nobody.
+/// A broker that trusts `issuer`, and gives callers a registry's shared login by their claim
+/// `repository`.
 async fn broker(issuer: &str, algorithm: &str) -> TestBroker {
     let registry = oci("localhost:5000").account("demo", "oidc-canary-password");
     let text = format!(
@@ -39,7 +40,7 @@ async fn ask(broker: &TestBroker, token: &str) -> Response {
     broker.credentials(token, "project=my-app").await
 }
 
-/// 401, a problem, a challenge, not a word of why: that is the operator's.
+/// Checks for 401, a problem and a challenge, without the reason, which is for the operator.
 fn expect_refused(answer: &Response, case: &str) {
     assert_eq!(answer.status, 401, "{case}: {}", answer.text);
     assert_eq!(answer.problem().as_deref(), Some("invalid-token"), "{case}");
@@ -50,7 +51,7 @@ fn expect_refused(answer: &Response, case: &str) {
     }
 }
 
-/// The log's line about a request that was refused.
+/// The log line about a request that was refused.
 fn reason(answer: &Response) -> String {
     let id = answer.json()["request_id"].as_str().unwrap().to_owned();
     let logs = logs::text();
@@ -68,7 +69,7 @@ async fn a_foreign_providers_token_is_accepted_by_discovery() {
     let subject = &broker.audit()[0]["subject"];
     assert_eq!(*subject, json!({ "issuer": "mock", "sub": SUBJECT }));
 
-    // The rule reads the token's claims, each of them.
+    // The rule reads each of the token's claims.
     assert_eq!(broker.credentials(&token, "project=other").await.status, 403);
     let branch = json!({ "repository": "acme/my-app", "ref": "refs/heads/feature" });
     let branch = oidc.token(SUBJECT, AUDIENCE, &branch).await;

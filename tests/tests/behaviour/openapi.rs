@@ -1,8 +1,7 @@
-//! schemathesis against the running broker, three ways: whatever is asked, no answer that the
-//! description does not have.
+//! schemathesis against the running broker, in three searches: no request gets an answer that the
+//! description lacks.
 //!
-//! What the broker itself counted is looked at afterwards: a search that nobody let in finds
-//! nothing.
+//! The test also checks the broker's own counts: a search that never gets in finds nothing.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -23,7 +22,7 @@ registries = ["prod"]
 allow = ["pull", "push"]
 "#;
 
-/// Those about what is answered, and those about what must be refused.
+/// The checks of answers, and the checks that wrong requests are refused.
 const CHECKS: [&str; 10] = [
     "not_a_server_error",
     "status_code_conformance",
@@ -54,7 +53,7 @@ async fn metrics(broker: &Serving) -> String {
     Client::new().get(&format!("{}/metrics", broker.admin)).await.text()
 }
 
-/// Searches, and gives back the outcomes that the broker counted on routes which want a token.
+/// Runs a search. Returns the outcomes that the broker counted on routes with a token.
 async fn search(broker: &Serving, token: Option<&str>) -> BTreeSet<String> {
     let examples = std::env::var("OPENAPI_EXAMPLES").unwrap_or_else(|_| "15".to_owned());
     let directory = tempfile::tempdir().unwrap();
@@ -67,7 +66,7 @@ async fn search(broker: &Serving, token: Option<&str>) -> BTreeSet<String> {
         .args(["--checks", &CHECKS.join(","), "--max-examples", &examples])
         .args(["--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--no-color"])
         .args(token.map(|token| format!("--header=Authorization: Bearer {token}")));
-    // Nothing of this machine's proxies.
+    // Removes this machine's proxies.
     command.env_clear().env("HOME", directory.path()).current_dir(directory.path());
     command.env("LANG", "C.UTF-8").kill_on_drop(true);
     let ran = command.stdin(Stdio::null()).output().await.unwrap();
@@ -124,7 +123,7 @@ async fn without_rights() {
     let broker = it.serve();
     let token = token(&it, "nobody");
     let outcomes = search(&broker, Some(&token)).await;
-    // The list of registries is answered, and empty.
+    // The list of registries is an answer, and empty.
     known(
         &outcomes,
         &[&BEFORE_THE_TOKEN[..], &ABOUT_THE_REQUEST, &["ok", "access-denied"]].concat(),

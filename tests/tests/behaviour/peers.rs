@@ -1,4 +1,4 @@
-//! The peers themselves: that each does what the broker's tests lean on.
+//! The peers themselves: each does what the broker's tests rely on.
 
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ async fn ministack_records_what_was_sent() {
     assert_eq!(assumed[1].parameter("DurationSeconds"), Some("900"));
     assert_eq!(assumed[1].parameter("RoleSessionName"), Some("rise-test"));
     assert_eq!(assumed[1].policy(), Some(policy("rise/app")));
-    // More than one page of CloudTrail.
+    // More than one page of CloudTrail's records.
     for _ in 0..120 {
         backend.identity().await;
     }
@@ -256,7 +256,7 @@ async fn stub_fails_as_told() {
     stub.always("GetAuthorizationToken", Answer::Usual);
     stub.next("GetAuthorizationToken", [Answer::Close, Answer::garbage(), Answer::Huge(1 << 20)]);
     assert!(token().await.unwrap_err().as_service_error().is_none());
-    // The SDK calls it a service error without a code.
+    // The SDK reports it as a service error without a code.
     assert_eq!(token().await.unwrap_err().as_service_error().unwrap().code(), None);
     token().await.unwrap();
     stub.next("GetAuthorizationToken", [Answer::Expires(SignedDuration::from_secs(-60))]);

@@ -1,5 +1,5 @@
-//! What the process keeps to itself: no core dump, no memory for its user's other processes, no
-//! payload of a panic.
+//! What the process protects: no core dump, no memory for other processes of its user, no payload
+//! of a panic.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -11,7 +11,7 @@ use rise_broker_tests::registry::oci;
 use rise_broker_tests::{AUTH, Installation, Serving, binary, eventually, skipped};
 use rustix::process::{Signal, kill_process};
 
-/// `nobody` on Debian; any number that is not ours will do.
+/// The user `nobody` on Debian. Any other user's number works.
 const NOBODY: u32 = 65534;
 
 fn installation() -> Installation {
@@ -19,12 +19,12 @@ fn installation() -> Installation {
     Installation::new(format!("{AUTH}{registry}"))
 }
 
-/// The binary, started by `sh` with as large a core as there may be.
+/// Starts the binary by `sh`, with the largest core size possible.
 fn serve(it: &Installation) -> Serving {
     it.serve_under(&["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"])
 }
 
-/// The same as `nobody`, who can reach the folder and not the binary.
+/// Starts it as `nobody`, who can reach the folder and not the binary.
 fn serve_as_nobody(it: &mut Installation) -> Serving {
     it.variable("RISE_SERVER__STATE_DIRECTORY", "state");
     fs::copy(binary(), it.path("rise-broker")).unwrap();
@@ -37,7 +37,7 @@ fn serve_as_nobody(it: &mut Installation) -> Serving {
     it.serve_under(&["sh", "-c", &start, "sh"])
 }
 
-/// All of a folder to another user.
+/// Gives a folder with its content to another user.
 fn give(path: &Path, user: u32) {
     chown(path, Some(user), Some(user)).unwrap();
     if path.is_dir() {
@@ -60,7 +60,7 @@ fn line<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 async fn a_crash_leaves_no_core() {
     let it = installation();
     let serving = serve(&it);
-    // Root may set limits of others, but this process has set its own, soft and hard.
+    // The process has set its own limits, soft and hard.
     let limits = proc(&serving, "limits");
     assert_eq!(line(&limits, "Max core file size"), ["0", "0", "bytes"]);
     assert_eq!(line(&proc(&serving, "status"), "NoNewPrivs:"), ["1"]);
@@ -81,7 +81,7 @@ async fn a_crash_leaves_no_core() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// The same for something that does not forbid it: without a core here, the test above shows
+/// A program that does not forbid cores leaves one here. Without that, the test above proves
 /// nothing.
 #[test]
 fn elsewhere_a_crash_does_leave_a_core() {
@@ -104,7 +104,7 @@ fn elsewhere_a_crash_does_leave_a_core() {
     }
 }
 
-/// Ended, or a zombie until it is waited for.
+/// Whether it still runs. A process that has ended is a zombie until its parent waits for it.
 fn is_running(serving: &Serving) -> bool {
     let Ok(status) = fs::read_to_string(format!("/proc/{}/status", serving.id().as_raw_nonzero()))
     else {
@@ -129,7 +129,7 @@ async fn its_memory_is_closed_to_its_own_user() {
         let open = format!("exec 3<>/proc/{id}/{file}");
         as_nobody(&["sh", "-c", &open]).stderr(Stdio::null()).status().unwrap().success()
     };
-    // `setpriv` has to have become `nobody` first.
+    // `setpriv` must become `nobody` first.
     let is_open = async || opens(other.id().try_into().unwrap(), "mem");
     eventually("a user opens the memory of another process of its own", is_open).await;
     assert!(!opens(id, "mem"));
@@ -160,7 +160,7 @@ fn as_nobody(arguments: &[&str]) -> Command {
 
 const PAYLOAD: &str = "canary-of-a-panic";
 
-/// Runs in a process of its own, started by the test below.
+/// The test below runs this one in another process.
 #[test]
 #[ignore = "panics on purpose"]
 fn panics_with_a_secret() {

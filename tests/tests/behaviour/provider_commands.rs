@@ -7,7 +7,7 @@ use rise_broker_tests::provider_files::{component, digest};
 use rise_broker_tests::{Installation, repository};
 use serde_json::Value;
 
-/// With a broken file beside the real providers.
+/// An installation with a broken file beside the real providers.
 fn installation() -> Installation {
     let it = Installation::new("");
     it.file("broken.wasm", b"\x7fELF and more");

@@ -1,7 +1,7 @@
 //! One row for each limit of a provider call and for each thing that a provider must not do,
-//! against the real binary: the call ends in time, its caller hears no more than that, the log
-//! names the provider's digest and what it did, the process goes on, another provider answers
-//! meanwhile, and memory returns.
+//! against the real binary. The call ends in time, its caller gets no details, the log names the
+//! provider's digest and what it did, the process goes on, another provider answers meanwhile, and
+//! memory returns.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,15 +27,15 @@ use serde_json::Value;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
-/// A call may take eight seconds; the settings here allow three. The rest is for a busy machine.
+/// A call may take eight seconds, and three with these settings. The rest is for a busy machine.
 const LONGEST: Duration = Duration::from_secs(8);
 const CANARY: &str = "canary-4f1c0b";
 const AWS_CANARY: &str = "rogue-secret-access-key";
 
-/// A provider does this; its caller hears that, and the log says so.
+/// What a provider does, what its caller gets, and what the log reports.
 struct Row {
     kind: &'static str,
-    /// The value of the guest's own setting for it.
+    /// The value of the guest's setting for it.
     how: &'static str,
     more: &'static str,
     status: u16,
@@ -68,7 +68,7 @@ const ROWS: [Row; 39] = [
     failed(MISBEHAVES, "handles", "limit of handles"),
     failed(MISBEHAVES, "secrets", "limit of secret bytes"),
     failed(HTTP, "many-requests", "limit of"),
-    // What goes through the host: bytes of a call, lines, results, calls, time.
+    // Bytes of a call, lines, results, calls and time, which the host limits.
     failed(MISBEHAVES, "host-call", "limit of bytes in one host call"),
     failed(MISBEHAVES, "giant-string", "limit of"),
     Row { more: TRUSTED, ..failed(MISBEHAVES, "giant-result", "too long") },
@@ -95,7 +95,7 @@ const ROWS: [Row; 39] = [
     failed(HTTP, "echo-to-error", "sent a configured secret back"),
     failed(HTTP, "echo-to-password", "sent a configured secret back"),
     failed(HTTP, "forged-handle", "provider trapped"),
-    // What comes back.
+    // Results.
     failed(AWS, "other-project", "repository/someone-elses"),
     Row { more: TRUSTED, ..failed(MISBEHAVES, "crlf-username", "control characters") },
     Row { more: "trust_provider = true\nmax_lifetime = 600",
@@ -104,7 +104,7 @@ const ROWS: [Row; 39] = [
     Row { more: TRUSTED, ..answered(MISBEHAVES, "state") },
 ];
 
-/// Two memories of 40 MiB are more than 64 MiB, and each alone is not.
+/// Two memories of 40 MiB exceed 64 MiB; each alone does not.
 const TWO_MEMORIES: Handwritten<'_> = Handwritten {
     name: "two-memories",
     fields: "(memory $second 1)",
@@ -129,7 +129,7 @@ fn registry(index: usize, row: &Row, http: &Imaginary, aws: &Stub) -> String {
     let Row { kind, how, more, .. } = row;
     let own = match *kind {
         MISBEHAVES => {
-            // This one says that it is narrow, and hands out the shared password anyway.
+            // This provider calls itself narrow and hands out the shared password anyway.
             let accepted =
                 if *how == "says-repository" { "" } else { "accept_scope = \"registry\"" };
             format!(
@@ -159,7 +159,7 @@ fn registry(index: usize, row: &Row, http: &Imaginary, aws: &Stub) -> String {
     format!("[registries.r{index}]\ntype = \"{kind}\"\n{own}\n")
 }
 
-/// Whoever has the usual token may use these registries and the quiet one.
+/// Callers with the usual token may use these registries and the quiet one.
 fn settings(names: &[String], registries: &str) -> String {
     let quoted: Vec<String> = names.iter().map(|it| format!("\"{it}\"")).collect();
     let auth = AUTH
@@ -196,7 +196,7 @@ impl Asking {
     }
 }
 
-/// Asks another provider all the time, and has each answer right.
+/// Asks another provider all the time and checks each answer.
 struct Quiet {
     over: Arc<AtomicBool>,
     asking: JoinHandle<usize>,
@@ -232,7 +232,7 @@ async fn instances(serving: &Serving) -> usize {
     line.unwrap().trim().parse().unwrap()
 }
 
-/// What a row's lines and answer must show.
+/// Checks the log lines and the answer of a row.
 fn judge(row: &Row, digest: &str, (status, text): &(u16, String), lines: &[String]) {
     let Row { kind, how, because, .. } = row;
     let said: Value = serde_json::from_str(text).unwrap();
@@ -245,7 +245,7 @@ fn judge(row: &Row, digest: &str, (status, text): &(u16, String), lines: &[Strin
     }
     for secret in [ADMIN_TOKEN, CANARY, AWS_CANARY] {
         let seen = |it: &String| it.contains(secret);
-        // `log-password` hands it out too, to who may have it: its settings say so.
+        // `log-password` also hands it out, which its settings allow.
         let answered = *how != "log-password" && seen(text);
         assert!(!answered && !lines.iter().any(seen), "{kind} {how}: {secret} is out");
     }
@@ -307,11 +307,11 @@ async fn each_limit_and_threat_costs_its_own_caller_only() {
     }
     eventually("no instance is left", async || instances(&serving).await == 0).await;
     eventually("memory is back", async || serving.resident() <= flat(resident)).await;
-    // The pools of connections to the servers that were asked.
+    // The pools of connections to the servers stay open.
     eventually("files are back", async || serving.open_files() <= files + ROWS.len()).await;
 }
 
-/// Half of all instances wait for a server that says nothing; nobody else notices.
+/// Half of all instances wait for a silent server, and no other caller notices.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_is_stuck_leaves_room_for_the_others() {
     const OF_ONE_PROVIDER: usize = 128;
@@ -327,7 +327,7 @@ async fn a_provider_that_is_stuck_leaves_room_for_the_others() {
     let mut waiting = JoinSet::new();
     let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
     for number in 0..OF_ONE_PROVIDER {
-        // One address has 64 connections at most.
+        // One address may open 64 connections.
         let from = Ipv4Addr::new(127, 0, 1 + u8::try_from(number / 32).unwrap(), 1);
         let request = format!(
             "GET /api/v1/registry/credentials?project=my-app&registry=r0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
@@ -343,7 +343,8 @@ async fn a_provider_that_is_stuck_leaves_room_for_the_others() {
         instances(&serving).await == OF_ONE_PROVIDER
     })
     .await;
-    // Its own next caller is told to come again, in half a second; another's are served meanwhile.
+    // The provider's next caller is refused after half a second; callers of others are served
+    // meanwhile.
     let quiet = Quiet::start(asking.clone());
     let (status, text) = asking.ask("r0").await;
     assert!(status == 503 && text.contains("overloaded"), "{status} {text}");
@@ -354,7 +355,7 @@ async fn a_provider_that_is_stuck_leaves_room_for_the_others() {
     eventually("no instance is left", async || instances(&serving).await == 0).await;
 }
 
-/// Dropped into the folder of a broker that serves.
+/// Installs a component in the folder of a running broker.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_loaded_is_named_and_changes_nothing() {
     let mut it = Installation::new(settings(&[], ""));
@@ -391,8 +392,8 @@ async fn what_cannot_be_loaded_is_named_and_changes_nothing() {
     }
 }
 
-/// With less patience than an operator's broker has: half a minute of two cores is no test for
-/// every day.
+/// A compiler with less time than an operator's: half a minute on two cores is too long for every
+/// run.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_minutes_to_compile_is_given_up() {
     let settings = Settings::new(settings(&[], "").replace("issuer.pem", "@STATE@/issuer.pem"));

@@ -1,5 +1,5 @@
-//! The real binary while its providers and settings change under it: what is right is taken over at
-//! once, what is wrong changes nothing, and nobody who asks for credentials notices either.
+//! The real binary while its providers and settings change: correct changes take effect at once,
+//! wrong ones change nothing, and callers notice neither.
 
 use std::fmt::Display;
 use std::fs;
@@ -16,7 +16,7 @@ use serde_json::Value;
 const PATH: &str = "/api/v1/registry/credentials?project=my-app";
 const NOT_LOADED: &str = "a provider was not loaded; the one loaded before stays in use";
 
-/// A registry with one account for all.
+/// A registry with one account for all callers.
 fn shared() -> RegistryTable {
     oci("oci.example.com").account("robot", "a-password")
 }
@@ -70,7 +70,7 @@ async fn providers_are_exchanged_under_load_and_no_request_notices() {
         let version = &versions[round % 2];
         drop_in(&folder, "oci.wasm", version);
         serves(&serving, "oci", version).await;
-        // One in a place of its own, the next in the place of the one that serves.
+        // One file has a name of its own, the next replaces the provider in use.
         let name = if round % 2 == 0 { "new.wasm" } else { "oci.wasm" };
         drop_in(&folder, name, bytes);
         let refused = |said: &Value| {
@@ -124,7 +124,7 @@ async fn a_volume_of_kubernetes_is_followed_through_its_links() {
     symlink("..data/oci.wasm", volume.join("oci.wasm")).unwrap();
     let serving = it.serve();
     serves(&serving, "oci", &good).await;
-    // More than once: a watch of the file itself would have died by then.
+    // The file changes more than once: a watch of the file itself would end with the first change.
     for (old, name) in [("..first", "..second"), ("..second", "..third")] {
         let bytes = noted(&good, name);
         generation(name, &bytes);

@@ -1,4 +1,4 @@
-//! What callers send: tokens, parameters, bodies, images. Nothing that is wrong reaches AWS.
+//! Requests of callers: tokens, parameters, bodies, images. No wrong request reaches AWS.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -155,7 +155,7 @@ async fn a_caller_without_a_good_token_learns_nothing_else() {
         (Some(format!("Bearer {head}.AAAA")), "invalid-token"),
         (Some(format!("Bearer {head}.")), "invalid-token"),
     ] {
-        // A bad request and a project that does not exist look the same as a good one.
+        // A bad request and one for a project that does not exist look the same as a correct one.
         for query in ["project=my-app", "project=*", "", "project=nobodys"] {
             let mut request = Request::get(format!("/api/v1/registry/credentials?{query}"));
             if let Some(header) = &header {
@@ -295,7 +295,7 @@ async fn several_registries_want_one_named() {
     );
     assert!(answer.text.contains("name one as `registry`"), "{}", answer.text);
     assert_eq!(broker.credentials(&token, "project=my-app&registry=prod").await.status, 200);
-    // Its rules reach `prod` only.
+    // The rules allow `prod` only.
     assert_eq!(broker.credentials(&token, "project=my-app&registry=dev").await.status, 403);
     let listed = broker.get("/api/v1/registries", Some(&token)).await;
     assert_eq!(

@@ -1,5 +1,5 @@
-//! The configuration examples of the documents that the product was specified from, as they are
-//! printed there, each alone: no `[auth]`, no rules.
+//! The examples of settings in the documents that the product was specified from, as they stand
+//! there, each alone: no `[auth]`, no rules.
 
 use rise_broker::config::Environment;
 use rise_broker::config::node::Problem;
@@ -75,10 +75,10 @@ account_id = "123456789012"
 
 const ECR_IMAGE: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com/rise/my-app";
 
-/// The files of `config/`, and nothing beside them but where the test keeps its own.
+/// A folder with these files in `config/` and no others.
 fn files(files: &[(&str, &str)]) -> Settings {
     let settings = Settings::new("");
-    // What the harness writes there would be a layer of its own.
+    // The file that `Settings` writes would be one more layer.
     std::fs::remove_file(settings.path("config/default.toml")).unwrap();
     for (name, text) in files {
         std::fs::write(settings.path("config").join(name), text).unwrap();
@@ -86,7 +86,7 @@ fn files(files: &[(&str, &str)]) -> Settings {
     settings
 }
 
-/// What a test needs of its own, as variables, so that the files stay as they are printed.
+/// The folders of the test, as variables, so that the files stay as they are printed.
 fn environment(settings: &Settings, more: &[(&str, &str)]) -> Environment {
     let own = [
         ("RISE_SERVER__STATE_DIRECTORY", target().join("test-state")),
@@ -108,7 +108,7 @@ async fn start(
     Ok((broker, config.warnings))
 }
 
-/// Starts, warns once, and has the one registry `default` with `my-app` at `image`.
+/// Starts with one warning, and has the one registry `default` with `my-app` at `image`.
 async fn loads(texts: &[(&str, &str)], variables: &[(&str, &str)], image: &str) {
     let (broker, warnings) = start(texts, variables)
         .await
@@ -156,7 +156,7 @@ async fn the_registry_of_the_helm_values() {
     loads(&[("default.yaml", HELM_VALUES)], &[], ECR_IMAGE).await;
 }
 
-/// The seeds print these two in one line, of a registry whose type is stated above them.
+/// The seeds print these two on one line, for a registry whose type stands above them.
 #[tokio::test]
 async fn docker_hub_and_harbor() {
     for (lines, image) in [
@@ -178,7 +178,7 @@ async fn variables_alone() {
     loads(&[], &variables(), ECR_IMAGE).await;
 }
 
-/// Their `TYPE` starts the registry anew: nothing of the file's stays.
+/// The variable `TYPE` replaces the registry: no setting of the file stays.
 #[tokio::test]
 async fn variables_over_a_file() {
     loads(&toml(DOCKER), &variables(), ECR_IMAGE).await;
@@ -236,7 +236,7 @@ async fn variables_inside_the_text() {
     loads(&toml(&text), &[("ECR_ACCOUNT", "123456789012")], ECR_IMAGE).await;
 }
 
-/// An account's leading zero is lost where it is taken for a number.
+/// An account's leading zero is lost if it is read as a number.
 #[tokio::test]
 async fn an_account_keeps_its_leading_zero() {
     let mut variables = variables();
@@ -263,7 +263,7 @@ async fn removing_repositories_is_warned_about_only_where_it_is_asked_for() {
     assert!(lines[0].contains("WARN") && lines[0].contains("removes"), "{}", lines[0]);
 }
 
-/// Seed 001 hands out what opens the whole registry, and says so itself.
+/// Seed 001 hands out a credential for the whole registry, and says so.
 #[tokio::test]
 async fn unscoped_credentials_are_refused_until_they_are_accepted() {
     for text in [UNSCOPED_KEYS, UNSCOPED_ROLE] {
@@ -287,7 +287,7 @@ async fn unscoped_credentials_are_refused_until_they_are_accepted() {
     }
 }
 
-/// What this repository ships must load as well.
+/// The examples that this repository ships load as well.
 #[tokio::test]
 async fn the_shipped_examples() {
     let shipped =

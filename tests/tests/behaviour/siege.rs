@@ -1,5 +1,5 @@
-//! Honest callers under attack, in small: what they get, and what the attack cost the issuer. `make
-//! soak` measures the times.
+//! Honest callers under attack, at a small size: what they get, and what the attack costs the
+//! issuer. `make soak` measures the times.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn t12_t42_t43_honest_callers_are_served_while_strangers_attack() {
     let [refused, limited, other] = report.bad;
     assert!(refused > 0 && limited > refused && other == 0, "{report:?}");
     assert_eq!(report.forged, [400, 0, 0], "each reached the issuer's keys: {report:?}");
-    // One at the start, and one for all the keys that nobody has.
+    // One request at the start, and one for all the keys that do not exist.
     assert!(report.fetches <= 2, "{report:?}");
     assert!(report.slow_opened >= 100, "{report:?}");
     let [before, after] = report.open_files;

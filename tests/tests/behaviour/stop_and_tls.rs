@@ -1,5 +1,5 @@
-//! The real binary: how it stops, what it does without file descriptors, and TLS with a certificate
-//! that is exchanged.
+//! The real binary: how it stops, how it runs out of file descriptors, and TLS with a certificate
+//! that changes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -87,7 +87,7 @@ async fn t65_asked_a_second_time_it_stops_at_once() {
     let request = request(&it);
     aws.always("AssumeRole", Answer::late(Duration::from_millis(1_400)));
     let mut serving = it.serve();
-    // A crowd, whose calls are on threads of their own.
+    // A crowd, whose calls run on their own threads.
     let mut wires = Vec::new();
     for _ in 0..16 {
         let mut wire = Wire::connect(address(&serving.url)).await;
@@ -145,7 +145,7 @@ impl Pair {
         it.file("key.pem", &self.key);
     }
 
-    /// A client that takes this certificate and no other.
+    /// A client that accepts this certificate only.
     async fn connect(
         &self,
         to: SocketAddr,
@@ -200,7 +200,8 @@ async fn t50_only_tls_1_2_and_later_is_spoken_and_only_http_1() {
     for (minor, expected) in [(0_u8, 21), (1, 21), (2, 21), (3, 22)] {
         let mut wire = Wire::connect(to).await;
         wire.send(client_hello(minor)).await;
-        // An alert (21), or a handshake (22) that goes on: the same hello, but for its version.
+        // The answer is an alert (21), or a handshake (22) that continues: the hello differs only
+        // in its version.
         let answer = wire.hung_up().await;
         assert_eq!(answer.first(), Some(&expected), "{minor}: {answer:?}");
     }
@@ -218,7 +219,7 @@ async fn t50_only_tls_1_2_and_later_is_spoken_and_only_http_1() {
 fn client_hello(minor: u8) -> Vec<u8> {
     let mut body = vec![3, minor];
     body.extend([7; 32]);
-    // No session; `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`; no compression.
+    // No session, `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`, no compression.
     body.extend([0, 0, 2, 0xc0, 0x2b, 1, 0]);
     // `supported_groups` x25519, `signature_algorithms` ecdsa_secp256r1_sha256, `ec_point_formats`
     // uncompressed.

@@ -1,5 +1,5 @@
-//! Which files may be loaded: pinned by `providers.lock`, signed, and never asking for more than
-//! was allowed.
+//! Which files are loaded: pinned by `providers.lock`, signed, and with no more permissions than
+//! allowed.
 
 use std::fs;
 use std::io::Cursor;
@@ -49,7 +49,7 @@ async fn a_locked_broker_refuses_a_swapped_file() {
     assert_eq!(loaded(&said, "oci"), digest(&good), "{said:#}");
     let problem = said["refused"][0]["problem"].as_str().unwrap();
     assert!(problem.contains("is not in config/providers.lock"), "{problem}");
-    // Once it is allowed it is loaded, without a restart or a signal.
+    // Once the lock allows it, it is loaded without a restart or a signal.
     let printed = lock(&it);
     assert!(printed.contains("~ oci"), "{printed}");
     serving.until("/api/v1/providers", |said| loaded(said, "oci") == digest(&other)).await;
@@ -85,8 +85,8 @@ async fn what_is_swapped_between_two_reads_is_not_loaded() {
     let folder = it.path("providers");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // By renaming, and by writing into the file that is there: as fast as the disk takes it,
-        // with pauses in which the file is taken for finished.
+        // The files change by renaming and by writing in place, as fast as the disk allows, with
+        // pauses in which a file counts as complete.
         scope.spawn(|| {
             for round in 0_u64.. {
                 if stop.load(Ordering::Relaxed) {
@@ -122,7 +122,7 @@ async fn what_is_swapped_between_two_reads_is_not_loaded() {
 async fn what_asks_for_more_is_not_loaded_until_it_is_locked_again() {
     let it = installation("");
     lock(&it);
-    // As if the version that was locked had asked for less.
+    // This lock pretends that the locked version asked for less.
     let path = it.path("config/providers.lock");
     let text = fs::read_to_string(&path).unwrap();
     let (before, own) = text.split_once("name = \"oci\"").unwrap();
@@ -138,7 +138,7 @@ async fn what_asks_for_more_is_not_loaded_until_it_is_locked_again() {
     let printed = lock(&it);
     assert!(printed.contains("now also may pass on its registry's secrets"), "{printed}");
     let serving = it.serve();
-    // A newer one with the same imports may come: nothing requires that it is locked.
+    // A newer version with the same imports is accepted: no setting requires a lock.
     let newer = noted(&component("oci"), "newer");
     drop_in(&it.path("providers"), "oci.wasm", &newer);
     let said =
@@ -168,7 +168,7 @@ async fn a_newer_one_that_imports_more_is_not_loaded_until_it_is_locked_again() 
     let printed = lock(&it);
     let expected = "-> 9.9.9\n    now also may send requests to its registry's own addresses";
     assert!(printed.contains(expected), "{printed}");
-    // It is allowed to send, and now its registry's settings have to say where to.
+    // It may use `http` now, and the registry's settings must say where.
     let text = fs::read_to_string(it.path("config/default.toml")).unwrap();
     let ceiling =
         "[registries.prod.ceiling.http]\nallow = [\"POST https://collector.example.com/\"]";
@@ -198,7 +198,7 @@ async fn only_what_is_signed_by_a_key_of_ours_is_loaded() {
     let serving = it.serve();
     let good = digest(&component("oci"));
     let other = noted(&component("oci"), "unsigned");
-    // Another's signature, then one of other bytes, then none at all.
+    // The signature of another key, one of other bytes, and no signature.
     sign(&folder, "oci.wasm", &other, &stranger);
     drop_in(&folder, "oci.wasm", &other);
     assert_eq!(loaded(&refused(&serving, &other, "signature").await, "oci"), good);

@@ -1,6 +1,5 @@
-//! Table A2 of the threat model: what is tried with a good token. T23, a provider that asks for
-//! more, is in `hostile_providers.rs`; T27, a policy that is too long, among the unit tests of the
-//! ceiling.
+//! Table A2 of the threat model: attacks with a valid token. T23, a provider that asks for more, is
+//! in `hostile_providers.rs`; T27, a policy that is too long, is a unit test of the ceiling.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -20,7 +19,7 @@ async fn explain(
     broker.send(request.body(Body::from(body.to_owned())).unwrap()).await
 }
 
-/// The next valid request is served, and AWS was asked for it alone.
+/// Checks that the next valid request is served, and that AWS heard of it alone.
 async fn still_serves(broker: &TestBroker, aws: &Stub) {
     let before = aws.count("AssumeRole");
     let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
@@ -201,7 +200,7 @@ async fn t20_a_rule_on_trial_grants_nothing_and_is_recorded() {
         (&record["event"], &record["trial_rules"]),
         (&json!("authz.denied"), &json!(["trial"]))
     );
-    // It takes nothing away either.
+    // It takes no right away either.
     let both = broker.token(&json!({ "team": "new", "role": "reader" }));
     let answer = broker.credentials(&both, "project=my-app").await;
     assert_eq!(answer.json()["actions"], json!(["pull"]), "{}", answer.text);
@@ -300,7 +299,7 @@ async fn t24_two_registries_never_share_a_repository() {
     let twin = ecr.clone().named("twin");
     let found = problems(&format!("{AUTH}{ecr}{twin}")).await;
     assert!(found.contains("twin"), "{found}");
-    // With children, `a` would own what another registry calls `a/b`.
+    // With children, `a` would own `a/b`, which belongs to another registry.
     let parent = ecr.clone().without("repo_prefix").with("child_repositories", true);
     let found = problems(&format!("{AUTH}{parent}{}", ecr.named("other"))).await;
     assert!(!found.is_empty());

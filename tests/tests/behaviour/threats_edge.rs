@@ -1,5 +1,5 @@
-//! Threats to the edge (`security.md` A4), over real sockets: the attack goes in, the answer or the
-//! hang-up comes out, nothing reaches AWS, and the next valid request is answered.
+//! Threats to the edge (`security.md` A4) over real sockets: each attack ends in an answer or a
+//! closed connection, nothing reaches AWS, and the next valid request is answered.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use rise_broker_tests::wire::Heard;
 use rise_broker_tests::{AUTH, Listening, Settings, Stub, TestBroker, Wire, eventually};
 
 const PATH: &str = "/api/v1/registry/credentials";
-/// Short enough to be waited for.
+/// Timeouts that a test can wait for.
 const TIMEOUTS: &str = "[server.timeouts]\nheader_ms = 300\nbody_ms = 300\nidle_ms = 800\n";
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
@@ -21,7 +21,7 @@ struct Edge {
 }
 
 impl Edge {
-    /// With these settings in a layer above.
+    /// Starts a broker with these settings in a layer above.
     async fn start(layer: &str) -> Self {
         let aws = Stub::start().await;
         let registry = ecr(aws.endpoint());
@@ -43,7 +43,7 @@ impl Edge {
         )
     }
 
-    /// A request with these lines besides the token, and what follows.
+    /// A request with these lines in addition to the token, and what follows.
     fn post(&self, lines: &str, body: &str) -> String {
         format!(
             "POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n{lines}\r\n{body}",
@@ -51,7 +51,7 @@ impl Edge {
         )
     }
 
-    /// Nothing was asked of AWS so far, and the next caller gets what it asks for.
+    /// Checks that AWS heard nothing so far, and that the next caller is served.
     async fn goes_on(&self, case: &str) {
         assert_eq!(self.aws.requests().len(), 0, "{case}: something reached AWS");
         self.serves(case).await;
@@ -63,7 +63,7 @@ impl Edge {
     }
 }
 
-/// What a refused request may be answered with.
+/// Checks the answer to a refused request.
 fn refused(heard: &Heard, statuses: &[u16], case: &str) {
     assert!(statuses.contains(&heard.status), "{case}: {heard:?}");
 }
@@ -78,7 +78,7 @@ async fn t42_slow_headers_slow_bodies_and_idle_connections_end() {
     dripping.send("GET / HTTP/1.1\r\n").await;
     body.send(edge.post("content-type: application/json\r\ncontent-length: 100\r\n", "{")).await;
     let drip = async {
-        // A byte now and then does not help: the deadline is that of the whole head.
+        // Single bytes do not help: the deadline covers the whole head.
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(50)).await;
             dripping.send("x").await;
@@ -92,7 +92,7 @@ async fn t42_slow_headers_slow_bodies_and_idle_connections_end() {
     assert!(silent.hung_up().await.is_empty());
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     edge.goes_on("slow").await;
-    // A connection between two requests has longer than one within a head, and not for ever.
+    // A connection between two requests may idle longer than within a head, but not for ever.
     let mut idle = Wire::connect(edge.listening.address).await;
     idle.send(edge.get()).await;
     assert_eq!(idle.hear().await.status, 200);
@@ -197,8 +197,7 @@ async fn t44_http_2_is_refused() {
     edge.serves("h2").await;
 }
 
-/// What is wrong, the lines that say so, and the body; `HIDDEN` stands for a whole request that is
-/// valid.
+/// The error, the header lines with it, and the body. `HIDDEN` stands for a complete valid request.
 const SMUGGLED: [(&str, &str, &str); 12] = [
     ("CL and TE", "content-length: 4\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\nHIDDEN"),
     ("TE and CL", "transfer-encoding: chunked\r\ncontent-length: 4\r\n", "0\r\n\r\nHIDDEN"),

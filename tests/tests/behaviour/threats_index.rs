@@ -1,4 +1,4 @@
-//! `docs/threats.md` names tests: each is there, and each threat has its row.
+//! Each test that `docs/threats.md` names exists, and each threat has its row.
 
 use std::collections::BTreeSet;
 use std::fs;

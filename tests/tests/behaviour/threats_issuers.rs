@@ -1,5 +1,4 @@
-//! Table A1 of the threat model, T12 to T17: what issuers do to us, and what is tried with their
-//! names and keys.
+//! Table A1 of the threat model, T12 to T17: attacks by issuers, and with their names and keys.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +15,7 @@ async fn t12_invented_key_names_do_not_become_fetches() {
     scene.still_serves().await;
     assert_eq!(scene.issuer.fetches(), 1);
     let claims = scene.claims().to_string();
-    // Signed once: the signature is not looked at before there is a key.
+    // One signature is enough: the broker looks for the key first.
     let signature = scene.signer.sign_text("{}", "{}").rsplit_once('.').unwrap().1.to_owned();
     let payload = URL_SAFE_NO_PAD.encode(&claims);
     for minute in 1..=2 {
@@ -52,7 +51,7 @@ async fn t13_an_issuer_is_looked_up_and_never_fetched() {
     scene.still_serves().await;
 }
 
-/// What an issuer does when it is first asked, and what it must not be able to cause.
+/// What an issuer answers first, and what the broker must not do then.
 async fn recovers(scene: &Scene, attack: &str) {
     scene.refuses(&scene.token(&json!({})), NO_KEYS, attack).await;
     scene.issuer.publish(&[&scene.signer]);
@@ -158,7 +157,7 @@ async fn t16_an_outage_is_outlived_and_is_nobody_elses() {
         "of hours ago"
     );
     recovers(&scene, "back again").await;
-    // Keys change: the old one is no longer good, the new one is.
+    // After a change of keys the old one is invalid and the new one valid.
     let new = Signer::new("k2");
     scene.issuer.publish(&[&new]);
     scene.later(61);

@@ -1,6 +1,5 @@
-//! Table A5 of the threat model, as far as it applies: a cloud that misbehaves, log lines and
-//! records that somebody tries to write, an environment that is wrong. `docs/threats.md` says where
-//! the other rows are shown.
+//! Table A5 of the threat model, where it applies: a cloud that misbehaves, forged log lines and
+//! records, a wrong environment. `docs/threats.md` says where the other rows are tested.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
-//! Table A1 of the threat model, T1 to T11: what is tried with tokens. After each attempt an honest
-//! caller still gets its credential, and AWS has heard of nobody else. What issuers try is in
-//! `threats_issuers.rs`.
+//! Table A1 of the threat model, T1 to T11: attacks with tokens. After each attack an honest caller
+//! still gets its credential, and AWS has heard of no other. `threats_issuers.rs` has the attacks
+//! of issuers.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -83,7 +83,7 @@ async fn t3_a_token_for_somebody_else_is_not_for_us() {
 #[tokio::test]
 async fn t4_a_subject_belongs_to_its_issuer() {
     let scene = scene("", RULE).await;
-    // `local` is trusted too, and says the same of itself.
+    // The issuer `local` is trusted too, and its token has the same claims.
     let local = scene.broker.token_for("my-app");
     scene.refuses(&local, DENIED, "same claims, another trusted issuer").await;
     let stranger = Signer::new("k1");
@@ -189,12 +189,12 @@ async fn t9_a_token_that_was_used_is_used_up() {
     scene.refuses(&earlier, REPLAYED, "issued before the start").await;
     scene.later(2);
     let token = scene.token(&json!({ "jti": "one" }));
-    // What failed has not used it up.
+    // A failed request does not use it up.
     scene.aws.next("AssumeRole", [Answer::access_denied()]);
     assert_eq!(scene.ask(&token).await, (502, "upstream-denied".to_owned()));
     assert_eq!(scene.ask(&token).await.0, 200);
     scene.refuses(&token, REPLAYED, "again").await;
-    // Nor has a denial.
+    // A denial does not either.
     let two = scene.token(&json!({ "jti": "two" }));
     assert_eq!(scene.broker.credentials(&two, "project=other").await.status, 403);
     let (first, second) = tokio::join!(scene.ask(&two), scene.ask(&two));

@@ -1,7 +1,7 @@
 //! C2SP Wycheproof's vectors for signed tokens, through the code that reads and verifies every
 //! token.
 //!
-//! They are read where `WYCHEPROOF_DIR` says, and are not part of this repository.
+//! They are not part of this repository: `WYCHEPROOF_DIR` names their folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,8 @@ use rise_broker::identity::jwt::Jws;
 use rise_broker_tests::skipped;
 use serde_json::{Value, json};
 
-/// More than any issuer should have: what is refused here is refused by any settings.
+/// More algorithms than any issuer should have: a token that is refused here is refused with any
+/// settings.
 const ALL: [Algorithm; 9] = [
     Algorithm::Rs256,
     Algorithm::Rs384,
@@ -25,7 +26,7 @@ const ALL: [Algorithm; 9] = [
     Algorithm::EdDsa,
 ];
 
-/// As `Identity::verify` does it, with this one key as the issuer's.
+/// Verifies as `Identity::verify` does, with this one key as the issuer's.
 fn verify(token: &str, key: &Value) -> Result<(), String> {
     let jws = Jws::parse(token).map_err(|reason| reason.to_string())?;
     let set = KeySet::parse(json!({ "keys": [key] }).to_string().as_bytes());
@@ -55,7 +56,7 @@ fn no_invalid_signature_is_accepted_and_no_valid_one_refused_without_a_reason() 
     let (mut invalid, mut accepted) = (0, 0);
     let mut refused: BTreeMap<String, usize> = BTreeMap::new();
     for group in vectors["testGroups"].as_array().unwrap() {
-        // A shared secret has no public part: the set that has one must not work.
+        // A shared secret has no public part: a key set with one must not work.
         let key = group.get("public").or_else(|| group.get("private")).unwrap();
         for test in group["tests"].as_array().unwrap() {
             let verdict = verify(test["jws"].as_str().unwrap(), key);
