@@ -177,7 +177,8 @@ fn starts() {
     }
     memory.sort_unstable();
     println!(
-        "start to ready: cold (compiles both providers) median {:.0?}, warm median {:.1?}; ratio {:.0}",
+        "start to ready: cold (compiles both providers) median {:.0?}, warm median {:.1?}; ratio \
+         {:.0}",
         median(cold.clone()),
         median(warm.clone()),
         median(cold).as_secs_f64() / median(warm).as_secs_f64()

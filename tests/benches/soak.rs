@@ -14,7 +14,8 @@ fn main() {
                 victim.kill_at(point, round + index).await;
             }
             println!(
-                "round {} of {ROUNDS}: {} kills, {} credentials handed out, each with its record; the chain is whole",
+                "round {} of {ROUNDS}: {} kills, {} credentials handed out, each with its record; \
+                 the chain is whole",
                 round + 1,
                 (round + 1) * POINTS.len(),
                 victim.handed_out()

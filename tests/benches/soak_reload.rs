@@ -10,7 +10,8 @@ use rise_broker_tests::provider_files::{broken, component, digest, drop_in, note
 use rise_broker_tests::{AUTH, Installation, Serving};
 use serde_json::Value;
 
-const OCI: &str = "[registries.prod]\ntype = \"oci\"\nregistry_url = \"oci.example.com\"\nusername = \"robot\"\n\
+const OCI: &str = "[registries.prod]\ntype = \"oci\"\nregistry_url = \"oci.example.com\"\n\
+     username = \"robot\"\n\
                    password = \"a-password\"\naccept_scope = \"registry\"\n";
 const PATH: &str = "/api/v1/registry/credentials?project=my-app";
 const RATE: f64 = 200.;
@@ -44,7 +45,8 @@ async fn run() {
     let lines = serving.lines_so_far();
     let reported = lines.iter().filter(|line| line["stage"].is_string()).count();
     println!(
-        "{RELOADS} reloads and 5 broken files within {took:?}; broken files reported {reported} times"
+        "{RELOADS} reloads and 5 broken files within {took:?}; broken files reported {reported} \
+         times"
     );
     let mut all_hold = true;
     for (promise, holds) in [

@@ -27,7 +27,8 @@ impl Saying {
     pub fn answer(status: &str, headers: &str, body: &str) -> Self {
         let length = body.len();
         let text = format!(
-            "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n\
+             {body}"
         );
         Self::Bytes(text.into_bytes())
     }
@@ -103,7 +104,8 @@ fn serve(mut stream: TcpStream, saying: &Saying, requests: &Mutex<Vec<String>>) 
         Saying::Bytes(bytes) => drop(stream.write_all(bytes)),
         Saying::Nothing => drop(stream.read(&mut chunk)),
         Saying::Drip => {
-            let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n";
+            let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+                 content-length: 1000\r\n\r\n";
             let mut alive = stream.write_all(head).is_ok();
             while alive {
                 std::thread::sleep(Duration::from_secs(1));

@@ -118,7 +118,8 @@ level = "error,rise_broker::command=info"
 
 fn request(registry: &str, token: &str) -> String {
     format!(
-        "GET /api/v1/registry/credentials?project=my-app&registry={registry} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n"
+        "GET /api/v1/registry/credentials?project=my-app&registry={registry} HTTP/1.1\r\n\
+         host: x\r\nauthorization: Bearer {token}\r\n\r\n"
     )
 }
 

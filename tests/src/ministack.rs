@@ -237,7 +237,8 @@ impl Ministack {
     /// An account number as the access key is that account's root; its signature is not checked.
     fn unchecked_signature(&self, service: &str) -> String {
         format!(
-            "AWS4-HMAC-SHA256 Credential={}/20260101/{}/{service}/aws4_request, SignedHeaders=host, Signature=00",
+            "AWS4-HMAC-SHA256 Credential={}/20260101/{}/{service}/aws4_request, \
+             SignedHeaders=host, Signature=00",
             self.account, self.region
         )
     }

@@ -47,7 +47,8 @@ fn follow(headings: &[&str]) -> String {
     // the broker.
     let script = format!(
         "export PATH=\"{programs}:$PATH\"\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n\
-         make() {{ if [ \"$1\" = run ]; then exec deploy/development/run.sh {programs}/rise-broker; else command make \"$@\"; fi; }}\n{}",
+         make() {{ if [ \"$1\" = run ]; then exec deploy/development/run.sh \
+              {programs}/rise-broker; else command make \"$@\"; fi; }}\n{}",
         headings.iter().map(|it| commands(it)).collect::<String>()
     );
     let mut bash = Command::new("timeout");

@@ -178,8 +178,10 @@ fn everything_that_is_wrong_is_said_in_one_run() {
         "{}{}{}",
         auth("registries = [\"prod\"]", "registries = [\"prd\"]").replace("audience", "audiense"),
         ecr("rise/", "rise").replace("eu-west-1", "Ireland"),
-        "[registries.hub]\ntype = \"docker\"\nregistry_url = \"docker.io\"\nnamspace = \"acme\"\nmax_lifetime = 5\n\
-         [log]\nlevel = \"verbose\"\n[registries.local]\ntype = \"oci\"\nregistry_url = \"${NOWHERE}\"\n"
+        "[registries.hub]\ntype = \"docker\"\nregistry_url = \"docker.io\"\nnamspace = \"acme\"\n\
+         max_lifetime = 5\n\
+         [log]\nlevel = \"verbose\"\n[registries.local]\ntype = \"oci\"\n\
+              registry_url = \"${NOWHERE}\"\n"
     );
     let mut it = Installation::new(&text);
     it.guest("wants-tokens");
@@ -407,9 +409,22 @@ fn two_providers_of_one_name() {
 
 #[test]
 fn a_provider_that_puts_projects_where_they_are_not() {
-    let registries = ["other-host", "no-project", "project-twice", "partial-segment", "upper-case", "resolve-other"]
-        .map(|how| format!("[registries.{how}]\ntype = \"liar-locate\"\nregistry_url = \"{how}.example.com\"\nhow = \"{how}\"\n"));
-    let honest = "[registries.honest]\ntype = \"liar-locate\"\nregistry_url = \"honest.example.com\"\nhow = \"none\"\n";
+    let registries = [
+        "other-host",
+        "no-project",
+        "project-twice",
+        "partial-segment",
+        "upper-case",
+        "resolve-other",
+    ]
+    .map(|how| {
+        format!(
+            "[registries.{how}]\ntype = \"liar-locate\"\n\
+             registry_url = \"{how}.example.com\"\nhow = \"{how}\"\n"
+        )
+    });
+    let honest = "[registries.honest]\ntype = \"liar-locate\"\n\
+         registry_url = \"honest.example.com\"\nhow = \"none\"\n";
     let mut it = installed(&[AUTH, OCI, honest, &registries.concat()]);
     it.guest("liar-locate");
     insta::assert_snapshot!(problems(&mut it), @r#"
@@ -504,7 +519,8 @@ fn credentials_that_open_more_than_a_repository() {
     let shared = format!("username = \"ci\"\npassword = \"{CANARY}\"\n");
     let unscoped = ecr("push_role_arn = \"arn:aws:iam::123456789012:role/push\"\n", "")
         .replace("prod", "unscoped");
-    let narrower = "[registries.narrower]\ntype = \"oci\"\nregistry_url = \"b.example.com\"\nusername = \"ci\"\npassword = \"x-1\"\naccept_scope = \"namespace\"\n";
+    let narrower = "[registries.narrower]\ntype = \"oci\"\nregistry_url = \"b.example.com\"\n\
+         username = \"ci\"\npassword = \"x-1\"\naccept_scope = \"namespace\"\n";
     let mut it = installed(&[AUTH, OCI, &shared, &unscoped, narrower]);
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: registries.narrower: its credentials open the whole registry, not one repository: a caller with a grant for one project could also reach the others; set `accept_scope = "registry"` if that is acceptable
@@ -518,8 +534,10 @@ fn a_location_outside() {
     let mut it = installed(&[
         AUTH,
         &ecr("type =", "location = \"registry.example.com/rise/{project}\"\ntype ="),
-        "[registries.b]\ntype = \"oci\"\nregistry_url = \"b.example.com\"\nlocation = \"b.example.com/other/{project}\"\n",
-        "[registries.c]\ntype = \"oci\"\nregistry_url = \"c.example.com\"\nlocation = \"c.example.com/apps\"\n",
+        "[registries.b]\ntype = \"oci\"\nregistry_url = \"b.example.com\"\n\
+         location = \"b.example.com/other/{project}\"\n",
+        "[registries.c]\ntype = \"oci\"\nregistry_url = \"c.example.com\"\n\
+         location = \"c.example.com/apps\"\n",
     ]);
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: registries.b.location: its images would be at b.example.com/{project}, outside b.example.com/other/{project}; correct `location`, or the settings that determine the location
@@ -533,7 +551,8 @@ fn a_ceiling_that_is_none() {
     let mut it = installed(&[
         AUTH,
         ECR,
-        "[registries.prod.ceiling.aws]\nroles = []\nresources = [\"arn:aws:ecr:eu-west-1:123456789012:repository/*\"]\npull = [\"ecr:*\"]\n",
+        "[registries.prod.ceiling.aws]\nroles = []\n\
+         resources = [\"arn:aws:ecr:eu-west-1:123456789012:repository/*\"]\npull = [\"ecr:*\"]\n",
     ]);
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: registries.prod.ceiling.aws.push: missing; this setting is required
@@ -542,7 +561,9 @@ fn a_ceiling_that_is_none() {
     let mut it = installed(&[
         AUTH,
         ECR,
-        "[registries.prod.ceiling.aws]\nroles = [\"r\"]\nresources = [\"arn:aws:ecr:eu-west-1:123456789012:repository/*\"]\npull = [\"ecr:*\"]\npush = []\n",
+        "[registries.prod.ceiling.aws]\nroles = [\"r\"]\n\
+         resources = [\"arn:aws:ecr:eu-west-1:123456789012:repository/*\"]\npull = [\"ecr:*\"]\n\
+         push = []\n",
     ]);
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: registries.prod.ceiling.aws: `arn:aws:ecr:eu-west-1:123456789012:repository/*` must have `{project}` once, between `/` or `:` and the end, `/` or `/*`, and no other wildcard
@@ -553,7 +574,8 @@ fn a_ceiling_that_is_none() {
 fn a_registry_without_a_type_and_one_with_a_wrong_one() {
     let mut it = installed(&[
         AUTH,
-        "[registries.prod]\nregion = \"eu-west-1\"\n[registries.b]\ntype = 1\n[registries.\"Not A Name\"]\ntype = \"oci\"\n[registries]\nc = 1\n",
+        "[registries.prod]\nregion = \"eu-west-1\"\n[registries.b]\ntype = 1\n\
+         [registries.\"Not A Name\"]\ntype = \"oci\"\n[registries]\nc = 1\n",
     ]);
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: registries.c: wrong type, expected a table
@@ -671,7 +693,10 @@ fn a_rule_about_an_issuer_and_a_registry_that_there_are_not() {
 
 #[test]
 fn rules_of_no_shape() {
-    let rules = "[[rules]]\nname = \"b\"\nissuer = \"local\"\nclaims = { sub = { regex = \".*\" }, age = 3 }\nprojects = [{ glob = \"*\" }, \"team-*\"]\nregistries = \"prod\"\nallow = [\"delete\"]\nclaim = 1\n[[rules]]\nname = \"c\"\n";
+    let rules = "[[rules]]\nname = \"b\"\nissuer = \"local\"\n\
+         claims = { sub = { regex = \".*\" }, age = 3 }\n\
+         projects = [{ glob = \"*\" }, \"team-*\"]\nregistries = \"prod\"\nallow = [\"delete\"]\n\
+         claim = 1\n[[rules]]\nname = \"c\"\n";
     let mut it = installed(&[AUTH, rules, ECR]);
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: rules.1.allow.0: expected one of pull, push
@@ -724,7 +749,10 @@ fn a_ceiling_of_aws_where_none_is_used() {
 
 #[test]
 fn children_beyond_a_stated_ceiling() {
-    let ceiling = "child_repositories = true\n[registries.prod.ceiling.aws]\nroles = [\"arn:aws:iam::123456789012:role/push\"]\nresources = [\"arn:aws:ecr:us-east-1:123456789012:repository/rise/{project}\"]\npull = [\"ecr:BatchGetImage\"]\npush = []\n";
+    let ceiling = "child_repositories = true\n[registries.prod.ceiling.aws]\n\
+         roles = [\"arn:aws:iam::123456789012:role/push\"]\n\
+         resources = [\"arn:aws:ecr:us-east-1:123456789012:repository/rise/{project}\"]\n\
+         pull = [\"ecr:BatchGetImage\"]\npush = []\n";
     let mut it = installed(&[AUTH, ECR, ceiling]);
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: registries.prod.ceiling.aws: `child_repositories` needs a resource here that ends in `{project}/*`

@@ -77,7 +77,8 @@ async fn an_account_that_is_set_up_passes_and_nobody_gets_anything() {
     for line in [
         "prod: AWS identifies this process as arn:aws:iam::123456789012:user/rise-base",
         "prod: acts as arn:aws:iam::123456789012:role/rise-backend",
-        "prod: assumes arn:aws:iam::123456789012:role/rise-backend-ecr-push, narrowed to one repository",
+        "prod: assumes arn:aws:iam::123456789012:role/rise-backend-ecr-push, narrowed to one \
+         repository",
         "prod: gets logins from ECR",
     ] {
         assert!(checked.stdout.contains(line), "{}", checked.stdout);
@@ -114,7 +115,8 @@ fn missing_permissions() -> Vec<Case> {
             vec![
                 "sts:AssumeRole of `role_arn`".into(),
                 format!(
-                    "{base} lacks, in a permissions policy: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{backend}\"}}"
+                    "{base} lacks, in a permissions policy: \
+                     {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{backend}\"}}"
                 ),
             ],
         ),
@@ -125,7 +127,8 @@ fn missing_permissions() -> Vec<Case> {
                 ("PolicyDocument", NOBODY),
             ],
             vec![format!(
-                "the trust policy of {backend} lacks: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{base}\"}}}}"
+                "the trust policy of {backend} lacks: \
+                 {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{base}\"}}}}"
             )],
         ),
         (
@@ -133,7 +136,8 @@ fn missing_permissions() -> Vec<Case> {
             vec![
                 format!("sts:AssumeRole of {push} with a session policy"),
                 format!(
-                    "{backend} lacks, in a permissions policy: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{push}\"}}"
+                    "{backend} lacks, in a permissions policy: \
+                     {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{push}\"}}"
                 ),
             ],
         ),
@@ -144,7 +148,8 @@ fn missing_permissions() -> Vec<Case> {
                 ("PolicyDocument", NOBODY),
             ],
             vec![format!(
-                "the trust policy of {push} lacks: {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{backend}\"}}}}"
+                "the trust policy of {push} lacks: \
+                 {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{backend}\"}}}}"
             )],
         ),
         (
@@ -157,7 +162,8 @@ fn missing_permissions() -> Vec<Case> {
             vec![
                 format!("ecr:GetAuthorizationToken as {push} failed"),
                 format!(
-                    "{push} lacks, in a permissions policy: {{\"Action\":[\"ecr:GetAuthorizationToken\"],\"Effect\":\"Allow\",\"Resource\":\"*\"}}"
+                    "{push} lacks, in a permissions policy: \
+                     {{\"Action\":[\"ecr:GetAuthorizationToken\"],\"Effect\":\"Allow\",\"Resource\":\"*\"}}"
                 ),
             ],
         ),

@@ -6,9 +6,12 @@ use std::os::unix::fs::MetadataExt as _;
 use rise_broker_tests::{Installation, Workstation, audit_text};
 use serde_json::Value;
 
-const SETTINGS: &str = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n\
-    [[rules]]\nname = \"r\"\nissuer = \"local\"\nclaims = { repository = \"acme/my-app\" }\nprojects = [\"my-app\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
-    [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nusername = \"u\"\npassword = \"canary-5e1d\"\naccept_scope = \"registry\"\n";
+const SETTINGS: &str = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\n\
+     key_file = \"issuer.pem\"\n\
+    [[rules]]\nname = \"r\"\nissuer = \"local\"\nclaims = { repository = \"acme/my-app\" }\n\
+         projects = [\"my-app\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
+    [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nusername = \"u\"\n\
+         password = \"canary-5e1d\"\naccept_scope = \"registry\"\n";
 
 /// How many credentials the broker recorded as made.
 fn made(installation: &Installation) -> usize {

@@ -6,9 +6,12 @@ use std::fs;
 use rise_broker_tests::{Installation, Serving, Workstation};
 use serde_json::Value;
 
-const SETTINGS: &str = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n\
-    [[rules]]\nname = \"r\"\nissuer = \"local\"\nclaims = { repository = \"acme/{project}\" }\nprojects = [\"*\"]\nregistries = [\"prod\", \"own\"]\nallow = [\"pull\", \"push\"]\n\
-    [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nnamespace = \"rise\"\nusername = \"u\"\npassword = \"it's canary\"\naccept_scope = \"registry\"\n\
+const SETTINGS: &str = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\n\
+     key_file = \"issuer.pem\"\n\
+    [[rules]]\nname = \"r\"\nissuer = \"local\"\nclaims = { repository = \"acme/{project}\" }\n\
+         projects = [\"*\"]\nregistries = [\"prod\", \"own\"]\nallow = [\"pull\", \"push\"]\n\
+    [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nnamespace = \"rise\"\n\
+         username = \"u\"\npassword = \"it's canary\"\naccept_scope = \"registry\"\n\
     [registries.own]\ntype = \"oci\"\nregistry_url = \"own.example.com\"\n";
 
 fn start() -> (Serving, Workstation) {
@@ -79,7 +82,14 @@ fn a_credential_is_printed_in_the_form_that_is_asked_for() {
         ],
     );
     insta::assert_snapshot!(text);
-    let evaluated = it.run("sh", &["-c", "eval \"$(rise-registry credentials --format env)\" && printf %s \"$REGISTRY_PASSWORD\""]);
+    let evaluated = it.run(
+        "sh",
+        &[
+            "-c",
+            "eval \"$(rise-registry credentials --format env)\" && \
+         printf %s \"$REGISTRY_PASSWORD\"",
+        ],
+    );
     assert_eq!(evaluated.stdout, "it's canary");
 }
 
@@ -122,7 +132,9 @@ fn the_manual_and_the_completions_work_without_settings() {
         assert!(printed.code == Some(0) && printed.stdout.contains("docker-login"), "{shell}");
     }
 
-    let completed = "eval \"$(rise-registry completions bash)\"; COMP_WORDS=(rise-registry docker-l); COMP_CWORD=1; _rise__registry rise-registry docker-l rise-registry; echo ${COMPREPLY[0]}";
+    let completed = "eval \"$(rise-registry completions bash)\"; COMP_WORDS=(rise-registry \
+         docker-l); COMP_CWORD=1; _rise__registry rise-registry docker-l rise-registry; echo \
+         ${COMPREPLY[0]}";
     assert_eq!(it.run("bash", &["-c", completed]).stdout, "docker-login\n");
     assert!(it.rise(&["man"]).stdout.starts_with(".ie"));
     let written = it.rise(&["man", "pages"]);

@@ -47,10 +47,13 @@ impl Site {
     async fn start(more: &str) -> Self {
         let registry = DockerRegistry::start(RegistryAuth::Htpasswd).await;
         let text = format!(
-            "{more}\n[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n\
-             [[rules]]\nname = \"r\"\nissuer = \"local\"\nclaims = {{ repository = \"acme/my-app\" }}\nprojects = [\"my-app\"]\n\
+            "{more}\n[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\n\
+             key_file = \"issuer.pem\"\n\
+             [[rules]]\nname = \"r\"\nissuer = \"local\"\n\
+                  claims = {{ repository = \"acme/my-app\" }}\nprojects = [\"my-app\"]\n\
              registries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
-             [registries.prod]\ntype = \"oci\"\nregistry_url = \"{}\"\nnamespace = \"rise\"\nusername = \"{DEMO_USER}\"\n\
+             [registries.prod]\ntype = \"oci\"\nregistry_url = \"{}\"\nnamespace = \"rise\"\n\
+                  username = \"{DEMO_USER}\"\n\
              password = \"{DEMO_PASSWORD}\"\naccept_scope = \"registry\"\n",
             registry.host()
         );

@@ -102,7 +102,8 @@ fn nothing_is_left_however_the_command_ends() {
         it.file(".docker/config.json", "{}");
         let mut running = Running::start(
             &it,
-            "echo $PPID; echo $$; cat $DOCKER_CONFIG/config.json; echo; while ! [ -e ~/go ]; do sleep 0.02; done; exit 42",
+            "echo $PPID; echo $$; cat $DOCKER_CONFIG/config.json; echo; while ! [ -e ~/go ]; do \
+             sleep 0.02; done; exit 42",
         );
         let (exec, command) = (running.pid(), running.pid());
         assert!(running.line().contains(&STANDARD.encode("demo:canary-1")));
@@ -133,11 +134,13 @@ async fn the_second_push_succeeds_after_the_first_credential_has_ended() {
         ["first", "second"].map(|name| OciLayout::write(&it.path(name), name).reference());
     let push = |layout: &str, tag| {
         format!(
-            "skopeo --insecure-policy copy -q --dest-tls-verify=false {layout} docker://$REGISTRY_IMAGE:{tag}"
+            "skopeo --insecure-policy copy -q --dest-tls-verify=false {layout} \
+             docker://$REGISTRY_IMAGE:{tag}"
         )
     };
     let script = format!(
-        "{} || exit 1; cp $REGISTRY_AUTH_FILE ~/first-login; echo pushed; read x; {} || exit 2; echo pushed again",
+        "{} || exit 1; cp $REGISTRY_AUTH_FILE ~/first-login; echo pushed; read x; {} || exit 2; \
+         echo pushed again",
         push(&layouts[0], 1),
         push(&layouts[1], 2)
     );
@@ -181,7 +184,8 @@ async fn podman_and_its_kin_show_each_repository_its_own_login() {
     let layout = OciLayout::write(&it.path("image"), "scoped").reference();
     let push = |project: &str| {
         format!(
-            "skopeo --insecure-policy copy -q --dest-tls-verify=false {layout} docker://$REGISTRY_HOST/rise/{project}:1"
+            "skopeo --insecure-policy copy -q --dest-tls-verify=false {layout} \
+             docker://$REGISTRY_HOST/rise/{project}:1"
         )
     };
     let script = format!("{} || exit 1; {} || exit 2", push("other"), push("my-app"));
@@ -206,7 +210,8 @@ fn the_command_finds_the_callers_settings_and_none_of_their_logins() {
     it.file(".docker/contexts/meta/x", "a context");
     it.file(".docker/buildx/instances/mine", "a builder");
     it.file(".docker/buildx/config/r.example.com/config.json", "{\"auths\":{\"old\":{}}}");
-    let script = "cat $DOCKER_CONFIG/config.json; echo; cat $DOCKER_CONFIG/contexts/meta/x $BUILDX_CONFIG/instances/mine; echo; \
+    let script = "cat $DOCKER_CONFIG/config.json; echo; cat $DOCKER_CONFIG/contexts/meta/x \
+         $BUILDX_CONFIG/instances/mine; echo; \
         cat $BUILDX_CONFIG/config/r.example.com/rise/my-app/config.json; echo; ls $BUILDX_CONFIG/config/r.example.com; \
         stat -c %a $DOCKER_CONFIG/.. $REGISTRY_AUTH_FILE; echo $REGISTRY_HOST $REGISTRY_IMAGE ${DOCKER_AUTH_CONFIG-none}";
     let ran = it.rise(&["exec", "--", "sh", "-c", script]);
@@ -264,7 +269,8 @@ fn signals_reach_the_command_once_and_its_exit_code_comes_back() {
     assert_eq!((code, stdout.as_str()), (Some(7), "got it\n"));
     let missing = it.rise(&["exec", "--", "no-such-command"]);
     assert_eq!((missing.code, missing.stdout.as_str()), (Some(127), ""));
-    insta::assert_snapshot!(missing.stderr, @"rise-registry: no-such-command cannot be started: No such file or directory (os error 2)");
+    insta::assert_snapshot!(missing.stderr, @"rise-registry: no-such-command cannot be started: No \
+         such file or directory (os error 2)");
     let folder = it.rise(&["exec", "--", "/tmp"]);
     assert_eq!(folder.code, Some(126), "{}", folder.stderr);
     assert_eq!(holding(&it, &["canary-1"]), Vec::<String>::new());
@@ -286,7 +292,9 @@ fn a_renewal_that_fails_is_said_once_and_tried_again() {
     let mut line = String::new();
     stderr.read_line(&mut line).unwrap();
     let line = line.replace(&double.url, "URL");
-    insta::assert_snapshot!(line, @"rise-registry: the credentials for the command cannot be renewed: the broker at URL denies the request: no rule allows it (request 01M7XW52RJVA23PFBZSRPG9G5D)");
+    insta::assert_snapshot!(line, @"rise-registry: the credentials for the command cannot be \
+         renewed: the broker at URL denies the request: no rule allows it (request \
+         01M7XW52RJVA23PFBZSRPG9G5D)");
     drop(running.child.stdin.take());
     assert_eq!(running.line(), "still here");
     assert_eq!(running.child.wait().unwrap().code(), Some(0));

@@ -153,9 +153,12 @@ fn a_certificate_of_an_unknown_issuer_or_another_name() {
             .unwrap();
     let CertifiedKey { cert, signing_key } = &authority;
     let text = "[server.tls]\ncertificate_file = \"tls.pem\"\nkey_file = \"tls.key\"\n\
-        [auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n\
-        [[rules]]\nname = \"r\"\nissuer = \"local\"\nclaims = { repository = \"acme/my-app\" }\nprojects = [\"my-app\"]\nregistries = [\"prod\"]\nallow = [\"pull\"]\n\
-        [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nusername = \"u\"\npassword = \"password-canary-77aa\"\naccept_scope = \"registry\"\n";
+        [auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\n\
+             key_file = \"issuer.pem\"\n\
+        [[rules]]\nname = \"r\"\nissuer = \"local\"\nclaims = { repository = \"acme/my-app\" }\n\
+             projects = [\"my-app\"]\nregistries = [\"prod\"]\nallow = [\"pull\"]\n\
+        [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nusername = \"u\"\n\
+             password = \"password-canary-77aa\"\naccept_scope = \"registry\"\n";
     let installation = Installation::new(text);
     installation.file("tls.pem", cert.pem());
     installation.file("tls.key", signing_key.serialize_pem());
@@ -338,7 +341,8 @@ fn a_read_only_home_is_said_and_stops_nobody() {
     }
     let home = it.home().display().to_string();
     let script = format!(
-        "mount --bind {home} {home} && mount -o remount,bind,ro {home} && exec docker-credential-rise get"
+        "mount --bind {home} {home} && mount -o remount,bind,ro {home} && exec \
+         docker-credential-rise get"
     );
     let printed = it.run_with("unshare", &["--mount", "sh", "-c", &script], "r.example.com");
     assert_eq!(printed.code, Some(0), "{printed:?}");

@@ -127,7 +127,9 @@ fn a_file_that_is_mounted_by_itself_is_told_as_such() {
     let script = format!("mount --bind {path} {path} && exec rise-registry docker-login");
     let printed = it.run_with("unshare", &["--mount", "sh", "-c", &script], "");
     assert_eq!(printed.code, Some(7), "{printed:?}");
-    insta::assert_snapshot!(printed.stderr, @"rise-registry: ~/.docker/config.json cannot be written: it is mounted by itself and cannot be replaced; set DOCKER_CONFIG, or use `exec`");
+    insta::assert_snapshot!(printed.stderr, @"rise-registry: ~/.docker/config.json cannot be \
+         written: it is mounted by itself and cannot be replaced; set DOCKER_CONFIG, or use \
+         `exec`");
     assert_eq!(fs::read_to_string(it.path(".docker/config.json")).unwrap(), "{}");
 }
 

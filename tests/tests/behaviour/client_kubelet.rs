@@ -8,10 +8,15 @@ use rise_broker_tests::{Installation, Printed, Serving, Workstation, audit_text}
 use serde_json::{Value, json};
 
 const VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
-const SETTINGS: &str = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n\
-    [[rules]]\nname = \"pods\"\nissuer = \"local\"\nclaims = { namespace = \"{project}\" }\nprojects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\"]\n\
-    [[rules]]\nname = \"node\"\nissuer = \"local\"\nclaims = { role = \"node\" }\nprojects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
-    [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com:5000\"\nnamespace = \"rise\"\nusername = \"u\"\npassword = \"canary-5e1d\"\naccept_scope = \"registry\"\n";
+const SETTINGS: &str = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\n\
+     key_file = \"issuer.pem\"\n\
+    [[rules]]\nname = \"pods\"\nissuer = \"local\"\nclaims = { namespace = \"{project}\" }\n\
+         projects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\"]\n\
+    [[rules]]\nname = \"node\"\nissuer = \"local\"\nclaims = { role = \"node\" }\n\
+         projects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
+    [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com:5000\"\n\
+         namespace = \"rise\"\nusername = \"u\"\npassword = \"canary-5e1d\"\n\
+         accept_scope = \"registry\"\n";
 
 /// The schema of `CredentialProviderResponse` and `AuthConfig`, with the names of their JSON tags
 /// in Go.
@@ -25,7 +30,8 @@ fn response_schema() -> Value {
             "apiVersion": { "const": VERSION },
             "cacheKeyType": { "enum": ["Image", "Registry", "Global"] },
             // metav1.Duration, in the format of Go's time.ParseDuration.
-            "cacheDuration": { "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ns|us|ms|s|m|h))+$" },
+            "cacheDuration": { "type": "string", "pattern": "\
+             ^([0-9]+(\\.[0-9]+)?(ns|us|ms|s|m|h))+$" },
             "auth": {
                 "type": "object",
                 "additionalProperties": {

@@ -15,10 +15,13 @@ const SHORT: u32 = 50;
 
 fn broker(issuer: &str) -> Serving {
     let mut it = Installation::new(format!(
-        "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"people\"\nissuer = \"{issuer}\"\nalgorithms = [\"RS256\"]\n\
-         [[rules]]\nname = \"r\"\nissuer = \"people\"\nclaims = {{ sub = \"alice\" }}\nprojects = [\"my-app\"]\nregistries = [\"prod\"]\n\
+        "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"people\"\n\
+         issuer = \"{issuer}\"\nalgorithms = [\"RS256\"]\n\
+         [[rules]]\nname = \"r\"\nissuer = \"people\"\nclaims = {{ sub = \"alice\" }}\n\
+              projects = [\"my-app\"]\nregistries = [\"prod\"]\n\
          allow = [\"pull\", \"push\"]\n\
-         [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nusername = \"u\"\npassword = \"the password\"\n\
+         [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\nusername = \"u\"\n\
+              password = \"the password\"\n\
          accept_scope = \"registry\"\n"
     ));
     it.unlimited();

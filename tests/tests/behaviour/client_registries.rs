@@ -22,16 +22,20 @@ impl Site {
     async fn start() -> Self {
         let one = DockerRegistry::start(RegistryAuth::Htpasswd).await;
         let two = DockerRegistry::start(RegistryAuth::Second).await;
-        let mut text = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n".to_owned();
+        let mut text = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\n\
+             key_file = \"issuer.pem\"\n"
+            .to_owned();
         for (name, registry, password) in
             [("one", &one, DEMO_PASSWORD), ("two", &two, SECOND_PASSWORD)]
         {
             write!(
                 text,
-                "[[rules]]\nname = \"{name}\"\nissuer = \"local\"\nclaims = {{ repository = \"acme/{name}\" }}\n\
+                "[[rules]]\nname = \"{name}\"\nissuer = \"local\"\n\
+                 claims = {{ repository = \"acme/{name}\" }}\n\
                  projects = [\"{name}\"]\nregistries = [\"{name}\"]\nallow = [\"pull\", \"push\"]\n\
                  [registries.{name}]\ntype = \"oci\"\nregistry_url = \"{}\"\nnamespace = \"rise\"\n\
-                 username = \"{DEMO_USER}\"\npassword = \"{password}\"\naccept_scope = \"registry\"\n",
+                 username = \"{DEMO_USER}\"\npassword = \"{password}\"\n\
+                      accept_scope = \"registry\"\n",
                 registry.host()
             )
             .unwrap();

@@ -44,7 +44,14 @@ fn github_actions_makes_a_token_out_to_the_brokers_audience() {
     assert!(printed.stdout.contains("by GitHub Actions"), "{printed:?}");
     let requests = github.requests();
     let [request] = &requests[..] else { panic!("{requests:?}") };
-    assert!(request.starts_with("GET /idtoken?api-version=2.0&audience=https%3A%2F%2Fbroker.example.com%2Fa%26b HTTP/1.1\r\n"), "{request}");
+    assert!(
+        request.starts_with(
+            "GET \
+         /idtoken?api-version=2.0&audience=https%3A%2F%2Fbroker.example.com%2Fa%26b \
+         HTTP/1.1\r\n"
+        ),
+        "{request}"
+    );
     assert!(request.contains("authorization: Bearer request-canary\r\n"), "{request}");
     assert_eq!(shown(&broker), "of.github.actions");
     assert!(broker.requests().iter().all(|it| !it.contains("request-canary")));
@@ -56,7 +63,8 @@ fn github_actions_makes_a_token_out_to_the_brokers_audience() {
     assert_eq!(printed.code, Some(3));
     assert_eq!(
         printed.stderr,
-        "rise-registry: GitHub answers 403 to the request for a token: give the job `permissions: id-token: write`\n"
+        "rise-registry: GitHub answers 403 to the request for a token: give the job `permissions: \
+         id-token: write`\n"
     );
     // A token must not go to an URL with plain http.
     let it = it.with("ACTIONS_ID_TOKEN_REQUEST_URL", "http://github.example.com/");

@@ -362,7 +362,8 @@ fn a_port_that_is_taken_is_named() {
         let printed = it.run(&["serve"]);
         assert_eq!(printed.code, Some(1));
         let expected = format!(
-            "error: config/default.toml: server.{key}: cannot listen on {address}: Address already in use (os error 98); name another address, or stop the program that uses it\n"
+            "error: config/default.toml: server.{key}: cannot listen on {address}: Address already \
+             in use (os error 98); name another address, or stop the program that uses it\n"
         );
         assert_eq!(printed.stderr, expected);
     }

@@ -43,7 +43,8 @@ async fn every_provider_of_the_repository_passes() {
     }
 }
 
-const AWS: &str = "region = \"us-east-1\"\naccount_id = \"123456789012\"\npush_role_arn = \"arn:aws:iam::123456789012:role/push\"\n";
+const AWS: &str = "region = \"us-east-1\"\naccount_id = \"123456789012\"\n\
+     push_role_arn = \"arn:aws:iam::123456789012:role/push\"\n";
 const URL: &str = "registry_url = \"registry.example.com\"\n";
 
 /// A way to misbehave, and the text that the report must contain.
@@ -110,7 +111,8 @@ const MISBEHAVIOUR: [(&str, &str, &str); 22] = [
 async fn each_way_to_misbehave_fails_with_the_reason() {
     for (how, more, reason) in MISBEHAVIOUR {
         let settings = format!(
-            "{URL}how = \"{how}\"\nusername = \"robot\"\npassword = \"a canary\"\naccept_scope = \"registry\"\n{more}\n[providers.misbehaves.limits]\ncpu_ms = {}\n",
+            "{URL}how = \"{how}\"\nusername = \"robot\"\npassword = \"a canary\"\n\
+             accept_scope = \"registry\"\n{more}\n[providers.misbehaves.limits]\ncpu_ms = {}\n",
             if how == "loop" { 100 } else { 5000 },
         );
         let report = guest("misbehaves", &settings).await;
@@ -129,7 +131,8 @@ async fn each_way_to_misbehave_fails_with_the_reason() {
 async fn what_the_host_makes_impossible_passes() {
     for how in ["state", "log-password"] {
         let settings = format!(
-            "{URL}how = \"{how}\"\nusername = \"robot\"\npassword = \"a canary\"\naccept_scope = \"registry\"\n{TRUSTED}\n"
+            "{URL}how = \"{how}\"\nusername = \"robot\"\npassword = \"a canary\"\n\
+             accept_scope = \"registry\"\n{TRUSTED}\n"
         );
         let report = guest("misbehaves", &settings).await;
         assert!(report.passed(), "{how}: {report}");

@@ -43,7 +43,8 @@ fn scene() -> Scene {
 fn claims(more: &Value) -> Value {
     let now = Clock::system().now().as_second();
     let mut claims = json!({
-        "iss": "https://ci.example", "aud": "rise-registry", "sub": "repo:acme/my-app:ref:refs/heads/main",
+        "iss": "https://ci.example", "aud": "rise-registry", "sub": "\
+         repo:acme/my-app:ref:refs/heads/main",
         "repository": "acme/my-app", "repository_id": "42", "ref": "refs/heads/main", "iat": now, "exp": now + 300,
     });
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -132,7 +132,8 @@ async fn problems(text: &str) -> String {
 async fn it_starts_only_where_the_operator_trusts_the_provider_and_says_where_to() {
     let base = |url: &str, more: &str| {
         format!(
-            "[registries.prod]\ntype = \"imaginary\"\nbase_url = \"{url}\"\nadmin_token = \"{ADMIN_TOKEN}\"\n{more}"
+            "[registries.prod]\ntype = \"imaginary\"\nbase_url = \"{url}\"\n\
+             admin_token = \"{ADMIN_TOKEN}\"\n{more}"
         )
     };
     let trusted = "trust_provider = true\n";
@@ -141,18 +142,21 @@ async fn it_starts_only_where_the_operator_trusts_the_provider_and_says_where_to
         (
             "https://r.example.com",
             "",
-            "registries.prod.trust_provider: missing; the provider `imaginary` issues what the registry returns",
+            "registries.prod.trust_provider: missing; the provider `imaginary` issues what the \
+             registry returns",
         ),
         (
             "http://127.0.0.1:5000",
             trusted,
-            "registries.prod.base_url: `http://127.0.0.1:5000` is not a URL that requests can be sent to: https is required",
+            "registries.prod.base_url: `http://127.0.0.1:5000` is not a URL that requests can be \
+             sent to: https is required",
         ),
         ("http://r.example.com", trusted, "https is required"),
         (
             "https://10.0.0.1",
             trusted,
-            "registries.prod.base_url: `https://10.0.0.1` is not a URL that requests can be sent to: a private address",
+            "registries.prod.base_url: `https://10.0.0.1` is not a URL that requests can be sent \
+             to: a private address",
         ),
         (
             "https://169.254.169.254",
@@ -177,7 +181,11 @@ async fn it_starts_only_where_the_operator_trusts_the_provider_and_says_where_to
         assert!(found.contains(expected), "{url} {more}: {found}");
         assert!(!found.contains(ADMIN_TOKEN));
     }
-    let found = problems("[registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\n[registries.prod.ceiling.http]\nprivate = true\n").await;
+    let found = problems(
+        "[registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\n\
+         [registries.prod.ceiling.http]\nprivate = true\n",
+    )
+    .await;
     assert!(
         found.contains("registries.prod.ceiling.http: its provider does not use HTTP; remove this"),
         "{found}"
@@ -463,7 +471,10 @@ async fn the_real_registry_is_asked_by_basic_authentication() {
     let registry = DockerRegistry::start(RegistryAuth::Htpasswd).await;
     let text = |password: &str| {
         format!(
-            "[registries.prod]\ntype = \"htpasswd-ping\"\nbase_url = \"{}\"\nusername = \"{DEMO_USER}\"\npassword = \"{password}\"\naccept_scope = \"registry\"\ntrust_provider = true\n[registries.prod.ceiling.http]\nprivate = true\nallow = [\"GET {0}/v2\"]\n",
+            "[registries.prod]\ntype = \"htpasswd-ping\"\nbase_url = \"{}\"\n\
+             username = \"{DEMO_USER}\"\npassword = \"{password}\"\naccept_scope = \"registry\"\n\
+             trust_provider = true\n[registries.prod.ceiling.http]\nprivate = true\n\
+             allow = [\"GET {0}/v2\"]\n",
             registry.url()
         )
     };

@@ -175,7 +175,8 @@ async fn a_project_has_twenty_at_once_and_then_five_per_second() {
 
 #[tokio::test]
 async fn calls_to_aws_are_paced_below_what_an_account_may() {
-    let limits = "[limits]\nin_flight = 5000\nsubject = { per_second = 100000, burst = 100000 }\nproject = { per_second = 100000, burst = 100000 }";
+    let limits = "[limits]\nin_flight = 5000\nsubject = { per_second = 100000, burst = 100000 }\n\
+         project = { per_second = 100000, burst = 100000 }";
     let it = Timed::start(limits).await;
     let token = it.broker.token_for("my-app");
     for _ in 0..180 {
@@ -203,9 +204,12 @@ fn slow(aws: &Stub) {
 async fn t41_a_registry_that_hangs_leaves_the_others_alone() {
     let (hangs, aws) = (Stub::start().await, Stub::start().await);
     slow(&hangs);
-    let rule = "[[rules]]\nname = \"both\"\nissuer = \"local\"\nclaims = { repository = \"acme/{project}\" }\nprojects = [\"*\"]\nregistries = [\"prod\", \"hangs\"]\nallow = [\"pull\"]\n";
+    let rule = "[[rules]]\nname = \"both\"\nissuer = \"local\"\n\
+         claims = { repository = \"acme/{project}\" }\nprojects = [\"*\"]\n\
+         registries = [\"prod\", \"hangs\"]\nallow = [\"pull\"]\n";
     let limits = format!(
-        "{RAISED}project = {{ per_second = 100000, burst = 100000 }}\n[limits.registries.hangs]\nin_flight = 2\n"
+        "{RAISED}project = {{ per_second = 100000, burst = 100000 }}\n[limits.registries.hangs]\n\
+         in_flight = 2\n"
     );
     let text =
         format!("{limits}\n{AUTH}{rule}\n{}{}", registry(&aws, "prod"), registry(&hangs, "hangs"));

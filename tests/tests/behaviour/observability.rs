@@ -109,8 +109,10 @@ async fn what_happened_is_counted_where_it_happened() {
         ("step_seconds_count{step=\"provider\"}".to_owned(), 2.0),
         ("upstream_calls_total{registry=\"prod\",operation=\"AssumeRole\",outcome=\"ok\"}".to_owned(), 1.0),
         ("upstream_calls_total{registry=\"prod\",operation=\"AssumeRole\",outcome=\"throttled\"}".to_owned(), 1.0),
-        ("upstream_calls_total{registry=\"prod\",operation=\"GetAuthorizationToken\",outcome=\"ok\"}".to_owned(), 1.0),
-        (format!("provider_calls_total{{provider=\"ecr\",digest=\"{digest}\",function=\"issue\",outcome=\"ok\"}}"), 2.0),
+        ("\
+             upstream_calls_total{registry=\"prod\",operation=\"GetAuthorizationToken\",outcome=\"ok\"}".to_owned(), 1.0),
+        (format!("\
+             provider_calls_total{{provider=\"ecr\",digest=\"{digest}\",function=\"issue\",outcome=\"ok\"}}"), 2.0),
         ("audit_records_total{event=\"issue.intent\",outcome=\"ok\"}".to_owned(), 2.0),
         ("audit_records_total{event=\"authz.denied\",outcome=\"ok\"}".to_owned(), 1.0),
         ("provider_instances".to_owned(), 0.0),
@@ -185,7 +187,8 @@ async fn a_caller_that_goes_away_is_counted_and_so_is_its_credential() {
         answer = asked => panic!("answered {}", answer.status),
         () = aws.wait_for("AssumeRole", 1) => {}
     }
-    let issued = "rise_broker_credential_requests_total{registry=\"prod\",actions=\"pull,push\",outcome=\"ok\"}";
+    let issued = "\
+         rise_broker_credential_requests_total{registry=\"prod\",actions=\"pull,push\",outcome=\"ok\"}";
     let is_counted = async || {
         let metrics = broker.admin("/metrics").await.text;
         assert!(metrics.contains("outcome=\"caller-gone\"} 1"), "{metrics}");

@@ -66,7 +66,8 @@ fn what_is_no_provider_is_said_by_each_command() {
         assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""), "{arguments:?}");
         assert_eq!(
             printed.stderr,
-            "error: broken.wasm: not a WebAssembly component but native code; build it for `wasm32-wasip2`\n",
+            "error: broken.wasm: not a WebAssembly component but native code; build it for \
+             `wasm32-wasip2`\n",
             "{arguments:?}"
         );
     }
@@ -88,7 +89,8 @@ fn a_provider_is_checked() {
     let printed = it.run_kit(&["check", "providers/oci.wasm"]);
     assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""), "{}", printed.stdout);
     assert!(printed.stdout.contains("\npassed: "), "{}", printed.stdout);
-    let settings = "[registries.example]\ntype = \"misbehaves\"\nregistry_url = \"r.example.com\"\nhow = \"trap\"\naccept_scope = \"registry\"\n";
+    let settings = "[registries.example]\ntype = \"misbehaves\"\nregistry_url = \"r.example.com\"\n\
+         how = \"trap\"\naccept_scope = \"registry\"\n";
     it.file("bad.toml", settings);
     let arguments = ["check", "--json", "--examples", "bad.toml", "providers/misbehaves.wasm"];
     let printed = it.run_kit(&arguments);
@@ -103,7 +105,8 @@ fn a_provider_is_checked() {
 #[test]
 fn a_provider_is_run_once() {
     let it = installation();
-    let settings = "registry_url = \"localhost:5000\"\nusername = \"robot\"\npassword = \"a-canary-7\"\naccept_scope = \"registry\"";
+    let settings = "registry_url = \"localhost:5000\"\nusername = \"robot\"\n\
+         password = \"a-canary-7\"\naccept_scope = \"registry\"";
     let run = |settings: &str, more: &[&str]| {
         let file = "providers/oci.wasm";
         let arguments = ["run", file, "--project", "my-app", "--settings", settings];

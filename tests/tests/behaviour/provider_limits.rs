@@ -64,7 +64,8 @@ const ROWS: [Row; 39] = [
     failed(MISBEHAVES, "recurse-in-memory", "provider trapped"),
     failed(MISBEHAVES, "memory", "limit of memory"),
     Row { more: "registry_url = \"two-memories.example.com\"", ..failed("two-memories", "", "limit of memory") },
-    Row { more: "registry_url = \"tables.example.com\"", ..failed("tables", "", "limit of table elements") },
+    Row { more: "registry_url = \"tables.example.com\"", ..failed("tables", "", "limit of table \
+         elements") },
     failed(MISBEHAVES, "handles", "limit of handles"),
     failed(MISBEHAVES, "secrets", "limit of secret bytes"),
     failed(HTTP, "many-requests", "limit of"),
@@ -133,7 +134,8 @@ fn registry(index: usize, row: &Row, http: &Imaginary, aws: &Stub) -> String {
             let accepted =
                 if *how == "says-repository" { "" } else { "accept_scope = \"registry\"" };
             format!(
-                "registry_url = \"r{index}.example.com\"\nhow = \"{how}\"\nusername = \"robot\"\npassword = \"{CANARY}\"\n{accepted}\n{more}"
+                "registry_url = \"r{index}.example.com\"\nhow = \"{how}\"\nusername = \"robot\"\n\
+                 password = \"{CANARY}\"\n{accepted}\n{more}"
             )
         }
         HTTP => {
@@ -150,7 +152,10 @@ fn registry(index: usize, row: &Row, http: &Imaginary, aws: &Stub) -> String {
         AWS => {
             let account = format!("{:012}", index + 1);
             format!(
-                "region = \"us-east-1\"\naccount_id = \"{account}\"\npush_role_arn = \"arn:aws:iam::{account}:role/push\"\naccess_key_id = \"AKIAROGUEROGUEROGUE1\"\nsecret_access_key = \"{AWS_CANARY}\"\nendpoint_url = \"{}\"\nattack = \"{how}\"\n{more}",
+                "region = \"us-east-1\"\naccount_id = \"{account}\"\n\
+                 push_role_arn = \"arn:aws:iam::{account}:role/push\"\n\
+                 access_key_id = \"AKIAROGUEROGUEROGUE1\"\nsecret_access_key = \"{AWS_CANARY}\"\n\
+                 endpoint_url = \"{}\"\nattack = \"{how}\"\n{more}",
                 aws.endpoint()
             )
         }
@@ -166,7 +171,8 @@ fn settings(names: &[String], registries: &str) -> String {
         .replace("@STATE@/", "")
         .replace("\"prod\"", &format!("\"quiet\", {}", quoted.join(", ")));
     format!(
-        "{auth}\n[registries.quiet]\ntype = \"oci\"\nregistry_url = \"quiet.example.com\"\n{registries}"
+        "{auth}\n[registries.quiet]\ntype = \"oci\"\nregistry_url = \"quiet.example.com\"\n\
+         {registries}"
     )
 }
 
@@ -330,7 +336,8 @@ async fn a_provider_that_is_stuck_leaves_room_for_the_others() {
         // One address may open 64 connections.
         let from = Ipv4Addr::new(127, 0, 1 + u8::try_from(number / 32).unwrap(), 1);
         let request = format!(
-            "GET /api/v1/registry/credentials?project=my-app&registry=r0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+            "GET /api/v1/registry/credentials?project=my-app&registry=r0 HTTP/1.1\r\nhost: x\r\n\
+             authorization: Bearer {}\r\n\r\n",
             asking.token
         );
         waiting.spawn(async move {
@@ -374,7 +381,8 @@ async fn what_cannot_be_loaded_is_named_and_changes_nothing() {
             own(
                 "grows",
                 "",
-                "(loop $again (br_if $again (i32.ne (i32.const -1) (memory.grow (i32.const 16))))) unreachable",
+                "(loop $again (br_if $again (i32.ne (i32.const -1) (memory.grow (i32.const 16))))) \
+                 unreachable",
             ),
             "limit of memory",
         ),
@@ -392,8 +400,8 @@ async fn what_cannot_be_loaded_is_named_and_changes_nothing() {
     }
 }
 
-/// A compiler with less time than an operator's: half a minute on two cores is too long for every
-/// run.
+/// The bounds of compiling are tighter here than by default: half a minute on two cores is too long
+/// for every run.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_minutes_to_compile_is_given_up() {
     let settings = Settings::new(settings(&[], "").replace("issuer.pem", "@STATE@/issuer.pem"));

@@ -140,7 +140,10 @@ async fn a_provider_without_its_file_serves_until_no_registry_uses_it() {
     let token = token(&it);
     let serving = it.serve();
     fs::remove_file(it.path("providers/oci.wasm")).unwrap();
-    let line = serving.wait_for_line("the file of a provider in use is gone; the provider stays in use until the next start, which will fail");
+    let line = serving.wait_for_line(
+        "the file of a provider in use is gone; the provider stays in \
+         use until the next start, which will fail",
+    );
     assert_eq!((&line["level"], &line["file"]), (&"ERROR".into(), &"providers/oci.wasm".into()));
     let is_missing = |said: &Value| {
         said["providers"]

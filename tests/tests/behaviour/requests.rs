@@ -300,7 +300,8 @@ async fn several_registries_want_one_named() {
     let listed = broker.get("/api/v1/registries", Some(&token)).await;
     assert_eq!(
         listed.json(),
-        json!({ "registries": [{ "registry": "prod", "registry_url": "prod.example.com", "image": "prod.example.com/{project}", "type": "oci" }] })
+        json!({ "registries": [{ "registry": "prod", "registry_url": "prod.example.com", "image": "\
+             prod.example.com/{project}", "type": "oci" }] })
     );
     assert_eq!(
         broker

@@ -191,7 +191,14 @@ async fn only_what_is_signed_by_a_key_of_ours_is_loaded() {
     let it = installation(&require);
     let folder = it.path("providers");
     let printed = it.run(&["check"]);
-    assert!(printed.stderr.contains("providers/oci.wasm: not signed: its signature providers/oci.wasm.minisig cannot be read"), "{}", printed.stderr);
+    assert!(
+        printed.stderr.contains(
+            "providers/oci.wasm: not signed: its signature \
+         providers/oci.wasm.minisig cannot be read"
+        ),
+        "{}",
+        printed.stderr
+    );
     for name in ["ecr", "oci"] {
         sign(&folder, &format!("{name}.wasm"), &component(name), &key);
     }

@@ -157,7 +157,8 @@ async fn problems(text: &str) -> String {
 async fn t20_a_rule_that_leaves_something_out_is_an_error() {
     let aws = Stub::start().await;
     let registry = ecr(aws.endpoint());
-    let rule = "name = \"x\"\nissuer = \"local\"\nclaims = { sub = \"s\" }\nprojects = [\"p\"]\nregistries = [\"prod\"]\nallow = [\"pull\"]";
+    let rule = "name = \"x\"\nissuer = \"local\"\nclaims = { sub = \"s\" }\nprojects = [\"p\"]\n\
+         registries = [\"prod\"]\nallow = [\"pull\"]";
     for key in ["issuer", "claims", "projects", "registries", "allow"] {
         let kept: Vec<&str> = rule.lines().filter(|line| !line.starts_with(key)).collect();
         let found = problems(&format!("{AUTH}\n[[rules]]\n{}\n{registry}", kept.join("\n"))).await;
@@ -183,7 +184,9 @@ async fn t20_a_rule_that_leaves_something_out_is_an_error() {
 #[tokio::test]
 async fn t20_a_rule_on_trial_grants_nothing_and_is_recorded() {
     let aws = Stub::start().await;
-    let trial = "[[rules]]\nname = \"trial\"\nissuer = \"local\"\nclaims = { team = \"new\" }\nprojects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\nmode = \"audit\"";
+    let trial = "[[rules]]\nname = \"trial\"\nissuer = \"local\"\nclaims = { team = \"new\" }\n\
+         projects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
+         mode = \"audit\"";
     let broker =
         TestBroker::with_registries(format!("{trial}\n{}", ecr(aws.endpoint()))).start().await;
     let new = broker.token(&json!({ "team": "new" }));

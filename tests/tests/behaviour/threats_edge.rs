@@ -190,7 +190,8 @@ async fn t44_http_2_is_refused() {
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     let upgrade = edge.get().replace(
         "host: x",
-        "host: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__",
+        "host: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\
+         http2-settings: AAMAAABkAAQAAP__",
     );
     let heard = Wire::once(edge.listening.address, &upgrade).await;
     assert_eq!(heard.status, 200, "an upgrade is not taken: {heard:?}");

@@ -51,7 +51,7 @@ async fn t13_an_issuer_is_looked_up_and_never_fetched() {
     scene.still_serves().await;
 }
 
-/// What an issuer answers first, and what the broker must not do then.
+/// Checks that the failing issuer means 503, and that the broker serves again when it recovers.
 async fn recovers(scene: &Scene, attack: &str) {
     scene.refuses(&scene.token(&json!({})), NO_KEYS, attack).await;
     scene.issuer.publish(&[&scene.signer]);
@@ -93,7 +93,9 @@ async fn t14_an_issuer_cannot_send_us_elsewhere() {
 async fn t14_a_private_address_must_be_stated() {
     let text = |issuer: &str, more: &str| {
         format!(
-            "[auth]\naudience = \"a\"\n[[auth.issuers]]\nname = \"k8s\"\nissuer = \"{issuer}\"\nalgorithms = [\"RS256\"]\n{more}\n[registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\n"
+            "[auth]\naudience = \"a\"\n[[auth.issuers]]\nname = \"k8s\"\nissuer = \"{issuer}\"\n\
+             algorithms = [\"RS256\"]\n{more}\n[registries.prod]\ntype = \"oci\"\n\
+             registry_url = \"r.example.com\"\n"
         )
     };
     for (issuer, more, starts) in [

@@ -107,7 +107,8 @@ async fn t5_a_name_that_was_taken_over_is_another_repository() {
 
 #[tokio::test]
 async fn t6_a_fork_or_an_unprotected_branch_cannot_push() {
-    let main = "claims = { repository = \"acme/{project}\", ref = \"refs/heads/main\", ref_protected = \"true\", event_name = \"push\" }";
+    let main = "claims = { repository = \"acme/{project}\", ref = \"refs/heads/main\", \
+         ref_protected = \"true\", event_name = \"push\" }";
     let scene = scene("", main).await;
     let good = json!({ "ref": "refs/heads/main", "ref_protected": "true", "event_name": "push" });
     for (name, value) in [
