@@ -144,7 +144,8 @@ fn fill_cache(home: &Path, password: &str) {
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string()
     };
-    let entry = json!({ "AuthorizationToken": STANDARD.encode(format!("AWS:{password}")), "RequestedAt": at(0),
+    let entry = json!({
+        "AuthorizationToken": STANDARD.encode(format!("AWS:{password}")), "RequestedAt": at(0),
         "ExpiresAt": at(12), "ProxyEndpoint": format!("https://{HOST}"), "Service": "ecr" });
     let name = format!("eu-west-1-{key}-123456789012");
     fs::create_dir(home.join(".ecr")).unwrap();

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::load::{Load, Report};
+use rise_broker_tests::registry::{imaginary, oci, registry};
 use rise_broker_tests::siege::flat;
 use rise_broker_tests::{AUTH, Imaginary, Installation, Serving, Wire, within};
 use tokio::runtime::Builder;
@@ -80,7 +80,8 @@ async fn run() {
         let returned = serving.resident() <= flat(resident) && serving.open_files() <= files;
         let ratio = busy.quantile(0.99).as_secs_f64() / quiet.quantile(0.99).as_secs_f64();
         println!(
-            "{how:18} {calls:6} calls; others quiet {}, beside it {}, p99 ratio {ratio:.1}; resident {} -> {} KiB, files {files} -> {}",
+            "{how:18} {calls:6} calls; others quiet {}, beside it {}, p99 ratio {ratio:.1}; \
+             resident {} -> {} KiB, files {files} -> {}",
             shown(&quiet),
             shown(&busy),
             resident,
@@ -104,17 +105,26 @@ fn settings(servers: &[Imaginary]) -> String {
     let names: Vec<_> =
         MISBEHAVES.iter().chain(&HTTP).chain(&["quiet"]).map(|it| format!("\"{it}\"")).collect();
     let mut text = AUTH.replace("\"prod\"", &names.join(", "));
-    text += "[log]\nlevel = \"error,rise_broker::command=info\"\n[registries.quiet]\ntype = \"oci\"\nregistry_url = \"quiet.example.com\"\n";
+    text += "[log]\nlevel = \"error,rise_broker::command=info\"\n";
+    text += &oci("quiet.example.com").named("quiet").to_string();
     for how in MISBEHAVES {
-        text += &format!(
-            "[registries.{how}]\ntype = \"misbehaves\"\nhow = \"{how}\"\nregistry_url = \"{how}.example.com\"\naccept_scope = \"registry\"\ntrust_provider = true\n"
-        );
+        let registry = registry("misbehaves")
+            .named(how)
+            .with("how", how)
+            .with("registry_url", format!("{how}.example.com"))
+            .with("accept_scope", "registry")
+            .with("trust_provider", true);
+        text += &registry.to_string();
     }
     for (how, server) in HTTP.iter().zip(servers) {
         let url = server.url();
-        text += &format!(
-            "[registries.{how}]\ntype = \"http-rogue\"\nmisbehave = \"{how}\"\nbase_url = \"{url}\"\nadmin_token = \"{ADMIN_TOKEN}\"\ntrust_provider = true\n[registries.{how}.ceiling.http]\nprivate = true\nallow = [\"POST {url}/api/tokens\", \"POST {url}/silence\", \"POST {url}/flood\"]\n"
-        );
+        let paths = ["api/tokens", "silence", "flood"].map(|path| format!("\"POST {url}/{path}\""));
+        let registry = imaginary(&url)
+            .with("type", "http-rogue")
+            .named(how)
+            .with("misbehave", *how)
+            .ceiling(&format!("private = true\nallow = [{}]", paths.join(", ")));
+        text += &registry.to_string();
     }
     text
 }
@@ -133,7 +143,8 @@ async fn beside(
         let (over, request) = (
             Arc::clone(&over),
             format!(
-                "GET /api/v1/registry/credentials?project=my-app&registry={how} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n"
+                "GET /api/v1/registry/credentials?project=my-app&registry={how} HTTP/1.1\r\n\
+                 host: x\r\nauthorization: Bearer {token}\r\n\r\n"
             ),
         );
         callers.spawn(async move {

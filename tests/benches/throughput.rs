@@ -70,7 +70,8 @@ async fn measure() {
     let now = Clock::system().now().as_second();
     let token = signer.sign(&json!({
         "iss": ISSUER, "aud": AUDIENCE, "sub": "repo:acme/my-app:ref:refs/heads/main",
-        "repository": "acme/my-app", "ref": "refs/heads/main", "iat": now, "nbf": now, "exp": now + 3_600,
+        "repository": "acme/my-app", "ref": "refs/heads/main",
+        "iat": now, "nbf": now, "exp": now + 3_600,
     }));
     let mut installation = Installation::new(SETTINGS);
     installation.file("keys.json", json!({ "keys": [signer.jwk()] }).to_string());

@@ -1,9 +1,9 @@
 """Runs oidc-provider-mock on 127.0.0.1, with the two things that real issuers have and it lacks.
 
-It signs without `kid`, which every large issuer sends and a strict verifier wants; and `PUT /users/<sub>` takes no sub
-with a slash, which GitHub's have. Nothing else is changed.
+It signs without `kid`, which every large issuer sends and a strict verifier requires; and
+`PUT /users/<sub>` accepts no sub with a slash, which GitHub's have. Nothing else is changed.
 
-    oidc_provider.py PORT TOKEN_SECONDS      (negative seconds: tokens are born expired)
+    oidc_provider.py PORT TOKEN_SECONDS      (negative seconds: tokens have already expired)
 """
 
 import os
@@ -19,7 +19,8 @@ def header_with_kid(_self, _client):
 
 
 def main(port, token_seconds):
-    os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"  # what its own command line does: plain http, loopback only
+    # As its own command line does: plain http, on loopback only.
+    os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
     _app.OpenIDCode.get_encode_header = header_with_kid
     app = _app.app(access_token_max_age=timedelta(seconds=token_seconds))
     app.add_url_rule("/users/<path:sub>", "set_any_user", _app.set_user, methods=["PUT"])

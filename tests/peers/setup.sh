@@ -15,17 +15,19 @@ flock 9
 
 # python_environment NAME REQUIREMENTS SIZE: the copy of the requirements is written last, so an
 # environment that was interrupted half-way is made again.
+python_is_new='import sys, ensurepip, venv; assert sys.version_info >= (3, 10)'
 python_environment() {
     local venv=$peers/$1 requirements=$here/$2
     if cmp -s "$requirements" "$venv/installed.txt"; then
         echo "python: found $venv"
-    elif ! command -v python3 >/dev/null || ! python3 -c 'import sys, ensurepip, venv; assert sys.version_info >= (3, 10)' 2>/dev/null; then
+    elif ! python3 -c "$python_is_new" 2>/dev/null; then
         missing+=("python3 (3.10 or newer, with venv; on Debian: apt-get install python3-venv)")
     else
         echo "python: installing into $venv (about $3)"
         rm -rf "$venv"
         python3 -m venv "$venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+            --requirement "$requirements"
         cp "$requirements" "$venv/installed.txt"
         echo "python: installed $venv"
     fi
@@ -35,11 +37,12 @@ python_environment schemathesis schemathesis.txt "95 MB, half a minute"
 python_environment clients clients.txt "400 MB, a minute"
 
 # An OIDC provider with the device flow, whose exact packages package-lock.json names.
+node_is_new='process.exit(Number(process.versions.node.split(".")[0] < 20))'
 node_modules() {
     local folder=$peers/oidc-provider
     if cmp -s "$here/oidc-provider/package-lock.json" "$folder/installed.json"; then
         echo "oidc-provider: found $folder"
-    elif ! command -v npm >/dev/null || ! node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))'; then
+    elif ! command -v npm >/dev/null || ! node -e "$node_is_new"; then
         missing+=("node (20 or newer, with npm; on Debian: apt-get install nodejs npm, or https://nodejs.org)")
     else
         echo "oidc-provider: installing into $folder (about 10 MB, some seconds)"
@@ -63,7 +66,8 @@ install_quietly() (
         chmod 755 "$policy"
     fi
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"; } </dev/null >"$peers/apt.log" 2>&1 ||
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"; } \
+        </dev/null >"$peers/apt.log" 2>&1 ||
         { tail -n 5 "$peers/apt.log" >&2; exit 1; }
 )
 
@@ -71,7 +75,9 @@ install_quietly() (
 # alone is enough: no engine is started.
 package_of() {
     case $1 in
-        docker) if apt-cache show docker-cli >/dev/null 2>&1; then echo docker-cli; else echo docker.io; fi ;;
+        docker)
+            apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli || echo docker.io
+            ;;
         docker-credential-ecr-login) echo amazon-ecr-credential-helper ;;
         *) echo "$1" ;;
     esac
@@ -89,7 +95,8 @@ for program in "${programs[@]}"; do
     if found=$(command -v "$program"); then
         echo "$program: found $found"
     else
-        missing+=("$program (on Debian: apt-get install --no-install-recommends $(package_of "$program"))")
+        package=$(package_of "$program")
+        missing+=("$program (on Debian: apt-get install --no-install-recommends $package)")
     fi
 done
 

@@ -57,7 +57,8 @@ impl DockerRegistry {
         let text = format!(
             "version: 0.1\n\
              log: {{ level: info }}\n\
-             storage: {{ filesystem: {{ rootdirectory: '{directory}/images' }}, delete: {{ enabled: true }} }}\n\
+             storage:\n  filesystem: {{ rootdirectory: '{directory}/images' }}\n\
+             \x20 delete: {{ enabled: true }}\n\
              http: {{ addr: '{host}' }}\n\
              {auth}"
         );

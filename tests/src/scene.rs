@@ -69,7 +69,8 @@ impl Scene {
 
     pub fn claims(&self) -> Value {
         json!({
-            "iss": self.issuer.issuer(), "aud": "rise-registry", "sub": "repo:acme/my-app", "repository": "acme/my-app",
+            "iss": self.issuer.issuer(), "aud": "rise-registry",
+            "sub": "repo:acme/my-app", "repository": "acme/my-app",
             "iat": self.now(), "exp": self.now() + 300,
         })
     }

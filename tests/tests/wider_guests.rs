@@ -70,7 +70,8 @@ async fn passes(kind: &str, example: &str) {
 
 fn wants_wasi(server: &str, more: &str) -> String {
     format!(
-        "{more}\n[registries.prod]\ntype = \"wants-filesystem\"\nregistry_url = \"a.example.com\"\nserver = \"{server}\"\n"
+        "{more}\n[registries.prod]\ntype = \"wants-filesystem\"\n\
+         registry_url = \"a.example.com\"\nserver = \"{server}\"\n"
     )
 }
 

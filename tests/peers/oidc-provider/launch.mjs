@@ -16,7 +16,11 @@ const provider = new Provider(issuer, {
     redirect_uris: [],
     response_types: [],
   }],
-  features: { deviceFlow: { enabled: true }, devInteractions: { enabled: false }, revocation: { enabled: true } },
+  features: {
+    deviceFlow: { enabled: true },
+    devInteractions: { enabled: false },
+    revocation: { enabled: true },
+  },
   findAccount: (_, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
   issueRefreshToken: () => true,
   rotateRefreshToken: true,
@@ -26,7 +30,8 @@ const provider = new Provider(issuer, {
 provider.use(async (context, next) => {
   const { pathname, searchParams } = new URL(context.request.href);
   if (context.method !== 'POST' || !['/approve', '/deny'].includes(pathname)) return next();
-  const code = await provider.DeviceCode.findByUserCode(searchParams.get('user_code').replaceAll('-', ''));
+  const userCode = searchParams.get('user_code').replaceAll('-', '');
+  const code = await provider.DeviceCode.findByUserCode(userCode);
   if (pathname === '/deny') {
     Object.assign(code, { error: 'access_denied', errorDescription: 'refused' });
   } else {

@@ -108,9 +108,12 @@ impl Script {
         let name = role_arn.rsplit('/').next().unwrap_or("");
         let arn = format!("arn:{partition}:sts::{account}:assumed-role/{name}/{session_name}");
         let result = format!(
-            "<Credentials><AccessKeyId>{access_key_id}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
-             <SessionToken>{token}</SessionToken><Expiration>{expiration:.0}</Expiration></Credentials>\
-             <AssumedRoleUser><AssumedRoleId>AROASTUB:{session_name}</AssumedRoleId><Arn>{arn}</Arn></AssumedRoleUser>\
+            "<Credentials><AccessKeyId>{access_key_id}</AccessKeyId>\
+             <SecretAccessKey>{secret}</SecretAccessKey>\
+             <SessionToken>{token}</SessionToken>\
+             <Expiration>{expiration:.0}</Expiration></Credentials>\
+             <AssumedRoleUser><AssumedRoleId>AROASTUB:{session_name}</AssumedRoleId>\
+             <Arn>{arn}</Arn></AssumedRoleUser>\
              <PackedPolicySize>6</PackedPolicySize>"
         );
         self.sessions.insert(access_key_id, arn);
@@ -137,7 +140,9 @@ impl Script {
         let arn = self.arn(request);
         let account = arn.split(':').nth(4).unwrap_or(ACCOUNT);
         let proxy_endpoint = format!("https://{account}.dkr.ecr.{}.amazonaws.com", request.region);
-        let data = json!({ "authorizationToken": token, "expiresAt": expires_at, "proxyEndpoint": proxy_endpoint });
+        let data = json!({
+            "authorizationToken": token, "expiresAt": expires_at, "proxyEndpoint": proxy_endpoint,
+        });
         reply(200, JSON, json!({ "authorizationData": [data] }).to_string().into())
     }
 
@@ -156,7 +161,8 @@ impl Script {
 fn query(action: &str, result: &str) -> Reply {
     let body = format!(
         "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result>{result}</{action}Result>\
-         <ResponseMetadata><RequestId>{REQUEST_ID}</RequestId></ResponseMetadata></{action}Response>"
+         <ResponseMetadata><RequestId>{REQUEST_ID}</RequestId></ResponseMetadata>\
+         </{action}Response>"
     );
     reply(200, XML, body.into())
 }
@@ -169,7 +175,8 @@ fn error(request: &Request, status: u16, code: &str, retry_after: Option<Duratio
         let side = if status < 500 { "Sender" } else { "Receiver" };
         let body = format!(
             "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>{side}</Type>\
-             <Code>{code}</Code><Message>{MESSAGE}</Message></Error><RequestId>{REQUEST_ID}</RequestId></ErrorResponse>"
+             <Code>{code}</Code><Message>{MESSAGE}</Message></Error>\
+             <RequestId>{REQUEST_ID}</RequestId></ErrorResponse>"
         );
         reply(status, XML, body.into())
     };

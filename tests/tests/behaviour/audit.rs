@@ -341,7 +341,8 @@ async fn what_was_changed_is_found_and_not_built_upon() {
             disk.change(name, change);
             let broken = verify(&disk, &[]).unwrap().broken;
             if case == "removed" && *name == names[0] {
-                continue; // As if it had been archived: only checkpoints that were kept elsewhere tell.
+                // It counts as archived: only checkpoints that were kept elsewhere tell.
+                continue;
             }
             let broken = broken.unwrap_or_else(|| panic!("{case} {name} was not found"));
             assert!(broken.segment == *name || name != last, "{case} {name}: {broken}");

@@ -661,7 +661,9 @@ fn algorithms_that_share_a_secret() {
 #[test]
 fn issuers_that_are_half_written() {
     let text = auth("key_file = \"issuer.pem\"", "")
-        + "[[auth.issuers]]\nname = \"a\"\nalgorithms = [\"RS256\"]\n[[auth.issuers]]\nname = \"b\"\nkey_file = \"b.pem\"\n[[auth.issuers]]\nissuer = \"https://c.example.com\"\n";
+        + "[[auth.issuers]]\nname = \"a\"\nalgorithms = [\"RS256\"]\n\
+           [[auth.issuers]]\nname = \"b\"\nkey_file = \"b.pem\"\n\
+           [[auth.issuers]]\nissuer = \"https://c.example.com\"\n";
     let mut it = installed(&[&text, ECR]);
     insta::assert_snapshot!(problems(&mut it), @r#"
     error: config/default.toml: auth.issuers.3.name: missing; this setting is required

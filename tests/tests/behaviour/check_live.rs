@@ -116,7 +116,8 @@ fn missing_permissions() -> Vec<Case> {
                 "sts:AssumeRole of `role_arn`".into(),
                 format!(
                     "{base} lacks, in a permissions policy: \
-                     {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{backend}\"}}"
+                     {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\
+                     \"Resource\":\"{backend}\"}}"
                 ),
             ],
         ),
@@ -128,7 +129,8 @@ fn missing_permissions() -> Vec<Case> {
             ],
             vec![format!(
                 "the trust policy of {backend} lacks: \
-                 {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{base}\"}}}}"
+                 {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\
+                 \"Principal\":{{\"AWS\":\"{base}\"}}}}"
             )],
         ),
         (
@@ -137,7 +139,8 @@ fn missing_permissions() -> Vec<Case> {
                 format!("sts:AssumeRole of {push} with a session policy"),
                 format!(
                     "{backend} lacks, in a permissions policy: \
-                     {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Resource\":\"{push}\"}}"
+                     {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\
+                     \"Resource\":\"{push}\"}}"
                 ),
             ],
         ),
@@ -149,7 +152,8 @@ fn missing_permissions() -> Vec<Case> {
             ],
             vec![format!(
                 "the trust policy of {push} lacks: \
-                 {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":\"{backend}\"}}}}"
+                 {{\"Action\":[\"sts:AssumeRole\"],\"Effect\":\"Allow\",\
+                 \"Principal\":{{\"AWS\":\"{backend}\"}}}}"
             )],
         ),
         (
@@ -163,7 +167,8 @@ fn missing_permissions() -> Vec<Case> {
                 format!("ecr:GetAuthorizationToken as {push} failed"),
                 format!(
                     "{push} lacks, in a permissions policy: \
-                     {{\"Action\":[\"ecr:GetAuthorizationToken\"],\"Effect\":\"Allow\",\"Resource\":\"*\"}}"
+                     {{\"Action\":[\"ecr:GetAuthorizationToken\"],\"Effect\":\"Allow\",\
+                     \"Resource\":\"*\"}}"
                 ),
             ],
         ),

@@ -107,9 +107,12 @@ async fn skopeo_asks_the_helper_afterwards() {
     let listed = json!({ "registries": [{ "registry": "prod", "registry_url": host,
         "image": format!("{host}/rise/{{project}}"), "type": "oci" }] });
     let granted = json!({
-        "credentials": { "registry_url": host, "username": DEMO_USER, "password": DEMO_PASSWORD, "expires_in": 3600,
+        "credentials": {
+            "registry_url": host, "username": DEMO_USER, "password": DEMO_PASSWORD,
+            "expires_in": 3600,
                          "expires_at": null, "kind": "basic" },
-        "repository": "rise/my-app", "image": format!("{host}/rise/my-app"), "project": "my-app", "registry": "prod",
+        "repository": "rise/my-app", "image": format!("{host}/rise/my-app"),
+        "project": "my-app", "registry": "prod",
         "actions": ["push"], "scope": "registry", "enforced_by": "host", "request_id": "01J",
     });
     let says = |json: &Value| {

@@ -212,8 +212,10 @@ fn the_command_finds_the_callers_settings_and_none_of_their_logins() {
     it.file(".docker/buildx/config/r.example.com/config.json", "{\"auths\":{\"old\":{}}}");
     let script = "cat $DOCKER_CONFIG/config.json; echo; cat $DOCKER_CONFIG/contexts/meta/x \
          $BUILDX_CONFIG/instances/mine; echo; \
-        cat $BUILDX_CONFIG/config/r.example.com/rise/my-app/config.json; echo; ls $BUILDX_CONFIG/config/r.example.com; \
-        stat -c %a $DOCKER_CONFIG/.. $REGISTRY_AUTH_FILE; echo $REGISTRY_HOST $REGISTRY_IMAGE ${DOCKER_AUTH_CONFIG-none}";
+        cat $BUILDX_CONFIG/config/r.example.com/rise/my-app/config.json; echo; \
+        ls $BUILDX_CONFIG/config/r.example.com; \
+        stat -c %a $DOCKER_CONFIG/.. $REGISTRY_AUTH_FILE; \
+        echo $REGISTRY_HOST $REGISTRY_IMAGE ${DOCKER_AUTH_CONFIG-none}";
     let ran = it.rise(&["exec", "--", "sh", "-c", script]);
     let lines: Vec<_> = ran.stdout.lines().collect();
     let login = json!({ "auth": STANDARD.encode("demo:canary-1") });

@@ -41,10 +41,14 @@ fn workstation(url: &str) -> Workstation {
 
 fn granted() -> String {
     json!({
-        "credentials": { "registry_url": "r.example.com", "username": "u", "password": PASSWORD, "expires_in": 3600,
+        "credentials": {
+            "registry_url": "r.example.com", "username": "u", "password": PASSWORD,
+            "expires_in": 3600,
             "expires_at": "2026-11-21T13:39:53Z", "kind": "basic" },
-        "repository": "rise/my-app", "image": "r.example.com/rise/my-app", "project": "my-app", "registry": "prod",
-        "actions": ["pull", "push"], "scope": "repository", "enforced_by": "host", "request_id": "01J"
+        "repository": "rise/my-app", "image": "r.example.com/rise/my-app",
+        "project": "my-app", "registry": "prod",
+        "actions": ["pull", "push"], "scope": "repository", "enforced_by": "host",
+        "request_id": "01J"
     })
     .to_string()
 }

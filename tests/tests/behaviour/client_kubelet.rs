@@ -38,7 +38,9 @@ fn response_schema() -> Value {
                     "type": "object",
                     "required": ["username", "password"],
                     "additionalProperties": false,
-                    "properties": { "username": { "type": "string" }, "password": { "type": "string" } }
+                    "properties": {
+                        "username": { "type": "string" }, "password": { "type": "string" }
+                    }
                 }
             }
         }
@@ -97,7 +99,9 @@ fn a_node_gets_a_login_for_the_images_repository_alone() {
             // This is half of the ten minutes after which a credential without an end is requested
             // again.
             "cacheDuration": "300s",
-            "auth": { "r.example.com:5000/rise/my-app": { "username": "u", "password": "canary-5e1d" } }
+            "auth": {
+            "r.example.com:5000/rise/my-app": { "username": "u", "password": "canary-5e1d" }
+        }
         })
     );
     // A tag or digest does not change the repository.

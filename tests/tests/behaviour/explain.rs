@@ -45,7 +45,8 @@ fn claims(more: &Value) -> Value {
     let mut claims = json!({
         "iss": "https://ci.example", "aud": "rise-registry", "sub": "\
          repo:acme/my-app:ref:refs/heads/main",
-        "repository": "acme/my-app", "repository_id": "42", "ref": "refs/heads/main", "iat": now, "exp": now + 300,
+        "repository": "acme/my-app", "repository_id": "42", "ref": "refs/heads/main",
+        "iat": now, "exp": now + 300,
     });
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     claims

@@ -48,7 +48,8 @@ async fn the_lines_of_a_request_share_its_id_and_hold_no_secret() {
         let url = format!("{}/api/v1/registry/credentials?project={project}", broker.url);
         Client::new().get_with(&url, &[("authorization", &format!("Bearer {token}"))]).await
     };
-    let issued = ask("my-app", &token).await;
+    let issued = "rise_broker_credential_requests_total\
+         {registry=\"prod\",actions=\"pull,push\",outcome=\"ok\"}";
     assert_eq!(issued.status, 200, "{}", issued.text());
     let denied = ask("other", &token).await;
     aws.always("AssumeRole", Answer::access_denied());
@@ -97,26 +98,35 @@ async fn what_happened_is_counted_where_it_happened() {
     let kind = metrics.header("content-type").unwrap();
     assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     let digest = broker.generation.catalog.find("ecr").unwrap().digest.to_string();
-    let route = "route=\"/api/v1/registry/credentials\",method=\"GET\"";
+    let route = r#"route="/api/v1/registry/credentials",method="GET""#;
+    let credentials = |actions, outcome| {
+        format!(
+            r#"credential_requests_total{{registry="prod",actions="{actions}",outcome="{outcome}"}}"#
+        )
+    };
+    let upstream = |operation, outcome| {
+        format!(
+            r#"upstream_calls_total{{registry="prod",operation="{operation}",outcome="{outcome}"}}"#
+        )
+    };
+    let provider = format!(r#"provider="ecr",digest="{digest}",function="issue",outcome="ok""#);
     for (name, value) in [
-        (format!("requests_total{{{route},outcome=\"ok\"}}"), 1.0),
-        (format!("requests_total{{{route},outcome=\"access-denied\"}}"), 1.0),
-        (format!("requests_total{{{route},outcome=\"upstream-unavailable\"}}"), 1.0),
-        ("requests_total{route=\"none\",method=\"GET\",outcome=\"not-found\"}".to_owned(), 1.0),
-        ("credential_requests_total{registry=\"prod\",actions=\"pull\",outcome=\"ok\"}".to_owned(), 1.0),
-        ("credential_requests_total{registry=\"prod\",actions=\"any\",outcome=\"access-denied\"}".to_owned(), 1.0),
-        ("step_seconds_count{step=\"identity\"}".to_owned(), 3.0),
-        ("step_seconds_count{step=\"provider\"}".to_owned(), 2.0),
-        ("upstream_calls_total{registry=\"prod\",operation=\"AssumeRole\",outcome=\"ok\"}".to_owned(), 1.0),
-        ("upstream_calls_total{registry=\"prod\",operation=\"AssumeRole\",outcome=\"throttled\"}".to_owned(), 1.0),
-        ("\
-             upstream_calls_total{registry=\"prod\",operation=\"GetAuthorizationToken\",outcome=\"ok\"}".to_owned(), 1.0),
-        (format!("\
-             provider_calls_total{{provider=\"ecr\",digest=\"{digest}\",function=\"issue\",outcome=\"ok\"}}"), 2.0),
-        ("audit_records_total{event=\"issue.intent\",outcome=\"ok\"}".to_owned(), 2.0),
-        ("audit_records_total{event=\"authz.denied\",outcome=\"ok\"}".to_owned(), 1.0),
+        (format!(r#"requests_total{{{route},outcome="ok"}}"#), 1.0),
+        (format!(r#"requests_total{{{route},outcome="access-denied"}}"#), 1.0),
+        (format!(r#"requests_total{{{route},outcome="upstream-unavailable"}}"#), 1.0),
+        (r#"requests_total{route="none",method="GET",outcome="not-found"}"#.to_owned(), 1.0),
+        (credentials("pull", "ok"), 1.0),
+        (credentials("any", "access-denied"), 1.0),
+        (r#"step_seconds_count{step="identity"}"#.to_owned(), 3.0),
+        (r#"step_seconds_count{step="provider"}"#.to_owned(), 2.0),
+        (upstream("AssumeRole", "ok"), 1.0),
+        (upstream("AssumeRole", "throttled"), 1.0),
+        (upstream("GetAuthorizationToken", "ok"), 1.0),
+        (format!("provider_calls_total{{{provider}}}"), 2.0),
+        (r#"audit_records_total{event="issue.intent",outcome="ok"}"#.to_owned(), 2.0),
+        (r#"audit_records_total{event="authz.denied",outcome="ok"}"#.to_owned(), 1.0),
         ("provider_instances".to_owned(), 0.0),
-        ("issuer_ready{issuer=\"local\"}".to_owned(), 1.0),
+        (r#"issuer_ready{issuer="local"}"#.to_owned(), 1.0),
     ] {
         let found = sample(&metrics.text, &format!("rise_broker_{name} "));
         assert_eq!(found, Some(value), "{name}\n{}", metrics.text);
@@ -143,7 +153,7 @@ async fn traps_and_limits_are_counted_by_name_and_digest() {
         let digest = broker.generation.catalog.find("misbehaves").unwrap().digest.to_string();
         let provider = format!("provider=\"misbehaves\",digest=\"{digest}\"");
         let calls = format!(
-            "rise_broker_provider_calls_total{{{provider},function=\"issue\",outcome=\"{outcome}\"}}"
+            r#"rise_broker_provider_calls_total{{{provider},function="issue",outcome="{outcome}"}}"#
         );
         assert_eq!(sample(&metrics, &calls), Some(1.0), "{metrics}");
         if let Some(limit) = limit {

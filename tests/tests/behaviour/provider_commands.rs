@@ -75,7 +75,7 @@ fn what_is_no_provider_is_said_by_each_command() {
     assert_eq!(printed, it.run_kit(&["inspect", "broken.wasm"]));
     let printed = it.run_kit(&["check", "broken.wasm"]);
     assert_eq!(printed.code, Some(1));
-    insta::assert_snapshot!(printed.stdout + &printed.stderr, @"
+    insta::assert_snapshot!(printed.stdout + &printed.stderr, @r"
     broken.wasm
       FAIL  file       is a provider that this broker would load: broken.wasm: not a WebAssembly component but native code; build it for `wasm32-wasip2`
     failed: 1 of 1 checks

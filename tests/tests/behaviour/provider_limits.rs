@@ -63,7 +63,10 @@ const ROWS: [Row; 39] = [
     failed(MISBEHAVES, "recurse", "limit of stack"),
     failed(MISBEHAVES, "recurse-in-memory", "provider trapped"),
     failed(MISBEHAVES, "memory", "limit of memory"),
-    Row { more: "registry_url = \"two-memories.example.com\"", ..failed("two-memories", "", "limit of memory") },
+    Row {
+        more: "registry_url = \"two-memories.example.com\"",
+        ..failed("two-memories", "", "limit of memory")
+    },
     Row { more: "registry_url = \"tables.example.com\"", ..failed("tables", "", "limit of table \
          elements") },
     failed(MISBEHAVES, "handles", "limit of handles"),
@@ -145,7 +148,9 @@ fn registry(index: usize, row: &Row, http: &Imaginary, aws: &Stub) -> String {
                 other => format!("\"POST {url}/{other}\""),
             });
             format!(
-                "base_url = \"{url}\"\nother_url = \"http://127.0.0.1:1\"\nmisbehave = \"{how}\"\nadmin_token = \"{ADMIN_TOKEN}\"\ntrust_provider = true\n{more}\n[registries.r{index}.ceiling.http]\nprivate = true\nallow = [{}]",
+                "base_url = \"{url}\"\nother_url = \"http://127.0.0.1:1\"\nmisbehave = \"{how}\"\n\
+                 admin_token = \"{ADMIN_TOKEN}\"\ntrust_provider = true\n{more}\n\
+                 [registries.r{index}.ceiling.http]\nprivate = true\nallow = [{}]",
                 allow.join(", ")
             )
         }

@@ -275,7 +275,8 @@ async fn unscoped_credentials_are_refused_until_they_are_accepted() {
             problem.message,
             "its credentials open the whole registry, not one repository: a caller with a grant \
              for \
-             one project could also reach the others; set `push_role_arn`, so that each credential is \
+             one project could also reach the others; set `push_role_arn`, so that each credential \
+             is \
              narrowed to one repository, or set `accept_scope = \"registry\"` if that is acceptable"
         );
         let accepted = format!("{text}accept_scope = \"registry\"\n");
