@@ -3,7 +3,8 @@
 //! The work is a task of its own with its own deadline. Each caller waits for as long as it wants;
 //! a caller that stops waiting changes nothing for the others and for the work.
 //!
-//! **Invariant:** at most one flight per key is in the air. The lock is never held across an `await`.
+//! **Invariant:** at most one flight per key is in the air. The lock is never held across an
+//! `await`.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -37,8 +38,8 @@ where
     }
 
     /// Joins the flight of `key`, or starts it: `work` runs until `deadline`, and `land` turns its
-    /// result (`None` if it missed the deadline) into what every caller receives. `land` always runs
-    /// unless the work panics, also when no caller is left.
+    /// result (`None` if it missed the deadline) into what every caller receives. `land` always
+    /// runs unless the work panics, also when no caller is left.
     pub(crate) fn join_or_start<T: Send + 'static>(
         &self,
         key: K,

@@ -1,10 +1,10 @@
 //! What must hold for any bytes: one function per fuzz target.
 //!
-//! `fuzz/fuzz_targets` calls the functions under libFuzzer on nightly Rust; the test at the end replays
-//! `fuzz/corpus` on stable. Compiled for `cfg(test)` and cargo-fuzz's `cfg(fuzzing)` only.
+//! `fuzz/fuzz_targets` calls the functions under libFuzzer on nightly Rust; the test at the end
+//! replays `fuzz/corpus` on stable. Compiled for `cfg(test)` and cargo-fuzz's `cfg(fuzzing)` only.
 //!
-//! To add a target: a function here, its line in [`TARGETS`], a file in `fuzz/fuzz_targets` with its
-//! `[[bin]]`, and a corpus.
+//! To add a target: a function here, its line in [`TARGETS`], a file in `fuzz/fuzz_targets` with
+//! its `[[bin]]`, and a corpus.
 
 #![allow(
     clippy::indexing_slicing,
@@ -105,8 +105,8 @@ pub fn authorization_header(bytes: &[u8]) {
     }
 }
 
-/// Input: header and payload, separated by a line break. If they are accepted, neither has duplicate
-/// members, and none of the members supplies a key.
+/// Input: header and payload, separated by a line break. If they are accepted, neither has
+/// duplicate members, and none of the members supplies a key.
 pub fn jwt(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let (header, payload) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -219,8 +219,8 @@ pub fn issuer_url(bytes: &[u8]) {
     assert!(uri.scheme_str() == Some("https") || is_local, "{issuer} {host}");
 }
 
-/// The input is accepted exactly if the grammar accepts it. No accepted name has a meaning in an ARN
-/// or a policy.
+/// The input is accepted exactly if the grammar accepts it. No accepted name has a meaning in an
+/// ARN or a policy.
 pub fn project_name(bytes: &[u8]) {
     let Some(name) = text(bytes) else { return };
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -265,8 +265,8 @@ pub fn image_reference(bytes: &[u8]) {
     }
 }
 
-/// If the input is accepted, its text form parses to the same pattern, two projects share no location,
-/// and the pattern resolves the locations that it makes.
+/// If the input is accepted, its text form parses to the same pattern, two projects share no
+/// location, and the pattern resolves the locations that it makes.
 pub fn location_pattern(bytes: &[u8]) {
     let Some(pattern) = text(bytes).and_then(|it| it.parse::<LocationPattern>().ok()) else {
         return;
@@ -323,9 +323,9 @@ pub fn rules(bytes: &[u8]) {
     assert!(granted(&narrower, &all).is_subset_of(widest));
 }
 
-/// Input: one byte for the granted actions, then statements as `[[["action"], ["resource"]], …]`. If
-/// they are accepted, IAM would allow what was granted on the project's own repository, and nothing
-/// else.
+/// Input: one byte for the granted actions, then statements as `[[["action"], ["resource"]], …]`.
+/// If they are accepted, IAM would allow what was granted on the project's own repository, and
+/// nothing else.
 pub fn ceiling(bytes: &[u8]) {
     let Some((verbs, bytes)) = bytes.split_first() else { return };
     let Ok(asked) = serde_json::from_slice::<Vec<(Vec<String>, Vec<String>)>>(bytes) else {
@@ -357,8 +357,8 @@ pub fn component(bytes: &[u8]) {
     }
 }
 
-/// Input: a schema and settings, separated by a line break. The settings pass exactly if the library of
-/// schemas accepts them.
+/// Input: a schema and settings, separated by a line break. The settings pass exactly if the
+/// library of schemas accepts them.
 pub fn provider_schema(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let mut parsed = || serde_json::from_slice::<Value>(parts.next()?).ok();

@@ -2,12 +2,14 @@
 //!
 //! What a subject may do is decided in `rules`, how many tokens it may try in `limits`.
 //!
-//! `settings`, `policy`, `preset` and `algorithm` are plain values that `config` fills in; `issuers`
-//! checks them. `jwt` parses a token, `checks` and `claims` say what it must contain, `jwks` finds
-//! the key, `replay` keeps single-use tokens from being used again. `explain` reports every check.
+//! `settings`, `policy`, `preset` and `algorithm` are plain values that `config` fills in;
+//! `issuers` checks them. `jwt` parses a token, `checks` and `claims` say what it must contain,
+//! `jwks` finds the key, `replay` keeps single-use tokens from being used again. `explain` reports
+//! every check.
 //!
-//! To trust another kind of issuer, add a variant of [`KeyOrigin`] and an adapter of [`jwks::Keys`].
-//! To support another service by name, add a [`Preset`]. To add a check, see `checks.rs`.
+//! To trust another kind of issuer, add a variant of [`KeyOrigin`] and an adapter of
+//! [`jwks::Keys`]. To support another service by name, add a [`Preset`]. To add a check, see
+//! `checks.rs`.
 //!
 //! **Invariant:** `iss` is looked up in a map and never fetched, and the token's header never
 //! supplies a key.
@@ -106,8 +108,8 @@ impl Identity {
             .filter_map(|issuer| Some((issuer.name.as_str(), issuer.keys.fetched()?)))
     }
 
-    /// Verifies a token. Cheap checks run first, and a key is looked up only for a token that passes
-    /// them: an invalid token cannot cause a request to its issuer.
+    /// Verifies a token. Cheap checks run first, and a key is looked up only for a token that
+    /// passes them: an invalid token cannot cause a request to its issuer.
     pub async fn verify(&self, token: &Secret) -> Result<Subject, IdentityError> {
         let unknown =
             |reason| IdentityError::Invalid { reason, issuer: None, signature_valid: false };
@@ -136,8 +138,8 @@ impl Identity {
     }
 
     /// Reserves the subject's token, if tokens of its issuer can be used only once: nobody else can
-    /// use it meanwhile. Call it when everything is granted. Unless it is committed, the token can be
-    /// used again.
+    /// use it meanwhile. Call it when everything is granted. Unless it is committed, the token can
+    /// be used again.
     pub fn reserve(&self, subject: &Subject) -> Result<Reservation, Replayed> {
         let issuer = self.issuers.values().find(|issuer| issuer.name == subject.issuer);
         match issuer.and_then(|issuer| issuer.used.as_ref()) {

@@ -1,9 +1,10 @@
 //! The broker's own private keys on its disk: Ed25519 key pairs, and secret bytes.
 //!
-//! `file` reads and makes a file that only its owner can read; `ed25519` and `secret` say what is in
-//! it. To add a kind of key: a file beside these two.
+//! `file` reads and makes a file that only its owner can read; `ed25519` and `secret` say what is
+//! in it. To add a kind of key: a file beside these two.
 //!
-//! **Invariant:** a key file that others can read is rejected. A new one appears whole or not at all.
+//! **Invariant:** a key file that others can read is rejected. A new one appears whole or not at
+//! all.
 //! **Invariant:** private bytes are wiped when they are dropped.
 
 pub(crate) mod ed25519;
@@ -25,13 +26,14 @@ pub enum KeyFileError {
     )]
     Exposed { path: PathBuf, mode: u32 },
     #[error(
-        "key file {} is not an Ed25519 key in PKCS#8 PEM: remove it, so that the broker creates one, \
-         or create one with `openssl genpkey -algorithm ed25519`",
+        "key file {} is not an Ed25519 key in PKCS#8 PEM: remove it, so that the broker creates \
+         one, or create one with `openssl genpkey -algorithm ed25519`",
         path.display()
     )]
     Format { path: PathBuf },
     #[error(
-        "key file {} is not 32 bytes in hex: restore it, or remove it, so that the broker creates one",
+        "key file {} is not 32 bytes in hex: restore it, or remove it, so that the broker creates \
+         one",
         path.display()
     )]
     SecretFormat { path: PathBuf },

@@ -32,8 +32,8 @@ pub fn start(config: &LogConfig) {
     start_on(config, std::io::stderr);
 }
 
-/// Starts logging in a thread of its own, so that no request waits for the log. Dropping the returned
-/// value writes the remaining lines.
+/// Starts logging in a thread of its own, so that no request waits for the log. Dropping the
+/// returned value writes the remaining lines.
 pub fn start_in_background(config: &LogConfig) -> Flushing {
     let lines = Lines::start();
     start_on(config, lines.clone());

@@ -1,7 +1,7 @@
 //! Text that must not be seen. The broker and its clients share this type.
 //!
-//! **Invariant:** [`Secret`] has no `Debug`, `Display`, `Serialize` or `Clone`: every accidental way
-//! to write a value somewhere goes through one of these. A secret is wiped when it is dropped.
+//! **Invariant:** [`Secret`] has no `Debug`, `Display`, `Serialize` or `Clone`: every accidental
+//! way to write a value somewhere goes through one of these. A secret is wiped when it is dropped.
 
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;

@@ -90,8 +90,7 @@ pub enum FingerprintError {
     File(#[from] KeyFileError),
     #[error(
         "there is no fingerprint key {}: `serve` creates it at its first start; run this command \
-         on \
-         the broker's machine with the broker's settings, or restore the key from a backup",
+         on the broker's machine with the broker's settings, or restore the key from a backup",
         path.display()
     )]
     Missing { path: PathBuf },

@@ -1,5 +1,5 @@
-//! `rise-broker audit`: reads the log that `serve` writes. It changes nothing, and may run while the
-//! broker serves.
+//! `rise-broker audit`: reads the log that `serve` writes. It changes nothing, and may run while
+//! the broker serves.
 
 mod query;
 mod tail;
@@ -20,14 +20,15 @@ pub(super) struct AuditArguments {
 
 #[derive(clap::Subcommand)]
 enum AuditCommand {
-    /// Check every record, link and checkpoint. Exits 1 at the first that was changed, and names it.
+    /// Check every record, link and checkpoint. Exits 1 at the first that was changed, and names
+    /// it.
     Verify(verify::VerifyArguments),
     /// Print the records that match every filter given, oldest first.
     Query(query::QueryArguments),
     /// Print the last records, and with --follow also new ones.
     Tail(tail::TailArguments),
-    /// Print the fingerprint by which records name a secret: a password, or a token's `jti`. Reads the
-    /// secret from standard input.
+    /// Print the fingerprint by which records name a secret: a password, or a token's `jti`. Reads
+    /// the secret from standard input.
     Fingerprint(LogArguments),
 }
 
@@ -35,8 +36,8 @@ enum AuditCommand {
 struct LogArguments {
     #[command(flatten)]
     settings: super::ConfigDirectory,
-    /// Read the segments in this folder, such as one from a backup, instead of those that the settings
-    /// name.
+    /// Read the segments in this folder, such as one from a backup, instead of those that the
+    /// settings name.
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
 }

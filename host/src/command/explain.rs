@@ -1,8 +1,8 @@
 //! `rise-broker explain`: would this token get that credential, and if not, why? It says what the
 //! HTTP API must not tell callers.
 //!
-//! It needs the settings and the token. From the network it fetches the issuer's keys only, and with
-//! `--offline` nothing.
+//! It needs the settings and the token. From the network it fetches the issuer's keys only, and
+//! with `--offline` nothing.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,8 @@ use crate::telemetry::{self, LogFormat};
 pub(super) struct ExplainArguments {
     #[command(flatten)]
     directory: super::ConfigDirectory,
-    /// A file with the token; `-` for standard input. The token is not stored and not sent anywhere.
+    /// A file with the token; `-` for standard input. The token is not stored and not sent
+    /// anywhere.
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
     #[arg(long)]

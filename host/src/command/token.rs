@@ -35,8 +35,8 @@ pub(super) fn run(arguments: &TokenArguments) -> Outcome {
             KeyOrigin::Discovery(_) | KeyOrigin::JwksFile { .. } => None,
         })
         .ok_or_else(|| {
-            let message = "there is no issuer `local`; add [[auth.issuers]] with name = \"local\" and \
-                           key_file";
+            let message = "there is no issuer `local`; add [[auth.issuers]] with name = \"local\" \
+                           and key_file";
             texts(vec![config.written.problem("/auth/issuers", message)])
         })?;
     let ttl = ttl(&arguments.ttl)?;

@@ -13,6 +13,7 @@ use crate::domain::{RegistryName, TrustedProxies};
 use crate::limits::{LimitSettings, Rate, RegistryLimits};
 use crate::rules::GuardrailFile;
 
+/// `[limits]`: what rules may grant, and how much may be requested.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TrafficFile {

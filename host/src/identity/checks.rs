@@ -1,9 +1,9 @@
 //! What a token must contain, as two lists: the checks before its signature is verified, and those
 //! after.
 //!
-//! Verification stops at the first check that fails; `explain` reports all of them. The checks before
-//! the signature are cheap. They keep a token that would be rejected anyway from causing a request to
-//! its issuer.
+//! Verification stops at the first check that fails; `explain` reports all of them. The checks
+//! before the signature are cheap. They keep a token that would be rejected anyway from causing a
+//! request to its issuer.
 //!
 //! To add a check: a function in `claims.rs`, an entry here, a [`Reason`].
 

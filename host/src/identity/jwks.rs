@@ -1,7 +1,8 @@
 //! The keys of issuers: the port [`Keys`] and its adapters.
 //!
-//! `key` parses public keys, `source` is the port of a fetch, `discovery` fetches a key set, `cache`
-//! keeps and renews it. [`FixedKeys`] are keys that do not change: a file, or the broker's own key.
+//! `key` parses public keys, `source` is the port of a fetch, `discovery` fetches a key set,
+//! `cache` keeps and renews it. [`FixedKeys`] are keys that do not change: a file, or the broker's
+//! own key.
 //!
 //! **Invariant:** a wrong signature never causes a fetch. An unknown `kid` causes at most one fetch
 //! a minute.

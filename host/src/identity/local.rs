@@ -1,4 +1,5 @@
-//! The built-in issuer `local`, for laptops and small installations: it signs tokens with a key file.
+//! The built-in issuer `local`, for laptops and small installations: it signs tokens with a key
+//! file.
 //!
 //! **Invariant:** anyone who can read the key file can mint a token for any subject that the rules
 //! for `local` accept. The file is created for its owner alone, and rejected if others can read it.

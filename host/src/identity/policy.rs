@@ -73,8 +73,8 @@ impl TokenPolicy {
         if families.len() > 1 && !self.mixed_algorithms {
             let families: Vec<&str> = families.into_iter().collect();
             problems.push(format!(
-                "`algorithms` need several kinds of key ({}): list only those that the issuer signs \
-                 with, or set `mixed_algorithms = true`",
+                "`algorithms` need several kinds of key ({}): list only those that the issuer \
+                 signs with, or set `mixed_algorithms = true`",
                 families.join(", ")
             ));
         }

@@ -5,8 +5,8 @@
 //!
 //! **Invariant:** a token that is reserved or used is rejected until it expires. If its credential
 //! did not reach the caller, the token can be used again.
-//! **Invariant:** the memory is bounded. When it is full, further tokens are rejected; no used token
-//! is forgotten before it expires.
+//! **Invariant:** the memory is bounded. When it is full, further tokens are rejected; no used
+//! token is forgotten before it expires.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;

@@ -40,8 +40,8 @@ pub(super) fn read(
     Ok(Some(text))
 }
 
-/// Makes the file with this content and reads it back. If another process makes the file at the same
-/// time, both get the content of the one that was first.
+/// Makes the file with this content and reads it back. If another process makes the file at the
+/// same time, both get the content of the one that was first.
 pub(super) fn create(
     path: &Path,
     content: &str,

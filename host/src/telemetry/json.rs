@@ -1,8 +1,8 @@
 //! Formats a log line as one flat JSON object: the fields of the event, and those of its request.
 //!
-//! By hand, because the format of `tracing_subscriber` nests the request's fields in a list of spans.
-//! There, neither `grep` nor the index of a log store finds `request_id` in the same place on every
-//! line.
+//! By hand, because the format of `tracing_subscriber` nests the request's fields in a list of
+//! spans. There, neither `grep` nor the index of a log store finds `request_id` in the same place
+//! on every line.
 
 use std::collections::BTreeMap;
 use std::fmt;

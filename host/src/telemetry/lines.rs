@@ -1,13 +1,13 @@
-//! Writes log lines to standard error in a thread of its own, so that a slow reader of the log delays
-//! no request.
+//! Writes log lines to standard error in a thread of its own, so that a slow reader of the log
+//! delays no request.
 //!
-//! If more than [`MOST_WAITING`] lines wait, further lines are lost. A log line says how many as soon
-//! as there is room.
+//! If more than [`MOST_WAITING`] lines wait, further lines are lost. A log line says how many as
+//! soon as there is room.
 //!
 //! `tracing-appender` was tried and does not fit: its counter of dropped lines must be polled, and
-//! nothing writes the number into the log; its guard waits 1.1 seconds for the last lines, which cannot
-//! be changed, and prints its own failure to standard output, where the output of commands goes. It
-//! also adds four crates.
+//! nothing writes the number into the log; its guard waits 1.1 seconds for the last lines, which
+//! cannot be changed, and prints its own failure to standard output, where the output of commands
+//! goes. It also adds four crates.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -93,8 +93,8 @@ fn write(receiver: &Receiver<LogMessage>, out: impl Write, lost: &AtomicU64) {
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let line = format!(
-                "{{\"level\":\"WARN\",\"message\":\"log lines were lost because nobody read them fast \
-                 enough\",\"lines\":{lost}}}\n"
+                "{{\"level\":\"WARN\",\"message\":\"log lines were lost because nobody read them \
+                 fast enough\",\"lines\":{lost}}}\n"
             );
             let _ = out.write_all(line.as_bytes());
         }

@@ -4,8 +4,8 @@
 //! `registered`, a function that records it, a row in `docs/metrics.md`. `http/metrics.rs` looks up
 //! ages and sizes when it is asked; they are not kept here.
 //!
-//! **Invariant:** the values of labels come from the settings or from the code, never from a request.
-//! Otherwise a caller could fill the memory. Projects and subjects are in audit records.
+//! **Invariant:** the values of labels come from the settings or from the code, never from a
+//! request. Otherwise a caller could fill the memory. Projects and subjects are in audit records.
 //! **Invariant:** the registry belongs to one `Process`. Several brokers in one operating-system
 //! process do not share counts.
 
@@ -165,8 +165,8 @@ pub struct ProviderCall<'a> {
     pub elapsed: Duration,
 }
 
-/// Buckets from 50 µs, which a rule takes, to 13 s, which exceeds every deadline; each is twice the one
-/// before.
+/// Buckets from 50 µs, which a rule takes, to 13 s, which exceeds every deadline; each is twice the
+/// one before.
 fn seconds() -> Histogram {
     Histogram::new((0..19).map(|power| 0.000_05 * f64::from(1_u32 << power)))
 }

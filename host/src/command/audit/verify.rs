@@ -13,9 +13,9 @@ use crate::audit::{CheckpointFields, signing_key};
 pub(super) struct VerifyArguments {
     #[command(flatten)]
     log: LogArguments,
-    /// A copy of the broker's JSON log from elsewhere. Each `audit checkpoint` line in it must be in the
-    /// audit log. Without it, nobody notices that records were cut off at the end, or that the log was
-    /// rewritten with the signing key.
+    /// A copy of the broker's JSON log from elsewhere. Each `audit checkpoint` line in it must be
+    /// in the audit log. Without it, nobody notices that records were cut off at the end, or that
+    /// the log was rewritten with the signing key.
     #[arg(long, value_name = "FILE")]
     checkpoints: Option<PathBuf>,
     /// A public key (base64url) that may also have signed checkpoints, such as a replaced one.
@@ -38,15 +38,15 @@ pub(super) fn run(arguments: &VerifyArguments) -> Outcome {
     }
     if trusted.is_empty() {
         warn(
-            "warning: no signing key is known, so anybody may have signed the checkpoints; name one by \
-             --trust-key",
+            "warning: no signing key is known, so anybody may have signed the checkpoints; name one \
+             by --trust-key",
         );
     } else {
         let strangers = report.keys.iter().filter(|key| !trusted.contains(key));
         problems.extend(strangers.map(|key| {
             format!(
-                "checkpoints are signed by the key {key}, which is not this broker's; if it was this \
-                 broker's before, name it by --trust-key"
+                "checkpoints are signed by the key {key}, which is not this broker's; if it was \
+                 this broker's before, name it by --trust-key"
             )
         }));
     }
@@ -70,7 +70,8 @@ fn print_summary(report: &LogReport, kept: usize) {
     }
     if report.torn > 0 {
         print(format_args!(
-            "the last line is incomplete ({} bytes): it is being written, or the next start removes it",
+            "the last line is incomplete ({} bytes): it is being written, or the next start removes \
+             it",
             report.torn
         ));
     }

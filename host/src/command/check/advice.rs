@@ -39,8 +39,8 @@ const WRONG_KEYS: [&str; 6] = [
 
 pub(super) fn issuer(name: &str, issuer: &str, error: &str) -> String {
     format!(
-        "auth.issuers `{name}`: its keys cannot be fetched: {error}; check that this machine reaches \
-         {}/.well-known/openid-configuration and the `jwks_uri` in it",
+        "auth.issuers `{name}`: its keys cannot be fetched: {error}; check that this machine \
+         reaches {}/.well-known/openid-configuration and the `jwks_uri` in it",
         issuer.trim_end_matches('/')
     )
 }

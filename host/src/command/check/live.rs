@@ -1,7 +1,8 @@
 //! Tries once what the settings need outside this machine: issuers, AWS roles, ECR's login.
 //!
 //! Keys and passwords are dropped where they arrive. No audit record is written, because nothing is
-//! issued and only the server writes the log. In `CloudTrail` the sessions are named `rise-check-…`.
+//! issued and only the server writes the log. In `CloudTrail` the sessions are named
+//! `rise-check-…`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,8 +96,8 @@ async fn aws(registry: &Registry) -> LiveReport {
         Attempt { name: registry.name.as_str(), access, settings, report: &mut report };
     if timeout(REGISTRY_DEADLINE, attempt.all()).await.is_err() {
         attempt.failed(
-            "the calls of AWS took longer than 20 seconds together; check that this machine reaches STS \
-             and ECR of the region",
+            "the calls of AWS took longer than 20 seconds together; check that this machine reaches \
+             STS and ECR of the region",
         );
     }
     report

@@ -7,8 +7,8 @@
 //!
 //! A fetch is a [`crate::flight`], one at a time.
 //!
-//! **Invariant:** the lock is never held across an `await`, and the set is replaced only by one that
-//! parsed.
+//! **Invariant:** the lock is never held across an `await`, and the set is replaced only by one
+//! that parsed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

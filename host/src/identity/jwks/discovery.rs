@@ -63,7 +63,8 @@ impl Discovery {
     pub fn new(name: &str, settings: &DiscoverySettings) -> Result<Self, InvalidIssuer> {
         let issuer = &settings.issuer;
         let url = Url::parse(issuer).ok().filter(|url| is_plain(url) && url.query().is_none());
-        // `Url` corrects what it parses. An `issuer` that it corrected differs from `iss` in tokens.
+        // `Url` corrects what it parses. An `issuer` that it corrected differs from `iss` in
+        // tokens.
         let url = url.filter(|url| is_as_written(issuer, url)).ok_or(InvalidIssuer::Url)?;
         if let Some(wrong) = settings.jwks_hosts.iter().find(|host| host_of(host).is_none()) {
             return Err(InvalidIssuer::Host(wrong.clone()));

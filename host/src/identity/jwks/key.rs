@@ -1,7 +1,7 @@
 //! Parses the public keys that issuers publish, and leaves out those that are not for signatures.
 //!
-//! By hand, because JWT libraries accept `oct` keys, ignore `use`, `alg` or `crv`, and take the first
-//! of two keys with the same `kid`.
+//! By hand, because JWT libraries accept `oct` keys, ignore `use`, `alg` or `crv`, and take the
+//! first of two keys with the same `kid`.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -74,7 +74,8 @@ pub struct Key {
 }
 
 impl KeySet {
-    /// Leaves out single keys that the broker does not use. Any other problem rejects the whole set.
+    /// Leaves out single keys that the broker does not use. Any other problem rejects the whole
+    /// set.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidKeySet> {
         let document = json::object(bytes, LIMITS)?;
         let keys = document.get("keys").and_then(Value::as_array).ok_or(InvalidKeySet::NoList)?;

@@ -33,8 +33,8 @@ pub enum FetchError {
     )]
     OtherIssuer,
     #[error(
-        "the discovery document's `jwks_uri` is missing, or neither on the issuer's host nor on one \
-         of `jwks_hosts`"
+        "the discovery document's `jwks_uri` is missing, or neither on the issuer's host nor on \
+         one of `jwks_hosts`"
     )]
     ForeignKeys,
     #[error("the key set cannot be used: {0}")]

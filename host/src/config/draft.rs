@@ -1,0 +1,188 @@
+//! Checks the parts of the settings and puts them together.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::file::{AuditFile, AuthFile, LogFile, ProvidersFile, ServerFile};
+use super::layers::{self, Environment};
+use super::node::{Node, Problem, dotted};
+use super::sections::Sections;
+use super::traffic::{Edge, TrafficFile};
+use super::{Config, Written, issuers, providers, registries};
+use crate::domain::TrustedProxies;
+use crate::identity::IdentitySettings;
+use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
+use crate::telemetry::LogConfig;
+
+/// Settings together with their problems. The valid parts can be checked further, to report all
+/// problems at once.
+pub struct Draft {
+    /// Valid only if there are no problems.
+    pub config: Config,
+    pub problems: Vec<Problem>,
+    /// The top-level tables with problems; `config` has their defaults.
+    broken: BTreeSet<String>,
+}
+
+impl Draft {
+    /// Like [`Config::load`]. An error means that nothing can be checked further.
+    pub fn load(directory: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
+        Self::of_node(layers::load(directory, environment)?, directory, environment)
+    }
+
+    /// Checks a single tree of settings, without layers and `RISE_` variables. It replaces `${…}`.
+    pub fn of_node(
+        mut node: Node,
+        directory: &Path,
+        environment: &Environment,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut sections = Sections::new(&mut node, environment)?;
+        let server: ServerFile = sections.take("server");
+        let providers: ProvidersFile = sections.take("providers");
+        let auth: AuthFile = sections.take("auth");
+        let rules = sections.take("rules");
+        let audit: AuditFile = sections.take("audit");
+        let log: LogFile = sections.take("log");
+        let mut traffic: TrafficFile = sections.take("limits");
+        let policy = std::mem::take(&mut traffic.policy);
+        let (mut problems, broken) = (sections.problems, sections.broken);
+        let registries = registries::registries(&node, &sections.unfilled, &mut problems);
+        let longest = policy.max_token_lifetime;
+        let known = issuers::known(&node, &auth.issuers);
+        let rules = parse_rules(&node, rules, policy, &known, &mut problems);
+        let identity = issuers::identity(&node, auth, longest, &mut problems);
+        let written = Written(without_registries(node));
+        let proxies = trusted_proxies(&server, &written, &mut problems);
+        let limits = traffic.settings(&registries, &written, &mut problems);
+        problems
+            .extend(log_level(&log.level).map(|message| written.problem("/log/level", message)));
+        if registries.is_empty() && problems.is_empty() {
+            let message =
+                "no registry is configured; add a table such as [registries.prod] with a `type`";
+            problems.push(written.problem("/registries", message));
+        }
+        let warnings = warnings(&written.0, &identity, &rules);
+        let providers = providers::config(directory, providers, &written, &mut problems);
+        let state_directory = server.state_directory;
+        let config = Config {
+            listen: server.listen,
+            admin_listen: server.admin_listen,
+            tls: server.tls,
+            edge: Edge {
+                timeouts: server.timeouts.settings(),
+                connections: server.connections,
+                connections_per_address: server.connections_per_address,
+                trusted_proxies: proxies,
+            },
+            drain_delay: Duration::from_millis(server.drain_delay_ms),
+            limits,
+            providers,
+            registries,
+            identity,
+            rules,
+            audit: audit.settings(&state_directory),
+            state_directory,
+            log: LogConfig { level: log.level, format: log.format },
+            warnings,
+            written,
+        };
+        Ok(Self { config, problems, broken })
+    }
+
+    /// Makes a draft with a problem that was found elsewhere.
+    pub fn of(config: Config, problem: Problem) -> Self {
+        Self { config, problems: vec![problem], broken: BTreeSet::new() }
+    }
+
+    /// Returns whether this top-level table has a default in place of invalid settings.
+    pub fn is_broken(&self, section: &str) -> bool {
+        self.broken.contains(section)
+    }
+}
+
+fn trusted_proxies(
+    server: &ServerFile,
+    written: &Written,
+    problems: &mut Vec<Problem>,
+) -> TrustedProxies {
+    TrustedProxies::parse(server.trusted_proxies.iter().map(String::as_str)).unwrap_or_else(
+        |wrong| {
+            let message =
+                format!("`{wrong}` is neither a network such as \"10.0.0.0/8\" nor an address");
+            problems.push(written.problem("/server/trusted_proxies", message));
+            TrustedProxies::default()
+        },
+    )
+}
+
+fn without_registries(mut root: Node) -> Node {
+    if let Some(map) = root.table_mut() {
+        map.remove("registries");
+    }
+    root
+}
+
+/// Returns the problem with a level. The filter would silently treat an unknown word as a module
+/// name.
+fn log_level(level: &str) -> Option<String> {
+    let is_level = |word: &str| {
+        ["error", "warn", "info", "debug", "trace", "off"]
+            .contains(&word.to_ascii_lowercase().as_str())
+    };
+    let is_directive = |word: &str| word.contains('=') || is_level(word.trim());
+    let is_right = level.split(',').all(is_directive) && EnvFilter::builder().parse(level).is_ok();
+    (!is_right).then(|| {
+        "expected a level, one of error, warn, info, debug, trace, off, or directives such as \
+         `info,rise_broker=debug`"
+            .to_owned()
+    })
+}
+
+fn parse_rules(
+    root: &Node,
+    files: Vec<RuleFile>,
+    guardrail: GuardrailFile,
+    known: &Known,
+    problems: &mut Vec<Problem>,
+) -> Rules {
+    Rules::parse_within(files, guardrail, known).unwrap_or_else(|more| {
+        problems
+            .extend(more.into_iter().map(|problem| placed(root, &problem.path, problem.message)));
+        Rules::default()
+    })
+}
+
+/// Adds the origin to a problem.
+fn placed(root: &Node, pointer: &str, message: String) -> Problem {
+    Problem::at(&root.nearest(pointer).origin, dotted("", pointer), message)
+}
+
+fn warnings(root: &Node, identity: &IdentitySettings, rules: &Rules) -> Vec<Problem> {
+    let rule =
+        |warning: &crate::rules::RuleProblem| placed(root, &warning.path, warning.message.clone());
+    let mut warnings: Vec<Problem> = rules.warnings().iter().map(rule).collect();
+    for (index, issuer) in identity.issuers.iter().enumerate() {
+        let of = |warning| {
+            let message = format!("issuer `{}`: {warning}", issuer.name);
+            placed(root, &format!("/auth/issuers/{index}"), message)
+        };
+        warnings.extend(issuer.warnings().into_iter().map(of));
+    }
+    let nobody = match (identity.issuers.is_empty(), rules.iter().next().is_none()) {
+        (true, true) => Some("there is no issuer under [auth] and no rule"),
+        (true, false) => Some("there is no issuer under [auth]"),
+        (false, true) => Some("there is no rule"),
+        (false, false) => None,
+    };
+    if let Some(missing) = nobody {
+        warnings.push(Problem::new(
+            &root.origin.source,
+            "",
+            format!("{missing}: nobody will be granted anything"),
+        ));
+    }
+    warnings
+}

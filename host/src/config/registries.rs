@@ -1,0 +1,106 @@
+//! `[registries]`: separates the host's keys from the provider's settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::file::RegistryKeys;
+use super::node::{Node, Origin, Problem};
+use super::schema::{self, Schema};
+use super::sections::bug;
+use crate::domain::RegistryName;
+
+/// One registry of the settings. The host's keys are checked, the provider's are not.
+#[derive(Clone)]
+pub struct RegistryConfig {
+    /// The provider's name or one of its aliases.
+    pub provider: String,
+    pub type_origin: Origin,
+    pub keys: RegistryKeys,
+    /// Whether `keys` are valid. In a [`Draft`] they may be defaults in place of invalid ones.
+    pub keys_are_right: bool,
+    pub settings: Node,
+    /// The whole table, for the origins of problems.
+    pub written: Node,
+}
+
+/// Returns the valid registries.
+pub(super) fn registries(
+    root: &Node,
+    unfilled: &BTreeSet<String>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<RegistryName, RegistryConfig> {
+    let schema = Schema::new(schemars::schema_for!(RegistryKeys).to_value());
+    let mut registries = BTreeMap::new();
+    for (name, node) in root.get("registries").and_then(Node::table).into_iter().flatten() {
+        let key = format!("registries.{name}");
+        let name: RegistryName = match name.parse() {
+            Ok(name) => name,
+            Err(error) => {
+                let message = format!("not a valid name for a registry: {error}");
+                problems.push(Problem::at(&node.origin, key, message));
+                continue;
+            }
+        };
+        let short = Problem::at(&node.origin, &key, "").key;
+        let inside =
+            |it: &String| [&key, &short].iter().any(|key| it.starts_with(&format!("{key}.")));
+        match &schema {
+            Ok(schema) => registries.extend(
+                registry(node, &key, schema, problems)
+                    .filter(|_| !unfilled.iter().any(inside))
+                    .map(|registry| (name, registry)),
+            ),
+            Err(error) => problems.push(bug(error)),
+        }
+    }
+    registries
+}
+
+/// Separates the host's keys from the table of a registry. A table without `type` is invalid.
+fn registry(
+    node: &Node,
+    key: &str,
+    schema: &Schema,
+    problems: &mut Vec<Problem>,
+) -> Option<RegistryConfig> {
+    let mut settings = node.clone();
+    let mut own = Node::empty_table(node.origin.clone());
+    // The schema of `SettingsFile` has reported a value that is not a table.
+    let (theirs, ours) = (settings.table_mut()?, own.table_mut()?);
+    let r#type = theirs.remove("type");
+    for name in RegistryKeys::NAMES {
+        ours.extend(theirs.remove_entry(name));
+    }
+    let (value, wrong) = schema.read(&own, key);
+    let keys = if wrong.is_empty() {
+        schema::deserialize(value, &own, key).map_err(|problem| vec![problem])
+    } else {
+        Err(wrong)
+    };
+    let keys_are_right = keys.is_ok();
+    let keys = keys.unwrap_or_else(|wrong| {
+        problems.extend(wrong);
+        RegistryKeys::default()
+    });
+    let missing = "missing; name the provider of this registry, such as \"ecr\" or \"oci\"";
+    let untyped = "wrong type, expected text in quotes, such as \"ecr\" or \"oci\"";
+    let (origin, message) = match &r#type {
+        Some(it) => match it.text() {
+            Some(name) => {
+                let (provider, type_origin) = (name.to_owned(), it.origin.clone());
+                let written = node.clone();
+                return Some(RegistryConfig {
+                    provider,
+                    type_origin,
+                    keys,
+                    keys_are_right,
+                    settings,
+                    written,
+                });
+            }
+            None => (&it.origin, untyped),
+        },
+        None => (&node.origin, missing),
+    };
+    problems.push(Problem::at(origin, format!("{key}.type"), message));
+    None
+}
