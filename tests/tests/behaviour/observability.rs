@@ -48,8 +48,7 @@ async fn the_lines_of_a_request_share_its_id_and_hold_no_secret() {
         let url = format!("{}/api/v1/registry/credentials?project={project}", broker.url);
         Client::new().get_with(&url, &[("authorization", &format!("Bearer {token}"))]).await
     };
-    let issued = "rise_broker_credential_requests_total\
-         {registry=\"prod\",actions=\"pull,push\",outcome=\"ok\"}";
+    let issued = ask("my-app", &token).await;
     assert_eq!(issued.status, 200, "{}", issued.text());
     let denied = ask("other", &token).await;
     aws.always("AssumeRole", Answer::access_denied());
@@ -197,8 +196,8 @@ async fn a_caller_that_goes_away_is_counted_and_so_is_its_credential() {
         answer = asked => panic!("answered {}", answer.status),
         () = aws.wait_for("AssumeRole", 1) => {}
     }
-    let issued = "\
-         rise_broker_credential_requests_total{registry=\"prod\",actions=\"pull,push\",outcome=\"ok\"}";
+    let issued = "rise_broker_credential_requests_total{registry=\"prod\",\
+         actions=\"pull,push\",outcome=\"ok\"}";
     let is_counted = async || {
         let metrics = broker.admin("/metrics").await.text;
         assert!(metrics.contains("outcome=\"caller-gone\"} 1"), "{metrics}");
