@@ -91,6 +91,18 @@ pub(crate) fn obtain_as(
     Ok(Obtained { kept, complaints })
 }
 
+/// Looks up a credential for the project that is still usable, whatever it allows.
+pub(crate) fn cached(app: &App, wanted: &Wanted) -> Option<Kept> {
+    let (source, cache) = (app.source().ok()?, app.cache());
+    let all: [&[&str]; 4] = [&[], &["pull"], &["push"], &["pull", "push"]];
+    all.into_iter().find_map(|actions| {
+        let actions = actions.iter().map(|action| (*action).to_owned()).collect();
+        let wanted = Wanted { actions, ..wanted.clone() };
+        let kept = cache.load(&key(app, &source, &wanted).ok()?).ok()??;
+        kept.is_usable((app.now)()).then_some(kept)
+    })
+}
+
 /// Asks the broker without using the cache.
 pub(crate) fn ask(
     app: &App,

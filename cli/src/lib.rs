@@ -24,6 +24,7 @@ mod names;
 mod oidc;
 mod patience;
 pub mod process;
+mod registries;
 mod settings;
 mod terminal;
 mod token;

@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::Done;
 use crate::app::App;
-use crate::broker::{Broker, ListedRegistry};
+use crate::broker::{ListedRegistry, Wanted};
 use crate::failure::{Failure, shown};
-use crate::{names, terminal};
+use crate::{credentials, names, registries, terminal};
 
 #[derive(Args)]
 pub(super) struct ImageArguments {
@@ -27,9 +27,7 @@ pub(super) fn run(app: &App, arguments: &ImageArguments) -> Done {
     } else {
         names::project(project, "PROJECT")?
     };
-    let registries = app.ask(Broker::registries)?;
-    let registry = choose(&registries, app.settings.registry())?;
-    let mut image = registry.image.replace("{project}", &project);
+    let mut image = image_of(app, &project)?;
     if let Some(tag) = tag {
         image = format!("{image}:{tag}");
     }
@@ -42,6 +40,20 @@ pub(super) fn run(app: &App, arguments: &ImageArguments) -> Done {
     }
     terminal::line(&image);
     Ok(ExitCode::SUCCESS)
+}
+
+/// A job that has just logged in knows the image already, and asks nothing again.
+fn image_of(app: &App, project: &str) -> Result<String, Failure> {
+    let registry = app.settings.registry().map(ToOwned::to_owned);
+    let wanted = Wanted { project: Some(project.to_owned()), registry, ..Wanted::default() };
+    if let Some(kept) = credentials::cached(app, &wanted) {
+        return Ok(kept.credentials.image);
+    }
+    let listed = match registries::cached(app) {
+        Some(listed) => listed,
+        None => registries::request(app, app.patience)?,
+    };
+    Ok(choose(&listed, app.settings.registry())?.image.replace("{project}", project))
 }
 
 /// Chooses like the broker: the named registry, else `default`, else the only one.

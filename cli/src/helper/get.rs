@@ -4,7 +4,6 @@
 //! without credentials. For the broker's hosts every problem is a failure: without credentials, the
 //! client would report a misleading error.
 
-use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,21 +11,17 @@ use zeroize::Zeroizing;
 
 use super::{NO_SERVER, NOT_FOUND};
 use crate::app::App;
-use crate::broker::{Broker, ListedRegistry, Wanted};
-use crate::cache::{CacheKey, Complaint};
+use crate::broker::{ListedRegistry, Wanted};
+use crate::cache::Complaint;
 use crate::credentials::{self, Obtained};
 use crate::docker::{ConfigFile, HELPER};
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::names;
-use crate::patience::Patience;
 use crate::settings::{HostSettings, Origin};
-use crate::token::TokenSource;
+use crate::{names, registries};
 
 /// The longest delay for the pull of somebody else's image.
 const RECOGNITION: Duration = Duration::from_secs(3);
-/// Interval at which the cache is read while another process asks the broker.
-const POLL: Duration = Duration::from_millis(5);
 
 pub(super) enum NoAnswer {
     /// A text that clients compare literally.
@@ -115,13 +110,13 @@ fn recognize(
     mapped: Option<&HostSettings>,
 ) -> Result<Option<String>, NoAnswer> {
     let is_configured = mapped.is_some() || is_named_by_a_client(&app.environment, host);
-    let last = registries_key(app).and_then(|key| app.cache().last_registries(&key));
-    let was_listed = last.is_some_and(|registries| of_host(&registries, host).is_some());
-    let registries = match cached_registries(app) {
+    let was_listed =
+        registries::last_cached(app).is_some_and(|registries| of_host(&registries, host).is_some());
+    let registries = match registries::cached(app) {
         Some(registries) => registries,
         None if is_configured => return Ok(None),
-        None if was_listed => request_registries(app, app.patience)?,
-        None => request_registries(app, app.patience.once_within(RECOGNITION))
+        None if was_listed => registries::request(app, app.patience)?,
+        None => registries::request(app, app.patience.once_within(RECOGNITION))
             .map_err(NoAnswer::Unknown)?,
     };
     match of_host(&registries, host) {
@@ -149,7 +144,7 @@ fn with_project(
         Err(failure @ (Failure::Denied(_) | Failure::Settings(_))) => failure,
         Err(failure) => return Err(failure.into()),
     };
-    let registry = of_host(&request_registries(app, app.patience)?, host);
+    let registry = of_host(&registries::request(app, app.patience)?, host);
     if registry.is_none() && wanted.registry.is_none() && matches!(failure, Failure::Settings(_)) {
         return Err(NoAnswer::Failure(Failure::Denied(format!(
             "the broker lists no registry at {host} for you: ask its operator for a rule, or set \
@@ -203,40 +198,6 @@ fn of_host(registries: &[ListedRegistry], host: &str) -> Option<String> {
     let is_there =
         |registry: &&ListedRegistry| names::is_same_registry(&registry.registry_url, host);
     registries.iter().find(is_there).map(|registry| registry.registry.clone())
-}
-
-/// The cached list of the broker's registries.
-fn cached_registries(app: &App) -> Option<Vec<ListedRegistry>> {
-    app.cache().registries(&registries_key(app)?, (app.now)())
-}
-
-/// Asks the broker for its registries and caches the answer. One process at a time does so.
-fn request_registries(app: &App, patience: Patience) -> Result<Vec<ListedRegistry>, Failure> {
-    let (source, cache) = (app.source()?, app.cache());
-    let key = key_of(app, &source)?;
-    let lock = loop {
-        match cache.lock(&key) {
-            Ok(None) if !patience.deadline().is_over() => thread::sleep(POLL),
-            lock => break lock.ok().flatten(),
-        }
-    };
-    // Another process may have stored it before this one got the lock.
-    if let Some(registries) = cache.registries(&key, (app.now)()) {
-        return Ok(registries);
-    }
-    let registries = app.ask_as(source, patience, Broker::registries)?;
-    cache.store_registries(&key, &registries, (app.now)());
-    drop(lock);
-    Ok(registries)
-}
-
-fn registries_key(app: &App) -> Option<CacheKey> {
-    key_of(app, &app.source().ok()?).ok()
-}
-
-fn key_of(app: &App, source: &TokenSource) -> Result<CacheKey, Failure> {
-    let identity = source.identity(&app.settings);
-    Ok(CacheKey::new(&["registries", app.settings.url()?.as_str(), &identity]))
 }
 
 fn not_a_login(obtained: &Obtained) -> NoAnswer {

@@ -395,3 +395,31 @@ fn doctor_and_pulls_from_other_registries_do_not_wait() {
     assert!(started.elapsed() < AT_ONCE, "took {:?}", started.elapsed());
     assert!(double.requests().len() <= requests + 2, "{:?}", double.requests());
 }
+
+/// The CI snippets log in and then ask for the image: one request for each job.
+#[test]
+fn the_image_is_known_after_a_login() {
+    for actions in [&[][..], &["--actions", "push"], &["--actions", "push,pull"]] {
+        let denied = busy("403 Forbidden", "access-denied", "");
+        let double = BrokerDouble::start(Saying::InTurn(vec![grants(), denied]));
+        let it = workstation(&double.url);
+        let login = it.rise(&[&["docker-login"], actions].concat());
+        assert_eq!(login.code, Some(0), "{login:?}");
+        let image = it.rise(&["image", ":1.2"]);
+        assert_eq!(image.stdout, "r.example.com/rise/my-app:1.2\n", "{image:?}");
+        assert_eq!(double.requests().len(), 1);
+        // Another project is another question.
+        assert_eq!(it.rise(&["image", "other:1.2"]).code, Some(4));
+        assert_eq!(double.requests().len(), 2);
+    }
+    // Without a login, the list of registries is asked for once.
+    let listed = json!({ "registries": [{ "registry": "prod", "registry_url": "r.example.com",
+        "image": "r.example.com/rise/{project}", "type": "oci" }] });
+    let double = BrokerDouble::start(Saying::answer("200 OK", JSON, &listed.to_string()));
+    let it = workstation(&double.url);
+    for image in ["my-app", "other"] {
+        let printed = it.rise(&["image", image]);
+        assert_eq!(printed.stdout, format!("r.example.com/rise/{image}\n"), "{printed:?}");
+    }
+    assert_eq!(double.requests().len(), 1);
+}
