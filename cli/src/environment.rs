@@ -30,6 +30,7 @@ pub(crate) const NAMES: &[&str] = &[
     "RISE_PROJECT",
     "RISE_REGISTRY",
     "RISE_TOKEN",
+    "RISE_TOKEN_COMMAND",
     "RISE_TOKEN_FILE",
     "RISE_URL",
     "RISE_WAIT",

@@ -88,6 +88,8 @@ impl fmt::Display for Origin {
 pub(crate) struct Settings {
     pub(crate) url: Option<Stated<BrokerUrl>>,
     pub(crate) token_file: Option<Stated<PathBuf>>,
+    /// A command for `sh -c` that prints a token.
+    pub(crate) token_command: Option<Stated<String>>,
     pub(crate) project: Option<Stated<String>>,
     pub(crate) registry: Option<Stated<String>>,
     pub(crate) audience: Stated<String>,
@@ -139,6 +141,8 @@ impl Settings {
         );
         let audience =
             first(("--audience", &flags.audience), "RISE_AUDIENCE", None, file.audience.clone());
+        let token_command =
+            first(("", &None), "RISE_TOKEN_COMMAND", None, file.token_command.clone());
         let wait = first(("--wait", &flags.wait), "RISE_WAIT", None, file.wait.clone());
         let default = || Stated { value: DEFAULT_AUDIENCE.to_owned(), origin: Origin::Default };
         Ok(Self {
@@ -149,6 +153,7 @@ impl Settings {
                 "RISE_TOKEN_FILE",
                 &file.token_file,
             ),
+            token_command,
             project: checked(project, names::project)?,
             registry: checked(registry, names::registry)?,
             audience: checked(audience, audience_name)?.unwrap_or_else(default),

@@ -4,8 +4,10 @@
 //! To add one: a variant of [`TokenSource`] and a line in [`ORDER`].
 
 mod buildkite;
+mod command;
 mod github;
 mod login;
+mod program;
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +36,9 @@ type Find = fn(&Settings, &Environment) -> Result<Option<TokenSource>, Failure>;
 pub(crate) const ORDER: &[(&str, Find)] = &[
     ("a token file (--token-file, RISE_TOKEN_FILE)", token_file),
     ("RISE_TOKEN", |_, environment| Ok(variable(environment, "RISE_TOKEN"))),
+    ("token_command (RISE_TOKEN_COMMAND)", |settings, _| {
+        Ok(command::TokenCommand::of(settings).map(TokenSource::Command))
+    }),
     ("GitHub Actions", |_, environment| {
         Ok(github::GithubJob::of(environment).map(TokenSource::GitHub))
     }),
@@ -55,6 +60,8 @@ pub(crate) enum TokenSource {
         name: &'static str,
         text: Secret,
     },
+    /// A program of the caller's choice.
+    Command(command::TokenCommand),
     GitHub(github::GithubJob),
     Buildkite(buildkite::BuildkiteJob),
     Kubernetes {
@@ -90,6 +97,7 @@ impl TokenSource {
         match self {
             Self::File { path, .. } => format!("the file {}", path.display()),
             Self::Variable { name, .. } => (*name).to_owned(),
+            Self::Command(command) => command.name(),
             Self::GitHub(_) => "GitHub Actions".to_owned(),
             Self::Buildkite(_) => "Buildkite".to_owned(),
             Self::Login(stored) => format!("the stored login at {}", stored.login.issuer),
@@ -111,6 +119,9 @@ impl TokenSource {
             Self::Login(stored) => {
                 Sha256::digest(Claims::of(&stored.token).lasting(&stored.token).as_bytes())
             }
+            Self::Command(command) => {
+                Sha256::digest(command.identity(&settings.audience.value).as_bytes())
+            }
             Self::GitHub(job) => Sha256::digest(job.identity(&settings.audience.value).as_bytes()),
             Self::Buildkite(job) => {
                 Sha256::digest(job.identity(&settings.audience.value).as_bytes())
@@ -123,6 +134,7 @@ impl TokenSource {
     pub(crate) fn is_renewable(&self) -> bool {
         match self {
             Self::File { .. }
+            | Self::Command(_)
             | Self::GitHub(_)
             | Self::Buildkite(_)
             | Self::Kubernetes { .. }
@@ -143,6 +155,7 @@ impl TokenSource {
             | Self::Variable { text, .. }
             | Self::Kubernetes { text, .. }
             | Self::ServiceAccount { text } => Secret::new(text.expose().to_owned()),
+            Self::Command(command) => command.token(settings, patience)?,
             Self::Login(stored) => stored.token(settings, environment, patience)?,
             Self::GitHub(job) => job.token(settings, environment, patience)?,
             Self::Buildkite(job) => job.token(&settings.audience.value, patience)?,

@@ -19,6 +19,7 @@ const LONGEST: u64 = 64 * 1024;
 pub(crate) struct SettingsFile {
     pub(crate) url: Option<String>,
     pub(crate) token_file: Option<PathBuf>,
+    pub(crate) token_command: Option<String>,
     pub(crate) project: Option<String>,
     pub(crate) registry: Option<String>,
     pub(crate) audience: Option<String>,

@@ -65,6 +65,7 @@ fn a_checkout_names_a_project_and_a_registry_and_nothing_else() {
     for (text, expected) in [
         ("url = \"https://evil.example.com\"", "unknown field `url`"),
         ("token_file = \"/etc/shadow\"", "unknown field `token_file`"),
+        ("token_command = \"evil\"", "unknown field `token_command`"),
         ("ca_file = \"evil.pem\"", "unknown field `ca_file`"),
         ("audience = \"x\"", "unknown field `audience`"),
         ("[hosts]\n", "unknown field `hosts`"),

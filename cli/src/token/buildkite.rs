@@ -2,17 +2,12 @@
 //!
 //! The agent repeats a request that failed for a passing reason, and gives up after half a minute.
 
-use std::io::{self, Read};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use std::process::Command;
 
-use zeroize::Zeroizing;
-
-use super::LONGEST;
+use super::program::{self, ProgramError};
 use crate::deadline::Deadline;
 use crate::environment::Environment;
-use crate::failure::{Failure, shown};
+use crate::failure::Failure;
 use crate::patience::{Patience, Repeat, Setback};
 use crate::secret::Secret;
 
@@ -43,40 +38,21 @@ impl BuildkiteJob {
     }
 
     fn run_agent(&self, audience: &str, deadline: Deadline) -> Result<Secret, Setback> {
-        let mut child = Command::new(PROGRAM)
-            .args(["oidc", "request-token", "--audience", audience])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| failed(&format!("cannot be started ({error}): {REMEDY}")))?;
-        let stdout = child.stdout.take().map(read_all);
-        let stderr = child.stderr.take().map(read_all);
-        let text = stdout.map(|stdout| stdout.recv_timeout(deadline.remaining()));
-        let Some(Ok(text)) = text else {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(failed(&format!("did not end in time: {REMEDY}")).into());
-        };
-        let status = child.wait();
-        if let (Ok(text), true) = (&text, status.as_ref().is_ok_and(ExitStatus::success)) {
-            return Ok(Secret::new(text.trim().to_owned()));
-        }
-        // A program that it started may keep the pipe open.
-        let limit = deadline.at_most(std::time::Duration::from_secs(1)).remaining();
-        let words = stderr.and_then(|stderr| stderr.recv_timeout(limit).ok()?.ok());
-        Err(self.explain(&words.unwrap_or_default()))
+        let mut agent = Command::new(PROGRAM);
+        agent.args(["oidc", "request-token", "--audience", audience]);
+        program::run(&mut agent, deadline).map_err(|error| match error {
+            ProgramError::NotStarted(error) => {
+                failed(&format!("cannot be started ({error}): {REMEDY}")).into()
+            }
+            ProgramError::TooSlow => failed(&format!("did not end in time: {REMEDY}")).into(),
+            ProgramError::Failed(stderr) => self.explain(&stderr),
+        })
     }
 
     /// The agent reports the status of Buildkite's API in its last line.
     fn explain(&self, stderr: &str) -> Setback {
-        let line = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        let words = if line.is_empty() || self.agent_token.is_in(line) {
-            String::new()
-        } else {
-            format!(" ({})", shown(line))
-        };
-        match status_in(line) {
+        let words = program::words(stderr, Some(&self.agent_token));
+        match status_in(program::last_line(stderr)) {
             Some(401 | 403) => failed(&format!(
                 "fails{words}: allow the job to request OIDC tokens, or set RISE_TOKEN_FILE"
             ))
@@ -92,18 +68,6 @@ impl BuildkiteJob {
 
 fn failed(what: &str) -> Failure {
     Failure::Token(format!("`{PROGRAM} oidc request-token` {what}"))
-}
-
-/// Reads a bounded text in a thread of its own, because the program may never end.
-fn read_all(stream: impl Read + Send + 'static) -> Receiver<io::Result<Zeroizing<String>>> {
-    let (send, receive) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Zeroizing::new(Vec::new());
-        let read = stream.take(LONGEST).read_to_end(&mut bytes);
-        let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
-        let _ = send.send(read.map(|_| text));
-    });
-    receive
 }
 
 /// The first HTTP status of an error, as in `POST https://…: 403 Forbidden`.

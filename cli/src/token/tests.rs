@@ -25,6 +25,7 @@ fn sources_are_tried_in_order() {
     let all = [
         ("RISE_TOKEN_FILE", file.to_str().unwrap()),
         ("RISE_TOKEN", "of-the-variable"),
+        ("RISE_TOKEN_COMMAND", "print-a-token"),
         ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://github.example.com/token?x=1"),
         ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request"),
         ("RISE_ID_TOKEN", "of-gitlab"),
@@ -40,13 +41,14 @@ fn sources_are_tried_in_order() {
     let name = |from: usize| source(&all[from..], directory.path()).unwrap().name();
     assert_eq!(name(0), format!("the file {}", file.display()));
     assert_eq!(name(1), "RISE_TOKEN");
-    assert_eq!(name(2), "GitHub Actions");
-    assert_eq!(name(4), "RISE_ID_TOKEN");
-    assert_eq!(name(5), "Buildkite");
-    assert_eq!(name(7), format!("the Kubernetes token {}", projected.display()));
+    assert_eq!(name(2), "the token command (RISE_TOKEN_COMMAND)");
+    assert_eq!(name(3), "GitHub Actions");
+    assert_eq!(name(5), "RISE_ID_TOKEN");
+    assert_eq!(name(6), "Buildkite");
+    assert_eq!(name(8), format!("the Kubernetes token {}", projected.display()));
     fs::remove_file(&projected).unwrap();
-    assert_eq!(name(7), "the stored login at https://i");
-    assert_eq!(ORDER.len(), 7);
+    assert_eq!(name(8), "the stored login at https://i");
+    assert_eq!(ORDER.len(), 8);
 }
 
 #[test]

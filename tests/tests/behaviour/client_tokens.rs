@@ -110,3 +110,36 @@ fn a_file_or_gitlabs_variable_is_shown_as_it_is() {
     assert_eq!(it.rise(&["whoami", "--token-file", &file]).code, Some(0));
     assert_eq!(shown(&broker), "of.a.file");
 }
+
+#[test]
+fn a_token_command_prints_a_token() {
+    let broker = broker();
+    let it = Workstation::new().with("RISE_URL", &broker.url);
+    let command = "token_command = \"echo of.$RISE_AUDIENCE.command | tr - _\"\n";
+    it.file(".config/rise/registry.toml", command);
+    let printed = it.rise(&["whoami"]);
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert!(printed.stdout.contains("by the token command"), "{printed:?}");
+    assert_eq!(shown(&broker), "of.rise_registry.command");
+    // Nothing else is tried when it fails, and it speaks for itself.
+    for (command, expected) in [
+        (
+            "echo 'log in first' >&2; exit 3",
+            "the token command fails (log in first): run it by hand",
+        ),
+        ("exit 1", "the token command fails: run it by hand"),
+        ("true", "the token is empty, too long, or contains spaces"),
+        ("sleep 60", "the token command did not end in time"),
+    ] {
+        let it = Workstation::new()
+            .with("RISE_URL", &broker.url)
+            .with("RISE_WAIT", "0")
+            .with("RISE_ID_TOKEN", "of.git.lab")
+            .with("RISE_TOKEN_COMMAND", command);
+        let printed = it.rise(&["whoami"]);
+        assert_eq!(printed.code, Some(3), "{printed:?}");
+        assert!(printed.stderr.contains(expected), "{printed:?}");
+        assert_eq!(printed.stderr.lines().count(), 1, "{printed:?}");
+    }
+    assert_eq!(broker.connections(), 1);
+}
