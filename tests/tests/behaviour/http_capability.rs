@@ -332,7 +332,7 @@ async fn a_name_is_judged_by_the_address_that_it_means() {
     let broker = TestBroker::with_registries(registry).guests(&["imaginary"]).start().await;
     let answer = ask(&broker).await;
     assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
-    assert!(log_of(&broker).contains("`localhost` has no address that may be asked"));
+    assert!(log_of(&broker).contains("`localhost` has no address that the broker may connect to"));
     assert!(server.heard().is_empty());
 }
 
