@@ -41,7 +41,7 @@ pub(crate) struct LimitExceeded(pub(crate) &'static str);
 pub(crate) struct Capability {
     /// The name of the interface in `wit/`.
     pub(crate) name: &'static str,
-    /// What the capability lets a provider do. Operators read it before they allow a provider.
+    /// A description for operators, who read it before they allow a provider.
     pub(crate) in_words: &'static str,
     /// Whether a call can leave something behind outside this process: a session in AWS, a token at
     /// a registry. The audit log has a record of the intent before such a call.
@@ -103,7 +103,7 @@ impl Capability {
     }
 }
 
-/// What the capability of this name lets a provider do, also for a name that this broker does not
+/// Describes the capability of this name for operators, also a name that this broker does not
 /// know: a lock may come from another version.
 pub(crate) fn in_words(name: &str) -> &'static str {
     Capability::find(name)

@@ -23,13 +23,13 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Write a project for a new provider: it builds, tests and passes `check` as it is.
-    New(new::Arguments),
+    New(new::NewArguments),
     /// Say what a provider's file is, what it asks for, and which settings it has.
     Inspect(inspect::InspectArguments),
     /// Call a provider once, with real settings, and show what would be answered.
-    Run(run::Arguments),
+    Run(run::RunArguments),
     /// The conformance kit: check that a provider keeps to the contract. Exits 1 if not.
-    Check(check::Arguments),
+    Check(check::CheckArguments),
     /// Compile a component from standard input. The program starts itself with this command.
     #[command(hide = true)]
     Compile(compile::CompileArguments),

@@ -23,7 +23,7 @@ pub(crate) struct Fault {
     pub(crate) with: Error,
 }
 
-/// What a probe has seen.
+/// The events that a probe has seen.
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
     /// The imports that were called, in order; at most [`MOST`].
@@ -32,7 +32,7 @@ pub(crate) struct Seen {
     /// The lines that were logged, before any was cut or withheld; at most [`MOST`].
     pub lines: Vec<Line>,
     pub lines_in_all: usize,
-    /// What was first asked for beyond the ceiling.
+    /// The first thing that was asked for beyond the ceiling.
     pub refused: Option<String>,
     /// The most memory that one call used, in bytes.
     pub memory: usize,

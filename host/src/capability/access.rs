@@ -1,4 +1,4 @@
-//! What the settings of one registry let its provider use.
+//! The capabilities that the settings of one registry allow its provider.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

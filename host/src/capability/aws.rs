@@ -139,7 +139,7 @@ impl From<AwsError> for Error {
     }
 }
 
-/// What one registry may do in AWS, and the client that does it.
+/// The ceiling of one registry in AWS, and the client that calls AWS.
 #[derive(Clone)]
 pub struct AwsAccess {
     pub ceiling: AwsCeiling,

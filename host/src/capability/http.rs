@@ -70,7 +70,7 @@ pub enum HttpError {
     Nonsense(String),
 }
 
-/// What one registry may request, and the client that sends it.
+/// The ceiling of one registry over HTTP, and the client that sends requests.
 #[derive(Clone)]
 pub struct HttpAccess {
     pub ceiling: HttpCeiling,

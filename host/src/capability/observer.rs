@@ -4,7 +4,7 @@
 use crate::capability::wit::rise::registry::log::Level;
 use crate::capability::wit::rise::registry::types::Error;
 
-/// What one call used.
+/// The resources that one call used.
 #[derive(Clone, Copy, Debug)]
 pub struct CallUsage {
     /// Bytes of memory.

@@ -14,7 +14,7 @@ use crate::domain::AwsSession;
 use crate::rules::Grant;
 use crate::telemetry::Metrics;
 
-/// What a call is for. It decides what the capabilities do.
+/// The purpose of a call. It decides what the capabilities do.
 pub(super) enum Purpose {
     /// `describe`, `check`, `locate` and `resolve`: every capability but `log` is closed.
     Nothing,
@@ -36,7 +36,7 @@ pub struct CallState {
     /// `true` while the call waits for an upstream. It stays `true` when an upstream did not answer
     /// in time.
     pub(crate) upstream_slow: bool,
-    /// What the provider first asked for beyond its ceiling.
+    /// The first thing that the provider asked for beyond its ceiling.
     pub(crate) refused: Option<String>,
     /// The last AWS session of the call, for the audit record.
     pub(crate) session: Option<AwsSession>,
@@ -124,14 +124,14 @@ impl CallState {
     }
 
     /// Removes a secret that the provider returned from the state of this call.
-    pub(crate) fn take_secret(
+    pub(crate) fn release_secret(
         &mut self,
         handle: Resource<secrets::SecretHandle>,
     ) -> wasmtime::Result<secrets::SecretHandle> {
         Ok(self.table.delete(handle)?)
     }
 
-    /// What the guest wrote to its standard error, which is usually the text of a panic.
+    /// The text that the guest wrote to its standard error, usually of a panic.
     pub(crate) fn stderr(&self) -> String {
         let text = self.wasi.as_ref().map(CallWasi::stderr).unwrap_or_default();
         if self.capabilities.reveals_secret(&text) {

@@ -35,7 +35,7 @@ impl Returned {
         let mut taken = None;
         let mut take = |handle| -> Result<Secret, IssueError> {
             let SecretHandle { secret, origin, expires_at, .. } = state
-                .take_secret(handle)
+                .release_secret(handle)
                 .map_err(|error| IssueError::Internal(error.to_string()))?;
             taken = Some((origin, expires_at));
             Ok(Secret::new(secret.expose().to_owned()))

@@ -56,7 +56,7 @@ pub struct Guest {
     pub turns: Turns,
 }
 
-/// What a call returned, and the state that it left: what it asked for beyond its ceiling, and
+/// The result of a call, and the state that it left: what it asked for beyond its ceiling, and
 /// whether an upstream was slow.
 pub struct Finished<T> {
     pub value: T,

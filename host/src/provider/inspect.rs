@@ -13,7 +13,7 @@ pub(crate) const VERSION: &str = "0.1.0";
 /// magic number.
 const PREAMBLE: [u8; 8] = [0x00, 0x61, 0x73, 0x6d, 0x0d, 0x00, 0x01, 0x00];
 
-/// What a component imports.
+/// The imports of a component.
 #[derive(Debug, Default)]
 pub(crate) struct Imports {
     pub capabilities: Vec<&'static str>,

@@ -9,7 +9,7 @@ use rise_broker::provider::compile::Compiler;
 use rise_broker::state;
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct CheckArguments {
     /// The component.
     file: PathBuf,
     /// Settings that work, and the answers of the registry. By default `conformance.toml` beside
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Outcome {
+pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
     let environment = environment();
     let cache = state::user_cache(&environment).map_err(|error| vec![error])?;
     let found = arguments.examples.clone().unwrap_or_else(|| beside(&arguments.file));

@@ -18,7 +18,7 @@ mod embedded {
 const SDK_MANIFEST: &str = include_str!("new/sdk.toml");
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct NewArguments {
     /// The name for `type = "…"`: lower-case letters, digits and `-`. The project's folder gets
     /// this name.
     name: String,
@@ -34,7 +34,7 @@ enum Language {
     Js,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Outcome {
+pub(super) fn run(arguments: &NewArguments) -> Outcome {
     let name = &arguments.name;
     // The name of a crate begins with a letter.
     if !is_dns_label(name) || !name.starts_with(|first: char| first.is_ascii_lowercase()) {

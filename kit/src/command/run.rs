@@ -27,7 +27,7 @@ use rise_broker::registries::{BuiltRegistries, Clients, Registries, Registry, Sd
 use rise_broker::state;
 
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct RunArguments {
     /// The component.
     file: PathBuf,
     /// A file with the settings of a registry, or the settings themselves as TOML: for example
@@ -47,7 +47,7 @@ pub(super) struct Arguments {
     show_secret: bool,
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Outcome {
+pub(super) async fn run(arguments: &RunArguments) -> Outcome {
     let environment = environment();
     let cache = state::user_cache(&environment).map_err(|error| vec![error])?;
     let clock = Clock::system();

@@ -204,7 +204,7 @@ impl Case {
         self.canaries.iter().any(|canary| text.contains(canary))
     }
 
-    /// What a call did wrong in the log and beyond its ceiling.
+    /// Everything that a call did wrong in the log and beyond its ceiling.
     pub(super) fn violations(&self, seen: &Seen) -> Vec<String> {
         let limits = &self.registry.provider.guest.limits;
         let mut wrong = Vec::new();

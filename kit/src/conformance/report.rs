@@ -32,7 +32,7 @@ pub struct Finding {
     /// The rule that was checked.
     pub check: String,
     pub verdict: Verdict,
-    /// What the kit found instead, or a hint.
+    /// The behaviour that the kit found instead, or a hint.
     pub detail: String,
 }
 

@@ -34,7 +34,7 @@ const PUSH: [&str; 6] = [
     "ecr:BatchGetImage",
 ];
 
-/// What the operator's settings allow one registry in AWS.
+/// The access to AWS that the operator's settings allow one registry.
 #[derive(Clone, Debug)]
 pub struct AwsCeiling {
     pub region: String,

@@ -31,14 +31,14 @@ pub(super) fn shared() -> SharedHttpClient {
         connector.build()
     });
     http_client_fn(move |settings, components| {
-        SharedHttpConnector::new(Bounded(client.http_connector(settings, components)))
+        SharedHttpConnector::new(LimitedClient(client.http_connector(settings, components)))
     })
 }
 
 #[derive(Debug)]
-struct Bounded(SharedHttpConnector);
+struct LimitedClient(SharedHttpConnector);
 
-impl HttpConnector for Bounded {
+impl HttpConnector for LimitedClient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let answer = self.0.call(request);
         HttpConnectorFuture::new(async move {

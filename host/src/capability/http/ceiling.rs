@@ -16,7 +16,7 @@ use crate::reachable;
 const LONGEST_URL: usize = 4096;
 const PROJECT: &str = "{project}";
 
-/// What the operator's settings allow one registry over HTTP.
+/// The requests that the operator's settings allow one registry.
 #[derive(Clone)]
 pub struct HttpCeiling {
     endpoints: Vec<Endpoint>,
