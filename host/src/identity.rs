@@ -37,17 +37,18 @@ mod settings;
 #[cfg(test)]
 mod testing;
 
-pub use algorithm::{Algorithm, UnknownAlgorithm};
-pub use explain::{Explanation, KeyAccess, TokenFinding, Verdict, shown};
-pub use issuers::SetupError;
+pub use algorithm::Algorithm;
+pub(crate) use explain::{Explanation, KeyAccess, TokenFinding, Verdict, shown};
+pub(crate) use issuers::SetupError;
 pub use json::InvalidJson;
-pub use local::{LocalIssuer, MintError, TokenRequest};
+pub use local::LocalIssuer;
 pub use memory::IssuerMemory;
-pub use policy::{Replay, TokenPolicy};
-pub use preset::Preset;
+pub(crate) use policy::{Replay, TokenPolicy};
+pub(crate) use preset::Preset;
 pub use reason::Reason;
 pub use replay::{Replayed, Reservation};
-pub use settings::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
+pub use settings::IdentitySettings;
+pub(crate) use settings::{DiscoverySettings, IssuerSettings, KeyOrigin};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ use std::sync::Arc;
 use crate::domain::{Clock, Secret, Subject};
 use checks::{AFTER_SIGNATURE, BEFORE_SIGNATURE, Check, Facts};
 use issuers::Issuer;
-use jwks::{Fetches, Key, NoKey};
+use jwks::{Fetches, IssuerKey, NoKey};
 use jwt::Unverified;
 
 /// Verifies tokens of every configured issuer.
@@ -81,7 +82,7 @@ impl Identity {
     /// Checks the settings and reads key files. All problems of all issuers are reported together.
     /// Keys that come over the network are fetched later, by [`Identity::prefetch`] or on behalf of
     /// the first token. `memory` provides the fetched keys and used tokens of earlier generations.
-    pub fn build(
+    pub(crate) fn build(
         settings: IdentitySettings,
         memory: &IssuerMemory,
         clock: Clock,
@@ -92,17 +93,17 @@ impl Identity {
 
     /// Starts to fetch the keys of every issuer that has none and may be asked again. Returns at
     /// once. Call it within a Tokio runtime.
-    pub fn prefetch(&self) {
+    pub(crate) fn prefetch(&self) {
         self.issuers.values().for_each(|issuer| issuer.keys.prefetch());
     }
 
     /// The name of each issuer, and whether its tokens can be verified now.
-    pub fn readiness(&self) -> impl Iterator<Item = (&str, bool)> {
+    pub(crate) fn readiness(&self) -> impl Iterator<Item = (&str, bool)> {
         self.issuers.values().map(|issuer| (issuer.name.as_str(), issuer.keys.is_ready()))
     }
 
     /// The name of each issuer whose keys are fetched, and how the fetches went.
-    pub fn fetched(&self) -> impl Iterator<Item = (&str, Fetches)> {
+    pub(crate) fn fetched(&self) -> impl Iterator<Item = (&str, Fetches)> {
         self.issuers
             .values()
             .filter_map(|issuer| Some((issuer.name.as_str(), issuer.keys.fetched()?)))
@@ -110,7 +111,7 @@ impl Identity {
 
     /// Verifies a token. Cheap checks run first, and a key is looked up only for a token that
     /// passes them: an invalid token cannot cause a request to its issuer.
-    pub async fn verify(&self, token: &Secret) -> Result<Subject, IdentityError> {
+    pub(crate) async fn verify(&self, token: &Secret) -> Result<Subject, IdentityError> {
         let unknown =
             |reason| IdentityError::Invalid { reason, issuer: None, signature_valid: false };
         let token = Unverified::parse(token.expose()).map_err(unknown)?;
@@ -140,7 +141,7 @@ impl Identity {
     /// Reserves the subject's token, if tokens of its issuer can be used only once: nobody else can
     /// use it meanwhile. Call it when everything is granted. Unless it is committed, the token can
     /// be used again.
-    pub fn reserve(&self, subject: &Subject) -> Result<Reservation, Replayed> {
+    pub(crate) fn reserve(&self, subject: &Subject) -> Result<Reservation, Replayed> {
         let issuer = self.issuers.values().find(|issuer| issuer.name == subject.issuer);
         match issuer.and_then(|issuer| issuer.used.as_ref()) {
             Some(used) => used.reserve(&subject.claims, self.clock.now()),
@@ -173,7 +174,7 @@ impl Identity {
 
 impl Issuer {
     /// The key of the token, or why it is rejected. `Err(None)`: the keys are not available now.
-    async fn key(&self, token: &Unverified<'_>) -> Result<Arc<Key>, Option<Reason>> {
+    async fn key(&self, token: &Unverified<'_>) -> Result<Arc<IssuerKey>, Option<Reason>> {
         self.keys.find(token.jws.header.kid.as_deref()).await.map_err(|problem| match problem {
             NoKey::Unknown => Some(Reason::UnknownKey),
             NoKey::Unnamed => Some(Reason::UnnamedKey),

@@ -7,15 +7,17 @@
 
 mod json;
 mod lines;
-pub mod metrics;
+pub(crate) mod metrics;
 pub mod process;
 mod settings;
 mod step;
 
-pub use lines::{Flushing, Lines};
-pub use metrics::{Metrics, actions_label};
-pub use settings::{LogConfig, LogFormat};
-pub use step::Step;
+pub(crate) use lines::{Flushing, Lines};
+pub use metrics::Metrics;
+pub(crate) use metrics::actions_label;
+pub use settings::LogConfig;
+pub(crate) use settings::LogFormat;
+pub(crate) use step::Step;
 
 use std::io::IsTerminal;
 
@@ -28,13 +30,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 /// Starts logging. Each line is written before the program continues.
-pub fn start(config: &LogConfig) {
+pub(crate) fn start(config: &LogConfig) {
     start_on(config, std::io::stderr);
 }
 
 /// Starts logging in a thread of its own, so that no request waits for the log. Dropping the
 /// returned value writes the remaining lines.
-pub fn start_in_background(config: &LogConfig) -> Flushing {
+pub(crate) fn start_in_background(config: &LogConfig) -> Flushing {
     let lines = Lines::start();
     start_on(config, lines.clone());
     lines.flushing()

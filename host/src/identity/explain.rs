@@ -6,43 +6,43 @@ use super::checks::{AFTER_SIGNATURE, BEFORE_SIGNATURE, Check, Facts};
 use super::issuers::Issuer;
 use super::jwt::Unverified;
 use super::reason::{Reason, Stage};
-use super::{Identity, KeyAccess::Offline, TokenPolicy, claims};
+use super::{Identity, KeyAccess::Offline, claims};
 use crate::domain::{Secret, Subject};
 
 /// Whether an issuer's keys may be fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyAccess {
+pub(crate) enum KeyAccess {
     Fetch,
     /// Only keys from files are used.
     Offline,
 }
 
 #[derive(Debug)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// The checks in the order of verification. If the token cannot be read, the later ones are
     /// left out.
-    pub findings: Vec<TokenFinding>,
+    pub(crate) findings: Vec<TokenFinding>,
     /// The subject that the token claims, whether or not the token is valid.
-    pub subject: Option<Subject>,
+    pub(crate) subject: Option<Subject>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct TokenFinding {
-    pub check: &'static str,
+pub(crate) struct TokenFinding {
+    pub(crate) check: &'static str,
     #[serde(skip)]
-    pub says: &'static str,
-    pub verdict: Verdict,
+    pub(crate) says: &'static str,
+    pub(crate) verdict: Verdict,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub because: Option<String>,
+    pub(crate) because: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub expected: Option<String>,
+    pub(crate) expected: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub found: Option<String>,
+    pub(crate) found: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Passed,
     Failed,
     /// The issuer's keys were not available.
@@ -64,19 +64,19 @@ const LONGEST_SHOWN: usize = 300;
 
 impl Explanation {
     /// Whether every check passed.
-    pub fn is_verified(&self) -> bool {
+    pub(crate) fn is_verified(&self) -> bool {
         self.subject.is_some()
             && self.findings.iter().all(|finding| finding.verdict == Verdict::Passed)
     }
 
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.findings.iter().any(|finding| finding.verdict == Verdict::Failed)
     }
 }
 
 impl Identity {
     /// Runs the checks of [`Identity::verify`], also after one that failed.
-    pub async fn explain(&self, token: &Secret, keys: KeyAccess) -> Explanation {
+    pub(crate) async fn explain(&self, token: &Secret, keys: KeyAccess) -> Explanation {
         let token = match Unverified::parse(token.expose()) {
             Ok(token) => token,
             Err(reason) => {
@@ -107,11 +107,6 @@ impl Identity {
         let issuer = issuer.name.clone();
         let claims = token.claims;
         Explanation { findings, subject: sub.map(|sub| Subject { issuer, sub, claims }) }
-    }
-
-    /// The policy of the issuer with this name.
-    pub fn policy(&self, issuer: &str) -> Option<&TokenPolicy> {
-        self.issuers.values().find(|known| known.name == issuer).map(|known| &known.policy)
     }
 }
 
@@ -186,7 +181,7 @@ impl TokenFinding {
 }
 
 /// Text from a stranger, fit for a terminal: shortened, and without control characters.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let is_long = text.chars().count() > LONGEST_SHOWN;
     let short =
         text.chars().take(LONGEST_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c });

@@ -24,10 +24,10 @@ pub(super) struct Issuer {
 /// What is wrong with the settings, and what to change.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}", about(issuer.as_deref()))]
-pub struct SetupError {
+pub(crate) struct SetupError {
     /// The issuer's name; `None` if the problem concerns all issuers.
-    pub issuer: Option<String>,
-    pub message: String,
+    pub(crate) issuer: Option<String>,
+    pub(crate) message: String,
 }
 
 fn about(issuer: Option<&str>) -> String {

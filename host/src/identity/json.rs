@@ -37,7 +37,7 @@ pub(crate) fn object(bytes: &[u8], limits: JsonLimits) -> Result<Map<String, Val
     }
     let broken = Cell::new(InvalidJson::NotAnObject);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Bounded { limits, broken: &broken }.deserialize(&mut deserializer);
+    let value = BoundedJson { limits, broken: &broken }.deserialize(&mut deserializer);
     match (value, deserializer.end()) {
         (Ok(Value::Object(object)), Ok(())) => Ok(object),
         (Ok(_), _) => Err(InvalidJson::NotAnObject),
@@ -47,12 +47,12 @@ pub(crate) fn object(bytes: &[u8], limits: JsonLimits) -> Result<Map<String, Val
 
 /// Parses one value. `broken` carries the kind of failure past serde, whose errors are only text.
 #[derive(Clone, Copy)]
-struct Bounded<'a> {
+struct BoundedJson<'a> {
     limits: JsonLimits,
     broken: &'a Cell<InvalidJson>,
 }
 
-impl Bounded<'_> {
+impl BoundedJson<'_> {
     fn reject<E: Error>(self, kind: InvalidJson) -> E {
         self.broken.set(kind);
         E::custom(kind)
@@ -74,7 +74,7 @@ impl Bounded<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Bounded<'_> {
+impl<'de> DeserializeSeed<'de> for BoundedJson<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -82,7 +82,7 @@ impl<'de> DeserializeSeed<'de> for Bounded<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Bounded<'_> {
+impl<'de> Visitor<'de> for BoundedJson<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,11 +12,11 @@ mod discovery;
 mod key;
 mod source;
 
-pub use cache::CachedKeys;
-pub use discovery::{Discovery, InvalidIssuer};
+pub(crate) use cache::CachedKeys;
+pub(crate) use discovery::Discovery;
 pub(super) use key::LARGEST_SET;
-pub use key::{InvalidKeySet, Key, KeySet, NoKey};
-pub use source::{FetchError, KeySource};
+pub use key::{InvalidKeySet, IssuerKey, KeySet, NoKey};
+pub(crate) use source::KeySource;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -27,18 +27,18 @@ use async_trait::async_trait;
 
 /// How the fetches of an issuer's keys went so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fetches {
+pub(crate) struct Fetches {
     /// The age of the keys in use; `None` before the first successful fetch.
-    pub age_seconds: Option<i64>,
-    pub worked: u64,
-    pub failed: u64,
+    pub(crate) age_seconds: Option<i64>,
+    pub(crate) worked: u64,
+    pub(crate) failed: u64,
 }
 
 /// The keys of one issuer.
 #[async_trait]
-pub trait Keys: Send + Sync {
+pub(crate) trait Keys: Send + Sync {
     /// The key with this `kid`, or without a `kid` the only key.
-    async fn find(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey>;
+    async fn find(&self, kid: Option<&str>) -> Result<Arc<IssuerKey>, NoKey>;
 
     /// Starts to fetch keys if there are none, and returns at once.
     fn prefetch(&self) {}
@@ -53,17 +53,17 @@ pub trait Keys: Send + Sync {
     }
 }
 
-pub struct FixedKeys(KeySet);
+pub(crate) struct FixedKeys(KeySet);
 
 impl FixedKeys {
-    pub fn new(set: KeySet) -> Self {
+    pub(crate) fn new(set: KeySet) -> Self {
         Self(set)
     }
 }
 
 #[async_trait]
 impl Keys for FixedKeys {
-    async fn find(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey> {
+    async fn find(&self, kid: Option<&str>) -> Result<Arc<IssuerKey>, NoKey> {
         self.0.find(kid)
     }
 }

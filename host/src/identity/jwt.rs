@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::algorithm::Algorithm;
 use super::bounds::{LONGEST_TOKEN, is_key_id};
 use super::json::{self, JsonLimits};
-use super::jwks::Key;
+use super::jwks::IssuerKey;
 use super::reason::Reason;
 use crate::domain::Claims;
 
@@ -58,7 +58,7 @@ impl<'a> Jws<'a> {
     }
 
     /// Whether `key` made the signature, with one of the `accepted` algorithms.
-    pub fn verify(&self, accepted: &[Algorithm], key: &Key) -> Result<(), Reason> {
+    pub fn verify(&self, accepted: &[Algorithm], key: &IssuerKey) -> Result<(), Reason> {
         let algorithm = self.header.algorithm.filter(|algorithm| accepted.contains(algorithm));
         let algorithm = algorithm.ok_or(Reason::Algorithm)?;
         if !key.fits(algorithm) {

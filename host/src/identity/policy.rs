@@ -7,28 +7,28 @@ use super::bounds::LONGEST_LIFETIME;
 use crate::domain::ClaimPath;
 
 #[derive(Clone, Debug)]
-pub struct TokenPolicy {
+pub(crate) struct TokenPolicy {
     /// May be empty for [`super::KeyOrigin::Local`], which always signs with `EdDSA`.
-    pub algorithms: Vec<Algorithm>,
+    pub(crate) algorithms: Vec<Algorithm>,
     /// Whether `algorithms` may need more than one kind of key. With one kind, no key can be used
     /// for another algorithm than it was made for.
-    pub mixed_algorithms: bool,
+    pub(crate) mixed_algorithms: bool,
     /// The accepted values of the header's `typ`. Keeps out other tokens that the issuer signs with
     /// the same key.
-    pub token_types: Vec<String>,
-    pub require_kid: bool,
+    pub(crate) token_types: Vec<String>,
+    pub(crate) require_kid: bool,
     /// The longest time from `iat` to `exp`, in seconds.
-    pub max_lifetime: i64,
+    pub(crate) max_lifetime: i64,
     /// The longest time from `iat` until now, in seconds.
-    pub max_age: Option<i64>,
-    pub required_claims: Vec<ClaimPath>,
-    pub replay: Replay,
+    pub(crate) max_age: Option<i64>,
+    pub(crate) required_claims: Vec<ClaimPath>,
+    pub(crate) replay: Replay,
 }
 
 /// Whether a token may be used more than once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Replay {
+pub(crate) enum Replay {
     #[default]
     Off,
     /// A token is good for one credential.

@@ -9,7 +9,7 @@ use crate::domain::ClaimPath;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Preset {
+pub(crate) enum Preset {
     GithubActions,
     Gitlab,
     Kubernetes,
@@ -21,7 +21,7 @@ pub enum Preset {
 
 impl Preset {
     /// The `iss` of the service, if it is the same for most users.
-    pub fn issuer(self) -> Option<&'static str> {
+    pub(crate) fn issuer(self) -> Option<&'static str> {
         match self {
             Self::GithubActions => Some("https://token.actions.githubusercontent.com"),
             Self::Gitlab => Some("https://gitlab.com"),
@@ -31,7 +31,7 @@ impl Preset {
         }
     }
 
-    pub fn jwks_hosts(self) -> Vec<String> {
+    pub(crate) fn jwks_hosts(self) -> Vec<String> {
         match self {
             Self::Google => vec!["www.googleapis.com".to_owned()],
             Self::GithubActions
@@ -42,7 +42,7 @@ impl Preset {
         }
     }
 
-    pub fn policy(self) -> TokenPolicy {
+    pub(crate) fn policy(self) -> TokenPolicy {
         const HOUR: i64 = 3600;
         let policy = |max_lifetime, token_types: &[&str], required: &[&str]| TokenPolicy {
             algorithms: vec![Algorithm::Rs256],

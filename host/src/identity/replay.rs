@@ -119,7 +119,7 @@ impl Reservation {
     }
 
     /// Marks the token as used.
-    pub fn commit(mut self) {
+    pub(crate) fn commit(mut self) {
         self.0 = None;
     }
 }

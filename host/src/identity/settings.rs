@@ -11,21 +11,21 @@ pub(super) const LOCAL_ISSUER: &str = "urn:rise:local";
 #[derive(Clone)]
 pub struct IdentitySettings {
     /// The name of this deployment. Every token must have it in `aud`.
-    pub audience: String,
-    pub issuers: Vec<IssuerSettings>,
+    pub(crate) audience: String,
+    pub(crate) issuers: Vec<IssuerSettings>,
 }
 
 #[derive(Clone)]
-pub struct IssuerSettings {
+pub(crate) struct IssuerSettings {
     /// The name by which rules and audit records refer to the issuer.
-    pub name: String,
-    pub policy: TokenPolicy,
-    pub keys: KeyOrigin,
+    pub(crate) name: String,
+    pub(crate) policy: TokenPolicy,
+    pub(crate) keys: KeyOrigin,
 }
 
 /// Where an issuer's keys come from.
 #[derive(Clone)]
-pub enum KeyOrigin {
+pub(crate) enum KeyOrigin {
     /// Fetched as `{issuer}/.well-known/openid-configuration` says.
     Discovery(DiscoverySettings),
     /// Read from a JSON Web Key Set at start.
@@ -36,30 +36,30 @@ pub enum KeyOrigin {
 
 /// How the keys of an issuer are fetched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct DiscoverySettings {
-    pub issuer: String,
+pub(crate) struct DiscoverySettings {
+    pub(crate) issuer: String,
     /// Further hosts (`host` or `host:port`) that may serve the keys over https. Google serves the
     /// keys of `accounts.google.com` on `www.googleapis.com`.
-    pub jwks_hosts: Vec<String>,
+    pub(crate) jwks_hosts: Vec<String>,
     /// Whether the issuer may have a private address.
-    pub internal: bool,
+    pub(crate) internal: bool,
     /// Certificate authorities in PEM. If set, no others are trusted for this issuer.
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// A file with a token that is sent to the issuer's own origin. It is read for each request,
     /// because Kubernetes renews it.
-    pub bearer_file: Option<PathBuf>,
+    pub(crate) bearer_file: Option<PathBuf>,
 }
 
 impl IssuerSettings {
     /// Settings that are allowed but probably not intended.
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         self.policy.warnings()
     }
 }
 
 impl KeyOrigin {
     /// The exact text of `iss` in the issuer's tokens.
-    pub fn issuer(&self) -> &str {
+    pub(crate) fn issuer(&self) -> &str {
         match self {
             Self::Discovery(settings) => &settings.issuer,
             Self::JwksFile { issuer, .. } => issuer,

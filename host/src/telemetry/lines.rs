@@ -29,14 +29,14 @@ enum LogMessage {
 }
 
 #[derive(Clone)]
-pub struct Lines {
+pub(crate) struct Lines {
     sender: SyncSender<LogMessage>,
     lost: Arc<AtomicU64>,
 }
 
 /// Writes the remaining lines when it is dropped.
 #[must_use]
-pub struct Flushing(Lines);
+pub(crate) struct Flushing(Lines);
 
 impl Lines {
     pub(super) fn start() -> Self {

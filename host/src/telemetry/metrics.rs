@@ -143,7 +143,7 @@ struct ReloadLabels {
 }
 
 /// The value of the label `actions`. `None`: the caller did not say.
-pub fn actions_label(actions: Option<Actions>) -> &'static str {
+pub(crate) fn actions_label(actions: Option<Actions>) -> &'static str {
     let Some(actions) = actions else { return "any" };
     match (actions.contains(Action::Pull), actions.contains(Action::Push)) {
         (true, true) => "pull,push",
@@ -154,15 +154,15 @@ pub fn actions_label(actions: Option<Actions>) -> &'static str {
 }
 
 /// One call of a provider, as it is counted.
-pub struct ProviderCall<'a> {
+pub(crate) struct ProviderCall<'a> {
     /// Empty until the provider has described itself.
-    pub provider: &'a Arc<str>,
-    pub digest: &'a Arc<str>,
-    pub function: &'static str,
-    pub outcome: &'static str,
+    pub(crate) provider: &'a Arc<str>,
+    pub(crate) digest: &'a Arc<str>,
+    pub(crate) function: &'static str,
+    pub(crate) outcome: &'static str,
     /// The exceeded limit, if there is one.
-    pub limit: Option<&'static str>,
-    pub elapsed: Duration,
+    pub(crate) limit: Option<&'static str>,
+    pub(crate) elapsed: Duration,
 }
 
 /// Buckets from 50 µs, which a rule takes, to 13 s, which exceeds every deadline; each is twice the
@@ -176,7 +176,7 @@ fn times<L: Clone + std::hash::Hash + Eq>() -> TimesBy<L> {
 }
 
 /// A registry with the common prefix, also for metrics that are looked up when somebody asks.
-pub fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     Registry::with_prefix(PREFIX)
 }
 
@@ -232,7 +232,7 @@ impl Families {
     }
 
     /// `route` is the registered route, not the path of the request.
-    pub fn request(
+    pub(crate) fn request(
         &self,
         route: &str,
         method: &'static str,
@@ -247,16 +247,16 @@ impl Families {
     }
 
     /// `registry` is the name of a configured registry, or empty.
-    pub fn credentials(&self, registry: &str, actions: &'static str, outcome: &'static str) {
+    pub(crate) fn credentials(&self, registry: &str, actions: &'static str, outcome: &'static str) {
         let labels = CredentialLabels { registry: registry.to_owned(), actions, outcome };
         self.credentials.get_or_create(&labels).inc();
     }
 
-    pub fn step(&self, step: &'static str, elapsed: Duration) {
+    pub(crate) fn step(&self, step: &'static str, elapsed: Duration) {
         self.step_seconds.get_or_create(&StepLabels { step }).observe(elapsed.as_secs_f64());
     }
 
-    pub fn provider_call(&self, call: &ProviderCall<'_>) {
+    pub(crate) fn provider_call(&self, call: &ProviderCall<'_>) {
         let ProviderCall { provider, digest, function, outcome, limit, elapsed } = *call;
         let (provider, digest) = (Arc::clone(provider), Arc::clone(digest));
         self.provider_seconds
@@ -270,7 +270,7 @@ impl Families {
         self.provider_calls.get_or_create(&labels).inc();
     }
 
-    pub fn upstream_call(
+    pub(crate) fn upstream_call(
         &self,
         registry: &str,
         operation: &'static str,
@@ -284,29 +284,29 @@ impl Families {
         self.upstream_calls.get_or_create(&UpstreamLabels { registry, operation, outcome }).inc();
     }
 
-    pub fn audit_record(&self, event: &'static str, is_durable: bool, elapsed: Duration) {
+    pub(crate) fn audit_record(&self, event: &'static str, is_durable: bool, elapsed: Duration) {
         self.audit_seconds.get_or_create(&EventLabels { event }).observe(elapsed.as_secs_f64());
         let outcome = if is_durable { "ok" } else { "failed" };
         self.audit_records.get_or_create(&AuditLabels { event, outcome }).inc();
     }
 
     /// Counts a request that exceeded a limit.
-    pub fn limit_refused(&self, limit: &'static str) {
+    pub(crate) fn limit_refused(&self, limit: &'static str) {
         self.refused.get_or_create(&RefusedLabels { limit }).inc();
     }
 
     /// Counts a provider file that was not loaded, by the stage that failed.
-    pub fn provider_load_failed(&self, stage: &'static str) {
+    pub(crate) fn provider_load_failed(&self, stage: &'static str) {
         self.load_failures.get_or_create(&StageLabels { stage }).inc();
     }
 
-    pub fn reloaded(&self, is_right: bool) {
+    pub(crate) fn reloaded(&self, is_right: bool) {
         let outcome = if is_right { "ok" } else { "failed" };
         self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
     }
 
     /// The text format of `OpenMetrics`; the metrics of `looked_up` come last.
-    pub fn encode(&self, looked_up: &Registry) -> Result<String, std::fmt::Error> {
+    pub(crate) fn encode(&self, looked_up: &Registry) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         text::encode_registry(&mut out, &self.registry)?;
         text::encode_registry(&mut out, looked_up)?;

@@ -11,12 +11,12 @@ pub fn resident_bytes() -> Option<u64> {
     Some(kibibytes << 10)
 }
 
-pub fn open_files() -> Option<u64> {
+pub(crate) fn open_files() -> Option<u64> {
     // One of them is the folder that this function reads.
     u64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?.checked_sub(1)
 }
 
-pub fn most_files() -> Option<u64> {
+pub(crate) fn most_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 

@@ -6,13 +6,13 @@ use serde::Deserialize;
 #[derive(Clone, Debug)]
 pub struct LogConfig {
     /// A level, or the directives of `tracing_subscriber`.
-    pub level: String,
-    pub format: LogFormat,
+    pub(crate) level: String,
+    pub(crate) format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     Json,
     Text,
 }

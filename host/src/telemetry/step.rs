@@ -8,7 +8,7 @@ use super::Metrics;
 
 /// In the order in which a request takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     Identity,
     /// Finds the registry and the project.
     Target,
@@ -20,17 +20,7 @@ pub enum Step {
 }
 
 impl Step {
-    pub const ALL: [Self; 7] = [
-        Self::Identity,
-        Self::Target,
-        Self::Rules,
-        Self::AuditIntent,
-        Self::Provider,
-        Self::AuditOutcome,
-        Self::AuditDenial,
-    ];
-
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Identity => "identity",
             Self::Target => "target",
@@ -47,7 +37,7 @@ impl Step {
     }
 
     /// Runs `work` as this step.
-    pub async fn measure<T>(self, metrics: &Metrics, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn measure<T>(self, metrics: &Metrics, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let done = work.instrument(self.span()).await;
         metrics.step(self.as_str(), started.elapsed());
@@ -55,7 +45,7 @@ impl Step {
     }
 
     /// Runs `work` that does not wait as this step.
-    pub fn measure_now<T>(self, metrics: &Metrics, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn measure_now<T>(self, metrics: &Metrics, work: impl FnOnce() -> T) -> T {
         let started = Instant::now();
         let done = self.span().in_scope(work);
         metrics.step(self.as_str(), started.elapsed());

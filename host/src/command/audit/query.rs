@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[derive(clap::Parser)]
-    struct Line {
+    struct FilterArguments {
         #[command(flatten)]
         filter: Filter,
     }
@@ -162,8 +162,9 @@ mod tests {
     );
 
     fn shown(arguments: &str) -> Option<String> {
-        let line =
-            <Line as clap::Parser>::try_parse_from(format!("x {arguments}").split_whitespace());
+        let line = <FilterArguments as clap::Parser>::try_parse_from(
+            format!("x {arguments}").split_whitespace(),
+        );
         line.unwrap_or_else(|error| panic!("{error}")).filter.show(RECORD.as_bytes())
     }
 

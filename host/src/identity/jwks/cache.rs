@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::source::{FetchError, KeySource};
-use super::{Fetches, Key, KeySet, Keys, NoKey};
+use super::{Fetches, IssuerKey, KeySet, Keys, NoKey};
 use crate::domain::Clock;
 use crate::flight::{Flight, Flights};
 
@@ -30,7 +30,7 @@ const LONGEST_PAUSE: i64 = 60 * 1000;
 /// Covers both requests of a fetch; callers wait for it.
 const FETCH_DEADLINE: Duration = Duration::from_secs(3);
 
-pub struct CachedKeys(Arc<Cache>);
+pub(crate) struct CachedKeys(Arc<Cache>);
 
 struct Cache {
     /// The issuer's name, for the log.
@@ -64,14 +64,14 @@ struct Fetched {
 }
 
 enum Lookup {
-    Answered(Result<Arc<Key>, NoKey>),
+    Answered(Result<Arc<IssuerKey>, NoKey>),
     /// The answer is known when this fetch has ended.
     AfterFetch(Flight<()>),
 }
 
 impl CachedKeys {
     /// Fetches nothing yet.
-    pub fn new(issuer: &str, source: Box<dyn KeySource>, clock: Clock) -> Self {
+    pub(crate) fn new(issuer: &str, source: Box<dyn KeySource>, clock: Clock) -> Self {
         Self(Arc::new(Cache {
             issuer: issuer.to_owned(),
             source,
@@ -84,7 +84,7 @@ impl CachedKeys {
 
 #[async_trait]
 impl Keys for CachedKeys {
-    async fn find(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey> {
+    async fn find(&self, kid: Option<&str>) -> Result<Arc<IssuerKey>, NoKey> {
         match self.0.lookup(kid) {
             Lookup::Answered(answer) => answer,
             Lookup::AfterFetch(fetch) => {
@@ -145,7 +145,7 @@ impl Cache {
     }
 
     /// The answer by the keys that are here now.
-    fn find_now(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey> {
+    fn find_now(&self, kid: Option<&str>) -> Result<Arc<IssuerKey>, NoKey> {
         let now = self.now();
         let state = self.state();
         let fetched = state.usable(now).ok_or(NoKey::Unavailable)?;

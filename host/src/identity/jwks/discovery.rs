@@ -29,7 +29,7 @@ const LARGEST_BEARER: usize = 8192;
 const DOCUMENT: JsonLimits = JsonLimits { bytes: LARGEST_SET, depth: 8, members: 256, text: 4096 };
 
 /// Fetches the keys of one issuer.
-pub struct Discovery {
+pub(crate) struct Discovery {
     settings: DiscoverySettings,
     document: Url,
     reach: Reach,
@@ -37,7 +37,7 @@ pub struct Discovery {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidIssuer {
+pub(crate) enum InvalidIssuer {
     #[error(
         "`issuer` must be an https:// URL without user, query or fragment (http:// for loopback \
          only)"
@@ -60,7 +60,7 @@ pub enum InvalidIssuer {
 
 impl Discovery {
     /// `name` is for the log.
-    pub fn new(name: &str, settings: &DiscoverySettings) -> Result<Self, InvalidIssuer> {
+    pub(crate) fn new(name: &str, settings: &DiscoverySettings) -> Result<Self, InvalidIssuer> {
         let issuer = &settings.issuer;
         let url = Url::parse(issuer).ok().filter(|url| is_plain(url) && url.query().is_none());
         // `Url` corrects what it parses. An `issuer` that it corrected differs from `iss` in

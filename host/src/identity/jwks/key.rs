@@ -47,7 +47,7 @@ pub enum InvalidKeySet {
 }
 
 /// The usable keys of an issuer. There is at least one.
-pub struct KeySet(Vec<Arc<Key>>);
+pub struct KeySet(Vec<Arc<IssuerKey>>);
 
 impl std::fmt::Debug for KeySet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,7 +65,7 @@ pub enum NoKey {
     Unavailable,
 }
 
-pub struct Key {
+pub struct IssuerKey {
     kid: Option<String>,
     /// The public key itself: other bytes are another key.
     material: Vec<u8>,
@@ -82,8 +82,12 @@ impl KeySet {
         if keys.len() > MOST_KEYS {
             return Err(InvalidKeySet::TooMany);
         }
-        let keys: Vec<Arc<Key>> =
-            keys.iter().filter_map(Value::as_object).filter_map(Key::parse).map(Arc::new).collect();
+        let keys: Vec<Arc<IssuerKey>> = keys
+            .iter()
+            .filter_map(Value::as_object)
+            .filter_map(IssuerKey::parse)
+            .map(Arc::new)
+            .collect();
         let mut kids = BTreeSet::new();
         if !keys.iter().all(|key| kids.insert(&key.kid)) {
             return Err(InvalidKeySet::Duplicate);
@@ -91,7 +95,7 @@ impl KeySet {
         if keys.is_empty() { Err(InvalidKeySet::Empty) } else { Ok(Self(keys)) }
     }
 
-    pub fn find(&self, kid: Option<&str>) -> Result<Arc<Key>, NoKey> {
+    pub fn find(&self, kid: Option<&str>) -> Result<Arc<IssuerKey>, NoKey> {
         match (kid, self.0.as_slice()) {
             (Some(kid), keys) => keys
                 .iter()
@@ -113,7 +117,7 @@ impl KeySet {
     }
 }
 
-impl Key {
+impl IssuerKey {
     /// Whether the key may be used with this algorithm.
     pub fn fits(&self, algorithm: Algorithm) -> bool {
         self.verifier(algorithm).is_some()

@@ -8,13 +8,13 @@ use super::{InvalidKeySet, KeySet, LARGEST_SET};
 use crate::identity::json::InvalidJson;
 
 #[async_trait]
-pub trait KeySource: Send + Sync {
+pub(crate) trait KeySource: Send + Sync {
     async fn fetch(&self) -> Result<KeySet, FetchError>;
 }
 
 /// Why a fetch failed, for the operator.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     #[error("no answer: {}", causes(.0))]
     Request(#[source] reqwest::Error),
     #[error("`bearer_file` cannot be used: {0}")]
