@@ -180,6 +180,17 @@ impl Cache {
         }
     }
 
+    /// All cached credentials that can be read.
+    pub(crate) fn all(&self) -> Vec<Credentials> {
+        let is_json = |path: &PathBuf| path.extension().is_some_and(|name| name == "json");
+        let read = |path: PathBuf| {
+            let text = files::read_private(&path, LONGEST).ok()??;
+            let entry: CredentialsEntry<Secret> = serde_json::from_str(&text).ok()?;
+            Credentials::of(entry.answer).ok()
+        };
+        self.entries().filter(is_json).filter_map(read).collect()
+    }
+
     /// Deletes all cached credentials and returns their number.
     pub(crate) fn clear(&self) -> usize {
         let is_json = |path: &PathBuf| path.extension().is_some_and(|name| name == "json");

@@ -141,6 +141,28 @@ impl ConfigFile {
         Ok(earlier.is_some_and(|earlier| earlier != login))
     }
 
+    /// Removes the logins that consist of one of these credentials. Returns their number.
+    pub(crate) fn log_out(&mut self, all: &[Credentials]) -> Result<usize, Failure> {
+        let ours: Vec<_> = all.iter().map(entry).collect();
+        let is_ours = |login: &Value| ours.contains(login);
+        let logins = |json: &Map<String, Value>| {
+            json.get("auths").and_then(Value::as_object).map_or(0, Map::len)
+        };
+        let auths = self.json.get("auths").and_then(Value::as_object);
+        if !auths.is_some_and(|auths| auths.values().any(is_ours)) {
+            return Ok(0);
+        }
+        let mut removed = 0;
+        self.update(|json| {
+            let before = logins(json);
+            if let Some(auths) = json.get_mut("auths").and_then(Value::as_object_mut) {
+                auths.retain(|_, login| !is_ours(login));
+            }
+            removed = before - logins(json);
+        })?;
+        Ok(removed)
+    }
+
     /// Reads the file again, changes it and writes it, so that other programs' changes since it was
     /// loaded stay. One run at a time does so. A file without content is removed.
     pub(crate) fn update(

@@ -1,5 +1,5 @@
-//! `rise-registry logout`: removes the stored login and all cached credentials, and revokes the
-//! refresh token at the issuer.
+//! `rise-registry logout`: removes the stored login, all cached credentials and what `docker-login`
+//! wrote, and revokes the refresh token at the issuer.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Done;
 use crate::app::App;
+use crate::docker::ConfigFile;
 use crate::failure::Failure;
 use crate::oidc::Issuer;
 use crate::token::StoredLogin;
@@ -18,6 +19,7 @@ pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
     // A damaged login is removed too.
     let stored = StoredLogin::load(&app.environment).unwrap_or_default();
     let had = StoredLogin::remove(&app.environment)?;
+    let logins = log_out_of_clients(app);
     let credentials = app.cache().clear();
     if let Some(stored) = stored
         && let Some(refresh_token) = &stored.refresh_token
@@ -36,5 +38,23 @@ pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
     let login = if had { "the login was removed" } else { "there was no login" };
     app.terminal
         .note(&format!("rise-registry: {login}; cached credentials removed: {credentials}"));
+    if logins > 0 {
+        app.terminal.note(&format!("rise-registry: logins in clients' files removed: {logins}"));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Removes what `docker-login` wrote, as far as the cache knows it.
+fn log_out_of_clients(app: &App) -> usize {
+    let cached = app.cache().all();
+    let podman = app.environment.path("REGISTRY_AUTH_FILE").map(ConfigFile::load);
+    let files = [Some(ConfigFile::of_docker(&app.environment)), podman];
+    let mut removed = 0;
+    for file in files.into_iter().flatten() {
+        match file.and_then(|mut file| file.log_out(&cached)) {
+            Ok(logins) => removed += logins,
+            Err(failure) => app.terminal.note(&format!("rise-registry: {}", failure.line())),
+        }
+    }
+    removed
 }
