@@ -48,7 +48,8 @@ pub(super) fn run(command: &mut Command, deadline: Deadline) -> Result<Secret, P
     Err(ProgramError::Failed(words.unwrap_or_default()))
 }
 
-/// The last line of what a program printed on stderr, as ` (…)`. A line with the secret is left out.
+/// The last line of what a program printed on stderr, as ` (…)`. A line with the secret is left
+/// out.
 pub(super) fn words(stderr: &str, secret: Option<&Secret>) -> String {
     let line = last_line(stderr);
     if line.is_empty() || secret.is_some_and(|secret| secret.is_in(line)) {

@@ -215,3 +215,41 @@ fn logins_that_clients_prefer_to_ours_are_named() {
     assert!(docker.contains("DOCKER_AUTH_CONFIG") && docker.contains("auth.json"), "{docker}");
     assert!(!doctor.contains("b2xk"));
 }
+
+#[test]
+fn logout_removes_what_docker_login_wrote() {
+    let double = BrokerDouble::start(grants("r.example.com"));
+    let it = workstation(&double.url);
+    let podman = it.path("auth.json").display().to_string();
+    let it = it.with("REGISTRY_AUTH_FILE", &podman);
+    let own = json!({ "auths": { "s.example.com": { "auth": "eDp5" } }, "detachKeys": "x" });
+    it.file(".docker/config.json", own.to_string());
+    assert_eq!(it.rise(&["docker-login"]).code, Some(0));
+    let out = it.rise(&["logout"]);
+    assert_eq!(out.code, Some(0), "{out:?}");
+    insta::assert_snapshot!(out.stderr, @r"
+    rise-registry: there was no login; cached credentials removed: 1
+    rise-registry: logins in clients' files removed: 2
+    ");
+    assert_eq!(it.docker_config(), own);
+    assert_eq!(json_of(&it, "auth.json"), json!({ "auths": {} }));
+}
+
+#[test]
+fn doctor_recommends_nothing_where_callers_use_their_own_login() {
+    let who = json!({ "issuer": "i", "sub": "ci" }).to_string();
+    let who = Saying::answer("200 OK", "content-type: application/json\r\n", &who);
+    let answer = json!({
+        "credentials": { "registry_url": "127.0.0.1:9", "username": "", "password": "",
+            "expires_in": null, "expires_at": null, "kind": "client-auth" },
+        "repository": "my-app", "image": "127.0.0.1:9/my-app", "project": "my-app",
+        "registry": "own", "actions": ["pull"], "scope": "none", "enforced_by": "host",
+        "request_id": "01J"
+    });
+    let granted =
+        Saying::answer("200 OK", "content-type: application/json\r\n", &answer.to_string());
+    let double = BrokerDouble::start(Saying::InTurn(vec![who.clone(), who, granted]));
+    let doctor = workstation(&double.url).rise(&["doctor"]);
+    assert_eq!(doctor.code, Some(0), "{doctor:?}");
+    assert!(doctor.stdout.contains("– docker      docker uses your own login for 127.0.0.1:9"));
+}

@@ -240,6 +240,9 @@ fn docker(app: &App, granted: Option<&Credentials>) -> Outcome {
     if !preferred.is_empty() {
         return Outcome::Bad(Failure::Files(preferred.join("; ")));
     }
+    if granted.password.expose().is_empty() {
+        return Outcome::Skipped(format!("docker uses your own login for {host}"));
+    }
     if config.helper_or_store(host) != Some("rise") {
         return Outcome::Skipped(format!(
             "docker does not ask docker-credential-rise for {host}: use `rise-registry exec`, \
