@@ -52,17 +52,19 @@ async fn run() {
     for _ in HTTP {
         servers.push(upstreams.spawn(Imaginary::start()).await.unwrap());
     }
-    let mut it = Installation::new(settings(&servers));
-    it.unlimited();
+    let mut installation = Installation::new(settings(&servers));
+    installation.unlimited();
     // What a busy disk adds to each request is not what is measured.
     let record = tempfile::tempdir_in("/dev/shm").unwrap();
-    it.without("RISE_AUDIT__DIRECTORY");
-    it.variable("RISE_AUDIT__DIRECTORY", &record.path().join("audit").display().to_string());
-    it.guest("misbehaves");
-    it.guest("http-rogue");
-    let token = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
+    installation.without("RISE_AUDIT__DIRECTORY");
+    installation
+        .variable("RISE_AUDIT__DIRECTORY", &record.path().join("audit").display().to_string());
+    installation.guest("misbehaves");
+    installation.guest("http-rogue");
+    let token =
+        installation.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
     let token = token.trim();
-    let serving = it.serve();
+    let serving = installation.serve();
     let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
     let load = Load { connections: 16, requests: REQUESTS, rate: Some(RATE) };
     let path = "/api/v1/registry/credentials?project=my-app&registry=quiet";
@@ -70,8 +72,9 @@ async fn run() {
     load.run(to, path, token).await;
     let (resident, files) = (serving.resident(), serving.open_files());
     let mut all_hold = true;
-    let chosen: Vec<_> = std::env::args().skip(1).filter(|it| !it.starts_with("--")).collect();
-    let is_chosen = |how: &&&str| chosen.is_empty() || chosen.iter().any(|it| it == **how);
+    let chosen: Vec<_> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let is_chosen = |how: &&&str| chosen.is_empty() || chosen.iter().any(|name| name == **how);
     for how in MISBEHAVES.iter().chain(&HTTP).filter(is_chosen) {
         // Measured anew each time: who else uses this machine changes by the minute.
         let quiet = load.run(to, path, token).await;
@@ -91,7 +94,8 @@ async fn run() {
         let holds = quiet.failed + busy.failed == 0 && ratio <= 3. && returned && calls > 0;
         if !holds {
             println!("BROKEN: {how}");
-            let others = serving.lines_so_far().into_iter().filter(|it| it["registry"] == "quiet");
+            let others =
+                serving.lines_so_far().into_iter().filter(|line| line["registry"] == "quiet");
             others.for_each(|line| println!("{line}"));
         }
         all_hold &= holds;
@@ -102,8 +106,12 @@ async fn run() {
 }
 
 fn settings(servers: &[Imaginary]) -> String {
-    let names: Vec<_> =
-        MISBEHAVES.iter().chain(&HTTP).chain(&["quiet"]).map(|it| format!("\"{it}\"")).collect();
+    let names: Vec<_> = MISBEHAVES
+        .iter()
+        .chain(&HTTP)
+        .chain(&["quiet"])
+        .map(|name| format!("\"{name}\""))
+        .collect();
     let mut text = AUTH.replace("\"prod\"", &names.join(", "));
     text += "[log]\nlevel = \"error,rise_broker::command=info\"\n";
     text += &oci("quiet.example.com").named("quiet").to_string();

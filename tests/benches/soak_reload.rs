@@ -24,11 +24,12 @@ fn main() {
 }
 
 async fn run() {
-    let mut it = Installation::new(format!("{AUTH}{OCI}"));
-    it.unlimited();
-    it.variable("RISE_LOG__LEVEL", "warn,rise_broker::command::serve=info");
-    let token = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
-    let serving = it.serve();
+    let mut installation = Installation::new(format!("{AUTH}{OCI}"));
+    installation.unlimited();
+    installation.variable("RISE_LOG__LEVEL", "warn,rise_broker::command::serve=info");
+    let token =
+        installation.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
+    let serving = installation.serve();
     let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
     let load = async |requests| {
         let (load, token) = (Load { connections: 16, requests, rate: Some(RATE) }, token.clone());
@@ -37,7 +38,7 @@ async fn run() {
     };
     let quiet = load(QUIET).await;
     let started = Instant::now();
-    let (busy, ()) = tokio::join!(load(BUSY), exchange(&it, &serving));
+    let (busy, ()) = tokio::join!(load(BUSY), exchange(&installation, &serving));
     let took = started.elapsed();
     for (name, report) in [("quiet", &quiet), ("reloading", &busy)] {
         println!("{name:9} {}", shown(report));
@@ -60,8 +61,8 @@ async fn run() {
     assert!(all_hold, "not all that is promised holds");
 }
 
-async fn exchange(it: &Installation, serving: &Serving) {
-    let folder = it.path("providers");
+async fn exchange(installation: &Installation, serving: &Serving) {
+    let folder = installation.path("providers");
     let good = component("oci");
     let versions = ["one", "two"].map(|note| noted(&good, note));
     let broken = broken(&good);
@@ -81,9 +82,12 @@ async fn exchange(it: &Installation, serving: &Serving) {
 
 async fn serves(serving: &Serving, bytes: &[u8]) {
     let expected = digest(bytes);
-    let is_it = |it: &Value| it["name"] == "oci" && it["sha256"] == expected.as_str();
+    let is_loaded =
+        |provider: &Value| provider["name"] == "oci" && provider["sha256"] == expected.as_str();
     serving
-        .until("/api/v1/providers", |said| said["providers"].as_array().unwrap().iter().any(is_it))
+        .until("/api/v1/providers", |said| {
+            said["providers"].as_array().unwrap().iter().any(is_loaded)
+        })
         .await;
 }
 

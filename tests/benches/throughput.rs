@@ -245,8 +245,8 @@ async fn baseline(verifies: bool) {
 }
 
 fn is_valid(headers: &HeaderMap, key: &DecodingKey) -> bool {
-    let token = headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
-    let Some(token) = token.and_then(|it| it.strip_prefix("Bearer ")) else { return false };
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let Some(token) = token.and_then(|value| value.strip_prefix("Bearer ")) else { return false };
     let mut validation = Validation::new(Algorithm::RS256);
     validation.set_audience(&[AUDIENCE]);
     validation.set_issuer(&[ISSUER]);

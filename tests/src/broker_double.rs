@@ -58,7 +58,7 @@ impl BrokerDouble {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
-        let it =
+        let double =
             Self { url, requests: Arc::clone(&requests), connections: Arc::clone(&connections) };
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -67,7 +67,7 @@ impl BrokerDouble {
                 std::thread::spawn(move || serve(stream, &saying, &requests));
             }
         });
-        it
+        double
     }
 
     /// Every request so far, with its headers and the part of its body that came with them.
@@ -119,5 +119,5 @@ fn is_whole(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request).to_ascii_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-    body.len() >= length.map_or(0, |it| it.trim().parse().unwrap_or(0))
+    body.len() >= length.map_or(0, |length| length.trim().parse().unwrap_or(0))
 }

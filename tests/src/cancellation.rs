@@ -58,10 +58,11 @@ pub async fn run(clients: usize, patience: Duration) -> Report {
     aws.always("AssumeRole", Answer::late(UPSTREAM));
     aws.always("GetAuthorizationToken", Answer::late(UPSTREAM));
     http.slow(UPSTREAM);
-    let it = installation(&aws, &http);
-    let token = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
+    let installation = installation(&aws, &http);
+    let token =
+        installation.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
     let token = token.trim().to_owned();
-    let serving = it.serve();
+    let serving = installation.serve();
     let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
     // This opens every connection to AWS and to the registry that so many clients need.
     disconnect(to, &token, 10 * CLIENTS, true).await;
@@ -77,9 +78,9 @@ pub async fn run(clients: usize, patience: Duration) -> Report {
         *status = Wire::once(to, &request(registry, &token)).await.status;
     }
     let lines = serving.lines_so_far();
-    let panics = lines.iter().filter(|it| it.to_string().contains("panic")).count();
-    let [intents, completed, failed] =
-        ["issue.intent", "issue.completed", "issue.failed"].map(|event| requests(&it, event));
+    let panics = lines.iter().filter(|line| line.to_string().contains("panic")).count();
+    let [intents, completed, failed] = ["issue.intent", "issue.completed", "issue.failed"]
+        .map(|event| requests(&installation, event));
     let ended: BTreeSet<_> = completed.union(&failed).cloned().collect();
     Report {
         hung_up,
@@ -100,7 +101,7 @@ pub async fn run(clients: usize, patience: Duration) -> Report {
 
 fn installation(aws: &Stub, http: &Imaginary) -> Installation {
     let auth = AUTH.replace("\"prod\"", "\"ecr\", \"http\"");
-    let mut it = Installation::new(format!(
+    let mut installation = Installation::new(format!(
         r#"
 [limits]
 registry = {{ in_flight = 1000, per_second = 100000, burst = 100000 }}
@@ -111,9 +112,9 @@ level = "error,rise_broker::command=info"
         registry::ecr(aws.endpoint()).named("ecr"),
         registry::imaginary(&http.url()).named("http"),
     ));
-    it.unlimited();
-    it.guest("imaginary");
-    it
+    installation.unlimited();
+    installation.guest("imaginary");
+    installation
 }
 
 fn request(registry: &str, token: &str) -> String {
@@ -125,7 +126,8 @@ fn request(registry: &str, token: &str) -> String {
 
 /// Lets every client ask once. Returns how many hung up before an answer, and how many did not.
 async fn disconnect(to: SocketAddr, token: &str, clients: usize, patient: bool) -> (usize, usize) {
-    let requests: Arc<[String]> = REGISTRIES.iter().map(|it| request(it, token)).collect();
+    let requests: Arc<[String]> =
+        REGISTRIES.iter().map(|registry| request(registry, token)).collect();
     let next = Arc::new(AtomicUsize::new(0));
     let mut running = JoinSet::new();
     for _ in 0..CLIENTS {
@@ -142,7 +144,7 @@ async fn disconnect(to: SocketAddr, token: &str, clients: usize, patient: bool) 
                 let pause = if patient { 20_000_000 } else { moment(number) };
                 let mut stream = wire.into_inner();
                 let heard = timeout(Duration::from_micros(pause), stream.read_u8()).await;
-                if heard.is_ok_and(|it| it.is_ok()) {
+                if heard.is_ok_and(|read| read.is_ok()) {
                     answered += 1;
                 } else {
                     hung_up += 1;
@@ -151,7 +153,7 @@ async fn disconnect(to: SocketAddr, token: &str, clients: usize, patient: bool) 
         });
     }
     let each = running.join_all().await;
-    each.iter().fold((0, 0), |(left, right), it| (left + it.0, right + it.1))
+    each.iter().fold((0, 0), |(left, right), own| (left + own.0, right + own.1))
 }
 
 /// A multiplicative hash: the same moment for the same number, evenly spread.
@@ -166,13 +168,13 @@ async fn nobody_is_left(serving: &Serving) {
 
 async fn instances(serving: &Serving) -> usize {
     let text = Client::new().get(&format!("{}/metrics", serving.admin)).await.text();
-    let line = text.lines().find_map(|it| it.strip_prefix("rise_broker_provider_instances "));
+    let line = text.lines().find_map(|line| line.strip_prefix("rise_broker_provider_instances "));
     line.unwrap().trim().parse().unwrap()
 }
 
 /// The request ids of all records of this event.
-fn requests(it: &Installation, event: &str) -> BTreeSet<String> {
-    audit_text(&it.path("audit"))
+fn requests(installation: &Installation, event: &str) -> BTreeSet<String> {
+    audit_text(&installation.path("audit"))
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|record| record["event"] == event)

@@ -105,7 +105,7 @@ impl FakeDisk {
 
     /// The content of all segments in order, with a line break between them.
     pub fn text(&self) -> String {
-        let text = |it: &Content| String::from_utf8_lossy(&it.bytes()).into_owned();
+        let text = |content: &Content| String::from_utf8_lossy(&content.bytes()).into_owned();
         self.world().files.values().map(text).collect::<Vec<_>>().join("\n")
     }
 
@@ -129,7 +129,8 @@ impl World {
         if self.crash_at.is_some_and(|at| self.operations > at) {
             return Err(io::Error::other("the machine has crashed"));
         }
-        let fault = self.faults.iter_mut().find(|it| it.operation == operation && it.times > 0);
+        let fault =
+            self.faults.iter_mut().find(|fault| fault.operation == operation && fault.times > 0);
         let Some(fault) = fault else { return Ok(()) };
         fault.times -= 1;
         Err(io::Error::from_raw_os_error(fault.error))

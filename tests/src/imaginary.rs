@@ -39,7 +39,7 @@ impl Heard {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
@@ -142,7 +142,7 @@ async fn make_token(
     let delay = *shared.delay.lock().unwrap();
     tokio::time::sleep(delay).await;
     if let Some((status, retry_after, body)) = shared.instead.lock().unwrap().clone() {
-        let pause = retry_after.into_iter().map(|it| ("retry-after", it));
+        let pause = retry_after.into_iter().map(|seconds| ("retry-after", seconds));
         let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
         for (name, value) in pause {
             response.headers_mut().insert(name, value.parse().unwrap());
@@ -150,7 +150,7 @@ async fn make_token(
         return response;
     }
     let expected = format!("Bearer {ADMIN_TOKEN}");
-    if headers.get("authorization").is_none_or(|it| it.as_bytes() != expected.as_bytes()) {
+    if headers.get("authorization").is_none_or(|value| value.as_bytes() != expected.as_bytes()) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let Ok(asked) = serde_json::from_slice::<Value>(&body) else {
@@ -169,7 +169,7 @@ async fn make_token(
 /// Every form of what it received, in every place of an answer.
 async fn echo(uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let text = |name: &str| {
-        headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned()
+        headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
     };
     let authorization = text("authorization");
     let answer = json!({

@@ -39,23 +39,23 @@ impl Installation {
     /// folder, as in [`Settings::new`](crate::Settings::new): commands run in it.
     pub fn new(text: impl Display) -> Self {
         let directory = tempfile::Builder::new().prefix("rise-test-").tempdir().unwrap();
-        let mut it = Self { directory, variables: Vec::new() };
-        fs::create_dir(it.path("config")).unwrap();
-        fs::create_dir(it.path("providers")).unwrap();
+        let mut installation = Self { directory, variables: Vec::new() };
+        fs::create_dir(installation.path("config")).unwrap();
+        fs::create_dir(installation.path("providers")).unwrap();
         for name in ["ecr", "oci"] {
-            it.provider(&repository().join(format!("dist/providers/{name}.wasm")), name);
+            installation.provider(&repository().join(format!("dist/providers/{name}.wasm")), name);
         }
-        it.settings(text);
+        installation.settings(text);
         // All tests share the folder of compiled code: each would compile the same components.
         let state = target().join("test-state").display().to_string();
-        it.variable("RISE_SERVER__STATE_DIRECTORY", &state);
-        it.variable("RISE_AUDIT__DIRECTORY", "audit");
-        it.variable("RISE_PROVIDERS__DIRECTORY", "providers");
+        installation.variable("RISE_SERVER__STATE_DIRECTORY", &state);
+        installation.variable("RISE_AUDIT__DIRECTORY", "audit");
+        installation.variable("RISE_PROVIDERS__DIRECTORY", "providers");
         // No load balancer has to notice the stop.
-        it.variable("RISE_SERVER__DRAIN_DELAY_MS", "0");
-        it.variable("RISE_SERVER__LISTEN", "127.0.0.1:0");
-        it.variable("RISE_SERVER__ADMIN_LISTEN", "127.0.0.1:0");
-        it
+        installation.variable("RISE_SERVER__DRAIN_DELAY_MS", "0");
+        installation.variable("RISE_SERVER__LISTEN", "127.0.0.1:0");
+        installation.variable("RISE_SERVER__ADMIN_LISTEN", "127.0.0.1:0");
+        installation
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -105,7 +105,7 @@ impl Installation {
 
     /// Removes a variable, so that the settings or their defaults apply.
     pub fn without(&mut self, name: &str) {
-        self.variables.retain(|(it, _)| it != name);
+        self.variables.retain(|(own, _)| own != name);
     }
 
     /// Prepares `rise-broker` with these arguments. It sees no variable of this machine.

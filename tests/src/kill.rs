@@ -168,8 +168,8 @@ impl Victim {
             .installation
             .audit()
             .iter()
-            .filter(|it| it["event"] == "issue.completed")
-            .map(|it| it["request_id"].as_str().unwrap().to_owned())
+            .filter(|record| record["event"] == "issue.completed")
+            .map(|record| record["request_id"].as_str().unwrap().to_owned())
             .collect();
         let missing: Vec<_> = self.left.difference(&completed).collect();
         assert!(missing.is_empty(), "{}, {when}: no record of {missing:?}", point.name);

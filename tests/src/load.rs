@@ -150,7 +150,7 @@ async fn answer(connection: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Re
                 .split("content-length: ")
                 .nth(1)
                 .and_then(|rest| rest.lines().next())
-                .map_or(0, |it| it.trim().parse().unwrap());
+                .map_or(0, |length| length.trim().parse().unwrap());
             if buffer.len() >= head + 4 + length {
                 return Ok((text[9..12].parse().unwrap(), text.contains("\nconnection: close")));
             }

@@ -339,5 +339,5 @@ async fn flood(to: SocketAddr, rate: u32, time: Duration) -> [usize; 3] {
         });
     }
     let each = floods.join_all().await;
-    each.into_iter().fold([0; 3], |sum, it| std::array::from_fn(|index| sum[index] + it[index]))
+    each.into_iter().fold([0; 3], |sum, own| std::array::from_fn(|index| sum[index] + own[index]))
 }

@@ -116,9 +116,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             bytes.push(byte);
         }
         let head = String::from_utf8(bytes).unwrap();
-        let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or_default();
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
         let mut answer = Heard { status, head, body: String::new() };
-        let length = answer.header("content-length").and_then(|it| it.parse().ok()).unwrap_or(0);
+        let length =
+            answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         if self.0.read_exact(&mut body).await.is_ok() {
             answer.body = String::from_utf8(body).unwrap();

@@ -27,25 +27,25 @@ impl Workstation {
     #[allow(clippy::new_without_default, reason = "makes a directory")]
     pub fn new() -> Self {
         let home = tempfile::Builder::new().prefix("rise-client-").tempdir().unwrap();
-        let it = Self { home, variables: Vec::new() };
-        fs::create_dir(it.path("bin")).unwrap();
+        let machine = Self { home, variables: Vec::new() };
+        fs::create_dir(machine.path("bin")).unwrap();
         for name in ["rise-registry", "docker-credential-rise"] {
             let program = beside(name, "rise-cli");
-            std::os::unix::fs::symlink(program, it.path("bin").join(name)).unwrap();
+            std::os::unix::fs::symlink(program, machine.path("bin").join(name)).unwrap();
         }
-        it
+        machine
     }
 
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.variables.retain(|(it, _)| it != name);
+        self.variables.retain(|(own, _)| own != name);
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
     #[must_use]
     pub fn without(mut self, names: &[&str]) -> Self {
-        self.variables.retain(|(it, _)| !names.contains(&it.as_str()));
+        self.variables.retain(|(own, _)| !names.contains(&own.as_str()));
         self
     }
 

@@ -12,7 +12,7 @@ fn commands(heading: &str) -> String {
     let guide = fs::read_to_string(repository().join("docs/provider-author-guide.md")).unwrap();
     let (_, section) = guide.split_once(&format!("\n## {heading}\n")).unwrap();
     let section = section.split("\n## ").next().unwrap();
-    let blocks = section.split("```sh\n").skip(1).map(|it| it.split("```").next().unwrap());
+    let blocks = section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
     let commands = blocks.collect::<String>();
     assert!(commands.lines().count() > 3, "{heading}: {commands}");
     commands
@@ -49,7 +49,7 @@ fn follow(headings: &[&str]) -> String {
         "export PATH=\"{programs}:$PATH\"\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n\
          make() {{ if [ \"$1\" = run ]; then exec deploy/development/run.sh \
               {programs}/rise-broker; else command make \"$@\"; fi; }}\n{}",
-        headings.iter().map(|it| commands(it)).collect::<String>()
+        headings.iter().map(|heading| commands(heading)).collect::<String>()
     );
     let mut bash = Command::new("timeout");
     bash.args(["540", "bash", "-euo", "pipefail", "-c", &script])

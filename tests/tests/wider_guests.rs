@@ -87,9 +87,10 @@ async fn what_imports_more_of_wasi_than_every_program_is_refused_by_name() {
             "[providers.wants-filesystem]",
         ),
     ] {
-        let it = Installation::new(format!("{more}\n{}{}", AUTH, wants_wasi("127.0.0.1:1", "")));
-        it.guest("wants-filesystem");
-        let printed = it.run(&["check"]);
+        let installation =
+            Installation::new(format!("{more}\n{}{}", AUTH, wants_wasi("127.0.0.1:1", "")));
+        installation.guest("wants-filesystem");
+        let printed = installation.run(&["check"]);
         assert_eq!(printed.code, Some(1), "{more}");
         for expected in [
             "providers/wants-filesystem.wasm: wants `wasi:",
@@ -133,11 +134,11 @@ async fn what_is_stubbed_sees_nothing() {
 #[tokio::test]
 async fn stubs_that_are_taken_away_are_not_taken_over() {
     let stubbed = wants_wasi("127.0.0.1:1", "[providers.wants-filesystem]\nwasi = \"stubbed\"");
-    let it = Installation::new(format!("{AUTH}{stubbed}"));
-    it.guest("wants-filesystem");
-    let serving = it.serve();
+    let installation = Installation::new(format!("{AUTH}{stubbed}"));
+    installation.guest("wants-filesystem");
+    let serving = installation.serve();
     let none = wants_wasi("127.0.0.1:1", "[providers.wants-filesystem]\nwasi = \"none\"");
-    it.settings(format!("{AUTH}{none}"));
+    installation.settings(format!("{AUTH}{none}"));
     let is_refused = |said: &Value| said["refused"][0]["stage"] == "imports";
     let said = serving.until("/api/v1/providers", is_refused).await;
     let problem = said["refused"][0]["problem"].as_str().unwrap();

@@ -236,8 +236,10 @@ async fn a_disk_that_fails_stops_credentials_and_recovers_by_itself() {
         assert_eq!(broker.credentials(&token, "project=my-app").await.status, 200, "{case}");
         whole(&disk);
         assert_eq!(completed(&disk).len(), 2, "{case}");
-        let poisoned: Vec<_> =
-            records(&disk).into_iter().filter(|it| it["event"] == "segment.poisoned").collect();
+        let poisoned: Vec<_> = records(&disk)
+            .into_iter()
+            .filter(|record| record["event"] == "segment.poisoned")
+            .collect();
         assert!(
             !poisoned.is_empty() && poisoned[0]["dropped"].as_u64() >= Some(1),
             "{case}: {poisoned:?}"
@@ -329,7 +331,7 @@ async fn what_was_changed_is_found_and_not_built_upon() {
         *bytes = (lines.join("\n") + "\n").into_bytes();
     };
     let drop_first: Change = |bytes| {
-        let end = bytes.iter().position(|it| *it == b'\n').unwrap();
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
         bytes.drain(..=end);
     };
     let double: Change = |bytes| bytes.extend_from_within(..);
@@ -407,20 +409,22 @@ async fn bad_tokens_are_counted_and_secrets_are_fingerprints() {
     issues.issue(&audit).await.unwrap();
     audit.stop().await;
     let records = records(&disk);
-    let counted = records.iter().filter_map(|it| it["summary"]["count"].as_u64()).sum::<u64>();
+    let counted =
+        records.iter().filter_map(|record| record["summary"]["count"].as_u64()).sum::<u64>();
     assert_eq!(counted, 50_000);
     assert!(records.len() < 129 * 40, "{}", records.len());
     for canary in ["password-canary", "token-canary"] {
         assert!(!disk.text().contains(canary));
     }
-    let completed = records.iter().find(|it| it["event"] == "issue.completed").unwrap();
+    let completed = records.iter().find(|record| record["event"] == "issue.completed").unwrap();
     assert_eq!(completed["credential"]["fingerprint"].as_str().map(str::len), Some(32));
     assert_eq!(completed["token"]["jti"].as_str().map(str::len), Some(32));
     assert_eq!(
         (records[0]["event"].as_str(), records[0]["seq"].as_u64()),
         (Some("service.start"), Some(1))
     );
-    let last: Vec<_> = records[records.len() - 2..].iter().map(|it| it["event"].clone()).collect();
+    let last: Vec<_> =
+        records[records.len() - 2..].iter().map(|record| record["event"].clone()).collect();
     assert_eq!(last, ["service.stop", "chain.checkpoint"]);
 }
 
@@ -437,7 +441,7 @@ async fn failed_authentication_over_http_is_counted_by_reason() {
     }
     broker.process.audit.stop().await;
     let mut counts: Vec<_> =
-        records(&disk).iter().filter_map(|it| it["summary"]["count"].as_u64()).collect();
+        records(&disk).iter().filter_map(|record| record["summary"]["count"].as_u64()).collect();
     counts.sort_unstable();
     assert_eq!(counts, [1, 2]);
 }

@@ -26,13 +26,13 @@ async fn whatever_left_before_a_kill_has_its_record() {
 #[tokio::test]
 async fn an_outcome_is_synced_before_the_answer_is_written() {
     let aws = Stub::start().await;
-    let it = installation(&aws);
-    let trace = it.path("trace");
+    let installation = installation(&aws);
+    let trace = installation.path("trace");
     let trace_text = trace.display().to_string();
     let arguments =
         ["-y", "-s", "4096", "-o", &trace_text, "-e", "trace=write,writev,fdatasync,sendto"];
-    let serving = serve_under_strace(&it, &arguments);
-    let token = it.token_for("my-app");
+    let serving = serve_under_strace(&installation, &arguments);
+    let token = installation.token_for("my-app");
     let answer = Client::new().get_as(&credentials_url(&serving), &token).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
     drop(serving);
@@ -74,17 +74,17 @@ async fn becomes_ready(serving: &Serving) {
 }
 
 fn count(records: &[Value], event: &str) -> usize {
-    records.iter().filter(|it| it["event"] == event).count()
+    records.iter().filter(|record| record["event"] == event).count()
 }
 
 /// Runs a command. Returns whether it succeeded, and everything that it printed.
-fn run(it: &Installation, arguments: &[&str]) -> (bool, String) {
-    let printed = it.run(arguments);
+fn run(installation: &Installation, arguments: &[&str]) -> (bool, String) {
+    let printed = installation.run(arguments);
     (printed.code == Some(0), printed.stdout + &printed.stderr)
 }
 
-fn verify(it: &Installation, directory: &str) {
-    let (whole, said) = run(it, &["audit", "verify", "--directory", directory]);
+fn verify(installation: &Installation, directory: &str) {
+    let (whole, said) = run(installation, &["audit", "verify", "--directory", directory]);
     assert!(whole, "{said}");
 }
 
@@ -92,10 +92,10 @@ fn verify(it: &Installation, directory: &str) {
 async fn a_sync_that_fails_once_costs_nobody_anything_and_twice_one_answer() {
     for (when, refused) in [("4", 0), ("4..5", 1)] {
         let aws = Stub::start().await;
-        let it = installation(&aws);
+        let installation = installation(&aws);
         let inject = format!("inject=fdatasync:error=EIO:when={when}");
-        let serving = serve_under_strace(&it, &["-o", "/dev/null", "-e", &inject]);
-        let token = it.token_for("my-app");
+        let serving = serve_under_strace(&installation, &["-o", "/dev/null", "-e", &inject]);
+        let token = installation.token_for("my-app");
         let mut statuses = Vec::new();
         for _ in 0..4 {
             let (status, elapsed) = ask(&serving, &token).await;
@@ -103,25 +103,25 @@ async fn a_sync_that_fails_once_costs_nobody_anything_and_twice_one_answer() {
             statuses.push(status);
             becomes_ready(&serving).await;
         }
-        let handed_out = statuses.iter().filter(|it| **it == 200).count();
+        let handed_out = statuses.iter().filter(|status| **status == 200).count();
         assert_eq!(statuses.len() - handed_out, refused, "{when}: {statuses:?}");
         assert_eq!(
             aws.count("GetAuthorizationToken"),
             handed_out,
             "nothing reached AWS for what was refused"
         );
-        let records = it.audit();
+        let records = installation.audit();
         assert!(count(&records, "issue.completed") >= handed_out, "{when}");
         assert_eq!(count(&records, "segment.poisoned"), 1, "{when}");
-        verify(&it, "audit");
+        verify(&installation, "audit");
     }
 }
 
 #[tokio::test]
 async fn a_full_disk_stops_credentials_until_there_is_room() {
     let aws = Stub::start().await;
-    let it = installation(&aws);
-    let directory = it.path("audit");
+    let installation = installation(&aws);
+    let directory = installation.path("audit");
     // This file system ends with its process.
     let mount =
         "mkdir -m 700 \"$0\" && mount -t tmpfs -o size=3m,mode=0700 tmpfs \"$0\" && exec \"$@\"";
@@ -131,8 +131,8 @@ async fn a_full_disk_stops_credentials_until_there_is_room() {
         skipped("only root may mount a small disk");
         return;
     }
-    let serving = it.serve_under(&own_mounts);
-    let token = it.token_for("my-app");
+    let serving = installation.serve_under(&own_mounts);
+    let token = installation.token_for("my-app");
     let inside = PathBuf::from(format!(
         "/proc/{}/root{}",
         serving.id().as_raw_nonzero(),
@@ -159,26 +159,28 @@ async fn a_full_disk_stops_credentials_until_there_is_room() {
     becomes_ready(&serving).await;
     assert_eq!(ask(&serving, &token).await.0, 200);
     let inside = inside.display().to_string();
-    verify(&it, &inside);
-    let (_, said) =
-        run(&it, &["audit", "query", "--directory", &inside, "--event", "issue.completed"]);
+    verify(&installation, &inside);
+    let (_, said) = run(
+        &installation,
+        &["audit", "query", "--directory", &inside, "--event", "issue.completed"],
+    );
     assert!(said.lines().count() > handed_out, "{handed_out}: {said}");
 }
 
 #[tokio::test]
 async fn one_folder_has_one_writer_and_its_commands_say_what_they_find() {
     let aws = Stub::start().await;
-    let it = installation(&aws);
-    let audit = |arguments: &[&str]| run(&it, &[&["audit"], arguments].concat());
+    let installation = installation(&aws);
+    let audit = |arguments: &[&str]| run(&installation, &[&["audit"], arguments].concat());
     let (found, said) = audit(&["verify"]);
     assert!(
         !found && said.contains("cannot read the audit log in") && said.contains("--directory"),
         "{said}"
     );
-    let serving = it.serve();
-    let (started, said) = run(&it, &["serve"]);
+    let serving = installation.serve();
+    let (started, said) = run(&installation, &["serve"]);
     assert!(!started && said.contains("another broker writes into this folder"), "{said}");
-    ask(&serving, &it.token_for("my-app")).await;
+    ask(&serving, &installation.token_for("my-app")).await;
     let (whole, said) = audit(&["verify"]);
     assert!(
         whole && said.starts_with("whole: 3 records in 1 segments, 1 to 3 of chain "),
@@ -189,13 +191,13 @@ async fn one_folder_has_one_writer_and_its_commands_say_what_they_find() {
     assert_eq!(said.lines().count(), 2, "{said}");
     let (_, said) = audit(&["tail", "-n", "1"]);
     assert!(said.contains("issue.completed  local:ci  my-app@prod  pull,push"), "{said}");
-    let segment = it.path("audit/audit-00000001.jsonl");
+    let segment = installation.path("audit/audit-00000001.jsonl");
     drop(serving);
     let text = fs::read_to_string(&segment).unwrap();
     fs::write(&segment, text.replacen("my-app", "my-bpp", 1)).unwrap();
     let (whole, said) = audit(&["verify"]);
     assert!(!whole && said.contains("broken at audit-00000001.jsonl, line 2 (byte "), "{said}");
-    let (started, said) = run(&it, &["serve"]);
+    let (started, said) = run(&installation, &["serve"]);
     assert!(!started && said.contains("--accept-broken-chain"), "{said}");
 }
 
@@ -203,31 +205,31 @@ async fn one_folder_has_one_writer_and_its_commands_say_what_they_find() {
 async fn a_stop_finishes_what_was_begun_and_ends_the_log_with_a_checkpoint() {
     let aws = Stub::start().await;
     aws.always("AssumeRole", Answer::late(Duration::from_millis(500)));
-    let it = installation(&aws);
-    let serving = it.serve();
-    let (url, token) = (credentials_url(&serving), it.token_for("my-app"));
+    let installation = installation(&aws);
+    let serving = installation.serve();
+    let (url, token) = (credentials_url(&serving), installation.token_for("my-app"));
     let asked = tokio::spawn(async move { Client::new().get_as(&url, &token).await });
     aws.wait_for("AssumeRole", 1).await;
     serving.terminate();
     let answer = asked.await.unwrap().unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
     serving.wait_for_line("stopped");
-    let records = it.audit();
+    let records = installation.audit();
     let events: Vec<_> = records.iter().map(|record| record["event"].as_str().unwrap()).collect();
     let expected =
         ["service.start", "issue.intent", "issue.completed", "service.stop", "chain.checkpoint"];
     assert_eq!(events, expected);
     // The log was copied to another machine; here, records are cut off.
-    let log = it.path("broker.log");
+    let log = installation.path("broker.log");
     fs::write(&log, serving.log()).unwrap();
     let arguments = ["audit", "verify", "--checkpoints", "broker.log"];
-    let (whole, said) = run(&it, &arguments);
+    let (whole, said) = run(&installation, &arguments);
     assert!(whole && said.contains("1 of 1 checkpoints kept elsewhere are in this log"), "{said}");
-    let segment = it.path("audit/audit-00000001.jsonl");
+    let segment = installation.path("audit/audit-00000001.jsonl");
     let text = fs::read_to_string(&segment).unwrap();
     let cut: String = text.split_inclusive('\n').take(2).collect();
     fs::write(&segment, cut).unwrap();
-    assert!(run(&it, &arguments[..2]).0, "by itself a shorter log is whole");
-    let (whole, said) = run(&it, &arguments);
+    assert!(run(&installation, &arguments[..2]).0, "by itself a shorter log is whole");
+    let (whole, said) = run(&installation, &arguments);
     assert!(!whole && said.contains("records were cut off"), "{said}");
 }

@@ -147,7 +147,7 @@ async fn the_brokers_own_role_is_assumed_anew_before_it_ends() {
             let requests = stub.recorded("AssumeRole");
             requests
                 .iter()
-                .filter(|it| it.parameter("RoleSessionName") == Some("rise-broker"))
+                .filter(|request| request.parameter("RoleSessionName") == Some("rise-broker"))
                 .count()
         };
         // The session ends within five minutes, so that it cannot be used for anything else.

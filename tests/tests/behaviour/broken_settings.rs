@@ -65,7 +65,7 @@ fn problems(installation: &mut Installation) -> String {
     let serve = installation.run(&["serve"]);
     assert_eq!((serve.code, serve.stdout.as_str()), (Some(1), ""), "{}", serve.stderr);
     let errors = |text: &str| -> Vec<String> {
-        text.lines().filter(|it| it.starts_with("error: ")).map(str::to_owned).collect()
+        text.lines().filter(|line| line.starts_with("error: ")).map(str::to_owned).collect()
     };
     assert_eq!(errors(&check.stderr), errors(&serve.stderr));
     for run in [&check, &serve] {
@@ -88,8 +88,8 @@ fn the_settings_that_are_broken_below_are_right() {
 
 #[test]
 fn a_misspelled_key() {
-    let mut it = installed(&[AUTH, &ecr("region", "regoin")]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, &ecr("region", "regoin")]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.region: missing; it is required: AWS region, such as `eu-west-1`
     error: config/default.toml: registries.prod.regoin: unknown setting, did you mean `region`?
     "#);
@@ -97,75 +97,77 @@ fn a_misspelled_key() {
 
 #[test]
 fn a_wrong_type() {
-    let mut it = installed(&[AUTH, &ecr("\"123456789012\"", "123456789012")]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, &ecr("\"123456789012\"", "123456789012")]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.account_id: wrong type, expected text in quotes
     "#);
 }
 
 #[test]
 fn a_variable_that_is_not_set() {
-    let mut it = installed(&[AUTH, &ecr("eu-west-1", "${AWS_REGION}")]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, &ecr("eu-west-1", "${AWS_REGION}")]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.region: the variable AWS_REGION is not set; set it, or give a fallback with ${AWS_REGION:-…}
     "#);
 }
 
 #[test]
 fn an_unknown_provider_type() {
-    let mut it = installed(&[AUTH, &ecr("\"ecr\"", "\"erc\"")]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, &ecr("\"ecr\"", "\"erc\"")]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.type: no provider is named `erc`, expected one of docker, ecr, oci, oci-client-auth; put its `.wasm` file into the folder of providers
     "#);
 }
 
 #[test]
 fn a_missing_region() {
-    let mut it = installed(&[AUTH, &ecr("region = \"eu-west-1\"\n", "")]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, &ecr("region = \"eu-west-1\"\n", "")]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.region: missing; it is required: AWS region, such as `eu-west-1`
     "#);
 }
 
 #[test]
 fn a_prefix_without_a_slash() {
-    let mut it = installed(&[AUTH, &ecr("rise/", "rise")]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, &ecr("rise/", "rise")]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.repo_prefix: expected a `/` at the end, so that prefix and project stay apart
     "#);
 }
 
 #[test]
 fn two_registries_that_collide() {
-    let mut it = installed(&[AUTH, ECR, &ecr("[registries.prod]", "[registries.staging]")]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation =
+        installed(&[AUTH, ECR, &ecr("[registries.prod]", "[registries.staging]")]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.staging: collides with the registry `prod`: 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project} and 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project} can be the same repository, and an image could belong to both; give them different prefixes
     "#);
 }
 
 #[test]
 fn a_rule_with_no_claim() {
-    let mut it = installed(&[&auth("claims = { repository = \"acme/{project}\" }\n", ""), ECR]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation =
+        installed(&[&auth("claims = { repository = \"acme/{project}\" }\n", ""), ECR]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: rules.0.claims: rule `ci`: matches every token of the issuer; add a condition on a claim other than `aud` and `iss` that is more than `*`, such as `claims = { repository = "acme/{project}" }`
     "#);
 }
 
 #[test]
 fn no_provider_there() {
-    let mut it = installed(&[AUTH, ECR, "[providers]\ndirectory = \"empty\"\n"]);
-    it.without("RISE_PROVIDERS__DIRECTORY");
-    it.folder("empty", 0o755);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR, "[providers]\ndirectory = \"empty\"\n"]);
+    installation.without("RISE_PROVIDERS__DIRECTORY");
+    installation.folder("empty", 0o755);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: providers.directory: no `.wasm` file is in `empty`; build the providers with `make providers`, or name another folder
     "#);
 }
 
 #[test]
 fn a_file_that_cannot_be_read() {
-    let mut it = installed(&[AUTH, ECR]);
-    it.folder("config/local.toml", 0o755);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR]);
+    installation.folder("config/local.toml", 0o755);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/local.toml: cannot be read: Is a directory (os error 21); make it a text file that the broker's user may read
     "#);
 }
@@ -183,9 +185,9 @@ fn everything_that_is_wrong_is_said_in_one_run() {
          [log]\nlevel = \"verbose\"\n[registries.local]\ntype = \"oci\"\n\
               registry_url = \"${NOWHERE}\"\n"
     );
-    let mut it = Installation::new(&text);
-    it.guest("wants-tokens");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = Installation::new(&text);
+    installation.guest("wants-tokens");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.local.registry_url: the variable NOWHERE is not set; set it, or give a fallback with ${NOWHERE:-…}
     error: config/default.toml: auth.audiense: unknown setting, did you mean `audience`?
     error: config/default.toml: registries.hub.max_lifetime: expected at least 60
@@ -200,51 +202,51 @@ fn everything_that_is_wrong_is_said_in_one_run() {
 
 #[test]
 fn default_as_toml_and_as_yaml() {
-    let mut it = installed(&[AUTH, ECR]);
-    it.file("config/default.yaml", "log:\n  level: info\n");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR]);
+    installation.file("config/default.yaml", "log:\n  level: info\n");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: config/default.yaml also exists; remove one of the two files
     "#);
 }
 
 #[test]
 fn text_that_is_no_toml() {
-    let mut it = installed(&[AUTH, ECR, "password = \"", CANARY, "\n"]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR, "password = \"", CANARY, "\n"]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: not TOML: line 21: invalid basic string, expected `"`
     "#);
 }
 
 #[test]
 fn text_that_is_no_yaml() {
-    let mut it = installed(&[AUTH, ECR]);
-    it.file("config/local.yaml", format!("registries:\n  prod:\n\tpassword: {CANARY}\n"));
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR]);
+    installation.file("config/local.yaml", format!("registries:\n  prod:\n\tpassword: {CANARY}\n"));
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/local.yaml: not YAML: line 3 column 2: tabs disallowed within this context (block indentation)
     "#);
 }
 
 #[test]
 fn an_unknown_table() {
-    let mut it = installed(&[AUTH, ECR, "[sever]\nlisten = \"127.0.0.1:3000\"\n"]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR, "[sever]\nlisten = \"127.0.0.1:3000\"\n"]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: sever: unknown setting, did you mean `server`?
     "#);
 }
 
 #[test]
 fn a_run_mode_without_its_file() {
-    let mut it = installed(&[AUTH, ECR]);
-    it.variable("RISE_CONFIG_RUN_MODE", "production");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR]);
+    installation.variable("RISE_CONFIG_RUN_MODE", "production");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: RISE_CONFIG_RUN_MODE: neither `production.toml` nor `production.yaml` exists in config; create one, or unset RISE_CONFIG_RUN_MODE
     "#);
 }
 
 #[test]
 fn no_folder_of_settings() {
-    let it = installed(&[AUTH, ECR]);
-    let check = it.run(&["check", "--config-dir", "cofnig"]);
+    let installation = installed(&[AUTH, ECR]);
+    let check = installation.run(&["check", "--config-dir", "cofnig"]);
     assert_eq!(check.code, Some(1));
     insta::assert_snapshot!(check.stderr, @r#"
     error: cofnig: this folder does not exist; name the folder of your settings with --config-dir
@@ -253,19 +255,22 @@ fn no_folder_of_settings() {
 
 #[test]
 fn no_settings_at_all() {
-    let mut it = Installation::new("");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = Installation::new("");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config: registries: no registry is configured; add a table such as [registries.prod] with a `type`
     "#);
 }
 
 #[test]
 fn a_higher_layer_is_named_where_it_is_wrong() {
-    let mut it = installed(&[AUTH, ECR]);
-    it.file("config/production.yaml", "registries:\n  prod:\n    push_role_arn: admin\n");
-    it.file("config/local.toml", "[registries.prod]\nmax_lifetime = 1\n[log]\nformat = \"xml\"\n");
-    it.variable("RISE_CONFIG_RUN_MODE", "production");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR]);
+    installation.file("config/production.yaml", "registries:\n  prod:\n    push_role_arn: admin\n");
+    installation.file(
+        "config/local.toml",
+        "[registries.prod]\nmax_lifetime = 1\n[log]\nformat = \"xml\"\n",
+    );
+    installation.variable("RISE_CONFIG_RUN_MODE", "production");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/local.toml: log.format: expected one of json, text
     error: config/local.toml: registries.prod.max_lifetime: expected at least 60
     error: config/production.yaml: registries.prod.push_role_arn: expected the ARN of an IAM role, `arn:aws:iam::123456789012:role/name`
@@ -276,31 +281,31 @@ fn a_higher_layer_is_named_where_it_is_wrong() {
 
 #[test]
 fn a_variable_of_the_wrong_type() {
-    let mut it = installed(&[AUTH, ECR]);
-    it.variable("RISE_PROVIDERS__LIMITS__CPU_MS", "fast");
-    it.variable("RISE_REGISTRIES__PROD__AUTO_REMOVE", "yes");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR]);
+    installation.variable("RISE_PROVIDERS__LIMITS__CPU_MS", "fast");
+    installation.variable("RISE_REGISTRIES__PROD__AUTO_REMOVE", "yes");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: the variable RISE_PROVIDERS__LIMITS__CPU_MS: providers.limits.cpu_ms: wrong type, expected a whole number
     "#);
 }
 
 #[test]
 fn a_variable_that_names_no_setting() {
-    let mut it = installed(&[AUTH, ECR]);
-    it.variable("RISE_REGISTRIES__PROD__REGOIN", "eu-west-1");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR]);
+    installation.variable("RISE_REGISTRIES__PROD__REGOIN", "eu-west-1");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: the variable RISE_REGISTRIES__PROD__REGOIN: registries.prod.regoin: unknown setting, did you mean `region`?
     "#);
 }
 
 #[test]
 fn an_address_that_is_none() {
-    let mut it =
+    let mut installation =
         installed(&[AUTH, ECR, "[server]\nlisten = \"localhost:3000\"\nadmin_listen = \"3001\"\n"]);
-    it.without("RISE_SERVER__LISTEN");
-    it.without("RISE_SERVER__ADMIN_LISTEN");
-    let check = it.run(&["check"]);
-    assert_eq!((check.code, &check), (Some(1), &it.run(&["serve"])));
+    installation.without("RISE_SERVER__LISTEN");
+    installation.without("RISE_SERVER__ADMIN_LISTEN");
+    let check = installation.run(&["check"]);
+    assert_eq!((check.code, &check), (Some(1), &installation.run(&["serve"])));
     insta::assert_snapshot!(check.stderr, @r#"
     error: config/default.toml: server.admin_listen: expected an IP address and a port, such as "127.0.0.1:3000" or "[::]:3000"
     error: config/default.toml: server.listen: expected an IP address and a port, such as "127.0.0.1:3000" or "[::]:3000"
@@ -310,8 +315,8 @@ fn an_address_that_is_none() {
 #[test]
 fn a_number_that_is_not_whole() {
     let text = ecr("type =", "max_lifetime = 600.5\ntype =");
-    let mut it = installed(&[AUTH, &text, "[providers.limits]\ncpu_ms = 1e30\n"]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, &text, "[providers.limits]\ncpu_ms = 1e30\n"]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: providers.limits.cpu_ms: wrong value, expected a smaller whole number
     error: config/default.toml: registries.prod.max_lifetime: wrong type, expected a whole number
     "#);
@@ -319,11 +324,11 @@ fn a_number_that_is_not_whole() {
 
 #[test]
 fn the_short_form_of_a_registry_is_called_as_it_was_written() {
-    let mut it = Installation::new(
+    let mut installation = Installation::new(
         "[registry]\ntype = \"ecr\"\nregion = \"eu-west-1\"\nacount_id = \"1\"\n",
     );
-    it.file("config/local.yaml", "registry:\n  repo_prefix: [rise/]\n");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    installation.file("config/local.yaml", "registry:\n  repo_prefix: [rise/]\n");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     warning: config: there is no issuer under [auth] and no rule: nobody will be granted anything
     error: config/default.toml: registry.account_id: missing; it is required: AWS account number: 12 digits, as text
     error: config/local.yaml: registry.repo_prefix: wrong type, expected text in quotes
@@ -333,9 +338,9 @@ fn the_short_form_of_a_registry_is_called_as_it_was_written() {
 
 #[test]
 fn the_short_form_and_the_long_one_together() {
-    let mut it =
+    let mut installation =
         installed(&[AUTH, "[registry]\ntype = \"oci\"\n[registries.default]\ntype = \"oci\"\n"]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registry: `[registry]` is short for `[registries.default]`, but both exist; keep one of them
     "#);
 }
@@ -344,20 +349,20 @@ fn the_short_form_and_the_long_one_together() {
 
 #[test]
 fn no_folder_of_providers() {
-    let mut it = installed(&[AUTH, ECR]);
-    it.variable("RISE_PROVIDERS__DIRECTORY", "nowhere");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR]);
+    installation.variable("RISE_PROVIDERS__DIRECTORY", "nowhere");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: the variable RISE_PROVIDERS__DIRECTORY: providers.directory: cannot read `nowhere`: No such file or directory (os error 2); build the providers with `make providers`, or name another folder
     "#);
 }
 
 #[test]
 fn providers_that_want_too_much_or_crash() {
-    let mut it = installed(&[AUTH, ECR]);
+    let mut installation = installed(&[AUTH, ECR]);
     for guest in ["wants-tokens", "wants-filesystem", "trap-describe"] {
-        it.guest(guest);
+        installation.guest(guest);
     }
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: providers/trap-describe.wasm: its `describe` fails, so remove the file or ask its author: provider trapped: wasm trap: wasm `unreachable` instruction executed;  thread '<unnamed>' (1) panicked at tests/guests/trap-describe/src/lib.rs:26:9: trap-describe was asked what it is note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
     error: providers/wants-filesystem.wasm: wants `wasi:filesystem/types@0.2.6`, and providers get only the part of WASI that every program links; build it without (componentize-py: `--stub-wasi`), or give it empty files and closed sockets with `wasi = "stubbed"` in its own table below [providers]
     error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; use a newer broker, or remove the file
@@ -366,15 +371,15 @@ fn providers_that_want_too_much_or_crash() {
 
 #[test]
 fn files_that_are_no_components() {
-    let mut it = installed(&[AUTH, ECR]);
-    let whole = fs::read(it.path("providers/oci.wasm")).unwrap();
-    it.file("providers/truncated.wasm", &whole[..whole.len() / 2]);
-    it.file("providers/core.wasm", [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]);
-    it.file("providers/empty.wasm", "");
-    it.file("providers/native.wasm", "\x7fELF");
-    it.file("providers/text.wasm", "(component)");
-    it.folder("providers/folder.wasm", 0o755);
-    let said = problems(&mut it);
+    let mut installation = installed(&[AUTH, ECR]);
+    let whole = fs::read(installation.path("providers/oci.wasm")).unwrap();
+    installation.file("providers/truncated.wasm", &whole[..whole.len() / 2]);
+    installation.file("providers/core.wasm", [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]);
+    installation.file("providers/empty.wasm", "");
+    installation.file("providers/native.wasm", "\x7fELF");
+    installation.file("providers/text.wasm", "(component)");
+    installation.folder("providers/folder.wasm", 0o755);
+    let said = problems(&mut installation);
     // The position of the error differs from build to build.
     let (before, after) = said.split_once("(at offset 0x").expect("the place of the damage");
     let said = format!("{before}(at offset …){}", after.split_once(')').unwrap().1);
@@ -390,8 +395,8 @@ fn files_that_are_no_components() {
 
 #[test]
 fn a_provider_that_is_larger_than_allowed() {
-    let mut it = installed(&[AUTH, ECR, "[providers.limits]\nfile_mib = 0\n"]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR, "[providers.limits]\nfile_mib = 0\n"]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: providers/ecr.wasm: larger than 0 bytes; raise `file_mib` in [providers.limits] if it is the right file
     error: providers/oci.wasm: larger than 0 bytes; raise `file_mib` in [providers.limits] if it is the right file
     "#);
@@ -399,10 +404,10 @@ fn a_provider_that_is_larger_than_allowed() {
 
 #[test]
 fn two_providers_of_one_name() {
-    let mut it = installed(&[AUTH, ECR]);
-    let file = it.path("providers/oci.wasm");
-    it.provider(&file, "copy-of-oci");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR]);
+    let file = installation.path("providers/oci.wasm");
+    installation.provider(&file, "copy-of-oci");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: providers/oci.wasm: its name `oci` is taken by providers/copy-of-oci.wasm; remove one of the two files
     "#);
 }
@@ -425,9 +430,9 @@ fn a_provider_that_puts_projects_where_they_are_not() {
     });
     let honest = "[registries.honest]\ntype = \"liar-locate\"\n\
          registry_url = \"honest.example.com\"\nhow = \"none\"\n";
-    let mut it = installed(&[AUTH, OCI, honest, &registries.concat()]);
-    it.guest("liar-locate");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, OCI, honest, &registries.concat()]);
+    installation.guest("liar-locate");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.no-project: the `locate` of its provider returned no-project.example.com/everyone, which does not contain the project once as a whole path segment
     error: config/default.toml: registries.other-host.location: its images would be at elsewhere.example.com/{project}, outside the host other-host.example.com; set `location` if that is intended
     error: config/default.toml: registries.partial-segment: the `locate` of its provider returned partial-segment.example.com/x-rise-broker-probe-1, which does not contain the project once as a whole path segment
@@ -444,9 +449,9 @@ fn settings_that_only_the_provider_can_judge() {
     let text = ecr("eu-west-1", "Ireland")
         .replace("123456789012\"", "12\"")
         .replace("arn:aws:iam::123456789012:role/push", "push");
-    let mut it =
+    let mut installation =
         installed(&[AUTH, &text, "access_key_id = \"", CANARY, "\"\nendpoint_url = \"aws\"\n"]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.region: expected an AWS region such as `eu-west-1`
     error: config/default.toml: registries.prod.account_id: expected 12 digits, in quotes
     error: config/default.toml: registries.prod.push_role_arn: expected the ARN of an IAM role, `arn:aws:iam::123456789012:role/name`
@@ -457,15 +462,15 @@ fn settings_that_only_the_provider_can_judge() {
 
 #[test]
 fn a_secret_that_its_provider_does_not_mark() {
-    let mut it = installed(&[
+    let mut installation = installed(&[
         AUTH,
         OCI,
         "[registries.odd]\ntype = \"secret-looking\"\nregistry_url = \"x.example.com\"\ntoken = \"",
         CANARY,
         "\"\n",
     ]);
-    it.guest("secret-looking");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    installation.guest("secret-looking");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.odd.token: looks like a secret, but its provider does not mark it as one (`writeOnly`) and would see it; write it as ${file:/path}, or ask the author of the provider
     "#);
 }
@@ -474,8 +479,8 @@ fn a_secret_that_its_provider_does_not_mark() {
 fn a_secret_that_another_setting_repeats() {
     let text =
         format!("username = \"{CANARY}\"\npassword = \"{CANARY}\"\naccept_scope = \"registry\"\n");
-    let mut it = installed(&[AUTH, OCI, &text]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, OCI, &text]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.username: contains the value of the secret setting `password`, and nothing that contains it may leave the broker; choose another value for `password`
     "#);
 }
@@ -483,8 +488,8 @@ fn a_secret_that_another_setting_repeats() {
 #[test]
 fn a_secret_in_the_wrong_place() {
     let text = format!("passwrod = \"{CANARY}\"\nusername = [\"{CANARY}\"]\nregistry_ur = \"x\"\n");
-    let mut it = installed(&[AUTH, OCI, &text]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, OCI, &text]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.username: wrong type, expected text in quotes
     error: config/default.toml: registries.prod.passwrod: unknown setting, did you mean `password`?
     error: config/default.toml: registries.prod.registry_ur: unknown setting, did you mean `registry_url`?
@@ -493,13 +498,13 @@ fn a_secret_in_the_wrong_place() {
 
 #[test]
 fn secret_files_that_cannot_be_read() {
-    let mut it = installed(&[
+    let mut installation = installed(&[
         AUTH,
         OCI,
         "username = \"${file:nowhere/user}\"\npassword = \"${file:empty}\"\n",
     ]);
-    it.file("empty", "\n");
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    installation.file("empty", "\n");
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.password: the file empty is empty; put the secret into it
     error: config/default.toml: registries.prod.username: cannot read nowhere/user: No such file or directory (os error 2); name a file that the broker's user can read
     "#);
@@ -507,9 +512,9 @@ fn secret_files_that_cannot_be_read() {
 
 #[test]
 fn a_password_without_its_user() {
-    let mut it =
+    let mut installation =
         installed(&[AUTH, OCI, "password = \"", CANARY, "\"\naccept_scope = \"registry\"\n"]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.username: missing: `password` needs it
     "#);
 }
@@ -521,8 +526,8 @@ fn credentials_that_open_more_than_a_repository() {
         .replace("prod", "unscoped");
     let narrower = "[registries.narrower]\ntype = \"oci\"\nregistry_url = \"b.example.com\"\n\
          username = \"ci\"\npassword = \"x-1\"\naccept_scope = \"namespace\"\n";
-    let mut it = installed(&[AUTH, OCI, &shared, &unscoped, narrower]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, OCI, &shared, &unscoped, narrower]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.narrower: its credentials open the whole registry, not one repository: a caller with a grant for one project could also reach the others; set `accept_scope = "registry"` if that is acceptable
     error: config/default.toml: registries.prod: its credentials open the whole registry, not one repository: a caller with a grant for one project could also reach the others; set `accept_scope = "registry"` if that is acceptable
     error: config/default.toml: registries.unscoped: its credentials open the whole registry, not one repository: a caller with a grant for one project could also reach the others; set `push_role_arn`, so that each credential is narrowed to one repository, or set `accept_scope = "registry"` if that is acceptable
@@ -531,7 +536,7 @@ fn credentials_that_open_more_than_a_repository() {
 
 #[test]
 fn a_location_outside() {
-    let mut it = installed(&[
+    let mut installation = installed(&[
         AUTH,
         &ecr("type =", "location = \"registry.example.com/rise/{project}\"\ntype ="),
         "[registries.b]\ntype = \"oci\"\nregistry_url = \"b.example.com\"\n\
@@ -539,7 +544,7 @@ fn a_location_outside() {
         "[registries.c]\ntype = \"oci\"\nregistry_url = \"c.example.com\"\n\
          location = \"c.example.com/apps\"\n",
     ]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.b.location: its images would be at b.example.com/{project}, outside b.example.com/other/{project}; correct `location`, or the settings that determine the location
     error: config/default.toml: registries.c.location: expected `host/prefix/{project}` with `{project}` once, as a whole path segment
     error: config/default.toml: registries.prod.location: its images would be at 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project}, outside registry.example.com/rise/{project}; correct `location`, or the settings that determine the location
@@ -548,36 +553,36 @@ fn a_location_outside() {
 
 #[test]
 fn a_ceiling_that_is_none() {
-    let mut it = installed(&[
+    let mut installation = installed(&[
         AUTH,
         ECR,
         "[registries.prod.ceiling.aws]\nroles = []\n\
          resources = [\"arn:aws:ecr:eu-west-1:123456789012:repository/*\"]\npull = [\"ecr:*\"]\n",
     ]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.ceiling.aws.push: missing; this setting is required
     error: config/default.toml: registries.prod.ceiling.aws.roles: must have at least one entry
     "#);
-    let mut it = installed(&[
+    let mut installation = installed(&[
         AUTH,
         ECR,
         "[registries.prod.ceiling.aws]\nroles = [\"r\"]\n\
          resources = [\"arn:aws:ecr:eu-west-1:123456789012:repository/*\"]\npull = [\"ecr:*\"]\n\
          push = []\n",
     ]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.ceiling.aws: `arn:aws:ecr:eu-west-1:123456789012:repository/*` must have `{project}` once, between `/` or `:` and the end, `/` or `/*`, and no other wildcard
     "#);
 }
 
 #[test]
 fn a_registry_without_a_type_and_one_with_a_wrong_one() {
-    let mut it = installed(&[
+    let mut installation = installed(&[
         AUTH,
         "[registries.prod]\nregion = \"eu-west-1\"\n[registries.b]\ntype = 1\n\
          [registries.\"Not A Name\"]\ntype = \"oci\"\n[registries]\nc = 1\n",
     ]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.c: wrong type, expected a table
     error: config/default.toml: registries.Not A Name: not a valid name for a registry: expected 1 to 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit
     error: config/default.toml: registries.b.type: wrong type, expected text in quotes, such as "ecr" or "oci"
@@ -587,14 +592,14 @@ fn a_registry_without_a_type_and_one_with_a_wrong_one() {
 
 #[test]
 fn scopes_and_lifetimes_that_there_are_not() {
-    let mut it = installed(&[
+    let mut installation = installed(&[
         AUTH,
         &ecr(
             "type =",
             "max_lifetime = 86400\naccept_scope = \"everything\"\nsession_tags = \"on\"\ntype =",
         ),
     ]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.accept_scope: expected one of namespace, registry
     error: config/default.toml: registries.prod.max_lifetime: expected at most 43200
     error: config/default.toml: registries.prod.session_tags: wrong type, expected true or false
@@ -605,8 +610,8 @@ fn scopes_and_lifetimes_that_there_are_not() {
 
 #[test]
 fn issuers_without_an_audience() {
-    let mut it = installed(&[&auth("audience = \"rise-registry\"\n", ""), ECR]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[&auth("audience = \"rise-registry\"\n", ""), ECR]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: auth.audience: missing; set the audience that every token must have, such as "rise-registry"
     "#);
 }
@@ -636,8 +641,8 @@ issuer = "https://issuer.example.com"
 algorithms = ["RS256"]
 jwks_hosts = ["https://www.googleapis.com"]
 "#;
-    let mut it = installed(&[AUTH, issuers, ECR]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, issuers, ECR]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: auth.issuers.1: issuer `plain`: `issuer` must be an https:// URL without user, query or fragment (http:// for loopback only)
     error: config/default.toml: auth.issuers: issuer `none`: `algorithms` is empty: list what the issuer signs with, usually ["RS256"]
     error: config/default.toml: auth.issuers: issuer `none`: has the same `name` as another issuer: rules could not tell them apart
@@ -648,12 +653,12 @@ jwks_hosts = ["https://www.googleapis.com"]
 
 #[test]
 fn algorithms_that_share_a_secret() {
-    let mut it = installed(&[
+    let mut installation = installed(&[
         AUTH,
         "[[auth.issuers]]\nname = \"github\"\nissuer = \"https://token.actions.githubusercontent.com\"\nalgorithms = [\"RS256\", \"HS256\"]\n",
         ECR,
     ]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: auth.issuers.1.algorithms: unknown algorithm, expected one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA
     "#);
 }
@@ -664,30 +669,34 @@ fn issuers_that_are_half_written() {
         + "[[auth.issuers]]\nname = \"a\"\nalgorithms = [\"RS256\"]\n\
            [[auth.issuers]]\nname = \"b\"\nkey_file = \"b.pem\"\n\
            [[auth.issuers]]\nissuer = \"https://c.example.com\"\n";
-    let mut it = installed(&[&text, ECR]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[&text, ECR]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: auth.issuers.3.name: missing; this setting is required
     "#);
 }
 
 #[test]
 fn a_key_that_others_can_read() {
-    let mut it = installed(&[AUTH, ECR]);
-    it.file("issuer.pem", CANARY);
-    std::process::Command::new("chmod").arg("644").arg(it.path("issuer.pem")).status().unwrap();
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR]);
+    installation.file("issuer.pem", CANARY);
+    std::process::Command::new("chmod")
+        .arg("644")
+        .arg(installation.path("issuer.pem"))
+        .status()
+        .unwrap();
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: auth.issuers.0: issuer `local`: key file issuer.pem can be read by other users (mode 0644): run `chmod 600 issuer.pem`
     "#);
 }
 
 #[test]
 fn a_rule_about_an_issuer_and_a_registry_that_there_are_not() {
-    let mut it = installed(&[
+    let mut installation = installed(&[
         &auth("issuer = \"local\"", "issuer = \"githbu\"")
             .replace("[\"prod\"]", "[\"prod\", \"prd\"]"),
         ECR,
     ]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: rules.0.issuer: rule `ci`: unknown issuer `githbu`, expected the name of one of [[auth.issuers]]: `local`
     error: config/default.toml: rules.0.registries.1: rule `ci`: unknown registry `prd`, expected the name of one of [registries]: `prod`
     "#);
@@ -699,8 +708,8 @@ fn rules_of_no_shape() {
          claims = { sub = { regex = \".*\" }, age = 3 }\n\
          projects = [{ glob = \"*\" }, \"team-*\"]\nregistries = \"prod\"\nallow = [\"delete\"]\n\
          claim = 1\n[[rules]]\nname = \"c\"\n";
-    let mut it = installed(&[AUTH, rules, ECR]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, rules, ECR]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: rules.1.allow.0: expected one of pull, push
     error: config/default.toml: rules.1.claims.age: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
     error: config/default.toml: rules.1.claims.sub: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
@@ -715,12 +724,12 @@ fn rules_of_no_shape() {
 
 #[test]
 fn a_certificate_that_is_not_there() {
-    let mut it = installed(&[
+    let mut installation = installed(&[
         AUTH,
         ECR,
         "[server.tls]\ncertificate_file = \"tls.crt\"\nkey_file = \"tls.key\"\n",
     ]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: server.tls: cannot read the certificate tls.crt: I/O error: No such file or directory (os error 2)
     "#);
 }
@@ -728,8 +737,8 @@ fn a_certificate_that_is_not_there() {
 #[test]
 fn a_level_that_is_none() {
     for level in ["verbose", "info,=", "info,rise_broker=loud"] {
-        let it = installed(&[AUTH, ECR, &format!("[log]\nlevel = \"{level}\"\n")]);
-        let check = it.run(&["check"]);
+        let installation = installed(&[AUTH, ECR, &format!("[log]\nlevel = \"{level}\"\n")]);
+        let check = installation.run(&["check"]);
         assert_eq!(check.code, Some(1), "{level}");
         assert!(
             check.stderr.starts_with("error: config/default.toml: log.level: expected a level"),
@@ -743,8 +752,8 @@ fn a_level_that_is_none() {
 
 #[test]
 fn a_ceiling_of_aws_where_none_is_used() {
-    let mut it = installed(&[AUTH, OCI, "session_tags = true\n"]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, OCI, "session_tags = true\n"]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.session_tags: its provider does not use AWS; remove this
     "#);
 }
@@ -755,8 +764,8 @@ fn children_beyond_a_stated_ceiling() {
          roles = [\"arn:aws:iam::123456789012:role/push\"]\n\
          resources = [\"arn:aws:ecr:us-east-1:123456789012:repository/rise/{project}\"]\n\
          pull = [\"ecr:BatchGetImage\"]\npush = []\n";
-    let mut it = installed(&[AUTH, ECR, ceiling]);
-    insta::assert_snapshot!(problems(&mut it), @r#"
+    let mut installation = installed(&[AUTH, ECR, ceiling]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.ceiling.aws: `child_repositories` needs a resource here that ends in `{project}/*`
     "#);
 }

@@ -94,8 +94,9 @@ impl Outputs {
             for form in [canary.as_str(), encoded.trim_end_matches('='), &hex(canary)] {
                 for (name, text) in &self.0 {
                     let found = text.find(form).map(|at| {
-                        let from =
-                            (0..=at.saturating_sub(80)).rev().find(|it| text.is_char_boundary(*it));
+                        let from = (0..=at.saturating_sub(80))
+                            .rev()
+                            .find(|index| text.is_char_boundary(*index));
                         text[from.unwrap_or(0)..].chars().take(200).collect::<String>()
                     });
                     assert!(found.is_none(), "{form} in {name}: …{}…", found.unwrap());
@@ -226,29 +227,29 @@ async fn no_secret_is_in_any_output_of_the_broker_in_process() {
 }
 
 struct Ran {
-    it: Installation,
+    installation: Installation,
     serving: Serving,
     token: String,
 }
 
 /// The binary, as an operator runs it.
-fn serve(mut it: Installation, level: &str, format: &str) -> Ran {
-    it.unlimited();
-    let token = it.token_for("my-app");
-    it.variable("RISE_LOG__LEVEL", level);
-    it.variable("RISE_LOG__FORMAT", format);
-    it.variable("RUST_BACKTRACE", "full");
-    let serving = it.serve();
-    Ran { it, serving, token }
+fn serve(mut installation: Installation, level: &str, format: &str) -> Ran {
+    installation.unlimited();
+    let token = installation.token_for("my-app");
+    installation.variable("RISE_LOG__LEVEL", level);
+    installation.variable("RISE_LOG__FORMAT", format);
+    installation.variable("RUST_BACKTRACE", "full");
+    let serving = installation.serve();
+    Ran { installation, serving, token }
 }
 
 fn installed(aws: &str) -> Installation {
-    let it = Installation::new(settings(aws));
-    it.file("password", format!("{FROM_FILE}\n"));
+    let installation = Installation::new(settings(aws));
+    installation.file("password", format!("{FROM_FILE}\n"));
     for guest in GUESTS {
-        it.guest(guest);
+        installation.guest(guest);
     }
-    it
+    installation
 }
 
 #[tokio::test]
@@ -299,13 +300,13 @@ async fn no_secret_is_in_any_output_of_the_binary() {
         stop(&ran.serving).await;
         outputs.add("the log", ran.serving.log());
         assert!(outputs.0.last().unwrap().1.contains("stopped"), "the log is whole");
-        outputs.add_files(&ran.it.path("audit"));
+        outputs.add_files(&ran.installation.path("audit"));
         assert!(outputs.0.iter().any(|(_, text)| text.contains("issue.completed")), "records");
         let mut canaries = [SECRET_KEY, PASSWORD, FROM_FILE, MADE_UP].map(str::to_owned).to_vec();
         canaries.extend(token_forms(&ran.token));
         canaries.extend(token_forms(&forged(&ran.token)));
         canaries.extend(aws.secrets());
-        canaries.extend(key_lines(&ran.it.path("issuer.pem")));
+        canaries.extend(key_lines(&ran.installation.path("issuer.pem")));
         outputs.expect_none_of(&canaries);
     }
 }
@@ -316,13 +317,13 @@ async fn no_secret_that_goes_over_http_is_in_any_output_of_the_binary() {
     let cases = [("imaginary", "", 200), ("http-rogue", "misbehave = \"no\"", 200)];
     let echoes = ["echo-of-basic", "echo-of-form", "echo-to-log", "echo-to-error", "secret-in-url"];
     let echoes = echoes.map(|how| format!("misbehave = \"{how}\""));
-    let echoes = echoes.iter().map(|it| ("http-rogue", it.as_str(), 0));
+    let echoes = echoes.iter().map(|settings| ("http-rogue", settings.as_str(), 0));
     for (provider, more, status) in cases.into_iter().chain(echoes) {
         let server = Imaginary::start().await;
         let registry = imaginary(&server.url()).with("type", provider).lines(more);
-        let it = Installation::new(format!("{AUTH}{registry}"));
-        it.guest(provider);
-        let ran = serve(it, "trace", "json");
+        let installation = Installation::new(format!("{AUTH}{registry}"));
+        installation.guest(provider);
+        let ran = serve(installation, "trace", "json");
         let authorization = format!("Bearer {}", ran.token);
         let url = format!("{}/api/v1/registry/credentials", ran.serving.url);
         let (body, headers) =
@@ -335,7 +336,7 @@ async fn no_secret_that_goes_over_http_is_in_any_output_of_the_binary() {
         outputs.add("metrics", metrics.text());
         stop(&ran.serving).await;
         outputs.add("the log", ran.serving.log());
-        outputs.add_files(&ran.it.path("audit"));
+        outputs.add_files(&ran.installation.path("audit"));
         let mut canaries = vec![ADMIN_TOKEN.to_owned(), "made-for-my-app".to_owned()];
         canaries.extend(token_forms(&ran.token));
         outputs.expect_none_of(&canaries);
@@ -424,7 +425,8 @@ async fn no_secret_is_in_the_output_of_check() {
             .unwrap();
         let text = [ran.stdout, ran.stderr].concat();
         let text = String::from_utf8(text).unwrap();
-        let found: Vec<&String> = secrets.iter().filter(|it| text.contains(it.as_str())).collect();
+        let found: Vec<&String> =
+            secrets.iter().filter(|secret| text.contains(secret.as_str())).collect();
         assert!(found.is_empty(), "{name}: {text}");
         assert_eq!(ran.status.success(), name.starts_with("right"), "{name}: {text}");
         let mut outputs = Outputs(vec![(name.to_owned(), text)]);

@@ -24,12 +24,12 @@ fn fifty_helpers_on_a_cold_cache_make_one_request_and_all_answer() {
     let claim = ["token", "--subject", "ci", "--claim", "repository=acme/my-app"];
     let token = installation.run(&claim).stdout.trim().to_owned();
     let serving = installation.serve();
-    let it = Workstation::new()
+    let machine = Workstation::new()
         .with("RISE_URL", &serving.url)
         .with("RISE_TOKEN", &token)
         .with("RISE_PROJECT", "my-app");
     let start = || {
-        let mut child = it.command("docker-credential-rise", &["get"]).spawn().unwrap();
+        let mut child = machine.command("docker-credential-rise", &["get"]).spawn().unwrap();
         child.stdin.take().unwrap().write_all(b"r.example.com").unwrap();
         child
     };
@@ -42,7 +42,7 @@ fn fifty_helpers_on_a_cold_cache_make_one_request_and_all_answer() {
         assert_eq!(answer["Secret"], "canary-5e1d");
     }
     assert_eq!(made(&installation), 1);
-    for (path, bytes) in it.files() {
+    for (path, bytes) in machine.files() {
         if String::from_utf8_lossy(&bytes).contains("canary-5e1d") {
             let metadata = path.metadata().unwrap();
             assert_eq!(metadata.mode() & 0o777, 0o600, "{}", path.display());

@@ -20,15 +20,15 @@ fn start() -> (Serving, Workstation) {
     let claim = ["token", "--subject", "ci", "--claim", "repository=acme/my-app"];
     let token = installation.run(&claim).stdout.trim().to_owned();
     let serving = installation.serve_for_ever();
-    let it = Workstation::new().with("RISE_URL", &serving.url).with("RISE_TOKEN", &token);
-    (serving, it)
+    let machine = Workstation::new().with("RISE_URL", &serving.url).with("RISE_TOKEN", &token);
+    (serving, machine)
 }
 
 /// Runs the commands as a person does, and replaces what differs from run to run.
-fn session(it: &Workstation, url: &str, lines: &[&str]) -> String {
+fn session(machine: &Workstation, url: &str, lines: &[&str]) -> String {
     let mut text = String::new();
     for line in lines {
-        let printed = it.run("sh", &["-c", line]);
+        let printed = machine.run("sh", &["-c", line]);
         write!(text, "$ {line}\n{}{}", printed.stdout, printed.stderr).unwrap();
         if printed.code != Some(0) {
             writeln!(text, "[exit code {}]", printed.code.unwrap()).unwrap();
@@ -46,10 +46,10 @@ fn session(it: &Workstation, url: &str, lines: &[&str]) -> String {
 
 #[test]
 fn commands_print_what_the_readme_shows() {
-    let (serving, it) = start();
-    it.file(".rise.toml", "project = \"my-app\"\nregistry = \"prod\"\n");
+    let (serving, machine) = start();
+    machine.file(".rise.toml", "project = \"my-app\"\nregistry = \"prod\"\n");
     let text = session(
-        &it,
+        &machine,
         &serving.url,
         &[
             "rise-registry whoami",
@@ -64,10 +64,10 @@ fn commands_print_what_the_readme_shows() {
 
 #[test]
 fn a_credential_is_printed_in_the_form_that_is_asked_for() {
-    let (serving, it) = start();
-    let it = it.with("RISE_PROJECT", "my-app").with("RISE_REGISTRY", "prod");
+    let (serving, machine) = start();
+    let machine = machine.with("RISE_PROJECT", "my-app").with("RISE_REGISTRY", "prod");
     let text = session(
-        &it,
+        &machine,
         &serving.url,
         &[
             "rise-registry credentials",
@@ -82,7 +82,7 @@ fn a_credential_is_printed_in_the_form_that_is_asked_for() {
         ],
     );
     insta::assert_snapshot!(text);
-    let evaluated = it.run(
+    let evaluated = machine.run(
         "sh",
         &[
             "-c",
@@ -95,11 +95,12 @@ fn a_credential_is_printed_in_the_form_that_is_asked_for() {
 
 #[test]
 fn the_project_comes_from_a_checkout_or_from_the_hosts_in_the_settings() {
-    let (_serving, it) = start();
+    let (_serving, machine) = start();
     let get = |server: &str| {
-        let printed = it.helper("get", server);
+        let printed = machine.helper("get", server);
         let answer: Option<Value> = serde_json::from_str(&printed.stdout).ok();
-        answer.map_or(printed.stdout, |it| format!("{} {}", it["Username"], it["Secret"]))
+        answer
+            .map_or(printed.stdout, |answer| format!("{} {}", answer["Username"], answer["Secret"]))
     };
     let good = "\"u\" \"it's canary\"";
     let not_found = "credentials not found in native keychain\n";
@@ -110,35 +111,35 @@ fn the_project_comes_from_a_checkout_or_from_the_hosts_in_the_settings() {
     assert_eq!(get("r.example.com/rise/my-app"), good);
     assert!(get("r.example.com/rise/other").contains("denies the request"));
     // The project comes from the checkout, also from a folder below.
-    it.file(".rise.toml", "project = \"my-app\"\n");
+    machine.file(".rise.toml", "project = \"my-app\"\n");
     assert_eq!(get("r.example.com"), good);
     assert_eq!(get("elsewhere.example.com"), not_found);
     // This registry hands out nothing: clients use what they have.
     assert_eq!(get("own.example.com"), not_found);
-    fs::remove_file(it.path(".rise.toml")).unwrap();
+    fs::remove_file(machine.path(".rise.toml")).unwrap();
     let hosts = "[hosts]\n\"r.example.com\" = { project = \"my-app\", registry = \"prod\" }\n";
-    it.file(".config/rise/registry.toml", hosts);
+    machine.file(".config/rise/registry.toml", hosts);
     assert_eq!(get("https://r.example.com"), good);
     // A setting for one host wins over the setting for all.
-    it.file(".config/rise/registry.toml", format!("project = \"other\"\n{hosts}"));
+    machine.file(".config/rise/registry.toml", format!("project = \"other\"\n{hosts}"));
     assert_eq!(get("r.example.com"), good);
 }
 
 #[test]
 fn the_manual_and_the_completions_work_without_settings() {
-    let it = Workstation::new().with("RISE_URL", "no url");
+    let machine = Workstation::new().with("RISE_URL", "no url");
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let printed = it.rise(&["completions", shell]);
+        let printed = machine.rise(&["completions", shell]);
         assert!(printed.code == Some(0) && printed.stdout.contains("docker-login"), "{shell}");
     }
 
     let completed = "eval \"$(rise-registry completions bash)\"; COMP_WORDS=(rise-registry \
          docker-l); COMP_CWORD=1; _rise__registry rise-registry docker-l rise-registry; echo \
          ${COMPREPLY[0]}";
-    assert_eq!(it.run("bash", &["-c", completed]).stdout, "docker-login\n");
-    assert!(it.rise(&["man"]).stdout.starts_with(".ie"));
-    let written = it.rise(&["man", "pages"]);
+    assert_eq!(machine.run("bash", &["-c", completed]).stdout, "docker-login\n");
+    assert!(machine.rise(&["man"]).stdout.starts_with(".ie"));
+    let written = machine.rise(&["man", "pages"]);
     assert_eq!(written.code, Some(0), "{written:?}");
-    assert!(it.path("pages/rise-registry-docker-login.1").exists());
-    assert_eq!(it.rise(&["whoami"]).code, Some(2));
+    assert!(machine.path("pages/rise-registry-docker-login.1").exists());
+    assert_eq!(machine.rise(&["whoami"]).code, Some(2));
 }

@@ -21,83 +21,83 @@ fn workstation() -> Workstation {
     Workstation::new().with("RISE_URL", &double.url).with("RISE_TOKEN", "a-token")
 }
 
-fn json_of(it: &Workstation, path: &str) -> Value {
-    serde_json::from_slice(&fs::read(it.path(path)).unwrap()).unwrap()
+fn json_of(machine: &Workstation, path: &str) -> Value {
+    serde_json::from_slice(&fs::read(machine.path(path)).unwrap()).unwrap()
 }
 
 #[test]
 fn a_change_is_shown_agreed_to_kept_and_taken_back() {
-    let it = workstation();
-    it.file(".docker/config.json", OWN);
+    let machine = workstation();
+    machine.file(".docker/config.json", OWN);
     let ask = ["configure", "docker", "--host", "r.example.com", "--host", "s.example.com"];
     // Nobody can answer a question here.
-    let refused = it.rise(&ask);
+    let refused = machine.rise(&ask);
     assert_eq!(refused.code, Some(0), "a preview is no failure: {refused:?}");
     insta::assert_snapshot!(format!("{}{}", refused.stdout, refused.stderr));
-    assert_eq!(fs::read_to_string(it.path(".docker/config.json")).unwrap(), OWN);
+    assert_eq!(fs::read_to_string(machine.path(".docker/config.json")).unwrap(), OWN);
 
-    let written = it.rise(&[&ask[..], &["--yes"]].concat());
+    let written = machine.rise(&[&ask[..], &["--yes"]].concat());
     assert_eq!((written.code, &written.stdout), (Some(0), &refused.stdout), "{written:?}");
     assert!(!written.stdout.contains("c2VjcmV0"), "{}", written.stdout);
     let mut expected: Value = serde_json::from_str(OWN).unwrap();
     expected["credHelpers"]["r.example.com"] = "rise".into();
     expected["credHelpers"]["s.example.com"] = "rise".into();
-    assert_eq!(json_of(&it, ".docker/config.json"), expected);
-    assert_eq!(fs::read_to_string(it.path(".docker/config.json.before-rise")).unwrap(), OWN);
-    let again = it.rise(&[&ask[..], &["--yes"]].concat());
+    assert_eq!(json_of(&machine, ".docker/config.json"), expected);
+    assert_eq!(fs::read_to_string(machine.path(".docker/config.json.before-rise")).unwrap(), OWN);
+    let again = machine.rise(&[&ask[..], &["--yes"]].concat());
     assert_eq!((again.code, again.stdout.as_str()), (Some(0), ""));
     assert_eq!(again.stderr, "rise-registry: nothing to change\n");
 
     // A change by somebody else in the meantime stays.
     expected["detachKeys"] = "ctrl-x".into();
-    it.file(".docker/config.json", expected.to_string());
-    let undone = it.rise(&["configure", "docker", "--undo", "--yes"]);
+    machine.file(".docker/config.json", expected.to_string());
+    let undone = machine.rise(&["configure", "docker", "--undo", "--yes"]);
     assert_eq!(undone.code, Some(0), "{undone:?}");
     insta::assert_snapshot!("undone", format!("{}{}", undone.stdout, undone.stderr));
     let mut before: Value = serde_json::from_str(OWN).unwrap();
     before["detachKeys"] = "ctrl-x".into();
-    assert_eq!(json_of(&it, ".docker/config.json"), before);
-    assert!(!it.path(".docker/config.json.before-rise").exists());
+    assert_eq!(json_of(&machine, ".docker/config.json"), before);
+    assert!(!machine.path(".docker/config.json.before-rise").exists());
 }
 
 #[test]
 fn a_file_that_was_not_there_is_gone_again_and_a_broken_one_is_left_alone() {
-    let it = workstation();
+    let machine = workstation();
     for (client, path) in [
         ("podman", ".config/containers/auth.json"),
         ("buildx", ".docker/buildx/config/r.example.com:5000/config.json"),
         ("docker", ".docker/config.json"),
     ] {
         let host = ["configure", client, "--host", "r.example.com:5000", "--yes"];
-        let written = it.rise(&host);
+        let written = machine.rise(&host);
         assert_eq!(written.code, Some(0), "{written:?}");
         let expected = json!({ "credHelpers": { "r.example.com:5000": "rise" } });
-        assert_eq!(json_of(&it, path), expected);
-        let undone = it.rise(&["configure", client, "--undo", "--yes"]);
+        assert_eq!(json_of(&machine, path), expected);
+        let undone = machine.rise(&["configure", client, "--undo", "--yes"]);
         assert_eq!(undone.code, Some(0), "{undone:?}");
-        assert!(!it.path(path).exists(), "{client}");
-        it.file(path, "{broken");
-        let broken = it.rise(&host);
+        assert!(!machine.path(path).exists(), "{client}");
+        machine.file(path, "{broken");
+        let broken = machine.rise(&host);
         assert_eq!((broken.code, broken.stdout.as_str()), (Some(7), ""), "{broken:?}");
-        assert_eq!(fs::read_to_string(it.path(path)).unwrap(), "{broken");
-        fs::remove_file(it.path(path)).unwrap();
+        assert_eq!(fs::read_to_string(machine.path(path)).unwrap(), "{broken");
+        fs::remove_file(machine.path(path)).unwrap();
     }
     // Buildx looks up logins by repository only where the registry speaks Bearer.
     let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
-    let refused = it.rise(&["configure", "buildx", "--host", ecr, "--yes"]);
+    let refused = machine.rise(&["configure", "buildx", "--host", ecr, "--yes"]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("use `rise-registry configure docker`"), "{refused:?}");
-    let bad = it.rise(&["configure", "buildx", "--host", "../..", "--yes"]);
+    let bad = machine.rise(&["configure", "buildx", "--host", "../..", "--yes"]);
     assert_eq!(bad.code, Some(2), "{bad:?}");
 }
 
 #[test]
 fn the_kubelet_gets_a_configuration_to_paste() {
-    let it = workstation().with("RISE_URL", "https://broker.example.com");
-    let printed = it.rise(&["configure", "kubelet", "--host", "r.example.com"]);
+    let machine = workstation().with("RISE_URL", "https://broker.example.com");
+    let printed = machine.rise(&["configure", "kubelet", "--host", "r.example.com"]);
     assert_eq!(printed.code, Some(0), "{printed:?}");
     insta::assert_snapshot!(format!("{}{}", printed.stdout, printed.stderr));
-    assert_eq!(it.rise(&["configure", "kubelet", "--undo"]).code, Some(2));
+    assert_eq!(machine.rise(&["configure", "kubelet", "--undo"]).code, Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,18 +119,21 @@ async fn skopeo_asks_the_helper_afterwards() {
         Saying::answer("200 OK", "content-type: application/json\r\n", &json.to_string())
     };
     let double = BrokerDouble::start(Saying::InTurn(vec![says(&listed), says(&granted)]));
-    let it = Workstation::new()
+    let machine = Workstation::new()
         .with("RISE_URL", &double.url)
         .with("RISE_TOKEN", "a-token")
         .with("RISE_PROJECT", "my-app");
-    let layout = OciLayout::write(&it.path("image"), "configured").reference();
+    let layout = OciLayout::write(&machine.path("image"), "configured").reference();
     let image = format!("docker://{host}/rise/my-app:1");
     let push = || {
         // Podman reads this file without REGISTRY_AUTH_FILE.
-        it.run("skopeo", &["--insecure-policy", "copy", "--dest-tls-verify=false", &layout, &image])
+        machine.run(
+            "skopeo",
+            &["--insecure-policy", "copy", "--dest-tls-verify=false", &layout, &image],
+        )
     };
     assert_ne!(push().code, Some(0));
-    let written = it.rise(&["configure", "podman", "--yes"]);
+    let written = machine.rise(&["configure", "podman", "--yes"]);
     assert_eq!(written.code, Some(0), "{written:?}");
     let pushed = push();
     assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);

@@ -57,19 +57,19 @@ impl Site {
              password = \"{DEMO_PASSWORD}\"\naccept_scope = \"registry\"\n",
             registry.host()
         );
-        let mut it = Installation::new(&text);
-        it.unlimited();
+        let mut installation = Installation::new(&text);
+        installation.unlimited();
         if !more.is_empty() {
             let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
             let own = rcgen::generate_simple_self_signed(names).unwrap();
-            it.file("tls.pem", own.cert.pem());
-            it.file("tls.key", own.signing_key.serialize_pem());
+            installation.file("tls.pem", own.cert.pem());
+            installation.file("tls.key", own.signing_key.serialize_pem());
             let private = fs::Permissions::from_mode(0o600);
-            fs::set_permissions(it.path("tls.key"), private).unwrap();
+            fs::set_permissions(installation.path("tls.key"), private).unwrap();
         }
         let claim = ["token", "--subject", "ci", "--claim", "repository=acme/my-app"];
-        let token = it.run(&claim).stdout.trim().to_owned();
-        Self { broker: it.serve_for_ever(), registry, token }
+        let token = installation.run(&claim).stdout.trim().to_owned();
+        Self { broker: installation.serve_for_ever(), registry, token }
     }
 
     fn workstation(&self) -> Workstation {
@@ -97,11 +97,11 @@ fn in_time(run: impl FnOnce() -> Printed) -> Printed {
 
 /// Runs a command that fails, and doctor. Both have the same exit code, and the first problem of
 /// doctor is the command's message.
-fn same_cause(it: &Workstation, code: i32) -> String {
-    let failing = in_time(|| it.rise(&["credentials"]));
+fn same_cause(machine: &Workstation, code: i32) -> String {
+    let failing = in_time(|| machine.rise(&["credentials"]));
     assert_eq!((failing.code, failing.stdout.as_str()), (Some(code), ""), "{}", failing.stderr);
     let line = failing.stderr.strip_prefix("rise-registry: ").unwrap();
-    let doctor = in_time(|| it.rise(&["doctor"]));
+    let doctor = in_time(|| machine.rise(&["doctor"]));
     assert_eq!((doctor.code, doctor.stderr.as_str()), (Some(code), ""), "{}", doctor.stdout);
     let cause = doctor.stdout.lines().find_map(|line| line.strip_prefix("✗ ")).unwrap();
     let cause = cause.split_once("  ").unwrap().1.trim();
@@ -126,45 +126,42 @@ fn date(at: u64) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_well() {
     let site = Site::start("").await;
-    let it = site.workstation();
-    let doctor = in_time(|| it.rise(&["doctor"]));
+    let machine = site.workstation();
+    let doctor = in_time(|| machine.rise(&["doctor"]));
     assert_eq!((doctor.code, doctor.stderr.as_str()), (Some(0), ""), "{}", doctor.stdout);
     insta::assert_snapshot!(site.masked(&doctor.stdout));
 
-    it.file(".rise.toml", "project = \"my-app\"\nregistry = \"prod\"\n");
-    it.file(
+    machine.file(".rise.toml", "project = \"my-app\"\nregistry = \"prod\"\n");
+    machine.file(
         ".config/rise/registry.toml",
         format!("url = \"{}\"\ntoken_file = \"~/token\"\n", site.broker.url),
     );
-    it.file("token", &site.token);
+    machine.file("token", &site.token);
     let helpers = json!({ "credHelpers": { site.registry.host(): "rise" } });
-    it.file(".docker/config.json", helpers.to_string());
-    let it = it.without(&["RISE_URL", "RISE_PROJECT", "RISE_TOKEN"]);
-    let doctor = in_time(|| it.rise(&["doctor"]));
+    machine.file(".docker/config.json", helpers.to_string());
+    let machine = machine.without(&["RISE_URL", "RISE_PROJECT", "RISE_TOKEN"]);
+    let doctor = in_time(|| machine.rise(&["doctor"]));
     assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
     insta::assert_snapshot!("everything_is_well_by_files", site.masked(&doctor.stdout));
-    let json: Value = serde_json::from_str(&it.rise(&["doctor", "--json"]).stdout).unwrap();
+    let json: Value = serde_json::from_str(&machine.rise(&["doctor", "--json"]).stdout).unwrap();
     assert_eq!((&json["ok"], &json["exit_code"]), (&json!(true), &json!(0)));
     assert!(json["steps"].as_array().unwrap().iter().all(|step| step["state"] == "ok"), "{json}");
-    assert!(
-        !it.path(".cache/rise/registry")
-            .read_dir()
-            .unwrap()
-            .any(|it| { it.unwrap().path().extension().is_some_and(|it| it == "json") })
-    );
+    assert!(!machine.path(".cache/rise/registry").read_dir().unwrap().any(|entry| {
+        entry.unwrap().path().extension().is_some_and(|extension| extension == "json")
+    }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forbidden_project_and_a_password_that_the_registry_does_not_know() {
     let site = Site::start("").await;
-    let it = site.workstation().with("RISE_PROJECT", "other");
-    let said = same_cause(&it, 4);
+    let machine = site.workstation().with("RISE_PROJECT", "other");
+    let said = same_cause(&machine, 4);
     insta::assert_snapshot!("a_forbidden_project", mask_request(&site.masked(&said)));
-    let explained = it.rise(&["explain"]);
+    let explained = machine.rise(&["explain"]);
     assert_eq!((explained.code, explained.stdout.as_str()), (Some(4), ""));
     insta::assert_snapshot!("explain_of_a_forbidden_project", explained.stderr);
-    let it = it.without(&["RISE_PROJECT"]);
-    insta::assert_snapshot!("explain", it.rise(&["explain"]).stdout);
+    let machine = machine.without(&["RISE_PROJECT"]);
+    insta::assert_snapshot!("explain", machine.rise(&["explain"]).stdout);
 
     site.registry.change_password(RegistryAuth::Second);
     let doctor = in_time(|| site.workstation().rise(&["doctor"]));
@@ -191,8 +188,8 @@ async fn a_certificate_that_is_unknown() {
     let tls = "[server.tls]\ncertificate_file = \"tls.pem\"\nkey_file = \"tls.key\"";
     let site = Site::start(tls).await;
     let url = site.broker.url.replace("http://", "https://");
-    let it = site.workstation().with("RISE_URL", &url);
-    insta::assert_snapshot!(site.masked(&same_cause(&it, 6)));
+    let machine = site.workstation().with("RISE_URL", &url);
+    insta::assert_snapshot!(site.masked(&same_cause(&machine, 6)));
 }
 
 #[test]
@@ -216,17 +213,17 @@ fn a_clock_that_is_off_and_a_token_that_is_over() {
 
 #[test]
 fn settings_or_a_token_that_are_missing() {
-    let it = Workstation::new();
-    let mut said = vec![same_cause(&it.with("RISE_URL", "http://broker.example.com"), 2)];
-    let it = workstation("http://127.0.0.1:9");
-    it.file(".rise.toml", "url = \"https://evil.example.com\"\n");
-    said.push(same_cause(&it, 2));
+    let machine = Workstation::new();
+    let mut said = vec![same_cause(&machine.with("RISE_URL", "http://broker.example.com"), 2)];
+    let machine = workstation("http://127.0.0.1:9");
+    machine.file(".rise.toml", "url = \"https://evil.example.com\"\n");
+    said.push(same_cause(&machine, 2));
     // These problems show without the network.
     let double = BrokerDouble::start(Saying::answer("404 Not Found", &date(seconds()), ""));
-    let it = workstation(&double.url).without(&["RISE_TOKEN"]);
-    said.push(same_cause(&it, 3).replace(&double.url, "[broker]"));
-    let it = workstation(&double.url).without(&["RISE_TOKEN"]).with("GITHUB_ACTIONS", "true");
-    said.push(same_cause(&it, 3).replace(&double.url, "[broker]"));
+    let machine = workstation(&double.url).without(&["RISE_TOKEN"]);
+    said.push(same_cause(&machine, 3).replace(&double.url, "[broker]"));
+    let machine = workstation(&double.url).without(&["RISE_TOKEN"]).with("GITHUB_ACTIONS", "true");
+    said.push(same_cause(&machine, 3).replace(&double.url, "[broker]"));
     insta::assert_snapshot!(said.join("\n"));
 }
 
@@ -234,50 +231,51 @@ fn settings_or_a_token_that_are_missing() {
 async fn a_cache_that_is_of_no_use() {
     let site = Site::start("").await;
     let mut said = Vec::new();
-    let cached = |it: &Workstation| {
-        let folder = it.path(".cache/rise/registry");
-        let mut files = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
-        files.find(|it| it.extension().is_some_and(|it| it == "json")).unwrap()
+    let cached = |machine: &Workstation| {
+        let folder = machine.path(".cache/rise/registry");
+        let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        files.find(|path| path.extension().is_some_and(|extension| extension == "json")).unwrap()
     };
-    let it = site.workstation();
-    it.rise(&["credentials"]);
-    fs::write(cached(&it), "{\"version\":1,").unwrap();
-    let doctor = |it: &Workstation| {
-        let doctor = in_time(|| it.rise(&["doctor"]));
+    let machine = site.workstation();
+    machine.rise(&["credentials"]);
+    fs::write(cached(&machine), "{\"version\":1,").unwrap();
+    let doctor = |machine: &Workstation| {
+        let doctor = in_time(|| machine.rise(&["doctor"]));
         assert_eq!(doctor.code, Some(7), "{}", doctor.stdout);
-        let line = doctor.stdout.lines().find_map(|it| it.strip_prefix("✗ cache")).unwrap();
+        let line = doctor.stdout.lines().find_map(|line| line.strip_prefix("✗ cache")).unwrap();
         line.trim().to_owned()
     };
-    let cause = doctor(&it);
-    let command = it.rise(&["credentials", "--format", "env"]);
+    let cause = doctor(&machine);
+    let command = machine.rise(&["credentials", "--format", "env"]);
     assert_eq!(command.stderr, format!("rise-registry: {cause}\n"));
     said.push(mask_key(&cause));
 
-    fs::set_permissions(cached(&it), fs::Permissions::from_mode(0o644)).unwrap();
-    let cause = doctor(&it);
-    let command = it.rise(&["credentials", "--format", "env"]);
+    fs::set_permissions(cached(&machine), fs::Permissions::from_mode(0o644)).unwrap();
+    let cause = doctor(&machine);
+    let command = machine.rise(&["credentials", "--format", "env"]);
     assert_eq!(command.stderr, format!("rise-registry: {cause}\n"));
     said.push(mask_key(&cause));
 
     // This is a home that cannot be written to, also for root.
-    let it = site.workstation().with("XDG_CACHE_HOME", "/proc/1");
-    let cause = doctor(&it);
-    let command = it.rise(&["credentials", "--format", "env"]);
+    let machine = site.workstation().with("XDG_CACHE_HOME", "/proc/1");
+    let cause = doctor(&machine);
+    let command = machine.rise(&["credentials", "--format", "env"]);
     assert_eq!(command.code, Some(0));
     assert_eq!(command.stderr, format!("rise-registry: {cause}\n"));
     said.push(cause);
 
     // A container that runs with `--read-only` sees this.
     if rustix::process::geteuid().is_root() {
-        let it = site.workstation();
-        let home = it.home().display().to_string();
+        let machine = site.workstation();
+        let home = machine.home().display().to_string();
         let both = "rise-registry credentials >/dev/null; rise-registry doctor";
         let script = format!(
             "mount --bind {home} {home} && mount -o remount,bind,ro {home} && cd {home} && {both}"
         );
-        let ran = in_time(|| it.run_with("unshare", &["--mount", "sh", "-c", &script], ""));
+        let ran = in_time(|| machine.run_with("unshare", &["--mount", "sh", "-c", &script], ""));
         assert_eq!(ran.code, Some(7), "{ran:?}");
-        let cause = ran.stdout.lines().find_map(|it| it.strip_prefix("✗ cache")).unwrap().trim();
+        let cause =
+            ran.stdout.lines().find_map(|line| line.strip_prefix("✗ cache")).unwrap().trim();
         assert!(ran.stderr.contains(&format!("rise-registry: {cause}\n")), "{}", ran.stderr);
         assert!(cause.contains("Read-only file system"), "{cause}");
     }

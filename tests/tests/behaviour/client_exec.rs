@@ -49,9 +49,9 @@ struct Running {
 }
 
 impl Running {
-    fn start(it: &Workstation, script: &str) -> Self {
+    fn start(machine: &Workstation, script: &str) -> Self {
         let mut child =
-            it.command("rise-registry", &["exec", "--", "sh", "-c", script]).spawn().unwrap();
+            machine.command("rise-registry", &["exec", "--", "sh", "-c", script]).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         Self { child, lines }
     }
@@ -77,13 +77,17 @@ impl Running {
 
 /// The files below the home, which contains TMPDIR too, that hold one of these passwords in either
 /// form.
-fn holding(it: &Workstation, passwords: &[&str]) -> Vec<String> {
-    let mut wanted: Vec<String> = passwords.iter().map(|it| (*it).to_owned()).collect();
-    wanted.extend(passwords.iter().map(|it| STANDARD.encode(format!("{DEMO_USER}:{it}"))));
+fn holding(machine: &Workstation, passwords: &[&str]) -> Vec<String> {
+    let mut wanted: Vec<String> = passwords.iter().map(|password| (*password).to_owned()).collect();
+    wanted.extend(
+        passwords.iter().map(|password| STANDARD.encode(format!("{DEMO_USER}:{password}"))),
+    );
     let holds = |bytes: &[u8]| {
-        wanted.iter().any(|it| bytes.windows(it.len()).any(|at| at == it.as_bytes()))
+        wanted
+            .iter()
+            .any(|password| bytes.windows(password.len()).any(|at| at == password.as_bytes()))
     };
-    let files = it.files().into_iter().filter(|(_, bytes)| holds(bytes));
+    let files = machine.files().into_iter().filter(|(_, bytes)| holds(bytes));
     files.map(|(path, _)| path.display().to_string()).collect()
 }
 
@@ -98,27 +102,29 @@ fn nothing_is_left_however_the_command_ends() {
         (Some(Signal::KILL), true, 137),
     ] {
         let double = BrokerDouble::start(credentials("r.example.com", "canary-1", 3600));
-        let it = workstation(&double);
-        it.file(".docker/config.json", "{}");
+        let machine = workstation(&double);
+        machine.file(".docker/config.json", "{}");
         let mut running = Running::start(
-            &it,
+            &machine,
             "echo $PPID; echo $$; cat $DOCKER_CONFIG/config.json; echo; while ! [ -e ~/go ]; do \
              sleep 0.02; done; exit 42",
         );
         let (exec, command) = (running.pid(), running.pid());
         assert!(running.line().contains(&STANDARD.encode("demo:canary-1")));
-        let found = holding(&it, &["canary-1"]);
+        let found = holding(&machine, &["canary-1"]);
         assert_eq!(found.len(), 3, "docker's, buildx' and podman's: {found:?}");
         match signal {
             Some(signal) => {
                 kill_process(if to_the_command { command } else { exec }, signal).unwrap();
             }
-            None => it.file("go", ""),
+            None => machine.file("go", ""),
         }
         let (ended, _, stderr) = running.ended();
         assert_eq!((ended, stderr.as_str()), (Some(code), ""), "{signal:?}");
-        assert_eq!(holding(&it, &["canary-1"]), Vec::<String>::new(), "{signal:?}");
-        assert!(!it.files().iter().any(|(path, _)| path.to_string_lossy().contains("rise-exec")));
+        assert_eq!(holding(&machine, &["canary-1"]), Vec::<String>::new(), "{signal:?}");
+        assert!(
+            !machine.files().iter().any(|(path, _)| path.to_string_lossy().contains("rise-exec"))
+        );
     }
 }
 
@@ -129,9 +135,9 @@ async fn the_second_push_succeeds_after_the_first_credential_has_ended() {
         credentials(registry.host(), DEMO_PASSWORD, 6),
         credentials(registry.host(), SECOND_PASSWORD, 3600),
     ]));
-    let it = workstation(&double);
+    let machine = workstation(&double);
     let layouts =
-        ["first", "second"].map(|name| OciLayout::write(&it.path(name), name).reference());
+        ["first", "second"].map(|name| OciLayout::write(&machine.path(name), name).reference());
     let push = |layout: &str, tag| {
         format!(
             "skopeo --insecure-policy copy -q --dest-tls-verify=false {layout} \
@@ -144,21 +150,21 @@ async fn the_second_push_succeeds_after_the_first_credential_has_ended() {
         push(&layouts[0], 1),
         push(&layouts[1], 2)
     );
-    let mut running = Running::start(&it, &script);
+    let mut running = Running::start(&machine, &script);
     assert_eq!(running.line(), "pushed");
     eventually_blocking("a second request for credentials", || double.requests().len() == 2);
     let second = STANDARD.encode(format!("{DEMO_USER}:{SECOND_PASSWORD}"));
     eventually_blocking("the new login in its file", || {
-        let files = it.files();
+        let files = machine.files();
         files.iter().any(|(path, text)| {
             path.ends_with("auth.json") && String::from_utf8_lossy(text).contains(&second)
         })
     });
     registry.change_password(RegistryAuth::Second);
-    let first = it.path("first-login").display().to_string();
+    let first = machine.path("first-login").display().to_string();
     let image = format!("docker://{}/rise/my-app:1", registry.host());
     let refused =
-        it.run("skopeo", &["inspect", "--tls-verify=false", "--authfile", &first, &image]);
+        machine.run("skopeo", &["inspect", "--tls-verify=false", "--authfile", &first, &image]);
     assert_ne!(refused.code, Some(0), "the first credential has not ended: {}", refused.stdout);
     assert!(
         refused.stderr.contains("unauthorized")
@@ -169,8 +175,8 @@ async fn the_second_push_succeeds_after_the_first_credential_has_ended() {
     drop(running.child.stdin.take());
     let (code, stdout, stderr) = running.ended();
     assert_eq!((code, stdout.as_str()), (Some(0), "pushed again\n"), "{stderr}");
-    fs::remove_file(it.path("first-login")).unwrap();
-    assert_eq!(holding(&it, &[DEMO_PASSWORD, SECOND_PASSWORD]), Vec::<String>::new());
+    fs::remove_file(machine.path("first-login")).unwrap();
+    assert_eq!(holding(&machine, &[DEMO_PASSWORD, SECOND_PASSWORD]), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,8 +186,8 @@ async fn podman_and_its_kin_show_each_repository_its_own_login() {
         credentials(registry.host(), "no-password-of-this-registry", 3600),
         credentials_of("other", registry.host(), DEMO_PASSWORD, 3600),
     ]));
-    let it = workstation(&double);
-    let layout = OciLayout::write(&it.path("image"), "scoped").reference();
+    let machine = workstation(&double);
+    let layout = OciLayout::write(&machine.path("image"), "scoped").reference();
     let push = |project: &str| {
         format!(
             "skopeo --insecure-policy copy -q --dest-tls-verify=false {layout} \
@@ -189,7 +195,7 @@ async fn podman_and_its_kin_show_each_repository_its_own_login() {
         )
     };
     let script = format!("{} || exit 1; {} || exit 2", push("other"), push("my-app"));
-    let ran = it.rise(&["exec", "--also", "other", "--", "sh", "-c", &script]);
+    let ran = machine.rise(&["exec", "--also", "other", "--", "sh", "-c", &script]);
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
     assert!(ran.stderr.contains("authentication required"), "{}", ran.stderr);
     assert!(double.requests()[1].ends_with(r#"{"project":"other"}"#));
@@ -198,7 +204,7 @@ async fn podman_and_its_kin_show_each_repository_its_own_login() {
 #[test]
 fn the_command_finds_the_callers_settings_and_none_of_their_logins() {
     let double = BrokerDouble::start(credentials("r.example.com", "canary-1", 3600));
-    let it = workstation(&double).with("DOCKER_AUTH_CONFIG", "{}");
+    let machine = workstation(&double).with("DOCKER_AUTH_CONFIG", "{}");
     let own = json!({
         "auths": { "r.example.com": { "auth": "own" }, "other.example.com": { "auth": "own" } },
         "credsStore": "desktop",
@@ -206,17 +212,17 @@ fn the_command_finds_the_callers_settings_and_none_of_their_logins() {
         "proxies": { "default": { "noProxy": "x" } },
     })
     .to_string();
-    it.file(".docker/config.json", &own);
-    it.file(".docker/contexts/meta/x", "a context");
-    it.file(".docker/buildx/instances/mine", "a builder");
-    it.file(".docker/buildx/config/r.example.com/config.json", "{\"auths\":{\"old\":{}}}");
+    machine.file(".docker/config.json", &own);
+    machine.file(".docker/contexts/meta/x", "a context");
+    machine.file(".docker/buildx/instances/mine", "a builder");
+    machine.file(".docker/buildx/config/r.example.com/config.json", "{\"auths\":{\"old\":{}}}");
     let script = "cat $DOCKER_CONFIG/config.json; echo; cat $DOCKER_CONFIG/contexts/meta/x \
          $BUILDX_CONFIG/instances/mine; echo; \
         cat $BUILDX_CONFIG/config/r.example.com/rise/my-app/config.json; echo; \
         ls $BUILDX_CONFIG/config/r.example.com; \
         stat -c %a $DOCKER_CONFIG/.. $REGISTRY_AUTH_FILE; \
         echo $REGISTRY_HOST $REGISTRY_IMAGE ${DOCKER_AUTH_CONFIG-none}";
-    let ran = it.rise(&["exec", "--", "sh", "-c", script]);
+    let ran = machine.rise(&["exec", "--", "sh", "-c", script]);
     let lines: Vec<_> = ran.stdout.lines().collect();
     let login = json!({ "auth": STANDARD.encode("demo:canary-1") });
     let docker: Value = serde_json::from_str(lines[0]).unwrap();
@@ -232,50 +238,50 @@ fn the_command_finds_the_callers_settings_and_none_of_their_logins() {
         json!({ "auths": { "r.example.com": login } })
     );
     assert_eq!(&lines[3..], ["rise", "700", "600", "r.example.com r.example.com/rise/my-app none"]);
-    assert_eq!(fs::read_to_string(it.path(".docker/config.json")).unwrap(), own);
+    assert_eq!(fs::read_to_string(machine.path(".docker/config.json")).unwrap(), own);
 }
 
 #[test]
 fn what_a_killed_run_left_is_swept_by_the_next() {
     let double = BrokerDouble::start(credentials("r.example.com", "canary-1", 3600));
-    let it = workstation(&double);
-    let mut running = Running::start(&it, "echo $PPID; exec sleep 60 >/dev/null 2>&1");
+    let machine = workstation(&double);
+    let mut running = Running::start(&machine, "echo $PPID; exec sleep 60 >/dev/null 2>&1");
     let exec = running.pid();
-    let left = holding(&it, &["canary-1"]);
+    let left = holding(&machine, &["canary-1"]);
     let folder = Path::new(left.first().unwrap()).ancestors().find(|path| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("rise-exec-"))
     });
     let folder = folder.unwrap().display().to_string();
-    let age = || assert_eq!(it.run("touch", &["-d", "2 minutes ago", &folder]).code, Some(0));
+    let age = || assert_eq!(machine.run("touch", &["-d", "2 minutes ago", &folder]).code, Some(0));
     age();
-    assert_eq!(it.rise(&["exec", "--", "true"]).code, Some(0));
+    assert_eq!(machine.rise(&["exec", "--", "true"]).code, Some(0));
     assert!(Path::new(&folder).exists(), "its process lives");
     kill_process(exec, Signal::KILL).unwrap();
     running.ended();
     assert!(Path::new(&folder).exists());
     age();
-    assert_eq!(it.rise(&["exec", "--", "true"]).code, Some(0));
+    assert_eq!(machine.rise(&["exec", "--", "true"]).code, Some(0));
     assert!(!Path::new(&folder).exists());
 }
 
 #[test]
 fn signals_reach_the_command_once_and_its_exit_code_comes_back() {
     let double = BrokerDouble::start(credentials("r.example.com", "canary-1", 3600));
-    let it = workstation(&double);
+    let machine = workstation(&double);
     let script =
         "trap 'echo got it' TERM; echo $PPID; for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done; exit 7";
-    let mut running = Running::start(&it, script);
+    let mut running = Running::start(&machine, script);
     let exec = running.pid();
     kill_process(exec, Signal::TERM).unwrap();
     let (code, stdout, _) = running.ended();
     assert_eq!((code, stdout.as_str()), (Some(7), "got it\n"));
-    let missing = it.rise(&["exec", "--", "no-such-command"]);
+    let missing = machine.rise(&["exec", "--", "no-such-command"]);
     assert_eq!((missing.code, missing.stdout.as_str()), (Some(127), ""));
     insta::assert_snapshot!(missing.stderr, @"rise-registry: no-such-command cannot be started: No \
          such file or directory (os error 2)");
-    let folder = it.rise(&["exec", "--", "/tmp"]);
+    let folder = machine.rise(&["exec", "--", "/tmp"]);
     assert_eq!(folder.code, Some(126), "{}", folder.stderr);
-    assert_eq!(holding(&it, &["canary-1"]), Vec::<String>::new());
+    assert_eq!(holding(&machine, &["canary-1"]), Vec::<String>::new());
 }
 
 #[test]
@@ -285,8 +291,8 @@ fn a_renewal_that_fails_is_said_once_and_tried_again() {
         credentials(host, "canary-1", 2),
         Saying::problem("403 Forbidden", "access-denied", "no rule allows it", ""),
     ]));
-    let it = workstation(&double);
-    let running = Running::start(&it, "read x; echo still here");
+    let machine = workstation(&double);
+    let running = Running::start(&machine, "read x; echo still here");
     eventually_blocking("a second request for credentials", || double.requests().len() == 2);
     let mut running = running;
     // This read has no deadline: the text that it waits for is on its way.

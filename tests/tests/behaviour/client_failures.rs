@@ -28,10 +28,11 @@ fn seconds() -> u64 {
 }
 
 fn workstation(url: &str) -> Workstation {
-    let it = Workstation::new();
+    let machine = Workstation::new();
     // The helper reports failures for hosts that it is set up for.
-    it.file(".docker/config.json", "{\"credHelpers\":{\"r.example.com\":\"rise\"}}");
-    it.with("RISE_URL", url)
+    machine.file(".docker/config.json", "{\"credHelpers\":{\"r.example.com\":\"rise\"}}");
+    machine
+        .with("RISE_URL", url)
         .with("RISE_PROJECT", "my-app")
         .with("RISE_TOKEN", &token(&json!({ "sub": "ci", "exp": seconds() + 600 })))
         // Each request is tried once: these tests are about the message, `client_waiting` about
@@ -58,15 +59,15 @@ fn grants() -> Saying {
 }
 
 /// Runs both programs. Returns their common line, with what differs from run to run replaced.
-fn fails(it: &Workstation, url: &str, code: i32) -> String {
+fn fails(machine: &Workstation, url: &str, code: i32) -> String {
     let started = Instant::now();
-    let command = it.rise(&["credentials"]);
+    let command = machine.rise(&["credentials"]);
     assert!(started.elapsed() < IN_TIME, "took {:?}", started.elapsed());
     let started = Instant::now();
-    let helper = it.helper("get", "r.example.com");
+    let helper = machine.helper("get", "r.example.com");
     assert!(started.elapsed() < IN_TIME, "took {:?}", started.elapsed());
     for printed in [&command, &helper] {
-        assert_no_secret(it, printed);
+        assert_no_secret(machine, printed);
     }
     assert_eq!((command.code, command.stdout.as_str()), (Some(code), ""), "{}", command.stderr);
     assert_eq!((helper.code, helper.stderr.as_str()), (Some(1), ""), "{}", helper.stdout);
@@ -81,11 +82,11 @@ fn one_line(text: &str) -> &str {
     line
 }
 
-fn assert_no_secret(it: &Workstation, printed: &Printed) {
+fn assert_no_secret(machine: &Workstation, printed: &Printed) {
     for text in [&printed.stdout, &printed.stderr] {
         assert!(!text.contains(CANARY) && !text.contains(PASSWORD), "{text}");
     }
-    for (path, bytes) in it.files() {
+    for (path, bytes) in machine.files() {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert!(!text.contains(CANARY), "the token in {}", path.display());
     }
@@ -132,8 +133,8 @@ fn a_broker_that_talks_nonsense() {
     let mut lines = Vec::new();
     for (saying, code) in cases.into_iter().zip(codes) {
         let double = BrokerDouble::start(saying);
-        let it = workstation(&double.url).with("RISE_TOKEN", &token);
-        lines.push(format!("{code} {}", fails(&it, &double.url, code)));
+        let machine = workstation(&double.url).with("RISE_TOKEN", &token);
+        lines.push(format!("{code} {}", fails(&machine, &double.url, code)));
     }
     insta::assert_snapshot!(lines.join("\n"));
 }
@@ -171,13 +172,13 @@ fn a_certificate_of_an_unknown_issuer_or_another_name() {
     let token = installation.run(&claim).stdout.trim().to_owned();
     let serving = installation.serve();
     let url = serving.url.replace("http://", "https://");
-    let it = workstation(&url).with("RISE_TOKEN", &token);
-    let mut lines = vec![fails(&it, &url, 6)];
+    let machine = workstation(&url).with("RISE_TOKEN", &token);
+    let mut lines = vec![fails(&machine, &url, 6)];
     // With its own certificate the broker is known.
-    it.file("ca.pem", cert.pem());
-    let own = it.path("ca.pem").display().to_string();
-    let it = it.with("RISE_CA_FILE", &own);
-    let printed = it.rise(&["credentials", "--format", "password"]);
+    machine.file("ca.pem", cert.pem());
+    let own = machine.path("ca.pem").display().to_string();
+    let machine = machine.with("RISE_CA_FILE", &own);
+    let printed = machine.rise(&["credentials", "--format", "password"]);
     assert_eq!(
         (printed.code, printed.stdout.as_str()),
         (Some(0), "password-canary-77aa\n"),
@@ -186,12 +187,12 @@ fn a_certificate_of_an_unknown_issuer_or_another_name() {
     );
     // With another certificate it is not.
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    it.file("ca.pem", other.cert.pem());
-    let empty = it.path("elsewhere").display().to_string();
-    let it = it.with("XDG_CACHE_HOME", &empty);
-    lines.push(fails(&it, &url, 6));
-    it.file("ca.pem", "no certificate");
-    lines.push(fails(&it, &url, 2));
+    machine.file("ca.pem", other.cert.pem());
+    let empty = machine.path("elsewhere").display().to_string();
+    let machine = machine.with("XDG_CACHE_HOME", &empty);
+    lines.push(fails(&machine, &url, 6));
+    machine.file("ca.pem", "no certificate");
+    lines.push(fails(&machine, &url, 2));
     insta::assert_snapshot!(lines.join("\n"));
 }
 
@@ -219,8 +220,8 @@ fn clocks_and_tokens_that_are_over() {
             &date(theirs),
         );
         let double = BrokerDouble::start(saying);
-        let it = workstation(&double.url).with("RISE_TOKEN", &token(&claims));
-        lines.push(fails(&it, &double.url, 3));
+        let machine = workstation(&double.url).with("RISE_TOKEN", &token(&claims));
+        lines.push(fails(&machine, &double.url, 3));
     }
     insta::assert_snapshot!(lines.join("\n"));
 }
@@ -248,31 +249,31 @@ fn refusals_of_the_broker() {
 
 /// A machine with the host in its settings, so that the helper asks for nothing else.
 fn fails_directly(double: &BrokerDouble, code: i32) -> String {
-    let it = workstation(&double.url);
-    it.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
-    fails(&it, &double.url, code)
+    let machine = workstation(&double.url);
+    machine.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
+    fails(&machine, &double.url, code)
 }
 
 #[test]
 fn a_missing_token_or_broker_and_settings_that_are_wrong() {
     let none = Workstation::new().with("RISE_URL", "http://127.0.0.1:9");
     let mut lines = Vec::new();
-    let mut fail = |it: &Workstation, code: i32| {
-        let printed = it.rise(&["credentials"]);
+    let mut fail = |machine: &Workstation, code: i32| {
+        let printed = machine.rise(&["credentials"]);
         assert_eq!(printed.code, Some(code), "{printed:?}");
-        assert_no_secret(it, &printed);
+        assert_no_secret(machine, &printed);
         lines.push(format!("{code} {}", one_line(&printed.stderr)));
     };
     fail(&Workstation::new(), 2);
     fail(&none, 2);
-    let it = none.with("RISE_PROJECT", "my-app");
-    fail(&it, 3);
-    let it = it.with("RISE_TOKEN", CANARY);
-    it.file(".rise.toml", "url = \"https://evil.example.com\"\n");
-    fail(&it, 2);
-    it.file(".rise.toml", "project = \"other\"\n");
-    it.file(".config/rise/registry.toml", format!("token = \"{CANARY}-not-printed\"\n"));
-    let printed = it.rise(&["credentials"]);
+    let machine = none.with("RISE_PROJECT", "my-app");
+    fail(&machine, 3);
+    let machine = machine.with("RISE_TOKEN", CANARY);
+    machine.file(".rise.toml", "url = \"https://evil.example.com\"\n");
+    fail(&machine, 2);
+    machine.file(".rise.toml", "project = \"other\"\n");
+    machine.file(".config/rise/registry.toml", format!("token = \"{CANARY}-not-printed\"\n"));
+    let printed = machine.rise(&["credentials"]);
     assert_eq!(printed.code, Some(2));
     assert!(
         printed.stderr.contains("unknown field `token`") && !printed.stderr.contains(CANARY),
@@ -284,12 +285,12 @@ fn a_missing_token_or_broker_and_settings_that_are_wrong() {
 #[test]
 fn a_cache_that_is_of_no_use_is_said_and_stops_nobody() {
     let double = BrokerDouble::start(grants());
-    let it = workstation(&double.url);
-    it.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
+    let machine = workstation(&double.url);
+    machine.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
     let mut lines = Vec::new();
     let mut says = |requests: usize| {
         let started = Instant::now();
-        let printed = it.helper("get", "r.example.com");
+        let printed = machine.helper("get", "r.example.com");
         assert!(started.elapsed() < IN_TIME);
         assert_eq!(printed.code, Some(0), "{printed:?}");
         let answer: Value = serde_json::from_str(&printed.stdout).unwrap();
@@ -306,10 +307,10 @@ fn a_cache_that_is_of_no_use_is_said_and_stops_nobody() {
     };
     says(1);
     says(1);
-    let folder = it.path(".cache/rise/registry");
+    let folder = machine.path(".cache/rise/registry");
     let file = || {
-        let mut entries = fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path());
-        entries.find(|it| it.extension().is_some_and(|it| it == "json")).unwrap()
+        let mut entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.find(|path| path.extension().is_some_and(|extension| extension == "json")).unwrap()
     };
     let damaged = fs::read(file()).unwrap();
     fs::write(file(), &damaged[..200]).unwrap();
@@ -323,7 +324,7 @@ fn a_cache_that_is_of_no_use_is_said_and_stops_nobody() {
     fs::remove_dir_all(&folder).unwrap();
     fs::write(&folder, "in the way").unwrap();
     says(4);
-    let lines: Vec<_> = lines.iter().map(|it| mask_name(it)).collect();
+    let lines: Vec<_> = lines.iter().map(|line| mask_name(line)).collect();
     insta::assert_snapshot!(lines.join("---\n"));
 }
 
@@ -338,17 +339,17 @@ fn mask_name(text: &str) -> String {
 #[test]
 fn a_read_only_home_is_said_and_stops_nobody() {
     let double = BrokerDouble::start(grants());
-    let it = workstation(&double.url);
-    it.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
+    let machine = workstation(&double.url);
+    machine.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let home = it.home().display().to_string();
+    let home = machine.home().display().to_string();
     let script = format!(
         "mount --bind {home} {home} && mount -o remount,bind,ro {home} && exec \
          docker-credential-rise get"
     );
-    let printed = it.run_with("unshare", &["--mount", "sh", "-c", &script], "r.example.com");
+    let printed = machine.run_with("unshare", &["--mount", "sh", "-c", &script], "r.example.com");
     assert_eq!(printed.code, Some(0), "{printed:?}");
     assert!(printed.stdout.contains(PASSWORD));
     insta::assert_snapshot!(one_line(&printed.stderr));
@@ -381,26 +382,26 @@ fn a_host_of_others_is_not_found_whatever_is_wrong_here() {
         ("no URL".to_owned(), "RISE_TOKEN", "a-token"),
     ] {
         // It is set up for another host, and the project comes from the environment.
-        let it = workstation(&url).with(variable, value);
+        let machine = workstation(&url).with(variable, value);
         for host in ["https://index.docker.io/v1/", "quay.io"] {
             let started = Instant::now();
-            let printed = it.helper("get", host);
+            let printed = machine.helper("get", host);
             assert!(started.elapsed() < IN_TIME, "took {:?}", started.elapsed());
             let not_found = "credentials not found in native keychain\n";
             assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), not_found), "{variable}");
             // At most a line about the reason.
             assert!(printed.stderr.lines().count() <= 1, "{printed:?}");
-            assert_no_secret(&it, &printed);
+            assert_no_secret(&machine, &printed);
         }
     }
     // A checkout of somebody else's, whose file is refused.
-    let it = workstation("http://127.0.0.1:9");
-    it.file(".rise.toml", "url = \"https://evil.example.com\"\n");
-    let printed = it.helper("get", "quay.io");
+    let machine = workstation("http://127.0.0.1:9");
+    machine.file(".rise.toml", "url = \"https://evil.example.com\"\n");
+    let printed = machine.helper("get", "quay.io");
     assert_eq!(printed.stdout, "credentials not found in native keychain\n");
     // Where the helper is set up for the host, it is a failure.
-    it.file(".docker/config.json", "{\"credHelpers\":{\"quay.io\":\"rise\"}}");
-    assert!(it.helper("get", "quay.io").stdout.contains("unknown field `url`"));
+    machine.file(".docker/config.json", "{\"credHelpers\":{\"quay.io\":\"rise\"}}");
+    assert!(machine.helper("get", "quay.io").stdout.contains("unknown field `url`"));
 }
 
 #[test]
@@ -410,15 +411,15 @@ fn a_host_of_others_gets_no_credential_made() {
     let listed =
         Saying::answer("200 OK", "content-type: application/json\r\n", &listed.to_string());
     let double = BrokerDouble::start(Saying::InTurn(vec![listed, grants()]));
-    let it = workstation(&double.url);
-    it.file(".docker/config.json", "{}");
+    let machine = workstation(&double.url);
+    machine.file(".docker/config.json", "{}");
     for host in ["quay.io", "https://index.docker.io/v1/", "quay.io"] {
-        let printed = it.helper("get", host);
+        let printed = machine.helper("get", host);
         assert_eq!((printed.code, printed.stderr.as_str()), (Some(1), ""), "{printed:?}");
     }
     // The list is asked for once, and then known.
     assert_eq!(double.requests().len(), 1, "{:?}", double.requests());
-    assert_eq!(it.helper("get", "r.example.com").code, Some(0));
+    assert_eq!(machine.helper("get", "r.example.com").code, Some(0));
     assert!(double.requests()[1].contains("/registry/credentials"));
 }
 
@@ -426,18 +427,18 @@ fn a_host_of_others_gets_no_credential_made() {
 fn hosts_of_other_people_are_left_alone() {
     let double = BrokerDouble::start(grants());
     let not_found = "credentials not found in native keychain\n";
-    let it = workstation(&double.url);
-    it.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
+    let machine = workstation(&double.url);
+    machine.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
     for (stdin, expected) in [("", "no credentials server URL\n"), ("a b", not_found)] {
-        let printed = it.helper("get", stdin);
+        let printed = machine.helper("get", stdin);
         assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), expected), "{printed:?}");
     }
     let bare = Workstation::new();
     assert_eq!(bare.helper("get", "https://index.docker.io/v1/").stdout, not_found);
-    assert_eq!(it.helper("list", "unused").stdout, "{}\n");
-    assert!(it.helper("version", "").stdout.starts_with("docker-credential-rise "));
-    assert_eq!(it.helper("no-such-action", "").code, Some(1));
+    assert_eq!(machine.helper("list", "unused").stdout, "{}\n");
+    assert!(machine.helper("version", "").stdout.starts_with("docker-credential-rise "));
+    assert_eq!(machine.helper("no-such-action", "").code, Some(1));
     assert_eq!(double.requests().len(), 0);
     // A host with a scheme means the same.
-    assert_eq!(it.helper("get", "https://r.example.com\n").code, Some(0));
+    assert_eq!(machine.helper("get", "https://r.example.com\n").code, Some(0));
 }

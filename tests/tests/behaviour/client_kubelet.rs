@@ -69,7 +69,7 @@ impl Node {
 
 fn token(installation: &Installation, claims: &[&str]) -> String {
     let mut arguments = vec!["token", "--subject", "node"];
-    arguments.extend(claims.iter().flat_map(|it| ["--claim", it]));
+    arguments.extend(claims.iter().flat_map(|claim| ["--claim", claim]));
     let printed = installation.run(&arguments);
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);
     printed.stdout.trim().to_owned()
@@ -83,7 +83,7 @@ fn conforming(printed: &Printed) -> Value {
     assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""), "{printed:?}");
     let answer: Value = serde_json::from_str(&printed.stdout).unwrap();
     let validator = jsonschema::validator_for(&response_schema()).unwrap();
-    let problems: Vec<_> = validator.iter_errors(&answer).map(|it| it.to_string()).collect();
+    let problems: Vec<_> = validator.iter_errors(&answer).map(|error| error.to_string()).collect();
     assert!(problems.is_empty(), "{problems:?}");
     answer
 }
@@ -109,7 +109,10 @@ fn a_node_gets_a_login_for_the_images_repository_alone() {
     assert_eq!(conforming(&tagged), answer);
     // Nothing is on the node's disk, and the request was for pulling.
     assert!(
-        node.machine.files().iter().all(|(_, it)| !String::from_utf8_lossy(it).contains("canary"))
+        node.machine
+            .files()
+            .iter()
+            .all(|(_, bytes)| !String::from_utf8_lossy(bytes).contains("canary"))
     );
     let audit = audit_text(&node.installation.path("audit"));
     assert!(audit.contains("\"actions\":[\"pull\"]") && !audit.contains("\"push\"]"), "{audit}");

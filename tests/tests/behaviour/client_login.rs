@@ -14,7 +14,7 @@ const LOGIN: &str = ".config/rise/login.json";
 const SHORT: u32 = 50;
 
 fn broker(issuer: &str) -> Serving {
-    let mut it = Installation::new(format!(
+    let mut installation = Installation::new(format!(
         "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"people\"\n\
          issuer = \"{issuer}\"\nalgorithms = [\"RS256\"]\n\
          [[rules]]\nname = \"r\"\nissuer = \"people\"\nclaims = {{ sub = \"alice\" }}\n\
@@ -24,20 +24,20 @@ fn broker(issuer: &str) -> Serving {
               password = \"the password\"\n\
          accept_scope = \"registry\"\n"
     ));
-    it.unlimited();
-    it.serve_for_ever()
+    installation.unlimited();
+    installation.serve_for_ever()
 }
 
 fn workstation(url: &str, issuer: &str) -> Workstation {
-    let it = Workstation::new().with("RISE_URL", url).with("RISE_PROJECT", "my-app");
+    let machine = Workstation::new().with("RISE_URL", url).with("RISE_PROJECT", "my-app");
     let login = format!("login = {{ issuer = \"{issuer}\", client_id = \"rise-registry\" }}\n");
-    it.file(".config/rise/registry.toml", login);
-    it
+    machine.file(".config/rise/registry.toml", login);
+    machine
 }
 
 /// Runs `login` while somebody follows its instructions. Returns its exit code and output.
-async fn log_in(it: &Workstation, issuer: &DeviceOidc, agree: bool) -> (Option<i32>, String) {
-    let mut child = it.command("rise-registry", &["login"]).spawn().unwrap();
+async fn log_in(machine: &Workstation, issuer: &DeviceOidc, agree: bool) -> (Option<i32>, String) {
+    let mut child = machine.command("rise-registry", &["login"]).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut text = String::new();
     stderr.read_line(&mut text).unwrap();
@@ -53,8 +53,8 @@ async fn log_in(it: &Workstation, issuer: &DeviceOidc, agree: bool) -> (Option<i
     (child.wait().unwrap().code(), code_shown)
 }
 
-fn refresh_token(it: &Workstation) -> String {
-    let json: Value = serde_json::from_slice(&fs::read(it.path(LOGIN)).unwrap()).unwrap();
+fn refresh_token(machine: &Workstation) -> String {
+    let json: Value = serde_json::from_slice(&fs::read(machine.path(LOGIN)).unwrap()).unwrap();
     json["refresh_token"].as_str().unwrap().to_owned()
 }
 
@@ -62,22 +62,22 @@ fn refresh_token(it: &Workstation) -> String {
 async fn a_person_logs_in_works_and_logs_out() {
     let issuer = DeviceOidc::start("rise-registry", SHORT).await;
     let broker = broker(issuer.issuer());
-    let it = workstation(&broker.url, issuer.issuer());
-    assert_eq!(it.rise(&["whoami"]).code, Some(3));
-    let (code, said) = log_in(&it, &issuer, true).await;
+    let machine = workstation(&broker.url, issuer.issuer());
+    assert_eq!(machine.rise(&["whoami"]).code, Some(3));
+    let (code, said) = log_in(&machine, &issuer, true).await;
     assert_eq!(code, Some(0), "{said}");
     insta::assert_snapshot!("login", said.replace(&broker.url, "[broker]"));
-    let mode = fs::metadata(it.path(LOGIN)).unwrap().permissions().mode();
+    let mode = fs::metadata(machine.path(LOGIN)).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
 
-    let first = refresh_token(&it);
+    let first = refresh_token(&machine);
     assert!(!said.contains(&first));
-    let printed = it.rise(&["credentials", "--format", "password"]);
+    let printed = machine.rise(&["credentials", "--format", "password"]);
     assert_eq!(printed.stdout, "the password\n", "{}", printed.stderr);
-    assert_ne!(refresh_token(&it), first, "it is good once");
+    assert_ne!(refresh_token(&machine), first, "it is good once");
     // All run at the same time. A refresh token that is used twice ends the whole login.
     let all: Vec<_> =
-        (0..5).map(|_| it.command("rise-registry", &["whoami"]).spawn().unwrap()).collect();
+        (0..5).map(|_| machine.command("rise-registry", &["whoami"]).spawn().unwrap()).collect();
     for child in all {
         let output = child.wait_with_output().unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -86,30 +86,36 @@ async fn a_person_logs_in_works_and_logs_out() {
             "{output:?}"
         );
     }
-    let doctor = it.rise(&["doctor", "--json"]);
+    let doctor = machine.rise(&["doctor", "--json"]);
     let doctor: Value = serde_json::from_str(&doctor.stdout).unwrap();
     let step = |name: &str| {
-        doctor["steps"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap().clone()
+        doctor["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|step| step["name"] == name)
+            .unwrap()
+            .clone()
     };
     assert_eq!(
         (&step("token")["state"], &step("credential")["state"]),
         (&"ok".into(), &"ok".into())
     );
 
-    let kept = fs::read(it.path(LOGIN)).unwrap();
-    let out = it.rise(&["logout"]);
+    let kept = fs::read(machine.path(LOGIN)).unwrap();
+    let out = machine.rise(&["logout"]);
     assert_eq!(out.code, Some(0));
     insta::assert_snapshot!("logout", out.stderr);
-    assert!(!it.path(LOGIN).exists());
-    assert_eq!(it.rise(&["credentials"]).code, Some(3), "nothing is left of it in the cache");
+    assert!(!machine.path(LOGIN).exists());
+    assert_eq!(machine.rise(&["credentials"]).code, Some(3), "nothing is left of it in the cache");
     assert_eq!(
-        it.rise(&["logout"]).stderr,
+        machine.rise(&["logout"]).stderr,
         "rise-registry: there was no login; cached credentials removed: 0\n"
     );
     // The issuer has revoked it.
-    it.file(LOGIN, kept);
-    fs::set_permissions(it.path(LOGIN), fs::Permissions::from_mode(0o600)).unwrap();
-    let over = it.rise(&["whoami"]);
+    machine.file(LOGIN, kept);
+    fs::set_permissions(machine.path(LOGIN), fs::Permissions::from_mode(0o600)).unwrap();
+    let over = machine.rise(&["whoami"]);
     assert_eq!(over.code, Some(3), "{over:?}");
     insta::assert_snapshot!("over", over.stderr.replace(issuer.issuer(), "[issuer]"));
 }
@@ -118,20 +124,20 @@ async fn a_person_logs_in_works_and_logs_out() {
 async fn a_login_is_shown_to_the_broker_that_it_was_made_for_alone() {
     let issuer = DeviceOidc::start("rise-registry", 600).await;
     let broker = broker(issuer.issuer());
-    let it = workstation(&broker.url, issuer.issuer());
-    let (code, said) = log_in(&it, &issuer, true).await;
+    let machine = workstation(&broker.url, issuer.issuer());
+    let (code, said) = log_in(&machine, &issuer, true).await;
     assert_eq!(code, Some(0), "{said}");
     let elsewhere = BrokerDouble::start(Saying::answer("200 OK", "", "{}"));
-    let it = it.with("RISE_URL", &elsewhere.url);
-    let refused = it.rise(&["credentials"]);
+    let machine = machine.with("RISE_URL", &elsewhere.url);
+    let refused = machine.rise(&["credentials"]);
     assert_eq!(refused.code, Some(3), "{refused:?}");
     let line =
         refused.stderr.replace(&elsewhere.url, "[elsewhere]").replace(&broker.url, "[broker]");
     insta::assert_snapshot!("elsewhere", line);
     assert_eq!(elsewhere.connections(), 0);
-    let it = it.with("RISE_URL", &broker.url);
-    fs::set_permissions(it.path(LOGIN), fs::Permissions::from_mode(0o644)).unwrap();
-    let open = it.rise(&["whoami"]);
+    let machine = machine.with("RISE_URL", &broker.url);
+    fs::set_permissions(machine.path(LOGIN), fs::Permissions::from_mode(0o644)).unwrap();
+    let open = machine.rise(&["whoami"]);
     assert_eq!(open.code, Some(3));
     insta::assert_snapshot!("a_login_that_others_may_read", open.stderr);
 }
@@ -140,13 +146,13 @@ async fn a_login_is_shown_to_the_broker_that_it_was_made_for_alone() {
 async fn a_login_that_is_refused_leaves_nothing() {
     let issuer = DeviceOidc::start("rise-registry", 600).await;
     let broker = broker(issuer.issuer());
-    let it = workstation(&broker.url, issuer.issuer());
-    let (code, said) = log_in(&it, &issuer, false).await;
+    let machine = workstation(&broker.url, issuer.issuer());
+    let (code, said) = log_in(&machine, &issuer, false).await;
     assert_eq!(code, Some(4), "{said}");
     insta::assert_snapshot!("refused", said);
-    assert!(!it.path(LOGIN).exists());
+    assert!(!machine.path(LOGIN).exists());
     let mut lines = Vec::new();
-    let other = it.path(".config/rise/registry.toml");
+    let other = machine.path(".config/rise/registry.toml");
     for text in [
         String::new(),
         format!("login = {{ issuer = \"{}\", client_id = \"unknown\" }}", issuer.issuer()),
@@ -154,7 +160,7 @@ async fn a_login_that_is_refused_leaves_nothing() {
         "login = { issuer = \"http://issuer.example.com\", client_id = \"x\" }".to_owned(),
     ] {
         fs::write(&other, text).unwrap();
-        let printed = it.rise(&["login"]);
+        let printed = machine.rise(&["login"]);
         lines.push(format!("{} {}", printed.code.unwrap(), printed.stderr.trim()));
     }
     let text =

@@ -40,52 +40,56 @@ impl Site {
             )
             .unwrap();
         }
-        let mut it = Installation::new(&text);
-        it.unlimited();
+        let mut installation = Installation::new(&text);
+        installation.unlimited();
         let tokens = ["one", "two"].map(|name| {
             let claim = format!("repository=acme/{name}");
-            it.run(&["token", "--subject", name, "--claim", &claim]).stdout.trim().to_owned()
+            installation
+                .run(&["token", "--subject", name, "--claim", &claim])
+                .stdout
+                .trim()
+                .to_owned()
         });
-        Self { broker: it.serve_for_ever(), one, two, tokens }
+        Self { broker: installation.serve_for_ever(), one, two, tokens }
     }
 
     /// The machine of a caller who may push the project `one`. Every client asks the helper for
     /// both registries.
     fn workstation(&self, project: &str) -> Workstation {
-        let it = Workstation::new()
+        let machine = Workstation::new()
             .with("RISE_URL", &self.broker.url)
             .with("RISE_TOKEN", &self.tokens[0])
             .with("RISE_PROJECT", project);
         let helpers =
             json!({ "credHelpers": { self.one.host(): "rise", self.two.host(): "rise" } });
-        it.file(".docker/config.json", helpers.to_string());
-        it
+        machine.file(".docker/config.json", helpers.to_string());
+        machine
     }
 }
 
 /// The messages of clients when a registry wants a login.
 fn is_unauthorized(text: &str) -> bool {
-    ["unauthorized", "authentication required", "401"].iter().any(|it| text.contains(it))
+    ["unauthorized", "authentication required", "401"].iter().any(|word| text.contains(word))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
     let site = Site::start().await;
-    let it = site.workstation("one");
-    let layout = OciLayout::write(&it.path("original"), "through the helper");
-    let push = |it: &Workstation, image: &str, more: &[&str]| {
+    let machine = site.workstation("one");
+    let layout = OciLayout::write(&machine.path("original"), "through the helper");
+    let push = |machine: &Workstation, image: &str, more: &[&str]| {
         let image = format!("docker://{image}");
         let original = layout.reference();
         let mut arguments =
             vec!["--insecure-policy", "copy", "--dest-tls-verify=false", "--preserve-digests"];
         arguments.extend(more);
-        it.run("skopeo", &[&arguments[..], &[&original, &image]].concat())
+        machine.run("skopeo", &[&arguments[..], &[&original, &image]].concat())
     };
-    let image = it.rise(&["image", ":v1"]);
+    let image = machine.rise(&["image", ":v1"]);
     assert_eq!(image.stdout, format!("{}/rise/one:v1\n", site.one.host()), "{}", image.stderr);
-    let pushed = push(&it, image.stdout.trim(), &[]);
+    let pushed = push(&machine, image.stdout.trim(), &[]);
     assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
-    let inspected = it.run(
+    let inspected = machine.run(
         "skopeo",
         &["inspect", "--tls-verify=false", &format!("docker://{}", image.stdout.trim())],
     );
@@ -110,42 +114,43 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
 
     // For the right project in the other registry, the helper names the host of the project's
     // images.
-    let unlisted = it.helper("get", site.two.host());
+    let unlisted = machine.helper("get", site.two.host());
     assert!(unlisted.stdout.contains("lists no registry at"), "{unlisted:?}");
-    let it = it.with("RISE_REGISTRY", "one");
-    let elsewhere = it.helper("get", site.two.host());
+    let machine = machine.with("RISE_REGISTRY", "one");
+    let elsewhere = machine.helper("get", site.two.host());
     assert!(
         elsewhere.stdout.contains(&format!("images of project one are at {}", site.one.host())),
         "{elsewhere:?}"
     );
     // Without the helper, clients continue without credentials, and the registry answers 401.
-    it.file(".docker/config.json", "{}");
-    let unknown = it.helper("get", site.two.host());
+    machine.file(".docker/config.json", "{}");
+    let unknown = machine.helper("get", site.two.host());
     assert_eq!(unknown.stdout, "credentials not found in native keychain\n");
-    let anonymous = push(&it, &format!("{}/rise/two:v1", site.two.host()), &[]);
+    let anonymous = push(&machine, &format!("{}/rise/two:v1", site.two.host()), &[]);
     assert!(
         anonymous.code != Some(0) && is_unauthorized(&anonymous.stderr),
         "{}",
         anonymous.stderr
     );
     // The credential of the first registry does not open it either.
-    let password = it.rise(&["credentials", "--registry", "one", "--format", "password"]).stdout;
+    let password =
+        machine.rise(&["credentials", "--registry", "one", "--format", "password"]).stdout;
     let login = format!("--dest-creds={DEMO_USER}:{}", password.trim());
-    let stranger = push(&it, &format!("{}/rise/two:v1", site.two.host()), &[&login]);
+    let stranger = push(&machine, &format!("{}/rise/two:v1", site.two.host()), &[&login]);
     assert!(stranger.code != Some(0) && is_unauthorized(&stranger.stderr), "{}", stranger.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn podman_and_buildah_push_and_pull_through_the_helper() {
     let site = Site::start().await;
-    let it = site.workstation("one");
-    OciLayout::write(&it.path("original"), "with storage");
+    let machine = site.workstation("one");
+    OciLayout::write(&machine.path("original"), "with storage");
     let image = format!("{}/rise/one:v1", site.one.host());
-    it.file("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+    machine.file("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
     let (root, runroot, policy) = (
-        it.path("root").display().to_string(),
-        it.path("runroot").display().to_string(),
-        it.path("policy.json").display().to_string(),
+        machine.path("root").display().to_string(),
+        machine.path("runroot").display().to_string(),
+        machine.path("policy.json").display().to_string(),
     );
     for (client, more) in [
         ("podman", vec!["--cgroup-manager", "cgroupfs", "--events-backend", "file"]),
@@ -153,7 +158,7 @@ async fn podman_and_buildah_push_and_pull_through_the_helper() {
     ] {
         let run = |arguments: &[&str]| {
             let storage = ["--storage-driver", "vfs", "--root", &root, "--runroot", &runroot];
-            let ran = it.run(client, &[&storage[..], &more[..], arguments].concat());
+            let ran = machine.run(client, &[&storage[..], &more[..], arguments].concat());
             assert_eq!(ran.code, Some(0), "{client} {arguments:?}: {}", ran.stderr);
             ran.stdout
         };
@@ -172,10 +177,10 @@ async fn podman_and_buildah_push_and_pull_through_the_helper() {
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
     let site = Site::start().await;
-    let it = site.workstation("one").with("RISE_IGNORE_STORE", "true");
-    let layout = OciLayout::write(&it.path("original"), "for docker");
+    let machine = site.workstation("one").with("RISE_IGNORE_STORE", "true");
+    let layout = OciLayout::write(&machine.path("original"), "for docker");
     let image = format!("{}/rise/one:v1", site.one.host());
-    let pushed = it.run(
+    let pushed = machine.run(
         "skopeo",
         &[
             "--insecure-policy",
@@ -188,18 +193,20 @@ async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
     );
     assert_eq!(pushed.code, Some(0), "{}", pushed.stderr);
     // Docker asks the registry itself and then calls `store`.
-    let password = it.rise(&["credentials", "--registry", "one", "--format", "password"]).stdout;
+    let password =
+        machine.rise(&["credentials", "--registry", "one", "--format", "password"]).stdout;
     let arguments = ["login", "--username", DEMO_USER, "--password-stdin", site.one.host()];
-    let login = it.run_with("docker", &arguments, &password);
+    let login = machine.run_with("docker", &arguments, &password);
     assert_eq!(login.code, Some(0), "{login:?}");
-    let inspect =
-        |it: &Workstation| it.run("docker", &["manifest", "inspect", "--insecure", &image]);
-    let inspected = inspect(&it);
+    let inspect = |machine: &Workstation| {
+        machine.run("docker", &["manifest", "inspect", "--insecure", &image])
+    };
+    let inspected = inspect(&machine);
     assert!(inspected.code == Some(0) && inspected.stdout.contains("sha256:"), "{inspected:?}");
-    assert_eq!(it.run("docker", &["logout", site.one.host()]).code, Some(0));
+    assert_eq!(machine.run("docker", &["logout", site.one.host()]).code, Some(0));
 
     // `store` is an error unless the settings expect it.
-    let strict = it.with("RISE_IGNORE_STORE", "false");
+    let strict = machine.with("RISE_IGNORE_STORE", "false");
     let stored = strict.helper(
         "store",
         &json!({ "ServerURL": site.one.host(), "Username": "u", "Secret": "canary" }).to_string(),
@@ -235,11 +242,12 @@ async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chart_is_pushed_by_helms_client() {
     let site = Site::start().await;
-    let it = site.workstation("one");
-    it.file("chart/Chart.yaml", "apiVersion: v2\nname: one\nversion: 1.0.0\n");
-    let packed = it.run("tar", &["-czf", "one-1.0.0.tgz", "--transform=s,^chart,one,", "chart"]);
+    let machine = site.workstation("one");
+    machine.file("chart/Chart.yaml", "apiVersion: v2\nname: one\nversion: 1.0.0\n");
+    let packed =
+        machine.run("tar", &["-czf", "one-1.0.0.tgz", "--transform=s,^chart,one,", "chart"]);
     assert_eq!(packed.code, Some(0), "{}", packed.stderr);
-    it.file(
+    machine.file(
         "push.py",
         "import sys\nfrom helm_python import RegistryClient\n\
          client = RegistryClient(plain_http=True, credentials_file=sys.argv[1])\n\
@@ -247,10 +255,10 @@ async fn a_chart_is_pushed_by_helms_client() {
     );
     let python = python_program("clients", "python").display().to_string();
     let remote = format!("oci://{}/rise", site.one.host());
-    let config = it.path(".docker/config.json").display().to_string();
-    let pushed = it.run("env", &[&python, "push.py", &config, &remote]);
+    let config = machine.path(".docker/config.json").display().to_string();
+    let pushed = machine.run("env", &[&python, "push.py", &config, &remote]);
     assert_eq!(pushed.code, Some(0), "{pushed:?}");
     let chart = format!("docker://{}/rise/one:1.0.0", site.one.host());
-    let raw = it.run("skopeo", &["inspect", "--tls-verify=false", "--raw", &chart]);
+    let raw = machine.run("skopeo", &["inspect", "--tls-verify=false", "--raw", &chart]);
     assert!(raw.stdout.contains("application/vnd.cncf.helm.config.v1+json"), "{raw:?}");
 }

@@ -33,13 +33,13 @@ fn github_actions_makes_a_token_out_to_the_brokers_audience() {
         "content-type: application/json\r\n",
         &answer,
     ));
-    let it = Workstation::new()
+    let machine = Workstation::new()
         .with("RISE_URL", &broker.url)
         .with("RISE_AUDIENCE", "https://broker.example.com/a&b")
         .with("GITHUB_ACTIONS", "true")
         .with("ACTIONS_ID_TOKEN_REQUEST_URL", &format!("{}/idtoken?api-version=2.0", github.url))
         .with("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-canary");
-    let printed = it.rise(&["whoami"]);
+    let printed = machine.rise(&["whoami"]);
     assert_eq!(printed.code, Some(0), "{printed:?}");
     assert!(printed.stdout.contains("by GitHub Actions"), "{printed:?}");
     let requests = github.requests();
@@ -54,12 +54,12 @@ fn github_actions_makes_a_token_out_to_the_brokers_audience() {
     );
     assert!(request.contains("authorization: Bearer request-canary\r\n"), "{request}");
     assert_eq!(shown(&broker), "of.github.actions");
-    assert!(broker.requests().iter().all(|it| !it.contains("request-canary")));
+    assert!(broker.requests().iter().all(|request| !request.contains("request-canary")));
 
     // A job without the permission.
     let refusing = BrokerDouble::start(Saying::answer("403 Forbidden", "", ""));
-    let it = it.with("ACTIONS_ID_TOKEN_REQUEST_URL", &refusing.url);
-    let printed = it.rise(&["whoami"]);
+    let machine = machine.with("ACTIONS_ID_TOKEN_REQUEST_URL", &refusing.url);
+    let printed = machine.rise(&["whoami"]);
     assert_eq!(printed.code, Some(3));
     assert_eq!(
         printed.stderr,
@@ -67,24 +67,24 @@ fn github_actions_makes_a_token_out_to_the_brokers_audience() {
          id-token: write`\n"
     );
     // A token must not go to an URL with plain http.
-    let it = it.with("ACTIONS_ID_TOKEN_REQUEST_URL", "http://github.example.com/");
-    assert_eq!(it.rise(&["whoami"]).code, Some(2));
+    let machine = machine.with("ACTIONS_ID_TOKEN_REQUEST_URL", "http://github.example.com/");
+    assert_eq!(machine.rise(&["whoami"]).code, Some(2));
 }
 
 #[test]
 fn buildkites_agent_is_asked_on_its_command_line() {
     let broker = broker();
-    let it = Workstation::new()
+    let machine = Workstation::new()
         .with("RISE_URL", &broker.url)
         .with("BUILDKITE_JOB_ID", "job")
         .with("BUILDKITE_AGENT_ACCESS_TOKEN", "agent-canary")
         // The client would wait a minute for an agent that hangs.
         .with("RISE_WAIT", "0");
     let agent = |script: &str| {
-        it.file("bin/buildkite-agent", format!("#!/bin/sh\n{script}\n"));
-        fs::set_permissions(it.path("bin/buildkite-agent"), fs::Permissions::from_mode(0o755))
+        machine.file("bin/buildkite-agent", format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(machine.path("bin/buildkite-agent"), fs::Permissions::from_mode(0o755))
             .unwrap();
-        it.rise(&["whoami"])
+        machine.rise(&["whoami"])
     };
     let printed =
         agent("[ \"$*\" = 'oidc request-token --audience rise-registry' ] && echo of.build.kite");
@@ -102,12 +102,13 @@ fn buildkites_agent_is_asked_on_its_command_line() {
 #[test]
 fn a_file_or_gitlabs_variable_is_shown_as_it_is() {
     let broker = broker();
-    let it = Workstation::new().with("RISE_URL", &broker.url).with("RISE_ID_TOKEN", "of.git.lab");
-    assert_eq!(it.rise(&["whoami"]).code, Some(0));
+    let machine =
+        Workstation::new().with("RISE_URL", &broker.url).with("RISE_ID_TOKEN", "of.git.lab");
+    assert_eq!(machine.rise(&["whoami"]).code, Some(0));
     assert_eq!(shown(&broker), "of.git.lab");
-    it.file("token", "of.a.file\n");
-    let file = it.path("token").display().to_string();
-    assert_eq!(it.rise(&["whoami", "--token-file", &file]).code, Some(0));
+    machine.file("token", "of.a.file\n");
+    let file = machine.path("token").display().to_string();
+    assert_eq!(machine.rise(&["whoami", "--token-file", &file]).code, Some(0));
     assert_eq!(shown(&broker), "of.a.file");
 }
 

@@ -44,13 +44,13 @@ fn busy(status: &str, slug: &str, headers: &str) -> Saying {
 }
 
 fn workstation(url: &str) -> Workstation {
-    let it = Workstation::new()
+    let machine = Workstation::new()
         .with("RISE_URL", url)
         .with("RISE_PROJECT", "my-app")
         .with("RISE_TOKEN", &token(&json!({ "sub": "ci", "exp": seconds() + 600 })));
     // The helper waits for hosts that are the broker's.
-    it.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
-    it
+    machine.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
+    machine
 }
 
 /// The programs that ask the broker for credentials.
@@ -86,9 +86,9 @@ impl Program {
         }
     }
 
-    fn run(self, it: &Workstation) -> Printed {
+    fn run(self, machine: &Workstation) -> Printed {
         let (program, arguments) = self.words();
-        it.run_with(program, arguments, &self.stdin())
+        machine.run_with(program, arguments, &self.stdin())
     }
 
     /// Exit code of a failure: only `rise-registry` has several.
@@ -137,13 +137,13 @@ fn a_broker_that_is_not_yet_started_is_waited_for() {
     installation.variable("RISE_SERVER__LISTEN", &format!("127.0.0.1:{}", port.number()));
     let claim = ["token", "--subject", "ci", "--claim", "repository=acme/my-app"];
     let token = installation.run(&claim).stdout.trim().to_owned();
-    let it = workstation(&port.url()).with("RISE_TOKEN", &token);
+    let machine = workstation(&port.url()).with("RISE_TOKEN", &token);
     // What it is like without waiting, and that nobody listens there.
-    let refused = it.rise(&["credentials", "--wait", "0"]);
+    let refused = machine.rise(&["credentials", "--wait", "0"]);
     assert_eq!(refused.code, Some(5), "{refused:?}");
     let children = Program::ALL.map(|program| {
         let (name, arguments) = program.words();
-        let mut child = it.command(name, arguments).spawn().unwrap();
+        let mut child = machine.command(name, arguments).spawn().unwrap();
         child.stdin.take().unwrap().write_all(program.stdin().as_bytes()).unwrap();
         (program, child)
     });
@@ -198,11 +198,12 @@ fn a_rejection_is_tried_once() {
         for program in Program::ALL {
             // A pause changes nothing.
             let double = BrokerDouble::start(busy(status, slug, "retry-after: 1\r\n"));
-            let it = workstation(&double.url);
-            let printed = program.run(&it);
+            let machine = workstation(&double.url);
+            let printed = program.run(&machine);
             assert_eq!(printed.code, Some(program.code(code)), "{program:?} {printed:?}");
             let credentials = double.requests();
-            let asked = credentials.iter().filter(|it| it.contains("/registry/credentials"));
+            let asked =
+                credentials.iter().filter(|request| request.contains("/registry/credentials"));
             assert_eq!(asked.count(), 1, "{program:?} {status} {slug}");
             assert!(!program.line(&printed).contains("tried"), "{printed:?}");
         }
@@ -228,9 +229,9 @@ fn a_pause_that_does_not_fit_ends_the_run_at_once() {
 fn the_wait_is_bounded_and_the_line_says_how_long_it_was() {
     at_the_same_time(|program| {
         let double = BrokerDouble::start(busy("503 Service Unavailable", "overloaded", ""));
-        let it = workstation(&double.url).with("RISE_WAIT", "2s");
+        let machine = workstation(&double.url).with("RISE_WAIT", "2s");
         let started = Instant::now();
-        let printed = program.run(&it);
+        let printed = program.run(&machine);
         assert!(started.elapsed() < AT_ONCE, "took {:?}", started.elapsed());
         assert_eq!(printed.code, Some(program.code(5)), "{printed:?}");
         let tries = double.requests().len();
@@ -258,34 +259,34 @@ fn a_token_that_expires_meanwhile_is_read_or_requested_again() {
         token(&json!({ "sub": "ci", "exp": seconds() + 600, "jti": "2" })),
     );
     let shown = |request: &str| {
-        let bearer = request.lines().find_map(|it| it.strip_prefix("authorization: Bearer "));
+        let bearer = request.lines().find_map(|line| line.strip_prefix("authorization: Bearer "));
         bearer.unwrap().to_owned()
     };
 
     let double = BrokerDouble::start(Saying::InTurn(vec![pause.clone(), grants()]));
-    let it = workstation(&double.url).without(&["RISE_TOKEN"]);
-    it.file("token", &first);
-    let file = it.path("token").display().to_string();
-    let it = it.with("RISE_TOKEN_FILE", &file);
-    let child = it.command("rise-registry", &["credentials"]).spawn().unwrap();
+    let machine = workstation(&double.url).without(&["RISE_TOKEN"]);
+    machine.file("token", &first);
+    let file = machine.path("token").display().to_string();
+    let machine = machine.with("RISE_TOKEN_FILE", &file);
+    let child = machine.command("rise-registry", &["credentials"]).spawn().unwrap();
     eventually_blocking("a first request", || double.requests().len() == 1);
-    it.file("token", &second);
+    machine.file("token", &second);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let tokens: Vec<_> = double.requests().iter().map(|it| shown(it)).collect();
+    let tokens: Vec<_> = double.requests().iter().map(|request| shown(request)).collect();
     assert_eq!(tokens, [first.clone(), second.clone()]);
 
     let double = BrokerDouble::start(Saying::InTurn(vec![pause, grants()]));
     let gives =
         |token: &str| Saying::answer("200 OK", JSON, &json!({ "value": token }).to_string());
     let github = BrokerDouble::start(Saying::InTurn(vec![gives(&first), gives(&second)]));
-    let it = workstation(&double.url)
+    let machine = workstation(&double.url)
         .without(&["RISE_TOKEN"])
         .with("ACTIONS_ID_TOKEN_REQUEST_URL", &github.url)
         .with("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-canary");
-    let printed = it.rise(&["credentials"]);
+    let printed = machine.rise(&["credentials"]);
     assert_eq!(printed.code, Some(0), "{printed:?}");
-    let tokens: Vec<_> = double.requests().iter().map(|it| shown(it)).collect();
+    let tokens: Vec<_> = double.requests().iter().map(|request| shown(request)).collect();
     assert_eq!(tokens, [first, second]);
     assert_eq!(github.requests().len(), 2);
 }
@@ -297,12 +298,12 @@ fn githubs_passing_failures_are_tried_again_and_told_in_its_own_words() {
     let run = |turns: Vec<Saying>, wait: &str| {
         let double = BrokerDouble::start(grants());
         let github = BrokerDouble::start(Saying::InTurn(turns));
-        let it = workstation(&double.url)
+        let machine = workstation(&double.url)
             .without(&["RISE_TOKEN"])
             .with("RISE_WAIT", wait)
             .with("ACTIONS_ID_TOKEN_REQUEST_URL", &github.url)
             .with("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-canary");
-        let printed = it.rise(&["credentials"]);
+        let printed = machine.rise(&["credentials"]);
         assert!(!printed.stderr.contains("request-canary"), "{printed:?}");
         (printed.code, printed.stderr.replace(&github.url, "[url]"), github.requests().len())
     };
@@ -339,7 +340,7 @@ fn githubs_passing_failures_are_tried_again_and_told_in_its_own_words() {
 #[test]
 fn buildkites_passing_failures_are_tried_again_and_told_in_its_own_words() {
     let double = BrokerDouble::start(grants());
-    let it = workstation(&double.url)
+    let machine = workstation(&double.url)
         .without(&["RISE_TOKEN"])
         .with("BUILDKITE_JOB_ID", "job")
         .with("BUILDKITE_AGENT_ACCESS_TOKEN", "agent-canary");
@@ -348,12 +349,12 @@ fn buildkites_passing_failures_are_tried_again_and_told_in_its_own_words() {
             if recovers { "[ $(wc -l <~/runs) = 2 ] && { echo a.b.c; exit; }" } else { "" };
         let script =
             format!("#!/bin/sh\necho x >>~/runs\n{recovery}\necho '{error}' >&2\nexit 1\n");
-        it.file("runs", "");
-        it.file("bin/buildkite-agent", script);
+        machine.file("runs", "");
+        machine.file("bin/buildkite-agent", script);
         let executable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(it.path("bin/buildkite-agent"), executable).unwrap();
-        let printed = it.rise(&["credentials"]);
-        let runs = fs::read_to_string(it.path("runs")).unwrap().lines().count();
+        fs::set_permissions(machine.path("bin/buildkite-agent"), executable).unwrap();
+        let printed = machine.rise(&["credentials"]);
+        let runs = fs::read_to_string(machine.path("runs")).unwrap().lines().count();
         (printed.code, printed.stderr, runs)
     };
     let url = "https://agent.example.com/v3/jobs/job/oidc/tokens";
@@ -371,9 +372,10 @@ fn buildkites_passing_failures_are_tried_again_and_told_in_its_own_words() {
 fn the_wait_shows_on_a_terminal_and_is_cleared() {
     let pause = busy("503 Service Unavailable", "overloaded", "retry-after: 2\r\n");
     let double = BrokerDouble::start(Saying::InTurn(vec![pause, grants()]));
-    let it = workstation(&double.url);
+    let machine = workstation(&double.url);
     let command = "rise-registry credentials --format password";
-    let printed = it.run("script", &["--quiet", "--return", "--command", command, "/dev/null"]);
+    let printed =
+        machine.run("script", &["--quiet", "--return", "--command", command, "/dev/null"]);
     assert_eq!(printed.code, Some(0), "{printed:?}");
     let expected = format!("asking the broker, attempt 2…\r\u{1b}[K{PASSWORD}\r\n");
     assert!(printed.stdout.contains("asking the broker…"), "{printed:?}");
@@ -385,12 +387,12 @@ fn the_wait_shows_on_a_terminal_and_is_cleared() {
 #[test]
 fn doctor_and_pulls_from_other_registries_do_not_wait() {
     let double = BrokerDouble::start(busy("503 Service Unavailable", "overloaded", ""));
-    let it = workstation(&double.url).with("RISE_WAIT", "50s");
+    let machine = workstation(&double.url).with("RISE_WAIT", "50s");
     let started = Instant::now();
-    let doctor = it.rise(&["doctor"]);
+    let doctor = machine.rise(&["doctor"]);
     assert_eq!(doctor.code, Some(5), "{doctor:?}");
     let requests = double.requests().len();
-    let other = it.helper("get", "https://index.docker.io/v1/");
+    let other = machine.helper("get", "https://index.docker.io/v1/");
     assert_eq!(other.code, Some(1), "{other:?}");
     assert!(started.elapsed() < AT_ONCE, "took {:?}", started.elapsed());
     assert!(double.requests().len() <= requests + 2, "{:?}", double.requests());

@@ -99,7 +99,7 @@ const CREDENTIALS: &str = "/api/v1/registry/credentials?project=my-app";
 
 #[test]
 fn help_and_version_are_what_was_asked_for() {
-    let it = installed(OCI);
+    let installation = installed(OCI);
     for (arguments, code) in [
         (&["--help"][..], 0),
         (&["--version"], 0),
@@ -108,7 +108,7 @@ fn help_and_version_are_what_was_asked_for() {
         (&["nonsense"], 2),
         (&["token"], 2),
     ] {
-        let printed = it.run(arguments);
+        let printed = installation.run(arguments);
         assert_eq!(printed.code, Some(code), "{arguments:?}");
         let (said, silent) = if code == 0 {
             (printed.stdout, printed.stderr)
@@ -117,13 +117,17 @@ fn help_and_version_are_what_was_asked_for() {
         };
         assert!(!said.is_empty() && silent.is_empty(), "{arguments:?}: {said}{silent}");
     }
-    let version = it.run(&["--version"]).stdout;
+    let version = installation.run(&["--version"]).stdout;
     let lines: Vec<_> = version.lines().collect();
     let own = concat!("rise-broker ", env!("CARGO_PKG_VERSION"));
     assert_eq!(lines[..2], [own, "contract rise:registry@0.1.0"]);
     assert!(lines[2].starts_with("wasmtime 48.") && lines.len() == 3, "{version}");
-    assert_eq!(it.run(&[]).stderr, it.run(&["--help"]).stdout, "without arguments it helps");
-    insta::assert_snapshot!(it.run(&["--help"]).stdout, @r#"
+    assert_eq!(
+        installation.run(&[]).stderr,
+        installation.run(&["--help"]).stdout,
+        "without arguments it helps"
+    );
+    insta::assert_snapshot!(installation.run(&["--help"]).stdout, @r#"
     Hands out short-lived container-registry credentials for one repository at a time
 
     Usage: rise-broker <COMMAND>
@@ -141,7 +145,7 @@ fn help_and_version_are_what_was_asked_for() {
       -h, --help     Print help
       -V, --version  Print version
     "#);
-    insta::assert_snapshot!(it.run(&["token", "--help"]).stdout, @r#"
+    insta::assert_snapshot!(installation.run(&["token", "--help"]).stdout, @r#"
     Print a token of the built-in issuer `local`
 
     Usage: rise-broker token [OPTIONS] --subject <SUBJECT>
@@ -197,17 +201,17 @@ fn check_warns_of_settings_that_grant_nothing() {
 
 #[test]
 fn check_and_serve_leave_nothing_behind_that_others_can_read() {
-    let it = installed(OCI);
-    assert_eq!(it.run(&["check"]).code, Some(0));
+    let installation = installed(OCI);
+    assert_eq!(installation.run(&["check"]).code, Some(0));
     for (name, mode) in [("audit", 0o700), ("keys", 0o700), ("keys/issuer.pem", 0o600)] {
         assert_eq!(
-            fs::metadata(it.path(name)).unwrap().permissions().mode() & 0o777,
+            fs::metadata(installation.path(name)).unwrap().permissions().mode() & 0o777,
             mode,
             "{name}"
         );
     }
     assert_eq!(
-        fs::read_dir(it.path("audit")).unwrap().count(),
+        fs::read_dir(installation.path("audit")).unwrap().count(),
         0,
         "nothing happened, nothing is recorded"
     );
@@ -217,9 +221,9 @@ fn check_and_serve_leave_nothing_behind_that_others_can_read() {
 
 #[test]
 fn a_printed_token_is_accepted() {
-    let it = installed(OCI);
-    let token = token(&it);
-    let serving = it.serve();
+    let installation = installed(OCI);
+    let token = token(&installation);
+    let serving = installation.serve();
     let (status, body) = get(&serving.url, CREDENTIALS, &token);
     assert_eq!(status, 200, "{body}");
     let (status, body) = get(&serving.url, "/api/v1/registry/credentials?project=other", &token);
@@ -228,7 +232,7 @@ fn a_printed_token_is_accepted() {
 
 #[test]
 fn what_a_token_cannot_say_is_refused() {
-    let it = installed(OCI);
+    let installation = installed(OCI);
     for (arguments, expected) in [
         (
             &["--ttl", "25h"][..],
@@ -245,14 +249,14 @@ fn what_a_token_cannot_say_is_refused() {
         (&["--claim", "a=1", "--claim", "a=2"], "error: --claim a: stated twice\n"),
         (&["--claim", "exp=1"], "error: the issuer sets claim `exp` itself: leave it out\n"),
     ] {
-        let printed = it.run(&[&["token", "--subject", "ci"], arguments].concat());
+        let printed = installation.run(&[&["token", "--subject", "ci"], arguments].concat());
         assert_eq!(
             (printed.code, printed.stdout.as_str(), printed.stderr.as_str()),
             (Some(1), "", expected),
             "{arguments:?}"
         );
     }
-    let printed = it.run(&["token", "--subject", ""]);
+    let printed = installation.run(&["token", "--subject", ""]);
     assert_eq!(
         (printed.code, printed.stderr.as_str()),
         (Some(1), "error: subject and audience must have 1 to 255 printable characters each\n")
@@ -270,19 +274,23 @@ fn a_token_needs_the_built_in_issuer() {
 
 #[test]
 fn the_key_is_made_once_and_for_its_owner_alone() {
-    let it = installed(OCI);
+    let installation = installed(OCI);
     // All run at the same time, and no key exists yet.
     let started: Vec<_> = (0..4)
-        .map(|_| it.command(&TOKEN).stdout(std::process::Stdio::null()).spawn().unwrap())
+        .map(|_| installation.command(&TOKEN).stdout(std::process::Stdio::null()).spawn().unwrap())
         .collect();
     for mut child in started {
         assert!(child.wait().unwrap().success());
     }
-    let path = it.path("keys/issuer.pem");
+    let path = installation.path("keys/issuer.pem");
     let key = fs::read(&path).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::read_dir(it.path("keys")).unwrap().count(), 1, "a draft was left behind");
-    token(&it);
+    assert_eq!(
+        fs::read_dir(installation.path("keys")).unwrap().count(),
+        1,
+        "a draft was left behind"
+    );
+    token(&installation);
     assert_eq!(fs::read(&path).unwrap(), key, "the key was made anew");
 }
 
@@ -290,9 +298,9 @@ fn the_key_is_made_once_and_for_its_owner_alone() {
 
 #[test]
 fn it_serves_over_connections_that_stay_open() {
-    let it = installed(OCI);
-    let token = token(&it);
-    let serving = it.serve();
+    let installation = installed(OCI);
+    let token = token(&installation);
+    let serving = installation.serve();
     assert_eq!(get(&serving.admin, "/healthz", "").0, 200);
     let (status, ready) = get(&serving.admin, "/readyz", "");
     assert_eq!(
@@ -314,10 +322,10 @@ fn it_serves_over_connections_that_stay_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_lets_requests_in_flight_finish() {
     let stub = Stub::start().await;
-    let it = installed(ecr(stub.endpoint()));
-    let token = token(&it);
+    let installation = installed(ecr(stub.endpoint()));
+    let token = token(&installation);
     stub.next("AssumeRole", [Answer::late(Duration::from_secs(2))]);
-    let mut serving = it.serve();
+    let mut serving = installation.serve();
     let mut idle = connect(&serving.url).unwrap();
     assert_eq!(exchange(&mut idle, "/nowhere", "").0, 404);
 
@@ -355,11 +363,12 @@ fn a_port_that_is_taken_is_named() {
     for (variable, key) in
         [("RISE_SERVER__LISTEN", "listen"), ("RISE_SERVER__ADMIN_LISTEN", "admin_listen")]
     {
-        let mut it = installed(OCI);
-        it.without(variable);
-        let config = fs::read_to_string(it.path("config/default.toml")).unwrap();
-        it.file("config/default.toml", format!("{config}[server]\n{key} = \"{address}\"\n"));
-        let printed = it.run(&["serve"]);
+        let mut installation = installed(OCI);
+        installation.without(variable);
+        let config = fs::read_to_string(installation.path("config/default.toml")).unwrap();
+        installation
+            .file("config/default.toml", format!("{config}[server]\n{key} = \"{address}\"\n"));
+        let printed = installation.run(&["serve"]);
         assert_eq!(printed.code, Some(1));
         let expected = format!(
             "error: config/default.toml: server.{key}: cannot listen on {address}: Address already \
@@ -374,14 +383,14 @@ fn a_port_that_is_taken_is_named() {
 
 #[test]
 fn a_state_directory_that_is_not_its_own_is_refused() {
-    let mut it = installed(OCI);
-    it.file("file", "");
-    it.folder("open", 0o755);
+    let mut installation = installed(OCI);
+    installation.file("file", "");
+    installation.folder("open", 0o755);
     let mut said = String::new();
     for directory in ["file/state", "file", "open", "providers/state"] {
-        it.variable("RISE_SERVER__STATE_DIRECTORY", directory);
+        installation.variable("RISE_SERVER__STATE_DIRECTORY", directory);
         for command in ["check", "serve"] {
-            let printed = it.run(&[command]);
+            let printed = installation.run(&[command]);
             assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""), "{directory}");
             said += &printed.stderr;
         }
@@ -400,14 +409,14 @@ fn a_state_directory_that_is_not_its_own_is_refused() {
 
 #[test]
 fn an_audit_directory_that_is_not_its_own_is_refused() {
-    let mut it = installed(OCI);
-    it.file("file", "");
-    it.folder("open", 0o755);
+    let mut installation = installed(OCI);
+    installation.file("file", "");
+    installation.folder("open", 0o755);
     let mut said = String::new();
     for directory in ["file/audit", "open"] {
-        it.variable("RISE_AUDIT__DIRECTORY", directory);
+        installation.variable("RISE_AUDIT__DIRECTORY", directory);
         for command in ["check", "serve"] {
-            let printed = it.run(&[command]);
+            let printed = installation.run(&[command]);
             assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""), "{directory}");
             said += &printed.stderr;
         }

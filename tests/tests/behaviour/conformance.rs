@@ -27,9 +27,10 @@ async fn guest(name: &str, registry: &str) -> Report {
 
 /// The area and reason of each failure, one per line.
 fn failures(report: &Report) -> String {
-    let failed = report.findings().iter().filter(|it| it.verdict == Verdict::Failed);
-    let lines: Vec<_> =
-        failed.map(|it| format!("{}: {}: {}", it.area, it.check, it.detail)).collect();
+    let failed = report.findings().iter().filter(|finding| finding.verdict == Verdict::Failed);
+    let lines: Vec<_> = failed
+        .map(|finding| format!("{}: {}: {}", finding.area, finding.check, finding.detail))
+        .collect();
     lines.join("\n")
 }
 
@@ -245,8 +246,9 @@ fn covered<'a>(guest: &str, name: &str, seen: impl Iterator<Item = &'a str>) {
     let source = fs::read_to_string(source).unwrap();
     let (_, body) = source.split_once(&format!("enum {name} {{\n")).unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
-    let lines = body.lines().map(str::trim).filter(|it| !it.starts_with("//"));
-    let mut expected: Vec<String> = lines.map(|it| kebab(it.strip_suffix(',').unwrap())).collect();
+    let lines = body.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+    let mut expected: Vec<String> =
+        lines.map(|line| kebab(line.strip_suffix(',').unwrap())).collect();
     let mut seen: Vec<&str> = seen.collect();
     expected.sort_unstable();
     seen.sort_unstable();

@@ -327,14 +327,14 @@ async fn the_brokers_own_role_is_assumed_once_for_many_requests() {
 /// Starts the broker as a process, with another caller's keys in its environment.
 fn serve_with_keys_of(identity: &Caller, settings: String) -> (Serving, String) {
     let keys = identity.keys.clone();
-    let mut it = Installation::new(settings);
+    let mut installation = Installation::new(settings);
     // The log is as detailed as possible: secrets must not be in it then either.
-    it.variable("RISE_LOG__LEVEL", "trace");
-    it.variable("AWS_ACCESS_KEY_ID", &keys.access_key_id);
-    it.variable("AWS_SECRET_ACCESS_KEY", &keys.secret_access_key);
-    it.variable("AWS_SESSION_TOKEN", &keys.session_token.unwrap());
-    let token = it.token_for("my-app");
-    (it.serve_for_ever(), token)
+    installation.variable("RISE_LOG__LEVEL", "trace");
+    installation.variable("AWS_ACCESS_KEY_ID", &keys.access_key_id);
+    installation.variable("AWS_SECRET_ACCESS_KEY", &keys.secret_access_key);
+    installation.variable("AWS_SESSION_TOKEN", &keys.session_token.unwrap());
+    let token = installation.token_for("my-app");
+    (installation.serve_for_ever(), token)
 }
 
 #[tokio::test]

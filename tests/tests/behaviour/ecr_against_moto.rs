@@ -64,7 +64,8 @@ async fn each_request_is_on_the_wire_as_it_should_be() {
     let request_id = answer.json()["request_id"].as_str().unwrap().to_owned();
 
     let requests = moto.requests().await;
-    let actions: Vec<_> = requests.iter().map(|it| (&*it.service, &*it.action)).collect();
+    let actions: Vec<_> =
+        requests.iter().map(|request| (&*request.service, &*request.action)).collect();
     assert_eq!(
         actions,
         [

@@ -85,8 +85,8 @@ fn failures(text: &str) -> String {
 /// A time has ten digits and begins with 1.
 fn without_times(text: &str) -> String {
     let times = text
-        .split(|it: char| !it.is_ascii_digit())
-        .filter(|it| it.len() == 10 && it.starts_with('1'));
+        .split(|letter: char| !letter.is_ascii_digit())
+        .filter(|digits| digits.len() == 10 && digits.starts_with('1'));
     times.fold(text.to_owned(), |text, time| text.replace(time, "<time>"))
 }
 
@@ -255,12 +255,15 @@ fn a_good_token_is_explained_line_by_line() {
         (code, &json["granted"], &json["sub"]),
         (1, &json!(false), &json!("repo:acme/my-app:ref:refs/heads/main"))
     );
-    assert!(json["token"].as_array().unwrap().iter().all(|it| it["verdict"] == "passed"), "{text}");
+    assert!(
+        json["token"].as_array().unwrap().iter().all(|step| step["verdict"] == "passed"),
+        "{text}"
+    );
     let failed: Vec<&Value> = json["rules"][0]["checks"]
         .as_array()
         .unwrap()
         .iter()
-        .filter(|it| it["held"] == false)
+        .filter(|condition| condition["held"] == false)
         .collect();
     assert_eq!(failed.len(), 2, "{text}");
     for (arguments, problem) in [

@@ -29,7 +29,7 @@ async fn ask(broker: &TestBroker) -> Response {
 /// The log lines about this provider. Tests of one process share the log.
 fn log_of(broker: &TestBroker) -> String {
     let digest = broker.generation.registries.iter().next().unwrap().provider.digest.to_string();
-    logs::text().lines().filter(|it| it.contains(&digest)).collect::<Vec<_>>().join("\n")
+    logs::text().lines().filter(|line| line.contains(&digest)).collect::<Vec<_>>().join("\n")
 }
 
 #[tokio::test]
@@ -69,7 +69,8 @@ async fn each_request_is_logged_and_counted_without_secrets() {
     assert_eq!(ask(&broker).await.status, 200);
     let log = log_of(&broker);
     let host = format!("host={}", server.host());
-    let line = log.lines().find(|it| it.contains("sent an HTTP request") && it.contains(&host));
+    let line =
+        log.lines().find(|line| line.contains("sent an HTTP request") && line.contains(&host));
     let line = line.expect("a line for the request");
     for part in ["registry=prod", "method=POST", "status=200", "elapsed_ms=", "secrets=admin_token"]
     {
@@ -261,7 +262,8 @@ impl Scene {
         let found = (self.answer.status.as_u16(), self.answer.problem());
         assert_eq!(found, (502, Some("provider-failed".to_owned())), "{how}: {}", self.answer.text);
         self.keeps_its_secret(how);
-        let events: Vec<_> = self.broker.audit().iter().map(|it| it["event"].clone()).collect();
+        let events: Vec<_> =
+            self.broker.audit().iter().map(|record| record["event"].clone()).collect();
         assert_eq!(events, ["issue.intent", "issue.failed"], "{how}");
     }
 
@@ -317,9 +319,13 @@ async fn what_is_outside_the_ceiling_is_not_sent() {
         scene.failed(how);
         assert!(scene.server.heard().is_empty(), "{how}: {:?}", scene.server.heard());
         let log = log_of(&scene.broker);
-        let refused =
-            |it: &&str| it.contains("refused what a provider asked for") && it.contains(asked);
-        assert!(log.lines().any(|it| refused(&it)), "{how}: the log does not say `{asked}`\n{log}");
+        let refused = |line: &&str| {
+            line.contains("refused what a provider asked for") && line.contains(asked)
+        };
+        assert!(
+            log.lines().any(|line| refused(&line)),
+            "{how}: the log does not say `{asked}`\n{log}"
+        );
     }
 }
 

@@ -73,34 +73,34 @@ fn limited(answer: &Response, seconds: std::ops::RangeInclusive<u32>) {
 
 #[tokio::test]
 async fn an_address_has_forty_failures_and_then_twenty_per_second() {
-    let it = Timed::start(DEFAULTS).await;
-    let good = it.broker.token_for("my-app");
+    let timed = Timed::start(DEFAULTS).await;
+    let good = timed.broker.token_for("my-app");
     for _ in 0..40 {
-        assert_eq!(it.from("192.0.2.1", "bad").await.status, 401);
+        assert_eq!(timed.from("192.0.2.1", "bad").await.status, 401);
     }
-    limited(&it.from("192.0.2.1", "bad").await, 1..=2);
+    limited(&timed.from("192.0.2.1", "bad").await, 1..=2);
     // This includes callers who did nothing wrong: the address is checked before the token.
-    limited(&it.from("192.0.2.1", &good).await, 1..=2);
-    assert_eq!(it.from("192.0.2.2", &good).await.status, 200, "another address is not limited");
-    it.forward(50);
-    assert_eq!(it.from("192.0.2.1", &good).await.status, 200, "what succeeds counts nothing");
-    assert_eq!(it.from("192.0.2.1", "bad").await.status, 401);
-    limited(&it.from("192.0.2.1", "bad").await, 1..=2);
-    it.forward(2_000);
+    limited(&timed.from("192.0.2.1", &good).await, 1..=2);
+    assert_eq!(timed.from("192.0.2.2", &good).await.status, 200, "another address is not limited");
+    timed.forward(50);
+    assert_eq!(timed.from("192.0.2.1", &good).await.status, 200, "what succeeds counts nothing");
+    assert_eq!(timed.from("192.0.2.1", "bad").await.status, 401);
+    limited(&timed.from("192.0.2.1", "bad").await, 1..=2);
+    timed.forward(2_000);
     for _ in 0..40 {
-        assert_eq!(it.from("192.0.2.1", "bad").await.status, 401);
+        assert_eq!(timed.from("192.0.2.1", "bad").await.status, 401);
     }
-    limited(&it.from("192.0.2.1", "bad").await, 1..=2);
+    limited(&timed.from("192.0.2.1", "bad").await, 1..=2);
 }
 
 #[tokio::test]
 async fn an_ipv6_client_does_not_get_more_by_having_more_addresses() {
-    let it = Timed::start("[limits]\naddress = { per_second = 1, burst = 4 }").await;
+    let timed = Timed::start("[limits]\naddress = { per_second = 1, burst = 4 }").await;
     for last in 1..=4 {
-        assert_eq!(it.from(&format!("2001:db8:0:12{last}0::{last}"), "bad").await.status, 401);
+        assert_eq!(timed.from(&format!("2001:db8:0:12{last}0::{last}"), "bad").await.status, 401);
     }
-    limited(&it.from("2001:db8:0:12ff::9", "bad").await, 1..=3);
-    assert_eq!(it.from("2001:db8:0:1300::9", "bad").await.status, 401);
+    limited(&timed.from("2001:db8:0:12ff::9", "bad").await, 1..=3);
+    assert_eq!(timed.from("2001:db8:0:1300::9", "bad").await.status, 401);
 }
 
 #[tokio::test]
@@ -111,8 +111,8 @@ async fn t47_forwarded_addresses_count_from_trusted_proxies_only() {
         registry(&aws, "prod")
     );
     let settings = Settings::new(text).layer("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n");
-    let it = Timed::on(settings, aws).await;
-    let from = |peer, forwarded| it.ask(peer, "bad", forwarded, "project=my-app");
+    let timed = Timed::on(settings, aws).await;
+    let from = |peer, forwarded| timed.ask(peer, "bad", forwarded, "project=my-app");
     // A stranger gets no bucket for each address that it invents, and empties no other caller's.
     assert_eq!(from("192.0.2.1", "203.0.113.1").await.status, 401);
     assert_eq!(from("192.0.2.1", "203.0.113.2").await.status, 401);
@@ -129,68 +129,68 @@ async fn t47_forwarded_addresses_count_from_trusted_proxies_only() {
 
 #[tokio::test]
 async fn a_subject_has_ten_at_once_and_then_one_per_second() {
-    let it = Timed::start(DEFAULTS).await;
-    let token = it.broker.token_for("my-app");
+    let timed = Timed::start(DEFAULTS).await;
+    let token = timed.broker.token_for("my-app");
     for _ in 0..9 {
-        assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+        assert_eq!(timed.from("192.0.2.1", &token).await.status, 200);
     }
     // A wrong request counts too.
-    assert_eq!(it.ask("192.0.2.2", &token, "", "nonsense=1").await.status, 400);
-    let called = it.aws.requests().len();
-    limited(&it.from("192.0.2.3", &token).await, 1..=3);
-    assert_eq!(it.aws.requests().len(), called, "nothing reaches AWS");
-    it.forward(999);
-    limited(&it.from("192.0.2.1", &token).await, 1..=2);
-    it.forward(1);
-    assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
-    let list = it.broker.get("/api/v1/registries", Some(&token)).await;
+    assert_eq!(timed.ask("192.0.2.2", &token, "", "nonsense=1").await.status, 400);
+    let called = timed.aws.requests().len();
+    limited(&timed.from("192.0.2.3", &token).await, 1..=3);
+    assert_eq!(timed.aws.requests().len(), called, "nothing reaches AWS");
+    timed.forward(999);
+    limited(&timed.from("192.0.2.1", &token).await, 1..=2);
+    timed.forward(1);
+    assert_eq!(timed.from("192.0.2.1", &token).await.status, 200);
+    let list = timed.broker.get("/api/v1/registries", Some(&token)).await;
     limited(&list, 1..=3);
-    it.forward(10_000);
+    timed.forward(10_000);
     for _ in 0..10 {
-        assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+        assert_eq!(timed.from("192.0.2.1", &token).await.status, 200);
     }
 }
 
 #[tokio::test]
 async fn a_project_has_twenty_at_once_and_then_five_per_second() {
-    let it = Timed::start(RAISED).await;
-    let (token, other) = (it.broker.token_for("my-app"), it.broker.token_for("other"));
+    let timed = Timed::start(RAISED).await;
+    let (token, other) = (timed.broker.token_for("my-app"), timed.broker.token_for("other"));
     // Callers without a right do not use up the limit of those who have it.
     for _ in 0..30 {
-        assert_eq!(it.from("192.0.2.1", &other).await.status, 403);
+        assert_eq!(timed.from("192.0.2.1", &other).await.status, 403);
     }
     for _ in 0..20 {
-        assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+        assert_eq!(timed.from("192.0.2.1", &token).await.status, 200);
     }
-    let (called, recorded) = (it.aws.requests().len(), it.broker.audit().len());
-    limited(&it.from("192.0.2.1", &token).await, 1..=2);
-    assert_eq!((it.aws.requests().len(), it.broker.audit().len()), (called, recorded));
-    assert_eq!(it.ask("192.0.2.1", &other, "", "project=other").await.status, 200);
-    it.forward(200);
-    assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
-    limited(&it.from("192.0.2.1", &token).await, 1..=2);
-    it.forward(4_000);
-    assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+    let (called, recorded) = (timed.aws.requests().len(), timed.broker.audit().len());
+    limited(&timed.from("192.0.2.1", &token).await, 1..=2);
+    assert_eq!((timed.aws.requests().len(), timed.broker.audit().len()), (called, recorded));
+    assert_eq!(timed.ask("192.0.2.1", &other, "", "project=other").await.status, 200);
+    timed.forward(200);
+    assert_eq!(timed.from("192.0.2.1", &token).await.status, 200);
+    limited(&timed.from("192.0.2.1", &token).await, 1..=2);
+    timed.forward(4_000);
+    assert_eq!(timed.from("192.0.2.1", &token).await.status, 200);
 }
 
 #[tokio::test]
 async fn calls_to_aws_are_paced_below_what_an_account_may() {
     let limits = "[limits]\nin_flight = 5000\nsubject = { per_second = 100000, burst = 100000 }\n\
          project = { per_second = 100000, burst = 100000 }";
-    let it = Timed::start(limits).await;
-    let token = it.broker.token_for("my-app");
+    let timed = Timed::start(limits).await;
+    let token = timed.broker.token_for("my-app");
     for _ in 0..180 {
-        assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
+        assert_eq!(timed.from("192.0.2.1", &token).await.status, 200);
     }
-    let called = it.aws.count("GetAuthorizationToken");
-    let answer = it.from("192.0.2.1", &token).await;
+    let called = timed.aws.count("GetAuthorizationToken");
+    let answer = timed.from("192.0.2.1", &token).await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_deref()), (503, Some("overloaded")));
     assert!(answer.header("retry-after").is_some());
-    assert_eq!(it.aws.count("GetAuthorizationToken"), called);
-    it.forward(56);
-    assert_eq!(it.from("192.0.2.1", &token).await.status, 200);
-    let events = it.broker.audit();
-    assert_eq!(events.iter().filter(|it| it["event"] == "issue.failed").count(), 0);
+    assert_eq!(timed.aws.count("GetAuthorizationToken"), called);
+    timed.forward(56);
+    assert_eq!(timed.from("192.0.2.1", &token).await.status, 200);
+    let events = timed.broker.audit();
+    assert_eq!(events.iter().filter(|record| record["event"] == "issue.failed").count(), 0);
 }
 
 /// Shorter than the timeout of one attempt, longer than a request waits for its place.
@@ -213,19 +213,19 @@ async fn t41_a_registry_that_hangs_leaves_the_others_alone() {
     );
     let text =
         format!("{limits}\n{AUTH}{rule}\n{}{}", registry(&aws, "prod"), registry(&hangs, "hangs"));
-    let it = Arc::new(Timed::on(Settings::new(text), aws).await);
-    let token = it.broker.token_for("my-app");
+    let timed = Arc::new(Timed::on(Settings::new(text), aws).await);
+    let token = timed.broker.token_for("my-app");
     let mut asked = tokio::task::JoinSet::new();
     for _ in 0..20 {
-        let (it, token) = (Arc::clone(&it), token.clone());
+        let (timed, token) = (Arc::clone(&timed), token.clone());
         asked.spawn(async move {
             let query = "project=my-app&registry=hangs&actions=pull";
-            it.ask("192.0.2.1", &token, "", query).await.status.as_u16()
+            timed.ask("192.0.2.1", &token, "", query).await.status.as_u16()
         });
     }
     hangs.wait_for("GetAuthorizationToken", 2).await;
     let started = Instant::now();
-    let answer = it.ask("192.0.2.1", &token, "", "project=my-app&registry=prod").await;
+    let answer = timed.ask("192.0.2.1", &token, "", "project=my-app&registry=prod").await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert!(started.elapsed() < SLOW, "it waited for the other registry: {:?}", started.elapsed());
     let mut statuses = asked.join_all().await;
@@ -239,27 +239,27 @@ async fn what_is_too_much_for_everybody_is_shed_at_once_and_health_is_not() {
     let aws = Stub::start().await;
     slow(&aws);
     let text = format!("[limits]\nin_flight = 3\n{AUTH}\n{}", registry(&aws, "prod"));
-    let it = Arc::new(Timed::on(Settings::new(text), aws).await);
-    let token = it.broker.token_for("my-app");
+    let timed = Arc::new(Timed::on(Settings::new(text), aws).await);
+    let token = timed.broker.token_for("my-app");
     let mut asked = tokio::task::JoinSet::new();
     for _ in 0..3 {
-        let (it, token) = (Arc::clone(&it), token.clone());
-        asked.spawn(async move { it.from("192.0.2.1", &token).await.status.as_u16() });
+        let (timed, token) = (Arc::clone(&timed), token.clone());
+        asked.spawn(async move { timed.from("192.0.2.1", &token).await.status.as_u16() });
     }
-    it.aws.wait_for("GetAuthorizationToken", 3).await;
+    timed.aws.wait_for("GetAuthorizationToken", 3).await;
     // A request that waited instead would be served, because the three end by then.
     for _ in 0..50 {
-        let answer = it.from("192.0.2.1", &token).await;
+        let answer = timed.from("192.0.2.1", &token).await;
         assert_eq!(
             (answer.status.as_u16(), answer.problem().as_deref()),
             (503, Some("overloaded"))
         );
         assert!(answer.header("retry-after").is_some());
-        assert_eq!(it.broker.admin("/readyz").await.status, 200);
-        assert_eq!(it.broker.admin("/healthz").await.status, 200);
+        assert_eq!(timed.broker.admin("/readyz").await.status, 200);
+        assert_eq!(timed.broker.admin("/healthz").await.status, 200);
     }
     assert_eq!(asked.join_all().await, [200; 3]);
-    assert_eq!(it.from("192.0.2.1", &token).await.status, 200, "recovered");
+    assert_eq!(timed.from("192.0.2.1", &token).await.status, 200, "recovered");
 }
 
 #[tokio::test]
@@ -268,31 +268,32 @@ async fn a_request_ends_with_its_deadline_and_so_does_its_provider() {
     slow(&aws);
     let text = format!("{AUTH}\n{}", registry(&aws, "prod"));
     let settings = Settings::new(text).layer("[server.timeouts]\nrequest_ms = 900\n");
-    let it = Timed::on(settings, aws).await;
-    let token = it.broker.token_for("my-app");
+    let timed = Timed::on(settings, aws).await;
+    let token = timed.broker.token_for("my-app");
     let started = Instant::now();
-    let answer = it.from("192.0.2.1", &token).await;
+    let answer = timed.from("192.0.2.1", &token).await;
     assert_eq!(
         (answer.status.as_u16(), answer.problem().as_deref()),
         (504, Some("upstream-timeout"))
     );
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
-    let last = it.broker.audit().pop().unwrap();
+    let last = timed.broker.audit().pop().unwrap();
     assert_eq!(last["event"], "issue.failed", "what came of it was recorded in time: {last}");
 }
 
 #[tokio::test]
 async fn what_is_remembered_of_callers_is_bounded() {
-    let it = Timed::start("[limits]\nkeys = 64\naddress = { per_second = 1, burst = 100 }").await;
+    let timed =
+        Timed::start("[limits]\nkeys = 64\naddress = { per_second = 1, burst = 100 }").await;
     for subject in 0..500_u32 {
         let [_, _, high, low] = subject.to_be_bytes();
-        it.from(&format!("192.0.{high}.{low}"), "bad").await;
+        timed.from(&format!("192.0.{high}.{low}"), "bad").await;
     }
-    let [addresses, _, _] = it.broker.generation.limits.remembered();
+    let [addresses, _, _] = timed.broker.generation.limits.remembered();
     assert_eq!(addresses, 64);
-    it.forward(60_000);
-    it.broker.generation.limits.sweep();
-    assert_eq!(it.broker.generation.limits.remembered(), [0; 3]);
+    timed.forward(60_000);
+    timed.broker.generation.limits.sweep();
+    assert_eq!(timed.broker.generation.limits.remembered(), [0; 3]);
 }
 
 #[tokio::test]

@@ -39,10 +39,11 @@ fn one_line(of_request: &[&Value], message: &str, level: &str, fields: &[(&str, 
 #[tokio::test]
 async fn the_lines_of_a_request_share_its_id_and_hold_no_secret() {
     let aws = Stub::start().await;
-    let mut it = Installation::new(format!("{AUTH}{}", canary_registry(&aws)));
-    it.variable("RISE_LOG__LEVEL", "info,rise_broker=trace,provider=debug");
-    let broker = it.serve();
-    let token = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
+    let mut installation = Installation::new(format!("{AUTH}{}", canary_registry(&aws)));
+    installation.variable("RISE_LOG__LEVEL", "info,rise_broker=trace,provider=debug");
+    let broker = installation.serve();
+    let token =
+        installation.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
     let token = token.trim().to_owned();
     let ask = async |project: &str, token: &str| {
         let url = format!("{}/api/v1/registry/credentials?project={project}", broker.url);

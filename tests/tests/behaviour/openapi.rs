@@ -37,14 +37,14 @@ const CHECKS: [&str; 10] = [
 ];
 
 fn installed() -> Installation {
-    let mut it = Installation::new(format!("{AUTH}{REGISTRIES}"));
-    it.unlimited();
-    it
+    let mut installation = Installation::new(format!("{AUTH}{REGISTRIES}"));
+    installation.unlimited();
+    installation
 }
 
-fn token(it: &Installation, role: &str) -> String {
+fn token(installation: &Installation, role: &str) -> String {
     let claim = format!("role={role}");
-    let printed = it.run(&["token", "--subject", "ci", "--claim", &claim]);
+    let printed = installation.run(&["token", "--subject", "ci", "--claim", &claim]);
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);
     printed.stdout.trim().to_owned()
 }
@@ -97,9 +97,9 @@ const ABOUT_THE_REQUEST: [&str; 3] =
 
 #[tokio::test]
 async fn with_a_valid_token() {
-    let it = installed();
-    let broker = it.serve();
-    let token = token(&it, "any");
+    let installation = installed();
+    let broker = installation.serve();
+    let token = token(&installation, "any");
     let outcomes = search(&broker, Some(&token)).await;
     known(
         &outcomes,
@@ -110,8 +110,8 @@ async fn with_a_valid_token() {
 
 #[tokio::test]
 async fn without_a_token() {
-    let it = installed();
-    let broker = it.serve();
+    let installation = installed();
+    let broker = installation.serve();
     let outcomes = search(&broker, None).await;
     known(&outcomes, &BEFORE_THE_TOKEN);
     assert!(outcomes.contains("missing-token"), "{outcomes:?}");
@@ -119,9 +119,9 @@ async fn without_a_token() {
 
 #[tokio::test]
 async fn without_rights() {
-    let it = installed();
-    let broker = it.serve();
-    let token = token(&it, "nobody");
+    let installation = installed();
+    let broker = installation.serve();
+    let token = token(&installation, "nobody");
     let outcomes = search(&broker, Some(&token)).await;
     // The list of registries is an answer, and empty.
     known(

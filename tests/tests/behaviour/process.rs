@@ -20,21 +20,21 @@ fn installation() -> Installation {
 }
 
 /// Starts the binary by `sh`, with the largest core size possible.
-fn serve(it: &Installation) -> Serving {
-    it.serve_under(&["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"])
+fn serve(installation: &Installation) -> Serving {
+    installation.serve_under(&["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"])
 }
 
 /// Starts it as `nobody`, who can reach the folder and not the binary.
-fn serve_as_nobody(it: &mut Installation) -> Serving {
-    it.variable("RISE_SERVER__STATE_DIRECTORY", "state");
-    fs::copy(binary(), it.path("rise-broker")).unwrap();
-    fs::set_permissions(it.path(""), Permissions::from_mode(0o755)).unwrap();
-    give(&it.path(""), NOBODY);
+fn serve_as_nobody(installation: &mut Installation) -> Serving {
+    installation.variable("RISE_SERVER__STATE_DIRECTORY", "state");
+    fs::copy(binary(), installation.path("rise-broker")).unwrap();
+    fs::set_permissions(installation.path(""), Permissions::from_mode(0o755)).unwrap();
+    give(&installation.path(""), NOBODY);
     let start = format!(
         "ulimit -c unlimited; shift; \
          exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups ./rise-broker \"$@\""
     );
-    it.serve_under(&["sh", "-c", &start, "sh"])
+    installation.serve_under(&["sh", "-c", &start, "sh"])
 }
 
 /// Gives a folder with its content to another user.
@@ -58,8 +58,8 @@ fn line<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 
 #[tokio::test]
 async fn a_crash_leaves_no_core() {
-    let it = installation();
-    let serving = serve(&it);
+    let installation = installation();
+    let serving = serve(&installation);
     // The process has set its own limits, soft and hard.
     let limits = proc(&serving, "limits");
     assert_eq!(line(&limits, "Max core file size"), ["0", "0", "bytes"]);
@@ -73,7 +73,7 @@ async fn a_crash_leaves_no_core() {
         !is_running(&serving)
     };
     eventually("SIGSEGV ends it", is_dead).await;
-    let left: Vec<_> = fs::read_dir(it.path(""))
+    let left: Vec<_> = fs::read_dir(installation.path(""))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.starts_with("core"))
@@ -119,8 +119,8 @@ async fn its_memory_is_closed_to_its_own_user() {
         skipped("only root can start a process as another user");
         return;
     }
-    let mut it = installation();
-    let serving = serve_as_nobody(&mut it);
+    let mut installation = installation();
+    let serving = serve_as_nobody(&mut installation);
     let id = serving.id().as_raw_nonzero().get();
     assert_eq!(line(&proc(&serving, "status"), "Uid:")[0], NOBODY.to_string());
 

@@ -9,18 +9,18 @@ use serde_json::Value;
 
 /// An installation with a broken file beside the real providers.
 fn installation() -> Installation {
-    let it = Installation::new("");
-    it.file("broken.wasm", b"\x7fELF and more");
-    it.guest("misbehaves");
+    let installation = Installation::new("");
+    installation.file("broken.wasm", b"\x7fELF and more");
+    installation.guest("misbehaves");
     let examples = fs::read(repository().join("providers/oci/conformance.toml")).unwrap();
-    it.file("conformance.toml", examples);
-    it
+    installation.file("conformance.toml", examples);
+    installation
 }
 
 #[test]
 fn a_file_is_inspected() {
-    let it = installation();
-    let printed = it.run(&["provider", "inspect", "providers/oci.wasm"]);
+    let installation = installation();
+    let printed = installation.run(&["provider", "inspect", "providers/oci.wasm"]);
     assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
     let bytes = component("oci");
     let shown = printed.stdout.replace(&digest(&bytes), "DIGEST");
@@ -41,9 +41,9 @@ fn a_file_is_inspected() {
       registry_url  text  yes                        Host name, with a port if needed: `localhost:5000`, `docker.io`, `https://harbor.company.com`.
       username      text                             Account that every caller gets. Without one, callers use credentials of their own.
     "#);
-    let by_kit = it.run_kit(&["inspect", "providers/oci.wasm"]);
+    let by_kit = installation.run_kit(&["inspect", "providers/oci.wasm"]);
     assert_eq!(by_kit, printed);
-    let printed = it.run(&["provider", "inspect", "--json", "providers/oci.wasm"]);
+    let printed = installation.run(&["provider", "inspect", "--json", "providers/oci.wasm"]);
     let json: Value = serde_json::from_str(&printed.stdout).unwrap();
     assert_eq!(
         (&json["name"], &json["sha256"], &json["bytes"]),
@@ -56,13 +56,13 @@ fn a_file_is_inspected() {
 
 #[test]
 fn what_is_no_provider_is_said_by_each_command() {
-    let it = installation();
+    let installation = installation();
     for arguments in [
         &["inspect", "broken.wasm"][..],
         &["inspect", "--json", "broken.wasm"],
         &["run", "broken.wasm", "--project", "my-app", "--settings", "a = 1"],
     ] {
-        let printed = it.run_kit(arguments);
+        let printed = installation.run_kit(arguments);
         assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""), "{arguments:?}");
         assert_eq!(
             printed.stderr,
@@ -71,9 +71,9 @@ fn what_is_no_provider_is_said_by_each_command() {
             "{arguments:?}"
         );
     }
-    let printed = it.run(&["provider", "inspect", "broken.wasm"]);
-    assert_eq!(printed, it.run_kit(&["inspect", "broken.wasm"]));
-    let printed = it.run_kit(&["check", "broken.wasm"]);
+    let printed = installation.run(&["provider", "inspect", "broken.wasm"]);
+    assert_eq!(printed, installation.run_kit(&["inspect", "broken.wasm"]));
+    let printed = installation.run_kit(&["check", "broken.wasm"]);
     assert_eq!(printed.code, Some(1));
     insta::assert_snapshot!(printed.stdout + &printed.stderr, @r"
     broken.wasm
@@ -85,32 +85,34 @@ fn what_is_no_provider_is_said_by_each_command() {
 
 #[test]
 fn a_provider_is_checked() {
-    let it = installation();
-    let printed = it.run_kit(&["check", "providers/oci.wasm"]);
+    let installation = installation();
+    let printed = installation.run_kit(&["check", "providers/oci.wasm"]);
     assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""), "{}", printed.stdout);
     assert!(printed.stdout.contains("\npassed: "), "{}", printed.stdout);
     let settings = "[registries.example]\ntype = \"misbehaves\"\nregistry_url = \"r.example.com\"\n\
          how = \"trap\"\naccept_scope = \"registry\"\n";
-    it.file("bad.toml", settings);
+    installation.file("bad.toml", settings);
     let arguments = ["check", "--json", "--examples", "bad.toml", "providers/misbehaves.wasm"];
-    let printed = it.run_kit(&arguments);
+    let printed = installation.run_kit(&arguments);
     assert_eq!(printed.code, Some(1));
     let json: Value = serde_json::from_str(&printed.stdout).unwrap();
     let findings = json["findings"].as_array().unwrap();
-    let failed = |it: &&Value| it["verdict"] == "failed" && it["area"] == "issue";
+    let failed = |installation: &&Value| {
+        installation["verdict"] == "failed" && installation["area"] == "issue"
+    };
     let failed = findings.iter().find(failed).unwrap_or_else(|| panic!("{json:#}"));
     assert!(failed["detail"].as_str().unwrap().contains("told to panic"), "{json:#}");
 }
 
 #[test]
 fn a_provider_is_run_once() {
-    let it = installation();
+    let installation = installation();
     let settings = "registry_url = \"localhost:5000\"\nusername = \"robot\"\n\
          password = \"a-canary-7\"\naccept_scope = \"registry\"";
     let run = |settings: &str, more: &[&str]| {
         let file = "providers/oci.wasm";
         let arguments = ["run", file, "--project", "my-app", "--settings", settings];
-        it.run_kit(&[&arguments[..], more].concat())
+        installation.run_kit(&[&arguments[..], more].concat())
     };
     let printed = run(settings, &[]);
     assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));

@@ -143,7 +143,7 @@ fn registry(index: usize, row: &Row, http: &Imaginary, aws: &Stub) -> String {
         }
         HTTP => {
             let url = http.url();
-            let allow = ["tokens", "echo", "flood", "silence"].map(|it| match it {
+            let allow = ["tokens", "echo", "flood", "silence"].map(|path| match path {
                 "tokens" => format!("\"POST {url}/api/tokens\""),
                 other => format!("\"POST {url}/{other}\""),
             });
@@ -171,7 +171,7 @@ fn registry(index: usize, row: &Row, http: &Imaginary, aws: &Stub) -> String {
 
 /// Callers with the usual token may use these registries and the quiet one.
 fn settings(names: &[String], registries: &str) -> String {
-    let quoted: Vec<String> = names.iter().map(|it| format!("\"{it}\"")).collect();
+    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
     let auth = AUTH
         .replace("@STATE@/", "")
         .replace("\"prod\"", &format!("\"quiet\", {}", quoted.join(", ")));
@@ -181,8 +181,9 @@ fn settings(names: &[String], registries: &str) -> String {
     )
 }
 
-fn token(it: &Installation) -> String {
-    let printed = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]);
+fn token(installation: &Installation) -> String {
+    let printed =
+        installation.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]);
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);
     printed.stdout.trim().to_owned()
 }
@@ -239,7 +240,7 @@ impl Quiet {
 
 async fn instances(serving: &Serving) -> usize {
     let text = Client::new().get(&format!("{}/metrics", serving.admin)).await.text();
-    let line = text.lines().find_map(|it| it.strip_prefix("rise_broker_provider_instances "));
+    let line = text.lines().find_map(|line| line.strip_prefix("rise_broker_provider_instances "));
     line.unwrap().trim().parse().unwrap()
 }
 
@@ -252,18 +253,21 @@ fn judge(row: &Row, digest: &str, (status, text): &(u16, String), lines: &[Strin
     if *status != 200 {
         let last = lines.last().unwrap();
         assert!(last.contains(digest), "{kind} {how}: {last}");
-        assert!(lines.iter().any(|it| it.contains(because)), "{kind} {how}: {because}: {lines:#?}");
+        assert!(
+            lines.iter().any(|line| line.contains(because)),
+            "{kind} {how}: {because}: {lines:#?}"
+        );
     }
     for secret in [ADMIN_TOKEN, CANARY, AWS_CANARY] {
-        let seen = |it: &String| it.contains(secret);
+        let seen = |text: &String| text.contains(secret);
         // `log-password` also hands it out, which its settings allow.
         let answered = *how != "log-password" && seen(text);
         assert!(!answered && !lines.iter().any(seen), "{kind} {how}: {secret} is out");
     }
-    let own = lines.iter().filter_map(|it| serde_json::from_str::<Value>(it).ok());
-    let own: Vec<Value> = own.filter(|it| it["target"] == "provider").collect();
+    let own = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let own: Vec<Value> = own.filter(|line| line["target"] == "provider").collect();
     assert!(own.len() <= 32, "{kind} {how}: {} lines", own.len());
-    assert!(own.iter().all(|it| it["message"].as_str().unwrap().len() <= 512), "{kind} {how}");
+    assert!(own.iter().all(|line| line["message"].as_str().unwrap().len() <= 512), "{kind} {how}");
     if *how == "state" {
         assert_eq!(said["credentials"]["username"], "1", "{text}");
     }
@@ -283,8 +287,8 @@ async fn each_limit_and_threat_costs_its_own_caller_only() {
         let _ = write!(registries, "[providers.{kind}.limits]\ncpu_ms = 2000\nwall_ms = 3000\n");
     }
     let names: Vec<String> = (0..ROWS.len()).map(name).collect();
-    let mut it = Installation::new(settings(&names, &registries));
-    it.unlimited();
+    let mut installation = Installation::new(settings(&names, &registries));
+    installation.unlimited();
     let mut digests = BTreeMap::new();
     for (name, bytes) in [
         (MISBEHAVES, guest(MISBEHAVES)),
@@ -293,11 +297,11 @@ async fn each_limit_and_threat_costs_its_own_caller_only() {
         ("two-memories", TWO_MEMORIES.component()),
         ("tables", TABLES.component()),
     ] {
-        drop_in(&it.path("providers"), &format!("{name}.wasm"), &bytes);
+        drop_in(&installation.path("providers"), &format!("{name}.wasm"), &bytes);
         digests.insert(name, digest(&bytes));
     }
-    let asking_token = token(&it);
-    let serving = it.serve();
+    let asking_token = token(&installation);
+    let serving = installation.serve();
     let asking = Asking::new(&serving, asking_token);
     for _ in 0..20 {
         assert_eq!(asking.ask("quiet").await.0, 200);
@@ -313,7 +317,7 @@ async fn each_limit_and_threat_costs_its_own_caller_only() {
         let id = said["request_id"].as_str().unwrap();
         let last = if answer.0 == 200 { "issued credentials" } else { "request failed" };
         let mut lines = serving.lines_until(id, last);
-        lines.retain(|it| it.contains(id));
+        lines.retain(|line| line.contains(id));
         judge(row, &digests[row.kind], &answer, &lines);
     }
     eventually("no instance is left", async || instances(&serving).await == 0).await;
@@ -329,11 +333,11 @@ async fn a_provider_that_is_stuck_leaves_room_for_the_others() {
     let server = Imaginary::start().await;
     let stuck = registry(0, &failed(HTTP, "silence", ""), &server, &Stub::start().await);
     let limits = "[limits]\nregistry = { in_flight = 1000, per_second = 100000, burst = 100000 }\n";
-    let mut it = Installation::new(format!("{limits}{}", settings(&[name(0)], &stuck)));
-    it.unlimited();
-    it.guest(HTTP);
-    let asking_token = token(&it);
-    let serving = it.serve();
+    let mut installation = Installation::new(format!("{limits}{}", settings(&[name(0)], &stuck)));
+    installation.unlimited();
+    installation.guest(HTTP);
+    let asking_token = token(&installation);
+    let serving = installation.serve();
     let asking = Asking::new(&serving, asking_token);
     let mut waiting = JoinSet::new();
     let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
@@ -370,10 +374,10 @@ async fn a_provider_that_is_stuck_leaves_room_for_the_others() {
 /// Installs a component in the folder of a running broker.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_loaded_is_named_and_changes_nothing() {
-    let mut it = Installation::new(settings(&[], ""));
-    it.unlimited();
-    let asking_token = token(&it);
-    let serving = it.serve();
+    let mut installation = Installation::new(settings(&[], ""));
+    installation.unlimited();
+    let asking_token = token(&installation);
+    let serving = installation.serve();
     let asking = Asking::new(&serving, asking_token);
     let own =
         |name, fields, describe| Handwritten { name, fields, describe, issue: "" }.component();
@@ -395,7 +399,7 @@ async fn what_cannot_be_loaded_is_named_and_changes_nothing() {
         ("compile", own("tables", "(table 30000 funcref)", ""), "table"),
     ] {
         let quiet = Quiet::start(asking.clone());
-        drop_in(&it.path("providers"), "bad.wasm", &bytes);
+        drop_in(&installation.path("providers"), "bad.wasm", &bytes);
         let refused = |said: &Value| said["refused"][0]["sha256"] == digest(&bytes).as_str();
         let said = serving.until("/api/v1/providers", refused).await;
         let refused = &said["refused"][0];

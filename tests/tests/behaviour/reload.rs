@@ -26,13 +26,14 @@ fn settings(registries: impl Display) -> String {
 }
 
 fn installation() -> Installation {
-    let mut it = Installation::new(settings(shared()));
-    it.unlimited();
-    it
+    let mut installation = Installation::new(settings(shared()));
+    installation.unlimited();
+    installation
 }
 
-fn token(it: &Installation) -> String {
-    let printed = it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]);
+fn token(installation: &Installation) -> String {
+    let printed =
+        installation.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]);
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);
     printed.stdout.trim().to_owned()
 }
@@ -50,21 +51,22 @@ fn address(url: &str) -> SocketAddr {
 /// Waits until the provider of this name is the one with these bytes.
 async fn serves(serving: &Serving, name: &str, bytes: &[u8]) {
     let expected = digest(bytes);
-    let is_it = |it: &Value| it["name"] == name && it["sha256"] == expected.as_str();
-    let said = |said: &Value| said["providers"].as_array().unwrap().iter().any(is_it);
+    let is_loaded =
+        |provider: &Value| provider["name"] == name && provider["sha256"] == expected.as_str();
+    let said = |said: &Value| said["providers"].as_array().unwrap().iter().any(is_loaded);
     serving.until("/api/v1/providers", said).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn providers_are_exchanged_under_load_and_no_request_notices() {
-    let it = installation();
-    let (token, good) = (token(&it), component("oci"));
+    let installation = installation();
+    let (token, good) = (token(&installation), component("oci"));
     let versions = ["one", "two"].map(|note| noted(&good, note));
-    let serving = it.serve();
+    let serving = installation.serve();
     let load = Load { connections: 8, requests: 1_000, rate: Some(80.) };
     let (to, bearer) = (address(&serving.url), token.clone());
     let load = tokio::spawn(async move { load.run(to, PATH, &bearer).await });
-    let folder = it.path("providers");
+    let folder = installation.path("providers");
     let broken = broken(&good);
     for (round, (stage, bytes)) in broken.iter().enumerate() {
         let version = &versions[round % 2];
@@ -94,7 +96,11 @@ async fn providers_are_exchanged_under_load_and_no_request_notices() {
     assert_eq!((report.times.len(), report.failed), (1_000, 0));
     let lines = serving.lines_so_far();
     let mut reported: Vec<_> = lines.iter().filter(|line| line["message"] == NOT_LOADED).collect();
-    assert!(reported.iter().all(|line| line["problem"].as_str().is_some_and(|it| it.len() > 20)));
+    assert!(
+        reported
+            .iter()
+            .all(|line| line["problem"].as_str().is_some_and(|problem| problem.len() > 20))
+    );
     reported.sort_by_key(|line| line["digest"].to_string());
     reported.dedup_by_key(|line| line["digest"].to_string());
     assert_eq!(reported.len(), 5, "each once: {reported:#?}");
@@ -108,11 +114,11 @@ async fn providers_are_exchanged_under_load_and_no_request_notices() {
 
 #[tokio::test]
 async fn a_volume_of_kubernetes_is_followed_through_its_links() {
-    let mut it = installation();
-    it.folder("volume", 0o755);
-    it.without("RISE_PROVIDERS__DIRECTORY");
-    it.variable("RISE_PROVIDERS__DIRECTORY", "volume");
-    let volume = it.path("volume");
+    let mut installation = installation();
+    installation.folder("volume", 0o755);
+    installation.without("RISE_PROVIDERS__DIRECTORY");
+    installation.variable("RISE_PROVIDERS__DIRECTORY", "volume");
+    let volume = installation.path("volume");
     let generation = |name: &str, bytes: &[u8]| {
         fs::create_dir(volume.join(name)).unwrap();
         fs::write(volume.join(name).join("oci.wasm"), bytes).unwrap();
@@ -122,7 +128,7 @@ async fn a_volume_of_kubernetes_is_followed_through_its_links() {
     let good = component("oci");
     generation("..first", &good);
     symlink("..data/oci.wasm", volume.join("oci.wasm")).unwrap();
-    let serving = it.serve();
+    let serving = installation.serve();
     serves(&serving, "oci", &good).await;
     // The file changes more than once: a watch of the file itself would end with the first change.
     for (old, name) in [("..first", "..second"), ("..second", "..third")] {
@@ -136,10 +142,10 @@ async fn a_volume_of_kubernetes_is_followed_through_its_links() {
 
 #[tokio::test]
 async fn a_provider_without_its_file_serves_until_no_registry_uses_it() {
-    let it = installation();
-    let token = token(&it);
-    let serving = it.serve();
-    fs::remove_file(it.path("providers/oci.wasm")).unwrap();
+    let installation = installation();
+    let token = token(&installation);
+    let serving = installation.serve();
+    fs::remove_file(installation.path("providers/oci.wasm")).unwrap();
     let line = serving.wait_for_line(
         "the file of a provider in use is gone; the provider stays in \
          use until the next start, which will fail",
@@ -150,22 +156,23 @@ async fn a_provider_without_its_file_serves_until_no_registry_uses_it() {
             .as_array()
             .unwrap()
             .iter()
-            .any(|it| it["name"] == "oci" && it["is_missing"] == true)
+            .any(|provider| provider["name"] == "oci" && provider["is_missing"] == true)
     };
     serving.until("/api/v1/providers", is_missing).await;
     assert_eq!(status(&serving, &token).await, 200);
-    it.settings(settings(ecr("http://127.0.0.1:9")));
-    let is_gone =
-        |said: &Value| said["providers"].as_array().unwrap().iter().all(|it| it["name"] != "oci");
+    installation.settings(settings(ecr("http://127.0.0.1:9")));
+    let is_gone = |said: &Value| {
+        said["providers"].as_array().unwrap().iter().all(|provider| provider["name"] != "oci")
+    };
     serving.until("/api/v1/providers", is_gone).await;
     serving.until("/readyz", |said| said["not_taken_over"].is_null()).await;
 }
 
 #[tokio::test]
 async fn wrong_settings_change_nothing_and_say_which_key_of_which_file_is_wrong() {
-    let it = installation();
-    let token = token(&it);
-    let serving = it.serve();
+    let installation = installation();
+    let token = token(&installation);
+    let serving = installation.serve();
     for (wrong, expected) in [
         ("[servre]\nlisten = 1\n", "config/default.toml: servre"),
         (
@@ -174,11 +181,11 @@ async fn wrong_settings_change_nothing_and_say_which_key_of_which_file_is_wrong(
         ),
         ("[registries.other]\ntype = \"nobody\"\n", "config/default.toml: registries.other.type"),
     ] {
-        it.settings(format!("{}{wrong}", settings(shared())));
+        installation.settings(format!("{}{wrong}", settings(shared())));
         let says = |said: &Value| {
             said["not_taken_over"]["settings"][0]
                 .as_str()
-                .is_some_and(|it| it.starts_with(expected))
+                .is_some_and(|problem| problem.starts_with(expected))
         };
         let said = serving.until("/readyz", says).await;
         assert_eq!(said["status"], "ready", "{said:#}");
@@ -186,18 +193,18 @@ async fn wrong_settings_change_nothing_and_say_which_key_of_which_file_is_wrong(
         assert!(line["problem"].as_str().unwrap().starts_with(expected), "{line:#}");
         assert_eq!(status(&serving, &token).await, 200);
     }
-    it.settings(settings(shared()).replace("acme/{project}", "nobody/{project}"));
+    installation.settings(settings(shared()).replace("acme/{project}", "nobody/{project}"));
     serving.until("/readyz", |said| said["not_taken_over"].is_null()).await;
     assert_eq!(status(&serving, &token).await, 403, "the rules are other ones now");
 }
 
 #[tokio::test]
 async fn a_hangup_takes_all_over_as_one_and_what_needs_a_restart_is_said() {
-    let it = installation();
-    let serving = it.serve();
+    let installation = installation();
+    let serving = installation.serve();
     serving.hang_up();
     serving.wait_for_line("reloaded");
-    it.file("config/local.toml", "[log]\nlevel = \"debug\"\n");
+    installation.file("config/local.toml", "[log]\nlevel = \"debug\"\n");
     let line = serving.wait_for_line("a changed setting takes effect after a restart");
     assert_eq!(line["setting"], "log.level");
     let says = |said: &Value| said["not_taken_over"]["needs_restart"][0] == "log.level";
@@ -207,9 +214,9 @@ async fn a_hangup_takes_all_over_as_one_and_what_needs_a_restart_is_said() {
 #[tokio::test]
 async fn a_call_in_flight_finishes_on_what_it_began_with() {
     let aws = Stub::start().await;
-    let it = Installation::new(settings(ecr(aws.endpoint())));
-    let token = token(&it);
-    let serving = it.serve();
+    let installation = Installation::new(settings(ecr(aws.endpoint())));
+    let token = token(&installation);
+    let serving = installation.serve();
     assert_eq!(status(&serving, &token).await, 200);
     aws.next("GetAuthorizationToken", [Answer::late(Duration::from_secs(3))]);
     let asked = aws.count("GetAuthorizationToken");
@@ -217,8 +224,9 @@ async fn a_call_in_flight_finishes_on_what_it_began_with() {
     let meanwhile = async {
         aws.wait_for("GetAuthorizationToken", asked + 1).await;
         let version = noted(&component("ecr"), "later");
-        drop_in(&it.path("providers"), "ecr.wasm", &version);
-        it.settings(settings(ecr(aws.endpoint())).replace("acme/{project}", "nobody/{project}"));
+        drop_in(&installation.path("providers"), "ecr.wasm", &version);
+        installation
+            .settings(settings(ecr(aws.endpoint())).replace("acme/{project}", "nobody/{project}"));
         serves(&serving, "ecr", &version).await;
         status(&serving, &token).await
     };

@@ -113,14 +113,14 @@ async fn loads(texts: &[(&str, &str)], variables: &[(&str, &str)], image: &str) 
     let (broker, warnings) = start(texts, variables)
         .await
         .unwrap_or_else(|problems| panic!("{texts:?}: {}", lines(&problems)));
-    let messages: Vec<&str> = warnings.iter().map(|it| it.message.as_str()).collect();
+    let messages: Vec<&str> = warnings.iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(messages, [NOBODY], "{texts:?}");
     let project = "my-app".parse().unwrap();
     let images: Vec<(String, String)> = broker
         .generation
         .registries
         .iter()
-        .map(|it| (it.name.to_string(), it.locate(&project).to_string()))
+        .map(|registry| (registry.name.to_string(), registry.locate(&project).to_string()))
         .collect();
     assert_eq!(images, [("default".to_owned(), image.to_owned())], "{texts:?}");
 }
@@ -314,7 +314,7 @@ async fn the_shipped_examples() {
             .unwrap_or_else(|problems| panic!("{name}: {}", lines(&problems)));
         assert_eq!(lines(&warnings), "", "{name}");
         let names: Vec<String> =
-            broker.generation.registries.iter().map(|it| it.name.to_string()).collect();
+            broker.generation.registries.iter().map(|registry| registry.name.to_string()).collect();
         assert_eq!(names, registries, "{name}");
     }
     let problems =

@@ -26,9 +26,9 @@ fn settings(aws: &Stub) -> String {
     format!("{AUTH}{}", ecr(aws.endpoint()))
 }
 
-fn request(it: &Installation) -> String {
+fn request(installation: &Installation) -> String {
     let claims = ["token", "--subject", "ci", "--claim", "repository=acme/my-app"];
-    let printed = it.run(&claims);
+    let printed = installation.run(&claims);
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);
     let token = printed.stdout.trim();
     format!("GET {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")
@@ -45,10 +45,10 @@ async fn ready(serving: &Serving) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn t65_a_stop_is_announced_before_connections_are_refused() {
     let aws = Stub::start().await;
-    let mut it = Installation::new(settings(&aws));
-    it.without("RISE_SERVER__DRAIN_DELAY_MS");
-    let request = request(&it);
-    let mut serving = it.serve();
+    let mut installation = Installation::new(settings(&aws));
+    installation.without("RISE_SERVER__DRAIN_DELAY_MS");
+    let request = request(&installation);
+    let mut serving = installation.serve();
     let (public, started) = (address(&serving.url), Instant::now());
     assert_eq!(ready(&serving).await, 200);
     serving.terminate();
@@ -63,10 +63,10 @@ async fn t65_a_stop_is_announced_before_connections_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn t65_who_is_being_served_when_it_stops_gets_an_answer_and_is_told_to_go() {
     let aws = Stub::start().await;
-    let it = Installation::new(settings(&aws));
-    let request = request(&it);
+    let installation = Installation::new(settings(&aws));
+    let request = request(&installation);
     aws.next("AssumeRole", [Answer::late(Duration::from_millis(1_200))]);
-    let mut serving = it.serve();
+    let mut serving = installation.serve();
     let mut wire = Wire::connect(address(&serving.url)).await;
     wire.send(&request).await;
     aws.wait_for("AssumeRole", 1).await;
@@ -74,19 +74,20 @@ async fn t65_who_is_being_served_when_it_stops_gets_an_answer_and_is_told_to_go(
     let heard = wire.hear().await;
     assert_eq!((heard.status, heard.header("connection")), (200, Some("close")));
     assert_eq!(serving.ended().code(), Some(0));
-    let record = std::fs::read_dir(it.path("audit")).unwrap().flatten();
-    let record: String = record.map(|it| std::fs::read_to_string(it.path()).unwrap()).collect();
+    let record = std::fs::read_dir(installation.path("audit")).unwrap().flatten();
+    let record: String =
+        record.map(|entry| std::fs::read_to_string(entry.path()).unwrap()).collect();
     assert!(record.contains("issue.completed"), "what was delivered was recorded: {record}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn t65_asked_a_second_time_it_stops_at_once() {
     let aws = Stub::start().await;
-    let mut it = Installation::new(settings(&aws));
-    it.unlimited();
-    let request = request(&it);
+    let mut installation = Installation::new(settings(&aws));
+    installation.unlimited();
+    let request = request(&installation);
     aws.always("AssumeRole", Answer::late(Duration::from_millis(1_400)));
-    let mut serving = it.serve();
+    let mut serving = installation.serve();
     // A crowd, whose calls run on their own threads.
     let mut wires = Vec::new();
     for _ in 0..16 {
@@ -103,15 +104,15 @@ async fn t65_asked_a_second_time_it_stops_at_once() {
         assert_eq!(wire.hear().await.status, 0, "no credential without its record");
     }
     let lines = serving.lines_so_far();
-    assert!(!lines.iter().any(|it| it.to_string().contains("panicked")), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.to_string().contains("panicked")), "{lines:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn t43_without_file_descriptors_it_waits_and_recovers() {
     let aws = Stub::start().await;
-    let it = Installation::new(settings(&aws));
-    let request = request(&it);
-    let serving = it.serve();
+    let installation = Installation::new(settings(&aws));
+    let request = request(&installation);
+    let serving = installation.serve();
     let public = address(&serving.url);
     assert_eq!(Wire::once(public, &request).await.status, 200);
     let few = u64::try_from(serving.open_files()).unwrap() + 10;
@@ -140,9 +141,9 @@ fn pair() -> Pair {
 }
 
 impl Pair {
-    fn write(&self, it: &Installation) {
-        it.file("cert.pem", &self.certificate);
-        it.file("key.pem", &self.key);
+    fn write(&self, installation: &Installation) {
+        installation.file("cert.pem", &self.certificate);
+        installation.file("key.pem", &self.key);
     }
 
     /// A client that accepts this certificate only.
@@ -157,7 +158,7 @@ impl Pair {
         let mut config = ClientConfig::builder_with_protocol_versions(versions)
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let stream = TcpStream::connect(to).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
@@ -176,12 +177,13 @@ async fn over_tls(first: &Pair) -> (Stub, Installation, Serving, SocketAddr, Str
     let aws = Stub::start().await;
     let text = settings(&aws);
     let tls = "[server.tls]\ncertificate_file = \"cert.pem\"\nkey_file = \"key.pem\"\n";
-    let it = Installation::new(format!("{text}{tls}[server.timeouts]\nhandshake_ms = 400\n"));
-    first.write(&it);
-    let request = request(&it);
-    let serving = it.serve();
+    let installation =
+        Installation::new(format!("{text}{tls}[server.timeouts]\nhandshake_ms = 400\n"));
+    first.write(&installation);
+    let request = request(&installation);
+    let serving = installation.serve();
     let address = address(&serving.url);
-    (aws, it, serving, address, request)
+    (aws, installation, serving, address, request)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,13 +235,13 @@ fn client_hello(minor: u8) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_exchanged_under_open_connections_and_a_bad_one_is_not_taken() {
     let (first, second) = (pair(), pair());
-    let (_aws, it, serving, to, request) = over_tls(&first).await;
+    let (_aws, installation, serving, to, request) = over_tls(&first).await;
     let mut open = Wire::over(first.connect(to, rustls::ALL_VERSIONS, &[]).await.unwrap());
     open.send(&request).await;
     assert_eq!(open.hear().await.status, 200);
 
-    second.write(&it);
-    assert!(first.serves(to, &request).await, "not before it is asked to");
+    second.write(&installation);
+    assert!(first.serves(to, &request).await, "not before installation is asked to");
     serving.hang_up();
     serving.wait_for_line("a new certificate is in use");
     assert!(second.serves(to, &request).await);
@@ -252,13 +254,13 @@ async fn a_certificate_is_exchanged_under_open_connections_and_a_bad_one_is_not_
         ("half a file", &first.certificate[..200].to_owned(), &first.key),
         ("nothing", &String::new(), &first.key),
     ] {
-        it.file("cert.pem", certificate);
-        it.file("key.pem", key);
+        installation.file("cert.pem", certificate);
+        installation.file("key.pem", key);
         serving.hang_up();
         serving.wait_for_line("the new certificate cannot be used; the old one stays in use");
         assert!(second.serves(to, &request).await, "{case}");
     }
-    first.write(&it);
+    first.write(&installation);
     serving.hang_up();
     serving.wait_for_line("a new certificate is in use");
     assert!(first.serves(to, &request).await);

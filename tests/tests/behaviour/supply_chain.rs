@@ -18,57 +18,57 @@ fn installation(require: &str) -> Installation {
     Installation::new(format!("[providers]\n{require}\n{AUTH}{oci}"))
 }
 
-fn lock(it: &Installation) -> String {
-    let printed = it.run(&["provider", "lock", "--yes"]);
+fn lock(installation: &Installation) -> String {
+    let printed = installation.run(&["provider", "lock", "--yes"]);
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);
     printed.stdout
 }
 
 async fn refused(serving: &Serving, bytes: &[u8], stage: &str) -> Value {
-    let is_it = |said: &Value| {
+    let is_refused = |said: &Value| {
         said["refused"][0]["sha256"] == digest(bytes).as_str()
             && said["refused"][0]["stage"] == stage
     };
-    serving.until("/api/v1/providers", is_it).await
+    serving.until("/api/v1/providers", is_refused).await
 }
 
 fn loaded(said: &Value, name: &str) -> String {
     let providers = said["providers"].as_array().unwrap();
-    let found = providers.iter().find(|it| it["name"] == name);
-    found.map(|it| it["sha256"].as_str().unwrap().to_owned()).unwrap_or_default()
+    let found = providers.iter().find(|provider| provider["name"] == name);
+    found.map(|provider| provider["sha256"].as_str().unwrap().to_owned()).unwrap_or_default()
 }
 
 #[tokio::test]
 async fn a_locked_broker_refuses_a_swapped_file() {
-    let it = installation("require = \"locked\"");
-    lock(&it);
-    let serving = it.serve();
+    let installation = installation("require = \"locked\"");
+    lock(&installation);
+    let serving = installation.serve();
     let (good, other) = (component("oci"), noted(&component("oci"), "swapped"));
-    drop_in(&it.path("providers"), "oci.wasm", &other);
+    drop_in(&installation.path("providers"), "oci.wasm", &other);
     let said = refused(&serving, &other, "lock").await;
     assert_eq!(loaded(&said, "oci"), digest(&good), "{said:#}");
     let problem = said["refused"][0]["problem"].as_str().unwrap();
     assert!(problem.contains("is not in config/providers.lock"), "{problem}");
     // Once the lock allows it, it is loaded without a restart or a signal.
-    let printed = lock(&it);
+    let printed = lock(&installation);
     assert!(printed.contains("~ oci"), "{printed}");
     serving.until("/api/v1/providers", |said| loaded(said, "oci") == digest(&other)).await;
 }
 
 #[tokio::test]
 async fn a_locked_broker_does_not_start_on_a_swapped_file() {
-    let it = installation("require = \"locked\"");
-    lock(&it);
-    drop_in(&it.path("providers"), "oci.wasm", &noted(&component("oci"), "swapped"));
-    let printed = it.run(&["check"]);
+    let installation = installation("require = \"locked\"");
+    lock(&installation);
+    drop_in(&installation.path("providers"), "oci.wasm", &noted(&component("oci"), "swapped"));
+    let printed = installation.run(&["check"]);
     assert_eq!(printed.code, Some(1));
     assert!(
         printed.stderr.contains("error: providers/oci.wasm: is not in config/providers.lock"),
         "{}",
         printed.stderr
     );
-    fs::remove_file(it.path("config/providers.lock")).unwrap();
-    let printed = it.run(&["check"]);
+    fs::remove_file(installation.path("config/providers.lock")).unwrap();
+    let printed = installation.run(&["check"]);
     assert!(
         printed.stderr.contains("providers.lock_file: config/providers.lock does not exist"),
         "{}",
@@ -78,11 +78,11 @@ async fn a_locked_broker_does_not_start_on_a_swapped_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_swapped_between_two_reads_is_not_loaded() {
-    let it = installation("require = \"locked\"");
-    lock(&it);
-    let serving = it.serve();
+    let installation = installation("require = \"locked\"");
+    lock(&installation);
+    let serving = installation.serve();
     let (good, other) = (component("oci"), noted(&component("oci"), "between"));
-    let folder = it.path("providers");
+    let folder = installation.path("providers");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // The files change by renaming and by writing in place, as fast as the disk allows, with
@@ -120,59 +120,59 @@ async fn what_is_swapped_between_two_reads_is_not_loaded() {
 
 #[tokio::test]
 async fn what_asks_for_more_is_not_loaded_until_it_is_locked_again() {
-    let it = installation("");
-    lock(&it);
+    let installation = installation("");
+    lock(&installation);
     // This lock pretends that the locked version asked for less.
-    let path = it.path("config/providers.lock");
+    let path = installation.path("config/providers.lock");
     let text = fs::read_to_string(&path).unwrap();
     let (before, own) = text.split_once("name = \"oci\"").unwrap();
     let own = own.replace("\"secrets\"", "\"log\"");
-    it.file("config/providers.lock", format!("{before}name = \"oci\"{own}"));
-    let printed = it.run(&["check"]);
+    installation.file("config/providers.lock", format!("{before}name = \"oci\"{own}"));
+    let printed = installation.run(&["check"]);
     assert_eq!(printed.code, Some(1));
     assert!(
         printed.stderr.contains("asks for more than config/providers.lock allows it: secrets"),
         "{}",
         printed.stderr
     );
-    let printed = lock(&it);
+    let printed = lock(&installation);
     assert!(printed.contains("now also may pass on its registry's secrets"), "{printed}");
-    let serving = it.serve();
+    let serving = installation.serve();
     // A newer version with the same imports is accepted: no setting requires a lock.
     let newer = noted(&component("oci"), "newer");
-    drop_in(&it.path("providers"), "oci.wasm", &newer);
+    drop_in(&installation.path("providers"), "oci.wasm", &newer);
     let said =
         serving.until("/api/v1/providers", |said| loaded(said, "oci") == digest(&newer)).await;
     assert_eq!(said["refused"], Value::Array(vec![]));
     let own = own.replace(&digest(&component("oci")), &"0".repeat(64));
-    it.file("config/providers.lock", format!("{before}name = \"oci\"{own}"));
+    installation.file("config/providers.lock", format!("{before}name = \"oci\"{own}"));
     let said = refused(&serving, &newer, "lock").await;
     assert_eq!(loaded(&said, "oci"), digest(&newer), "the last good one serves on");
 }
 
 #[tokio::test]
 async fn a_newer_one_that_imports_more_is_not_loaded_until_it_is_locked_again() {
-    let it = installation("");
-    lock(&it);
-    let serving = it.serve();
+    let installation = installation("");
+    lock(&installation);
+    let serving = installation.serve();
     let (good, newer) = (component("oci"), guest("oci-next"));
-    drop_in(&it.path("providers"), "oci.wasm", &newer);
+    drop_in(&installation.path("providers"), "oci.wasm", &newer);
     let said = refused(&serving, &newer, "lock").await;
     assert_eq!(loaded(&said, "oci"), digest(&good), "the last good one serves on");
     let problem = said["refused"][0]["problem"].as_str().unwrap();
     let expected = "asks for more than config/providers.lock allows it: http; review it";
     assert!(problem.contains(expected), "{problem}");
-    let printed = it.run(&["check"]);
+    let printed = installation.run(&["check"]);
     assert_eq!(printed.code, Some(1));
     assert!(printed.stderr.contains(expected), "{}", printed.stderr);
-    let printed = lock(&it);
+    let printed = lock(&installation);
     let expected = "-> 9.9.9\n    now also may send requests to its registry's own addresses";
     assert!(printed.contains(expected), "{printed}");
     // It may use `http` now, and the registry's settings must say where.
-    let text = fs::read_to_string(it.path("config/default.toml")).unwrap();
+    let text = fs::read_to_string(installation.path("config/default.toml")).unwrap();
     let ceiling =
         "[registries.prod.ceiling.http]\nallow = [\"POST https://collector.example.com/\"]";
-    it.file("config/default.toml", format!("{text}\n{ceiling}\n"));
+    installation.file("config/default.toml", format!("{text}\n{ceiling}\n"));
     serving.until("/api/v1/providers", |said| loaded(said, "oci") == digest(&newer)).await;
 }
 
@@ -188,9 +188,9 @@ async fn only_what_is_signed_by_a_key_of_ours_is_loaded() {
         KeyPair::generate_unencrypted_keypair().unwrap(),
     );
     let require = format!("require = \"signed\"\nsigning_keys = [{:?}]", key.pk.to_base64());
-    let it = installation(&require);
-    let folder = it.path("providers");
-    let printed = it.run(&["check"]);
+    let installation = installation(&require);
+    let folder = installation.path("providers");
+    let printed = installation.run(&["check"]);
     assert!(
         printed.stderr.contains(
             "providers/oci.wasm: not signed: its signature \
@@ -202,7 +202,7 @@ async fn only_what_is_signed_by_a_key_of_ours_is_loaded() {
     for name in ["ecr", "oci"] {
         sign(&folder, &format!("{name}.wasm"), &component(name), &key);
     }
-    let serving = it.serve();
+    let serving = installation.serve();
     let good = digest(&component("oci"));
     let other = noted(&component("oci"), "unsigned");
     // The signature of another key, one of other bytes, and no signature.
@@ -234,19 +234,19 @@ fn keys_that_are_none_are_named() {
 
 #[test]
 fn locking_shows_what_is_asked_for_and_writes_only_when_told_to() {
-    let it = installation("");
-    let printed = it.run(&["provider", "lock"]);
+    let installation = installation("");
+    let printed = installation.run(&["provider", "lock"]);
     assert_eq!(printed.code, Some(1), "nobody is there to agree");
     assert!(printed.stdout.contains("may     assume AWS roles"), "{}", printed.stdout);
-    assert!(!it.path("config/providers.lock").exists());
-    assert!(lock(&it).contains("wrote config/providers.lock"));
-    assert!(lock(&it).contains("config/providers.lock is up to date"));
-    fs::remove_file(it.path("providers/ecr.wasm")).unwrap();
-    it.guest("misbehaves");
-    let printed = lock(&it);
+    assert!(!installation.path("config/providers.lock").exists());
+    assert!(lock(&installation).contains("wrote config/providers.lock"));
+    assert!(lock(&installation).contains("config/providers.lock is up to date"));
+    fs::remove_file(installation.path("providers/ecr.wasm")).unwrap();
+    installation.guest("misbehaves");
+    let printed = lock(&installation);
     assert!(printed.contains("- ecr") && printed.contains("+ misbehaves"), "{printed}");
-    it.provider(Path::new("/etc/hostname"), "nonsense");
-    let printed = it.run(&["provider", "lock", "--yes"]);
+    installation.provider(Path::new("/etc/hostname"), "nonsense");
+    let printed = installation.run(&["provider", "lock", "--yes"]);
     assert_eq!(printed.code, Some(1), "what cannot be loaded is not locked");
 }
 
@@ -257,24 +257,29 @@ async fn who_is_in_the_lock_is_trusted_where_a_registry_enforces_nothing() {
         .with("how", "made-up-password")
         .with("password", "x-password")
         .with("accept_scope", "registry");
-    let it = Installation::new(format!("{AUTH}{made_up}"));
-    it.guest("misbehaves");
+    let installation = Installation::new(format!("{AUTH}{made_up}"));
+    installation.guest("misbehaves");
     let ask = async |serving: &Serving| {
-        let token =
-            it.run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"]).stdout;
+        let token = installation
+            .run(&["token", "--subject", "ci", "--claim", "repository=acme/my-app"])
+            .stdout;
         let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);
         let bearer = format!("Bearer {}", token.trim());
         rise_broker_tests::Client::new().get_with(&url, &[("authorization", &bearer)]).await.status
     };
-    let serving = it.serve();
+    let serving = installation.serve();
     assert_eq!(ask(&serving).await, 502);
-    lock(&it);
+    lock(&installation);
     let is_locked = |said: &Value| {
-        said["providers"].as_array().unwrap().iter().all(|it| it["is_locked"] == true)
+        said["providers"].as_array().unwrap().iter().all(|provider| provider["is_locked"] == true)
     };
     serving.until("/api/v1/providers", is_locked).await;
     assert_eq!(ask(&serving).await, 200);
-    drop_in(&it.path("providers"), "misbehaves.wasm", &noted(&guest("misbehaves"), "other"));
+    drop_in(
+        &installation.path("providers"),
+        "misbehaves.wasm",
+        &noted(&guest("misbehaves"), "other"),
+    );
     serving.until("/api/v1/providers", |said| !is_locked(said)).await;
     assert_eq!(ask(&serving).await, 502, "other bytes are not what was looked at");
 }

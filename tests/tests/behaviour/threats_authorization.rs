@@ -149,7 +149,7 @@ async fn problems(text: &str) -> String {
         .try_start()
         .await
         .err()
-        .map(|it| lines(&it))
+        .map(|problems| lines(&problems))
         .unwrap_or_default()
 }
 
@@ -175,7 +175,7 @@ async fn t20_a_rule_that_leaves_something_out_is_an_error() {
     ] {
         let key = line.split(' ').next().unwrap();
         let kept: Vec<&str> =
-            rule.lines().filter(|it| !it.starts_with(key)).chain([line]).collect();
+            rule.lines().filter(|line| !line.starts_with(key)).chain([line]).collect();
         let found = problems(&format!("{AUTH}\n[[rules]]\n{}\n{registry}", kept.join("\n"))).await;
         assert!(found.contains(expected), "{line}: {found}");
     }
@@ -208,9 +208,9 @@ async fn t20_a_rule_on_trial_grants_nothing_and_is_recorded() {
     let answer = broker.credentials(&both, "project=my-app").await;
     assert_eq!(answer.json()["actions"], json!(["pull"]), "{}", answer.text);
     assert_eq!(broker.credentials(&both, "project=my-app&actions=push").await.status, 403);
-    assert!(broker.audit().iter().any(|it| it["event"] == "issue.completed"
-        && it["trial_rules"] == json!(["trial"])
-        && it["rules"] == json!(["readers"])));
+    assert!(broker.audit().iter().any(|record| record["event"] == "issue.completed"
+        && record["trial_rules"] == json!(["trial"])
+        && record["rules"] == json!(["readers"])));
     still_serves(&broker, &aws).await;
 }
 

@@ -12,7 +12,7 @@ fn each_threat_has_its_row_and_each_named_test_is_there() {
     let mut named = 0;
     for line in text.lines().filter(|line| line.starts_with("| T")) {
         let which = line.split('|').nth(1).unwrap();
-        for range in which.split(',').map(|it| it.trim().replace('T', "")) {
+        for range in which.split(',').map(|range| range.trim().replace('T', "")) {
             let (first, last) = range.split_once('–').unwrap_or((&range, &range));
             threats.extend(first.parse::<u8>().unwrap()..=last.parse::<u8>().unwrap());
         }

@@ -202,7 +202,8 @@ async fn t9_a_token_that_was_used_is_used_up() {
     let mut statuses = [first.0, second.0];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 401]);
-    let replays = scene.broker.audit().into_iter().filter(|it| it["reason"] == "token-replayed");
+    let replays =
+        scene.broker.audit().into_iter().filter(|record| record["reason"] == "token-replayed");
     assert_eq!(replays.count(), 3);
     scene.still_serves().await;
 }
