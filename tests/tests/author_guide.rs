@@ -74,7 +74,7 @@ fn follow(headings: &[&str]) -> String {
 }
 
 #[test]
-fn in_rust_and_through_the_broker() {
+fn the_guide_works_in_rust_and_through_the_broker() {
     let said = follow(&["In Rust", "Through the broker"]);
     let answered = r#""username":"ci","password":"for-my-app""#;
     for expected in ["passed: ", "may          send requests", "http.send", "for-my-app", answered]
@@ -84,12 +84,12 @@ fn in_rust_and_through_the_broker() {
 }
 
 #[test]
-fn in_python() {
+fn the_guide_works_in_python() {
     assert!(follow(&["In Python"]).contains("passed: "));
 }
 
 #[test]
 #[ignore = "its tools weigh 385 MB: `make examples` runs it"]
-fn in_javascript() {
+fn the_guide_works_in_javascript() {
     assert!(follow(&["In JavaScript"]).contains("passed: "));
 }

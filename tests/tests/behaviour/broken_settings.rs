@@ -87,7 +87,7 @@ fn the_settings_that_are_broken_below_are_right() {
 // The ten problems that the product was specified with.
 
 #[test]
-fn a_misspelled_key() {
+fn a_misspelled_key_is_reported() {
     let mut installation = installed(&[AUTH, &ecr("region", "regoin")]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.region: missing; it is required: AWS region, such as `eu-west-1`
@@ -96,7 +96,7 @@ fn a_misspelled_key() {
 }
 
 #[test]
-fn a_wrong_type() {
+fn a_wrong_type_is_reported() {
     let mut installation = installed(&[AUTH, &ecr("\"123456789012\"", "123456789012")]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.account_id: wrong type, expected text in quotes
@@ -104,7 +104,7 @@ fn a_wrong_type() {
 }
 
 #[test]
-fn a_variable_that_is_not_set() {
+fn a_variable_that_is_not_set_is_reported() {
     let mut installation = installed(&[AUTH, &ecr("eu-west-1", "${AWS_REGION}")]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.region: the variable AWS_REGION is not set; set it, or give a fallback with ${AWS_REGION:-…}
@@ -112,7 +112,7 @@ fn a_variable_that_is_not_set() {
 }
 
 #[test]
-fn an_unknown_provider_type() {
+fn an_unknown_provider_type_is_reported() {
     let mut installation = installed(&[AUTH, &ecr("\"ecr\"", "\"erc\"")]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.type: no provider is named `erc`, expected one of docker, ecr, oci, oci-client-auth; put its `.wasm` file into the folder of providers
@@ -120,7 +120,7 @@ fn an_unknown_provider_type() {
 }
 
 #[test]
-fn a_missing_region() {
+fn a_missing_region_is_reported() {
     let mut installation = installed(&[AUTH, &ecr("region = \"eu-west-1\"\n", "")]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.region: missing; it is required: AWS region, such as `eu-west-1`
@@ -128,7 +128,7 @@ fn a_missing_region() {
 }
 
 #[test]
-fn a_prefix_without_a_slash() {
+fn a_prefix_without_a_slash_is_reported() {
     let mut installation = installed(&[AUTH, &ecr("rise/", "rise")]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.repo_prefix: expected a `/` at the end, so that prefix and project stay apart
@@ -136,7 +136,7 @@ fn a_prefix_without_a_slash() {
 }
 
 #[test]
-fn two_registries_that_collide() {
+fn two_registries_that_collide_are_reported() {
     let mut installation =
         installed(&[AUTH, ECR, &ecr("[registries.prod]", "[registries.staging]")]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -145,7 +145,7 @@ fn two_registries_that_collide() {
 }
 
 #[test]
-fn a_rule_with_no_claim() {
+fn a_rule_with_no_claim_is_reported() {
     let mut installation =
         installed(&[&auth("claims = { repository = \"acme/{project}\" }\n", ""), ECR]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -154,7 +154,7 @@ fn a_rule_with_no_claim() {
 }
 
 #[test]
-fn no_provider_there() {
+fn a_folder_without_a_provider_is_reported() {
     let mut installation = installed(&[AUTH, ECR, "[providers]\ndirectory = \"empty\"\n"]);
     installation.without("RISE_PROVIDERS__DIRECTORY");
     installation.folder("empty", 0o755);
@@ -164,7 +164,7 @@ fn no_provider_there() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read() {
+fn a_file_that_cannot_be_read_is_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     installation.folder("config/local.toml", 0o755);
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -201,7 +201,7 @@ fn everything_that_is_wrong_is_said_in_one_run() {
 }
 
 #[test]
-fn default_as_toml_and_as_yaml() {
+fn default_as_toml_and_as_yaml_is_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     installation.file("config/default.yaml", "log:\n  level: info\n");
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -210,7 +210,7 @@ fn default_as_toml_and_as_yaml() {
 }
 
 #[test]
-fn text_that_is_no_toml() {
+fn text_that_is_no_toml_is_reported() {
     let mut installation = installed(&[AUTH, ECR, "password = \"", CANARY, "\n"]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: not TOML: line 21: invalid basic string, expected `"`
@@ -218,7 +218,7 @@ fn text_that_is_no_toml() {
 }
 
 #[test]
-fn text_that_is_no_yaml() {
+fn text_that_is_no_yaml_is_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     installation.file("config/local.yaml", format!("registries:\n  prod:\n\tpassword: {CANARY}\n"));
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -227,7 +227,7 @@ fn text_that_is_no_yaml() {
 }
 
 #[test]
-fn an_unknown_table() {
+fn an_unknown_table_is_reported() {
     let mut installation = installed(&[AUTH, ECR, "[sever]\nlisten = \"127.0.0.1:3000\"\n"]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: sever: unknown setting, did you mean `server`?
@@ -235,7 +235,7 @@ fn an_unknown_table() {
 }
 
 #[test]
-fn a_run_mode_without_its_file() {
+fn a_run_mode_without_its_file_is_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     installation.variable("RISE_CONFIG_RUN_MODE", "production");
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -244,7 +244,7 @@ fn a_run_mode_without_its_file() {
 }
 
 #[test]
-fn no_folder_of_settings() {
+fn a_missing_folder_of_settings_is_reported() {
     let installation = installed(&[AUTH, ECR]);
     let check = installation.run(&["check", "--config-dir", "cofnig"]);
     assert_eq!(check.code, Some(1));
@@ -254,7 +254,7 @@ fn no_folder_of_settings() {
 }
 
 #[test]
-fn no_settings_at_all() {
+fn missing_settings_are_reported() {
     let mut installation = Installation::new("");
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config: registries: no registry is configured; add a table such as [registries.prod] with a `type`
@@ -280,7 +280,7 @@ fn a_higher_layer_is_named_where_it_is_wrong() {
 // Variables.
 
 #[test]
-fn a_variable_of_the_wrong_type() {
+fn a_variable_of_the_wrong_type_is_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     installation.variable("RISE_PROVIDERS__LIMITS__CPU_MS", "fast");
     installation.variable("RISE_REGISTRIES__PROD__AUTO_REMOVE", "yes");
@@ -290,7 +290,7 @@ fn a_variable_of_the_wrong_type() {
 }
 
 #[test]
-fn a_variable_that_names_no_setting() {
+fn a_variable_that_names_no_setting_is_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     installation.variable("RISE_REGISTRIES__PROD__REGOIN", "eu-west-1");
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -299,7 +299,7 @@ fn a_variable_that_names_no_setting() {
 }
 
 #[test]
-fn an_address_that_is_none() {
+fn an_address_that_is_none_is_reported() {
     let mut installation =
         installed(&[AUTH, ECR, "[server]\nlisten = \"localhost:3000\"\nadmin_listen = \"3001\"\n"]);
     installation.without("RISE_SERVER__LISTEN");
@@ -313,7 +313,7 @@ fn an_address_that_is_none() {
 }
 
 #[test]
-fn a_number_that_is_not_whole() {
+fn a_number_that_is_not_whole_is_reported() {
     let text = ecr("type =", "max_lifetime = 600.5\ntype =");
     let mut installation = installed(&[AUTH, &text, "[providers.limits]\ncpu_ms = 1e30\n"]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -337,7 +337,7 @@ fn the_short_form_of_a_registry_is_called_as_it_was_written() {
 }
 
 #[test]
-fn the_short_form_and_the_long_one_together() {
+fn the_short_form_and_the_long_one_together_are_reported() {
     let mut installation =
         installed(&[AUTH, "[registry]\ntype = \"oci\"\n[registries.default]\ntype = \"oci\"\n"]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -348,7 +348,7 @@ fn the_short_form_and_the_long_one_together() {
 // Providers.
 
 #[test]
-fn no_folder_of_providers() {
+fn a_missing_folder_of_providers_is_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     installation.variable("RISE_PROVIDERS__DIRECTORY", "nowhere");
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -357,7 +357,7 @@ fn no_folder_of_providers() {
 }
 
 #[test]
-fn providers_that_want_too_much_or_crash() {
+fn providers_that_want_too_much_or_crash_are_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     for guest in ["wants-tokens", "wants-filesystem", "trap-describe"] {
         installation.guest(guest);
@@ -370,7 +370,7 @@ fn providers_that_want_too_much_or_crash() {
 }
 
 #[test]
-fn files_that_are_no_components() {
+fn files_that_are_no_components_are_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     let whole = fs::read(installation.path("providers/oci.wasm")).unwrap();
     installation.file("providers/truncated.wasm", &whole[..whole.len() / 2]);
@@ -394,7 +394,7 @@ fn files_that_are_no_components() {
 }
 
 #[test]
-fn a_provider_that_is_larger_than_allowed() {
+fn a_provider_that_is_larger_than_allowed_is_reported() {
     let mut installation = installed(&[AUTH, ECR, "[providers.limits]\nfile_mib = 0\n"]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: providers/ecr.wasm: larger than 0 bytes; raise `file_mib` in [providers.limits] if it is the right file
@@ -403,7 +403,7 @@ fn a_provider_that_is_larger_than_allowed() {
 }
 
 #[test]
-fn two_providers_of_one_name() {
+fn two_providers_of_one_name_are_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     let file = installation.path("providers/oci.wasm");
     installation.provider(&file, "copy-of-oci");
@@ -413,7 +413,7 @@ fn two_providers_of_one_name() {
 }
 
 #[test]
-fn a_provider_that_puts_projects_where_they_are_not() {
+fn a_provider_that_puts_projects_where_they_are_not_is_reported() {
     let registries = [
         "other-host",
         "no-project",
@@ -445,7 +445,7 @@ fn a_provider_that_puts_projects_where_they_are_not() {
 // Registries.
 
 #[test]
-fn settings_that_only_the_provider_can_judge() {
+fn settings_that_only_the_provider_can_judge_are_reported() {
     let text = ecr("eu-west-1", "Ireland")
         .replace("123456789012\"", "12\"")
         .replace("arn:aws:iam::123456789012:role/push", "push");
@@ -461,7 +461,7 @@ fn settings_that_only_the_provider_can_judge() {
 }
 
 #[test]
-fn a_secret_that_its_provider_does_not_mark() {
+fn a_secret_that_its_provider_does_not_mark_is_reported() {
     let mut installation = installed(&[
         AUTH,
         OCI,
@@ -476,7 +476,7 @@ fn a_secret_that_its_provider_does_not_mark() {
 }
 
 #[test]
-fn a_secret_that_another_setting_repeats() {
+fn a_secret_that_another_setting_repeats_is_reported() {
     let text =
         format!("username = \"{CANARY}\"\npassword = \"{CANARY}\"\naccept_scope = \"registry\"\n");
     let mut installation = installed(&[AUTH, OCI, &text]);
@@ -486,7 +486,7 @@ fn a_secret_that_another_setting_repeats() {
 }
 
 #[test]
-fn a_secret_in_the_wrong_place() {
+fn a_secret_in_the_wrong_place_is_reported() {
     let text = format!("passwrod = \"{CANARY}\"\nusername = [\"{CANARY}\"]\nregistry_ur = \"x\"\n");
     let mut installation = installed(&[AUTH, OCI, &text]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -497,7 +497,7 @@ fn a_secret_in_the_wrong_place() {
 }
 
 #[test]
-fn secret_files_that_cannot_be_read() {
+fn secret_files_that_cannot_be_read_are_reported() {
     let mut installation = installed(&[
         AUTH,
         OCI,
@@ -511,7 +511,7 @@ fn secret_files_that_cannot_be_read() {
 }
 
 #[test]
-fn a_password_without_its_user() {
+fn a_password_without_its_user_is_reported() {
     let mut installation =
         installed(&[AUTH, OCI, "password = \"", CANARY, "\"\naccept_scope = \"registry\"\n"]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
@@ -520,7 +520,7 @@ fn a_password_without_its_user() {
 }
 
 #[test]
-fn credentials_that_open_more_than_a_repository() {
+fn credentials_that_open_more_than_a_repository_are_reported() {
     let shared = format!("username = \"ci\"\npassword = \"{CANARY}\"\n");
     let unscoped = ecr("push_role_arn = \"arn:aws:iam::123456789012:role/push\"\n", "")
         .replace("prod", "unscoped");
@@ -535,7 +535,7 @@ fn credentials_that_open_more_than_a_repository() {
 }
 
 #[test]
-fn a_location_outside() {
+fn a_location_outside_is_reported() {
     let mut installation = installed(&[
         AUTH,
         &ecr("type =", "location = \"registry.example.com/rise/{project}\"\ntype ="),
@@ -552,7 +552,7 @@ fn a_location_outside() {
 }
 
 #[test]
-fn a_ceiling_that_is_none() {
+fn a_ceiling_that_is_none_is_reported() {
     let mut installation = installed(&[
         AUTH,
         ECR,
@@ -576,7 +576,7 @@ fn a_ceiling_that_is_none() {
 }
 
 #[test]
-fn a_registry_without_a_type_and_one_with_a_wrong_one() {
+fn a_missing_and_a_wrong_type_of_a_registry_are_reported() {
     let mut installation = installed(&[
         AUTH,
         "[registries.prod]\nregion = \"eu-west-1\"\n[registries.b]\ntype = 1\n\
@@ -591,7 +591,7 @@ fn a_registry_without_a_type_and_one_with_a_wrong_one() {
 }
 
 #[test]
-fn scopes_and_lifetimes_that_there_are_not() {
+fn scopes_and_lifetimes_that_there_are_not_are_reported() {
     let mut installation = installed(&[
         AUTH,
         &ecr(
@@ -609,7 +609,7 @@ fn scopes_and_lifetimes_that_there_are_not() {
 // Issuers and rules.
 
 #[test]
-fn issuers_without_an_audience() {
+fn issuers_without_an_audience_are_reported() {
     let mut installation = installed(&[&auth("audience = \"rise-registry\"\n", ""), ECR]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: auth.audience: missing; set the audience that every token must have, such as "rise-registry"
@@ -617,7 +617,7 @@ fn issuers_without_an_audience() {
 }
 
 #[test]
-fn issuers_that_cannot_be_trusted() {
+fn issuers_that_cannot_be_trusted_are_reported() {
     let issuers = r#"
 [[auth.issuers]]
 name = "plain"
@@ -652,7 +652,7 @@ jwks_hosts = ["https://www.googleapis.com"]
 }
 
 #[test]
-fn algorithms_that_share_a_secret() {
+fn algorithms_that_share_a_secret_are_reported() {
     let mut installation = installed(&[
         AUTH,
         "[[auth.issuers]]\nname = \"github\"\nissuer = \"https://token.actions.githubusercontent.com\"\nalgorithms = [\"RS256\", \"HS256\"]\n",
@@ -664,7 +664,7 @@ fn algorithms_that_share_a_secret() {
 }
 
 #[test]
-fn issuers_that_are_half_written() {
+fn issuers_that_are_half_written_are_reported() {
     let text = auth("key_file = \"issuer.pem\"", "")
         + "[[auth.issuers]]\nname = \"a\"\nalgorithms = [\"RS256\"]\n\
            [[auth.issuers]]\nname = \"b\"\nkey_file = \"b.pem\"\n\
@@ -676,7 +676,7 @@ fn issuers_that_are_half_written() {
 }
 
 #[test]
-fn a_key_that_others_can_read() {
+fn a_key_that_others_can_read_is_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     installation.file("issuer.pem", CANARY);
     std::process::Command::new("chmod")
@@ -690,7 +690,7 @@ fn a_key_that_others_can_read() {
 }
 
 #[test]
-fn a_rule_about_an_issuer_and_a_registry_that_there_are_not() {
+fn a_rule_about_an_issuer_and_a_registry_that_there_are_not_is_reported() {
     let mut installation = installed(&[
         &auth("issuer = \"local\"", "issuer = \"githbu\"")
             .replace("[\"prod\"]", "[\"prod\", \"prd\"]"),
@@ -703,7 +703,7 @@ fn a_rule_about_an_issuer_and_a_registry_that_there_are_not() {
 }
 
 #[test]
-fn rules_of_no_shape() {
+fn rules_of_a_wrong_shape_are_reported() {
     let rules = "[[rules]]\nname = \"b\"\nissuer = \"local\"\n\
          claims = { sub = { regex = \".*\" }, age = 3 }\n\
          projects = [{ glob = \"*\" }, \"team-*\"]\nregistries = \"prod\"\nallow = [\"delete\"]\n\
@@ -723,7 +723,7 @@ fn rules_of_no_shape() {
 // Folders and files of the host.
 
 #[test]
-fn a_certificate_that_is_not_there() {
+fn a_certificate_that_is_not_there_is_reported() {
     let mut installation = installed(&[
         AUTH,
         ECR,
@@ -735,7 +735,7 @@ fn a_certificate_that_is_not_there() {
 }
 
 #[test]
-fn a_level_that_is_none() {
+fn a_level_that_is_none_is_reported() {
     for level in ["verbose", "info,=", "info,rise_broker=loud"] {
         let installation = installed(&[AUTH, ECR, &format!("[log]\nlevel = \"{level}\"\n")]);
         let check = installation.run(&["check"]);
@@ -751,7 +751,7 @@ fn a_level_that_is_none() {
 // Settings of AWS that mean nothing, or deny everything.
 
 #[test]
-fn a_ceiling_of_aws_where_none_is_used() {
+fn a_ceiling_of_aws_where_none_is_used_is_reported() {
     let mut installation = installed(&[AUTH, OCI, "session_tags = true\n"]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.prod.session_tags: its provider does not use AWS; remove this
@@ -759,7 +759,7 @@ fn a_ceiling_of_aws_where_none_is_used() {
 }
 
 #[test]
-fn children_beyond_a_stated_ceiling() {
+fn children_beyond_a_stated_ceiling_are_reported() {
     let ceiling = "child_repositories = true\n[registries.prod.ceiling.aws]\n\
          roles = [\"arn:aws:iam::123456789012:role/push\"]\n\
          resources = [\"arn:aws:ecr:us-east-1:123456789012:repository/rise/{project}\"]\n\

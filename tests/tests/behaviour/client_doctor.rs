@@ -152,7 +152,7 @@ async fn everything_is_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forbidden_project_and_a_password_that_the_registry_does_not_know() {
+async fn doctor_names_a_forbidden_project_and_an_unknown_password() {
     let site = Site::start("").await;
     let machine = site.workstation().with("RISE_PROJECT", "other");
     let said = same_cause(&machine, 4);
@@ -170,7 +170,7 @@ async fn a_forbidden_project_and_a_password_that_the_registry_does_not_know() {
 }
 
 #[test]
-fn a_broker_that_is_down_or_silent_or_none() {
+fn doctor_names_a_broker_that_is_down_or_silent_or_none() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let down = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -184,7 +184,7 @@ fn a_broker_that_is_down_or_silent_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_is_unknown() {
+async fn doctor_names_an_unknown_certificate() {
     let tls = "[server.tls]\ncertificate_file = \"tls.pem\"\nkey_file = \"tls.key\"";
     let site = Site::start(tls).await;
     let url = site.broker.url.replace("http://", "https://");
@@ -193,7 +193,7 @@ async fn a_certificate_that_is_unknown() {
 }
 
 #[test]
-fn a_clock_that_is_off_and_a_token_that_is_over() {
+fn doctor_names_a_wrong_clock_and_an_expired_token() {
     let now = seconds();
     let refuses = |at| {
         let detail = "the token is not accepted";
@@ -212,7 +212,7 @@ fn a_clock_that_is_off_and_a_token_that_is_over() {
 }
 
 #[test]
-fn settings_or_a_token_that_are_missing() {
+fn doctor_names_missing_settings_and_a_missing_token() {
     let machine = Workstation::new();
     let mut said = vec![same_cause(&machine.with("RISE_URL", "http://broker.example.com"), 2)];
     let machine = workstation("http://127.0.0.1:9");
@@ -228,7 +228,7 @@ fn settings_or_a_token_that_are_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_that_is_of_no_use() {
+async fn doctor_names_a_useless_cache() {
     let site = Site::start("").await;
     let mut said = Vec::new();
     let cached = |machine: &Workstation| {

@@ -93,7 +93,7 @@ fn assert_no_secret(machine: &Workstation, printed: &Printed) {
 }
 
 #[test]
-fn a_broker_that_is_not_there() {
+fn a_broker_that_is_not_there_is_reported_on_one_line() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -102,7 +102,7 @@ fn a_broker_that_is_not_there() {
 }
 
 #[test]
-fn a_broker_that_is_silent_or_slow() {
+fn a_broker_that_is_silent_or_slow_is_reported_on_one_line() {
     for saying in [Saying::Nothing, Saying::Drip] {
         let double = BrokerDouble::start(saying);
         let line = fails(&workstation(&double.url), &double.url, 5);
@@ -111,7 +111,7 @@ fn a_broker_that_is_silent_or_slow() {
 }
 
 #[test]
-fn a_broker_that_talks_nonsense() {
+fn a_broker_that_talks_nonsense_is_reported_on_one_line() {
     let token = token(&json!({ "sub": "ci", "exp": seconds() + 600 }));
     let echo = format!("the token was {token}");
     let evil = granted().replace("\"u\"", "\"u\\n::set-output\"");
@@ -152,7 +152,7 @@ fn a_token_goes_nowhere_else() {
 }
 
 #[test]
-fn a_certificate_of_an_unknown_issuer_or_another_name() {
+fn a_certificate_of_an_unknown_issuer_or_another_name_is_rejected() {
     let authority =
         rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
             .unwrap();
@@ -197,7 +197,7 @@ fn a_certificate_of_an_unknown_issuer_or_another_name() {
 }
 
 #[test]
-fn clocks_and_tokens_that_are_over() {
+fn clocks_that_differ_and_expired_tokens_are_reported() {
     let now = seconds();
     let date = |at: u64| {
         let at = Timestamp::from_second(i64::try_from(at).unwrap()).unwrap();
@@ -227,7 +227,7 @@ fn clocks_and_tokens_that_are_over() {
 }
 
 #[test]
-fn refusals_of_the_broker() {
+fn refusals_of_the_broker_are_reported_on_one_line() {
     let mut lines = Vec::new();
     for (status, slug, headers, code) in [
         ("403 Forbidden", "access-denied", "", 4),
@@ -255,7 +255,7 @@ fn fails_directly(double: &BrokerDouble, code: i32) -> String {
 }
 
 #[test]
-fn a_missing_token_or_broker_and_settings_that_are_wrong() {
+fn a_missing_token_or_broker_and_wrong_settings_are_reported() {
     let none = Workstation::new().with("RISE_URL", "http://127.0.0.1:9");
     let mut lines = Vec::new();
     let mut fail = |machine: &Workstation, code: i32| {
@@ -283,7 +283,7 @@ fn a_missing_token_or_broker_and_settings_that_are_wrong() {
 }
 
 #[test]
-fn a_cache_that_is_of_no_use_is_said_and_stops_nobody() {
+fn a_useless_cache_is_reported_and_stops_nobody() {
     let double = BrokerDouble::start(grants());
     let machine = workstation(&double.url);
     machine.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");
@@ -337,7 +337,7 @@ fn mask_name(text: &str) -> String {
 
 /// A container that runs with `--read-only` sees this.
 #[test]
-fn a_read_only_home_is_said_and_stops_nobody() {
+fn a_read_only_home_is_reported_and_stops_nobody() {
     let double = BrokerDouble::start(grants());
     let machine = workstation(&double.url);
     machine.file(".config/rise/registry.toml", "[hosts]\n\"r.example.com\" = \"my-app\"\n");

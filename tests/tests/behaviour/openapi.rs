@@ -96,7 +96,7 @@ const ABOUT_THE_REQUEST: [&str; 3] =
     ["invalid-request", "payload-too-large", "unsupported-media-type"];
 
 #[tokio::test]
-async fn with_a_valid_token() {
+async fn no_answer_with_a_valid_token_is_undescribed() {
     let installation = installed();
     let broker = installation.serve();
     let token = token(&installation, "any");
@@ -109,7 +109,7 @@ async fn with_a_valid_token() {
 }
 
 #[tokio::test]
-async fn without_a_token() {
+async fn no_answer_without_a_token_is_undescribed() {
     let installation = installed();
     let broker = installation.serve();
     let outcomes = search(&broker, None).await;
@@ -118,7 +118,7 @@ async fn without_a_token() {
 }
 
 #[tokio::test]
-async fn without_rights() {
+async fn no_answer_without_rights_is_undescribed() {
     let installation = installed();
     let broker = installation.serve();
     let token = token(&installation, "nobody");

@@ -130,7 +130,7 @@ fn toml(text: &str) -> [(&'static str, &str); 1] {
 }
 
 #[tokio::test]
-async fn amazon_ecr() {
+async fn amazon_ecr_loads() {
     loads(&toml(ECR), &[], ECR_IMAGE).await;
 }
 
@@ -142,23 +142,23 @@ async fn amazon_ecr_as_seed_003_prints_it() {
 }
 
 #[tokio::test]
-async fn a_docker_registry() {
+async fn a_docker_registry_loads() {
     loads(&toml(DOCKER), &[], "localhost:5000/rise-apps/my-app").await;
 }
 
 #[tokio::test]
-async fn a_registry_where_clients_log_in_themselves() {
+async fn a_registry_where_clients_log_in_themselves_loads() {
     loads(&toml(OCI_CLIENT_AUTH), &[], "localhost:5000/rise-apps/my-app").await;
 }
 
 #[tokio::test]
-async fn the_registry_of_the_helm_values() {
+async fn the_registry_of_the_helm_values_loads() {
     loads(&[("default.yaml", HELM_VALUES)], &[], ECR_IMAGE).await;
 }
 
 /// The seeds print these two on one line, for a registry whose type stands above them.
 #[tokio::test]
-async fn docker_hub_and_harbor() {
+async fn docker_hub_and_harbor_load() {
     for (lines, image) in [
         ("registry_url = \"docker.io\"\nnamespace = \"myorg\"\n", "docker.io/myorg/my-app"),
         (
@@ -174,13 +174,13 @@ async fn docker_hub_and_harbor() {
 }
 
 #[tokio::test]
-async fn variables_alone() {
+async fn variables_load_alone() {
     loads(&[], &variables(), ECR_IMAGE).await;
 }
 
 /// The variable `TYPE` replaces the registry: no setting of the file stays.
 #[tokio::test]
-async fn variables_over_a_file() {
+async fn variables_win_over_a_file() {
     loads(&toml(DOCKER), &variables(), ECR_IMAGE).await;
 }
 
@@ -197,7 +197,7 @@ fn variables() -> Vec<(&'static str, &'static str)> {
 /// Seed 003: `local.yaml`, `{RISE_CONFIG_RUN_MODE}.yaml`, `default.yaml`; seed 000 has the same in
 /// TOML.
 #[tokio::test]
-async fn files_in_their_precedence() {
+async fn files_load_in_their_precedence() {
     let yaml = |namespace: &str| {
         format!(
             "registry:\n  type: docker\n  registry_url: localhost:5000\n  namespace: {namespace}\n"
@@ -219,7 +219,7 @@ async fn files_in_their_precedence() {
 
 /// Seed 002: the run mode's file is required, and `default` need not be there.
 #[tokio::test]
-async fn the_file_of_the_run_mode_alone() {
+async fn the_file_of_the_run_mode_loads_alone() {
     let mode = [("RISE_CONFIG_RUN_MODE", "production")];
     loads(&[("production.yaml", HELM_VALUES)], &mode, ECR_IMAGE).await;
     let problems = start(&[("default.yaml", HELM_VALUES)], &mode).await.err().unwrap();
@@ -229,7 +229,7 @@ async fn the_file_of_the_run_mode_alone() {
 
 /// Seed 003: `${VAR_NAME}` and `${VAR_NAME:-default}`.
 #[tokio::test]
-async fn variables_inside_the_text() {
+async fn variables_inside_the_text_are_replaced() {
     let text = ECR
         .replace("\"123456789012\"", "\"${ECR_ACCOUNT}\"")
         .replace("\"us-east-1\"", "\"${AWS_REGION:-us-east-1}\"");
@@ -291,7 +291,7 @@ async fn unscoped_credentials_are_refused_until_they_are_accepted() {
 
 /// The examples that this repository ships load as well.
 #[tokio::test]
-async fn the_shipped_examples() {
+async fn the_shipped_examples_load() {
     let shipped =
         |name: &str| std::fs::read_to_string(repository().join("config").join(name)).unwrap();
     let (default, development, production) =
