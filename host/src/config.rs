@@ -12,6 +12,7 @@
 //!
 //! To add a table: its form in `file`, a line in `draft`, its row in `docs/settings.md`.
 
+mod cache;
 mod draft;
 mod file;
 mod interpolate;
@@ -24,6 +25,7 @@ pub mod schema;
 mod sections;
 mod traffic;
 
+pub use cache::{CacheConfig, RegistryCacheFile, Share};
 pub use draft::Draft;
 pub use file::{
     AcceptScope, AwsCeilingFile, HttpCeilingFile, RegistryKeys, Require, TlsFile, Wasi,
@@ -62,6 +64,8 @@ pub struct Config {
     pub identity: IdentitySettings,
     pub rules: Rules,
     pub audit: AuditSettings,
+    /// Read at start only.
+    pub cache: CacheConfig,
     pub log: LogConfig,
     /// Warnings about settings that are valid but probably not intended.
     pub warnings: Vec<Problem>,

@@ -6,17 +6,20 @@
 mod aws;
 mod build;
 mod clients;
+mod epoch;
 mod http;
 mod location;
 mod secrets;
 
 pub use clients::{Clients, ConnectAws, Sdk};
+pub use epoch::Epoch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::audit::ProviderFacts;
 use crate::capability::Capabilities;
+use crate::config::Share;
 use crate::config::node::Problem;
 use crate::domain::location::LocationPattern;
 use crate::domain::{ImageReference, Location, Project, RegistryName, Scope};
@@ -26,6 +29,10 @@ use crate::provider::Provider;
 #[derive(Clone)]
 pub struct Registry {
     pub name: RegistryName,
+    /// Changes with everything that decides what a credential of this registry opens.
+    pub epoch: Epoch,
+    /// Who may get a credential that was issued to another request.
+    pub share: Share,
     pub provider: Arc<Provider>,
     /// The settings for the provider as JSON, with names in place of secrets.
     pub settings: Arc<str>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::cache::CacheFile;
 use super::file::{AuditFile, AuthFile, LogFile, ProvidersFile, ServerFile};
 use super::layers::{self, Environment};
 use super::node::{Node, Problem, dotted};
@@ -45,6 +46,7 @@ impl Draft {
         let auth: AuthFile = sections.take("auth");
         let rules = sections.take("rules");
         let audit: AuditFile = sections.take("audit");
+        let cache: CacheFile = sections.take("cache");
         let log: LogFile = sections.take("log");
         let mut traffic: TrafficFile = sections.take("limits");
         let policy = std::mem::take(&mut traffic.policy);
@@ -84,6 +86,7 @@ impl Draft {
             identity,
             rules,
             audit: audit.settings(&state_directory),
+            cache: cache.config(),
             state_directory,
             log: LogConfig { level: log.level, format: log.format },
             warnings,

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::cache::{CacheFile, RegistryCacheFile};
 use super::traffic::{TimeoutsFile, TrafficFile};
 use crate::domain::Scope;
 use crate::identity::{Preset, Replay};
@@ -26,6 +27,7 @@ pub(super) struct SettingsFile {
     pub auth: AuthFile,
     pub rules: Vec<RuleFile>,
     pub audit: AuditFile,
+    pub cache: CacheFile,
     pub log: LogFile,
     pub limits: TrafficFile,
 }
@@ -279,6 +281,7 @@ pub struct RegistryKeys {
     pub source_identity: bool,
     pub session_tags: bool,
     pub ceiling: CeilingFile,
+    pub cache: RegistryCacheFile,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -329,7 +332,7 @@ pub struct HttpCeilingFile {
 }
 
 impl RegistryKeys {
-    pub const NAMES: [&str; 7] = [
+    pub const NAMES: [&str; 8] = [
         "location",
         "accept_scope",
         "trust_provider",
@@ -337,5 +340,6 @@ impl RegistryKeys {
         "source_identity",
         "session_tags",
         "ceiling",
+        "cache",
     ];
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cache;
 use super::file::RegistryKeys;
 use super::node::{Node, Origin, Problem};
 use super::schema::{self, Schema};
@@ -81,6 +82,7 @@ fn registry(
         problems.extend(wrong);
         RegistryKeys::default()
     });
+    problems.extend(cache::contradiction(&keys, node, key));
     let missing = "missing; name the provider of this registry, such as \"ecr\" or \"oci\"";
     let untyped = "wrong type, expected text in quotes, such as \"ecr\" or \"oci\"";
     let (origin, message) = match &r#type {

@@ -19,10 +19,13 @@ pub enum Target {
     Image(ImageReference),
 }
 
-/// The requested lifetime in seconds, between a minute and twelve hours. It is a request only: the
+/// The requested lifetime, between a minute and twelve hours. It is a request only: the
 /// registry decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lifetime(u32);
+pub struct Lifetime {
+    seconds: u32,
+    is_stated: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected 60 to 43200 seconds")]
@@ -30,13 +33,18 @@ pub struct InvalidLifetime;
 
 impl Lifetime {
     pub fn seconds(self) -> u32 {
-        self.0
+        self.seconds
+    }
+
+    /// Whether the caller stated it, and so needs a credential that lasts this long.
+    pub fn is_stated(self) -> bool {
+        self.is_stated
     }
 }
 
 impl Default for Lifetime {
     fn default() -> Self {
-        Self(3600)
+        Self { seconds: 3600, is_stated: false }
     }
 }
 
@@ -44,6 +52,7 @@ impl TryFrom<u32> for Lifetime {
     type Error = InvalidLifetime;
 
     fn try_from(seconds: u32) -> Result<Self, InvalidLifetime> {
-        if (60..=43_200).contains(&seconds) { Ok(Self(seconds)) } else { Err(InvalidLifetime) }
+        let is_valid = (60..=43_200).contains(&seconds);
+        if is_valid { Ok(Self { seconds, is_stated: true }) } else { Err(InvalidLifetime) }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::secrets;
-use super::{BuiltRegistries, Clients, Registries, Registry, aws, http, location};
+use super::{BuiltRegistries, Clients, Epoch, Registries, Registry, aws, http, location};
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::http::HttpAccess;
 use crate::capability::wit::exports::rise::registry::registry as contract;
@@ -104,8 +104,11 @@ async fn build(
             return Err([narrow.err(), pattern.err()].into_iter().flatten().flatten().collect());
         }
     };
+    let epoch = Epoch::of(provider, &text, &own_secrets, &config.keys, trust_provider);
     let registry = Registry {
         name: name.clone(),
+        epoch,
+        share: config.keys.cache.share,
         provider: Arc::clone(provider),
         settings: text,
         capabilities,

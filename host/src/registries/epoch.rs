@@ -1,0 +1,40 @@
+//! The epoch of a registry: a digest of everything that decides what its provider would issue.
+//!
+//! **Invariant:** a credential is never reused in another epoch than the one it was issued in. What
+//! is added to a registry and changes what a credential opens must be added to [`Epoch::of`].
+
+use sha2::{Digest, Sha256};
+
+use super::secrets::Secrets;
+use crate::config::RegistryKeys;
+use crate::provider::Provider;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch([u8; 32]);
+
+impl Epoch {
+    /// `keys` include the ceiling, and `settings` have names in place of secrets. The values of the
+    /// secrets count too: a registry with another account is another registry.
+    pub(super) fn of(
+        provider: &Provider,
+        settings: &str,
+        secrets: &Secrets,
+        keys: &RegistryKeys,
+        trust_provider: bool,
+    ) -> Self {
+        let mut digest = Sha256::new();
+        let mut add = |part: &[u8]| {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        };
+        add(provider.digest.as_bytes());
+        add(settings.as_bytes());
+        add(format!("{keys:?}").as_bytes());
+        add(&[u8::from(trust_provider)]);
+        for (name, secret) in secrets {
+            add(name.as_bytes());
+            add(secret.expose().as_bytes());
+        }
+        Self(digest.finalize().into())
+    }
+}
