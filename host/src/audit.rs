@@ -88,6 +88,18 @@ pub struct ProviderFacts<'a> {
     pub reaches_outside: bool,
 }
 
+/// A credential as a record describes it.
+#[derive(Clone, Copy)]
+pub struct Delivery<'a> {
+    pub credentials: &'a Credentials,
+    /// `minted`, `shared` or `cached`.
+    pub source: &'static str,
+    /// The request that it was minted for.
+    pub minted_by: Ulid,
+    /// How long the provider took, if it was called for this request.
+    pub took: Option<Duration>,
+}
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AuditError {
     #[error("cannot write the audit record: {0}")]
@@ -163,6 +175,14 @@ impl Audit {
         self.health.refusal()
     }
 
+    /// Whether credentials can be issued now, kept ones too: their records would have to become
+    /// durable.
+    pub fn check(&self) -> Result<(), AuditError> {
+        let Some(reason) = self.health.refusal() else { return Ok(()) };
+        self.metrics.audit_record(Event::Intent.as_str(), false, Duration::ZERO);
+        Err(AuditError::Unavailable(reason))
+    }
+
     /// Counts a token that was missing or wrong. Such tokens are recorded together every few
     /// seconds.
     pub fn authentication_failed(&self, client: Option<IpAddr>, reason: &str) {
@@ -201,10 +221,7 @@ impl Audit {
         grant: &Grant,
         provider: ProviderFacts<'_>,
     ) -> Result<(), AuditError> {
-        if let Some(reason) = self.health.refusal() {
-            self.metrics.audit_record(Event::Intent.as_str(), false, Duration::ZERO);
-            return Err(AuditError::Unavailable(reason));
-        }
+        self.check()?;
         if !provider.reaches_outside {
             return Ok(());
         }
@@ -216,29 +233,12 @@ impl Audit {
         &self,
         grant: &Grant,
         provider: ProviderFacts<'_>,
-        credentials: &Credentials,
-        took: Duration,
+        delivery: &Delivery<'_>,
     ) -> Result<(), AuditError> {
-        let secret = credentials.credential.secret();
-        let credential = CredentialFields {
-            kind: credentials.credential.kind(),
-            location: &credentials.location,
-            scope: credentials.scope,
-            enforced_by: credentials.enforced_by,
-            expires_at: credentials.expires_at.map(|time| time.to_string()),
-            fingerprint: secret.map(|secret| self.fingerprints.of(secret.expose())),
-            fingerprint_key: secret.map(|_| self.fingerprints.id.as_str()),
-        };
-        let aws = credentials.session.as_ref().map(|session| AwsFields {
-            role_session_name: &session.session_name,
-            role_arn: &session.role_arn,
-            access_key_id: &session.access_key_id,
-        });
         let record = Record {
-            credential: Some(credential),
-            aws,
-            provider_ms: Some(milliseconds(took)),
-            ..self.granted(Event::Completed, grant, provider)
+            source: Some(delivery.source),
+            provider_ms: delivery.took.map(milliseconds),
+            ..self.delivered(Event::Completed, grant, provider, delivery)
         };
         let recorded = self.record(&record).await;
         if recorded.is_err() {
@@ -250,6 +250,16 @@ impl Audit {
             });
         }
         recorded
+    }
+
+    /// A credential that was minted for a request and is not its answer. Nobody waits for this
+    /// record: whoever gets the credential later has a record of its own behind this one.
+    pub fn minted(&self, grant: &Grant, provider: ProviderFacts<'_>, delivery: &Delivery<'_>) {
+        let record = Record {
+            provider_ms: delivery.took.map(milliseconds),
+            ..self.delivered(Event::Minted, grant, provider, delivery)
+        };
+        self.record_later(&record);
     }
 
     /// Records that a granted request got no credentials.
@@ -266,6 +276,37 @@ impl Audit {
             ..self.granted(Event::Failed, grant, provider)
         };
         self.record(&record).await
+    }
+
+    fn delivered<'a>(
+        &'a self,
+        event: Event,
+        grant: &'a Grant,
+        provider: ProviderFacts<'a>,
+        delivery: &Delivery<'a>,
+    ) -> Record<'a> {
+        let credentials = delivery.credentials;
+        let secret = credentials.credential.secret();
+        let credential = CredentialFields {
+            kind: credentials.credential.kind(),
+            location: &credentials.location,
+            scope: credentials.scope,
+            enforced_by: credentials.enforced_by,
+            expires_at: credentials.expires_at.map(|at| at.to_string()),
+            fingerprint: secret.map(|secret| self.fingerprints.of(secret.expose())),
+            fingerprint_key: secret.map(|_| self.fingerprints.id.as_str()),
+        };
+        let aws = credentials.session.as_ref().map(|session| AwsFields {
+            role_session_name: &session.session_name,
+            role_arn: &session.role_arn,
+            access_key_id: &session.access_key_id,
+        });
+        Record {
+            minted_by: Some(delivery.minted_by),
+            credential: Some(credential),
+            aws,
+            ..self.granted(event, grant, provider)
+        }
     }
 
     fn granted<'a>(
@@ -363,6 +404,7 @@ fn step_of(event: Event) -> Step {
         Event::Intent => Step::AuditIntent,
         Event::Denied => Step::AuditDenial,
         Event::Completed
+        | Event::Minted
         | Event::Failed
         | Event::Aborted
         | Event::ServiceStart

@@ -37,13 +37,15 @@ impl Broker {
             None => Audit::open(config.audit.clone(), clock, metrics),
         };
         let audit = audit.map_err(|message| vec![written.problem("/audit/directory", message)])?;
-        let process = Process::new(foundation, audit, config.edge.clone());
+        let process = Process::new(foundation, audit, config.edge.clone(), config.cache);
+        process.issuing.serve(&generation.registries);
         Ok(Self { process: Arc::new(process), generation: Arc::new(generation) })
     }
 
     /// The same process with another generation.
     #[must_use]
     pub fn with_generation(&self, generation: Generation) -> Self {
+        self.process.issuing.serve(&generation.registries);
         Self { process: Arc::clone(&self.process), generation: Arc::new(generation) }
     }
 }

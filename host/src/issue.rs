@@ -2,52 +2,82 @@
 //!
 //! [`Issuing::issue`] answers one order, in this order:
 //!
-//! 1. look for a credential that is still good (none is kept yet);
-//! 2. join the mint that is under way for the same order, or lead one (each order leads its own
-//!    yet);
-//! 3. take a place and the pace of the registry;
+//! 1. look for a kept credential that is still good for it (`cache`, `minted`);
+//! 2. join the mint that is under way for the same [`key`], or start one (`flight`);
+//! 3. the mint waits for its turn and a place at the registry, unless the registry is down
+//!    (`breaker`) or the same mint failed a moment ago (`failures`);
 //! 4. record the intent, if the provider can reach anything outside;
 //! 5. call the provider ([`mint`]) and verify what it returns (`verify`);
-//! 6. store the credential (nothing is kept yet);
+//! 6. keep the credential;
 //! 7. record the outcome, durable before the credential leaves.
 //!
-//! Steps 1, 2 and 6 wait for a cache. It will be a field of [`Issuing`], which lives as long as the
-//! process.
+//! Steps 3 to 6 happen once for all orders that wait for them, as a task of its own: a caller that
+//! leaves changes nothing. Step 7 happens for each answer.
 //!
-//! **Invariant:** authorization comes first: an [`Order`] holds an [`Admitted`], and that a grant.
-//! **Invariant:** an intent has an outcome. From step 3 on a task of its own does the work, so that
-//! a caller who hangs up leaves nothing half done and unrecorded.
+//! **Invariant (I6):** authorization comes first: an [`Order`] holds an [`Admitted`], and that a
+//! grant.
+//! **Invariant:** an intent has an outcome: `outcome` records a credential that was minted for a
+//! caller who has gone.
 
+mod breaker;
+mod breakers;
+mod cache;
 mod error;
+mod failures;
+mod flight;
+mod key;
 mod mint;
+mod minted;
+mod outcome;
+mod queue;
 mod verify;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tracing::{Instrument, Span};
+use jiff::Timestamp;
+use tracing::Span;
 use ulid::Ulid;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Delivery};
+use crate::config::CacheConfig;
 use crate::domain::{Clock, Credentials, Deadline};
+use crate::flight::Flights;
 use crate::identity::{Replayed, Reservation};
 use crate::limits::{Admitted, RegistryLimit};
-use crate::registries::Registry;
+use crate::registries::{Registries, Registry};
 use crate::rules::Grant;
-use crate::telemetry::{Metrics, Step, actions_label};
+use crate::telemetry::{Metrics, actions_label};
+use breakers::Breakers;
+pub use cache::CacheUse;
+use cache::CredentialCache;
 pub use error::IssueError;
+use failures::RememberedFailures;
+use flight::FlightResult;
+use key::{CredentialKey, MintKey};
 pub use mint::mint;
+use minted::{Minted, Reuse};
+use outcome::MintOutcome;
+use queue::Queue;
 
-/// The part of a request's time that is kept for the record and the answer after the provider call.
+/// The part of a request's time that is kept for the record and the answer.
 const RESERVE: Duration = Duration::from_millis(300);
 
 /// What it takes to answer grants, for as long as the process lives.
 #[derive(Clone)]
-pub struct Issuing {
+pub struct Issuing(Arc<IssuingState>);
+
+struct IssuingState {
     clock: Clock,
     audit: Audit,
     metrics: Metrics,
+    cache: CredentialCache,
+    failures: RememberedFailures,
+    breakers: Breakers,
+    queue: Queue,
+    flights: Flights<MintKey, FlightResult>,
+    /// Held by the outcome of each mint from its intent on.
+    minting: Arc<()>,
 }
 
 /// One grant that waits for its credential.
@@ -67,6 +97,8 @@ pub struct Issued {
     pub source: CredentialSource,
     /// The request that the credential was minted for.
     pub minted_by: Ulid,
+    /// From when on the caller should ask again. `None` if the credential does not end.
+    pub refresh_after: Option<Timestamp>,
 }
 
 /// How an order got its credential.
@@ -74,34 +106,59 @@ pub struct Issued {
 pub enum CredentialSource {
     /// A provider call made it for this order.
     Minted,
+    /// A provider call that was under way made it for another order.
+    Shared,
+    /// It was kept.
+    Cached,
 }
 
-/// A credential fresh from its provider.
-struct Minted {
-    credentials: Arc<Credentials>,
-    by: Ulid,
-    /// How long the provider call took.
-    took: Duration,
+/// A credential for one order.
+struct FoundCredential {
+    minted: Arc<Minted>,
+    source: CredentialSource,
+    /// The outcome of the mint, if it was started for this order.
+    outcome: Option<Arc<MintOutcome>>,
+}
+
+impl CredentialSource {
+    /// The word for it in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Minted => "minted",
+            Self::Shared => "shared",
+            Self::Cached => "cached",
+        }
+    }
 }
 
 impl Issuing {
-    pub(crate) fn new(clock: Clock, audit: Audit, metrics: Metrics) -> Self {
-        Self { clock, audit, metrics }
+    pub(crate) fn new(clock: Clock, audit: Audit, metrics: Metrics, cache: CacheConfig) -> Self {
+        Self(Arc::new(IssuingState {
+            cache: CredentialCache::new(cache),
+            failures: RememberedFailures::new(cache.entries, clock.clone()),
+            breakers: Breakers::default(),
+            queue: Queue::default(),
+            flights: Flights::default(),
+            minting: Arc::default(),
+            clock,
+            audit,
+            metrics,
+        }))
     }
 
     /// Answers `order` with a credential whose record is durable.
     pub async fn issue(&self, order: Order) -> Result<Issued, IssueError> {
-        let (answer, answered) = oneshot::channel();
-        let issuing = self.clone();
-        let work = async move {
-            if let Err(Err(error)) = answer.send(issuing.mint_and_record(order).await) {
-                let problem = error.problem_type().slug();
-                tracing::warn!(problem, cause = %error, "request failed after its caller had gone");
-            }
+        let grant = Arc::clone(order.admitted.grant());
+        let actions = actions_label(Some(grant.actions()));
+        let (span, facts) = (Span::current(), order.registry.provider_facts());
+        tracing::record_all!(span, actions = actions, provider = facts.name, digest = facts.digest);
+        let issued = match self.find(&order).await {
+            Ok(found) => self.hand_over(order, found).await,
+            Err(error) => Err(error),
         };
-        tokio::spawn(work.in_current_span());
-        let ended = |_| IssueError::Internal("the task that issues ended early".to_owned());
-        answered.await.map_err(ended)?
+        let outcome = issued.as_ref().err().map_or("ok", |error| error.problem_type().slug());
+        self.0.metrics.credentials(grant.registry().as_str(), actions, outcome);
+        issued
     }
 
     /// Records that a request was granted and its token used before.
@@ -118,53 +175,102 @@ impl Issuing {
         }
     }
 
-    async fn mint_and_record(&self, order: Order) -> Result<Issued, IssueError> {
-        let grant = Arc::clone(order.admitted.grant());
-        let issued = match self.mint(&order).await {
-            Ok(minted) => self.answer(order, minted).await,
-            Err(error) => Err(error),
-        };
-        let outcome = issued.as_ref().err().map_or("ok", |error| error.problem_type().slug());
-        let actions = actions_label(Some(grant.actions()));
-        self.metrics.credentials(grant.registry().as_str(), actions, outcome);
-        issued
+    /// From now on only credentials of these registries are kept, and only their breakers.
+    pub(crate) fn serve(&self, registries: &Registries) {
+        let epochs = registries.iter().map(|registry| registry.epoch).collect();
+        self.0.breakers.keep_only(registries);
+        self.0.cache.keep_only(epochs);
     }
 
-    /// Steps 3 to 5. A failure is recorded if the intent was.
-    async fn mint(&self, order: &Order) -> Result<Minted, IssueError> {
-        let (grant, registry) = (order.admitted.grant(), &*order.registry);
-        let _place = order.calls.enter(order.deadline).await?;
-        let facts = registry.provider_facts();
-        let (span, actions) = (Span::current(), actions_label(Some(grant.actions())));
-        tracing::record_all!(span, actions = actions, provider = facts.name, digest = facts.digest);
-        self.audit.intent(grant, facts).await?;
-        let started = Instant::now();
-        let minting = mint(registry, grant, order.deadline.less(RESERVE), &self.clock);
-        match Step::Provider.measure(&self.metrics, minting).await {
-            Ok(credentials) => Ok(Minted {
-                credentials: Arc::new(credentials),
-                by: grant.id(),
-                took: started.elapsed(),
-            }),
-            Err(error) => {
-                self.record_failure(grant, registry, &error, started.elapsed()).await?;
-                Err(error)
-            }
+    /// Waits until each mint whose intent is recorded has its outcome, also if its caller is gone, but
+    /// not past `deadline`.
+    pub(crate) async fn finish(&self, deadline: Deadline) {
+        while Arc::strong_count(&self.0.minting) > 1 && !deadline.remaining().is_zero() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Step 7. From here on the order's token counts as used.
-    async fn answer(&self, order: Order, minted: Minted) -> Result<Issued, IssueError> {
-        let Order { admitted, registry, token, .. } = order;
-        let Minted { credentials, by, took } = minted;
-        let facts = registry.provider_facts();
-        self.audit.completed(admitted.grant(), facts, &credentials, took).await?;
-        token.commit();
-        tracing::info!(scope = %credentials.scope, "issued credentials");
-        Ok(Issued { credentials, source: CredentialSource::Minted, minted_by: by })
+    /// Wipes what has expired. Otherwise that happens with the next requests.
+    pub fn sweep(&self) {
+        self.0.cache.sweep();
     }
 
-    /// Fails if the record could not be written. Then `error` is in the broker's log.
+    pub fn cache_use(&self) -> CacheUse {
+        self.0.cache.used()
+    }
+
+    /// For how long the registry is left alone because it does not answer or asked for a pause.
+    pub fn left_alone(&self, registry: &Registry) -> Option<Duration> {
+        self.0.breakers.find(registry)?.left_alone()
+    }
+
+    /// Steps 1 to 6.
+    async fn find(&self, order: &Order) -> Result<FoundCredential, IssueError> {
+        self.0.audit.check()?;
+        let grant = order.admitted.grant();
+        let key = CredentialKey::new(grant, &order.registry);
+        let Some((minted, reuse)) = self.reusable(&key, grant) else {
+            return self.wait_for_mint(order, key).await;
+        };
+        match reuse {
+            Reuse::Fresh => Ok(self.cached(minted)),
+            Reuse::Renewing => {
+                self.renew(order, key);
+                Ok(self.cached(minted))
+            }
+            Reuse::Late => {
+                let found = self.wait_for_mint(order, key).await;
+                let now = self.0.clock.now();
+                let is_good = minted.reuse(grant.lifetime(), now) != Reuse::Unusable;
+                match found {
+                    Err(error) if error.is_temporary() && is_good => Ok(self.cached(minted)),
+                    found => found,
+                }
+            }
+            Reuse::Unusable => self.wait_for_mint(order, key).await,
+        }
+    }
+
+    fn reusable(&self, key: &CredentialKey, grant: &Grant) -> Option<(Arc<Minted>, Reuse)> {
+        let minted = self.0.cache.find(key)?;
+        let reuse = minted.reuse(grant.lifetime(), self.0.clock.now());
+        Some((minted, reuse))
+    }
+
+    fn cached(&self, minted: Arc<Minted>) -> FoundCredential {
+        self.0.metrics.reused(minted.age(self.0.clock.now()));
+        FoundCredential { minted, source: CredentialSource::Cached, outcome: None }
+    }
+
+    /// Step 7. From here on the order's token counts as used.
+    async fn hand_over(&self, order: Order, found: FoundCredential) -> Result<Issued, IssueError> {
+        let Order { admitted, registry, token, .. } = order;
+        let FoundCredential { minted, source, outcome } = found;
+        let credentials = &minted.credentials;
+        let delivery = Delivery {
+            credentials,
+            source: source.as_str(),
+            minted_by: minted.by,
+            took: outcome.is_some().then_some(minted.took),
+        };
+        if let Some(outcome) = &outcome {
+            // The record below is the outcome of the mint's intent, written or not.
+            outcome.is_recorded();
+        }
+        let facts = registry.provider_facts();
+        self.0.audit.completed(admitted.grant(), facts, &delivery).await?;
+        token.commit();
+        self.0.metrics.issued(registry.name.as_str(), source.as_str());
+        tracing::info!(scope = %credentials.scope, source = source.as_str(), "issued credentials");
+        Ok(Issued {
+            credentials: Arc::clone(credentials),
+            source,
+            minted_by: minted.by,
+            refresh_after: minted.refresh_after(),
+        })
+    }
+
+    /// Fails if the record could not be written; then `error` is in the log at least.
     async fn record_failure(
         &self,
         grant: &Grant,
@@ -173,7 +279,7 @@ impl Issuing {
         took: Duration,
     ) -> Result<(), IssueError> {
         let problem = error.problem_type();
-        let recorded = self.audit.failed(grant, registry.provider_facts(), problem, took).await;
+        let recorded = self.0.audit.failed(grant, registry.provider_facts(), problem, took).await;
         recorded.map_err(|unrecorded| {
             tracing::error!(problem = problem.slug(), cause = %error, "a failure is not recorded");
             unrecorded.into()

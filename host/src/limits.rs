@@ -6,22 +6,22 @@
 //! | [`Limits::address`] | /32 or /56 | failed authentications only | 429 |
 //! | [`Limits::subject`] | issuer and `sub` | requests | 429 |
 //! | [`Limits::admit`] | project | granted requests | 429 |
-//! | [`RegistryLimit::enter`] | registry | calls at once, calls started | 503 |
+//! | [`RegistryLimit::take_turn`], [`CallTurn::place`] | registry | calls started, calls at once | 503 |
 //!
 //! To add one: a field, a method that takes the result of the step before it, a row above, a
 //! setting.
 //!
 //! **Invariant:** nothing is issued without an [`Admitted`], which only [`Limits::admit`] makes,
-//! and no provider is called to issue without a [`Place`], which only [`RegistryLimit::enter`]
-//! makes.
+//! and no provider is called to issue without a [`Place`], which only [`CallTurn::place`] makes.
 //! **Invariant:** counts by a text that callers choose lie in a map of bounded size (`keyed`).
 
 mod keyed;
+mod pace;
 mod registry;
 mod settings;
 
 pub use keyed::KeyedLimit;
-pub use registry::{Place, RegistryLimit};
+pub use registry::{CallTurn, LONGEST_PLACE, LONGEST_TURN, Place, RegistryLimit};
 pub use settings::{LimitSettings, Rate, RegistryLimits};
 
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ pub struct Limits {
 }
 
 /// Why a request is not served now. Texts are for the operator.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Refused {
     /// The caller asks too often, and may ask again after this time.
     #[error("over the limit `{limit}`")]
@@ -58,13 +58,17 @@ pub enum Refused {
     /// All callers together ask too much.
     #[error("over the limit `{limit}`")]
     Overloaded { limit: &'static str },
+    /// The pace of the registry is used up: the call that the request waits for starts after this
+    /// time.
+    #[error("the pace of the registry is used up for {} ms", wait.as_millis())]
+    Queued { wait: Duration },
 }
 
 impl Refused {
     pub fn problem_type(&self) -> ProblemType {
         match self {
             Self::TooOften { .. } => ProblemType::RateLimited,
-            Self::Overloaded { .. } => ProblemType::Overloaded,
+            Self::Overloaded { .. } | Self::Queued { .. } => ProblemType::Overloaded,
         }
     }
 
@@ -72,6 +76,7 @@ impl Refused {
     pub fn limit(&self) -> &'static str {
         match self {
             Self::TooOften { limit, .. } | Self::Overloaded { limit } => limit,
+            Self::Queued { .. } => "registry-pace",
         }
     }
 }
@@ -193,7 +198,6 @@ fn keyed<K: Hash + Eq + Clone>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Deadline;
 
     fn rate(burst: u32) -> Rate {
         Rate { per_second: 1.try_into().unwrap(), burst: burst.try_into().unwrap() }
@@ -222,15 +226,15 @@ mod tests {
         };
         let before = limits(&settings, &names);
         before.subject(&subject).unwrap();
-        let soon = || Deadline::after(Duration::from_millis(1));
-        let _held = before.registries[&names[0]].enter(soon()).await.unwrap();
+        let place = async |limits: &Limits| {
+            let place = limits.registries[&names[0]].take_turn().unwrap().place();
+            tokio::time::timeout(Duration::from_millis(1), place).await
+        };
+        let _held = place(&before).await.unwrap().unwrap();
 
         let after = limits(&settings, &names[..1]);
         assert!(after.subject(&subject).is_err(), "has asked before");
-        assert!(
-            after.registries[&names[0]].enter(soon()).await.is_err(),
-            "its only place is taken"
-        );
+        assert!(place(&after).await.is_err(), "its only place is taken");
         assert_eq!(after.registries.len(), 1);
 
         let wider = LimitSettings {
@@ -240,6 +244,6 @@ mod tests {
         };
         let after = limits(&wider, &names);
         assert!(after.subject(&subject).is_ok(), "another limit counts anew");
-        assert!(after.registries[&names[0]].enter(soon()).await.is_ok());
+        assert!(place(&after).await.is_ok());
     }
 }

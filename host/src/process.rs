@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::audit::{Audit, Disk};
 use crate::config::node::Problem;
-use crate::config::{Edge, ProvidersConfig, Written};
+use crate::config::{CacheConfig, Edge, ProvidersConfig, Written};
 use crate::domain::Clock;
 use crate::findings::Findings;
 use crate::identity::IssuerMemory;
@@ -97,11 +97,16 @@ impl Foundation {
 }
 
 impl Process {
-    pub(crate) fn new(foundation: Foundation, audit: Audit, edge: Edge) -> Self {
+    pub(crate) fn new(
+        foundation: Foundation,
+        audit: Audit,
+        edge: Edge,
+        cache: CacheConfig,
+    ) -> Self {
         let (clock, metrics) = (foundation.clock.clone(), foundation.engine.metrics.clone());
         Self {
             foundation,
-            issuing: Issuing::new(clock, audit.clone(), metrics.clone()),
+            issuing: Issuing::new(clock, audit.clone(), metrics.clone(), cache),
             metrics,
             audit,
             findings: Findings::default(),

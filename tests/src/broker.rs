@@ -11,17 +11,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use rise_broker::audit::{Disk, Folder};
 use rise_broker::broker::Broker;
 use rise_broker::config::node::Problem;
+use rise_broker::config::{Config, Environment};
 use rise_broker::domain::Clock;
 use rise_broker::generation::Generation;
-use rise_broker::http;
 use rise_broker::http::listen::Tls;
 use rise_broker::identity::LocalIssuer;
 use rise_broker::identity::local::TokenRequest;
 use rise_broker::process::Process;
+use rise_broker::reload::{Current, Reloader, Source};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -38,6 +39,8 @@ pub struct TestBroker {
     pub generation: Arc<Generation>,
     pub settings: Settings,
     issuer: LocalIssuer,
+    current: Arc<Current>,
+    config: Config,
     router: Router,
     admin: Router,
 }
@@ -78,12 +81,31 @@ impl TestBroker {
         BrokerBuilder::new(settings)
     }
 
-    fn new(broker: Broker, settings: Settings) -> Self {
+    fn new(broker: Broker, settings: Settings, config: Config) -> Self {
         let issuer =
             LocalIssuer::open_or_create(&settings.path("issuer.pem")).expect("the issuer's key");
-        let (router, admin) = (http::router(broker.clone()), http::admin_router(broker.clone()));
+        let current = Current::new(broker.clone());
+        let (router, admin) = (current.router(), current.admin_router());
         let Broker { process, generation } = broker;
-        Self { process, generation, settings, issuer, router, admin }
+        Self { process, generation, settings, issuer, current, config, router, admin }
+    }
+
+    /// Reloads with exactly these settings, as the real broker does after a change of its files.
+    ///
+    /// # Panics
+    /// If they are wrong.
+    pub async fn reload(&self, text: impl Display) {
+        let source = Source::new(self.settings.config_directory(), Environment::new());
+        let current = Arc::clone(&self.current);
+        let mut reloader = Reloader::new(current, source, self.config.clone());
+        self.settings.write(text);
+        reloader.check_for_changes(true).await;
+        assert_eq!(self.process.findings.last().settings, Vec::<String>::new());
+    }
+
+    /// Mints a token of the built-in issuer for another subject than `ci`, issued at this time.
+    pub fn token_of(&self, subject: &str, claims: &Value, now: Timestamp) -> String {
+        mint_for(&self.issuer, subject, claims, now)
     }
 
     /// Mints a token of the built-in issuer.
@@ -130,13 +152,17 @@ impl TestBroker {
 }
 
 pub(crate) fn mint(issuer: &LocalIssuer, claims: &Value) -> String {
+    mint_for(issuer, "ci", claims, Clock::system().now())
+}
+
+fn mint_for(issuer: &LocalIssuer, subject: &str, claims: &Value, now: Timestamp) -> String {
     let request = TokenRequest {
-        subject: "ci".to_owned(),
+        subject: subject.to_owned(),
         audience: AUDIENCE.to_owned(),
         claims: claims.as_object().cloned().unwrap_or_default(),
         lifetime: SignedDuration::from_hours(1),
     };
-    issuer.mint(request, Clock::system().now()).unwrap().expose().to_owned()
+    issuer.mint(request, now).unwrap().expose().to_owned()
 }
 
 async fn answer(router: &Router, request: Request<Body>) -> Response {

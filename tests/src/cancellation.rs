@@ -79,9 +79,11 @@ pub async fn run(clients: usize, patience: Duration) -> Report {
     }
     let lines = serving.lines_so_far();
     let panics = lines.iter().filter(|line| line.to_string().contains("panic")).count();
-    let [intents, completed, failed] = ["issue.intent", "issue.completed", "issue.failed"]
-        .map(|event| requests(&installation, event));
-    let ended: BTreeSet<_> = completed.union(&failed).cloned().collect();
+    let [intents, completed, minted, failed] =
+        ["issue.intent", "issue.completed", "issue.minted", "issue.failed"]
+            .map(|event| requests(&installation, event));
+    let ended: BTreeSet<_> =
+        [&completed, &minted, &failed].into_iter().flatten().cloned().collect();
     Report {
         hung_up,
         answered,

@@ -1,5 +1,6 @@
 //! Tables of `[registries]`. They state what most tests have in common, so that each test states
-//! only what it is about.
+//! only what it is about. Each request gets a credential of its own, except after
+//! [`RegistryTable::shared`].
 
 use std::fmt::{self, Display, Formatter};
 
@@ -13,6 +14,7 @@ use crate::imaginary::ADMIN_TOKEN;
 pub struct RegistryTable {
     name: String,
     settings: Map<String, Value>,
+    share: String,
     more: String,
     ceiling: String,
 }
@@ -52,7 +54,13 @@ pub fn imaginary(url: &str) -> RegistryTable {
 /// A registry of this provider without further settings.
 pub fn registry(provider: &str) -> RegistryTable {
     let settings = Map::from_iter([("type".to_owned(), provider.into())]);
-    RegistryTable { name: "prod".to_owned(), settings, more: String::new(), ceiling: String::new() }
+    RegistryTable {
+        name: "prod".to_owned(),
+        settings,
+        share: "off".to_owned(),
+        more: String::new(),
+        ceiling: String::new(),
+    }
 }
 
 impl RegistryTable {
@@ -77,6 +85,12 @@ impl RegistryTable {
         self.with("username", username).with("password", password).with("accept_scope", "registry")
     }
 
+    /// Lets requests share a credential: by `subject`, by `project`.
+    pub fn shared(mut self, by: &str) -> Self {
+        by.clone_into(&mut self.share);
+        self
+    }
+
     /// Adds lines of TOML to the table.
     pub fn lines(mut self, lines: &str) -> Self {
         self.more.push_str(lines);
@@ -98,6 +112,7 @@ impl Display for RegistryTable {
             // JSON and TOML write text, numbers and booleans alike.
             writeln!(text, "{key} = {value}")?;
         }
+        writeln!(text, "cache = {{ share = \"{}\" }}", self.share)?;
         text.write_str(&self.more)?;
         if !self.ceiling.is_empty() {
             writeln!(text, "[registries.{}.ceiling.http]\n{}", self.name, self.ceiling)?;
@@ -116,7 +131,7 @@ mod tests {
         assert_eq!(
             table.without("admin_token").to_string(),
             "[registries.own]\nbase_url = \"http://y\"\ntrust_provider = true\ntype = \"imaginary\"\n\
-             a = []\n[registries.own.ceiling.http]\nprivate = true\n"
+             cache = { share = \"off\" }\na = []\n[registries.own.ceiling.http]\nprivate = true\n"
         );
     }
 }

@@ -24,6 +24,11 @@ pub const RULE: &str = "claims = { repository = \"acme/{project}\" }";
 
 /// Starts the broker with these further settings of the issuer, and one rule with these claims.
 pub async fn scene(settings: &str, claims: &str) -> Scene {
+    scene_that_shares(settings, claims, "off").await
+}
+
+/// Does the same with credentials that are shared like this.
+pub async fn scene_that_shares(settings: &str, claims: &str, share: &str) -> Scene {
     let signer = Signer::new("k1");
     let (issuer, aws) = (IssuerDouble::start(&[&signer]).await, Stub::start().await);
     let ahead = Arc::new(AtomicI64::new(0));
@@ -48,7 +53,7 @@ registries = ["prod"]
 allow = ["pull", "push"]
 {}"#,
         issuer.issuer(),
-        registry::ecr(aws.endpoint())
+        registry::ecr(aws.endpoint()).shared(share)
     );
     let (system, offset) = (Clock::system(), Arc::clone(&ahead));
     let clock = Clock::from_fn(move || {

@@ -62,12 +62,17 @@ impl Settings {
         for name in ["ecr", "oci"] {
             settings.install(&repository().join(format!("dist/providers/{name}.wasm")));
         }
+        settings.write(text);
+        settings
+    }
+
+    /// Writes `config/default.toml` anew, as [`Settings::new`] does.
+    pub(crate) fn write(&self, text: impl Display) {
         let text = text.to_string();
         let limits = if text.contains("[limits]") { "" } else { RAISED };
-        let text = format!("{}{limits}{text}", settings.folders());
-        let text = text.replace("@STATE@", &settings.path("").display().to_string());
-        fs::write(settings.path("config/default.toml"), text).unwrap();
-        settings
+        let text = format!("{}{limits}{text}", self.folders());
+        let text = text.replace("@STATE@", &self.path("").display().to_string());
+        fs::write(self.path("config/default.toml"), text).unwrap();
     }
 
     fn folders(&self) -> String {

@@ -25,6 +25,8 @@ pub enum Event {
     Intent,
     /// On its way to the caller.
     Completed,
+    /// Minted for a request that was not answered with it: a renewal, or the caller had gone.
+    Minted,
     Failed,
     /// Minted, and not handed out, because its record was not durable in time.
     Aborted,
@@ -38,13 +40,14 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::ServiceStart,
         Self::ServiceStop,
         Self::AuthenticationDenied,
         Self::Denied,
         Self::Intent,
         Self::Completed,
+        Self::Minted,
         Self::Failed,
         Self::Aborted,
         Self::Checkpoint,
@@ -62,6 +65,7 @@ impl Event {
             Self::Denied => "authz.denied",
             Self::Intent => "issue.intent",
             Self::Completed => "issue.completed",
+            Self::Minted => "issue.minted",
             Self::Failed => "issue.failed",
             Self::Aborted => "issue.aborted",
             Self::Checkpoint => "chain.checkpoint",
@@ -116,6 +120,12 @@ pub(super) struct Record<'a> {
     pub trial_rules: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<ProviderFields<'a>>,
+    /// How the request got its credential: `minted`, `shared` or `cached`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<&'static str>,
+    /// The request that the credential was minted for.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_some")]
+    pub minted_by: Option<Ulid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -227,6 +237,8 @@ impl Record<'_> {
             rules: &[],
             trial_rules: &[],
             provider: None,
+            source: None,
+            minted_by: None,
             credential: None,
             aws: None,
             reason: None,

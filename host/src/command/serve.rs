@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -10,12 +11,15 @@ use tokio::task::JoinSet;
 
 use super::{Outcome, load, prepare, texts};
 use crate::config::{Edge, Written, environment};
+use crate::domain::Deadline;
 use crate::http::listen::Tls;
 use crate::limits::SWEEP;
 use crate::reload::{self, Current, Reloader, Source};
 use crate::{hardening, http, telemetry};
 
 const ADMIN_CONNECTIONS: usize = 256;
+/// For mints that go on without a caller when the broker stops.
+const LAST_MINTS: Duration = Duration::from_secs(5);
 /// Room for the broker's other open files: the audit log and connections to registries and clouds.
 const OTHER_FILES: u64 = 512;
 
@@ -83,6 +87,7 @@ pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
         () = draining.finish() => {}
         _ = signals.stop.wait() => tracing::warn!("stopping at once, after a second signal"),
     }
+    process.issuing.finish(Deadline::after(LAST_MINTS)).await;
     process.audit.stop().await;
     tracing::info!("stopped");
     Ok(())
@@ -101,6 +106,7 @@ async fn maintain(current: Arc<Current>) {
         tokio::time::sleep(SWEEP).await;
         let broker = current.broker();
         broker.generation.limits.sweep();
+        broker.process.issuing.sweep();
         broker.generation.identity.prefetch();
         // It walks the whole heap, which takes a moment.
         let _ = tokio::task::spawn_blocking(hardening::give_back_memory).await;

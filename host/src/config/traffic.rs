@@ -112,6 +112,12 @@ impl TimeoutsFile {
 /// of ECR). These values are slightly lower.
 const AWS_PACE: (u32, u32) = (18, 180);
 
+/// A CI matrix has up to 256 jobs of one subject, which start at once and make two requests each:
+/// twice that, for retries. Answers from the cache are cheap; mints have the pace of the registry.
+const SUBJECT: (u32, u32) = (50, 1_000);
+/// Two branches of one project at once.
+const PROJECT: (u32, u32) = (100, 2_000);
+
 impl TrafficFile {
     pub(super) fn settings(
         &self,
@@ -138,8 +144,8 @@ impl TrafficFile {
             in_flight: size(self.in_flight, 512),
             keys: size(self.keys, 100_000),
             address: rate(&self.address, (20, 40)),
-            subject: rate(&self.subject, (1, 10)),
-            project: rate(&self.project, (5, 20)),
+            subject: rate(&self.subject, SUBJECT),
+            project: rate(&self.project, PROJECT),
             registry: registry(&RegistryLimitsFile::default()),
             aws_pace,
             registries,

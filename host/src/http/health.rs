@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::broker::Broker;
 
@@ -31,9 +31,19 @@ pub(super) async fn readyz(State(broker): State<Broker>) -> (StatusCode, Json<Va
     let found = process.findings.last();
     let found = (!found.is_nothing()).then_some(&*found);
     let registries = generation.registries.iter().count();
+    // Kept credentials of a registry that is left alone are handed out all the same.
+    let left_alone: Map<String, Value> = generation
+        .registries
+        .iter()
+        .filter_map(|registry| {
+            let wait = process.issuing.left_alone(registry)?;
+            Some((registry.name.to_string(), json!({ "seconds": wait.as_secs() })))
+        })
+        .collect();
     let body = json!({
         "status": "ready",
         "registries": registries,
+        "left_alone": left_alone,
         "issuers": issuers,
         "not_taken_over": found,
     });

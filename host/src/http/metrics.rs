@@ -45,6 +45,7 @@ fn current_values(broker: &Broker) -> Registry {
         gauge(most as u64),
     );
     to.register("draining", "1 while stopping", gauge(u64::from(broker.process.is_draining())));
+    issuing(broker, &mut to);
     issuers(&broker.generation.identity, &mut to);
     process(&mut to);
     to
@@ -54,6 +55,22 @@ fn gauge(value: u64) -> Gauge {
     let gauge = Gauge::default();
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
     gauge
+}
+
+fn issuing(broker: &Broker, to: &mut Registry) {
+    let issuing = &broker.process.issuing;
+    let used = issuing.cache_use();
+    to.register("cached_credentials", "Credentials that are kept", gauge(used.entries));
+    to.register("cached_credentials_bytes", "About their size", gauge(used.bytes));
+    let left_alone = Family::<Labels, Gauge>::default();
+    for registry in broker.generation.registries.iter() {
+        let labels = vec![("registry", registry.name.to_string())];
+        let is_left_alone = issuing.left_alone(registry).is_some();
+        left_alone.get_or_create(&labels).set(i64::from(is_left_alone));
+    }
+    let help =
+        "1 while the registry is not called, because it does not answer or asked for a pause";
+    to.register("registry_left_alone", help, left_alone);
 }
 
 fn issuers(identity: &Identity, to: &mut Registry) {

@@ -5,6 +5,7 @@
 //! goes to the operator's log and nowhere else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -253,7 +254,10 @@ impl Failure {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(seconds) = retry_after {
-            let seconds = if self.limit().is_some() { spread(seconds, id) } else { seconds };
+            // Those who queue come back one by one as it is.
+            let is_crowd =
+                self.limit().is_some_and(|refused| !matches!(refused, Refused::Queued { .. }));
+            let seconds = if is_crowd { spread(seconds, id) } else { seconds };
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
@@ -273,15 +277,31 @@ impl Advice {
 
 fn limited(refused: &Refused) -> Advice {
     match refused {
-        Refused::TooOften { wait, .. } => Advice::later(
-            "You send too many requests",
-            "Wait for the number of seconds in `Retry-After`, then try again. If this happens \
-             often, \
-             ask the operator for a higher limit and give the request id.",
-            u32::try_from(wait.as_secs()).unwrap_or(LONG_PAUSE).saturating_add(1).min(LONG_PAUSE),
-        ),
+        Refused::TooOften { limit, wait } => {
+            let counted = match *limit {
+                "subject" => "the requests of your token's subject (`sub`)",
+                "project" => "the requests for this project",
+                _ => "failed authentications from your address",
+            };
+            let detail = format!(
+                "The limit `{limit}` counts {counted}. {WAIT} If this happens often, ask the \
+                 operator for a higher limit and give the request id."
+            );
+            Advice::later("You send too many requests", &detail, pause_of(*wait))
+        }
         Refused::Overloaded { .. } => Advice::later("The broker is overloaded", WAIT, SHORT_PAUSE),
+        Refused::Queued { wait } => Advice::later(
+            "The registry takes no more requests a second",
+            "The broker makes your credential as soon as it is your turn. Wait for the number of \
+             seconds in `Retry-After`, then try again: it is there by then.",
+            pause_of(*wait),
+        ),
     }
+}
+
+/// In whole seconds, and never too early.
+fn pause_of(wait: Duration) -> u32 {
+    u32::try_from(wait.as_secs()).unwrap_or(LONG_PAUSE).saturating_add(1).min(LONG_PAUSE)
 }
 
 fn not_issued(error: &IssueError) -> Advice {
@@ -308,6 +328,12 @@ fn not_issued(error: &IssueError) -> Advice {
         IssueError::UpstreamTimedOut(_) => {
             Advice::later("The registry or cloud did not answer in time", WAIT, PAUSE)
         }
+        IssueError::LeftAlone { wait } => Advice::later(
+            "The registry or cloud cannot be reached",
+            "It did not answer a while ago, or asked for a pause, so the broker leaves it alone. \
+             Wait for the number of seconds in `Retry-After`, then try again.",
+            pause_of(*wait),
+        ),
         IssueError::Overloaded => Advice::later("The broker is overloaded", WAIT, 1),
         IssueError::Limited(refused) => limited(refused),
         IssueError::Replayed(Replayed::Used | Replayed::BeforeStart) => Advice::now(

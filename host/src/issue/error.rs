@@ -1,5 +1,7 @@
 //! Why a grant is not answered with credentials.
 
+use std::time::Duration;
+
 use crate::audit::AuditError;
 use crate::capability::wit::rise::registry::types::Error;
 use crate::capability::{CallState, printable};
@@ -9,7 +11,7 @@ use crate::limits::Refused;
 use crate::provider::CallError;
 
 /// Grouped by what happens next. Texts are for the operator.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum IssueError {
     /// The provider broke a rule or could not do its work: its author or the settings must change.
     #[error("{0}")]
@@ -26,6 +28,9 @@ pub enum IssueError {
     /// Later: the registry or cloud did not answer in time.
     #[error("{0}")]
     UpstreamTimedOut(String),
+    /// Later: the registry did not answer a while ago, or asked for a pause, and is not called now.
+    #[error("the registry is left alone for {} s", wait.as_secs())]
+    LeftAlone { wait: Duration },
     /// Later: the broker runs as many provider calls as it can.
     #[error("too many provider calls at once")]
     Overloaded,
@@ -49,7 +54,7 @@ impl IssueError {
         match self {
             Self::ProviderFailed(_) => ProblemType::ProviderFailed,
             Self::UpstreamDenied(_) => ProblemType::UpstreamDenied,
-            Self::UpstreamThrottled(_) | Self::UpstreamUnavailable(_) => {
+            Self::UpstreamThrottled(_) | Self::UpstreamUnavailable(_) | Self::LeftAlone { .. } => {
                 ProblemType::UpstreamUnavailable
             }
             Self::UpstreamTimedOut(_) => ProblemType::UpstreamTimeout,
@@ -59,6 +64,23 @@ impl IssueError {
             Self::Replayed(Replayed::Full) => ProblemType::ReplayStoreUnavailable,
             Self::Audit(_) => ProblemType::AuditUnavailable,
             Self::Internal(_) => ProblemType::Internal,
+        }
+    }
+
+    /// Whether the same request may succeed later, with nothing changed.
+    pub(super) fn is_temporary(&self) -> bool {
+        match self {
+            Self::UpstreamThrottled(_)
+            | Self::UpstreamUnavailable(_)
+            | Self::UpstreamTimedOut(_)
+            | Self::LeftAlone { .. }
+            | Self::Overloaded
+            | Self::Limited(_) => true,
+            Self::ProviderFailed(_)
+            | Self::UpstreamDenied(_)
+            | Self::Replayed(_)
+            | Self::Audit(_)
+            | Self::Internal(_) => false,
         }
     }
 }

@@ -24,7 +24,7 @@ const SHARDS: usize = 16;
 /// The least time between two early sweeps of a full map.
 const SWEEP_FULL_MS: u64 = 1_000;
 
-pub(super) type Governor<K, S> = RateLimiter<K, S, Elapsed, NoOpMiddleware<Duration>>;
+type Governor<K, S> = RateLimiter<K, S, Elapsed, NoOpMiddleware<Duration>>;
 
 /// One rate for each key.
 pub struct KeyedLimit<K: Hash + Eq + Clone> {
@@ -96,14 +96,14 @@ impl<K: Hash + Eq + Clone> KeyedLimit<K> {
 }
 
 impl Rate {
-    pub(super) fn quota(self) -> Quota {
+    fn quota(self) -> Quota {
         Quota::per_second(self.per_second).allow_burst(self.burst)
     }
 }
 
 /// The broker's clock in the form that `governor` wants.
 #[derive(Clone)]
-pub(super) struct Elapsed(pub Clock);
+struct Elapsed(Clock);
 
 impl governor::clock::Clock for Elapsed {
     type Instant = Duration;

@@ -1,77 +1,89 @@
-//! Provider calls of one registry. Their number at once is limited, so that a registry that hangs
-//! does not take every instance. Their starts per second are limited below what the registry's
-//! upstream accepts from the whole account.
+//! Calls of one registry: so many at once, so that one that hangs does not take every instance there
+//! is, and so many started per second, below what its upstream takes from the whole account.
+//!
+//! A call first takes its [`CallTurn`], which says when it may start, and later its [`Place`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::clock::Clock as _;
-use governor::state::{InMemoryState, NotKeyed};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout};
 
-use super::keyed::{Elapsed, Governor};
+use super::pace::Pace;
 use super::{Refused, RegistryLimits};
-use crate::domain::{Clock, Deadline};
+use crate::domain::Clock;
 
-/// How long a request waits for its place.
-const QUEUE: Duration = Duration::from_millis(500);
-/// How many requests wait for each call at once. In a longer queue requests would wait in vain.
+/// No call waits longer for the pace. A minute of waiting is what clients afford.
+pub const LONGEST_TURN: Duration = Duration::from_mins(1);
+/// How long a call whose turn it is waits for one of those before it to end. They end within the
+/// time that a provider has.
+pub const LONGEST_PLACE: Duration = Duration::from_secs(8);
+/// Calls that wait for a place, for each that runs: more would wait for nothing.
 const WAITING: usize = 2;
+/// A clock that is moved, in a test, is looked at this often.
+const LOOK: Duration = Duration::from_millis(100);
 
-/// The limit on calls of one registry.
 pub struct RegistryLimit {
-    /// Requests that wait or are in a call.
+    /// A place to wait in or to be called from.
     line: Arc<Semaphore>,
     calls: Arc<Semaphore>,
-    pace: Option<Governor<NotKeyed, InMemoryState>>,
-    clock: Elapsed,
+    pace: Option<Pace>,
+    clock: Clock,
+}
+
+/// When a call may start.
+pub struct CallTurn {
+    limit: Arc<RegistryLimit>,
+    /// By the broker's clock.
+    pub moment: Duration,
 }
 
 /// One of the calls that a registry may have at once, until dropped.
-pub struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub struct Place(#[expect(dead_code, reason = "held, not read")] [OwnedSemaphorePermit; 2]);
 
 impl RegistryLimit {
     pub fn new(limits: &RegistryLimits, clock: &Clock) -> Self {
-        let clock = Elapsed(clock.clone());
         Self {
             line: Arc::new(Semaphore::new(limits.in_flight * (1 + WAITING))),
             calls: Arc::new(Semaphore::new(limits.in_flight)),
-            pace: limits.pace.map(|rate| Governor::direct_with_clock(rate.quota(), clock.clone())),
-            clock,
+            pace: limits.pace.map(Pace::new),
+            clock: clock.clone(),
         }
     }
 
-    /// Waits for a place and the pace, for half a second at most and not past `deadline`.
-    pub async fn enter(&self, deadline: Deadline) -> Result<Place, Refused> {
-        let _waiting =
-            self.line.try_acquire().map_err(|_| Refused::Overloaded { limit: "registry-queue" })?;
-        let until = Instant::from_std(deadline.instant()).min(Instant::now() + QUEUE);
-        let call = timeout_at(until, Arc::clone(&self.calls).acquire_owned()).await;
-        let call = call
-            .ok()
-            .and_then(Result::ok)
-            .ok_or(Refused::Overloaded { limit: "registry-in-flight" })?;
-        self.wait_for_pace(until).await?;
-        Ok(Place(call))
+    /// Takes the next turn. Whoever comes first goes first.
+    pub fn take_turn(self: &Arc<Self>) -> Result<CallTurn, Refused> {
+        let now = self.clock.elapsed();
+        let taken = self.pace.as_ref().map_or(Ok(now), |pace| pace.take(now, LONGEST_TURN));
+        let moment = taken.map_err(|wait| Refused::Queued { wait })?;
+        Ok(CallTurn { limit: Arc::clone(self), moment })
     }
+}
 
-    async fn wait_for_pace(&self, until: Instant) -> Result<(), Refused> {
-        let Some(pace) = &self.pace else { return Ok(()) };
-        while let Err(not_before) = pace.check() {
-            let wait = not_before.wait_time_from(self.clock.now());
-            if Instant::now() + wait > until {
-                return Err(Refused::Overloaded { limit: "registry-pace" });
+impl CallTurn {
+    /// Waits for the turn, and then for a place.
+    pub async fn place(self) -> Result<Place, Refused> {
+        let Self { limit, moment } = self;
+        loop {
+            let wait = moment.saturating_sub(limit.clock.elapsed());
+            if wait.is_zero() {
+                break;
             }
-            // A test's clock may stand still, which must not make this spin.
-            sleep(wait.max(Duration::from_millis(1))).await;
+            sleep(wait.clamp(Duration::from_millis(1), LOOK)).await;
         }
-        Ok(())
+        let full = |limit| Refused::Overloaded { limit };
+        let line = Arc::clone(&limit.line).try_acquire_owned();
+        let line = line.map_err(|_| full("registry-queue"))?;
+        let call = timeout(LONGEST_PLACE, Arc::clone(&limit.calls).acquire_owned()).await;
+        let call = call.ok().and_then(Result::ok).ok_or_else(|| full("registry-in-flight"))?;
+        Ok(Place([line, call]))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::super::Rate;
     use super::*;
 
@@ -79,44 +91,56 @@ mod tests {
         Rate { per_second: per_second.try_into().unwrap(), burst: burst.try_into().unwrap() }
     }
 
-    fn soon() -> Deadline {
-        Deadline::after(Duration::from_millis(20))
+    fn limit(in_flight: usize, pace: Option<Rate>) -> Arc<RegistryLimit> {
+        Arc::new(RegistryLimit::new(&RegistryLimits { in_flight, pace }, &Clock::system()))
     }
 
     #[tokio::test]
     async fn calls_at_once_are_bounded_and_so_are_those_who_wait() {
-        let limit =
-            RegistryLimit::new(&RegistryLimits { in_flight: 2, pace: None }, &Clock::system());
-        let first = limit.enter(soon()).await.unwrap();
-        let _second = limit.enter(soon()).await.unwrap();
-        assert!(limit.enter(soon()).await.is_err());
+        let limit = limit(2, None);
+        let place = || limit.take_turn().unwrap().place();
+        let first = place().await.unwrap();
+        let _second = place().await.unwrap();
+        let soon = Duration::from_millis(20);
+        assert!(timeout(soon, place()).await.is_err(), "the third waits");
         drop(first);
-        let _third = limit.enter(soon()).await.unwrap();
-        let later = Deadline::after(Duration::from_secs(5));
+        let _third = place().await.unwrap();
         let mut waiting = tokio::task::JoinSet::new();
-        let limit = Arc::new(limit);
         for _ in 0..100 {
-            let limit = Arc::clone(&limit);
-            waiting.spawn(async move { limit.enter(later).await.map(drop) });
+            waiting.spawn(place());
         }
-        let started = std::time::Instant::now();
-        assert!(matches!(
-            waiting.join_next().await.unwrap().unwrap(),
-            Err(Refused::Overloaded { limit: "registry-queue" })
-        ));
-        assert!(started.elapsed() < QUEUE / 2, "the queue is full at once");
+        let started = Instant::now();
+        for _ in 0..96 {
+            assert!(matches!(
+                waiting.join_next().await.unwrap().unwrap(),
+                Err(Refused::Overloaded { limit: "registry-queue" })
+            ));
+        }
+        assert!(started.elapsed() < LONGEST_PLACE / 2, "the queue is full at once");
     }
 
     #[tokio::test]
-    async fn calls_are_paced() {
-        let limits = RegistryLimits { in_flight: 64, pace: Some(rate(20, 3)) };
-        let limit = RegistryLimit::new(&limits, &Clock::system());
-        let started = std::time::Instant::now();
+    async fn calls_are_paced_in_the_order_of_their_turns() {
+        let limit = limit(64, Some(rate(20, 3)));
+        let started = Instant::now();
         for _ in 0..3 {
-            drop(limit.enter(soon()).await.unwrap());
+            drop(limit.take_turn().unwrap().place().await.unwrap());
         }
-        assert!(limit.enter(soon()).await.is_err(), "50 ms are more than there is");
-        drop(limit.enter(Deadline::after(Duration::from_secs(1))).await.unwrap());
-        assert!(started.elapsed() >= Duration::from_millis(40), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_millis(40), "{:?}", started.elapsed());
+        let (first, second) = (limit.take_turn().unwrap(), limit.take_turn().unwrap());
+        assert!(first.moment < second.moment);
+        drop(second.place().await.unwrap());
+        assert!(started.elapsed() >= Duration::from_millis(90), "{:?}", started.elapsed());
+        drop(first.place().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_is_too_far_away_is_not_taken() {
+        let limit = limit(1, Some(rate(1, 1)));
+        for _ in 0..=60 {
+            limit.take_turn().unwrap();
+        }
+        let Err(Refused::Queued { wait }) = limit.take_turn() else { panic!("it is taken") };
+        assert!(wait > LONGEST_TURN && wait <= LONGEST_TURN + Duration::from_secs(1), "{wait:?}");
     }
 }

@@ -84,8 +84,7 @@ async fn build(
     };
     // The operator has reviewed a provider that is in the lock.
     let trust_provider = config.keys.trust_provider || catalog.is_locked(provider);
-    let use_of_http = (scope, trust_provider, clients);
-    let http = http::open(provider, &settings, &config, use_of_http, &stated)?;
+    let http = http::open(provider, &settings, &config, (scope, trust_provider, clients), &stated)?;
     let has_aws = access.is_some();
     let warnings = warnings(&config, has_aws, http.as_ref(), &stated);
     let capabilities = Arc::new(Capabilities { aws: access, http, ..Capabilities::clone(&bare) });
@@ -104,10 +103,9 @@ async fn build(
             return Err([narrow.err(), pattern.err()].into_iter().flatten().flatten().collect());
         }
     };
-    let epoch = Epoch::of(provider, &text, &own_secrets, &config.keys, trust_provider);
     let registry = Registry {
         name: name.clone(),
-        epoch,
+        epoch: Epoch::of(provider, &text, &own_secrets, &config.keys, trust_provider),
         share: config.keys.cache.share,
         provider: Arc::clone(provider),
         settings: text,

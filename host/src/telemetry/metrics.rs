@@ -54,6 +54,11 @@ pub struct Families {
     audit_records: CountsBy<AuditLabels>,
     audit_seconds: TimesBy<EventLabels>,
     refused: CountsBy<RefusedLabels>,
+    issued: CountsBy<IssuedLabels>,
+    mints: CountsBy<MintLabels>,
+    renewals: CountsBy<RegistryLabels>,
+    remembered_failures: CountsBy<RegistryLabels>,
+    reused_age: Histogram,
     load_failures: CountsBy<StageLabels>,
     reloads: CountsBy<ReloadLabels>,
 }
@@ -128,6 +133,23 @@ struct EventLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IssuedLabels {
+    registry: String,
+    source: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MintLabels {
+    registry: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RegistryLabels {
+    registry: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusedLabels {
     limit: &'static str,
 }
@@ -171,6 +193,11 @@ fn seconds() -> Histogram {
     Histogram::new((0..19).map(|power| 0.000_05 * f64::from(1_u32 << power)))
 }
 
+/// From a second to nine hours; each four times the one before, up to the life of an ECR login.
+fn ages() -> Histogram {
+    Histogram::new((0..8).map(|power| f64::from(4_u32.pow(power))).chain([32_400.0, 43_200.0]))
+}
+
 fn times<L: Clone + std::hash::Hash + Eq>() -> TimesBy<L> {
     Family::new_with_constructor(seconds)
 }
@@ -196,6 +223,11 @@ impl Metrics {
             audit_records: Family::default(),
             audit_seconds: times(),
             refused: Family::default(),
+            issued: Family::default(),
+            mints: Family::default(),
+            renewals: Family::default(),
+            remembered_failures: Family::default(),
+            reused_age: ages(),
             load_failures: Family::default(),
             reloads: Family::default(),
         };
@@ -226,6 +258,15 @@ impl Families {
         to.register("audit_record_seconds", help, self.audit_seconds.clone());
         let help = "Provider files that were not loaded while the broker ran";
         to.register("provider_load_failures", help, self.load_failures.clone());
+        let help = "Issued credentials, by where they came from";
+        to.register("issued", help, self.issued.clone());
+        to.register("mints", "Provider calls that issue", self.mints.clone());
+        let help = "Mints in the background, started in the second half of a credential's life";
+        to.register("renewals", help, self.renewals.clone());
+        let help = "Requests answered with the failure of a mint a moment ago";
+        to.register("remembered_failures", help, self.remembered_failures.clone());
+        let help = "Age of a kept credential when it is handed out again";
+        to.register("reused_age_seconds", help, self.reused_age.clone());
         to.register("reloads", "Reloads of changed settings and providers", self.reloads.clone());
         to.register("limit_refusals", "Requests that exceeded a limit", self.refused.clone());
         to
@@ -250,6 +291,30 @@ impl Families {
     pub(crate) fn credentials(&self, registry: &str, actions: &'static str, outcome: &'static str) {
         let labels = CredentialLabels { registry: registry.to_owned(), actions, outcome };
         self.credentials.get_or_create(&labels).inc();
+    }
+
+    /// `source` is `minted`, `shared` or `cached`.
+    pub(crate) fn issued(&self, registry: &str, source: &'static str) {
+        let labels = IssuedLabels { registry: registry.to_owned(), source };
+        self.issued.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn mint(&self, registry: &str, outcome: &'static str) {
+        self.mints.get_or_create(&MintLabels { registry: registry.to_owned(), outcome }).inc();
+    }
+
+    pub(crate) fn renewal(&self, registry: &str) {
+        self.renewals.get_or_create(&RegistryLabels { registry: registry.to_owned() }).inc();
+    }
+
+    pub(crate) fn remembered_failure(&self, registry: &str) {
+        let labels = RegistryLabels { registry: registry.to_owned() };
+        self.remembered_failures.get_or_create(&labels).inc();
+    }
+
+    /// A kept credential of this age, in seconds, is handed out again.
+    pub(crate) fn reused(&self, age: u32) {
+        self.reused_age.observe(f64::from(age));
     }
 
     pub(crate) fn step(&self, step: &'static str, elapsed: Duration) {

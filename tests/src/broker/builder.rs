@@ -66,8 +66,8 @@ impl BrokerBuilder {
     pub async fn try_start(self) -> Result<TestBroker, Vec<Problem>> {
         logs::start();
         let config = self.settings.config(&self.environment)?;
-        let broker = Broker::build(config, self.surroundings).await?;
-        Ok(TestBroker::new(broker, self.settings))
+        let broker = Broker::build(config.clone(), self.surroundings).await?;
+        Ok(TestBroker::new(broker, self.settings, config))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rise_broker::audit::verify::{LogReport, verify};
-use rise_broker::audit::{Audit, AuditSettings, StartError};
+use rise_broker::audit::{Audit, AuditSettings, Delivery, StartError};
 use rise_broker::domain::{
     Actions, Clock, Credential, Credentials, EnforcedBy, Lifetime, Scope, Secret, Subject,
 };
@@ -103,9 +103,13 @@ impl Issues {
     async fn issue(&self, audit: &Audit) -> Option<String> {
         let grant = self.grant();
         audit.intent(&grant, self.registry.provider_facts()).await.ok()?;
-        let completed = audit
-            .completed(&grant, self.registry.provider_facts(), &self.credentials(), Duration::ZERO)
-            .await;
+        let delivery = Delivery {
+            credentials: &self.credentials(),
+            source: "minted",
+            minted_by: grant.id(),
+            took: Some(Duration::ZERO),
+        };
+        let completed = audit.completed(&grant, self.registry.provider_facts(), &delivery).await;
         completed.ok().map(|()| grant.id().to_string())
     }
 }

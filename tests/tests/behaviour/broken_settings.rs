@@ -235,6 +235,22 @@ fn an_unknown_table_is_reported() {
 }
 
 #[test]
+fn a_cache_that_is_wrong_is_reported() {
+    let of_registry = "source_identity = true\n[registries.prod.cache]\nshare = \"project\"\n";
+    let mut installation = installed(&[AUTH, ECR, of_registry, "[cache]\nentries = 0\nmb = 64\n"]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
+    error: config/default.toml: cache.entries: expected at least 1
+    error: config/default.toml: cache.mb: unknown setting, expected one of entries, mib
+    error: config/default.toml: registries.prod.cache.share: `project` lets several subjects use one credential, and `source_identity` names one of them in AWS's records; set `share = "subject"` or `"off"`, or remove `source_identity`
+    "#);
+    let mut installation =
+        installed(&[AUTH, ECR, "[registries.prod.cache]\nshare = \"everybody\"\n"]);
+    insta::assert_snapshot!(problems(&mut installation), @r#"
+    error: config/default.toml: registries.prod.cache.share: expected one of subject, project, off
+    "#);
+}
+
+#[test]
 fn a_run_mode_without_its_file_is_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     installation.variable("RISE_CONFIG_RUN_MODE", "production");

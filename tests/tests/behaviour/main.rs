@@ -33,6 +33,8 @@ mod ecr_against_moto;
 mod explain;
 mod hostile_providers;
 mod http_capability;
+mod issuing;
+mod issuing_isolation;
 mod limits;
 mod named_paths;
 mod observability;

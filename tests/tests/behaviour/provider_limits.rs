@@ -166,7 +166,7 @@ fn registry(index: usize, row: &Row, http: &Imaginary, aws: &Stub) -> String {
         }
         _ => (*more).to_owned(),
     };
-    format!("[registries.r{index}]\ntype = \"{kind}\"\n{own}\n")
+    format!("[registries.r{index}]\ntype = \"{kind}\"\ncache = {{ share = \"off\" }}\n{own}\n")
 }
 
 /// Callers with the usual token may use these registries and the quiet one.

@@ -34,6 +34,10 @@ pub(super) struct Filter {
     /// The id that the caller received. It is also the end of the session name in `CloudTrail`.
     #[arg(long)]
     request_id: Option<String>,
+    /// The request that a credential was minted for, as in the session's name in `CloudTrail`: lists
+    /// everybody who was given that credential.
+    #[arg(long)]
+    minted_by: Option<String>,
     /// From this time on, such as 2026-11-21T10:00:00Z; 90m or 24h means so long ago.
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
@@ -103,6 +107,7 @@ impl Filter {
             && is(&self.subject, "/subject/sub")
             && is(&self.registry, "/registry")
             && is(&self.request_id, "/request_id")
+            && is(&self.minted_by, "/minted_by")
             && self.event.as_deref().is_none_or(event)
             && self.since.is_none_or(|since| time.is_some_and(|time| time >= since))
             && self.until.is_none_or(|until| time.is_some_and(|time| time < until))

@@ -20,6 +20,9 @@ pub(in crate::http) struct CredentialsAnswer {
     registry: String,
     #[schema(value_type = Vec<String>, example = json!(["pull", "push"]))]
     actions: Actions,
+    /// When to ask again: half of the credential's life. `null` where nothing ends.
+    #[schema(required, format = DateTime)]
+    refresh_after: Option<String>,
     #[schema(value_type = String, pattern = "^(none|repository|namespace|registry)$")]
     scope: Scope,
     #[schema(value_type = String, pattern = "^(host|provider)$")]
@@ -72,6 +75,7 @@ impl CredentialsAnswer {
             project: credentials.project.to_string(),
             registry: credentials.registry.to_string(),
             actions: credentials.actions,
+            refresh_after: issued.refresh_after.map(|at| at.to_string()),
             scope: credentials.scope,
             enforced_by: credentials.enforced_by,
             request_id: id.to_string(),
