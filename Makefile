@@ -101,10 +101,10 @@ soak: peers providers guests ## kill the broker 600 times, attack it, hang up on
 	$(CARGO) build --locked -p rise-broker
 	OPENAPI_EXAMPLES=1000 $(CARGO) test --locked -p rise-broker-tests --test behaviour openapi::
 	$(CARGO) bench --locked --profile dev -p rise-broker-tests --bench soak
-	$(CARGO) build --locked --release -p rise-broker
+	$(CARGO) build --locked --release -p rise-broker -p rise-cli
 	ulimit -n 8192; $(CARGO) bench --locked -p rise-broker-tests --bench soak_edge
 	$(CARGO) bench --locked -p rise-broker-tests \
-	  --bench soak_reload --bench soak_guests --bench soak_cancellation
+	  --bench soak_reload --bench soak_guests --bench soak_cancellation --bench soak_fleet
 
 # Builds only the cdylib: together with an rlib, cargo disables link-time optimization.
 providers: toolchain ## build the providers into dist/providers

@@ -70,6 +70,17 @@ impl Stub {
         self.script.lock().unwrap().next(action, answers);
     }
 
+    /// From now on takes so many calls of each action a second, and throttles others as AWS does:
+    /// with a bucket of `burst`.
+    pub fn pace(&self, per_second: u32, burst: u32) {
+        self.script.lock().unwrap().pace(per_second, burst);
+    }
+
+    /// How many calls were throttled by [`Stub::pace`].
+    pub fn throttled(&self) -> usize {
+        self.script.lock().unwrap().throttled
+    }
+
     /// Every request so far, oldest first, including those that were delayed, refused or closed.
     pub fn requests(&self) -> Vec<Request> {
         self.script.lock().unwrap().heard.clone()

@@ -1,7 +1,7 @@
 //! The recorded requests, the next answers, and how an answer is written.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -37,6 +37,16 @@ pub(super) struct Script {
     pub(super) secrets: Vec<String>,
     /// Access key of a session → the ARN of the assumed role.
     sessions: BTreeMap<String, String>,
+    pace: Option<Pace>,
+    /// Calls left of each action, and when they were last counted.
+    buckets: BTreeMap<String, (f64, Instant)>,
+    pub(super) throttled: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    per_second: f64,
+    burst: f64,
 }
 
 impl Script {
@@ -48,12 +58,37 @@ impl Script {
         self.next.entry(action.into()).or_default().extend(answers);
     }
 
+    pub(super) fn pace(&mut self, per_second: u32, burst: u32) {
+        let (per_second, burst) = (per_second.into(), burst.into());
+        self.pace = Some(Pace { per_second, burst });
+    }
+
+    /// Whether one more call of this action is too much now.
+    fn is_too_much(&mut self, action: &str) -> bool {
+        let Some(Pace { per_second, burst }) = self.pace else { return false };
+        let now = Instant::now();
+        let (left, counted) = self.buckets.entry(action.to_owned()).or_insert((burst, now));
+        let refilled = now.duration_since(*counted).as_secs_f64() * per_second;
+        *left = (*left + refilled).min(burst);
+        *counted = now;
+        let is_too_much = *left < 1.0;
+        if is_too_much {
+            self.throttled += 1;
+        } else {
+            *left -= 1.0;
+        }
+        is_too_much
+    }
+
     /// Records the request. Returns the delay and the answer; `None` closes the connection.
     pub(super) fn hear(&mut self, request: &Request) -> (Duration, Option<Reply>) {
         let next = self.next.get_mut(&request.action).and_then(VecDeque::pop_front);
         let mut answer =
             next.or_else(|| self.always.get(&request.action).cloned()).unwrap_or(Answer::Usual);
         self.heard.push(request.clone());
+        if self.is_too_much(&request.action) {
+            answer = Answer::throttled(None);
+        }
         let mut delay = Duration::ZERO;
         while let Answer::After(more, then) = answer {
             delay += more;

@@ -31,6 +31,7 @@ mod directions;
 mod ecr_against_ministack;
 mod ecr_against_moto;
 mod explain;
+mod fleet;
 mod hostile_providers;
 mod http_capability;
 mod issuing;

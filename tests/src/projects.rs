@@ -1,0 +1,71 @@
+//! Many projects that are cold at once, behind an AWS that takes 20 calls a second. Their clients wait
+//! as the real ones do: as long as the broker says.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::registry::ecr;
+use crate::{AUTH, Settings, Stub, TestBroker};
+
+/// What the real clients wait at most.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+#[derive(Debug)]
+pub struct ProjectsReport {
+    pub failed: usize,
+    pub median: Duration,
+    pub longest: Duration,
+    /// Of `GetAuthorizationToken`, throttled ones included.
+    pub calls: usize,
+    pub throttled: usize,
+}
+
+/// # Panics
+/// If the broker does not start.
+pub async fn run(projects: usize) -> ProjectsReport {
+    let aws = Stub::start().await;
+    // As AWS's page on ECR's quotas has it.
+    aws.pace(20, 200);
+    let registry = ecr(aws.endpoint()).shared("subject");
+    let settings = Settings::new(format!("[limits]\n{AUTH}{registry}"));
+    let broker = Arc::new(TestBroker::with_settings(settings).start().await);
+    let mut clients = JoinSet::new();
+    for number in 0..projects {
+        clients.spawn(client(Arc::clone(&broker), number));
+    }
+    let waited = clients.join_all().await;
+    let failed = waited.iter().filter(|waited| waited.is_none()).count();
+    let mut waited: Vec<Duration> = waited.into_iter().flatten().collect();
+    waited.sort_unstable();
+    ProjectsReport {
+        failed,
+        median: waited[waited.len() / 2],
+        longest: waited[waited.len() - 1],
+        calls: aws.count("GetAuthorizationToken"),
+        throttled: aws.throttled(),
+    }
+}
+
+/// How long it waited for its credential. `None`: longer than it may.
+async fn client(broker: Arc<TestBroker>, number: usize) -> Option<Duration> {
+    let claims = json!({ "repository": format!("acme/app-{number}") });
+    let now = rise_broker::domain::Clock::system().now();
+    let token = broker.token_of(&format!("app-{number}"), &claims, now);
+    let started = Instant::now();
+    loop {
+        let answer = broker.credentials(&token, &format!("project=app-{number}")).await;
+        if answer.status == 200 {
+            return Some(started.elapsed());
+        }
+        let pause = answer.header("retry-after")?.parse().ok()?;
+        let pause = Duration::from_secs(pause);
+        if started.elapsed() + pause > PATIENCE {
+            return None;
+        }
+        sleep(pause).await;
+    }
+}
