@@ -290,7 +290,7 @@ async fn a_request_ends_with_its_deadline_and_its_mint_goes_on() {
     );
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     let is_minted = async || timed.broker.audit().last().unwrap()["event"] == "issue.minted";
-    eventually("what came of timed is recorded", is_minted).await;
+    eventually("the outcome of the mint is recorded", is_minted).await;
 }
 
 #[tokio::test]
