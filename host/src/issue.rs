@@ -182,8 +182,8 @@ impl Issuing {
         self.0.cache.keep_only(epochs);
     }
 
-    /// Waits until each mint whose intent is recorded has its outcome, also if its caller is gone, but
-    /// not past `deadline`.
+    /// Waits until each mint whose intent is recorded has its outcome, also if its caller is gone,
+    /// but not past `deadline`.
     pub(crate) async fn finish(&self, deadline: Deadline) {
         while Arc::strong_count(&self.0.minting) > 1 && !deadline.remaining().is_zero() {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -31,7 +31,7 @@ pub struct Registry {
     pub name: RegistryName,
     /// Changes with everything that decides what a credential of this registry opens.
     pub epoch: Epoch,
-    /// Who may get a credential that was issued to another request.
+    /// The callers that may get a credential that was issued to another request.
     pub share: Share,
     pub provider: Arc<Provider>,
     /// The settings for the provider as JSON, with names in place of secrets.

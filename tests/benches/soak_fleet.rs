@@ -1,5 +1,6 @@
-//! Part of `make soak`: fleets against a cold broker with default settings, and 1,000 projects at
-//! once behind an AWS that answers 20 a second. Prints what it saw, and fails if a promise is broken.
+//! Part of `make soak`: fleets against a cold broker with default settings, 1,000 projects at once
+//! behind an AWS that answers 20 a second, and kill -9 during flights. It fails if a promise is
+//! broken.
 
 use std::time::Duration;
 

@@ -15,12 +15,12 @@ use crate::broker::{audit_records, mint};
 use crate::registry::ecr;
 use crate::{AUTH, Installation, Ministack, Serving, TwoRoles, Workstation};
 
-/// What became of one crowd.
+/// The result of one crowd.
 #[derive(Debug)]
 pub struct CrowdReport {
     /// Clients that ended with 0.
     pub succeeded: usize,
-    /// What the others printed.
+    /// The output of the others.
     pub failures: BTreeSet<String>,
     /// Until the last client had ended.
     pub elapsed: Duration,
@@ -59,8 +59,8 @@ impl Fleet {
         Self { ministack, roles, installation, serving }
     }
 
-    /// The jobs of a matrix: `rise-registry credentials`, each with a home and a token of its own, all
-    /// with one `sub`.
+    /// The jobs of a matrix: `rise-registry credentials`, each with a home and a token of its own,
+    /// all with one `sub`.
     pub async fn matrix(&self, project: &str, jobs: usize) -> CrowdReport {
         let claims = json!({ "repository": format!("acme/{project}") });
         let arguments = ["credentials", "--project", project, "--format", "json"];

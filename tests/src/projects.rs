@@ -1,5 +1,5 @@
-//! Many projects that are cold at once, behind an AWS that takes 20 calls a second. Their clients wait
-//! as the real ones do: as long as the broker says.
+//! Many projects that are cold at once, behind an AWS that takes 20 calls a second. Their clients
+//! wait as the real ones do: as long as the broker says.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use crate::registry::ecr;
 use crate::{AUTH, Settings, Stub, TestBroker};
 
-/// What the real clients wait at most.
+/// The longest time that the real clients wait.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]

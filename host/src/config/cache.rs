@@ -44,7 +44,7 @@ pub struct RegistryCacheFile {
     pub share: Share,
 }
 
-/// Who may get a credential that was issued to somebody else's request.
+/// The callers that may get a credential that was issued to somebody else's request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Share {

@@ -20,7 +20,7 @@ pub(super) struct CredentialKey {
     sharer: Sharer,
 }
 
-/// Who shares a credential.
+/// The callers that share a credential.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Sharer {
     Subject {
@@ -32,8 +32,8 @@ enum Sharer {
     Request(Ulid),
 }
 
-/// What one mint is for. Requests of another lifetime do not wait for it: its credential may end too
-/// soon for them.
+/// The purpose of one mint. Requests of another lifetime do not wait for it: its credential may end
+/// too soon for them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct MintKey {
     pub(super) credential: CredentialKey,

@@ -21,13 +21,13 @@ pub(super) struct Minted {
     /// The request that it was minted for.
     pub(super) by: Ulid,
     pub(super) at: Timestamp,
-    /// What its provider was asked for.
+    /// The lifetime that its provider was asked for.
     pub(super) lifetime: Lifetime,
     /// How long the provider call took.
     pub(super) took: Duration,
 }
 
-/// What a kept credential is good for.
+/// The use of a kept credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reuse {
     /// More than half of its life is left.
@@ -41,7 +41,7 @@ pub(super) enum Reuse {
 }
 
 impl Minted {
-    /// What it is good for at `now`, for a request with this lifetime.
+    /// Its use at `now`, for a request with this lifetime.
     pub(super) fn reuse(&self, wanted: Lifetime, now: Timestamp) -> Reuse {
         let Some(end) = self.credentials.expires_at else {
             let is_young = (0..ENDLESS).contains(&between(self.at, now));
@@ -175,7 +175,7 @@ mod tests {
             (stated(600), 600, 1, stated(600), Reuse::Unusable),
             (stated(600), 600, 299, stated(300), Reuse::Fresh),
             (stated(600), 600, 0, stated(601), Reuse::Unusable),
-            // Who states nothing gets no credential of somebody who asked for less.
+            // A request that states nothing gets no credential of one that asked for less.
             (stated(600), 600, 0, any, Reuse::Unusable),
             (any, 3600, 1700, any, Reuse::Fresh),
             (stated(7200), 7200, 3000, any, Reuse::Fresh),

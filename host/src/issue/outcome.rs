@@ -1,8 +1,8 @@
 //! The outcome of a mint whose caller may be gone.
 //!
-//! The mint and the caller that it was started for both hold the [`MintOutcome`]. If the last of them
-//! drops it and no answer recorded the credential, it records it itself, so that each intent has an
-//! outcome in the audit log. It also counts the request of a caller who has gone.
+//! The mint and the caller that it was started for both hold the [`MintOutcome`]. If the last of
+//! them drops it and no answer recorded the credential, it records it itself, so that each intent
+//! has an outcome in the audit log. It also counts the request of a caller who has gone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -1,6 +1,6 @@
 //! The mints that wait for their turn, so that each caller can be told how long that takes.
 //!
-//! Its lock also makes starting a mint one step: whoever holds it finds a flight or starts one.
+//! Its lock also makes starting a mint one step: its holder finds a flight or starts one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
 //! How fast calls of one registry start: each takes the next moment at which one may, in order.
 //!
-//! **Invariant:** whoever takes a moment first starts first, and knows at once how long that will
-//! be. A moment that nobody uses, because its taker is gone, is lost: the pace is never exceeded.
+//! **Invariant:** calls start in the order in which they took their moments, and each knows at once
+//! how long it will wait. A moment that is not used is lost: the pace is never exceeded.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -52,7 +52,7 @@ mod tests {
         for expected in [0, 0, 0, 50, 100] {
             assert_eq!(pace.take(now, longest), Ok(ms(expected)));
         }
-        // Nothing is taken by who would have to wait for too long.
+        // A call that would wait for too long takes nothing.
         assert_eq!(pace.take(now, longest), Err(Duration::from_millis(150)));
         assert_eq!(pace.take(now, longest), Err(Duration::from_millis(150)));
         assert_eq!(pace.take(ms(60), longest), Ok(ms(150)));

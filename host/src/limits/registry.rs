@@ -1,5 +1,6 @@
-//! Calls of one registry: so many at once, so that one that hangs does not take every instance there
-//! is, and so many started per second, below what its upstream takes from the whole account.
+//! Provider calls of one registry. Their number at once is limited, so that a registry that hangs
+//! does not take every instance. Their starts per second are limited below what the registry's
+//! upstream accepts from the whole account.
 //!
 //! A call first takes its [`CallTurn`], which says when it may start, and later its [`Place`].
 
@@ -51,7 +52,7 @@ impl RegistryLimit {
         }
     }
 
-    /// Takes the next turn. Whoever comes first goes first.
+    /// Takes the next turn. Calls start in the order in which they take their turns.
     pub fn take_turn(self: &Arc<Self>) -> Result<CallTurn, Refused> {
         let now = self.clock.elapsed();
         let taken = self.pace.as_ref().map_or(Ok(now), |pace| pace.take(now, LONGEST_TURN));

@@ -1,7 +1,7 @@
 //! The epoch of a registry: a digest of everything that decides what its provider would issue.
 //!
-//! **Invariant:** a credential is never reused in another epoch than the one it was issued in. What
-//! is added to a registry and changes what a credential opens must be added to [`Epoch::of`].
+//! **Invariant:** a credential is never reused in another epoch than the one it was issued in. A
+//! setting of a registry that changes what a credential opens must be added to [`Epoch::of`].
 
 use sha2::{Digest, Sha256};
 

@@ -141,7 +141,7 @@ async fn a_crowd_shares_one_mint_and_each_has_its_record() {
     assert_eq!(ids.len(), 201);
 }
 
-/// Each part of the key by itself: whoever leaves one out finds it here.
+/// Each part of the key by itself. The test fails if the key loses one of them.
 #[tokio::test]
 async fn nobody_gets_what_another_key_has() {
     let scene = Scene::start("").await;
@@ -186,7 +186,8 @@ async fn a_reload_ends_what_was_kept_if_the_registry_changes() {
     let first = scene.my_app().await;
     let text = |role: &str, more: &str| format!("{AUTH}\n{}", prod(&scene.aws, role, more));
     // Another rule changes nothing about what was issued.
-    let rule = "[[rules]]\nname = \"more\"\nissuer = \"local\"\nclaims = { x = \"y\" }\nprojects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\"]\n";
+    let rule = "[[rules]]\nname = \"more\"\nissuer = \"local\"\nclaims = { x = \"y\" }\n\
+                projects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\"]\n";
     scene.broker.reload(&format!("{}{rule}", text("push", ""))).await;
     assert_eq!(scene.source(&scene.my_app().await), "cached");
     assert_eq!(scene.broker.process.issuing.cache_use().entries, 1);
@@ -360,7 +361,8 @@ async fn a_failure_is_one_call_for_everybody_who_waits() {
             assert_eq!(problem(&scene.my_app().await), expected);
             assert_eq!(scene.aws.count("AssumeRole"), calls);
         }
-        let failed = scene.broker.audit().into_iter().filter(|it| it["event"] == "issue.failed");
+        let failed =
+            scene.broker.audit().into_iter().filter(|record| record["event"] == "issue.failed");
         assert_eq!(failed.count(), 1, "{failure:?}");
         scene.forward(11);
         assert_eq!(scene.my_app().await.status, 200, "{failure:?}");

@@ -26,7 +26,7 @@ enum Step {
     Reload(Generation),
 }
 
-/// What the settings say.
+/// The settings that serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Generation {
     /// The push role, which makes an epoch.
@@ -36,7 +36,7 @@ struct Generation {
     is_wide: bool,
 }
 
-/// What one request was about.
+/// The content of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Asked {
     generation: Generation,
@@ -82,7 +82,8 @@ key_file = "@STATE@/issuer.pem"
     );
     for (subject, name) in SUBJECTS.iter().enumerate() {
         for (project, project_name) in PROJECTS.iter().enumerate() {
-            for action in allowed(is_wide, subject, project).split(',').filter(|it| !it.is_empty())
+            for action in
+                allowed(is_wide, subject, project).split(',').filter(|action| !action.is_empty())
             {
                 text.push_str(&format!(
                     "[[rules]]\nname = \"{name}-{project_name}-{action}\"\nissuer = \"local\"\n\
@@ -153,7 +154,7 @@ impl Walk {
         let answer = self.broker.credentials(&token, &query).await;
         let allowed = allowed(self.generation.is_wide, subject, project);
         let wanted = actions.unwrap_or(allowed);
-        let may = !wanted.is_empty() && wanted.split(',').all(|it| allowed.contains(it));
+        let may = !wanted.is_empty() && wanted.split(',').all(|action| allowed.contains(action));
         assert_eq!(answer.status.as_u16(), if may { 200 } else { 403 }, "{query}: {}", answer.text);
         if may {
             let asked = Asked { generation: self.generation, subject, project, actions: wanted };
@@ -184,11 +185,11 @@ impl Walk {
             "off" => assert_eq!(minted_by, id, "{record}"),
             _ => {}
         }
-        // What AWS was asked for at the mint, in its own words.
+        // The request to AWS at the mint.
         let session = format!("rise-{minted_by}");
         let role = self.aws.recorded("AssumeRole");
         let role =
-            role.iter().find(|it| it.parameter("RoleSessionName") == Some(&session)).unwrap();
+            role.iter().find(|role| role.parameter("RoleSessionName") == Some(&session)).unwrap();
         let push = format!("role/push-{}", asked.generation.role);
         assert!(role.parameter("RoleArn").unwrap().ends_with(&push), "{record}");
         let policy = role.policy().unwrap().to_string();

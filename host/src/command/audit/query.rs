@@ -34,8 +34,8 @@ pub(super) struct Filter {
     /// The id that the caller received. It is also the end of the session name in `CloudTrail`.
     #[arg(long)]
     request_id: Option<String>,
-    /// The request that a credential was minted for, as in the session's name in `CloudTrail`: lists
-    /// everybody who was given that credential.
+    /// The request that a credential was minted for, as in the session name in `CloudTrail`. Lists
+    /// every request that got this credential.
     #[arg(long)]
     minted_by: Option<String>,
     /// From this time on, such as 2026-11-21T10:00:00Z; 90m or 24h means so long ago.
