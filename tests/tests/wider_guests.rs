@@ -27,6 +27,7 @@ base_url = "{}"
 repo_prefix = "rise/"
 admin_token = "{ADMIN_TOKEN}"
 trust_provider = true
+cache = {{ share = "off" }}
 [registries.prod.ceiling.http]
 private = true
 "#,
