@@ -88,7 +88,7 @@ pub fn authorization_header(bytes: &[u8]) {
     let mut request = Request::new(());
     let mut count = 0;
     for value in
-        bytes.split(|byte| *byte == b'\n').filter_map(|it| HeaderValue::from_bytes(it).ok())
+        bytes.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok())
     {
         request.headers_mut().append(header::AUTHORIZATION, value);
         count += 1;
@@ -199,7 +199,8 @@ pub fn discovery(bytes: &[u8]) {
 /// If the input is accepted, it is https, or http to this machine, without a user.
 pub fn issuer_url(bytes: &[u8]) {
     // Making a client takes a millisecond: not for what cannot be an issuer.
-    let Some(issuer) = text(bytes).filter(|it| it.starts_with("http") && it.len() < 512) else {
+    let Some(issuer) = text(bytes).filter(|text| text.starts_with("http") && text.len() < 512)
+    else {
         return;
     };
     if url::Url::parse(issuer).is_err() || Discovery::new("fuzz", &discovered(issuer, &[])).is_err()
@@ -215,7 +216,8 @@ pub fn issuer_url(bytes: &[u8]) {
     assert!(!uri.authority().unwrap().as_str().contains('@'), "{issuer}");
     assert!(uri.query().is_none() && !issuer.contains('#'), "{issuer}");
     let address = url.host_str().unwrap().trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    let is_local = url.host_str() == Some("localhost") || address.is_ok_and(|it| it.is_loopback());
+    let is_local =
+        url.host_str() == Some("localhost") || address.is_ok_and(|address| address.is_loopback());
     assert!(uri.scheme_str() == Some("https") || is_local, "{issuer} {host}");
 }
 
@@ -247,7 +249,7 @@ pub fn project_name(bytes: &[u8]) {
 
 /// If the input is accepted, its text form parses to the same location.
 pub fn image_reference(bytes: &[u8]) {
-    let Some(reference) = text(bytes).and_then(|it| it.parse::<ImageReference>().ok()) else {
+    let Some(reference) = text(bytes).and_then(|text| text.parse::<ImageReference>().ok()) else {
         return;
     };
     let place = reference.location();
@@ -268,12 +270,12 @@ pub fn image_reference(bytes: &[u8]) {
 /// If the input is accepted, its text form parses to the same pattern, two projects share no
 /// location, and the pattern resolves the locations that it makes.
 pub fn location_pattern(bytes: &[u8]) {
-    let Some(pattern) = text(bytes).and_then(|it| it.parse::<LocationPattern>().ok()) else {
+    let Some(pattern) = text(bytes).and_then(|text| text.parse::<LocationPattern>().ok()) else {
         return;
     };
     let written = pattern.to_string();
     assert_eq!(written.parse::<LocationPattern>().as_ref(), Ok(&pattern));
-    let [one, two] = ["my-app", "my-app-2"].map(|it| it.parse::<Project>().unwrap());
+    let [one, two] = ["my-app", "my-app-2"].map(|name| name.parse::<Project>().unwrap());
     let (first, second) = (pattern.fill(&one), pattern.fill(&two));
     assert!(!first.contains(&second) && !second.contains(&first), "{written}");
     assert!(pattern.collides(false, &pattern, false));
@@ -298,7 +300,8 @@ pub fn rules(bytes: &[u8]) {
     let Ok(mut case) = serde_json::from_slice::<RulesCase>(bytes) else { return };
     let Ok(project) = case.project.parse::<Project>() else { return };
     case.rules.truncate(4);
-    let known = || Known::new(["github", "gitlab"], ["prod", "dev"].map(|it| it.parse().unwrap()));
+    let known =
+        || Known::new(["github", "gitlab"], ["prod", "dev"].map(|name| name.parse().unwrap()));
     let Ok(rules) = Rules::parse(case.rules.clone(), &known()) else { return };
     let subject = Subject { issuer: "github".to_owned(), sub: "s".to_owned(), claims: case.claims };
     let request = AccessRequest {
@@ -385,7 +388,7 @@ pub fn settings(bytes: &[u8]) {
         fs::create_dir_all(&directory).unwrap();
         directory
     });
-    let Some(written) = text(bytes).filter(|it| !it.contains("${file:")) else { return };
+    let Some(written) = text(bytes).filter(|text| !text.contains("${file:")) else { return };
     let name = if written.starts_with("---") { "default.yaml" } else { "default.toml" };
     for old in ["default.yaml", "default.toml"] {
         let _ = fs::remove_file(DIRECTORY.join(old));
@@ -405,8 +408,8 @@ pub fn settings(bytes: &[u8]) {
             let is_value = name.ends_with("toml")
                 && !written.contains("\"\"\"")
                 && !written.contains("'''")
-                && written.lines().any(|it| it == line);
-            let quoted = problems.iter().any(|it| it.to_string().contains(CANARY));
+                && written.lines().any(|other| other == line);
+            let quoted = problems.iter().any(|problem| problem.to_string().contains(CANARY));
             let elsewhere = written.matches(CANARY).count() > 1;
             assert!(!is_value || elsewhere || !quoted, "{problems:?}");
         }

@@ -39,7 +39,9 @@ pub(super) fn allows_no_more_than(policy: &str, granted: Actions) {
         statements.iter().any(|statement| {
             let matches = |member: &str, text: &str| {
                 let patterns = statement[member].as_array().unwrap();
-                patterns.iter().any(|it| is_like(it.as_str().unwrap().as_bytes(), text.as_bytes()))
+                patterns
+                    .iter()
+                    .any(|pattern| is_like(pattern.as_str().unwrap().as_bytes(), text.as_bytes()))
             };
             statement["Effect"] == "Allow"
                 && matches("Action", action)
@@ -62,8 +64,8 @@ pub(super) fn allows_no_more_than(policy: &str, granted: Actions) {
             .as_array()
             .unwrap()
             .iter()
-            .all(|it| it == "ecr:GetAuthorizationToken");
-        assert!(resources.iter().all(|it| it == OWN || is_login && it == "*"), "{policy}");
+            .all(|action| action == "ecr:GetAuthorizationToken");
+        assert!(resources.iter().all(|arn| arn == OWN || is_login && arn == "*"), "{policy}");
     }
 }
 

@@ -218,9 +218,9 @@ mod tests {
             change(&mut policy);
             policy
         };
-        let single_use = strict(|it| it.replay = Replay::SingleUse);
-        let short = strict(|it| it.max_lifetime = 310);
-        let young = strict(|it| it.max_age = Some(10));
+        let single_use = strict(|policy| policy.replay = Replay::SingleUse);
+        let short = strict(|policy| policy.max_lifetime = 310);
+        let young = strict(|policy| policy.max_age = Some(10));
         let names = TokenPolicy {
             required_claims: vec![path("repository_id"), path("/kubernetes.io/namespace")],
             ..TokenPolicy::default()

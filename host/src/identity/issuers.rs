@@ -121,7 +121,8 @@ fn keys(
 ) -> Result<Arc<dyn Keys>, String> {
     match &wanted.keys {
         KeyOrigin::Discovery(settings) => memory.keys(&wanted.name, settings, || {
-            let discovery = Discovery::new(&wanted.name, settings).map_err(|it| it.to_string())?;
+            let discovery =
+                Discovery::new(&wanted.name, settings).map_err(|error| error.to_string())?;
             Ok(Arc::new(CachedKeys::new(&wanted.name, Box::new(discovery), clock.clone())))
         }),
         KeyOrigin::JwksFile { path, .. } => {
@@ -133,7 +134,8 @@ fn keys(
             Ok(Arc::new(FixedKeys::new(set)))
         }
         KeyOrigin::Local { key_file } => {
-            let issuer = LocalIssuer::open_or_create(key_file).map_err(|it| it.to_string())?;
+            let issuer =
+                LocalIssuer::open_or_create(key_file).map_err(|error| error.to_string())?;
             let set = issuer.key_set().map_err(|error| error.to_string())?;
             Ok(Arc::new(FixedKeys::new(set)))
         }

@@ -117,7 +117,7 @@ mod tests {
     fn a_type_is_compared_as_it_is_meant() {
         let takes = |types: &[&str], typ| {
             TokenPolicy {
-                token_types: types.iter().map(|it| (*it).to_owned()).collect(),
+                token_types: types.iter().map(|typ| (*typ).to_owned()).collect(),
                 ..TokenPolicy::default()
             }
             .accepts_type(typ)
@@ -150,18 +150,18 @@ mod tests {
             policy.problems().len()
         };
         assert_eq!(problems(|_| {}), 0);
-        assert_eq!(problems(|it| it.algorithms.push(Algorithm::Es256)), 1);
+        assert_eq!(problems(|policy| policy.algorithms.push(Algorithm::Es256)), 1);
         assert_eq!(
-            problems(|it| {
-                it.algorithms.push(Algorithm::Es256);
-                it.mixed_algorithms = true;
+            problems(|policy| {
+                policy.algorithms.push(Algorithm::Es256);
+                policy.mixed_algorithms = true;
             }),
             0
         );
-        assert_eq!(problems(|it| it.token_types.clear()), 1);
-        assert_eq!(problems(|it| it.max_lifetime = 0), 1);
-        assert_eq!(problems(|it| it.max_lifetime = i64::MAX), 1);
-        assert_eq!(problems(|it| it.max_age = Some(-1)), 1);
+        assert_eq!(problems(|policy| policy.token_types.clear()), 1);
+        assert_eq!(problems(|policy| policy.max_lifetime = 0), 1);
+        assert_eq!(problems(|policy| policy.max_lifetime = i64::MAX), 1);
+        assert_eq!(problems(|policy| policy.max_age = Some(-1)), 1);
         let long = TokenPolicy { max_lifetime: LONGEST_LIFETIME + 1, ..TokenPolicy::default() };
         assert_eq!((long.problems().len(), long.warnings().len()), (0, 1));
         assert_eq!(TokenPolicy::default().warnings().len(), 0);

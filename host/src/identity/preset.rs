@@ -46,7 +46,7 @@ impl Preset {
         const HOUR: i64 = 3600;
         let policy = |max_lifetime, token_types: &[&str], required: &[&str]| TokenPolicy {
             algorithms: vec![Algorithm::Rs256],
-            token_types: token_types.iter().map(|it| (*it).to_owned()).collect(),
+            token_types: token_types.iter().map(|typ| (*typ).to_owned()).collect(),
             max_lifetime,
             required_claims: required
                 .iter()

@@ -47,7 +47,8 @@ where
             ("message", fields.0.remove("message").unwrap_or_default()),
             ("target", metadata.target().into()),
         ];
-        let rest = fields.0.iter().filter(|(name, _)| first.iter().all(|it| it.0 != **name));
+        let rest =
+            fields.0.iter().filter(|(name, _)| first.iter().all(|(first, _)| *first != **name));
         let all = first.iter().map(|(name, value)| (*name, value));
         let all = all.chain(rest.map(|(name, value)| (name.as_str(), value)));
         let mut line = Vec::with_capacity(512);

@@ -121,8 +121,9 @@ impl Discovery {
 
     fn may_hold_keys(&self, url: &Url) -> bool {
         let is_listed = |host: &String| {
-            host_of(host).is_some_and(|it| {
-                it.host() == url.host() && it.port_or_known_default() == url.port_or_known_default()
+            host_of(host).is_some_and(|listed| {
+                listed.host() == url.host()
+                    && listed.port_or_known_default() == url.port_or_known_default()
             })
         };
         let is_listed = url.scheme() == "https" && self.settings.jwks_hosts.iter().any(is_listed);
@@ -199,7 +200,7 @@ fn is_as_written(text: &str, url: &Url) -> bool {
     let rest = text.strip_prefix(url.scheme()).and_then(|rest| rest.strip_prefix("://"));
     let authority = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
     let with_port = format!("{}:{}", url.authority(), url.port_or_known_default().unwrap_or(0));
-    let is_same = |it: &str| authority.eq_ignore_ascii_case(it);
+    let is_same = |other: &str| authority.eq_ignore_ascii_case(other);
     (is_same(url.authority()) || is_same(&with_port))
         && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\')
 }

@@ -155,7 +155,7 @@ impl IssuerKey {
             Some(alg) => Some(Algorithm::from_str(alg?).ok()?),
         };
         let bytes =
-            |name: &str| text(name).flatten().and_then(|it| URL_SAFE_NO_PAD.decode(it).ok());
+            |name: &str| text(name).flatten().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
         let (material, mut verifiers) = match (text("kty")??, text("crv").flatten()) {
             ("RSA", None) => rsa(&bytes("n")?, &bytes("e")?),
             ("EC", Some("P-256")) => {
@@ -357,7 +357,10 @@ mod tests {
             ),
             (set(Signer::ed25519("d").jwk()), vec![Algorithm::EdDsa], vec![Algorithm::Es256]),
         ] {
-            assert!(fits.iter().all(|it| key.fits(*it)) && !not.iter().any(|it| key.fits(*it)));
+            assert!(
+                fits.iter().all(|fitting| key.fits(*fitting))
+                    && !not.iter().any(|other| key.fits(*other))
+            );
         }
     }
 }
