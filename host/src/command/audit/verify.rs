@@ -38,8 +38,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> Outcome {
     }
     if trusted.is_empty() {
         warn(
-            "warning: no signing key is known, so anybody may have signed the checkpoints; name one \
-             by --trust-key",
+            "warning: no signing key is known, so anybody may have signed the checkpoints; name \
+             one by --trust-key",
         );
     } else {
         let strangers = report.keys.iter().filter(|key| !trusted.contains(key));
@@ -70,8 +70,8 @@ fn print_summary(report: &LogReport, kept: usize) {
     }
     if report.torn > 0 {
         print(format_args!(
-            "the last line is incomplete ({} bytes): it is being written, or the next start removes \
-             it",
+            "the last line is incomplete ({} bytes): it is being written, or the next start \
+             removes it",
             report.torn
         ));
     }

@@ -96,8 +96,8 @@ async fn aws(registry: &Registry) -> LiveReport {
         Attempt { name: registry.name.as_str(), access, settings, report: &mut report };
     if timeout(REGISTRY_DEADLINE, attempt.all()).await.is_err() {
         attempt.failed(
-            "the calls of AWS took longer than 20 seconds together; check that this machine reaches \
-             STS and ECR of the region",
+            "the calls of AWS took longer than 20 seconds together; check that this machine \
+             reaches STS and ECR of the region",
         );
     }
     report
