@@ -83,11 +83,14 @@ pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
     let router = current.router();
     let draining = http::listen::serve(public, router, &process.edge, acceptor, stopped).await;
     tracing::info!("stopping: requests in flight are finished first");
+    let finished = async {
+        draining.finish().await;
+        process.issuing.finish(Deadline::after(LAST_MINTS)).await;
+    };
     tokio::select! {
-        () = draining.finish() => {}
+        () = finished => {}
         _ = signals.stop.wait() => tracing::warn!("stopping at once, after a second signal"),
     }
-    process.issuing.finish(Deadline::after(LAST_MINTS)).await;
     process.audit.stop().await;
     tracing::info!("stopped");
     Ok(())
