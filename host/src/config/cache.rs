@@ -48,12 +48,13 @@ pub struct RegistryCacheFile {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Share {
-    /// Requests of the same issuer and `sub`, for the same project and actions.
+    // These are no doc comments: with them, the schema could not list the words in an error.
+    // Requests of the same issuer and `sub`, for the same project and actions.
     #[default]
     Subject,
-    /// Everybody who is granted the same actions on the same project.
+    // Everybody who is granted the same actions on the same project.
     Project,
-    /// Nobody: each request gets a credential of its own.
+    // Nobody: each request gets a credential of its own.
     Off,
 }
 

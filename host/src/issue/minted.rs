@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use ulid::Ulid;
 
 use crate::domain::{Credential, Credentials, Lifetime};
@@ -72,7 +72,7 @@ impl Minted {
     /// From when on a caller should ask again: half of its life. `None` if it does not end.
     pub(super) fn refresh_after(&self) -> Option<Timestamp> {
         let life = between(self.at, self.credentials.expires_at?);
-        self.at.checked_add(SignedDuration::from_secs(life / 2)).ok()
+        Timestamp::from_second(self.at.as_second() + life / 2).ok()
     }
 
     /// How long it is of use to anybody, counted from its mint.

@@ -129,6 +129,8 @@ async fn both_paths_answer_in_the_shape_of_the_seeds_and_ours() {
         json["request_id"] = "[request_id]".into();
         json["credentials"]["expires_at"] = "[expires_at]".into();
         json["credentials"]["expires_in"] = "[expires_in]".into();
+        assert!(json["refresh_after"].is_string(), "{json}");
+        json["refresh_after"] = "[refresh_after]".into();
         shown.push(serde_json::to_string_pretty(&json).unwrap());
     }
     assert_eq!(shown[0], shown[1]);
@@ -149,6 +151,7 @@ async fn both_paths_answer_in_the_shape_of_the_seeds_and_ours() {
       "enforced_by": "host",
       "image": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/my-app",
       "project": "my-app",
+      "refresh_after": "[refresh_after]",
       "registry": "prod",
       "repository": "rise/my-app",
       "request_id": "[request_id]",
