@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rise_broker_tests::load::{Load, Report};
+use rise_broker_tests::load::{Load, LoadReport};
 use rise_broker_tests::registry::{imaginary, oci, registry};
 use rise_broker_tests::siege::flat;
 use rise_broker_tests::{AUTH, Imaginary, Installation, Serving, Wire, within};
@@ -143,8 +143,8 @@ async fn beside(
     to: SocketAddr,
     token: &str,
     how: &str,
-    others: impl Future<Output = Report>,
-) -> (Report, usize) {
+    others: impl Future<Output = LoadReport>,
+) -> (LoadReport, usize) {
     let over = Arc::new(AtomicBool::new(false));
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
@@ -180,7 +180,7 @@ async fn settle(serving: &Serving, resident: u64, files: usize) {
     within(Duration::from_secs(90), is_over).await;
 }
 
-fn shown(report: &Report) -> String {
+fn shown(report: &LoadReport) -> String {
     format!(
         "p50 {:.1?} p99 {:.1?} ({} not 200)",
         report.quantile(0.5),

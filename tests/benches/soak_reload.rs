@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rise_broker_tests::load::{Load, Report};
+use rise_broker_tests::load::{Load, LoadReport};
 use rise_broker_tests::provider_files::{broken, component, digest, drop_in, noted};
 use rise_broker_tests::{AUTH, Installation, Serving};
 use serde_json::Value;
@@ -91,7 +91,7 @@ async fn serves(serving: &Serving, bytes: &[u8]) {
         .await;
 }
 
-fn shown(report: &Report) -> String {
+fn shown(report: &LoadReport) -> String {
     let at = |share| -> Duration { report.quantile(share) };
     format!(
         "{} requests, {} not 200, {} connections reopened, p50 {:?}, p99 {:?}, max {:?}",

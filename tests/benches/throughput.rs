@@ -19,7 +19,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use rise_broker::domain::Clock;
-use rise_broker_tests::load::{Load, Report};
+use rise_broker_tests::load::{Load, LoadReport};
 use rise_broker_tests::{Client, Installation, Serving, Signer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -142,7 +142,7 @@ async fn steady(targets: &[(&str, SocketAddr)], token: &str) {
     }
 }
 
-async fn run(load: Load, address: SocketAddr, token: &str) -> Report {
+async fn run(load: Load, address: SocketAddr, token: &str) -> LoadReport {
     let report = load.run(address, PATH, token).await;
     assert_eq!(report.failed, 0, "answers that are not 200");
     report

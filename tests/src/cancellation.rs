@@ -30,7 +30,7 @@ const UPSTREAM: Duration = Duration::from_millis(50);
 const LONGEST: u64 = 90_000;
 
 #[derive(Debug)]
-pub struct Report {
+pub struct CancellationReport {
     /// Clients that hung up before an answer, and clients that received one.
     pub hung_up: usize,
     pub answered: usize,
@@ -53,7 +53,7 @@ pub struct Report {
 ///
 /// # Panics
 /// If the broker does not start.
-pub async fn run(clients: usize, patience: Duration) -> Report {
+pub async fn run(clients: usize, patience: Duration) -> CancellationReport {
     let (aws, http) = (Stub::start().await, Imaginary::start().await);
     aws.always("AssumeRole", Answer::late(UPSTREAM));
     aws.always("GetAuthorizationToken", Answer::late(UPSTREAM));
@@ -84,7 +84,7 @@ pub async fn run(clients: usize, patience: Duration) -> Report {
             .map(|event| requests(&installation, event));
     let ended: BTreeSet<_> =
         [&completed, &minted, &failed].into_iter().flatten().cloned().collect();
-    Report {
+    CancellationReport {
         hung_up,
         answered,
         intents: intents.len(),

@@ -25,7 +25,7 @@ pub const ADMIN_TOKEN: &str = "canary-admin-token-1f0c";
 
 /// One received request.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct ReceivedRequest {
     pub method: Method,
     /// The path with its query.
     pub path: String,
@@ -33,7 +33,7 @@ pub struct Heard {
     pub body: String,
 }
 
-impl Heard {
+impl ReceivedRequest {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or(Value::Null)
     }
@@ -45,7 +45,7 @@ impl Heard {
 
 #[derive(Debug, Default)]
 struct Shared {
-    heard: Mutex<Vec<Heard>>,
+    heard: Mutex<Vec<ReceivedRequest>>,
     /// The answer of `/api/tokens` in place of a token: status, `Retry-After`, body.
     instead: Mutex<Option<(u16, Option<String>, String)>>,
     /// The delay before it makes a token.
@@ -107,7 +107,7 @@ impl Imaginary {
     }
 
     /// Every request so far, oldest first.
-    pub fn heard(&self) -> Vec<Heard> {
+    pub fn heard(&self) -> Vec<ReceivedRequest> {
         self.shared.heard.lock().unwrap().clone()
     }
 }
@@ -125,7 +125,7 @@ async fn hear(
 ) -> Result<Response, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
-    shared.heard.lock().unwrap().push(Heard {
+    shared.heard.lock().unwrap().push(ReceivedRequest {
         method: head.method.clone(),
         path: head.uri.to_string(),
         headers: head.headers.clone(),

@@ -19,7 +19,7 @@ pub struct Load {
     pub rate: Option<f64>,
 }
 
-pub struct Report {
+pub struct LoadReport {
     /// The time of each request, sorted.
     pub times: Vec<Duration>,
     /// Requests without an answer, or with one other than 200.
@@ -29,7 +29,7 @@ pub struct Report {
     pub elapsed: Duration,
 }
 
-impl Report {
+impl LoadReport {
     pub fn per_second(&self) -> f64 {
         self.times.len() as f64 / self.elapsed.as_secs_f64()
     }
@@ -48,7 +48,7 @@ impl Report {
 
 impl Load {
     /// Sends a `GET` of `path` with this token.
-    pub async fn run(self, address: SocketAddr, path: &str, token: &str) -> Report {
+    pub async fn run(self, address: SocketAddr, path: &str, token: &str) -> LoadReport {
         let request: Arc<[u8]> = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n"
         )
@@ -69,7 +69,7 @@ impl Load {
             reopened += client.reopened;
         }
         times.sort_unstable();
-        Report { times, failed, reopened, elapsed: started.elapsed() }
+        LoadReport { times, failed, reopened, elapsed: started.elapsed() }
     }
 
     async fn client(

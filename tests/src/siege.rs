@@ -132,7 +132,7 @@ impl Seen {
 }
 
 #[derive(Debug)]
-pub struct Report {
+pub struct SiegeReport {
     pub quiet: Seen,
     pub besieged: Seen,
     /// The answers to forged tokens: 401, 429, other.
@@ -154,7 +154,7 @@ pub fn flat(resident: u64) -> u64 {
 ///
 /// # Panics
 /// If the broker does not start.
-pub async fn run(siege: Siege) -> Report {
+pub async fn run(siege: Siege) -> SiegeReport {
     let issuer = Arc::new(CountingIssuer::start().await);
     let serving = broker(&issuer);
     let to: SocketAddr = serving.url.rsplit_once('/').unwrap().1.parse().unwrap();
@@ -166,7 +166,7 @@ pub async fn run(siege: Siege) -> Report {
     let quiet = honest(to, &issuer, siege.honest, siege.quiet).await;
     let (besieged, forged, bad, slow_opened) = lay(to, &issuer, siege).await;
     settle(&serving, resident, files).await;
-    Report {
+    SiegeReport {
         quiet,
         besieged,
         forged,

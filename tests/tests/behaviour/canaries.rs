@@ -226,21 +226,21 @@ async fn no_secret_is_in_any_output_of_the_broker_in_process() {
     outputs.expect_none_of(&canaries.concat());
 }
 
-struct Ran {
+struct RunningBroker {
     installation: Installation,
     serving: Serving,
     token: String,
 }
 
 /// The binary, as an operator runs it.
-fn serve(mut installation: Installation, level: &str, format: &str) -> Ran {
+fn serve(mut installation: Installation, level: &str, format: &str) -> RunningBroker {
     installation.unlimited();
     let token = installation.token_for("my-app");
     installation.variable("RISE_LOG__LEVEL", level);
     installation.variable("RISE_LOG__FORMAT", format);
     installation.variable("RUST_BACKTRACE", "full");
     let serving = installation.serve();
-    Ran { installation, serving, token }
+    RunningBroker { installation, serving, token }
 }
 
 fn installed(aws: &str) -> Installation {
@@ -350,9 +350,9 @@ async fn stop(serving: &Serving) {
 }
 
 /// A name, settings, arguments.
-type Case = (&'static str, String, &'static [&'static str]);
+type SettingsCase = (&'static str, String, &'static [&'static str]);
 
-fn slips(good: &str) -> Vec<Case> {
+fn slips(good: &str) -> Vec<SettingsCase> {
     vec![
         ("right", good.to_owned(), &[]),
         ("right, live", good.to_owned(), &["--live"]),

@@ -99,13 +99,13 @@ async fn an_account_that_is_set_up_passes_and_nobody_gets_anything() {
 }
 
 /// What the test takes away, and what the command then reports as missing.
-type Case = (&'static [(&'static str, &'static str)], Vec<String>);
+type LackCase = (&'static [(&'static str, &'static str)], Vec<String>);
 
 const NOBODY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:user/nobody"},"Action":"sts:AssumeRole"}]}"#;
 const WITHOUT_LOGIN: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecr:PutImage","Resource":"*"}]}"#;
 
 #[allow(clippy::too_many_lines, reason = "one table")]
-fn missing_permissions() -> Vec<Case> {
+fn missing_permissions() -> Vec<LackCase> {
     let backend = "arn:aws:iam::123456789012:role/rise-backend";
     let push = "arn:aws:iam::123456789012:role/rise-backend-ecr-push";
     let base = "arn:aws:iam::123456789012:user/rise-base";

@@ -37,13 +37,13 @@ fn workstation(url: &str) -> Workstation {
 }
 
 /// A real broker in front of a real registry, and the token of a caller who may push `my-app`.
-struct Site {
+struct DoctorSite {
     broker: Serving,
     registry: DockerRegistry,
     token: String,
 }
 
-impl Site {
+impl DoctorSite {
     async fn start(more: &str) -> Self {
         let registry = DockerRegistry::start(RegistryAuth::Htpasswd).await;
         let text = format!(
@@ -125,7 +125,7 @@ fn date(at: u64) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_well() {
-    let site = Site::start("").await;
+    let site = DoctorSite::start("").await;
     let machine = site.workstation();
     let doctor = in_time(|| machine.rise(&["doctor"]));
     assert_eq!((doctor.code, doctor.stderr.as_str()), (Some(0), ""), "{}", doctor.stdout);
@@ -153,7 +153,7 @@ async fn everything_is_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_names_a_forbidden_project_and_an_unknown_password() {
-    let site = Site::start("").await;
+    let site = DoctorSite::start("").await;
     let machine = site.workstation().with("RISE_PROJECT", "other");
     let said = same_cause(&machine, 4);
     insta::assert_snapshot!("a_forbidden_project", mask_request(&site.masked(&said)));
@@ -186,7 +186,7 @@ fn doctor_names_a_broker_that_is_down_or_silent_or_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_names_an_unknown_certificate() {
     let tls = "[server.tls]\ncertificate_file = \"tls.pem\"\nkey_file = \"tls.key\"";
-    let site = Site::start(tls).await;
+    let site = DoctorSite::start(tls).await;
     let url = site.broker.url.replace("http://", "https://");
     let machine = site.workstation().with("RISE_URL", &url);
     insta::assert_snapshot!(site.masked(&same_cause(&machine, 6)));
@@ -229,7 +229,7 @@ fn doctor_names_missing_settings_and_a_missing_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_names_a_useless_cache() {
-    let site = Site::start("").await;
+    let site = DoctorSite::start("").await;
     let mut said = Vec::new();
     let cached = |machine: &Workstation| {
         let folder = machine.path(".cache/rise/registry");

@@ -11,14 +11,14 @@ use rise_broker_tests::{
 use serde_json::json;
 
 /// Settings of two registries, each with an account and a project that one caller may push to.
-struct Site {
+struct RegistriesSite {
     broker: Serving,
     one: DockerRegistry,
     two: DockerRegistry,
     tokens: [String; 2],
 }
 
-impl Site {
+impl RegistriesSite {
     async fn start() -> Self {
         let one = DockerRegistry::start(RegistryAuth::Htpasswd).await;
         let two = DockerRegistry::start(RegistryAuth::Second).await;
@@ -74,7 +74,7 @@ fn is_unauthorized(text: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
-    let site = Site::start().await;
+    let site = RegistriesSite::start().await;
     let machine = site.workstation("one");
     let layout = OciLayout::write(&machine.path("original"), "through the helper");
     let push = |machine: &Workstation, image: &str, more: &[&str]| {
@@ -142,7 +142,7 @@ async fn skopeo_pushes_and_pulls_the_granted_project_and_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn podman_and_buildah_push_and_pull_through_the_helper() {
-    let site = Site::start().await;
+    let site = RegistriesSite::start().await;
     let machine = site.workstation("one");
     OciLayout::write(&machine.path("original"), "with storage");
     let image = format!("{}/rise/one:v1", site.one.host());
@@ -176,7 +176,7 @@ async fn podman_and_buildah_push_and_pull_through_the_helper() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
-    let site = Site::start().await;
+    let site = RegistriesSite::start().await;
     let machine = site.workstation("one").with("RISE_IGNORE_STORE", "true");
     let layout = OciLayout::write(&machine.path("original"), "for docker");
     let image = format!("{}/rise/one:v1", site.one.host());
@@ -241,7 +241,7 @@ async fn docker_logs_in_and_inspects_through_the_helper_or_without_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chart_is_pushed_by_helms_client() {
-    let site = Site::start().await;
+    let site = RegistriesSite::start().await;
     let machine = site.workstation("one");
     machine.file("chart/Chart.yaml", "apiVersion: v2\nname: one\nversion: 1.0.0\n");
     let packed =

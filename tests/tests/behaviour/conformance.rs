@@ -49,9 +49,9 @@ const AWS: &str = "region = \"us-east-1\"\naccount_id = \"123456789012\"\n\
 const URL: &str = "registry_url = \"registry.example.com\"\n";
 
 /// A way to misbehave, and the text that the report must contain.
-type Row = (&'static str, &'static str);
+type GuestRow = (&'static str, &'static str);
 
-const ON_AWS: [Row; 14] = [
+const ON_AWS: [GuestRow; 14] = [
     ("other-project", "repository/someone-elses`"),
     ("sibling", "repository/my-app*`"),
     ("other-role", "the role `"),
@@ -140,7 +140,7 @@ async fn what_the_host_makes_impossible_passes() {
     }
 }
 
-const OVER_HTTP: [Row; 36] = [
+const OVER_HTTP: [GuestRow; 36] = [
     ("other-host", "does not allow"),
     ("other-port", "does not allow"),
     ("other-path", "/api/admin"),

@@ -28,16 +28,16 @@ type = "oci"
 registry_url = "r.example.com"
 "#;
 
-struct Scene {
+struct TokenScene {
     settings: Settings,
     signer: Signer,
 }
 
-fn scene() -> Scene {
+fn scene() -> TokenScene {
     let (settings, signer) = (Settings::new(SETTINGS), Signer::new("k1"));
     std::fs::write(settings.path("jwks.json"), json!({ "keys": [signer.jwk()] }).to_string())
         .unwrap();
-    Scene { settings, signer }
+    TokenScene { settings, signer }
 }
 
 fn claims(more: &Value) -> Value {
@@ -93,7 +93,7 @@ fn without_times(text: &str) -> String {
 #[test]
 #[allow(clippy::too_many_lines, reason = "one table")]
 fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
-    let Scene { settings, signer } = scene();
+    let TokenScene { settings, signer } = scene();
     let now = Clock::system().now().as_second();
     let mallory = Signer::new("k1");
     let with = |more: Value| signer.sign(&claims(&more));
@@ -216,7 +216,7 @@ fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
 
 #[test]
 fn a_good_token_is_explained_line_by_line() {
-    let Scene { settings, signer } = scene();
+    let TokenScene { settings, signer } = scene();
     let token = signer.sign(&claims(&json!({})));
     let (code, text, problems) = explain(&settings, &token, &["--project", "my-app"]);
     assert_eq!((code, problems.as_str()), (0, ""), "{text}");

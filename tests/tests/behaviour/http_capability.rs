@@ -243,22 +243,22 @@ cpu_ms = 3000
     )
 }
 
-struct Scene {
+struct RogueScene {
     server: Imaginary,
     other: Imaginary,
     broker: TestBroker,
     answer: Response,
 }
 
-async fn misbehaved(how: &str, more: &str) -> Scene {
+async fn misbehaved(how: &str, more: &str) -> RogueScene {
     let (server, other) = (Imaginary::start().await, Imaginary::start().await);
     let text = rogue(&server, &other, how, more);
     let broker = TestBroker::with_registries(text).guests(&["http-rogue"]).start().await;
     let answer = ask(&broker).await;
-    Scene { server, other, broker, answer }
+    RogueScene { server, other, broker, answer }
 }
 
-impl Scene {
+impl RogueScene {
     fn failed(&self, how: &str) {
         let found = (self.answer.status.as_u16(), self.answer.problem());
         assert_eq!(found, (502, Some("provider-failed".to_owned())), "{how}: {}", self.answer.text);

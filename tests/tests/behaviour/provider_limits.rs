@@ -33,7 +33,7 @@ const CANARY: &str = "canary-4f1c0b";
 const AWS_CANARY: &str = "rogue-secret-access-key";
 
 /// What a provider does, what its caller gets, and what the log reports.
-struct Row {
+struct LimitRow {
     kind: &'static str,
     /// The value of the guest's setting for it.
     how: &'static str,
@@ -43,12 +43,12 @@ struct Row {
     because: &'static str,
 }
 
-const fn failed(kind: &'static str, how: &'static str, because: &'static str) -> Row {
-    Row { kind, how, more: "", status: 502, problem: "provider-failed", because }
+const fn failed(kind: &'static str, how: &'static str, because: &'static str) -> LimitRow {
+    LimitRow { kind, how, more: "", status: 502, problem: "provider-failed", because }
 }
 
-const fn answered(kind: &'static str, how: &'static str) -> Row {
-    Row { kind, how, more: "", status: 200, problem: "", because: "" }
+const fn answered(kind: &'static str, how: &'static str) -> LimitRow {
+    LimitRow { kind, how, more: "", status: 200, problem: "", because: "" }
 }
 
 const TRUSTED: &str = "trust_provider = true";
@@ -57,17 +57,17 @@ const HTTP: &str = "http-rogue";
 const AWS: &str = "aws-rogue";
 
 #[rustfmt::skip]
-const ROWS: [Row; 39] = [
+const ROWS: [LimitRow; 39] = [
     // CPU, stack, memory, tables, handles.
     failed(MISBEHAVES, "loop", "limit of CPU time"),
     failed(MISBEHAVES, "recurse", "limit of stack"),
     failed(MISBEHAVES, "recurse-in-memory", "provider trapped"),
     failed(MISBEHAVES, "memory", "limit of memory"),
-    Row {
+    LimitRow {
         more: "registry_url = \"two-memories.example.com\"",
         ..failed("two-memories", "", "limit of memory")
     },
-    Row { more: "registry_url = \"tables.example.com\"", ..failed("tables", "", "limit of table \
+    LimitRow { more: "registry_url = \"tables.example.com\"", ..failed("tables", "", "limit of table \
          elements") },
     failed(MISBEHAVES, "handles", "limit of handles"),
     failed(MISBEHAVES, "secrets", "limit of secret bytes"),
@@ -75,7 +75,7 @@ const ROWS: [Row; 39] = [
     // Bytes of a call, lines, results, calls and time, which the host limits.
     failed(MISBEHAVES, "host-call", "limit of bytes in one host call"),
     failed(MISBEHAVES, "giant-string", "limit of"),
-    Row { more: TRUSTED, ..failed(MISBEHAVES, "giant-result", "too long") },
+    LimitRow { more: TRUSTED, ..failed(MISBEHAVES, "giant-result", "too long") },
     failed(MISBEHAVES, "error-giant", "xxx"),
     answered(MISBEHAVES, "log-flood"),
     answered(MISBEHAVES, "log-line"),
@@ -84,10 +84,10 @@ const ROWS: [Row; 39] = [
     failed(HTTP, "flood", "an answer of more than"),
     failed(AWS, "too-many", "more than 4 AWS calls"),
     failed(AWS, "giant-policy", "2048"),
-    Row { status: 504, problem: "upstream-timeout", ..failed(HTTP, "silence", "") },
+    LimitRow { status: 504, problem: "upstream-timeout", ..failed(HTTP, "silence", "") },
     failed(MISBEHAVES, "trap", "provider trapped"),
     // Secrets.
-    Row { more: "", ..answered(MISBEHAVES, "log-password") },
+    LimitRow { more: "", ..answered(MISBEHAVES, "log-password") },
     failed(MISBEHAVES, "says-repository", "is accepted"),
     failed(HTTP, "configured-password", "is accepted"),
     failed(HTTP, "secret-in-url", "a configured secret in its URL"),
@@ -101,11 +101,11 @@ const ROWS: [Row; 39] = [
     failed(HTTP, "forged-handle", "provider trapped"),
     // Results.
     failed(AWS, "other-project", "repository/someone-elses"),
-    Row { more: TRUSTED, ..failed(MISBEHAVES, "crlf-username", "control characters") },
-    Row { more: "trust_provider = true\nmax_lifetime = 600",
+    LimitRow { more: TRUSTED, ..failed(MISBEHAVES, "crlf-username", "control characters") },
+    LimitRow { more: "trust_provider = true\nmax_lifetime = 600",
           ..failed(MISBEHAVES, "made-up-password", "`max_lifetime` of 600") },
-    Row { more: TRUSTED, ..failed(MISBEHAVES, "expiry-never", "not a valid time") },
-    Row { more: TRUSTED, ..answered(MISBEHAVES, "state") },
+    LimitRow { more: TRUSTED, ..failed(MISBEHAVES, "expiry-never", "not a valid time") },
+    LimitRow { more: TRUSTED, ..answered(MISBEHAVES, "state") },
 ];
 
 /// Two memories of 40 MiB exceed 64 MiB; each alone does not.
@@ -129,8 +129,8 @@ fn name(index: usize) -> String {
     format!("r{index}")
 }
 
-fn registry(index: usize, row: &Row, http: &Imaginary, aws: &Stub) -> String {
-    let Row { kind, how, more, .. } = row;
+fn registry(index: usize, row: &LimitRow, http: &Imaginary, aws: &Stub) -> String {
+    let LimitRow { kind, how, more, .. } = row;
     let own = match *kind {
         MISBEHAVES => {
             // This provider calls itself narrow and hands out the shared password anyway.
@@ -245,8 +245,8 @@ async fn instances(serving: &Serving) -> usize {
 }
 
 /// Checks the log lines and the answer of a row.
-fn judge(row: &Row, digest: &str, (status, text): &(u16, String), lines: &[String]) {
-    let Row { kind, how, because, .. } = row;
+fn judge(row: &LimitRow, digest: &str, (status, text): &(u16, String), lines: &[String]) {
+    let LimitRow { kind, how, because, .. } = row;
     let said: Value = serde_json::from_str(text).unwrap();
     let problem = said["type"].as_str().unwrap_or_default().trim_start_matches("urn:rise:problem:");
     assert_eq!((*status, problem), (row.status, row.problem), "{kind} {how}: {text}\n{lines:#?}");
