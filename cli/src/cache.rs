@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::broker::{Credentials, CredentialsForm};
 use crate::files;
-use crate::secret::Secret;
+use rise_secret::Secret;
 
 const NOT_CACHED: &str = "credentials are not cached, so each run asks the broker";
 const VERSION: u8 = 1;

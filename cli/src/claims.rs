@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use crate::secret::Secret;
+use rise_secret::Secret;
 
 /// Claims that differ between two tokens of the same caller.
 const FLEETING: &[&str] = &["exp", "iat", "nbf", "jti", "auth_time", "rat", "at_hash", "nonce"];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
-use crate::secret::Secret;
+use rise_secret::Secret;
 
 /// The variables that [`Environment::from_process`] reads. Others are not available.
 pub(crate) const NAMES: &[&str] = &[

@@ -29,6 +29,3 @@ mod settings;
 mod terminal;
 mod token;
 mod transport;
-
-// The path by which the modules of this crate know it.
-use rise_secret as secret;

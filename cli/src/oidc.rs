@@ -14,11 +14,11 @@ use crate::deadline::Deadline;
 use crate::environment::Environment;
 use crate::failure::{Failure, shown};
 use crate::patience::Setback;
-use crate::secret::Secret;
 use crate::settings::{BrokerUrl, LoginSettings, Settings};
 use crate::transport::{
     Authorization, Exchange, Reply, Transport, TransportError, percent_encoded,
 };
+use rise_secret::Secret;
 
 const SETTING: &str = "`login.issuer`";
 

@@ -20,8 +20,8 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::files;
 use crate::patience::Patience;
-use crate::secret::Secret;
 use crate::settings::Settings;
+use rise_secret::Secret;
 
 /// Bytes. Tokens with many groups have 20 KiB and more. The broker has its own limit.
 const LONGEST: u64 = 64 * 1024;

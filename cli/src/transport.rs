@@ -23,8 +23,8 @@ use crate::deadline::{Deadline, now};
 use crate::environment::Environment;
 use crate::failure::{Failure, shown};
 use crate::patience::Repeat;
-use crate::secret::Secret;
 use crate::settings::{BrokerUrl, Settings};
+use rise_secret::Secret;
 
 /// Bytes. Larger than any answer of a broker: an ECR password has about two thousand characters.
 const LONGEST_BODY: u64 = 256 * 1024;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::names;
-use crate::secret::Secret;
+use rise_secret::Secret;
 
 const LONGEST_USER: usize = 1_024;
 const LONGEST_PASSWORD: usize = 64 * 1024;

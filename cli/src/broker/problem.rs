@@ -149,7 +149,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::secret::Secret;
+    use rise_secret::Secret;
 
     const NOW: u64 = 1_800_000_000;
 

@@ -16,8 +16,8 @@ use crate::cache::Kept;
 use crate::credentials;
 use crate::failure::{Failure, shown};
 use crate::names;
-use crate::secret::Secret;
 use crate::token::TokenSource;
+use rise_secret::Secret;
 
 const API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
 

@@ -9,7 +9,7 @@ use crate::deadline::Deadline;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::patience::{Patience, Repeat, Setback};
-use crate::secret::Secret;
+use rise_secret::Secret;
 
 const PROGRAM: &str = "buildkite-agent";
 const REMEDY: &str = "update the agent, or set RISE_TOKEN_FILE";

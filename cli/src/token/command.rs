@@ -7,8 +7,8 @@ use std::process::Command;
 use super::program::{self, ProgramError};
 use crate::failure::Failure;
 use crate::patience::Patience;
-use crate::secret::Secret;
 use crate::settings::{Settings, Stated};
+use rise_secret::Secret;
 
 pub(crate) struct TokenCommand {
     command: Stated<String>,

@@ -6,9 +6,9 @@ use ureq::http::Method;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::patience::{Patience, Setback};
-use crate::secret::Secret;
 use crate::settings::{BrokerUrl, Settings};
 use crate::transport::{Authorization, Exchange, Reply, Transport, percent_encoded};
+use rise_secret::Secret;
 
 const SETTING: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 

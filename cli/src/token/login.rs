@@ -19,8 +19,8 @@ use crate::failure::Failure;
 use crate::files;
 use crate::oidc::{IssuedTokens, Issuer};
 use crate::patience::Patience;
-use crate::secret::Secret;
 use crate::settings::{LoginSettings, Settings};
+use rise_secret::Secret;
 
 const LONGEST: u64 = 256 * 1024;
 /// Seconds. A token that expires sooner is renewed.

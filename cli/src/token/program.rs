@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::LONGEST;
 use crate::deadline::Deadline;
 use crate::failure::shown;
-use crate::secret::Secret;
+use rise_secret::Secret;
 
 /// How long a program that has ended may keep its stderr open by a program that it started.
 const LEFTOVER: Duration = Duration::from_secs(1);
