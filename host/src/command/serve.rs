@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use super::{Outcome, load, prepare, texts};
 use crate::config::{Edge, Written, environment};
 use crate::domain::Deadline;
-use crate::http::listen::Tls;
+use crate::http::listen::{Draining, Tls};
 use crate::limits::SWEEP;
+use crate::process::Process;
 use crate::reload::{self, Current, Reloader, Source};
 use crate::{hardening, http, telemetry};
 
@@ -83,17 +84,19 @@ pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
     let router = current.router();
     let draining = http::listen::serve(public, router, &process.edge, acceptor, stopped).await;
     tracing::info!("stopping: requests in flight are finished first");
-    let finished = async {
-        draining.finish().await;
-        process.issuing.finish(Deadline::after(LAST_MINTS)).await;
-    };
     tokio::select! {
-        () = finished => {}
+        () = finish(draining, &process) => {}
         _ = signals.stop.wait() => tracing::warn!("stopping at once, after a second signal"),
     }
     process.audit.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits for requests in flight, and then for mints that go on without a caller.
+async fn finish(draining: Draining, process: &Process) {
+    draining.finish().await;
+    process.issuing.finish(Deadline::after(LAST_MINTS)).await;
 }
 
 async fn keep_certificate(tls: Option<Tls>, hangup: Signal) {
