@@ -67,8 +67,10 @@ const ROWS: [LimitRow; 39] = [
         more: "registry_url = \"two-memories.example.com\"",
         ..failed("two-memories", "", "limit of memory")
     },
-    LimitRow { more: "registry_url = \"tables.example.com\"", ..failed("tables", "", "limit of table \
-         elements") },
+    LimitRow {
+        more: "registry_url = \"tables.example.com\"",
+        ..failed("tables", "", "limit of table elements")
+    },
     failed(MISBEHAVES, "handles", "limit of handles"),
     failed(MISBEHAVES, "secrets", "limit of secret bytes"),
     failed(HTTP, "many-requests", "limit of"),
