@@ -48,7 +48,7 @@ examples: guests python javascript ## build and check the examples in Rust, Pyth
 	$(CARGO) test --locked -p rise-broker-tests \
 	  --test wider_guests --test provider_new --test author_guide -- --include-ignored
 
-lint: toolchain ## formatting, clippy, documentation
+lint: toolchain columns ## formatting, long lines, clippy, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --target $(WASM) $(addprefix -p rise-provider-,$(PROVIDERS)) \

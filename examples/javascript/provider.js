@@ -1,8 +1,8 @@
 // A provider for an imaginary registry, in JavaScript.
 //
-// The registry makes tokens for one repository: `POST {base_url}/api/tokens`. This code never has the
-// administrator's token: the settings have its name, `get` returns a handle, and the host inserts the
-// value into the request.
+// The registry makes tokens for one repository: `POST {base_url}/api/tokens`. This code never has
+// the administrator's token: the settings have its name, `get` returns a handle, and the host
+// inserts the value into the request.
 
 import { Request, send } from "rise:registry/http@0.1.0";
 import { get } from "rise:registry/secrets@0.1.0";

@@ -1,7 +1,7 @@
 //! The contract in `wit/`, as Rust. Generated, nothing by hand.
 //!
-//! **Invariant:** neither `tracing` nor `verbose_tracing` is ever set here. They write string arguments and results to
-//! the log, and some of ours are passwords.
+//! **Invariant:** neither `tracing` nor `verbose_tracing` is ever set here. They write string
+//! arguments and results to the log, and some of ours are passwords.
 
 wasmtime::component::bindgen!({
     path: "../wit",

@@ -14,8 +14,8 @@ pub struct CompileArguments {
     address_space: u64,
 }
 
-/// Comes before everything else: it reads no settings and no secrets, and no thread may start before
-/// the process has limited itself.
+/// Comes before everything else: it reads no settings and no secrets, and no thread may start
+/// before the process has limited itself.
 pub fn run(arguments: &CompileArguments) -> ExitCode {
     compile::main(arguments.cpu_seconds, arguments.address_space)
         .map_or_else(|error| fail(&[error]), |()| ExitCode::SUCCESS)

@@ -52,7 +52,7 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config).or_else(|error| {
             tracing::warn!(
                 %error,
-                "cannot pool instances, perhaps for lack of address space; each call allocates its own"
+                "cannot pool instances, perhaps for lack of address space: each call allocates"
             );
             config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
             wasmtime::Engine::new(&config)

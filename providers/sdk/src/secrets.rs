@@ -120,7 +120,11 @@ mod tests {
             schema["properties"]["password"],
             json!({ "type": "string", "writeOnly": true })
         );
-        let token = json!({ "description": "A description of the setting.", "type": ["string", "null"], "writeOnly": true });
+        let token = json!({
+            "description": "A description of the setting.",
+            "type": ["string", "null"],
+            "writeOnly": true
+        });
         assert_eq!(schema["properties"]["token"], token);
     }
 }
