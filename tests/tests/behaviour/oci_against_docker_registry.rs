@@ -109,6 +109,7 @@ async fn an_image_goes_there_and_back_with_what_the_broker_answered() {
       "enforced_by": "host",
       "image": "[host]/rise/apps/my-app",
       "project": "my-app",
+      "refresh_after": null,
       "registry": "prod",
       "repository": "rise/apps/my-app",
       "request_id": "[request_id]",
