@@ -7,7 +7,7 @@
 //! 3. the mint waits for its turn and a place at the registry, unless the registry is down
 //!    (`breaker`) or the same mint failed a moment ago (`failures`);
 //! 4. record the intent, if the provider can reach anything outside;
-//! 5. call the provider ([`mint`]) and verify what it returns (`verify`);
+//! 5. call the provider and verify what it returns ([`mint`]);
 //! 6. keep the credential;
 //! 7. record the outcome, durable before the credential leaves.
 //!
@@ -30,7 +30,6 @@ mod mint;
 mod minted;
 mod outcome;
 mod queue;
-mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,14 +1,27 @@
-//! One provider call that makes a new credential, and the verification of what it returned.
+//! One provider call that makes a new credential. What the provider returns becomes
+//! [`Credentials`], or is rejected.
+//!
+//! **Invariant:** whatever the provider says, the host itself checks the form of the credential,
+//! its expiry, and how much it opens, which follows from where its secret comes from.
 
 use std::sync::Arc;
 
-use super::IssueError;
-use super::error;
-use super::verify::{Returned, verify};
-use crate::domain::{Clock, Credentials, Deadline};
+use jiff::Timestamp;
+
+use super::{IssueError, error};
+use crate::capability::secrets::{SecretHandle, SecretOrigin};
+use crate::capability::wit::rise::registry::types::{self, Issued as ReturnedCredential};
+use crate::capability::{CallState, MAX_SECRET};
+use crate::domain::{Clock, Credential, Credentials, Deadline, EnforcedBy, Scope, Secret};
 use crate::provider::{Finished, IssueCall};
 use crate::registries::Registry;
 use crate::rules::Grant;
+
+/// An expiry may lie this many seconds beyond the registry's bound, because clocks differ.
+const CLOCK_LEEWAY: i64 = 300;
+/// Credentials that expire sooner than this are rejected: no client could use them.
+const SHORTEST: i64 = 60;
+const MAX_USERNAME: usize = 256;
 
 /// Calls the registry's provider for `grant`. Limits and audit records are up to the caller:
 /// [`Issuing`](super::Issuing) for a server, nobody for the commands that try out a provider.
@@ -25,4 +38,133 @@ pub async fn mint(
     let returned = Returned::take(returned, &mut state)?;
     let credentials = verify(returned, registry, grant, clock.now())?;
     Ok(Credentials { session: state.session, ..credentials })
+}
+
+/// The result of a provider call, with the secret taken out of the call.
+struct Returned {
+    credential: Credential,
+    /// Origin and known expiry of the secret. `None` for `client-auth`.
+    secret: Option<(SecretOrigin, Option<u64>)>,
+    expires_at: Option<u64>,
+}
+
+impl Returned {
+    fn take(issued: ReturnedCredential, state: &mut CallState) -> Result<Self, IssueError> {
+        let mut taken = None;
+        let mut take = |handle| -> Result<Secret, IssueError> {
+            let SecretHandle { secret, origin, expires_at, .. } = state
+                .release_secret(handle)
+                .map_err(|error| IssueError::Internal(error.to_string()))?;
+            taken = Some((origin, expires_at));
+            Ok(Secret::new(secret.expose().to_owned()))
+        };
+        let credential = match issued.credential {
+            types::Credential::ClientAuth => Credential::ClientAuth,
+            types::Credential::Basic(login) => {
+                Credential::Basic { username: login.username, password: take(login.password)? }
+            }
+            types::Credential::Bearer(secret) => Credential::Bearer(take(secret)?),
+            types::Credential::Refresh(secret) => Credential::Refresh(take(secret)?),
+        };
+        if let Credential::Basic { username, .. } = &credential
+            && username.len() <= MAX_USERNAME
+            && state.capabilities.reveals_secret(username)
+        {
+            return Err(IssueError::ProviderFailed(
+                "returned a user name that holds a configured secret".to_owned(),
+            ));
+        }
+        Ok(Self { credential, secret: taken, expires_at: issued.expires_at })
+    }
+}
+
+fn verify(
+    returned: Returned,
+    registry: &Registry,
+    grant: &Grant,
+    now: Timestamp,
+) -> Result<Credentials, IssueError> {
+    let wrong = |text: &str| Err(IssueError::ProviderFailed(format!("returned {text}")));
+    let Returned { credential, secret, expires_at } = returned;
+    if let Credential::Basic { username, .. } = &credential
+        && (!is_plain(username, MAX_USERNAME) || username.contains(':'))
+    {
+        return wrong("a user name that is empty, too long or holds `:` or control characters");
+    }
+    if credential.secret().is_some_and(|secret| !is_plain(secret.expose(), MAX_SECRET)) {
+        return wrong("a secret that is empty, too long or holds control characters");
+    }
+    let (seen, enforced_by) = match &secret {
+        None => (Scope::None, EnforcedBy::Host),
+        Some((SecretOrigin::Aws(scope), _)) => (*scope, EnforcedBy::Host),
+        Some((SecretOrigin::Configured, _)) => (Scope::Registry, EnforcedBy::Host),
+        // A configured secret opens everything that the operator's account may do, wherever it was.
+        Some((SecretOrigin::Http | SecretOrigin::Guest, _))
+            if credential
+                .secret()
+                .is_some_and(|secret| registry.capabilities.reveals_secret(secret.expose())) =>
+        {
+            (Scope::Registry, EnforcedBy::Host)
+        }
+        Some((SecretOrigin::Http | SecretOrigin::Guest, _)) if registry.trust_provider => {
+            (registry.scope, EnforcedBy::Provider)
+        }
+        Some((SecretOrigin::Http, _)) => {
+            return wrong(
+                "a secret from an HTTP answer, and this registry does not set `trust_provider`",
+            );
+        }
+        Some((SecretOrigin::Guest, _)) => {
+            return wrong(
+                "a secret of its own making, and this registry does not set `trust_provider`",
+            );
+        }
+    };
+    // No secret is the narrowest scope, whatever the settings allow.
+    let scope = if secret.is_some() { seen.max(registry.scope) } else { Scope::None };
+    if secret.is_some() && scope == Scope::None {
+        return wrong("a credential, although it says that it issues none");
+    }
+    if scope > registry.accepted {
+        return Err(IssueError::ProviderFailed(format!(
+            "returned a credential that opens a {scope}, where {} is accepted",
+            registry.accepted
+        )));
+    }
+    // The expiry that the host knows counts more than the one that the provider says.
+    let expires_at = secret.and_then(|(_, known)| known).or(expires_at);
+    Ok(Credentials {
+        project: grant.project().clone(),
+        registry: registry.name.clone(),
+        actions: grant.actions(),
+        location: registry.locate(grant.project()),
+        expires_at: expires_at.map(|seconds| expiry(seconds, registry, now)).transpose()?,
+        credential,
+        scope,
+        enforced_by,
+        session: None,
+    })
+}
+
+fn is_plain(text: &str, limit: usize) -> bool {
+    (1..=limit).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+fn expiry(seconds: u64, registry: &Registry, now: Timestamp) -> Result<Timestamp, IssueError> {
+    let wrong = |text: String| IssueError::ProviderFailed(format!("returned {text}"));
+    let at = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let at = at.ok_or_else(|| wrong("an expiry that is not a valid time".to_owned()))?;
+    let left = at.as_second().saturating_sub(now.as_second());
+    if left < SHORTEST {
+        return Err(wrong(format!(
+            "a credential that expires at {at}, less than {SHORTEST} seconds from now"
+        )));
+    }
+    if left > i64::from(registry.max_lifetime) + CLOCK_LEEWAY {
+        return Err(wrong(format!(
+            "a credential that expires at {at}, beyond the registry's `max_lifetime` of {} seconds",
+            registry.max_lifetime
+        )));
+    }
+    Ok(at)
 }
