@@ -4,7 +4,7 @@
 //! If more than [`MOST_WAITING`] lines wait, further lines are lost. A log line says how many as
 //! soon as there is room.
 //!
-//! `tracing-appender` was tried and does not fit: its counter of dropped lines must be polled, and
+//! `tracing-appender` was read and does not fit: its counter of dropped lines must be polled, and
 //! nothing writes the number into the log; its guard waits 1.1 seconds for the last lines, which
 //! cannot be changed, and prints its own failure to standard output, where the output of commands
 //! goes. It also adds four crates.
