@@ -2,6 +2,8 @@
 //! cloud (RFC 7523).
 //!
 //! An assertion may go to the registry's origins, and never to a caller.
+//!
+//! Not available yet: the broker rejects a component that imports this. The double works.
 
 use serde_json::Value;
 

@@ -6,9 +6,11 @@ use crate::host;
 
 /// Access that the host has authenticated, authorized and recorded.
 ///
-/// A provider narrows credentials down to a grant. It never decides whether a caller gets one, and
-/// the host refuses anything wider. In a test, [`testing::grant`](crate::testing::grant) makes a
-/// grant.
+/// A provider narrows credentials down to a grant. It never decides whether a caller gets one. The
+/// host refuses what it can see to be wider: AWS sessions and configured secrets. It cannot judge a
+/// credential that a registry returned over [`http`](crate::http) or that the provider made: the
+/// answer then says `enforced_by: provider`. In a test,
+/// [`testing::grant`](crate::testing::grant) makes a grant.
 pub struct Grant(pub(crate) host::Grant);
 
 impl Grant {

@@ -169,10 +169,11 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// 401 and 403 are [`Denied`](Error::Denied), 404 is [`NotFound`](Error::NotFound), 429 and a
-    /// 503 with `Retry-After` are [`Throttled`](Error::Throttled), other 5xx are
+    /// 401, 403 and 407 are [`Denied`](Error::Denied), 404 and 410 are
+    /// [`NotFound`](Error::NotFound), 429 and a 503 with `Retry-After` are
+    /// [`Throttled`](Error::Throttled), 408, 425 and other 5xx are
     /// [`Unavailable`](Error::Unavailable), and all others are [`Failed`](Error::Failed). The text
-    /// has the status, and never the body.
+    /// has method, path and status, and never the query or the body.
     pub fn success(&self) -> Result<(), Error> {
         host::success(&self.0)
     }
@@ -199,7 +200,9 @@ impl Response {
     }
 
     /// Moves the string at this JSON Pointer out of the body. The pointer `""` means the whole
-    /// body. Returns `None` if there is no string, or if it is empty or longer than 16 KiB.
+    /// body, without line breaks at its end. Returns `None` if the body is not JSON, if there is no
+    /// string at the pointer, or if it is empty or longer than 16 KiB; the body then stays as it
+    /// is.
     pub fn take_secret(&self, pointer: &str) -> Option<Secret> {
         self.0.take_secret(pointer).map(Secret)
     }

@@ -50,8 +50,13 @@
 //!
 //! Each capability is a module: [`aws`], [`http`], [`tokens`], [`assertions`], [`secrets`],
 //! [`log`]. A component imports only the capabilities that it calls. The operator sees that list
-//! and allows it. The host checks every call against the grant and the registry's ceiling, whatever
-//! the provider asks for.
+//! and allows it. The host checks every call against the registry's *ceiling*: the most that the
+//! operator's settings let this registry ask for. With [`aws`] it also checks that a credential is
+//! within the grant. It cannot judge what a registry returned over [`http`]: there it checks where
+//! requests and secrets go, and answers say `enforced_by: provider`.
+//!
+//! [`tokens`] and [`assertions`] are not available yet: the broker rejects a component that imports
+//! one of them.
 //!
 //! On every target except wasm the capabilities are in-memory doubles (see [`testing`]), so that a
 //! provider's logic runs under plain `cargo test`.

@@ -2,6 +2,8 @@
 //!
 //! The host sets the key, the issuer, the subject, the access, the times and the id. A provider
 //! chooses only the arguments of these functions.
+//!
+//! Not available yet: the broker rejects a component that imports this. The double works.
 
 use crate::{Error, Secret, host};
 
