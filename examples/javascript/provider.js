@@ -1,4 +1,4 @@
-// A provider for an imaginary registry, in JavaScript.
+// A provider for rise-broker, in JavaScript.
 //
 // The registry makes tokens for one repository: `POST {base_url}/api/tokens`. This code never has
 // the administrator's token: the settings have its name, `get` returns a handle, and the host
@@ -40,7 +40,7 @@ export const registry = {
       name: "imaginary-javascript",
       aliases: [],
       version: "0.1.0",
-      description: "An imaginary registry that makes tokens for one repository.",
+      description: "Makes a token for one repository at a time",
       settingsSchema: JSON.stringify(schema),
     };
   },

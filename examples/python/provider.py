@@ -1,4 +1,4 @@
-"""A provider for an imaginary registry, in Python.
+"""A provider for rise-broker, in Python.
 
 The registry makes tokens for one repository: `POST {base_url}/api/tokens`. This code never has the
 administrator's token: the settings have its name, `secrets.get` returns a handle, and the host
@@ -42,7 +42,7 @@ BASE_URL = re.compile(SCHEMA["properties"]["base_url"]["pattern"])
 
 class Registry:
     def describe(self) -> Manifest:
-        description = "An imaginary registry that makes tokens for one repository."
+        description = "Makes a token for one repository at a time"
         return Manifest("imaginary-python", [], "0.1.0", description, json.dumps(SCHEMA))
 
     def check(self, settings: str) -> Scope:

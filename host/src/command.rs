@@ -87,7 +87,12 @@ pub fn run_to_end(command: impl Future<Output = Outcome>) -> ExitCode {
     let result = runtime.block_on(command);
     // Provider calls that are still running have lost their caller; they are not waited for.
     runtime.shutdown_background();
-    match result {
+    exit_code(result)
+}
+
+/// Prints what is wrong.
+pub fn exit_code(outcome: Outcome) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(problems) => fail(&problems),
     }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rise_broker::command::provider::inspect;
-use rise_broker::command::{compile, run_to_end};
+use rise_broker::command::{compile, exit_code, run_to_end};
 
 /// Makes, inspects, tries and checks providers for rise-broker.
 #[derive(Parser)]
@@ -22,13 +22,13 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write a project for a new provider: it builds, tests and passes `check` as it is.
+    /// Write a project for a new provider. It builds, tests and passes `check` as it is.
     New(new::NewArguments),
-    /// Say what a provider's file is, what it asks for, and which settings it has.
+    /// Show the name, capabilities and settings of a provider's file, as an operator sees them.
     Inspect(inspect::InspectArguments),
-    /// Call a provider once, with real settings, and show what would be answered.
+    /// Call a provider once with real settings, and show its calls and the credential.
     Run(run::RunArguments),
-    /// The conformance kit: check that a provider keeps to the contract. Exits 1 if not.
+    /// Check with the conformance kit that a provider keeps to the contract. Exits 1 if not.
     Check(check::CheckArguments),
     /// Compile a component from standard input. The program starts itself with this command.
     #[command(hide = true)]
@@ -36,16 +36,18 @@ enum Command {
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
-    if let Command::Compile(arguments) = &arguments.command {
-        return compile::run(arguments);
+    // Neither reads a secret. A new project gets the modes of the author's own umask.
+    match &arguments.command {
+        Command::Compile(arguments) => return compile::run(arguments),
+        Command::New(arguments) => return exit_code(new::run(arguments)),
+        Command::Inspect(_) | Command::Run(_) | Command::Check(_) => {}
     }
     run_to_end(async {
         match arguments.command {
-            Command::New(arguments) => new::run(&arguments),
             Command::Inspect(arguments) => inspect::run(&arguments).await,
             Command::Run(arguments) => run::run(&arguments).await,
             Command::Check(arguments) => check::run(&arguments).await,
-            Command::Compile(_) => Ok(()),
+            Command::New(_) | Command::Compile(_) => Ok(()),
         }
     })
 }

@@ -1,6 +1,7 @@
 //! A project that `rise-provider new` writes builds and passes its tests and the conformance kit,
 //! without a network.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -60,6 +61,31 @@ fn a_project_in_javascript_builds_and_passes() {
     let project = made(folder.path(), "my-registry", "js");
     let tools = format!("TOOLS={}", repository().join("target/peers/componentize-js").display());
     make(&project, &["check", &tools]);
+}
+
+/// Also a `CARGO_TARGET_DIR` of the author is used.
+#[test]
+fn a_project_has_the_modes_of_the_authors_own_umask() {
+    let folder = tempfile::tempdir().unwrap();
+    for (umask, expected) in [(0o022, [0o755, 0o644]), (0o077, [0o700, 0o600])] {
+        let name = format!("with-{umask:o}");
+        let mut command = Command::new("sh");
+        let line = format!("umask {umask:o} && exec \"$0\" new {name} --lang rust");
+        command.args(["-c", &line]).arg(kit_binary()).current_dir(folder.path());
+        let (well, said) = run(&mut command);
+        assert!(well, "{said}");
+        let project = folder.path().join(name);
+        let mode = |path: &str| {
+            std::fs::metadata(project.join(path)).unwrap().permissions().mode() & 0o777
+        };
+        assert_eq!([mode("src"), mode("src/lib.rs")], expected);
+        assert_eq!([mode("."), mode("Makefile")], expected);
+    }
+    let mut command = Command::new("make");
+    let built = ["--dry-run", "all", "test"];
+    command.args(built).current_dir(folder.path().join("with-22")).env("CARGO_TARGET_DIR", "/x/y");
+    let (well, said) = run(&mut command);
+    assert!(well && said.matches("--target-dir /x/y").count() == 2, "{said}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A provider for an imaginary registry, whose API makes a token for one repository.
+//! A provider for a registry whose API makes a token for one repository.
 //!
 //! ```text
 //! POST {base_url}/api/tokens                     Authorization: Bearer {admin_token}
@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-/// The provider of type `imaginary`.
+/// The provider with `type = "imaginary"`.
 pub struct Imaginary;
 
 export_provider!(Imaginary);
@@ -49,7 +49,7 @@ impl Provider for Imaginary {
 
     const NAME: &'static str = "imaginary";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const DESCRIPTION: &'static str = "Imaginary registry: a token for one repository at a time";
+    const DESCRIPTION: &'static str = "Makes a token for one repository at a time";
 
     fn check(settings: &Settings) -> Result<Scope, Vec<Problem>> {
         let mut problems = Vec::new();

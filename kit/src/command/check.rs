@@ -10,12 +10,13 @@ use rise_broker::state;
 
 #[derive(clap::Args)]
 pub(super) struct CheckArguments {
-    /// The component.
+    /// The component, such as `dist/my-registry.wasm`.
     file: PathBuf,
-    /// Settings that work, and the answers of the registry. By default `conformance.toml` beside
-    /// the component or in the folder above.
+    /// A TOML file with settings that work and the answers of the registry. By default
+    /// `conformance.toml` beside the component or in the folder above.
     #[arg(long, value_name = "FILE")]
     examples: Option<PathBuf>,
+    /// Print the report as JSON.
     #[arg(long)]
     json: bool,
 }

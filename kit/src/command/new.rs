@@ -76,7 +76,10 @@ fn files(name: &str, language: Language) -> Vec<(String, String)> {
     files.extend(
         embedded::WIT.iter().map(|(file, text)| (format!("{wit}/{file}"), (*text).to_owned())),
     );
-    files.push((".gitignore".to_owned(), "/build\n/dist\n/target\n/tools\n".to_owned()));
+    files.push((
+        ".gitignore".to_owned(),
+        "/broker\n/build\n/dist\n/state\n/target\n/tools\n".to_owned(),
+    ));
     if language == Language::Rust {
         let sources = embedded::SDK.iter().filter(|(file, _)| *file != "Cargo.toml");
         files.extend(sources.map(|(file, text)| {
@@ -99,6 +102,7 @@ fn renamed(text: &str, imaginary: &str, name: &str, language: Language) -> Strin
         .replace("?= ../../target/peers/componentize-py", "?= tools")
         .replace("?= ../../target/peers/componentize-js", "?= tools")
         .replace("?= ../../target", "?= target")
+        .replace("CARGO_TARGET_DIR),../../target)", "CARGO_TARGET_DIR),target)")
         .replace("?= ../../wit", "?= wit/deps/registry");
     if language == Language::Rust { text.replace("Imaginary", &camel_case(name)) } else { text }
 }
@@ -127,7 +131,10 @@ mod tests {
                 assert!(!text.contains("../.."), "{language:?}: {file}");
                 assert!(file == "Cargo.lock" || !text.contains("workspace = true"), "{file}");
                 let kept = file.starts_with("rise-provider/") || file == "Cargo.lock";
-                assert!(kept || !text.contains("imaginary-"), "{file}");
+                let text = text.to_lowercase();
+                for word in ["imaginary", "an my-", "my-registry registry", "myregistry registry"] {
+                    assert!(kept || !text.contains(word), "{language:?}: {file}: {word}");
+                }
             }
         }
     }

@@ -28,21 +28,22 @@ use rise_broker::state;
 
 #[derive(clap::Args)]
 pub(super) struct RunArguments {
-    /// The component.
+    /// The component, such as `dist/my-registry.wasm`.
     file: PathBuf,
-    /// A file with the settings of a registry, or the settings themselves as TOML: for example
-    /// `registry_url = "localhost:5000"`.
+    /// A file with the content of `[registries.NAME]`, or that content itself as TOML: for example
+    /// `registry_url = "localhost:5000"`. Text with a `=` is TOML.
     #[arg(long, value_name = "FILE|TOML")]
     settings: String,
-    /// The registry to use, if the settings have several.
+    /// The registry to use, if the settings have several `[registries.NAME]`.
     #[arg(long)]
     registry: Option<RegistryName>,
+    /// The project to issue credentials for, such as `my-app`.
     #[arg(long)]
     project: Project,
-    /// The actions to grant; by default both.
+    /// The actions to grant [default: pull,push].
     #[arg(long, value_name = "pull,push")]
     actions: Option<String>,
-    /// Show the secret of the answer.
+    /// Print the issued secret. Without this option only its length is printed.
     #[arg(long)]
     show_secret: bool,
 }
