@@ -104,6 +104,7 @@ async fn load(directory: &Path) -> Result<Config, Vec<Problem>> {
     if draft.problems.is_empty() {
         Ok(draft.config)
     } else {
+        draft.unread.iter().for_each(|file| warn(format_args!("warning: {file}")));
         Err(broker::examine(draft, &Surroundings::real()).await)
     }
 }

@@ -24,6 +24,7 @@ mod registries;
 pub mod schema;
 mod sections;
 mod traffic;
+mod unread;
 
 pub use cache::{CacheConfig, RegistryCacheFile, Share};
 pub use draft::Draft;

@@ -5,15 +5,30 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::provider::RejectedFile;
 use crate::telemetry::Metrics;
 
-/// The problems that the last reload found.
+/// What operators must know while the broker serves.
 #[derive(Default)]
-pub struct Findings(ArcSwap<Found>);
+pub struct Findings {
+    /// The problems that the last reload found.
+    last: ArcSwap<Found>,
+    /// `None` without TLS.
+    certificate: ArcSwapOption<CertificateState>,
+}
+
+/// The state of the listener's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateState {
+    pub expires_at: Option<Timestamp>,
+    /// What is wrong with it, or with the files that would replace it.
+    pub problem: Option<String>,
+    pub days_left: Option<i64>,
+}
 
 /// The problems of one reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -61,7 +76,15 @@ impl Found {
 
 impl Findings {
     pub fn last(&self) -> Arc<Found> {
-        self.0.load_full()
+        self.last.load_full()
+    }
+
+    pub fn certificate(&self) -> Option<Arc<CertificateState>> {
+        self.certificate.load_full()
+    }
+
+    pub fn report_certificate(&self, state: CertificateState) {
+        self.certificate.store(Some(Arc::new(state)));
     }
 
     /// Logs and counts the new problems, and remembers all of them.
@@ -94,8 +117,11 @@ impl Findings {
             tracing::warn!(setting, "a changed setting takes effect after a restart");
         }
         if !before.is_nothing() && found.is_nothing() {
-            tracing::info!("settings and providers are right again");
+            tracing::info!(
+                "the problems with settings and providers are solved: the broker uses the files \
+                 as they are now"
+            );
         }
-        self.0.store(Arc::new(found));
+        self.last.store(Arc::new(found));
     }
 }

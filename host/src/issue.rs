@@ -280,7 +280,12 @@ impl Issuing {
         let problem = error.problem_type();
         let recorded = self.0.audit.failed(grant, registry.provider_facts(), problem, took).await;
         recorded.map_err(|unrecorded| {
-            tracing::error!(problem = problem.slug(), cause = %error, "a failure is not recorded");
+            tracing::error!(
+                problem = problem.slug(),
+                cause = %error,
+                "a mint failed, and the audit log cannot record the failure: free space on its \
+                 disk, or see `audit` of /readyz"
+            );
             unrecorded.into()
         })
     }

@@ -14,6 +14,7 @@ pub mod reload;
 pub mod state;
 mod survivors;
 pub mod telemetry;
+mod user;
 pub mod version;
 
 pub mod audit;

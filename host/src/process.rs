@@ -3,7 +3,7 @@
 //!
 //! To let something else survive a reload: a field here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -78,6 +78,15 @@ impl Foundation {
     ) -> Result<Self, Vec<Problem>> {
         let cache = state::open(state_directory, &providers.directory)
             .map_err(|message| vec![written.problem("/server/state_directory", message)])?;
+        Self::with_cache(providers, cache, outside)
+    }
+
+    /// Starts the WebAssembly engine. `cache` is the folder for compiled code.
+    pub fn with_cache(
+        providers: &ProvidersConfig,
+        cache: PathBuf,
+        outside: &Surroundings,
+    ) -> Result<Self, Vec<Problem>> {
         let bug = |what: &str, error: wasmtime::Error| {
             vec![Problem::new("this program", "", format!("cannot {what}: {error}"))]
         };

@@ -9,6 +9,8 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::user;
+
 /// Returns the folder for compiled code inside `state`. Creates both if they are missing.
 pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, String> {
     let compiled = state.join("compiled");
@@ -33,21 +35,39 @@ pub fn private(directory: &Path) -> Result<(), String> {
             "cannot create {shown}: {error}; name a folder that the broker's user can write"
         ));
     }
-    let metadata = fs::metadata(directory).map_err(|error| {
-        format!(
-            "cannot read the mode of {shown}: \
-                                                         {error}"
-        )
-    })?;
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(format!(
-            "{shown} belongs to another user; give it to the broker's user with `chown`"
-        ));
+    let metadata = fs::metadata(directory)
+        .map_err(|error| format!("cannot read the mode of {shown}: {error}"))?;
+    if metadata.uid() != user::own_id() {
+        return Err(belongs_to_another(directory, metadata.uid()));
     }
     if metadata.mode() & 0o077 != 0 {
-        return Err(format!("{shown} is open to other users; close it with `chmod 700 {shown}`"));
+        return Err(format!(
+            "{shown} is open to other users (mode {:o}); close it with `chmod 700 {shown}`",
+            metadata.mode() & 0o7777
+        ));
     }
     Ok(())
+}
+
+/// Which of the two users is the right one only the operator knows: the owner is not changed where
+/// the command ran as the wrong one.
+fn belongs_to_another(directory: &Path, owner: u32) -> String {
+    let shown = directory.display();
+    let (own, owner_name) = (user::own_name(), user::name(owner));
+    let remedy = if user::own_id() == 0 {
+        format!("run this command as {owner_name}, the broker's user, with `runuser -u`")
+    } else if owner == 0 {
+        format!(
+            "if root created it by running a command of `rise-broker`, give it to the broker's \
+             user with `chown`; if it is the root of a mounted volume, name a folder inside it, \
+             such as {shown}/state, which the broker creates"
+        )
+    } else {
+        format!(
+            "run this command as {owner_name}, if that is the broker's user, or name another folder"
+        )
+    };
+    format!("{shown} belongs to {owner_name}, but this process runs as {own}; {remedy}")
 }
 
 /// The folder for compiled code of commands without settings: `$XDG_CACHE_HOME/rise-broker`, the

@@ -8,6 +8,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -51,6 +52,8 @@ impl Installation {
         installation.variable("RISE_SERVER__STATE_DIRECTORY", &state);
         installation.variable("RISE_AUDIT__DIRECTORY", "audit");
         installation.variable("RISE_PROVIDERS__DIRECTORY", "providers");
+        let cache = target().join("test-cache/home").display().to_string();
+        installation.variable("XDG_CACHE_HOME", &cache);
         // No load balancer has to notice the stop.
         installation.variable("RISE_SERVER__DRAIN_DELAY_MS", "0");
         installation.variable("RISE_SERVER__LISTEN", "127.0.0.1:0");
@@ -146,6 +149,19 @@ impl Installation {
     /// Runs `rise-broker` with these arguments and waits for its end.
     pub fn run(&self, arguments: &[&str]) -> Printed {
         self.printed(&self.command(arguments).output().unwrap())
+    }
+
+    /// The same as another user of this machine, which only root can do. That user can read the
+    /// folder and owns `own`.
+    pub fn run_as(&self, user: u32, own: &[&str], arguments: &[&str]) -> Printed {
+        let opened = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(self.directory.path(), opened).unwrap();
+        for name in own {
+            std::os::unix::fs::chown(self.path(name), Some(user), Some(user)).unwrap();
+        }
+        let mut command = self.command(arguments);
+        command.uid(user).gid(user).env_remove("XDG_CACHE_HOME");
+        self.printed(&command.output().unwrap())
     }
 
     /// Mints a token of the built-in issuer that may pull and push `project` by the rules of

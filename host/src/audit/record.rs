@@ -40,7 +40,7 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 13] = [
+    pub const ALL: [Self; 13] = [
         Self::ServiceStart,
         Self::ServiceStop,
         Self::AuthenticationDenied,

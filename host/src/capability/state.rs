@@ -116,7 +116,9 @@ impl CallState {
                 registry = %self.capabilities.registry,
                 digest = %self.digest,
                 asked = %asked,
-                "refused what a provider asked for"
+                "a provider asked for more than its registry allows, and was refused: if that is \
+                 intended, widen the `ceiling` of the registry; else report it to the provider's \
+                 author"
             );
             self.refused = Some(asked.clone());
         }

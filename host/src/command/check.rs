@@ -5,6 +5,7 @@ mod advice;
 mod live;
 
 use super::{Outcome, load, prepare, print, texts, warn};
+use crate::domain::{Clock, Scope};
 use crate::telemetry;
 
 #[derive(clap::Args)]
@@ -23,17 +24,38 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
     config.log.format = telemetry::LogFormat::Text;
     "warn".clone_into(&mut config.log.level);
     telemetry::start(&config.log);
-    config.warnings.iter().for_each(|warning| warn(format_args!("warning: {warning}")));
+    for warning in std::mem::take(&mut config.warnings) {
+        warn(format_args!("warning: {warning}"));
+    }
     let issuers = if arguments.live { live::issuers(&config.identity) } else { Vec::new() };
-    let (_, broker) = prepare(config).await.map_err(texts)?;
+    let written = config.written.clone();
+    let (tls, broker) = prepare(config).await.map_err(texts)?;
+    if let Some(problem) = tls.and_then(|tls| tls.state(Clock::system().now()).problem) {
+        warn(format_args!("warning: {}", written.problem("/server/tls", problem)));
+    }
     let generation = broker.generation;
     generation.warnings.iter().for_each(|warning| warn(format_args!("warning: {warning}")));
     for registry in generation.registries.iter() {
         print(format_args!(
-            "{}: {} at {}, scope {}",
-            registry.name, registry.provider.manifest.name, registry.pattern, registry.scope
+            "{}: {} at {}, {}",
+            registry.name,
+            registry.provider.manifest.name,
+            registry.pattern,
+            scope_in_words(registry.scope)
         ));
     }
+    if arguments.live {
+        live::run(issuers, &generation.registries).await?;
+    }
     print("the settings are right");
-    if arguments.live { live::run(issuers, &generation.registries).await } else { Ok(()) }
+    Ok(())
+}
+
+fn scope_in_words(scope: Scope) -> &'static str {
+    match scope {
+        Scope::None => "callers use their own login",
+        Scope::Repository => "each credential opens one repository",
+        Scope::Namespace => "each credential opens a whole namespace",
+        Scope::Registry => "each credential opens the whole registry",
+    }
 }

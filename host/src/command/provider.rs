@@ -18,8 +18,9 @@ pub(super) struct ProviderArguments {
 enum ProviderCommand {
     /// Say what a provider's file is, what it asks for, and which settings it has.
     Inspect(inspect::InspectArguments),
-    /// Show what each provider asks for, and write it to `providers.lock`: from then on nothing
-    /// else is loaded.
+    /// Show what each provider may do, and write it to `providers.lock`. A provider in the lock may
+    /// import only what the lock lists. With `require = "locked"` the broker loads nothing else;
+    /// with the default, `any`, it also loads files that are not in the lock.
     Lock(lock::LockArguments),
 }
 

@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
     );
     let acceptor = tls.as_ref().map(Tls::acceptor);
     let mut background = JoinSet::new();
-    background.spawn(keep_certificate(tls, signals.certificate));
+    background.spawn(keep_certificate(tls, signals.certificate, Arc::clone(&process)));
     background.spawn(reload::watch(reloader, signals.hangup));
     background.spawn(maintain(Arc::clone(&current)));
     // The admin listener outlives the public one, so that the drain can be watched.
@@ -99,9 +99,11 @@ async fn finish(draining: Draining, process: &Process) {
     process.issuing.finish(Deadline::after(LAST_MINTS)).await;
 }
 
-async fn keep_certificate(tls: Option<Tls>, hangup: Signal) {
+async fn keep_certificate(tls: Option<Tls>, hangup: Signal, process: Arc<Process>) {
     if let Some(tls) = tls {
-        tls.keep_current(hangup).await;
+        let clock = process.foundation.clock.clone();
+        let report = |state| process.findings.report_certificate(state);
+        tls.keep_current(hangup, clock, report).await;
     }
 }
 

@@ -72,7 +72,10 @@ fn claims(texts: &[String]) -> Result<Claims, Vec<String>> {
             _ => Value::String(value.to_owned()),
         };
         if claims.insert(name.to_owned(), value).is_some() {
-            return Err(vec![format!("--claim {name}: stated twice")]);
+            return Err(vec![format!(
+                "--claim {name}: stated twice; state it once, with a list for several values: \
+                 {name}=[\"a\",\"b\"]"
+            )]);
         }
     }
     Ok(claims)

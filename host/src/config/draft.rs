@@ -12,11 +12,14 @@ use super::layers::{self, Environment};
 use super::node::{Node, Problem, dotted};
 use super::sections::Sections;
 use super::traffic::{Edge, TrafficFile};
-use super::{Config, Written, issuers, providers, registries};
+use super::{Config, Written, issuers, providers, registries, unread};
 use crate::domain::TrustedProxies;
 use crate::identity::IdentitySettings;
 use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
 use crate::telemetry::LogConfig;
+
+const NO_REGISTRY: &str =
+    "no registry is configured; add a table such as [registries.prod] with a `type`";
 
 /// Settings together with their problems. The valid parts can be checked further, to report all
 /// problems at once.
@@ -24,6 +27,8 @@ pub struct Draft {
     /// Valid only if there are no problems.
     pub config: Config,
     pub problems: Vec<Problem>,
+    /// Files and variables that look like settings and are not read. They are among the warnings.
+    pub unread: Vec<Problem>,
     /// The top-level tables with problems; `config` has their defaults.
     broken: BTreeSet<String>,
 }
@@ -31,7 +36,20 @@ pub struct Draft {
 impl Draft {
     /// Like [`Config::load`]. An error means that nothing can be checked further.
     pub fn load(directory: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
-        Self::of_node(layers::load(directory, environment)?, directory, environment)
+        let mut unread = unread::files(directory, environment);
+        let node = layers::load(directory, environment)?;
+        let mut draft = Self::of_node(node, directory, environment)?;
+        if let Some(files) = unread::joined(&unread) {
+            // The missing registries may be there.
+            let is_missing = |problem: &&mut Problem| problem.message == NO_REGISTRY;
+            for problem in draft.problems.iter_mut().filter(is_missing) {
+                problem.message = format!("no registry is configured: {files}");
+            }
+        }
+        unread.extend(unread::variables(environment));
+        draft.config.warnings.extend(unread.iter().cloned());
+        draft.unread = unread;
+        Ok(draft)
     }
 
     /// Checks a single tree of settings, without layers and `RISE_` variables. It replaces `${…}`.
@@ -62,11 +80,9 @@ impl Draft {
         problems
             .extend(log_level(&log.level).map(|message| written.problem("/log/level", message)));
         if registries.is_empty() && problems.is_empty() {
-            let message =
-                "no registry is configured; add a table such as [registries.prod] with a `type`";
-            problems.push(written.problem("/registries", message));
+            problems.push(written.problem("/registries", NO_REGISTRY));
         }
-        let warnings = warnings(&written.0, &identity, &rules);
+        let warnings = name_rules(&written.0, warnings(&written.0, &identity, &rules));
         let providers = providers::config(directory, providers, &written, &mut problems);
         let state_directory = server.state_directory;
         let config = Config {
@@ -92,12 +108,13 @@ impl Draft {
             warnings,
             written,
         };
-        Ok(Self { config, problems, broken })
+        let problems = name_rules(&config.written.0, problems);
+        Ok(Self { config, problems, unread: Vec::new(), broken })
     }
 
     /// Makes a draft with a problem that was found elsewhere.
     pub fn of(config: Config, problem: Problem) -> Self {
-        Self { config, problems: vec![problem], broken: BTreeSet::new() }
+        Self { config, problems: vec![problem], unread: Vec::new(), broken: BTreeSet::new() }
     }
 
     /// Returns whether this top-level table has a default in place of invalid settings.
@@ -161,6 +178,27 @@ fn parse_rules(
 /// Adds the origin to a problem.
 fn placed(root: &Node, pointer: &str, message: String) -> Problem {
     Problem::at(&root.nearest(pointer).origin, dotted("", pointer), message)
+}
+
+/// Names each rule that has a problem: `` rule `ci` allow.1 `` in place of `rules.3.allow.1`.
+fn name_rules(root: &Node, problems: Vec<Problem>) -> Vec<Problem> {
+    problems
+        .into_iter()
+        .map(|problem| {
+            let named = problem.key.strip_prefix("rules.").and_then(|key| {
+                let (number, rest) = key.split_once('.').unwrap_or((key, ""));
+                let rule = root.get("rules")?.items().get(number.parse::<usize>().ok()?)?;
+                let name = rule.get("name").and_then(Node::text).unwrap_or_default();
+                let is_unnamed = name.trim().is_empty();
+                let rule = if is_unnamed { number.to_owned() } else { format!("`{name}`") };
+                Some((format!("rule {rule} {rest}").trim_end().to_owned(), name))
+            });
+            let Some((key, name)) = named else { return problem };
+            let message = problem.message.strip_prefix(&format!("rule `{name}`: "));
+            let message = message.unwrap_or(&problem.message).to_owned();
+            Problem { key, message, ..problem }
+        })
+        .collect()
 }
 
 fn warnings(root: &Node, identity: &IdentitySettings, rules: &Rules) -> Vec<Problem> {

@@ -10,10 +10,15 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::node::{Node, NodeKind, Origin, Problem};
+use super::unread;
+use crate::user;
 
 /// No sensible settings file is larger. The limit protects memory against a wrong path
 /// (`/dev/zero`).
 const MAX_FILE: u64 = 1 << 20;
+
+/// The variable that selects the layer between `default` and `local`.
+pub(super) const RUN_MODE: &str = "RISE_CONFIG_RUN_MODE";
 
 /// The environment variables of this process. Only this module reads the environment.
 pub type Environment = BTreeMap<OsString, OsString>;
@@ -28,8 +33,15 @@ pub(super) fn load(directory: &Path, environment: &Environment) -> Result<Node, 
     let mut problems = Vec::new();
     let mut merged = Node::empty_table(Origin::file(&directory.display().to_string()));
     if !directory.is_dir() {
-        let message =
-            "this folder does not exist; name the folder of your settings with --config-dir";
+        let message = match directory.metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(vec![unreadable(&directory.join("default.toml"), &error)]);
+            }
+            Ok(_) => "this is a file; name the folder of your settings with --config-dir",
+            Err(_) => {
+                "this folder does not exist; name the folder of your settings with --config-dir"
+            }
+        };
         return Err(vec![Problem::new(&directory.display().to_string(), "", message)]);
     }
     for layer in [
@@ -50,39 +62,52 @@ pub(super) fn load(directory: &Path, environment: &Environment) -> Result<Node, 
     if problems.is_empty() { Ok(merged) } else { Err(problems) }
 }
 
+/// Whether this can be the name of a run mode.
+pub(super) fn is_mode(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !name.is_empty() && name.bytes().all(is_allowed)
+}
+
+/// The run mode, if one is set and can be one.
+pub(super) fn run_mode(environment: &Environment) -> Option<&str> {
+    environment.get(&OsString::from(RUN_MODE))?.to_str().filter(|mode| is_mode(mode))
+}
+
 fn run_mode_layer(directory: &Path, environment: &Environment) -> Result<Option<Node>, Problem> {
-    const VARIABLE: &str = "RISE_CONFIG_RUN_MODE";
-    let Some(mode) = environment.get(&OsString::from(VARIABLE)).filter(|mode| !mode.is_empty())
-    else {
-        return Ok(None);
-    };
-    let is_name = |mode: &&str| {
-        mode.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    let Some(mode) = mode.to_str().filter(is_name) else {
-        return Err(Problem::new(
-            VARIABLE,
-            "",
-            "expected the name of a settings file, with letters, digits, `-` and `_` only",
-        ));
+    let stated = environment.get(&OsString::from(RUN_MODE)).filter(|mode| !mode.is_empty());
+    let Some(stated) = stated else { return Ok(None) };
+    let Some(mode) = run_mode(environment) else {
+        let message = format!(
+            "`{}` is not the name of a settings file, which has letters, digits, `-` and `_` only; \
+             write `production` for `production.toml`",
+            stated.to_string_lossy()
+        );
+        return Err(Problem::new(RUN_MODE, "", message));
     };
     if let Some(layer) = file_layer(directory, mode)? {
         return Ok(Some(layer));
     }
+    let shown = directory.display();
+    let near = unread::joined(&unread::files(directory, environment));
+    let near = near.map(|files| format!("; {files}")).unwrap_or_default();
     let message = format!(
-        "neither `{mode}.toml` nor `{mode}.yaml` exists in {}; create one, or unset {VARIABLE}",
-        directory.display()
+        "neither `{mode}.toml` nor `{mode}.yaml` exists in {shown}{near}; create one, or unset \
+         {RUN_MODE}"
     );
-    Err(Problem::new(VARIABLE, "", message))
+    Err(Problem::new(RUN_MODE, "", message))
 }
 
 /// Reads `{name}.toml` or `{name}.yaml`, if one exists.
 fn file_layer(directory: &Path, name: &str) -> Result<Option<Node>, Problem> {
-    let candidates: Vec<PathBuf> = ["toml", "yaml"]
-        .iter()
-        .map(|end| directory.join(format!("{name}.{end}")))
-        .filter(|path| path.exists())
-        .collect();
+    let mut candidates: Vec<PathBuf> = Vec::new();
+    for end in ["toml", "yaml"] {
+        let path = directory.join(format!("{name}.{end}"));
+        // A link to nowhere is a file that cannot be read, and not a file that is not there.
+        let found = path.try_exists().map(|exists| exists || path.is_symlink());
+        if found.map_err(|error| unreadable(&path, &error))? {
+            candidates.push(path);
+        }
+    }
     match candidates.as_slice() {
         [] => Ok(None),
         [path] => parse_file(path).map(Some),
@@ -93,15 +118,26 @@ fn file_layer(directory: &Path, name: &str) -> Result<Option<Node>, Problem> {
     }
 }
 
+fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+    let message = if error.kind() == std::io::ErrorKind::PermissionDenied {
+        let folder = path.parent().unwrap_or(path).display().to_string();
+        format!(
+            "cannot be read by {}: {error}; run this command as the broker's user, or give that \
+             user's group access with `chgrp`, `chmod g+rx {folder}` and `chmod g+r {}`",
+            user::own_name(),
+            path.display()
+        )
+    } else {
+        format!("cannot be read: {error}; make it a text file that the broker's user may read")
+    };
+    Problem::new(&path.display().to_string(), "", message)
+}
+
 /// Parses a single file, `.toml` or `.yaml`, without other layers.
 pub fn parse_file(path: &Path) -> Result<Node, Problem> {
     let source = path.display().to_string();
     let problem = |message: String| Problem::new(&source, "", message);
-    let text = read_bounded(path, MAX_FILE).map_err(|error| {
-        problem(format!(
-            "cannot be read: {error}; make it a text file that the broker's user may read"
-        ))
-    })?;
+    let text = read_bounded(path, MAX_FILE).map_err(|error| unreadable(path, &error))?;
     if path.extension().is_some_and(|end| end == "toml") {
         return parse_toml(&text, &source);
     }
@@ -124,7 +160,34 @@ pub fn parse_toml(text: &str, source: &str) -> Result<Node, Problem> {
     let table: toml::Table = toml::from_str(text)
         .map_err(|error| problem(format!("not TOML: {}", toml_error(&error, text))))?;
     let value = serde_json::to_value(table).map_err(|error| problem(error.to_string()))?;
-    Ok(Node::from_value(value, &Origin::file(source)))
+    let mut node = Node::from_value(value, &Origin::file(source));
+    name_lines(&mut node, text, source);
+    Ok(node)
+}
+
+/// Adds its line to the origin of each rule. A file may have dozens of them, and their keys are
+/// only numbers.
+fn name_lines(root: &mut Node, text: &str, source: &str) {
+    let is_header = |line: &str| {
+        let inner = line.trim_start().strip_prefix("[[").and_then(|rest| rest.split_once("]]"));
+        inner.is_some_and(|(name, _)| name.trim() == "rules")
+    };
+    let lines: Vec<usize> = (1..)
+        .zip(text.lines())
+        .filter(|(_, line)| is_header(line))
+        .map(|(number, _)| number)
+        .collect();
+    let Some(NodeKind::List(rules)) =
+        root.table_mut().and_then(|root| root.get_mut("rules")).map(|rules| &mut rules.kind)
+    else {
+        return;
+    };
+    // Text over several lines can look like a header, and then no line is certain.
+    if rules.len() == lines.len() {
+        for (rule, line) in rules.iter_mut().zip(lines) {
+            rule.change_origin(&|origin| origin.source = format!("{source}:{line}").into());
+        }
+    }
 }
 
 /// Returns place and message, without the quoted line, which may contain a password.
@@ -295,7 +358,7 @@ mod tests {
             (
                 &[],
                 &[("RISE_CONFIG_RUN_MODE", "../etc/passwd")],
-                "expected the name of a settings file",
+                "`../etc/passwd` is not the name of a settings file",
             ),
         ];
         for (files, variables, expected) in cases {

@@ -97,10 +97,15 @@ impl Node {
 
     /// Records that this table was written as `[registry]`.
     pub fn mark_short(&mut self) {
-        self.origin.short = true;
+        self.change_origin(&|origin| origin.short = true);
+    }
+
+    /// Changes the origin of this node and of everything in it.
+    pub fn change_origin(&mut self, change: &impl Fn(&mut Origin)) {
+        change(&mut self.origin);
         match &mut self.kind {
-            NodeKind::Table(map) => map.values_mut().for_each(Self::mark_short),
-            NodeKind::List(items) => items.iter_mut().for_each(Self::mark_short),
+            NodeKind::Table(map) => map.values_mut().for_each(|node| node.change_origin(change)),
+            NodeKind::List(items) => items.iter_mut().for_each(|node| node.change_origin(change)),
             NodeKind::Scalar(_) => {}
         }
     }

@@ -1,9 +1,11 @@
 //! Checks settings against a JSON Schema: the broker's own, and the one of each provider.
 //!
 //! **Invariant:** no message contains the value of a setting, because it may be a misplaced
-//! password.
+//! password. The exception is a short word in a file, where the schema lists the allowed words and
+//! does not mark the setting as a secret.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use jsonschema::error::{TypeKind, ValidationError, ValidationErrorKind};
@@ -247,8 +249,10 @@ impl Schema {
                 errors.flat_map(|error| self.explain(error, node, key)).collect()
             }
             kind => {
-                let described =
-                    self.expected(&pointer).or_else(|| describe(kind).map(Cow::into_owned));
+                let described = self
+                    .expected(&pointer)
+                    .or_else(|| self.expected_word(kind, &pointer, node))
+                    .or_else(|| describe(kind).map(Cow::into_owned));
                 let message =
                     described.unwrap_or_else(|| error.masked_with("the value").to_string());
                 vec![at(&pointer, message)]
@@ -279,6 +283,40 @@ impl Schema {
         Some(format!("expected {text}"))
     }
 
+    /// Returns the words or the types of which the value is none.
+    fn expected_word(
+        &self,
+        kind: &ValidationErrorKind,
+        pointer: &str,
+        node: &Node,
+    ) -> Option<String> {
+        let (ValidationErrorKind::AnyOf { .. }
+        | ValidationErrorKind::OneOfNotValid { .. }
+        | ValidationErrorKind::Constant { .. }
+        | ValidationErrorKind::Enum { .. }) = kind
+        else {
+            return None;
+        };
+        let variants = self.variants(self.at(pointer));
+        let listed = |variant: &&Value| {
+            let many = variant.get("enum").and_then(Value::as_array).cloned().unwrap_or_default();
+            variant.get("const").cloned().into_iter().chain(many).collect::<Vec<_>>()
+        };
+        let words = variants.iter().flat_map(listed);
+        let words: Vec<String> =
+            words.filter_map(|word| word.as_str().map(str::to_owned)).collect();
+        if words.is_empty() {
+            let types = variants.iter().filter_map(|variant| variant.get("type")?.as_str());
+            let types: BTreeSet<&str> = types.map(type_name).collect();
+            let types: Vec<&str> = types.into_iter().filter(|name| *name != "nothing").collect();
+            return (!types.is_empty())
+                .then(|| format!("wrong type, expected {}", types.join(" or ")));
+        }
+        let found = shown_word(node.nearest(pointer)).filter(|_| !self.is_secret(pointer));
+        let found = found.map(|word| format!(", found `{word}`")).unwrap_or_default();
+        Some(format!("expected one of {}{found}", words.join(", ")))
+    }
+
     fn known_keys(&self, pointer: &str) -> Vec<&str> {
         let properties = self
             .variants(self.at(pointer))
@@ -298,6 +336,15 @@ fn meant<'a, 'b>(branches: &'a [Vec<ValidationError<'b>>]) -> Option<&'a Vec<Val
     };
     let mut meant = branches.iter().filter(|errors| !errors.iter().any(wants_nothing));
     meant.next().filter(|_| meant.next().is_none())
+}
+
+/// Returns the word that a file has here. A value from a variable or a secret file is not shown.
+fn shown_word(node: &Node) -> Option<&str> {
+    let is_word = |text: &&str| {
+        (1..=32).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    node.text().filter(is_word).filter(|_| !node.origin.text && !node.origin.secret)
 }
 
 fn marks_secret(schema: &Value) -> bool {
@@ -344,19 +391,11 @@ fn describe(kind: &ValidationErrorKind) -> Option<Cow<'static, str>> {
                 format!("wrong type, expected {}", names.join(" or ")).into()
             }
         },
-        ValidationErrorKind::Enum { options } => {
-            let options: Vec<&str> =
-                options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            format!("expected one of {}", options.join(", ")).into()
-        }
         ValidationErrorKind::Pattern { pattern } => format!("does not match `{pattern}`").into(),
         ValidationErrorKind::Minimum { limit } => format!("expected at least {limit}").into(),
         ValidationErrorKind::Maximum { limit } => format!("expected at most {limit}").into(),
         ValidationErrorKind::MinLength { limit: 1 } => "must not be empty".into(),
         ValidationErrorKind::MinItems { limit: 1 } => "must have at least one entry".into(),
-        ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. } => {
-            "has none of the allowed forms".into()
-        }
         _ => return None,
     })
 }

@@ -28,22 +28,31 @@ impl<S: Sync> FromRequestParts<S> for Bearer {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let mut headers = parts.headers.get_all(header::AUTHORIZATION).iter();
-        let (Some(only), None) = (headers.next(), headers.next()) else {
-            return Err(Failure::MissingToken);
+        let only = match (headers.next(), headers.next()) {
+            (None, _) => return missing("there is no header `Authorization`"),
+            (Some(_), Some(_)) => return missing("there are several headers `Authorization`"),
+            (Some(only), None) => only,
         };
-        let (scheme, token) = only
-            .to_str()
-            .ok()
-            .and_then(|text| text.split_once(' '))
-            .ok_or(Failure::MissingToken)?;
-        let is_token = !token.is_empty()
-            && token
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-        if scheme.eq_ignore_ascii_case("bearer") && is_token {
-            Ok(Self(Secret::new(token.to_owned())))
-        } else {
-            Err(Failure::MissingToken)
+        let Some((scheme, token)) = only.to_str().ok().and_then(|text| text.split_once(' ')) else {
+            return missing("the header `Authorization` is not `Bearer` and a token");
+        };
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return missing("the scheme of the header `Authorization` is not `Bearer`");
         }
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if token.is_empty() {
+            return missing("there is no token behind `Bearer`");
+        }
+        if !token.bytes().all(is_token) {
+            return missing(
+                "the token has characters that no token has, such as quotes, spaces or a variable \
+                 that was not replaced",
+            );
+        }
+        Ok(Self(Secret::new(token.to_owned())))
     }
+}
+
+fn missing(cause: &'static str) -> Result<Bearer, Failure> {
+    Err(Failure::MissingToken(cause))
 }

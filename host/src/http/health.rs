@@ -40,12 +40,17 @@ pub(super) async fn readyz(State(broker): State<Broker>) -> (StatusCode, Json<Va
             Some((registry.name.to_string(), json!({ "seconds": wait.as_secs() })))
         })
         .collect();
+    let certificate = process.findings.certificate().map(|state| {
+        let expires_at = state.expires_at.map(|time| time.to_string());
+        json!({ "expires_at": expires_at, "problem": state.problem })
+    });
     let body = json!({
         "status": "ready",
         "registries": registries,
         "left_alone": left_alone,
         "issuers": issuers,
         "not_taken_over": found,
+        "certificate": certificate,
     });
     (StatusCode::OK, Json(body))
 }

@@ -6,6 +6,7 @@
 //! **Invariant:** a connection takes one of [`Edge::connections`] slots from `accept` on, before
 //! TLS and HTTP.
 
+mod certificate;
 mod connection;
 mod slots;
 mod tls;

@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::problem::Failure;
 use crate::broker::Broker;
+use crate::findings::Findings;
 use crate::identity::Identity;
 use crate::telemetry::metrics::registry;
 use crate::telemetry::process;
@@ -45,6 +46,7 @@ fn current_values(broker: &Broker) -> Registry {
         gauge(most as u64),
     );
     to.register("draining", "1 while stopping", gauge(u64::from(broker.process.is_draining())));
+    findings(&broker.process.findings, &mut to);
     issuing(broker, &mut to);
     issuers(&broker.generation.identity, &mut to);
     process(&mut to);
@@ -55,6 +57,29 @@ fn gauge(value: u64) -> Gauge {
     let gauge = Gauge::default();
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
     gauge
+}
+
+fn findings(findings: &Findings, to: &mut Registry) {
+    let (found, kinds) = (findings.last(), Family::<Labels, Gauge>::default());
+    for (kind, count) in [
+        ("settings", found.settings.len()),
+        ("provider", found.providers.len()),
+        ("missing-file", found.missing_files.len()),
+        ("needs-restart", found.needs_restart.len()),
+    ] {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        kinds.get_or_create(&vec![("kind", kind.to_owned())]).set(count);
+    }
+    to.register("not_taken_over", "Problems of the files that are not in use now", kinds);
+    let Some(state) = findings.certificate() else { return };
+    if let Some(expires_at) = state.expires_at {
+        let expiry: Gauge = Gauge::default();
+        expiry.set(expires_at.as_second());
+        let help = "When the certificate of the listener expires, in seconds since 1970";
+        to.register("certificate_expiry_timestamp_seconds", help, expiry);
+    }
+    let problem = gauge(u64::from(state.problem.is_some()));
+    to.register("certificate_problem", "1 while the certificate or its files are wrong", problem);
 }
 
 fn issuing(broker: &Broker, to: &mut Registry) {

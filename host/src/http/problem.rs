@@ -21,7 +21,8 @@ use crate::limits::Refused;
 /// Everything that can end a request without credentials.
 #[derive(Debug)]
 pub enum Failure {
-    MissingToken,
+    /// What is wrong with the header `Authorization`.
+    MissingToken(&'static str),
     Identity(IdentityError),
     /// A text for the caller, whose token is verified by then.
     InvalidRequest(String),
@@ -96,7 +97,7 @@ pub(super) fn status(problem: ProblemType) -> StatusCode {
 impl Failure {
     pub fn problem_type(&self) -> ProblemType {
         match self {
-            Self::MissingToken => ProblemType::MissingToken,
+            Self::MissingToken(_) => ProblemType::MissingToken,
             Self::Identity(IdentityError::Invalid { .. }) => ProblemType::InvalidToken,
             Self::Identity(IdentityError::IssuerUnavailable { .. }) => {
                 ProblemType::IssuerUnavailable
@@ -120,7 +121,7 @@ impl Failure {
     pub fn limit(&self) -> Option<&Refused> {
         match self {
             Self::Limited(refused) | Self::Issue(IssueError::Limited(refused)) => Some(refused),
-            Self::MissingToken
+            Self::MissingToken(_)
             | Self::Identity(_)
             | Self::InvalidRequest(_)
             | Self::Denied
@@ -138,7 +139,7 @@ impl Failure {
 
     fn advice(&self) -> Advice {
         match self {
-            Self::MissingToken => Advice::now(
+            Self::MissingToken(_) => Advice::now(
                 "The request has no token",
                 "Send exactly one OIDC token in the header `Authorization: Bearer <token>`.",
             ),
@@ -199,7 +200,7 @@ impl Failure {
         if let Self::Identity(IdentityError::Invalid { reason, .. }) = self {
             return Some(reason.to_string());
         }
-        matches!(self, Self::MissingToken).then(|| "there is no token".to_owned())
+        matches!(self, Self::MissingToken(_)).then(|| "there is no token".to_owned())
     }
 
     /// The reason, for the operator. `None` where the problem's type is all there is to know.
@@ -208,10 +209,9 @@ impl Failure {
             Self::Identity(error) => Some(error.to_string()),
             Self::Issue(error) => Some(error.to_string()),
             Self::Limited(refused) => Some(refused.to_string()),
-            Self::Internal(cause) => Some(cause.clone()),
-            Self::MissingToken
-            | Self::InvalidRequest(_)
-            | Self::Denied
+            Self::Internal(cause) | Self::InvalidRequest(cause) => Some(cause.clone()),
+            Self::MissingToken(cause) => Some((*cause).to_owned()),
+            Self::Denied
             | Self::NotFound
             | Self::MethodNotAllowed
             | Self::UnsupportedMediaType

@@ -24,6 +24,9 @@ use crate::telemetry::Step;
 
 pub(super) type FlightResult = Result<Arc<Minted>, IssueError>;
 
+const ENDED_EARLY: &str = "the broker's task that calls the provider ended without a result; \
+    this is a bug of the broker: report it with the log lines of this request id";
+
 /// For the records of a mint, beside what the provider may take.
 const RECORDS: Duration = Duration::from_secs(2);
 
@@ -84,8 +87,7 @@ impl Issuing {
             let queued = |wait| IssueError::Limited(Refused::Queued { wait });
             return Err(self.queue_wait(&key).map_or(late, queued));
         };
-        let landed = landed
-            .unwrap_or_else(|| Err(IssueError::Internal("the task that mints ended early".into())));
+        let landed = landed.unwrap_or_else(|| Err(IssueError::Internal(ENDED_EARLY.to_owned())));
         let is_own = outcome.is_some();
         let source = if is_own { CredentialSource::Minted } else { CredentialSource::Shared };
         landed.map(|minted| FoundCredential { minted, source, outcome })

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::call::Provider;
-use super::folder;
+use super::folder::{self, INSTALL};
 use super::load::{self, LoadError, Loader};
 use super::pins::Pins;
 use crate::config::ProvidersConfig;
@@ -79,11 +79,8 @@ impl Catalog {
     ) -> Result<Scan, Problem> {
         let files = folder::list(config)?;
         if files.is_empty() && before.is_none() {
-            let message = format!(
-                "no `.wasm` file is in `{}`; build the providers with `make providers`, or name \
-                another folder",
-                config.directory.display()
-            );
+            let message =
+                format!("no `.wasm` file is in `{}`; {INSTALL}", config.directory.display());
             return Err(Problem::at(&config.origin, "providers.directory", message));
         }
         let old = before.map(|before| before.catalog);

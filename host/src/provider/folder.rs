@@ -9,6 +9,10 @@ use std::time::Duration;
 use crate::config::ProvidersConfig;
 use crate::config::node::Problem;
 
+/// The remedy for a folder without providers.
+pub(super) const INSTALL: &str = "copy the `.wasm` files of the release there, or correct \
+    `providers.directory` (in a clone of the repository: `make providers`)";
+
 /// More files than this in the folder must be a mistake.
 const MAX_FILES: usize = 256;
 /// A file that has not changed for this long counts as complete. If it is not, loading it fails.
@@ -28,12 +32,8 @@ pub type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 pub(super) fn list(config: &ProvidersConfig) -> Result<Vec<PathBuf>, Problem> {
     let directory = config.directory.display();
     let problem = |message: String| Problem::at(&config.origin, "providers.directory", message);
-    let entries = fs::read_dir(&config.directory).map_err(|error| {
-        problem(format!(
-            "cannot read `{directory}`: {error}; build the providers with `make providers`, \
-             or name another folder"
-        ))
-    })?;
+    let entries = fs::read_dir(&config.directory)
+        .map_err(|error| problem(format!("cannot read `{directory}`: {error}; {INSTALL}")))?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|end| end == "wasm"))

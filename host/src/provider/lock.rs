@@ -2,11 +2,13 @@
 //! import.
 //!
 //! The lock lies beside the settings and not in the providers' folder: somebody who may write there
-//! must not approve what lies there.
+//! must not approve what lies there. For the same reason root writes it, and the broker's user only
+//! reads it: a broker that is taken over cannot approve other code for its next start.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -76,7 +78,11 @@ impl Lock {
         let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
-        let written = file.write_all(self.text().as_bytes()).and_then(|()| file.sync_all());
+        // The lock is no secret, and the broker, which is another user than its owner, reads it.
+        let written = file
+            .set_permissions(Permissions::from_mode(0o644))
+            .and_then(|()| file.write_all(self.text().as_bytes()))
+            .and_then(|()| file.sync_all());
         if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
             let _ = fs::remove_file(&temporary);
             return Err(error);

@@ -31,11 +31,17 @@ pub async fn watch(mut reloader: Reloader, mut hangup: Signal) {
     let (mut refused, mut asked) = (BTreeSet::new(), false);
     loop {
         // Each time anew, because a folder that was deleted and created again is another one.
+        let folders = reloader.folders();
         if let Some(watcher) = &mut watcher {
-            refused = watch_all(watcher, reloader.folders(), &refused);
+            refused = watch_all(watcher, folders.clone(), &refused);
         }
         // Checks at once, because a file may have changed before its folder was watched.
         reloader.check_for_changes(asked).await;
+        if reloader.folders() != folders {
+            // The new settings name other folders, which nobody has watched so far.
+            asked = false;
+            continue;
+        }
         asked = tokio::select! {
             () = changed.notified() => false,
             () = tokio::time::sleep(EVERY) => false,

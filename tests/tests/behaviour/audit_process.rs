@@ -183,9 +183,12 @@ async fn one_folder_has_one_writer_and_its_commands_say_what_they_find() {
     ask(&serving, &installation.token_for("my-app")).await;
     let (whole, said) = audit(&["verify"]);
     assert!(
-        whole && said.starts_with("whole: 3 records in 1 segments, 1 to 3 of chain "),
+        whole
+            && said.starts_with("the chain is unbroken: 3 records in 1 segment, 1 to 3 of chain "),
         "{said}"
     );
+    let (found, said) = audit(&["query", "--event", "nonsense"]);
+    assert!(!found && said.contains("expected one of service.start, "), "{said}");
     assert_eq!(audit(&["query", "--project", "other"]), (true, "no record matches\n".to_owned()));
     let (_, said) = audit(&["query", "--event", "issue", "--since", "1h", "--json"]);
     assert_eq!(said.lines().count(), 2, "{said}");
@@ -224,7 +227,7 @@ async fn a_stop_finishes_what_was_begun_and_ends_the_log_with_a_checkpoint() {
     fs::write(&log, serving.log()).unwrap();
     let arguments = ["audit", "verify", "--checkpoints", "broker.log"];
     let (whole, said) = run(&installation, &arguments);
-    assert!(whole && said.contains("1 of 1 checkpoints kept elsewhere are in this log"), "{said}");
+    assert!(whole && said.contains("1 checkpoint kept elsewhere: 1 in this log"), "{said}");
     let segment = installation.path("audit/audit-00000001.jsonl");
     let text = fs::read_to_string(&segment).unwrap();
     let cut: String = text.split_inclusive('\n').take(2).collect();

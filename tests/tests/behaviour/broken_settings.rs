@@ -149,7 +149,7 @@ fn a_rule_with_no_claim_is_reported() {
     let mut installation =
         installed(&[&auth("claims = { repository = \"acme/{project}\" }\n", ""), ECR]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: config/default.toml: rules.0.claims: rule `ci`: matches every token of the issuer; add a condition on a claim other than `aud` and `iss` that is more than `*`, such as `claims = { repository = "acme/{project}" }`
+    error: config/default.toml:7: rule `ci` claims: matches every token of the issuer; add a condition on a claim other than `aud` and `iss` that is more than `*`, such as `claims = { repository = "acme/{project}" }`
     "#);
 }
 
@@ -159,7 +159,7 @@ fn a_folder_without_a_provider_is_reported() {
     installation.without("RISE_PROVIDERS__DIRECTORY");
     installation.folder("empty", 0o755);
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: config/default.toml: providers.directory: no `.wasm` file is in `empty`; build the providers with `make providers`, or name another folder
+    error: config/default.toml: providers.directory: no `.wasm` file is in `empty`; copy the `.wasm` files of the release there, or correct `providers.directory` (in a clone of the repository: `make providers`)
     "#);
 }
 
@@ -191,7 +191,7 @@ fn everything_that_is_wrong_is_said_in_one_run() {
     error: config/default.toml: registries.local.registry_url: the variable NOWHERE is not set; set it, or give a fallback with ${NOWHERE:-…}
     error: config/default.toml: auth.audiense: unknown setting, did you mean `audience`?
     error: config/default.toml: registries.hub.max_lifetime: expected at least 60
-    error: config/default.toml: rules.0.registries.0: rule `ci`: unknown registry `prd`, expected the name of one of [registries]: `hub`, `local`, `prod`
+    error: config/default.toml:7: rule `ci` registries.0: unknown registry `prd`, expected the name of one of [registries]: `hub`, `local`, `prod`
     error: config/default.toml: log.level: expected a level, one of error, warn, info, debug, trace, off, or directives such as `info,rise_broker=debug`
     error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; use a newer broker, or remove the file
     error: config/default.toml: registries.hub.namspace: unknown setting, did you mean `namespace`?
@@ -246,7 +246,7 @@ fn a_cache_that_is_wrong_is_reported() {
     let mut installation =
         installed(&[AUTH, ECR, "[registries.prod.cache]\nshare = \"everybody\"\n"]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: config/default.toml: registries.prod.cache.share: expected one of subject, project, off
+    error: config/default.toml: registries.prod.cache.share: expected one of subject, project, off, found `everybody`
     "#);
 }
 
@@ -287,7 +287,7 @@ fn a_higher_layer_is_named_where_it_is_wrong() {
     );
     installation.variable("RISE_CONFIG_RUN_MODE", "production");
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: config/local.toml: log.format: expected one of json, text
+    error: config/local.toml: log.format: expected one of json, text, found `xml`
     error: config/local.toml: registries.prod.max_lifetime: expected at least 60
     error: config/production.yaml: registries.prod.push_role_arn: expected the ARN of an IAM role, `arn:aws:iam::123456789012:role/name`
     "#);
@@ -368,7 +368,7 @@ fn a_missing_folder_of_providers_is_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     installation.variable("RISE_PROVIDERS__DIRECTORY", "nowhere");
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: the variable RISE_PROVIDERS__DIRECTORY: providers.directory: cannot read `nowhere`: No such file or directory (os error 2); build the providers with `make providers`, or name another folder
+    error: the variable RISE_PROVIDERS__DIRECTORY: providers.directory: cannot read `nowhere`: No such file or directory (os error 2); copy the `.wasm` files of the release there, or correct `providers.directory` (in a clone of the repository: `make providers`)
     "#);
 }
 
@@ -616,7 +616,7 @@ fn scopes_and_lifetimes_that_there_are_not_are_reported() {
         ),
     ]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: config/default.toml: registries.prod.accept_scope: expected one of namespace, registry
+    error: config/default.toml: registries.prod.accept_scope: expected one of namespace, registry, found `everything`
     error: config/default.toml: registries.prod.max_lifetime: expected at most 43200
     error: config/default.toml: registries.prod.session_tags: wrong type, expected true or false
     "#);
@@ -668,6 +668,31 @@ jwks_hosts = ["https://www.googleapis.com"]
 }
 
 #[test]
+fn words_that_there_are_not_are_reported_with_those_that_there_are() {
+    let issuer = "[[auth.issuers]]\nname = \"a\"\npreset = \"githb-actions\"\nreplay = \"once\"\n\
+                  mode = \"dry-run\"\n";
+    let more =
+        "[providers]\nrequire = \"lock\"\nwasi = \"all\"\n[registries.prod.cache]\nshare = 1\n";
+    let mut installation = installed(&[AUTH, issuer, ECR, more]);
+    let printed = problems(&mut installation);
+    for part in [
+        "auth.issuers.1.preset: expected one of github-actions, gitlab, kubernetes, ",
+        ", found `githb-actions`",
+        "auth.issuers.1.replay: expected one of off, single_use, found `once`",
+        "auth.issuers.1.mode: expected one of enforce, audit, found `dry-run`",
+        "providers.require: expected one of any, locked, signed, found `lock`",
+        "providers.wasi: expected one of none, stubbed, found `all`",
+        "registries.prod.cache.share: expected one of subject, project, off",
+    ] {
+        assert!(printed.contains(part), "{part}\n{printed}");
+    }
+    // What comes from a variable may be a secret, and is not shown.
+    let mut installation = installed(&[AUTH, ECR]);
+    installation.variable("RISE_PROVIDERS__REQUIRE", CANARY);
+    assert!(problems(&mut installation).contains("expected one of any, locked, signed\n"));
+}
+
+#[test]
 fn algorithms_that_share_a_secret_are_reported() {
     let mut installation = installed(&[
         AUTH,
@@ -713,8 +738,8 @@ fn a_rule_about_an_issuer_and_a_registry_that_there_are_not_is_reported() {
         ECR,
     ]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: config/default.toml: rules.0.issuer: rule `ci`: unknown issuer `githbu`, expected the name of one of [[auth.issuers]]: `local`
-    error: config/default.toml: rules.0.registries.1: rule `ci`: unknown registry `prd`, expected the name of one of [registries]: `prod`
+    error: config/default.toml:7: rule `ci` issuer: unknown issuer `githbu`, expected the name of one of [[auth.issuers]]: `local`
+    error: config/default.toml:7: rule `ci` registries.1: unknown registry `prd`, expected the name of one of [registries]: `prod`
     "#);
 }
 
@@ -726,13 +751,13 @@ fn rules_of_a_wrong_shape_are_reported() {
          claim = 1\n[[rules]]\nname = \"c\"\n";
     let mut installation = installed(&[AUTH, rules, ECR]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: config/default.toml: rules.1.allow.0: expected one of pull, push
-    error: config/default.toml: rules.1.claims.age: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
-    error: config/default.toml: rules.1.claims.sub: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
-    error: config/default.toml: rules.1.projects.0: expected the name of a project, "*" for all projects, or { prefix = "team-" }
-    error: config/default.toml: rules.1.registries: wrong type, expected a list
-    error: config/default.toml: rules.1.claim: unknown setting, did you mean `claims`?
-    error: config/default.toml: rules.2.issuer: missing; it is required: The name of one of `[[auth.issuers]]`
+    error: config/default.toml:14: rule `b` allow.0: expected one of pull, push, found `delete`
+    error: config/default.toml:14: rule `b` claims.age: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
+    error: config/default.toml:14: rule `b` claims.sub: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
+    error: config/default.toml:14: rule `b` projects.0: expected the name of a project, "*" for all projects, or { prefix = "team-" }
+    error: config/default.toml:14: rule `b` registries: wrong type, expected a list
+    error: config/default.toml:14: rule `b` claim: unknown setting, did you mean `claims`?
+    error: config/default.toml:22: rule `c` issuer: missing; it is required: The name of one of `[[auth.issuers]]`
     "#);
 }
 
@@ -746,7 +771,7 @@ fn a_certificate_that_is_not_there_is_reported() {
         "[server.tls]\ncertificate_file = \"tls.crt\"\nkey_file = \"tls.key\"\n",
     ]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: config/default.toml: server.tls: cannot read the certificate tls.crt: I/O error: No such file or directory (os error 2)
+    error: config/default.toml: server.tls: cannot read the certificate tls.crt: No such file or directory (os error 2); name a PEM file that the broker's user can read
     "#);
 }
 

@@ -176,9 +176,9 @@ fn check_prints_each_registry() {
     let printed = installed(format!("{OCI}{hub}{ecr}")).run(&["check"]);
     assert_eq!(printed.code, Some(0));
     insta::assert_snapshot!(printed.stdout, @r#"
-    ecr: ecr at 123456789012.dkr.ecr.eu-west-1.amazonaws.com/{project}, scope repository
-    hub: oci at docker.io/acme/{project}, scope registry
-    prod: oci at localhost:5000/apps/{project}, scope none
+    ecr: ecr at 123456789012.dkr.ecr.eu-west-1.amazonaws.com/{project}, each credential opens one repository
+    hub: oci at docker.io/acme/{project}, each credential opens the whole registry
+    prod: oci at localhost:5000/apps/{project}, callers use their own login
     the settings are right
     "#);
     let [warning] = printed.stderr.lines().collect::<Vec<_>>()[..] else {
@@ -246,7 +246,11 @@ fn what_a_token_cannot_say_is_refused() {
         ),
         (&["--claim", "repository"], "error: --claim repository: expected NAME=VALUE\n"),
         (&["--claim", "=x"], "error: --claim =x: expected NAME=VALUE\n"),
-        (&["--claim", "a=1", "--claim", "a=2"], "error: --claim a: stated twice\n"),
+        (
+            &["--claim", "a=1", "--claim", "a=2"],
+            "error: --claim a: stated twice; state it once, with a list for several values: \
+             a=[\"a\",\"b\"]\n",
+        ),
         (&["--claim", "exp=1"], "error: the issuer sets claim `exp` itself: leave it out\n"),
     ] {
         let printed = installation.run(&[&["token", "--subject", "ci"], arguments].concat());
@@ -400,8 +404,8 @@ fn a_state_directory_that_is_not_its_own_is_refused() {
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot create file/state: Not a directory (os error 20); name a folder that the broker's user can write
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot create file: File exists (os error 17); name a folder that the broker's user can write
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot create file: File exists (os error 17); name a folder that the broker's user can write
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it with `chmod 700 open`
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users; close it with `chmod 700 open`
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users (mode 755); close it with `chmod 700 open`
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: open is open to other users (mode 755); close it with `chmod 700 open`
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: must be apart from `providers.directory`: one of the two lies inside the other
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: must be apart from `providers.directory`: one of the two lies inside the other
     "#);
@@ -424,8 +428,8 @@ fn an_audit_directory_that_is_not_its_own_is_refused() {
     insta::assert_snapshot!(said, @r#"
     error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot create file/audit: Not a directory (os error 20); name a folder that the broker's user can write
     error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot create file/audit: Not a directory (os error 20); name a folder that the broker's user can write
-    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it with `chmod 700 open`
-    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users; close it with `chmod 700 open`
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users (mode 755); close it with `chmod 700 open`
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: open is open to other users (mode 755); close it with `chmod 700 open`
     "#);
 }
 

@@ -50,7 +50,8 @@ async fn what_is_beyond_the_grant_never_reaches_aws() {
         }
         let log = logs::text();
         let line = log.lines().find(|line| {
-            line.contains("refused what a provider asked for") && line.contains(asked)
+            line.contains("a provider asked for more than its registry allows")
+                && line.contains(asked)
         });
         let line = line.unwrap_or_else(|| panic!("{attack}: the log does not say `{asked}`"));
         let digest = broker.generation.catalog.find("aws-rogue").unwrap().digest.to_string();

@@ -321,7 +321,8 @@ async fn what_is_outside_the_ceiling_is_not_sent() {
         assert!(scene.server.heard().is_empty(), "{how}: {:?}", scene.server.heard());
         let log = log_of(&scene.broker);
         let refused = |line: &&str| {
-            line.contains("refused what a provider asked for") && line.contains(asked)
+            line.contains("a provider asked for more than its registry allows")
+                && line.contains(asked)
         };
         assert!(
             log.lines().any(|line| refused(&line)),

@@ -42,6 +42,7 @@ mod observability;
 mod oci_against_docker_registry;
 mod oidc_discovery;
 mod openapi;
+mod operator_files;
 mod peers;
 mod process;
 mod provider_commands;

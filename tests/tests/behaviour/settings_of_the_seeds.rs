@@ -113,7 +113,12 @@ async fn loads(texts: &[(&str, &str)], variables: &[(&str, &str)], image: &str) 
     let (broker, warnings) = start(texts, variables)
         .await
         .unwrap_or_else(|problems| panic!("{texts:?}: {}", lines(&problems)));
-    let messages: Vec<&str> = warnings.iter().map(|warning| warning.message.as_str()).collect();
+    // The file of a run mode that is not set has a warning of its own.
+    let messages: Vec<&str> = warnings
+        .iter()
+        .map(|warning| warning.message.as_str())
+        .filter(|message| !message.contains("RISE_CONFIG_RUN_MODE is not set"))
+        .collect();
     assert_eq!(messages, [NOBODY], "{texts:?}");
     let project = "my-app".parse().unwrap();
     let images: Vec<(String, String)> = broker

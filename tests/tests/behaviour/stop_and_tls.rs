@@ -10,8 +10,9 @@ use rcgen::CertifiedKey;
 use rise_broker::config::TlsFile;
 use rise_broker::http::listen::Tls;
 use rise_broker_tests::registry::ecr;
-use rise_broker_tests::{AUTH, Answer, Installation, Serving, Stub, Wire, eventually};
+use rise_broker_tests::{AUTH, Answer, Client, Installation, Serving, Stub, Wire, eventually};
 use rustix::process::{Resource, Rlimit};
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -284,7 +285,95 @@ fn a_pair_that_cannot_be_used_is_found_at_start() {
     assert_eq!(load(&certificate, &key), "");
     let other = file("b.key", &second.key);
     assert!(load(&certificate, &other).contains("do not belong together"));
-    assert!(load(&certificate, &file("c.key", "")).contains("cannot read the key"));
-    assert!(load(Path::new("/nowhere.pem"), &key).contains("cannot read the certificate"));
-    assert!(load(&file("empty.pem", ""), &key).contains("empty.pem"));
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+               DEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    for (content, expected) in [
+        ("", "has no content, expected PEM with `-----BEGIN PRIVATE KEY-----`"),
+        ("hello", "has text that is not PEM, expected"),
+        (&first.certificate, "has `CERTIFICATE`, expected"),
+        (&first.certificate, "perhaps `certificate_file` and `key_file` are swapped"),
+        (encrypted, "is encrypted with a passphrase"),
+        (old, "is encrypted with a passphrase"),
+        (encrypted, "`openssl pkey -in "),
+    ] {
+        let said = load(&certificate, &file("c.key", content));
+        assert!(said.contains("c.key") && said.contains(expected), "{expected}: {said}");
+    }
+    assert!(load(Path::new("/nowhere.pem"), &key).contains("cannot read the certificate /nowhere"));
+    for (content, expected) in [
+        (&b""[..], "has no content, expected PEM with `-----BEGIN CERTIFICATE-----`"),
+        (b"\x30\x82\xff", "has binary data, expected"),
+        (b"\x30\x82\xff", "openssl x509 -inform der"),
+        (first.key.as_bytes(), "has `PRIVATE KEY`, expected"),
+        (first.key.as_bytes(), "are swapped"),
+        (b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", "is damaged"),
+    ] {
+        std::fs::write(directory.path().join("d.pem"), content).unwrap();
+        let said = load(&directory.path().join("d.pem"), &key);
+        assert!(said.contains("d.pem") && said.contains(expected), "{expected}: {said}");
+    }
+}
+
+// O6
+
+/// A certificate that is valid from so many days before now to so many after it.
+fn pair_of_days(from: i64, to: i64) -> Pair {
+    let now = jiff::Timestamp::now();
+    let day = |days: i64| {
+        let time = now + jiff::SignedDuration::from_hours(24 * days);
+        let date = time.to_zoned(jiff::tz::TimeZone::UTC);
+        let part = |part: i8| u8::try_from(part).unwrap();
+        rcgen::date_time_ymd(date.year().into(), part(date.month()), part(date.day()))
+    };
+    let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    (parameters.not_before, parameters.not_after) = (day(from), day(to));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
+    Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+#[tokio::test]
+async fn o6_a_certificate_that_clients_reject_is_told_days_before() {
+    for (from, to, expected) in [
+        (-90, -1, Some("cert.pem expired at ")),
+        (2, 90, Some("cert.pem is not valid before ")),
+        (-80, 10, Some("cert.pem expires in 9 days, at ")),
+        (-80, 40, None),
+    ] {
+        let (_aws, installation, serving, ..) = over_tls(&pair_of_days(from, to)).await;
+        let check = installation.run(&["check"]);
+        assert_eq!(check.code, Some(0), "{}", check.stderr);
+        let said = serving.until("/readyz", |said| said["certificate"].is_object()).await;
+        let metrics = Client::new().get(&format!("{}/metrics", serving.admin)).await.text();
+        let problem = said["certificate"]["problem"].as_str();
+        let days = "rise_broker_certificate_expiry_timestamp_seconds ";
+        assert!(metrics.contains(days), "{metrics}");
+        let is_wrong = metrics.contains("rise_broker_certificate_problem 1\n");
+        assert_eq!((problem.is_some(), is_wrong), (expected.is_some(), expected.is_some()), "{to}");
+        let warned =
+            format!("warning: config/default.toml: server.tls: {}", expected.unwrap_or(""));
+        assert_eq!(check.stderr.contains(&warned), expected.is_some(), "{}", check.stderr);
+        if let Some(expected) = expected {
+            assert!(problem.unwrap().starts_with(expected), "{said:#}");
+            assert!(serving.log().contains("the certificate of the listener is not right"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn o6_files_that_do_not_belong_together_are_told_until_they_do() {
+    let (first, second) = (pair(), pair());
+    let (_aws, installation, serving, ..) = over_tls(&first).await;
+    installation.file("key.pem", &second.key);
+    serving.hang_up();
+    serving.wait_for_line("the new certificate cannot be used; the old one stays in use");
+    let problem = |said: &Value| said["certificate"]["problem"].clone();
+    let is_told =
+        |said: &Value| problem(said).as_str().is_some_and(|text| text.contains("together"));
+    serving.until("/readyz", is_told).await;
+    first.write(&installation);
+    serving.hang_up();
+    serving.until("/readyz", |said| problem(said).is_null()).await;
 }

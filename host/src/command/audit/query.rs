@@ -1,5 +1,6 @@
 //! `rise-broker audit query`: prints the records that match.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
 
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::super::{Outcome, warn};
 use super::{LogArguments, unreadable};
 use crate::audit::verify::{Extent, extents};
-use crate::audit::{Folder, time_of};
+use crate::audit::{Event, Folder, time_of};
 
 #[derive(clap::Args)]
 pub(super) struct QueryArguments {
@@ -29,7 +30,7 @@ pub(super) struct Filter {
     #[arg(long)]
     registry: Option<String>,
     /// An event such as issue.completed or authz.denied; issue matches all that begin with `issue.`
-    #[arg(long)]
+    #[arg(long, value_parser = event)]
     event: Option<String>,
     /// The id that the caller received. It is also the end of the session name in `CloudTrail`.
     #[arg(long)]
@@ -140,6 +141,21 @@ fn short(record: &Value) -> String {
         .collect()
 }
 
+/// An event, or the part before a dot of its name.
+fn event(text: &str) -> Result<String, String> {
+    let is_part = |name: &str| {
+        name.strip_prefix(text).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let names = Event::ALL.map(Event::as_str);
+    if !text.is_empty() && names.into_iter().any(is_part) {
+        return Ok(text.to_owned());
+    }
+    let groups: BTreeSet<&str> =
+        names.iter().filter_map(|name| name.split_once('.')).map(|(group, _)| group).collect();
+    let groups: Vec<&str> = groups.into_iter().collect();
+    Err(format!("expected one of {}, or one of {}", names.join(", "), groups.join(", ")))
+}
+
 fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
@@ -181,7 +197,7 @@ mod tests {
             ("--project my-app --registry dev", false),
             ("--event issue", true),
             ("--event issue.completed", true),
-            ("--event issue.c", false),
+            ("--event issue.failed", false),
             ("--since 2026-11-21T10:00:00Z --until 2026-11-21T10:00:01Z", true),
             ("--until 2026-11-21T10:00:00Z", false),
             ("--since 2026-11-21T10:00:01Z", false),
@@ -193,6 +209,10 @@ mod tests {
             "2026-11-21T10:00:00Z  issue.completed  local:ci  my-app@prod  pull,push  01K"
         );
         assert_eq!(shown("--json").unwrap(), RECORD);
+        for wrong in ["nonsense", "issue.c", "issue.completed.x", ""] {
+            let error = event(wrong).unwrap_err();
+            assert!(error.contains("issue.completed, ") && error.contains("issue, "), "{error}");
+        }
         assert!(time("yesterday").unwrap_err().contains("expected a time such as"));
         assert!(time("24h").unwrap() < Clock::system().now());
     }

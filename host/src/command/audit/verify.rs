@@ -45,8 +45,10 @@ pub(super) fn run(arguments: &VerifyArguments) -> Outcome {
         let strangers = report.keys.iter().filter(|key| !trusted.contains(key));
         problems.extend(strangers.map(|key| {
             format!(
-                "checkpoints are signed by the key {key}, which is not this broker's; if it was \
-                 this broker's before, name it by --trust-key"
+                "the signature of checkpoints is not this broker's: the key is {key}, expected {}; \
+                 if {key} was this broker's before, name it by --trust-key; otherwise somebody \
+                 else wrote these checkpoints",
+                trusted.join(" or ")
             )
         }));
     }
@@ -60,10 +62,14 @@ fn print_summary(report: &LogReport, kept: usize) {
         }
         return;
     };
-    let whole = if report.broken.is_none() { "whole" } else { "whole up to the break" };
+    // Whether the signatures are this broker's is another question, which is answered below.
+    let whole = if report.broken.is_none() { "unbroken" } else { "unbroken up to the break" };
+    let segments = u64::try_from(report.segments).unwrap_or(u64::MAX);
     print(format_args!(
-        "{whole}: {} records in {} segments, {first} to {last} of chain {chain}, {} checkpoints",
-        report.records, report.segments, report.checkpoints
+        "the chain is {whole}: {} in {}, {first} to {last} of chain {chain}, {}",
+        count(report.records, "record"),
+        count(segments, "segment"),
+        count(report.checkpoints, "checkpoint")
     ));
     if first > 1 {
         print(format_args!("the records before {first} are missing here"));
@@ -77,10 +83,15 @@ fn print_summary(report: &LogReport, kept: usize) {
     }
     if kept > 0 {
         print(format_args!(
-            "{} of {kept} checkpoints kept elsewhere are in this log",
+            "{} kept elsewhere: {} in this log",
+            count(u64::try_from(kept).unwrap_or(u64::MAX), "checkpoint"),
             report.confirmed
         ));
     }
+}
+
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The checkpoints in a JSON log.

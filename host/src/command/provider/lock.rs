@@ -8,10 +8,11 @@ use std::sync::Arc;
 use super::super::{ConfigDirectory, Outcome, print, texts};
 use crate::capability;
 use crate::config::node::Problem;
-use crate::config::{Config, environment};
+use crate::config::{Config, Draft, Require, environment};
 use crate::process::{Foundation, Surroundings};
 use crate::provider::lock::{Lock, Locked};
 use crate::provider::{Catalog, Pins, Provider, Scan};
+use crate::{state, user};
 
 #[derive(clap::Args)]
 pub(super) struct LockArguments {
@@ -23,33 +24,65 @@ pub(super) struct LockArguments {
 }
 
 pub(super) async fn run(arguments: &LockArguments) -> Outcome {
-    let config = Config::load(&arguments.directory.config_dir, &environment()).map_err(texts)?;
+    let config = load_settings(&arguments.directory.config_dir)?;
     let path = config.providers.lock_file.clone();
     let lock = load_providers(&config).await?;
     let before = Lock::load(&path).map_err(|error| vec![format!("{}: {error}", path.display())])?;
     if before.as_ref() == Some(&lock) {
         print(format_args!("{} is up to date", path.display()));
+        print_effect(config.providers.require);
         return Ok(());
     }
     show_changes(&before.unwrap_or_default(), &lock);
     if !arguments.yes && !agrees(&path)? {
         return Err(vec!["nothing was written".to_owned()]);
     }
-    lock.store(&path).map_err(|error| vec![format!("cannot write {}: {error}", path.display())])?;
+    lock.store(&path).map_err(|error| {
+        vec![format!(
+            "cannot write {} as {}: {error}; run this command as a user that may write there, \
+             usually root: the broker only reads the lock",
+            path.display(),
+            user::own_name()
+        )]
+    })?;
     print(format_args!("wrote {}", path.display()));
+    print_effect(config.providers.require);
     Ok(())
+}
+
+/// Only `[providers]` has to be right. Secrets, which root may not have before the broker runs,
+/// are not needed.
+fn load_settings(directory: &Path) -> Result<Config, Vec<String>> {
+    let draft = Draft::load(directory, &environment()).map_err(texts)?;
+    if draft.is_broken("providers") {
+        let concerns = |problem: &Problem| problem.key.starts_with("providers");
+        return Err(texts(draft.problems.into_iter().filter(concerns).collect()));
+    }
+    Ok(draft.config)
+}
+
+fn print_effect(require: Require) {
+    print(match require {
+        Require::Locked => "`require = \"locked\"` is set: the broker loads nothing else",
+        Require::Signed => {
+            "`require = \"signed\"` is set: the broker also loads other files with a signature; a \
+             provider in the lock may import only what the lock lists"
+        }
+        Require::Any => {
+            "`require` is \"any\": the broker also loads files that are not in the lock; set \
+             `require = \"locked\"` in [providers] to prevent that"
+        }
+    });
 }
 
 /// Loads every provider and prints what each imports.
 async fn load_providers(config: &Config) -> Result<Lock, Vec<String>> {
     let providers = &config.providers;
-    let opened = Foundation::open(
-        providers,
-        &config.state_directory,
-        &config.written,
-        &Surroundings::real(),
-    );
-    let foundation = opened.map_err(texts)?;
+    // Code is compiled into a folder of the user who runs this, because the state folder is for
+    // the broker's user alone.
+    let cache = state::user_cache(&environment()).map_err(|error| vec![error])?;
+    let foundation =
+        Foundation::with_cache(providers, cache, &Surroundings::real()).map_err(texts)?;
     let pins = Arc::new(Pins::none(providers));
     let scan = Catalog::load(providers, pins, &foundation.loader, None).await;
     let Scan { catalog, refused, .. } = scan.map_err(|problem| texts(vec![problem]))?;
