@@ -9,6 +9,7 @@ use super::caller::Caller;
 use super::possible_problems;
 use super::problem::Failure;
 use crate::broker::Broker;
+use crate::domain::Scope;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Registries)]
@@ -24,6 +25,9 @@ struct ListedRegistry {
     /// The image of a project, with `{project}` in it.
     image: String,
     r#type: String,
+    /// What a credential opens at least. `none`: callers use their own logins.
+    #[schema(value_type = String, pattern = "^(none|repository|namespace|registry)$")]
+    scope: Scope,
 }
 
 /// The registries that the caller may use, and where their images live.
@@ -49,6 +53,7 @@ pub(super) async fn list_registries(
                 registry_url: registry.pattern.host().to_string(),
                 image: registry.pattern.to_string(),
                 r#type: registry.provider.manifest.name.clone(),
+                scope: registry.scope,
             },
         );
     Ok(Json(ListedRegistries { registries: registries.collect() }))

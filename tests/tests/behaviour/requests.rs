@@ -301,7 +301,7 @@ async fn several_registries_want_one_named() {
     assert_eq!(
         listed.json(),
         json!({ "registries": [{ "registry": "prod", "registry_url": "prod.example.com", "image": "\
-             prod.example.com/{project}", "type": "oci" }] })
+             prod.example.com/{project}", "type": "oci", "scope": "none" }] })
     );
     assert_eq!(
         broker
