@@ -49,6 +49,16 @@ pub(crate) struct ListedRegistry {
     /// Image reference that contains `{project}`.
     pub(crate) image: String,
     pub(crate) r#type: String,
+    /// What a credential opens at least. Older brokers do not state it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scope: Option<String>,
+}
+
+impl ListedRegistry {
+    /// Whether the broker issues no credentials for it, so that callers use their own logins.
+    pub(crate) fn is_for_own_logins(&self) -> bool {
+        self.scope.as_deref() == Some("none")
+    }
 }
 
 #[derive(Deserialize)]
@@ -134,8 +144,9 @@ impl Broker {
         let visible = |text: &str| text.len() <= 1024 && !text.chars().any(char::is_control);
         let sound = answer.registries.len() <= REGISTRIES
             && answer.registries.iter().all(|registry| {
-                let ListedRegistry { registry, registry_url, image, r#type } = registry;
-                [registry, registry_url, image, r#type].iter().all(|text| visible(text))
+                let ListedRegistry { registry, registry_url, image, r#type, scope } = registry;
+                let texts = [registry, registry_url, image, r#type].into_iter().chain(scope);
+                texts.into_iter().all(|text| visible(text))
             });
         if sound { Ok(answer.registries) } else { Err(self.nonsense(&"control characters").into()) }
     }

@@ -28,6 +28,8 @@ pub(crate) struct Credentials {
     pub(crate) project: String,
     pub(crate) registry: String,
     pub(crate) actions: Vec<String>,
+    /// When the broker has a newer credential, as it wrote it.
+    pub(crate) refresh_after: Option<String>,
     pub(crate) scope: String,
     pub(crate) enforced_by: String,
     pub(crate) request_id: String,
@@ -55,6 +57,8 @@ pub(crate) struct CredentialsForm<S> {
     project: String,
     registry: String,
     actions: Vec<String>,
+    #[serde(default)]
+    refresh_after: Option<String>,
     scope: String,
     enforced_by: String,
     request_id: String,
@@ -97,6 +101,7 @@ impl Credentials {
             project: form.project,
             registry: form.registry,
             actions: form.actions,
+            refresh_after: form.refresh_after,
             scope: form.scope,
             enforced_by: form.enforced_by,
             request_id: form.request_id,
@@ -111,6 +116,7 @@ impl Credentials {
         let mut texts = vec![&self.scope, &self.enforced_by, &self.request_id];
         texts.extend(&self.actions);
         texts.extend(&self.expires_at);
+        texts.extend(&self.refresh_after);
         let wrong = if !names::is_host(&self.registry_url) {
             "registry_url"
         } else if !names::is_image(&self.image) || !names::is_image(&self.repository) {
@@ -124,7 +130,7 @@ impl Credentials {
         } else if !visible(self.password.expose(), LONGEST_PASSWORD) {
             "password"
         } else if self.actions.len() > 16 || !texts.iter().all(|text| visible(text, 256)) {
-            "actions, scope or request_id"
+            "actions, times, scope or request_id"
         } else if self.kind != Kind::ClientAuth && self.password.expose().is_empty() {
             "password"
         } else {
@@ -155,6 +161,7 @@ impl Credentials {
             project: self.project.clone(),
             registry: self.registry.clone(),
             actions: self.actions.clone(),
+            refresh_after: self.refresh_after.clone(),
             scope: self.scope.clone(),
             enforced_by: self.enforced_by.clone(),
             request_id: self.request_id.clone(),

@@ -16,24 +16,33 @@ use clap::{Args, ValueEnum};
 use self::edit::Edit;
 use super::Done;
 use crate::app::App;
-use crate::broker::Broker;
+use crate::broker::{Broker, ListedRegistry};
 use crate::docker::preferred_logins;
-use crate::failure::Failure;
+use crate::failure::{Failure, shown};
 use crate::{names, terminal};
 
+const MORE: &str = "\
+Shows the change first. On a terminal it then asks whether to write it; elsewhere it writes nothing
+without --yes. Both exit with 0. Only entries of `credHelpers` change, and the first run keeps a
+copy of the file in FILE.before-rise.";
+
 #[derive(Args)]
+#[command(after_help = MORE)]
 pub(super) struct ConfigureArguments {
     #[arg(value_enum)]
     client: Client,
     /// Host of a registry; repeatable. Default: the hosts of all registries that you may use
     #[arg(long, value_name = "HOST")]
     host: Vec<String>,
-    /// Write without asking
+    /// Write the change that is shown, without a question
     #[arg(long, short)]
     yes: bool,
-    /// Undo what an earlier `configure` wrote
+    /// Undo what earlier runs wrote: each host gets back the helper that it had
     #[arg(long, conflicts_with = "host")]
     undo: bool,
+    /// For `kubelet`: version of the nodes' Kubernetes, 1.26 or later [default: 1.34]
+    #[arg(long, value_name = "VERSION", value_parser = kubelet::minor_version)]
+    kubernetes: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,10 +64,14 @@ pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
             "`configure kubelet` writes no file, so there is nothing to undo".to_owned(),
         ));
     }
+    if client != Client::Kubelet && arguments.kubernetes.is_some() {
+        return Err(Failure::Settings("--kubernetes is only for `configure kubelet`".to_owned()));
+    }
     let hosts = if arguments.undo { Vec::new() } else { hosts(app, arguments)? };
     if client == Client::Kubelet {
-        terminal::print(&kubelet::configuration(app, &hosts)?);
-        app.terminal.note(&kubelet::what_next(app));
+        let minor = arguments.kubernetes.unwrap_or(kubelet::LATEST);
+        terminal::print(&kubelet::configuration(app, &hosts, minor)?);
+        app.terminal.note(&kubelet::what_next(app, minor));
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(host) = hosts.iter().find(|host| client == Client::Buildx && names::is_ecr(host)) {
@@ -111,14 +124,33 @@ fn hosts(app: &App, arguments: &ConfigureArguments) -> Result<Vec<String>, Failu
             .map(|host| if is_hub(host) { "docker.io".to_owned() } else { host.clone() })
             .collect());
     }
+    listed_hosts(app)
+}
+
+/// The hosts of all registries that the broker issues credentials for. With an entry for another
+/// host, docker would no longer read the caller's own login.
+fn listed_hosts(app: &App) -> Result<Vec<String>, Failure> {
     let listed = app.ask(Broker::registries)?;
-    let mut hosts: Vec<_> = listed.into_iter().map(|registry| registry.registry_url).collect();
+    let (own, ours): (Vec<_>, Vec<_>) =
+        listed.into_iter().partition(ListedRegistry::is_for_own_logins);
+    for registry in &own {
+        app.terminal.note(&format!(
+            "rise-registry: {} is left out: you use your own login there",
+            shown(&registry.registry_url)
+        ));
+    }
+    if ours.is_empty() && !own.is_empty() {
+        return Err(Failure::Settings(
+            "the broker issues no credentials for the registries that you may use".to_owned(),
+        ));
+    }
+    let mut hosts: Vec<_> = ours.into_iter().map(|registry| registry.registry_url).collect();
     hosts.sort();
     hosts.dedup();
     if let Some(bad) = hosts.iter().find(|host| !names::is_host(host)) {
         return Err(Failure::Untrusted(format!(
             "the broker lists a registry at {}, which is not a host: check RISE_URL",
-            crate::failure::shown(bad)
+            shown(bad)
         )));
     }
     if hosts.is_empty() {

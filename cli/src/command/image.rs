@@ -120,6 +120,7 @@ mod tests {
                 registry_url: "r".to_owned(),
                 image: "r/{project}".to_owned(),
                 r#type: "oci".to_owned(),
+                scope: None,
             };
             names.iter().map(registry).collect::<Vec<_>>()
         };

@@ -30,8 +30,10 @@ pub(super) fn run(app: &App, arguments: &RegistriesArguments) -> Done {
         |length: fn(&ListedRegistry) -> usize| registries.iter().map(length).max().unwrap_or(0);
     let names = width(|registry| registry.registry.len());
     let types = width(|registry| registry.r#type.len());
-    for ListedRegistry { registry, r#type, image, .. } in &registries {
-        terminal::line(&format!("{registry:names$}  {type:types$}  {image}"));
+    for listed in &registries {
+        let ListedRegistry { registry, r#type, image, .. } = listed;
+        let own = if listed.is_for_own_logins() { "  (with your own login)" } else { "" };
+        terminal::line(&format!("{registry:names$}  {type:types$}  {image}{own}"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -100,6 +100,82 @@ fn the_kubelet_gets_a_configuration_to_paste() {
     assert_eq!(machine.rise(&["configure", "kubelet", "--undo"]).code, Some(2));
 }
 
+/// A kubelet rejects a configuration with a member that its version does not know.
+#[test]
+fn each_kubelet_gets_what_its_version_knows() {
+    let machine = workstation().with("RISE_AUDIENCE", "https://broker.example.com");
+    let configured = |version: &str| {
+        machine.rise(&["configure", "kubelet", "--host", "r.example.com", "--kubernetes", version])
+    };
+    let role = "resources: [\"https://broker.example.com\"]";
+    let gate = "KubeletServiceAccountTokenForCredentialProviders";
+    let own = "Give each node a token of its own";
+    for (version, attributes, said, unsaid) in [
+        ("1.26", json!(null), vec![own], vec![role, gate]),
+        ("v1.32.9", json!(null), vec![own], vec![role, gate]),
+        (
+            "1.33.5-gke.100",
+            json!({ "requireServiceAccount": true,
+                "serviceAccountTokenAudience": "https://broker.example.com" }),
+            vec![role, gate],
+            vec![own],
+        ),
+        (
+            "1.34",
+            json!({ "requireServiceAccount": true, "cacheType": "Token",
+                "serviceAccountTokenAudience": "https://broker.example.com" }),
+            vec![role],
+            vec![gate, own],
+        ),
+    ] {
+        let printed = configured(version);
+        assert_eq!(printed.code, Some(0), "{printed:?}");
+        let json: Value = serde_json::from_str(&printed.stdout).unwrap();
+        assert_eq!(json["providers"][0]["tokenAttributes"], attributes, "{version}");
+        assert!(said.iter().all(|text| printed.stderr.contains(text)), "{printed:?}");
+        assert!(!unsaid.iter().any(|text| printed.stderr.contains(text)), "{printed:?}");
+    }
+    for (client, version) in [("kubelet", "1.25"), ("kubelet", "latest"), ("docker", "1.34")] {
+        let host = ["--host", "r.example.com", "--kubernetes", version];
+        let printed = machine.rise(&[&["configure", client], &host[..]].concat());
+        assert_eq!(printed.code, Some(2), "{printed:?}");
+        assert!(printed.stderr.contains("kubernetes"), "{printed:?}");
+    }
+}
+
+/// With an entry of `credHelpers`, docker would not read the caller's own login any more.
+#[test]
+fn a_registry_for_own_logins_is_left_alone() {
+    let listed = |registries: &[(&str, &str)]| {
+        let list = registries.iter().map(|(host, scope)| {
+            json!({ "registry": "r", "registry_url": host, "image": format!("{host}/{{project}}"),
+                "type": "oci", "scope": scope })
+        });
+        let json = json!({ "registries": list.collect::<Vec<_>>() }).to_string();
+        let answer = Saying::answer("200 OK", "content-type: application/json\r\n", &json);
+        let double = BrokerDouble::start(answer);
+        Workstation::new().with("RISE_URL", &double.url).with("RISE_TOKEN", "a-token")
+    };
+    let both = listed(&[("own.example.com", "none"), ("r.example.com", "registry")]);
+    let left_out = "rise-registry: own.example.com is left out: you use your own login there\n";
+    let printed = both.rise(&["configure", "docker", "--yes"]);
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert!(printed.stderr.starts_with(left_out), "{printed:?}");
+    assert_eq!(both.docker_config(), json!({ "credHelpers": { "r.example.com": "rise" } }));
+    let kubelet = both.rise(&["configure", "kubelet"]);
+    let json: Value = serde_json::from_str(&kubelet.stdout).unwrap();
+    assert_eq!(json["providers"][0]["matchImages"], json!(["r.example.com"]));
+    // Two registries of one host: one of them issues credentials.
+    let one_host = listed(&[("r.example.com", "none"), ("r.example.com", "repository")]);
+    assert_eq!(one_host.rise(&["configure", "docker", "--yes"]).code, Some(0));
+    assert_eq!(one_host.docker_config(), json!({ "credHelpers": { "r.example.com": "rise" } }));
+    let own = listed(&[("own.example.com", "none")]);
+    let printed = own.rise(&["configure", "docker", "--yes"]);
+    assert_eq!((printed.code, printed.stdout.as_str()), (Some(2), ""), "{printed:?}");
+    assert!(printed.stderr.contains("the broker issues no credentials"), "{printed:?}");
+    assert!(!own.path(".docker/config.json").exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_asks_the_helper_afterwards() {
     let registry = DockerRegistry::start(RegistryAuth::Htpasswd).await;
