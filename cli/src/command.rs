@@ -9,6 +9,7 @@ mod docker_login;
 mod doctor;
 mod exec;
 mod explain;
+mod help;
 mod image;
 mod login;
 mod logout;
@@ -19,7 +20,7 @@ mod whoami;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::app::App;
 use crate::broker::Credentials;
@@ -37,7 +38,10 @@ Exit codes:
   4  the broker denies the request
   5  the broker is unreachable, slow or overloaded: try again
   6  the server is not trusted: unknown certificate, or not a broker's answer
-  7  a file of this machine prevents it";
+  7  a file or program of this machine cannot be used, or a login in another file is in the way";
+
+/// Commands that read no settings. Their help does not show the flags for settings.
+const WITHOUT_SETTINGS: &[&str] = &["completions", "man", "help"];
 
 /// Short-lived container-registry credentials for one project, from a rise-broker.
 #[derive(Parser)]
@@ -45,7 +49,8 @@ Exit codes:
     name = "rise-registry",
     version,
     after_help = EXIT_CODES,
-    max_term_width = 100
+    max_term_width = 100,
+    disable_help_subcommand = true
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -82,6 +87,8 @@ enum Command {
     Completions(completions::CompletionsArguments),
     /// Print the manual page, or write a page for each command into a folder
     Man(man::ManArguments),
+    /// Print this help, or the help of a command
+    Help(help::HelpArguments),
 }
 
 /// The longest wait for a broker that cannot answer now, if nothing else is configured.
@@ -91,7 +98,8 @@ const WAIT: Duration = Duration::from_mins(1);
 type Done = Result<ExitCode, Failure>;
 
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = parser().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match run(&arguments) {
         Ok(code) => code,
         Err(failure) => {
@@ -118,7 +126,23 @@ fn run(arguments: &Arguments) -> Done {
         Command::Whoami(arguments) => whoami::run(&app()?, arguments),
         Command::Completions(arguments) => Ok(completions::run(arguments)),
         Command::Man(arguments) => man::run(arguments),
+        Command::Help(arguments) => Ok(help::run(arguments)),
     }
+}
+
+/// The whole command line, for parsing, help, manual and completions.
+fn parser() -> clap::Command {
+    let mut command = Arguments::command();
+    command.build();
+    let is_without = |sub: &&mut clap::Command| WITHOUT_SETTINGS.contains(&sub.get_name());
+    for sub in command.get_subcommands_mut().filter(is_without) {
+        let hidden = |argument: clap::Arg| {
+            let is_setting = argument.is_global_set();
+            argument.hide(is_setting)
+        };
+        *sub = std::mem::take(sub).mut_args(hidden);
+    }
+    command
 }
 
 /// Prints problems that did not prevent the run.
@@ -138,14 +162,11 @@ fn mask(credentials: &Credentials) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn help_is_as_it_was_read_last() {
-        let mut command = Arguments::command();
-        command.build();
+        let mut command = parser();
         let mut text = command.render_long_help().to_string();
         for sub in command.get_subcommands_mut() {
             let name = sub.get_name().to_owned();

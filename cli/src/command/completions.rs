@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
 use crate::terminal;
@@ -14,7 +14,7 @@ pub(super) struct CompletionsArguments {
 
 pub(super) fn run(arguments: &CompletionsArguments) -> ExitCode {
     let mut text = Vec::new();
-    let mut command = super::Arguments::command();
+    let mut command = super::parser();
     clap_complete::generate(arguments.shell, &mut command, "rise-registry", &mut text);
     terminal::print(&String::from_utf8_lossy(&text));
     ExitCode::SUCCESS

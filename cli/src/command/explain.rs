@@ -11,14 +11,18 @@ use crate::broker::Grant;
 use crate::failure::{Failure, shown};
 use crate::terminal;
 
+const MORE: &str = "\
+Covers the project of --project, RISE_PROJECT or a settings file, and all projects if none of them
+names one.";
+
 #[derive(Args)]
+#[command(after_help = MORE)]
 pub(super) struct ExplainArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Covers the named project, or all projects if none is named.
 pub(super) fn run(app: &App, arguments: &ExplainArguments) -> Done {
     let project = app.settings.project.as_ref().map(|project| project.value.as_str());
     let who = app.ask(|broker, token, deadline| broker.explain(token, project, deadline))?;

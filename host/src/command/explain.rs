@@ -29,6 +29,7 @@ pub(super) struct ExplainArguments {
     /// anywhere.
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
+    /// The project that credentials are requested for.
     #[arg(long)]
     project: String,
     /// The registry's name. By default `default`, or the only registry.

@@ -142,4 +142,28 @@ fn the_manual_and_the_completions_work_without_settings() {
     assert_eq!(written.code, Some(0), "{written:?}");
     assert!(machine.path("pages/rise-registry-docker-login.1").exists());
     assert_eq!(machine.rise(&["whoami"]).code, Some(2));
+    for page in ["rise-registry.1", "docker-credential-rise.1"] {
+        let text = fs::read_to_string(machine.path("pages").join(page)).unwrap();
+        for expected in [".SH ENVIRONMENT", "RISE_TOKEN_FILE", ".SH FILES", "registry.toml"] {
+            let expected = expected.replace('-', "\\-");
+            assert!(text.contains(&expected), "{page}: {expected}");
+        }
+    }
+}
+
+#[test]
+fn help_is_a_command_like_the_others() {
+    let machine = Workstation::new().with("RISE_URL", "no url");
+    let all = machine.rise(&["help"]);
+    assert_eq!((all.code, &all.stdout), (Some(0), &machine.rise(&["--help"]).stdout));
+    let one = machine.rise(&["help", "exec"]);
+    assert_eq!((one.code, &one.stdout), (Some(0), &machine.rise(&["exec", "--help"]).stdout));
+    for command in ["help", "man", "completions"] {
+        let printed = machine.rise(&[command, "--help"]);
+        assert_eq!(printed.code, Some(0), "{printed:?}");
+        assert!(!printed.stdout.contains("RISE_URL"), "{command} reads no settings: {printed:?}");
+    }
+    let unknown = machine.rise(&["help", "nothing"]);
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert!(unknown.stderr.contains("unrecognized subcommand 'nothing'"), "{unknown:?}");
 }
