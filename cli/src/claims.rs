@@ -23,6 +23,10 @@ impl Claims {
         Self(serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str()
+    }
+
     /// Seconds since 1970.
     pub(crate) fn time(&self, name: &str) -> Option<u64> {
         let value = self.0.get(name)?;

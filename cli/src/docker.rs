@@ -113,6 +113,12 @@ impl ConfigFile {
         self.helper(host).or_else(store).filter(|name| !name.is_empty())
     }
 
+    /// The file, if it contains a login for the host.
+    pub(crate) fn with_login(&self, host: &str) -> Option<&Path> {
+        let mut keys = self.json.get("auths")?.as_object()?.keys();
+        keys.any(|key| names::is_key_of(key, host)).then_some(self.path.as_path())
+    }
+
     /// Fails if the file names a helper for the host: docker would never read the login.
     pub(crate) fn check_that_it_is_read(&self, host: &str) -> Result<(), Failure> {
         let Some(helper) = self.helper_or_store(host) else { return Ok(()) };

@@ -27,7 +27,7 @@ pub(super) fn setback(whom: &str, reply: &Reply, token: &Token, now: u64) -> Set
     let repeat = if may_pass(reply, problem.as_ref()) { reply.repeat() } else { Repeat::Never };
     let failure = match problem {
         Some(problem) => failure(whom, &problem, reply, token, now),
-        None => without_problem(whom, reply.status.as_u16()),
+        None => without_problem(whom, reply.status.as_u16(), token),
     };
     Setback { failure, repeat }
 }
@@ -84,8 +84,13 @@ fn failure(whom: &str, problem: &Problem, reply: &Reply, token: &Token, now: u64
     }
 }
 
-fn without_problem(whom: &str, status: u16) -> Failure {
+fn without_problem(whom: &str, status: u16, token: &Token) -> Failure {
     match status {
+        431 => Failure::Token(format!(
+            "{whom} answers 431, because the headers of the request are too long: the token has \
+             {} bytes; get one with fewer claims, for example with fewer groups",
+            token.secret.expose().len()
+        )),
         300..=399 => Failure::Untrusted(format!(
             "{whom} redirects to another address (status {status}), and a token is never sent \
              there: set RISE_URL to the broker itself"
@@ -128,16 +133,25 @@ fn why_rejected(problem: &Problem, detail: &str, reply: &Reply, token: &Token, n
              the broker{clock}",
             spoken(start - theirs)
         ),
-        _ => {
-            let audiences = token.claims.audiences();
-            let audience = if audiences.is_empty() {
-                String::new()
-            } else {
-                format!(" (its audience is {})", shown(&audiences.join(", ")))
-            };
-            format!("{detail}{audience}{clock}")
-        }
+        _ => format!("{detail}{}{clock}", facts(token)),
     }
+}
+
+/// What the token states about itself, which a person can compare with the broker's settings.
+fn facts(token: &Token) -> String {
+    let claims = &token.claims;
+    let mut facts = Vec::new();
+    if let Some(issuer) = claims.text("iss") {
+        facts.push(format!("its issuer is {}", shown(issuer)));
+    }
+    let audiences = claims.audiences();
+    if !audiences.is_empty() {
+        facts.push(format!("its audience is {}", shown(&audiences.join(", "))));
+    }
+    if let (Some(start), Some(end)) = (claims.time("iat"), claims.time("exp")) {
+        facts.push(format!("it is valid for {}", spoken(end.saturating_sub(start))));
+    }
+    if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) }
 }
 
 #[cfg(test)]
@@ -224,6 +238,7 @@ mod tests {
             (301, ""),
             (404, ""),
             (407, ""),
+            (431, ""),
             (502, ""),
         ] {
             lines.push(line(status, slug, &fine, NOW));
@@ -232,6 +247,9 @@ mod tests {
         lines.push(line(401, "invalid-token", &json!({ "exp": NOW - 720 }), NOW + 600));
         lines.push(line(401, "invalid-token", &json!({ "exp": NOW + 900, "nbf": NOW }), NOW - 600));
         lines.push(line(401, "invalid-token", &fine, NOW - 600));
+        let long = json!({ "iss": "https://git.example.com", "aud": ["a", "b"], "iat": NOW - 60,
+            "exp": NOW + 10_740 });
+        lines.push(line(401, "invalid-token", &long, NOW));
         let text: Vec<_> = lines.iter().map(|(code, line)| format!("{code} {line}")).collect();
         insta::assert_snapshot!(text.join("\n"));
     }

@@ -38,12 +38,14 @@ impl TokenCommand {
             let origin = &self.command.origin;
             Failure::Token(format!("{origin}: the token command {what}"))
         };
+        let by_hand = |what: &str, stderr: &str| {
+            failed(&format!("{what}{}: run it by hand", program::words(stderr, None)))
+        };
         ran.map_err(|error| match error {
             ProgramError::NotStarted(error) => failed(&format!("cannot be started: {error}")),
             ProgramError::TooSlow => failed("did not end in time: run it by hand"),
-            ProgramError::Failed(stderr) => {
-                failed(&format!("fails{}: run it by hand", program::words(&stderr, None)))
-            }
+            ProgramError::Failed(stderr) => by_hand("fails", &stderr),
+            ProgramError::Empty(stderr) => by_hand("prints nothing", &stderr),
         })
     }
 }

@@ -21,6 +21,9 @@ pub(super) enum ProgramError {
     TooSlow,
     /// What the program printed on stderr.
     Failed(Zeroizing<String>),
+    /// The program succeeded and printed nothing. In `a | b`, the shell reports the failure of `b`
+    /// only, so stderr may contain the reason.
+    Empty(Zeroizing<String>),
 }
 
 /// Returns what the program printed on stdout, without white space around it.
@@ -40,12 +43,15 @@ pub(super) fn run(command: &mut Command, deadline: Deadline) -> Result<Secret, P
         return Err(ProgramError::TooSlow);
     };
     let succeeded = child.wait().is_ok_and(|status| status.success());
-    if let (Ok(text), true) = (text, succeeded) {
+    if let (Ok(text), true) = (&text, succeeded)
+        && !text.trim().is_empty()
+    {
         return Ok(Secret::new(text.trim().to_owned()));
     }
     let limit = deadline.at_most(LEFTOVER).remaining();
     let words = stderr.and_then(|stderr| stderr.recv_timeout(limit).ok()?.ok());
-    Err(ProgramError::Failed(words.unwrap_or_default()))
+    let words = words.unwrap_or_default();
+    Err(if succeeded { ProgramError::Empty(words) } else { ProgramError::Failed(words) })
 }
 
 /// The last line of what a program printed on stderr, as ` (…)`. A line with the secret is left

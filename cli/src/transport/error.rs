@@ -121,7 +121,8 @@ fn of_tls(error: &rustls::Error) -> TransportError {
     TransportError::Certificate(match certificate {
         // The signature is bad if another CA has the same name.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "its certificate has an unknown issuer; set RISE_CA_FILE to its CA's certificate"
+            "its certificate has an unknown issuer; set RISE_CA_FILE to its CA's certificate, and \
+             if that is set, ask the operator whether the server sends its whole chain"
                 .to_owned()
         }
         CertificateError::Expired

@@ -151,6 +151,20 @@ async fn everything_is_well() {
     }));
 }
 
+/// After `docker-login`, docker needs no helper.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_docker_has_is_named() {
+    let site = DoctorSite::start("").await;
+    let machine = site.workstation();
+    assert_eq!(machine.rise(&["docker-login"]).code, Some(0));
+    let doctor = in_time(|| machine.rise(&["doctor"]));
+    assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
+    let line = site.masked(doctor.stdout.lines().last().unwrap());
+    let expected = "– docker      docker uses the login for [registry] in ~/.docker/config.json; \
+                    `rise-registry docker-login` replaces it";
+    assert_eq!(line, expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_names_a_forbidden_project_and_an_unknown_password() {
     let site = DoctorSite::start("").await;

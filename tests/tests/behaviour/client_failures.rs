@@ -196,6 +196,60 @@ fn a_certificate_of_an_unknown_issuer_or_another_name_is_rejected() {
     insta::assert_snapshot!(lines.join("\n"));
 }
 
+/// A server that sends its own certificate without the one that signed it. Browsers find the
+/// missing one themselves.
+#[test]
+fn a_chain_with_a_gap_is_named_although_the_root_is_trusted() {
+    let key = || rcgen::KeyPair::generate().unwrap();
+    let authority = |name: &str| {
+        let mut parameters = rcgen::CertificateParams::new(vec![]).unwrap();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        parameters
+    };
+    let (root_parameters, root_key) = (authority("root"), key());
+    let root = root_parameters.self_signed(&root_key).unwrap();
+    let root_issuer = rcgen::Issuer::new(root_parameters, root_key);
+    let (middle_parameters, middle_key) = (authority("middle"), key());
+    let middle = middle_parameters.signed_by(&middle_key, &root_issuer).unwrap();
+    let middle_issuer = rcgen::Issuer::new(middle_parameters, middle_key);
+    let leaf_key = key();
+    let leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&leaf_key, &middle_issuer).unwrap();
+    let text = "[server.tls]\ncertificate_file = \"tls.pem\"\nkey_file = \"tls.key\"\n\
+        [auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\n\
+             key_file = \"issuer.pem\"\n\
+        [registries.prod]\ntype = \"oci\"\nregistry_url = \"r.example.com\"\n";
+    let installation = Installation::new(text);
+    installation.file("tls.pem", leaf.pem());
+    installation.file("tls.key", leaf_key.serialize_pem());
+    fs::set_permissions(installation.path("tls.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let token = installation.run(&["token", "--subject", "ci"]).stdout.trim().to_owned();
+    let serving = installation.serve();
+    let url = serving.url.replace("http://", "https://");
+    let machine = workstation(&url).with("RISE_TOKEN", &token);
+    machine.file("root.pem", root.pem());
+    let trusted = machine.path("root.pem").display().to_string();
+    let machine = machine.with("RISE_CA_FILE", &trusted);
+    let line = fails(&machine, &url, 6);
+    assert!(line.contains("ask the operator whether the server sends its whole chain"), "{line}");
+    // The intermediate certificate in the caller's file closes the gap too.
+    machine.file("root.pem", root.pem() + &middle.pem());
+    assert_eq!(machine.rise(&["whoami"]).code, Some(0));
+}
+
+/// The HTTP library rejects headers that are too long without a body.
+#[test]
+fn a_token_that_is_too_long_is_told_with_its_length() {
+    let double = BrokerDouble::start(Saying::answer("431 Request Header Fields Too Large", "", ""));
+    let groups = vec!["00000000-0000-4000-8000-000000000000"; 400];
+    let long = token(&json!({ "iss": "i", "groups": groups }));
+    let machine = workstation(&double.url).with("RISE_TOKEN", &long);
+    let line = fails(&machine, &double.url, 3);
+    assert!(line.contains(&format!("the token has {} bytes", long.len())), "{line}");
+    assert!(line.contains("fewer groups"), "{line}");
+}
+
 #[test]
 fn clocks_that_differ_and_expired_tokens_are_reported() {
     let now = seconds();

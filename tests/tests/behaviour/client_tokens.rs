@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use rise_broker_tests::{BrokerDouble, Saying, Workstation};
+use rise_broker_tests::{BrokerDouble, Saying, Workstation, repository};
 use serde_json::json;
 
 fn broker() -> BrokerDouble {
@@ -129,7 +129,12 @@ fn a_token_command_prints_a_token() {
             "the token command fails (log in first): run it by hand",
         ),
         ("exit 1", "the token command fails: run it by hand"),
-        ("true", "the token is empty, too long, or contains spaces"),
+        ("true", "the token command prints nothing: run it by hand"),
+        // The shell does not report the failure of the first program.
+        (
+            "(echo no such host >&2; false) | cat",
+            "the token command prints nothing (no such host): run it by hand",
+        ),
         ("sleep 60", "the token command did not end in time"),
     ] {
         let it = Workstation::new()
@@ -143,4 +148,108 @@ fn a_token_command_prints_a_token() {
         assert_eq!(printed.stderr.lines().count(), 1, "{printed:?}");
     }
     assert_eq!(broker.connections(), 1);
+}
+
+/// The commands of `docs/client.md` for a token: title and command.
+fn documented_commands() -> Vec<(String, String)> {
+    let page = fs::read_to_string(repository().join("docs/client.md")).unwrap();
+    let rows = page.lines().skip_while(|line| !line.starts_with("| Where | `token_command` |"));
+    let rows = rows.skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let (title, command) = row.split_once(" | `").unwrap();
+        let command = command.strip_suffix("` |").unwrap().replace("\\|", "|");
+        (title.trim_start_matches("| ").to_owned(), command)
+    })
+    .collect()
+}
+
+/// A machine whose `curl` is the real one, but reaches this double whatever the host.
+fn machine_beside(metadata: &BrokerDouble, broker: &BrokerDouble, command: &str) -> Workstation {
+    let machine = Workstation::new()
+        .with("RISE_URL", &broker.url)
+        .with("RISE_AUDIENCE", "api://rise-registry")
+        .with("RISE_WAIT", "0")
+        .with("RISE_TOKEN_COMMAND", command);
+    let at = metadata.url.replace("http://", "");
+    program(&machine, "curl", &format!("exec /usr/bin/curl --connect-to '::{at}' \"$@\""));
+    machine
+}
+
+fn program(machine: &Workstation, name: &str, script: &str) {
+    let path = format!("bin/{name}");
+    machine.file(&path, format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(machine.path(&path), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Programs of the vendors are fakes that check their arguments.
+#[test]
+fn each_documented_token_command_prints_a_token() {
+    let broker = broker();
+    let google = BrokerDouble::start(Saying::answer("200 OK", "", "of.google.machine"));
+    let answer = json!({ "access_token": "of.azure.machine", "token_type": "Bearer" });
+    let azure = BrokerDouble::start(Saying::answer("200 OK", "", &answer.to_string()));
+    let audience = "api://rise-registry";
+    let fakes = [
+        (
+            "aws",
+            format!(
+                "sts get-web-identity-token --audience {audience} --signing-algorithm RS256 \
+                 --query WebIdentityToken --output text"
+            ),
+        ),
+        ("gcloud", "auth print-identity-token".to_owned()),
+        (
+            "az",
+            format!(
+                "account get-access-token --resource {audience} --query accessToken --output tsv"
+            ),
+        ),
+    ];
+    let mut tokens = Vec::new();
+    for (title, command) in documented_commands() {
+        let metadata = if title.starts_with("Azure") { &azure } else { &google };
+        let machine = machine_beside(metadata, &broker, &command);
+        for (name, arguments) in &fakes {
+            program(&machine, name, &format!("[ \"$*\" = '{arguments}' ] && echo of.{name}"));
+        }
+        let printed = machine.rise(&["whoami"]);
+        assert_eq!(printed.code, Some(0), "{title}: {printed:?}");
+        tokens.push(shown(&broker));
+    }
+    let expected = ["of.aws", "of.google.machine", "of.gcloud", "of.azure.machine", "of.az"];
+    assert_eq!(tokens, expected);
+    for (double, path, header) in [
+        (
+            &google,
+            "/computeMetadata/v1/instance/service-accounts/default/identity?audience=",
+            "metadata-flavor:google\r\n",
+        ),
+        (
+            &azure,
+            "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=",
+            "metadata:true\r\n",
+        ),
+    ] {
+        let requests = double.requests();
+        let [request] = &requests[..] else { panic!("{requests:?}") };
+        let line = format!("GET {path}api%3A%2F%2Frise-registry HTTP/1.1\r\n");
+        let (request, line) = (request.to_lowercase(), line.to_lowercase());
+        assert!(request.starts_with(&line) && request.contains(header), "{request}");
+    }
+}
+
+/// On a machine without an identity, the message contains the refusal of the metadata service.
+#[test]
+fn a_metadata_service_that_refuses_is_quoted() {
+    let broker = broker();
+    let metadata = BrokerDouble::start(Saying::answer("404 Not Found", "", "no identity"));
+    let commands = documented_commands().into_iter().map(|(_, command)| command);
+    let with_curl: Vec<_> = commands.filter(|command| command.starts_with("curl")).collect();
+    assert_eq!(with_curl.len(), 2);
+    for command in with_curl {
+        let printed = machine_beside(&metadata, &broker, &command).rise(&["whoami"]);
+        assert_eq!(printed.code, Some(3), "{printed:?}");
+        assert!(printed.stderr.contains("404"), "{printed:?}");
+    }
+    assert_eq!(broker.connections(), 0);
 }

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::broker::{Broker, Clock, Credentials, Wanted};
 use crate::credentials;
 use crate::deadline::spoken;
-use crate::docker::{ConfigFile, preferred_logins};
+use crate::docker::{ConfigFile, HELPER, preferred_logins};
 use crate::failure::{Failure, shown};
 use crate::names;
 use crate::settings::{BrokerUrl, Settings, Stated};
@@ -243,7 +243,14 @@ fn docker(app: &App, granted: Option<&Credentials>) -> Outcome {
     if granted.password.expose().is_empty() {
         return Outcome::Skipped(format!("docker uses your own login for {host}"));
     }
-    if config.helper_or_store(host) != Some("rise") {
+    let helper = config.helper_or_store(host);
+    if let (None, Some(path)) = (helper, config.with_login(host)) {
+        return Outcome::Skipped(format!(
+            "docker uses the login for {host} in {}; `rise-registry docker-login` replaces it",
+            path.display()
+        ));
+    }
+    if helper != Some(HELPER) {
         return Outcome::Skipped(format!(
             "docker does not ask docker-credential-rise for {host}: use `rise-registry exec`, \
              `docker-login` or `configure docker`"
