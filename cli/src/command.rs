@@ -175,6 +175,22 @@ mod tests {
         insta::assert_snapshot!(text);
     }
 
+    /// Every command has its place in the table, and every flag for settings in the other.
+    #[test]
+    fn the_documentation_lists_every_command_and_setting() {
+        let documentation = include_str!("../../docs/client.md");
+        let parser = parser();
+        let commands = parser.get_subcommands().map(|command| command.get_name().to_owned());
+        let flags = parser.get_arguments().filter(|flag| flag.is_global_set());
+        let flags = flags.filter_map(|flag| Some(format!("--{}", flag.get_long()?)));
+        for name in commands.filter(|name| name != "help").chain(flags) {
+            let is_listed = documentation.lines().any(|line| {
+                line.contains(&format!("`{name}`")) || line.contains(&format!("`{name} "))
+            });
+            assert!(is_listed, "docs/client.md lacks {name}");
+        }
+    }
+
     #[test]
     fn arguments_are_consistent() {
         Arguments::command().debug_assert();

@@ -35,6 +35,8 @@ const LONGEST_PAUSE: u64 = 86_400;
 /// An HTTP client for one server.
 pub(crate) struct Transport {
     agent: Agent,
+    /// Whether requests go through the proxy of `HTTPS_PROXY`.
+    is_proxied: bool,
 }
 
 /// A request.
@@ -128,6 +130,7 @@ impl Transport {
         } else {
             None
         };
+        let is_proxied = proxy.is_some();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .https_only(url.is_https())
@@ -149,7 +152,7 @@ impl Transport {
         } else {
             config
         };
-        Ok(Self { agent: config.build().new_agent() })
+        Ok(Self { agent: config.build().new_agent(), is_proxied })
     }
 
     pub(crate) fn send(&self, exchange: &Exchange<'_>) -> Result<Reply, TransportError> {
@@ -177,7 +180,7 @@ impl Transport {
                 self.agent.run(request.timeout_global(Some(remaining)).build())
             }
         }
-        .map_err(|error| TransportError::of(&error))?;
+        .map_err(|error| TransportError::of(&error).through_proxy(self.is_proxied))?;
         let body = response.body_mut().with_config().limit(LONGEST_BODY).read_to_vec();
         let body = Zeroizing::new(body.map_err(|error| TransportError::of(&error))?);
         let headers = response.headers();

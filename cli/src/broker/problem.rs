@@ -9,6 +9,9 @@ use crate::patience::{Repeat, Setback};
 use crate::token::Token;
 use crate::transport::Reply;
 
+/// Bytes. Gateways accept headers of 8 KiB, some of 4 KiB, and answer longer ones in many ways.
+const LONG_TOKEN: usize = 4 * 1024 - 512;
+
 /// A problem document (RFC 9457).
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -86,11 +89,10 @@ fn failure(whom: &str, problem: &Problem, reply: &Reply, token: &Token, now: u64
 
 fn without_problem(whom: &str, status: u16, token: &Token) -> Failure {
     match status {
-        431 => Failure::Token(format!(
-            "{whom} answers 431, because the headers of the request are too long: the token has \
-             {} bytes; get one with fewer claims, for example with fewer groups",
-            token.secret.expose().len()
-        )),
+        431 | 494 => too_long(whom, status, "because", token),
+        400 | 413 if token.secret.expose().len() > LONG_TOKEN => {
+            too_long(whom, status, "probably because", token)
+        }
         300..=399 => Failure::Untrusted(format!(
             "{whom} redirects to another address (status {status}), and a token is never sent \
              there: set RISE_URL to the broker itself"
@@ -105,6 +107,14 @@ fn without_problem(whom: &str, status: u16, token: &Token) -> Failure {
             "{whom} does not answer like a broker (status {status}): check RISE_URL"
         )),
     }
+}
+
+fn too_long(whom: &str, status: u16, because: &str, token: &Token) -> Failure {
+    Failure::Token(format!(
+        "{whom} answers {status}, {because} the headers of the request are too long: the token \
+         has {} bytes; get one with fewer claims, for example with fewer groups",
+        token.secret.expose().len()
+    ))
 }
 
 /// The broker does not tell strangers why it rejects a token. The token's claims and the clocks
@@ -150,6 +160,10 @@ fn facts(token: &Token) -> String {
     }
     if let (Some(start), Some(end)) = (claims.time("iat"), claims.time("exp")) {
         facts.push(format!("it is valid for {}", spoken(end.saturating_sub(start))));
+    }
+    let length = token.secret.expose().len();
+    if length > LONG_TOKEN {
+        facts.push(format!("it has {length} bytes"));
     }
     if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) }
 }

@@ -24,6 +24,8 @@ pub(crate) enum TransportError {
     NotHttp(String),
     /// The token contains characters that a header cannot carry.
     BadToken,
+    /// The server was asked through a proxy, which may be what failed.
+    ThroughProxy(Box<TransportError>),
 }
 
 impl TransportError {
@@ -38,7 +40,7 @@ impl TransportError {
             ureq::Error::Io(error) => of_io(error),
             ureq::Error::Rustls(error) => of_tls(error),
             ureq::Error::ConnectProxyFailed(_) => {
-                Self::Unreachable("the proxy of HTTPS_PROXY rejects the connection".to_owned())
+                Self::Unreachable("the proxy rejects the connection".to_owned())
             }
             ureq::Error::BodyExceedsLimit(_) => Self::NotHttp("its answer is too long".to_owned()),
             ureq::Error::LargeResponseHeader(..) => {
@@ -51,18 +53,30 @@ impl TransportError {
         }
     }
 
+    /// Names the proxy if there was one and no answer came through it.
+    pub(super) fn through_proxy(self, is_proxied: bool) -> Self {
+        let is_without_answer =
+            matches!(self, Self::Refused | Self::Closed | Self::Unreachable(_) | Self::Late);
+        if is_proxied && is_without_answer { Self::ThroughProxy(Box::new(self)) } else { self }
+    }
+
     /// The failure, which is repeated if the reason may pass: a server that is being restarted
     /// refuses connections or closes them.
     pub(crate) fn setback(self, whom: &str, setting: &str) -> Setback {
-        let repeat = match self {
+        let repeat = self.repeat();
+        Setback { failure: self.towards(whom, setting), repeat }
+    }
+
+    fn repeat(&self) -> Repeat {
+        match self {
             Self::Refused | Self::Closed => Repeat::Soon,
+            Self::ThroughProxy(error) => error.repeat(),
             Self::Unreachable(_)
             | Self::Late
             | Self::Certificate(_)
             | Self::NotHttp(_)
             | Self::BadToken => Repeat::Never,
-        };
-        Setback { failure: self.towards(whom, setting), repeat }
+        }
     }
 
     /// `whom` names the server, as in `the broker at https://…`, and `setting` its setting.
@@ -83,6 +97,10 @@ impl TransportError {
             Self::NotHttp(why) => Failure::Untrusted(format!(
                 "{whom} did not answer as expected ({why}): check {setting}"
             )),
+            Self::ThroughProxy(error) => error.towards(
+                &format!("{whom}, through the proxy of HTTPS_PROXY,"),
+                &format!("HTTPS_PROXY, NO_PROXY, {setting}"),
+            ),
             Self::BadToken => Failure::Token(
                 "the token contains characters that no token has: check its source".to_owned(),
             ),

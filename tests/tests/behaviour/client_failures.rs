@@ -238,16 +238,69 @@ fn a_chain_with_a_gap_is_named_although_the_root_is_trusted() {
     assert_eq!(machine.rise(&["whoami"]).code, Some(0));
 }
 
-/// The HTTP library rejects headers that are too long without a body.
+/// A person must not search at the broker for what the proxy did.
+#[test]
+fn a_proxy_that_fails_is_named() {
+    let (refusing, closing) = (
+        BrokerDouble::start(Saying::answer("403 Forbidden", "", "")),
+        BrokerDouble::start(Saying::Bytes(Vec::new())),
+    );
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let broker = "the broker at https://broker.example.com, through the proxy of HTTPS_PROXY, \
+                  cannot be reached";
+    let github = "GitHub's token service, through the proxy of HTTPS_PROXY, cannot be reached";
+    let remedy = "check HTTPS_PROXY, NO_PROXY, ";
+    for (proxy, why) in [
+        (refusing.url.clone(), "(the proxy rejects the connection)"),
+        (closing.url.clone(), "(connection closed)"),
+        (format!("http://{nobody}"), "(connection refused)"),
+    ] {
+        let machine = workstation("https://broker.example.com")
+            .with("HTTPS_PROXY", &proxy)
+            .with("RISE_WAIT", "0");
+        let asked = machine.rise(&["credentials"]);
+        assert_eq!(asked.code, Some(5), "{asked:?}");
+        for part in [broker, why, remedy, "RISE_URL"] {
+            assert!(asked.stderr.contains(part), "{part}: {asked:?}");
+        }
+        // The token service of a CI system is reached through the same proxy.
+        let job = machine
+            .without(&["RISE_TOKEN"])
+            .with("ACTIONS_ID_TOKEN_REQUEST_URL", "https://github.example.com/token")
+            .with("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "canary");
+        let asked = job.rise(&["credentials"]);
+        assert_eq!(asked.code, Some(5), "{asked:?}");
+        for part in [github, why, remedy, "ACTIONS_ID_TOKEN_REQUEST_URL"] {
+            assert!(asked.stderr.contains(part), "{part}: {asked:?}");
+        }
+        // Without the proxy, its name is not mentioned.
+        let direct = job.with("NO_PROXY", "example.com").rise(&["credentials"]);
+        assert!(!direct.stderr.contains("HTTPS_PROXY"), "{direct:?}");
+    }
+}
+
+/// Brokers and gateways reject headers that are too long in several ways, all without a problem.
 #[test]
 fn a_token_that_is_too_long_is_told_with_its_length() {
-    let double = BrokerDouble::start(Saying::answer("431 Request Header Fields Too Large", "", ""));
     let groups = vec!["00000000-0000-4000-8000-000000000000"; 400];
     let long = token(&json!({ "iss": "i", "groups": groups }));
-    let machine = workstation(&double.url).with("RISE_TOKEN", &long);
-    let line = fails(&machine, &double.url, 3);
-    assert!(line.contains(&format!("the token has {} bytes", long.len())), "{line}");
-    assert!(line.contains("fewer groups"), "{line}");
+    let html = "content-type: text/html\r\n";
+    for (status, headers) in [
+        ("431 Request Header Fields Too Large", ""),
+        ("494 Request Header Too Large", html),
+        ("400 Bad Request", html),
+        ("413 Content Too Large", html),
+    ] {
+        let double = BrokerDouble::start(Saying::answer(status, headers, "<html></html>"));
+        let machine = workstation(&double.url).with("RISE_TOKEN", &long);
+        let line = fails(&machine, &double.url, 3);
+        assert!(line.contains(&format!("the token has {} bytes", long.len())), "{line}");
+        assert!(line.contains("fewer groups"), "{line}");
+    }
+    // A short token is not to blame.
+    let double = BrokerDouble::start(Saying::answer("400 Bad Request", html, "<html></html>"));
+    let line = fails(&workstation(&double.url), &double.url, 6);
+    assert!(line.contains("does not answer like a broker (status 400)"), "{line}");
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod ecr_against_moto;
 mod explain;
 mod fleet;
 mod hostile_providers;
+mod http_api_page;
 mod http_capability;
 mod issuing;
 mod issuing_isolation;
