@@ -15,9 +15,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, shown};
 use crate::patience::Setback;
 use crate::settings::{BrokerUrl, LoginSettings, Settings};
-use crate::transport::{
-    Authorization, Exchange, Reply, Transport, TransportError, percent_encoded,
-};
+use crate::transport::{Authorization, Exchange, Reply, Transport, percent_encoded};
 use rise_secret::Secret;
 
 const SETTING: &str = "`login.issuer`";
@@ -236,7 +234,7 @@ impl<'a> Issuer<'a> {
             deadline,
         });
         let reply = reply.map_err(|error| {
-            let is_unprocessed = error == TransportError::Refused;
+            let is_unprocessed = error.is_unsent();
             let setback = error.setback(&self.whom(), SETTING);
             if is_unprocessed { setback } else { resend.limit(setback) }
         })?;

@@ -60,6 +60,20 @@ impl TransportError {
         if is_proxied && is_without_answer { Self::ThroughProxy(Box::new(self)) } else { self }
     }
 
+    /// Whether the server has certainly not received the request.
+    pub(crate) fn is_unsent(&self) -> bool {
+        match self {
+            Self::Refused => true,
+            Self::ThroughProxy(error) => error.is_unsent(),
+            Self::Closed
+            | Self::Unreachable(_)
+            | Self::Late
+            | Self::Certificate(_)
+            | Self::NotHttp(_)
+            | Self::BadToken => false,
+        }
+    }
+
     /// The failure, which is repeated if the reason may pass: a server that is being restarted
     /// refuses connections or closes them.
     pub(crate) fn setback(self, whom: &str, setting: &str) -> Setback {

@@ -5,8 +5,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 
-use rise_broker_tests::{BrokerDouble, DeviceOidc, Installation, Saying, Serving, Workstation};
-use serde_json::Value;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rise_broker_tests::{
+    BrokerDouble, DeviceOidc, Installation, IssuerDouble, Reply, Saying, Serving, Workstation,
+    eventually,
+};
+use serde_json::{Value, json};
 
 const LOGIN: &str = ".config/rise/login.json";
 
@@ -166,4 +171,53 @@ async fn a_login_that_is_refused_leaves_nothing() {
     let text =
         lines.join("\n").replace(issuer.issuer(), "[issuer]").replace(&broker.url, "[broker]");
     insta::assert_snapshot!("settings_that_are_wrong", text);
+}
+
+fn token(expires_at: u64) -> String {
+    let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let claims = json!({ "sub": "alice", "aud": "rise-registry", "exp": expires_at });
+    format!("{}.{}.c2ln", part(json!({})), part(claims))
+}
+
+/// What the issuer cannot do now is not the caller's mistake.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuers_passing_failures_are_tried_again_and_told_as_such() {
+    let who = json!({ "issuer": "people", "sub": "alice" }).to_string();
+    let json = "content-type: application/json\r\n";
+    let double = BrokerDouble::start(Saying::answer("200 OK", json, &who));
+    let issuer = IssuerDouble::start(&[]).await;
+    let document = Reply::Json(json!({
+        "issuer": issuer.issuer(), "token_endpoint": format!("{}/token", issuer.issuer())
+    }));
+    let gives = Reply::Json(json!({ "id_token": token(4_000_000_000), "refresh_token": "next" }));
+    let (discovery, endpoint) = ("/.well-known/openid-configuration", "/token");
+    let start = |wait: &str| {
+        let machine = workstation(&double.url, issuer.issuer()).with("RISE_WAIT", wait);
+        let login = json!({ "url": double.url, "issuer": issuer.issuer(),
+            "client_id": "rise-registry", "token": token(1), "refresh_token": "refresh-canary" });
+        machine.file(LOGIN, login.to_string());
+        fs::set_permissions(machine.path(LOGIN), fs::Permissions::from_mode(0o600)).unwrap();
+        machine
+    };
+    let count = |path: &str| issuer.requests().iter().filter(|asked| *asked == path).count();
+    for (path, status, good) in
+        [(discovery, 500, &document), (discovery, 429, &document), (endpoint, 503, &gives)]
+    {
+        issuer.document(document.clone());
+        issuer.answer(endpoint, gives.clone());
+        issuer.answer(path, Reply::Status(status));
+        let (machine, before) = (start("60s"), count(path));
+        let run = tokio::task::spawn_blocking(move || machine.rise(&["whoami"]));
+        eventually("the first request", async || count(path) > before).await;
+        issuer.answer(path, good.clone());
+        let printed = run.await.unwrap();
+        assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""), "{path} {status}");
+    }
+    // The issuer may have processed this request, and many accept a refresh token only once.
+    issuer.answer(endpoint, Reply::Status(502));
+    let (machine, before) = (start("60s"), count(endpoint));
+    let printed = machine.rise(&["whoami"]);
+    assert_eq!((printed.code, count(endpoint) - before), (Some(5), 1), "{printed:?}");
+    assert!(printed.stderr.contains("answers 502: try again"), "{printed:?}");
+    assert!(!printed.stderr.contains("canary"), "{printed:?}");
 }
