@@ -3,19 +3,33 @@
 
 use crate::failure::{Failure, shown};
 
-/// The broker's grammar of projects: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
+/// The broker's grammar of projects: components of an OCI repository's name, joined by `/`. The
+/// broker decides how many components a project has.
 pub(crate) fn project(text: &str, origin: &str) -> Result<String, Failure> {
-    if is_label(text) {
+    let is_project =
+        |text: &str| (1..=128).contains(&text.len()) && text.split('/').all(is_component);
+    if is_project(text) {
         return Ok(text.to_owned());
     }
-    Err(Failure::Settings(format!(
-        "{origin}: {:?} is not a project's name: use 1 to 63 of a-z, 0-9 and -, with no - at \
-         either end",
-        shown(text)
-    )))
+    let lower = text.to_ascii_lowercase();
+    let remedy = if is_project(&lower) {
+        format!("projects have no upper-case letters: use {lower}")
+    } else {
+        "use at most 128 of a-z, 0-9, and between them single . _ / or any number of -".to_owned()
+    };
+    Err(Failure::Settings(format!("{origin}: {:?} is not a project's name: {remedy}", shown(text))))
 }
 
-/// The broker's grammar of registries: that of projects, and `_`.
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+fn is_component(text: &str) -> bool {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let edges = [text.bytes().next(), text.bytes().last()];
+    edges.into_iter().all(|edge| edge.is_some_and(alphanumeric))
+        && text.bytes().all(|byte| alphanumeric(byte) || matches!(byte, b'.' | b'_' | b'-'))
+        && !["..", "___", "._", "_.", ".-", "-.", "_-", "-_"].iter().any(|bad| text.contains(bad))
+}
+
+/// The broker's grammar of registries: `[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?`.
 pub(crate) fn registry(text: &str, origin: &str) -> Result<String, Failure> {
     if is_label(&text.replace('_', "-")) {
         return Ok(text.to_owned());
@@ -98,14 +112,37 @@ mod tests {
 
     #[test]
     fn names_are_names() {
-        let longest = "a".repeat(63);
-        for good in ["a", "my-app", "0", longest.as_str()] {
+        let longest = "a".repeat(128);
+        for good in
+            ["a", "my-app", "0", "a.b", "a_b", "a__b", "a--b", "team/my.app", longest.as_str()]
+        {
             assert!(project(good, "").is_ok(), "{good}");
         }
-        let longer = "a".repeat(64);
-        for bad in ["", "-a", "a-", "A", "a.b", "a/b", "a b", "a\n", "*", longer.as_str()] {
+        let longer = "a".repeat(129);
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "A",
+            "a..b",
+            "a/../b",
+            "a//b",
+            "a/",
+            "/a",
+            "..",
+            "a___b",
+            "a%2fb",
+            "a b",
+            "a\n",
+            "*",
+            longer.as_str(),
+        ] {
             assert!(project(bad, "").is_err(), "{bad}");
         }
+        let Err(Failure::Settings(message)) = project("Acme/My-App", "--project") else {
+            panic!("accepted")
+        };
+        assert!(message.ends_with("use acme/my-app"), "{message}");
         assert!(registry("eu-west_1", "").is_ok());
         assert!(registry("a b", "").is_err());
     }

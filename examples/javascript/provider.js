@@ -68,8 +68,7 @@ export const registry = {
     }
     const { host, prefix } = parsed;
     if (location.host !== host || !location.repository.startsWith(prefix)) return undefined;
-    const project = location.repository.slice(prefix.length);
-    return project === "" || project.includes("/") ? undefined : project;
+    return location.repository.slice(prefix.length) || undefined;
   },
 
   issue(settings, grant) {

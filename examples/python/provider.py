@@ -63,8 +63,7 @@ class Registry:
             return None
         if location.host != host or not location.repository.startswith(prefix):
             return None
-        project = location.repository[len(prefix) :]
-        return project if project and "/" not in project else None
+        return location.repository[len(prefix) :] or None
 
     def issue(self, settings: str, grant: types.Grant) -> types.Issued:
         _, prefix, base_url, admin_token = parse(settings)

@@ -40,7 +40,9 @@ use crate::config::node::{Node, Origin};
 use crate::config::schema::Schema;
 use crate::config::{Config, Environment};
 use crate::domain::location::LocationPattern;
-use crate::domain::{Action, Actions, Claims, ImageReference, Lifetime, Project, Subject};
+use crate::domain::{
+    Action, Actions, Claims, ImageReference, Lifetime, Project, ProjectShape, Subject,
+};
 use crate::http::bearer::Bearer;
 use crate::http::problem::Failure;
 use crate::identity::DiscoverySettings;
@@ -225,25 +227,46 @@ pub fn issuer_url(bytes: &[u8]) {
 /// ARN or a policy.
 pub fn project_name(bytes: &[u8]) {
     let Some(name) = text(bytes) else { return };
-    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let expected = match bytes {
-        [one] => plain(one),
-        [first, middle @ .., last] => {
-            bytes.len() <= 63
-                && plain(first)
-                && plain(last)
-                && middle.iter().all(|byte| plain(byte) || *byte == b'-')
-        }
-        [] => false,
-    };
+    let endpoints = ["manifests", "blobs", "tags", "referrers"];
+    let components: Vec<&str> = name.split('/').collect();
+    let expected = name.len() <= 128
+        && components.iter().all(|component| is_component(component))
+        && components.iter().rev().skip(1).all(|component| !endpoints.contains(component));
     let parsed = name.parse::<Project>();
     assert_eq!(parsed.is_ok(), expected, "{name:?}");
     if let Ok(project) = parsed {
         assert_eq!(project.as_str(), name);
         let arn = format!("arn:aws:ecr:eu-west-1:123456789012:repository/rise/{project}");
         assert_eq!(arn.split(':').count(), 6);
-        assert_eq!(arn.rsplit('/').next(), Some(name));
-        assert!(!arn.contains(['*', '?', '$', '{', '"', '\\']));
+        assert!(arn.split('/').skip(2).eq(project.components()));
+        assert!(!arn.contains(['*', '?', '$', '{', '"', '\\', '%']));
+        assert!(!project.as_url_segment().contains('/'));
+    }
+}
+
+/// The grammar as the specification writes it, one alphanumeric run and one separator at a time.
+fn is_component(text: &str) -> bool {
+    let run = |text: &str| {
+        let rest = text.trim_start_matches(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        (rest.len() < text.len()).then_some(rest.len())
+    };
+    let mut rest = text;
+    loop {
+        let Some(left) = run(rest) else { return false };
+        rest = &rest[rest.len() - left..];
+        if rest.is_empty() {
+            return true;
+        }
+        let dashes = rest.trim_start_matches('-');
+        rest = if dashes.len() < rest.len() {
+            dashes
+        } else {
+            let after = |separator| rest.strip_prefix(separator);
+            let Some(after) = after(".").or_else(|| after("__")).or_else(|| after("_")) else {
+                return false;
+            };
+            after
+        };
     }
 }
 
@@ -278,7 +301,8 @@ pub fn location_pattern(bytes: &[u8]) {
     let [one, two] = ["my-app", "my-app-2"].map(|name| name.parse::<Project>().unwrap());
     let (first, second) = (pattern.fill(&one), pattern.fill(&two));
     assert!(!first.contains(&second) && !second.contains(&first), "{written}");
-    assert!(pattern.collides(false, &pattern, false));
+    let shape = ProjectShape::default();
+    assert!(pattern.collides(shape, &pattern, shape));
     if !written.contains("/my-app/")
         && !written.ends_with("/my-app")
         && first.repository.len() <= 255
@@ -342,7 +366,8 @@ pub fn ceiling(bytes: &[u8]) {
         push_role_arn: Some("arn:aws:iam::123456789012:role/push".to_owned()),
         ..AwsSettings::default()
     };
-    let ceiling = AwsCeiling::new(&settings, None, Switches::default()).unwrap();
+    let ceiling =
+        AwsCeiling::new(&settings, None, Switches::default(), ProjectShape::default()).unwrap();
     let statements: Vec<Statement> =
         asked.into_iter().map(|(actions, resources)| Statement { actions, resources }).collect();
     let project: Project = "my-app".parse().unwrap();

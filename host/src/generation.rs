@@ -67,7 +67,10 @@ impl Generation {
             &foundation.counts,
             &foundation.clock,
         );
-        let rules = config.rules.clone();
+        let mut rules = config.rules.clone();
+        for registry in registries.iter() {
+            rules.set_shape(&registry.name, registry.shape);
+        }
         Ok(Self { identity, rules, limits, catalog, registries, warnings })
     }
 }

@@ -22,7 +22,7 @@ use crate::capability::Capabilities;
 use crate::config::Share;
 use crate::config::node::Problem;
 use crate::domain::location::LocationPattern;
-use crate::domain::{ImageReference, Location, Project, RegistryName, Scope};
+use crate::domain::{ImageReference, Location, Project, ProjectShape, RegistryName, Scope};
 use crate::provider::Provider;
 
 /// One configured registry.
@@ -46,8 +46,8 @@ pub struct Registry {
     pub max_lifetime: u32,
     /// The locations of the projects, derived from `locate`.
     pub pattern: LocationPattern,
-    /// Whether a project also owns everything below its repository.
-    pub children: bool,
+    /// Which names are projects, and whether a project owns everything below its repository.
+    pub shape: ProjectShape,
 }
 
 impl Registry {
@@ -96,6 +96,11 @@ impl Registries {
         self.0.values()
     }
 
+    /// Returns the most components that a project has in any registry.
+    pub fn deepest(&self) -> usize {
+        self.iter().map(|registry| usize::from(registry.shape.depth)).max().unwrap_or(1)
+    }
+
     /// Returns the registry of a request that names none.
     pub fn default_name(&self) -> Result<&RegistryName, Ambiguous> {
         default_name(&self.0)
@@ -112,7 +117,7 @@ impl Registries {
         let mut candidates =
             self.iter().filter(|registry| named.is_none_or(|name| *name == registry.name));
         candidates.find_map(|registry| {
-            let project = registry.pattern.project_of(image.location(), registry.children)?;
+            let project = registry.pattern.project_of(image.location(), registry.shape)?;
             Some((registry.name.clone(), project))
         })
     }

@@ -36,15 +36,17 @@ pub use parse::{Known, RuleProblem};
 pub use projects::ProjectMatcher;
 pub use rule::{Evaluation, Rule, RuleCheck, RulePart};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::{RegistryName, Subject};
+use crate::domain::{ProjectShape, RegistryName, Subject};
 
 /// All rules of a deployment. Without rules everything is denied.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     all: Vec<Rule>,
     guardrail: Guardrail,
+    /// The projects that each registry has.
+    shapes: BTreeMap<RegistryName, ProjectShape>,
     warnings: Vec<RuleProblem>,
 }
 
@@ -73,7 +75,7 @@ impl Rules {
             (Ok(guardrail), Ok((rules, warnings))) => {
                 let warnings =
                     warnings.into_iter().map(|warning| warning.below("/rules")).collect();
-                Ok(Self { all: rules, guardrail, warnings })
+                Ok(Self { all: rules, guardrail, shapes: known.shapes(), warnings })
             }
             (guardrail, rules) => {
                 let mut problems: Vec<RuleProblem> = guardrail.err().unwrap_or_default();
@@ -97,6 +99,16 @@ impl Rules {
         self.all.iter().filter(|rule| !rule.is_on_trial())
     }
 
+    /// Replaces what the settings told about the projects of a registry by what its provider told.
+    pub fn set_shape(&mut self, registry: &RegistryName, shape: ProjectShape) {
+        self.shapes.insert(registry.clone(), shape);
+    }
+
+    /// Returns which projects a registry has. Requests for others are denied.
+    pub fn shape(&self, registry: &RegistryName) -> ProjectShape {
+        self.shapes.get(registry).copied().unwrap_or_default()
+    }
+
     pub fn guardrail(&self) -> &Guardrail {
         &self.guardrail
     }
@@ -112,10 +124,14 @@ impl Rules {
 
     /// Returns the registries in which the rules allow the subject something for some project.
     pub fn reachable(&self, subject: &Subject) -> BTreeSet<&RegistryName> {
-        self.enforced()
-            .filter(|rule| !rule.reach(subject).is_empty())
-            .flat_map(Rule::registries)
-            .collect()
+        let mut reachable = BTreeSet::new();
+        for rule in self.enforced() {
+            let reach = rule.reach(subject);
+            let fits =
+                |name: &&RegistryName| reach.iter().any(|matcher| matcher.fits(self.shape(name)));
+            reachable.extend(rule.registries().iter().filter(fits));
+        }
+        reachable
     }
 }
 

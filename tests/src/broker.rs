@@ -123,6 +123,14 @@ impl TestBroker {
         self.get(&format!("/api/v1/registry/credentials?{query}"), Some(token)).await
     }
 
+    /// Sends `POST /api/v1/explain` without a project, and returns what the caller may do.
+    pub async fn explain(&self, token: &str) -> Value {
+        let request = Request::post("/api/v1/explain")
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {token}"));
+        self.send(request.body(Body::from("{}")).unwrap()).await.json()
+    }
+
     pub async fn get(&self, path: &str, token: Option<&str>) -> Response {
         let request = Request::get(path);
         let request = token.into_iter().fold(request, |request, token| {

@@ -74,8 +74,7 @@ impl Provider for Imaginary {
 
     fn resolve(settings: &Settings, location: &Location) -> Option<String> {
         let project = location.repository.strip_prefix(&settings.repo_prefix)?;
-        (settings.host() == Some(&location.host) && !project.contains('/'))
-            .then(|| project.to_owned())
+        (settings.host() == Some(&location.host)).then(|| project.to_owned())
     }
 
     fn issue(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
@@ -193,9 +192,13 @@ mod tests {
     fn resolve_is_the_inverse_of_locate() {
         for prefix in ["", "rise/", "a/b/"] {
             let settings = settings(&json!({ "repo_prefix": prefix }));
-            let location = Imaginary::locate(&settings, "my-app").unwrap();
-            assert_eq!(location.repository, format!("{prefix}my-app"));
-            assert_eq!(Imaginary::resolve(&settings, &location).as_deref(), Some("my-app"));
+            let locate = |project| Imaginary::locate(&settings, project).unwrap();
+            for project in ["my-app", "team/my_app.x"] {
+                let location = locate(project);
+                assert_eq!(location.repository, format!("{prefix}{project}"));
+                assert_eq!(Imaginary::resolve(&settings, &location).as_deref(), Some(project));
+            }
+            let location = locate("my-app");
             let other = Location { host: "s.example.com".to_owned(), ..location };
             assert_eq!(Imaginary::resolve(&settings, &other), None);
         }

@@ -128,6 +128,7 @@ impl<'a> ExplainReport<'a> {
         let subject = explanation.subject.as_ref();
         let evaluations =
             subject.map(|subject| rules.evaluate(subject, request)).unwrap_or_default();
+        let admits = rules.shape(&request.registry).admits(&request.project);
         let decision = subject.map(|subject| rules.authorize(subject.clone(), request.clone()));
         let (granted, because) = match decision {
             _ if explanation.has_failed() => (false, refusal(explanation)),
@@ -145,6 +146,7 @@ impl<'a> ExplainReport<'a> {
                     grant.rules().join(", ")
                 ),
             ),
+            Some(Err(_)) if !admits => (false, "the registry has no such project".to_owned()),
             Some(Err(denied)) if denied.allowed.is_empty() => {
                 (false, "no rule allows it".to_owned())
             }
@@ -162,6 +164,10 @@ impl<'a> ExplainReport<'a> {
         let AccessRequest { project, registry, actions, .. } = self.request;
         let wanted = actions.map_or_else(|| "any action".to_owned(), |actions| actions.to_string());
         lines.push(format!("rules, for {wanted} on project `{project}` in registry `{registry}`"));
+        let shape = self.rules.shape(registry);
+        if !shape.admits(project) {
+            lines.push(format!("  ✗ registry `{registry}` has projects {shape}"));
+        }
         if self.rules.guardrail().denies_push(project) {
             lines.push("  ✗ [limits.policy] denies pushes to the project".to_owned());
         }

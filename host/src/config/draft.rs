@@ -72,6 +72,9 @@ impl Draft {
         let registries = registries::registries(&node, &sections.unfilled, &mut problems);
         let longest = policy.max_token_lifetime;
         let known = issuers::known(&node, &auth.issuers);
+        let known = registries
+            .iter()
+            .fold(known, |known, (name, registry)| known.shape(name, registry.written_shape()));
         let rules = parse_rules(&node, rules, policy, &known, &mut problems);
         let identity = issuers::identity(&node, auth, longest, &mut problems);
         let written = Written(without_registries(node));

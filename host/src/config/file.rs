@@ -274,6 +274,9 @@ impl Default for LogFile {
 #[serde(deny_unknown_fields, default)]
 pub struct RegistryKeys {
     pub location: Option<String>,
+    /// The most path components of a project.
+    #[schemars(range(min = 1, max = 32))]
+    pub project_depth: Option<u8>,
     pub accept_scope: Option<AcceptScope>,
     pub trust_provider: bool,
     #[schemars(range(min = 60, max = 43_200))]
@@ -332,8 +335,9 @@ pub struct HttpCeilingFile {
 }
 
 impl RegistryKeys {
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 9] = [
         "location",
+        "project_depth",
         "accept_scope",
         "trust_provider",
         "max_lifetime",

@@ -7,7 +7,7 @@ use super::file::RegistryKeys;
 use super::node::{Node, Origin, Problem};
 use super::schema::{self, Schema};
 use super::sections::bug;
-use crate::domain::RegistryName;
+use crate::domain::{ProjectShape, RegistryName};
 
 /// One registry of the settings. The host's keys are checked, the provider's are not.
 #[derive(Clone)]
@@ -21,6 +21,20 @@ pub struct RegistryConfig {
     pub settings: Node,
     /// The whole table, for the origins of problems.
     pub written: Node,
+}
+
+impl RegistryConfig {
+    /// The projects of this registry; with `children` they own everything below.
+    pub fn shape(&self, children: bool) -> ProjectShape {
+        let depth = self.keys.project_depth.unwrap_or(1);
+        ProjectShape { depth, children, ..ProjectShape::default() }
+    }
+
+    /// The same before its provider has read `child_repositories`.
+    pub fn written_shape(&self) -> ProjectShape {
+        let children = self.settings.get("child_repositories").map(Node::to_value);
+        self.shape(children.is_some_and(|value| value == true || value == "true"))
+    }
 }
 
 /// Returns the valid registries.

@@ -3,7 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::name::{Project, is_dns_label};
+use super::name::is_dns_label;
+use super::project::{Project, ProjectShape, is_component};
+
+/// The longest name of a repository, in characters.
+const LONGEST_REPOSITORY: usize = 255;
 
 /// The host of a registry, with its optional port. Every name of Docker Hub becomes `docker.io`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +24,7 @@ pub enum InvalidLocation {
          characters"
     )]
     Image,
-    #[error("expected `host/prefix/{{project}}` with `{{project}}` once, as a whole path segment")]
+    #[error("expected `host/prefix/{{project}}` with `{{project}}` once, between `/` or at an end")]
     Pattern,
 }
 
@@ -105,17 +109,7 @@ impl fmt::Display for Location {
 
 /// The repository grammar of the OCI distribution specification.
 fn is_repository(text: &str) -> bool {
-    let is_segment = |segment: &str| {
-        let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let edges = [segment.bytes().next(), segment.bytes().last()];
-        edges.into_iter().all(|edge| edge.is_some_and(alphanumeric))
-            && segment.bytes().all(|byte| alphanumeric(byte) || matches!(byte, b'.' | b'_' | b'-'))
-            // Separators are one `.`, one or two `_`, or any run of `-`.
-            && !["..", "___", "._", "_.", ".-", "-.", "_-", "-_"]
-                .iter()
-                .any(|wrong| segment.contains(wrong))
-    };
-    (1..=255).contains(&text.len()) && text.split('/').all(is_segment)
+    (1..=LONGEST_REPOSITORY).contains(&text.len()) && text.split('/').all(is_component)
 }
 
 /// An image reference without its tag and digest, which do not identify a project.
@@ -167,7 +161,7 @@ impl FromStr for ImageReference {
 }
 
 /// The locations of all projects of a registry: a host and a path that contains `{project}` once,
-/// as a whole segment.
+/// between `/`. A project stands for one segment or several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocationPattern {
     host: Host,
@@ -201,15 +195,17 @@ impl FromStr for LocationPattern {
 impl LocationPattern {
     /// Derives the pattern from the location that a provider returned for `project`.
     pub fn of(located: &Location, project: &Project) -> Result<Self, InvalidLocation> {
-        let is_project = |segment: &&str| *segment == project.as_str();
-        if located.repository.split('/').filter(is_project).count() != 1 {
+        let path: Vec<&str> = located.repository.split('/').collect();
+        let project: Vec<&str> = project.components().collect();
+        let mut places =
+            path.windows(project.len()).enumerate().filter(|(_, window)| *window == project);
+        let (Some((at, _)), None) = (places.next(), places.next()) else {
             return Err(InvalidLocation::Pattern);
-        }
-        let place = |segment: &str| {
-            if segment == project.as_str() { "{project}".to_owned() } else { segment.to_owned() }
         };
-        let path: Vec<String> = located.repository.split('/').map(place).collect();
-        format!("{}/{}", located.host, path.join("/")).parse()
+        let (before, rest) = path.split_at(at);
+        let after = rest.get(project.len()..).unwrap_or_default();
+        let path = [before, &["{project}"], after].concat().join("/");
+        format!("{}/{path}", located.host).parse()
     }
 
     pub fn host(&self) -> &Host {
@@ -223,47 +219,101 @@ impl LocationPattern {
         Location { host: self.host.clone(), repository: path.join("/") }
     }
 
-    /// The inverse of [`Self::fill`]: returns the project that owns `location`. With `children`, a
-    /// project also owns everything below its repository.
-    pub fn project_of(&self, location: &Location, children: bool) -> Option<Project> {
-        let project = location.repository.split('/').nth(self.before.len())?.parse().ok()?;
+    /// Returns the length of the longest project whose repository has a valid name.
+    pub fn longest_project(&self) -> usize {
+        let fixed = self.before.iter().chain(&self.after).map(|segment| segment.len() + 1).sum();
+        LONGEST_REPOSITORY.saturating_sub(fixed)
+    }
+
+    /// The inverse of [`Self::fill`]: returns the project that owns `location`.
+    pub fn project_of(&self, location: &Location, shape: ProjectShape) -> Option<Project> {
+        let path: Vec<&str> = location.repository.split('/').collect();
+        let rest = path.get(self.before.len()..)?;
+        let count = if shape.children {
+            usize::from(shape.depth)
+        } else {
+            rest.len().checked_sub(self.after.len())?
+        };
+        let project: Project = rest.get(..count)?.join("/").parse().ok()?;
         let home = self.fill(&project);
-        let is_home = if children { home.contains(location) } else { home == *location };
-        is_home.then_some(project)
+        let is_home = if shape.children { home.contains(location) } else { home == *location };
+        (is_home && shape.admits(&project)).then_some(project)
     }
 
     /// Returns whether a project of `self` and a project of `other` can own the same repository.
-    /// `children` and `other_children` state whether a project also owns everything below its
-    /// repository.
-    pub fn collides(&self, children: bool, other: &Self, other_children: bool) -> bool {
-        let (mine, theirs) = (self.segments(), other.segments());
-        let overlap = mine.iter().zip(&theirs).all(|(mine, theirs)| match (mine, theirs) {
-            (Some(mine), Some(theirs)) => mine == theirs,
-            (Some(literal), None) | (None, Some(literal)) => literal.parse::<Project>().is_ok(),
-            (None, None) => true,
-        });
-        let reach = match mine.len().cmp(&theirs.len()) {
-            std::cmp::Ordering::Less => children,
-            std::cmp::Ordering::Equal => true,
-            std::cmp::Ordering::Greater => other_children,
-        };
-        self.host == other.host && overlap && reach
+    pub fn collides(&self, shape: ProjectShape, other: &Self, other_shape: ProjectShape) -> bool {
+        let mine = || shape.depths().map(|depth| self.path(depth, shape.children));
+        let mut theirs = other_shape.depths().map(|depth| other.path(depth, other_shape.children));
+        self.host == other.host && theirs.any(|theirs| mine().any(|mine| mine.overlaps(&theirs)))
     }
 
-    /// Returns the segments of the path; `None` is the project.
-    fn segments(&self) -> Vec<Option<&str>> {
-        let before = self.before.iter().map(|segment| Some(segment.as_str()));
-        before
-            .chain([None])
-            .chain(self.after.iter().map(|segment| Some(segment.as_str())))
-            .collect()
+    /// The path of a project with so many components.
+    fn path(&self, depth: usize, below: bool) -> ProjectPath<'_> {
+        ProjectPath::new(
+            self.before.iter().map(String::as_str),
+            depth,
+            self.after.iter().map(String::as_str),
+            below,
+        )
+    }
+
+    /// Returns the segments of the text form.
+    fn segments(&self) -> impl Iterator<Item = &str> {
+        let before = self.before.iter().map(String::as_str);
+        before.chain(["{project}"]).chain(self.after.iter().map(String::as_str))
+    }
+}
+
+/// A path with the components of a project in it, to compare it with another one.
+#[derive(Clone, Debug)]
+pub struct ProjectPath<'a> {
+    /// `None` is a component of the project.
+    segments: Vec<Option<&'a str>>,
+    /// Whether it stands for everything below it too.
+    below: bool,
+}
+
+impl<'a> ProjectPath<'a> {
+    pub fn new(
+        before: impl IntoIterator<Item = &'a str>,
+        depth: usize,
+        after: impl IntoIterator<Item = &'a str>,
+        below: bool,
+    ) -> Self {
+        let project = std::iter::repeat_n(None, depth);
+        let segments = before.into_iter().map(Some).chain(project);
+        Self { segments: segments.chain(after.into_iter().map(Some)).collect(), below }
+    }
+
+    /// Returns whether both can be the same path, or one can lie below the other where that counts.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let reach = match self.segments.len().cmp(&other.segments.len()) {
+            std::cmp::Ordering::Less => self.below,
+            std::cmp::Ordering::Equal => true,
+            std::cmp::Ordering::Greater => other.below,
+        };
+        reach
+            && self.segments.iter().zip(&other.segments).all(|pair| match pair {
+                (Some(mine), Some(theirs)) => mine == theirs,
+                (Some(literal), None) | (None, Some(literal)) => is_component(literal),
+                (None, None) => true,
+            })
+    }
+
+    /// Like [`Self::overlaps`], for two different projects. Where both have the same number of
+    /// components at the same place, the same path means the same project.
+    pub fn overlaps_for_others(&self, other: &Self) -> bool {
+        let place = |path: &Self| {
+            let project = path.segments.iter().enumerate().filter(|(_, one)| one.is_none());
+            project.map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        place(self) != place(other) && self.overlaps(other)
     }
 }
 
 impl fmt::Display for LocationPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path: Vec<&str> =
-            self.segments().into_iter().map(|segment| segment.unwrap_or("{project}")).collect();
+        let path: Vec<&str> = self.segments().collect();
         write!(f, "{}/{}", self.host, path.join("/"))
     }
 }
@@ -359,7 +409,8 @@ mod tests {
             assert_eq!(found.as_ref().map(ToString::to_string).as_deref(), pattern, "{repository}");
             if let Some(found) = found {
                 assert_eq!(found.fill(&app).repository, repository);
-                assert_eq!(found.project_of(&found.fill(&app), false), Some(app.clone()));
+                let shape = ProjectShape::default();
+                assert_eq!(found.project_of(&found.fill(&app), shape), Some(app.clone()));
             }
         }
         for wrong in [
@@ -376,37 +427,105 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_is_found_for_several_components() {
+        for (project, repository, pattern) in [
+            ("team/app", "rise/team/app", Some("h.io/rise/{project}")),
+            ("team/app", "rise/team/app/images", Some("h.io/rise/{project}/images")),
+            ("team/app", "team/app", Some("h.io/{project}")),
+            ("team/app", "rise/app/team", None),
+            ("team/app", "rise/team-app", None),
+            ("team/app", "team/app/team/app", None),
+            ("team/app", "app", None),
+        ] {
+            let (location, project) =
+                (Location::parse("h.io", repository).unwrap(), project.parse().unwrap());
+            let found = LocationPattern::of(&location, &project).ok();
+            assert_eq!(found.as_ref().map(ToString::to_string).as_deref(), pattern, "{repository}");
+        }
+    }
+
+    fn shape(depth: u8, children: bool) -> ProjectShape {
+        ProjectShape { depth, children, ..ProjectShape::default() }
+    }
+
+    #[test]
     fn patterns_collide_where_a_repository_could_belong_to_both() {
-        let collide = |a: &str, children: bool, b: &str, other: bool| {
+        let (flat, below, deep, deep_below) =
+            (shape(1, false), shape(1, true), shape(2, false), shape(2, true));
+        for (a, mine, b, theirs, expected) in [
+            ("h.io/rise/{project}", flat, "h.io/rise/{project}", flat, true),
+            ("h.io/rise/{project}", flat, "i.io/rise/{project}", flat, false),
+            ("h.io/rise/{project}", flat, "h.io/dev/{project}", flat, false),
+            ("h.io/{project}", flat, "h.io/rise/{project}", flat, false),
+            ("h.io/{project}", below, "h.io/rise/{project}", flat, true),
+            ("h.io/rise/{project}", flat, "h.io/{project}/images", flat, true),
+            ("h.io/a_b/{project}", below, "h.io/{project}/images", flat, true),
+            ("h.io/{project}", deep, "h.io/rise/{project}", flat, true),
+            ("h.io/{project}", deep, "h.io/a/b/{project}", flat, false),
+            ("h.io/{project}", deep_below, "h.io/a/b/{project}", flat, true),
+            ("h.io/{project}", deep_below, "h.io/{project}", flat, false),
+            ("h.io/{project}", deep, "h.io/{project}/images", flat, true),
+            ("h.io/{project}/x", deep, "h.io/{project}/y", deep, false),
+        ] {
             let (a, b): (LocationPattern, LocationPattern) =
                 (a.parse().unwrap(), b.parse().unwrap());
-            let found = a.collides(children, &b, other);
-            assert_eq!(found, b.collides(other, &a, children), "{a} {b}");
-            found
-        };
-        assert!(collide("h.io/rise/{project}", false, "h.io/rise/{project}", false));
-        assert!(!collide("h.io/rise/{project}", false, "i.io/rise/{project}", false));
-        assert!(!collide("h.io/rise/{project}", false, "h.io/dev/{project}", false));
-        assert!(!collide("h.io/{project}", false, "h.io/rise/{project}", false));
-        assert!(collide("h.io/{project}", true, "h.io/rise/{project}", false));
-        assert!(collide("h.io/rise/{project}", false, "h.io/{project}/images", false));
-        assert!(!collide("h.io/a_b/{project}", true, "h.io/{project}/images", false));
+            assert_eq!(a.collides(mine, &b, theirs), expected, "{a} {b}");
+            assert_eq!(b.collides(theirs, &a, mine), expected, "{b} {a}");
+        }
     }
 
     #[test]
     fn a_place_belongs_to_one_project() {
         let pattern: LocationPattern = "h.io/rise/{project}".parse().unwrap();
-        let owner = |repository, children| {
+        let owner = |repository, shape| {
             let location = Location::parse("h.io", repository).unwrap();
-            pattern.project_of(&location, children).map(|project| project.to_string())
+            pattern.project_of(&location, shape).map(|project| project.to_string())
         };
-        assert_eq!(owner("rise/my-app", false).as_deref(), Some("my-app"));
-        assert_eq!(owner("rise/my-app/worker", true).as_deref(), Some("my-app"));
-        for nobodys in ["rise", "my-app", "dev/my-app", "rise/my_app", "rise/my-app/worker"] {
-            assert_eq!(owner(nobodys, false), None, "{nobodys}");
+        for (repository, shape, project) in [
+            ("rise/my-app", shape(1, false), Some("my-app")),
+            ("rise/my_app", shape(1, false), Some("my_app")),
+            ("rise/my-app/worker", shape(1, true), Some("my-app")),
+            ("rise/my-app/worker", shape(1, false), None),
+            ("rise/my-app/worker", shape(2, false), Some("my-app/worker")),
+            ("rise/my-app", shape(2, false), Some("my-app")),
+            ("rise/team/app", shape(2, true), Some("team/app")),
+            ("rise/team/app/worker/x", shape(2, true), Some("team/app")),
+            ("rise/team", shape(2, true), None),
+            ("rise", shape(2, false), None),
+            ("my-app", shape(1, false), None),
+            ("dev/my-app", shape(2, false), None),
+            ("rise/a/tags/list", shape(3, false), None),
+        ] {
+            assert_eq!(owner(repository, shape).as_deref(), project, "{repository} {shape:?}");
         }
         let elsewhere = Location::parse("i.io", "rise/my-app").unwrap();
-        assert_eq!(pattern.project_of(&elsewhere, true), None);
+        assert_eq!(pattern.project_of(&elsewhere, shape(1, true)), None);
+    }
+
+    proptest::proptest! {
+        /// Whatever a registry's shape: a repository is one project's, and what a project owns is
+        /// resolved to it.
+        #[test]
+        fn no_repository_has_two_owners(
+            depth in 1_u8..4,
+            children: bool,
+            pattern in "h\\.io/(rise/|a/b/)?\\{project\\}(/images)?",
+            one in "[ab](/[ab]){0,3}",
+            other in "[ab](/(images|[ab])){0,3}",
+        ) {
+            let pattern: LocationPattern = pattern.parse().unwrap();
+            let shape = shape(depth, children);
+            let (one, other): (Project, Project) = (one.parse().unwrap(), other.parse().unwrap());
+            let owns = |project: &Project, location: &Location| {
+                let home = pattern.fill(project);
+                shape.admits(project)
+                    && (home == *location || children && home.contains(location))
+            };
+            let place = pattern.fill(&other);
+            proptest::prop_assert!(one == other || !(owns(&one, &place) && shape.admits(&other)));
+            let owner = pattern.project_of(&place, shape);
+            proptest::prop_assert_eq!(owns(&one, &place), owner.as_ref() == Some(&one));
+        }
     }
 
     #[test]

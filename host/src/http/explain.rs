@@ -20,7 +20,10 @@ use crate::domain::{Actions, Claims, Project};
 #[serde(deny_unknown_fields)]
 #[schema(as = ExplainParameters)]
 pub(super) struct ExplainParameters {
-    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", max_length = 63)]
+    #[schema(
+        pattern = "^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*$",
+        max_length = 128
+    )]
     project: Option<String>,
 }
 
@@ -38,7 +41,7 @@ pub(super) struct Explained {
 #[derive(Serialize, ToSchema)]
 struct GrantFields {
     registry: String,
-    /// A name, `team-*` or `*`.
+    /// A name, `team/*`, `team-*`, `team/**` or `*`.
     projects: String,
     #[schema(value_type = Vec<String>)]
     actions: Actions,

@@ -24,6 +24,8 @@ struct ListedRegistry {
     registry_url: String,
     /// The image of a project, with `{project}` in it.
     image: String,
+    /// The most path components that a project has here.
+    project_depth: u8,
     r#type: String,
     /// What a credential opens at least. `none`: callers use their own logins.
     #[schema(value_type = String, pattern = "^(none|repository|namespace|registry)$")]
@@ -52,6 +54,7 @@ pub(super) async fn list_registries(
                 registry: registry.name.to_string(),
                 registry_url: registry.pattern.host().to_string(),
                 image: registry.pattern.to_string(),
+                project_depth: registry.shape.depth,
                 r#type: registry.provider.manifest.name.clone(),
                 scope: registry.scope,
             },

@@ -27,16 +27,17 @@ pub(super) async fn open(
         return Err(stated.problem("/endpoint_url", format!("not a URL: {error}")));
     }
     let keys = &config.keys;
+    let shape = config.shape(settings.child_repositories);
     let switches = Switches {
         unscoped: keys.accept_scope.map(Scope::from) == Some(Scope::Registry),
         source_identity: keys.source_identity,
         session_tags: keys.session_tags,
     };
-    let ceiling =
-        AwsCeiling::new(settings, keys.ceiling.aws.as_ref(), switches).map_err(|error| {
-            let pointer = if keys.ceiling.aws.is_some() { "/ceiling/aws" } else { "/repo_prefix" };
-            stated.problem(pointer, error.to_string())
-        })?;
+    let allowed = keys.ceiling.aws.as_ref();
+    let ceiling = AwsCeiling::new(settings, allowed, switches, shape).map_err(|error| {
+        let pointer = if allowed.is_some() { "/ceiling/aws" } else { "/repo_prefix" };
+        stated.problem(pointer, error.to_string())
+    })?;
     let pair = match (secrets.get("access_key_id"), secrets.get("secret_access_key")) {
         (Some(id), Some(secret)) => Some((Arc::clone(id), Arc::clone(secret))),
         (None, None) => None,

@@ -84,25 +84,24 @@ async fn build(
     };
     // The operator has reviewed a provider that is in the lock.
     let trust_provider = config.keys.trust_provider || catalog.is_locked(provider);
-    let http = http::open(provider, &settings, &config, (scope, trust_provider, clients), &stated)?;
+    let shape = config.shape(settings.get("child_repositories") == Some(&Value::Bool(true)));
+    let kind = (scope, trust_provider, shape, clients);
+    let http = http::open(provider, &settings, &config, kind, &stated)?;
     let has_aws = access.is_some();
-    let warnings = warnings(&config, has_aws, http.as_ref(), &stated);
+    let mut warnings = warnings(&config, has_aws, http.as_ref(), &stated);
     let capabilities = Arc::new(Capabilities { aws: access, http, ..Capabilities::clone(&bare) });
     let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none())
         .map_err(|message| stated.problem("", message));
-    let pattern = location::pattern(provider, &capabilities, &text)
+    let located = location::derive(provider, &capabilities, &text, shape)
         .await
         .map_err(|message| stated.problem("", message))
-        .and_then(|pattern| {
+        .and_then(|located| {
             let aws = has_aws.then_some(&aws_settings);
-            location::allowed(&config, &settings, aws, &stated)?.check(pattern, &stated)
+            let allowed = location::allowed(&config, &settings, aws, &stated)?;
+            allowed.check(&located.pattern, &stated).map(|()| located)
         });
-    let pattern = match (narrow, pattern) {
-        (Ok(()), Ok(pattern)) => pattern,
-        (narrow, pattern) => {
-            return Err([narrow.err(), pattern.err()].into_iter().flatten().flatten().collect());
-        }
-    };
+    let located = both(narrow, located)?;
+    warnings.extend(located.warnings(provider, &stated));
     let registry = Registry {
         name: name.clone(),
         epoch: Epoch::of(provider, &text, &own_secrets, &config.keys, trust_provider),
@@ -114,10 +113,23 @@ async fn build(
         accepted,
         trust_provider,
         max_lifetime: config.keys.max_lifetime.unwrap_or(DEFAULT_MAX_LIFETIME),
-        pattern,
-        children: settings.get("child_repositories") == Some(&Value::Bool(true)),
+        shape: located.shape,
+        pattern: located.pattern,
     };
     Ok((registry, warnings))
+}
+
+/// Returns the second, or the problems of both.
+fn both<T>(
+    first: Result<(), Vec<Problem>>,
+    second: Result<T, Vec<Problem>>,
+) -> Result<T, Vec<Problem>> {
+    match (first, second) {
+        (Ok(()), Ok(value)) => Ok(value),
+        (first, second) => {
+            Err([first.err(), second.err()].into_iter().flatten().flatten().collect())
+        }
+    }
 }
 
 fn find_provider<'a>(

@@ -11,7 +11,7 @@ use crate::capability::http::HttpAccess;
 use crate::capability::http::ceiling::{HttpCeiling, InvalidHttpCeiling};
 use crate::config::RegistryConfig;
 use crate::config::node::Problem;
-use crate::domain::Scope;
+use crate::domain::{ProjectShape, Scope};
 use crate::provider::Provider;
 
 /// The provider determines the scope of what a registry returns, and the host cannot check it.
@@ -19,7 +19,7 @@ pub(super) fn open(
     provider: &Provider,
     settings: &Value,
     config: &RegistryConfig,
-    (scope, is_trusted, clients): (Scope, bool, &Clients),
+    (scope, is_trusted, shape, clients): (Scope, bool, ProjectShape, &Clients),
     stated: &Stated<'_>,
 ) -> Result<Option<HttpAccess>, Vec<Problem>> {
     let keys = &config.keys;
@@ -34,7 +34,7 @@ pub(super) fn open(
         };
     }
     let base_url = settings.get("base_url").and_then(Value::as_str);
-    let ceiling = HttpCeiling::new(allowed, base_url).map_err(|error| {
+    let ceiling = HttpCeiling::new(allowed, base_url, shape).map_err(|error| {
         let pointer = match &error {
             InvalidHttpCeiling::Missing => "/ceiling/http".to_owned(),
             InvalidHttpCeiling::Endpoint { index, .. } => format!("/ceiling/http/allow/{index}"),

@@ -14,60 +14,128 @@ use crate::capability::{Capabilities, printable};
 use crate::config::RegistryConfig;
 use crate::config::node::{Origin, Problem};
 use crate::domain::location::LocationPattern;
-use crate::domain::{Host, Location, Project};
+use crate::domain::{Host, Location, Project, ProjectShape};
 use crate::provider::{LocateCall, Provider, ResolveCall};
 
 /// Two projects that do not exist, to find out how a location depends on the project.
 const PROBES: [&str; 2] = ["rise-broker-probe-1", "rise-broker-probe-2"];
+/// A project with every separator of the grammar, which older providers do not expect.
+const WIDE_PROBE: &str = "rise.broker_probe__3--x";
+
+/// The locations of a registry's projects, and which names its provider handles.
+pub(super) struct Located {
+    pub(super) pattern: LocationPattern,
+    pub(super) shape: ProjectShape,
+}
 
 /// Derives the locations of projects from two results of `locate`, and checks that `resolve` is its
-/// inverse.
-pub(super) async fn pattern(
+/// inverse, for projects of every depth.
+pub(super) async fn derive(
     provider: &Provider,
     capabilities: &Arc<Capabilities>,
     settings: &Arc<str>,
-) -> Result<LocationPattern, String> {
-    let mut patterns = Vec::new();
-    for probe in PROBES {
-        let project: Project = probe.parse().map_err(|error| format!("{error}"))?;
-        let locate = LocateCall { settings: Arc::clone(settings), project: project.clone() };
-        let located = provider
-            .call(locate, capabilities)
-            .await
-            .map_err(|error| format!("the `locate` of its provider failed: {error}"))?;
+    shape: ProjectShape,
+) -> Result<Located, String> {
+    let prober = Prober { provider, capabilities, settings };
+    let least = *shape.depths().start();
+    let deep = |error| {
+        format!(
+            "{error}; set `project_depth = 1`, or use a provider that handles projects of several \
+             components"
+        )
+    };
+    let told = |error| if least > 1 { deep(error) } else { error };
+    let [first, second] = PROBES;
+    let pattern = prober.probe(&nested(first, least)?).await.map_err(told)?;
+    prober.expect(&pattern, &nested(second, least)?).await.map_err(told)?;
+    for depth in shape.depths().skip(1) {
+        prober.expect(&pattern, &nested(first, depth)?).await.map_err(deep)?;
+    }
+    let wide = prober.expect(&pattern, &nested(WIDE_PROBE, least)?).await.is_ok();
+    let longest = shape.longest.min(pattern.longest_project());
+    Ok(Located { pattern, shape: ProjectShape { wide, longest, ..shape } })
+}
+
+/// The probe, with so many components.
+fn nested(probe: &str, depth: usize) -> Result<Project, String> {
+    let parts = [probe, "a", "b", "c"].into_iter().chain(std::iter::repeat("d"));
+    let name = parts.take(depth).collect::<Vec<_>>().join("/");
+    name.parse().map_err(|error| format!("{error}"))
+}
+
+struct Prober<'a> {
+    provider: &'a Provider,
+    capabilities: &'a Arc<Capabilities>,
+    settings: &'a Arc<str>,
+}
+
+impl Prober<'_> {
+    async fn expect(&self, pattern: &LocationPattern, project: &Project) -> Result<(), String> {
+        if self.probe(project).await? == *pattern {
+            return Ok(());
+        }
+        Err("the `locate` of its provider returns locations that differ in more than the project"
+            .to_owned())
+    }
+
+    async fn probe(&self, project: &Project) -> Result<LocationPattern, String> {
+        let location = self.locate(project).await?;
+        let pattern = LocationPattern::of(&location, project).map_err(|_| {
+            format!(
+                "the `locate` of its provider returned {location}, which does not contain the \
+                 project once, between `/`"
+            )
+        })?;
+        let settings = Arc::clone(self.settings);
+        let resolve = ResolveCall { settings, location: location.clone() };
+        let resolved = self.provider.call(resolve, self.capabilities).await;
+        let resolved =
+            resolved.map_err(|error| format!("the `resolve` of its provider failed: {error}"))?;
+        if resolved.value.as_deref() == Some(project.as_str()) {
+            Ok(pattern)
+        } else {
+            Err(format!(
+                "the `resolve` of its provider is not the inverse of its `locate` for {location}"
+            ))
+        }
+    }
+
+    async fn locate(&self, project: &Project) -> Result<Location, String> {
+        let settings = Arc::clone(self.settings);
+        let locate = LocateCall { settings, project: project.clone() };
+        let located = self.provider.call(locate, self.capabilities).await;
+        let located =
+            located.map_err(|error| format!("the `locate` of its provider failed: {error}"))?;
         let located = located.value.map_err(|error| {
             format!(
                 "the `locate` of its provider returned an error: {}",
                 printable(&error.to_string(), 512)
             )
         })?;
-        let location = Location::parse(&located.host, &located.repository).map_err(|error| {
+        Location::parse(&located.host, &located.repository).map_err(|error| {
             format!("the `locate` of its provider returned an invalid location: {error}")
-        })?;
-        let pattern = LocationPattern::of(&location, &project).map_err(|_| {
-            format!(
-                "the `locate` of its provider returned {location}, which does not contain the \
-                     project once as a whole path segment"
-            )
-        })?;
-        let resolve = ResolveCall { settings: Arc::clone(settings), location: location.clone() };
-        let resolved = provider
-            .call(resolve, capabilities)
-            .await
-            .map_err(|error| format!("the `resolve` of its provider failed: {error}"))?;
-        if resolved.value.as_deref() != Some(probe) {
-            return Err(format!(
-                "the `resolve` of its provider is not the inverse of its `locate` for {location}"
-            ));
-        }
-        patterns.push(pattern);
+        })
     }
-    match patterns.as_slice() {
-        [first, second] if first == second => Ok(first.clone()),
-        _ => Err(
-            "the `locate` of its provider returns locations that differ in more than the project"
-                .to_owned(),
-        ),
+}
+
+impl Located {
+    /// Returns warnings about settings that are valid and probably not meant.
+    pub(super) fn warnings(&self, provider: &Provider, stated: &Stated<'_>) -> Vec<Problem> {
+        let mut warnings = Vec::new();
+        if !self.shape.wide {
+            let message = format!(
+                "the provider `{}` does not handle project names with `.` and `_`, so requests \
+                 for them are denied; use a newer version of the provider",
+                provider.manifest.name
+            );
+            warnings.extend(stated.problem("", message));
+        }
+        if self.shape.depth > 1 && self.pattern.host().as_str() == "docker.io" {
+            let message = "Docker Hub has no repositories below `namespace/name`, so a project \
+                 of several components has none there; remove this";
+            warnings.extend(stated.problem("/project_depth", message.to_owned()));
+        }
+        warnings
     }
 }
 
@@ -78,22 +146,23 @@ pub(super) enum Allowed {
 }
 
 impl Allowed {
-    /// Returns the pattern if these locations contain it.
+    /// Checks that these locations contain those of the pattern.
     pub(super) fn check(
         &self,
-        pattern: LocationPattern,
+        pattern: &LocationPattern,
         stated: &Stated<'_>,
-    ) -> Result<LocationPattern, Vec<Problem>> {
-        let probe = PROBES[0].parse();
+    ) -> Result<(), Vec<Problem>> {
         let (holds, remedy) = match self {
             Self::Host(host) => (pattern.host() == host, "set `location` if that is intended"),
             Self::Pattern(allowed) => (
-                probe.is_ok_and(|probe| allowed.fill(&probe).contains(&pattern.fill(&probe))),
+                PROBES[0].parse().is_ok_and(|probe: Project| {
+                    allowed.fill(&probe).contains(&pattern.fill(&probe))
+                }),
                 "correct `location`, or the settings that determine the location",
             ),
         };
         if holds {
-            return Ok(pattern);
+            return Ok(());
         }
         let message = format!("its images would be at {pattern}, outside {self}; {remedy}");
         Err(stated.problem("/location", message))
@@ -144,7 +213,7 @@ pub(super) fn allowed(
 }
 
 pub(super) fn collision(registry: &Registry, other: &Registry, origin: &Origin) -> Option<Problem> {
-    registry.pattern.collides(registry.children, &other.pattern, other.children).then(|| {
+    registry.pattern.collides(registry.shape, &other.pattern, other.shape).then(|| {
         let message = format!(
             "collides with the registry `{}`: {} and {} can be the same repository, and an image \
              could belong to both; give them different prefixes",

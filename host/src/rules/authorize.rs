@@ -72,7 +72,7 @@ impl Rules {
             matching.into_iter().partition(|rule| rule.is_on_trial());
         let names = |rules: Vec<&Rule>| rules.iter().map(|rule| rule.name().to_owned()).collect();
         let trial = names(trial);
-        let allowed = self.guardrail.restrict(union(&matching), &request.project);
+        let allowed = self.restrict(union(&matching), &request.registry, &request.project);
         let actions = request.actions.unwrap_or(allowed);
         if actions.is_empty() || !actions.is_subset_of(allowed) {
             let refusals = self.refusals(&subject, &request);
@@ -101,15 +101,28 @@ impl Rules {
         };
         let matching: Vec<&Rule> =
             self.enforced().filter(|rule| rule.matches(subject, &request)).collect();
-        self.guardrail.restrict(union(&matching), project)
+        self.restrict(union(&matching), registry, project)
+    }
+
+    /// Removes the actions that nobody has: all of them if the registry has no such project.
+    fn restrict(&self, actions: Actions, registry: &RegistryName, project: &Project) -> Actions {
+        if self.shape(registry).admits(project) {
+            self.guardrail.restrict(actions, project)
+        } else {
+            Actions::NONE
+        }
     }
 
     fn refusals(&self, subject: &Subject, request: &AccessRequest) -> Vec<Refusal> {
+        let shape = self.shape(&request.registry);
         let refusal = |rule: &Rule| {
             let failed = rule.checks(subject, request).find(|check| !check.held());
             let because = match failed {
                 Some(check) => check.to_string(),
                 None if rule.is_on_trial() => "is on trial and grants nothing".to_owned(),
+                None if !shape.admits(&request.project) => {
+                    format!("registry `{}` has projects {shape}", request.registry)
+                }
                 None if self.guardrail.denies_push(&request.project) => {
                     "[limits.policy] denies pushes to the project".to_owned()
                 }

@@ -19,8 +19,13 @@ pub struct Condition {
 pub enum ConditionOutcome {
     Held,
     Different,
+    /// The claim would match in lower case.
+    DifferentCase,
     Missing,
-    WrongType { expected: &'static str, found: &'static str },
+    WrongType {
+        expected: &'static str,
+        found: &'static str,
+    },
 }
 
 impl Condition {
@@ -50,23 +55,9 @@ impl Condition {
         self.path.find(claims)
     }
 
-    /// Returns every project that the value could name: each text within one segment that is a
-    /// valid project name. The number is limited, because the caller chooses the value; a claim
-    /// that long names no project.
+    /// Returns every project that the claim could name, which may be more than match.
     pub(super) fn projects_in(&self, claims: &Claims) -> Vec<Project> {
-        const MOST: usize = 4096;
-        let texts = match self.find(claims) {
-            Some(Value::String(text)) => vec![text.as_str()],
-            Some(Value::Array(elements)) => elements.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
-        };
-        let segments = texts.into_iter().flat_map(|text| text.split(['/', ':', '@']));
-        let starts = segments
-            .flat_map(|segment| segment.char_indices().filter_map(|(at, _)| segment.get(at..)));
-        let ends = starts.flat_map(|start| {
-            start.char_indices().filter_map(|(at, char)| start.get(..at + char.len_utf8())).take(63)
-        });
-        ends.take(MOST).filter_map(|text| text.parse().ok()).collect()
+        self.find(claims).map(|claim| self.matcher.projects_in(claim)).unwrap_or_default()
     }
 
     pub fn involves_project(&self) -> bool {
@@ -87,6 +78,10 @@ impl Condition {
     /// Returns whether one of its texts contains `part`.
     pub(super) fn mentions(&self, part: &str) -> bool {
         self.matcher.mentions(part)
+    }
+
+    pub(super) fn is_lower(&self) -> bool {
+        self.matcher.is_lower()
     }
 
     pub(super) fn has_literal_star(&self) -> bool {

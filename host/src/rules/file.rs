@@ -19,7 +19,7 @@ pub struct RuleFile {
     /// JSON Pointer.
     #[serde(default)]
     pub claims: BTreeMap<String, ClaimFile>,
-    /// The projects: names, `{ prefix = "team-" }`, or `"*"`.
+    /// The projects: names, `"team/*"`, `{ prefix = "team-" }`, or `"*"`.
     #[serde(default)]
     pub projects: Vec<ProjectsFile>,
     /// The names of registries.
@@ -62,10 +62,11 @@ pub struct GuardrailFile {
     untagged,
     deny_unknown_fields,
     expecting = "expected text, `true`, `false`, a list of texts, or one of \
-        { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }"
+        { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }, \
+        { lower = \"a/{project}\" }"
 )]
 #[schemars(extend("x-expected" = "text, true, false, a list of texts, or one of \
-    { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }"))]
+    { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }, { lower = \"a/{project}\" }"))]
 pub enum ClaimFile {
     /// A boolean with this value.
     Flag(bool),
@@ -79,20 +80,24 @@ pub enum ClaimFile {
     Glob { glob: String },
     /// A list that contains exactly this text.
     Contains { contains: String },
+    /// Text that is exactly this one after its ASCII letters are put into lower case.
+    Lower { lower: String },
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     deny_unknown_fields,
-    expecting = "expected the name of a project, \"*\" for all projects, or { prefix = \"team-\" }"
+    expecting = "expected the name of a project, \"team/*\", \"*\" for all projects, or \
+        { prefix = \"team-\" }"
 )]
 #[schemars(extend(
-    "x-expected" = "the name of a project, \"*\" for all projects, or { prefix = \"team-\" }"
+    "x-expected" = "the name of a project, \"team/*\", \"*\" for all projects, or \
+        { prefix = \"team-\" }"
 ))]
 pub enum ProjectsFile {
-    /// A project's name, or `*`.
+    /// A project's name, a name with `*` in place of whole components, or `*` for all projects.
     Name(String),
-    /// Every project whose name has this prefix, which must end in `-`.
+    /// Every project whose name has this prefix, which must end in `-`, `.`, `_` or `/`.
     Prefix { prefix: String },
 }

@@ -10,7 +10,7 @@ use crate::domain::{Actions, Project, RegistryName, Subject};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     pub registry: RegistryName,
-    /// A name such as `my-app`, a prefix such as `team-*`, or `*`.
+    /// A name such as `my-app`, `team/*`, a prefix such as `team-*` or `team/**`, or `*`.
     pub projects: String,
     pub actions: Actions,
 }
@@ -48,9 +48,12 @@ impl Rules {
             for matcher in &reach {
                 let actions = match matcher {
                     ProjectMatcher::Name(project) => self.guardrail.restrict(rule.allow(), project),
-                    ProjectMatcher::Prefix(_) | ProjectMatcher::Any => rule.allow(),
+                    ProjectMatcher::Glob(_) | ProjectMatcher::Prefix(_) | ProjectMatcher::Any => {
+                        rule.allow()
+                    }
                 };
-                for registry in rule.registries() {
+                let fits = |name: &&RegistryName| matcher.fits(self.shape(name));
+                for registry in rule.registries().iter().filter(fits) {
                     let all = found.entry((registry, matcher.to_string())).or_default();
                     *all = all.union(actions);
                 }

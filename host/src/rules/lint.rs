@@ -7,7 +7,7 @@ use super::condition::Condition;
 use super::parse::escape;
 use super::projects::ProjectMatcher;
 use super::rule::Rule;
-use crate::domain::Action;
+use crate::domain::{Action, ProjectShape};
 
 /// The service that issues the tokens, if it is a known one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,16 @@ impl IssuerKind {
         }
     }
 
+    /// Claims whose values never differ in upper case only: the service gives such a name once.
+    fn unique_in_lower_case(self) -> &'static [&'static str] {
+        match self {
+            Self::GithubActions => &["repository", "repository_owner"],
+            Self::Gitlab => &["project_path", "namespace_path"],
+            Self::Kubernetes => &["/kubernetes.io/namespace", "/kubernetes.io/serviceaccount/name"],
+            Self::Google | Self::Other => &[],
+        }
+    }
+
     /// Claims that identify the code that runs. A rule without one allows every branch.
     fn protecting(self) -> &'static [&'static str] {
         match self {
@@ -50,7 +60,12 @@ impl IssuerKind {
 }
 
 /// Returns pairs of a key relative to `/rules/N` and a message.
-pub(super) fn warnings(rule: &Rule, kind: IssuerKind) -> Vec<(String, String)> {
+/// `shapes` are the projects of the rule's registries.
+pub(super) fn warnings(
+    rule: &Rule,
+    kind: IssuerKind,
+    shapes: &[ProjectShape],
+) -> Vec<(String, String)> {
     let mut warnings = Vec::new();
     let mut warn = |path: &str, message: String| warnings.push((path.to_owned(), message));
     let pushes = rule.allow.contains(Action::Push);
@@ -106,7 +121,38 @@ pub(super) fn warnings(rule: &Rule, kind: IssuerKind) -> Vec<(String, String)> {
         );
         warn(&format!("/claims/{}", escape(name)), problem);
     }
+    warnings.extend(absent(rule, shapes));
+    warnings.extend(doubtful(rule, kind));
     warnings
+}
+
+/// Projects that none of the rule's registries has.
+fn absent(rule: &Rule, shapes: &[ProjectShape]) -> Vec<(String, String)> {
+    let all = rule.projects.iter().enumerate();
+    let absent = all.filter(|(_, projects)| !shapes.iter().any(|shape| projects.fits(*shape)));
+    let warning = |(index, projects): (usize, &ProjectMatcher)| {
+        let problem = format!(
+            "`{projects}` is in none of its registries; raise their `project_depth`, or remove it"
+        );
+        (format!("/projects/{index}"), problem)
+    };
+    absent.map(warning).collect()
+}
+
+/// Claims in lower case whose values may differ in upper case only.
+fn doubtful(rule: &Rule, kind: IssuerKind) -> Vec<(String, String)> {
+    let unique = kind.unique_in_lower_case();
+    let doubtful =
+        rule.claims.iter().filter(|claim| claim.is_lower() && !unique.contains(&claim.name()));
+    let warning = |condition: &Condition| {
+        let name = condition.name();
+        let problem = format!(
+            "claim `{name}` is compared in lower case, so callers whose claim differs only in that \
+             share a project; make sure that the issuer gives no two names such as `App` and `app`"
+        );
+        (format!("/claims/{}", escape(name)), problem)
+    };
+    doubtful.map(warning).collect()
 }
 
 fn list(names: &[&str]) -> String {
@@ -126,7 +172,11 @@ mod tests {
         let known = Known::new([] as [&str; 0], ["prod".parse().unwrap()]);
         let known = known.issuer("i", kind, Mode::Enforce);
         let rules = Rules::parse(vec![toml::from_str::<RuleFile>(&text).unwrap()], &known).unwrap();
-        let kinds = [("from every branch", "branch"), ("uses only names", "names")];
+        let kinds = [
+            ("from every branch", "branch"),
+            ("uses only names", "names"),
+            ("in lower case", "lower"),
+        ];
         let warnings = rules.warnings().iter().map(|warning| {
             let found = kinds.iter().find(|(part, _)| warning.message.contains(part));
             found.unwrap_or_else(|| panic!("{warning}")).1.to_owned()
@@ -164,6 +214,25 @@ mod tests {
             (Google, "{ email = 'a@b.c' }", "['push']", &["names"]),
             (Google, "{ sub = '1' }", "['push']", &[]),
             (Other, "{ repository = 'acme/p' }", "['push']", &[]),
+            (
+                GithubActions,
+                "{ repository = { lower = 'acme/{project}' }, repository_owner_id = '1' }",
+                "['pull']",
+                &[],
+            ),
+            (
+                GithubActions,
+                "{ ref = { lower = 'refs/heads/{project}' }, repository_owner_id = '1' }",
+                "['pull']",
+                &["lower"],
+            ),
+            (
+                Gitlab,
+                "{ project_path = { lower = 'acme/{project}' }, namespace_id = '1' }",
+                "['pull']",
+                &[],
+            ),
+            (Other, "{ repository = { lower = 'acme/{project}' } }", "['push']", &["lower"]),
         ] {
             assert_eq!(warned(kind, claims, allow), warnings, "{kind:?} {claims} {allow}");
         }

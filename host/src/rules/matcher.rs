@@ -16,6 +16,7 @@ pub(super) enum Matcher {
     Prefix(Pattern),
     Glob(Pattern),
     Contains(Pattern),
+    Lower(Pattern),
 }
 
 impl TryFrom<ClaimFile> for Matcher {
@@ -32,6 +33,7 @@ impl TryFrom<ClaimFile> for Matcher {
             ClaimFile::Prefix { prefix } => Self::Prefix(Pattern::prefix(&prefix)?),
             ClaimFile::Glob { glob } => Self::Glob(Pattern::glob(&glob)?),
             ClaimFile::Contains { contains } => Self::Contains(Pattern::literal(&contains)?),
+            ClaimFile::Lower { lower } => Self::Lower(Pattern::lower(&lower)?),
         })
     }
 }
@@ -49,12 +51,17 @@ impl Matcher {
             (Self::Contains(pattern), Value::Array(elements)) => {
                 elements.iter().filter_map(Value::as_str).any(|text| pattern.matches(text, project))
             }
+            // Only ASCII: in other alphabets several letters have the same lower case.
+            (Self::Lower(pattern), Value::String(text)) => {
+                pattern.matches(&text.to_ascii_lowercase(), project)
+            }
             (
                 Self::Flag(_)
                 | Self::OneOf(_)
                 | Self::Prefix(_)
                 | Self::Glob(_)
-                | Self::Contains(_),
+                | Self::Contains(_)
+                | Self::Lower(_),
                 found,
             ) => {
                 return ConditionOutcome::WrongType {
@@ -63,7 +70,41 @@ impl Matcher {
                 };
             }
         };
-        if held { ConditionOutcome::Held } else { ConditionOutcome::Different }
+        match held {
+            true => ConditionOutcome::Held,
+            false if self.differs_in_case(claim, project) => ConditionOutcome::DifferentCase,
+            false => ConditionOutcome::Different,
+        }
+    }
+
+    /// Returns whether exact text would match if the claim were in lower case.
+    fn differs_in_case(&self, claim: &Value, project: &Project) -> bool {
+        let (Self::OneOf(patterns), Value::String(text)) = (self, claim) else { return false };
+        let lower = text.to_ascii_lowercase();
+        lower != *text && patterns.iter().any(|pattern| pattern.matches(&lower, project))
+    }
+
+    /// Returns every project that the value could name, which may be more than match. The number
+    /// is limited, because the caller chooses the value.
+    pub(super) fn projects_in(&self, claim: &Value) -> Vec<Project> {
+        const MOST: usize = 4096;
+        let texts: Vec<&str> = match claim {
+            Value::String(text) => vec![text],
+            Value::Array(elements) => elements.iter().filter_map(Value::as_str).collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
+        };
+        let texts = texts.into_iter().map(|text| match self {
+            Self::Lower(_) => text.to_ascii_lowercase(),
+            Self::Flag(_)
+            | Self::OneOf(_)
+            | Self::Prefix(_)
+            | Self::Glob(_)
+            | Self::Contains(_) => text.to_owned(),
+        });
+        let named = texts.flat_map(|text| {
+            self.patterns().iter().flat_map(move |pattern| pattern.projects_in(&text))
+        });
+        named.take(MOST).collect()
     }
 
     /// Returns whether the result depends on the project for at least one value.
@@ -76,11 +117,15 @@ impl Matcher {
         !self.patterns().is_empty() && self.patterns().iter().all(Pattern::has_project)
     }
 
+    pub(super) fn is_lower(&self) -> bool {
+        matches!(self, Self::Lower(_))
+    }
+
     /// Returns whether it distinguishes callers. A prefix or glob that consists of `*` and `/`
     /// matches nearly everybody.
     pub(super) fn constrains(&self) -> bool {
         match self {
-            Self::Flag(_) | Self::OneOf(_) | Self::Contains(_) => true,
+            Self::Flag(_) | Self::OneOf(_) | Self::Contains(_) | Self::Lower(_) => true,
             Self::Prefix(pattern) | Self::Glob(pattern) => pattern.has_text(),
         }
     }
@@ -98,16 +143,17 @@ impl Matcher {
         match self {
             Self::Flag(_) => &[],
             Self::OneOf(patterns) => patterns,
-            Self::Prefix(pattern) | Self::Glob(pattern) | Self::Contains(pattern) => {
-                std::slice::from_ref(pattern)
-            }
+            Self::Prefix(pattern)
+            | Self::Glob(pattern)
+            | Self::Contains(pattern)
+            | Self::Lower(pattern) => std::slice::from_ref(pattern),
         }
     }
 
     fn claim_type(&self) -> &'static str {
         match self {
             Self::Flag(_) => "a boolean",
-            Self::OneOf(_) | Self::Prefix(_) | Self::Glob(_) => "text",
+            Self::OneOf(_) | Self::Prefix(_) | Self::Glob(_) | Self::Lower(_) => "text",
             Self::Contains(_) => "a list",
         }
     }
@@ -125,6 +171,7 @@ impl fmt::Display for Matcher {
             Self::Prefix(pattern) => write!(f, "`{pattern}…`"),
             Self::Glob(pattern) => write!(f, "of the shape `{pattern}`"),
             Self::Contains(pattern) => write!(f, "a list with `{pattern}`"),
+            Self::Lower(pattern) => write!(f, "`{pattern}` in lower case"),
         }
     }
 }

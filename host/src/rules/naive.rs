@@ -12,7 +12,16 @@ pub(crate) fn granted(files: &[RuleFile], subject: &Subject, request: &AccessReq
     let root = Value::Object(subject.claims.clone());
     for file in files {
         let project = file.projects.iter().any(|projects| match projects {
-            ProjectsFile::Name(name) => name == "*" || name == request.project.as_str(),
+            ProjectsFile::Name(name) => {
+                let wanted: Vec<&str> = name.split('/').collect();
+                let found: Vec<&str> = request.project.as_str().split('/').collect();
+                name == "*"
+                    || wanted.len() == found.len()
+                        && wanted
+                            .iter()
+                            .zip(found)
+                            .all(|(wanted, found)| *wanted == "*" || *wanted == found)
+            }
             ProjectsFile::Prefix { prefix } => {
                 request.project.as_str().starts_with(prefix.as_str())
             }
@@ -54,6 +63,9 @@ fn holds(file: &ClaimFile, value: &Value, project: &Project) -> bool {
                     if wanted == "*" { segment(found) } else { wanted == found }
                 })
         }),
+        ClaimFile::Lower { lower } => {
+            value.as_str().is_some_and(|text| text.to_ascii_lowercase() == filled(lower))
+        }
         ClaimFile::Contains { contains } => {
             value.as_array().is_some_and(|list| list.contains(&json!(filled(contains))))
         }

@@ -9,13 +9,13 @@ use super::guardrail::Guardrail;
 use super::lint::{self, IssuerKind};
 use super::projects::ProjectMatcher;
 use super::rule::Rule;
-use crate::domain::{Actions, RegistryName};
+use crate::domain::{Actions, ProjectShape, RegistryName};
 
 /// The names that rules may refer to.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     issuers: BTreeMap<String, (IssuerKind, Mode)>,
-    registries: BTreeSet<RegistryName>,
+    registries: BTreeMap<RegistryName, ProjectShape>,
 }
 
 impl Known {
@@ -25,7 +25,10 @@ impl Known {
     ) -> Self {
         Self {
             issuers: issuers.into_iter().map(|name| (name.into(), Default::default())).collect(),
-            registries: registries.into_iter().collect(),
+            registries: registries
+                .into_iter()
+                .map(|name| (name, ProjectShape::default()))
+                .collect(),
         }
     }
 
@@ -34,6 +37,17 @@ impl Known {
     pub fn issuer(mut self, name: &str, kind: IssuerKind, mode: Mode) -> Self {
         self.issuers.insert(name.to_owned(), (kind, mode));
         self
+    }
+
+    /// Adds which projects a registry has.
+    #[must_use]
+    pub fn shape(mut self, registry: &RegistryName, shape: ProjectShape) -> Self {
+        self.registries.insert(registry.clone(), shape);
+        self
+    }
+
+    pub(super) fn shapes(&self) -> BTreeMap<RegistryName, ProjectShape> {
+        self.registries.clone()
     }
 
     pub(super) fn knows_issuer(&self, name: &str) -> bool {
@@ -49,7 +63,7 @@ impl Known {
     }
 
     pub(super) fn registry(&self, name: &str) -> Option<&RegistryName> {
-        self.registries.iter().find(|registry| registry.as_str() == name)
+        self.registries.keys().find(|registry| registry.as_str() == name)
     }
 }
 
@@ -94,7 +108,13 @@ pub(super) fn rules(
         }
         if report.problems.is_empty() {
             let kind = known.kind_of(&rule.issuer);
-            for (path, message) in lint::warnings(&rule, kind) {
+            let shapes: Vec<ProjectShape> = rule
+                .registries
+                .iter()
+                .filter_map(|name| known.registries.get(name))
+                .copied()
+                .collect();
+            for (path, message) in lint::warnings(&rule, kind, &shapes) {
                 report.add(&path, message);
             }
             warnings.append(&mut report.problems);
@@ -172,7 +192,8 @@ fn projects(files: Vec<ProjectsFile>, report: &mut RuleReport) -> Vec<ProjectMat
     if files.is_empty() {
         report.add(
             "/projects",
-            "covers no project; set `projects` to names, { prefix = \"team-\" } or \"*\"",
+            "covers no project; set `projects` to names, \"team/*\", { prefix = \"team-\" } or \
+             \"*\"",
         );
     }
     let mut projects = Vec::new();
@@ -197,7 +218,7 @@ fn registries(names: &[String], known: &Known, report: &mut RuleReport) -> Vec<R
         if let Some(registry) = known.registry(name) {
             registries.push(registry.clone());
         } else {
-            let names = list(known.registries.iter());
+            let names = list(known.registries.keys());
             let problem = format!(
                 "unknown registry `{name}`, expected the name of one of [registries]: {names}"
             );
@@ -272,6 +293,13 @@ mod tests {
             ("claims = { sub = [] }", "/rules/0/claims/sub", "is empty"),
             ("projects = []", "/rules/0/projects", "rule `a`: covers no project"),
             ("projects = ['p', 'team-*']", "/rules/0/projects/1", "{ prefix = \"team-\" }"),
+            ("projects = ['My-App']", "/rules/0/projects/0", "write `my-app`"),
+            (
+                "claims = { sub = { lower = 'Acme/{project}' } }",
+                "/rules/0/claims/sub",
+                "must be in lower case: `acme/{project}`",
+            ),
+            ("claims = { sub = { lower = 'acme' } }", "/rules/0/claims/sub", "has no `{project}`"),
             ("registries = []", "/rules/0/registries", "covers no registry"),
             (
                 "registries = ['*']",
@@ -338,6 +366,7 @@ mod tests {
             ("{ sub = ['x/{project}', 'y'] }", "['push']", vec!["/rules/0/projects"]),
             ("{ sub = { glob = 'x/{project}/*' } }", "['push']", vec![]),
             ("{ ref = 'refs/heads/*' }", "['pull']", vec!["/rules/0/claims/ref"]),
+            ("{ sub = { lower = 'x/{project}' } }", "['push']", vec!["/rules/0/claims/sub"]),
         ] {
             let text = with("projects = ['*']")
                 .replace("{ sub = 'x' }", claims)
@@ -348,5 +377,9 @@ mod tests {
             assert_eq!(paths, warnings, "{claims} {allow}");
         }
         assert!(parse(&with("allow = ['push']")).unwrap().warnings().is_empty());
+        let deep = parse(&with("projects = ['p', 'team/*', { prefix = 'team/' }]")).unwrap();
+        let paths: Vec<&str> =
+            deep.warnings().iter().map(|warning| warning.path.as_str()).collect();
+        assert_eq!(paths, ["/rules/0/projects/1", "/rules/0/projects/2"]);
     }
 }

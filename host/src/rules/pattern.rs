@@ -1,12 +1,13 @@
 //! Text with the placeholder `{project}`.
 //!
 //! **Invariant:** a pattern compares up to the last byte or up to a delimiter. `{project}` stands
-//! for the exact text of the requested project. A project contains no delimiter and no `*`, so it
-//! cannot widen a pattern.
+//! for the exact text of the requested project. A project contains no `*`, and no delimiter but the
+//! `/` between its components, so it cannot widen a pattern.
 
 use std::fmt;
 
 use crate::domain::Project;
+use crate::domain::project::LONGEST_PROJECT;
 
 /// A prefix must end in one of these, and they bound a `*`. No segment contains one. Therefore
 /// `acme/` does not match `acme-evil/…`, and `*` does not match several segments.
@@ -38,6 +39,10 @@ pub(super) enum InvalidPattern {
         "must end in `/`, `:` or `@`; write `acme/`, because `acme` would also match `acme-evil`"
     )]
     OpenPrefix,
+    #[error("has no `{{project}}`; write the text as the issuer does, in upper and lower case")]
+    NoProject,
+    #[error("is compared with the claim in lower case, so it must be in lower case: `{0}`")]
+    UpperCase(String),
     #[error(
         "has a `*` that is not a whole segment; put it between `/`, `:`, `@` or the ends of the \
          text"
@@ -88,14 +93,40 @@ impl Pattern {
         }
     }
 
+    /// Text for claims that are compared in lower case.
+    pub(super) fn lower(text: &str) -> Result<Self, InvalidPattern> {
+        let pattern = Self::literal(text)?;
+        let lower = text.to_ascii_lowercase();
+        if lower != text {
+            return Err(InvalidPattern::UpperCase(lower));
+        }
+        if pattern.has_project() { Ok(pattern) } else { Err(InvalidPattern::NoProject) }
+    }
+
+    /// Returns every project that `text` can name at the first `{project}`. It may name more than
+    /// match.
+    pub(super) fn projects_in(&self, text: &str) -> Vec<Project> {
+        let Some(at) = self.0.iter().position(|piece| *piece == Piece::Project) else {
+            return Vec::new();
+        };
+        let before = Self(self.0.iter().take(at).cloned().collect());
+        let Some(rest) = before.rest(text, "") else { return Vec::new() };
+        let ends = (1..=rest.len().min(LONGEST_PROJECT)).filter_map(|end| rest.get(..end));
+        ends.filter_map(|name| name.parse().ok()).collect()
+    }
+
     /// Returns the rest of `text` after the pattern, if `text` begins with the pattern.
     ///
     /// No backtracking is necessary. A delimiter or the end of the pattern follows each `*`, and no
     /// segment contains a delimiter, so only the longest run can match.
     pub(super) fn after<'a>(&self, text: &'a str, project: &Project) -> Option<&'a str> {
+        self.rest(text, project.as_str())
+    }
+
+    fn rest<'a>(&self, text: &'a str, project: &str) -> Option<&'a str> {
         self.0.iter().try_fold(text, |rest, piece| match piece {
             Piece::Text(text) => rest.strip_prefix(text.as_str()),
-            Piece::Project => rest.strip_prefix(project.as_str()),
+            Piece::Project => rest.strip_prefix(project),
             Piece::Segment => {
                 let after = rest.trim_start_matches(|c: char| {
                     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')

@@ -24,6 +24,9 @@ fn text() -> impl Strategy<Value = String> {
         "x/acme/a",
         "*",
         "acme/*",
+        "acme/a/b",
+        "Acme/A",
+        "acme/A/B",
         "true",
     ])
     .prop_map(str::to_owned)
@@ -44,8 +47,15 @@ fn claim_file() -> impl Strategy<Value = ClaimFile> {
     let literal =
         || prop_oneof![text(), Just("acme/{project}".to_owned()), Just("{project}".to_owned())];
     let prefix = prop::sample::select(vec!["acme/", "acme/{project}/", "a/", "x/acme/"]);
-    let glob =
-        prop::sample::select(vec!["acme/*", "acme/{project}", "*/acme/*", "acme/*/x", "*/a"]);
+    let glob = prop::sample::select(vec![
+        "acme/*",
+        "acme/{project}",
+        "*/acme/*",
+        "acme/*/x",
+        "*/a",
+        "*/{project}",
+        "acme/{project}/*",
+    ]);
     prop_oneof![
         any::<bool>().prop_map(ClaimFile::Flag),
         literal().prop_map(ClaimFile::Text),
@@ -53,6 +63,7 @@ fn claim_file() -> impl Strategy<Value = ClaimFile> {
         prefix.prop_map(|prefix| ClaimFile::Prefix { prefix: prefix.to_owned() }),
         glob.prop_map(|glob| ClaimFile::Glob { glob: glob.to_owned() }),
         literal().prop_map(|contains| ClaimFile::Contains { contains }),
+        Just(ClaimFile::Lower { lower: "acme/{project}".to_owned() }),
     ]
 }
 
@@ -64,8 +75,8 @@ fn claim_name() -> impl Strategy<Value = String> {
 fn rule_file() -> impl Strategy<Value = RuleFile> {
     let name = |names: &'static [&'static str]| prop::sample::select(names).prop_map(str::to_owned);
     let projects = prop_oneof![
-        name(&["*", "a", "a-b", "b"]).prop_map(ProjectsFile::Name),
-        Just(ProjectsFile::Prefix { prefix: "a-".to_owned() }),
+        name(&["*", "a", "a-b", "b", "a/b", "a/*", "*/b"]).prop_map(ProjectsFile::Name),
+        name(&["a-", "a/"]).prop_map(|prefix| ProjectsFile::Prefix { prefix }),
     ];
     (
         name(&["github", "gitlab"]),
@@ -116,7 +127,7 @@ fn request() -> impl Strategy<Value = AccessRequest> {
     ]);
     (
         prop::sample::select(vec!["prod", "dev"]),
-        prop::sample::select(vec!["a", "a-b", "b", "acme"]),
+        prop::sample::select(vec!["a", "a-b", "b", "acme", "a/b", "a/x", "b/a/b"]),
         actions,
     )
         .prop_map(|(registry, project, actions)| AccessRequest {
@@ -129,8 +140,12 @@ fn request() -> impl Strategy<Value = AccessRequest> {
         })
 }
 
+/// Registries whose projects have up to three components.
 fn known() -> Known {
-    Known::new(["github", "gitlab"], ["prod", "dev"].map(|name| name.parse().unwrap()))
+    let names: [RegistryName; 2] = ["prod", "dev"].map(|name| name.parse().unwrap());
+    let shape = ProjectShape { depth: 3, ..ProjectShape::default() };
+    let known = Known::new(["github", "gitlab"], names.clone());
+    names.iter().fold(known, |known, name| known.shape(name, shape))
 }
 
 fn granted(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Actions {
@@ -328,6 +343,7 @@ proptest! {
         for file in [
             ClaimFile::Text(text.clone()), ClaimFile::Prefix { prefix: text.clone() },
             ClaimFile::Glob { glob: text.clone() }, ClaimFile::Contains { contains: text.clone() },
+            ClaimFile::Lower { lower: text.clone() },
         ] {
             let mut files = one_rule(file.clone());
             files[0].claims.insert(name.clone(), file);

@@ -165,6 +165,9 @@ impl fmt::Display for RuleCheck<'_> {
         match self.outcome {
             ConditionOutcome::Held => f.write_str(": yes"),
             ConditionOutcome::Different => f.write_str(": no"),
+            ConditionOutcome::DifferentCase => {
+                f.write_str(": no, it differs in upper case; `{ lower = \"…\" }` would match")
+            }
             ConditionOutcome::Missing => f.write_str(": no, the token has no such claim"),
             ConditionOutcome::WrongType { expected, found } => {
                 write!(f, ": no, expected {expected}, found {found}")

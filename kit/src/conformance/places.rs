@@ -4,19 +4,28 @@ use std::sync::Arc;
 
 use super::examples::Case;
 use super::report::Report;
-use rise_broker::domain::{Location, Project};
+use rise_broker::domain::{Location, Project, ProjectShape};
 use rise_broker::provider::{LocateCall, ResolveCall};
 
 const AREA: &str = "places";
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
     let mut wrong = Vec::new();
-    for project in projects() {
-        if let Err(seen) = check_inverse(case, &project).await {
+    for project in projects().iter().filter(|project| is_possible(case, project)) {
+        if let Err(seen) = check_inverse(case, project).await {
             wrong.push(format!("project `{project}`: {seen}"));
         }
     }
     report.record(AREA, "resolve is the inverse of locate, which always returns the same", wrong);
+    let deep = DEEP.parse().map_err(|error| format!("{error}"));
+    let deep = match deep {
+        Ok(project) => check_inverse(case, &project).await,
+        Err(error) => Err(error),
+    };
+    if let Err(seen) = deep {
+        let check = "projects of several components are handled, as `project_depth` allows";
+        report.hint(AREA, check, format!("project `{DEEP}`: {seen}"));
+    }
     let (mut wrong, mut strange) = (Vec::new(), Vec::new());
     for location in neighbours(case) {
         match check_claim(case, &location).await {
@@ -31,10 +40,18 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
     }
 }
 
-/// Names of one letter, the longest name, digits, runs of dashes, names with a meaning elsewhere,
-/// and many others.
+const DEEP: &str = "team/my-app";
+
+/// Returns whether the settings of the case allow the project. A provider must handle `.` and `_`.
+fn is_possible(case: &Case, project: &Project) -> bool {
+    let shape = case.registry.shape;
+    ProjectShape { wide: true, ..shape }.admits(project)
+}
+
+/// Names of one letter, long names, digits, each separator, names with a meaning elsewhere, names
+/// of several components, and many others.
 fn projects() -> Vec<Project> {
-    let longest = "x".repeat(63);
+    let (longest, label) = ("x".repeat(128), "x".repeat(63));
     let named = [
         "a",
         "0",
@@ -50,6 +67,16 @@ fn projects() -> Vec<Project> {
         "xn--bcher-kva",
         "null",
         "true",
+        "my.app",
+        "my_app",
+        "my__app",
+        "1.2.3",
+        "team/my-app",
+        "a/b",
+        "b/a",
+        "a/b/a",
+        "team/library",
+        &label,
         &longest,
     ];
     let numbered =

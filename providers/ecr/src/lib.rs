@@ -44,11 +44,7 @@ impl Provider for Ecr {
         if location.host != settings.host() {
             return None;
         }
-        let path = location.repository.strip_prefix(&settings.repo_prefix)?;
-        match path.split_once('/') {
-            None => Some(path.to_owned()),
-            Some((project, _)) => settings.child_repositories.then(|| project.to_owned()),
-        }
+        location.repository.strip_prefix(&settings.repo_prefix).map(str::to_owned)
     }
 
     fn issue(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
@@ -160,27 +156,18 @@ mod tests {
 
     #[test]
     fn resolve_is_the_inverse_of_locate() {
-        let flat = scoped();
-        let nested = settings(json!({ "child_repositories": true }));
-
-        assert_eq!(Ecr::locate(&flat, "my-app"), Ok(place("rise/my-app")));
-        for (settings, repository, project) in [
-            (&flat, "rise/my-app", Some("my-app")),
-            (&flat, "rise/my-app/web", None),
-            (&flat, "my-app", None),
-            (&flat, "rise", None),
-            (&nested, "rise/my-app", Some("my-app")),
-            (&nested, "rise/my-app/web/v2", Some("my-app")),
-            (&nested, "other/my-app", None),
-        ] {
-            assert_eq!(
-                Ecr::resolve(settings, &place(repository)).as_deref(),
-                project,
-                "{repository}"
-            );
+        for settings in [scoped(), settings(json!({ "child_repositories": true }))] {
+            for project in ["my-app", "my.app_x", "team/my-app", "a/b/c"] {
+                let location = place(&format!("rise/{project}"));
+                assert_eq!(Ecr::locate(&settings, project), Ok(location.clone()));
+                assert_eq!(Ecr::resolve(&settings, &location).as_deref(), Some(project));
+            }
+            for nobodys in ["my-app", "rise", "other/my-app"] {
+                assert_eq!(Ecr::resolve(&settings, &place(nobodys)), None, "{nobodys}");
+            }
         }
         let elsewhere = Location { host: "docker.io".to_owned(), ..place("rise/my-app") };
-        assert_eq!(Ecr::resolve(&flat, &elsewhere), None);
+        assert_eq!(Ecr::resolve(&scoped(), &elsewhere), None);
     }
 
     #[test]

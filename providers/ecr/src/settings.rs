@@ -6,7 +6,8 @@ use rise_provider::{Location, Problem, SecretName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The longest repository name of ECR, less the longest project: the rest is for the prefix.
+/// The longest repository name of ECR, less room for a project. The broker denies projects that are
+/// too long for what is left.
 const LONGEST_PREFIX: usize = 256 - 63;
 
 /// One registry of type `ecr`: an AWS account in a region.
@@ -32,7 +33,8 @@ pub struct Settings {
     /// AWS partition.
     #[serde(default)]
     pub partition: Partition,
-    /// Whether a project also owns the repositories below its own: `{repo_prefix}{project}/…`.
+    /// Whether a project also owns the repositories below its own: `{repo_prefix}{project}/…`. All
+    /// projects then have exactly `project_depth` components, so that none lies below another.
     #[serde(default)]
     pub child_repositories: bool,
     /// No effect yet: the broker removes no repository.

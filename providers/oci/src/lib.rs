@@ -41,8 +41,7 @@ impl Provider for Oci {
 
     fn resolve(settings: &Settings, location: &Location) -> Option<String> {
         let host = settings.host().ok().filter(|host| *host == location.host)?;
-        let project = location.repository.strip_prefix(&settings.prefix(&host))?;
-        (!project.contains('/')).then(|| project.to_owned())
+        location.repository.strip_prefix(&settings.prefix(&host)).map(str::to_owned)
     }
 
     fn issue(settings: &Settings, _: &Grant) -> Result<Issued, Error> {
@@ -134,8 +133,9 @@ mod tests {
             assert_eq!(Oci::locate(&settings, "my-app"), Ok(place.clone()));
             assert_eq!(Oci::resolve(&settings, &place).as_deref(), Some("my-app"));
 
-            let below = Location { repository: format!("{repository}/web"), ..place.clone() };
-            assert_eq!(Oci::resolve(&settings, &below), None);
+            let deep = Location { repository: format!("{repository}/web"), ..place.clone() };
+            assert_eq!(Oci::locate(&settings, "my-app/web"), Ok(deep.clone()));
+            assert_eq!(Oci::resolve(&settings, &deep).as_deref(), Some("my-app/web"));
             assert_eq!(
                 Oci::resolve(&settings, &Location { host: "x.io".to_owned(), ..place }),
                 None

@@ -19,7 +19,9 @@ impl Grant {
         self.0.id()
     }
 
-    /// The project: a DNS label, `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
+    /// The project: path components as in the name of an OCI repository, with `/` between them, at
+    /// most 128 characters. There is one component unless the operator allows more. In a URL it is
+    /// one segment, with `%2F` for each `/`. It goes into a host name only if it is a DNS label.
     pub fn project(&self) -> String {
         self.0.project()
     }

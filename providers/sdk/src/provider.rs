@@ -37,15 +37,14 @@ pub trait Provider {
     /// runs.
     fn check(settings: &Self::Settings) -> Result<Scope, Vec<Problem>>;
 
-    /// Returns where `project` lives. `project` is a DNS label:
-    /// `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
+    /// Returns where `project` lives. `project` has the grammar of [`Grant::project`].
     ///
-    /// The repository must have the project exactly once, as a whole path segment. The function is
-    /// pure: the host may call it at any time.
+    /// The repository must have the project exactly once and unchanged, as whole path components.
+    /// The function is pure: the host may call it at any time.
     fn locate(settings: &Self::Settings, project: &str) -> Result<Location, Error>;
 
-    /// Returns the project that owns `location`, or `None`. It is the inverse of
-    /// [`locate`](Provider::locate).
+    /// Returns the project that [`locate`](Provider::locate) puts at `location`, or `None`. The
+    /// host decides which names are projects, and who owns what lies below a repository.
     fn resolve(settings: &Self::Settings, location: &Location) -> Option<String>;
 
     /// Issues credentials for the whole grant, and for as little more as the registry allows.

@@ -446,13 +446,16 @@ fn a_provider_that_puts_projects_where_they_are_not_is_reported() {
     });
     let honest = "[registries.honest]\ntype = \"liar-locate\"\n\
          registry_url = \"honest.example.com\"\nhow = \"none\"\n";
-    let mut installation = installed(&[AUTH, OCI, honest, &registries.concat()]);
+    let flat = "[registries.flat]\ntype = \"liar-locate\"\nproject_depth = 2\n\
+         registry_url = \"flat.example.com\"\nhow = \"flat\"\n";
+    let mut installation = installed(&[AUTH, OCI, honest, flat, &registries.concat()]);
     installation.guest("liar-locate");
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: config/default.toml: registries.no-project: the `locate` of its provider returned no-project.example.com/everyone, which does not contain the project once as a whole path segment
+    error: config/default.toml: registries.flat: the `locate` of its provider returned flat.example.com/a, which does not contain the project once, between `/`; set `project_depth = 1`, or use a provider that handles projects of several components
+    error: config/default.toml: registries.no-project: the `locate` of its provider returned no-project.example.com/everyone, which does not contain the project once, between `/`
     error: config/default.toml: registries.other-host.location: its images would be at elsewhere.example.com/{project}, outside the host other-host.example.com; set `location` if that is intended
-    error: config/default.toml: registries.partial-segment: the `locate` of its provider returned partial-segment.example.com/x-rise-broker-probe-1, which does not contain the project once as a whole path segment
-    error: config/default.toml: registries.project-twice: the `locate` of its provider returned project-twice.example.com/rise-broker-probe-1/rise-broker-probe-1, which does not contain the project once as a whole path segment
+    error: config/default.toml: registries.partial-segment: the `locate` of its provider returned partial-segment.example.com/x-rise-broker-probe-1, which does not contain the project once, between `/`
+    error: config/default.toml: registries.project-twice: the `locate` of its provider returned project-twice.example.com/rise-broker-probe-1/rise-broker-probe-1, which does not contain the project once, between `/`
     error: config/default.toml: registries.resolve-other: the `resolve` of its provider is not the inverse of its `locate` for resolve-other.example.com/rise-broker-probe-1
     error: config/default.toml: registries.upper-case: the `locate` of its provider returned an invalid location: expected a repository: lower-case segments joined by `/`, at most 255 characters
     "#);
@@ -562,7 +565,7 @@ fn a_location_outside_is_reported() {
     ]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.b.location: its images would be at b.example.com/{project}, outside b.example.com/other/{project}; correct `location`, or the settings that determine the location
-    error: config/default.toml: registries.c.location: expected `host/prefix/{project}` with `{project}` once, as a whole path segment
+    error: config/default.toml: registries.c.location: expected `host/prefix/{project}` with `{project}` once, between `/` or at an end
     error: config/default.toml: registries.prod.location: its images would be at 123456789012.dkr.ecr.eu-west-1.amazonaws.com/rise/{project}, outside registry.example.com/rise/{project}; correct `location`, or the settings that determine the location
     "#);
 }
@@ -752,9 +755,9 @@ fn rules_of_a_wrong_shape_are_reported() {
     let mut installation = installed(&[AUTH, rules, ECR]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml:14: rule `b` allow.0: expected one of pull, push, found `delete`
-    error: config/default.toml:14: rule `b` claims.age: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
-    error: config/default.toml:14: rule `b` claims.sub: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }
-    error: config/default.toml:14: rule `b` projects.0: expected the name of a project, "*" for all projects, or { prefix = "team-" }
+    error: config/default.toml:14: rule `b` claims.age: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }, { lower = "a/{project}" }
+    error: config/default.toml:14: rule `b` claims.sub: expected text, true, false, a list of texts, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }, { lower = "a/{project}" }
+    error: config/default.toml:14: rule `b` projects.0: expected the name of a project, "team/*", "*" for all projects, or { prefix = "team-" }
     error: config/default.toml:14: rule `b` registries: wrong type, expected a list
     error: config/default.toml:14: rule `b` claim: unknown setting, did you mean `claims`?
     error: config/default.toml:22: rule `c` issuer: missing; it is required: The name of one of `[[auth.issuers]]`

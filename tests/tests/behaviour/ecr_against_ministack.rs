@@ -473,3 +473,37 @@ async fn an_issue_leaves_an_intent_and_an_outcome_and_no_secret() {
         assert!(!refused.text.contains(hidden), "{}", refused.text);
     }
 }
+
+/// `team` and `team/app` are two projects, and neither session opens the other's repository.
+#[tokio::test]
+async fn projects_of_several_components_stay_apart() {
+    let (ministack, roles) = account().await;
+    let repositories =
+        ["rise/team", "rise/team/app", "rise/team/app-2", "rise/team/app/web", "rise/my.app_x"];
+    for repository in repositories {
+        ministack.create_repository(repository).await;
+    }
+    let deep = "project_depth = 3";
+    let children = "project_depth = 2\nchild_repositories = true";
+    for (settings, project, owned) in [
+        (deep, "team", vec!["rise/team"]),
+        (deep, "team/app", vec!["rise/team/app"]),
+        (deep, "team/app/web", vec!["rise/team/app/web"]),
+        (deep, "my.app_x", vec!["rise/my.app_x"]),
+        (children, "team/app", vec!["rise/team/app", "rise/team/app/web"]),
+    ] {
+        let broker = broker(&ministack, &roles, &roles.push_role_arn, settings).await;
+        let query = format!("project={project}");
+        let answer = broker.credentials(&broker.token_for(project), &query).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let caller = narrowed_as_last(&ministack, &roles).await;
+        for repository in repositories.iter().chain(&FOREIGN) {
+            let is_own = owned.contains(repository);
+            expect(&caller, repository, &PULL, is_own).await;
+            expect(&caller, repository, &UPLOAD, is_own).await;
+        }
+    }
+    let broker = broker(&ministack, &roles, &roles.push_role_arn, children).await;
+    let parent = broker.credentials(&broker.token_for("team"), "project=team").await;
+    assert_eq!(parent.problem().as_deref(), Some("access-denied"), "{}", parent.text);
+}

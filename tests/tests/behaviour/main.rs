@@ -46,6 +46,7 @@ mod openapi;
 mod operator_files;
 mod peers;
 mod process;
+mod project_names;
 mod provider_commands;
 mod provider_limits;
 mod reload;

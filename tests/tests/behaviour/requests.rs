@@ -10,7 +10,7 @@ async fn broker(aws: &Stub, more: &str) -> TestBroker {
     TestBroker::with_registries(ecr(aws.endpoint()).lines(more)).start().await
 }
 
-const NO_PROJECTS: [&str; 25] = [
+const NO_PROJECTS: [&str; 44] = [
     "",
     "*",
     "?",
@@ -21,9 +21,29 @@ const NO_PROJECTS: [&str; 25] = [
     "my-app\"",
     "../x",
     "my-app/../x",
+    // Two components, where `project_depth` is 1.
     "a/b",
-    "a.b",
-    "a_b",
+    ".",
+    "..",
+    "a..b",
+    "a/../b",
+    "a/./b",
+    "a//b",
+    "/a",
+    "a/",
+    "a%2fb",
+    "{project}",
+    "_catalog",
+    ".github",
+    "a/tags/list",
+    "blobs/uploads",
+    "a/manifests/b",
+    "a___b",
+    "a._b",
+    "a\\b",
+    "a\u{2215}b",
+    "a;b",
+    "a?b",
     "My-App",
     "MY-APP",
     "my-аpp",
@@ -47,7 +67,7 @@ async fn a_project_outside_the_grammar_is_a_bad_request() {
     let aws = Stub::start().await;
     let broker = broker(&aws, "").await;
     let token = broker.token_for("my-app");
-    let long = "a".repeat(64);
+    let long = "a".repeat(129);
     for name in NO_PROJECTS.into_iter().chain([long.as_str()]) {
         let by_query = broker.credentials(&token, &format!("project={}", encoded(name))).await;
         let body = json!({ "project": name }).to_string();
@@ -301,7 +321,7 @@ async fn several_registries_want_one_named() {
     assert_eq!(
         listed.json(),
         json!({ "registries": [{ "registry": "prod", "registry_url": "prod.example.com", "image": "\
-             prod.example.com/{project}", "type": "oci", "scope": "none" }] })
+             prod.example.com/{project}", "project_depth": 1, "type": "oci", "scope": "none" }] })
     );
     assert_eq!(
         broker

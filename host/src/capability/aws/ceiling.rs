@@ -13,7 +13,8 @@ use super::AssumeRole;
 use crate::capability::printable;
 use crate::capability::wit::rise::registry::aws::Statement;
 use crate::config::AwsCeilingFile;
-use crate::domain::{Action, Actions, Project};
+use crate::domain::location::ProjectPath;
+use crate::domain::{Action, Actions, Project, ProjectShape};
 use crate::rules::Grant;
 
 /// This action has no resource type, so it needs `*` and a statement of its own.
@@ -94,6 +95,11 @@ pub enum InvalidAwsCeiling {
     Action(String),
     #[error("`child_repositories` needs a resource here that ends in `{{project}}/*`")]
     Children,
+    #[error(
+        "`{0}` and `{1}` can be the same resource for two different projects, because this \
+         registry has projects {2}; remove one of them, or set `project_depth = 1`"
+    )]
+    Shared(String, String, ProjectShape),
 }
 
 /// Something that a provider asked for beyond the ceiling. The texts are for the operator.
@@ -116,6 +122,7 @@ impl AwsCeiling {
         settings: &AwsSettings,
         stated: Option<&AwsCeilingFile>,
         switches: Switches,
+        shape: ProjectShape,
     ) -> Result<Self, InvalidAwsCeiling> {
         let strings = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
         let defaults =
@@ -147,7 +154,10 @@ impl AwsCeiling {
         {
             return Err(InvalidAwsCeiling::Children);
         }
-        Ok(ceiling)
+        match shared(&ceiling.resources, shape) {
+            Some((one, other)) => Err(InvalidAwsCeiling::Shared(one.into(), other.into(), shape)),
+            None => Ok(ceiling),
+        }
     }
 
     pub(crate) fn allows_unscoped(&self) -> bool {
@@ -286,6 +296,33 @@ fn default_resources(settings: &AwsSettings) -> Vec<String> {
     [own].into_iter().chain(children).collect()
 }
 
+/// Returns two templates that are the same resource for two different projects: with `a` and `a/b`
+/// as projects, `{project}/*` of `a` contains `{project}` of `a/b`.
+fn shared(templates: &[String], shape: ProjectShape) -> Option<(&str, &str)> {
+    let all: Vec<_> = templates.iter().map(|template| paths(template, shape)).collect();
+    let mut pairs = all
+        .iter()
+        .zip(templates)
+        .flat_map(|one| all.iter().zip(templates).map(move |other| (one, other)));
+    let is_shared = |one: &[ProjectPath<'_>], other: &[ProjectPath<'_>]| {
+        one.iter().any(|one| other.iter().any(|other| one.overlaps_for_others(other)))
+    };
+    let ((_, one), (_, other)) = pairs.find(|((one, _), (other, _))| is_shared(one, other))?;
+    Some((one, other))
+}
+
+/// The paths of a template, one for each depth of a project. A `:` counts as a `/` here, which may
+/// find something shared where nothing is, and never the reverse.
+fn paths(template: &str, shape: ProjectShape) -> Vec<ProjectPath<'_>> {
+    let (before, after) = template.split_once("{project}").unwrap_or((template, ""));
+    let (after, below) = after.strip_suffix("/*").map_or((after, false), |rest| (rest, true));
+    let [before, after] = [before, after].map(|text| {
+        text.split(['/', ':']).filter(|segment| !segment.is_empty()).collect::<Vec<_>>()
+    });
+    let path = |depth| ProjectPath::new(before.clone(), depth, after.clone(), below);
+    shape.depths().map(path).collect()
+}
+
 /// Checks a template. A bare `*` after `{project}` would reach `my-app-2` from `my-app`, and one in
 /// front of it every project.
 fn is_template(text: &str) -> bool {
@@ -338,7 +375,8 @@ mod tests {
             child_repositories,
             ..AwsSettings::default()
         };
-        AwsCeiling::new(&settings, None, Switches::default()).unwrap()
+        let shape = ProjectShape { children: child_repositories, ..ProjectShape::default() };
+        AwsCeiling::new(&settings, None, Switches::default(), shape).unwrap()
     }
 
     fn policy(
@@ -423,6 +461,85 @@ mod tests {
             ("{project}", false),
         ] {
             assert_eq!(is_template(text), right, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_two_projects_share_a_resource() {
+        let shape = |depth, children| ProjectShape { depth, children, ..ProjectShape::default() };
+        for (templates, shape, right) in [
+            (&["{project}"][..], shape(3, false), true),
+            (&["{project}", "{project}/*"], shape(1, false), true),
+            (&["{project}", "{project}/*"], shape(1, true), true),
+            (&["{project}", "{project}/*"], shape(3, true), true),
+            (&["{project}", "{project}/*"], shape(2, false), false),
+            (&["{project}/*"], shape(2, false), false),
+            (&["{project}/images"], shape(2, false), true),
+            (&["{project}", "{project}/images"], shape(1, false), true),
+            (&["{project}", "{project}/images"], shape(2, false), false),
+            (&["{project}", "x/{project}"], shape(1, false), true),
+            (&["{project}", "x/{project}"], shape(2, false), false),
+            (&["{project}/*", "x/{project}"], shape(1, false), false),
+            (&["{project}", "Cache/{project}"], shape(2, false), true),
+        ] {
+            let arn = |end: &&str| format!("arn:aws:ecr:us-east-1:123456789012:repository/{end}");
+            let templates: Vec<String> = templates.iter().map(arn).collect();
+            assert_eq!(shared(&templates, shape).is_none(), right, "{templates:?} {shape:?}");
+        }
+    }
+
+    /// Whether IAM reads the resource, with a `*` at its end, as the ARN.
+    fn stands_for(resource: &str, arn: &str) -> bool {
+        match resource.strip_suffix('*') {
+            Some(start) => arn.starts_with(start),
+            None => resource == arn,
+        }
+    }
+
+    proptest::proptest! {
+        /// With any two projects of any shape: what one may name in a policy is not the other's
+        /// repository, nor below it where that counts, and what the other may name is refused.
+        #[test]
+        fn no_project_reaches_anothers_arn(
+            depth in 1_u8..4,
+            children: bool,
+            one in "(a|b|a-b|a\\.b)(/(a|b|a_b)){0,3}",
+            other in "(a|b|a-b|a\\.b)(/(a|b|a_b)){0,3}",
+        ) {
+            let shape = ProjectShape { depth, children, ..ProjectShape::default() };
+            let settings = AwsSettings {
+                region: "us-east-1".into(),
+                account_id: "123456789012".into(),
+                repo_prefix: "rise/".into(),
+                child_repositories: children,
+                ..AwsSettings::default()
+            };
+            let ceiling = AwsCeiling::new(&settings, None, Switches::default(), shape).unwrap();
+            let (mine, theirs): (Project, Project) = (one.parse().unwrap(), other.parse().unwrap());
+            if mine == theirs || !shape.admits(&mine) || !shape.admits(&theirs) {
+                return Ok(());
+            }
+            let resources = |project: &Project| -> Vec<String> {
+                let fill = |template: &String| template.replace("{project}", project.as_str());
+                ceiling.resources.iter().map(fill).collect()
+            };
+            let policy = |resources: Vec<String>| {
+                let actions = vec!["ecr:BatchGetImage".to_owned()];
+                let statement = Statement { actions, resources };
+                ceiling.policy(&[statement], &mine, Actions::PULL)
+            };
+            let written = policy(resources(&mine)).unwrap();
+            let written: serde_json::Value = serde_json::from_str(&written).unwrap();
+            let home = format!("arn:aws:ecr:us-east-1:123456789012:repository/rise/{theirs}");
+            let owned = [home.clone(), format!("{home}/x")];
+            for resource in written["Statement"][0]["Resource"].as_array().unwrap() {
+                for arn in owned.iter().take(if children { 2 } else { 1 }) {
+                    proptest::prop_assert!(!stands_for(resource.as_str().unwrap(), arn));
+                }
+            }
+            for resource in resources(&theirs) {
+                proptest::prop_assert!(policy(vec![resource]).is_err());
+            }
         }
     }
 

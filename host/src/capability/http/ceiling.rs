@@ -10,7 +10,7 @@ use url::Url;
 use crate::capability::printable;
 use crate::capability::wit::rise::registry::http::Method;
 use crate::config::HttpCeilingFile;
-use crate::domain::{Project, Reach};
+use crate::domain::{Project, ProjectShape, Reach};
 use crate::reachable;
 
 const LONGEST_URL: usize = 4096;
@@ -30,8 +30,10 @@ struct Endpoint {
     method: Option<Method>,
     /// The URL of the entry; only its origin is compared.
     origin: Url,
-    /// A path with `{project}` and without a `/` at the end. Every path below it is allowed too.
+    /// A path with `{project}` and without a `/` at the end.
     path: String,
+    /// Whether every path below it is allowed too.
+    below: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,11 +67,12 @@ impl HttpCeiling {
     pub fn new(
         stated: Option<&HttpCeilingFile>,
         base_url: Option<&str>,
+        shape: ProjectShape,
     ) -> Result<Self, InvalidHttpCeiling> {
         let private = stated.is_some_and(|stated| stated.private);
         let endpoints = if let Some(allow) = stated.and_then(|stated| stated.allow.as_ref()) {
             let parse = |(index, text): (usize, &String)| {
-                Endpoint::parse(text, private).map_err(|problem| {
+                Endpoint::parse(text, private, shape).map_err(|problem| {
                     let text = printable(text, 256);
                     InvalidHttpCeiling::Endpoint { index, text, problem }
                 })
@@ -81,7 +84,7 @@ impl HttpCeiling {
                 |problem| InvalidHttpCeiling::BaseUrl { text: printable(text, 256), problem };
             let origin = strict(text).map_err(wrong)?;
             may_be_asked(&origin, private).map_err(wrong)?;
-            vec![Endpoint { method: None, origin, path: String::new() }]
+            vec![Endpoint { method: None, origin, path: String::new(), below: true }]
         };
         Ok(Self { endpoints, private })
     }
@@ -117,7 +120,7 @@ impl HttpCeiling {
 }
 
 impl Endpoint {
-    fn parse(text: &str, private: bool) -> Result<Self, &'static str> {
+    fn parse(text: &str, private: bool, shape: ProjectShape) -> Result<Self, &'static str> {
         let (method, url) =
             text.split_once(' ').ok_or("expected one space between method and URL")?;
         let method = match method {
@@ -139,15 +142,17 @@ impl Endpoint {
         // Any project name serves to check the rest: a name has no special meaning in a URL.
         let origin = strict(&format!("{authority}{}", path.replace(PROJECT, "p")))?;
         may_be_asked(&origin, private)?;
-        Ok(Self { method, origin, path: path.trim_end_matches('/').to_owned() })
+        // A registry may read `/a/b` below `/a` as the project `a/b`.
+        let below = !(shape.nests() && path.contains(PROJECT));
+        Ok(Self { method, origin, path: path.trim_end_matches('/').to_owned(), below })
     }
 
     fn covers(&self, method: Method, url: &Url, project: &Project) -> bool {
-        let path = self.path.replace(PROJECT, project.as_str());
-        let below = url.path().strip_prefix(&path);
+        let path = self.path.replace(PROJECT, &project.as_url_segment());
+        let rest = url.path().strip_prefix(&path);
         self.method.is_none_or(|allowed| allowed == method)
             && self.origin.origin() == url.origin()
-            && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            && rest.is_some_and(|rest| rest.is_empty() || self.below && rest.starts_with('/'))
     }
 }
 
@@ -245,7 +250,8 @@ mod tests {
 
     fn ceiling(allow: &[&str], private: bool) -> Result<HttpCeiling, InvalidHttpCeiling> {
         let allow = allow.iter().map(ToString::to_string).collect();
-        HttpCeiling::new(Some(&HttpCeilingFile { allow: Some(allow), private }), None)
+        let stated = HttpCeilingFile { allow: Some(allow), private };
+        HttpCeiling::new(Some(&stated), None, ProjectShape::default())
     }
 
     fn admits(ceiling: &HttpCeiling, method: Method, url: &str) -> bool {
@@ -368,7 +374,7 @@ mod tests {
             assert_eq!(ceiling(&[&format!("* {url}")], private).is_ok(), right, "{url} {private}");
             let stated = HttpCeilingFile { allow: None, private };
             assert_eq!(
-                HttpCeiling::new(Some(&stated), Some(url)).is_ok(),
+                HttpCeiling::new(Some(&stated), Some(url), ProjectShape::default()).is_ok(),
                 right,
                 "{url} {private}"
             );
@@ -377,11 +383,12 @@ mod tests {
 
     #[test]
     fn without_a_ceiling_the_origin_of_base_url_is_it() {
-        let ceiling = HttpCeiling::new(None, Some("https://r.example.com/prefix")).unwrap();
+        let new = |base_url| HttpCeiling::new(None, base_url, ProjectShape::default());
+        let ceiling = new(Some("https://r.example.com/prefix")).unwrap();
         assert!(admits(&ceiling, Method::Put, "https://r.example.com/elsewhere"));
         assert!(!admits(&ceiling, Method::Put, "https://s.example.com/prefix"));
-        assert_eq!(HttpCeiling::new(None, None).err(), Some(InvalidHttpCeiling::Missing));
-        assert!(HttpCeiling::new(None, Some("r.example.com")).is_err());
+        assert_eq!(new(None).err(), Some(InvalidHttpCeiling::Missing));
+        assert!(new(Some("r.example.com")).is_err());
     }
 
     #[test]

@@ -15,7 +15,9 @@ pub(in crate::http) struct CredentialsAnswer {
     repository: String,
     /// `{registry_url}/{repository}`. Append `:tag` for a reference to push to.
     image: String,
-    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    #[schema(
+        pattern = "^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*$"
+    )]
     project: String,
     registry: String,
     #[schema(value_type = Vec<String>, example = json!(["pull", "push"]))]

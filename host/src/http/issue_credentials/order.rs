@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::Span;
 
 use crate::broker::Broker;
-use crate::domain::{IssueRequest, Subject, Target};
+use crate::domain::{IssueRequest, Project, Subject, Target};
 use crate::http::observe;
 use crate::http::problem::Failure;
 use crate::http::request_context::RequestContext;
@@ -71,10 +71,23 @@ fn access_request(
                 registry.map_or_else(|| registries.default_name().cloned(), Ok).map_err(
                     |error| Failure::InvalidRequest(format!("{error}: name one as `registry`.")),
                 )?;
+            within_depth(registries, &project)?;
             (registry, project)
         }
     };
     Ok(Some(AccessRequest { id, registry, project, actions, lifetime, client: Some(client) }))
+}
+
+/// Says at once that no registry has such a project, which tells nothing about any one of them.
+fn within_depth(registries: &Registries, project: &Project) -> Result<(), Failure> {
+    let (depth, most) = (project.depth(), registries.deepest());
+    if depth <= most {
+        return Ok(());
+    }
+    Err(Failure::InvalidRequest(format!(
+        "`project`: it has {depth} components, and projects of this broker have at most {most}; \
+         the operator raises `project_depth` of a registry for more."
+    )))
 }
 
 /// Authorizes, counts for the project's limit, and reserves a token that is good for once.

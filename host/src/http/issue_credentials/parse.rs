@@ -21,8 +21,16 @@ use crate::http::problem::Failure;
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct CredentialParameters {
     /// What the credentials are for; this or `image`.
-    #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-    #[param(min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = "^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*$"
+    )]
+    #[param(
+        min_length = 1,
+        max_length = 128,
+        pattern = "^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*$"
+    )]
     project: Option<String>,
     /// An image reference, instead of `project`; tag and digest are ignored.
     #[schema(min_length = 1, max_length = 512)]
@@ -144,6 +152,8 @@ mod tests {
     #[test]
     fn a_query_is_read_strictly() {
         assert!(query("project=my-app&registry=prod&actions=pull,push&lifetime=900").is_ok());
+        assert!(query("project=team/my.app").is_ok());
+        assert!(query("project=team%2Fmy_app").is_ok());
         assert!(query("image=localhost:5000/my-app:1").is_ok());
         for (wrong, expected) in [
             ("", "Send a `project`"),
@@ -153,7 +163,13 @@ mod tests {
             ("project=a&image=b", "not both"),
             ("project=a&x=b", "unknown parameter"),
             ("project=%ff", "`project`"),
-            ("project=a%2fb", "`project`"),
+            ("project=a%2f%2fb", "`project`"),
+            ("project=a%252fb", "`project`"),
+            ("project=a/../b", "`project`"),
+            ("project=a/", "`project`"),
+            ("project=_catalog", "`project`"),
+            ("project=a/tags/list", "only be the last one"),
+            ("project=My-App", "write `my-app`"),
             ("project=a+b", "`project`"),
             ("project=a&actions=", "`actions`"),
             ("project=a&actions=pull,*", "`actions`"),

@@ -39,6 +39,12 @@ enum Misbehave {
     OtherPath,
     OtherMethod,
     OtherProject,
+    /// The project's own URL, for comparison.
+    OwnProject,
+    /// A URL with the project as it is.
+    PlainSlash,
+    /// A URL below the project's, which can be that of another project.
+    BelowProject,
     PrivateAddress,
     Metadata,
     MetadataName,
@@ -142,6 +148,12 @@ fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error
             Ok(None)
         }
         M::OtherProject => at(&format!("{base}/api/projects/someone-elses/tokens")),
+        M::OwnProject => {
+            let segment = grant.project().replace('/', "%2F");
+            at(&format!("{base}/api/projects/{segment}/tokens"))
+        }
+        M::PlainSlash => at(&format!("{base}/api/projects/{}/tokens", grant.project())),
+        M::BelowProject => at(&format!("{base}/api/projects/{}/tokens/tokens", grant.project())),
         M::PrivateAddress => at("https://10.1.2.3/api/tokens"),
         M::Metadata => at("http://169.254.169.254/latest/meta-data/iam/security-credentials/"),
         M::MetadataName => at("http://metadata.google.internal/computeMetadata/v1/"),

@@ -30,6 +30,10 @@ enum How {
     UpperCase,
     /// `resolve` names another project than the one that was located.
     ResolveOther,
+    /// Knows labels only, like providers of the first contract: `a.b` and `a_b` become `a-b`.
+    Labels,
+    /// Knows projects of one component only: of `a/b` it takes `b`.
+    Flat,
     /// Returns correct locations.
     None,
 }
@@ -53,6 +57,8 @@ impl Provider for LiarLocate {
             | How::PartialSegment
             | How::UpperCase
             | How::ResolveOther
+            | How::Labels
+            | How::Flat
             | How::None => settings.registry_url.clone(),
         };
         let repository = match settings.how {
@@ -60,6 +66,8 @@ impl Provider for LiarLocate {
             How::ProjectTwice => format!("{project}/{project}"),
             How::PartialSegment => format!("x-{project}"),
             How::UpperCase => format!("Team/{project}"),
+            How::Labels => project.replace(['.', '_'], "-"),
+            How::Flat => project.rsplit('/').next().unwrap_or_default().to_owned(),
             How::OtherHost | How::ResolveOther | How::None => project.to_owned(),
         };
         Ok(Location { host, repository })
@@ -72,7 +80,7 @@ impl Provider for LiarLocate {
             How::ProjectTwice => repository.split_once('/')?.0,
             How::PartialSegment => repository.strip_prefix("x-")?,
             How::UpperCase => repository.strip_prefix("Team/")?,
-            How::OtherHost | How::None => repository,
+            How::OtherHost | How::Labels | How::Flat | How::None => repository,
         };
         Some(project.to_owned())
     }
