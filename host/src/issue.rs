@@ -207,7 +207,7 @@ impl Issuing {
     async fn find(&self, order: &Order) -> Result<FoundCredential, IssueError> {
         self.0.audit.check()?;
         let grant = order.admitted.grant();
-        let key = CredentialKey::new(grant, &order.registry);
+        let key = CredentialKey::new(grant, order.registry.epoch, order.registry.share);
         let Some((minted, reuse)) = self.reusable(&key, grant) else {
             return self.wait_for_mint(order, key).await;
         };

@@ -18,6 +18,8 @@ pub struct RegistryConfig {
     pub keys: RegistryKeys,
     /// Whether `keys` are valid. In a [`Draft`] they may be defaults in place of invalid ones.
     pub keys_are_right: bool,
+    /// The stated keys as JSON.
+    pub written_keys: String,
     pub settings: Node,
     /// The whole table, for the origins of problems.
     pub written: Node,
@@ -91,7 +93,7 @@ fn registry(
     } else {
         Err(wrong)
     };
-    let keys_are_right = keys.is_ok();
+    let (keys_are_right, written_keys) = (keys.is_ok(), own.to_value().to_string());
     let keys = keys.unwrap_or_else(|wrong| {
         problems.extend(wrong);
         RegistryKeys::default()
@@ -109,6 +111,7 @@ fn registry(
                     type_origin,
                     keys,
                     keys_are_right,
+                    written_keys,
                     settings,
                     written,
                 });

@@ -1,10 +1,13 @@
 //! A registry that is down is not asked by everybody, and one that asks for a pause gets it.
 //!
 //! A breaker opens when enough of the calls of ten seconds were not answered. It then lets one call
-//! through at a time, each after a longer pause, until one is answered.
+//! through at a time, each after a longer pause, until one is answered. Mints that wait for their
+//! turn hear of it at once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use super::IssueError;
 use super::failures::LONGEST_PAUSE;
@@ -23,6 +26,8 @@ pub(super) struct Breaker {
     registry: String,
     clock: Clock,
     state: Mutex<BreakerState>,
+    /// Told each time that it opens.
+    opening: Notify,
 }
 
 #[derive(Default)]
@@ -46,7 +51,8 @@ pub(super) struct CallAttempt {
 
 impl Breaker {
     pub(super) fn new(registry: &str, clock: Clock) -> Self {
-        Self { registry: registry.to_owned(), clock, state: Mutex::default() }
+        let (state, opening) = (Mutex::default(), Notify::new());
+        Self { registry: registry.to_owned(), clock, state, opening }
     }
 
     /// Whether a call would be let through now.
@@ -64,6 +70,21 @@ impl Breaker {
         state.is_probing |= is_probe;
         drop(state);
         Ok(CallAttempt { breaker: Arc::clone(self), is_probe })
+    }
+
+    /// Waits until it opens, and returns what those hear whose turn has not come. A pause that the
+    /// registry asks for ends no wait: turns after it are still good.
+    pub(super) async fn opens(&self) -> IssueError {
+        loop {
+            let opening = self.opening.notified();
+            tokio::pin!(opening);
+            opening.as_mut().enable();
+            let refusal = Some(self.state()).filter(|state| state.opened > 0);
+            if let Some(error) = refusal.and_then(|state| self.refusal(&state)) {
+                return error;
+            }
+            opening.await;
+        }
     }
 
     /// For how long the registry is left alone, if it is.
@@ -95,6 +116,7 @@ impl Breaker {
             let pause = FIRST_PAUSE * (1 << state.opened.min(MOST_DOUBLINGS));
             state.until = now + pause.min(Duration::from_mins(1));
             state.opened += 1;
+            self.opening.notify_waiters();
             if state.opened == 1 {
                 tracing::warn!(
                     registry = self.registry,
@@ -215,6 +237,22 @@ mod tests {
         breaker.begin().unwrap().end(&Ok(()));
         assert_eq!(breaker.left_alone(), None);
         assert!(breaker.begin().is_ok() && breaker.begin().is_ok());
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_hear_that_it_opens() {
+        let (breaker, _) = breaker();
+        let waits = Arc::clone(&breaker);
+        let waiting = tokio::spawn(async move { waits.opens().await });
+        let paused = Err::<(), _>(IssueError::UpstreamThrottled(Some(1)));
+        breaker.begin().unwrap().end(&paused);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "a pause ends no wait");
+        for _ in 0..FAILURES {
+            breaker.failed(false);
+        }
+        assert!(matches!(waiting.await.unwrap(), IssueError::LeftAlone { .. }));
+        assert!(matches!(breaker.opens().await, IssueError::LeftAlone { .. }), "later, too");
     }
 
     #[test]

@@ -157,7 +157,12 @@ impl Issuing {
     /// A failure is recorded if the intent was.
     async fn mint(&self, mint: Mint) -> FlightResult {
         let Mint { grant, registry, breaker, turn, queued, outcome } = mint;
-        let _place = turn.place().await?;
+        // A registry that turns out to be down is not waited for. The turn goes to somebody else.
+        let _place = tokio::select! {
+            biased;
+            left_alone = breaker.opens() => return Err(left_alone),
+            place = turn.place() => place?,
+        };
         drop(queued);
         let attempt = breaker.begin()?;
         let facts = registry.provider_facts();

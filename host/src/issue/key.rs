@@ -8,7 +8,7 @@ use ulid::Ulid;
 
 use crate::config::Share;
 use crate::domain::{Actions, Project, RegistryName};
-use crate::registries::{Epoch, Registry};
+use crate::registries::Epoch;
 use crate::rules::Grant;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,9 +41,10 @@ pub(super) struct MintKey {
 }
 
 impl CredentialKey {
-    pub(super) fn new(grant: &Grant, registry: &Registry) -> Self {
+    /// `epoch` and `share` are those of the grant's registry.
+    pub(super) fn new(grant: &Grant, epoch: Epoch, share: Share) -> Self {
         let subject = grant.subject();
-        let sharer = match registry.share {
+        let sharer = match share {
             Share::Subject => {
                 Sharer::Subject { issuer: subject.issuer.clone(), sub: subject.sub.clone() }
             }
@@ -52,7 +53,7 @@ impl CredentialKey {
         };
         Self {
             registry: grant.registry().clone(),
-            epoch: registry.epoch,
+            epoch,
             project: grant.project().clone(),
             actions: grant.actions(),
             sharer,
@@ -66,5 +67,82 @@ impl CredentialKey {
 
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{Claims, Lifetime, Subject};
+    use crate::rules::{AccessRequest, Known, RuleFile, Rules};
+
+    /// One request, and what it is granted.
+    #[derive(Clone, Copy, Debug)]
+    struct Asked {
+        id: u128,
+        issuer: &'static str,
+        sub: &'static str,
+        registry: &'static str,
+        project: &'static str,
+        actions: Actions,
+        epoch: u8,
+    }
+
+    const ASKED: Asked = Asked {
+        id: 1,
+        issuer: "github",
+        sub: "ci",
+        registry: "prod",
+        project: "my-app",
+        actions: Actions::PULL,
+        epoch: 1,
+    };
+
+    fn key(asked: Asked, share: Share) -> CredentialKey {
+        let rule = |issuer: &str| -> RuleFile {
+            serde_json::from_value(json!({
+                "name": issuer, "issuer": issuer, "claims": { "all": "yes" }, "projects": ["*"],
+                "registries": ["prod", "dev"], "allow": ["pull", "push"],
+            }))
+            .unwrap()
+        };
+        let known =
+            Known::new(["github", "gitlab"], ["prod", "dev"].map(|name| name.parse().unwrap()));
+        let rules = Rules::parse(vec![rule("github"), rule("gitlab")], &known).unwrap();
+        let claims = Claims::from_iter([("all".to_owned(), json!("yes"))]);
+        let subject = Subject { issuer: asked.issuer.into(), sub: asked.sub.into(), claims };
+        let request = AccessRequest {
+            id: Ulid(asked.id),
+            registry: asked.registry.parse().unwrap(),
+            project: asked.project.parse().unwrap(),
+            actions: Some(asked.actions),
+            lifetime: Lifetime::default(),
+            client: None,
+        };
+        let grant = rules.authorize(subject, request).unwrap();
+        CredentialKey::new(&grant, Epoch::of_test(asked.epoch), share)
+    }
+
+    /// Each part of the key alone tells two requests apart. Whoever removes one meets a row here.
+    #[test]
+    fn every_part_of_the_key_counts_alone() {
+        let everybody = [Share::Subject, Share::Project, Share::Off];
+        for (part, other, apart) in [
+            ("registry", Asked { registry: "dev", ..ASKED }, &everybody[..]),
+            ("epoch", Asked { epoch: 2, ..ASKED }, &everybody),
+            ("project", Asked { project: "my-app-2", ..ASKED }, &everybody),
+            ("actions", Asked { actions: Actions::PULL_AND_PUSH, ..ASKED }, &everybody),
+            ("issuer", Asked { issuer: "gitlab", ..ASKED }, &[Share::Subject]),
+            ("sub", Asked { sub: "cd", ..ASKED }, &[Share::Subject]),
+            ("request", Asked { id: 2, ..ASKED }, &[Share::Off]),
+            ("none", ASKED, &[]),
+        ] {
+            for share in everybody {
+                let differs = key(ASKED, share) != key(other, share);
+                assert_eq!(differs, apart.contains(&share), "{part} with {share:?}");
+            }
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! How fast calls of one registry start: each takes the next moment at which one may, in order.
 //!
-//! **Invariant:** calls start in the order in which they took their moments, and each knows at once
-//! how long it will wait. A moment that is not used is lost: the pace is never exceeded.
+//! **Invariant:** each call knows at once how long it will wait. A moment that is given back goes
+//! to the next who asks, and one that nobody used is lost: the pace is never exceeded.
 
-use std::sync::{Mutex, PoisonError};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Rate;
@@ -13,29 +15,52 @@ pub(super) struct Pace {
     interval: Duration,
     /// How far ahead of the interval a burst may be.
     ahead: Duration,
-    /// When the next call may start if there is no burst left, by the broker's clock.
-    next: Mutex<Duration>,
+    moments: Mutex<Moments>,
+}
+
+/// By the broker's clock.
+#[derive(Default)]
+struct Moments {
+    /// When the next call may start if there is no burst left.
+    next: Duration,
+    /// Taken and not used. Bounded by the longest wait.
+    free: BinaryHeap<Reverse<Duration>>,
 }
 
 impl Pace {
     pub(super) fn new(rate: Rate) -> Self {
         let interval = Duration::from_secs(1) / rate.per_second.get();
         let ahead = interval.saturating_mul(rate.burst.get() - 1);
-        Self { interval, ahead, next: Mutex::default() }
+        Self { interval, ahead, moments: Mutex::default() }
     }
 
     /// Takes the next moment at which a call may start. `Err` is how long until then, if that is
     /// longer than `longest`: nothing is taken.
     pub(super) fn take(&self, now: Duration, longest: Duration) -> Result<Duration, Duration> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = (*next).max(now);
+        let mut moments = self.moments();
+        let start = moments.next.max(now);
         let moment = start.saturating_sub(self.ahead).max(now);
+        while moments.free.peek().is_some_and(|Reverse(free)| *free < now) {
+            moments.free.pop();
+        }
+        if moments.free.peek().is_some_and(|Reverse(free)| *free <= moment) {
+            return Ok(moments.free.pop().map_or(moment, |Reverse(free)| free));
+        }
         let wait = moment.saturating_sub(now);
         if wait > longest {
             return Err(wait);
         }
-        *next = start + self.interval;
+        moments.next = start + self.interval;
         Ok(moment)
+    }
+
+    /// Gives back a moment that has not come yet.
+    pub(super) fn give_back(&self, moment: Duration) {
+        self.moments().free.push(Reverse(moment));
+    }
+
+    fn moments(&self) -> MutexGuard<'_, Moments> {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -64,20 +64,29 @@ impl RegistryLimit {
 impl CallTurn {
     /// Waits for the turn, and then for a place.
     pub async fn place(self) -> Result<Place, Refused> {
-        let Self { limit, moment } = self;
-        loop {
-            let wait = moment.saturating_sub(limit.clock.elapsed());
-            if wait.is_zero() {
-                break;
-            }
-            sleep(wait.clamp(Duration::from_millis(1), LOOK)).await;
+        while !self.wait().is_zero() {
+            sleep(self.wait().clamp(Duration::from_millis(1), LOOK)).await;
         }
+        let limit = &self.limit;
         let full = |limit| Refused::Overloaded { limit };
         let line = Arc::clone(&limit.line).try_acquire_owned();
         let line = line.map_err(|_| full("registry-queue"))?;
         let call = timeout(LONGEST_PLACE, Arc::clone(&limit.calls).acquire_owned()).await;
         let call = call.ok().and_then(Result::ok).ok_or_else(|| full("registry-in-flight"))?;
         Ok(Place([line, call]))
+    }
+
+    fn wait(&self) -> Duration {
+        self.moment.saturating_sub(self.limit.clock.elapsed())
+    }
+}
+
+/// A turn that was not waited for is somebody else's.
+impl Drop for CallTurn {
+    fn drop(&mut self) {
+        if let Some(pace) = self.limit.pace.as_ref().filter(|_| !self.wait().is_zero()) {
+            pace.give_back(self.moment);
+        }
     }
 }
 
@@ -133,14 +142,19 @@ mod tests {
         drop(second.place().await.unwrap());
         assert!(started.elapsed() >= Duration::from_millis(90), "{:?}", started.elapsed());
         drop(first.place().await.unwrap());
+        // A turn that is not waited for, or not to its end, goes to the next who asks.
+        let [third, fourth] = [limit.take_turn().unwrap(), limit.take_turn().unwrap()];
+        let moments = [third.moment, fourth.moment];
+        assert!(timeout(Duration::from_millis(1), third.place()).await.is_err());
+        drop(fourth);
+        let again = [limit.take_turn().unwrap(), limit.take_turn().unwrap()];
+        assert_eq!(again.each_ref().map(|turn| turn.moment), moments);
     }
 
     #[tokio::test]
     async fn a_turn_that_is_too_far_away_is_not_taken() {
         let limit = limit(1, Some(rate(1, 1)));
-        for _ in 0..=60 {
-            limit.take_turn().unwrap();
-        }
+        let _taken: Vec<CallTurn> = (0..=60).map(|_| limit.take_turn().unwrap()).collect();
         let Err(Refused::Queued { wait }) = limit.take_turn() else { panic!("it is taken") };
         assert!(wait > LONGEST_TURN && wait <= LONGEST_TURN + Duration::from_secs(1), "{wait:?}");
     }

@@ -104,7 +104,7 @@ async fn build(
     warnings.extend(located.warnings(provider, &stated));
     let registry = Registry {
         name: name.clone(),
-        epoch: Epoch::of(provider, &text, &own_secrets, &config.keys, trust_provider),
+        epoch: Epoch::of(provider, &text, &own_secrets, &config.written_keys, trust_provider),
         share: config.keys.cache.share,
         provider: Arc::clone(provider),
         settings: text,

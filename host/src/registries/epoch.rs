@@ -6,20 +6,20 @@
 use sha2::{Digest, Sha256};
 
 use super::secrets::Secrets;
-use crate::config::RegistryKeys;
 use crate::provider::Provider;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch([u8; 32]);
 
 impl Epoch {
-    /// `keys` include the ceiling, and `settings` have names in place of secrets. The values of the
-    /// secrets count too: a registry with another account is another registry.
+    /// `keys` are the host's keys of the registry as JSON, with the ceiling, and `settings` have
+    /// names in place of secrets. The values of the secrets count too: a registry with another
+    /// account is another registry.
     pub(super) fn of(
         provider: &Provider,
         settings: &str,
         secrets: &Secrets,
-        keys: &RegistryKeys,
+        keys: &str,
         trust_provider: bool,
     ) -> Self {
         let mut digest = Sha256::new();
@@ -29,12 +29,17 @@ impl Epoch {
         };
         add(provider.digest.as_bytes());
         add(settings.as_bytes());
-        add(format!("{keys:?}").as_bytes());
+        add(keys.as_bytes());
         add(&[u8::from(trust_provider)]);
         for (name, secret) in secrets {
             add(name.as_bytes());
             add(secret.expose().as_bytes());
         }
         Self(digest.finalize().into())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_test(number: u8) -> Self {
+        Self([number; 32])
     }
 }

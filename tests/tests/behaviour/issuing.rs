@@ -414,6 +414,50 @@ async fn a_registry_that_is_down_is_left_alone() {
     assert_eq!(scene.broker.admin("/readyz").await.json()["left_alone"], json!({}));
 }
 
+/// The turns of those who wait are a second apart. They hear at once that the registry is down.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_registry_that_goes_down_hears_it_at_once() {
+    let aws = Stub::start().await;
+    let limits = "[limits]\nregistry = { per_second = 1, burst = 5 }\n";
+    let text = format!("{limits}{AUTH}\n{}", prod(&aws, "push", ""));
+    let scene = Arc::new(Scene::on(Settings::new(&text), aws).await);
+    scene.aws.always("AssumeRole", Answer::error(500, "InternalFailure"));
+    let token = Arc::new(scene.token("ci", &json!({ "role": "reader" })));
+    let started = Instant::now();
+    let ask = |number: usize| {
+        let (scene, token) = (Arc::clone(&scene), Arc::clone(&token));
+        async move { scene.broker.credentials(&token, &format!("project=app-{number}")).await }
+    };
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..14 {
+        clients.spawn(ask(number));
+    }
+    for answer in clients.join_all().await {
+        assert_eq!(problem(&answer), (503, "upstream-unavailable".to_owned()), "{}", answer.text);
+        assert!(answer.header("retry-after").is_some());
+    }
+    // The turn of the last one is nine seconds away.
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    scene.aws.always("AssumeRole", Answer::Usual);
+    scene.forward(6);
+    assert_eq!(ask(99).await.status, 200);
+}
+
+/// The same `sub` of another issuer is another subject.
+#[tokio::test]
+async fn two_issuers_with_one_sub_share_nothing() {
+    let rule = "[[rules]]\nname = \"ours\"\nissuer = \"local\"\n\
+                claims = { repository = \"acme/{project}\" }\nprojects = [\"*\"]\n\
+                registries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n";
+    let scene = scene_that_shares(rule, RULE, "subject").await;
+    let theirs = scene.token(&json!({ "sub": "ci" }));
+    let ours = scene.broker.token_for("my-app");
+    for token in [&theirs, &ours, &theirs, &ours] {
+        assert_eq!(scene.ask(token).await, (200, String::new()));
+    }
+    assert_eq!(scene.aws.count(MINT), 2);
+}
+
 #[tokio::test]
 async fn who_has_to_queue_hears_when_to_come_back() {
     let aws = Stub::start().await;
