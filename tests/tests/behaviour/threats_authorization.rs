@@ -233,9 +233,9 @@ async fn t20_no_rule_exceeds_the_central_policy() {
     let aws = Stub::start().await;
     let with = |policy: &str| format!("{AUTH}\n[limits.policy]\n{policy}\n{}", ecr(aws.endpoint()));
     for (policy, expected) in [
-        ("allow = { prod = [\"pull\"] }", "rules.0.allow"),
-        ("require_claims = { local = [\"repository_id\"] }", "rules.1.claims"),
-        ("deny_push_projects = [\"*\"]", "rules.0.projects"),
+        ("allow = { prod = [\"pull\"] }", "rule `ci` allow"),
+        ("require_claims = { local = [\"repository_id\"] }", "rule `readers` claims"),
+        ("deny_push_projects = [\"*\"]", "rule `ci` projects"),
         ("deny_push = true", "deny_push"),
         ("allow = { nowhere = [] }", "limits.policy.allow.nowhere"),
     ] {
