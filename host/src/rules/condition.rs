@@ -60,8 +60,10 @@ impl Condition {
         self.find(claims).map(|claim| self.matcher.projects_in(claim)).unwrap_or_default()
     }
 
-    pub fn involves_project(&self) -> bool {
-        self.matcher.involves_project()
+    /// Returns whether the outcome for these claims depends on the project. It does not if the
+    /// claim is one of the texts without `{project}`.
+    pub(super) fn depends_on_project(&self, claims: &Claims) -> bool {
+        self.matcher.involves_project() && !self.matcher.holds_for_all(self.find(claims))
     }
 
     pub(super) fn binds_project(&self) -> bool {

@@ -112,6 +112,15 @@ impl Matcher {
         self.patterns().iter().any(Pattern::has_project)
     }
 
+    /// Returns whether the value matches whatever the project is, because it is one of the texts
+    /// without `{project}`.
+    pub(super) fn holds_for_all(&self, claim: Option<&Value>) -> bool {
+        let (Self::OneOf(patterns), Some(Value::String(text))) = (self, claim) else {
+            return false;
+        };
+        patterns.iter().any(|pattern| pattern.is_text(text))
+    }
+
     /// Returns whether it can match only for projects that the value names.
     pub(super) fn binds_project(&self) -> bool {
         !self.patterns().is_empty() && self.patterns().iter().all(Pattern::has_project)

@@ -140,6 +140,11 @@ impl Pattern {
         self.after(text, project) == Some("")
     }
 
+    /// Returns whether the pattern is this text, without a placeholder.
+    pub(super) fn is_text(&self, text: &str) -> bool {
+        matches!(self.0.as_slice(), [Piece::Text(own)] if own == text)
+    }
+
     pub(super) fn has_project(&self) -> bool {
         self.0.contains(&Piece::Project)
     }

@@ -361,6 +361,21 @@ fn constrains(file: &RuleFile) -> bool {
     Rules::parse(vec![alone], &known()).is_ok()
 }
 
+/// A claim that is one of the texts without `{project}` holds for every project.
+#[test]
+fn a_text_beside_a_bound_one_reaches_every_project() {
+    let files = one_rule(ClaimFile::OneOf(vec!["acme/{project}".to_owned(), "ops".to_owned()]));
+    let rules = Rules::parse(files, &known()).unwrap();
+    for (sub, expected) in
+        [("ops", Some("*")), ("acme/any", Some("any")), ("acme/", None), ("ops/", None)]
+    {
+        let holdings = rules.holdings(&with_sub(sub), None);
+        let projects: Vec<&str> = holdings.iter().map(|held| held.projects.as_str()).collect();
+        assert_eq!(projects, expected.into_iter().collect::<Vec<_>>(), "{sub}");
+        assert_eq!(rules.reachable(&with_sub(sub)).len(), projects.len(), "{sub}");
+    }
+}
+
 fn one_rule(file: ClaimFile) -> Vec<RuleFile> {
     named(vec![RuleFile {
         name: String::new(),

@@ -114,7 +114,7 @@ impl Rule {
             condition.check(&subject.claims, project) == ConditionOutcome::Held
         };
         let (bound, free): (Vec<_>, Vec<_>) =
-            self.claims.iter().partition(|condition| condition.involves_project());
+            self.claims.iter().partition(|condition| condition.depends_on_project(&subject.claims));
         if self.issuer != subject.issuer || !free.iter().all(|condition| holds(condition, &any)) {
             return Vec::new();
         }
