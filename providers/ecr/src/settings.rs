@@ -52,6 +52,11 @@ pub enum Partition {
     Aws,
     AwsCn,
     AwsUsGov,
+    AwsEusc,
+    AwsIso,
+    AwsIsoB,
+    AwsIsoE,
+    AwsIsoF,
 }
 
 impl Partition {
@@ -60,6 +65,11 @@ impl Partition {
             Self::Aws => "aws",
             Self::AwsCn => "aws-cn",
             Self::AwsUsGov => "aws-us-gov",
+            Self::AwsEusc => "aws-eusc",
+            Self::AwsIso => "aws-iso",
+            Self::AwsIsoB => "aws-iso-b",
+            Self::AwsIsoE => "aws-iso-e",
+            Self::AwsIsoF => "aws-iso-f",
         }
     }
 
@@ -67,6 +77,11 @@ impl Partition {
         match self {
             Self::Aws | Self::AwsUsGov => "amazonaws.com",
             Self::AwsCn => "amazonaws.com.cn",
+            Self::AwsEusc => "amazonaws.eu",
+            Self::AwsIso => "c2s.ic.gov",
+            Self::AwsIsoB => "sc2s.sgov.gov",
+            Self::AwsIsoE => "cloud.adc-e.uk",
+            Self::AwsIsoF => "csp.hci.ic.gov",
         }
     }
 
@@ -74,6 +89,11 @@ impl Partition {
         match region.split_once('-') {
             Some(("cn", _)) => Self::AwsCn,
             Some(("us", rest)) if rest.starts_with("gov-") => Self::AwsUsGov,
+            Some(("eusc", _)) => Self::AwsEusc,
+            Some((_, rest)) if rest.starts_with("iso-") => Self::AwsIso,
+            Some((_, rest)) if rest.starts_with("isob-") => Self::AwsIsoB,
+            Some((_, rest)) if rest.starts_with("isoe-") => Self::AwsIsoE,
+            Some((_, rest)) if rest.starts_with("isof-") => Self::AwsIsoF,
             Some(_) | None => Self::Aws,
         }
     }
@@ -280,6 +300,8 @@ mod tests {
             (json!({ "access_key_id": "access_key_id" }), "/secret_access_key"),
             (json!({ "secret_access_key": "secret_access_key" }), "/access_key_id"),
             (json!({ "region": "cn-north-1" }), "/partition"),
+            (json!({ "region": "eusc-de-east-1" }), "/partition"),
+            (json!({ "region": "us-isob-east-1", "partition": "aws-iso" }), "/partition"),
             (json!({ "partition": "aws-us-gov" }), "/partition"),
             (json!({ "endpoint_url": "localhost:4566" }), "/endpoint_url"),
             (json!({ "endpoint_url": "http://user@localhost" }), "/endpoint_url"),
@@ -321,6 +343,36 @@ mod tests {
                 "aws-us-gov",
                 "1.dkr.ecr.us-gov-west-1.amazonaws.com",
                 "arn:aws-us-gov:ecr:us-gov-west-1:1:repository/p",
+            ),
+            (
+                "eusc-de-east-1",
+                "aws-eusc",
+                "1.dkr.ecr.eusc-de-east-1.amazonaws.eu",
+                "arn:aws-eusc:ecr:eusc-de-east-1:1:repository/p",
+            ),
+            (
+                "us-iso-east-1",
+                "aws-iso",
+                "1.dkr.ecr.us-iso-east-1.c2s.ic.gov",
+                "arn:aws-iso:ecr:us-iso-east-1:1:repository/p",
+            ),
+            (
+                "us-isob-east-1",
+                "aws-iso-b",
+                "1.dkr.ecr.us-isob-east-1.sc2s.sgov.gov",
+                "arn:aws-iso-b:ecr:us-isob-east-1:1:repository/p",
+            ),
+            (
+                "eu-isoe-west-1",
+                "aws-iso-e",
+                "1.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk",
+                "arn:aws-iso-e:ecr:eu-isoe-west-1:1:repository/p",
+            ),
+            (
+                "us-isof-south-1",
+                "aws-iso-f",
+                "1.dkr.ecr.us-isof-south-1.csp.hci.ic.gov",
+                "arn:aws-iso-f:ecr:us-isof-south-1:1:repository/p",
             ),
         ] {
             let settings = json!({ "region": region, "account_id": "1", "partition": partition });

@@ -70,8 +70,15 @@ impl AwsSettings {
 
     /// The host name of ECR in this account and region.
     pub fn registry_host(&self) -> String {
-        let suffix =
-            if self.partition() == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let suffix = match self.partition() {
+            "aws-cn" => "amazonaws.com.cn",
+            "aws-eusc" => "amazonaws.eu",
+            "aws-iso" => "c2s.ic.gov",
+            "aws-iso-b" => "sc2s.sgov.gov",
+            "aws-iso-e" => "cloud.adc-e.uk",
+            "aws-iso-f" => "csp.hci.ic.gov",
+            _ => "amazonaws.com",
+        };
         format!("{}.dkr.ecr.{}.{suffix}", self.account_id, self.region)
     }
 }
