@@ -34,7 +34,7 @@ use ulid::Ulid;
 use crate::domain::{ClientAddress, Clock, Credentials, ProblemType, Subject};
 use crate::rules::{Denied, Grant};
 use crate::telemetry::{Metrics, Step};
-pub use disk::{Disk, Folder, Segment, Space, segment_number};
+pub use disk::{Disk, Displaced, Folder, Segment, Space, segment_number};
 use failures::Failures;
 use keys::AuditKeys;
 pub use keys::{Fingerprints, signing_key};
@@ -116,9 +116,18 @@ impl Audit {
     pub fn open(settings: AuditSettings, clock: Clock, metrics: Metrics) -> Result<Self, String> {
         let directory = settings.directory.clone();
         crate::state::private(&directory)?;
-        probe(&directory)
-            .map_err(|error| format!("cannot write in {}: {error}", directory.display()))?;
+        probe(&directory).map_err(|error| {
+            let advice = crate::state::advice(&error);
+            format!("cannot write in {}: {error}; {advice}", directory.display())
+        })?;
         Self::on(Box::new(Folder::new(directory)), settings, clock, metrics)
+    }
+
+    /// Why a broker with these settings would issue nothing: its disk is full.
+    pub fn full_disk(settings: &AuditSettings) -> Option<String> {
+        let space = Folder::new(settings.directory.clone()).space();
+        let full = writer::fullness(settings, space).map_or_else(Some, |space| space.refusal)?;
+        Some(format!("{full}; make room on the disk of {}", settings.directory.display()))
     }
 
     /// As [`Audit::open`], with records that go to `disk`.
@@ -225,7 +234,11 @@ impl Audit {
         if !provider.reaches_outside {
             return Ok(());
         }
-        self.record(&self.granted(Event::Intent, grant, provider)).await
+        let recorded = self.record(&self.granted(Event::Intent, grant, provider)).await;
+        if recorded.is_err() {
+            self.aborted(grant, provider);
+        }
+        recorded
     }
 
     /// Records credentials before they leave. If this fails, they must not leave.
@@ -242,14 +255,18 @@ impl Audit {
         };
         let recorded = self.record(&record).await;
         if recorded.is_err() {
-            // The record may become durable later. This one tells its reader that nothing was
-            // issued.
-            self.record_later(&Record {
-                reason: Some(ProblemType::AuditUnavailable.slug()),
-                ..self.granted(Event::Aborted, grant, provider)
-            });
+            self.aborted(grant, provider);
         }
         recorded
+    }
+
+    /// A record that was not durable in time may become durable later. This one tells its reader
+    /// that nothing was issued.
+    fn aborted(&self, grant: &Grant, provider: ProviderFacts<'_>) {
+        self.record_later(&Record {
+            reason: Some(ProblemType::AuditUnavailable.slug()),
+            ..self.granted(Event::Aborted, grant, provider)
+        });
     }
 
     /// A credential that was minted for a request and is not its answer. Nobody waits for this
@@ -413,7 +430,8 @@ fn step_of(event: Event) -> Step {
         | Event::Checkpoint
         | Event::Recovered
         | Event::BrokenAccepted
-        | Event::Poisoned => Step::AuditOutcome,
+        | Event::Poisoned
+        | Event::Displaced => Step::AuditOutcome,
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -31,9 +32,7 @@ pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, String> {
 pub fn private(directory: &Path) -> Result<(), String> {
     let shown = directory.display();
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(directory) {
-        return Err(format!(
-            "cannot create {shown}: {error}; name a folder that the broker's user can write"
-        ));
+        return Err(format!("cannot create {shown}: {error}; {}", advice(&error)));
     }
     let metadata = fs::metadata(directory)
         .map_err(|error| format!("cannot read the mode of {shown}: {error}"))?;
@@ -68,6 +67,17 @@ fn belongs_to_another(directory: &Path, owner: u32) -> String {
         )
     };
     format!("{shown} belongs to {owner_name}, but this process runs as {own}; {remedy}")
+}
+
+/// What helps against an error of writing a file.
+pub(crate) fn advice(error: &io::Error) -> &'static str {
+    if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+        return "the disk is full, so make room on it";
+    }
+    if error.kind() == ErrorKind::ReadOnlyFilesystem {
+        return "the disk can only be read; mount it for writing, or name a folder on another disk";
+    }
+    "name a folder that the broker's user can write"
 }
 
 /// The folder for compiled code of commands without settings: `$XDG_CACHE_HOME/rise-broker`, the

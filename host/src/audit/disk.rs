@@ -1,12 +1,13 @@
 //! The port to the folder of segments, and its adapter. Tests use a disk that fails and forgets.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::cell::RefCell;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
 /// A folder of segments.
@@ -25,13 +26,23 @@ pub trait Disk: Send {
     fn lock(&self) -> io::Result<Box<dyn Send>>;
 }
 
+/// The segment that is written is not where its readers look for it: somebody removed or renamed
+/// it, or exchanged its folder.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the segment is not in its place any more: it was removed or renamed, or its folder was \
+     exchanged"
+)]
+pub struct Displaced;
+
 /// A segment that is open for writing.
 pub trait Segment: Send {
     /// Reserves room for this many more bytes, so that a full disk fails before half a record is
     /// written.
     fn reserve(&mut self, bytes: u64) -> io::Result<()>;
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Returns once everything appended is durable.
+    /// Returns once everything appended is durable, and in a file that is still in its place. The
+    /// error is [`Displaced`] if it is not.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -67,11 +78,39 @@ pub fn segment_number(name: &str) -> Option<u64> {
 /// A real folder.
 pub struct Folder {
     directory: PathBuf,
+    spares: RefCell<Vec<File>>,
 }
+
+/// A new segment needs a descriptor, and so does the sync of its folder.
+const SPARES: usize = 2;
 
 impl Folder {
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+        Self { directory, spares: RefCell::default() }
+    }
+
+    /// Runs `open` and, if this process has no descriptor left, once more with those that are held
+    /// for it.
+    fn with_spares<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let is_out = |error: &io::Error| {
+            matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+        };
+        match open() {
+            Err(error) if is_out(&error) && !self.spares.borrow().is_empty() => {
+                self.spares.borrow_mut().clear();
+                open()
+            }
+            opened => opened,
+        }
+    }
+
+    /// Holds descriptors for later, as far as there are any.
+    fn keep_spares(&self) {
+        let mut spares = self.spares.borrow_mut();
+        while spares.len() < SPARES {
+            let Ok(spare) = File::open(&self.directory) else { return };
+            spares.push(spare);
+        }
     }
 }
 
@@ -95,9 +134,12 @@ impl Disk for Folder {
 
     fn create(&self, segment: &str) -> io::Result<Box<dyn Segment>> {
         let path = self.directory.join(segment);
-        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
-        File::open(&self.directory)?.sync_all()?;
-        Ok(Box::new(SegmentFile { file, written: 0, reserved: 0 }))
+        let file = self.with_spares(|| {
+            OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)
+        })?;
+        self.with_spares(|| File::open(&self.directory))?.sync_all()?;
+        let identity = identity(&file.metadata()?);
+        Ok(Box::new(SegmentFile { file, path, identity, written: 0, reserved: 0 }))
     }
 
     fn cut(&self, segment: &str, bytes: u64) -> io::Result<()> {
@@ -111,7 +153,9 @@ impl Disk for Folder {
     }
 
     fn space(&self) -> io::Result<Space> {
-        let found = fstatvfs(File::open(&self.directory)?)?;
+        self.keep_spares();
+        // By name, because it needs no descriptor.
+        let found = statvfs(&self.directory)?;
         let block = found.f_frsize;
         Ok(Space {
             free: found.f_bavail.saturating_mul(block),
@@ -121,8 +165,9 @@ impl Disk for Folder {
 
     fn lock(&self) -> io::Result<Box<dyn Send>> {
         let path = self.directory.join(".lock");
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        let file = self.with_spares(|| {
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)
+        })?;
         for _ in 0..LOCK_TRIES {
             match file.try_lock() {
                 Ok(()) => return Ok(Box::new(file)),
@@ -139,8 +184,15 @@ impl Disk for Folder {
 
 struct SegmentFile {
     file: File,
+    path: PathBuf,
+    identity: (u64, u64),
     written: u64,
     reserved: u64,
+}
+
+/// Device and inode, which no other file has while this one is open.
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 /// How many bytes are reserved ahead.
@@ -176,6 +228,11 @@ impl Segment for SegmentFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if identity(&found) == self.identity => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(_) | Err(_) => Err(io::Error::new(io::ErrorKind::NotFound, Displaced)),
+        }
     }
 }

@@ -37,10 +37,12 @@ pub enum Event {
     BrokenAccepted,
     /// A segment failed and was given up; everything after `resumes` is void.
     Poisoned,
+    /// The segment in `resumes` was removed or moved away while it was written.
+    Displaced,
 }
 
 impl Event {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ServiceStart,
         Self::ServiceStop,
         Self::AuthenticationDenied,
@@ -54,6 +56,7 @@ impl Event {
         Self::Recovered,
         Self::BrokenAccepted,
         Self::Poisoned,
+        Self::Displaced,
     ];
 
     /// The word for it in records and metrics.
@@ -72,6 +75,7 @@ impl Event {
             Self::Recovered => "chain.recovered",
             Self::BrokenAccepted => "chain.broken_accepted",
             Self::Poisoned => "segment.poisoned",
+            Self::Displaced => "segment.displaced",
         }
     }
 }

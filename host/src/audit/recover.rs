@@ -12,8 +12,11 @@ use super::verify::{self, Break, Walked};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot read or write the audit log: {0}")]
-    Io(#[from] io::Error),
+    #[error("cannot read or write the audit log: {source}; {}", crate::state::advice(source))]
+    Io {
+        #[from]
+        source: io::Error,
+    },
     #[error(
         "the audit log is broken at {0}; find out who changed it, then restore it from a backup, \
          or \
@@ -73,15 +76,17 @@ pub(super) fn recover(disk: &dyn Disk, accept_broken: bool) -> Result<Recovered,
     Ok(recovered)
 }
 
-/// A chain that began anew because the operator accepted a break is not broken at that place.
+/// A chain that began anew because the operator accepted a break is not broken at that place, and
+/// neither is one whose segment before was taken away: `audit verify` reports that for ever, and a
+/// start does not depend on it.
 fn walk(
     disk: &dyn Disk,
     extent: &verify::Extent,
     position: &mut Option<Position>,
     follows: bool,
 ) -> io::Result<Walked> {
-    let accepted = follows && verify::begins_with(disk, &extent.segment, Event::BrokenAccepted)?;
-    if accepted {
+    let begins_with = |event| verify::begins_with(disk, &extent.segment, event);
+    if follows && (begins_with(Event::BrokenAccepted)? || begins_with(Event::Displaced)?) {
         *position = None;
     }
     verify::walk(disk, extent, position, |_, _| None)

@@ -6,6 +6,8 @@
 //! **Invariant:** a file whose write or sync failed is never written or synced again: the kernel
 //! may have dropped the data and reports success from then on ("fsyncgate" of 2018). Everything
 //! that nobody was told is durable goes into a new file.
+//! **Invariant:** an entry is durable in a file that its readers can find. A segment that was
+//! removed or moved away is noticed with the next entry, which goes into a new segment.
 
 use std::io;
 use std::time::Instant;
@@ -14,7 +16,7 @@ use jiff::Timestamp;
 
 use super::AuditSettings;
 use super::chain::Position;
-use super::disk::{Disk, Segment, Space, segment_name};
+use super::disk::{Disk, Displaced, Segment, Space, segment_name};
 use super::keys::CheckpointSigner;
 use super::record::{CheckpointFields, Event, Record, Resumes};
 use super::recover::{Recovered, StartError, recover};
@@ -132,15 +134,12 @@ impl Segments {
         let Err(error) = self.write(entries) else { return Ok(()) };
         let segment = &self.end.segment;
         tracing::error!(%error, segment, "an audit segment failed; a new segment replaces it");
-        self.abandon();
-        self.write(entries).inspect_err(|_| self.abandon())
+        self.abandon(&error);
+        self.write(entries).inspect_err(|error| self.abandon(error))
     }
 
     fn write(&mut self, entries: &[Entry]) -> io::Result<()> {
-        let mut current = match self.current.take() {
-            Some(current) => current,
-            None => self.open()?,
-        };
+        let mut current = self.current.take().map_or_else(|| self.open(), Ok)?;
         let sealed = self.seal(entries, current.bytes == 0);
         let written = sealed.and_then(|sealed| {
             let bytes = u64::try_from(sealed.lines.len()).unwrap_or(u64::MAX);
@@ -163,7 +162,16 @@ impl Segments {
         Ok(())
     }
 
+    /// Locks the folder that is in place now, if it may be another one.
+    fn lock(&mut self) -> io::Result<()> {
+        if self.lock.is_none() {
+            self.lock = Some(self.disk.lock()?);
+        }
+        Ok(())
+    }
+
     fn open(&mut self) -> io::Result<OpenSegment> {
+        self.lock()?;
         let name = segment_name(self.next);
         // The number is used up even if this fails: a file of that name may exist now.
         self.next = self.next.saturating_add(1);
@@ -246,8 +254,13 @@ impl Segments {
         tracing::info!(chain = %at.chain, seq, hash, key, signature, "audit checkpoint");
     }
 
-    fn abandon(&mut self) {
-        self.resume.get_or_insert(Event::Poisoned);
+    fn abandon(&mut self, error: &io::Error) {
+        if is_displaced(error) {
+            // The lock may lie in the folder of before.
+            (self.resume, self.lock) = (Some(Event::Displaced), None);
+        } else {
+            self.resume.get_or_insert(Event::Poisoned);
+        }
         if let Some(current) = self.current.take()
             && current.bytes == 0
         {
@@ -257,4 +270,8 @@ impl Segments {
             let _ = self.disk.remove(&current.name);
         }
     }
+}
+
+fn is_displaced(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Displaced>)
 }

@@ -13,6 +13,8 @@ use super::chain::{Line, Position};
 use super::disk::Disk;
 use super::record::{CheckpointFields, Event};
 
+const DISPLACED: &str = "the segment before this one was removed or moved away while the broker \
+                         wrote into it; its records are missing here";
 /// Longer than any record can be.
 const LONGEST_LINE: u64 = 64 << 10;
 
@@ -84,8 +86,12 @@ pub fn verify(disk: &dyn Disk, kept: &[Kept]) -> io::Result<LogReport> {
     let mut position = None;
     for (index, extent) in extents.iter().enumerate() {
         let is_last = index + 1 == extents.len();
-        let mut wrong = None;
+        let (mut wrong, is_first) = (None, index == 0);
         let walked = walk(disk, extent, &mut position, |line, at| {
+            if is_first && line.event == Event::Displaced {
+                // The segment before is not here, so no record shows that something is missing.
+                return Some(DISPLACED);
+            }
             let first = report.range.map_or(at.seq, |(_, first, _)| first);
             report.range = Some((at.chain, first, at.seq));
             if let Some(checkpoint) = &line.checkpoint {
@@ -152,12 +158,18 @@ pub fn extents(disk: &dyn Disk) -> io::Result<Vec<Extent>> {
         extents.push(Extent { segment: segment.clone(), bytes: bytes.take() });
         end = before.len();
         let resumes = first_line(disk, segment)?
-            .filter(|line| line.event == Event::Poisoned)
-            .and_then(|line| line.resumes);
-        if let Some(resumes) = resumes {
-            end = before.iter().position(|name| *name == resumes.segment).map_or(0, |at| at + 1);
-            bytes = Some(resumes.bytes);
+            .filter(|line| matches!(line.event, Event::Poisoned | Event::Displaced));
+        let Some((event, resumes)) = resumes.and_then(|line| Some((line.event, line.resumes?)))
+        else {
+            continue;
+        };
+        let found = before.iter().position(|name| *name == resumes.segment);
+        if event == Event::Displaced && found.is_none() {
+            // Those before the segment that was taken away are still valid.
+            continue;
         }
+        end = found.map_or(0, |at| at + 1);
+        bytes = Some(resumes.bytes);
     }
     extents.reverse();
     Ok(extents)
@@ -240,7 +252,9 @@ fn check(line: &[u8], before: Option<&Position>) -> Result<(Line, Position), &'s
                  started with --accept-broken-chain",
             );
         }
-        line.follows(before)?;
+        let follows = line.follows(before);
+        // The segment before may have come back.
+        follows.map_err(|why| if line.event == Event::Displaced { DISPLACED } else { why })?;
     }
     if let Some(checkpoint) = &line.checkpoint {
         if checkpoint.seq.wrapping_add(1) != line.seq || checkpoint.hash != line.prev {

@@ -4,6 +4,7 @@
 //! It is a thread and not a task, because `fdatasync` blocks, and passing every record to a pool of
 //! threads would cost more than the record.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::disk::Space;
 use super::failures::Failures;
 use super::record::{Event, Record, SummaryFields};
 use super::recover::StartError;
@@ -261,23 +263,16 @@ impl RecordWriter {
     }
 
     fn check_space(&mut self, turn: &mut Turn) {
-        let AuditSettings { warn_free_percent, refuse_free_percent, .. } = self.settings;
-        let (free, bytes) = match self.segments.space() {
-            Ok(space) => (space.free_percent(), space.free),
-            Err(error) => {
-                let reason = format!("cannot find out how full the disk is: {error}");
-                self.health.change(|state| state.full = Some(reason));
-                return;
-            }
-        };
-        let is_full = free < refuse_free_percent && bytes < ENOUGH_FREE;
-        let is_low = free < warn_free_percent && bytes < PLENTY_FREE;
-        let was_full = self.health.refusal().is_some();
-        self.health.change(|state| {
-            state.full = is_full.then(|| {
-                format!("the disk has {free} % left, less than `audit.refuse_free_percent`")
-            });
-        });
+        let Fullness { free, is_low, refusal } =
+            match fullness(&self.settings, self.segments.space()) {
+                Ok(fullness) => fullness,
+                Err(reason) => {
+                    self.health.change(|state| state.full = Some(reason));
+                    return;
+                }
+            };
+        let (is_full, was_full) = (refusal.is_some(), self.health.refusal().is_some());
+        self.health.change(|state| state.full = refusal);
         // The command `check` opens the log too, and must not log about the disk.
         if !turn.started {
             return;
@@ -318,6 +313,31 @@ impl RecordWriter {
             tracing::error!(error, "the audit log did not record the end of the service");
         }
     }
+}
+
+/// How full the disk is, by the settings.
+pub(super) struct Fullness {
+    /// Percent.
+    free: u64,
+    is_low: bool,
+    /// Why nothing is issued.
+    pub refusal: Option<String>,
+}
+
+pub(super) fn fullness(
+    settings: &AuditSettings,
+    space: io::Result<Space>,
+) -> Result<Fullness, String> {
+    let space = space.map_err(|error| {
+        let directory = settings.directory.display();
+        format!("cannot find out how full the disk of {directory} is: {error}")
+    })?;
+    let free = space.free_percent();
+    let is_full = free < settings.refuse_free_percent && space.free < ENOUGH_FREE;
+    let is_low = free < settings.warn_free_percent && space.free < PLENTY_FREE;
+    let refusal = is_full
+        .then(|| format!("the disk has {free} % left, less than `audit.refuse_free_percent`"));
+    Ok(Fullness { free, is_low, refusal })
 }
 
 fn pause(turn: &Turn) -> Duration {

@@ -5,6 +5,7 @@ mod advice;
 mod live;
 
 use super::{Outcome, load, prepare, print, texts, warn};
+use crate::audit::Audit;
 use crate::domain::{Clock, Scope};
 use crate::telemetry;
 
@@ -28,8 +29,11 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
         warn(format_args!("warning: {warning}"));
     }
     let issuers = if arguments.live { live::issuers(&config.identity) } else { Vec::new() };
-    let written = config.written.clone();
+    let (audit, written) = (config.audit.clone(), config.written.clone());
     let (tls, broker) = prepare(config).await.map_err(texts)?;
+    if let Some(full) = Audit::full_disk(&audit) {
+        return Err(texts(vec![written.problem("/audit/directory", full)]));
+    }
     if let Some(problem) = tls.and_then(|tls| tls.state(Clock::system().now()).problem) {
         warn(format_args!("warning: {}", written.problem("/server/tls", problem)));
     }

@@ -236,3 +236,97 @@ async fn a_stop_finishes_what_was_begun_and_ends_the_log_with_a_checkpoint() {
     let (whole, said) = run(&installation, &arguments);
     assert!(!whole && said.contains("records were cut off"), "{said}");
 }
+
+/// Each way in which the segment in use, with records that callers rely on, gets lost.
+#[tokio::test]
+async fn a_segment_that_is_taken_away_is_noticed_with_the_next_record() {
+    type TakeAway = fn(&Installation);
+    let ways: [(&str, TakeAway); 4] = [
+        ("unlinked", |it| fs::remove_file(it.path("audit/audit-00000001.jsonl")).unwrap()),
+        ("renamed", |it| {
+            fs::rename(it.path("audit/audit-00000001.jsonl"), it.path("audit/old")).unwrap();
+        }),
+        ("replaced by a copy", |it| {
+            fs::copy(it.path("audit/audit-00000001.jsonl"), it.path("copy")).unwrap();
+            fs::rename(it.path("copy"), it.path("audit/audit-00000001.jsonl")).unwrap();
+        }),
+        ("its folder moved and made anew", |it| {
+            fs::rename(it.path("audit"), it.path("archive")).unwrap();
+            it.folder("audit", 0o700);
+        }),
+    ];
+    for (way, take_away) in ways {
+        let aws = Stub::start().await;
+        let installation = installation(&aws);
+        let token = installation.token_for("my-app");
+        let serving = installation.serve();
+        assert_eq!(ask(&serving, &token).await.0, 200);
+        take_away(&installation);
+        let (status, _) = ask(&serving, &token).await;
+        assert_eq!(status, 200, "{way}");
+        // The record of what was handed out is where its readers look for it.
+        let records = installation.audit();
+        let handed_out = records.iter().rev().find(|it| it["event"] == "issue.completed");
+        let noticed = records.iter().find(|it| it["event"] == "segment.displaced");
+        let (Some(handed_out), Some(noticed)) = (handed_out, noticed) else {
+            panic!("{way}: {records:#?}")
+        };
+        assert!(handed_out["seq"].as_u64() > noticed["seq"].as_u64(), "{way}: {records:#?}");
+        assert_eq!(noticed["resumes"]["segment"], "audit-00000001.jsonl", "{way}");
+        assert!(serving.log().contains("is not in its place any more"), "{way}");
+        drop(serving);
+        let is_whole = way == "replaced by a copy";
+        let (whole, said) = run(&installation, &["audit", "verify"]);
+        assert_eq!(whole, is_whole, "{way}: {said}");
+        assert!(is_whole || said.contains("was removed or moved away while"), "{way}: {said}");
+        // A start does not depend on what is gone.
+        let serving = installation.serve();
+        assert_eq!(ask(&serving, &token).await.0, 200, "{way}");
+    }
+}
+
+#[tokio::test]
+async fn without_its_folder_nothing_is_issued_until_it_is_back() {
+    let aws = Stub::start().await;
+    let installation = installation(&aws);
+    let token = installation.token_for("my-app");
+    let serving = installation.serve();
+    assert_eq!(ask(&serving, &token).await.0, 200);
+    fs::rename(installation.path("audit"), installation.path("elsewhere")).unwrap();
+    let asked = aws.requests().len();
+    assert_eq!(ask(&serving, &token).await.0, 503);
+    assert_eq!(aws.requests().len(), asked, "nothing reaches AWS without a record");
+    let client = Client::new();
+    assert_eq!(client.get(&format!("{}/readyz", serving.admin)).await.status, 503);
+    fs::rename(installation.path("elsewhere"), installation.path("audit")).unwrap();
+    becomes_ready(&serving).await;
+    assert_eq!(ask(&serving, &token).await.0, 200);
+    verify(&installation, "audit");
+}
+
+/// The request is over before its record is durable, and AWS was not called.
+#[tokio::test]
+async fn an_intent_that_was_not_durable_in_time_has_an_outcome() {
+    let aws = Stub::start().await;
+    let installation = installation(&aws);
+    // In microseconds; a request waits 250 ms.
+    let inject = "inject=fdatasync:delay_enter=400000:when=3+";
+    let serving = serve_under_strace(&installation, &["-o", "/dev/null", "-e", inject]);
+    let token = installation.token_for("my-app");
+    let mut refused = 0;
+    for _ in 0..4 {
+        refused += usize::from(ask(&serving, &token).await.0 == 503);
+    }
+    assert!(refused > 0);
+    let has_outcomes = async || {
+        let records = installation.audit();
+        let has_outcome = |intent: &&Value| {
+            let is_same = |record: &&Value| record["request_id"] == intent["request_id"];
+            records.iter().filter(is_same).count() > 1
+        };
+        let mut intents = records.iter().filter(|record| record["event"] == "issue.intent");
+        intents.all(|intent| has_outcome(&intent)) && count(&records, "issue.aborted") > 0
+    };
+    eventually("each intent has an outcome", has_outcomes).await;
+    drop(serving);
+}
