@@ -32,4 +32,5 @@ mod flight;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod keys;
+mod names;
 mod reachable;

@@ -61,7 +61,7 @@ impl Surroundings {
     pub fn real() -> Self {
         Self {
             clock: Clock::system(),
-            aws: Arc::new(Sdk),
+            aws: Arc::new(Sdk::default()),
             compiler: Compiler::ThisProgram,
             disk: None,
         }

@@ -8,6 +8,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use crate::domain::Reach;
+use crate::names;
 
 pub(crate) struct Reachable {
     pub(crate) reach: Reach,
@@ -30,7 +31,7 @@ impl Resolve for Reachable {
     fn resolve(&self, name: Name) -> Resolving {
         let (reach, setting) = (self.reach, self.setting);
         Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = names::look_up(name.as_str()).await?;
             let permitted: Vec<_> =
                 found.iter().copied().filter(|address| reach.permits(address.ip())).collect();
             if permitted.is_empty() {

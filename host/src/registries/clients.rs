@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use crate::capability::aws::Aws;
 use crate::capability::aws::ceiling::AwsSettings;
-use crate::capability::aws::sdk::SdkAws;
+use crate::capability::aws::sdk::{RetryBudget, SdkAws};
 use crate::capability::http::client::ReqwestHttp;
 use crate::domain::{Reach, RegistryName, Secret};
 use crate::survivors::Survivors;
@@ -26,7 +26,11 @@ pub trait ConnectAws: Send + Sync {
 }
 
 /// Opens AWS with the official SDK.
-pub struct Sdk;
+#[derive(Default)]
+pub struct Sdk {
+    /// By account and region, which AWS throttles as a whole.
+    budgets: Survivors<(String, String), RetryBudget>,
+}
 
 #[async_trait]
 impl ConnectAws for Sdk {
@@ -36,7 +40,9 @@ impl ConnectAws for Sdk {
         keys: Option<(Arc<Secret>, Arc<Secret>)>,
     ) -> Arc<dyn Aws> {
         let keys = keys.as_ref().map(|(id, secret)| (&**id, &**secret));
-        Arc::new(SdkAws::connect(&settings, keys).await)
+        let account = (settings.account_id.clone(), settings.region.clone());
+        let budget = self.budgets.find_or_make(account, |_| RetryBudget::default());
+        Arc::new(SdkAws::connect(&settings, keys, budget).await)
     }
 }
 

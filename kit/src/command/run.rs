@@ -61,7 +61,7 @@ pub(super) async fn run(arguments: &RunArguments) -> Outcome {
     let trial =
         Trial::load(&arguments.file, &settings.providers, &cache, Compiler::ThisProgram).await;
     let trial = trial.map_err(|error| vec![error])?;
-    let clients = Clients::new(Arc::new(Sdk));
+    let clients = Clients::new(Arc::new(Sdk::default()));
     let built = Registries::build(settings.registries, &trial.catalog, &clients).await;
     let BuiltRegistries { registries, warnings } = built.map_err(texts)?;
     for warning in warnings {

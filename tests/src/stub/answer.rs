@@ -24,6 +24,8 @@ pub enum Answer {
     Raw { status: u16, content_type: &'static str, body: Vec<u8> },
     /// The answer of AWS, followed by this many spaces: correct, and too long.
     Huge(usize),
+    /// The answer of AWS, of which the end is missing.
+    Cut,
     /// Waits before it answers. It records the request also if the client gives up.
     After(Duration, Box<Answer>),
     /// Reads the request, then closes the connection without a byte.
@@ -52,6 +54,22 @@ impl Answer {
             content_type: "text/html",
             body: b"<html>\x00\xff maintenance {".to_vec(),
         }
+    }
+
+    /// The page of a load balancer whose servers are away.
+    pub fn html(status: u16) -> Self {
+        let body = format!("<html><h1>{status} Service Unavailable</h1></html>").into_bytes();
+        Self::Raw { status, content_type: "text/html", body }
+    }
+
+    /// An error of STS in its own form, with this text.
+    pub fn sts_error(status: u16, code: &str, message: &str) -> Self {
+        let body = format!(
+            "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error>\
+             <Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>\
+             <RequestId>stub</RequestId></ErrorResponse>"
+        );
+        Self::Raw { status, content_type: "text/xml", body: body.into_bytes() }
     }
 
     /// The usual answer, late.

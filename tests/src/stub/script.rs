@@ -27,6 +27,8 @@ pub(super) struct Reply {
     content_type: &'static str,
     body: Vec<u8>,
     retry_after: Option<Duration>,
+    /// How many bytes are announced and not sent.
+    missing: usize,
 }
 
 #[derive(Debug, Default)]
@@ -106,6 +108,7 @@ impl Script {
                 usual.body.resize(usual.body.len() + bytes, b' ');
                 Some(usual)
             }
+            Answer::Cut => Some(Reply { missing: 100, ..self.usual(request, None) }),
             Answer::Error { status, code, retry_after } => {
                 Some(error(request, status, code, retry_after))
             }
@@ -220,7 +223,7 @@ fn error(request: &Request, status: u16, code: &str, retry_after: Option<Duratio
 }
 
 fn reply(status: u16, content_type: &'static str, body: Vec<u8>) -> Reply {
-    Reply { status, content_type, body, retry_after: None }
+    Reply { status, content_type, body, retry_after: None, missing: 0 }
 }
 
 impl From<Reply> for Response<Full<Bytes>> {
@@ -232,6 +235,9 @@ impl From<Reply> for Response<Full<Bytes>> {
         if let Some(wait) = reply.retry_after {
             response = response.header("retry-after", wait.as_secs());
             response = response.header("x-amz-retry-after", wait.as_millis().to_string());
+        }
+        if reply.missing > 0 {
+            response = response.header("content-length", reply.body.len() + reply.missing);
         }
         response.body(Full::new(reply.body.into())).unwrap()
     }

@@ -150,13 +150,23 @@ async fn the_brokers_own_role_is_assumed_anew_before_it_ends() {
                 .filter(|request| request.parameter("RoleSessionName") == Some("rise-broker"))
                 .count()
         };
-        // The session ends within five minutes, so that it cannot be used for anything else.
-        stub.next("AssumeRole", [Answer::Expires(SignedDuration::from_secs(290))]);
+        // The session ends within half a minute, so that nothing else is done with it.
+        stub.next("AssumeRole", [Answer::Expires(SignedDuration::from_secs(20))]);
         assert_eq!(ask(&broker).await.status, 200);
-        stub.next("AssumeRole", [Answer::Expires(SignedDuration::from_secs(330))]);
+        stub.next("AssumeRole", [Answer::Expires(SignedDuration::from_secs(630))]);
         assert_eq!((ask(&broker).await.status.as_u16(), own()), (200, 2));
         assert_eq!((ask(&broker).await.status.as_u16(), own()), (200, 2));
     }
+    // Within ten minutes it is used, while another one is assumed in the background.
+    let stub = Stub::start().await;
+    let broker = broker(stub.endpoint(), &[ROLE, UNSCOPED]).await;
+    stub.next("AssumeRole", [Answer::Expires(SignedDuration::from_secs(570))]);
+    assert_eq!(ask(&broker).await.status, 200);
+    stub.next("AssumeRole", [Answer::late(Duration::from_secs(2))]);
+    assert_eq!(ask(&broker).await.status, 200);
+    stub.wait_for("AssumeRole", 2).await;
+    assert_eq!(ask(&broker).await.status, 200);
+    assert_eq!(stub.count("AssumeRole"), 2);
 }
 
 #[tokio::test]
@@ -203,5 +213,34 @@ async fn no_key_token_or_password_of_aws_is_written_anywhere() {
             assert!(!logs.contains(&secret), "{secret} is in the log");
             assert!(!records.contains(&secret), "{secret} is in the audit records");
         }
+    }
+}
+
+/// Each partition has its own domain, and its own ARNs in the session policy.
+#[tokio::test]
+async fn a_registry_of_any_partition_has_the_host_of_its_partition() {
+    for (region, partition, domain) in [
+        ("cn-north-1", "aws-cn", "amazonaws.com.cn"),
+        ("us-gov-west-1", "aws-us-gov", "amazonaws.com"),
+        ("eusc-de-east-1", "aws-eusc", "amazonaws.eu"),
+        ("us-iso-east-1", "aws-iso", "c2s.ic.gov"),
+        ("us-isob-east-1", "aws-iso-b", "sc2s.sgov.gov"),
+        ("eu-isoe-west-1", "aws-iso-e", "cloud.adc-e.uk"),
+        ("us-isof-south-1", "aws-iso-f", "csp.hci.ic.gov"),
+    ] {
+        let stub = Stub::start().await;
+        let role = format!("arn:{partition}:iam::123456789012:role/push");
+        let registry = on_aws("ecr", stub.endpoint())
+            .with("region", region)
+            .with("partition", partition)
+            .with("push_role_arn", role.as_str());
+        let broker = TestBroker::with_registries(registry).start().await;
+        let answer = ask(&broker).await;
+        assert_eq!(answer.status, 200, "{region}: {}", answer.text);
+        let host = format!("123456789012.dkr.ecr.{region}.{domain}");
+        assert_eq!(answer.json()["registry_url"], host.as_str());
+        let policy = stub.recorded("AssumeRole")[0].parameter("Policy").unwrap().to_owned();
+        let arn = format!("arn:{partition}:ecr:{region}:123456789012:repository/my-app");
+        assert!(policy.contains(&arn), "{policy}");
     }
 }

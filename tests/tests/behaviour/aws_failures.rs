@@ -51,6 +51,11 @@ async fn each_failure_has_its_answer() {
             ("unavailable", Answer::error(503, "ServiceUnavailable"), 503, "upstream-unavailable"),
             ("nonsense", Answer::garbage(), 502, "provider-failed"),
             ("closed", Answer::Close, 503, "upstream-unavailable"),
+            ("html 503", Answer::html(503), 503, "upstream-unavailable"),
+            ("html 502", Answer::html(502), 503, "upstream-unavailable"),
+            ("html 429", Answer::html(429), 503, "upstream-unavailable"),
+            ("html 404", Answer::html(404), 502, "provider-failed"),
+            ("cut", Answer::Cut, 503, "upstream-unavailable"),
         ] {
             let aws = Stub::start().await;
             aws.always(action, failure);
@@ -90,6 +95,54 @@ async fn one_hiccup_is_tried_again() {
     let (_, answer, _) = asked(aws.endpoint()).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(aws.count("AssumeRole"), 2);
+}
+
+#[tokio::test]
+async fn a_passing_failure_of_any_kind_is_tried_again() {
+    for hiccup in [
+        Answer::html(503),
+        Answer::Cut,
+        Answer::Close,
+        Answer::throttled(None),
+        Answer::error(400, "RequestTimeout"),
+        Answer::error(400, "IDPCommunicationError"),
+    ] {
+        for action in ["AssumeRole", "GetAuthorizationToken"] {
+            let aws = Stub::start().await;
+            aws.next(action, [hiccup.clone()]);
+            let (_, answer, _) = asked(aws.endpoint()).await;
+            assert_eq!(answer.status, 200, "{action} {hiccup:?}: {}", answer.text);
+            assert_eq!(aws.count(action), 2, "{action} {hiccup:?}");
+        }
+    }
+}
+
+/// The words of AWS are for the operator.
+#[tokio::test]
+async fn a_wrong_clock_is_called_one() {
+    let expired = "Signature expired: 20261126T100000Z is now earlier than 20261126T105500Z";
+    let early = "Signature not yet current: 20261126T120000Z is still later than 20261126T111500Z";
+    for (failure, words) in [
+        (Answer::sts_error(403, "SignatureDoesNotMatch", expired), "Signature expired"),
+        (Answer::sts_error(403, "SignatureDoesNotMatch", early), "Signature not yet current"),
+        (Answer::error(400, "RequestExpired"), "RequestExpired (400)"),
+        (Answer::error(403, "RequestTimeTooSkewed"), "RequestTimeTooSkewed (403)"),
+    ] {
+        let aws = Stub::start().await;
+        aws.always("AssumeRole", failure);
+        let (_, answer, _) = asked(aws.endpoint()).await;
+        expect(&answer, 503, "upstream-unavailable", words);
+        let log = logs::text();
+        let lines: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("the clock of this machine differs from that of AWS"))
+            .collect();
+        assert!(lines.iter().any(|line| line.contains(words)), "{words}: {lines:?}");
+    }
+    let aws = Stub::start().await;
+    aws.always("AssumeRole", Answer::sts_error(403, "SignatureDoesNotMatch", "wrong key"));
+    let (_, answer, _) = asked(aws.endpoint()).await;
+    expect(&answer, 502, "upstream-denied", "wrong key");
 }
 
 #[tokio::test]

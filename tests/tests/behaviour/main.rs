@@ -8,6 +8,7 @@ mod audit;
 mod audit_process;
 mod aws_client;
 mod aws_failures;
+mod aws_identity;
 mod broken_settings;
 mod canaries;
 mod cancellation;

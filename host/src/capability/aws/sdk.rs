@@ -1,10 +1,16 @@
 //! The `aws` port on the official SDK.
 //!
-//! There is one retry layer, the SDK's own. Timeouts are explicit, so that a call ends before its
-//! deadline when AWS hangs. Keys come from the SDK's default chain or from the registry's settings.
+//! There is one retry layer, in `retry`; the SDK's own is off. Timeouts are explicit, so that a
+//! call ends before its deadline when AWS hangs. Keys come from the SDK's default chain or from the
+//! registry's settings; `controller` keeps the identity that assumes roles.
 
+mod controller;
 mod failure;
+mod retry;
 
+pub use retry::RetryBudget;
+
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -14,13 +20,15 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as Keys;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenOutput;
 use aws_sdk_sts::operation::assume_role::builders::AssumeRoleFluentBuilder;
 use aws_sdk_sts::types::Tag;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use tokio::sync::Mutex;
 
-use self::failure::{failure, own_role};
+use self::controller::Controller;
+use self::failure::failure;
+use self::retry::retrying;
 use super::ceiling::AwsSettings;
 use super::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, http_client};
 use crate::domain::Secret;
@@ -30,42 +38,30 @@ use crate::domain::Secret;
 const SESSION_SECONDS: i32 = 900;
 const CONNECT: Duration = Duration::from_secs(1);
 const ATTEMPT: Duration = Duration::from_millis(1_500);
-const OPERATION: Duration = Duration::from_secs(4);
-const ATTEMPTS: u32 = 3;
-/// Longer than a request lasts and than clocks may differ: AWS rejects signatures of clocks that
-/// differ more.
-const RENEW_BEFORE: Duration = Duration::from_mins(5);
 
 /// AWS for one registry.
 pub struct SdkAws {
-    /// Configured with the base identity: the one of the default chain, or the keys of the
-    /// settings.
-    base: SdkConfig,
-    role_arn: Option<String>,
+    controller: Controller,
+    budget: Arc<RetryBudget>,
     /// The registry's account; empty if its settings do not name one.
     account_id: String,
-    /// The identity that assumes roles. It is found on first use and kept until it expires.
-    controller: Mutex<Option<Controller>>,
-}
-
-struct Controller {
-    config: SdkConfig,
-    /// `None`: the SDK renews it, or it never expires.
-    ends: Option<SystemTime>,
 }
 
 impl SdkAws {
-    pub async fn connect(settings: &AwsSettings, keys: Option<(&Secret, &Secret)>) -> Self {
+    /// `budget`: the retries of this account and region.
+    pub async fn connect(
+        settings: &AwsSettings,
+        keys: Option<(&Secret, &Secret)>,
+        budget: Arc<RetryBudget>,
+    ) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
             .operation_attempt_timeout(ATTEMPT)
-            .operation_timeout(OPERATION)
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(settings.region.clone()))
             .http_client(http_client::shared())
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+            .timeout_config(timeouts);
         if let Ok(name) = AppName::new("rise-broker") {
             loader = loader.app_name(name);
         }
@@ -81,93 +77,31 @@ impl SdkAws {
         if let Some(url) = &settings.endpoint_url {
             loader = loader.endpoint_url(url);
         }
-        Self {
-            base: loader.load().await,
-            role_arn: settings.role_arn.clone(),
-            account_id: settings.account_id.clone(),
-            controller: Mutex::default(),
-        }
+        // After the load, so that the providers of the base identity keep their own retries.
+        let base = loader.load().await.into_builder().retry_config(RetryConfig::disabled()).build();
+        let role_arn = settings.role_arn.clone();
+        let controller = Controller::new(base, role_arn, keys.is_some(), Arc::clone(&budget));
+        Self { controller, budget, account_id: settings.account_id.clone() }
     }
 
-    /// Returns the identity that assumes roles. Calls that come while it is being found wait for
-    /// it.
-    async fn controller(&self) -> Result<SdkConfig, AwsError> {
-        let mut controller = self.controller.lock().await;
-        if let Some(controller) = controller.as_ref().filter(|known| !self.ends_soon(known)) {
-            return Ok(controller.config.clone());
-        }
-        let found = self.find_controller().await?;
-        Ok(controller.insert(found).config.clone())
-    }
-
-    /// Assumes `role_arn` from the base identity, unless that is already the role.
-    ///
-    /// A credentials provider inside the SDK would have to finish with all its retries within one
-    /// attempt of the request that needs it, so every failure would become a timeout.
-    async fn find_controller(&self) -> Result<Controller, AwsError> {
-        let base = Controller { config: self.base.clone(), ends: None };
-        let Some(role_arn) = &self.role_arn else { return Ok(base) };
-        let client = aws_sdk_sts::Client::new(&self.base);
-        let ambient = client.get_caller_identity().send().await.map_err(|error| failure(&error))?;
-        if ambient.arn().is_some_and(|arn| is_session_of(arn, role_arn)) {
-            return Ok(base);
-        }
-        let request = client.assume_role().role_arn(role_arn).role_session_name("rise-broker");
-        let keys = session(request).await.map_err(own_role)?;
-        Ok(Controller { ends: keys.expiry(), config: self.with_keys(keys) })
-    }
-
-    fn ends_soon(&self, controller: &Controller) -> bool {
-        let now = self.base.time_source().map(|source| source.now());
-        controller.ends.zip(now).is_some_and(|(ends, now)| ends < now + RENEW_BEFORE)
-    }
-
-    /// The configuration without the shared cache of identities: the cache would keep these keys,
-    /// and it keeps at most 64 sessions.
-    fn with_keys(&self, keys: Keys) -> SdkConfig {
-        self.base
-            .to_builder()
-            .identity_cache(IdentityCache::no_cache())
-            .credentials_provider(SharedCredentialsProvider::new(keys))
-            .build()
-    }
-}
-
-#[async_trait]
-impl Aws for SdkAws {
-    async fn assume_role(&self, request: AssumeRole) -> Result<Keys, AwsError> {
-        let client = aws_sdk_sts::Client::new(&self.controller().await?);
-        let AssumeRole { role_arn, session_name, policy, source_identity, tags } = request;
-        let tags = tags
-            .into_iter()
-            .filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok())
-            .collect::<Vec<_>>();
-        let request = client
-            .assume_role()
-            .role_arn(role_arn)
-            .role_session_name(session_name)
-            .duration_seconds(SESSION_SECONDS)
-            .policy(policy)
-            .set_source_identity(source_identity)
-            .set_tags(Some(tags).filter(|tags| !tags.is_empty()));
-        session(request).await
-    }
-
-    async fn registry_login(
+    /// Makes attempts with this identity until one works or no more may help.
+    async fn retrying<T, F>(
         &self,
-        identity: &AwsIdentity,
+        config: SdkConfig,
+        attempt: impl Fn(SdkConfig) -> F,
+    ) -> Result<T, AwsError>
+    where
+        F: Future<Output = Result<T, AwsError>>,
+    {
+        retrying(&self.budget, || attempt(config.clone())).await
+    }
+
+    /// The login of `ask_for_login`, decoded.
+    fn decode(
+        &self,
+        answer: GetAuthorizationTokenOutput,
         region: &str,
     ) -> Result<EcrLogin, AwsError> {
-        let config = match identity {
-            AwsIdentity::Unscoped => self.controller().await?,
-            AwsIdentity::Session(keys) => self.with_keys(keys.clone()),
-        };
-        let config = config.into_builder().region(Region::new(region.to_owned())).build();
-        let answer = aws_sdk_ecr::Client::new(&config)
-            .get_authorization_token()
-            .send()
-            .await
-            .map_err(|error| failure(&error))?;
         let nonsense = |what: &str| AwsError::Nonsense(format!("GetAuthorizationToken {what}"));
         let mut data = answer.authorization_data.unwrap_or_default().into_iter();
         // From here on the token is in a `Secret`. The SDK's own type would print it.
@@ -197,15 +131,85 @@ impl Aws for SdkAws {
             expires_at,
         })
     }
+}
+
+/// The configuration without the shared cache of identities: the cache would keep these keys, and
+/// it keeps at most 64 sessions.
+fn with_keys(base: &SdkConfig, keys: Keys) -> SdkConfig {
+    base.to_builder()
+        .identity_cache(IdentityCache::no_cache())
+        .credentials_provider(SharedCredentialsProvider::new(keys))
+        .build()
+}
+
+fn sts(config: &SdkConfig) -> aws_sdk_sts::Client {
+    aws_sdk_sts::Client::new(config)
+}
+
+async fn caller_arn(config: SdkConfig) -> Result<String, AwsError> {
+    let answer = sts(&config).get_caller_identity().send().await;
+    let arn = answer.map_err(|error| failure(&error))?.arn;
+    arn.ok_or_else(|| AwsError::Nonsense("GetCallerIdentity without an ARN".to_owned()))
+}
+
+async fn ask_for_login(
+    config: SdkConfig,
+    region: String,
+) -> Result<GetAuthorizationTokenOutput, AwsError> {
+    let config = config.into_builder().region(Region::new(region)).build();
+    let request = aws_sdk_ecr::Client::new(&config).get_authorization_token();
+    request.send().await.map_err(|error| failure(&error))
+}
+
+/// One attempt to assume a role for a grant.
+async fn assume(config: SdkConfig, request: AssumeRole) -> Result<Keys, AwsError> {
+    let AssumeRole { role_arn, session_name, policy, source_identity, tags } = request;
+    let tags = tags
+        .into_iter()
+        .filter_map(|(key, value)| Tag::builder().key(key).value(value).build().ok())
+        .collect::<Vec<_>>();
+    let request = sts(&config)
+        .assume_role()
+        .role_arn(role_arn)
+        .role_session_name(session_name)
+        .duration_seconds(SESSION_SECONDS)
+        .policy(policy)
+        .set_source_identity(source_identity)
+        .set_tags(Some(tags).filter(|tags| !tags.is_empty()));
+    session(request).await
+}
+
+#[async_trait]
+impl Aws for SdkAws {
+    async fn assume_role(&self, request: AssumeRole) -> Result<Keys, AwsError> {
+        let attempt = |config: SdkConfig| assume(config, request.clone());
+        self.controller.act(|config| self.retrying(config, attempt)).await
+    }
+
+    async fn registry_login(
+        &self,
+        identity: &AwsIdentity,
+        region: &str,
+    ) -> Result<EcrLogin, AwsError> {
+        let attempt = |config: SdkConfig| ask_for_login(config, region.to_owned());
+        let answer = match identity {
+            AwsIdentity::Unscoped => {
+                self.controller.act(|config| self.retrying(config, attempt)).await?
+            }
+            AwsIdentity::Session(keys) => {
+                let config = with_keys(&self.controller.base(), keys.clone());
+                self.retrying(config, attempt).await?
+            }
+        };
+        self.decode(answer, region)
+    }
 
     async fn caller_identity(&self) -> Result<String, AwsError> {
-        let client = aws_sdk_sts::Client::new(&self.base);
-        let answer = client.get_caller_identity().send().await.map_err(|error| failure(&error))?;
-        answer.arn.ok_or_else(|| AwsError::Nonsense("GetCallerIdentity without an ARN".to_owned()))
+        self.retrying(self.controller.base(), caller_arn).await
     }
 
     async fn own_role(&self) -> Result<(), AwsError> {
-        self.controller().await.map(drop)
+        self.controller.identity().await.map(drop)
     }
 }
 

@@ -59,13 +59,13 @@ pub(super) fn aws(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> 
 
 fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
     match error {
-        AwsError::Denied(text) if WRONG_KEYS.iter().any(|code| text.contains(code)) => {
-            "the access keys of this process are wrong or have expired: check `access_key_id` and \
-             `secret_access_key`, or the AWS environment of this process"
-                .to_owned()
+        AwsError::RejectedKeys(_) => wrong_keys(),
+        AwsError::ClockDiffers(_) => {
+            "set the clock of this machine, for example with `chronyc makestep`".to_owned()
         }
+        AwsError::Denied(text) if WRONG_KEYS.iter().any(|code| text.contains(code)) => wrong_keys(),
         AwsError::Denied(text) => permission(step, text),
-        AwsError::Throttled => "try again in a minute".to_owned(),
+        AwsError::Throttled(_) => "try again in a minute".to_owned(),
         AwsError::TimedOut(_) | AwsError::Unavailable(_) => format!(
             "check that this machine reaches {}",
             settings.endpoint_url.clone().unwrap_or_else(|| {
@@ -83,6 +83,12 @@ fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
                 .to_owned()
         }
     }
+}
+
+fn wrong_keys() -> String {
+    "the access keys of this process are wrong or have expired: check `access_key_id` and \
+     `secret_access_key`, or the AWS environment of this process"
+        .to_owned()
 }
 
 fn permission(step: &LiveStep, text: &str) -> String {

@@ -1,5 +1,7 @@
 //! Classifies the errors of the SDK by what happens next.
 
+use std::io;
+
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::SdkError;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
@@ -23,6 +25,35 @@ const THROTTLED: [&str; 9] = [
     "SlowDown",
 ];
 
+/// The keys are not, or no longer, those of an identity. Keys that expired are found with other
+/// codes by each service.
+const REJECTED_KEYS: [&str; 5] = [
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "InvalidAccessKeyId",
+    "ExpiredToken",
+    "ExpiredTokenException",
+];
+/// The time of the request is not the time of AWS.
+const OTHER_CLOCK: [&str; 4] = [
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "RequestInTheFuture",
+    "InvalidSignatureTimeException",
+];
+/// Codes of a wrong signature, whatever is wrong with it.
+const WRONG_SIGNATURE: [&str; 2] = ["SignatureDoesNotMatch", "InvalidSignatureException"];
+/// The words with which these tell a wrong time from a wrong key.
+const OTHER_TIME: [&str; 4] =
+    ["Signature expired", "Signature not yet current", "is now earlier than", "is now later than"];
+/// Errors with a status of the client's fault that pass.
+const PASSING: [&str; 4] = [
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "IDPCommunicationError",
+    "PriorRequestNotComplete",
+];
+
 /// Classifies one error.
 pub(super) fn failure<E>(error: &SdkError<E>) -> AwsError
 where
@@ -36,32 +67,69 @@ where
             None => AwsError::Unavailable(text(error)),
         },
         SdkError::ConstructionFailure(_) => construction_failure(error),
-        SdkError::ResponseError(_) => AwsError::Nonsense(text(error)),
+        SdkError::ResponseError(response) => {
+            // An answer that broke off is lost, and one that cannot be understood is nonsense.
+            let is_cut =
+                find::<hyper::Error>(error).is_some() || find::<io::Error>(error).is_some();
+            let status = response.raw().status().as_u16();
+            if is_cut { AwsError::Unavailable(text(error)) } else { foreign(status, &text(error)) }
+        }
         SdkError::ServiceError(service) => {
-            // An answer that is no AWS error at all, such as a page of HTML, has no code.
-            let Some(code) = service.err().code() else { return AwsError::Nonsense(text(error)) };
             let status = service.raw().status().as_u16();
-            let message = printable(
-                &format!("{code} ({status}): {}", service.err().message().unwrap_or_default()),
-                512,
-            );
-            match status {
-                _ if THROTTLED.contains(&code) => AwsError::Throttled,
-                429 => AwsError::Throttled,
-                500.. => AwsError::Unavailable(message),
-                400..500 => AwsError::Denied(message),
-                _ => AwsError::Nonsense(message),
+            let message = service.err().message().unwrap_or_default();
+            match service.err().code() {
+                Some(code) => answered(status, code, message),
+                None => foreign(status, &text(error)),
             }
         }
         _ => AwsError::Unavailable(text(error)),
     }
 }
 
+/// Classifies an error that AWS itself answered.
+fn answered(status: u16, code: &str, message: &str) -> AwsError {
+    let text = printable(&format!("{code} ({status}): {message}"), 512);
+    match status {
+        _ if THROTTLED.contains(&code) => AwsError::Throttled(text),
+        429 => AwsError::Throttled(text),
+        _ if OTHER_CLOCK.contains(&code) => AwsError::ClockDiffers(text),
+        _ if WRONG_SIGNATURE.contains(&code)
+            && OTHER_TIME.iter().any(|words| message.contains(words)) =>
+        {
+            AwsError::ClockDiffers(text)
+        }
+        _ if REJECTED_KEYS.contains(&code) => AwsError::RejectedKeys(text),
+        500.. => AwsError::Unavailable(text),
+        _ if PASSING.contains(&code) => AwsError::Unavailable(text),
+        400..500 => AwsError::Denied(text),
+        _ => AwsError::Nonsense(text),
+    }
+}
+
+/// Classifies an answer that is no AWS error at all, such as the HTML page of a load balancer.
+fn foreign(status: u16, text: &str) -> AwsError {
+    let text = format!("status {status} without an AWS error: {text}");
+    match status {
+        429 => AwsError::Throttled(text),
+        500.. => AwsError::Unavailable(text),
+        _ => AwsError::Nonsense(text),
+    }
+}
+
 /// Says that the denial was about the broker's own role, and not about a role that it assumes for a
 /// registry.
 pub(super) fn own_role(error: AwsError) -> AwsError {
-    let AwsError::Denied(text) = error else { return error };
-    AwsError::Denied(format!("assuming the broker's own role: {text}"))
+    let own = |text| format!("assuming the broker's own role: {text}");
+    match error {
+        AwsError::Denied(text) => AwsError::Denied(own(text)),
+        AwsError::RejectedKeys(text) => AwsError::RejectedKeys(own(text)),
+        AwsError::ClockDiffers(_)
+        | AwsError::Throttled(_)
+        | AwsError::TimedOut(_)
+        | AwsError::Unavailable(_)
+        | AwsError::Nonsense(_)
+        | AwsError::InvalidSettings(_) => error,
+    }
 }
 
 /// A missing identity appears as a failed dispatch of the request that needed it.
