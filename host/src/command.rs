@@ -63,7 +63,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
     run_to_end(async {
         match arguments.command {
-            Command::Serve(arguments) => Box::pin(serve::run(&arguments)).await,
+            Command::Serve(arguments) => Box::pin(serve::run(arguments)).await,
             Command::Check(arguments) => Box::pin(check::run(&arguments)).await,
             Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Audit(arguments) => audit::run(&arguments),

@@ -3,7 +3,10 @@
 //!
 //! **Invariant:** each problem is logged and counted once, until it is gone.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
@@ -42,6 +45,9 @@ pub struct Found {
     /// Why the settings in the files are not in use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<String>,
+    /// The reload under way waits for a disk, or for something else outside the broker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
     /// Changed settings that take effect after a restart.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<String>,
@@ -85,6 +91,31 @@ impl Findings {
 
     pub fn report_certificate(&self, state: CertificateState) {
         self.certificate.store(Some(Arc::new(state)));
+    }
+
+    /// Adds that the reload under way has taken `so_far`.
+    pub fn report_waiting(&self, folders: &BTreeSet<PathBuf>, so_far: Duration, metrics: &Metrics) {
+        let before = self.last();
+        let folders: Vec<_> = folders.iter().map(|path| path.display().to_string()).collect();
+        let (folders, seconds) = (folders.join("`, `"), so_far.as_secs());
+        let waiting = format!(
+            "a reload has been under way for {seconds} s: something in `{folders}`, or a file that \
+             the settings name, cannot be read; check the disk or network file system"
+        );
+        if before.waiting.is_none() {
+            tracing::error!(waiting, "a reload is stuck; the settings of before stay in use");
+            metrics.reloaded(false);
+        }
+        self.last.store(Arc::new(Found { waiting: Some(waiting), ..Found::clone(&before) }));
+    }
+
+    /// The reload under way is over. It has reported nothing if nothing has changed.
+    pub fn end_waiting(&self) {
+        let last = self.last();
+        if last.waiting.is_some() {
+            tracing::info!("the reload is no longer stuck");
+            self.last.store(Arc::new(Found { waiting: None, ..Found::clone(&last) }));
+        }
     }
 
     /// Logs and counts the new problems, and remembers all of them.

@@ -89,8 +89,8 @@ pub fn admin_router(broker: Broker) -> Router {
 /// the body of a failure.
 async fn answer(State(broker): State<Broker>, request: Request, next: Next) -> Response {
     let metrics = &broker.process.metrics;
-    let id = match RequestContext::of(&request) {
-        Ok(context) => context.id,
+    let RequestContext { id, client, .. } = match RequestContext::of(&request) {
+        Ok(context) => context,
         Err(failure) => return failure.into_response(),
     };
     let mut observed = Observed::new(metrics, &request);
@@ -102,7 +102,10 @@ async fn answer(State(broker): State<Broker>, request: Request, next: Next) -> R
         if let Some(refused) = failure.limit() {
             metrics.limit_refused(refused.limit());
         }
-        span.in_scope(|| failure.log());
+        let is_summed = failure.is_refusal();
+        if !is_summed || broker.process.refusals.has_line(client, observed.outcome) {
+            span.in_scope(|| failure.log());
+        }
         let allow = response.headers().get(header::ALLOW).cloned();
         response = failure.respond(id);
         response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));

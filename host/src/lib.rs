@@ -28,6 +28,7 @@ pub mod registries;
 pub mod rules;
 
 pub mod domain;
+mod files;
 mod flight;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

@@ -4,8 +4,10 @@
 //! To let something else survive a reload: a field here.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Semaphore;
 
 use crate::audit::{Audit, Disk};
 use crate::config::node::Problem;
@@ -19,7 +21,10 @@ use crate::provider::compile::Compiler;
 use crate::provider::{Engine, Loader};
 use crate::registries::{Clients, ConnectAws, Sdk};
 use crate::state;
-use crate::telemetry::Metrics;
+use crate::telemetry::{ClockSteps, LostLines, Metrics, Refusals};
+
+/// More at once would take processors from requests for credentials.
+const EXPLAINING: usize = 2;
 
 /// State that every generation shares.
 pub struct Process {
@@ -29,6 +34,13 @@ pub struct Process {
     pub issuing: Issuing,
     /// What the last reload found wrong.
     pub findings: Findings,
+    pub clock_steps: ClockSteps,
+    /// Set once the log has a thread of its own.
+    pub lost_lines: OnceLock<LostLines>,
+    /// Which refused requests are logged one by one.
+    pub refusals: Refusals,
+    /// Answers that list all rules of a caller, which takes long with many rules.
+    pub explaining: Semaphore,
     /// `[server]` is read at start only.
     pub edge: Edge,
     draining: AtomicBool,
@@ -115,6 +127,10 @@ impl Process {
         let (clock, metrics) = (foundation.clock.clone(), foundation.engine.metrics.clone());
         Self {
             foundation,
+            clock_steps: ClockSteps::new(clock.clone()),
+            lost_lines: OnceLock::new(),
+            refusals: Refusals::new(clock.clone()),
+            explaining: Semaphore::new(EXPLAINING),
             issuing: Issuing::new(clock, audit.clone(), metrics.clone(), cache),
             metrics,
             audit,

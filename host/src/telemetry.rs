@@ -1,20 +1,26 @@
 //! Logs to standard error, as JSON or as text for people, and [`Metrics`].
 //!
 //! `lines` writes log lines, `json` formats them, `step` measures the steps of a request, `metrics`
-//! counts. Lines of a request carry its `request_id`, from the span that `http` opens.
+//! counts, `refusals` sums repeated lines, `clock_steps` watches
+//! the clock. Lines of a request carry its `request_id`, from the span that `http` opens.
 //!
 //! **Invariant:** no level, however low, makes a library write a secret.
 
+mod clock_steps;
 mod json;
 mod lines;
 pub(crate) mod metrics;
 pub mod process;
+mod refusals;
 mod settings;
 mod step;
 
+pub use clock_steps::ClockSteps;
+pub use lines::LostLines;
 pub(crate) use lines::{Flushing, Lines};
 pub use metrics::Metrics;
 pub(crate) use metrics::actions_label;
+pub use refusals::Refusals;
 pub use settings::LogConfig;
 pub(crate) use settings::LogFormat;
 pub(crate) use step::Step;

@@ -52,6 +52,7 @@ mod loopback;
 mod ministack;
 mod moto;
 mod oidc;
+pub mod preload;
 mod process;
 pub mod projects;
 pub mod provider_files;

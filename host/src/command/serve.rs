@@ -1,12 +1,18 @@
-//! `rise-broker serve`.
+//! `rise-broker serve`: start, serve until a signal, finish.
+//!
+//! `signals` are handled from the first line on; `edges` fits the listeners into the limit of open
+//! files.
+
+mod edges;
+mod signals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::runtime::Handle;
+use tokio::signal::unix::Signal;
 use tokio::task::JoinSet;
 
 use super::{Outcome, load, prepare, texts};
@@ -17,12 +23,11 @@ use crate::limits::SWEEP;
 use crate::process::Process;
 use crate::reload::{self, Current, Reloader, Source};
 use crate::{hardening, http, telemetry};
+use edges::Edges;
+use signals::Signals;
 
-const ADMIN_CONNECTIONS: usize = 256;
 /// For mints that go on without a caller when the broker stops.
 const LAST_MINTS: Duration = Duration::from_secs(5);
-/// Room for the broker's other open files: the audit log and connections to registries and clouds.
-const OTHER_FILES: u64 = 512;
 
 #[derive(clap::Args)]
 pub(super) struct ServeArguments {
@@ -33,11 +38,41 @@ pub(super) struct ServeArguments {
     accept_broken_chain: bool,
 }
 
-pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
+/// A broker that is ready to accept connections.
+struct Started {
+    current: Arc<Current>,
+    reloader: Reloader,
+    tls: Option<Tls>,
+    public: TcpListener,
+    admin: TcpListener,
+    drain_delay: Duration,
+    edges: Edges,
+    _log: telemetry::Flushing,
+}
+
+pub(super) async fn run(arguments: ServeArguments) -> Outcome {
+    // Process 1 of a container loses a signal that nobody handles, and others end by a SIGHUP.
+    let mut signals =
+        Signals::new().map_err(|error| vec![format!("cannot listen for signals: {error}")])?;
+    let runtime = Handle::current();
+    // A start reads files and compiles providers, which nothing can interrupt.
+    let starting = tokio::task::spawn_blocking(move || runtime.block_on(start(arguments)));
+    let started = tokio::select! {
+        started = starting => started.map_err(|error| vec![format!("cannot start: {error}")])??,
+        _ = signals.stop.wait() => {
+            tracing::info!("stopped before it was ready");
+            return Ok(());
+        }
+    };
+    serve(started, signals).await
+}
+
+/// Everything that comes before the first connection.
+async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
     let source = Source::new(arguments.directory.config_dir.clone(), environment());
     let config = load(&arguments.directory.config_dir).await.map_err(texts)?;
     let source = source.and_providers(&config.providers);
-    let _log = telemetry::start_in_background(&config.log);
+    let log = telemetry::start_in_background(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -47,22 +82,27 @@ pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
         tracing::warn!("{warning}");
     }
     broker.generation.identity.prefetch();
-    let registries = broker.generation.registries.iter().count();
     let process = Arc::clone(&broker.process);
-    raise_open_files(process.edge.connections);
+    let _ = process.lost_lines.set(log.lost_lines());
+    let edges = Edges::within_open_files(&process.edge);
     let current = Current::new(broker);
     let public = bind(config.listen, &config.written, "listen").await?;
     let admin = bind(config.admin_listen, &config.written, "admin_listen").await?;
     let reloader = Reloader::new(Arc::clone(&current), source, config);
     let started = process.audit.start(arguments.accept_broken_chain).await;
     started.map_err(|error| vec![error.to_string()])?;
-    let mut signals =
-        Signals::new().map_err(|error| vec![format!("cannot listen for signals: {error}")])?;
+    Ok(Started { current, reloader, tls, public, admin, drain_delay, edges, _log: log })
+}
+
+/// Serves until a signal, and then until the last request is finished.
+async fn serve(started: Started, mut signals: Signals) -> Outcome {
+    let Started { current, reloader, tls, public, admin, drain_delay, edges, _log } = started;
+    let process = current.broker().process;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(
         url = format!("{scheme}://{}", address(&public)),
         admin = format!("http://{}", address(&admin)),
-        registries,
+        registries = current.broker().generation.registries.iter().count(),
         "ready"
     );
     let acceptor = tls.as_ref().map(Tls::acceptor);
@@ -71,7 +111,7 @@ pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
     background.spawn(reload::watch(reloader, signals.hangup));
     background.spawn(maintain(Arc::clone(&current)));
     // The admin listener outlives the public one, so that the drain can be watched.
-    background.spawn(serve_admin(admin, Arc::clone(&current)));
+    background.spawn(serve_admin(admin, Arc::clone(&current), edges.admin));
     let stopped = async {
         let is_patient = signals.stop.wait().await;
         process.drain();
@@ -82,7 +122,7 @@ pub(super) async fn run(arguments: &ServeArguments) -> Outcome {
         }
     };
     let router = current.router();
-    let draining = http::listen::serve(public, router, &process.edge, acceptor, stopped).await;
+    let draining = http::listen::serve(public, router, &edges.public, acceptor, stopped).await;
     tracing::info!("stopping: requests in flight are finished first");
     tokio::select! {
         () = finish(draining, &process) => {}
@@ -115,36 +155,16 @@ async fn maintain(current: Arc<Current>) {
         let broker = current.broker();
         broker.generation.limits.sweep();
         broker.process.issuing.sweep();
+        broker.process.refusals.sweep();
+        broker.process.clock_steps.check();
         broker.generation.identity.prefetch();
         // It walks the whole heap, which takes a moment.
         let _ = tokio::task::spawn_blocking(hardening::give_back_memory).await;
     }
 }
 
-async fn serve_admin(listener: TcpListener, current: Arc<Current>) {
-    let edge = Edge { connections: ADMIN_CONNECTIONS, ..current.broker().process.edge.clone() };
-    let never = std::future::pending();
-    http::listen::serve(listener, current.admin_router(), &edge, None, never).await;
-}
-
-/// Raises the limit of open files as far as the system allows. Every connection is an open file,
-/// and many systems start processes with a limit of 1024.
-fn raise_open_files(connections: usize) {
-    let limit = getrlimit(Resource::Nofile);
-    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
-    let allowed = limit.maximum.unwrap_or(u64::MAX);
-    let raised = Rlimit { current: Some(needed.min(allowed)), maximum: limit.maximum };
-    if limit.current.is_some_and(|current| current < needed) {
-        let is_raised = setrlimit(Resource::Nofile, raised).is_ok();
-        if !is_raised || allowed < needed {
-            tracing::warn!(
-                allowed,
-                needed,
-                "the limit of open files is lower than `server.connections` needs; raise it \
-                 (`LimitNOFILE`)"
-            );
-        }
-    }
+async fn serve_admin(listener: TcpListener, current: Arc<Current>, edge: Edge) {
+    http::listen::serve_probes(listener, current.admin_router(), &edge).await;
 }
 
 /// `key`: the setting that names the address.
@@ -164,39 +184,4 @@ async fn bind(
 
 fn address(listener: &TcpListener) -> String {
     listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
-}
-
-struct Signals {
-    stop: Stop,
-    hangup: Signal,
-    /// The same signal, for the certificate.
-    certificate: Signal,
-}
-
-/// SIGTERM or an interrupt from the keyboard.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let stop = Stop {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        };
-        let (hangup, certificate) = (signal(SignalKind::hangup())?, signal(SignalKind::hangup())?);
-        Ok(Self { stop, hangup, certificate })
-    }
-}
-
-impl Stop {
-    /// Returns whether the sender can wait for the drain: SIGTERM can, a person at a keyboard
-    /// cannot.
-    async fn wait(&mut self) -> bool {
-        tokio::select! {
-            _ = self.terminate.recv() => true,
-            _ = self.interrupt.recv() => false,
-        }
-    }
 }

@@ -10,8 +10,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::layers::{Environment, read_bounded};
+use super::layers::Environment;
 use super::node::{Node, NodeKind, Problem, dotted};
+use crate::files;
 
 const MAX_SECRET_FILE: u64 = 64 << 10;
 
@@ -116,7 +117,7 @@ fn variable(expression: &str, environment: &Environment) -> Result<String, Strin
 
 /// Returns the text of the file without its last line break, which editors add.
 fn secret_file(path: &str) -> Result<String, String> {
-    let text = read_bounded(Path::new(path), MAX_SECRET_FILE).map_err(|error| {
+    let text = files::read_text(Path::new(path), MAX_SECRET_FILE).map_err(|error| {
         format!("cannot read {path}: {error}; name a file that the broker's user can read")
     })?;
     let text = text

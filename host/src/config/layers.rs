@@ -3,19 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::node::{Node, NodeKind, Origin, Problem};
 use super::unread;
-use crate::user;
+use crate::{files, user};
 
 /// No sensible settings file is larger. The limit protects memory against a wrong path
 /// (`/dev/zero`).
 const MAX_FILE: u64 = 1 << 20;
+/// The deepest setting that there is has seven levels.
+const MAX_LEVELS: usize = 16;
+/// How much of a variable's name a message quotes.
+const LONGEST_NAME: usize = 80;
 
 /// The variable that selects the layer between `default` and `local`.
 pub(super) const RUN_MODE: &str = "RISE_CONFIG_RUN_MODE";
@@ -137,7 +139,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
 pub fn parse_file(path: &Path) -> Result<Node, Problem> {
     let source = path.display().to_string();
     let problem = |message: String| Problem::new(&source, "", message);
-    let text = read_bounded(path, MAX_FILE).map_err(|error| unreadable(path, &error))?;
+    let text = files::read_text(path, MAX_FILE).map_err(|error| unreadable(path, &error))?;
     if path.extension().is_some_and(|end| end == "toml") {
         return parse_toml(&text, &source);
     }
@@ -206,16 +208,6 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// Reads at most `limit` bytes of UTF-8.
-pub(super) fn read_bounded(path: &Path, limit: u64) -> std::io::Result<String> {
-    let mut text = String::new();
-    let read = fs::File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
-    if read as u64 > limit {
-        return Err(std::io::Error::other(format!("larger than {limit} bytes")));
-    }
-    Ok(text)
-}
-
 /// Reads every variable `RISE_A__B`. Other `RISE_*` variables are not settings.
 fn variables_layer(environment: &Environment) -> Result<Node, Problem> {
     let mut root = Node::empty_table(Origin::variable("RISE_*"));
@@ -229,6 +221,10 @@ fn variables_layer(environment: &Environment) -> Result<Node, Problem> {
             return Err(Problem::new(&source, "", "not UTF-8; set it to UTF-8 text"));
         };
         let keys: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
+        if keys.len() > MAX_LEVELS {
+            let message = format!("more than {MAX_LEVELS} names; no setting lies so deep");
+            return Err(Problem::new(&shortened(&source), "", message));
+        }
         if keys.iter().any(String::is_empty) {
             return Err(Problem::new(
                 &source,
@@ -247,6 +243,13 @@ fn variables_layer(environment: &Environment) -> Result<Node, Problem> {
         root.merge(nested);
     }
     Ok(root)
+}
+
+/// The beginning of a long text.
+fn shortened(text: &str) -> String {
+    let cut = text.floor_char_boundary(LONGEST_NAME);
+    let shown = text.get(..cut).unwrap_or_default();
+    if cut < text.len() { format!("{shown}…") } else { shown.to_owned() }
 }
 
 /// Replaces `[registry]` by `[registries.default]`.
@@ -288,6 +291,8 @@ fn merge_layer(merged: &mut Node, layer: Node) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use serde_json::json;
 
     use super::*;

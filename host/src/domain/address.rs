@@ -41,6 +41,15 @@ impl std::fmt::Display for ClientAddress {
     }
 }
 
+impl std::fmt::Display for ClientNetwork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(address) => write!(f, "{address}/{HOME_NETWORK}"),
+        }
+    }
+}
+
 /// The networks whose `X-Forwarded-For` the broker trusts. There are none by default, because
 /// anybody can send that header.
 #[derive(Clone, Debug, Default)]

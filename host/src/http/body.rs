@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::header;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -21,6 +21,12 @@ pub(super) async fn json<T: DeserializeOwned>(
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(is_json);
+    if request.uri().query().is_some_and(|query| !query.is_empty()) {
+        // A parameter that was ignored could have asked for less.
+        return Err(Failure::InvalidRequest(
+            "Send the parameters in the JSON body; the query must be empty.".to_owned(),
+        ));
+    }
     // Nothing is decompressed, because the result would have no bound.
     if !is_json || request.headers().contains_key(header::CONTENT_ENCODING) {
         return Err(Failure::UnsupportedMediaType);
@@ -36,6 +42,17 @@ pub(super) async fn json<T: DeserializeOwned>(
             error.column()
         ))
     })
+}
+
+/// Rejects a body of a request whose parameters are in its query: it would be ignored.
+pub(super) fn must_be_empty(request: &Request) -> Result<(), Failure> {
+    if request.body().is_end_stream() {
+        return Ok(());
+    }
+    Err(Failure::InvalidRequest(
+        "Send no body with GET: put the parameters into the query, or POST them as a JSON body."
+            .to_owned(),
+    ))
 }
 
 async fn collect(request: Request) -> Result<Bytes, Failure> {

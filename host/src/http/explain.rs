@@ -3,6 +3,8 @@
 //! **Invariant:** the answer never says why a rule does not match, or whether a project exists.
 //! That is for the command `rise-broker explain` and the operator's log.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,8 @@ use super::problem::Failure;
 use super::request_context::RequestContext;
 use super::{body, possible_problems};
 use crate::broker::Broker;
-use crate::domain::{Actions, Claims, Project};
+use crate::domain::{Actions, Claims, Project, Subject};
+use crate::rules::Holding;
 
 /// A JSON object, which may be empty.
 #[derive(Deserialize, ToSchema)]
@@ -69,14 +72,12 @@ pub(super) async fn explain(
     let project = parameters.project.map(|name| name.parse::<Project>()).transpose();
     let project =
         project.map_err(|error| Failure::InvalidRequest(format!("`project`: {error}.")))?;
-    let grants =
-        broker.generation.rules.holdings(&subject, project.as_ref()).into_iter().map(|it| {
-            GrantFields {
-                registry: it.registry.to_string(),
-                projects: it.projects,
-                actions: it.actions,
-            }
-        });
+    let (subject, holdings) = look_up(&broker, subject, project).await?;
+    let grants = holdings.into_iter().map(|it| GrantFields {
+        registry: it.registry.to_string(),
+        projects: it.projects,
+        actions: it.actions,
+    });
     Ok(Json(Explained {
         grants: grants.collect(),
         issuer: subject.issuer,
@@ -84,4 +85,20 @@ pub(super) async fn explain(
         claims: subject.claims,
         request_id: context.id.to_string(),
     }))
+}
+
+/// Thousands of rules take tenths of a second, so they are walked on a thread for blocking work.
+async fn look_up(
+    broker: &Broker,
+    subject: Subject,
+    project: Option<Project>,
+) -> Result<(Subject, Vec<Holding>), Failure> {
+    let ended = |error: &dyn std::fmt::Display| Failure::Internal(format!("explain: {error}"));
+    let _turn = broker.process.explaining.acquire().await.map_err(|error| ended(&error))?;
+    let generation = Arc::clone(&broker.generation);
+    let walk = move || {
+        let holdings = generation.rules.holdings(&subject, project.as_ref());
+        (subject, holdings)
+    };
+    tokio::task::spawn_blocking(walk).await.map_err(|error| ended(&error))
 }

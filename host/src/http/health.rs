@@ -51,6 +51,7 @@ pub(super) async fn readyz(State(broker): State<Broker>) -> (StatusCode, Json<Va
         "issuers": issuers,
         "not_taken_over": found,
         "certificate": certificate,
+        "clock": process.clock_steps.check(),
     });
     (StatusCode::OK, Json(body))
 }

@@ -5,12 +5,12 @@ mod order;
 mod parse;
 
 use axum::Json;
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{Request, State};
 
 use super::caller::Caller;
-use super::possible_problems;
 use super::problem::Failure;
 use super::request_context::RequestContext;
+use super::{body, possible_problems};
 use crate::broker::Broker;
 use crate::domain::{IssueRequest, Subject};
 use answer::CredentialsAnswer;
@@ -31,9 +31,10 @@ pub(super) async fn by_query(
     State(broker): State<Broker>,
     context: RequestContext,
     Caller(subject): Caller,
-    RawQuery(query): RawQuery,
+    request: Request,
 ) -> Result<Json<CredentialsAnswer>, Failure> {
-    let request = parse::query(query.as_deref().unwrap_or_default())?;
+    body::must_be_empty(&request)?;
+    let request = parse::query(request.uri().query().unwrap_or_default())?;
     issue_credentials(&broker, context, subject, request).await
 }
 

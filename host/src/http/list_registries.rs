@@ -1,7 +1,7 @@
 //! `GET /api/v1/registries`: the registries that the caller may use, and where their images live.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -45,7 +45,11 @@ struct ListedRegistry {
 pub(super) async fn list_registries(
     State(broker): State<Broker>,
     Caller(subject): Caller,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<ListedRegistries>, Failure> {
+    if query.is_some_and(|query| !query.is_empty()) {
+        return Err(Failure::InvalidRequest("The query must be empty.".to_owned()));
+    }
     let generation = &broker.generation;
     let reachable = generation.rules.reachable(&subject);
     let registries =

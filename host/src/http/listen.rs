@@ -13,6 +13,7 @@ mod tls;
 
 pub use tls::Tls;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Edge;
@@ -31,7 +33,7 @@ use slots::{Slot, Slots};
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
-/// The pause after a failed `accept`, which fails when the process has no file descriptors left.
+/// The pause after a failed `accept`.
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// How long requests in flight may take after the last connection was accepted.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -57,17 +59,9 @@ pub async fn serve(
     let (alive, open) = mpsc::channel(1);
     tokio::pin!(stop);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer) = tokio::select! {
+            accepted = accept(&listener) => accepted,
             () = &mut stop => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok((stream, peer)) => (stream, peer.ip()),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(BACK_OFF).await;
-                continue;
-            }
         };
         // A connection without a slot is closed at once. If it waited, those who hold the slots
         // would decide for how long.
@@ -82,6 +76,46 @@ pub async fn serve(
     }
     drop(alive);
     Draining { stop: stopping, open }
+}
+
+/// Accepts connections to the admin listener for ever. Each connection gets in, because an
+/// orchestrator stops a broker whose probes are hung up on: beyond [`Edge::connections`], the
+/// oldest connection is closed.
+pub async fn serve_probes(listener: TcpListener, router: Router, edge: &Edge) {
+    let (_never, stopped) = watch::channel(false);
+    let mut open = VecDeque::<AbortHandle>::new();
+    loop {
+        let (stream, peer) = accept(&listener).await;
+        if open.len() >= edge.connections {
+            open.retain(|connection| !connection.is_finished());
+        }
+        if open.len() >= edge.connections
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        let connection = Connection {
+            router: router.clone(),
+            peer: Peer(peer),
+            timeouts: edge.timeouts,
+            stopped: stopped.clone(),
+        };
+        let _ = stream.set_nodelay(true);
+        open.push_back(tokio::spawn(connection.serve(stream)).abort_handle());
+    }
+}
+
+/// The next connection. `accept` fails while the process has no file descriptors left.
+async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => return (stream, peer.ip()),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
 }
 
 async fn open_connection(

@@ -47,9 +47,15 @@ fn current_values(broker: &Broker) -> Registry {
     );
     to.register("draining", "1 while stopping", gauge(u64::from(broker.process.is_draining())));
     findings(&broker.process.findings, &mut to);
+    let process = &broker.process;
+    process.clock_steps.check();
+    to.register("clock_steps", "How often the clock was set", counter(process.clock_steps.count()));
+    if let Some(lost) = process.lost_lines.get() {
+        to.register("log_lines_lost", "Log lines that could not be written", counter(lost.count()));
+    }
     issuing(broker, &mut to);
     issuers(&broker.generation.identity, &mut to);
-    process(&mut to);
+    of_process(&mut to);
     to
 }
 
@@ -66,6 +72,7 @@ fn findings(findings: &Findings, to: &mut Registry) {
         ("provider", found.providers.len()),
         ("missing-file", found.missing_files.len()),
         ("needs-restart", found.needs_restart.len()),
+        ("waiting", usize::from(found.waiting.is_some())),
     ] {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         kinds.get_or_create(&vec![("kind", kind.to_owned())]).set(count);
@@ -80,6 +87,12 @@ fn findings(findings: &Findings, to: &mut Registry) {
     }
     let problem = gauge(u64::from(state.problem.is_some()));
     to.register("certificate_problem", "1 while the certificate or its files are wrong", problem);
+}
+
+fn counter(value: u64) -> Counter {
+    let counter = Counter::default();
+    counter.inc_by(value);
+    counter
 }
 
 fn issuing(broker: &Broker, to: &mut Registry) {
@@ -119,7 +132,7 @@ fn issuers(identity: &Identity, to: &mut Registry) {
     to.register("issuer_key_fetches", "Fetches of the issuer's keys", fetches);
 }
 
-fn process(to: &mut Registry) {
+fn of_process(to: &mut Registry) {
     for (name, help, value) in [
         ("process_resident_memory_bytes", "Memory in use", process::resident_bytes()),
         ("process_open_fds", "Open file descriptors", process::open_files()),

@@ -61,7 +61,7 @@ impl IntoResponses for ByBody {
 
 impl IntoResponses for ListRegistries {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        responses(&[ALWAYS, WITH_TOKEN])
+        responses(&[ALWAYS, WITH_TOKEN, &[ProblemType::InvalidRequest]])
     }
 }
 

@@ -222,6 +222,14 @@ impl Failure {
         }
     }
 
+    /// Whether the broker refused without any work. Repeated refusals of one client are summed in
+    /// the log; each failure of something else has a cause of its own.
+    pub fn is_refusal(&self) -> bool {
+        !status(self.problem_type()).is_server_error()
+            || self.limit().is_some()
+            || matches!(self, Self::Issue(IssueError::LeftAlone { .. }))
+    }
+
     /// Logs the failure, once. The request's span says who asked for what.
     pub fn log(&self) {
         let problem = self.problem_type();

@@ -18,12 +18,13 @@ pub(super) use key::LARGEST_SET;
 pub use key::{InvalidKeySet, IssuerKey, KeySet, NoKey};
 pub(crate) use source::KeySource;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+
+use crate::files;
 
 /// How the fetches of an issuer's keys went so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +69,12 @@ impl Keys for FixedKeys {
     }
 }
 
-/// Reads the file of a key set, at most one byte more than the limit: the parser rejects a set that
-/// is too large.
+/// Reads the file of a key set.
 pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST_SET as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    files::read(path, LARGEST_SET as u64)
+}
+
+/// Reads a file of certificates. The bundle of a whole system has about 220 KiB.
+pub(super) fn read_authorities(path: &Path) -> io::Result<Vec<u8>> {
+    files::read(path, 1 << 20)
 }

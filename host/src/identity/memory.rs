@@ -45,8 +45,10 @@ impl IssuerMemory {
         settings: &DiscoverySettings,
         make: impl FnOnce() -> Result<Arc<dyn Keys>, String>,
     ) -> Result<Arc<dyn Keys>, String> {
-        let authorities =
-            settings.ca_file.as_deref().map(|path| jwks::read_file(path).unwrap_or_default());
+        let authorities = settings
+            .ca_file
+            .as_deref()
+            .map(|path| jwks::read_authorities(path).unwrap_or_default());
         let id = KeysId { name: name.to_owned(), settings: settings.clone(), authorities };
         if let Some(keys) = self.keys.find(&id) {
             return Ok(keys);

@@ -8,6 +8,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::KeyFileError;
+use crate::files;
 
 /// An Ed25519 key is 119 bytes. A much larger file is not a key.
 const LARGEST_FILE: u64 = 4096;
@@ -19,14 +20,15 @@ pub(super) fn read(
     format: impl Fn() -> KeyFileError,
 ) -> Result<Option<Zeroizing<String>>, KeyFileError> {
     let unreadable = |source| KeyFileError::Io { path: path.to_owned(), act: "read", source };
-    let file = match File::open(path) {
+    let file = match files::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(format()),
         Err(error) => return Err(unreadable(error)),
     };
     // The checks apply to the open file, not to its name: what was checked is what is read.
     let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() || metadata.len() > LARGEST_FILE {
+    if metadata.len() > LARGEST_FILE {
         return Err(format());
     }
     let mode = metadata.mode() & 0o7777;

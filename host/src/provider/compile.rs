@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
@@ -128,6 +128,8 @@ impl Compiler {
 /// The work of the child. It must run before any other thread exists.
 pub fn main(cpu_seconds: u64, address_space: u64) -> Result<(), String> {
     let limit = |resource, most: u64| {
+        // Nobody can raise the limit that the broker itself was started with.
+        let most = getrlimit(resource).maximum.map_or(most, |own| own.min(most));
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
             .map_err(|error| format!("cannot limit itself: {error}"))
     };

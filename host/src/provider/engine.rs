@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::Semaphore;
 use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
@@ -23,6 +24,8 @@ use crate::telemetry::Metrics;
 pub(super) const TICK: Duration = Duration::from_millis(10);
 /// Instances alive at once. Each reserves 4 GiB of address space, and no memory.
 const CONCURRENT_CALLS: u32 = 256;
+/// Room for the program, a compilation (4 GiB) or one call.
+const LEAST_ADDRESS_SPACE: u64 = 8 << 30;
 /// Instances of one provider alive at once. It is half of all, so that no provider can use up every
 /// instance. It is twice what one registry may have by default (`[limits.registry] in_flight`), so
 /// that a registry that hangs leaves instances to other registries of the same provider.
@@ -47,6 +50,7 @@ pub struct Engine {
 impl Engine {
     /// Starts an engine in which a provider with the `widest` limits fits.
     pub fn new(widest: &CallLimits, metrics: Metrics) -> wasmtime::Result<Self> {
+        check_address_space()?;
         let mut config = config();
         config.allocation_strategy(pooling(widest));
         let engine = wasmtime::Engine::new(&config).or_else(|error| {
@@ -68,6 +72,21 @@ impl Engine {
         let most = CONCURRENT_CALLS as usize;
         (most.saturating_sub(self.permits.available_permits()), most)
     }
+}
+
+/// Without this check, each provider would seem to fail for lack of memory.
+fn check_address_space() -> wasmtime::Result<()> {
+    let own = getrlimit(Resource::As).current.unwrap_or(u64::MAX);
+    if own >= LEAST_ADDRESS_SPACE {
+        return Ok(());
+    }
+    wasmtime::bail!(
+        "this process may use {} MiB of address space, and each call of a provider reserves 4 GiB \
+         of it, of which it uses little; remove the limit (`ulimit -v`, `LimitAS`), or raise it to \
+         at least {} MiB",
+        own >> 20,
+        LEAST_ADDRESS_SPACE >> 20
+    )
 }
 
 /// An engine that compiles code for [`Engine`] and runs nothing. It has no pool, because a compiler

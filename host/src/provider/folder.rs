@@ -15,10 +15,14 @@ pub(super) const INSTALL: &str = "copy the `.wasm` files of the release there, o
 
 /// More files than this in the folder must be a mistake.
 const MAX_FILES: usize = 256;
-/// A file that has not changed for this long counts as complete. If it is not, loading it fails.
-const STILL: Duration = Duration::from_millis(200);
+/// The pause between two looks.
+const LOOK: Duration = Duration::from_millis(200);
 /// The longest wait. A file that never stops changing must not delay the others.
 const LOOKS: usize = 50;
+/// A provider that has not changed for one look counts as complete. If it is not, loading it fails.
+const PROVIDER_LOOKS: usize = 1;
+/// Half of a settings file may be valid settings, so they must not have changed for two seconds.
+const SETTINGS_LOOKS: usize = 10;
 
 /// The facts that change when a file, or the target of a link, changes. Times alone are not enough:
 /// anybody can set them.
@@ -68,21 +72,35 @@ pub(crate) fn stamps(config: &ProvidersConfig) -> Stamps {
     all.map(|path| (path.clone(), stamp(&path))).collect()
 }
 
-/// Waits until nobody writes there. Returns the files that somebody writes without end.
+/// Waits until nobody writes providers. Returns the files that somebody writes without end.
 pub(crate) async fn settled(config: &ProvidersConfig) -> (Stamps, BTreeSet<PathBuf>) {
-    let mut before = stamps(config);
-    let mut restless = BTreeSet::new();
+    still(|| stamps(config), PROVIDER_LOOKS).await
+}
+
+/// The same for the settings, whose stamps `look` returns.
+pub(crate) async fn settled_settings(look: impl Fn() -> Stamps) -> (Stamps, BTreeSet<PathBuf>) {
+    still(look, SETTINGS_LOOKS).await
+}
+
+/// Waits until nothing has changed for so many looks.
+async fn still(look: impl Fn() -> Stamps, looks: usize) -> (Stamps, BTreeSet<PathBuf>) {
+    let (mut before, mut restless, mut quiet) = (look(), BTreeSet::new(), 0);
     for _ in 0..LOOKS {
-        tokio::time::sleep(STILL).await;
-        let now = stamps(config);
-        restless = now
+        tokio::time::sleep(LOOK).await;
+        let now = look();
+        let changed: BTreeSet<PathBuf> = now
             .iter()
             .filter(|(path, stamp)| before.get(*path) != Some(stamp))
             .map(|(path, _)| path.clone())
             .collect();
+        // A file that is gone is a change too, and no file that could be named.
+        quiet = if now == before { quiet + 1 } else { 0 };
         before = now;
-        if restless.is_empty() {
-            break;
+        if quiet >= looks {
+            return (before, BTreeSet::new());
+        }
+        if !changed.is_empty() {
+            restless = changed;
         }
     }
     (before, restless)

@@ -4,9 +4,7 @@
 //! read once → size → digest → pin or signature → is it a component → imports and exports →
 //! compile, in a process of its own → `describe`, in an instance without capabilities → the lock.
 
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +26,7 @@ use crate::config::schema::Schema;
 use crate::config::{ProvidersConfig, Wasi};
 use crate::domain::Clock;
 use crate::domain::name::is_dns_label;
+use crate::files;
 
 /// Why a file is not loaded. Each message states what the operator or the author can do.
 #[derive(Debug, thiserror::Error)]
@@ -246,16 +245,16 @@ pub(super) async fn off_the_runtime<T: Send + 'static>(
 /// Reads the file once, so that the bytes that are checked are the bytes that are compiled. A link
 /// may lead anywhere; a pipe or a device is rejected.
 pub(super) fn read(file: &Path, limit: u64) -> Result<Contents, LoadError> {
-    let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let open = OpenOptions::new().read(true).custom_flags(no_wait).open(file)?;
-    if !open.metadata()?.is_file() {
-        return Err(LoadError::Irregular);
-    }
-    let mut bytes = Vec::new();
-    open.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(LoadError::TooLarge(limit));
-    }
+    let unreadable = |error: std::io::Error| {
+        if error.kind() == ErrorKind::InvalidInput {
+            LoadError::Irregular
+        } else if error.kind() == ErrorKind::FileTooLarge {
+            LoadError::TooLarge(limit)
+        } else {
+            LoadError::Unreadable(error)
+        }
+    };
+    let bytes = files::read(file, limit).map_err(unreadable)?;
     let digest = hex::encode(Sha256::digest(&bytes)).into();
     Ok(Contents { bytes: bytes.into(), digest })
 }

@@ -7,11 +7,13 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{Read, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde::Deserialize;
+
+use crate::files;
 
 /// Enough for 256 providers.
 const MAX_FILE: u64 = 1 << 20;
@@ -45,15 +47,11 @@ impl Locked {
 impl Lock {
     /// Reads a lock. Returns `None` if there is no such file.
     pub fn load(path: &Path) -> Result<Option<Self>, String> {
-        let mut text = String::new();
-        match File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)) {
+        let text = match files::read_text(path, MAX_FILE) {
+            Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("cannot be read: {error}")),
-            Ok(read) if read as u64 > MAX_FILE => {
-                return Err(format!("larger than {MAX_FILE} bytes"));
-            }
-            Ok(_) => {}
-        }
+        };
         let lock: Self = toml::from_str(&text)
             .map_err(|error| format!("not a lock file: {}", error.message()))?;
         let is_digest = |locked: &Locked| {

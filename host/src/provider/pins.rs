@@ -4,8 +4,6 @@
 //! twice.
 //! **Invariant:** in every mode, a provider that is in the lock imports only what the lock allows.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use minisign_verify::{PublicKey, Signature};
@@ -14,6 +12,7 @@ use super::load::LoadError;
 use super::lock::Lock;
 use crate::config::node::Problem;
 use crate::config::{ProvidersConfig, Require};
+use crate::files;
 
 /// A signature is four lines of base64 and comments.
 const MAX_SIGNATURE: u64 = 4 << 10;
@@ -104,10 +103,8 @@ impl Pins {
         beside.push(".minisig");
         let beside = PathBuf::from(beside);
         let shown = beside.display();
-        let mut text = String::new();
-        let read =
-            File::open(&beside).and_then(|file| file.take(MAX_SIGNATURE).read_to_string(&mut text));
-        read.map_err(|error| format!("its signature {shown} cannot be read: {error}"))?;
+        let text = files::read_text(&beside, MAX_SIGNATURE)
+            .map_err(|error| format!("its signature {shown} cannot be read: {error}"))?;
         let signature = Signature::decode(&text)
             .map_err(|error| format!("its signature {shown} is not one of minisign: {error}"))?;
         // The old kind signs the bytes themselves; `minisign` no longer makes it.

@@ -39,6 +39,13 @@ impl Source {
         Self { directory, environment, seen }
     }
 
+    /// The stamps of the settings' files and of the lock file.
+    fn settings_stamps(&self, lock_file: &Path) -> Stamps {
+        let mut stamps = settings_stamps(&self.directory);
+        stamps.insert(lock_file.to_owned(), folder::stamp(lock_file));
+        stamps
+    }
+
     /// Notes the files of the providers too. Must be called before the providers are loaded.
     #[must_use]
     pub fn and_providers(mut self, providers: &ProvidersConfig) -> Self {
@@ -78,6 +85,10 @@ impl Reloader {
         Self { current, source, config, started, is_pending: false, refused: Vec::new() }
     }
 
+    pub(super) fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
     /// The folders in which something may change.
     pub(super) fn folders(&self) -> BTreeSet<PathBuf> {
         let lock = self.config.providers.lock_file.parent().map(PathBuf::from);
@@ -93,9 +104,7 @@ impl Reloader {
     /// what is right with them.
     pub async fn check_for_changes(&mut self, asked: bool) {
         let (providers, restless) = folder::settled(&self.config.providers).await;
-        let mut settings = settings_stamps(&self.source.directory);
-        let lock_file = &self.config.providers.lock_file;
-        settings.insert(lock_file.clone(), folder::stamp(lock_file));
+        let (settings, unfinished) = self.settled_settings(asked).await;
         let seen = Seen { providers, settings };
         if seen == self.source.seen && !asked && restless.is_empty() {
             return;
@@ -106,9 +115,9 @@ impl Reloader {
             // A change of the settings may be what a rejected file was waiting for.
             self.refused.clear();
         }
-        let mut found = Found::default();
-        let wanted =
-            if is_changed || self.is_pending { self.load_settings(&mut found) } else { None };
+        let mut found = Found { settings: still_written(&unfinished), ..Found::default() };
+        let is_wanted = unfinished.is_empty() && (is_changed || self.is_pending);
+        let wanted = if is_wanted { self.load_settings(&mut found) } else { None };
         let broker = self.current.broker();
         let activated = self.activate_changes(&broker, wanted, &restless, &mut found).await;
         let now = activated.as_ref().unwrap_or(&self.config);
@@ -118,6 +127,17 @@ impl Reloader {
         let Process { metrics, findings, .. } = &*broker.process;
         metrics.reloaded(found.is_nothing());
         findings.report(found, metrics);
+    }
+
+    /// Waits until nobody writes settings, unless somebody `asked` to read them now. Returns the
+    /// files that somebody writes without end.
+    async fn settled_settings(&self, asked: bool) -> (Stamps, BTreeSet<PathBuf>) {
+        let look = || self.source.settings_stamps(&self.config.providers.lock_file);
+        let now = look();
+        if asked || now == self.source.seen.settings {
+            return (now, BTreeSet::new());
+        }
+        folder::settled_settings(look).await
     }
 
     fn load_settings(&self, found: &mut Found) -> Option<Config> {
@@ -273,6 +293,16 @@ fn new_providers<'a>(
 ) -> impl Iterator<Item = &'a Arc<Provider>> {
     let before = &broker.generation.catalog;
     catalog.iter().filter(|provider| !before.iter().any(|old| Arc::ptr_eq(old, provider)))
+}
+
+fn still_written(unfinished: &BTreeSet<PathBuf>) -> Vec<String> {
+    let problem = |path: &PathBuf| {
+        let message = "is still being written, so it was not read; to install it atomically, \
+                       write it under another name and rename it, or send SIGHUP once it is \
+                       complete";
+        Problem::new(&path.display().to_string(), "", message).to_string()
+    };
+    unfinished.iter().map(problem).collect()
 }
 
 fn texts(problems: &[Problem]) -> Vec<String> {

@@ -9,11 +9,13 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
 use tokio::sync::Notify;
+use tokio::task::JoinError;
 use tokio::time::timeout;
 
 use super::Reloader;
@@ -23,21 +25,22 @@ const QUIET: Duration = Duration::from_millis(250);
 /// After this many events files are read even if the folder is not quiet.
 const MOST_EVENTS: u32 = 20;
 const EVERY: Duration = Duration::from_secs(30);
+/// A check that takes longer waits for something. Files that never stop changing take 20 seconds.
+const LONGEST_CHECK: Duration = Duration::from_secs(22);
 
 /// Keeps the generation that serves up to date with the files, for as long as it is polled.
-pub async fn watch(mut reloader: Reloader, mut hangup: Signal) {
+pub async fn watch(reloader: Reloader, mut hangup: Signal) {
     let changed = Arc::new(Notify::new());
-    let mut watcher = watcher(&changed);
-    let (mut refused, mut asked) = (BTreeSet::new(), false);
+    let watcher = watcher(&changed);
+    let (mut watching, mut asked) =
+        (Watching { reloader, watcher, refused: BTreeSet::new() }, false);
     loop {
-        // Each time anew, because a folder that was deleted and created again is another one.
-        let folders = reloader.folders();
-        if let Some(watcher) = &mut watcher {
-            refused = watch_all(watcher, folders.clone(), &refused);
-        }
-        // Checks at once, because a file may have changed before its folder was watched.
-        reloader.check_for_changes(asked).await;
-        if reloader.folders() != folders {
+        let folders = watching.reloader.folders();
+        watching = match watching.check(asked).await {
+            Ok(watching) => watching,
+            Err(error) => return tracing::error!(%error, "changes are no longer noticed"),
+        };
+        if watching.reloader.folders() != folders {
             // The new settings name other folders, which nobody has watched so far.
             asked = false;
             continue;
@@ -51,6 +54,42 @@ pub async fn watch(mut reloader: Reloader, mut hangup: Signal) {
             if timeout(QUIET, changed.notified()).await.is_err() {
                 break;
             }
+        }
+    }
+}
+
+/// What a check needs, and what it leaves for the next one.
+struct Watching {
+    reloader: Reloader,
+    watcher: Option<RecommendedWatcher>,
+    /// Folders that cannot be watched.
+    refused: BTreeSet<PathBuf>,
+}
+
+impl Watching {
+    /// Checks on a thread for blocking work: a disk or a network file system that does not answer
+    /// holds up the next generation and no request. Readiness reports a check that takes too long.
+    async fn check(mut self, asked: bool) -> Result<Self, JoinError> {
+        let (current, folders) = (Arc::clone(self.reloader.current()), self.reloader.folders());
+        let runtime = Handle::current();
+        let mut check = tokio::task::spawn_blocking(move || {
+            // Each time anew, because a folder that was deleted and created again is another one.
+            if let Some(watcher) = &mut self.watcher {
+                self.refused = watch_all(watcher, self.reloader.folders(), &self.refused);
+            }
+            // Checks at once, because a file may have changed before its folder was watched.
+            runtime.block_on(self.reloader.check_for_changes(asked));
+            self
+        });
+        let started = Instant::now();
+        loop {
+            let waited = timeout(LONGEST_CHECK, &mut check).await;
+            let process = current.broker().process;
+            if let Ok(checked) = waited {
+                process.findings.end_waiting();
+                return checked;
+            }
+            process.findings.report_waiting(&folders, started.elapsed(), &process.metrics);
         }
     }
 }

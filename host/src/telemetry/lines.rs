@@ -1,8 +1,9 @@
 //! Writes log lines to standard error in a thread of its own, so that a slow reader of the log
 //! delays no request.
 //!
-//! If more than [`MOST_WAITING`] lines wait, further lines are lost. A log line says how many as
-//! soon as there is room.
+//! If more than [`MOST_WAITING`] lines wait, further lines are lost, and so are lines that cannot
+//! be written, as on a full disk. A log line says how many as soon as there is room, and a metric
+//! counts them.
 //!
 //! `tracing-appender` was read and does not fit: its counter of dropped lines must be polled, and
 //! nothing writes the number into the log; its guard waits 1.1 seconds for the last lines, which
@@ -19,6 +20,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// A line has about 500 bytes, so that waiting lines take about 8 MiB.
 const MOST_WAITING: usize = 16_384;
+/// More bytes are not written together.
+const LARGEST_BATCH: usize = 64 << 10;
 /// How long the end of the program waits for lines that nobody reads.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -31,7 +34,21 @@ enum LogMessage {
 #[derive(Clone)]
 pub(crate) struct Lines {
     sender: SyncSender<LogMessage>,
-    lost: Arc<AtomicU64>,
+    lost: LostLines,
+}
+
+/// How many lines were lost since the start.
+#[derive(Clone, Default)]
+pub struct LostLines(Arc<AtomicU64>);
+
+impl LostLines {
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, lines: u64) {
+        self.0.fetch_add(lines, Ordering::Relaxed);
+    }
 }
 
 /// Writes the remaining lines when it is dropped.
@@ -45,8 +62,8 @@ impl Lines {
 
     fn start_on(out: impl Write + Send + 'static, waiting: usize) -> Self {
         let (sender, receiver) = sync_channel(waiting);
-        let lines = Self { sender, lost: Arc::default() };
-        let lost = Arc::clone(&lines.lost);
+        let lines = Self { sender, lost: LostLines::default() };
+        let lost = lines.lost.clone();
         // Without the thread there is no log, but the program works.
         let _ = std::thread::Builder::new()
             .name("log".to_owned())
@@ -56,6 +73,12 @@ impl Lines {
 
     pub(super) fn flushing(self) -> Flushing {
         Flushing(self)
+    }
+}
+
+impl Flushing {
+    pub(crate) fn lost_lines(&self) -> LostLines {
+        self.0.lost.clone()
     }
 }
 
@@ -75,34 +98,80 @@ impl Drop for Flushing {
     }
 }
 
-fn write(receiver: &Receiver<LogMessage>, out: impl Write, lost: &AtomicU64) {
-    let mut out = io::BufWriter::new(out);
+fn write(receiver: &Receiver<LogMessage>, mut out: impl Write, lost: &LostLines) {
+    let (mut batch, mut reported, mut is_torn) = (Batch::default(), 0, false);
     while let Ok(first) = receiver.recv() {
+        if is_torn {
+            // The rest of a line was lost, and this one must not be taken for it.
+            batch.bytes.push(b'\n');
+        }
         // Short lines that wait are written together.
-        let mut next = Some(first);
-        let mut flushed = Vec::new();
+        let (mut next, mut flushed) = (Some(first), Vec::new());
         while let Some(message) = next {
             match message {
-                LogMessage::Line(line) => {
-                    let _ = out.write_all(&line);
-                }
+                LogMessage::Line(line) => batch.push(&line),
                 LogMessage::Flush(done) => flushed.push(done),
             }
-            next = receiver.try_recv().ok();
+            next = if batch.bytes.len() < LARGEST_BATCH { receiver.try_recv().ok() } else { None };
         }
-        let lost = lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
+        let (count, is_report) = (lost.count(), lost.count() > reported);
+        if is_report {
             let line = format!(
-                "{{\"level\":\"WARN\",\"message\":\"log lines were lost because nobody read them \
-                 fast enough\",\"lines\":{lost}}}\n"
+                "{{\"level\":\"WARN\",\"message\":\"log lines were lost: they could not be \
+                 written, or nobody read them fast enough\",\"lines\":{}}}\n",
+                count - reported
             );
-            let _ = out.write_all(line.as_bytes());
+            batch.push(line.as_bytes());
         }
-        let _ = out.flush();
+        let written = write_most(&mut out, &batch.bytes);
+        let missing = batch.ends.iter().filter(|end| **end > written).count();
+        if is_report && missing == 0 {
+            reported = count;
+        }
+        // The report is no line of the log.
+        let missing = missing.saturating_sub(usize::from(is_report));
+        lost.add(u64::try_from(missing).unwrap_or(0));
+        is_torn = written > 0 && written < batch.bytes.len() && !batch.ends.contains(&written)
+            || is_torn && written == 0;
+        batch.clear();
         for done in flushed {
             let _ = done.try_send(());
         }
     }
+}
+
+/// Lines that are written together.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// Where each line ends.
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    fn push(&mut self, line: &[u8]) {
+        self.bytes.extend_from_slice(line);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
+/// Writes as much as possible. Returns how many bytes were written before an error.
+fn write_most(out: &mut impl Write, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match out.write(rest) {
+            Ok(0) => break,
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    written
 }
 
 impl<'a> MakeWriter<'a> for Lines {
@@ -117,7 +186,7 @@ impl<'a> MakeWriter<'a> for Lines {
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if let Err(TrySendError::Full(_)) = self.sender.try_send(LogMessage::Line(line.to_vec())) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost.add(1);
         }
         Ok(line.len())
     }
@@ -174,6 +243,53 @@ mod tests {
         let written = text.lines().filter(|line| line.starts_with("a line")).count();
         assert!(lost > 0);
         assert_eq!(written + lost, 100_000);
+    }
+
+    /// A disk that is full until there is room again.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut disk = self.0.lock().unwrap();
+            let (room, written) = &mut *disk;
+            let some = bytes.len().min(*room);
+            if some == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            *room -= some;
+            written.extend_from_slice(&bytes[..some]);
+            Ok(some)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_reported_when_there_is_room() {
+        let disk = Disk::default();
+        disk.0.lock().unwrap().0 = 16;
+        let lines = Lines::start_on(disk.clone(), 100);
+        let put = |text: &str| {
+            (&lines).write_all(format!("{text}\n").as_bytes()).unwrap();
+            let (done, written) = sync_channel(1);
+            lines.sender.send(LogMessage::Flush(done)).unwrap();
+            written.recv().unwrap();
+        };
+        put("first");
+        (0..10).for_each(|_| put("eleven char"));
+        assert_eq!(lines.lost.count(), 10);
+        disk.0.lock().unwrap().0 = 1 << 20;
+        put("last");
+        put("more");
+        assert_eq!(lines.lost.count(), 10);
+        let text = String::from_utf8(disk.0.lock().unwrap().1.clone()).unwrap();
+        let found: Vec<_> = text.lines().collect();
+        assert_eq!((found[0], found[1], found[2]), ("first", "eleven cha", "last"), "{text}");
+        assert!(found[3].ends_with("\"lines\":10}"), "{text}");
+        assert_eq!(found[4..], ["more"], "{text}");
     }
 
     #[test]

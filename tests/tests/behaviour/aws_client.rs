@@ -238,7 +238,7 @@ async fn a_registry_of_any_partition_has_the_host_of_its_partition() {
         let answer = ask(&broker).await;
         assert_eq!(answer.status, 200, "{region}: {}", answer.text);
         let host = format!("123456789012.dkr.ecr.{region}.{domain}");
-        assert_eq!(answer.json()["registry_url"], host.as_str());
+        assert_eq!(answer.json()["credentials"]["registry_url"], host.as_str());
         let policy = stub.recorded("AssumeRole")[0].parameter("Policy").unwrap().to_owned();
         let arn = format!("arn:{partition}:ecr:{region}:123456789012:repository/my-app");
         assert!(policy.contains(&arn), "{policy}");

@@ -168,7 +168,7 @@ fn a_file_that_cannot_be_read_is_reported() {
     let mut installation = installed(&[AUTH, ECR]);
     installation.folder("config/local.toml", 0o755);
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: config/local.toml: cannot be read: Is a directory (os error 21); make it a text file that the broker's user may read
+    error: config/local.toml: cannot be read: it is a folder, not a regular file; make it a text file that the broker's user may read
     "#);
 }
 

@@ -1,5 +1,7 @@
 //! `rise-broker audit verify`: checks that the log is as it was written.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -8,6 +10,9 @@ use super::super::{Outcome, print, warn};
 use super::{LogArguments, unreadable};
 use crate::audit::verify::{Kept, LogReport, verify};
 use crate::audit::{CheckpointFields, signing_key};
+
+/// Longer than any line of the broker's log.
+const LONGEST_LINE: u64 = 1 << 20;
 
 #[derive(clap::Args)]
 pub(super) struct VerifyArguments {
@@ -96,9 +101,21 @@ fn count(number: u64, what: &str) -> String {
 
 /// The checkpoints in a JSON log.
 fn checkpoints(path: &Path) -> Result<Vec<Kept>, Vec<String>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| vec![format!("cannot read {}: {error}", path.display())])?;
-    let kept: Vec<Kept> = text.lines().filter_map(checkpoint).collect();
+    let unreadable =
+        |error: std::io::Error| vec![format!("cannot read {}: {error}", path.display())];
+    // A pipe from another program is fine here: whoever runs this command waits for it.
+    let mut log = BufReader::new(File::open(path).map_err(unreadable)?);
+    let (mut kept, mut line) = (Vec::new(), Vec::new());
+    while log.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line).map_err(unreadable)? > 0 {
+        if line.len() as u64 == LONGEST_LINE && !line.ends_with(b"\n") {
+            return Err(vec![format!(
+                "{} has a line of more than {LONGEST_LINE} bytes; expected the broker's JSON log",
+                path.display()
+            )]);
+        }
+        kept.extend(std::str::from_utf8(&line).ok().and_then(checkpoint));
+        line.clear();
+    }
     if kept.is_empty() {
         return Err(vec![format!(
             "there is no `audit checkpoint` line in {}; expected the broker's log in JSON",

@@ -1,7 +1,6 @@
 //! The certificate of the listener and its key, as files: what they hold, and until when the
 //! certificate is valid.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +13,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use crate::config::TlsFile;
+use crate::files;
+
+/// A chain with its key has a few KiB.
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// A certificate and its key, which belong together.
 #[derive(Debug)]
@@ -104,7 +107,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 fn content(path: &Path, what: &str) -> Result<zeroize::Zeroizing<Vec<u8>>, String> {
-    fs::read(path).map(zeroize::Zeroizing::new).map_err(|error| {
+    files::read(path, LARGEST_FILE).map(zeroize::Zeroizing::new).map_err(|error| {
         format!(
             "cannot read the {what} {}: {error}; name a PEM file that the broker's user can read",
             path.display()

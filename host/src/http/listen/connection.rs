@@ -77,21 +77,33 @@ impl Connection {
         let stream = TokioIo::new(Watched { stream, phase: Arc::clone(&phase) });
         let mut http = http1::Builder::new();
         http.max_buf_size(HEADER_BYTES).max_headers(HEADER_FIELDS).header_read_timeout(None);
+        // A caller may say that it sends nothing more, and still read its answer.
+        http.half_close(true);
         let mut http = pin!(http.serve_connection(stream, service));
         let mut sleep = pin!(sleep_until(opened));
-        let mut ends = None;
+        let mut end = End::default();
         loop {
-            let until = |phase| limit(phase, &timeouts, ends);
-            tokio::select! {
-                () = run(http.as_mut(), &phase, sleep.as_mut(), until) => return,
-                _ = stopped.wait_for(|is_stopped| *is_stopped), if ends.is_none() => {}
-                () = sleep_until(opened + timeouts.lifetime), if ends.is_none() => {}
-            }
+            let until = |phase, end: &End| limit(phase, &timeouts, end.since);
             // A request in progress is finished and answered with `Connection: close`.
-            ends = Some(Instant::now());
-            http.as_mut().graceful_shutdown();
+            let shut_down = http1::Connection::graceful_shutdown;
+            tokio::select! {
+                () = run(http.as_mut(), (&phase, &mut end), sleep.as_mut(), until, shut_down) => {
+                    return;
+                }
+                _ = stopped.wait_for(|is_stopped| *is_stopped), if end.since.is_none() => {}
+                () = sleep_until(opened + timeouts.lifetime), if end.since.is_none() => {}
+            }
+            end.since = Some(Instant::now());
         }
     }
+}
+
+/// Whether the connection was told to end.
+#[derive(Default)]
+struct End {
+    since: Option<Instant>,
+    /// Whether hyper knows.
+    is_told: bool,
 }
 
 /// When a connection must leave this phase. `ends`: when it was told to end.
@@ -109,11 +121,12 @@ fn limit(phase: Phase, timeouts: &Timeouts, ends: Option<Instant>) -> Option<Ins
 }
 
 /// Runs until the connection ends, or stays in one phase for too long.
-async fn run(
-    mut http: Pin<&mut impl Future>,
-    phase: &SharedPhase,
+async fn run<C: Future>(
+    mut http: Pin<&mut C>,
+    (phase, end): (&SharedPhase, &mut End),
     mut sleep: Pin<&mut Sleep>,
-    until: impl Fn(Phase) -> Option<Instant>,
+    until: impl Fn(Phase, &End) -> Option<Instant>,
+    shut_down: impl Fn(Pin<&mut C>),
 ) {
     poll_fn(|context| {
         // It does not matter why a connection ended.
@@ -121,8 +134,16 @@ async fn run(
             return Poll::Ready(());
         }
         // Only polling `http` changes the phase, so reading it afterwards misses nothing.
-        let current = *lock(phase);
-        let Some(until) = until(current) else { return Poll::Pending };
+        let has_begun = !matches!(*lock(phase), Phase::New(_));
+        // hyper would close a connection that has sent nothing yet, though its request may be on
+        // the way.
+        if end.since.is_some() && has_begun && !std::mem::replace(&mut end.is_told, true) {
+            shut_down(http.as_mut());
+            if http.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        let Some(until) = until(*lock(phase), end) else { return Poll::Pending };
         if sleep.deadline() != until {
             sleep.as_mut().reset(until);
         }

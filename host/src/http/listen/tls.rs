@@ -67,21 +67,23 @@ impl Tls {
     /// Reads the files again every minute and at each signal, for as long as it is polled. Each
     /// time it reports the state of the certificate.
     pub async fn keep_current(
-        &self,
+        self,
         mut asked: Signal,
         clock: Clock,
         report: impl Fn(CertificateState),
     ) {
-        let mut warned = None;
+        let (tls, mut warned) = (Arc::new(self), None);
         loop {
-            let state = self.state(clock.now());
+            let state = tls.state(clock.now());
             if let Some(problem) = state.problem.as_ref().filter(|_| warned != state.days_left) {
                 tracing::warn!(problem, "the certificate of the listener is not right");
             }
             warned = state.days_left;
             report(state);
             let was_asked = tokio::time::timeout(REREAD, asked.recv()).await.is_ok();
-            self.reload(was_asked);
+            // A disk that does not answer holds up this task and nothing else.
+            let reading = Arc::clone(&tls);
+            let _ = tokio::task::spawn_blocking(move || reading.reload(was_asked)).await;
         }
     }
 

@@ -5,19 +5,21 @@
 //! are `internal`, and never link-local ones.
 //! **Invariant:** the token in `bearer_file` is sent to the issuer's own origin only.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Certificate, Client, redirect};
-use tokio::io::AsyncReadExt;
+use tokio::task::spawn_blocking;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use super::source::{FetchError, KeySource};
 use super::{KeySet, LARGEST_SET};
 use crate::domain::Reach;
+use crate::files;
 use crate::identity::json::{self, JsonLimits};
 use crate::identity::settings::DiscoverySettings;
 use crate::reachable::{self, Reachable};
@@ -166,17 +168,17 @@ fn client(
 
 fn authorities(path: &Path) -> Result<Vec<Certificate>, InvalidIssuer> {
     let problem = |problem: String| InvalidIssuer::Authorities { path: path.to_owned(), problem };
-    let pem = std::fs::read(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    let pem = super::read_authorities(path)
+        .map_err(|error| problem(format!("cannot be read: {error}")))?;
     let found = Certificate::from_pem_bundle(&pem).unwrap_or_default();
     if found.is_empty() { Err(problem("has no certificate in PEM".to_owned())) } else { Ok(found) }
 }
 
 async fn bearer(path: &Path) -> Result<HeaderValue, FetchError> {
-    let mut token = Zeroizing::new(String::with_capacity(LARGEST_BEARER));
-    let file =
-        tokio::fs::File::open(path).await.map_err(|error| FetchError::Bearer(error.to_string()))?;
-    let read = file.take(LARGEST_BEARER as u64).read_to_string(&mut token).await;
-    read.map_err(|error| FetchError::Bearer(error.to_string()))?;
+    let path = path.to_owned();
+    let read = spawn_blocking(move || files::read_text(&path, LARGEST_BEARER as u64)).await;
+    let read = read.map_err(io::Error::other).flatten();
+    let token = Zeroizing::new(read.map_err(|error| FetchError::Bearer(error.to_string()))?);
     let header = Zeroizing::new(format!("Bearer {}", token.trim()));
     let mut header = HeaderValue::from_str(&header)
         .map_err(|_| FetchError::Bearer("the token is not one line of text".to_owned()))?;
