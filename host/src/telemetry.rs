@@ -30,10 +30,11 @@ use std::io::IsTerminal;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+use self::json::FlatJson;
 
 /// Starts logging. Each line is written before the program continues.
 pub(crate) fn start(config: &LogConfig) {
@@ -51,10 +52,11 @@ pub(crate) fn start_in_background(config: &LogConfig) -> Flushing {
 fn start_on(config: &LogConfig, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
     // `config` has checked it.
     let filter = EnvFilter::builder().parse_lossy(&config.level).and(filter_fn(is_free_of_secrets));
-    let layer = fmt::layer().with_writer(writer);
     let layer = match config.format {
-        LogFormat::Json => layer.fmt_fields(JsonFields::new()).event_format(json::Flat).boxed(),
-        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => FlatJson::new(writer).boxed(),
+        LogFormat::Text => {
+            fmt::layer().with_writer(writer).with_ansi(std::io::stderr().is_terminal()).boxed()
+        }
     };
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
 }

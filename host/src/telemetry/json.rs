@@ -1,94 +1,126 @@
-//! Formats a log line as one flat JSON object: the fields of the event, and those of its request.
+//! Writes log lines as flat JSON objects: the fields of the event, and those of its request.
 //!
 //! By hand, because the format of `tracing_subscriber` nests the request's fields in a list of
 //! spans. There, neither `grep` nor the index of a log store finds `request_id` in the same place
-//! on every line.
+//! on every line. Its layer also keeps the fields of a span as text and parses it for each new
+//! field and each line, which was the largest cost of a request.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Write as _;
 
 use serde::Serializer as _;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
-pub(super) struct Flat;
+/// Of a line with the fields of a request.
+const USUAL_LENGTH: usize = 1024;
+/// The first fields of each line. No other field may have such a name.
+const FIRST: [&str; 4] = ["timestamp", "level", "message", "target"];
 
-impl<S> FormatEvent<S, JsonFields> for Flat
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, JsonFields>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut fields = Fields::default();
-        // From the outermost span to the event: the innermost value of a field counts.
-        for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
-            if let Some(text) = span.extensions().get::<FormattedFields<JsonFields>>() {
-                let of_span: BTreeMap<String, Value> =
-                    serde_json::from_str(&text.fields).unwrap_or_default();
-                fields.0.extend(of_span);
-            }
-        }
-        event.record(&mut fields);
-        let mut timestamp = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
-        let metadata = event.metadata();
-        let first = [
-            ("timestamp", Value::from(timestamp)),
-            ("level", metadata.level().as_str().into()),
-            ("message", fields.0.remove("message").unwrap_or_default()),
-            ("target", metadata.target().into()),
-        ];
-        let rest =
-            fields.0.iter().filter(|(name, _)| first.iter().all(|(first, _)| *first != **name));
-        let all = first.iter().map(|(name, value)| (*name, value));
-        let all = all.chain(rest.map(|(name, value)| (name.as_str(), value)));
-        let mut line = Vec::with_capacity(512);
-        serde_json::Serializer::new(&mut line).collect_map(all).map_err(|_| fmt::Error)?;
-        writeln!(writer, "{}", String::from_utf8_lossy(&line))
+/// Writes each event as one line.
+pub(super) struct FlatJson<W> {
+    writer: W,
+}
+
+impl<W> FlatJson<W> {
+    pub(super) fn new(writer: W) -> Self {
+        Self { writer }
     }
 }
 
+impl<S, W> Layer<S> for FlatJson<W>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'writer> MakeWriter<'writer> + 'static,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        span.extensions_mut().insert(fields);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
+            if let Some(of_span) = span.extensions().get::<Fields>() {
+                of_span.0.iter().for_each(|(name, value)| fields.set(name, value.clone()));
+            }
+        }
+        event.record(&mut fields);
+        if let Ok(line) = fields.line(event.metadata()) {
+            // There is nowhere to report that the log cannot be written.
+            let _ = self.writer.make_writer().write_all(&line);
+        }
+    }
+}
+
+/// The fields of a span, or of an event and its spans. The innermost value of a field counts.
 #[derive(Default)]
-struct Fields(BTreeMap<String, Value>);
+struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
-    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
+    fn set(&mut self, name: &'static str, value: Value) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    fn line(mut self, metadata: &Metadata<'_>) -> Result<Vec<u8>, fmt::Error> {
+        let mut timestamp = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
+        let message = self.0.iter().position(|(name, _)| *name == "message");
+        let message = message.map(|index| self.0.swap_remove(index).1).unwrap_or_default();
+        let level = metadata.level().as_str().into();
+        let first = [timestamp.into(), level, message, metadata.target().into()];
+        let others = self.0.iter().filter(|(name, _)| !FIRST.contains(name));
+        let all = FIRST.iter().zip(&first).chain(others.map(|(name, value)| (name, value)));
+        let mut line = Vec::with_capacity(USUAL_LENGTH);
+        serde_json::Serializer::new(&mut line).collect_map(all).map_err(|_| fmt::Error)?;
+        line.push(b'\n');
+        Ok(line)
     }
 }
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.insert(field, format!("{value:?}"));
+        self.set(field.name(), format!("{value:?}").into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.insert(field, value);
+        self.set(field.name(), value.into());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.insert(field, value);
+        self.set(field.name(), value.into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.insert(field, value);
+        self.set(field.name(), value.into());
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.insert(field, value);
+        self.set(field.name(), value.into());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.insert(field, value);
+        self.set(field.name(), value.into());
     }
 }
 
@@ -96,6 +128,8 @@ impl Visit for Fields {
 mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
 
@@ -116,11 +150,8 @@ mod tests {
     fn a_line_has_the_fields_of_its_request_and_nothing_can_break_it() {
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .fmt_fields(JsonFields::new())
-            .event_format(Flat)
-            .with_writer(move || writer.clone())
-            .finish();
+        let layer = FlatJson::new(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
             let request =
                 tracing::info_span!("request", request_id = "1", registry = tracing::field::Empty);
