@@ -20,6 +20,10 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// A line has about 500 bytes, so that waiting lines take about 8 MiB.
 const MOST_WAITING: usize = 16_384;
+/// How long lines wait for more to be written with them, after a write of at least [`CROWD`] lines.
+/// Waking the thread and its reader for each line costs more than the line.
+const GATHER: Duration = Duration::from_millis(1);
+const CROWD: usize = 4;
 /// More bytes are not written together.
 const LARGEST_BATCH: usize = 64 << 10;
 /// How long the end of the program waits for lines that nobody reads.
@@ -100,7 +104,11 @@ impl Drop for Flushing {
 
 fn write(receiver: &Receiver<LogMessage>, mut out: impl Write, lost: &LostLines) {
     let (mut batch, mut reported, mut is_torn) = (Batch::default(), 0, false);
+    let mut is_crowd = false;
     while let Ok(first) = receiver.recv() {
+        if is_crowd {
+            std::thread::sleep(GATHER);
+        }
         if is_torn {
             // The rest of a line was lost, and this one must not be taken for it.
             batch.bytes.push(b'\n');
@@ -133,6 +141,7 @@ fn write(receiver: &Receiver<LogMessage>, mut out: impl Write, lost: &LostLines)
         lost.add(u64::try_from(missing).unwrap_or(0));
         is_torn = written > 0 && written < batch.bytes.len() && !batch.ends.contains(&written)
             || is_torn && written == 0;
+        is_crowd = batch.ends.len() >= CROWD;
         batch.clear();
         for done in flushed {
             let _ = done.try_send(());
