@@ -93,7 +93,8 @@ fmt: ## format everything
 # Peers first: what they need and lack is known before minutes of compiling.
 bench: peers providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --release -p rise-broker
-	$(CARGO) bench --locked -p rise-broker-tests --bench ratios --bench throughput
+	$(CARGO) bench --locked -p rise-broker-tests --bench ratios --bench throughput \
+	  --bench issuing
 	$(CARGO) build --locked --profile cli -p rise-cli
 	$(CARGO) bench --locked -p rise-broker-tests --bench client
 

@@ -1,6 +1,6 @@
-//! Part of `make bench`: requests per second of `client-auth`, audited and limited, beside a server
-//! that only answers with the same bytes, and one that also verifies the same token and makes the
-//! same audit bytes durable before it answers.
+//! Part of `make bench`: requests per second of a cached ECR credential, audited and limited. Two
+//! servers stand beside it: one only answers with the same bytes, and one also verifies the same
+//! token and makes the same audit bytes durable before it answers.
 //!
 //! All three are processes of their own on the same machine, asked by the same load generator over
 //! the same number of connections, in turns.
@@ -20,10 +20,13 @@ use axum::routing::get;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use rise_broker::domain::Clock;
 use rise_broker_tests::load::{Load, LoadReport};
-use rise_broker_tests::{Client, Installation, Serving, Signer};
+use rise_broker_tests::{Client, Installation, Serving, Signer, Stub, registry};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
+
+/// Sum in seconds, and count, by step.
+type Steps = BTreeMap<String, (f64, f64)>;
 
 const AUDIENCE: &str = "rise-registry";
 const ISSUER: &str = "https://ci.example.com";
@@ -31,6 +34,8 @@ const PATH: &str = "/api/v1/registry/credentials?project=my-app";
 const CONNECTIONS: usize = 64;
 const REQUESTS: usize = 20_000;
 const ROUNDS: usize = 5;
+/// Requests of one run with one connection.
+const ALONE: usize = 1_000;
 const RATE: f64 = 2_000.0;
 const RATE_SECONDS: usize = 20;
 const SETTINGS: &str = r#"
@@ -48,10 +53,6 @@ claims = { repository = "acme/{project}", ref = "refs/heads/main" }
 projects = ["*"]
 registries = ["prod"]
 allow = ["pull", "push"]
-[registries.prod]
-type = "oci"
-registry_url = "registry.example.com"
-namespace = "team"
 "#;
 /// What the baselines are told, in the folder that they are started in.
 const TOLD: &str = "baseline.json";
@@ -73,7 +74,9 @@ async fn measure() {
         "repository": "acme/my-app", "ref": "refs/heads/main",
         "iat": now, "nbf": now, "exp": now + 3_600,
     }));
-    let mut installation = Installation::new(SETTINGS);
+    let aws = Stub::start().await;
+    let registry = registry::ecr(aws.endpoint()).shared("subject");
+    let mut installation = Installation::new(format!("{SETTINGS}{registry}"));
     installation.file("keys.json", json!({ "keys": [signer.jwk()] }).to_string());
     installation.unlimited();
     let audit = installation.path("audit");
@@ -81,6 +84,8 @@ async fn measure() {
 
     let answer = Client::new().get_as(&format!("{}{PATH}", broker.url), &token).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
+    // This one is cached, like all that follow.
+    let answer = Client::new().get_as(&format!("{}{PATH}", broker.url), &token).await.unwrap();
     let record = last_record(&audit);
     let told = json!({ "body": answer.text(), "record": record, "key": signer.jwk() });
     let baselines = [Baseline::start("bare", &told), Baseline::start("verifying", &told)];
@@ -96,14 +101,14 @@ async fn measure() {
     for (_, address) in targets {
         run(saturate, address, &token).await;
     }
-    let before = steps(&broker).await;
+    let (before, cpu) = (steps(&broker).await, broker.cpu_seconds());
     let mut rates = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {
         for (index, (_, address)) in targets.iter().enumerate() {
             rates[index].push(run(saturate, *address, &token).await.per_second());
         }
     }
-    let after = steps(&broker).await;
+    let (after, cpu) = (steps(&broker).await, broker.cpu_seconds() - cpu);
     let rates = rates.map(median);
     println!(
         "requests per second, {CONNECTIONS} connections, median of {ROUNDS} runs of {REQUESTS}:"
@@ -115,14 +120,44 @@ async fn measure() {
             rates[2] / rates[index]
         );
     }
+    println!(
+        "rise-broker's processor time: {:.0} us for each request",
+        cpu / (ROUNDS * REQUESTS) as f64 * 1e6
+    );
+    print_steps(&before, &after);
+    alone(&targets, &token).await;
+    steady(&targets, &token).await;
+    assert_eq!(aws.count("AssumeRole"), 1, "every answer but the first was cached");
+}
+
+fn print_steps(before: &Steps, after: &Steps) {
     println!("rise-broker's steps meanwhile, mean:");
-    for (step, (sum, count)) in &after {
+    for (step, (sum, count)) in after {
         let (sum_before, count_before) = before.get(step).copied().unwrap_or_default();
         if *count > count_before {
             println!("  {step:14} {:8.1} us", (sum - sum_before) / (count - count_before) * 1e6);
         }
     }
-    steady(&targets, &token).await;
+}
+
+/// One caller at a time, in turns.
+async fn alone(targets: &[(&str, SocketAddr)], token: &str) {
+    let one = Load { connections: 1, requests: ALONE, rate: None };
+    let mut medians = [const { Vec::new() }; 3];
+    for _ in 0..ROUNDS {
+        for (index, (_, address)) in targets.iter().enumerate() {
+            medians[index].push(run(one, *address, token).await.quantile(0.5).as_secs_f64());
+        }
+    }
+    let medians = medians.map(median);
+    println!("one connection, median of {ROUNDS} medians of {ALONE} requests:");
+    for (index, (name, _)) in targets.iter().enumerate() {
+        println!(
+            "  {name:22} p50 {:7.1} us; rise-broker takes {:.2} times as long",
+            medians[index] * 1e6,
+            medians[2] / medians[index]
+        );
+    }
 }
 
 /// At a rate that is far below what any of them could do.
@@ -159,10 +194,9 @@ fn last_record(audit: &Path) -> String {
     format!("{record}\n")
 }
 
-/// Sum in seconds, and count, by step.
-async fn steps(broker: &Serving) -> BTreeMap<String, (f64, f64)> {
+async fn steps(broker: &Serving) -> Steps {
     let text = Client::new().get(&format!("{}/metrics", broker.admin)).await.text();
-    let mut steps = BTreeMap::<String, (f64, f64)>::new();
+    let mut steps = Steps::new();
     for line in text.lines() {
         let Some(rest) = line.strip_prefix("rise_broker_step_seconds_") else { continue };
         let Some((name, value)) = rest.rsplit_once(' ') else { continue };

@@ -14,11 +14,19 @@ use crate::{AUTH, Settings, Stub, TestBroker};
 /// The longest time that the real clients wait.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Clients that come one after the other wait for about as long.
+const COHORT: usize = 100;
+/// Between two clients, so that it is known who came first.
+const APART: Duration = Duration::from_millis(1);
+
 #[derive(Debug)]
 pub struct ProjectsReport {
     pub failed: usize,
     pub median: Duration,
     pub longest: Duration,
+    /// Of the cohorts after the burst, the largest ratio of the longest wait to the median. A
+    /// cohort is [`COHORT`] clients that came one after the other.
+    pub unfairness: f64,
     /// Of `GetAuthorizationToken`, throttled ones included.
     pub calls: usize,
     pub throttled: usize,
@@ -36,22 +44,39 @@ pub async fn run(projects: usize) -> ProjectsReport {
     let mut clients = JoinSet::new();
     for number in 0..projects {
         clients.spawn(client(Arc::clone(&broker), number));
+        sleep(APART).await;
     }
-    let waited = clients.join_all().await;
+    let mut waited = clients.join_all().await;
+    waited.sort_unstable_by_key(|(number, _)| *number);
+    let waited: Vec<_> = waited.into_iter().map(|(_, waited)| waited).collect();
     let failed = waited.iter().filter(|waited| waited.is_none()).count();
     let mut waited: Vec<Duration> = waited.into_iter().flatten().collect();
+    // The burst serves the first two cohorts at once, and the third one waits for next to nothing.
+    let later = waited.chunks(COHORT).skip(3);
+    let unfairness = later.map(ratio_to_median).fold(1.0, f64::max);
     waited.sort_unstable();
     ProjectsReport {
         failed,
         median: waited[waited.len() / 2],
         longest: waited[waited.len() - 1],
+        unfairness,
         calls: aws.count("GetAuthorizationToken"),
         throttled: aws.throttled(),
     }
 }
 
-/// How long it waited for its credential. `None`: longer than it may.
-async fn client(broker: Arc<TestBroker>, number: usize) -> Option<Duration> {
+fn ratio_to_median(cohort: &[Duration]) -> f64 {
+    let mut cohort = cohort.to_vec();
+    cohort.sort_unstable();
+    cohort[cohort.len() - 1].as_secs_f64() / cohort[cohort.len() / 2].as_secs_f64()
+}
+
+/// Its number, and how long it waited for its credential. `None`: longer than it may.
+async fn client(broker: Arc<TestBroker>, number: usize) -> (usize, Option<Duration>) {
+    (number, waited(&broker, number).await)
+}
+
+async fn waited(broker: &TestBroker, number: usize) -> Option<Duration> {
     let claims = json!({ "repository": format!("acme/app-{number}") });
     let now = rise_broker::domain::Clock::system().now();
     let token = broker.token_of(&format!("app-{number}"), &claims, now);

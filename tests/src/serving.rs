@@ -152,6 +152,16 @@ impl Serving {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// The processor time that it has used so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name of the program may hold blanks. After it, the 12th and 13th field are the time
+        // in and outside the kernel, in hundredths of a second.
+        let fields = stat.rsplit_once(')').unwrap().1;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+        ticks.map(Result::unwrap).sum::<f64>() / 100.0
+    }
+
     pub fn id(&self) -> Pid {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap()
     }

@@ -76,6 +76,11 @@ impl Stub {
         self.script.lock().unwrap().pace(per_second, burst);
     }
 
+    /// From now on passwords of ECR have this length. Real ones have about 2,000 characters.
+    pub fn password_bytes(&self, length: usize) {
+        self.script.lock().unwrap().password_bytes = length;
+    }
+
     /// How many calls were throttled by [`Stub::pace`].
     pub fn throttled(&self) -> usize {
         self.script.lock().unwrap().throttled

@@ -43,6 +43,8 @@ pub(super) struct Script {
     /// Calls left of each action, and when they were last counted.
     buckets: BTreeMap<String, (f64, Instant)>,
     pub(super) throttled: usize,
+    /// Passwords of ECR are at least this long.
+    pub(super) password_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -173,7 +175,8 @@ impl Script {
         lifetime: Option<SignedDuration>,
     ) -> Reply {
         let expires_at = (Timestamp::now() + lifetime.unwrap_or(REGISTRY_PASSWORD)).as_second();
-        let password = self.secret(format!("stub-ecr-password-{:08}-canary", self.heard.len()));
+        let password = format!("stub-ecr-password-{:08}-canary", self.heard.len());
+        let password = self.secret(format!("{password:p<0$}", self.password_bytes));
         let token = self.secret(STANDARD.encode(format!("AWS:{password}")));
         let arn = self.arn(request);
         let account = arn.split(':').nth(4).unwrap_or(ACCOUNT);
