@@ -3,7 +3,8 @@
 //!
 //! **Invariant:** [`HttpCeiling::admit`] returns the very URL that is sent. It accepts no URL that
 //! two parsers could understand differently: [`strict`] rejects everything that a parser would
-//! repair.
+//! repair. An encoded slash (`%2F`) stays inside its segment, and a URL with one is below the same
+//! entries whether a server decodes it or not.
 
 use url::Url;
 
@@ -134,6 +135,7 @@ impl Endpoint {
                 "it has a query or a wildcard; every path below the stated one is allowed anyway",
             );
         }
+        let url = upper_case_escapes(url);
         let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
         let (authority, _) = url.split_at(url.len() - path.len());
         if authority.contains(['{', '}']) {
@@ -149,7 +151,8 @@ impl Endpoint {
 
     fn covers(&self, method: Method, url: &Url, project: &Project) -> bool {
         let path = self.path.replace(PROJECT, &project.as_url_segment());
-        let rest = url.path().strip_prefix(&path);
+        let asked = upper_case_escapes(url.path());
+        let rest = asked.strip_prefix(&path);
         self.method.is_none_or(|allowed| allowed == method)
             && self.origin.origin() == url.origin()
             && rest.is_some_and(|rest| rest.is_empty() || self.below && rest.starts_with('/'))
@@ -189,6 +192,16 @@ fn may_be_asked(url: &Url, private: bool) -> Result<(), &'static str> {
     }
 }
 
+/// `%2f` and `%2F` mean the same (RFC 3986, section 2.1), so both are compared as `%2F`.
+fn upper_case_escapes(text: &str) -> String {
+    let mut escape = 0;
+    let upper = |letter: char| {
+        escape = if letter == '%' { 3 } else { escape - i32::from(escape > 0) };
+        if escape > 0 { letter.to_ascii_uppercase() } else { letter }
+    };
+    text.chars().map(upper).collect()
+}
+
 /// Parses an absolute URL that every parser understands in the same way: nothing in it would be
 /// dropped, added, resolved or decode on the way. `https://a@b`, `https:\\a`, `/x/../y`, `/x%2f..`,
 /// `/x/..;/y` and `https://0x7f.1` each fooled somebody.
@@ -197,7 +210,10 @@ fn strict(text: &str) -> Result<Url, &'static str> {
         return Err("too long");
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['\\', '#']) {
-        return Err("it has blanks, control characters, `\\`, `#` or letters outside ASCII");
+        return Err(
+            "it has blanks, control characters, `\\`, `#` or letters outside ASCII; encode a blank \
+            as `%20`",
+        );
     }
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let rest = rest.ok_or("it must begin with https://")?;
@@ -208,8 +224,8 @@ fn strict(text: &str) -> Result<Url, &'static str> {
     let path = tail.split('?').next().unwrap_or_default();
     if !is_plain_path(path) {
         return Err(
-            "it has a path with `.`, `..`, `//`, `;` or an encoded character that could stand for \
-            one of these",
+            "it has a path with `.`, `..`, `//`, `;` or encoded characters that could stand for \
+            these; `%2F` is accepted between two names",
         );
     }
     let url = Url::parse(text).map_err(|_| "it is not a URL")?;
@@ -228,10 +244,18 @@ fn strict(text: &str) -> Result<Url, &'static str> {
 fn is_plain_path(path: &str) -> bool {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let is_last = |index: usize| index + 1 == segments.len();
-    segments.iter().enumerate().all(|(index, segment)| {
-        let is_segment = !segment.is_empty() || is_last(index);
-        is_segment && !matches!(*segment, "." | "..") && !segment.contains(';') && decodes(segment)
-    })
+    segments
+        .iter()
+        .enumerate()
+        .all(|(index, segment)| (segment.is_empty() && is_last(index)) || is_plain_segment(segment))
+}
+
+/// Some servers decode `%2F` before they look for the endpoint, and others do not. So each part
+/// between encoded slashes must be a name by itself: a path never leaves the one above it.
+fn is_plain_segment(segment: &str) -> bool {
+    upper_case_escapes(segment)
+        .split("%2F")
+        .all(|part| !matches!(part, "" | "." | "..") && !part.contains(';') && decodes(part))
 }
 
 /// Whether each `%XX` stands for a character without a special meaning in a path, also after a
@@ -246,6 +270,8 @@ fn decodes(segment: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ceiling(allow: &[&str], private: bool) -> Result<HttpCeiling, InvalidHttpCeiling> {
@@ -346,6 +372,90 @@ mod tests {
             &format!("https://a.example.com/{}", "x".repeat(LONGEST_URL)),
         ] {
             assert!(!admits(&all, Method::Get, url), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn an_encoded_slash_is_no_way_out() {
+        let all = ceiling(&["* https://a.example.com"], false).unwrap();
+        assert!(admits(&all, Method::Get, "https://a.example.com/x%2Fy"));
+        for url in [
+            "https://a.example.com/x%2F..%2Fy",
+            "https://a.example.com/x%2f..",
+            "https://a.example.com/x%2F.%2fy",
+            "https://a.example.com/x%2F%2fy",
+            "https://a.example.com/%2Fy",
+            "https://a.example.com/x%2F",
+            "https://a.example.com/x%2F/y",
+            "https://a.example.com/%2F",
+            "https://a.example.com/x%2F..;%2Fy",
+            "https://a.example.com/x%2F%2e%2e%2Fy",
+            "https://a.example.com/x%252Fy",
+            "https://a.example.com/x%252f..%252fy",
+            "https://a.example.com/x%2F..%5cy",
+            "https://a.example.com/x%c0%af%2F..",
+            "https://a.example.com/x%2",
+            "https://a.example.com/x%2g",
+        ] {
+            assert!(!admits(&all, Method::Get, url), "{url:?}");
+        }
+    }
+
+    /// GitLab's and Harbor's APIs name a project by one segment with an encoded slash.
+    #[test]
+    fn an_encoded_slash_stays_inside_its_segment() {
+        let ceiling = ceiling(
+            &[
+                "POST https://a.example.com/projects/group%2F{project}/deploy_tokens",
+                "GET https://a.example.com/projects/{project}",
+                "PUT https://a.example.com/tokens",
+            ],
+            false,
+        )
+        .unwrap();
+        for (method, path, admitted) in [
+            (Method::Post, "projects/group%2Fmy-app/deploy_tokens", true),
+            (Method::Post, "projects/group%2fmy-app/deploy_tokens", true),
+            (Method::Post, "projects/group%2Fmy-app/deploy_tokens/7", true),
+            (Method::Post, "projects/group%2Fmy-app/deploy_tokens/a%2Fb", true),
+            (Method::Post, "projects/group/my-app/deploy_tokens", false),
+            (Method::Post, "projects/group%2Fother/deploy_tokens", false),
+            (Method::Post, "projects/group%2Fmy-app%2Fdeploy_tokens", false),
+            (Method::Post, "projects/group%2Fmy-app%2Fx/deploy_tokens", false),
+            (Method::Post, "projects/x%2Fgroup%2Fmy-app/deploy_tokens", false),
+            (Method::Post, "projects%2Fgroup%2Fmy-app/deploy_tokens", false),
+            (Method::Post, "projects/group%2Fmy-app/deploy_tokens%2Fx", false),
+            (Method::Post, "projects/group%2Fmy-app/x%2F..%2Fdeploy_tokens", false),
+            (Method::Post, "projects/GROUP%2Fmy-app/deploy_tokens", false),
+            (Method::Get, "projects/my-app", true),
+            (Method::Get, "projects/my-app%2Fbelow", false),
+            (Method::Get, "projects/my-app/x%2Fy", true),
+            (Method::Get, "projects/above%2Fmy-app", false),
+            (Method::Put, "tokens%2Fadmin", false),
+            (Method::Put, "tokens/x%2F..%2F..%2Fadmin", false),
+        ] {
+            let url = format!("https://a.example.com/{path}");
+            assert_eq!(admits(&ceiling, method, &url), admitted, "{url}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is admitted is below the entry, for servers that decode `%2F` and for others.
+        #[test]
+        fn no_path_leaves_its_entry(rest in "([a-b./;%]|%2[eEfF5]|\\.\\.|%5[cC]|%3[bB]){0,12}") {
+            let ceiling = ceiling(&["* https://a.example.com/x/y"], false).unwrap();
+            let url = format!("https://a.example.com/x/y{rest}");
+            if let Ok(admitted) = ceiling.admit(Method::Get, &url, &"p".parse().unwrap()) {
+                prop_assert_eq!(admitted.as_str(), &url);
+                let decoded = upper_case_escapes(admitted.path()).replace("%2F", "/");
+                let again = Url::parse(&format!("https://a.example.com{decoded}")).unwrap();
+                for path in [admitted.path(), &decoded, again.path()] {
+                    let below = path.strip_prefix("/x/y");
+                    prop_assert!(below.is_some_and(|it| it.is_empty() || it.starts_with('/')));
+                    prop_assert!(path.split('/').all(|segment| !matches!(segment, "." | "..")));
+                }
+                prop_assert!(!decoded.contains("//"));
+            }
         }
     }
 
