@@ -267,8 +267,10 @@ impl CallState {
             Err(error) => return Ok(Err(error)),
         };
         let EcrLogin { endpoint, username, password, expires_at } = login;
+        let secret = Arc::new(password);
+        self.issued.add(&secret);
         let handle = SecretHandle {
-            secret: Arc::new(password),
+            secret,
             origin: SecretOrigin::Aws(scope),
             name: "aws".into(),
             expires_at: Some(expires_at),

@@ -65,8 +65,11 @@ impl types::HostSecret for CallState {
         if text.len() > MAX_SECRET || !self.memory.charge(text.len()) {
             return Err(LimitExceeded("secret bytes").into());
         }
+        self.capabilities.observer.made_secret(&text);
+        let secret = Arc::new(Secret::new(text));
+        self.issued.add(&secret);
         Ok(self.table.push(SecretHandle {
-            secret: Arc::new(Secret::new(text)),
+            secret,
             origin: SecretOrigin::Guest,
             name: "guest".into(),
             expires_at: None,

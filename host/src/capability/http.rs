@@ -36,6 +36,9 @@ use crate::capability::wit::rise::registry::types::Error;
 use ceiling::HttpCeiling;
 use request::{Composed, NotSent};
 
+/// The longest path of a request that a message shows, in bytes.
+const LONGEST_PATH_SHOWN: usize = 256;
+
 /// Sends requests for one registry. [`client::ReqwestHttp`] in production.
 #[async_trait]
 pub trait Http: Send + Sync {
@@ -85,6 +88,7 @@ struct RequestInFlight {
     digest: Arc<str>,
     method: &'static str,
     host: String,
+    path: String,
     /// The names of the secrets in the request.
     secrets: String,
     status: Option<u16>,
@@ -94,11 +98,11 @@ struct RequestInFlight {
 
 impl Drop for RequestInFlight {
     fn drop(&mut self) {
-        let Self { method, host, secrets, status, outcome, .. } = self;
+        let Self { method, host, path, secrets, status, outcome, .. } = self;
         let (registry, elapsed) = (&self.capabilities.registry, self.started.elapsed());
         self.metrics.upstream_call(registry, method, outcome, elapsed);
         tracing::info!(
-            %registry, digest = %self.digest, %method, %host, %outcome,
+            %registry, digest = %self.digest, %method, %host, %path, %outcome,
             status = status.unwrap_or(0),
             elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), %secrets,
             "a provider sent an HTTP request"
@@ -146,13 +150,17 @@ impl CallState {
     ) -> Result<Response, Error> {
         let Composed { headers, body, secrets } = composed;
         let host = url.authority().to_owned();
-        let asked = format!("{} {host}", ceiling::name(method));
+        // A query may have private content, and no message shows it.
+        let path = printable(url.path(), LONGEST_PATH_SHOWN);
+        let path = self.withheld(&path).map_or(path, |_| "/(withheld)".to_owned());
+        let asked = format!("{} {host}{path}", ceiling::name(method));
         let mut sent = RequestInFlight {
             metrics: self.metrics.clone(),
             capabilities: Arc::clone(&self.capabilities),
             digest: Arc::clone(&self.digest),
             method: ceiling::name(method),
             host,
+            path,
             secrets: secrets.into_iter().collect::<Vec<_>>().join(","),
             status: None,
             outcome: "timed-out",
@@ -164,8 +172,8 @@ impl CallState {
         self.upstream_slow = matches!(answer, Err(HttpError::TimedOut(_)));
         let answer = answer.map_err(|error| {
             let registry = &self.capabilities.registry;
-            tracing::warn!(%registry, %error, "an HTTP request of a provider failed");
             let text = format!("{asked}: {}", printable(&error.to_string(), 512));
+            tracing::warn!(%registry, error = %text, "an HTTP request of a provider failed");
             let (outcome, error) = match error {
                 HttpError::OutOfReach(_) => ("refused", self.refuse(text)),
                 HttpError::TimedOut(_) => ("timed-out", Error::Unavailable(text)),
@@ -183,6 +191,7 @@ impl CallState {
             tracing::warn!(%registry, digest = %self.digest, "{echoed}");
             Error::Failed(echoed.to_string())
         })?;
+        self.issued.add_answer(response.body());
         sent.outcome = outcome(&response);
         Ok(response)
     }
@@ -363,6 +372,7 @@ impl http::HostResponse for CallState {
         }
         let expires_at = jwt_expiry(secret.expose());
         let (secret, origin) = (Arc::new(secret), SecretOrigin::Http);
+        self.issued.add(&secret);
         Ok(Some(self.table.push(SecretHandle {
             secret,
             origin,

@@ -25,6 +25,15 @@ pub trait Observer: Send + Sync {
     /// The host refused something beyond the ceiling.
     fn refused(&self, _asked: &str) {}
 
+    /// The host withheld the line with this number, counted from 0: it holds a secret.
+    fn withheld(&self, _line: usize) {}
+
+    /// The provider made a secret of text that it has.
+    fn made_secret(&self, _text: &str) {}
+
+    /// The provider wrote to its standard output, which no log has.
+    fn printed(&self, _text: &str) {}
+
     /// The call ended, with an answer or without one.
     fn ended(&self, _used: CallUsage) {}
 }

@@ -1,10 +1,13 @@
 //! The state of one call of one provider.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
+use super::issued::IssuedSecrets;
+use super::log::Line;
 use super::memory::Memory;
 use super::wasi::CallWasi;
 use super::{CallUsage, Capabilities, GrantHandle, printable, secrets};
@@ -13,6 +16,9 @@ use crate::config::CallLimits;
 use crate::domain::AwsSession;
 use crate::rules::Grant;
 use crate::telemetry::Metrics;
+
+/// Bytes of standard error that a message shows: what fits behind the trap itself.
+const STDERR_SHOWN: usize = 768;
 
 /// The purpose of a call. It decides what the capabilities do.
 pub(super) enum Purpose {
@@ -31,6 +37,9 @@ pub struct CallState {
     pub(crate) memory: Memory,
     pub(crate) cpu_ticks: u64,
     pub(super) log_lines: usize,
+    /// The lines that the provider has logged. They are written when the call ends.
+    pub(super) lines: Vec<Line>,
+    pub(crate) issued: IssuedSecrets,
     pub(super) aws_calls: usize,
     pub(super) http_calls: usize,
     /// `true` while the call waits for an upstream. It stays `true` when an upstream did not answer
@@ -42,6 +51,7 @@ pub struct CallState {
     pub(crate) session: Option<AwsSession>,
     pub(super) purpose: Purpose,
     pub(super) now: u64,
+    pub(super) started: Instant,
     pub(super) metrics: Metrics,
     pub(super) table: ResourceTable,
     /// Made when the guest first uses WASI, which most calls do not.
@@ -65,6 +75,9 @@ impl CallState {
             limits,
             cpu_ticks: 0,
             log_lines: 0,
+            lines: Vec::new(),
+            issued: IssuedSecrets::default(),
+            started: Instant::now(),
             aws_calls: 0,
             http_calls: 0,
             upstream_slow: false,
@@ -99,8 +112,13 @@ impl CallState {
         }
     }
 
-    /// Tells the observer that the call ended.
-    pub(crate) fn end(&self) {
+    /// Writes the provider's log lines, and tells the observer that the call ended.
+    pub(crate) fn end(&mut self) {
+        self.write_lines();
+        let printed = self.wasi.as_ref().map(CallWasi::stdout).unwrap_or_default();
+        if !printed.is_empty() {
+            self.capabilities.observer.printed(&printed);
+        }
         let memory = self.limits.memory.saturating_sub(self.memory.left());
         self.capabilities.observer.ended(CallUsage { memory, cpu_ticks: self.cpu_ticks });
     }
@@ -108,8 +126,10 @@ impl CallState {
     /// Records what was asked for beyond the ceiling and returns the refusal. Only the first one of
     /// a call is logged: a provider must not fill the log.
     pub(super) fn refuse(&mut self, asked: String) -> Error {
-        let reveals = self.capabilities.reveals_secret(&asked);
-        let asked = if reveals { "what holds a configured secret".to_owned() } else { asked };
+        let asked = match self.withheld(&asked) {
+            Some(secret) => format!("what holds {secret}"),
+            None => asked,
+        };
         self.capabilities.observer.refused(&asked);
         if self.refused.is_none() {
             tracing::warn!(
@@ -125,6 +145,17 @@ impl CallState {
         Error::Refused(asked)
     }
 
+    /// The kind of secret that `text` holds. Such a text must not leave in a log line or an error.
+    pub(crate) fn withheld(&self, text: &str) -> Option<&'static str> {
+        if self.capabilities.reveals_secret(text) {
+            Some("a configured secret")
+        } else if self.issued.are_in(text) {
+            Some("an issued secret")
+        } else {
+            None
+        }
+    }
+
     /// Removes a secret that the provider returned from the state of this call.
     pub(crate) fn release_secret(
         &mut self,
@@ -133,15 +164,22 @@ impl CallState {
         Ok(self.table.delete(handle)?)
     }
 
-    /// The text that the guest wrote to its standard error, usually of a panic.
+    /// The end of the text that the guest wrote to its standard error: usually of a panic or of an
+    /// exception, whose own text stands last.
     pub(crate) fn stderr(&self) -> String {
         let text = self.wasi.as_ref().map(CallWasi::stderr).unwrap_or_default();
-        if self.capabilities.reveals_secret(&text) {
-            "(withheld: holds a configured secret)".to_owned()
-        } else {
-            printable(&text, 1024)
+        let mut from = text.len().saturating_sub(STDERR_SHOWN);
+        while !text.is_char_boundary(from) {
+            from += 1;
         }
+        let end = text.get(from..).unwrap_or_default().trim_start();
+        self.withheld(&text).map_or_else(|| printable(end, STDERR_SHOWN), withheld_text)
     }
+}
+
+/// What takes the place of a text that holds `secret`.
+pub(crate) fn withheld_text(secret: &str) -> String {
+    format!("(withheld: holds {secret})")
 }
 
 impl WasiView for CallState {

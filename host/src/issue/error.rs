@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::audit::AuditError;
 use crate::capability::wit::rise::registry::types::Error;
-use crate::capability::{CallState, printable};
+use crate::capability::{CallState, printable, withheld_text};
 use crate::domain::ProblemType;
 use crate::identity::Replayed;
 use crate::limits::Refused;
@@ -99,13 +99,8 @@ impl From<CallError> for IssueError {
 /// The meaning of an error that a provider returned. Whether an upstream was too slow is what the
 /// host saw, not what the provider says.
 pub(super) fn returned(error: Error, state: &CallState) -> IssueError {
-    let clean = |text: String| {
-        if state.capabilities.reveals_secret(&text) {
-            "(withheld: holds a configured secret)".to_owned()
-        } else {
-            printable(&text, 512)
-        }
-    };
+    let clean =
+        |text: String| state.withheld(&text).map_or_else(|| printable(&text, 512), withheld_text);
     match error {
         Error::Refused(text) => IssueError::ProviderFailed(format!(
             "asked for {}",

@@ -176,7 +176,7 @@ impl Guest {
                 export.call(&instance, &mut store).await
             });
             let returned = returned.await;
-            store.data().end();
+            store.data_mut().end();
             let failed = match returned {
                 Ok(Ok(value)) => return Ok(Finished { value, state: store.into_data() }),
                 Ok(Err(error)) => failure(&error, store.data()),

@@ -57,9 +57,10 @@ pub enum LoadError {
     )]
     Forbidden(String),
     #[error(
-        "wants `{import}`, and providers get only the part of WASI that every program links; \
-        build it without (componentize-py: `--stub-wasi`), or give it empty files and closed \
-        sockets with `wasi = \"stubbed\"` in {table}"
+        "wants `{import}`, and providers get only the part of WASI that every program links; in \
+        Rust, its code or a crate uses `std::fs` or `std::net`: send requests with \
+        `rise_provider::http`, embed files with `include_str!`; an interpreter gets empty files \
+        and closed sockets with `wasi = \"stubbed\"` in {table}"
     )]
     Wasi { import: String, table: String },
     #[error("not a provider: it does not export `{CONTRACT}registry@{VERSION}`")]

@@ -4,9 +4,11 @@
 //! on. The whole answer is withheld then: if only the secret were cut out, a provider could choose
 //! where to cut, and learn from that.
 //!
-//! Other forms of a secret are not found, such as a hash, a half of it or an unusual encoding. To
-//! use them, a registry that the operator trusts with the secret would have to help a hostile
-//! provider.
+//! A secret is found as it is, in upper or lower case, percent-encoded, escaped in a JSON string,
+//! in base64 and in hex: registries and their error pages repeat a request in these forms by
+//! accident. Other forms are not found, such as a reversed text, a half, a hash or compressed text.
+//! To use them, a registry that the operator trusts with the secret would have to help a hostile
+//! provider, and a registry that helps can choose a form that no search finds.
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
@@ -18,13 +20,13 @@ use crate::capability::Capabilities;
 /// A shorter piece of base64 or hex appears in any long text by chance.
 const SHORTEST_ENCODED: usize = 12;
 
-/// Whether `text` has a configured secret: as it is, percent-encoded, in a JSON string, in base64
-/// or in hex.
+/// Whether `text` has a configured secret: as it is, in other letters, percent-encoded, in a JSON
+/// string, in base64 or in hex.
 pub(super) fn reveals(capabilities: &Capabilities, text: &str) -> bool {
     if capabilities.secrets.is_empty() {
         return false;
     }
-    let plain = |text: &str| capabilities.reveals_secret(text);
+    let plain = |text: &str| capabilities.reveals_secret(text) || in_other_case(capabilities, text);
     let encoded = || {
         let forms =
             |secret: &str| encodings(secret).iter().any(|form| text.contains(form.as_str()));
@@ -34,6 +36,16 @@ pub(super) fn reveals(capabilities: &Capabilities, text: &str) -> bool {
         || (text.contains(['%', '+']) && plain(&percent_decoded(text)))
         || (text.contains('\\') && in_json(text, &plain))
         || encoded()
+}
+
+/// A registry that keeps hexadecimal tokens or UUIDs repeats them in the case that it prefers.
+fn in_other_case(capabilities: &Capabilities, text: &str) -> bool {
+    let lower = Zeroizing::new(text.to_ascii_lowercase());
+    let secrets = capabilities.secrets.values().map(|secret| secret.expose());
+    secrets.filter(|secret| secret.len() >= SHORTEST_ENCODED).any(|secret| {
+        let secret = Zeroizing::new(secret.to_ascii_lowercase());
+        lower.contains(secret.as_str())
+    })
 }
 
 /// Searches the strings of a JSON document, unescaped.
@@ -121,6 +133,8 @@ mod tests {
             .collect();
         let mut found = vec![
             format!("before {secret} after"),
+            format!("BEFORE {} AFTER", secret.to_ascii_uppercase()),
+            json.to_ascii_uppercase().replace("\\N", "\\n"),
             json,
             format!("a=b&password={form}"),
             every,
@@ -134,6 +148,11 @@ mod tests {
         for text in found {
             assert!(reveals(&capabilities, &text), "{text}");
         }
+        // The bound: nobody sends these back by accident.
+        let (reversed, half) = (secret.chars().rev().collect::<String>(), &secret[..14]);
+        for unseen in [reversed.as_str(), half] {
+            assert!(!reveals(&capabilities, unseen), "{unseen}");
+        }
         for harmless in ["", "s3cr", "{\"a\": \"b\\n\"}", "100 % +1", "%zz%", "czNjcsOpdA=="] {
             assert!(!reveals(&capabilities, harmless), "{harmless}");
         }
@@ -143,6 +162,7 @@ mod tests {
     fn a_short_secret_is_not_found_in_random_text() {
         let capabilities = capabilities("abcd");
         assert!(reveals(&capabilities, "x abcd"));
+        assert!(!reveals(&capabilities, "x ABCD"));
         assert!(!reveals(&capabilities, "YWJjZA== 61626364"));
     }
 }

@@ -19,7 +19,7 @@ const LONGEST_PAUSE: i64 = 3600;
 
 /// An answer that a provider can read.
 pub struct Response {
-    /// Method and host of the request, for messages.
+    /// Method, host and path of the request, for messages.
     asked: String,
     status: u16,
     headers: Vec<(String, Zeroizing<String>)>,
@@ -78,6 +78,10 @@ impl Response {
     pub(super) fn header(&self, name: &str) -> Option<String> {
         let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str().to_owned())
+    }
+
+    pub(super) fn body(&self) -> &str {
+        &self.body
     }
 
     pub(super) fn text(&self) -> String {

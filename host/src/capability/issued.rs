@@ -1,0 +1,168 @@
+//! The secrets that a call comes upon: those that it takes, gets or makes, and those that stand in
+//! an answer under the name of a secret.
+//!
+//! A provider may read an answer before it takes the secret out of it, and then write what it has
+//! read to the log. The host cannot undo that, but none of these secrets leaves in a log line, an
+//! error or a user name.
+//!
+//! Only the text itself and its form in a JSON string are found. A provider that hides a token in
+//! another form does so on purpose, and the operator trusts it (`trust_provider`).
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::domain::Secret;
+
+/// No registry makes a shorter credential, and shorter text appears in other text by chance.
+const SHORTEST: usize = 8;
+/// The most strings of answers that are kept.
+const MOST: usize = 64;
+/// How the name of a member ends whose value is a secret. Gitea's tokens are called `sha1`.
+const SECRET_NAMES: [&str; 10] = [
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "jwt",
+    "apikey",
+    "accesskey",
+    "privatekey",
+    "auth",
+    "sha1",
+];
+/// The name of the text inside such a member, as in Azure's `{"passwords": [{"value": …}]}`.
+const VALUE_NAMES: [&str; 3] = ["value", "data", "key"];
+
+#[derive(Default)]
+pub(crate) struct IssuedSecrets {
+    handles: Vec<Arc<Secret>>,
+    in_answers: Vec<Zeroizing<String>>,
+}
+
+impl IssuedSecrets {
+    /// Adds a secret that the provider has a handle on.
+    pub(super) fn add(&mut self, secret: &Arc<Secret>) {
+        if secret.expose().len() >= SHORTEST {
+            self.handles.push(Arc::clone(secret));
+        }
+    }
+
+    /// Adds what an answer has under names of secrets.
+    pub(super) fn add_answer(&mut self, body: &str) {
+        if let Ok(json) = serde_json::from_str(body) {
+            self.visit(json, false);
+        }
+    }
+
+    fn visit(&mut self, value: Value, is_secret: bool) {
+        match value {
+            Value::String(text) => {
+                let text = Zeroizing::new(text);
+                if is_secret && text.len() >= SHORTEST && self.in_answers.len() < MOST {
+                    self.in_answers.push(text);
+                }
+            }
+            Value::Array(items) => items.into_iter().for_each(|item| self.visit(item, is_secret)),
+            Value::Object(members) => {
+                for (name, value) in members {
+                    let is_value = is_secret && VALUE_NAMES.contains(&name.as_str());
+                    self.visit(value, is_value || is_named(&name));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    /// Whether `text` has a secret on which the provider has a handle.
+    pub(crate) fn has_handle_in(&self, text: &str) -> bool {
+        self.handles.iter().any(|secret| text.contains(secret.expose()))
+    }
+
+    /// Whether `text` has one of the secrets, or ends with the beginning of one: it may have been
+    /// cut.
+    pub(super) fn are_in(&self, text: &str) -> bool {
+        let plain = text.contains('\\').then(|| unescaped(text));
+        let texts = [Some(text), plain.as_ref().map(|text| text.as_str())];
+        let mut secrets = self
+            .handles
+            .iter()
+            .map(|secret| secret.expose())
+            .chain(self.in_answers.iter().map(|text| text.as_str()));
+        secrets.any(|secret| texts.iter().flatten().any(|text| has(text, secret)))
+    }
+}
+
+fn has(text: &str, secret: &str) -> bool {
+    let lengths = SHORTEST..secret.len();
+    text.contains(secret)
+        || lengths.filter_map(|length| secret.get(..length)).any(|start| text.ends_with(start))
+}
+
+fn is_named(name: &str) -> bool {
+    let letters = name.chars().filter(char::is_ascii_alphanumeric);
+    let name = letters.map(|letter| letter.to_ascii_lowercase()).collect::<String>();
+    SECRET_NAMES.iter().any(|end| name.trim_end_matches('s').ends_with(end))
+}
+
+/// Resolves the escapes of JSON strings anywhere in `text`.
+fn unescaped(text: &str) -> Zeroizing<String> {
+    let mut plain = Zeroizing::new(String::with_capacity(text.len()));
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let code = after.strip_prefix('u').and_then(|after| after.get(..4));
+        let letter = code.and_then(|code| u32::from_str_radix(code, 16).ok());
+        rest = if let Some(letter) = letter.and_then(char::from_u32) {
+            plain.push(letter);
+            after.get(5..).unwrap_or_default()
+        } else {
+            // `\/`, `\"` and `\\`. No secret has a control character.
+            let mut letters = after.chars();
+            plain.extend(letters.next());
+            letters.as_str()
+        };
+    }
+    plain.push_str(rest);
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_call_comes_upon_is_found_in_text() {
+        let mut issued = IssuedSecrets::default();
+        issued.add(&Arc::new(Secret::new("taken-token/1".to_owned())));
+        issued.add(&Arc::new(Secret::new("short".to_owned())));
+        issued.add_answer(
+            r#"{"access_token":"from-answer","id":"not-a-secret","robots":[{"Secret":"robot-key"}],
+            "auth":{"name":"harmless-name"},"sha1":"from-gitea",
+            "passwords":[{"name":"password1","value":"from-azure"}],"client-secret":["listed-key"],"token_type":"Bearers!"}"#,
+        );
+        for text in [
+            "made taken-token/1 for you",
+            r#"{"token":"taken-token\/1"}"#,
+            r#"{"token":"\u0074aken-token/1"}"#,
+            "cut off: taken-tok",
+            "got from-answer",
+            "robot-key",
+            "listed-key",
+            "from-gitea",
+            "from-azure",
+        ] {
+            assert!(issued.are_in(text), "{text}");
+        }
+        for text in
+            ["short", "taken", "not-a-secret", "harmless-name", "Bearers!", "", r"\u00", r"\"]
+        {
+            assert!(!issued.are_in(text), "{text}");
+        }
+        assert!(issued.has_handle_in("robot-taken-token/1"));
+        // An answer may call the user by a word that only looks like a secret.
+        assert!(!issued.has_handle_in("robot-key"));
+        issued.add_answer("not JSON");
+    }
+}
