@@ -11,6 +11,7 @@ mod access;
 pub mod aws;
 mod grant;
 pub mod http;
+mod issued;
 mod log;
 pub(crate) mod memory;
 mod observer;
@@ -23,6 +24,7 @@ pub use access::Capabilities;
 pub use grant::GrantHandle;
 pub use observer::{CallUsage, Observer, Unobserved};
 pub use state::CallState;
+pub(crate) use state::withheld_text;
 pub(crate) use wasi::{LINKED as WASI, STUBBED as STUBBED_WASI};
 
 use wasmtime::component::Linker;

@@ -42,6 +42,8 @@ pub struct Registry {
     /// The widest scope that the operator accepts.
     pub accepted: Scope,
     pub trust_provider: bool,
+    /// Whether it may issue what a registry made without an expiry.
+    pub accept_endless: bool,
     /// The longest lifetime in seconds.
     pub max_lifetime: u32,
     /// The locations of the projects, derived from `locate`.

@@ -272,6 +272,7 @@ impl Default for LogFile {
 /// checks the table.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct RegistryKeys {
     pub location: Option<String>,
     /// The most path components of a project.
@@ -279,6 +280,7 @@ pub struct RegistryKeys {
     pub project_depth: Option<u8>,
     pub accept_scope: Option<AcceptScope>,
     pub trust_provider: bool,
+    pub accept_endless: bool,
     #[schemars(range(min = 60, max = 43_200))]
     pub max_lifetime: Option<u32>,
     pub source_identity: bool,
@@ -335,11 +337,12 @@ pub struct HttpCeilingFile {
 }
 
 impl RegistryKeys {
-    pub const NAMES: [&str; 9] = [
+    pub const NAMES: [&str; 10] = [
         "location",
         "project_depth",
         "accept_scope",
         "trust_provider",
+        "accept_endless",
         "max_lifetime",
         "source_identity",
         "session_tags",

@@ -21,6 +21,8 @@ use crate::rules::Grant;
 const CLOCK_LEEWAY: i64 = 300;
 /// Credentials that expire sooner than this are rejected: no client could use them.
 const SHORTEST: i64 = 60;
+/// As seconds, this is in the year 5138; as milliseconds, in 1973.
+const MILLISECONDS: u64 = 100_000_000_000;
 const MAX_USERNAME: usize = 256;
 
 /// Calls the registry's provider for `grant`. Limits and audit records are up to the caller:
@@ -68,13 +70,21 @@ impl Returned {
         };
         if let Credential::Basic { username, .. } = &credential
             && username.len() <= MAX_USERNAME
-            && state.capabilities.reveals_secret(username)
+            && let Some(secret) = secret_in(username, state)
         {
-            return Err(IssueError::ProviderFailed(
-                "returned a user name that holds a configured secret".to_owned(),
-            ));
+            return Err(IssueError::ProviderFailed(format!(
+                "returned a user name that holds {secret}, and user names are logged"
+            )));
         }
         Ok(Self { credential, secret: taken, expires_at: issued.expires_at })
+    }
+}
+
+fn secret_in(username: &str, state: &CallState) -> Option<&'static str> {
+    if state.capabilities.reveals_secret(username) {
+        Some("a configured secret")
+    } else {
+        state.issued.has_handle_in(username).then_some("an issued secret")
     }
 }
 
@@ -131,14 +141,12 @@ fn verify(
             registry.accepted
         )));
     }
-    // The expiry that the host knows counts more than the one that the provider says.
-    let expires_at = secret.and_then(|(_, known)| known).or(expires_at);
     Ok(Credentials {
         project: grant.project().clone(),
         registry: registry.name.clone(),
         actions: grant.actions(),
         location: registry.locate(grant.project()),
-        expires_at: expires_at.map(|seconds| expiry(seconds, registry, now)).transpose()?,
+        expires_at: expiry(secret.as_ref(), expires_at, registry, now)?,
         credential,
         scope,
         enforced_by,
@@ -150,10 +158,38 @@ fn is_plain(text: &str, limit: usize) -> bool {
     (1..=limit).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-fn expiry(seconds: u64, registry: &Registry, now: Timestamp) -> Result<Timestamp, IssueError> {
+/// The expiry of a credential. The one that the host knows counts more than the one that the
+/// provider says.
+fn expiry(
+    secret: Option<&(SecretOrigin, Option<u64>)>,
+    returned: Option<u64>,
+    registry: &Registry,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, IssueError> {
+    let known = secret.and_then(|(_, known)| *known);
+    if let Some(seconds) = known.or(returned) {
+        return checked(seconds, registry, now).map(Some);
+    }
+    // The broker ends nothing that a registry made. A shared account of the settings never ended.
+    let was_made = matches!(secret, Some((SecretOrigin::Http | SecretOrigin::Guest, _)));
+    if was_made && !registry.accept_endless {
+        return Err(IssueError::ProviderFailed(
+            "returned a credential without an expiry; let the registry make one that expires, or \
+             accept it with `accept_endless = true`"
+                .to_owned(),
+        ));
+    }
+    Ok(None)
+}
+
+fn checked(seconds: u64, registry: &Registry, now: Timestamp) -> Result<Timestamp, IssueError> {
     let wrong = |text: String| IssueError::ProviderFailed(format!("returned {text}"));
     let at = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    let at = at.ok_or_else(|| wrong("an expiry that is not a valid time".to_owned()))?;
+    let milliseconds = (MILLISECONDS..MILLISECONDS * 1000).contains(&seconds);
+    let at = at.filter(|_| !milliseconds).ok_or_else(|| {
+        let hint = if milliseconds { ", so it may be in milliseconds" } else { "" };
+        wrong(format!("an expiry that is not a valid time: expected seconds, and {seconds}{hint}"))
+    })?;
     let left = at.as_second().saturating_sub(now.as_second());
     if left < SHORTEST {
         return Err(wrong(format!(

@@ -66,11 +66,7 @@ async fn build(
     let aws_settings: AwsSettings = serde_json::from_value(settings.clone()).unwrap_or_default();
     let text: Arc<str> = settings.to_string().into();
     // The provider checks its settings before the host uses them, because its messages are better.
-    let bare = Arc::new(Capabilities {
-        registry: name.to_string(),
-        secrets: own_secrets.clone(),
-        ..Capabilities::none()
-    });
+    let bare = Arc::new(bare(name, &own_secrets));
     let scope = check(provider, &bare, &text, &stated).await?;
     if !config.keys_are_right {
         // These problems are already reported, and others would follow from them.
@@ -112,6 +108,7 @@ async fn build(
         scope,
         accepted,
         trust_provider,
+        accept_endless: config.keys.accept_endless,
         max_lifetime: config.keys.max_lifetime.unwrap_or(DEFAULT_MAX_LIFETIME),
         shape: located.shape,
         pattern: located.pattern,
@@ -130,6 +127,11 @@ fn both<T>(
             Err([first.err(), second.err()].into_iter().flatten().flatten().collect())
         }
     }
+}
+
+/// The capabilities that a provider has before its ceilings are known.
+fn bare(name: &RegistryName, secrets: &secrets::Secrets) -> Capabilities {
+    Capabilities { registry: name.to_string(), secrets: secrets.clone(), ..Capabilities::none() }
 }
 
 fn find_provider<'a>(
@@ -215,9 +217,19 @@ async fn check(
                 } else {
                     printable(&problem.message, 512)
                 };
-                stated.problem(&printable(&problem.path, 256), message)
+                stated.problem(&pointer(&problem.path), message)
             })
             .collect()),
+    }
+}
+
+/// The JSON Pointer of a problem. Some providers forget its first `/`, or write `a.b`.
+fn pointer(path: &str) -> String {
+    let path = printable(path, 256);
+    if path.is_empty() || path.starts_with('/') {
+        path
+    } else {
+        format!("/{}", path.replace('.', "/"))
     }
 }
 

@@ -28,7 +28,9 @@ pub(super) fn open(
         return match allowed {
             Some(_) => Err(stated.problem(
                 "/ceiling/http",
-                "its provider does not use HTTP; remove this".to_owned(),
+                "its provider does not use HTTP: it does not import `http`, which it does as soon \
+                 as its code sends a request; remove this"
+                    .to_owned(),
             )),
             None => Ok(None),
         };
