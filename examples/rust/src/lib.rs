@@ -135,6 +135,7 @@ mod tests {
         Host::new().secret("admin_token").http(move |_| Ok(Answer::new(status).body(body)))
     }
 
+    const ASKED: &str = "POST r.example.com/api/tokens";
     const TOKEN: &str = r#"{"username":"token-7","token":"t0p","expires_at":1795255200}"#;
 
     #[test]
@@ -168,9 +169,9 @@ mod tests {
     fn what_the_registry_says_is_handed_on() {
         let grant = || testing::grant("my-app").build();
         for (status, body, expected) in [
-            (403, "", Error::Denied("the registry answered 403".to_owned())),
+            (403, "", Error::Denied(format!("{ASKED} answered 403"))),
             (429, "", Error::Throttled(None)),
-            (500, "", Error::Unavailable("the registry answered 500".to_owned())),
+            (500, "", Error::Unavailable(format!("{ASKED} answered 500"))),
             (200, "{}", Error::Failed("the registry answered without a token".to_owned())),
         ] {
             let issued =

@@ -35,6 +35,29 @@ use serde_json::Value;
 
 use crate::{Error, Secret, host};
 
+/// Encodes `text` as one segment of a path. A `/` becomes `%2F`, as in APIs that name a project by
+/// its whole path.
+///
+/// The host rejects a segment that is empty, `.` or `..`, also between two encoded slashes.
+///
+/// ```
+/// use rise_provider::http::segment;
+///
+/// let url = format!("https://gitlab.example.com/api/v4/projects/{}", segment("group/my-app"));
+/// assert_eq!(url, "https://gitlab.example.com/api/v4/projects/group%2Fmy-app");
+/// assert_eq!(segment("a b+c.d"), "a%20b%2Bc.d");
+/// ```
+pub fn segment(text: &str) -> String {
+    let encode = |byte: u8| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
+    text.bytes().map(encode).collect()
+}
+
 /// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the variants are the methods of RFC 9110")]

@@ -265,16 +265,54 @@ mod tests {
     fn statuses_mean_errors() {
         for (status, expected) in [
             (200, Ok(())),
-            (403, Err(Error::Denied("the registry answered 403".to_owned()))),
-            (404, Err(Error::NotFound("the registry answered 404".to_owned()))),
+            (403, Err(Error::Denied("GET r.io/ answered 403".to_owned()))),
+            (404, Err(Error::NotFound("GET r.io/ answered 404".to_owned()))),
             (429, Err(Error::Throttled(Some(9)))),
             (503, Err(Error::Throttled(Some(9)))),
-            (500, Err(Error::Unavailable("the registry answered 500".to_owned()))),
-            (302, Err(Error::Failed("the registry answered 302".to_owned()))),
+            (500, Err(Error::Unavailable("GET r.io/ answered 500".to_owned()))),
+            (400, Err(Error::Failed("GET r.io/ answered 400".to_owned()))),
         ] {
             let host =
                 Host::new().http(move |_| Ok(Answer::new(status).header("Retry-After", "9")));
             assert_eq!(host.run(|| Request::get("https://r.io").send()?.success()).0, expected);
+        }
+    }
+
+    #[test]
+    fn a_pause_may_be_a_date() {
+        for (text, pause) in [
+            ("Fri, 15 Jan 2027 08:01:30 GMT", Some(90)),
+            ("Sun, 29 Feb 2032 00:00:00 GMT", Some(3600)),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", Some(0)),
+            ("99999", Some(3600)),
+            ("soon", None),
+            ("Fri, 15 Jan", None),
+        ] {
+            let host = Host::new().http(move |_| Ok(Answer::new(429).header("Retry-After", text)));
+            let expected = Err(Error::Throttled(pause));
+            assert_eq!(host.run(|| Request::get("https://r.io").send()?.success()).0, expected);
+        }
+    }
+
+    #[test]
+    fn only_text_is_taken_as_a_secret() {
+        let long = "x".repeat((16 << 10) + 1);
+        for (body, pointer, taken) in [
+            (r#"{"token":"t0p"}"#.to_owned(), "/token", true),
+            (r#"{"token":""}"#.to_owned(), "/token", false),
+            (r#"{"token":7}"#.to_owned(), "/token", false),
+            ("t0p".to_owned(), "/token", false),
+            ("t0p\n".to_owned(), "", true),
+            ("\n".to_owned(), "", false),
+            (format!(r#"{{"token":"{long}"}}"#), "/token", false),
+            (long, "", false),
+        ] {
+            let shown = body.chars().take(20).collect::<String>();
+            let host = Host::new().http(move |_| Ok(Answer::new(200).body(&body)));
+            let (found, _) = host.run(|| {
+                Ok::<_, Error>(Request::get("https://r.io").send()?.take_secret(pointer).is_some())
+            });
+            assert_eq!(found, Ok(taken), "{shown} at `{pointer}`");
         }
     }
 

@@ -154,6 +154,11 @@ pub(crate) fn log(level: Level, message: &str) {
     let _ = ask(Call::Log { level, message: message.to_owned() }, |_| Ok(()));
 }
 
+/// The longest secret that an answer may have, in bytes.
+const LONGEST_SECRET: usize = 16 << 10;
+/// The longest pause that a caller is asked for, in seconds.
+const LONGEST_PAUSE: u64 = 3600;
+
 /// Interior mutability, because the methods of a WIT resource get a shared handle.
 pub(crate) struct Request(RefCell<Sent>);
 
@@ -215,23 +220,36 @@ impl Request {
 
 pub(crate) fn send(request: Request) -> Result<Response, Error> {
     let sent = request.0.into_inner();
+    let asked = asked(&sent);
     ask(Call::Send(sent.clone()), |host| {
         let respond = host.respond.as_ref();
         let answer = respond
             .map_or_else(|| Err(Error::Unavailable("nobody answers".to_owned())), |it| it(&sent))?;
-        Ok(Response(RefCell::new(answer)))
+        Ok(Response { asked, answer: RefCell::new(answer) })
     })
 }
 
-pub(crate) struct Response(RefCell<Answer>);
+/// Method, host and path, as in the host's messages.
+fn asked(sent: &Sent) -> String {
+    let method = format!("{:?}", sent.method).to_uppercase();
+    let url = sent.url.split(['?', '#']).next().unwrap_or_default();
+    let url = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let root = if url.contains('/') { "" } else { "/" };
+    format!("{method} {url}{root}")
+}
+
+pub(crate) struct Response {
+    asked: String,
+    answer: RefCell<Answer>,
+}
 
 impl Response {
     pub(crate) fn status(&self) -> u16 {
-        self.0.borrow().status
+        self.answer.borrow().status
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<String> {
-        let answer = self.0.borrow();
+        let answer = self.answer.borrow();
         answer
             .headers
             .iter()
@@ -240,44 +258,81 @@ impl Response {
     }
 
     pub(crate) fn text(&self) -> String {
-        self.0.borrow().body.clone()
+        self.answer.borrow().body.clone()
     }
 
     pub(crate) fn take_secret(&self, pointer: &str) -> Option<Secret> {
-        let mut answer = self.0.borrow_mut();
-        let secret = Secret(Origin::Http(pointer.to_owned()));
-        if pointer.is_empty() {
-            "null".clone_into(&mut answer.body);
-            return Some(secret);
-        }
-        let mut body: Value = serde_json::from_str(&answer.body).ok()?;
-        let text = body.pointer(pointer)?.as_str()?.to_owned();
-        remove(&mut body, &text);
-        answer.body = body.to_string();
-        Some(secret)
+        let mut answer = self.answer.borrow_mut();
+        let json = serde_json::from_str::<Value>(&answer.body).ok();
+        let string = json.as_ref().and_then(|json| json.pointer(pointer)).and_then(Value::as_str);
+        let whole = || pointer.is_empty().then(|| answer.body.trim_end_matches(['\r', '\n']));
+        let is_secret = |text: &&str| (1..=LONGEST_SECRET).contains(&text.len());
+        let secret = string.or_else(whole).filter(is_secret)?.to_owned();
+        answer.headers.retain(|(_, value)| !holds(value, &secret));
+        let mut json = json.filter(|_| !pointer.is_empty()).unwrap_or(Value::Null);
+        remove(&mut json, &secret);
+        answer.body = json.to_string();
+        Some(Secret(Origin::Http(pointer.to_owned())))
     }
 }
 
+/// Whether `text` has the secret. A short one would appear everywhere, so it counts only as a
+/// whole.
+fn holds(text: &str, secret: &str) -> bool {
+    text == secret || (secret.len() >= 4 && text.contains(secret))
+}
+
 /// A secret that appears twice in a body must not be readable in its other place.
-fn remove(value: &mut Value, text: &str) {
+fn remove(value: &mut Value, secret: &str) {
     match value {
-        Value::String(it) if it == text => *value = Value::Null,
-        Value::Array(items) => items.iter_mut().for_each(|it| remove(it, text)),
-        Value::Object(members) => members.values_mut().for_each(|it| remove(it, text)),
+        Value::String(text) if holds(text, secret) => *value = Value::Null,
+        Value::Array(items) => items.iter_mut().for_each(|item| remove(item, secret)),
+        Value::Object(members) => {
+            members.retain(|key, _| !holds(key, secret));
+            members.values_mut().for_each(|member| remove(member, secret));
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
 pub(crate) fn success(response: &Response) -> Result<(), Error> {
     let status = response.status();
-    let text = format!("the registry answered {status}");
-    let pause = response.header("retry-after").and_then(|it| it.parse().ok());
+    let text = format!("{} answered {status}", response.asked);
+    let pause = response.header("retry-after").and_then(|text| pause_in(&text));
     match (status, pause) {
         (200..=299, _) => Ok(()),
         (401 | 403 | 407, _) => Err(Error::Denied(text)),
         (404 | 410, _) => Err(Error::NotFound(text)),
         (429, pause) | (503, pause @ Some(_)) => Err(Error::Throttled(pause)),
         (408 | 425 | 500..=599, _) => Err(Error::Unavailable(text)),
+        (300..=399, _) => Err(Error::Failed(format!("{text}, and redirects are not followed"))),
         _ => Err(Error::Failed(text)),
     }
+}
+
+/// Reads `Retry-After`, which has seconds or a date.
+fn pause_in(text: &str) -> Option<u32> {
+    let seconds = text.trim().parse::<u32>().ok().map(u64::from);
+    let seconds = seconds.or_else(|| Some(date(text)?.saturating_sub(NOW)))?;
+    u32::try_from(seconds.min(LONGEST_PAUSE)).ok()
+}
+
+/// Reads a date of HTTP (RFC 9110), such as `Fri, 15 Jan 2027 08:01:30 GMT`, as seconds since the
+/// Unix epoch.
+fn date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] =
+        ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
+    let (_, rest) = text.split_once(", ")?;
+    let mut words = rest.split(' ');
+    let day: u64 = words.next()?.parse().ok()?;
+    let month = words.next()?;
+    let month = (0..).zip(MONTHS).find(|(_, name)| *name == month)?.0;
+    let year: u64 = words.next()?.parse().ok()?;
+    let mut clock = words.next()?.split(':').map(|part| part.parse::<u64>().ok());
+    let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
+    // A year that begins in March ends with its leap day.
+    let year = if month >= 10 { year.checked_sub(1)? } else { year };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day;
+    let since_epoch = days.checked_sub(719_469)?;
+    Some(since_epoch * 86_400 + hours * 3600 + minutes * 60 + seconds)
 }
