@@ -11,6 +11,7 @@
 //! **Invariant:** the kit sends no request to another machine, and uses no secret of
 //! `conformance.toml`: canaries take their place.
 
+mod answers;
 mod doubles;
 mod endurance;
 mod examples;

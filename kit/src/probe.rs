@@ -10,6 +10,7 @@ use rise_broker::capability::{CallUsage, Observer, printable};
 /// The most calls and lines that are kept. No provider needs as many within its limits, and one
 /// that ignores refusals must not fill the memory.
 const MOST: usize = 1024;
+const MOST_TEXTS: usize = 16;
 
 #[derive(Default)]
 pub(crate) struct Probe {
@@ -34,6 +35,10 @@ pub(crate) struct Seen {
     pub lines_in_all: usize,
     /// The first thing that was asked for beyond the ceiling.
     pub refused: Option<String>,
+    /// Texts that the provider has made secrets of; at most [`MOST_TEXTS`].
+    pub made_secrets: Vec<String>,
+    /// What it wrote to its standard output.
+    pub printed: String,
     /// The most memory that one call used, in bytes.
     pub memory: usize,
     /// The most CPU time that one call used.
@@ -50,6 +55,8 @@ pub(crate) struct Asked {
 pub(crate) struct Line {
     pub level: Level,
     pub text: String,
+    /// Whether the host withheld it, because it holds a secret.
+    pub withheld: bool,
 }
 
 impl Probe {
@@ -84,8 +91,27 @@ impl Observer for Probe {
         let mut seen = self.lock();
         seen.lines_in_all += 1;
         if seen.lines.len() < MOST {
-            seen.lines.push(Line { level, text: printable(text, 4096) });
+            let text = printable(text, 16 << 10);
+            seen.lines.push(Line { level, text, withheld: false });
         }
+    }
+
+    fn withheld(&self, line: usize) {
+        if let Some(line) = self.lock().lines.get_mut(line) {
+            line.withheld = true;
+        }
+    }
+
+    fn made_secret(&self, text: &str) {
+        let mut seen = self.lock();
+        if seen.made_secrets.len() < MOST_TEXTS {
+            seen.made_secrets.push(text.to_owned());
+        }
+    }
+
+    fn printed(&self, text: &str) {
+        let mut seen = self.lock();
+        seen.printed = printable(text, 1024);
     }
 
     fn refused(&self, asked: &str) {

@@ -111,10 +111,12 @@ fn print_calls(seen: &Seen, started: Instant, registry: &Registry) {
         let after = asked.at.saturating_duration_since(started);
         print(format_args!("{after:>12.1?}  {}", asked.import));
     }
-    for Line { level, text } in &seen.lines {
-        let hides = registry.capabilities.reveals_secret(text);
-        let text = if hides { "(withheld: holds a configured secret)" } else { text };
+    for Line { level, text, withheld } in &seen.lines {
+        let text = if *withheld { "(withheld: holds a secret)" } else { text };
         print(format_args!("{:>12}  {text}", name(*level)));
+    }
+    if !seen.printed.is_empty() && !registry.capabilities.reveals_secret(&seen.printed) {
+        print(format_args!("{:>12}  {} (no broker logs this)", "stdout", seen.printed));
     }
     let mut used = String::new();
     let _ = write!(used, "used {} KiB of memory", seen.memory >> 10);

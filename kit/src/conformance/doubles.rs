@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials as Keys;
-use jiff::Timestamp;
-use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use reqwest::header::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-use super::examples::ExampleAnswer;
+use super::answers::{ExampleAnswer, Exchange};
 use rise_broker::capability::aws::ceiling::AwsSettings;
 use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin};
 use rise_broker::capability::http::{self, Http, HttpError, Outgoing};
@@ -30,7 +29,7 @@ impl ConnectAws for Doubles {
         settings: AwsSettings,
         _: Option<(Arc<Secret>, Arc<Secret>)>,
     ) -> Arc<dyn Aws> {
-        Arc::new(Upstream::new(&settings.registry_host(), Arc::default()))
+        Arc::new(Upstream::new(&settings.registry_host(), Arc::default(), Arc::from("unused")))
     }
 }
 
@@ -38,6 +37,8 @@ pub(super) struct Upstream {
     /// The host name of ECR.
     host: String,
     answers: Arc<[ExampleAnswer]>,
+    /// What it issues.
+    token: Arc<str>,
     calls: AtomicUsize,
     /// The call that is never answered, counted from 0.
     pub hangs_at: Option<usize>,
@@ -55,9 +56,9 @@ pub(super) enum Spoilt {
 }
 
 impl Upstream {
-    pub(super) fn new(host: &str, answers: Arc<[ExampleAnswer]>) -> Self {
+    pub(super) fn new(host: &str, answers: Arc<[ExampleAnswer]>, token: Arc<str>) -> Self {
         let calls = AtomicUsize::new(0);
-        Self { host: host.to_owned(), answers, calls, hangs_at: None, spoilt: None }
+        Self { host: host.to_owned(), answers, token, calls, hangs_at: None, spoilt: None }
     }
 
     pub(super) fn calls(&self) -> usize {
@@ -89,7 +90,7 @@ impl Aws for Upstream {
         Ok(EcrLogin {
             endpoint: format!("https://{}", self.host),
             username: "AWS".to_owned(),
-            password: Secret::new("issued-by-the-conformance-kit".to_owned()),
+            password: Secret::new(self.token.to_string()),
             expires_at: Self::expires_at() + 39_600,
         })
     }
@@ -107,15 +108,17 @@ impl Aws for Upstream {
 impl Http for Upstream {
     async fn send(&self, request: Outgoing) -> Result<http::HttpAnswer, HttpError> {
         let index = self.next_call().await;
-        let (method, path) = (request.method.as_str(), request.url.path());
-        let mut fitting =
-            self.answers.iter().filter(|answer| answer.method == method && answer.path == path);
-        let Some(answer) = fitting.next() else {
+        let exchange = Exchange::new(&request, &self.token, Self::expires_at());
+        let answered = self.answers.iter().find_map(|answer| Some((answer, exchange.of(answer)?)));
+        let Some((answer, exchange)) = answered else {
+            let (method, url) = (&request.method, &request.url);
             return Err(HttpError::Unavailable(format!(
-                "the examples have no [[answers]] for {method} {path}"
+                "the examples have no [[answers]] for {method} {} at {}",
+                url.path(),
+                url.authority()
             )));
         };
-        let (mut status, mut body) = (answer.status, filled(&answer.body, &request).into_bytes());
+        let (mut status, mut body) = (answer.status, exchange.fill(&answer.body).into_bytes());
         match self.spoilt {
             Some((at, Spoilt::Status(other))) if at == index => status = other,
             Some((at, Spoilt::Body(other))) if at == index => body = other.as_bytes().to_vec(),
@@ -123,22 +126,13 @@ impl Http for Upstream {
             Some(_) | None => {}
         }
         let headers = answer.headers.iter().filter_map(|(name, value)| {
-            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+            Some((
+                HeaderName::try_from(name).ok()?,
+                HeaderValue::try_from(exchange.fill(value)).ok()?,
+            ))
         });
         Ok(http::HttpAnswer { status, headers: headers.collect(), body: Zeroizing::new(body) })
     }
-}
-
-/// Fills in the placeholders of an answer.
-fn filled(body: &str, request: &Outgoing) -> String {
-    let authorization = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let expires_at = Upstream::expires_at();
-    let shown =
-        i64::try_from(expires_at).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    body.replace("{token}", "issued-by-the-conformance-kit")
-        .replace("{authorization}", authorization.unwrap_or_default())
-        .replace("{expires_at}", &expires_at.to_string())
-        .replace("{expires_at_rfc3339}", &shown.map(|time| time.to_string()).unwrap_or_default())
 }
 
 /// The deadline of a call. Calls end much earlier unless something is wrong.

@@ -13,15 +13,16 @@
 //! status = 201
 //! body = '{"username": "ci", "token": "{token}", "expires_at": {expires_at}}'
 //! ```
+//!
+//! [`answers`](super::answers) describes `[[answers]]`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use ulid::Ulid;
 
 use super::Bench;
+use super::answers::ExampleAnswer;
 use super::doubles::{Doubles, Upstream};
 use super::report::Report;
 use crate::probe::{Probe, Seen};
@@ -34,27 +35,6 @@ use rise_broker::provider::Engine;
 use rise_broker::provider::Trial;
 use rise_broker::registries::{Clients, Registries, Registry};
 
-/// One answer of the registry. A request gets the first answer that matches it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ExampleAnswer {
-    pub method: String,
-    /// The exact path of the request, without the query.
-    pub path: String,
-    #[serde(default = "ok")]
-    pub status: u16,
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    /// The kit fills in `{token}`, `{expires_at}` (seconds), `{expires_at_rfc3339}`, and
-    /// `{authorization}`, which is the header of the request.
-    #[serde(default)]
-    pub body: String,
-}
-
-fn ok() -> u16 {
-    200
-}
-
 pub(super) struct Examples {
     config: Config,
     answers: Arc<[ExampleAnswer]>,
@@ -66,6 +46,8 @@ pub(super) struct Case {
     pub registry: Arc<Registry>,
     pub engine: Engine,
     pub canaries: Vec<String>,
+    /// A canary in place of what the registry issues.
+    pub issued: Arc<str>,
     answers: Arc<[ExampleAnswer]>,
     host: String,
     /// Sees the calls outside `issue`.
@@ -153,6 +135,7 @@ impl Case {
             registry: Arc::new(registry),
             engine: engine.clone(),
             canaries,
+            issued: canary().into(),
             answers: Arc::clone(answers),
             host,
             quiet,
@@ -160,7 +143,7 @@ impl Case {
     }
 
     pub(super) fn upstream(&self) -> Upstream {
-        Upstream::new(&self.host, Arc::clone(&self.answers))
+        Upstream::new(&self.host, Arc::clone(&self.answers), Arc::clone(&self.issued))
     }
 
     /// Returns the registry with `upstream` behind it, observed by `probe`.
@@ -199,9 +182,14 @@ impl Case {
         "my-app".parse().map_err(|error| format!("{error}"))
     }
 
-    /// Whether a text has one of the registry's secrets.
+    /// Whether a text has one of the registry's secrets, or what the registry issued.
     pub(super) fn leaks(&self, text: &str) -> bool {
-        self.canaries.iter().any(|canary| text.contains(canary))
+        self.canaries.iter().any(|canary| text.contains(canary)) || text.contains(&*self.issued)
+    }
+
+    /// Whether a line has a secret, or had one that the host found in another form.
+    pub(super) fn logged_secret(&self, seen: &Seen) -> bool {
+        seen.lines.iter().any(|line| line.withheld || self.leaks(&line.text))
     }
 
     /// Everything that a call did wrong in the log and beyond its ceiling.
@@ -211,7 +199,7 @@ impl Case {
         if let Some(refused) = &seen.refused {
             wrong.push(format!("asked for {refused}"));
         }
-        if seen.lines.iter().any(|line| self.leaks(&line.text)) {
+        if self.logged_secret(seen) {
             wrong.push("wrote a secret to the log".to_owned());
         }
         if seen.lines_in_all > limits.log_lines {

@@ -119,7 +119,7 @@ async fn outcome(
     let (registry, probe) = case.behind(upstream, probe);
     let issued = issue(&registry, grant, PATIENCE).await;
     let said = probe.seen();
-    if said.lines.iter().any(|line| case.leaks(&line.text)) {
+    if case.logged_secret(&said) {
         return Err("wrote a secret to the log".to_owned());
     }
     match issued.map_err(|error| error.to_string())?.value {

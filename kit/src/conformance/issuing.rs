@@ -4,23 +4,33 @@ use super::doubles::PATIENCE;
 use super::examples::Case;
 use super::report::Report;
 use crate::grant::grant;
-use crate::probe::Probe;
-use rise_broker::domain::{Actions, Clock, Credential, Deadline};
+use crate::probe::{Probe, Seen};
+use rise_broker::domain::{Actions, Clock, Credential, Credentials, Deadline};
 use rise_broker::issue::mint;
 
+const AREA: &str = "issue";
+/// Credentials may end this many seconds after their grant: clocks differ, and registries round.
+const LEEWAY: i64 = 300;
 const CHECK: &str = "returns what the broker accepts, and asks for nothing beyond its settings";
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
-    let mut wrong = Vec::new();
+    let (mut wrong, mut hints) = (Vec::new(), Vec::new());
     for actions in ["pull", "pull,push"] {
-        for seen in issue(case, actions).await {
+        for seen in issue(case, actions, &mut hints).await {
             wrong.push(format!("to {actions}: {seen}"));
         }
     }
-    report.record("issue", CHECK, wrong);
+    report.record(AREA, CHECK, wrong);
+    hints.sort();
+    hints.dedup();
+    for (check, seen) in hints {
+        report.hint(AREA, check, seen);
+    }
 }
 
-async fn issue(case: &Case, actions: &str) -> Vec<String> {
+type Hint = (&'static str, String);
+
+async fn issue(case: &Case, actions: &str, hints: &mut Vec<Hint>) -> Vec<String> {
     let grant = Case::project().and_then(|project| {
         let actions = Actions::parse(actions.split(',')).map_err(|error| error.to_string())?;
         grant(&case.registry.name, &project, Some(actions))
@@ -32,7 +42,9 @@ async fn issue(case: &Case, actions: &str) -> Vec<String> {
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
     let deadline = Deadline::after(PATIENCE);
     let issued = mint(&registry, &grant, deadline, &Clock::system()).await;
-    let mut wrong = case.violations(&probe.seen());
+    let seen = probe.seen();
+    hints.extend(habits(case, &seen));
+    let mut wrong = case.violations(&seen);
     match issued {
         Err(error) => wrong.push(error.to_string()),
         Ok(credentials) => {
@@ -41,7 +53,43 @@ async fn issue(case: &Case, actions: &str) -> Vec<String> {
             {
                 wrong.push("a secret is in the user name".to_owned());
             }
+            hints.extend(outlives(&credentials, grant.lifetime().seconds()));
         }
     }
     wrong
+}
+
+/// Habits that do no harm here, and that the author may not know of.
+fn habits(case: &Case, seen: &Seen) -> Vec<Hint> {
+    let mut hints = Vec::new();
+    if seen.made_secrets.iter().any(|text| case.leaks(text)) {
+        let text = "it read the credential as text and made a secret of it; `take-secret` moves it \
+            out of the answer before anything can log it";
+        hints.push(("a credential is best taken out of an answer unread", text.to_owned()));
+    }
+    if !seen.printed.is_empty() {
+        let text = format!("it wrote `{}`, which no broker logs", seen.printed);
+        hints.push(("text for operators goes to `log`, not to standard output", text));
+    }
+    hints
+}
+
+/// A credential that works for much longer than its grant.
+fn outlives(credentials: &Credentials, granted: u32) -> Option<Hint> {
+    let check = "a credential ends with its grant";
+    // The host rejects what a registry made without an expiry, unless the settings accept that.
+    let Some(expires_at) = credentials.expires_at else {
+        let has_secret = credentials.credential.secret().is_some();
+        let text = "it never expires, and nothing ends it: the settings accept that";
+        return has_secret.then(|| (check, text.to_owned()));
+    };
+    let left = expires_at.as_second() - Clock::system().now().as_second();
+    let granted = i64::from(granted);
+    (left > granted + LEEWAY).then(|| {
+        let text = format!(
+            "it lives for {left} s and {granted} s were granted: nothing ends it earlier, so let \
+             the registry make it for `lifetime` seconds if it can"
+        );
+        (check, text)
+    })
 }

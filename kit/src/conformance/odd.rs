@@ -1,6 +1,7 @@
 //! Checks settings that no schema accepts. The provider may return an error of the contract or
 //! ignore them. A trap is wrong.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -11,14 +12,18 @@ use super::report::Report;
 use crate::grant::grant;
 use crate::probe::Probe;
 use rise_broker::domain::Deadline;
-use rise_broker::provider::{CheckCall, IssueCall, LocateCall, ResolveCall};
+use rise_broker::provider::{CheckCall, Finished, IssueCall, LocateCall, ResolveCall};
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
-    let mut wrong = Vec::new();
+    let (mut wrong, mut paths) = (Vec::new(), BTreeSet::new());
     for (what, settings) in texts(&case.registry.settings) {
-        for seen in calls(case, &settings.into()).await {
+        for seen in calls(case, &settings.into(), &mut paths).await {
             wrong.push(format!("{what}: {seen}"));
         }
+    }
+    if let Some(path) = paths.first() {
+        let text = format!("`check` returns the path `{path}`, expected `/{path}` or empty text");
+        report.hint("odd input", "the path of a problem is a JSON Pointer", text);
     }
     report.record("odd input", "leads to an error of the contract, never to a trap", wrong);
 }
@@ -62,16 +67,21 @@ fn texts(right: &str) -> Vec<(String, String)> {
     texts
 }
 
-/// Calls every function with these settings.
-async fn calls(case: &Case, settings: &Arc<str>) -> Vec<String> {
+/// Calls every function with these settings. Collects paths of problems that are no JSON Pointers.
+async fn calls(case: &Case, settings: &Arc<str>, paths: &mut BTreeSet<String>) -> Vec<String> {
     let mut wrong = Vec::new();
     let provider = &case.registry.provider;
     let Ok(project) = Case::project() else { return wrong };
     let location = case.registry.locate(&project);
     let quiet = &case.registry.capabilities;
     let settings = || Arc::clone(settings);
-    if let Err(error) = provider.call(CheckCall { settings: settings() }, quiet).await {
-        wrong.push(format!("check: {error}"));
+    match provider.call(CheckCall { settings: settings() }, quiet).await {
+        Err(error) => wrong.push(format!("check: {error}")),
+        Ok(Finished { value: Ok(_), .. }) => {}
+        Ok(Finished { value: Err(problems), .. }) => {
+            let odd = |path: &String| !path.is_empty() && !path.starts_with('/');
+            paths.extend(problems.into_iter().map(|problem| problem.path).filter(odd));
+        }
     }
     let locate = LocateCall { settings: settings(), project: project.clone() };
     if let Err(error) = provider.call(locate, quiet).await {
@@ -96,7 +106,7 @@ async fn calls(case: &Case, settings: &Arc<str>) -> Vec<String> {
             }
         }
     }
-    if probe.seen().lines.iter().any(|line| case.leaks(&line.text)) {
+    if case.logged_secret(&probe.seen()) {
         wrong.push("issue: wrote a secret to the log".to_owned());
     }
     wrong
