@@ -1,6 +1,7 @@
 //! A project that `rise-provider new` writes builds and passes its tests and the conformance kit,
 //! without a network.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -23,6 +24,17 @@ fn made(folder: &Path, name: &str, language: &str) -> std::path::PathBuf {
 
 /// Runs `make TARGETS` and keeps what it builds between runs.
 fn make(project: &Path, arguments: &[&str]) {
+    let (well, said) = made_of(project, arguments);
+    assert!(well, "make {arguments:?}: {said}");
+}
+
+fn fails(project: &Path, arguments: &[&str]) -> String {
+    let (well, said) = made_of(project, arguments);
+    assert!(!well, "make {arguments:?}: {said}");
+    said
+}
+
+fn made_of(project: &Path, arguments: &[&str]) -> (bool, String) {
     let kit = format!("KIT={}", kit_binary().display());
     let mut command = Command::new("make");
     command
@@ -30,8 +42,7 @@ fn make(project: &Path, arguments: &[&str]) {
         .arg(kit)
         .current_dir(project)
         .env("XDG_CACHE_HOME", target().join("test-cache"));
-    let (well, said) = run(&mut command);
-    assert!(well, "make {arguments:?}: {said}");
+    run(&mut command)
 }
 
 #[test]
@@ -51,7 +62,32 @@ fn a_project_in_python_builds_and_passes() {
     let folder = tempfile::tempdir().unwrap();
     let project = made(folder.path(), "my-registry", "python");
     let tools = format!("TOOLS={}", repository().join("target/peers/componentize-py").display());
-    make(&project, &["check", &tools]);
+    make(&project, &["test", "check", &tools]);
+    let failing = "        raise ValueError(f\"boom {uuid.uuid4()} {time.time()}\")\n";
+    let marker = "        actions = grant.actions()\n";
+    let provider = project.join("provider.py");
+    change(&provider, "import re\n", "import re\nimport time\nimport uuid\n");
+    change(&provider, marker, &format!("{failing}{marker}"));
+    fails_with_fresh_numbers(&project, &tools, "ValueError: boom");
+    change(&provider, "import re\n", "import random\nimport re\n");
+    let said = fails(&project, &["all", &tools]);
+    assert!(said.contains("use uuid or os.urandom"), "{said}");
+}
+
+fn change(file: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert_eq!(text.matches(from).count(), 1, "{from}");
+    std::fs::write(file, text.replace(from, to)).unwrap();
+}
+
+/// The report has the text of an exception, with a number and a time that differ between calls.
+fn fails_with_fresh_numbers(project: &Path, tools: &str, exception: &str) {
+    let said = fails(project, &["check", tools]);
+    let words = said.split(exception).skip(1).map(|text| text.split_whitespace().take(2));
+    let seen: BTreeSet<Vec<&str>> = words.map(Iterator::collect).collect();
+    assert!(seen.len() > 1, "{said}");
+    let year = jiff::Timestamp::now().as_second() / 10_000_000;
+    assert!(said.contains(&format!(" {year}")), "{year}: {said}");
 }
 
 #[test]
@@ -60,7 +96,11 @@ fn a_project_in_javascript_builds_and_passes() {
     let folder = tempfile::tempdir().unwrap();
     let project = made(folder.path(), "my-registry", "js");
     let tools = format!("TOOLS={}", repository().join("target/peers/componentize-js").display());
-    make(&project, &["check", &tools]);
+    make(&project, &["test", "check", &tools]);
+    let marker = "    const actions = grant.actions();\n";
+    let failing = "    throw new Error(`boom ${Math.random()} ${Date.now()}`);\n";
+    change(&project.join("provider.js"), marker, &format!("{failing}{marker}"));
+    fails_with_fresh_numbers(&project, &tools, "boom");
 }
 
 /// Also a `CARGO_TARGET_DIR` of the author is used.

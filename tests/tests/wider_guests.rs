@@ -18,9 +18,9 @@ async fn issues(kind: &str) {
     let server = Imaginary::start().await;
     let registry = format!(
         r#"
-[providers.{kind}.limits]
-cpu_ms = 2000
-memory_mib = 192
+[providers.{kind}]
+wasi = "stubbed"
+limits = {{ cpu_ms = 2000, memory_mib = 192 }}
 [registries.prod]
 type = "{kind}"
 base_url = "{}"
