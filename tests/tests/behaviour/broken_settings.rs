@@ -379,8 +379,8 @@ fn providers_that_want_too_much_or_crash_are_reported() {
         installation.guest(guest);
     }
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: providers/trap-describe.wasm: its `describe` fails, so remove the file or ask its author: provider trapped: wasm trap: wasm `unreachable` instruction executed;  thread '<unnamed>' (1) panicked at tests/guests/trap-describe/src/lib.rs:26:9: trap-describe was asked what it is note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
-    error: providers/wants-filesystem.wasm: wants `wasi:filesystem/types@0.2.6`, and providers get only the part of WASI that every program links; build it without (componentize-py: `--stub-wasi`), or give it empty files and closed sockets with `wasi = "stubbed"` in its own table below [providers]
+    error: providers/trap-describe.wasm: its `describe` fails, so remove the file or ask its author: provider trapped: wasm trap: wasm `unreachable` instruction executed; thread '<unnamed>' (1) panicked at tests/guests/trap-describe/src/lib.rs:26:9: trap-describe was asked what it is note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+    error: providers/wants-filesystem.wasm: wants `wasi:filesystem/types@0.2.6`, and providers get only the part of WASI that every program links; in Rust, its code or a crate uses `std::fs` or `std::net`: send requests with `rise_provider::http`, embed files with `include_str!`; an interpreter gets empty files and closed sockets with `wasi = "stubbed"` in its own table below [providers]
     error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; use a newer broker, or remove the file
     "#);
 }

@@ -199,7 +199,10 @@ const HINTED: [GuestRow; 3] = [
     ("encoded-project", ""),
 ];
 /// These are not the provider's fault, or the host leaves nothing of them to see.
-const HOST_STOPS: [(&str, &str); 12] = [
+const HOST_STOPS: [(&str, &str); 15] = [
+    ("own-project", "no attack; the other two need projects of several components"),
+    ("plain-slash", "the kit's project has one component, so this is its own URL"),
+    ("below-project", "as above; `project_names.rs` shows that the host refuses to send it"),
     ("secret-in-url", "a real provider cannot know the secret, and the kit configures another"),
     ("secret-in-header", "as above; `http_capability.rs` shows that the host refuses to send it"),
     ("secret-in-body", "as above"),
@@ -376,13 +379,16 @@ fn every_guest_is_checked() {
 }
 
 /// `none` ignores the host, so it accepts the image of any registry.
-const LIES: [(&str, &str); 7] = [
+const LIES: [(&str, &str); 9] = [
     ("other-host", "outside the host registry.example.com"),
     ("no-project", "does not contain the project once"),
     ("project-twice", "does not contain the project once"),
     ("partial-segment", "does not contain the project once"),
     ("upper-case", "an invalid location"),
     ("resolve-other", "not the inverse"),
+    ("labels", "project `my.app`"),
+    // `project_depth` is 1 there, so only the image of somebody else fails.
+    ("flat", "resolve returns `my-app`, which lives at registry.example.com/my-app"),
     ("none", "resolve returns `my-app`, which lives at registry.example.com/my-app"),
 ];
 

@@ -8,6 +8,7 @@ use rise_broker_tests::{
     AUTH, DEMO_PASSWORD, DEMO_USER, DockerRegistry, Imaginary, RegistryAuth, Response, Settings,
     TestBroker, lines, logs,
 };
+use rise_provider::{Error, http, testing};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -189,7 +190,7 @@ async fn it_starts_only_where_the_operator_trusts_the_provider_and_says_where_to
     )
     .await;
     assert!(
-        found.contains("registries.prod.ceiling.http: its provider does not use HTTP; remove this"),
+        found.contains("ceiling.http: its provider does not use HTTP: it does not import `http`"),
         "{found}"
     );
 }
@@ -212,6 +213,7 @@ fn rogue(server: &Imaginary, other: &Imaginary, how: &str, more: &str) -> String
     let allow: Vec<String> = [
         "/api/tokens",
         "/api/projects/{project}/tokens",
+        "/api/projects/group%2F{project}/tokens",
         "/echo",
         "/redirect",
         "/flood",
@@ -287,6 +289,123 @@ async fn the_rogue_is_served_while_it_behaves() {
     assert_eq!(scene.server.heard().len(), 1);
 }
 
+/// The registry hears the segment as the provider wrote it.
+#[tokio::test]
+async fn a_project_of_two_names_is_one_segment() {
+    let scene = misbehaved("encoded-project", "").await;
+    assert_eq!(scene.answer.status, 200, "{}", scene.answer.text);
+    let heard = scene.server.heard();
+    assert_eq!(heard[0].path, "/api/projects/group%2Fmy-app/tokens");
+}
+
+#[tokio::test]
+async fn what_the_registry_issued_is_in_no_log_error_or_user_name() {
+    for (how, status, said) in [
+        ("log-answer", 200, "(withheld: holds an issued secret)"),
+        ("log-cut-token", 200, "(withheld: holds an issued secret)"),
+        ("log-escaped-token", 200, "(withheld: holds an issued secret)"),
+        ("read-token", 200, "(withheld: holds an issued secret)"),
+        ("token-as-user-name", 502, "a user name that holds an issued secret"),
+        ("answer-as-error", 502, "(withheld: holds an issued secret)"),
+        ("token-in-path", 502, "/(withheld)"),
+        ("token-in-panic", 502, "(withheld: holds an issued secret)"),
+    ] {
+        let scene = misbehaved(how, "").await;
+        assert_eq!(scene.answer.status, status, "{how}: {}", scene.answer.text);
+        let (log, all) = (log_of(&scene.broker), logs::text());
+        assert!(log.contains(said), "{how}: {log}");
+        let audit = serde_json::to_string(&scene.broker.audit()).unwrap();
+        for (place, text) in [("log", &all), ("audit", &audit)] {
+            // Also no part of the token that makes it easy to guess.
+            for token in ["made-for-my-app", "made-for-m", "u0061de-for"] {
+                assert!(!text.contains(token), "{how}: in the {place}");
+            }
+        }
+        if status != 200 {
+            assert!(!scene.answer.text.contains("made-for"), "{how}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_never_ends_is_issued_only_where_that_is_accepted() {
+    let refused = misbehaved("endless", "").await;
+    refused.failed("endless");
+    assert!(log_of(&refused.broker).contains("with `accept_endless = true`"));
+    let accepted = misbehaved("endless", "accept_endless = true").await;
+    assert_eq!(accepted.answer.status, 200, "{}", accepted.answer.text);
+    assert_eq!(accepted.answer.json()["credentials"]["expires_at"], Value::Null);
+    for (how, reason) in
+        [("one-day", "`max_lifetime` of 43200"), ("milliseconds", "it may be in milliseconds")]
+    {
+        let scene = misbehaved(how, "accept_endless = true").await;
+        scene.failed(how);
+        assert!(log_of(&scene.broker).contains(reason), "{how}");
+    }
+}
+
+/// What an author's tests see is what the broker does.
+#[tokio::test]
+async fn the_doubles_answer_as_the_host_does() {
+    let dated = |seconds: i64| {
+        let time = jiff::Timestamp::from_second(seconds).unwrap();
+        jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&time).unwrap()
+    };
+    let server = Imaginary::start().await;
+    for (status, pause) in [
+        (302, None),
+        (400, None),
+        (401, None),
+        (403, Some("9")),
+        (404, None),
+        (407, None),
+        (408, None),
+        (410, None),
+        (425, None),
+        (429, Some("7")),
+        (429, Some("date")),
+        (429, Some("99999")),
+        (429, Some("soon")),
+        (500, Some("9")),
+        (503, None),
+        (503, Some("date")),
+    ] {
+        let header = |now: i64| match pause {
+            Some("date") => Some(dated(now + 90)),
+            other => other.map(str::to_owned),
+        };
+        server.answer(status, header(jiff::Timestamp::now().as_second()).as_deref(), "no");
+        let broker = broker(&server, "").await;
+        let answer = ask(&broker).await;
+        let url = format!("{}/api/tokens?x=y", server.url());
+        let double = header(i64::try_from(testing::NOW).unwrap());
+        let host = testing::Host::new().http(move |_| {
+            let answer = testing::Answer::new(status).body("no");
+            Ok(double.iter().fold(answer, |answer, it| answer.header("Retry-After", it)))
+        });
+        let (sent, _) = host.run(|| http::Request::post(&url).send()?.success());
+        let text = match sent.unwrap_err() {
+            Error::Throttled(pause) => {
+                let heard = answer.header("retry-after").and_then(|it| it.parse::<u32>().ok());
+                // No caller is asked to wait for longer.
+                let near = |pause: u32| heard.is_some_and(|it| pause.min(300).abs_diff(it) <= 30);
+                assert!(pause.is_none_or(near), "{status} {pause:?}: {heard:?}");
+                continue;
+            }
+            Error::Denied(text)
+            | Error::NotFound(text)
+            | Error::Unavailable(text)
+            | Error::Failed(text) => text,
+            other @ (Error::InvalidSettings(_) | Error::Refused(_) | Error::Unsupported(_)) => {
+                panic!("{status}: {other}")
+            }
+        };
+        assert!(text.starts_with(&format!("POST {}/api/tokens answered", server.host())), "{text}");
+        let log = log_of(&broker);
+        assert!(log.contains(&text), "{status}: {text}: {log}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_outside_the_ceiling_is_not_sent() {
     for (how, asked) in [
@@ -302,6 +421,9 @@ async fn what_is_outside_the_ceiling_is_not_sent() {
         ("fragment", "`#`"),
         ("dot-segments", "a path with"),
         ("encoded-slash", "a path with"),
+        ("encoded-slash-above", "a path with"),
+        ("encoded-slash-beside", "/api/tokens%2Fadmin, which"),
+        ("encoded-slash-of-others", "/api/projects/group%2Fmy-app%2Fx/tokens, which"),
         ("backslash", "control characters"),
         ("line-break-in-url", "control characters"),
         ("line-break-in-header", "line breaks"),

@@ -3,14 +3,14 @@
 //!
 //! It knows its configured secret, because the tests use a fixed one. A real provider never does.
 
-use rise_provider::http::{Method, Request, Response};
+use rise_provider::http::{self, Method, Request, Response};
 use rise_provider::{
     Credential, Error, Grant, Issued, Location, Login, Problem, Provider, Scope, Secret,
     SecretName, log,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 struct HttpRogue;
 
@@ -52,6 +52,9 @@ enum Misbehave {
     Fragment,
     DotSegments,
     EncodedSlash,
+    EncodedSlashAbove,
+    EncodedSlashBeside,
+    EncodedSlashOfOthers,
     Backslash,
     LineBreakInHeader,
     HostHeader,
@@ -93,6 +96,26 @@ enum Misbehave {
     ExpiryPast,
     LineBreakInUserName,
     NoToken,
+    /// Behaves, with a project that is one segment with an encoded slash.
+    EncodedProject,
+    /// What the registry issued, where it must not be.
+    LogAnswer,
+    LogCutToken,
+    LogEscapedToken,
+    TokenAsUserName,
+    AnswerAsError,
+    TokenInPath,
+    TokenInPanic,
+    /// Reads the token as text and makes a secret of it.
+    ReadToken,
+    Endless,
+    /// A robot of one day, whatever was granted.
+    OneDay,
+    Milliseconds,
+    /// Ten hours, whatever was granted: within the registry's bound.
+    TenHours,
+    /// Behaves, but writes to the standard output.
+    Print,
 }
 
 impl Provider for HttpRogue {
@@ -126,7 +149,12 @@ impl Provider for HttpRogue {
 }
 
 /// Returns the result of an attack, or `None` to go on normally.
-#[allow(clippy::too_many_lines, reason = "one table")]
+#[allow(
+    clippy::too_many_lines,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "one table of misdeeds"
+)]
 fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error> {
     use Misbehave as M;
     let base = &settings.base_url;
@@ -163,6 +191,15 @@ fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error
         M::Fragment => at(&format!("{tokens}#@{other}")),
         M::DotSegments => at(&format!("{tokens}/../admin")),
         M::EncodedSlash => at(&format!("{tokens}/..%2fadmin")),
+        M::EncodedSlashAbove => at(&format!("{tokens}/x%2F..%2F..%2Fadmin")),
+        M::EncodedSlashBeside => at(&format!("{tokens}%2Fadmin")),
+        M::EncodedSlashOfOthers => {
+            at(&format!("{base}/api/projects/group%2F{}%2Fx/tokens", grant.project()))
+        }
+        M::EncodedProject => {
+            let project = http::segment(&format!("group/{}", grant.project()));
+            at(&format!("{base}/api/projects/{project}/tokens"))
+        }
         M::Backslash => at(&format!("{tokens}\\..\\admin")),
         M::LineBreakInUrl => at(&format!("{tokens}/ HTTP/1.1\r\nHost: evil\r\n\r\n")),
         M::LineBreakInHeader => header("x-note", "a\r\nx-smuggled: b"),
@@ -251,6 +288,47 @@ fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error
             let password = response.take_secret("/token").unwrap_or_else(|| Secret::new("x"));
             Ok(Some(issued("robot\r\nx: y".to_owned(), password, Some(grant.now() + 600))))
         }
+        M::LogAnswer => {
+            let response = ask(settings, grant, &tokens)?;
+            log::info(&format!("the registry answered {}", response.text()));
+            taken(grant, &response)
+        }
+        M::LogCutToken => {
+            let response = ask(settings, grant, &tokens)?;
+            let token = token(&response)?;
+            log::info(&format!("{}{token}", "x".repeat(512 - 12)));
+            taken(grant, &response)
+        }
+        M::LogEscapedToken => {
+            let response = ask(settings, grant, &tokens)?;
+            log::info(&token(&response)?.replacen('a', "\\u0061", 1));
+            taken(grant, &response)
+        }
+        M::TokenAsUserName => {
+            let response = ask(settings, grant, &tokens)?;
+            let username = token(&response)?;
+            Ok(taken(grant, &response)?.map(|made| renamed(made, username)))
+        }
+        M::AnswerAsError => Err(Error::Failed(ask(settings, grant, &tokens)?.text())),
+        M::TokenInPath => {
+            let token = token(&ask(settings, grant, &tokens)?)?;
+            ask(settings, grant, &format!("{tokens}/{token}"))?;
+            Ok(None)
+        }
+        M::TokenInPanic => panic!("unexpected: {}", token(&ask(settings, grant, &tokens)?)?),
+        M::ReadToken => {
+            let token = token(&ask(settings, grant, &tokens)?)?;
+            log::info(&format!("made {token}"));
+            Ok(Some(issued("robot".to_owned(), Secret::new(&token), Some(grant.now() + 600))))
+        }
+        M::Endless => made(settings, grant, |_| None),
+        M::OneDay => made(settings, grant, |_| Some(grant.now() + 86_400)),
+        M::TenHours => made(settings, grant, |_| Some(grant.now() + 36_000)),
+        M::Milliseconds => made(settings, grant, |_| Some((grant.now() + 600) * 1000)),
+        M::Print => {
+            println!("a token was made");
+            Ok(None)
+        }
         M::NoToken => {
             let response = ask(settings, grant, &tokens)?;
             match response.take_secret("/nothing/there") {
@@ -283,6 +361,28 @@ fn behave(settings: &Settings, grant: &Grant, url: &str) -> Result<Issued, Error
     let password = response.take_secret("/token");
     let password = password.ok_or_else(|| Error::Failed("no token".to_owned()))?;
     Ok(issued("robot".to_owned(), password, Some(grant.now() + 600)))
+}
+
+/// The token of an answer as text, which a provider has no need to read.
+fn token(response: &Response) -> Result<String, Error> {
+    let body: Value = response.json()?;
+    Ok(body.get("token").and_then(Value::as_str).unwrap_or_default().to_owned())
+}
+
+fn taken(grant: &Grant, response: &Response) -> Result<Option<Issued>, Error> {
+    let password = response.take_secret("/token");
+    let password = password.ok_or_else(|| Error::Failed("no token".to_owned()))?;
+    Ok(Some(issued("robot".to_owned(), password, Some(grant.now() + 600))))
+}
+
+fn renamed(issued: Issued, username: String) -> Issued {
+    match issued.credential {
+        Credential::Basic(login) => {
+            let login = Login { username, ..login };
+            Issued { credential: Credential::Basic(login), ..issued }
+        }
+        Credential::ClientAuth | Credential::Bearer(_) | Credential::Refresh(_) => issued,
+    }
 }
 
 fn made(
