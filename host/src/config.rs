@@ -70,6 +70,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Warnings about settings that are valid but probably not intended.
     pub warnings: Vec<Problem>,
+    /// Files outside the settings folder whose content is part of the settings.
+    pub files: BTreeSet<PathBuf>,
     /// The origins of the settings, for problems that are found later.
     pub written: Written,
 }

@@ -103,7 +103,7 @@ pub fn authorization_header(bytes: &[u8]) {
     assert_eq!(header.split_once(' ').map(|(_, token)| token), Some(token));
     assert!(!token.contains(|c: char| c.is_whitespace() || c == ',' || c.is_control()));
     if Unverified::parse(token).is_ok() {
-        assert!(token.matches('.').count() == 2 && token.len() <= 8192);
+        assert!(token.matches('.').count() == 2 && token.len() <= 32 * 1024);
     }
 }
 
@@ -117,7 +117,7 @@ pub fn jwt(bytes: &[u8]) {
     // The input itself is parsed too.
     let _ = text(bytes).map(Unverified::parse);
     let Ok(parsed) = Unverified::parse(&token) else { return };
-    assert!(token.len() <= 8192);
+    assert!(token.len() <= 32 * 1024);
     for part in [header, payload] {
         assert!(json_members::each_occurs_once(part), "a member occurs twice");
     }
@@ -150,12 +150,12 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// If the input is accepted, it has at most 32 keys, and the usable ones are public.
+/// If the input is accepted, the usable keys are public.
 pub fn jwks(bytes: &[u8]) {
     let Ok(set) = KeySet::parse(bytes) else { return };
     let document: Value = serde_json::from_slice(bytes).unwrap();
     let keys = document["keys"].as_array().unwrap();
-    assert!((1..=32).contains(&keys.len()));
+    assert!(!keys.is_empty());
     let is_public = |key: &&Value| {
         matches!(key["kty"].as_str(), Some("RSA" | "EC" | "OKP"))
             && ["k", "d", "p", "q"].iter().all(|private| key.get(private).is_none())
@@ -176,9 +176,7 @@ fn discovered(issuer: &str, hosts: &[&str]) -> DiscoverySettings {
     DiscoverySettings {
         issuer: issuer.to_owned(),
         jwks_hosts: hosts.iter().map(ToString::to_string).collect(),
-        internal: false,
-        ca_file: None,
-        bearer_file: None,
+        ..DiscoverySettings::default()
     }
 }
 

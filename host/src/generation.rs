@@ -116,7 +116,7 @@ pub(crate) fn identity(
     clock: &Clock,
     memory: &IssuerMemory,
 ) -> Result<Identity, Vec<Problem>> {
-    let settings = config.identity.clone();
+    let settings = &config.identity;
     let names: Vec<String> = settings.issuers.iter().map(|issuer| issuer.name.clone()).collect();
     let locate = |error: SetupError| {
         let mut indexes =

@@ -32,13 +32,14 @@ mod memory;
 mod policy;
 mod preset;
 mod reason;
+mod rejection;
 mod replay;
 mod settings;
 #[cfg(test)]
 mod testing;
 
 pub use algorithm::Algorithm;
-pub(crate) use explain::{Explanation, KeyAccess, TokenFinding, Verdict, shown};
+pub(crate) use explain::{Explanation, KeyAccess, TokenFinding, Verdict};
 pub(crate) use issuers::SetupError;
 pub use json::InvalidJson;
 pub use local::LocalIssuer;
@@ -46,6 +47,8 @@ pub use memory::IssuerMemory;
 pub(crate) use policy::{Replay, TokenPolicy};
 pub(crate) use preset::Preset;
 pub use reason::Reason;
+pub use rejection::Rejection;
+pub(crate) use rejection::shown;
 pub use replay::{Replayed, Reservation};
 pub use settings::IdentitySettings;
 pub(crate) use settings::{DiscoverySettings, IssuerSettings, KeyOrigin};
@@ -61,7 +64,6 @@ use jwt::Unverified;
 
 /// Verifies tokens of every configured issuer.
 pub struct Identity {
-    audience: String,
     /// By the exact text of `iss`.
     issuers: HashMap<String, Issuer>,
     clock: Clock,
@@ -69,10 +71,9 @@ pub struct Identity {
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The caller needs another token. `reason` is for the operator. Unless `signature_valid`, the
-    /// token may have been written by anybody, and `reason` says nothing about the issuer.
-    #[error("token rejected: {reason}")]
-    Invalid { reason: Reason, issuer: Option<String>, signature_valid: bool },
+    /// The caller needs another token.
+    #[error("token rejected: {0}")]
+    Invalid(Box<Rejection>),
     /// The issuer's keys could not be fetched. The caller may try again.
     #[error("the keys of issuer `{issuer}` are not available")]
     IssuerUnavailable { issuer: String },
@@ -83,12 +84,12 @@ impl Identity {
     /// Keys that come over the network are fetched later, by [`Identity::prefetch`] or on behalf of
     /// the first token. `memory` provides the fetched keys and used tokens of earlier generations.
     pub(crate) fn build(
-        settings: IdentitySettings,
+        settings: &IdentitySettings,
         memory: &IssuerMemory,
         clock: Clock,
     ) -> Result<Self, Vec<SetupError>> {
-        let issuers = issuers::build(&settings, memory, &clock)?;
-        Ok(Self { audience: settings.audience, issuers, clock })
+        let issuers = issuers::build(settings, memory, &clock)?;
+        Ok(Self { issuers, clock })
     }
 
     /// Starts to fetch the keys of every issuer that has none and may be asked again. Returns at
@@ -112,29 +113,32 @@ impl Identity {
     /// Verifies a token. Cheap checks run first, and a key is looked up only for a token that
     /// passes them: an invalid token cannot cause a request to its issuer.
     pub(crate) async fn verify(&self, token: &Secret) -> Result<Subject, IdentityError> {
-        let unknown =
-            |reason| IdentityError::Invalid { reason, issuer: None, signature_valid: false };
-        let token = Unverified::parse(token.expose()).map_err(unknown)?;
-        let (iss, issuer) = self.issuer_of(&token).map_err(unknown)?;
-        let refuse = |reason, signature_valid| {
-            let issuer = Some(issuer.name.clone());
-            IdentityError::Invalid { reason, issuer, signature_valid }
-        };
-        let walk = |checks: &[Check]| {
+        let invalid = |rejection| IdentityError::Invalid(Box::new(rejection));
+        let text = token.expose();
+        let token = Unverified::parse(text)
+            .map_err(|reason| invalid(Rejection::unreadable(reason, text.len())))?;
+        let (iss, issuer) = self.issuer_of(&token).map_err(|reason| {
+            invalid(Rejection::of(reason, &token).comparing(self.known_issuers(&token)))
+        })?;
+        let refuse = |reason| invalid(Rejection::of(reason, &token).of_issuer(&issuer.name));
+        let walk = |checks: &[Check], signature_valid| {
             let facts = self.facts(&token, iss, issuer);
-            checks.iter().try_for_each(|check| (check.holds)(&facts))
+            checks.iter().try_for_each(|check| {
+                (check.holds)(&facts).map_err(|reason| {
+                    let rejection = Rejection::of(reason, &token).of_issuer(&issuer.name);
+                    let rejection = rejection.comparing((check.shows)(&facts));
+                    invalid(Rejection { signature_valid, ..rejection })
+                })
+            })
         };
-        walk(&BEFORE_SIGNATURE).map_err(|reason| refuse(reason, false))?;
+        walk(&BEFORE_SIGNATURE, false)?;
         let key = issuer.key(&token).await.map_err(|problem| match problem {
-            Some(reason) => refuse(reason, false),
+            Some(reason) => refuse(reason),
             None => IdentityError::IssuerUnavailable { issuer: issuer.name.clone() },
         })?;
-        token
-            .jws
-            .verify(&issuer.policy.algorithms, &key)
-            .map_err(|reason| refuse(reason, false))?;
-        walk(&AFTER_SIGNATURE).map_err(|reason| refuse(reason, true))?;
-        let sub = claims::subject(&token.claims).map_err(|reason| refuse(reason, true))?.to_owned();
+        token.jws.verify(&issuer.policy.algorithms, &key).map_err(refuse)?;
+        walk(&AFTER_SIGNATURE, true)?;
+        let sub = claims::subject(&token.claims).map_err(refuse)?.to_owned();
         Ok(Subject { issuer: issuer.name.clone(), sub, claims: token.claims })
     }
 
@@ -144,7 +148,7 @@ impl Identity {
     pub(crate) fn reserve(&self, subject: &Subject) -> Result<Reservation, Replayed> {
         let issuer = self.issuers.values().find(|issuer| issuer.name == subject.issuer);
         match issuer.and_then(|issuer| issuer.used.as_ref()) {
-            Some(used) => used.reserve(&subject.claims, self.clock.now()),
+            Some(used) => used.reserve(&subject.claims, &self.clock),
             None => Ok(Reservation::unlimited()),
         }
     }
@@ -152,6 +156,14 @@ impl Identity {
     fn issuer_of(&self, token: &Unverified<'_>) -> Result<(&str, &Issuer), Reason> {
         let found = self.issuers.get_key_value(token.issuer()?).ok_or(Reason::UnknownIssuer)?;
         Ok((found.0, found.1))
+    }
+
+    /// The `iss` of every issuer, and that of the token.
+    fn known_issuers(&self, token: &Unverified<'_>) -> (String, String) {
+        let mut known: Vec<&str> = self.issuers.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        let found = token.claims.get("iss").map_or("none".to_owned(), ToString::to_string);
+        (known.join(" or "), found)
     }
 
     /// What the checks look at, as of now.
@@ -166,7 +178,7 @@ impl Identity {
             claims: &token.claims,
             policy: &issuer.policy,
             issuer: iss,
-            audience: &self.audience,
+            audience: &issuer.audience,
             now: self.clock.now().as_second(),
         }
     }

@@ -37,6 +37,12 @@ pub enum KeyFileError {
         path.display()
     )]
     SecretFormat { path: PathBuf },
+    #[error(
+        "key file {} is gone: restore it from your backup; if it is lost, restart the broker, \
+         which then creates another one and rejects what the lost key signed",
+        path.display()
+    )]
+    Gone { path: PathBuf },
     #[error("key file {} cannot be created: no key could be generated", path.display())]
     Generate { path: PathBuf },
 }

@@ -4,6 +4,7 @@
 //! a moment later (DNS rebinding) gains nothing. An address that is written in a URL is not
 //! resolved; [`permits`] checks it.
 
+use reqwest::Proxy;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
@@ -16,15 +17,14 @@ pub(crate) struct Reachable {
     pub(crate) setting: &'static str,
 }
 
+/// A name may have many addresses.
+const MOST_SHOWN: usize = 4;
+
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "`{name}` has no address that the broker may connect to (it resolves to {found}); set \
-     `{setting} = true` if a private address is meant"
-)]
+#[error("`{name}` has no address that the broker may connect to: it is at {}", refusals.join("; "))]
 pub(crate) struct OutOfReach {
     name: String,
-    found: String,
-    setting: &'static str,
+    refusals: Vec<String>,
 }
 
 impl Resolve for Reachable {
@@ -35,14 +35,23 @@ impl Resolve for Reachable {
             let permitted: Vec<_> =
                 found.iter().copied().filter(|address| reach.permits(address.ip())).collect();
             if permitted.is_empty() {
-                let found: Vec<String> =
-                    found.iter().map(|address| address.ip().to_string()).collect();
-                let found = found.join(", ");
-                let name = name.as_str().to_owned();
-                return Err(OutOfReach { name, found, setting }.into());
+                let refusals = found.iter().take(MOST_SHOWN);
+                let refusals =
+                    refusals.filter_map(|address| reach.refusal(address.ip(), setting)).collect();
+                return Err(OutOfReach { name: name.as_str().to_owned(), refusals }.into());
             }
             Ok(Box::new(permitted.into_iter()) as Addrs)
         })
+    }
+}
+
+/// Why the host of the URL may not be connected to, as far as it is an address and not a name.
+pub(crate) fn refusal(reach: Reach, url: &Url, setting: &str) -> Option<String> {
+    match url.host() {
+        Some(Host::Ipv4(address)) => reach.refusal(address.into(), setting),
+        Some(Host::Ipv6(address)) => reach.refusal(address.into(), setting),
+        Some(Host::Domain(_)) => None,
+        None => Some("no host".to_owned()),
     }
 }
 
@@ -54,6 +63,15 @@ pub(crate) fn permits(reach: Reach, url: &Url) -> bool {
         Some(Host::Domain(_)) => true,
         None => false,
     }
+}
+
+/// The HTTP proxy at this URL; `None` if it is no plain URL, or at an address that is never
+/// connected to. A proxy resolves the names of its targets itself.
+pub(crate) fn proxy(text: &str) -> Option<Proxy> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    let is_plain = url.query().is_none() && url.fragment().is_none() && url.path() == "/";
+    let is_reachable = permits(Reach::Internal, &url);
+    Proxy::all(url).ok().filter(|_| is_plain && is_reachable)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod parse;
 mod pattern;
 mod projects;
 mod rule;
+mod vocabulary;
 
 pub use authorize::{AccessRequest, Denied, Grant, Refusal};
 pub use condition::{Condition, ConditionOutcome};

@@ -27,6 +27,10 @@ pub enum Reply {
     Silence,
     /// Closes the connection.
     Close,
+    /// This reply, after a while.
+    After(Duration, Box<Self>),
+    /// This reply to a request with this bearer token, 401 to others.
+    Protected(&'static str, Box<Self>),
 }
 
 /// It runs on the test's runtime.
@@ -110,11 +114,14 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn respond(stream: TcpStream, shared: Arc<Shared>) {
     let mut stream = BufReader::new(stream);
-    let mut first = String::new();
+    let (mut first, mut authorization) = (String::new(), String::new());
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await.is_err() || line.trim().is_empty() {
             break;
+        }
+        if let Some(value) = line.strip_prefix("authorization: ") {
+            value.trim().clone_into(&mut authorization);
         }
         if first.is_empty() {
             first = line;
@@ -123,6 +130,18 @@ async fn respond(stream: TcpStream, shared: Arc<Shared>) {
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
     shared.requests.lock().unwrap().push(path.clone());
     let reply = shared.replies.lock().unwrap().get(&path).cloned().unwrap_or(Reply::Status(404));
+    let reply = if let Reply::Protected(token, reply) = reply {
+        let is_known = authorization == format!("Bearer {token}");
+        if is_known { *reply } else { Reply::Status(401) }
+    } else {
+        reply
+    };
+    let reply = if let Reply::After(pause, reply) = reply {
+        tokio::time::sleep(pause).await;
+        *reply
+    } else {
+        reply
+    };
     let head =
         |status: u16, more: &str| format!("HTTP/1.1 {status} x\r\nconnection: close\r\n{more}\r\n");
     let text = match reply {
@@ -137,7 +156,7 @@ async fn respond(stream: TcpStream, shared: Arc<Shared>) {
         Reply::Redirect(to) => head(302, &format!("location: {to}\r\ncontent-length: 0\r\n")),
         Reply::Flood(bytes) => return flood(&mut stream, &head(200, ""), bytes).await,
         Reply::Silence => return tokio::time::sleep(Duration::from_mins(1)).await,
-        Reply::Close => return,
+        Reply::Close | Reply::After(..) | Reply::Protected(..) => return,
     };
     let _ = stream.write_all(text.as_bytes()).await;
     let _ = stream.shutdown().await;

@@ -68,7 +68,7 @@ pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
             "there is no key of issuer `local` at {path}: run this command where the broker runs"
         )]);
     }
-    let identity = Identity::build(identity, &IssuerMemory::default(), Clock::system())
+    let identity = Identity::build(&identity, &IssuerMemory::default(), Clock::system())
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let keys = if arguments.offline { KeyAccess::Offline } else { KeyAccess::Fetch };
     let explanation = identity.explain(&token, keys).await;

@@ -71,7 +71,7 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
 async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
     let source = Source::new(arguments.directory.config_dir.clone(), environment());
     let config = load(&arguments.directory.config_dir).await.map_err(texts)?;
-    let source = source.and_providers(&config.providers);
+    let source = source.and_files_of(&config);
     let log = telemetry::start_in_background(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");

@@ -28,10 +28,10 @@ pub(super) struct TokenArguments {
 pub(super) fn run(arguments: &TokenArguments) -> Outcome {
     let config = Config::load(&arguments.directory.config_dir, &environment()).map_err(texts)?;
     let issuers = &config.identity.issuers;
-    let key_file: PathBuf = issuers
+    let (key_file, audience): (PathBuf, String) = issuers
         .iter()
         .find_map(|issuer| match &issuer.keys {
-            KeyOrigin::Local { key_file } => Some(key_file.clone()),
+            KeyOrigin::Local { key_file } => Some((key_file.clone(), issuer.audience.clone())),
             KeyOrigin::Discovery(_) | KeyOrigin::JwksFile { .. } => None,
         })
         .ok_or_else(|| {
@@ -41,12 +41,8 @@ pub(super) fn run(arguments: &TokenArguments) -> Outcome {
         })?;
     let ttl = ttl(&arguments.ttl)?;
     let claims = claims(&arguments.claims)?;
-    let request = TokenRequest {
-        subject: arguments.subject.clone(),
-        audience: config.identity.audience,
-        claims,
-        lifetime: ttl,
-    };
+    let request =
+        TokenRequest { subject: arguments.subject.clone(), audience, claims, lifetime: ttl };
     let issuer = LocalIssuer::open_or_create(&key_file).map_err(|error| vec![error.to_string()])?;
     let token =
         issuer.mint(request, Clock::system().now()).map_err(|error| vec![error.to_string()])?;

@@ -12,7 +12,7 @@ use super::layers::{self, Environment};
 use super::node::{Node, Problem, dotted};
 use super::sections::Sections;
 use super::traffic::{Edge, TrafficFile};
-use super::{Config, Written, issuers, providers, registries, unread};
+use super::{Config, Written, interpolate, issuers, providers, registries, unread};
 use crate::domain::TrustedProxies;
 use crate::identity::IdentitySettings;
 use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
@@ -58,6 +58,7 @@ impl Draft {
         directory: &Path,
         environment: &Environment,
     ) -> Result<Self, Vec<Problem>> {
+        let mut files = interpolate::files(&node);
         let mut sections = Sections::new(&mut node, environment)?;
         let server: ServerFile = sections.take("server");
         let providers: ProvidersFile = sections.take("providers");
@@ -77,6 +78,7 @@ impl Draft {
             .fold(known, |known, (name, registry)| known.shape(name, registry.written_shape()));
         let rules = parse_rules(&node, rules, policy, &known, &mut problems);
         let identity = issuers::identity(&node, auth, longest, &mut problems);
+        files.extend(identity.files());
         let written = Written(without_registries(node));
         let proxies = trusted_proxies(&server, &written, &mut problems);
         let limits = traffic.settings(&registries, &written, &mut problems);
@@ -109,6 +111,7 @@ impl Draft {
             state_directory,
             log: LogConfig { level: log.level, format: log.format },
             warnings,
+            files,
             written,
         };
         let problems = name_rules(&config.written.0, problems);

@@ -168,16 +168,23 @@ pub(super) struct AuthFile {
 pub(super) struct IssuerFile {
     pub name: String,
     pub preset: Option<Preset>,
+    /// The audience that its tokens must have, if not that of all issuers.
+    pub audience: Option<String>,
     /// The `iss` of its tokens. Keys come from discovery unless `jwks_file` is set.
     pub issuer: Option<String>,
     pub jwks_file: Option<PathBuf>,
+    /// The address of the discovery document, if it is not below `issuer`.
+    pub discovery_url: Option<String>,
+    /// An HTTP proxy for the requests to the issuer.
+    pub proxy: Option<String>,
     /// Other hosts that may serve the issuer's keys.
     pub jwks_hosts: Option<Vec<String>>,
     /// Whether the issuer has a private address.
     pub internal: Option<bool>,
     /// A PEM file of the only authorities that may sign the issuer's certificate.
     pub ca_file: Option<PathBuf>,
-    /// A file with the token that the issuer requires when its keys are fetched.
+    /// A file with the token that the issuer requires when its keys are fetched. It is sent to the
+    /// host of the discovery document and to the `jwks_hosts` stated here.
     pub bearer_file: Option<PathBuf>,
     /// The private key of the built-in issuer `local`.
     pub key_file: Option<PathBuf>,
@@ -187,10 +194,10 @@ pub(super) struct IssuerFile {
     pub token_types: Option<Vec<String>>,
     pub require_kid: Option<bool>,
     /// The longest time from `iat` to `exp`, in seconds.
-    #[schemars(range(min = 1, max = 604_800))]
+    #[schemars(range(min = 1, max = 2_678_400))]
     pub max_lifetime: Option<u32>,
     /// The longest time since `iat`, in seconds.
-    #[schemars(range(min = 1, max = 604_800))]
+    #[schemars(range(min = 1, max = 2_678_400))]
     pub max_age: Option<u32>,
     pub required_claims: Option<Vec<String>>,
     #[serde(default)]
@@ -334,6 +341,8 @@ pub struct HttpCeilingFile {
     pub allow: Option<Vec<String>>,
     /// Whether private and loopback addresses are allowed, also with `http://`.
     pub private: bool,
+    /// An HTTP proxy for requests over `https://`.
+    pub proxy: Option<String>,
 }
 
 impl RegistryKeys {

@@ -5,8 +5,9 @@
 //! change the values of `RISE_A__B` variables, because a password may contain a `$`. `$${` stands
 //! for a literal `${`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -20,6 +21,19 @@ pub(super) fn interpolate(node: &mut Node, environment: &Environment) -> Vec<Pro
     let mut problems = Vec::new();
     visit(node, "", environment, &mut problems);
     problems
+}
+
+/// The files that `${file:…}` in the settings names, before they are replaced.
+pub(super) fn files(node: &Node) -> BTreeSet<PathBuf> {
+    match &node.kind {
+        NodeKind::Table(map) => map.values().flat_map(files).collect(),
+        NodeKind::List(items) => items.iter().flat_map(files).collect(),
+        NodeKind::Scalar(Value::String(text)) if !node.origin.text => {
+            let named = text.split("${file:").skip(1).filter_map(|rest| rest.split_once('}'));
+            named.map(|(path, _)| PathBuf::from(path)).collect()
+        }
+        NodeKind::Scalar(_) => BTreeSet::new(),
+    }
 }
 
 fn visit(node: &mut Node, pointer: &str, environment: &Environment, problems: &mut Vec<Problem>) {

@@ -27,13 +27,17 @@ pub(super) fn known(root: &Node, issuers: &[IssuerFile]) -> Known {
 fn kind(file: &IssuerFile) -> IssuerKind {
     let is_of =
         |preset: &Preset| file.issuer.is_some() && file.issuer.as_deref() == preset.issuer();
-    let known = [Preset::GithubActions, Preset::Gitlab, Preset::Google];
+    let known = [Preset::GithubActions, Preset::Gitlab, Preset::Google, Preset::Buildkite];
     match file.preset.or_else(|| known.into_iter().find(is_of)) {
         Some(Preset::GithubActions) => IssuerKind::GithubActions,
         Some(Preset::Gitlab) => IssuerKind::Gitlab,
         Some(Preset::Kubernetes) => IssuerKind::Kubernetes,
         Some(Preset::Google) => IssuerKind::Google,
-        Some(Preset::Buildkite | Preset::Generic) | None => IssuerKind::Other,
+        Some(Preset::Buildkite) => IssuerKind::Buildkite,
+        Some(Preset::Aws) => IssuerKind::Aws,
+        Some(Preset::Circleci) => IssuerKind::Circleci,
+        Some(Preset::Bitbucket) => IssuerKind::Bitbucket,
+        Some(Preset::Azure | Preset::Spiffe | Preset::Generic) | None => IssuerKind::Other,
     }
 }
 
@@ -47,21 +51,22 @@ pub(super) fn identity(
     let problem = |pointer: &str, message: &str| {
         Problem::at(&root.nearest(pointer).origin, dotted("", pointer), message)
     };
-    if auth.audience.as_deref().unwrap_or_default().is_empty() && !auth.issuers.is_empty() {
+    let audience = auth.audience.filter(|audience| !audience.is_empty());
+    if audience.is_none() && auth.issuers.iter().any(|issuer| issuer.audience.is_none()) {
         let message = "missing; set the audience that every token must have, such as \
-            \"rise-registry\"";
+            \"rise-registry\", or an `audience` for each issuer";
         problems.push(problem("/auth/audience", message));
     }
     let mut issuers = Vec::new();
     for (index, issuer) in auth.issuers.into_iter().enumerate() {
-        match issuer_settings(issuer, longest) {
+        match issuer_settings(issuer, audience.as_deref(), longest) {
             Ok(settings) => issuers.push(settings),
             Err((field, message)) => {
                 problems.push(problem(&format!("/auth/issuers/{index}/{field}"), &message));
             }
         }
     }
-    IdentitySettings { audience: auth.audience.unwrap_or_default(), issuers }
+    IdentitySettings { issuers }
 }
 
 /// A key and the problem with it.
@@ -69,11 +74,15 @@ type IssuerProblem = (&'static str, String);
 
 fn issuer_settings(
     file: IssuerFile,
+    audience: Option<&str>,
     longest: Option<u32>,
 ) -> Result<IssuerSettings, IssuerProblem> {
     let policy = policy(&file, longest)?;
+    let audience = file.audience.clone().or_else(|| audience.map(str::to_owned));
+    // If there is none, that problem is reported already.
+    let audience = audience.unwrap_or_else(|| "none".to_owned());
     let name = file.name.clone();
-    Ok(IssuerSettings { name, policy, keys: key_origin(file)? })
+    Ok(IssuerSettings { name, audience, policy, keys: key_origin(file)? })
 }
 
 fn key_origin(file: IssuerFile) -> Result<KeyOrigin, IssuerProblem> {
@@ -82,6 +91,8 @@ fn key_origin(file: IssuerFile) -> Result<KeyOrigin, IssuerProblem> {
         ("internal", file.internal.is_some()),
         ("ca_file", file.ca_file.is_some()),
         ("bearer_file", file.bearer_file.is_some()),
+        ("discovery_url", file.discovery_url.is_some()),
+        ("proxy", file.proxy.is_some()),
     ];
     let stated = only_discovery.into_iter().find(|(_, is_stated)| *is_stated).map(|(key, _)| key);
     let issuer = file.issuer.or_else(|| file.preset?.issuer().map(str::to_owned));
@@ -101,6 +112,9 @@ fn key_origin(file: IssuerFile) -> Result<KeyOrigin, IssuerProblem> {
         )),
         (Some(issuer), None, None) => Ok(KeyOrigin::Discovery(DiscoverySettings {
             issuer,
+            discovery_url: file.discovery_url,
+            bearer_hosts: file.jwks_hosts.clone().unwrap_or_default(),
+            proxy: file.proxy,
             jwks_hosts: file
                 .jwks_hosts
                 .or_else(|| file.preset.map(Preset::jwks_hosts))
@@ -147,7 +161,7 @@ fn policy(file: &IssuerFile, longest: Option<u32>) -> Result<TokenPolicy, Issuer
     policy.max_age = file.max_age.map(i64::from).or(policy.max_age);
     policy.token_types = file.token_types.clone().unwrap_or(policy.token_types);
     policy.require_kid = file.require_kid.unwrap_or(policy.require_kid);
-    policy.mixed_algorithms = file.mixed_algorithms;
+    policy.mixed_algorithms |= file.mixed_algorithms;
     policy.replay = file.replay;
     Ok(policy)
 }

@@ -28,6 +28,11 @@ impl Clock {
         Self { now: Arc::new(now), start: None }
     }
 
+    /// A wall clock that somebody sets, while the elapsed time goes on.
+    pub fn that_may_be_set(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self { now: Arc::new(now), start: Some(Instant::now()) }
+    }
+
     pub fn now(&self) -> Timestamp {
         (self.now)()
     }

@@ -35,6 +35,26 @@ enum AddressKind {
 }
 
 impl Reach {
+    /// Why a connection may not use the address, as the end of "is at …"; `None` if it may.
+    /// `setting` is the one that allows private addresses.
+    pub fn refusal(self, address: IpAddr, setting: &str) -> Option<String> {
+        if self.permits(address) {
+            return None;
+        }
+        Some(match kind(address) {
+            AddressKind::Never => format!(
+                "{address}, a link-local, metadata or reserved address: the broker never connects \
+                 to these, whatever `{setting}` says"
+            ),
+            AddressKind::Private | AddressKind::Loopback => {
+                format!("{address}, a private address: set `{setting} = true` if that is intended")
+            }
+            AddressKind::Public => {
+                format!("{address}, a public address, where a private one is needed")
+            }
+        })
+    }
+
     pub fn permits(self, address: IpAddr) -> bool {
         match (self, kind(address)) {
             (_, AddressKind::Never)
@@ -62,13 +82,15 @@ fn kind_of_v4(address: Ipv4Addr) -> AddressKind {
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
         (127, ..) => AddressKind::Loopback,
-        // RFC 1918, and the carrier-grade NAT range, which clusters also use.
-        (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => AddressKind::Private,
+        // RFC 1918; the carrier-grade NAT and benchmarking ranges, which clusters and virtual
+        // machines on laptops also use.
+        (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) | (198, 18 | 19, _) => {
+            AddressKind::Private
+        }
         (0 | 224.., ..)
         | (169, 254, _)
         | (192, 0, 0 | 2)
         | (192, 88, 99)
-        | (198, 18 | 19, _)
         | (198, 51, 100)
         | (203, 0, 113) => AddressKind::Never,
         _ => AddressKind::Public,
@@ -129,7 +151,10 @@ mod tests {
             ("255.255.255.255", false, false, false),
             ("224.0.0.1", false, false, false),
             ("ff02::1", false, false, false),
-            ("198.18.0.1", false, false, false),
+            ("198.18.0.1", false, true, false),
+            ("198.19.255.255", false, true, false),
+            ("198.51.100.1", false, false, false),
+            ("192.0.2.1", false, false, false),
             ("203.0.113.1", false, false, false),
             ("2001:db8::1", false, false, false),
             ("2001::1", false, false, false),

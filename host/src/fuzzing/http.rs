@@ -14,7 +14,7 @@ pub fn http_ceiling(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let allow = ["POST https://r.example.com/api/{project}", "* https://s.example.com:8443"];
     let allow = Some(allow.map(str::to_owned).to_vec());
-    let stated = HttpCeilingFile { allow, private: false };
+    let stated = HttpCeilingFile { allow, ..HttpCeilingFile::default() };
     let ceiling = HttpCeiling::new(Some(&stated), None, ProjectShape::default()).unwrap();
     let project: Project = "my-app".parse().unwrap();
     assert!(ceiling.admit(Method::Delete, text, &project).is_err() || text.contains(":8443"));

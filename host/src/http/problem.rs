@@ -14,7 +14,7 @@ use ulid::Ulid;
 use utoipa::ToSchema;
 
 use crate::domain::ProblemType;
-use crate::identity::{IdentityError, Replayed};
+use crate::identity::{IdentityError, Rejection, Replayed};
 use crate::issue::IssueError;
 use crate::limits::Refused;
 
@@ -98,7 +98,7 @@ impl Failure {
     pub fn problem_type(&self) -> ProblemType {
         match self {
             Self::MissingToken(_) => ProblemType::MissingToken,
-            Self::Identity(IdentityError::Invalid { .. }) => ProblemType::InvalidToken,
+            Self::Identity(IdentityError::Invalid(_)) => ProblemType::InvalidToken,
             Self::Identity(IdentityError::IssuerUnavailable { .. }) => {
                 ProblemType::IssuerUnavailable
             }
@@ -143,11 +143,13 @@ impl Failure {
                 "The request has no token",
                 "Send exactly one OIDC token in the header `Authorization: Bearer <token>`.",
             ),
-            Self::Identity(IdentityError::Invalid { .. }) => Advice::now(
+            Self::Identity(IdentityError::Invalid(rejection)) => Advice::now(
                 "The token was rejected",
-                "Get a fresh token for this broker's audience and try again. If that does not \
-                 help, \
-                 give the request id to the operator: the broker's log says why.",
+                &rejection.for_caller().unwrap_or_else(|| {
+                    "Get a fresh token for this broker's audience and try again. If that does not \
+                     help, give the request id to the operator: the broker's log says why."
+                        .to_owned()
+                }),
             ),
             Self::Identity(IdentityError::IssuerUnavailable { .. }) => Advice::later(
                 "The token's issuer cannot be reached",
@@ -195,12 +197,17 @@ impl Failure {
         }
     }
 
+    fn rejection(&self) -> Option<&Rejection> {
+        let Self::Identity(IdentityError::Invalid(rejection)) = self else { return None };
+        Some(rejection)
+    }
+
     /// Why the caller could not be identified, if that is what happened.
     pub fn authentication(&self) -> Option<String> {
-        if let Self::Identity(IdentityError::Invalid { reason, .. }) = self {
-            return Some(reason.to_string());
+        if matches!(self, Self::MissingToken(_)) {
+            return Some("there is no token".to_owned());
         }
-        matches!(self, Self::MissingToken(_)).then(|| "there is no token".to_owned())
+        self.rejection().map(|rejection| rejection.reason.to_string())
     }
 
     /// The reason, for the operator. `None` where the problem's type is all there is to know.
@@ -237,7 +244,10 @@ impl Failure {
         if status >= 500 {
             tracing::error!(status, problem, cause, "request failed");
         } else {
-            tracing::info!(status, problem, cause, "request refused");
+            // Anybody may have written them.
+            let iss = self.rejection().and_then(|rejection| rejection.iss.as_deref());
+            let aud = self.rejection().and_then(|rejection| rejection.aud.as_deref());
+            tracing::info!(status, problem, cause, iss, aud, "request refused");
         }
     }
 

@@ -9,7 +9,7 @@
 
 use serde_json::Value;
 
-use super::bounds::LEEWAY;
+use super::bounds::{LEEWAY, LONGEST_SUBJECT, LONGEST_TOKEN_ID};
 use super::claims;
 use super::jwt::Header;
 use super::policy::{Replay, TokenPolicy};
@@ -117,16 +117,20 @@ pub(super) const AFTER_SIGNATURE: [Check; 8] = [
     },
     Check {
         name: "subject",
-        says: "`sub` is text of 1 to 255 printable characters",
+        says: "`sub` is printable text, and not too long",
         holds: |facts| claims::subject(facts.claims).map(|_| ()),
-        shows: |facts| ("text of 1 to 255 printable characters".to_owned(), found(facts, &["sub"])),
+        shows: |facts| (printable(LONGEST_SUBJECT), measured(facts, "sub")),
     },
     AUDIENCE,
     Check {
         name: "token-id",
-        says: "`jti` is text of 1 to 128 printable characters, or absent where it may be",
-        holds: |facts| claims::token_id(facts.claims, facts.policy.replay == Replay::SingleUse),
-        shows: |facts| ("text of 1 to 128 printable characters".to_owned(), found(facts, &["jti"])),
+        says: "a token that is good for one credential has a `jti`",
+        holds: |facts| match facts.policy.replay {
+            // Nothing reads it then.
+            Replay::Off => Ok(()),
+            Replay::SingleUse => claims::token_id(facts.claims),
+        },
+        shows: |facts| (printable(LONGEST_TOKEN_ID), measured(facts, "jti")),
     },
     Check {
         name: "times",
@@ -146,8 +150,8 @@ pub(super) const AFTER_SIGNATURE: [Check; 8] = [
         holds: |facts| claims::lifetime(facts.claims, facts.policy.max_lifetime),
         shows: |facts| {
             (
-                format!("1 to {} s from `iat` to `exp`", facts.policy.max_lifetime),
-                found(facts, &["iat", "exp"]),
+                format!("at most {} s from `iat` to `exp`", facts.policy.max_lifetime),
+                lifetime(facts),
             )
         },
     },
@@ -181,6 +185,25 @@ pub(super) const AFTER_SIGNATURE: [Check; 8] = [
         },
     },
 ];
+
+fn printable(longest: usize) -> String {
+    format!("printable text of 1 to {longest} bytes")
+}
+
+/// A text, or the length of a long one.
+fn measured(facts: &Facts<'_>, name: &str) -> String {
+    match facts.claims.get(name) {
+        Some(Value::String(text)) if text.len() > 100 => format!("text of {} bytes", text.len()),
+        Some(_) | None => found(facts, &[name]),
+    }
+}
+
+fn lifetime(facts: &Facts<'_>) -> String {
+    let seconds = |name| claims::integer(facts.claims, name).ok();
+    let lifetime = seconds("exp").zip(seconds("iat")).map(|(exp, iat)| exp.saturating_sub(iat));
+    let claims = found(facts, &["iat", "exp"]);
+    lifetime.map_or_else(|| claims.clone(), |lifetime| format!("{lifetime} s ({claims})"))
+}
 
 fn none() -> String {
     "none".to_owned()

@@ -6,6 +6,7 @@ use super::checks::{AFTER_SIGNATURE, BEFORE_SIGNATURE, Check, Facts};
 use super::issuers::Issuer;
 use super::jwt::Unverified;
 use super::reason::{Reason, Stage};
+use super::rejection::shown;
 use super::{Identity, KeyAccess::Offline, claims};
 use crate::domain::{Secret, Subject};
 
@@ -50,17 +51,11 @@ pub(crate) enum Verdict {
 }
 
 const STAGES: [(Stage, &str, &str); 4] = [
-    (
-        Stage::Form,
-        "form",
-        "the token is three base64url parts joined by `.`, at most 8192 bytes long",
-    ),
+    (Stage::Form, "form", "the token is three base64url parts joined by `.`, and not too long"),
     (Stage::Header, "header", "the header is small and flat, and supplies no key"),
     (Stage::Payload, "payload", "the payload is a JSON object without duplicate members"),
     (Stage::Issuer, "known-issuer", "`iss` is one of the configured issuers"),
 ];
-/// Longer text would not help the reader.
-const LONGEST_SHOWN: usize = 300;
 
 impl Explanation {
     /// Whether every check passed.
@@ -86,11 +81,8 @@ impl Identity {
         let (iss, issuer) = match self.issuer_of(&token) {
             Ok(found) => found,
             Err(reason) => {
-                let mut known: Vec<&str> = self.issuers.keys().map(String::as_str).collect();
-                known.sort_unstable();
-                let found = token.claims.get("iss").map_or("none".to_owned(), ToString::to_string);
-                let expected = (known.join(", "), found);
-                return Explanation { findings: unreadable(reason, Some(expected)), subject: None };
+                let compared = Some(self.known_issuers(&token));
+                return Explanation { findings: unreadable(reason, compared), subject: None };
             }
         };
         let facts = self.facts(&token, iss, issuer);
@@ -178,13 +170,4 @@ impl TokenFinding {
             ..Self::passed(check, says)
         }
     }
-}
-
-/// Text from a stranger, fit for a terminal: shortened, and without control characters.
-pub(crate) fn shown(text: &str) -> String {
-    let is_long = text.chars().count() > LONGEST_SHOWN;
-    let short =
-        text.chars().take(LONGEST_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c });
-    let short: String = short.collect();
-    if is_long { short + "…" } else { short }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::algorithm::Algorithm;
 use super::jwks::{self, CachedKeys, Discovery, FixedKeys, KeySet, Keys};
-use super::local::LocalIssuer;
 use super::memory::IssuerMemory;
 use super::policy::{Replay, TokenPolicy};
 use super::replay::UsedTokens;
@@ -15,6 +14,7 @@ use crate::domain::Clock;
 /// A trusted issuer, ready to verify its tokens.
 pub(super) struct Issuer {
     pub(super) name: String,
+    pub(super) audience: String,
     pub(super) policy: TokenPolicy,
     pub(super) keys: Arc<dyn Keys>,
     /// Set for [`Replay::SingleUse`].
@@ -46,12 +46,6 @@ pub(super) fn build(
     let (mut issuers, mut problems) = (HashMap::new(), Vec::new());
     let mut about_all =
         |message: &str| problems.push(SetupError { issuer: None, message: message.to_owned() });
-    if !settings.issuers.is_empty() && !is_name(&settings.audience) {
-        about_all(
-            "`audience` must be 1 to 255 printable characters that name this deployment, such as \
-             \"rise-registry\"",
-        );
-    }
     if settings.issuers.len() > MOST_ISSUERS {
         about_all(
             "there are more than 64 [[auth.issuers]]: the broker fetches the keys of each one in \
@@ -88,6 +82,13 @@ fn check(wanted: &IssuerSettings) -> Vec<String> {
     let mut problems = Vec::new();
     if !is_name(&wanted.name) {
         problems.push("`name` must be 1 to 255 printable characters".to_owned());
+    }
+    if !is_name(&wanted.audience) {
+        problems.push(
+            "`audience` must be 1 to 255 printable characters that name this deployment, such as \
+             \"rise-registry\""
+                .to_owned(),
+        );
     }
     match &wanted.keys {
         KeyOrigin::Discovery(_) | KeyOrigin::JwksFile { .. }
@@ -131,11 +132,11 @@ fn keys(
                 .map_err(|error| format!("`jwks_file` {place} cannot be read: {error}"))?;
             let set = KeySet::parse(&bytes)
                 .map_err(|error| format!("`jwks_file` {place} is not a usable key set: {error}"))?;
+            jwks::log_left_out(&wanted.name, &set, None);
             Ok(Arc::new(FixedKeys::new(set)))
         }
         KeyOrigin::Local { key_file } => {
-            let issuer =
-                LocalIssuer::open_or_create(key_file).map_err(|error| error.to_string())?;
+            let issuer = memory.local(key_file).map_err(|error| error.to_string())?;
             let set = issuer.key_set().map_err(|error| error.to_string())?;
             Ok(Arc::new(FixedKeys::new(set)))
         }
@@ -150,7 +151,8 @@ fn issuer(wanted: &IssuerSettings, memory: &IssuerMemory, clock: &Clock) -> Resu
     }
     let used = (policy.replay == Replay::SingleUse)
         .then(|| memory.used_tokens(&wanted.name, wanted.keys.issuer(), clock.now()));
-    Ok(Issuer { name: wanted.name.clone(), policy, keys, used })
+    let (name, audience) = (wanted.name.clone(), wanted.audience.clone());
+    Ok(Issuer { name, audience, policy, keys, used })
 }
 
 fn is_name(text: &str) -> bool {
@@ -168,16 +170,21 @@ mod tests {
         TokenPolicy { algorithms: vec![algorithm], ..TokenPolicy::default() }
     }
 
+    fn issuer_of(name: &str, algorithm: Algorithm, keys: KeyOrigin) -> IssuerSettings {
+        let (name, audience) = (name.to_owned(), "us".to_owned());
+        IssuerSettings { name, audience, policy: signs_with(algorithm), keys }
+    }
+
     fn discovery(name: &str, issuer: &str) -> IssuerSettings {
         let keys = KeyOrigin::Discovery(DiscoverySettings {
             issuer: issuer.to_owned(),
             ..DiscoverySettings::default()
         });
-        IssuerSettings { name: name.to_owned(), policy: signs_with(Algorithm::Rs256), keys }
+        issuer_of(name, Algorithm::Rs256, keys)
     }
 
-    fn problems(audience: &str, issuers: Vec<IssuerSettings>) -> Vec<String> {
-        let settings = IdentitySettings { audience: audience.to_owned(), issuers };
+    fn problems(issuers: Vec<IssuerSettings>) -> Vec<String> {
+        let settings = IdentitySettings { issuers };
         let built = super::build(&settings, &IssuerMemory::default(), &Clock::system());
         let problems = built.err().unwrap_or_default();
         problems.iter().map(ToString::to_string).collect()
@@ -191,32 +198,26 @@ mod tests {
             issuer: "https://file.example".to_owned(),
             path: path.into(),
         };
-        let missing = IssuerSettings {
-            name: "file".to_owned(),
-            policy: signs_with(Algorithm::Es256),
-            keys: file("/none/x"),
+        let missing = issuer_of("file", Algorithm::Es256, file("/none/x"));
+        let nameless = IssuerSettings {
+            audience: " ".to_owned(),
+            ..discovery("no-audience", "https://b.example")
         };
         let local = KeyOrigin::Local { key_file: "/proc/none/x".into() };
-        let local = IssuerSettings {
-            name: "local".to_owned(),
-            policy: signs_with(Algorithm::Rs256),
-            keys: local,
-        };
-        let found = problems(
-            "",
-            vec![
-                discovery("github", "http://token.example"),
-                no_algorithms,
-                missing,
-                local,
-                discovery("ok", "https://ok.example"),
-                discovery("ok", "https://ok.example"),
-            ],
-        );
+        let local = issuer_of("local", Algorithm::Rs256, local);
+        let found = problems(vec![
+            discovery("github", "http://token.example"),
+            no_algorithms,
+            nameless,
+            missing,
+            local,
+            discovery("ok", "https://ok.example"),
+            discovery("ok", "https://ok.example"),
+        ]);
         let expected = [
-            "`audience` must be",
             "issuer `github`: `issuer` must be an https:// URL",
             "issuer `no-algorithms`: `algorithms` is empty",
+            "issuer `no-audience`: `audience` must be",
             "issuer `file`: `jwks_file` /none/x cannot be read",
             "issuer `local`: the broker's own issuer signs with EdDSA",
             "issuer `ok`: has the same `name` as another issuer",
@@ -239,7 +240,7 @@ mod tests {
             "http://localhost:1",
             "http://[::1]:1",
         ] {
-            assert_eq!(problems("a", vec![discovery("a", right)]), [] as [String; 0], "{right}");
+            assert_eq!(problems(vec![discovery("a", right)]), [] as [String; 0], "{right}");
         }
         for wrong in [
             "",
@@ -261,16 +262,16 @@ mod tests {
             " https://a.example",
             &format!("https://a.example/{}", "x".repeat(255)),
         ] {
-            assert_eq!(problems("a", vec![discovery("a", wrong)]).len(), 1, "{wrong}");
+            assert_eq!(problems(vec![discovery("a", wrong)]).len(), 1, "{wrong}");
         }
     }
 
     #[test]
     fn there_may_be_no_issuer_and_not_too_many() {
-        assert!(problems("", vec![]).is_empty());
+        assert!(problems(vec![]).is_empty());
         let many = (0..65)
             .map(|index| discovery(&format!("i{index}"), &format!("https://{index}.example")))
             .collect();
-        assert_eq!(problems("a", many).len(), 1);
+        assert_eq!(problems(many).len(), 1);
     }
 }

@@ -27,17 +27,24 @@ pub enum InvalidJson {
     NotAnObject,
     #[error("a member occurs twice")]
     Duplicate,
-    #[error("too large, too deep, or with too many members")]
-    TooLarge,
+    #[error("it has more than {0} bytes")]
+    TooLarge(usize),
+    #[error("it is nested deeper than {0} levels")]
+    TooDeep(usize),
+    #[error("an object in it has more than {0} members")]
+    TooManyMembers(usize),
+    #[error("a text in it has more than {0} bytes")]
+    LongText(usize),
 }
 
 pub(crate) fn object(bytes: &[u8], limits: JsonLimits) -> Result<Map<String, Value>, InvalidJson> {
     if bytes.len() > limits.bytes {
-        return Err(InvalidJson::TooLarge);
+        return Err(InvalidJson::TooLarge(limits.bytes));
     }
     let broken = Cell::new(InvalidJson::NotAnObject);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = BoundedJson { limits, broken: &broken }.deserialize(&mut deserializer);
+    let value =
+        BoundedJson { limits, depth: limits.depth, broken: &broken }.deserialize(&mut deserializer);
     match (value, deserializer.end()) {
         (Ok(Value::Object(object)), Ok(())) => Ok(object),
         (Ok(_), _) => Err(InvalidJson::NotAnObject),
@@ -49,6 +56,8 @@ pub(crate) fn object(bytes: &[u8], limits: JsonLimits) -> Result<Map<String, Val
 #[derive(Clone, Copy)]
 struct BoundedJson<'a> {
     limits: JsonLimits,
+    /// How many levels are left.
+    depth: usize,
     broken: &'a Cell<InvalidJson>,
 }
 
@@ -59,15 +68,15 @@ impl BoundedJson<'_> {
     }
 
     fn inside<E: Error>(self) -> Result<Self, E> {
-        match self.limits.depth.checked_sub(1) {
-            Some(depth) => Ok(Self { limits: JsonLimits { depth, ..self.limits }, ..self }),
-            None => Err(self.reject(InvalidJson::TooLarge)),
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Self { depth, ..self }),
+            None => Err(self.reject(InvalidJson::TooDeep(self.limits.depth))),
         }
     }
 
     fn text<E: Error>(self, text: String) -> Result<String, E> {
         if text.len() > self.limits.text {
-            Err(self.reject(InvalidJson::TooLarge))
+            Err(self.reject(InvalidJson::LongText(self.limits.text)))
         } else {
             Ok(text)
         }
@@ -128,7 +137,7 @@ impl<'de> Visitor<'de> for BoundedJson<'_> {
         while let Some(name) = members.next_key::<String>()? {
             let name = self.text(name)?;
             if object.len() == self.limits.members {
-                return Err(self.reject(InvalidJson::TooLarge));
+                return Err(self.reject(InvalidJson::TooManyMembers(self.limits.members)));
             }
             let value = members.next_value_seed(inside)?;
             if object.insert(name, value).is_some() {
@@ -165,13 +174,13 @@ mod tests {
             (r#"{"a":1,"a":1}"#, InvalidJson::Duplicate),
             (r#"{"a":1,"\u0061":2}"#, InvalidJson::Duplicate),
             (r#"{"x":{"a":1,"b":2,"a":3}}"#, InvalidJson::Duplicate),
-            (r#"{"a":{"b":{}}}"#, InvalidJson::TooLarge),
-            (r#"{"a":[[]]}"#, InvalidJson::TooLarge),
-            (r#"{"a":1,"b":1,"c":1,"d":1}"#, InvalidJson::TooLarge),
-            (r#"{"abcdef":1}"#, InvalidJson::TooLarge),
-            (r#"{"a":"abcdef"}"#, InvalidJson::TooLarge),
-            (&format!("{{\"a\":1}}{}", " ".repeat(100)), InvalidJson::TooLarge),
-            (&format!("{{\"a\":{}", "[".repeat(90)), InvalidJson::TooLarge),
+            (r#"{"a":{"b":{}}}"#, InvalidJson::TooDeep(2)),
+            (r#"{"a":[[]]}"#, InvalidJson::TooDeep(2)),
+            (r#"{"a":1,"b":1,"c":1,"d":1}"#, InvalidJson::TooManyMembers(3)),
+            (r#"{"abcdef":1}"#, InvalidJson::LongText(5)),
+            (r#"{"a":"abcdef"}"#, InvalidJson::LongText(5)),
+            (&format!("{{\"a\":1}}{}", " ".repeat(100)), InvalidJson::TooLarge(100)),
+            (&format!("{{\"a\":{}", "[".repeat(90)), InvalidJson::TooDeep(2)),
         ] {
             assert_eq!(object(text.as_bytes(), LIMITS), Err(problem), "{text}");
         }

@@ -1,22 +1,26 @@
 //! The keys of issuers: the port [`Keys`] and its adapters.
 //!
-//! `key` parses public keys, `source` is the port of a fetch, `discovery` fetches a key set,
-//! `cache` keeps and renews it. [`FixedKeys`] are keys that do not change: a file, or the broker's
-//! own key.
+//! `set` parses a key set and `key` its keys, `source` is the port of a fetch, `discovery` fetches
+//! a key set (`address` says from where), `cache` keeps and renews it. [`FixedKeys`] are keys that
+//! do not change: a file, or the broker's own key.
 //!
 //! **Invariant:** a wrong signature never causes a fetch. An unknown `kid` causes at most one fetch
 //! a minute.
 
+mod address;
 mod cache;
 mod discovery;
 mod key;
+mod set;
 mod source;
 
 pub(crate) use cache::CachedKeys;
+pub(crate) use cache::{FETCH_DEADLINE, PATIENCE};
 pub(crate) use discovery::Discovery;
-pub(super) use key::LARGEST_SET;
-pub use key::{InvalidKeySet, IssuerKey, KeySet, NoKey};
-pub(crate) use source::KeySource;
+pub use key::IssuerKey;
+pub(super) use set::LARGEST_SET;
+pub use set::{InvalidKeySet, KeySet, NoKey};
+pub(crate) use source::{FetchError, KeySource};
 
 use std::io;
 use std::path::Path;
@@ -66,6 +70,16 @@ impl FixedKeys {
 impl Keys for FixedKeys {
     async fn find(&self, kid: Option<&str>) -> Result<Arc<IssuerKey>, NoKey> {
         self.0.find(kid)
+    }
+}
+
+/// Logs which keys of a set are not used, unless the set before it had the same ones.
+pub(super) fn log_left_out(issuer: &str, set: &KeySet, before: Option<&KeySet>) {
+    let texts = |set: &KeySet| set.left_out().map(ToString::to_string).collect::<Vec<_>>();
+    let left_out = texts(set);
+    if !left_out.is_empty() && before.map(texts).as_ref() != Some(&left_out) {
+        let (count, keys) = (left_out.len(), super::shown(&left_out.join("; ")));
+        tracing::warn!(issuer, count, keys, "some of the issuer's keys cannot be used");
     }
 }
 

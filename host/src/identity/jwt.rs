@@ -10,14 +10,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::algorithm::Algorithm;
 use super::bounds::{LONGEST_TOKEN, is_key_id};
-use super::json::{self, JsonLimits};
+use super::json::{self, InvalidJson, JsonLimits};
 use super::jwks::IssuerKey;
 use super::reason::Reason;
 use crate::domain::Claims;
 
-const HEADER: JsonLimits = JsonLimits { bytes: 1024, depth: 1, members: 16, text: 1024 };
+/// Room for certificates, so that a header that has them is rejected for that and not for its size.
+const HEADER: JsonLimits = JsonLimits { bytes: 16 * 1024, depth: 2, members: 32, text: 8192 };
 pub(super) const PAYLOAD: JsonLimits =
-    JsonLimits { bytes: LONGEST_TOKEN, depth: 8, members: 64, text: 4096 };
+    JsonLimits { bytes: LONGEST_TOKEN, depth: 16, members: 256, text: 8192 };
 
 /// Members by which a token would supply its own key or change how it is read (CVE-2025-24976
 /// was `jwk`).
@@ -74,8 +75,11 @@ impl<'a> Jws<'a> {
 
 impl Header {
     fn read(header: &Claims) -> Result<Self, Reason> {
-        if FORBIDDEN.iter().any(|name| header.contains_key(*name)) {
-            return Err(Reason::ForbiddenHeader);
+        if let Some(name) = FORBIDDEN.iter().find(|name| header.contains_key(**name)) {
+            return Err(Reason::ForbiddenHeader(name));
+        }
+        if header.values().any(|value| value.is_object() || value.is_array()) {
+            return Err(Reason::Header(InvalidJson::TooDeep(1)));
         }
         let text = |name: &str, reason| match header.get(name) {
             None => Ok(None),
@@ -125,7 +129,6 @@ fn decode(part: &str) -> Result<Vec<u8>, Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::InvalidJson;
 
     fn token(header: &str, payload: &str) -> String {
         format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload))
@@ -142,9 +145,9 @@ mod tests {
         let (signed, _) = good.rsplit_once('.').unwrap();
         for (wrong, reason) in [
             (String::new(), Reason::Size),
-            ("x".repeat(8193), Reason::Size),
+            ("x".repeat(LONGEST_TOKEN + 1), Reason::Size),
             (".".repeat(1_000_000), Reason::Size),
-            (".".repeat(8192), Reason::Shape),
+            (".".repeat(LONGEST_TOKEN), Reason::Shape),
             ("a.b".into(), Reason::Shape),
             ("..".into(), Reason::Shape),
             (format!("{good}.{good}"), Reason::Shape),
@@ -171,8 +174,13 @@ mod tests {
             ("", Reason::Header(InvalidJson::NotAnObject)),
             ("[]", Reason::Header(InvalidJson::NotAnObject)),
             (r#"{"alg":"RS256","alg":"none"}"#, Reason::Header(InvalidJson::Duplicate)),
-            (r#"{"alg":"RS256","epk":{}}"#, Reason::Header(InvalidJson::TooLarge)),
-            (&format!(r#"{{"a":"{}"}}"#, "x".repeat(1024)), Reason::Header(InvalidJson::TooLarge)),
+            (r#"{"alg":"RS256","epk":{}}"#, Reason::Header(InvalidJson::TooDeep(1))),
+            (r#"{"alg":"RS256","epk":{"a":{}}}"#, Reason::Header(InvalidJson::TooDeep(2))),
+            (r#"{"alg":"RS256","x":["MII"]}"#, Reason::Header(InvalidJson::TooDeep(1))),
+            (
+                &format!(r#"{{"a":"{}"}}"#, "x".repeat(8193)),
+                Reason::Header(InvalidJson::LongText(8192)),
+            ),
             (r#"{"kid":""}"#, Reason::KeyId),
             (r#"{"kid":1}"#, Reason::KeyId),
             (r#"{"kid":"a\nb"}"#, Reason::KeyId),
@@ -182,11 +190,11 @@ mod tests {
             assert_eq!(refusal(&token(header, "{}")), Some(reason), "{header}");
         }
         for name in FORBIDDEN {
-            for value in ["\"x\"", "null", "true"] {
+            for value in ["\"x\"", "null", "true", "[\"MII\"]", "{\"kty\":\"RSA\"}"] {
                 let header = format!(r#"{{"alg":"RS256","{name}":{value}}}"#);
                 assert_eq!(
                     refusal(&token(&header, "{}")),
-                    Some(Reason::ForbiddenHeader),
+                    Some(Reason::ForbiddenHeader(name)),
                     "{header}"
                 );
             }
@@ -205,13 +213,13 @@ mod tests {
     #[test]
     fn a_payload_is_bounded_and_says_nothing_twice() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(2000), "]".repeat(2000));
-        let wide: Vec<String> = (0..65).map(|index| format!("\"m{index}\":1")).collect();
+        let wide: Vec<String> = (0..257).map(|index| format!("\"m{index}\":1")).collect();
         for (payload, problem) in [
             (r#"{"sub":"a","sub":"b"}"#.to_owned(), InvalidJson::Duplicate),
             (r#"{"a":{"b":1,"b":2}}"#.to_owned(), InvalidJson::Duplicate),
-            (deep, InvalidJson::TooLarge),
-            (format!("{{{}}}", wide.join(",")), InvalidJson::TooLarge),
-            (format!(r#"{{"a":"{}"}}"#, "x".repeat(4097)), InvalidJson::TooLarge),
+            (deep, InvalidJson::TooDeep(16)),
+            (format!("{{{}}}", wide.join(",")), InvalidJson::TooManyMembers(256)),
+            (format!(r#"{{"a":"{}"}}"#, "x".repeat(8193)), InvalidJson::LongText(8192)),
             ("\"text\"".to_owned(), InvalidJson::NotAnObject),
         ] {
             assert_eq!(

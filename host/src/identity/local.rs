@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
-use super::bounds::{LONGEST_LIFETIME, LONGEST_TOKEN, is_subject};
+use super::bounds::{LONGEST_LIFETIME, LONGEST_SUBJECT, LONGEST_TOKEN, is_subject};
 use super::json;
 use super::jwks::{InvalidKeySet, KeySet};
 use super::jwt::PAYLOAD;
@@ -43,7 +43,7 @@ pub struct TokenRequest {
 pub enum MintError {
     #[error("the issuer sets claim `{0}` itself: leave it out")]
     Reserved(String),
-    #[error("subject and audience must have 1 to 255 printable characters each")]
+    #[error("subject and audience must be printable text of 1 to {LONGEST_SUBJECT} bytes each")]
     Names,
     #[error("a token's lifetime must be 1 second to {} hours", LONGEST_LIFETIME / 3600)]
     Lifetime,
@@ -57,9 +57,18 @@ impl LocalIssuer {
     /// Reads the key, or creates it if there is none. Processes that do so at the same time all get
     /// the same key.
     pub fn open_or_create(path: &Path) -> Result<Self, KeyFileError> {
-        let key = ed25519::open_or_create(path)?;
+        ed25519::open_or_create(path).map(Self::new)
+    }
+
+    /// Reads the key, which must exist.
+    pub(super) fn open(path: &Path) -> Result<Self, KeyFileError> {
+        let gone = || KeyFileError::Gone { path: path.to_owned() };
+        ed25519::open(path)?.ok_or_else(gone).map(Self::new)
+    }
+
+    fn new(key: Ed25519KeyPair) -> Self {
         let kid = URL_SAFE_NO_PAD.encode(Sha256::digest(canonical_jwk(&key)));
-        Ok(Self { key, kid })
+        Self { key, kid }
     }
 
     /// Signs a token that [`super::Identity::verify`] accepts until it expires.
@@ -208,16 +217,17 @@ mod tests {
             };
             assert_eq!(mint(request), Some(MintError::Lifetime), "{lifetime}");
         }
-        for subject in ["", "a\nb", &"x".repeat(256)] {
+        for subject in ["", "a\nb", &"x".repeat(LONGEST_SUBJECT + 1)] {
             assert_eq!(
                 mint(TokenRequest { subject: subject.to_owned(), ..request(&json!({})) }),
                 Some(MintError::Names)
             );
         }
         for claims in [
-            json!({ "a": "x".repeat(4097) }),
-            json!({ "a": "x".repeat(4000), "b": "x".repeat(4000) }),
-            json!({ "a": [[[[[[[[[]]]]]]]]] }),
+            json!({ "a": "x".repeat(8193) }),
+            json!({ "a": vec!["x".repeat(8000); 4] }),
+            serde_json::from_str(&format!("{{\"a\":{}{}}}", "[".repeat(16), "]".repeat(16)))
+                .unwrap(),
         ] {
             assert_eq!(mint(request(&claims)), Some(MintError::TooLarge));
         }

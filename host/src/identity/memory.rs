@@ -5,13 +5,17 @@
 //! issuer that is removed and added again starts anew: tokens that it issued before are rejected
 //! (`replay.rs`).
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
 use super::jwks::{self, Keys};
+use super::local::LocalIssuer;
 use super::replay::UsedTokens;
 use super::settings::DiscoverySettings;
+use crate::keys::KeyFileError;
 use crate::survivors::Survivors;
 
 /// Lives as long as the process. [`super::Identity::build`] reads and fills it.
@@ -19,6 +23,8 @@ use crate::survivors::Survivors;
 pub struct IssuerMemory {
     keys: Survivors<KeysId, dyn Keys>,
     used: Survivors<IssuerId, UsedTokens>,
+    /// The key files of the built-in issuer that this process has opened.
+    opened: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// Fetched keys are kept only if all of this stays the same.
@@ -56,6 +62,19 @@ impl IssuerMemory {
         let keys = make()?;
         self.keys.remember(id, &keys);
         Ok(keys)
+    }
+
+    /// The built-in issuer. Its key is created the first time. A key that this process has used and
+    /// that is gone is an error: a new one would reject every token that was issued before.
+    pub(super) fn local(&self, key_file: &Path) -> Result<LocalIssuer, KeyFileError> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let issuer = if opened.contains(key_file) {
+            LocalIssuer::open(key_file)?
+        } else {
+            LocalIssuer::open_or_create(key_file)?
+        };
+        opened.insert(key_file.to_owned());
+        Ok(issuer)
     }
 
     /// The used tokens of the issuer, or an empty set if no living generation keeps one.

@@ -1,6 +1,7 @@
 //! What one issuer's tokens must fulfil besides a valid signature.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use super::algorithm::Algorithm;
 use super::bounds::LONGEST_LIFETIME;
@@ -23,6 +24,9 @@ pub(crate) struct TokenPolicy {
     pub(crate) max_age: Option<i64>,
     pub(crate) required_claims: Vec<ClaimPath>,
     pub(crate) replay: Replay,
+    /// The lifetimes that tokens of the issuer have. A `max_lifetime` below them rejects every
+    /// token, one above them protects from nothing.
+    pub(crate) usual_lifetimes: RangeInclusive<i64>,
 }
 
 /// Whether a token may be used more than once.
@@ -35,8 +39,9 @@ pub(crate) enum Replay {
     SingleUse,
 }
 
-/// A week. A token that is valid for longer is as dangerous as a stored key.
-const LONGEST_MAX_LIFETIME: i64 = 7 * 24 * 60 * 60;
+/// 31 days, the longest timeout that a job of GitLab may have. A token that is valid for longer is
+/// as dangerous as a stored key.
+const LONGEST_MAX_LIFETIME: i64 = 31 * 24 * 60 * 60;
 
 impl Default for TokenPolicy {
     fn default() -> Self {
@@ -49,6 +54,7 @@ impl Default for TokenPolicy {
             max_age: None,
             required_claims: Vec::new(),
             replay: Replay::Off,
+            usual_lifetimes: 1..=LONGEST_LIFETIME,
         }
     }
 }
@@ -96,16 +102,22 @@ impl TokenPolicy {
 
     /// Settings that are allowed but probably not intended.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let too_long = self.max_lifetime > LONGEST_LIFETIME;
-        too_long
-            .then(|| {
-                format!(
-                    "`max_lifetime` is {} s: a leaked token can be used for longer than a day",
-                    self.max_lifetime
-                )
-            })
-            .into_iter()
-            .collect()
+        let (lifetime, usual) = (self.max_lifetime, &self.usual_lifetimes);
+        let too_long = (lifetime > *usual.end()).then(|| {
+            format!(
+                "`max_lifetime` is {lifetime} s: a leaked token can be used for longer than the {} \
+                 s that this kind of issuer needs",
+                usual.end()
+            )
+        });
+        let too_short = (lifetime < *usual.start()).then(|| {
+            format!(
+                "`max_lifetime` is {lifetime} s, and the tokens of this issuer are valid for at \
+                 least {} s: every token is rejected; raise it, or limit their age with `max_age`",
+                usual.start()
+            )
+        });
+        too_long.into_iter().chain(too_short).collect()
     }
 }
 
@@ -162,8 +174,17 @@ mod tests {
         assert_eq!(problems(|policy| policy.max_lifetime = 0), 1);
         assert_eq!(problems(|policy| policy.max_lifetime = i64::MAX), 1);
         assert_eq!(problems(|policy| policy.max_age = Some(-1)), 1);
-        let long = TokenPolicy { max_lifetime: LONGEST_LIFETIME + 1, ..TokenPolicy::default() };
-        assert_eq!((long.problems().len(), long.warnings().len()), (0, 1));
+        let lives = |max_lifetime| TokenPolicy {
+            max_lifetime,
+            usual_lifetimes: 300..=LONGEST_LIFETIME,
+            ..TokenPolicy::default()
+        };
+        for (lifetime, warnings) in
+            [(299, 1), (300, 0), (LONGEST_LIFETIME, 0), (LONGEST_LIFETIME + 1, 1)]
+        {
+            let policy = lives(lifetime);
+            assert_eq!((policy.problems().len(), policy.warnings().len()), (0, warnings));
+        }
         assert_eq!(TokenPolicy::default().warnings().len(), 0);
     }
 }

@@ -1,9 +1,12 @@
 //! Why a token is rejected.
 
-use super::bounds::{LONGEST_KEY_ID, LONGEST_TOKEN};
+use super::bounds::{
+    LONGEST_KEY_ID, LONGEST_SUBJECT, LONGEST_TOKEN, LONGEST_TOKEN_ID, MOST_AUDIENCES,
+};
 use super::json::InvalidJson;
 
-/// For the operator. No reason contains anything from the token.
+/// The rule that a token breaks. No reason contains anything from the token: what it had instead is
+/// in [`super::Rejection`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Reason {
     #[error("the token is empty or longer than {LONGEST_TOKEN} bytes")]
@@ -12,8 +15,11 @@ pub enum Reason {
     Shape,
     #[error("the header cannot be read: {0}")]
     Header(InvalidJson),
-    #[error("the header has one of `jwk jku x5u x5c crit b64 enc zip cty`, which are not allowed")]
-    ForbiddenHeader,
+    #[error(
+        "the header has `{0}`; a token that supplies its own key, or changes how it is read, is \
+         never accepted"
+    )]
+    ForbiddenHeader(&'static str),
     #[error("`typ` is not one of the issuer's `token_types`")]
     Type,
     #[error("`kid` is not text of 1 to {LONGEST_KEY_ID} printable characters")]
@@ -28,10 +34,10 @@ pub enum Reason {
     UnknownIssuer,
     #[error("`alg` is not one of the issuer's `algorithms`")]
     Algorithm,
-    #[error(
-        "`aud` is not this deployment's `audience`, nor a list of 1 to 8 texts that contains it"
-    )]
+    #[error("`aud` is not the `audience` of this deployment, nor a list of texts that contains it")]
     Audience,
+    #[error("`aud` lists more than {MOST_AUDIENCES} audiences")]
+    TooManyAudiences,
     #[error("`exp` or `iat` is missing, or `exp`, `iat` or `nbf` is not a whole number of seconds")]
     Times,
     #[error("the token has expired")]
@@ -52,9 +58,12 @@ pub enum Reason {
     KeyMismatch,
     #[error("the signature is wrong")]
     Signature,
-    #[error("`sub` is not text of 1 to 255 printable characters")]
+    #[error("`sub` is not printable text of 1 to {LONGEST_SUBJECT} bytes")]
     Subject,
-    #[error("`jti` is missing or not text of 1 to 128 printable characters")]
+    #[error(
+        "`replay = \"single_use\"` needs a `jti`, and it is missing or not printable text of 1 to \
+         {LONGEST_TOKEN_ID} bytes"
+    )]
     TokenId,
     #[error("one of the issuer's `required_claims` is missing")]
     RequiredClaim,
@@ -75,12 +84,13 @@ impl Reason {
     pub(super) fn stage(self) -> Stage {
         match self {
             Self::Size | Self::Shape => Stage::Form,
-            Self::Header(_) | Self::ForbiddenHeader | Self::Type | Self::KeyId => Stage::Header,
+            Self::Header(_) | Self::ForbiddenHeader(_) | Self::Type | Self::KeyId => Stage::Header,
             Self::Payload(_) => Stage::Payload,
             Self::Issuer | Self::UnknownIssuer => Stage::Issuer,
             Self::MissingKeyId
             | Self::Algorithm
             | Self::Audience
+            | Self::TooManyAudiences
             | Self::Times
             | Self::Expired
             | Self::NotYetValid

@@ -8,7 +8,7 @@
 //! **Invariant:** the memory is bounded. When it is full, further tokens are rejected; no used
 //! token is forgotten before it expires.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::bounds::LEEWAY;
 use super::claims::integer;
-use crate::domain::Claims;
+use crate::domain::{Claims, Clock};
 
 /// About 10 MiB for one issuer; enough for 13 tokens a second that live for an hour.
 const MOST_TOKENS: usize = 50_000;
@@ -27,6 +27,10 @@ const MARGIN: i64 = 5;
 type Id = [u8; 32];
 
 /// The used tokens of one issuer.
+///
+/// A token is forgotten when it has expired by the wall clock, and its lifetime has also passed on
+/// a clock that nobody can set. A wall clock that runs ahead for a while and is set back makes no
+/// used token usable again.
 pub(super) struct UsedTokens {
     started: Timestamp,
     most: usize,
@@ -35,9 +39,25 @@ pub(super) struct UsedTokens {
 
 #[derive(Default)]
 struct Used {
-    ids: HashSet<Id>,
-    /// The ids by the second from which they may be forgotten.
-    until: BTreeSet<(i64, Id)>,
+    by_id: HashMap<Id, Times>,
+    /// The ids by [`Times::until`].
+    by_time: BTreeSet<(i64, Id)>,
+}
+
+/// When a token may be forgotten.
+#[derive(Clone, Copy)]
+struct Times {
+    /// By the clock that never goes back, in seconds since its start.
+    until: i64,
+    /// By the wall clock, in seconds since 1970.
+    expires: i64,
+}
+
+/// The time by both clocks, in seconds.
+#[derive(Clone, Copy)]
+struct Now {
+    wall: i64,
+    elapsed: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +82,7 @@ pub struct Reservation(Option<Held>);
 
 struct Held {
     store: Arc<UsedTokens>,
-    entry: (i64, Id),
+    id: Id,
 }
 
 impl UsedTokens {
@@ -74,28 +94,28 @@ impl UsedTokens {
     pub(super) fn reserve(
         self: &Arc<Self>,
         claims: &Claims,
-        now: Timestamp,
+        clock: &Clock,
     ) -> Result<Reservation, Replayed> {
+        let now = Now::of(clock);
         // Compared in milliseconds: a token of the second in which the broker started is rejected.
         let issued = integer(claims, "iat").unwrap_or(0).saturating_mul(1000);
         if issued < self.started.as_millisecond() {
             return Err(Replayed::BeforeStart);
         }
-        let until = integer(claims, "exp").unwrap_or(i64::MAX).saturating_add(LEEWAY + MARGIN);
+        let expires = integer(claims, "exp").unwrap_or(i64::MAX).saturating_add(LEEWAY + MARGIN);
         let id = claims.get("jti").and_then(|jti| jti.as_str()).ok_or(Replayed::Used)?;
-        let entry = (until, Id::from(Sha256::digest(id)));
+        let id = Id::from(Sha256::digest(id));
         let mut used = self.used();
-        used.forget(now.as_second());
-        if used.ids.contains(&entry.1) {
+        used.forget(now);
+        if used.by_id.contains_key(&id) {
             return Err(Replayed::Used);
         }
-        if used.ids.len() >= self.most {
+        if used.by_id.len() >= self.most {
             return Err(Replayed::Full);
         }
-        used.ids.insert(entry.1);
-        used.until.insert(entry);
+        used.remember(id, expires, now);
         drop(used);
-        Ok(Reservation(Some(Held { store: Arc::clone(self), entry })))
+        Ok(Reservation(Some(Held { store: Arc::clone(self), id })))
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
@@ -104,11 +124,39 @@ impl UsedTokens {
 }
 
 impl Used {
-    fn forget(&mut self, now: i64) {
-        while let Some(entry) = self.until.first().copied().filter(|(until, _)| *until <= now) {
-            self.until.remove(&entry);
-            self.ids.remove(&entry.1);
+    fn forget(&mut self, now: Now) {
+        let is_over = |(until, _): &(i64, Id)| *until <= now.elapsed;
+        while let Some((_, id)) = self.by_time.first().copied().filter(is_over) {
+            let Some(Times { expires, .. }) = self.release(&id) else { break };
+            if expires > now.wall {
+                // The wall clock was set back: the token is valid for longer than it seemed.
+                self.remember(id, expires, now);
+            }
         }
+    }
+
+    fn remember(&mut self, id: Id, expires: i64, now: Now) {
+        let until = now.elapsed_at(expires);
+        self.by_id.insert(id, Times { until, expires });
+        self.by_time.insert((until, id));
+    }
+
+    fn release(&mut self, id: &Id) -> Option<Times> {
+        let times = self.by_id.remove(id)?;
+        self.by_time.remove(&(times.until, *id));
+        Some(times)
+    }
+}
+
+impl Now {
+    fn of(clock: &Clock) -> Self {
+        let elapsed = i64::try_from(clock.elapsed().as_secs()).unwrap_or(i64::MAX);
+        Self { wall: clock.now().as_second(), elapsed }
+    }
+
+    /// The elapsed time at this second of the wall clock, if nobody sets it; never now or before.
+    fn elapsed_at(self, wall: i64) -> i64 {
+        self.elapsed.saturating_add(wall.saturating_sub(self.wall).max(1))
     }
 }
 
@@ -126,10 +174,8 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let Some(Held { store, entry }) = self.0.take() else { return };
-        let mut used = store.used();
-        used.until.remove(&entry);
-        used.ids.remove(&entry.1);
+        let Some(Held { store, id }) = self.0.take() else { return };
+        store.used().release(&id);
     }
 }
 
@@ -147,6 +193,11 @@ mod tests {
 
     const START: i64 = 1_700_000_000;
 
+    /// Both clocks at this second, as long as nobody sets the wall clock.
+    fn at(now: i64) -> Clock {
+        Clock::from_fn(move || Timestamp::from_second(now).unwrap())
+    }
+
     fn store(most: usize) -> Arc<UsedTokens> {
         let started = Timestamp::from_second(START).unwrap();
         Arc::new(UsedTokens { most, ..UsedTokens::new(started) })
@@ -158,7 +209,7 @@ mod tests {
     }
 
     fn reserve(store: &Arc<UsedTokens>, token: &Claims, now: i64) -> Result<Reservation, Replayed> {
-        store.reserve(token, Timestamp::from_second(now).unwrap())
+        store.reserve(token, &at(now))
     }
 
     #[test]
@@ -178,17 +229,36 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_clock_that_is_set_forgets_no_token() {
+        // (how far the wall clock is off when the token is used, and when it is looked for)
+        for (first, later) in [(0, 3600), (3600, 0), (0, -3600), (-3600, 3600), (3600, -3600)] {
+            let mut used = Used::default();
+            let now = |wall, elapsed| Now { wall: START + wall, elapsed };
+            let id: Id = [7; 32];
+            used.remember(id, START + first.max(0) + 335, now(first, 100));
+            used.forget(now(first + 10, 110));
+            used.forget(now(later + 20, 120));
+            assert!(used.by_id.contains_key(&id), "{first} {later}");
+            used.forget(now(20, 120));
+            assert!(used.by_id.contains_key(&id), "{first} {later}, and back");
+            // It is forgotten when both clocks agree that it has expired.
+            for elapsed in [4000, 12_000] {
+                used.forget(now(8000, elapsed));
+            }
+            assert!(used.by_id.is_empty() && used.by_time.is_empty(), "{first} {later}");
+        }
+    }
+
+    #[test]
     fn what_was_issued_before_the_start_may_have_been_used() {
         let half = Timestamp::from_millisecond(START * 1000 + 500).unwrap();
         let store = Arc::new(UsedTokens::new(half));
-        assert_eq!(
-            reserve(&store, &token("a", START - 1, 300), START + 1).unwrap_err(),
-            Replayed::BeforeStart
-        );
-        assert_eq!(
-            reserve(&store, &token("a", START, 300), START + 1).unwrap_err(),
-            Replayed::BeforeStart
-        );
+        for issued in [START - 1, START] {
+            assert_eq!(
+                reserve(&store, &token("a", issued, 300), START + 1).unwrap_err(),
+                Replayed::BeforeStart
+            );
+        }
         assert!(reserve(&store, &token("a", START + 1, 300), START + 1).is_ok());
     }
 
@@ -206,10 +276,10 @@ mod tests {
             reserve(&store, &token("0", START, 100), START + 10).unwrap_err(),
             Replayed::Used
         );
-        assert_eq!(store.used().ids.len(), 3);
+        assert_eq!(store.used().by_id.len(), 3);
         // The first has expired and makes room.
         assert!(reserve(&store, &token("y", START, 300), START + 135).is_ok());
         let used = store.used();
-        assert_eq!((used.ids.len(), used.until.len()), (2, 2));
+        assert_eq!((used.by_id.len(), used.by_time.len()), (2, 2));
     }
 }

@@ -10,8 +10,6 @@ pub(super) const LOCAL_ISSUER: &str = "urn:rise:local";
 
 #[derive(Clone)]
 pub struct IdentitySettings {
-    /// The name of this deployment. Every token must have it in `aud`.
-    pub(crate) audience: String,
     pub(crate) issuers: Vec<IssuerSettings>,
 }
 
@@ -19,6 +17,8 @@ pub struct IdentitySettings {
 pub(crate) struct IssuerSettings {
     /// The name by which rules and audit records refer to the issuer.
     pub(crate) name: String,
+    /// The name of this deployment. Every token of the issuer must have it in `aud`.
+    pub(crate) audience: String,
     pub(crate) policy: TokenPolicy,
     pub(crate) keys: KeyOrigin,
 }
@@ -26,7 +26,7 @@ pub(crate) struct IssuerSettings {
 /// Where an issuer's keys come from.
 #[derive(Clone)]
 pub(crate) enum KeyOrigin {
-    /// Fetched as `{issuer}/.well-known/openid-configuration` says.
+    /// Fetched as a discovery document says.
     Discovery(DiscoverySettings),
     /// Read from a JSON Web Key Set at start.
     JwksFile { issuer: String, path: PathBuf },
@@ -38,6 +38,8 @@ pub(crate) enum KeyOrigin {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct DiscoverySettings {
     pub(crate) issuer: String,
+    /// The address of the discovery document, if it is not below `issuer`.
+    pub(crate) discovery_url: Option<String>,
     /// Further hosts (`host` or `host:port`) that may serve the keys over https. Google serves the
     /// keys of `accounts.google.com` on `www.googleapis.com`.
     pub(crate) jwks_hosts: Vec<String>,
@@ -45,9 +47,25 @@ pub(crate) struct DiscoverySettings {
     pub(crate) internal: bool,
     /// Certificate authorities in PEM. If set, no others are trusted for this issuer.
     pub(crate) ca_file: Option<PathBuf>,
-    /// A file with a token that is sent to the issuer's own origin. It is read for each request,
-    /// because Kubernetes renews it.
+    /// A file with a token that is sent to the origin of the discovery document and to
+    /// `bearer_hosts`. It is read for each request, because Kubernetes renews it.
     pub(crate) bearer_file: Option<PathBuf>,
+    /// The part of `jwks_hosts` that the operator stated: a preset gives a token to nobody.
+    pub(crate) bearer_hosts: Vec<String>,
+    /// An HTTP proxy through which all requests go.
+    pub(crate) proxy: Option<String>,
+}
+
+impl IdentitySettings {
+    /// The files whose content is read together with the settings.
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.issuers.iter().filter_map(|issuer| match &issuer.keys {
+            KeyOrigin::Discovery(settings) => settings.ca_file.clone(),
+            KeyOrigin::JwksFile { path, .. } => Some(path.clone()),
+            // Losing it is noticed at the next reload; watching it would reload for its creation.
+            KeyOrigin::Local { .. } => None,
+        })
+    }
 }
 
 impl IssuerSettings {

@@ -13,6 +13,7 @@ use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::sdk::{RetryBudget, SdkAws};
 use crate::capability::http::client::ReqwestHttp;
 use crate::domain::{Reach, RegistryName, Secret};
+use crate::reachable;
 use crate::survivors::Survivors;
 
 /// Opens AWS for one registry; tests pass one that opens a double.
@@ -78,6 +79,7 @@ struct HttpClientSource {
     registry: RegistryName,
     reach: Reach,
     has_plain: bool,
+    proxy: Option<String>,
 }
 
 impl Clients {
@@ -104,12 +106,18 @@ impl Clients {
         registry: &RegistryName,
         reach: Reach,
         has_plain: bool,
+        proxy: Option<&str>,
     ) -> reqwest::Result<Arc<ReqwestHttp>> {
-        let bounds = HttpClientSource { registry: registry.clone(), reach, has_plain };
+        let (registry, proxy) = (registry.clone(), proxy.map(str::to_owned));
+        let bounds = HttpClientSource { registry, reach, has_plain, proxy };
         if let Some(client) = self.http.find(&bounds) {
             return Ok(client);
         }
-        let client = Arc::new(ReqwestHttp::new(reach, has_plain)?);
+        let client = Arc::new(ReqwestHttp::new(
+            reach,
+            has_plain,
+            bounds.proxy.as_deref().and_then(reachable::proxy),
+        )?);
         self.http.remember(bounds, &client);
         Ok(client)
     }

@@ -13,6 +13,7 @@ use crate::config::RegistryConfig;
 use crate::config::node::Problem;
 use crate::domain::{ProjectShape, Scope};
 use crate::provider::Provider;
+use crate::reachable;
 
 /// The provider determines the scope of what a registry returns, and the host cannot check it.
 pub(super) fn open(
@@ -47,7 +48,13 @@ pub(super) fn open(
     if scope != Scope::None && !is_trusted {
         return Err(stated.problem("/trust_provider", untrusted(provider)));
     }
-    let client = clients.http(stated.name, ceiling.reach(), ceiling.has_plain());
+    let proxy = allowed.and_then(|allowed| allowed.proxy.as_deref());
+    if proxy.is_some_and(|proxy| reachable::proxy(proxy).is_none()) {
+        let expected = "must be an http:// or https:// URL with a host, such as \
+                        \"http://proxy:3128\"";
+        return Err(stated.problem("/ceiling/http/proxy", expected.to_owned()));
+    }
+    let client = clients.http(stated.name, ceiling.reach(), ceiling.has_plain(), proxy);
     let client = client.map_err(|error| {
         stated.problem("/ceiling/http", format!("no HTTP client can be made: {error}"))
     })?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Current;
 use crate::broker::Broker;
 use crate::config::node::Problem;
-use crate::config::{Config, Environment, ProvidersConfig, Written};
+use crate::config::{Config, Environment, Written};
 use crate::findings::{Found, RefusedFile};
 use crate::generation::Generation;
 use crate::process::Process;
@@ -39,18 +39,19 @@ impl Source {
         Self { directory, environment, seen }
     }
 
-    /// The stamps of the settings' files and of the lock file.
-    fn settings_stamps(&self, lock_file: &Path) -> Stamps {
+    /// The stamps of the settings' files and of those that the settings name.
+    fn settings_stamps(&self, config: &Config) -> Stamps {
         let mut stamps = settings_stamps(&self.directory);
-        stamps.insert(lock_file.to_owned(), folder::stamp(lock_file));
+        stamps.extend(named_stamps(config));
         stamps
     }
 
-    /// Notes the files of the providers too. Must be called before the providers are loaded.
+    /// Notes the files of the providers, and those that the settings name. Must be called before
+    /// the providers are loaded.
     #[must_use]
-    pub fn and_providers(mut self, providers: &ProvidersConfig) -> Self {
-        self.seen.providers = folder::stamps(providers);
-        self.seen.settings.insert(providers.lock_file.clone(), folder::stamp(&providers.lock_file));
+    pub fn and_files_of(mut self, config: &Config) -> Self {
+        self.seen.providers = folder::stamps(&config.providers);
+        self.seen.settings.extend(named_stamps(config));
         self
     }
 }
@@ -63,6 +64,12 @@ fn settings_stamps(directory: &Path) -> Stamps {
     let is_settings =
         |path: &PathBuf| path.extension().is_some_and(|own| ends.iter().any(|end| own == *end));
     files.filter(is_settings).map(|path| (path.clone(), folder::stamp(&path))).collect()
+}
+
+/// The stamps of the files outside the settings folder that are part of the settings.
+fn named_stamps(config: &Config) -> Stamps {
+    let named = config.files.iter().chain([&config.providers.lock_file]);
+    named.map(|path| (path.clone(), folder::stamp(path))).collect()
 }
 
 /// Turns what lies on disk into the next generation.
@@ -91,13 +98,12 @@ impl Reloader {
 
     /// The folders in which something may change.
     pub(super) fn folders(&self) -> BTreeSet<PathBuf> {
-        let lock = self.config.providers.lock_file.parent().map(PathBuf::from);
-        let lock =
-            lock.map(|folder| if folder.as_os_str().is_empty() { ".".into() } else { folder });
-        [Some(self.config.providers.directory.clone()), Some(self.source.directory.clone()), lock]
-            .into_iter()
-            .flatten()
-            .collect()
+        let named = self.config.files.iter().chain([&self.config.providers.lock_file]);
+        let parents = named.filter_map(|file| file.parent()).map(|folder| {
+            if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() }
+        });
+        let own = [self.config.providers.directory.clone(), self.source.directory.clone()];
+        own.into_iter().chain(parents).collect()
     }
 
     /// Reads settings and providers if they have changed, or if somebody `asked`, and activates
@@ -132,7 +138,7 @@ impl Reloader {
     /// Waits until nobody writes settings, unless somebody `asked` to read them now. Returns the
     /// files that somebody writes without end.
     async fn settled_settings(&self, asked: bool) -> (Stamps, BTreeSet<PathBuf>) {
-        let look = || self.source.settings_stamps(&self.config.providers.lock_file);
+        let look = || self.source.settings_stamps(&self.config);
         let now = look();
         if asked || now == self.source.seen.settings {
             return (now, BTreeSet::new());

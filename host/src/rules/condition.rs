@@ -77,6 +77,16 @@ impl Condition {
         !same_for_all && self.matcher.constrains()
     }
 
+    /// Returns whether it compares with `true` or `false`.
+    pub(super) fn is_truth(&self) -> bool {
+        self.matcher.is_truth()
+    }
+
+    /// Returns the texts that it compares with, as they are in the settings.
+    pub(super) fn texts(&self) -> impl Iterator<Item = String> {
+        self.matcher.texts()
+    }
+
     /// Returns whether one of its texts contains `part`.
     pub(super) fn mentions(&self, part: &str) -> bool {
         self.matcher.mentions(part)

@@ -52,7 +52,7 @@ pub struct GuardrailFile {
     /// For each issuer, claims on which each of its rules must have a condition.
     pub require_claims: BTreeMap<String, Vec<String>>,
     /// The largest `max_lifetime` of an issuer, in seconds.
-    #[schemars(range(min = 1, max = 604_800))]
+    #[schemars(range(min = 1, max = 2_678_400))]
     pub max_token_lifetime: Option<u32>,
 }
 
@@ -61,25 +61,32 @@ pub struct GuardrailFile {
 #[serde(
     untagged,
     deny_unknown_fields,
-    expecting = "expected text, `true`, `false`, a list of texts, or one of \
-        { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }, \
+    expecting = "expected text, a whole number, `true`, `false`, a list of texts or of numbers, or \
+        one of { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }, \
         { lower = \"a/{project}\" }"
 )]
-#[schemars(extend("x-expected" = "text, true, false, a list of texts, or one of \
-    { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }, { lower = \"a/{project}\" }"))]
+#[schemars(extend("x-expected" = "text, a whole number, true, false, a list of texts or of \
+    numbers, or one of { prefix = \"a/\" }, { glob = \"a/*/b\" }, { contains = \"x\" }, \
+    { lower = \"a/{project}\" }"))]
 pub enum ClaimFile {
     /// A boolean with this value.
     Flag(bool),
+    /// Exactly this whole number.
+    Number(i64),
     /// Exactly this text.
     Text(String),
     /// Exactly one of these texts.
     OneOf(Vec<String>),
+    /// Exactly one of these whole numbers.
+    OneNumberOf(Vec<i64>),
     /// Text with this prefix, which must end in `/`, `:` or `@`.
     Prefix { prefix: String },
     /// Text that matches; `*` stands for one segment of `A-Za-z0-9._-`.
     Glob { glob: String },
     /// A list that contains exactly this text.
     Contains { contains: String },
+    /// A list that contains exactly this whole number.
+    ContainsNumber { contains: i64 },
     /// Text that is exactly this one after its ASCII letters are put into lower case.
     Lower { lower: String },
 }

@@ -7,6 +7,7 @@ use super::condition::Condition;
 use super::parse::escape;
 use super::projects::ProjectMatcher;
 use super::rule::Rule;
+use super::vocabulary;
 use crate::domain::{Action, ProjectShape};
 
 /// The service that issues the tokens, if it is a known one.
@@ -15,7 +16,11 @@ pub enum IssuerKind {
     GithubActions,
     Gitlab,
     Kubernetes,
+    Buildkite,
     Google,
+    Aws,
+    Circleci,
+    Bitbucket,
     #[default]
     Other,
 }
@@ -28,7 +33,11 @@ impl IssuerKind {
             Self::Gitlab => &["project_id", "namespace_id"],
             Self::Kubernetes => &["/kubernetes.io/serviceaccount/uid"],
             Self::Google => &["sub"],
-            Self::Other => &[],
+            Self::Buildkite => &["organization_id", "pipeline_id"],
+            Self::Bitbucket => &["repositoryUuid", "workspaceUuid"],
+            Self::Circleci => &["oidc.circleci.com/project-id"],
+            // An account's number is nobody else's, and its roles are its owner's.
+            Self::Aws | Self::Other => &[],
         }
     }
 
@@ -38,7 +47,12 @@ impl IssuerKind {
             Self::GithubActions => &["repository", "repository_owner"],
             Self::Gitlab => &["project_path", "namespace_path"],
             Self::Kubernetes => &["/kubernetes.io/namespace", "/kubernetes.io/serviceaccount/name"],
-            Self::Google | Self::Other => &[],
+            Self::Buildkite
+            | Self::Google
+            | Self::Aws
+            | Self::Circleci
+            | Self::Bitbucket
+            | Self::Other => &[],
         }
     }
 
@@ -54,7 +68,10 @@ impl IssuerKind {
                 "environment_protected",
                 "deployment_tier",
             ],
-            Self::Kubernetes | Self::Google | Self::Other => &[],
+            Self::Buildkite => &["build_branch", "build_tag"],
+            Self::Circleci => &["oidc.circleci.com/vcs-ref", "oidc.circleci.com/context-ids"],
+            Self::Bitbucket => &["branchName", "tagName", "deploymentEnvironmentUuid"],
+            Self::Kubernetes | Self::Google | Self::Aws | Self::Other => &[],
         }
     }
 }
@@ -101,6 +118,11 @@ pub(super) fn warnings(
             ),
         );
     }
+    for condition in &rule.claims {
+        if let Some(mistake) = vocabulary::mistake(condition, kind) {
+            warn(&format!("/claims/{}", escape(condition.name())), mistake);
+        }
+    }
     let immutable = kind.immutable();
     let by_id = kind == IssuerKind::GithubActions && sub("@");
     if !immutable.is_empty() && !looks_at(immutable) && !by_id {
@@ -113,17 +135,24 @@ pub(super) fn warnings(
             ),
         );
     }
-    for condition in rule.claims.iter().filter(|condition| condition.has_literal_star()) {
+    warnings.extend(literal_stars(rule));
+    warnings.extend(absent(rule, shapes));
+    warnings.extend(doubtful(rule, kind));
+    warnings
+}
+
+/// Texts with a `*` that stands for nothing but itself.
+fn literal_stars(rule: &Rule) -> Vec<(String, String)> {
+    let starred = rule.claims.iter().filter(|condition| condition.has_literal_star());
+    let warning = |condition: &Condition| {
         let name = condition.name();
         let problem = format!(
             "claim `{name}` has a `*` that is a literal character here; write {{ glob = … }} to \
              match a segment"
         );
-        warn(&format!("/claims/{}", escape(name)), problem);
-    }
-    warnings.extend(absent(rule, shapes));
-    warnings.extend(doubtful(rule, kind));
-    warnings
+        (format!("/claims/{}", escape(name)), problem)
+    };
+    starred.map(warning).collect()
 }
 
 /// Projects that none of the rule's registries has.
@@ -186,7 +215,9 @@ mod tests {
 
     #[test]
     fn a_push_needs_a_branch_and_a_name_an_id() {
-        use IssuerKind::{GithubActions, Gitlab, Google, Kubernetes, Other};
+        use IssuerKind::{
+            Aws, Bitbucket, Buildkite, Circleci, GithubActions, Gitlab, Google, Kubernetes, Other,
+        };
         for (kind, claims, allow, warnings) in [
             (GithubActions, "{ repository = 'acme/p' }", "['push']", &["branch", "names"][..]),
             (GithubActions, "{ repository = 'acme/p' }", "['pull']", &["names"]),
@@ -233,6 +264,12 @@ mod tests {
                 &[],
             ),
             (Other, "{ repository = { lower = 'acme/{project}' } }", "['push']", &["lower"]),
+            (Buildkite, "{ pipeline_slug = 'p' }", "['push']", &["branch", "names"]),
+            (Buildkite, "{ pipeline_id = '1', build_branch = 'main' }", "['push']", &[]),
+            (Bitbucket, "{ repositoryUuid = '1' }", "['push']", &["branch"]),
+            (Bitbucket, "{ workspaceUuid = '1', branchName = 'main' }", "['push']", &[]),
+            (Circleci, "{ 'oidc.circleci.com/project-id' = '1' }", "['push']", &["branch"]),
+            (Aws, "{ sub = 'arn:aws:iam::1:role/ci' }", "['push']", &[]),
         ] {
             assert_eq!(warned(kind, claims, allow), warnings, "{kind:?} {claims} {allow}");
         }

@@ -12,6 +12,8 @@ use crate::domain::Project;
 #[derive(Clone, Debug)]
 pub(super) enum Matcher {
     Flag(bool),
+    OneNumberOf(Vec<i64>),
+    ContainsNumber(i64),
     OneOf(Vec<Pattern>),
     Prefix(Pattern),
     Glob(Pattern),
@@ -25,6 +27,11 @@ impl TryFrom<ClaimFile> for Matcher {
     fn try_from(file: ClaimFile) -> Result<Self, InvalidPattern> {
         Ok(match file {
             ClaimFile::Flag(flag) => Self::Flag(flag),
+            ClaimFile::Number(number) => Self::OneNumberOf(vec![exact(number)?]),
+            ClaimFile::OneNumberOf(numbers) => {
+                Self::OneNumberOf(numbers.into_iter().map(exact).collect::<Result<_, _>>()?)
+            }
+            ClaimFile::ContainsNumber { contains } => Self::ContainsNumber(exact(contains)?),
             ClaimFile::Text(text) => Self::OneOf(vec![Pattern::literal(&text)?]),
             ClaimFile::OneOf(texts) if texts.is_empty() => return Err(InvalidPattern::Empty),
             ClaimFile::OneOf(texts) => Self::OneOf(
@@ -38,11 +45,26 @@ impl TryFrom<ClaimFile> for Matcher {
     }
 }
 
+/// JSON readers keep 53 bits: a larger number may not be the one that the issuer wrote.
+const LARGEST_NUMBER: i64 = 1 << 53;
+
+fn exact(number: i64) -> Result<i64, InvalidPattern> {
+    let is_exact = (-LARGEST_NUMBER..=LARGEST_NUMBER).contains(&number);
+    if is_exact { Ok(number) } else { Err(InvalidPattern::InexactNumber) }
+}
+
 impl Matcher {
     pub(super) fn check(&self, claim: Option<&Value>, project: &Project) -> ConditionOutcome {
         let Some(claim) = claim else { return ConditionOutcome::Missing };
         let held = match (self, claim) {
             (Self::Flag(flag), Value::Bool(value)) => flag == value,
+            // 7.0 is no whole number: another reader may see another one.
+            (Self::OneNumberOf(numbers), Value::Number(value)) => {
+                value.as_i64().is_some_and(|value| numbers.contains(&value))
+            }
+            (Self::ContainsNumber(number), Value::Array(elements)) => {
+                elements.iter().any(|element| element.as_i64() == Some(*number))
+            }
             (Self::OneOf(patterns), Value::String(text)) => {
                 patterns.iter().any(|pattern| pattern.matches(text, project))
             }
@@ -57,6 +79,8 @@ impl Matcher {
             }
             (
                 Self::Flag(_)
+                | Self::OneNumberOf(_)
+                | Self::ContainsNumber(_)
                 | Self::OneOf(_)
                 | Self::Prefix(_)
                 | Self::Glob(_)
@@ -96,6 +120,8 @@ impl Matcher {
         let texts = texts.into_iter().map(|text| match self {
             Self::Lower(_) => text.to_ascii_lowercase(),
             Self::Flag(_)
+            | Self::OneNumberOf(_)
+            | Self::ContainsNumber(_)
             | Self::OneOf(_)
             | Self::Prefix(_)
             | Self::Glob(_)
@@ -134,7 +160,12 @@ impl Matcher {
     /// matches nearly everybody.
     pub(super) fn constrains(&self) -> bool {
         match self {
-            Self::Flag(_) | Self::OneOf(_) | Self::Contains(_) | Self::Lower(_) => true,
+            Self::Flag(_)
+            | Self::OneNumberOf(_)
+            | Self::ContainsNumber(_)
+            | Self::OneOf(_)
+            | Self::Contains(_)
+            | Self::Lower(_) => true,
             Self::Prefix(pattern) | Self::Glob(pattern) => pattern.has_text(),
         }
     }
@@ -144,13 +175,21 @@ impl Matcher {
         self.patterns().iter().any(Pattern::has_literal_star)
     }
 
+    pub(super) fn is_truth(&self) -> bool {
+        matches!(self, Self::Flag(_))
+    }
+
+    pub(super) fn texts(&self) -> impl Iterator<Item = String> {
+        self.patterns().iter().map(ToString::to_string)
+    }
+
     pub(super) fn mentions(&self, part: &str) -> bool {
         self.patterns().iter().any(|pattern| pattern.to_string().contains(part))
     }
 
     fn patterns(&self) -> &[Pattern] {
         match self {
-            Self::Flag(_) => &[],
+            Self::Flag(_) | Self::OneNumberOf(_) | Self::ContainsNumber(_) => &[],
             Self::OneOf(patterns) => patterns,
             Self::Prefix(pattern)
             | Self::Glob(pattern)
@@ -162,8 +201,9 @@ impl Matcher {
     fn claim_type(&self) -> &'static str {
         match self {
             Self::Flag(_) => "a boolean",
+            Self::OneNumberOf(_) => "a number",
             Self::OneOf(_) | Self::Prefix(_) | Self::Glob(_) | Self::Lower(_) => "text",
-            Self::Contains(_) => "a list",
+            Self::Contains(_) | Self::ContainsNumber(_) => "a list",
         }
     }
 }
@@ -172,6 +212,11 @@ impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(flag) => write!(f, "{flag}"),
+            Self::OneNumberOf(numbers) => {
+                let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+                f.write_str(&texts.join(" or "))
+            }
+            Self::ContainsNumber(number) => write!(f, "a list with {number}"),
             Self::OneOf(patterns) => {
                 let texts: Vec<String> =
                     patterns.iter().map(|pattern| format!("`{pattern}`")).collect();
@@ -255,6 +300,31 @@ mod tests {
                 vec![json!(false), json!("true"), json!(1), json!(null), json!([true])],
             ),
             (
+                ClaimFile::Number(7),
+                vec![json!(7)],
+                vec![
+                    json!(8),
+                    json!(-7),
+                    json!("7"),
+                    json!(7.0),
+                    json!(7.5),
+                    json!([7]),
+                    json!(true),
+                ],
+            ),
+            (ClaimFile::Number(-1), vec![json!(-1)], vec![json!(1), json!(u64::MAX), json!(null)]),
+            (ClaimFile::OneNumberOf(vec![6, 7]), vec![json!(6), json!(7)], vec![json!(67)]),
+            (
+                ClaimFile::ContainsNumber { contains: 7 },
+                vec![json!([7]), json!(["x", 7])],
+                vec![json!(7), json!(["7"]), json!([[7]]), json!([7.0]), json!([])],
+            ),
+            (
+                text("{5f1c0000-0000-4000-8000-00000000000A}"),
+                vec![json!("{5f1c0000-0000-4000-8000-00000000000A}")],
+                vec![json!("5f1c0000-0000-4000-8000-00000000000A")],
+            ),
+            (
                 one_of(&["a", "b-{project}"]),
                 vec![json!("a"), json!("b-my-app")],
                 vec![json!("b-"), json!("ab-my-app"), json!(["a"])],
@@ -305,11 +375,18 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        use InvalidPattern::{Empty, OpenPrefix, PartialSegment, Placeholder, TooLong};
+        use InvalidPattern::{
+            Empty, InexactNumber, OpenPrefix, PartialSegment, Placeholder, TooLong,
+        };
         for (file, error) in [
             (text(""), Empty),
             (text(&"x".repeat(1025)), TooLong),
             (ClaimFile::OneOf(vec![]), Empty),
+            (ClaimFile::Number((1 << 53) + 1), InexactNumber),
+            (ClaimFile::OneNumberOf(vec![1, i64::MIN]), InexactNumber),
+            (text("{5f1c0000-0000-4000-8000-00000000000g}"), Placeholder),
+            (text("{5f1c0000-0000-4000-8000-0000000000000}"), Placeholder),
+            (text("}5f1c0000-0000-4000-8000-000000000000{"), Placeholder),
             (ClaimFile::OneOf(vec!["a".into(), String::new()]), Empty),
             (text("acme/{Project}"), Placeholder),
             (text("acme/{project"), Placeholder),

@@ -46,6 +46,8 @@ fn holds(file: &ClaimFile, value: &Value, project: &Project) -> bool {
     let filled = |text: &str| text.replace("{project}", project.as_str());
     match file {
         ClaimFile::Flag(flag) => *value == json!(flag),
+        ClaimFile::Number(number) => *value == json!(number),
+        ClaimFile::OneNumberOf(numbers) => numbers.iter().any(|number| *value == json!(number)),
         ClaimFile::Text(text) => *value == json!(filled(text)),
         ClaimFile::OneOf(texts) => texts.iter().any(|text| *value == json!(filled(text))),
         ClaimFile::Prefix { prefix } => {
@@ -65,6 +67,9 @@ fn holds(file: &ClaimFile, value: &Value, project: &Project) -> bool {
         }),
         ClaimFile::Lower { lower } => {
             value.as_str().is_some_and(|text| text.to_ascii_lowercase() == filled(lower))
+        }
+        ClaimFile::ContainsNumber { contains } => {
+            value.as_array().is_some_and(|list| list.contains(&json!(contains)))
         }
         ClaimFile::Contains { contains } => {
             value.as_array().is_some_and(|list| list.contains(&json!(filled(contains))))

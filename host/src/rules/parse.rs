@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn what_nothing_stands_for_does_not_load() {
         for (line, part) in [
-            ("claims = { sub = 1 }", "expected text, `true`, `false`"),
+            ("claims = { sub = 1.5 }", "expected text, a whole number, `true`, `false`"),
             ("claims = { sub = { regex = '.*' } }", "expected text"),
             ("claims = { sub = { prefix = 'a/', glob = 'b' } }", "expected text"),
             ("claims = { sub = [true] }", "expected text"),

@@ -33,8 +33,13 @@ pub(super) enum InvalidPattern {
     Empty,
     #[error("is longer than {LONGEST_TEXT} characters; shorten it")]
     TooLong,
-    #[error("has a `{{` or `}}` outside `{{project}}`, which is the only placeholder; remove it")]
+    #[error(
+        "has a `{{` or `}}` outside `{{project}}`, which is the only placeholder, and not around a \
+         UUID; remove it"
+    )]
     Placeholder,
+    #[error("is a number beyond 2^53, which programs round; compare it as text, or another claim")]
+    InexactNumber,
     #[error(
         "must end in `/`, `:` or `@`; write `acme/`, because `acme` would also match `acme-evil`"
     )]
@@ -60,7 +65,7 @@ impl Pattern {
         }
         let mut pieces = Vec::new();
         for (index, part) in text.split(PROJECT).enumerate() {
-            if part.contains(['{', '}']) {
+            if !braces_hold_uuids(part) {
                 return Err(InvalidPattern::Placeholder);
             }
             if index > 0 {
@@ -162,6 +167,21 @@ impl Pattern {
             Piece::Segment => false,
         })
     }
+}
+
+/// Bitbucket writes UUIDs in braces. No placeholder looks like one.
+fn braces_hold_uuids(text: &str) -> bool {
+    let mut parts = text.split('{');
+    let is_plain = |text: &str| !text.contains('}');
+    parts.next().is_none_or(is_plain)
+        && parts.all(|part| {
+            part.split_once('}').is_some_and(|(inside, after)| is_uuid(inside) && is_plain(after))
+        })
+}
+
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<usize> = text.split('-').map(str::len).collect();
+    groups == [8, 4, 4, 4, 12] && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
 fn split_stars(text: &str) -> Vec<Piece> {

@@ -58,6 +58,9 @@ fn claim_file() -> impl Strategy<Value = ClaimFile> {
     ]);
     prop_oneof![
         any::<bool>().prop_map(ClaimFile::Flag),
+        (0..3i64).prop_map(ClaimFile::Number),
+        prop::collection::vec(0..3i64, 1..3).prop_map(ClaimFile::OneNumberOf),
+        (0..3i64).prop_map(|contains| ClaimFile::ContainsNumber { contains }),
         literal().prop_map(ClaimFile::Text),
         prop::collection::vec(literal(), 1..3).prop_map(ClaimFile::OneOf),
         prefix.prop_map(|prefix| ClaimFile::Prefix { prefix: prefix.to_owned() }),

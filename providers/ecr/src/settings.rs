@@ -37,6 +37,12 @@ pub struct Settings {
     /// projects then have exactly `project_depth` components, so that none lies below another.
     #[serde(default)]
     pub child_repositories: bool,
+    /// Whether images are named by the host that IPv6 reaches too: `….dkr-ecr.….on.aws`.
+    #[serde(default)]
+    pub dual_stack: bool,
+    /// Whether images are named by the host of the FIPS endpoint.
+    #[serde(default)]
+    pub fips: bool,
     /// No effect yet: the broker removes no repository.
     #[serde(default)]
     pub auto_remove: bool,
@@ -102,7 +108,13 @@ impl Partition {
 impl Settings {
     /// `123456789012.dkr.ecr.eu-west-1.amazonaws.com`.
     pub(crate) fn host(&self) -> String {
-        format!("{}.dkr.ecr.{}.{}", self.account_id, self.region, self.partition.domain())
+        let (service, domain) = match (self.dual_stack, self.partition) {
+            (false, partition) => ("dkr.ecr", partition.domain()),
+            (true, Partition::AwsCn) => ("dkr-ecr", "on.amazonwebservices.com.cn"),
+            (true, _) => ("dkr-ecr", "on.aws"),
+        };
+        let fips = if self.fips { "-fips" } else { "" };
+        format!("{}.{service}{fips}.{}.{domain}", self.account_id, self.region)
     }
 
     pub(crate) fn repository(&self, project: &str) -> String {
@@ -136,6 +148,7 @@ impl Settings {
             self.region_problem(),
             self.account_problem(),
             self.prefix_problem(),
+            self.dual_stack_problem(),
             role,
             push_role,
             keys,
@@ -178,6 +191,19 @@ impl Settings {
             Some(_) => return None,
         };
         Some(Problem::new("/repo_prefix", expected))
+    }
+
+    /// AWS documents dual-stack hosts of these partitions only.
+    fn dual_stack_problem(&self) -> Option<Problem> {
+        let is_known =
+            matches!(self.partition, Partition::Aws | Partition::AwsCn | Partition::AwsUsGov);
+        (self.dual_stack && !is_known).then(|| {
+            let name = self.partition.name();
+            Problem::new(
+                "/dual_stack",
+                format!("partition `{name}` has no dual-stack host; remove it"),
+            )
+        })
     }
 
     fn role_problem(&self, path: &str, arn: &str) -> Option<Problem> {
@@ -303,6 +329,10 @@ mod tests {
             (json!({ "region": "eusc-de-east-1" }), "/partition"),
             (json!({ "region": "us-isob-east-1", "partition": "aws-iso" }), "/partition"),
             (json!({ "partition": "aws-us-gov" }), "/partition"),
+            (
+                json!({ "region": "us-iso-east-1", "partition": "aws-iso", "dual_stack": true }),
+                "/dual_stack",
+            ),
             (json!({ "endpoint_url": "localhost:4566" }), "/endpoint_url"),
             (json!({ "endpoint_url": "http://user@localhost" }), "/endpoint_url"),
             (json!({ "region_": "x" }), ""),
@@ -321,6 +351,24 @@ mod tests {
             paths(&settings),
             ["/account_id", "/repo_prefix", "/role_arn", "/secret_access_key"]
         );
+    }
+
+    #[test]
+    fn a_registry_has_a_host_for_each_kind_of_network() {
+        for (more, host) in [
+            (json!({}), "123456789012.dkr.ecr.us-east-1.amazonaws.com"),
+            (json!({ "dual_stack": true }), "123456789012.dkr-ecr.us-east-1.on.aws"),
+            (json!({ "fips": true }), "123456789012.dkr.ecr-fips.us-east-1.amazonaws.com"),
+            (
+                json!({ "dual_stack": true, "fips": true }),
+                "123456789012.dkr-ecr-fips.us-east-1.on.aws",
+            ),
+        ] {
+            let mut settings = json!({ "region": "us-east-1", "account_id": "123456789012" });
+            settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let settings: Settings = serde_json::from_value(settings).unwrap();
+            assert_eq!(settings.host(), host);
+        }
     }
 
     #[test]

@@ -2,8 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rise_broker_tests::registry::ecr;
-use rise_broker_tests::{AUTH, Answer, Keys, Ministack, Oidc, Settings, Stub, TwoRoles, binary};
+use rise_broker_tests::registry::{ecr, oci};
+use rise_broker_tests::{
+    AUTH, Answer, IssuerDouble, Keys, Ministack, Oidc, Reply, Settings, Signer, Stub, TwoRoles,
+    binary,
+};
+use serde_json::json;
 use tokio::process::Command;
 
 struct Checked {
@@ -272,4 +276,94 @@ algorithms = ["RS256"]
     let problem = checked.problem();
     assert!(problem.contains("auth.issuers `gone`: its keys cannot be fetched"), "{problem}");
     assert!(problem.contains("/.well-known/openid-configuration"), "{problem}");
+}
+
+/// An issuer in the test's hands, and the settings that trust it.
+async fn check_issuer(issuer: &IssuerDouble, more: &str) -> Checked {
+    let table = format!(
+        "[[auth.issuers]]\nname = \"ci\"\nissuer = \"{}\"\nalgorithms = [\"RS256\"]\n{more}\n\
+         [[rules]]",
+        issuer.issuer()
+    );
+    let settings = AUTH.replacen("[[rules]]", &table, 1);
+    check(&format!("{settings}{}", oci("localhost:5000"))).await
+}
+
+#[tokio::test]
+async fn an_issuer_is_asked_as_patiently_as_the_server_asks() {
+    let signer = Signer::new("k1");
+    let issuer = IssuerDouble::start(&[&signer]).await;
+    let slow = |reply| Reply::After(Duration::from_millis(2_500), Box::new(reply));
+    let jwks_uri = format!("{}/jwks", issuer.issuer());
+    issuer.document(slow(Reply::Json(json!({ "issuer": issuer.issuer(), "jwks_uri": jwks_uri }))));
+    issuer.keys(slow(Reply::Json(json!({ "keys": [signer.jwk(), { "kty": "oct" }] }))));
+    let checked = check_issuer(&issuer, "").await;
+    assert!(checked.success, "{}", checked.stderr);
+    for line in [
+        "issuer ci: its keys were fetched",
+        "issuer ci: not used: key 2: it is not a well-formed",
+        "issuer ci: it took 5 s; after a start the first callers are told to try again",
+    ] {
+        assert!(checked.stdout.contains(line), "{line}: {}", checked.stdout);
+    }
+}
+
+#[tokio::test]
+async fn what_an_issuer_answers_is_told_and_the_network_is_not_blamed() {
+    let signer = Signer::new("k1");
+    let issuer = IssuerDouble::start(&[&signer]).await;
+    let named =
+        |name: &str, jwks_uri: &str| Reply::Json(json!({ "issuer": name, "jwks_uri": jwks_uri }));
+    let (own, keys) = (issuer.issuer().to_owned(), format!("{}/jwks", issuer.issuer()));
+    for (document, jwks, parts) in [
+        (
+            Reply::Status(401),
+            Reply::Close,
+            [&*format!("{own}/.well-known/"), "answers 401", "bearer_file"],
+        ),
+        (named(&own, &keys), Reply::Status(403), [&keys, "answers 403", "bearer_file"]),
+        (
+            named(&format!("{own}/"), &keys),
+            Reply::Close,
+            [&format!("is \"{own}/\""), "to the byte", "`iss`"],
+        ),
+        (
+            named(&own, "https://10.0.0.5:6443/openid/v1/jwks"),
+            Reply::Close,
+            ["10.0.0.5:6443", "jwks_hosts", "host:port"],
+        ),
+        (
+            named(&own, &keys),
+            Reply::Json(json!({ "keys": [{ "kty": "oct", "kid": "shared" }] })),
+            ["no key can verify signatures", "key 1 (`kid` shared)", "well-formed"],
+        ),
+    ] {
+        issuer.document(document);
+        issuer.keys(jwks);
+        let checked = check_issuer(&issuer, "").await;
+        let problem = checked.problem();
+        assert!(parts.iter().all(|part| problem.contains(part)), "{parts:?}: {problem}");
+        assert!(!problem.contains("check that this machine reaches"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_never_asked_is_not_said_to_need_a_word() {
+    let with = |issuer: &str, more: &str| {
+        let issuer = format!("issuer = \"{issuer}\"\nalgorithms = [\"RS256\"]\n{more}");
+        let table = format!("[[auth.issuers]]\nname = \"ci\"\n{issuer}\n[[rules]]");
+        format!("{}{}", AUTH.replacen("[[rules]]", &table, 1), oci("localhost:5000"))
+    };
+    let never = check(&with("https://169.254.20.10:6443", "internal = true")).await;
+    let problem = never.problem();
+    assert!(
+        problem.contains("169.254.20.10, a link-local, metadata or reserved address"),
+        "{problem}"
+    );
+    assert!(!problem.contains("set `internal = true`"), "{problem}");
+    let unstated = check(&with("https://198.19.0.5:6443", "")).await;
+    assert!(unstated.problem().contains("set `internal = true`"), "{}", unstated.problem());
+    // A range that virtual machines on laptops use: it is private if the operator says so.
+    let private = check(&with("https://198.19.0.5:1", "internal = true")).await;
+    assert!(!private.problem().contains("address"), "{}", private.problem());
 }

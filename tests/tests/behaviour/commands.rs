@@ -263,7 +263,7 @@ fn what_a_token_cannot_say_is_refused() {
     let printed = installation.run(&["token", "--subject", ""]);
     assert_eq!(
         (printed.code, printed.stderr.as_str()),
-        (Some(1), "error: subject and audience must have 1 to 255 printable characters each\n")
+        (Some(1), "error: subject and audience must be printable text of 1 to 1024 bytes each\n")
     );
 }
 

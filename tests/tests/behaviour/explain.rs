@@ -164,11 +164,11 @@ fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
     }
     insta::assert_snapshot!(all.join("\n"), @r#"
     # not a token
-      ✗ the token is three base64url parts joined by `.`, at most 8192 bytes long: no, the token is not three base64url parts joined by `.`
+      ✗ the token is three base64url parts joined by `.`, and not too long: no, the token is not three base64url parts joined by `.`
     denied: the token is rejected: the token is not three base64url parts joined by `.`
     # its own key
-      ✗ the header is small and flat, and supplies no key: no, the header has one of `jwk jku x5u x5c crit b64 enc zip cty`, which are not allowed
-    denied: the token is rejected: the header has one of `jwk jku x5u x5c crit b64 enc zip cty`, which are not allowed
+      ✗ the header is small and flat, and supplies no key: no, the header has `jwk`; a token that supplies its own key, or changes how it is read, is never accepted
+    denied: the token is rejected: the header has `jwk`; a token that supplies its own key, or changes how it is read, is never accepted
     # unknown issuer
       ✗ `iss` is one of the configured issuers: no, `iss` is not one of the configured issuers
           expected https://ci.example
@@ -183,18 +183,18 @@ fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
           found `iat` <time>, `nbf` none, `exp` <time>
     denied: the token is rejected: the token has expired
     # other audience
-      ✗ `aud` contains this deployment's `audience`: no, `aud` is not this deployment's `audience`, nor a list of 1 to 8 texts that contains it
+      ✗ `aud` contains this deployment's `audience`: no, `aud` is not the `audience` of this deployment, nor a list of texts that contains it
           expected rise-registry
           found "sts.amazonaws.com"
-    denied: the token is rejected: `aud` is not this deployment's `audience`, nor a list of 1 to 8 texts that contains it
+    denied: the token is rejected: `aud` is not the `audience` of this deployment, nor a list of texts that contains it
     # wrong signature
       ✗ the signature was made with the issuer's key that `kid` names: no, the signature is wrong
           found `kid` k1
     denied: the token is rejected: the signature is wrong
     # too long a life
       ✗ the token's lifetime is within the issuer's `max_lifetime`: no, the token's lifetime exceeds the issuer's `max_lifetime`, or is not positive
-          expected 1 to 3600 s from `iat` to `exp`
-          found `iat` <time>, `exp` <time>
+          expected at most 3600 s from `iat` to `exp`
+          found 7200 s (`iat` <time>, `exp` <time>)
     denied: the token is rejected: the token's lifetime exceeds the issuer's `max_lifetime`, or is not positive
     # required claim
       ✗ the token has all of the issuer's `required_claims`: no, one of the issuer's `required_claims` is missing
@@ -222,7 +222,7 @@ fn a_good_token_is_explained_line_by_line() {
     assert_eq!((code, problems.as_str()), (0, ""), "{text}");
     insta::assert_snapshot!(text, @r#"
     token
-      ✓ the token is three base64url parts joined by `.`, at most 8192 bytes long
+      ✓ the token is three base64url parts joined by `.`, and not too long
       ✓ the header is small and flat, and supplies no key
       ✓ the payload is a JSON object without duplicate members
       ✓ `iss` is one of the configured issuers
@@ -233,8 +233,8 @@ fn a_good_token_is_explained_line_by_line() {
       ✓ `alg` is one of the issuer's `algorithms`
       ✓ the signature was made with the issuer's key that `kid` names
       ✓ `iss` is the configured one
-      ✓ `sub` is text of 1 to 255 printable characters
-      ✓ `jti` is text of 1 to 128 printable characters, or absent where it may be
+      ✓ `sub` is printable text, and not too long
+      ✓ a token that is good for one credential has a `jti`
       ✓ the token is valid now (`iat`, `nbf`, `exp`)
       ✓ the token's lifetime is within the issuer's `max_lifetime`
       ✓ the token's age is within the issuer's `max_age`

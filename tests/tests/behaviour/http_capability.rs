@@ -1,12 +1,14 @@
 //! The capability `http`, with the provider of the imaginary registry and with one that attacks.
 
+use std::collections::BTreeMap;
+
 use rise_broker::config::TlsFile;
 use rise_broker::http::listen::Tls;
 use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::registry::{RegistryTable, imaginary};
 use rise_broker_tests::{
-    AUTH, DEMO_PASSWORD, DEMO_USER, DockerRegistry, Imaginary, RegistryAuth, Response, Settings,
-    TestBroker, lines, logs,
+    AUTH, DEMO_PASSWORD, DEMO_USER, DockerRegistry, Imaginary, Internet, RegistryAuth, Response,
+    Settings, TestBroker, lines, logs,
 };
 use rise_provider::{Error, http, testing};
 use serde_json::{Value, json};
@@ -464,6 +466,19 @@ async fn a_name_is_judged_by_the_address_that_it_means() {
     assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
     assert!(log_of(&broker).contains("`localhost` has no address that the broker may connect to"));
     assert!(server.heard().is_empty());
+}
+
+#[tokio::test]
+async fn a_registry_is_reached_through_the_proxy_that_the_operator_names() {
+    let internet = Internet::start(BTreeMap::new(), None).await;
+    let ceiling = format!("proxy = \"{}\"", internet.proxy);
+    // Nobody but the proxy could resolve the name.
+    let registry = imaginary("https://registry.acme.example").ceiling(&ceiling);
+    let broker = TestBroker::with_registries(registry).guests(&["imaginary"]).start().await;
+    // The proxy's host does not have the name's certificate.
+    assert_eq!(ask(&broker).await.problem().as_deref(), Some("upstream-unavailable"));
+    assert_eq!(internet.connects(), ["registry.acme.example:443"]);
+    assert!(internet.requests().is_empty());
 }
 
 #[tokio::test]

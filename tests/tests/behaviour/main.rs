@@ -29,6 +29,7 @@ mod commands;
 mod conformance;
 mod contract;
 mod directions;
+mod documented_issuers;
 mod ecr_against_ministack;
 mod ecr_against_moto;
 mod explain;
@@ -39,6 +40,7 @@ mod fleet;
 mod hostile_providers;
 mod http_api_page;
 mod http_capability;
+mod issuers_as_they_are;
 mod issuing;
 mod issuing_isolation;
 mod limits;
@@ -65,6 +67,7 @@ mod threats_index;
 mod threats_issuers;
 mod threats_operation;
 mod threats_tokens;
+mod token_cases;
 mod wycheproof;
 
 /// The compiler ignores a file without a line above: its tests would never run.

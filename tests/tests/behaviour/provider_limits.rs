@@ -418,8 +418,7 @@ async fn what_takes_minutes_to_compile_is_given_up() {
     let settings = Settings::new(settings(&[], "").replace("issuer.pem", "@STATE@/issuer.pem"));
     let config = settings.config(&Environment::new()).unwrap();
     let bounds = Bounds { wall: Duration::from_secs(3), cpu_seconds: 2, ..Bounds::default() };
-    let source = Source::new(settings.config_directory(), Environment::new())
-        .and_providers(&config.providers);
+    let source = Source::new(settings.config_directory(), Environment::new()).and_files_of(&config);
     let compiler = Compiler::Program(binary(), bounds);
     let surroundings = Surroundings { compiler, ..Surroundings::real() };
     let broker = Broker::build(config.clone(), surroundings).await.unwrap();

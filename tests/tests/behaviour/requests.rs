@@ -301,6 +301,25 @@ async fn with_child_repositories_what_lies_below_a_project_is_its_own() {
 }
 
 #[tokio::test]
+async fn a_registry_is_named_by_the_host_that_its_callers_reach() {
+    for (settings, host) in [
+        ("dual_stack = true", "123456789012.dkr-ecr.us-east-1.on.aws"),
+        ("fips = true", "123456789012.dkr.ecr-fips.us-east-1.amazonaws.com"),
+        ("dual_stack = true\nfips = true", "123456789012.dkr-ecr-fips.us-east-1.on.aws"),
+    ] {
+        let aws = Stub::start().await;
+        let broker = broker(&aws, settings).await;
+        let token = broker.token_for("my-app");
+        let answer = broker.credentials(&token, &format!("image={host}/rise/my-app:1")).await;
+        assert_eq!(answer.status, 200, "{host}: {}", answer.text);
+        assert_eq!(answer.json()["credentials"]["registry_url"], host, "{}", answer.text);
+        // This registry has one host.
+        let other = broker.credentials(&token, &format!("image={ECR}/rise/my-app:1")).await;
+        assert_eq!(other.problem().as_deref(), Some("access-denied"), "{host}");
+    }
+}
+
+#[tokio::test]
 async fn several_registries_want_one_named() {
     let both = |other| {
         let other = oci("dev.example.com").named(other);

@@ -78,12 +78,13 @@ fn no_invalid_signature_is_accepted_and_no_valid_one_refused_without_a_reason() 
     insta::assert_snapshot!(format!("{invalid} invalid refused\n{accepted} valid accepted\n{}", refused.join("\n")), @r"
     355 invalid refused
     32 valid accepted
-    5 base64: key set: no key can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    5 base64: key set: no key can verify signatures: key 1 (`kid` hs256-key): it has `k`, a member of private keys: anyone who reads the set can sign with it
     2 base64: the token is not three base64url parts joined by `.`
-    1 hs256: key set: no key can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    1 hs256: key set: no key can verify signatures: key 1 (`kid` kid-aes-sign): it has `k`, a member of private keys: anyone who reads the set can sign with it
     1 rfc7520: `alg` does not fit the key that `kid` names
-    3 rfc7520: key set: no key can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    2 rfc7520: key set: no key can verify signatures: key 1 (`kid` 018c0ae5-4d9b-471b-bfd6-eef314bc7037): it has `k`, a member of private keys: anyone who reads the set can sign with it
+    1 rfc7520: key set: no key can verify signatures: key 1 (`kid` bilbo.baggins@hobbiton.example): its `alg` is not an algorithm that the broker supports
     1 rfc7520WithKeyOps: `alg` does not fit the key that `kid` names
-    1 rfc7520WithKeyOps: key set: no key can verify signatures of RSA (2048 to 8192 bits), P-256, P-384 or Ed25519
+    1 rfc7520WithKeyOps: key set: no key can verify signatures: key 1 (`kid` bilbo.baggins@hobbiton.example): its `alg` is not an algorithm that the broker supports
     ");
 }

@@ -60,6 +60,8 @@ pub struct AwsSettings {
     pub role_arn: Option<String>,
     pub push_role_arn: Option<String>,
     pub child_repositories: bool,
+    pub dual_stack: bool,
+    pub fips: bool,
     pub endpoint_url: Option<String>,
 }
 
@@ -70,16 +72,19 @@ impl AwsSettings {
 
     /// The host name of ECR in this account and region.
     pub fn registry_host(&self) -> String {
-        let suffix = match self.partition() {
-            "aws-cn" => "amazonaws.com.cn",
-            "aws-eusc" => "amazonaws.eu",
-            "aws-iso" => "c2s.ic.gov",
-            "aws-iso-b" => "sc2s.sgov.gov",
-            "aws-iso-e" => "cloud.adc-e.uk",
-            "aws-iso-f" => "csp.hci.ic.gov",
-            _ => "amazonaws.com",
+        let (service, suffix) = match (self.dual_stack, self.partition()) {
+            (true, "aws-cn") => ("dkr-ecr", "on.amazonwebservices.com.cn"),
+            (true, _) => ("dkr-ecr", "on.aws"),
+            (false, "aws-cn") => ("dkr.ecr", "amazonaws.com.cn"),
+            (false, "aws-eusc") => ("dkr.ecr", "amazonaws.eu"),
+            (false, "aws-iso") => ("dkr.ecr", "c2s.ic.gov"),
+            (false, "aws-iso-b") => ("dkr.ecr", "sc2s.sgov.gov"),
+            (false, "aws-iso-e") => ("dkr.ecr", "cloud.adc-e.uk"),
+            (false, "aws-iso-f") => ("dkr.ecr", "csp.hci.ic.gov"),
+            (false, _) => ("dkr.ecr", "amazonaws.com"),
         };
-        format!("{}.dkr.ecr.{}.{suffix}", self.account_id, self.region)
+        let fips = if self.fips { "-fips" } else { "" };
+        format!("{}.{service}{fips}.{}.{suffix}", self.account_id, self.region)
     }
 }
 

@@ -276,7 +276,7 @@ mod tests {
 
     fn ceiling(allow: &[&str], private: bool) -> Result<HttpCeiling, InvalidHttpCeiling> {
         let allow = allow.iter().map(ToString::to_string).collect();
-        let stated = HttpCeilingFile { allow: Some(allow), private };
+        let stated = HttpCeilingFile { allow: Some(allow), private, proxy: None };
         HttpCeiling::new(Some(&stated), None, ProjectShape::default())
     }
 
@@ -482,7 +482,7 @@ mod tests {
             ("http://registry.example.com", false, false),
         ] {
             assert_eq!(ceiling(&[&format!("* {url}")], private).is_ok(), right, "{url} {private}");
-            let stated = HttpCeilingFile { allow: None, private };
+            let stated = HttpCeilingFile { private, ..HttpCeilingFile::default() };
             assert_eq!(
                 HttpCeiling::new(Some(&stated), Some(url), ProjectShape::default()).is_ok(),
                 right,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
-use reqwest::{Client, redirect, retry};
+use reqwest::{Client, Proxy, redirect, retry};
 use zeroize::Zeroizing;
 
 use super::{Http, HttpAnswer, HttpError, Outgoing};
@@ -33,9 +33,14 @@ pub struct ReqwestHttp {
 }
 
 impl ReqwestHttp {
-    pub fn new(reach: Reach, has_plain: bool) -> reqwest::Result<Self> {
+    /// Behind a proxy, the proxy resolves names. Requests without encryption use none.
+    pub fn new(reach: Reach, has_plain: bool, proxy: Option<Proxy>) -> reqwest::Result<Self> {
         let plain = has_plain.then(|| client(Reach::Private).build()).transpose()?;
-        Ok(Self { encrypted: client(reach).https_only(true).build()?, plain })
+        let encrypted = match proxy {
+            None => client(reach),
+            Some(proxy) => client(Reach::Internal).proxy(proxy),
+        };
+        Ok(Self { encrypted: encrypted.https_only(true).build()?, plain })
     }
 }
 

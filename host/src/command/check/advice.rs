@@ -7,6 +7,8 @@ use serde_json::json;
 
 use crate::capability::aws::AwsError;
 use crate::capability::aws::ceiling::{AwsSettings, LOGIN_ACTION};
+use crate::identity::DiscoverySettings;
+use crate::identity::jwks::FetchError;
 
 /// The call that was tried.
 pub(super) enum LiveStep {
@@ -37,12 +39,29 @@ const WRONG_KEYS: [&str; 6] = [
     "IncompleteSignature",
 ];
 
-pub(super) fn issuer(name: &str, issuer: &str, error: &str) -> String {
-    format!(
-        "auth.issuers `{name}`: its keys cannot be fetched: {error}; check that this machine \
-         reaches {}/.well-known/openid-configuration and the `jwks_uri` in it",
-        issuer.trim_end_matches('/')
-    )
+/// An issuer that answered needs another setting; one that did not needs another network.
+pub(super) fn fetch(settings: &DiscoverySettings, error: &FetchError) -> String {
+    if error.is_answer() {
+        return error.to_string();
+    }
+    let own = || format!("{}/.well-known/openid-configuration", settings.issuer);
+    let document = settings.discovery_url.clone().unwrap_or_else(own);
+    let text = error.to_string();
+    let remedy = if text.contains("certificate") {
+        "set `ca_file` to the PEM file of the authority that signed its certificate, with every \
+         authority in between that the server does not send"
+            .to_owned()
+    } else {
+        let way = match &settings.proxy {
+            Some(_) => "through `proxy`",
+            None => "(the broker uses a proxy only if `proxy` of the issuer names one)",
+        };
+        format!(
+            "check that this machine reaches {document} and the `jwks_uri` in it {way}; an issuer \
+             that cannot be reached can give its keys as a `jwks_file`"
+        )
+    };
+    format!("{text}; {remedy}")
 }
 
 pub(super) fn aws(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {

@@ -5,7 +5,7 @@
 //! `rise-check-…`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -16,12 +16,10 @@ use super::advice::{self, LiveStep};
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::{AssumeRole, AwsAccess, AwsError, AwsIdentity};
 use crate::domain::Project;
-use crate::identity::jwks::{Discovery, KeySource};
+use crate::identity::jwks::{Discovery, FETCH_DEADLINE, FetchError, KeySource, PATIENCE};
 use crate::identity::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
 use crate::registries::{Registries, Registry};
 
-/// For both requests to one issuer.
-const ISSUER_DEADLINE: Duration = Duration::from_secs(5);
 /// For all calls of one registry. A call takes at most four seconds with its retries, and there are
 /// usually four.
 const REGISTRY_DEADLINE: Duration = Duration::from_secs(20);
@@ -75,15 +73,30 @@ async fn keys(remote: &RemoteIssuer) -> LiveReport {
     let RemoteIssuer { name, settings } = remote;
     let fetched = async {
         let discovery = Discovery::new(name, settings).map_err(|error| error.to_string())?;
-        let fetched = timeout(ISSUER_DEADLINE, discovery.fetch()).await;
+        let fetched = timeout(FETCH_DEADLINE, discovery.fetch()).await;
         fetched
-            .map_err(|_| "no answer within the deadline".to_owned())?
-            .map_err(|error| error.to_string())
+            .unwrap_or(Err(FetchError::Deadline))
+            .map_err(|error| advice::fetch(settings, &error))
     };
     let mut report = LiveReport::default();
-    match fetched.await {
-        Ok(_) => report.done.push(format!("issuer {name}: its keys were fetched")),
-        Err(error) => report.failed.push(advice::issuer(name, &settings.issuer, &error)),
+    let started = Instant::now();
+    let fetched = fetched.await;
+    let taken = started.elapsed();
+    match fetched {
+        Ok(set) => {
+            report.done.push(format!("issuer {name}: its keys were fetched"));
+            report.done.extend(set.left_out().map(|key| format!("issuer {name}: not used: {key}")));
+            if taken > PATIENCE {
+                report.done.push(format!(
+                    "issuer {name}: it took {} s; after a start the first callers are told to try \
+                     again until its keys are there",
+                    taken.as_secs()
+                ));
+            }
+        }
+        Err(error) => report
+            .failed
+            .push(format!("auth.issuers `{name}`: its keys cannot be fetched: {error}")),
     }
     report
 }

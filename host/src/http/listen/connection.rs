@@ -25,7 +25,8 @@ use tower::ServiceExt;
 use super::Peer;
 use crate::config::Timeouts;
 
-const HEADER_BYTES: usize = 16 << 10;
+/// Room for the longest token (32 KiB) beside the other headers.
+const HEADER_BYTES: usize = 48 << 10;
 const HEADER_FIELDS: usize = 64;
 /// How long a new connection may take to send its first byte when the broker stops.
 const ARRIVAL: Duration = Duration::from_millis(250);

@@ -5,18 +5,21 @@
 //!   long, a key that it withdrew may still be accepted.
 //! - A `kid` that is not in the set causes a fetch, unless there was one within the last minute.
 //!
-//! A fetch is a [`crate::flight`], one at a time.
+//! - Without a usable set, the issuer is asked every few seconds until it answers.
+//!
+//! A fetch is a [`crate::flight`], one at a time. It may take much longer than callers wait: a slow
+//! issuer is waited for in the background, and its keys are there for the next caller.
 //!
 //! **Invariant:** the lock is never held across an `await`, and the set is replaced only by one
 //! that parsed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::source::{FetchError, KeySource};
-use super::{Fetches, IssuerKey, KeySet, Keys, NoKey};
+use super::{Fetches, IssuerKey, KeySet, Keys, NoKey, log_left_out};
 use crate::domain::Clock;
 use crate::flight::{Flight, Flights};
 
@@ -27,8 +30,13 @@ const UNUSABLE_AFTER: i64 = 6 * 60 * 60 * 1000;
 const BETWEEN_UNKNOWN_KIDS: i64 = 60 * 1000;
 const FIRST_PAUSE: i64 = 1000;
 const LONGEST_PAUSE: i64 = 60 * 1000;
-/// Covers both requests of a fetch; callers wait for it.
-const FETCH_DEADLINE: Duration = Duration::from_secs(3);
+/// Without keys every caller is refused, so the pauses stay short.
+const LONGEST_PAUSE_WITHOUT_KEYS: i64 = 4 * 1000;
+/// Covers both requests of a fetch. An issuer behind a VPN, or one that has just started, takes
+/// several seconds for each.
+pub(crate) const FETCH_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a caller waits for a fetch, within the patience of clients.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 
 pub(crate) struct CachedKeys(Arc<Cache>);
 
@@ -88,18 +96,18 @@ impl Keys for CachedKeys {
         match self.0.lookup(kid) {
             Lookup::Answered(answer) => answer,
             Lookup::AfterFetch(fetch) => {
-                fetch.landed().await;
+                let landed = tokio::time::timeout(PATIENCE, fetch.landed()).await;
+                if landed.is_err() {
+                    let issuer = &self.0.issuer;
+                    tracing::debug!(issuer, "the issuer is slow; its keys are still awaited");
+                }
                 self.0.find_now(kid)
             }
         }
     }
 
     fn prefetch(&self) {
-        let now = self.0.now();
-        let mut state = self.0.state();
-        if state.usable(now).is_none() && self.0.may_fetch(&state, now) {
-            self.0.fetch(&mut state, now);
-        }
+        self.0.fetch_if_missing();
     }
 
     fn is_ready(&self) -> bool {
@@ -155,6 +163,14 @@ impl Cache {
         }
     }
 
+    fn fetch_if_missing(self: &Arc<Self>) {
+        let now = self.now();
+        let mut state = self.state();
+        if state.usable(now).is_none() && self.may_fetch(&state, now) {
+            self.fetch(&mut state, now);
+        }
+    }
+
     fn may_fetch(&self, state: &CacheState, now: i64) -> bool {
         self.fetches.join(&()).is_none() && state.has_paused(now)
     }
@@ -162,7 +178,9 @@ impl Cache {
     fn fetch(self: &Arc<Self>, state: &mut CacheState, now: i64) -> Flight<()> {
         state.attempted = Some(now);
         state.failures = state.failures.saturating_add(1);
-        state.pause = pause(state.failures);
+        let longest =
+            if state.usable(now).is_some() { LONGEST_PAUSE } else { LONGEST_PAUSE_WITHOUT_KEYS };
+        state.pause = pause(state.failures, longest);
         let (asking, recording) = (Arc::clone(self), Arc::clone(self));
         self.fetches.join_or_start(
             (),
@@ -172,12 +190,13 @@ impl Cache {
         )
     }
 
-    fn record(&self, fetched: Result<KeySet, FetchError>) {
+    fn record(self: &Arc<Self>, fetched: Result<KeySet, FetchError>) {
         let now = self.now();
         let mut state = self.state();
         match fetched {
             Ok(set) => {
                 let before = state.set.as_ref().map(|before| Arc::clone(&before.set));
+                log_left_out(&self.issuer, &set, before.as_deref());
                 for kid in before.iter().flat_map(|before| set.replaced(before)) {
                     tracing::warn!(
                         issuer = self.issuer,
@@ -200,12 +219,15 @@ impl Cache {
                     age_seconds,
                     "the issuer's keys could not be fetched"
                 );
+                if state.usable(now).is_none() {
+                    tokio::spawn(ask_again(Arc::downgrade(self), state.pause));
+                }
             }
         }
     }
 
     fn now(&self) -> i64 {
-        self.clock.now().as_millisecond()
+        i64::try_from(self.clock.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
     fn state(&self) -> MutexGuard<'_, CacheState> {
@@ -241,11 +263,19 @@ fn within(now: i64, at: i64, span: i64) -> bool {
     (0..span).contains(&now.saturating_sub(at))
 }
 
-/// 1, 2, 4 … 60 seconds, of which the second half is random.
-fn pause(failures: u32) -> i64 {
-    let doubled =
-        FIRST_PAUSE.checked_shl(failures.saturating_sub(1).min(6)).unwrap_or(LONGEST_PAUSE);
-    let longest = doubled.min(LONGEST_PAUSE);
+/// Fetches the keys that are still missing after the pause, whether or not a caller comes. Ends
+/// with the last generation that uses them.
+async fn ask_again(cache: Weak<Cache>, pause: i64) {
+    tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap_or(0))).await;
+    if let Some(cache) = cache.upgrade() {
+        cache.fetch_if_missing();
+    }
+}
+
+/// 1, 2, 4 … seconds up to `longest`, of which the second half is random.
+fn pause(failures: u32, longest: i64) -> i64 {
+    let doubled = FIRST_PAUSE.checked_shl(failures.saturating_sub(1).min(6)).unwrap_or(longest);
+    let longest = doubled.min(longest);
     longest / 2 + longest / 2 * random_percent() / 100
 }
 
@@ -285,7 +315,7 @@ mod tests {
             self.fetches.fetch_add(1, Ordering::SeqCst);
             self.gate.acquire().await.unwrap().forget();
             if self.is_down.load(Ordering::SeqCst) {
-                return Err(FetchError::Status(503));
+                return Err(FetchError::Deadline);
             }
             let keys: Vec<_> =
                 self.kids.lock().unwrap().iter().map(|kid| Signer::ed25519(kid).jwk()).collect();
@@ -426,7 +456,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_issuer_that_is_down_from_the_start_is_asked_with_growing_pauses() {
+    async fn an_issuer_that_is_down_from_the_start_is_asked_every_few_seconds() {
         let (issuer, clock, keys) = issuer(&["a"]);
         issuer.is_down.store(true, Ordering::SeqCst);
         for _ in 0..100 {
@@ -438,9 +468,9 @@ mod tests {
             clock.advance(1);
             let _ = keys.find(Some("a")).await;
         }
-        assert!((6..20).contains(&fetches(&issuer)), "{}", fetches(&issuer));
+        assert!((60..170).contains(&fetches(&issuer)), "{}", fetches(&issuer));
         issuer.is_down.store(false, Ordering::SeqCst);
-        clock.advance(60);
+        clock.advance(5);
         assert!(keys.find(Some("a")).await.is_ok());
     }
 

@@ -1,9 +1,10 @@
 //! Fetches an issuer's keys: the discovery document, then the key set that the document names.
 //!
 //! **Invariant:** requests go to configured hosts only, over https (http for loopback only). They
-//! follow no redirects and read at most 100 KiB. They reach private addresses only for issuers that
-//! are `internal`, and never link-local ones.
-//! **Invariant:** the token in `bearer_file` is sent to the issuer's own origin only.
+//! follow no redirects and read at most 512 KiB. They reach private addresses only for issuers that
+//! are `internal`, and never link-local ones. Behind a `proxy` the proxy resolves the names.
+//! **Invariant:** the token in `bearer_file` is sent to hosts that the operator stated: that of the
+//! document, and `jwks_hosts`. A document cannot send it elsewhere.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,21 +14,25 @@ use async_trait::async_trait;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Certificate, Client, redirect};
 use tokio::task::spawn_blocking;
-use url::{Host, Url};
+use url::Url;
 use zeroize::Zeroizing;
 
+use super::address::{host_of, is_as_written, is_listed, is_loopback, is_plain};
 use super::source::{FetchError, KeySource};
 use super::{KeySet, LARGEST_SET};
 use crate::domain::Reach;
 use crate::files;
+use crate::identity::bounds::LONGEST_TOKEN;
 use crate::identity::json::{self, JsonLimits};
 use crate::identity::settings::DiscoverySettings;
+use crate::identity::shown;
 use crate::reachable::{self, Reachable};
 
-const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
-const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Half of the time for both requests.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
 /// As large as a caller's token may be.
-const LARGEST_BEARER: usize = 8192;
+const LARGEST_BEARER: usize = LONGEST_TOKEN;
 const DOCUMENT: JsonLimits = JsonLimits { bytes: LARGEST_SET, depth: 8, members: 256, text: 4096 };
 
 /// Fetches the keys of one issuer.
@@ -41,19 +46,19 @@ pub(crate) struct Discovery {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidIssuer {
     #[error(
-        "`issuer` must be an https:// URL without user, query or fragment (http:// for loopback \
-         only)"
+        "`{0}` must be an https:// URL without user, query or fragment (http:// for loopback only)"
     )]
-    Url,
+    Url(&'static str),
     #[error(
         "`jwks_hosts` has `{0}`, expected `host` or `host:port`, such as \"www.googleapis.com\""
     )]
     Host(String),
+    #[error("`{setting}` is at {refusal}")]
+    Address { setting: &'static str, refusal: String },
     #[error(
-        "`issuer` is at a private address: set `internal = true` if that is intended; link-local \
-         and metadata addresses are never allowed"
+        "`proxy` must be an http:// or https:// URL with a host, such as \"http://proxy:3128\""
     )]
-    Address,
+    Proxy,
     #[error("`ca_file` {} {problem}", path.display())]
     Authorities { path: PathBuf, problem: String },
     #[error("the HTTP client cannot be built: {0}")]
@@ -63,11 +68,12 @@ pub(crate) enum InvalidIssuer {
 impl Discovery {
     /// `name` is for the log.
     pub(crate) fn new(name: &str, settings: &DiscoverySettings) -> Result<Self, InvalidIssuer> {
-        let issuer = &settings.issuer;
-        let url = Url::parse(issuer).ok().filter(|url| is_plain(url) && url.query().is_none());
+        let (setting, document) = document_url(settings)?;
+        let url = Url::parse(&document).ok().filter(|url| is_plain(url) && url.query().is_none());
         // `Url` corrects what it parses. An `issuer` that it corrected differs from `iss` in
         // tokens.
-        let url = url.filter(|url| is_as_written(issuer, url)).ok_or(InvalidIssuer::Url)?;
+        let url = url.filter(|url| is_as_written(&document, url));
+        let url = url.ok_or(InvalidIssuer::Url(setting))?;
         if let Some(wrong) = settings.jwks_hosts.iter().find(|host| host_of(host).is_none()) {
             return Err(InvalidIssuer::Host(wrong.clone()));
         }
@@ -76,8 +82,8 @@ impl Discovery {
             (false, true) => Reach::Loopback,
             (false, false) => Reach::Public,
         };
-        if !reachable::permits(reach, &url) {
-            return Err(InvalidIssuer::Address);
+        if let Some(refusal) = reachable::refusal(reach, &url, "internal") {
+            return Err(InvalidIssuer::Address { setting, refusal });
         }
         if url.scheme() == "http" {
             tracing::warn!(
@@ -85,26 +91,33 @@ impl Discovery {
                 "the keys of this issuer are fetched over http: use it for development only"
             );
         }
-        let document = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let document = Url::parse(&document).map_err(|_| InvalidIssuer::Url)?;
         let client = client(settings, url.scheme() == "https", reach)?;
-        Ok(Self { settings: settings.clone(), document, reach, client })
+        Ok(Self { settings: settings.clone(), document: url, reach, client })
     }
 
     async fn read(&self, url: Url) -> Result<Vec<u8>, FetchError> {
         let mut request = self.client.get(url.clone());
         // CVE-2026-49478 was such a token, sent to the host that the document named.
-        if let Some(path) = self.settings.bearer_file.as_ref().filter(|_| self.is_own(&url)) {
+        let file = self.settings.bearer_file.as_ref();
+        if let Some(path) = file.filter(|_| self.may_have_bearer(&url)) {
             request = request.header(AUTHORIZATION, bearer(path).await?);
         }
-        let mut answer = request.send().await.map_err(FetchError::Request)?;
-        if answer.status().as_u16() != 200 {
-            return Err(FetchError::Status(answer.status().as_u16()));
+        let mut answer = request.send().await.map_err(|error| self.no_answer(&url, error))?;
+        let status = answer.status().as_u16();
+        if status != 200 {
+            let remedy = match (status, file) {
+                (401 | 403, None) => {
+                    "; if it gives its keys to known callers only, name a token by `bearer_file`"
+                }
+                (401 | 403, Some(_)) => "; it does not accept the token in `bearer_file`",
+                _ => "",
+            };
+            return Err(FetchError::Status { url: shown(url.as_str()), status, remedy });
         }
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(FetchError::Request)? {
             if body.len() + chunk.len() > LARGEST_SET {
-                return Err(FetchError::TooLarge);
+                return Err(FetchError::TooLarge(shown(url.as_str())));
             }
             body.extend_from_slice(&chunk);
         }
@@ -114,22 +127,39 @@ impl Discovery {
     pub(crate) fn keys_url(&self, document: &[u8]) -> Result<Url, FetchError> {
         let document = json::object(document, DOCUMENT).map_err(FetchError::Document)?;
         let text = |name: &str| document.get(name).and_then(|value| value.as_str());
+        let seen = |name: &str| {
+            document.get(name).map_or("missing".to_owned(), |value| shown(&value.to_string()))
+        };
         if text("issuer") != Some(&self.settings.issuer) {
-            return Err(FetchError::OtherIssuer);
+            let expected = format!("\"{}\"", self.settings.issuer);
+            return Err(FetchError::OtherIssuer { expected, found: seen("issuer") });
         }
         let url = text("jwks_uri").and_then(|uri| Url::parse(uri).ok()).filter(is_plain);
-        url.filter(|url| self.may_hold_keys(url)).ok_or(FetchError::ForeignKeys)
+        let url = url.filter(|url| self.is_own(url) || is_listed(&self.settings.jwks_hosts, url));
+        let url = url.ok_or_else(|| FetchError::ForeignKeys(seen("jwks_uri")))?;
+        if reachable::permits(self.reach, &url) {
+            Ok(url)
+        } else {
+            Err(FetchError::PrivateKeys(seen("jwks_uri")))
+        }
     }
 
-    fn may_hold_keys(&self, url: &Url) -> bool {
-        let is_listed = |host: &String| {
-            host_of(host).is_some_and(|listed| {
-                listed.host() == url.host()
-                    && listed.port_or_known_default() == url.port_or_known_default()
-            })
-        };
-        let is_listed = url.scheme() == "https" && self.settings.jwks_hosts.iter().any(is_listed);
-        (self.is_own(url) || is_listed) && reachable::permits(self.reach, url)
+    fn may_have_bearer(&self, url: &Url) -> bool {
+        self.is_own(url) || is_listed(&self.settings.bearer_hosts, url)
+    }
+
+    /// Behind a proxy the broker cannot tell whether the proxy or the issuer is at fault, so the
+    /// message names both.
+    fn no_answer(&self, url: &Url, source: reqwest::Error) -> FetchError {
+        let proxy = self.settings.proxy.as_deref().and_then(|proxy| Url::parse(proxy).ok());
+        match proxy {
+            None => FetchError::Request(source),
+            Some(proxy) => FetchError::Proxy {
+                proxy: proxy.origin().ascii_serialization(),
+                url: shown(url.as_str()),
+                source,
+            },
+        }
     }
 
     fn is_own(&self, url: &Url) -> bool {
@@ -151,19 +181,41 @@ fn client(
     https: bool,
     reach: Reach,
 ) -> Result<Client, InvalidIssuer> {
+    // The proxy's own address is inside as a rule, and it resolves the issuer's name.
+    let reachable = match &settings.proxy {
+        None => Reachable { reach, setting: "internal" },
+        Some(_) => Reachable { reach: Reach::Internal, setting: "proxy" },
+    };
     let mut client = Client::builder()
         .user_agent(concat!("rise-broker/", env!("CARGO_PKG_VERSION")))
         .https_only(https)
         .redirect(redirect::Policy::none())
         .no_proxy()
-        .dns_resolver(Reachable { reach, setting: "internal" })
+        .dns_resolver(reachable)
         .connect_timeout(CONNECT_DEADLINE)
         .timeout(REQUEST_DEADLINE)
         .pool_max_idle_per_host(0);
+    if let Some(proxy) = &settings.proxy {
+        client = client.proxy(reachable::proxy(proxy).ok_or(InvalidIssuer::Proxy)?);
+    }
     if let Some(path) = &settings.ca_file {
         client = client.tls_certs_only(authorities(path)?);
     }
     client.build().map_err(InvalidIssuer::Client)
+}
+
+/// The address of the document, and the setting that it comes from. With a `discovery_url`,
+/// `issuer` is only compared: it may be any text.
+fn document_url(settings: &DiscoverySettings) -> Result<(&'static str, String), InvalidIssuer> {
+    if let Some(url) = &settings.discovery_url {
+        return Ok(("discovery_url", url.clone()));
+    }
+    let issuer = &settings.issuer;
+    if issuer.contains(['?', '#']) {
+        return Err(InvalidIssuer::Url("issuer"));
+    }
+    let issuer = issuer.trim_end_matches('/');
+    Ok(("issuer", format!("{issuer}/.well-known/openid-configuration")))
 }
 
 fn authorities(path: &Path) -> Result<Vec<Certificate>, InvalidIssuer> {
@@ -184,44 +236,6 @@ async fn bearer(path: &Path) -> Result<HeaderValue, FetchError> {
         .map_err(|_| FetchError::Bearer("the token is not one line of text".to_owned()))?;
     header.set_sensitive(true);
     Ok(header)
-}
-
-/// Https, or http to this machine; without parts that could hold a secret or confuse a reader.
-fn is_plain(url: &Url) -> bool {
-    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url));
-    is_safe
-        && url.host().is_some()
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.fragment().is_none()
-}
-
-/// `Url` also accepts `https:host`, `https:\\host`, `https:///host`, `https://@host` and
-/// `https://0x7f.1`, and corrects each of them.
-fn is_as_written(text: &str, url: &Url) -> bool {
-    let rest = text.strip_prefix(url.scheme()).and_then(|rest| rest.strip_prefix("://"));
-    let authority = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    let with_port = format!("{}:{}", url.authority(), url.port_or_known_default().unwrap_or(0));
-    let is_same = |other: &str| authority.eq_ignore_ascii_case(other);
-    (is_same(url.authority()) || is_same(&with_port))
-        && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\')
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
-/// The https URL of `host` or `host:port`.
-fn host_of(text: &str) -> Option<Url> {
-    let is_host = !text.is_empty()
-        && !text.contains(['/', '?', '#', '@', '\\'])
-        && !text.contains(char::is_whitespace);
-    Url::parse(&format!("https://{text}")).ok().filter(|_| is_host)
 }
 
 #[cfg(test)]
@@ -259,9 +273,9 @@ mod tests {
         server.publish(&[&key]);
         server.answer("/moved", ServerAnswer::ok(&key.jwks()));
         server.answer("/jwks", redirect());
-        assert!(matches!(fetch(&server, &[]).await, Err(FetchError::Status(302))));
+        assert!(matches!(fetch(&server, &[]).await, Err(FetchError::Status { status: 302, .. })));
         server.answer(DOCUMENT, redirect());
-        assert!(matches!(fetch(&server, &[]).await, Err(FetchError::Status(302))));
+        assert!(matches!(fetch(&server, &[]).await, Err(FetchError::Status { status: 302, .. })));
         assert!(!server.requests().contains(&"/moved".to_owned()));
 
         for (path, answer) in [
@@ -271,7 +285,7 @@ mod tests {
         ] {
             server.publish(&[&key]);
             server.answer(path, answer);
-            assert!(matches!(fetch(&server, &[]).await, Err(FetchError::Status(_))), "{path}");
+            assert!(matches!(fetch(&server, &[]).await, Err(FetchError::Status { .. })), "{path}");
         }
     }
 
@@ -289,7 +303,7 @@ mod tests {
                 if chunked { ServerAnswer::endless(&body) } else { ServerAnswer::ok(&body) },
             );
             assert!(
-                matches!(fetch(&server, &[]).await, Err(FetchError::TooLarge)),
+                matches!(fetch(&server, &[]).await, Err(FetchError::TooLarge(_))),
                 "{padding} {chunked}"
             );
         }
@@ -322,8 +336,8 @@ mod tests {
         ] {
             server.answer(DOCUMENT, ServerAnswer::ok(&document));
             match fetch(&server, &["elsewhere.example"]).await {
-                Err(FetchError::OtherIssuer) if other_issuer => {}
-                Err(FetchError::ForeignKeys) if !other_issuer => {}
+                Err(FetchError::OtherIssuer { .. }) if other_issuer => {}
+                Err(FetchError::ForeignKeys(_)) if !other_issuer => {}
                 found => panic!("{document}: {found:?}"),
             }
         }
@@ -336,6 +350,12 @@ mod tests {
             Err(FetchError::Document(InvalidJson::Duplicate))
         ));
         assert!(other.requests().is_empty());
+    }
+
+    fn is_listed_or_own(discovery: &Discovery, jwks_uri: &str) -> bool {
+        let issuer = &discovery.settings.issuer;
+        let document = format!(r#"{{"issuer":"{issuer}","jwks_uri":"{jwks_uri}"}}"#);
+        discovery.keys_url(document.as_bytes()).is_ok()
     }
 
     #[test]
@@ -356,7 +376,7 @@ mod tests {
             ("https://www.googleapis.com.example/x", false),
             ("https://googleapis.com/x", false),
         ] {
-            assert_eq!(google.may_hold_keys(&Url::parse(url).unwrap()), may, "{url}");
+            assert_eq!(is_listed_or_own(&google, url), may, "{url}");
         }
         for wrong in ["", "https://x", "a/b", "u@a", "a b", "a:x"] {
             assert!(matches!(discovery(&[wrong]), Err(InvalidIssuer::Host(_))), "{wrong}");
@@ -405,6 +425,72 @@ mod tests {
     }
 
     #[test]
+    fn our_own_token_goes_to_hosts_that_the_operator_stated() {
+        let node = "10.0.0.5:6443".to_owned();
+        let discovery = |bearer_hosts: Vec<String>| {
+            let settings = DiscoverySettings {
+                jwks_hosts: vec![node.clone()],
+                bearer_hosts,
+                internal: true,
+                ..settings("https://kubernetes.default.svc")
+            };
+            Discovery::new("cluster", &settings).unwrap()
+        };
+        let may =
+            |discovery: &Discovery, url: &str| discovery.may_have_bearer(&Url::parse(url).unwrap());
+        let (stated, preset) = (discovery(vec![node.clone()]), discovery(vec![]));
+        for (url, with, without) in [
+            ("https://kubernetes.default.svc/openid/v1/jwks", true, true),
+            ("https://10.0.0.5:6443/openid/v1/jwks", true, false),
+            ("https://10.0.0.5/openid/v1/jwks", false, false),
+            ("http://10.0.0.5:6443/openid/v1/jwks", false, false),
+            ("https://10.0.0.6:6443/openid/v1/jwks", false, false),
+        ] {
+            assert_eq!((may(&stated, url), may(&preset, url)), (with, without), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_may_lie_elsewhere_and_its_issuer_be_any_text() {
+        let server = Server::start().await;
+        let url = format!("{}/elsewhere", server.origin());
+        let named = |issuer: &str| DiscoverySettings {
+            discovery_url: Some(url.clone()),
+            ..settings(issuer)
+        };
+        let issuer = "kubernetes/serviceaccount";
+        let document = format!(r#"{{"issuer":"{issuer}","jwks_uri":"{}/jwks"}}"#, server.origin());
+        server.publish(&[&Signer::ed25519("a")]);
+        server.answer("/elsewhere", ServerAnswer::ok(&document));
+        let fetched = Discovery::new("test", &named(issuer)).unwrap().fetch().await;
+        assert!(fetched.unwrap().find(Some("a")).is_ok());
+        let other = Discovery::new("test", &named("other")).unwrap().fetch().await;
+        assert!(matches!(other, Err(FetchError::OtherIssuer { .. })));
+        for wrong in ["http://a.example/x", "https://u@a.example/x", "https://a.example/x?y", "x"] {
+            let settings = DiscoverySettings {
+                discovery_url: Some(wrong.to_owned()),
+                ..settings("https://a.example")
+            };
+            let error = Discovery::new("a", &settings).err().unwrap().to_string();
+            assert!(error.starts_with("`discovery_url` must be"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_a_url_with_a_host() {
+        let made = |proxy: &str| {
+            let proxy = Some(proxy.to_owned());
+            Discovery::new("a", &DiscoverySettings { proxy, ..settings("https://a.example") })
+        };
+        for right in ["http://proxy:3128", "https://u:p@proxy.example:8443/", "http://10.0.0.1"] {
+            assert!(made(right).is_ok(), "{right}");
+        }
+        for wrong in ["proxy:3128", "socks5://proxy", "http://169.254.169.254", "http://a/b", ""] {
+            assert!(matches!(made(wrong), Err(InvalidIssuer::Proxy)), "{wrong}");
+        }
+    }
+
+    #[test]
     fn an_issuer_inside_must_be_said_to_be_inside() {
         let kinds = |issuer: &str| {
             [false, true].map(|internal| {
@@ -427,9 +513,8 @@ mod tests {
             jwks_hosts: vec!["10.0.0.1".to_owned()],
             ..settings("https://a.example")
         };
-        let keys = Url::parse("https://10.0.0.1/jwks").unwrap();
         let may = |settings: &DiscoverySettings| {
-            Discovery::new("a", settings).unwrap().may_hold_keys(&keys)
+            is_listed_or_own(&Discovery::new("a", settings).unwrap(), "https://10.0.0.1/jwks")
         };
         assert!(!may(&inside));
         assert!(may(&DiscoverySettings { internal: true, ..inside }));

@@ -17,28 +17,54 @@ pub(crate) trait KeySource: Send + Sync {
 pub(crate) enum FetchError {
     #[error("no answer: {}", causes(.0))]
     Request(#[source] reqwest::Error),
+    #[error("the proxy {proxy} gives no connection to {url}: {}", causes(.source))]
+    Proxy { proxy: String, url: String, source: reqwest::Error },
     #[error("`bearer_file` cannot be used: {0}")]
     Bearer(String),
     #[error("no answer within the deadline")]
     Deadline,
-    #[error("status {0}, expected 200 (redirects are not followed)")]
-    Status(u16),
-    #[error("the answer is larger than {LARGEST_SET} bytes")]
-    TooLarge,
+    #[error("{url} answers {status}, expected 200 (redirects are not followed){remedy}")]
+    Status { url: String, status: u16, remedy: &'static str },
+    #[error("the answer of {0} is larger than {LARGEST_SET} bytes")]
+    TooLarge(String),
     #[error("the discovery document cannot be read: {0}")]
     Document(#[source] InvalidJson),
     #[error(
-        "the discovery document belongs to another issuer: its `issuer` must equal the configured \
-         one, to the byte"
+        "the discovery document belongs to another issuer: its `issuer` is {found}, and the \
+         configured one is {expected}; both must be equal to the byte, so set `issuer` to what \
+         tokens have as `iss`"
     )]
-    OtherIssuer,
+    OtherIssuer { expected: String, found: String },
     #[error(
-        "the discovery document's `jwks_uri` is missing, or neither on the issuer's host nor on \
-         one of `jwks_hosts`"
+        "the `jwks_uri` of the discovery document is {0}, which is neither on the host of the \
+         document nor on one of `jwks_hosts`; if you trust that host with the issuer's keys, add \
+         its `host:port` to `jwks_hosts`"
     )]
-    ForeignKeys,
+    ForeignKeys(String),
+    #[error(
+        "the `jwks_uri` of the discovery document is at a private address ({0}); set `internal = \
+         true` if that is intended"
+    )]
+    PrivateKeys(String),
     #[error("the key set cannot be used: {0}")]
     Keys(#[from] InvalidKeySet),
+}
+
+impl FetchError {
+    /// Whether the issuer answered, so that the network is not to blame.
+    pub(crate) fn is_answer(&self) -> bool {
+        match self {
+            Self::Request(_) | Self::Deadline | Self::Proxy { .. } => false,
+            Self::Bearer(_)
+            | Self::Status { .. }
+            | Self::TooLarge(_)
+            | Self::Document(_)
+            | Self::OtherIssuer { .. }
+            | Self::ForeignKeys(_)
+            | Self::PrivateKeys(_)
+            | Self::Keys(_) => true,
+        }
+    }
 }
 
 /// An error with all its causes: the text of reqwest itself ends at "error sending request".
