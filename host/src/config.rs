@@ -18,6 +18,8 @@ mod file;
 mod interpolate;
 mod issuers;
 mod layers;
+mod listeners;
+mod modes;
 pub mod node;
 mod providers;
 mod registries;
@@ -32,6 +34,7 @@ pub use file::{
     AcceptScope, AwsCeilingFile, HttpCeilingFile, RegistryKeys, Require, TlsFile, Wasi,
 };
 pub use layers::{Environment, environment, parse_file, parse_toml};
+pub use modes::readable;
 pub use providers::{CallLimits, ProvidersConfig};
 pub use registries::RegistryConfig;
 pub use traffic::{Edge, Timeouts};

@@ -1,7 +1,8 @@
 //! Problems that the last reload found in settings and providers, for readiness, the list of
 //! providers and the log.
 //!
-//! **Invariant:** each problem is logged and counted once, until it is gone.
+//! **Invariant:** each problem is logged and counted once, until it is gone, and logged again when
+//! somebody asks by SIGHUP.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -118,12 +119,18 @@ impl Findings {
         }
     }
 
-    /// Logs and counts the new problems, and remembers all of them.
-    pub fn report(&self, found: Found, metrics: &Metrics) {
-        let before = self.last();
+    /// Logs and counts the new problems, and remembers all of them. If somebody `asked`, every
+    /// problem is logged again: a SIGHUP without an answer would look like success.
+    pub fn report(&self, found: Found, asked: bool, metrics: &Metrics) {
+        let last = self.last();
+        let nothing = Found::default();
+        let before = if asked { &nothing } else { &*last };
         for file in found.providers.iter().filter(|file| !before.providers.contains(file)) {
             let RefusedFile { file, sha256, stage, problem } = file;
-            metrics.provider_load_failed(stage);
+            if !last.providers.iter().any(|known| known.file == *file && known.problem == *problem)
+            {
+                metrics.provider_load_failed(stage);
+            }
             tracing::error!(
                 file,
                 digest = sha256,
@@ -147,7 +154,7 @@ impl Findings {
         {
             tracing::warn!(setting, "a changed setting takes effect after a restart");
         }
-        if !before.is_nothing() && found.is_nothing() {
+        if !last.is_nothing() && found.is_nothing() {
             tracing::info!(
                 "the problems with settings and providers are solved: the broker uses the files \
                  as they are now"

@@ -60,7 +60,8 @@ impl Generation {
                 return Err(problems.into_iter().flatten().flatten().collect());
             }
         };
-        let BuiltRegistries { registries, warnings } = built;
+        let BuiltRegistries { registries, mut warnings } = built;
+        warnings.extend(unknown_providers(config, &catalog));
         let limits = Limits::new(
             &config.limits,
             limited(&registries),
@@ -81,6 +82,26 @@ pub(crate) async fn examine(draft: Draft, foundation: &Foundation) -> Vec<Proble
     let Draft { config, mut problems, .. } = draft;
     problems.extend(load(foundation, &config).await.err().into_iter().flatten());
     problems
+}
+
+/// Tables of `[providers]` for providers that are not there. Nothing else would notice a typing
+/// error in the name.
+fn unknown_providers(config: &Config, catalog: &Catalog) -> Vec<Problem> {
+    let unknown = config
+        .providers
+        .named()
+        .filter(|name| !catalog.iter().any(|provider| provider.manifest.name == *name));
+    let names: Vec<&str> = catalog.iter().map(|provider| &*provider.manifest.name).collect();
+    unknown
+        .map(|name| {
+            let message = format!(
+                "no provider is named `{name}`, so this table changes nothing; the loaded \
+                 providers are {}",
+                names.join(", ")
+            );
+            config.written.problem(&format!("/providers/{name}"), message)
+        })
+        .collect()
 }
 
 /// Each registry's name, and whether it calls AWS, which throttles whole accounts.

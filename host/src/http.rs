@@ -94,7 +94,7 @@ async fn answer(State(broker): State<Broker>, request: Request, next: Next) -> R
         Err(failure) => return failure.into_response(),
     };
     let mut observed = Observed::new(metrics, &request);
-    let span = observed.span(id);
+    let span = observed.span(id, client);
     let mut response = next.run(request).instrument(span.clone()).await;
     observed.outcome = if response.status().is_server_error() { "failed" } else { "ok" };
     if let Some(failure) = response.extensions().get::<Arc<Failure>>().cloned() {

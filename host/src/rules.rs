@@ -15,6 +15,7 @@
 mod authorize;
 mod condition;
 mod file;
+mod forms;
 mod guardrail;
 mod holdings;
 mod lint;

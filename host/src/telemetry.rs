@@ -11,6 +11,7 @@ mod json;
 mod lines;
 pub(crate) mod metrics;
 pub mod process;
+pub(crate) mod prometheus;
 mod refusals;
 mod settings;
 mod step;

@@ -64,6 +64,9 @@ pub enum AwsIdentity {
     Unscoped,
 }
 
+/// How an error begins if AWS's login is for another registry.
+pub(crate) const OTHER_REGISTRY: &str = "the login is for another registry";
+
 /// The answer of `GetAuthorizationToken`, decoded.
 pub struct EcrLogin {
     pub endpoint: String,

@@ -23,7 +23,9 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
     let mut config = load(&arguments.directory.config_dir).await.map_err(texts)?;
     // Warnings of providers are printed too. The rest of the log is for a server.
     config.log.format = telemetry::LogFormat::Text;
-    "warn".clone_into(&mut config.log.level);
+    // What the SDK of AWS logs is in the problems, too, and there it has a remedy.
+    "warn,aws_config=off,aws_credential_types=off,aws_runtime=off,aws_smithy_runtime=off"
+        .clone_into(&mut config.log.level);
     telemetry::start(&config.log);
     for warning in std::mem::take(&mut config.warnings) {
         warn(format_args!("warning: {warning}"));

@@ -41,6 +41,9 @@ pub(super) struct ExplainArguments {
     /// Fetch no keys. Signatures of issuers found by discovery cannot be checked then.
     #[arg(long)]
     offline: bool,
+    /// Also print the checks that passed, and the rules for other issuers.
+    #[arg(long)]
+    verbose: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -76,16 +79,28 @@ pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
     if arguments.json {
         print(report.json());
     } else {
-        print(report.text().trim_end());
+        print(report.text(arguments.verbose).trim_end());
     }
-    if report.granted { Ok(()) } else { Err(vec![report.because]) }
+    // The report has the reason.
+    if report.granted { Ok(()) } else { Err(Vec::new()) }
 }
 
 fn request(arguments: &ExplainArguments, config: &Config) -> Result<AccessRequest, Vec<String>> {
     let wrong = |name: &str, error: &dyn std::fmt::Display| vec![format!("--{name}: {error}")];
     let project: Project = arguments.project.parse().map_err(|error| wrong("project", &error))?;
     let registry: RegistryName = match &arguments.registry {
-        Some(name) => name.parse().map_err(|error| wrong("registry", &error))?,
+        Some(name) => {
+            let name: RegistryName = name.parse().map_err(|error| wrong("registry", &error))?;
+            if !config.registries.contains_key(&name) {
+                let names: Vec<&str> = config.registries.keys().map(RegistryName::as_str).collect();
+                let message = format!(
+                    "`{name}` is not in [registries], expected one of {}",
+                    names.join(", ")
+                );
+                return Err(wrong("registry", &message));
+            }
+            name
+        }
         None => default_name(&config.registries)
             .map_err(|error| vec![format!("{error}: name one by --registry")])?
             .clone(),
@@ -148,7 +163,15 @@ impl<'a> ExplainReport<'a> {
             ),
             Some(Err(_)) if !admits => (false, "the registry has no such project".to_owned()),
             Some(Err(denied)) if denied.allowed.is_empty() => {
-                (false, "no rule allows it".to_owned())
+                let rules = rules
+                    .iter()
+                    .filter(|rule| subject.is_some_and(|subject| rule.issuer() == subject.issuer));
+                let because = if rules.count() == 0 {
+                    "no rule is for the token's issuer"
+                } else {
+                    "no rule allows it; the first failed condition of each is below"
+                };
+                (false, because.to_owned())
             }
             Some(Err(denied)) => (false, format!("the rules allow {} only", denied.allowed)),
             None => (false, "the token cannot be read".to_owned()),
@@ -156,11 +179,17 @@ impl<'a> ExplainReport<'a> {
         Self { rules, request, explanation, evaluations, granted, because }
     }
 
-    fn text(&self) -> String {
-        let mut lines = vec!["token".to_owned()];
-        for finding in &self.explanation.findings {
-            lines.extend(finding_lines(finding));
+    /// Without `verbose`, only what decided: failed checks, and the rules of the token's issuer.
+    fn text(&self, verbose: bool) -> String {
+        let verdict = if self.granted { "granted" } else { "denied" };
+        let mut lines = vec![format!("{verdict}: {}", self.because), "token".to_owned()];
+        let findings = self.explanation.findings.iter();
+        let is_told = |finding: &&TokenFinding| verbose || finding.verdict != Verdict::Passed;
+        let told: Vec<&TokenFinding> = findings.filter(is_told).collect();
+        if told.is_empty() {
+            lines.push("  ✓ every check passed".to_owned());
         }
+        lines.extend(told.into_iter().flat_map(finding_lines));
         let AccessRequest { project, registry, actions, .. } = self.request;
         let wanted = actions.map_or_else(|| "any action".to_owned(), |actions| actions.to_string());
         lines.push(format!("rules, for {wanted} on project `{project}` in registry `{registry}`"));
@@ -171,8 +200,15 @@ impl<'a> ExplainReport<'a> {
         if self.rules.guardrail().denies_push(project) {
             lines.push("  ✗ [limits.policy] denies pushes to the project".to_owned());
         }
+        let mut others = 0;
         for evaluation in &self.evaluations {
             let rule = evaluation.rule;
+            let is_other =
+                |check: &RuleCheck<'_>| matches!(check.part, RulePart::Issuer(_)) && !check.held();
+            if !verbose && evaluation.checks.iter().any(is_other) {
+                others += 1;
+                continue;
+            }
             let trial = if rule.is_on_trial() { ", on trial: it grants nothing" } else { "" };
             lines.push(format!(
                 "  {} rule `{}`, allows {}{trial}",
@@ -180,13 +216,14 @@ impl<'a> ExplainReport<'a> {
                 rule.name(),
                 rule.allow()
             ));
-            lines.extend(evaluation.checks.iter().map(|check| self.check_line(*check)));
+            let told = evaluation.checks.iter().filter(|check| verbose || !check.held());
+            lines.extend(told.map(|check| self.check_line(*check)));
         }
-        lines.push(format!(
-            "{}: {}",
-            if self.granted { "granted" } else { "denied" },
-            self.because
-        ));
+        if others > 0 {
+            lines.push(format!(
+                "  (rules for other issuers: {others}; --verbose shows them and all checks)"
+            ));
+        }
         lines.join("\n")
     }
 

@@ -1,6 +1,6 @@
 //! Checks the parts of the settings and puts them together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,8 +12,11 @@ use super::layers::{self, Environment};
 use super::node::{Node, Problem, dotted};
 use super::sections::Sections;
 use super::traffic::{Edge, TrafficFile};
-use super::{Config, Written, interpolate, issuers, providers, registries, unread};
-use crate::domain::TrustedProxies;
+use super::{
+    Config, RegistryConfig, Written, interpolate, issuers, listeners, modes, providers, registries,
+    unread,
+};
+use crate::domain::{RegistryName, TrustedProxies};
 use crate::identity::IdentitySettings;
 use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
 use crate::telemetry::LogConfig;
@@ -48,6 +51,8 @@ impl Draft {
         }
         unread.extend(unread::variables(environment));
         draft.config.warnings.extend(unread.iter().cloned());
+        let of_modes = modes::warnings(directory, &draft.config);
+        draft.config.warnings.extend(of_modes);
         draft.unread = unread;
         Ok(draft)
     }
@@ -81,13 +86,16 @@ impl Draft {
         files.extend(identity.files());
         let written = Written(without_registries(node));
         let proxies = trusted_proxies(&server, &written, &mut problems);
+        let mut of_listeners = listeners::check(&server, &written, &mut problems);
         let limits = traffic.settings(&registries, &written, &mut problems);
         problems
             .extend(log_level(&log.level).map(|message| written.problem("/log/level", message)));
         if registries.is_empty() && problems.is_empty() {
             problems.push(written.problem("/registries", NO_REGISTRY));
         }
-        let warnings = name_rules(&written.0, warnings(&written.0, &identity, &rules));
+        let mut warnings = name_rules(&written.0, warnings(&written.0, &identity, &rules));
+        warnings.append(&mut of_listeners);
+        warnings.extend(without_default(&registries, &written));
         let providers = providers::config(directory, providers, &written, &mut problems);
         let state_directory = server.state_directory;
         let config = Config {
@@ -142,6 +150,24 @@ fn trusted_proxies(
             TrustedProxies::default()
         },
     )
+}
+
+/// A caller of one registry need not name it, but others must.
+fn without_default(
+    registries: &BTreeMap<RegistryName, RegistryConfig>,
+    written: &Written,
+) -> Option<Problem> {
+    let is_default = |name: &RegistryName| name.as_str() == "default";
+    if registries.len() < 2 || registries.keys().any(is_default) {
+        return None;
+    }
+    let names: Vec<&str> = registries.keys().map(RegistryName::as_str).collect();
+    let message = format!(
+        "none of {} is named `default`, so a caller whose rules reach several of them gets a 400 \
+         unless it names one; name the usual one `default`",
+        names.join(", ")
+    );
+    Some(written.problem("/registries", message))
 }
 
 fn without_registries(mut root: Node) -> Node {

@@ -41,6 +41,8 @@ pub(super) struct ServerFile {
     pub listen: SocketAddr,
     #[schemars(with = "String", extend("format" = "socket-address", "x-expected" = ADDRESS))]
     pub admin_listen: SocketAddr,
+    /// No warning if other machines reach `admin_listen`.
+    pub admin_open: bool,
     pub state_directory: PathBuf,
     pub tls: Option<TlsFile>,
     /// Networks whose `X-Forwarded-For` the broker trusts.
@@ -59,6 +61,7 @@ impl Default for ServerFile {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 3001)),
+            admin_open: false,
             state_directory: "state".into(),
             tls: None,
             trusted_proxies: Vec::new(),

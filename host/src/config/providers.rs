@@ -116,6 +116,11 @@ impl ProvidersConfig {
         }
     }
 
+    /// The names of providers that have a table of their own.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        self.named.keys().map(String::as_str)
+    }
+
     /// Returns the limits of the provider with this name.
     pub fn limits(&self, name: &str) -> CallLimits {
         limits(self.named.get(name).map_or(&self.limits, |provider| &provider.limits), &self.limits)

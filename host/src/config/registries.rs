@@ -51,8 +51,9 @@ pub(super) fn registries(
         let key = format!("registries.{name}");
         let name: RegistryName = match name.parse() {
             Ok(name) => name,
-            Err(error) => {
-                let message = format!("not a valid name for a registry: {error}");
+            Err(_) => {
+                let message = "not a valid name for a registry: expected 1 to 63 of `a-z`, `0-9`, \
+                    `-` and `_`, beginning and ending with a letter or digit";
                 problems.push(Problem::at(&node.origin, key, message));
                 continue;
             }

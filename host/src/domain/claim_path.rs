@@ -56,6 +56,11 @@ impl ClaimPath {
         self.segments.first().map(String::as_str).unwrap_or_default()
     }
 
+    /// Returns the member of the first segment's value that the path goes through, if any.
+    pub fn second(&self) -> Option<&str> {
+        self.segments.get(1).map(String::as_str)
+    }
+
     /// Returns whether both name the same claim; `/sub` and `sub` do.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.segments == other.segments

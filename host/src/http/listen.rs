@@ -8,6 +8,7 @@
 
 mod certificate;
 mod connection;
+mod handshakes;
 mod slots;
 mod tls;
 
@@ -27,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::Edge;
 use crate::domain::ClientAddress;
 use connection::Connection;
+use handshakes::Handshakes;
 use slots::{Slot, Slots};
 
 /// The other end of the connection, which may be a proxy.
@@ -53,7 +55,7 @@ pub async fn serve(
     tls: Option<TlsAcceptor>,
     stop: impl Future<Output = ()>,
 ) -> Draining {
-    let slots = Arc::new(Slots::new(edge));
+    let (slots, handshakes) = (Arc::new(Slots::new(edge)), Arc::new(Handshakes::default()));
     let (stopping, stopped) = watch::channel(false);
     // Each connection holds a sender, so the receiver closes after the last connection.
     let (alive, open) = mpsc::channel(1);
@@ -72,7 +74,8 @@ pub async fn serve(
             timeouts: edge.timeouts,
             stopped: stopped.clone(),
         };
-        tokio::spawn(open_connection(stream, tls.clone(), connection, slot, alive.clone()));
+        let held = (slot, Arc::clone(&handshakes));
+        tokio::spawn(open_connection(stream, tls.clone(), connection, held, alive.clone()));
     }
     drop(alive);
     Draining { stop: stopping, open }
@@ -122,7 +125,7 @@ async fn open_connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     connection: Connection,
-    slot: Slot,
+    (slot, handshakes): (Slot, Arc<Handshakes>),
     alive: mpsc::Sender<()>,
 ) {
     let _ = stream.set_nodelay(true);
@@ -130,8 +133,10 @@ async fn open_connection(
         None => connection.serve(stream).await,
         Some(tls) => {
             let handshake = tokio::time::timeout(connection.timeouts.handshake, tls.accept(stream));
-            if let Ok(Ok(stream)) = handshake.await {
-                connection.serve(stream).await;
+            match handshake.await {
+                Ok(Ok(stream)) => connection.serve(stream).await,
+                Ok(Err(error)) => handshakes.failed(connection.peer.0, &error),
+                Err(_) => handshakes.failed(connection.peer.0, &"it took too long"),
             }
         }
     }

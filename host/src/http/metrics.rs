@@ -1,7 +1,7 @@
 //! `GET /metrics` on the admin listener: counts since the start, and values that are looked up now.
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -14,19 +14,45 @@ use crate::broker::Broker;
 use crate::findings::Findings;
 use crate::identity::Identity;
 use crate::telemetry::metrics::registry;
-use crate::telemetry::process;
+use crate::telemetry::{process, prometheus};
 use crate::version;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 type Labels = Vec<(&'static str, String)>;
 
 pub(super) async fn metrics(
     State(broker): State<Broker>,
+    headers: HeaderMap,
 ) -> Result<impl IntoResponse + use<>, Failure> {
+    start_at_zero(&broker);
     let text = broker.process.metrics.encode(&current_values(&broker));
     let text = text.map_err(|error| Failure::Internal(error.to_string()))?;
-    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text))
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    Ok(if accepted.flat_map(|value| value.split(',')).any(is_openmetrics) {
+        ([(header::CONTENT_TYPE, OPENMETRICS)], text)
+    } else {
+        ([(header::CONTENT_TYPE, TEXT)], prometheus::text(&text))
+    })
+}
+
+/// Whether a part of `Accept` wants `OpenMetrics`, as Prometheus 2.5 and later do.
+fn is_openmetrics(part: &str) -> bool {
+    let mut words = part.split(';').map(str::trim);
+    let is_type = words.next().is_some_and(|name| name == "application/openmetrics-text");
+    is_type && !words.any(|word| matches!(word, "q=0" | "q=0.0"))
+}
+
+/// A series that begins with its first event hides this event from `rate()`.
+fn start_at_zero(broker: &Broker) {
+    let metrics = &broker.process.metrics;
+    for registry in broker.generation.registries.iter() {
+        metrics.registry_starts(registry.name.as_str(), registry.provider.imports.contains(&"aws"));
+    }
+    for provider in broker.generation.catalog.iter() {
+        metrics.provider_starts(&provider.manifest.name, &provider.digest);
+    }
 }
 
 /// Values that are looked up when somebody asks.

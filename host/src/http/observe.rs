@@ -9,7 +9,7 @@ use tracing::Span;
 use tracing::field::Empty;
 use ulid::Ulid;
 
-use crate::domain::Subject;
+use crate::domain::{ClientAddress, Subject};
 use crate::rules::AccessRequest;
 use crate::telemetry::Metrics;
 
@@ -38,10 +38,11 @@ impl Observed {
     /// line names its request.
     ///
     /// Later steps fill in the empty fields. Every line has them from then on.
-    pub(super) fn span(&self, id: Ulid) -> Span {
+    pub(super) fn span(&self, id: Ulid, client: ClientAddress) -> Span {
         tracing::error_span!(
             "request",
             request_id = %id,
+            client = %client.ip(),
             method = self.method,
             route = self.route(),
             issuer = Empty,

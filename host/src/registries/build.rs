@@ -2,6 +2,7 @@
 //! once.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -12,8 +13,9 @@ use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::http::HttpAccess;
 use crate::capability::wit::exports::rise::registry::registry as contract;
 use crate::capability::{Capabilities, printable};
-use crate::config::RegistryConfig;
 use crate::config::node::{Node, Origin, Problem, dotted};
+use crate::config::schema::Schema;
+use crate::config::{self, RegistryConfig};
 use crate::domain::{RegistryName, Scope};
 use crate::provider::{Catalog, CheckCall, Provider};
 
@@ -73,6 +75,13 @@ async fn build(
         return Err(vec![]);
     }
     let access = if provider.imports.contains(&"aws") {
+        if let Some(seconds) = config.keys.max_lifetime.filter(|seconds| *seconds < ECR_LIFETIME) {
+            let message = format!(
+                "{seconds} is shorter than the twelve hours that every ECR login lasts, so each \
+                 credential of this registry would be rejected; remove it"
+            );
+            return Err(stated.problem("/max_lifetime", message));
+        }
         Some(aws::open(&aws_settings, &config, &own_secrets, &stated, clients).await?)
     } else {
         aws::must_not_be_stated(&config, &stated)?;
@@ -84,7 +93,7 @@ async fn build(
     let kind = (scope, trust_provider, shape, clients);
     let http = http::open(provider, &settings, &config, kind, &stated)?;
     let has_aws = access.is_some();
-    let mut warnings = warnings(&config, has_aws, http.as_ref(), &stated);
+    let mut warnings = warnings(&config, http.as_ref(), &provider.schema, &stated);
     let capabilities = Arc::new(Capabilities { aws: access, http, ..Capabilities::clone(&bare) });
     let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none())
         .map_err(|message| stated.problem("", message));
@@ -153,20 +162,34 @@ fn find_provider<'a>(
 /// Returns warnings about settings that are valid but probably not intended.
 fn warnings(
     config: &RegistryConfig,
-    has_aws: bool,
     http: Option<&HttpAccess>,
+    schema: &Schema,
     stated: &Stated<'_>,
 ) -> Vec<Problem> {
-    let mut warnings = Vec::new();
-    if has_aws && config.keys.max_lifetime.is_some_and(|seconds| seconds < ECR_LIFETIME) {
-        let message = "is shorter than the twelve hours that every ECR token lasts, so the broker \
-            will reject every credential of this registry; leave it out";
-        warnings.extend(stated.problem("/max_lifetime", message.to_owned()));
-    }
+    let mut warnings = literal_secrets(&config.settings, schema, stated);
     if http.is_some_and(|access| access.ceiling.has_plain()) {
         let message = "the provider of this registry sends secrets over http, which is not \
             encrypted; use this in development and closed networks only";
         warnings.extend(stated.problem("", message.to_owned()));
+    }
+    warnings
+}
+
+/// Secrets that are written into a file which every user of this machine can read.
+fn literal_secrets(settings: &Node, schema: &Schema, stated: &Stated<'_>) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    for (key, node) in settings.table().into_iter().flatten() {
+        let pointer = format!("/{key}");
+        let is_literal = node.text().is_some() && !node.origin.text && !node.origin.secret;
+        if !is_literal || !schema.is_secret(&pointer) {
+            continue;
+        }
+        if let Some(readable) = config::readable(Path::new(&*node.origin.source)) {
+            let message = format!(
+                "a secret is written here, and {readable}, or write the secret as ${{file:/path}}"
+            );
+            warnings.extend(stated.problem(&pointer, message));
+        }
     }
     warnings
 }

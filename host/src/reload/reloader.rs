@@ -130,9 +130,12 @@ impl Reloader {
         found.needs_restart = needs_restart(&self.started, now);
         self.is_pending = !found.settings.is_empty();
         self.config = activated.unwrap_or_else(|| self.config.clone());
+        // The same file is read with the new and with the old settings.
+        let mut known = BTreeSet::new();
+        found.settings.retain(|problem| known.insert(problem.clone()));
         let Process { metrics, findings, .. } = &*broker.process;
         metrics.reloaded(found.is_nothing());
-        findings.report(found, metrics);
+        findings.report(found, asked, metrics);
     }
 
     /// Waits until nobody writes settings, unless somebody `asked` to read them now. Returns the

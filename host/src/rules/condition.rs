@@ -87,6 +87,11 @@ impl Condition {
         self.matcher.texts()
     }
 
+    /// Returns the texts that the claim may be, if it must be exactly one of some texts.
+    pub(super) fn exact_texts(&self) -> Vec<String> {
+        self.matcher.exact_texts()
+    }
+
     /// Returns whether one of its texts contains `part`.
     pub(super) fn mentions(&self, part: &str) -> bool {
         self.matcher.mentions(part)

@@ -187,6 +187,19 @@ impl Matcher {
         self.patterns().iter().any(|pattern| pattern.to_string().contains(part))
     }
 
+    pub(super) fn exact_texts(&self) -> Vec<String> {
+        match self {
+            Self::OneOf(patterns) => patterns.iter().map(ToString::to_string).collect(),
+            Self::Flag(_)
+            | Self::OneNumberOf(_)
+            | Self::Prefix(_)
+            | Self::Glob(_)
+            | Self::Contains(_)
+            | Self::ContainsNumber(_)
+            | Self::Lower(_) => Vec::new(),
+        }
+    }
+
     fn patterns(&self) -> &[Pattern] {
         match self {
             Self::Flag(_) | Self::OneNumberOf(_) | Self::ContainsNumber(_) => &[],

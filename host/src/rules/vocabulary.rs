@@ -5,7 +5,10 @@
 //!
 //! To add an issuer: a list here. A claim that an issuer has added since only causes a warning.
 
+use strsim::levenshtein;
+
 use super::condition::Condition;
+use super::forms::expected_form;
 use super::lint::IssuerKind;
 
 /// Claims of every token.
@@ -80,6 +83,8 @@ const GITLAB: &[&str] = &[
 ];
 
 const KUBERNETES: &[&str] = &["kubernetes.io"];
+const KUBERNETES_MEMBERS: &[&str] =
+    &["namespace", "node", "pod", "secret", "serviceaccount", "warnafter"];
 
 const BUILDKITE: &[&str] = &[
     "agent_id",
@@ -176,14 +181,21 @@ pub(super) fn mistake(condition: &Condition, kind: IssuerKind) -> Option<String>
     // GitHub adds one claim for each custom property of a repository.
     let is_custom = first.starts_with("repository_property_") || first.starts_with("properties_");
     if !claims.contains(&first) && !REGISTERED.contains(&first) && !is_custom {
-        let known = claims.iter().filter(|known| distance(first, known) <= 2);
-        let meant = known.min_by_key(|known| distance(first, known));
-        let advice = match meant {
-            Some(meant) => format!("write `{meant}`"),
-            None => format!("its claims are {}", claims.join(", ")),
+        let advice = if claims.iter().any(|known| name.starts_with(&format!("{known}/"))) {
+            format!("write `/{name}`, with a `/` in front")
+        } else {
+            nearest(first, claims)
         };
         return Some(format!(
             "claim `{name}` is none that tokens of {service} are known to have, so the rule \
+             matches nobody; {advice}"
+        ));
+    }
+    let unknown = condition.path().second().filter(|member| !KUBERNETES_MEMBERS.contains(member));
+    if let Some(member) = unknown.filter(|_| first == "kubernetes.io") {
+        let advice = nearest(member, KUBERNETES_MEMBERS);
+        return Some(format!(
+            "claim `{name}`: `kubernetes.io` is not known to have a member `{member}`, so the rule \
              matches nobody; {advice}"
         ));
     }
@@ -216,24 +228,20 @@ pub(super) fn mistake(condition: &Condition, kind: IssuerKind) -> Option<String>
             )
         });
     }
-    None
+    let texts = condition.exact_texts();
+    let wrong = texts.iter().find_map(|text| Some((text, expected_form(kind, name, text)?)));
+    wrong.map(|(text, form)| {
+        format!("claim `{name}` of {service} is {form}, so `{text}` matches nobody")
+    })
 }
 
-/// How many characters must be inserted, removed or replaced to turn one name into the other.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
-    for (index, char) in one.chars().enumerate() {
-        let mut before = index;
-        let mut left = index + 1;
-        let mut next = vec![left];
-        for (other_char, above) in other.chars().zip(row.iter().skip(1)) {
-            left = (before + usize::from(char != other_char)).min(above + 1).min(left + 1);
-            next.push(left);
-            before = *above;
-        }
-        row = next;
+/// Advice to use the most similar of the known names, or one of them if none is similar.
+fn nearest(name: &str, known: &[&str]) -> String {
+    let similar = known.iter().filter(|known| levenshtein(name, known) <= 2);
+    match similar.min_by_key(|known| levenshtein(name, known)) {
+        Some(meant) => format!("write `{meant}`"),
+        None => format!("its claims are {}", known.join(", ")),
     }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -265,6 +273,9 @@ mod tests {
             (Kubernetes, "namespace", "'ci'", "its claims are kubernetes.io"),
             (Aws, "/https:~1~1sts.amazonaws.com/aws_account", "'1'", "https://sts.amazonaws.com/"),
             (Bitbucket, "repositoryUUID", "'a'", "its claims are"),
+            (Gitlab, "ref_path", "'main'", "refs/heads/main"),
+            (Kubernetes, "kubernetes.io/namespace", "'ci'", "write `/kubernetes.io/namespace`"),
+            (Kubernetes, "/kubernetes.io/namespce", "'ci'", "write `namespace`"),
         ] {
             let found = warned(kind, name, value).unwrap_or_else(|| panic!("{name} {value}"));
             assert!(found.contains(part), "{name} {value}: {found}");
@@ -283,19 +294,6 @@ mod tests {
             (Other, "anything", "true"),
         ] {
             assert_eq!(warned(kind, name, value), None, "{name} {value}");
-        }
-    }
-
-    #[test]
-    fn a_distance_counts_changes() {
-        for (one, other, changes) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("ref", "ref", 0),
-            ("repositry", "repository", 1),
-            ("ab", "ba", 2),
-        ] {
-            assert_eq!((distance(one, other), distance(other, one)), (changes, changes));
         }
     }
 }

@@ -50,6 +50,7 @@ mod oci_against_docker_registry;
 mod oidc_discovery;
 mod openapi;
 mod operator_files;
+mod operator_mistakes;
 mod peers;
 mod process;
 mod project_names;

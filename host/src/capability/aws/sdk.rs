@@ -30,7 +30,8 @@ use self::controller::Controller;
 use self::failure::failure;
 use self::retry::retrying;
 use super::ceiling::AwsSettings;
-use super::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, http_client};
+use super::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, OTHER_REGISTRY, http_client};
+use crate::capability::printable;
 use crate::domain::Secret;
 
 /// The shortest session that STS accepts. An ECR token outlives its session, so a longer session
@@ -122,7 +123,7 @@ impl SdkAws {
             .ok_or_else(|| nonsense("without an expiry"))?;
         let endpoint = data.proxy_endpoint.unwrap_or_default();
         if !is_of(&endpoint, &self.account_id, region) {
-            return Err(nonsense("with a login for another registry than this one's"));
+            return Err(AwsError::Nonsense(other_registry(&endpoint, &self.account_id, region)));
         }
         Ok(EcrLogin {
             endpoint,
@@ -220,6 +221,20 @@ fn is_of(endpoint: &str, account_id: &str, region: &str) -> bool {
     let mut labels = host.split('.');
     let is_account = labels.next() == Some(account_id) || account_id.is_empty();
     is_account && labels.any(|label| label == region)
+}
+
+/// Says for which registry a login is, and for which one it should be.
+fn other_registry(endpoint: &str, account_id: &str, region: &str) -> String {
+    let host = endpoint.strip_prefix("https://").unwrap_or(endpoint);
+    let labels: Vec<&str> = host.split('.').collect();
+    let found = match labels.as_slice() {
+        [account, "dkr", "ecr", region, ..] => format!("account {account} in {region}"),
+        _ => format!("`{}`", printable(host, 128)),
+    };
+    format!(
+        "{OTHER_REGISTRY}: it is for {found}, and this registry is account {account_id} in \
+         {region}"
+    )
 }
 
 /// Sends the request and returns the keys of the answer.

@@ -3,12 +3,21 @@
 //! AWS gives the same answer to a missing permission of the caller and to a missing trust of the
 //! role. Both are named unless the text of the answer tells them apart.
 
-use serde_json::json;
+use std::ffi::OsString;
 
-use crate::capability::aws::AwsError;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
 use crate::capability::aws::ceiling::{AwsSettings, LOGIN_ACTION};
+use crate::capability::aws::{AwsError, OTHER_REGISTRY};
+use crate::capability::printable;
+use crate::config::{Environment, environment};
 use crate::identity::DiscoverySettings;
 use crate::identity::jwks::FetchError;
+
+/// In the text of a failure of the SDK's own role.
+const OWN_ROLE: &str = "assuming the broker's own role";
 
 /// The call that was tried.
 pub(super) enum LiveStep {
@@ -94,6 +103,12 @@ fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
                 )
             })
         ),
+        AwsError::Nonsense(text) if text.starts_with(OTHER_REGISTRY) => format!(
+            "correct `account_id` (now {}) or `region` (now {}); if they are right, create the \
+             role of the login in that account, because ECR gives each role the login of its own \
+             account",
+            settings.account_id, settings.region
+        ),
         AwsError::Nonsense(_) => {
             "the answer does not come from AWS: check `endpoint_url` and proxies".to_owned()
         }
@@ -112,6 +127,14 @@ fn wrong_keys() -> String {
 
 fn permission(step: &LiveStep, text: &str) -> String {
     match step {
+        LiveStep::Identity if text.contains("WebIdentity") || text.contains(OWN_ROLE) => {
+            let sent = web_identity(&environment()).map(|sent| format!(" ({sent})"));
+            format!(
+                "the role of this process does not trust its token: compare the condition on \
+                 `sub` and `aud` in the role's trust policy with what this process sent{}",
+                sent.unwrap_or_default()
+            )
+        }
         LiveStep::Identity => {
             "this call needs no permission: a service control policy must deny it".to_owned()
         }
@@ -133,6 +156,24 @@ fn permission(step: &LiveStep, text: &str) -> String {
             statement(&[LOGIN_ACTION], "*")
         ),
     }
+}
+
+/// Who this process is to AWS, from the token that Kubernetes gives it. A claim is printed only if
+/// it is short and printable; the token itself is not.
+fn web_identity(environment: &Environment) -> Option<String> {
+    let variable = |name: &str| environment.get(&OsString::from(name));
+    let token = std::fs::read_to_string(variable("AWS_WEB_IDENTITY_TOKEN_FILE")?).ok()?;
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&payload).ok()?;
+    let shown = |name: &str| {
+        let value = claims.get(name)?;
+        Some(format!("{name} {}", printable(&value.to_string(), 256)))
+    };
+    let role = variable("AWS_ROLE_ARN").and_then(|role| role.to_str());
+    let role = role.map(|role| format!("AWS_ROLE_ARN {}", printable(role, 256)));
+    let parts: Vec<String> =
+        [shown("iss"), shown("sub"), shown("aud"), role].into_iter().flatten().collect();
+    Some(parts.join(", "))
 }
 
 /// The permission of the caller and the trust of the role.
@@ -178,6 +219,34 @@ mod tests {
         ] {
             assert_eq!(principal(arn), named);
         }
+    }
+
+    #[test]
+    fn a_role_that_does_not_trust_the_token_is_told_with_what_was_sent() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let claims =
+            r#"{"iss":"https://oidc.eks","sub":"system:serviceaccount:a:b","aud":["sts"]}"#;
+        let token = format!("e30.{}.signature", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        std::fs::write(file.path(), token).unwrap();
+        let environment = [
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", file.path().display().to_string()),
+            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/x".to_owned()),
+        ];
+        let environment =
+            environment.map(|(name, value)| (name.into(), value.into())).into_iter().collect();
+        assert_eq!(
+            web_identity(&environment).unwrap(),
+            "iss \"https://oidc.eks\", sub \"system:serviceaccount:a:b\", aud [\"sts\"], \
+             AWS_ROLE_ARN arn:aws:iam::123456789012:role/x"
+        );
+        let denied = AwsError::Denied(
+            "assuming the broker's own role: AccessDenied (403): Not authorized to perform \
+             sts:AssumeRoleWithWebIdentity"
+                .to_owned(),
+        );
+        let told = aws(&LiveStep::Identity, &denied, &AwsSettings::default());
+        assert!(told.contains("condition on `sub` and `aud`"), "{told}");
+        assert!(!told.contains("service control policy"), "{told}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tracing::Span;
 
 use crate::broker::Broker;
 use crate::domain::{IssueRequest, Project, Subject, Target};
+use crate::generation::Generation;
 use crate::http::observe;
 use crate::http::problem::Failure;
 use crate::http::request_context::RequestContext;
@@ -45,7 +46,7 @@ async fn settle(
 ) -> Result<AccessRequest, Failure> {
     let Broker { process, generation } = broker;
     let settled = Step::Target
-        .measure_now(&process.metrics, || access_request(&generation.registries, context, request));
+        .measure_now(&process.metrics, || access_request(generation, context, subject, request));
     if let Some(access) = settled? {
         observe::target(&access);
         return Ok(access);
@@ -56,10 +57,12 @@ async fn settle(
 
 /// `None`: an image that lies in no registry.
 fn access_request(
-    registries: &Registries,
+    generation: &Generation,
     RequestContext { id, client, .. }: RequestContext,
+    subject: &Subject,
     request: IssueRequest,
 ) -> Result<Option<AccessRequest>, Failure> {
+    let Generation { registries, rules, .. } = generation;
     let IssueRequest { target, registry, actions, lifetime } = request;
     let (registry, project) = match target {
         Target::Image(image) => match registries.owner(&image, registry.as_ref()) {
@@ -67,10 +70,18 @@ fn access_request(
             None => return Ok(None),
         },
         Target::Project(project) => {
-            let registry =
-                registry.map_or_else(|| registries.default_name().cloned(), Ok).map_err(
-                    |error| Failure::InvalidRequest(format!("{error}: name one as `registry`.")),
-                )?;
+            let registry = match (registry, registries.default_name()) {
+                (Some(named), _) => named,
+                (None, Ok(default)) => default.clone(),
+                // Rules that reach one registry leave no doubt.
+                (None, Err(error)) => match &rules.holdings(subject, Some(&project))[..] {
+                    [only] => only.registry.clone(),
+                    [] | [_, ..] => {
+                        let message = format!("{error}: name one as `registry`.");
+                        return Err(Failure::InvalidRequest(message));
+                    }
+                },
+            };
             within_depth(registries, &project)?;
             (registry, project)
         }

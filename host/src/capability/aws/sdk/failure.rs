@@ -6,7 +6,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::SdkError;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
-use aws_smithy_runtime_api::client::result::{ConnectorError, DispatchFailure};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::capability::aws::AwsError;
@@ -63,7 +63,7 @@ where
         SdkError::TimeoutError(_) => AwsError::TimedOut("no answer in time".to_owned()),
         SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
             Some(error) if error.is_timeout() => AwsError::TimedOut("no answer in time".to_owned()),
-            Some(error) => connector_failure(error, failure),
+            Some(error) => connector_failure(error),
             None => AwsError::Unavailable(text(error)),
         },
         SdkError::ConstructionFailure(_) => construction_failure(error),
@@ -133,10 +133,10 @@ pub(super) fn own_role(error: AwsError) -> AwsError {
 }
 
 /// A missing identity appears as a failed dispatch of the request that needed it.
-fn connector_failure(error: &ConnectorError, failure: &DispatchFailure) -> AwsError {
+fn connector_failure(error: &ConnectorError) -> AwsError {
     match find::<CredentialsError>(error) {
         Some(credentials) => credentials_failure(credentials),
-        None => AwsError::Unavailable(printable(&format!("{failure:?}"), 512)),
+        None => AwsError::Unavailable(text(error)),
     }
 }
 

@@ -1,0 +1,87 @@
+//! Files and folders that more users can write or read than should.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::node::Problem;
+use super::{Config, TlsFile};
+
+const SHARED_WRITE: u32 = 0o002;
+const SHARED_READ: u32 = 0o004;
+/// On a folder: each file in it can be removed only by its owner.
+const STICKY: u32 = 0o1000;
+
+/// Warnings about what every user of this machine can change, and about keys that they can read.
+pub(super) fn warnings(directory: &Path, config: &Config) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    let mut warn = |pointer: &str, message: Option<String>| {
+        warnings.extend(message.map(|message| config.written.problem(pointer, message)));
+    };
+    warn("", writable(directory, "the settings decide who gets credentials"));
+    let providers = &config.providers;
+    warn(
+        "/providers/directory",
+        writable(&providers.directory, "its files are the code that the broker runs"),
+    );
+    warn("/providers/lock_file", writable(&providers.lock_file, "it approves providers"));
+    if let Some(TlsFile { key_file, certificate_file }) = &config.tls {
+        warn("/server/tls/key_file", readable(key_file));
+        let is_for_callers = "callers would trust another certificate";
+        warn("/server/tls/certificate_file", writable(certificate_file, is_for_callers));
+    }
+    warnings
+}
+
+/// The problem with a file or folder that every user can write.
+fn writable(path: &Path, because: &str) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.mode() & 0o7777;
+    if mode & SHARED_WRITE == 0 || mode & STICKY != 0 {
+        return None;
+    }
+    let shown = path.display();
+    Some(format!(
+        "every user can write {shown} (mode {mode:o}), and {because}; run `chmod o-w {shown}`"
+    ))
+}
+
+/// The problem with a secret file that every user can reach and read.
+pub fn readable(path: &Path) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.mode() & 0o7777;
+    if mode & (SHARED_READ | SHARED_WRITE) == 0 || !is_reachable(path) {
+        return None;
+    }
+    let shown = path.display();
+    Some(format!("every user can read {shown} (mode {mode:o}); run `chmod o-rwx {shown}`"))
+}
+
+/// Whether other users may enter every folder above the file.
+fn is_reachable(path: &Path) -> bool {
+    let path: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let is_open =
+        |folder: &Path| fs::metadata(folder).map_or(true, |metadata| metadata.mode() & 0o001 != 0);
+    path.ancestors().skip(1).all(is_open)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_a_closed_folder_holds_is_not_readable() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("key");
+        fs::write(&file, "x").unwrap();
+        let modes = |folder: u32, mode: u32| {
+            fs::set_permissions(root.path(), fs::Permissions::from_mode(folder)).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            (readable(&file).is_some(), writable(&file, "").is_some())
+        };
+        assert_eq!(modes(0o700, 0o644), (false, false));
+        assert_eq!(modes(0o755, 0o640), (false, false));
+        assert_eq!(modes(0o755, 0o644), (true, false));
+        assert_eq!(modes(0o755, 0o666), (true, true));
+    }
+}

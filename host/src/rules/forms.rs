@@ -1,0 +1,79 @@
+//! How well-known issuers write the values of their claims. A value in another form matches nobody.
+//!
+//! To add a form: an arm of [`expected_form`] and a row of its test.
+
+use super::lint::IssuerKind;
+
+/// Returns the form that the claim has in tokens of the issuer, if `text` has another one.
+pub(super) fn expected_form(kind: IssuerKind, claim: &str, text: &str) -> Option<&'static str> {
+    use IssuerKind::{GithubActions, Gitlab, Kubernetes};
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_free = text.starts_with("{project}");
+    match (kind, claim) {
+        (Gitlab, "ref_path") if !text.starts_with("refs/") => {
+            Some("a full reference such as `refs/heads/main`")
+        }
+        (GithubActions, "repository") | (Gitlab, "project_path")
+            if !text.contains('/') || text.contains("://") =>
+        {
+            Some("owner and name, such as `acme/my-app`")
+        }
+        (GithubActions, "job_workflow_ref" | "workflow_ref") if !text.contains('@') => {
+            Some("path and reference, such as `acme/ci/.github/workflows/x.yml@refs/heads/main`")
+        }
+        (
+            GithubActions,
+            "repository_id" | "repository_owner_id" | "actor_id" | "enterprise_id" | "run_id",
+        )
+        | (Gitlab, "project_id" | "namespace_id" | "user_id" | "pipeline_id")
+            if !is_number && !is_free =>
+        {
+            Some("a number in quotes")
+        }
+        (GithubActions, "ref_protected") | (Gitlab, "ref_protected" | "environment_protected")
+            if !matches!(text, "true" | "false") =>
+        {
+            Some("`\"true\"` or `\"false\"`")
+        }
+        (GithubActions | Gitlab, "ref_type") if !matches!(text, "branch" | "tag") => {
+            Some("`branch` or `tag`")
+        }
+        (Kubernetes, "sub") if !text.starts_with("system:serviceaccount:") => {
+            Some("`system:serviceaccount:` with namespace and name")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use IssuerKind::{GithubActions, Gitlab, Google, Kubernetes, Other};
+
+    use super::*;
+
+    #[test]
+    fn a_value_in_another_form_is_found() {
+        for (kind, claim, text, expected) in [
+            (GithubActions, "repository", "app", Some("acme/my-app")),
+            (GithubActions, "repository", "https://github.com/acme/app", Some("acme/my-app")),
+            (GithubActions, "repository", "acme/{project}", None),
+            (GithubActions, "repository_id", "acme/app", Some("a number in quotes")),
+            (GithubActions, "repository_id", "{project}", None),
+            (GithubActions, "ref_protected", "yes", Some("`\"true\"` or")),
+            (GithubActions, "job_workflow_ref", "acme/ci/.github/workflows/x.yml", Some("refs/h")),
+            (Gitlab, "ref_path", "main", Some("refs/heads/main")),
+            (Gitlab, "ref_type", "branches", Some("`branch` or `tag`")),
+            (Gitlab, "project_id", "42", None),
+            (Kubernetes, "sub", "default", Some("system:serviceaccount:")),
+            (Kubernetes, "sub", "system:serviceaccount:ci:{project}", None),
+            (Google, "sub", "x", None),
+            (Other, "ref_path", "main", None),
+        ] {
+            let found = expected_form(kind, claim, text);
+            match expected {
+                None => assert_eq!(found, None, "{claim} = {text}"),
+                Some(part) => assert!(found.unwrap().contains(part), "{claim} = {text}: {found:?}"),
+            }
+        }
+    }
+}
