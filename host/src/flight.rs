@@ -73,6 +73,10 @@ impl<V: Clone> Flight<V> {
 }
 
 impl<K, V> Flights<K, V> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.in_the_air().is_empty()
+    }
+
     fn in_the_air(&self) -> MutexGuard<'_, InTheAir<K, V>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

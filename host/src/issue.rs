@@ -194,6 +194,11 @@ impl Issuing {
         self.0.cache.sweep();
     }
 
+    /// Whether no mint waits for its turn or is under way.
+    pub fn is_idle(&self) -> bool {
+        self.0.flights.is_empty()
+    }
+
     pub fn cache_use(&self) -> CacheUse {
         self.0.cache.used()
     }

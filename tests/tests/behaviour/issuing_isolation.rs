@@ -115,18 +115,21 @@ impl Walk {
         let written = Settings::new(settings(&aws, generation));
         let broker = TestBroker::with_settings(written).clock(clock).start().await;
         let walk = Self { broker, aws, ahead, generation, asked: BTreeMap::new() };
-        walk.forward(0);
+        walk.forward(0).await;
         walk
     }
 
-    fn forward(&self, seconds: i64) {
+    async fn forward(&self, seconds: i64) {
+        // What is minted in the background would be as old when it arrives as the clock is moved.
+        let issuing = &self.broker.process.issuing;
+        eventually("no mint is under way", async || issuing.is_idle()).await;
         let ahead = self.ahead.fetch_add(seconds, Ordering::SeqCst) + seconds;
         self.aws.always(MINT, Answer::Expires(SignedDuration::from_secs(ahead + HOUR)));
     }
 
     async fn take(&mut self, step: &Step) {
         match step {
-            Step::Forward(seconds) => self.forward(*seconds),
+            Step::Forward(seconds) => self.forward(*seconds).await,
             Step::Reload(generation) => {
                 self.broker.reload(&settings(&self.aws, *generation)).await;
                 self.generation = *generation;
