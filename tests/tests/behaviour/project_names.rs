@@ -450,3 +450,36 @@ fn the_client_takes_the_same_names_and_keeps_projects_apart() {
     let run = ["exec", "--project", "a", "--also", "a/config.json", "--", "true"];
     assert_ne!(machine.rise(&run).code, Some(0));
 }
+
+/// A project's URL has one encoded segment for it, and no provider leaves that for another's.
+#[tokio::test]
+async fn in_urls_a_project_is_one_segment() {
+    let server = Imaginary::start().await;
+    let allow = format!("allow = [\"POST {}/api/projects/{{project}}/tokens\"]", server.url());
+    for (depth, misbehave, project, is_sent) in [
+        (2, "own-project", "team/app", true),
+        (2, "own-project", "app", true),
+        (2, "plain-slash", "team/app", false),
+        (2, "below-project", "app", false),
+        // Below `app` is no other project, so the registry is asked; it has nothing there.
+        (1, "below-project", "app", true),
+        (2, "other-project", "team/app", false),
+    ] {
+        let registry = imaginary(&server.url())
+            .with("type", "http-rogue")
+            .with("misbehave", misbehave)
+            .with("project_depth", depth)
+            .ceiling(&format!("private = true\n{allow}"));
+        let broker = TestBroker::with_registries(registry).guests(&["http-rogue"]).start().await;
+        let before = server.heard().len();
+        let token = broker.token_for(project);
+        let answer = broker.credentials(&token, &format!("project={project}")).await;
+        let heard = server.heard().split_off(before);
+        assert_eq!(heard.len(), usize::from(is_sent), "{misbehave} {project}: {}", answer.text);
+        assert_eq!(answer.status == 200, misbehave == "own-project", "{misbehave}");
+        if misbehave == "own-project" {
+            let segment = project.replace('/', "%2F");
+            assert_eq!(heard[0].path, format!("/api/projects/{segment}/tokens"));
+        }
+    }
+}

@@ -520,4 +520,41 @@ mod tests {
             assert!(matches!(error, InvalidHttpCeiling::Endpoint { index: 1, .. }), "{error}");
         }
     }
+
+    proptest! {
+        /// With any two projects of any shape, no URL that one may ask for is the other's endpoint,
+        /// also at a server that decodes `%2F`.
+        #[test]
+        fn no_project_reaches_anothers_url(
+            depth in 1_u8..4,
+            children: bool,
+            template in prop::sample::select(vec![
+                "/api/{project}", "/api/{project}/tokens", "/{project}", "/api/x/{project}/y",
+            ]),
+            one in "(a|b|tokens|a\\.b)(/(a|b|tokens)){0,3}",
+            other in "(a|b|tokens|a\\.b)(/(a|b|tokens)){0,3}",
+            tail in prop::sample::select(vec!["", "/", "/b", "/tokens", "%2Fb", "/b/tokens"]),
+        ) {
+            let shape = ProjectShape { depth, children, ..ProjectShape::default() };
+            let (mine, theirs): (Project, Project) = (one.parse().unwrap(), other.parse().unwrap());
+            if mine == theirs || !shape.admits(&mine) || !shape.admits(&theirs) {
+                return Ok(());
+            }
+            let origin = "https://r.example.com";
+            let allow = vec![format!("GET {origin}{template}")];
+            let stated = HttpCeilingFile { allow: Some(allow), private: false, proxy: None };
+            let ceiling = HttpCeiling::new(Some(&stated), None, shape).unwrap();
+            let fill = |project: &Project| {
+                format!("{origin}{}", template.replace("{project}", &project.as_url_segment()))
+            };
+            prop_assert!(ceiling.admit(Method::Get, &fill(&mine), &mine).is_ok());
+            let asked = format!("{}{tail}", fill(&mine));
+            if let Ok(url) = ceiling.admit(Method::Get, &asked, &mine) {
+                let decoded = |url: &str| url.trim_end_matches('/').replace("%2F", "/");
+                prop_assert_ne!(decoded(url.as_str()), decoded(&fill(&theirs)));
+                prop_assert!(ceiling.admit(Method::Get, &asked, &theirs).is_err());
+            }
+            prop_assert!(ceiling.admit(Method::Get, &fill(&theirs), &mine).is_err());
+        }
+    }
 }
