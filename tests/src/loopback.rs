@@ -15,6 +15,7 @@ pub struct Client(reqwest::Client);
 pub struct Answered {
     pub status: u16,
     pub location: Option<String>,
+    pub content_type: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -110,11 +111,11 @@ impl Answered {
 
 async fn answered(request: RequestBuilder) -> Result<Answered, reqwest::Error> {
     let response = request.send().await?;
-    let location =
-        response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(String::from);
+    let header = |name| response.headers().get(name)?.to_str().ok().map(String::from);
     Ok(Answered {
         status: response.status().as_u16(),
-        location,
+        location: header(LOCATION),
+        content_type: header(CONTENT_TYPE),
         body: response.bytes().await?.to_vec(),
     })
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::domain::{RegistryName, TrustedProxies};
 use crate::identity::IdentitySettings;
-use crate::rules::{GuardrailFile, Known, RuleFile, Rules};
+use crate::rules::{GuardrailFile, Known, Rule, RuleFile, Rules};
 use crate::telemetry::LogConfig;
 
 const NO_REGISTRY: &str =
@@ -85,7 +85,7 @@ impl Draft {
         let identity = issuers::identity(&node, auth, longest, &mut problems);
         files.extend(identity.files());
         let written = Written(without_registries(node));
-        let proxies = trusted_proxies(&server, &written, &mut problems);
+        let edge = edge(&server, &written, &mut problems);
         let mut of_listeners = listeners::check(&server, &written, &mut problems);
         let limits = traffic.settings(&registries, &written, &mut problems);
         problems
@@ -95,19 +95,14 @@ impl Draft {
         }
         let mut warnings = name_rules(&written.0, warnings(&written.0, &identity, &rules));
         warnings.append(&mut of_listeners);
-        warnings.extend(without_default(&registries, &written));
+        warnings.extend(without_default(&registries, &rules, &written));
         let providers = providers::config(directory, providers, &written, &mut problems);
         let state_directory = server.state_directory;
         let config = Config {
             listen: server.listen,
             admin_listen: server.admin_listen,
             tls: server.tls,
-            edge: Edge {
-                timeouts: server.timeouts.settings(),
-                connections: server.connections,
-                connections_per_address: server.connections_per_address,
-                trusted_proxies: proxies,
-            },
+            edge,
             drain_delay: Duration::from_millis(server.drain_delay_ms),
             limits,
             providers,
@@ -137,35 +132,40 @@ impl Draft {
     }
 }
 
-fn trusted_proxies(
-    server: &ServerFile,
-    written: &Written,
-    problems: &mut Vec<Problem>,
-) -> TrustedProxies {
-    TrustedProxies::parse(server.trusted_proxies.iter().map(String::as_str)).unwrap_or_else(
-        |wrong| {
-            let message =
-                format!("`{wrong}` is neither a network such as \"10.0.0.0/8\" nor an address");
-            problems.push(written.problem("/server/trusted_proxies", message));
-            TrustedProxies::default()
-        },
-    )
+fn edge(server: &ServerFile, written: &Written, problems: &mut Vec<Problem>) -> Edge {
+    let proxies = TrustedProxies::parse(server.trusted_proxies.iter().map(String::as_str));
+    let trusted_proxies = proxies.unwrap_or_else(|wrong| {
+        let message =
+            format!("`{wrong}` is neither a network such as \"10.0.0.0/8\" nor an address");
+        problems.push(written.problem("/server/trusted_proxies", message));
+        TrustedProxies::default()
+    });
+    Edge {
+        timeouts: server.timeouts.settings(),
+        connections: server.connections,
+        connections_per_address: server.connections_per_address,
+        trusted_proxies,
+    }
 }
 
-/// A caller of one registry need not name it, but others must.
+/// A caller whose rules reach one registry need not name it, but others must.
 fn without_default(
     registries: &BTreeMap<RegistryName, RegistryConfig>,
+    rules: &Rules,
     written: &Written,
 ) -> Option<Problem> {
     let is_default = |name: &RegistryName| name.as_str() == "default";
-    if registries.len() < 2 || registries.keys().any(is_default) {
+    let reaches_several = |rule: &&Rule| rule.registries().len() > 1;
+    let rule = rules.iter().find(reaches_several)?;
+    if registries.keys().any(is_default) {
         return None;
     }
     let names: Vec<&str> = registries.keys().map(RegistryName::as_str).collect();
     let message = format!(
-        "none of {} is named `default`, so a caller whose rules reach several of them gets a 400 \
-         unless it names one; name the usual one `default`",
-        names.join(", ")
+        "none of {} is named `default`, so callers of rule `{}`, which covers several of them, get \
+         a 400 unless they name one; name the usual one `default`",
+        names.join(", "),
+        rule.name()
     );
     Some(written.problem("/registries", message))
 }

@@ -49,14 +49,11 @@ pub(super) fn registries(
     let mut registries = BTreeMap::new();
     for (name, node) in root.get("registries").and_then(Node::table).into_iter().flatten() {
         let key = format!("registries.{name}");
-        let name: RegistryName = match name.parse() {
-            Ok(name) => name,
-            Err(_) => {
-                let message = "not a valid name for a registry: expected 1 to 63 of `a-z`, `0-9`, \
+        let Ok(name) = name.parse::<RegistryName>() else {
+            let message = "not a valid name for a registry: expected 1 to 63 of `a-z`, `0-9`, \
                     `-` and `_`, beginning and ending with a letter or digit";
-                problems.push(Problem::at(&node.origin, key, message));
-                continue;
-            }
+            problems.push(Problem::at(&node.origin, key, message));
+            continue;
         };
         let short = Problem::at(&node.origin, &key, "").key;
         let inside =

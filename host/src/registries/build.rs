@@ -75,13 +75,7 @@ async fn build(
         return Err(vec![]);
     }
     let access = if provider.imports.contains(&"aws") {
-        if let Some(seconds) = config.keys.max_lifetime.filter(|seconds| *seconds < ECR_LIFETIME) {
-            let message = format!(
-                "{seconds} is shorter than the twelve hours that every ECR login lasts, so each \
-                 credential of this registry would be rejected; remove it"
-            );
-            return Err(stated.problem("/max_lifetime", message));
-        }
+        long_enough(config.keys.max_lifetime, &stated)?;
         Some(aws::open(&aws_settings, &config, &own_secrets, &stated, clients).await?)
     } else {
         aws::must_not_be_stated(&config, &stated)?;
@@ -254,6 +248,18 @@ fn pointer(path: &str) -> String {
     } else {
         format!("/{}", path.replace('.', "/"))
     }
+}
+
+/// AWS offers no shorter login, so a lower limit would reject each of them.
+fn long_enough(max_lifetime: Option<u32>, stated: &Stated<'_>) -> Result<(), Vec<Problem>> {
+    let Some(seconds) = max_lifetime.filter(|seconds| *seconds < ECR_LIFETIME) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{seconds} is shorter than the twelve hours that every ECR login lasts, so each \
+         credential of this registry would be rejected; remove it"
+    );
+    Err(stated.problem("/max_lifetime", message))
 }
 
 fn narrow_enough(scope: Scope, accepted: Scope, without_push_role: bool) -> Result<(), String> {

@@ -13,6 +13,7 @@ const LONGEST_PREFIX: usize = 256 - 63;
 /// One registry of type `ecr`: an AWS account in a region.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct Settings {
     /// AWS region, such as `eu-west-1`.
     pub region: String,

@@ -603,7 +603,7 @@ fn a_missing_and_a_wrong_type_of_a_registry_are_reported() {
     ]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.c: wrong type, expected a table
-    error: config/default.toml: registries.Not A Name: not a valid name for a registry: expected 1 to 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit
+    error: config/default.toml: registries.Not A Name: not a valid name for a registry: expected 1 to 63 of `a-z`, `0-9`, `-` and `_`, beginning and ending with a letter or digit
     error: config/default.toml: registries.b.type: wrong type, expected text in quotes, such as "ecr" or "oci"
     error: config/default.toml: registries.prod.type: missing; name the provider of this registry, such as "ecr" or "oci"
     "#);

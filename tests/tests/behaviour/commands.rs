@@ -181,13 +181,14 @@ fn check_prints_each_registry() {
     prod: oci at localhost:5000/apps/{project}, callers use their own login
     the settings are right
     "#);
-    let [warning] = printed.stderr.lines().collect::<Vec<_>>()[..] else {
+    let [auto_remove, readable] = printed.stderr.lines().collect::<Vec<_>>()[..] else {
         panic!("{}", printed.stderr)
     };
     assert!(
-        warning.contains("WARN") && warning.contains("auto_remove = true has no effect"),
-        "{warning}"
+        auto_remove.contains("WARN") && auto_remove.contains("auto_remove = true has no effect"),
+        "{auto_remove}"
     );
+    assert!(readable.contains("registries.hub.password: a secret is written here"), "{readable}");
 }
 
 #[test]

@@ -164,53 +164,53 @@ fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
     }
     insta::assert_snapshot!(all.join("\n"), @r#"
     # not a token
-      ✗ the token is three base64url parts joined by `.`, and not too long: no, the token is not three base64url parts joined by `.`
     denied: the token is rejected: the token is not three base64url parts joined by `.`
+      ✗ the token is three base64url parts joined by `.`, and not too long: no, the token is not three base64url parts joined by `.`
     # its own key
-      ✗ the header is small and flat, and supplies no key: no, the header has `jwk`; a token that supplies its own key, or changes how it is read, is never accepted
     denied: the token is rejected: the header has `jwk`; a token that supplies its own key, or changes how it is read, is never accepted
+      ✗ the header is small and flat, and supplies no key: no, the header has `jwk`; a token that supplies its own key, or changes how it is read, is never accepted
     # unknown issuer
+    denied: the token is rejected: `iss` is not one of the configured issuers
       ✗ `iss` is one of the configured issuers: no, `iss` is not one of the configured issuers
           expected https://ci.example
           found "https://evil.example"
-    denied: the token is rejected: `iss` is not one of the configured issuers
     # expired
+    denied: the token is rejected: the token has expired
       ✗ the token has not expired: no, the token has expired
           expected `exp` greater than <time>
           found <time>
       ✗ the token is valid now (`iat`, `nbf`, `exp`): no, the token has expired
           expected `iat` and `nbf` at most <time>, `exp` greater than <time>; clocks may differ by 30 s
           found `iat` <time>, `nbf` none, `exp` <time>
-    denied: the token is rejected: the token has expired
     # other audience
+    denied: the token is rejected: `aud` is not the `audience` of this deployment, nor a list of texts that contains it
       ✗ `aud` contains this deployment's `audience`: no, `aud` is not the `audience` of this deployment, nor a list of texts that contains it
           expected rise-registry
           found "sts.amazonaws.com"
-    denied: the token is rejected: `aud` is not the `audience` of this deployment, nor a list of texts that contains it
     # wrong signature
+    denied: the token is rejected: the signature is wrong
       ✗ the signature was made with the issuer's key that `kid` names: no, the signature is wrong
           found `kid` k1
-    denied: the token is rejected: the signature is wrong
     # too long a life
+    denied: the token is rejected: the token's lifetime exceeds the issuer's `max_lifetime`, or is not positive
       ✗ the token's lifetime is within the issuer's `max_lifetime`: no, the token's lifetime exceeds the issuer's `max_lifetime`, or is not positive
           expected at most 3600 s from `iat` to `exp`
           found 7200 s (`iat` <time>, `exp` <time>)
-    denied: the token is rejected: the token's lifetime exceeds the issuer's `max_lifetime`, or is not positive
     # required claim
+    denied: the token is rejected: one of the issuer's `required_claims` is missing
       ✗ the token has all of the issuer's `required_claims`: no, one of the issuer's `required_claims` is missing
           expected repository_id
           found no `repository_id`
       ✗ rule `main-pushes`, allows pull, push
           ✗ claim `repository_id` is `42`: no, expected text, found null; found null
-    denied: the token is rejected: one of the issuer's `required_claims` is missing
     # other branch
+    denied: no rule allows it; the first failed condition of each is below
       ✗ rule `main-pushes`, allows pull, push
           ✗ claim `ref` is `refs/heads/main`: no; found "refs/heads/feature"
-    denied: no rule allows it
     # other repository
+    denied: no rule allows it; the first failed condition of each is below
       ✗ rule `main-pushes`, allows pull, push
           ✗ claim `repository` is `acme/{project}`: no; found "mallory/my-app"
-    denied: no rule allows it
     "#);
 }
 
@@ -218,9 +218,21 @@ fn each_of_ten_wrong_tokens_is_told_what_is_wrong() {
 fn a_good_token_is_explained_line_by_line() {
     let TokenScene { settings, signer } = scene();
     let token = signer.sign(&claims(&json!({})));
-    let (code, text, problems) = explain(&settings, &token, &["--project", "my-app"]);
+    let arguments = ["--project", "my-app"];
+    let (code, text, _) = explain(&settings, &token, &arguments);
+    assert_eq!(code, 0, "{text}");
+    insta::assert_snapshot!(text, @r"
+    granted: pull, push by main-pushes
+    token
+      ✓ every check passed
+    rules, for any action on project `my-app` in registry `prod`
+      ✓ rule `main-pushes`, allows pull, push
+    ");
+    let all = [&arguments[..], &["--verbose"]].concat();
+    let (code, text, problems) = explain(&settings, &token, &all);
     assert_eq!((code, problems.as_str()), (0, ""), "{text}");
     insta::assert_snapshot!(text, @r#"
+    granted: pull, push by main-pushes
     token
       ✓ the token is three base64url parts joined by `.`, and not too long
       ✓ the header is small and flat, and supplies no key
@@ -247,8 +259,13 @@ fn a_good_token_is_explained_line_by_line() {
           ✓ claim `ref` is `refs/heads/main`: yes
           ✓ claim `repository` is `acme/{project}`: yes
           ✓ claim `repository_id` is `42`: yes
-    granted: pull, push by main-pushes
     "#);
+}
+
+#[test]
+fn an_explanation_is_json_too_and_wrong_arguments_are_named() {
+    let TokenScene { settings, signer } = scene();
+    let token = signer.sign(&claims(&json!({})));
     let (code, text, _) = explain(&settings, &token, &["--project", "other", "--json"]);
     let json: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
@@ -293,7 +310,8 @@ async fn offline_a_discovered_issuers_signature_is_not_known() {
         "{text}"
     );
     assert_eq!(issuer.fetches(), 0);
-    let (code, text, _) = tokio::task::block_in_place(|| run(&["--project", "my-app"]));
+    let (code, text, _) =
+        tokio::task::block_in_place(|| run(&["--project", "my-app", "--verbose"]));
     assert!(code == 0 && text.contains("✓ the signature"), "{text}");
     issuer.document(rise_broker_tests::Reply::Close);
     let (code, text, _) = tokio::task::block_in_place(|| run(&["--project", "my-app"]));

@@ -24,7 +24,8 @@ fn o5_listeners_that_strangers_reach_are_told() {
         (
             "listen = \"0.0.0.0:3000\"\n",
             true,
-            "warning: config/default.toml: server.listen: 0.0.0.0:3000 can be reached from other machines without TLS",
+            "warning: config/default.toml: server.listen: 0.0.0.0:3000 can be reached from other \
+             machines without TLS",
         ),
         ("listen = \"[::]:3000\"\n", true, "server.listen: [::]:3000 can be reached"),
         ("listen = \"203.0.113.7:3000\"\n", true, "server.listen: 203.0.113.7:3000 can be"),
@@ -33,7 +34,8 @@ fn o5_listeners_that_strangers_reach_are_told() {
         (
             "admin_listen = \"0.0.0.0:3001\"\n",
             true,
-            "warning: config/default.toml: server.admin_listen: 0.0.0.0:3001 can be reached from other machines, and this listener has no authentication",
+            "warning: config/default.toml: server.admin_listen: 0.0.0.0:3001 can be reached from \
+             other machines, and this listener has no authentication",
         ),
         ("admin_listen = \"0.0.0.0:3001\"\n", true, "set `admin_open = true` in [server]"),
         ("admin_listen = \"0.0.0.0:3001\"\nadmin_open = true\n", true, ""),
@@ -64,9 +66,10 @@ fn o12_a_lifetime_that_no_ecr_login_has_is_rejected() {
         .with("max_lifetime", 900);
     let (passed, printed) = check(&Installation::new(format!("{AUTH}{ecr}")));
     assert!(!passed);
-    insta::assert_snapshot!(printed, @r#"
-    error: config/default.toml: registries.prod.max_lifetime: 900 is shorter than the twelve hours that every ECR login lasts, so each credential of this registry would be rejected; remove it
-    "#);
+    let expected = "registries.prod.max_lifetime: 900 is shorter than the twelve hours that every \
+                    ECR login lasts, so each credential of this registry would be rejected; remove \
+                    it";
+    assert!(printed.contains(expected), "{printed}");
 }
 
 /// Rules that no token of the issuer can match.
@@ -89,13 +92,25 @@ fn o18_rules_that_never_match_are_told() {
     );
     let (passed, printed) = check(&Installation::new(text));
     assert!(passed, "{printed}");
-    insta::assert_snapshot!(printed, @"");
+    for expected in [
+        "config/default.toml:6: rule `ref` claims.ref: claim `ref` of GitHub Actions ",
+        "begins with `refs/`, so the rule matches nobody; write \"refs/heads/main\" for a branch",
+        "claim `repositry` is none that tokens of GitHub Actions are known to have",
+        "write `repository`",
+        "claim `ref_protected` is compared with a boolean",
+    ] {
+        assert!(printed.contains(expected), "{expected}\nin\n{printed}");
+    }
+    assert!(!printed.contains("rule `good`"), "{printed}");
 }
 
 #[test]
 fn o20_tables_and_files_that_do_not_do_what_is_meant_are_told() {
     let shared = oci("hub.example.com").named("hub").account("ci", "canary-literal");
-    let installation = installation(&format!("[providers.ecrr.limits]\ncpu_ms = 200\n{shared}"));
+    let both = "[[rules]]\nname = \"both\"\nissuer = \"local\"\nclaims = { role = \"x\" }\n\
+                projects = [\"a\"]\nregistries = [\"hub\", \"prod\"]\nallow = [\"pull\"]\n";
+    let limits = "[providers.ecrr.limits]\ncpu_ms = 200\n";
+    let installation = installation(&format!("{limits}{shared}{both}"));
     let root = installation.path("");
     fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
     for (name, mode) in [("providers", 0o777), ("config", 0o777), ("config/default.toml", 0o644)] {
@@ -104,11 +119,17 @@ fn o20_tables_and_files_that_do_not_do_what_is_meant_are_told() {
     let (passed, printed) = check(&installation);
     assert!(passed, "{printed}");
     for part in [
-        "warning: config/default.toml: providers.ecrr: no provider is named `ecrr`, so this table changes nothing; the loaded providers are ecr, oci\n",
-        "every user can write config (mode 777), and the settings decide who gets credentials; run `chmod o-w config`\n",
-        "providers.directory: every user can write providers (mode 777), and its files are the code that the broker runs; run `chmod o-w providers`\n",
-        "registries.hub.password: a secret is written here, and every user can read config/default.toml (mode 644); run `chmod o-rwx config/default.toml`, or write the secret as ${file:/path}\n",
-        "registries: none of hub, prod is named `default`, so a caller whose rules reach several of them gets a 400",
+        "warning: config/default.toml: providers.ecrr: no provider is named `ecrr`, so this \
+         table changes nothing; the loaded providers are ecr, oci\n",
+        "every user can write config (mode 777), and the settings decide who gets credentials; \
+         run `chmod o-w config`\n",
+        "providers.directory: every user can write providers (mode 777), and its files are the \
+         code that the broker runs; run `chmod o-w providers`\n",
+        "registries.hub.password: a secret is written here, and every user can read \
+         config/default.toml (mode 644); run `chmod o-rwx config/default.toml`, or write the \
+         secret as ${file:/path}\n",
+        "registries: none of hub, prod is named `default`, so callers of rule `both`, which covers \
+         several of them, get a 400 unless they name one; name the usual one `default`\n",
     ] {
         assert!(printed.contains(part), "{part}\nin\n{printed}");
     }
@@ -137,6 +158,7 @@ async fn o3_a_caller_of_one_registry_need_not_name_it() {
     let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);
     let answer = Client::new().get_as(&url, &token).await.unwrap();
     assert_eq!((answer.status, answer.json()["registry"].as_str()), (200, Some("prod")));
+    drop(serving);
     let text = fs::read_to_string(installation.path("config/default.toml")).unwrap();
     installation.settings(text.replacen("[\"prod\"]", "[\"prod\", \"other\"]", 1));
     let serving = installation.serve();
@@ -174,10 +196,12 @@ async fn o8_counters_start_at_zero_and_o24_both_formats_are_spoken() {
     let serving = Installation::new(format!("{AUTH}{}", ecr(aws.endpoint()))).serve_for_ever();
     let metrics = format!("{}/metrics", serving.admin);
     let text = Client::new().get(&metrics).await.text();
+    let denied = "rise_broker_upstream_calls_total{registry=\"prod\",operation=\"AssumeRole\",\
+                  outcome=\"denied\"} 0";
     for line in [
         "# TYPE rise_broker_upstream_calls_total counter",
         "# TYPE rise_broker_build_info gauge",
-        "rise_broker_upstream_calls_total{registry=\"prod\",operation=\"AssumeRole\",outcome=\"denied\"} 0",
+        denied,
         "rise_broker_mints_total{registry=\"prod\",outcome=\"provider-failed\"} 0",
         "rise_broker_limit_refusals_total{limit=\"subject\"} 0",
         "rise_broker_reloads_total{outcome=\"failed\"} 0",
@@ -187,6 +211,13 @@ async fn o8_counters_start_at_zero_and_o24_both_formats_are_spoken() {
         assert!(text.lines().any(|own| own == line), "{line}\nin\n{text}");
     }
     assert!(!text.contains("# EOF"), "{text}");
+    let accepted = ("accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5");
+    let answer = Client::new().get_with(&metrics, &[accepted]).await;
+    let kind = answer.content_type.as_deref();
+    assert_eq!(kind, Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    let text = answer.text();
+    assert!(text.contains("# TYPE rise_broker_upstream_calls counter\n"), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
 }
 
 /// Each SIGHUP has an answer, also if the same settings are still wrong.
@@ -207,13 +238,13 @@ async fn o19_each_hangup_is_answered() {
 }
 
 /// The login of another account or region names both.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn o11_a_login_for_another_account_names_the_account() {
     let aws = Stub::start().await;
     let settings =
         ecr(aws.endpoint()).with("region", "eu-west-1").with("account_id", "222222222222");
     let installation = Installation::new(format!("{AUTH}{settings}"));
-    let printed = installation.run(&["check", "--live"]);
+    let printed = tokio::task::block_in_place(|| installation.run(&["check", "--live"]));
     assert_eq!(printed.code, Some(1));
     assert!(
         printed.stderr.contains(

@@ -327,7 +327,19 @@ async fn several_registries_want_one_named() {
     };
     let broker = both("dev").start().await;
     let token = broker.token_for("my-app");
+    // The rules reach one of them.
     let answer = broker.credentials(&token, "project=my-app").await;
+    assert_eq!((answer.status.as_u16(), answer.json()["registry"].as_str()), (200, Some("prod")));
+    // This rule reaches both.
+    let third = "[[rules]]\nname = \"both\"\nissuer = \"local\"\nclaims = { both = \"yes\" }\n\
+                 projects = [\"my-app\"]\nregistries = [\"prod\", \"dev\"]\nallow = [\"pull\"]\n";
+    let answer = {
+        let registries =
+            format!("{third}{}{}", oci("prod.example.com"), oci("dev.example.com").named("dev"));
+        let broker = TestBroker::with_registries(registries).start().await;
+        let token = broker.token(&json!({ "both": "yes" }));
+        broker.credentials(&token, "project=my-app").await
+    };
     assert_eq!(
         (answer.status.as_u16(), answer.problem().as_deref()),
         (400, Some("invalid-request"))

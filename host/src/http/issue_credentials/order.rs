@@ -7,7 +7,6 @@ use tracing::Span;
 
 use crate::broker::Broker;
 use crate::domain::{IssueRequest, Project, Subject, Target};
-use crate::generation::Generation;
 use crate::http::observe;
 use crate::http::problem::Failure;
 use crate::http::request_context::RequestContext;
@@ -44,9 +43,9 @@ async fn settle(
     subject: &Subject,
     request: IssueRequest,
 ) -> Result<AccessRequest, Failure> {
-    let Broker { process, generation } = broker;
+    let Broker { process, .. } = broker;
     let settled = Step::Target
-        .measure_now(&process.metrics, || access_request(generation, context, subject, request));
+        .measure_now(&process.metrics, || access_request(broker, context, subject, request));
     if let Some(access) = settled? {
         observe::target(&access);
         return Ok(access);
@@ -57,12 +56,12 @@ async fn settle(
 
 /// `None`: an image that lies in no registry.
 fn access_request(
-    generation: &Generation,
+    broker: &Broker,
     RequestContext { id, client, .. }: RequestContext,
     subject: &Subject,
     request: IssueRequest,
 ) -> Result<Option<AccessRequest>, Failure> {
-    let Generation { registries, rules, .. } = generation;
+    let (registries, rules) = (&broker.generation.registries, &broker.generation.rules);
     let IssueRequest { target, registry, actions, lifetime } = request;
     let (registry, project) = match target {
         Target::Image(image) => match registries.owner(&image, registry.as_ref()) {
@@ -74,13 +73,14 @@ fn access_request(
                 (Some(named), _) => named,
                 (None, Ok(default)) => default.clone(),
                 // Rules that reach one registry leave no doubt.
-                (None, Err(error)) => match &rules.holdings(subject, Some(&project))[..] {
-                    [only] => only.registry.clone(),
-                    [] | [_, ..] => {
+                (None, Err(error)) => {
+                    let holdings = rules.holdings(subject, Some(&project));
+                    let [only] = &holdings[..] else {
                         let message = format!("{error}: name one as `registry`.");
                         return Err(Failure::InvalidRequest(message));
-                    }
-                },
+                    };
+                    only.registry.clone()
+                }
             };
             within_depth(registries, &project)?;
             (registry, project)
