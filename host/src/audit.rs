@@ -4,7 +4,7 @@
 //! `record` has the fields of a line, `chain` links lines, `segments` puts them onto the disk, and
 //! `writer` is the thread that does so. `disk` is the port below. `verify` reads the log back, and
 //! `recover` finds the end of the log at start.
-//! To add an event: a variant of [`Event`], a method here, a line in `docs/audit.md`.
+//! To add an event: a variant of [`Event`], a method in `events`, a line in `docs/audit.md`.
 //!
 //! **Invariant:** a record is a closed set of bounded fields, so that no request, header or error
 //! text can slip into it.
@@ -13,6 +13,7 @@
 
 mod chain;
 mod disk;
+mod events;
 mod failures;
 mod keys;
 mod record;
@@ -21,7 +22,6 @@ mod segments;
 pub mod verify;
 mod writer;
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -31,14 +31,13 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use ulid::Ulid;
 
-use crate::domain::{ClientAddress, Clock, Credentials, ProblemType, Subject};
-use crate::rules::{Denied, Grant};
+use crate::domain::{Clock, Credentials};
 use crate::telemetry::{Metrics, Step};
 pub use disk::{Disk, Displaced, Folder, Segment, Space, segment_number};
 use failures::Failures;
 use keys::AuditKeys;
 pub use keys::{Fingerprints, signing_key};
-use record::{AwsFields, CredentialFields, ProviderFields, Record, SubjectFields, TokenFields};
+use record::Record;
 pub use record::{CheckpointFields, Event, Resumes};
 pub use recover::StartError;
 use segments::Segments;
@@ -50,7 +49,6 @@ const DEADLINE: Duration = Duration::from_millis(250);
 const START: Duration = Duration::from_mins(1);
 /// How long a stop waits for the last record.
 const STOP: Duration = Duration::from_secs(5);
-const MAX_SUB: usize = 255;
 
 /// Where the log lies and how it is kept.
 #[derive(Clone, Debug)]
@@ -192,176 +190,6 @@ impl Audit {
         Err(AuditError::Unavailable(reason))
     }
 
-    /// Counts a token that was missing or wrong. Such tokens are recorded together every few
-    /// seconds.
-    pub fn authentication_failed(&self, client: Option<IpAddr>, reason: &str) {
-        self.failures.count(client, reason);
-    }
-
-    /// A denial stands whether or not it could be recorded, so a failure is only logged.
-    pub async fn denied(&self, denied: &Denied) {
-        let request = &denied.request;
-        let record = Record {
-            project: Some(request.project.as_str()),
-            registry: Some(request.registry.as_str()),
-            actions: request.actions,
-            reason: Some(ProblemType::AccessDenied.slug()),
-            trial_rules: &denied.trial,
-            client: request.client.map(ClientAddress::ip),
-            ..self.about(Event::Denied, request.id, &denied.subject)
-        };
-        self.record_denial(&record).await;
-    }
-
-    /// Records the denial of a request for an image that lies in no registry.
-    pub async fn denied_unknown(&self, id: Ulid, client: ClientAddress, subject: &Subject) {
-        let record = Record {
-            reason: Some(ProblemType::AccessDenied.slug()),
-            client: Some(client.ip()),
-            ..self.about(Event::Denied, id, subject)
-        };
-        self.record_denial(&record).await;
-    }
-
-    /// Records what a provider call may do outside, before the call. A provider that reaches
-    /// nothing outside has no such record.
-    pub async fn intent(
-        &self,
-        grant: &Grant,
-        provider: ProviderFacts<'_>,
-    ) -> Result<(), AuditError> {
-        self.check()?;
-        if !provider.reaches_outside {
-            return Ok(());
-        }
-        let recorded = self.record(&self.granted(Event::Intent, grant, provider)).await;
-        if recorded.is_err() {
-            self.aborted(grant, provider);
-        }
-        recorded
-    }
-
-    /// Records credentials before they leave. If this fails, they must not leave.
-    pub async fn completed(
-        &self,
-        grant: &Grant,
-        provider: ProviderFacts<'_>,
-        delivery: &Delivery<'_>,
-    ) -> Result<(), AuditError> {
-        let record = Record {
-            source: Some(delivery.source),
-            provider_ms: delivery.took.map(milliseconds),
-            ..self.delivered(Event::Completed, grant, provider, delivery)
-        };
-        let recorded = self.record(&record).await;
-        if recorded.is_err() {
-            self.aborted(grant, provider);
-        }
-        recorded
-    }
-
-    /// A record that was not durable in time may become durable later. This one tells its reader
-    /// that nothing was issued.
-    fn aborted(&self, grant: &Grant, provider: ProviderFacts<'_>) {
-        self.record_later(&Record {
-            reason: Some(ProblemType::AuditUnavailable.slug()),
-            ..self.granted(Event::Aborted, grant, provider)
-        });
-    }
-
-    /// A credential that was minted for a request and is not its answer. Nobody waits for this
-    /// record: whoever gets the credential later has a record of its own behind this one.
-    pub fn minted(&self, grant: &Grant, provider: ProviderFacts<'_>, delivery: &Delivery<'_>) {
-        let record = Record {
-            provider_ms: delivery.took.map(milliseconds),
-            ..self.delivered(Event::Minted, grant, provider, delivery)
-        };
-        self.record_later(&record);
-    }
-
-    /// Records that a granted request got no credentials.
-    pub async fn failed(
-        &self,
-        grant: &Grant,
-        provider: ProviderFacts<'_>,
-        reason: ProblemType,
-        took: Duration,
-    ) -> Result<(), AuditError> {
-        let record = Record {
-            reason: Some(reason.slug()),
-            provider_ms: Some(milliseconds(took)),
-            ..self.granted(Event::Failed, grant, provider)
-        };
-        self.record(&record).await
-    }
-
-    fn delivered<'a>(
-        &'a self,
-        event: Event,
-        grant: &'a Grant,
-        provider: ProviderFacts<'a>,
-        delivery: &Delivery<'a>,
-    ) -> Record<'a> {
-        let credentials = delivery.credentials;
-        let secret = credentials.credential.secret();
-        let credential = CredentialFields {
-            kind: credentials.credential.kind(),
-            location: &credentials.location,
-            scope: credentials.scope,
-            enforced_by: credentials.enforced_by,
-            expires_at: credentials.expires_at.map(|at| at.to_string()),
-            fingerprint: secret.map(|secret| self.fingerprints.of(secret.expose())),
-            fingerprint_key: secret.map(|_| self.fingerprints.id.as_str()),
-        };
-        let aws = credentials.session.as_ref().map(|session| AwsFields {
-            role_session_name: &session.session_name,
-            role_arn: &session.role_arn,
-            access_key_id: &session.access_key_id,
-        });
-        Record {
-            minted_by: Some(delivery.minted_by),
-            credential: Some(credential),
-            aws,
-            ..self.granted(event, grant, provider)
-        }
-    }
-
-    fn granted<'a>(
-        &self,
-        event: Event,
-        grant: &'a Grant,
-        provider: ProviderFacts<'a>,
-    ) -> Record<'a> {
-        Record {
-            project: Some(grant.project().as_str()),
-            registry: Some(grant.registry().as_str()),
-            actions: Some(grant.actions()),
-            rules: grant.rules(),
-            trial_rules: grant.trial(),
-            provider: Some(ProviderFields { name: provider.name, sha256: provider.digest }),
-            client: grant.client().map(ClientAddress::ip),
-            ..self.about(event, grant.id(), grant.subject())
-        }
-    }
-
-    fn about<'a>(&self, event: Event, request_id: Ulid, subject: &'a Subject) -> Record<'a> {
-        let number = |name| subject.claims.get(name).and_then(serde_json::Value::as_i64);
-        let jti = subject.claims.get("jti").and_then(serde_json::Value::as_str);
-        Record {
-            request_id: Some(request_id),
-            subject: Some(SubjectFields {
-                issuer: &subject.issuer,
-                sub: cut(&subject.sub, MAX_SUB),
-            }),
-            token: Some(TokenFields {
-                jti: jti.map(|id| self.fingerprints.of(id)),
-                iat: number("iat"),
-                exp: number("exp"),
-            }),
-            ..Record::blank(self.clock.now(), event)
-        }
-    }
-
     async fn record_denial(&self, record: &Record<'_>) {
         if let Err(error) = self.record(record).await {
             tracing::error!(%error, "a denial is missing in the audit log");
@@ -439,15 +267,6 @@ fn probe(directory: &Path) -> std::io::Result<()> {
     let probe = directory.join(format!(".probe-{}", std::process::id()));
     std::fs::File::create(&probe).and_then(|file| file.sync_all())?;
     std::fs::remove_file(&probe)
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The beginning of `text`, at most `most` bytes, cut between two characters.
-fn cut(text: &str, most: usize) -> &str {
-    text.get(..text.floor_char_boundary(most)).unwrap_or_default()
 }
 
 /// The time in a record that was read back.
