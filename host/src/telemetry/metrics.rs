@@ -1,6 +1,6 @@
 //! What the broker counts and measures, for `/metrics`.
 //!
-//! To add a metric: a field in [`Families`] with its labels, a line in [`Metrics::new`] and in
+//! To add a metric: a field in [`Families`], its `labels`, a line in [`Metrics::new`] and in
 //! `registered`, a function that records it, a row in `docs/metrics.md`. `http/metrics.rs` looks up
 //! ages and sizes when it is asked; they are not kept here.
 //!
@@ -9,16 +9,24 @@
 //! **Invariant:** the registry belongs to one `Process`. Several brokers in one operating-system
 //! process do not share counts.
 
+mod labels;
+mod zero;
+
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use self::labels::{
+    AuditLabels, CallLabels, CredentialLabels, EventLabels, FunctionLabels, IssuedLabels,
+    LimitLabels, MintLabels, OperationLabels, RefusedLabels, RegistryLabels, ReloadLabels,
+    RequestLabels, RouteLabels, StageLabels, StepLabels, UpstreamLabels,
+};
 use crate::domain::{Action, Actions};
 
 type CountsBy<L> = Family<L, Counter>;
@@ -63,107 +71,6 @@ pub struct Families {
     reloads: CountsBy<ReloadLabels>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: String,
-    method: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabels {
-    route: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CredentialLabels {
-    registry: String,
-    actions: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StepLabels {
-    step: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    provider: Arc<str>,
-    digest: Arc<str>,
-    function: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LimitLabels {
-    provider: Arc<str>,
-    digest: Arc<str>,
-    limit: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FunctionLabels {
-    provider: Arc<str>,
-    function: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpstreamLabels {
-    registry: String,
-    operation: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OperationLabels {
-    registry: String,
-    operation: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AuditLabels {
-    event: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EventLabels {
-    event: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct IssuedLabels {
-    registry: String,
-    source: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MintLabels {
-    registry: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RegistryLabels {
-    registry: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RefusedLabels {
-    limit: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StageLabels {
-    stage: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReloadLabels {
-    outcome: &'static str,
-}
-
 /// The value of the label `actions`. `None`: the caller did not say.
 pub(crate) fn actions_label(actions: Option<Actions>) -> &'static str {
     let Some(actions) = actions else { return "any" };
@@ -202,11 +109,6 @@ fn times<L: Clone + std::hash::Hash + Eq>() -> TimesBy<L> {
     Family::new_with_constructor(seconds)
 }
 
-/// From now on the series exists.
-fn start<L: Clone + std::hash::Hash + Eq>(counts: &CountsBy<L>, labels: &L) {
-    drop(counts.get_or_create(labels));
-}
-
 /// A registry with the common prefix, also for metrics that are looked up when somebody asks.
 pub(crate) fn registry() -> Registry {
     Registry::with_prefix(PREFIX)
@@ -242,37 +144,6 @@ impl Metrics {
     }
 }
 
-/// Outcomes that an operator is alerted of. Their series exist from the start.
-const UPSTREAM_FAILURES: [&str; 6] =
-    ["denied", "throttled", "timed-out", "unavailable", "nonsense", "invalid-settings"];
-const MINT_FAILURES: [&str; 5] = [
-    "provider-failed",
-    "upstream-denied",
-    "upstream-unavailable",
-    "upstream-timeout",
-    "audit-unavailable",
-];
-const LIMITS: [&str; 7] = [
-    "address",
-    "subject",
-    "project",
-    "in-flight",
-    "registry-queue",
-    "registry-in-flight",
-    "registry-pace",
-];
-const STAGES: [&str; 9] = [
-    "read",
-    "size",
-    "lock",
-    "signature",
-    "component",
-    "imports",
-    "compile",
-    "describe",
-    "settings",
-];
-
 impl Families {
     fn registered(&self) -> Registry {
         let mut to = registry();
@@ -307,55 +178,6 @@ impl Families {
         to.register("reloads", "Reloads of changed settings and providers", self.reloads.clone());
         to.register("limit_refusals", "Requests that exceeded a limit", self.refused.clone());
         to
-    }
-
-    fn start_at_zero(&self) {
-        for outcome in ["ok", "failed"] {
-            start(&self.reloads, &ReloadLabels { outcome });
-            start(&self.audit_records, &AuditLabels { event: "issue.completed", outcome });
-        }
-        for limit in LIMITS {
-            start(&self.refused, &RefusedLabels { limit });
-        }
-        for stage in STAGES {
-            start(&self.load_failures, &StageLabels { stage });
-        }
-        for method in ["GET", "POST"] {
-            let route = "/api/v1/registry/credentials".to_owned();
-            start(&self.requests, &RequestLabels { route, method, outcome: "internal" });
-        }
-    }
-
-    /// The series of a configured registry exist from now on. `uses_aws`: also those of AWS.
-    pub(crate) fn registry_starts(&self, registry: &str, uses_aws: bool) {
-        let name = || registry.to_owned();
-        for outcome in MINT_FAILURES.into_iter().chain(["ok"]) {
-            start(&self.mints, &MintLabels { registry: name(), outcome });
-            for actions in ["pull", "push", "pull,push"] {
-                let labels = CredentialLabels { registry: name(), actions, outcome };
-                start(&self.credentials, &labels);
-            }
-        }
-        for source in ["minted", "shared", "cached"] {
-            start(&self.issued, &IssuedLabels { registry: name(), source });
-        }
-        start(&self.renewals, &RegistryLabels { registry: name() });
-        start(&self.remembered_failures, &RegistryLabels { registry: name() });
-        for operation in ["AssumeRole", "GetAuthorizationToken"].into_iter().filter(|_| uses_aws) {
-            for outcome in UPSTREAM_FAILURES.into_iter().chain(["ok"]) {
-                let labels = UpstreamLabels { registry: name(), operation, outcome };
-                start(&self.upstream_calls, &labels);
-            }
-        }
-    }
-
-    /// The series of a loaded provider exist from now on.
-    pub(crate) fn provider_starts(&self, provider: &str, digest: &Arc<str>) {
-        for outcome in ["ok", "trapped", "limit"] {
-            let (provider, digest) = (provider.into(), Arc::clone(digest));
-            let labels = CallLabels { provider, digest, function: "issue", outcome };
-            start(&self.provider_calls, &labels);
-        }
     }
 
     /// `route` is the registered route, not the path of the request.
