@@ -5,6 +5,8 @@
 //!
 //! To add a target: a function here, its line in [`TARGETS`], a file in `fuzz/fuzz_targets` with
 //! its `[[bin]]`, and a corpus.
+//!
+//! The file is long because it is a list: functions that have nothing in common.
 
 #![allow(
     clippy::indexing_slicing,

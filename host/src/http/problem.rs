@@ -3,6 +3,8 @@
 //! No other module picks a status. Both matches are exhaustive on purpose: a new failure does not
 //! compile until someone decides its answer here. The caller is told what to do next. The reason
 //! goes to the operator's log and nowhere else.
+//!
+//! The file is long because it is a table: every failure with its status, title and advice.
 
 use std::sync::Arc;
 use std::time::Duration;
