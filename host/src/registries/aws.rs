@@ -57,6 +57,35 @@ pub(super) async fn open(
     Ok(AwsAccess { ceiling, client: clients.aws(settings.clone(), pair).await })
 }
 
+/// Warns about roles of another account than the registry's. That may be meant, and is more often a
+/// mistyped number.
+pub(super) fn other_accounts(settings: &AwsSettings, stated: &Stated<'_>) -> Vec<Problem> {
+    let AwsSettings { account_id, role_arn, push_role_arn, .. } = settings;
+    let other = |arn: &Option<String>| {
+        let account = arn.as_deref()?.split(':').nth(4)?;
+        (account != account_id && !account_id.is_empty()).then(|| account.to_owned())
+    };
+    let of_login = if push_role_arn.is_some() { "/push_role_arn" } else { "/role_arn" };
+    let warning = |(pointer, arn): (&str, &Option<String>)| {
+        let role = other(arn)?;
+        let message = if pointer == of_login {
+            format!(
+                "is of account {role}, and this registry is `account_id` {account_id}: ECR gives \
+                 this role the login of {role}, which is rejected; name a role of {account_id}"
+            )
+        } else {
+            format!(
+                "is of account {role}, and this registry is `account_id` {account_id}: the trust \
+                 policy of `push_role_arn` must name this role; correct the number if that is not \
+                 intended"
+            )
+        };
+        Some(stated.problem(pointer, message))
+    };
+    let roles = [("/role_arn", role_arn), ("/push_role_arn", push_role_arn)];
+    roles.into_iter().filter_map(warning).flatten().collect()
+}
+
 /// Rejects AWS settings of a registry whose provider does not use AWS: they are a mistake.
 pub(super) fn must_not_be_stated(
     config: &RegistryConfig,

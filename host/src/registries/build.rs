@@ -88,6 +88,9 @@ async fn build(
     let http = http::open(provider, &settings, &config, kind, &stated)?;
     let has_aws = access.is_some();
     let mut warnings = warnings(&config, http.as_ref(), &provider.schema, &stated);
+    if has_aws {
+        warnings.extend(aws::other_accounts(&aws_settings, &stated));
+    }
     let capabilities = Arc::new(Capabilities { aws: access, http, ..Capabilities::clone(&bare) });
     let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none())
         .map_err(|message| stated.problem("", message));

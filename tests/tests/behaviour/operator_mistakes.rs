@@ -72,6 +72,90 @@ fn o12_a_lifetime_that_no_ecr_login_has_is_rejected() {
     assert!(printed.contains(expected), "{printed}");
 }
 
+#[test]
+fn o20_a_role_of_another_account_is_told_with_both_accounts() {
+    let role = |account: &str, name: &str| format!("arn:aws:iam::{account}:role/{name}");
+    let [own, other] = ["123456789012", "123456789021"];
+    for (backend, push, expected) in [
+        (Some(own), Some(own), &[][..]),
+        (None, Some(own), &[]),
+        (
+            Some(own),
+            Some(other),
+            &["registries.prod.push_role_arn: is of account 123456789021, and this registry is \
+               `account_id` 123456789012: ECR gives this role the login of 123456789021, which is \
+               rejected; name a role of 123456789012"],
+        ),
+        (
+            Some(other),
+            Some(own),
+            &["registries.prod.role_arn: is of account 123456789021, and this registry is \
+               `account_id` 123456789012: the trust policy of `push_role_arn` must name this role"],
+        ),
+        (
+            Some(other),
+            None,
+            &["registries.prod.role_arn: is of account 123456789021, and this registry is \
+               `account_id` 123456789012: ECR gives this role the login of 123456789021"],
+        ),
+        (
+            Some(other),
+            Some(other),
+            &["prod.role_arn: is of account 123456789021", "prod.push_role_arn: is of account"],
+        ),
+    ] {
+        let mut ecr =
+            registry("ecr").named("prod").with("region", "eu-west-1").with("account_id", own);
+        if let Some(account) = backend {
+            ecr = ecr.with("role_arn", role(account, "backend"));
+        }
+        ecr = match push {
+            Some(account) => ecr.with("push_role_arn", role(account, "push")),
+            None => ecr.with("accept_scope", "registry"),
+        };
+        let (passed, printed) = check(&Installation::new(format!("{AUTH}{ecr}")));
+        assert!(passed, "{backend:?} {push:?}: {printed}");
+        assert_eq!(printed.matches("is of account").count(), expected.len(), "{printed}");
+        for text in expected {
+            assert!(printed.contains(text), "{text}\nin\n{printed}");
+        }
+    }
+}
+
+#[test]
+fn o18_a_lifetime_below_that_of_every_token_is_told() {
+    for (preset, lifetime, expected) in [
+        ("preset = \"github-actions\"", 60, Some("valid for at least 300 s")),
+        ("preset = \"github-actions\"", 300, None),
+        ("preset = \"google\"", 3599, Some("valid for at least 3600 s")),
+        ("preset = \"gitlab\"", 60, Some("valid for at least 300 s")),
+        (
+            "preset = \"kubernetes\"\nissuer = \"https://k8s.example.com\"",
+            599,
+            Some("valid for at least 600 s"),
+        ),
+        ("preset = \"buildkite\"", 60, None),
+    ] {
+        let issuer = format!(
+            "[[auth.issuers]]\nname = \"ci\"\n{preset}\nmax_lifetime = {lifetime}\n[[rules]]"
+        );
+        let text = format!("{}{}", AUTH.replacen("[[rules]]", &issuer, 1), oci("oci.example.com"));
+        let (passed, printed) = check(&Installation::new(text));
+        assert!(passed, "{printed}");
+        let start = format!(
+            "warning: config/default.toml: auth.issuers.1: issuer `ci`: `max_lifetime` is \
+             {lifetime} s, and the tokens of this issuer are "
+        );
+        match expected {
+            Some(usual) => {
+                assert!(printed.contains(&format!("{start}{usual}")), "{preset}: {printed}");
+                assert!(printed.contains("every token is rejected; raise it"), "{printed}");
+            }
+            None => assert!(!printed.contains("max_lifetime"), "{preset}: {printed}"),
+        }
+    }
+}
+
 /// Rules that no token of the issuer can match.
 #[test]
 fn o18_rules_that_never_match_are_told() {
