@@ -154,6 +154,23 @@ async fn a_subject_has_a_burst_and_then_so_many_per_second() {
     }
 }
 
+/// GitHub's `sub` can be customised to the owner, so that all repositories of an organisation are
+/// one subject.
+#[tokio::test]
+async fn the_defaults_serve_fourteen_repositories_of_one_subject() {
+    let timed = Timed::start(DEFAULTS).await;
+    let token = timed.broker.token(&serde_json::json!({ "role": "reader" }));
+    // All start at once, then four requests a second for a minute.
+    let burst = (0..14).map(|number| (0, number));
+    let steady = (1..=240).map(|number| (250, number % 14));
+    for (pause, repository) in burst.chain(steady) {
+        timed.forward(pause);
+        let query = format!("project=app-{repository}&actions=pull");
+        let answer = timed.ask("192.0.2.1", &token, "", &query).await;
+        assert_eq!(answer.status, 200, "repository {repository}: {}", answer.text);
+    }
+}
+
 #[tokio::test]
 async fn a_project_has_a_burst_and_then_so_many_per_second() {
     let limits = format!("{RAISED}project = {{ per_second = 5, burst = 20 }}\n");
