@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use rise_broker::capability::aws::ceiling::AwsSettings;
-use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin};
+use rise_broker::capability::aws::{
+    AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, RepositoryTry,
+};
 use rise_broker::domain::{Deadline, Lifetime, Secret, Subject};
 use rise_broker::provider::IssueCall;
 use rise_broker::registries::{ConnectAws, Registry};
@@ -61,6 +63,10 @@ impl Aws for Instant0 {
     }
 
     async fn own_role(&self) -> Result<(), AwsError> {
+        Ok(())
+    }
+
+    async fn try_repository(&self, _: &AwsIdentity, _: RepositoryTry) -> Result<(), AwsError> {
         Ok(())
     }
 }

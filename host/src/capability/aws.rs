@@ -41,6 +41,44 @@ pub trait Aws: Send + Sync {
     async fn caller_identity(&self) -> Result<String, AwsError>;
     /// Assumes `role_arn`, if it is set and is not already the identity of this process.
     async fn own_role(&self) -> Result<(), AwsError>;
+    /// Tries a permission on one repository of ECR, for `check --live`.
+    async fn try_repository(
+        &self,
+        identity: &AwsIdentity,
+        wanted: RepositoryTry,
+    ) -> Result<(), AwsError>;
+}
+
+/// An action of a pull or a push that can be tried without changing an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepositoryAction {
+    BatchGetImage,
+    BatchCheckLayerAvailability,
+    /// It begins an upload, which ECR discards because nothing follows.
+    InitiateLayerUpload,
+}
+
+impl RepositoryAction {
+    pub const ALL: [Self; 3] =
+        [Self::BatchGetImage, Self::BatchCheckLayerAvailability, Self::InitiateLayerUpload];
+
+    /// The name in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BatchGetImage => "ecr:BatchGetImage",
+            Self::BatchCheckLayerAvailability => "ecr:BatchCheckLayerAvailability",
+            Self::InitiateLayerUpload => "ecr:InitiateLayerUpload",
+        }
+    }
+}
+
+/// The action to try, and where.
+#[derive(Clone, Debug)]
+pub struct RepositoryTry {
+    pub action: RepositoryAction,
+    pub region: String,
+    pub account_id: String,
+    pub repository: String,
 }
 
 /// Everything that the host sends with an `AssumeRole`, checked and composed. It has no

@@ -3,11 +3,14 @@
 
 mod advice;
 mod live;
+mod web_identity;
 
 use super::{Outcome, load, prepare, print, texts, warn};
 use crate::audit::Audit;
-use crate::domain::{Clock, Scope};
+use crate::domain::{Clock, Project, RegistryName, Scope};
+use crate::registries::Registries;
 use crate::telemetry;
+use live::WantedProject;
 
 #[derive(clap::Args)]
 pub(super) struct CheckArguments {
@@ -17,6 +20,13 @@ pub(super) struct CheckArguments {
     /// nothing.
     #[arg(long)]
     live: bool,
+    /// With `--live`: also try the permissions to pull and to push on this project's repository in
+    /// ECR. Pushes nothing.
+    #[arg(long, value_name = "NAME", requires = "live")]
+    project: Option<Project>,
+    /// With `--project`: the only registry to try it in. By default every one on AWS.
+    #[arg(long, value_name = "NAME", requires = "project")]
+    registry: Option<RegistryName>,
 }
 
 pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
@@ -51,10 +61,39 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
         ));
     }
     if arguments.live {
-        live::run(issuers, &generation.registries).await?;
+        let wanted = wanted(arguments, &generation.registries)?;
+        live::run(issuers, &generation.registries, wanted).await?;
     }
     print("the settings are right");
     Ok(())
+}
+
+/// The project to try and where, if it can be tried at all.
+fn wanted(
+    arguments: &CheckArguments,
+    registries: &Registries,
+) -> Result<Option<WantedProject>, Vec<String>> {
+    let Some(project) = &arguments.project else { return Ok(None) };
+    let known: Vec<&str> = registries.iter().map(|registry| registry.name.as_str()).collect();
+    if let Some(name) = &arguments.registry
+        && registries.find(name).is_none()
+    {
+        let known = known.join(", ");
+        return Err(vec![format!(
+            "--registry: `{name}` is not in [registries], expected one of {known}"
+        )]);
+    }
+    let wanted = WantedProject { project: project.clone(), registry: arguments.registry.clone() };
+    if registries
+        .iter()
+        .any(|registry| registry.capabilities.aws.is_some() && wanted.is_in(registry))
+    {
+        return Ok(Some(wanted));
+    }
+    Err(vec![format!(
+        "--project: it can be tried in registries on AWS only, and none of {} is one",
+        arguments.registry.as_ref().map_or_else(|| known.join(", "), ToString::to_string)
+    )])
 }
 
 fn scope_in_words(scope: Scope) -> &'static str {

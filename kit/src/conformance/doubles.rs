@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 
 use super::answers::{ExampleAnswer, Exchange};
 use rise_broker::capability::aws::ceiling::AwsSettings;
-use rise_broker::capability::aws::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin};
+use rise_broker::capability::aws::{
+    AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, RepositoryTry,
+};
 use rise_broker::capability::http::{self, Http, HttpError, Outgoing};
 use rise_broker::domain::{Clock, Secret};
 use rise_broker::registries::ConnectAws;
@@ -100,6 +102,10 @@ impl Aws for Upstream {
     }
 
     async fn own_role(&self) -> Result<(), AwsError> {
+        Ok(())
+    }
+
+    async fn try_repository(&self, _: &AwsIdentity, _: RepositoryTry) -> Result<(), AwsError> {
         Ok(())
     }
 }

@@ -10,16 +10,16 @@ use rise_broker_tests::{
 use serde_json::json;
 use tokio::process::Command;
 
-struct Checked {
-    success: bool,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Checked {
+    pub(crate) success: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
     elapsed: Duration,
 }
 
 impl Checked {
     /// The one line that reports a problem.
-    fn problem(&self) -> &str {
+    pub(crate) fn problem(&self) -> &str {
         assert!(!self.success, "{}", self.stdout);
         let errors: Vec<&str> =
             self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
@@ -30,13 +30,23 @@ impl Checked {
 
 /// Runs the command as an operator does, without this machine's AWS settings.
 async fn check(text: &str) -> Checked {
+    check_with(text, &[], &[]).await
+}
+
+pub(crate) async fn check_with(
+    text: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Checked {
     let settings = Settings::new(text);
     let started = Instant::now();
     let ran = Command::new(binary())
         .args(["check", "--live", "--config-dir"])
         .arg(settings.config_directory())
+        .args(arguments)
         .env_clear()
         .env("AWS_EC2_METADATA_DISABLED", "true")
+        .envs(variables.iter().copied())
         .output()
         .await
         .unwrap();
@@ -51,7 +61,7 @@ async fn check(text: &str) -> Checked {
     checked
 }
 
-fn registry(endpoint: &str, keys: (&str, &str), more: &str) -> String {
+pub(crate) fn registry(endpoint: &str, keys: (&str, &str), more: &str) -> String {
     let (id, secret) = keys;
     let registry = ecr(endpoint)
         .with("region", "eu-west-1")
@@ -62,7 +72,7 @@ fn registry(endpoint: &str, keys: (&str, &str), more: &str) -> String {
     format!("{AUTH}{registry}")
 }
 
-async fn account() -> (Ministack, TwoRoles) {
+pub(crate) async fn account() -> (Ministack, TwoRoles) {
     let ministack = Ministack::start().await;
     let roles = ministack.two_roles("rise/").await;
     (ministack, roles)

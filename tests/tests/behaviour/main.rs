@@ -13,6 +13,8 @@ mod broken_settings;
 mod canaries;
 mod cancellation;
 mod check_live;
+mod check_live_repository;
+mod check_live_web_identity;
 mod client_cache;
 mod client_commands;
 mod client_configure;

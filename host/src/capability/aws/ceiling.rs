@@ -197,6 +197,11 @@ impl AwsCeiling {
         })
     }
 
+    /// Whether a grant to pull and push can have this action.
+    pub(crate) fn has_action(&self, action: &str) -> bool {
+        self.covers(action, Actions::PULL_AND_PUSH)
+    }
+
     /// Returns the request that the widest grant to `project` would send for each role. `check
     /// --live` sends it, with `session` in place of a grant's id.
     pub(crate) fn probes(

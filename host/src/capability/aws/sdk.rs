@@ -6,6 +6,7 @@
 
 mod controller;
 mod failure;
+mod repository;
 mod retry;
 
 pub use retry::RetryBudget;
@@ -30,7 +31,9 @@ use self::controller::Controller;
 use self::failure::failure;
 use self::retry::retrying;
 use super::ceiling::AwsSettings;
-use super::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, OTHER_REGISTRY, http_client};
+use super::{
+    AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, OTHER_REGISTRY, RepositoryTry, http_client,
+};
 use crate::capability::printable;
 use crate::domain::Secret;
 
@@ -95,6 +98,26 @@ impl SdkAws {
         F: Future<Output = Result<T, AwsError>>,
     {
         retrying(&self.budget, || attempt(config.clone())).await
+    }
+
+    /// Makes the call with the keys of this identity.
+    async fn act_as<T, F>(
+        &self,
+        identity: &AwsIdentity,
+        attempt: impl Fn(SdkConfig) -> F,
+    ) -> Result<T, AwsError>
+    where
+        F: Future<Output = Result<T, AwsError>>,
+    {
+        match identity {
+            AwsIdentity::Unscoped => {
+                self.controller.act(|config| self.retrying(config, &attempt)).await
+            }
+            AwsIdentity::Session(keys) => {
+                let config = with_keys(&self.controller.base(), keys.clone());
+                self.retrying(config, attempt).await
+            }
+        }
     }
 
     /// The login of `ask_for_login`, decoded.
@@ -193,16 +216,7 @@ impl Aws for SdkAws {
         region: &str,
     ) -> Result<EcrLogin, AwsError> {
         let attempt = |config: SdkConfig| ask_for_login(config, region.to_owned());
-        let answer = match identity {
-            AwsIdentity::Unscoped => {
-                self.controller.act(|config| self.retrying(config, attempt)).await?
-            }
-            AwsIdentity::Session(keys) => {
-                let config = with_keys(&self.controller.base(), keys.clone());
-                self.retrying(config, attempt).await?
-            }
-        };
-        self.decode(answer, region)
+        self.decode(self.act_as(identity, attempt).await?, region)
     }
 
     async fn caller_identity(&self) -> Result<String, AwsError> {
@@ -211,6 +225,14 @@ impl Aws for SdkAws {
 
     async fn own_role(&self) -> Result<(), AwsError> {
         self.controller.identity().await.map(drop)
+    }
+
+    async fn try_repository(
+        &self,
+        identity: &AwsIdentity,
+        wanted: RepositoryTry,
+    ) -> Result<(), AwsError> {
+        self.act_as(identity, |config| repository::attempt(config, wanted.clone())).await
     }
 }
 

@@ -3,21 +3,14 @@
 //! AWS gives the same answer to a missing permission of the caller and to a missing trust of the
 //! role. Both are named unless the text of the answer tells them apart.
 
-use std::ffi::OsString;
+use serde_json::json;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
-
+use super::web_identity;
 use crate::capability::aws::ceiling::{AwsSettings, LOGIN_ACTION};
 use crate::capability::aws::{AwsError, OTHER_REGISTRY};
-use crate::capability::printable;
-use crate::config::{Environment, environment};
+use crate::config::environment;
 use crate::identity::DiscoverySettings;
 use crate::identity::jwks::FetchError;
-
-/// In the text of a failure of the SDK's own role.
-const OWN_ROLE: &str = "assuming the broker's own role";
 
 /// The call that was tried.
 pub(super) enum LiveStep {
@@ -35,6 +28,13 @@ pub(super) enum LiveStep {
     /// A login to ECR as `role`.
     Login {
         role: String,
+    },
+    /// Calls on one repository as `role`.
+    Repository {
+        role: String,
+        repository: String,
+        /// The actions that failed.
+        actions: Vec<&'static str>,
     },
 }
 
@@ -81,18 +81,27 @@ pub(super) fn aws(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> 
             format!("sts:AssumeRole of {role} with a session policy")
         }
         LiveStep::Login { role } => format!("{LOGIN_ACTION} as {role}"),
+        LiveStep::Repository { role, repository, actions } => {
+            format!("{} on the repository {repository} as {role}", actions.join(", "))
+        }
     };
     format!("{tried} failed: {error}; {}", remedy(step, error, settings))
 }
 
 fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
+    if let (LiveStep::Identity, AwsError::Denied(text) | AwsError::RejectedKeys(text)) =
+        (step, error)
+        && let Some(remedy) = web_identity::remedy(text, &environment())
+    {
+        return remedy;
+    }
     match error {
         AwsError::RejectedKeys(_) => wrong_keys(),
         AwsError::ClockDiffers(_) => {
             "set the clock of this machine, for example with `chronyc makestep`".to_owned()
         }
         AwsError::Denied(text) if WRONG_KEYS.iter().any(|code| text.contains(code)) => wrong_keys(),
-        AwsError::Denied(text) => permission(step, text),
+        AwsError::Denied(text) => permission(step, text, settings),
         AwsError::Throttled(_) => "try again in a minute".to_owned(),
         AwsError::TimedOut(_) | AwsError::Unavailable(_) => format!(
             "check that this machine reaches {}",
@@ -125,16 +134,8 @@ fn wrong_keys() -> String {
         .to_owned()
 }
 
-fn permission(step: &LiveStep, text: &str) -> String {
+fn permission(step: &LiveStep, text: &str, settings: &AwsSettings) -> String {
     match step {
-        LiveStep::Identity if text.contains("WebIdentity") || text.contains(OWN_ROLE) => {
-            let sent = web_identity(&environment()).map(|sent| format!(" ({sent})"));
-            format!(
-                "the role of this process does not trust its token: compare the condition on \
-                 `sub` and `aud` in the role's trust policy with what this process sent{}",
-                sent.unwrap_or_default()
-            )
-        }
         LiveStep::Identity => {
             "this call needs no permission: a service control policy must deny it".to_owned()
         }
@@ -155,25 +156,44 @@ fn permission(step: &LiveStep, text: &str) -> String {
             principal(role),
             statement(&[LOGIN_ACTION], "*")
         ),
+        LiveStep::Repository { role, repository, actions } => {
+            on_repository(&principal(role), repository, actions, text, settings)
+        }
     }
 }
 
-/// Who this process is to AWS, from the token that Kubernetes gives it. A claim is printed only if
-/// it is short and printable; the token itself is not.
-fn web_identity(environment: &Environment) -> Option<String> {
-    let variable = |name: &str| environment.get(&OsString::from(name));
-    let token = std::fs::read_to_string(variable("AWS_WEB_IDENTITY_TOKEN_FILE")?).ok()?;
-    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
-    let claims: Value = serde_json::from_slice(&payload).ok()?;
-    let shown = |name: &str| {
-        let value = claims.get(name)?;
-        Some(format!("{name} {}", printable(&value.to_string(), 256)))
-    };
-    let role = variable("AWS_ROLE_ARN").and_then(|role| role.to_str());
-    let role = role.map(|role| format!("AWS_ROLE_ARN {}", printable(role, 256)));
-    let parts: Vec<String> =
-        [shown("iss"), shown("sub"), shown("aud"), role].into_iter().flatten().collect();
-    Some(parts.join(", "))
+/// A repository that is not there, and a policy for other repositories, have the same causes: the
+/// settings that name it, or what they name.
+fn on_repository(
+    role: &str,
+    repository: &str,
+    actions: &[&str],
+    text: &str,
+    settings: &AwsSettings,
+) -> String {
+    let AwsSettings { region, account_id, repo_prefix, .. } = settings;
+    let named = format!(
+        "`region` (now {region}), `account_id` (now {account_id}) or `repo_prefix` (now \
+         `{repo_prefix}`)"
+    );
+    if text.contains("RepositoryNotFoundException") {
+        return format!(
+            "create it by `aws ecr create-repository --region {region} --repository-name \
+             {repository}`, or correct {named}"
+        );
+    }
+    let arn =
+        format!("arn:{}:ecr:{region}:{account_id}:repository/{repository}", settings.partition());
+    if text.contains("explicit deny") {
+        return format!(
+            "a policy denies it explicitly: that of {role}, of {arn} or of the account"
+        );
+    }
+    format!(
+        "{role} lacks, in a permissions policy: {}; if that policy is for another region or \
+         prefix, correct it, or {named}",
+        statement(actions, &arn)
+    )
 }
 
 /// The permission of the caller and the trust of the role.
@@ -219,34 +239,6 @@ mod tests {
         ] {
             assert_eq!(principal(arn), named);
         }
-    }
-
-    #[test]
-    fn a_role_that_does_not_trust_the_token_is_told_with_what_was_sent() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let claims =
-            r#"{"iss":"https://oidc.eks","sub":"system:serviceaccount:a:b","aud":["sts"]}"#;
-        let token = format!("e30.{}.signature", BASE64_URL_SAFE_NO_PAD.encode(claims));
-        std::fs::write(file.path(), token).unwrap();
-        let environment = [
-            ("AWS_WEB_IDENTITY_TOKEN_FILE", file.path().display().to_string()),
-            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/x".to_owned()),
-        ];
-        let environment =
-            environment.map(|(name, value)| (name.into(), value.into())).into_iter().collect();
-        assert_eq!(
-            web_identity(&environment).unwrap(),
-            "iss \"https://oidc.eks\", sub \"system:serviceaccount:a:b\", aud [\"sts\"], \
-             AWS_ROLE_ARN arn:aws:iam::123456789012:role/x"
-        );
-        let denied = AwsError::Denied(
-            "assuming the broker's own role: AccessDenied (403): Not authorized to perform \
-             sts:AssumeRoleWithWebIdentity"
-                .to_owned(),
-        );
-        let told = aws(&LiveStep::Identity, &denied, &AwsSettings::default());
-        assert!(told.contains("condition on `sub` and `aud`"), "{told}");
-        assert!(!told.contains("service control policy"), "{told}");
     }
 
     #[test]

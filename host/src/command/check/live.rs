@@ -1,8 +1,12 @@
 //! Tries once what the settings need outside this machine: issuers, AWS roles, ECR's login.
 //!
+//! `repository` tries the permissions on a project's repository, if one is named.
+//!
 //! Keys and passwords are dropped where they arrive. No audit record is written, because nothing is
 //! issued and only the server writes the log. In `CloudTrail` the sessions are named
 //! `rise-check-…`.
+
+mod repository;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +19,7 @@ use super::super::{Outcome, print};
 use super::advice::{self, LiveStep};
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::{AssumeRole, AwsAccess, AwsError, AwsIdentity};
-use crate::domain::Project;
+use crate::domain::{Project, RegistryName};
 use crate::identity::jwks::{Discovery, FETCH_DEADLINE, FetchError, KeySource, PATIENCE};
 use crate::identity::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
 use crate::registries::{Registries, Registry};
@@ -25,6 +29,20 @@ use crate::registries::{Registries, Registry};
 const REGISTRY_DEADLINE: Duration = Duration::from_secs(20);
 /// A project that nobody has: the sessions of a check open nothing real.
 const PROBE: &str = "rise-broker-probe-1";
+
+/// The project whose repository is tried too.
+#[derive(Clone)]
+pub(super) struct WantedProject {
+    pub(super) project: Project,
+    /// By default every registry on AWS.
+    pub(super) registry: Option<RegistryName>,
+}
+
+impl WantedProject {
+    pub(super) fn is_in(&self, registry: &Registry) -> bool {
+        self.registry.as_ref().is_none_or(|name| *name == registry.name)
+    }
+}
 
 /// An issuer whose keys are fetched over the network.
 pub(super) struct RemoteIssuer {
@@ -43,14 +61,20 @@ pub(super) fn issuers(settings: &IdentitySettings) -> Vec<RemoteIssuer> {
 }
 
 /// Tries everything at once, and reports in the order of the settings.
-pub(super) async fn run(issuers: Vec<RemoteIssuer>, registries: &Registries) -> Outcome {
+pub(super) async fn run(
+    issuers: Vec<RemoteIssuer>,
+    registries: &Registries,
+    wanted: Option<WantedProject>,
+) -> Outcome {
     let mut running = JoinSet::new();
     let count = issuers.len();
     for (order, issuer) in issuers.into_iter().enumerate() {
         running.spawn(async move { (order, keys(&issuer).await) });
     }
     for (order, registry) in registries.iter().map(Arc::clone).enumerate() {
-        running.spawn(async move { (count + order, aws(&registry).await) });
+        let project = wanted.as_ref().filter(|wanted| wanted.is_in(&registry));
+        let project = project.map(|wanted| wanted.project.clone());
+        running.spawn(async move { (count + order, aws(&registry, project).await) });
     }
     let mut reports = running.join_all().await;
     reports.sort_by_key(|(order, _)| *order);
@@ -101,12 +125,11 @@ async fn keys(remote: &RemoteIssuer) -> LiveReport {
     report
 }
 
-async fn aws(registry: &Registry) -> LiveReport {
+async fn aws(registry: &Registry, project: Option<Project>) -> LiveReport {
     let mut report = LiveReport::default();
     let Some(access) = &registry.capabilities.aws else { return report };
     let settings: AwsSettings = serde_json::from_str(&registry.settings).unwrap_or_default();
-    let mut attempt =
-        Attempt { name: registry.name.as_str(), access, settings, report: &mut report };
+    let mut attempt = Attempt { registry, access, settings, project, report: &mut report };
     if timeout(REGISTRY_DEADLINE, attempt.all()).await.is_err() {
         attempt.failed(
             "the calls of AWS took longer than 20 seconds together; check that this machine \
@@ -117,15 +140,22 @@ async fn aws(registry: &Registry) -> LiveReport {
 }
 
 struct Attempt<'a> {
-    name: &'a str,
+    registry: &'a Registry,
     access: &'a AwsAccess,
     settings: AwsSettings,
+    /// The project whose repository is tried too.
+    project: Option<Project>,
     report: &'a mut LiveReport,
 }
 
 impl Attempt<'_> {
     /// In the order of a request. After a failure the next calls would fail for the same reason.
     async fn all(&mut self) {
+        let shape = self.registry.shape;
+        if let Some(project) = self.project.as_ref().filter(|project| !shape.admits(project)) {
+            let message = format!("--project: it has projects {shape}, and `{project}` is none");
+            return self.failed(&message);
+        }
         let base = self.access.client.caller_identity().await;
         let Some(mut own) = self.step(&LiveStep::Identity, base) else { return };
         self.done(&format!("AWS identifies this process as {own}"));
@@ -141,7 +171,7 @@ impl Attempt<'_> {
         if self.settings.push_role_arn.is_none() {
             return self.login(own, AwsIdentity::Unscoped).await;
         }
-        let Ok(project) = PROBE.parse::<Project>() else { return };
+        let Some(project) = self.project.clone().or_else(|| PROBE.parse().ok()) else { return };
         let session = format!("rise-check-{}", Ulid::generate());
         match self.access.ceiling.probes(&project, &session) {
             Ok(probes) => {
@@ -195,8 +225,12 @@ impl Attempt<'_> {
     async fn login(&mut self, role: String, identity: AwsIdentity) {
         let region = &self.access.ceiling.region;
         let answer = self.access.client.registry_login(&identity, region).await;
-        if self.step(&LiveStep::Login { role }, answer).is_some() {
-            self.done("gets logins from ECR");
+        if self.step(&LiveStep::Login { role: role.clone() }, answer).is_none() {
+            return;
+        }
+        self.done("gets logins from ECR");
+        if let Some(project) = self.project.clone() {
+            self.repository(&role, &identity, &project).await;
         }
     }
 
@@ -205,10 +239,10 @@ impl Attempt<'_> {
     }
 
     fn done(&mut self, what: &str) {
-        self.report.done.push(format!("{}: {what}", self.name));
+        self.report.done.push(format!("{}: {what}", self.registry.name));
     }
 
     fn failed(&mut self, what: &str) {
-        self.report.failed.push(format!("registries.{}: {what}", self.name));
+        self.report.failed.push(format!("registries.{}: {what}", self.registry.name));
     }
 }
