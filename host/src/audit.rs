@@ -33,6 +33,7 @@ use ulid::Ulid;
 
 use crate::domain::{Clock, Credentials};
 use crate::telemetry::{Metrics, Step};
+use crate::{files, state};
 pub use disk::{Disk, Displaced, Folder, Segment, Space, segment_number};
 use failures::Failures;
 use keys::AuditKeys;
@@ -113,17 +114,24 @@ impl Audit {
     /// before [`Audit::start`] or the first record.
     pub fn open(settings: AuditSettings, clock: Clock, metrics: Metrics) -> Result<Self, String> {
         let directory = settings.directory.clone();
-        crate::state::private(&directory)?;
-        probe(&directory).map_err(|error| {
-            let advice = crate::state::advice(&error);
-            format!("cannot write in {}: {error}; {advice}", directory.display())
-        })?;
+        state::private(&directory)?;
+        probe(&directory).map_err(|error| unwritable(&directory, &error))?;
         Self::on(Box::new(Folder::new(directory)), settings, clock, metrics)
     }
 
+    /// Checks what [`Audit::open`] would find, and creates nothing.
+    pub fn examine(settings: &AuditSettings) -> Result<(), String> {
+        let directory = &settings.directory;
+        if state::examine_private(directory)? == state::Existing::Own {
+            probe(directory).map_err(|error| unwritable(directory, &error))?;
+        }
+        keys::examine(&settings.state).map_err(|error| error.to_string())?;
+        Self::full_disk(settings).map_or(Ok(()), Err)
+    }
+
     /// Why a broker with these settings would issue nothing: its disk is full.
-    pub fn full_disk(settings: &AuditSettings) -> Option<String> {
-        let space = Folder::new(settings.directory.clone()).space();
+    fn full_disk(settings: &AuditSettings) -> Option<String> {
+        let space = Folder::new(files::existing(&settings.directory).to_owned()).space();
         let full = writer::fullness(settings, space).map_or_else(Some, |space| space.refusal)?;
         Some(format!("{full}; make room on the disk of {}", settings.directory.display()))
     }
@@ -261,6 +269,10 @@ fn step_of(event: Event) -> Step {
         | Event::Poisoned
         | Event::Displaced => Step::AuditOutcome,
     }
+}
+
+fn unwritable(directory: &Path, error: &std::io::Error) -> String {
+    format!("cannot write in {}: {error}; {}", directory.display(), state::advice(error))
 }
 
 fn probe(directory: &Path) -> std::io::Result<()> {

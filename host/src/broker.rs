@@ -21,13 +21,7 @@ pub struct Broker {
 impl Broker {
     /// Loads every provider, checks every registry with it, and opens the audit log.
     pub async fn build(config: Config, surroundings: Surroundings) -> Result<Self, Vec<Problem>> {
-        let Config { providers, state_directory, written, .. } = &config;
-        let opened = Foundation::open(providers, state_directory, written, &surroundings);
-        let foundation = opened.map_err(|problems| {
-            let memory = IssuerMemory::default();
-            let issuers = generation::identity(&config, &surroundings.clock, &memory);
-            problems.into_iter().chain(issuers.err().into_iter().flatten()).collect::<Vec<_>>()
-        })?;
+        let foundation = open(&config, &surroundings)?;
         let generation = Generation::first(&foundation, &config).await?;
         // Opening creates the folder and its keys, so it comes after everything else was right.
         let Surroundings { clock, disk, .. } = surroundings;
@@ -36,7 +30,7 @@ impl Broker {
             Some(disk) => Audit::on(disk, config.audit.clone(), clock, metrics),
             None => Audit::open(config.audit.clone(), clock, metrics),
         };
-        let audit = audit.map_err(|message| vec![written.problem("/audit/directory", message)])?;
+        let audit = audit.map_err(|message| vec![of_audit(&config, message)])?;
         let process = Process::new(foundation, audit, config.edge.clone(), config.cache);
         process.issuing.serve(&generation.registries);
         Ok(Self { process: Arc::new(process), generation: Arc::new(generation) })
@@ -50,14 +44,38 @@ impl Broker {
     }
 }
 
+/// Everything that [`Broker::build`] checks. Creates nothing: the user who checks the settings may
+/// be another one than the broker's.
+pub async fn check(config: &Config) -> Result<(Foundation, Generation), Vec<Problem>> {
+    let foundation = open(config, &Surroundings::reading())?;
+    let generation = Generation::first(&foundation, config).await?;
+    Audit::examine(&config.audit).map_err(|message| vec![of_audit(config, message)])?;
+    Ok((foundation, generation))
+}
+
+/// The foundation. If it cannot be opened, the problems of the issuers are returned too.
+fn open(config: &Config, surroundings: &Surroundings) -> Result<Foundation, Vec<Problem>> {
+    let Config { providers, state_directory, written, .. } = config;
+    let opened = Foundation::open(providers, state_directory, written, surroundings);
+    opened.map_err(|problems| {
+        let memory = IssuerMemory::new(true);
+        let issuers = generation::identity(config, &surroundings.clock, &memory);
+        problems.into_iter().chain(issuers.err().into_iter().flatten()).collect()
+    })
+}
+
+fn of_audit(config: &Config, message: String) -> Problem {
+    config.written.problem("/audit/directory", message)
+}
+
 /// Everything that is wrong with a draft that has problems, including what its providers and
-/// registries would have wrong if those problems were solved.
-pub async fn examine(draft: Draft, surroundings: &Surroundings) -> Vec<Problem> {
+/// registries would have wrong if those problems were solved. Creates nothing.
+pub async fn examine(draft: Draft) -> Vec<Problem> {
     if draft.is_broken("server") || draft.is_broken("providers") {
         return draft.problems;
     }
     let Config { providers, state_directory, written, .. } = &draft.config;
-    match Foundation::open(providers, state_directory, written, surroundings) {
+    match Foundation::open(providers, state_directory, written, &Surroundings::reading()) {
         Ok(foundation) => generation::examine(draft, &foundation).await,
         Err(problems) => draft.problems.into_iter().chain(problems).collect(),
     }

@@ -14,12 +14,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::broker::{self, Broker};
+use crate::broker;
 use crate::config::node::Problem;
 use crate::config::{Config, Draft, environment};
 use crate::hardening;
 use crate::http::listen::Tls;
-use crate::process::Surroundings;
 
 /// Hands out short-lived container-registry credentials for one repository at a time.
 #[derive(Parser)]
@@ -105,18 +104,18 @@ async fn load(directory: &Path) -> Result<Config, Vec<Problem>> {
         Ok(draft.config)
     } else {
         draft.unread.iter().for_each(|file| warn(format_args!("warning: {file}")));
-        Err(broker::examine(draft, &Surroundings::real()).await)
+        Err(broker::examine(draft).await)
     }
 }
 
-/// All that comes before a port is opened.
-async fn prepare(config: Config) -> Result<(Option<Tls>, Broker), Vec<Problem>> {
-    let tls = config.tls.as_ref().map(Tls::load).transpose();
-    match tls.map_err(|message| config.written.problem("/server/tls", message)) {
-        Ok(tls) => Ok((tls, Box::pin(Broker::build(config, Surroundings::real())).await?)),
-        Err(problem) => {
-            let draft = Draft::of(config, problem);
-            Err(Box::pin(broker::examine(draft, &Surroundings::real())).await)
+/// The certificate and key of `[server.tls]`, or everything that is wrong.
+async fn load_tls(config: &Config) -> Result<Option<Tls>, Vec<Problem>> {
+    match config.tls.as_ref().map(Tls::load).transpose() {
+        Ok(tls) => Ok(tls),
+        Err(message) => {
+            let problem = config.written.problem("/server/tls", message);
+            let draft = Draft::of(config.clone(), problem);
+            Err(Box::pin(broker::examine(draft)).await)
         }
     }
 }

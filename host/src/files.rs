@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, AtFlags, CWD, OFlags};
 
 /// Opens a regular file, or a link to one, for reading.
 ///
@@ -45,6 +45,23 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     Ok(text)
 }
 
+/// The nearest folder at or above `path` that exists.
+pub(crate) fn existing(path: &Path) -> &Path {
+    let exists = |path: &&Path| path.symlink_metadata().is_ok();
+    let found = path.ancestors().find(exists).filter(|found| !found.as_os_str().is_empty());
+    found.unwrap_or(Path::new("."))
+}
+
+/// Whether this process could create a file or folder at `path`, and the folders above it.
+pub(crate) fn may_create(path: &Path) -> io::Result<()> {
+    let above = existing(path);
+    if !above.metadata()?.is_dir() {
+        return Err(io::Error::from(rustix::io::Errno::NOTDIR));
+    }
+    let wanted = Access::WRITE_OK | Access::EXEC_OK;
+    Ok(rustix::fs::accessat(CWD, above, wanted, AtFlags::EACCESS)?)
+}
+
 fn bounded(length: usize, limit: u64) -> io::Result<()> {
     if length as u64 > limit {
         let message = format!("larger than {limit} bytes");
@@ -74,7 +91,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
-    use rustix::fs::{CWD, Mode, mkfifoat};
+    use rustix::fs::{Mode, mkfifoat};
 
     use super::*;
 

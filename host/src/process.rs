@@ -67,6 +67,8 @@ pub struct Surroundings {
     pub compiler: Compiler,
     /// Where audit records go. `None`: into the folder that the settings name.
     pub disk: Option<Box<dyn Disk>>,
+    /// Whether folders and keys that are missing stay so.
+    pub only_reads: bool,
 }
 
 impl Surroundings {
@@ -76,27 +78,38 @@ impl Surroundings {
             aws: Arc::new(Sdk::default()),
             compiler: Compiler::ThisProgram,
             disk: None,
+            only_reads: false,
         }
+    }
+
+    /// The real world, in which nothing is created.
+    pub fn reading() -> Self {
+        Self { only_reads: true, ..Self::real() }
     }
 }
 
 impl Foundation {
-    /// Opens the state directory and starts the WebAssembly engine.
+    /// Opens the state directory, or only looks at it, and starts the WebAssembly engine.
     pub fn open(
         providers: &ProvidersConfig,
         state_directory: &Path,
         written: &Written,
         outside: &Surroundings,
     ) -> Result<Self, Vec<Problem>> {
-        let cache = state::open(state_directory, &providers.directory)
-            .map_err(|message| vec![written.problem("/server/state_directory", message)])?;
+        let cache = if outside.only_reads {
+            state::examine(state_directory, &providers.directory)
+        } else {
+            state::open(state_directory, &providers.directory).map(Some)
+        };
+        let cache =
+            cache.map_err(|message| vec![written.problem("/server/state_directory", message)])?;
         Self::with_cache(providers, cache, outside)
     }
 
     /// Starts the WebAssembly engine. `cache` is the folder for compiled code.
     pub fn with_cache(
         providers: &ProvidersConfig,
-        cache: PathBuf,
+        cache: Option<PathBuf>,
         outside: &Surroundings,
     ) -> Result<Self, Vec<Problem>> {
         let bug = |what: &str, error: wasmtime::Error| {
@@ -112,7 +125,7 @@ impl Foundation {
             loader,
             clients: Clients::new(Arc::clone(&outside.aws)),
             counts: Counts::default(),
-            issuers: IssuerMemory::default(),
+            issuers: IssuerMemory::new(outside.only_reads),
         })
     }
 }

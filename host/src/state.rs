@@ -1,31 +1,87 @@
 //! The broker's own folder: compiled code, audit records, keys.
 //!
+//! `serve` creates what is missing. `check` only looks, so that it leaves no folder behind of the
+//! user who happened to run it.
+//!
 //! **Invariant:** the folder belongs to the broker's user, and nobody else can read or write it.
 //! The compiled code in it runs as native code.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::user;
+use crate::{files, user};
 
 /// Returns the folder for compiled code inside `state`. Creates both if they are missing.
 pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, String> {
     let compiled = state.join("compiled");
     private(state).and_then(|()| private(&compiled))?;
-    let inside = |inner: &Path, outer: &Path| {
-        Some(inner.canonicalize().ok()?.starts_with(outer.canonicalize().ok()?))
+    apart(state, providers)?;
+    Ok(compiled)
+}
+
+/// The compiled code in the state folder must not be replaced by who may install providers.
+fn apart(state: &Path, providers: &Path) -> Result<(), String> {
+    let real = |path: &Path| {
+        let existing = files::existing(path);
+        let rest = path.strip_prefix(existing).unwrap_or(path);
+        existing.canonicalize().ok().map(|existing| existing.join(rest))
     };
+    let inside = |inner: &Path, outer: &Path| Some(real(inner)?.starts_with(real(outer)?));
     if inside(state, providers) == Some(true) || inside(providers, state) == Some(true) {
         return Err(
             "must be apart from `providers.directory`: one of the two lies inside the other"
                 .to_owned(),
         );
     }
-    Ok(compiled)
+    Ok(())
+}
+
+/// Checks what [`open`] would find, and creates nothing. Returns the folder for compiled code, if
+/// there is one that this process may use.
+pub fn examine(state: &Path, providers: &Path) -> Result<Option<PathBuf>, String> {
+    let compiled = state.join("compiled");
+    let found = examine_private(state)?;
+    apart(state, providers)?;
+    if found != Existing::Own || examine_private(&compiled)? != Existing::Own {
+        return Ok(None);
+    }
+    Ok(Some(compiled))
+}
+
+/// Whether a folder of the broker exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    No,
+    Own,
+    /// It is another user's, and root looks at it.
+    OfBroker,
+}
+
+/// Checks what [`private`] would find, and creates nothing. Root may look at the folder of the
+/// broker's user.
+pub fn examine_private(directory: &Path) -> Result<Existing, String> {
+    let shown = directory.display();
+    let cannot_create =
+        |error: io::Error| format!("cannot create {shown}: {error}; {}", advice(&error));
+    match fs::metadata(directory) {
+        Ok(found) if !found.is_dir() => Err(cannot_create(rustix::io::Errno::EXIST.into())),
+        Ok(found) => {
+            let is_of_broker = user::own_id() == 0 && found.uid() != 0;
+            if !is_of_broker {
+                check_owner(directory, &found)?;
+            }
+            check_mode(directory, &found)?;
+            Ok(if is_of_broker { Existing::OfBroker } else { Existing::Own })
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            files::may_create(directory).map_err(cannot_create).map(|()| Existing::No)
+        }
+        Err(error) => Err(cannot_create(error)),
+    }
 }
 
 /// Creates `directory` with mode 0700, or checks that it belongs to the broker alone.
@@ -36,13 +92,23 @@ pub fn private(directory: &Path) -> Result<(), String> {
     }
     let metadata = fs::metadata(directory)
         .map_err(|error| format!("cannot read the mode of {shown}: {error}"))?;
-    if metadata.uid() != user::own_id() {
-        return Err(belongs_to_another(directory, metadata.uid()));
+    check_owner(directory, &metadata)?;
+    check_mode(directory, &metadata)
+}
+
+fn check_owner(directory: &Path, found: &Metadata) -> Result<(), String> {
+    if found.uid() == user::own_id() {
+        return Ok(());
     }
-    if metadata.mode() & 0o077 != 0 {
+    Err(belongs_to_another(directory, found.uid()))
+}
+
+fn check_mode(directory: &Path, found: &Metadata) -> Result<(), String> {
+    if found.mode() & 0o077 != 0 {
+        let shown = directory.display();
         return Err(format!(
             "{shown} is open to other users (mode {:o}); close it with `chmod 700 {shown}`",
-            metadata.mode() & 0o7777
+            found.mode() & 0o7777
         ));
     }
     Ok(())

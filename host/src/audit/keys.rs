@@ -37,6 +37,12 @@ impl AuditKeys {
     }
 }
 
+/// Checks both keys in `state`, and creates none.
+pub(super) fn examine(state: &Path) -> Result<(), KeyFileError> {
+    ed25519::open_or_pretend(&state.join(SIGNING))?;
+    secret::examine(&state.join(FINGERPRINT))
+}
+
 /// Signs checkpoints.
 pub(super) struct CheckpointSigner {
     key: Ed25519KeyPair,

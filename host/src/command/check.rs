@@ -5,11 +5,14 @@ mod advice;
 mod live;
 mod web_identity;
 
-use super::{Outcome, load, prepare, print, texts, warn};
-use crate::audit::Audit;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::{Outcome, load, load_tls, print, texts, warn};
+use crate::broker;
 use crate::domain::{Clock, Project, RegistryName, Scope};
 use crate::registries::Registries;
-use crate::telemetry;
+use crate::{telemetry, user};
 use live::WantedProject;
 
 #[derive(clap::Args)]
@@ -41,15 +44,12 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
         warn(format_args!("warning: {warning}"));
     }
     let issuers = if arguments.live { live::issuers(&config.identity) } else { Vec::new() };
-    let (audit, written) = (config.audit.clone(), config.written.clone());
-    let (tls, broker) = prepare(config).await.map_err(texts)?;
-    if let Some(full) = Audit::full_disk(&audit) {
-        return Err(texts(vec![written.problem("/audit/directory", full)]));
-    }
+    let tls = load_tls(&config).await.map_err(texts)?;
+    let (_foundation, generation) = Box::pin(broker::check(&config)).await.map_err(texts)?;
     if let Some(problem) = tls.and_then(|tls| tls.state(Clock::system().now()).problem) {
-        warn(format_args!("warning: {}", written.problem("/server/tls", problem)));
+        warn(format_args!("warning: {}", config.written.problem("/server/tls", problem)));
     }
-    let generation = broker.generation;
+    warn_root(&config.state_directory);
     generation.warnings.iter().for_each(|warning| warn(format_args!("warning: {warning}")));
     for registry in generation.registries.iter() {
         print(format_args!(
@@ -66,6 +66,18 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
     }
     print("the settings are right");
     Ok(())
+}
+
+/// Root can read what the broker's user cannot.
+fn warn_root(state_directory: &Path) {
+    let Ok(found) = state_directory.metadata() else { return };
+    if user::own_id() == 0 && found.uid() != 0 {
+        let broker = user::name(found.uid());
+        warn(format_args!(
+            "warning: this check runs as root, and the broker as {broker}: it does not notice \
+             files that this user cannot read; to be sure, run it as that user with `runuser -u`"
+        ));
+    }
 }
 
 /// The project to try and where, if it can be tried at all.

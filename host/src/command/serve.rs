@@ -15,12 +15,13 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
 use tokio::task::JoinSet;
 
-use super::{Outcome, load, prepare, texts};
+use super::{Outcome, load, load_tls, texts};
+use crate::broker::Broker;
 use crate::config::{Edge, Written, environment};
 use crate::domain::Deadline;
 use crate::http::listen::{Draining, Tls};
 use crate::limits::SWEEP;
-use crate::process::Process;
+use crate::process::{Process, Surroundings};
 use crate::reload::{self, Current, Reloader, Source};
 use crate::{hardening, http, telemetry};
 use edges::Edges;
@@ -77,7 +78,9 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
         tracing::warn!("{warning}");
     }
     let drain_delay = config.drain_delay;
-    let (tls, broker) = prepare(config.clone()).await.map_err(texts)?;
+    let tls = load_tls(&config).await.map_err(texts)?;
+    let built = Box::pin(Broker::build(config.clone(), Surroundings::real())).await;
+    let broker = built.map_err(texts)?;
     for warning in &broker.generation.warnings {
         tracing::warn!("{warning}");
     }

@@ -60,6 +60,12 @@ impl LocalIssuer {
         ed25519::open_or_create(path).map(Self::new)
     }
 
+    /// Reads the key. If there is none, checks that it can be created, and uses one that is not
+    /// kept.
+    pub(super) fn open_or_pretend(path: &Path) -> Result<Self, KeyFileError> {
+        ed25519::open_or_pretend(path).map(Self::new)
+    }
+
     /// Reads the key, which must exist.
     pub(super) fn open(path: &Path) -> Result<Self, KeyFileError> {
         let gone = || KeyFileError::Gone { path: path.to_owned() };

@@ -25,6 +25,7 @@ pub struct IssuerMemory {
     used: Survivors<IssuerId, UsedTokens>,
     /// The key files of the built-in issuer that this process has opened.
     opened: Mutex<BTreeSet<PathBuf>>,
+    only_reads: bool,
 }
 
 /// Fetched keys are kept only if all of this stays the same.
@@ -44,6 +45,11 @@ struct IssuerId {
 }
 
 impl IssuerMemory {
+    /// With `only_reads`, a missing key of the built-in issuer is not created.
+    pub fn new(only_reads: bool) -> Self {
+        Self { only_reads, ..Self::default() }
+    }
+
     /// The keys that a living generation fetches from the same place, or else those of `make`.
     pub(super) fn keys(
         &self,
@@ -70,6 +76,8 @@ impl IssuerMemory {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let issuer = if opened.contains(key_file) {
             LocalIssuer::open(key_file)?
+        } else if self.only_reads {
+            LocalIssuer::open_or_pretend(key_file)?
         } else {
             LocalIssuer::open_or_create(key_file)?
         };

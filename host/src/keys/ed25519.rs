@@ -28,6 +28,17 @@ pub(crate) fn open_or_create(path: &Path) -> Result<Ed25519KeyPair, KeyFileError
     parse(&file::create(path, &pem, format)?).ok_or_else(format)
 }
 
+/// The key pair in the file. If there is none, checks that it can be created, and returns one that
+/// is not kept.
+pub(crate) fn open_or_pretend(path: &Path) -> Result<Ed25519KeyPair, KeyFileError> {
+    if let Some(key) = open(path)? {
+        return Ok(key);
+    }
+    file::may_create(path)?;
+    let key = generate().and_then(|pem| parse(&pem));
+    key.ok_or_else(|| KeyFileError::Generate { path: path.to_owned() })
+}
+
 fn parse(pem: &str) -> Option<Ed25519KeyPair> {
     let body = pem.trim().strip_prefix(BEGIN)?.strip_suffix(END)?;
     let mut joined = Zeroizing::new(String::with_capacity(body.len()));

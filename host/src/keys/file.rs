@@ -42,6 +42,15 @@ pub(super) fn read(
     Ok(Some(text))
 }
 
+/// Whether the file could be made.
+pub(super) fn may_create(path: &Path) -> Result<(), KeyFileError> {
+    files::may_create(path).map_err(|source| KeyFileError::Io {
+        path: path.to_owned(),
+        act: "created",
+        source,
+    })
+}
+
 /// Makes the file with this content and reads it back. If another process makes the file at the
 /// same time, both get the content of the one that was first.
 pub(super) fn create(

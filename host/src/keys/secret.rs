@@ -26,6 +26,11 @@ pub(crate) fn open_or_create(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileE
     parse(&file::create(path, &text, format)?).ok_or_else(format)
 }
 
+/// Checks the file, or that it can be created.
+pub(crate) fn examine(path: &Path) -> Result<(), KeyFileError> {
+    if open(path)?.is_some() { Ok(()) } else { file::may_create(path) }
+}
+
 fn parse(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let bytes = Zeroizing::new(hex::decode(text.trim()).ok()?);
     (bytes.len() == BYTES).then_some(bytes)

@@ -19,18 +19,21 @@ use super::load::{LoadError, misfit, off_the_runtime};
 
 const CHECKSUM: usize = 32;
 
-/// Returns the component, from the cache or compiled now.
+/// Returns the component, from the cache or compiled now. Without a cache nothing is kept.
 pub(super) async fn component(
     engine: &wasmtime::Engine,
     compiler: &Compiler,
     bytes: &Arc<[u8]>,
     digest: &str,
-    cache: &Path,
+    cache: Option<&Path>,
 ) -> Result<Component, LoadError> {
-    let path = cache.join(format!("{digest}-{:016x}.cwasm", compatibility(engine)));
-    let (own, place) = (engine.clone(), path.clone());
-    if let Some(component) = off_the_runtime(move || load(&own, &place)).await? {
-        return Ok(component);
+    let name = || format!("{digest}-{:016x}.cwasm", compatibility(engine));
+    let path = cache.map(|cache| cache.join(name()));
+    if let Some(place) = path.clone() {
+        let own = engine.clone();
+        if let Some(component) = off_the_runtime(move || load(&own, &place)).await? {
+            return Ok(component);
+        }
     }
     let started = std::time::Instant::now();
     let code = compiler.run(bytes).await?;
@@ -42,7 +45,9 @@ pub(super) async fn component(
     let engine = engine.clone();
     off_the_runtime(move || {
         let component = deserialize(&engine, &code).map_err(misfit)?;
-        if let Err(error) = store(&path, &code) {
+        if let Some(path) = path
+            && let Err(error) = store(&path, &code)
+        {
             tracing::warn!(
                 %error,
                 path = %path.display(),

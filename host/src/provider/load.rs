@@ -130,7 +130,7 @@ pub struct Loader {
     /// For providers that need `wasi = "stubbed"`.
     stubbed: Linker<CallState>,
     /// The folder of compiled code.
-    cache: PathBuf,
+    cache: Option<PathBuf>,
     clock: Clock,
     compiler: Compiler,
 }
@@ -144,7 +144,7 @@ pub(super) struct Contents {
 impl Loader {
     pub fn new(
         engine: &Engine,
-        cache: PathBuf,
+        cache: Option<PathBuf>,
         clock: &Clock,
         compiler: Compiler,
     ) -> wasmtime::Result<Self> {
@@ -183,7 +183,7 @@ impl Loader {
             &self.compiler,
             &bytes,
             &digest,
-            &self.cache,
+            self.cache.as_deref(),
         )
         .await?;
         let linker = if wasi.is_empty() { &self.linker } else { &self.stubbed };

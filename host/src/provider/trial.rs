@@ -34,9 +34,10 @@ impl Trial {
     ) -> Result<Self, String> {
         let engine = Engine::new(&config.widest(), Metrics::new())
             .map_err(|error| format!("cannot start the WebAssembly engine: {error}"))?;
-        let loader = Loader::new(&engine, cache.to_owned(), &Clock::system(), compiler).map_err(
-            |error| format!("cannot link its own capabilities, please report it: {error}"),
-        )?;
+        let loader = Loader::new(&engine, Some(cache.to_owned()), &Clock::system(), compiler)
+            .map_err(|error| {
+                format!("cannot link its own capabilities, please report it: {error}")
+            })?;
         let started = Instant::now();
         let catalog = Catalog::load_single(file, config, &loader).await;
         let catalog = catalog.map_err(|error| format!("{}: {error}", file.display()))?;

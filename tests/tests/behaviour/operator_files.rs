@@ -1,6 +1,7 @@
 //! An operator's mistakes with files: layers that are not read, users, modes, and commands run as
 //! another user than the broker's.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -162,7 +163,10 @@ fn o1_a_state_folder_of_another_user_names_both_users_and_no_harm() {
         let is_error = |line: &&str| line.starts_with("error: ");
         check.stderr.lines().filter(is_error).collect::<Vec<_>>().join("\n")
     };
-    insta::assert_snapshot!(said(0), @r#"
+    // Root may look, and may not serve: it would leave files that the broker's user cannot read.
+    let serve = installation.run(&["serve"]);
+    assert_eq!(serve.code, Some(1));
+    insta::assert_snapshot!(serve.stderr.lines().last().unwrap(), @r#"
     error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: own-state belongs to uid 64123, but this process runs as `root` (uid 0); run this command as uid 64123, the broker's user, with `runuser -u`
     "#);
     insta::assert_snapshot!(said(OTHER), @r#"
@@ -213,6 +217,114 @@ fn o1_root_locks_the_providers_and_the_broker_reads_the_lock() {
     assert_eq!(check.code, Some(0), "{}", check.stderr);
     let lock = installation.run_as(BROKER, &["own-state"], &["provider", "lock", "--yes"]);
     assert!(lock.stdout.contains("is up to date"), "{}{}", lock.stdout, lock.stderr);
+}
+
+/// Every file and folder below the installation, with its mode.
+fn listing(installation: &Installation) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![installation.path("")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            found.insert(format!("{} {:o}", path.display(), metadata.permissions().mode()));
+            if metadata.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Whoever runs `check` first would own what it creates.
+#[test]
+fn check_leaves_nothing_behind_whether_it_succeeds_or_fails() {
+    let good = format!("{AUTH}{}", oci("oci.example.com")).replace("@STATE@", "keys");
+    let tls = "[server.tls]\ncertificate_file = \"gone.pem\"\nkey_file = \"gone.pem\"\n";
+    for (text, passes) in [
+        (good.clone(), true),
+        (good.replace("type = \"oci\"", "type = \"ocy\""), false),
+        (good.replace("[[rules]]", "[[rulez]]"), false),
+        (format!("{good}nonsense = 1\n"), false),
+        (format!("{tls}{good}"), false),
+        ("not TOML".to_owned(), false),
+    ] {
+        let mut installation = Installation::new(&text);
+        installation.variable("RISE_SERVER__STATE_DIRECTORY", "new/state");
+        installation.variable("RISE_AUDIT__DIRECTORY", "new/audit");
+        let before = listing(&installation);
+        let check = installation.run(&["check"]);
+        assert_eq!(check.code, Some(i32::from(!passes)), "{text}\n{}", check.stderr);
+        assert_eq!(listing(&installation), before, "{text}");
+        if !passes {
+            // The settings are not right for these commands either.
+            installation.run(&["explain", "--token-file", "/dev/null", "--project", "my-app"]);
+            installation.run(&["audit", "verify"]);
+            assert_eq!(listing(&installation), before, "{text}");
+        }
+        // With a folder of an earlier start, only compiled code is added.
+        installation.folder("new", 0o700);
+        installation.folder("new/state", 0o700);
+        let before = listing(&installation);
+        installation.run(&["check"]);
+        assert_eq!(listing(&installation), before, "{text}");
+    }
+}
+
+#[test]
+fn check_finds_a_folder_that_could_not_be_created() {
+    if !is_root() {
+        return;
+    }
+    let mut installation = without_issuer();
+    installation.folder("closed", 0o755);
+    let said = |installation: &Installation| {
+        let check = installation.run_as(OTHER, &[], &["check"]);
+        assert_eq!(check.code, Some(1), "{}", check.stdout);
+        check.stderr.lines().filter(|line| line.starts_with("error")).collect::<String>()
+    };
+    installation.variable("RISE_SERVER__STATE_DIRECTORY", "closed/new/state");
+    insta::assert_snapshot!(said(&installation), @r#"
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: cannot create closed/new/state: Permission denied (os error 13); name a folder that the broker's user can write
+    "#);
+    installation.folder("own-state", 0o700);
+    std::os::unix::fs::chown(installation.path("own-state"), Some(OTHER), None).unwrap();
+    installation.without("RISE_SERVER__STATE_DIRECTORY");
+    installation.variable("RISE_SERVER__STATE_DIRECTORY", "own-state");
+    installation.without("RISE_AUDIT__DIRECTORY");
+    installation.variable("RISE_AUDIT__DIRECTORY", "closed/audit");
+    insta::assert_snapshot!(said(&installation), @r#"
+    error: the variable RISE_AUDIT__DIRECTORY: audit.directory: cannot create closed/audit: Permission denied (os error 13); name a folder that the broker's user can write
+    "#);
+}
+
+/// After the guide's installation root runs `check`, and leaves nothing that the broker's user
+/// cannot use.
+#[test]
+fn root_checks_the_settings_of_the_brokers_user() {
+    if !is_root() {
+        return;
+    }
+    let mut installation = installation();
+    installation.variable("RISE_SERVER__STATE_DIRECTORY", "own-state");
+    installation.variable("RISE_AUDIT__DIRECTORY", "own-state/audit");
+    installation
+        .settings(format!("{AUTH}{}", oci("oci.example.com")).replace("@STATE@", "own-state"));
+    installation.folder("own-state", 0o700);
+    std::os::unix::fs::chown(installation.path("own-state"), Some(BROKER), None).unwrap();
+    let warning = "warning: this check runs as root, and the broker as uid 64123: it does not \
+                   notice files that this user cannot read; to be sure, run it as that user with \
+                   `runuser -u`\n";
+    let before = listing(&installation);
+    assert_eq!(warnings(&installation), warning);
+    assert_eq!(listing(&installation), before);
+    // With everything that the broker's user has made, too.
+    let token = ["token", "--subject", "x"];
+    let made = installation.run_as(BROKER, &["own-state"], &token);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let before = listing(&installation);
+    assert_eq!(warnings(&installation), warning);
+    assert_eq!(listing(&installation), before);
 }
 
 #[test]

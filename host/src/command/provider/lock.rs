@@ -82,7 +82,7 @@ async fn load_providers(config: &Config) -> Result<Lock, Vec<String>> {
     // the broker's user alone.
     let cache = state::user_cache(&environment()).map_err(|error| vec![error])?;
     let foundation =
-        Foundation::with_cache(providers, cache, &Surroundings::real()).map_err(texts)?;
+        Foundation::with_cache(providers, Some(cache), &Surroundings::real()).map_err(texts)?;
     let pins = Arc::new(Pins::none(providers));
     let scan = Catalog::load(providers, pins, &foundation.loader, None).await;
     let Scan { catalog, refused, .. } = scan.map_err(|problem| texts(vec![problem]))?;
