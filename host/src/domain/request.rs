@@ -36,6 +36,12 @@ impl Lifetime {
         self.seconds
     }
 
+    /// The same, but not longer than `most` seconds.
+    #[must_use]
+    pub fn at_most(self, most: u32) -> Self {
+        Self { seconds: self.seconds.min(most), ..self }
+    }
+
     /// Whether the caller stated it, and so needs a credential that lasts this long.
     pub fn is_stated(self) -> bool {
         self.is_stated

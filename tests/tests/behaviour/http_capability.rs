@@ -291,6 +291,22 @@ async fn the_rogue_is_served_while_it_behaves() {
     assert_eq!(scene.server.heard().len(), 1);
 }
 
+/// The provider is asked for what the registry may give, so nothing is made and then rejected.
+#[tokio::test]
+async fn a_provider_is_not_asked_for_more_than_max_lifetime() {
+    let server = Imaginary::start().await;
+    for (query, wanted) in [("", 600), ("&lifetime=7200", 600), ("&lifetime=120", 120)] {
+        let registry = imaginary(&server.url()).with("max_lifetime", 600);
+        let broker = TestBroker::with_registries(registry).guests(&["imaginary"]).start().await;
+        let token = broker.token_for("my-app");
+        let answer = broker.credentials(&token, &format!("project=my-app{query}")).await;
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text);
+        let heard = server.heard();
+        let body: Value = serde_json::from_str(&heard.last().unwrap().body).unwrap();
+        assert_eq!(body["lifetime"], wanted, "{query}");
+    }
+}
+
 /// The registry hears the segment as the provider wrote it.
 #[tokio::test]
 async fn a_project_of_two_names_is_one_segment() {

@@ -86,6 +86,9 @@ fn access_request(
             (registry, project)
         }
     };
+    // A provider that is asked for more than its registry may give makes what is then rejected.
+    let most = registries.find(&registry).map(|registry| registry.max_lifetime);
+    let lifetime = most.map_or(lifetime, |most| lifetime.at_most(most));
     Ok(Some(AccessRequest { id, registry, project, actions, lifetime, client: Some(client) }))
 }
 
