@@ -267,6 +267,22 @@ async fn t46_the_token_is_in_one_header_and_nowhere_else() {
     assert!(!rise_broker_tests::logs::text().contains(token.as_str()));
 }
 
+/// A connection that is closed with unread bytes is reset, and a reset can overtake the answer.
+#[tokio::test]
+async fn headers_that_are_too_large_are_answered_before_the_connection_ends() {
+    let edge = Edge::start(TIMEOUTS).await;
+    for size in [49_438, 60_000, 120_000, 200_000] {
+        for _ in 0..25 {
+            let token = "a".repeat(size);
+            let head =
+                format!("GET {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+            let mut wire = edge.attacker().await;
+            wire.send(&head).await;
+            refused(&wire.hear().await, &[431], &format!("{size} bytes"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn t48_sizes_have_bounds_and_bodies_one_form() {
     let edge = Edge::start(TIMEOUTS).await;

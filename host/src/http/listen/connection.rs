@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -30,6 +30,9 @@ const HEADER_BYTES: usize = 48 << 10;
 const HEADER_FIELDS: usize = 64;
 /// How long a new connection may take to send its first byte when the broker stops.
 const ARRIVAL: Duration = Duration::from_millis(250);
+/// How much is read after headers that were too large, and for how long: more than any token.
+const DRAIN_BYTES: usize = 256 << 10;
+const DRAIN: Duration = Duration::from_millis(500);
 
 pub(super) struct Connection {
     pub router: Router,
@@ -75,7 +78,11 @@ impl Connection {
                 response as Result<_, Infallible>
             }
         });
-        let stream = TokioIo::new(Watched { stream, phase: Arc::clone(&phase) });
+        let stream = TokioIo::new(Watched {
+            stream,
+            phase: Arc::clone(&phase),
+            drained: Drained::default(),
+        });
         let mut http = http1::Builder::new();
         http.max_buf_size(HEADER_BYTES).max_headers(HEADER_FIELDS).header_read_timeout(None);
         // A caller may say that it sends nothing more, and still read its answer.
@@ -157,6 +164,32 @@ async fn run<C: Future>(
 struct Watched<S> {
     stream: S,
     phase: SharedPhase,
+    drained: Drained,
+}
+
+/// What was read after the answer.
+#[derive(Default)]
+struct Drained {
+    bytes: usize,
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Reads what the client still sends. A connection that is closed with unread bytes is reset,
+    /// and the reset can overtake the answer (RFC 9112, section 9.6).
+    fn drain(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Drained { bytes, until } = &mut self.drained;
+        let until = until.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + DRAIN)));
+        while *bytes < DRAIN_BYTES && until.as_mut().poll(context).is_pending() {
+            let mut buffer = [0; 4096];
+            let mut buffer = ReadBuf::new(&mut buffer);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => *bytes += buffer.filled().len(),
+                Ok(()) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -177,7 +210,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -203,6 +236,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        // hyper has answered headers that it does not accept, and left the rest of them unread.
+        if matches!(*lock(&self.phase), Phase::Head(_)) {
+            ready!(self.drain(context));
+        }
+        Poll::Ready(Ok(()))
     }
 }
