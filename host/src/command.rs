@@ -35,7 +35,8 @@ enum Command {
     /// Check the settings with every provider they use, without serving. Exits 1 if anything is
     /// wrong.
     Check(check::CheckArguments),
-    /// Say whether a token would get what it asks for, and why not. Exits 1 if not.
+    /// Say whether a token would get what it asks for, and why not. Exits 1 if not, and 2 if that
+    /// cannot be said.
     Explain(explain::ExplainArguments),
     /// Read the audit log: check that it is whole, search it, follow it.
     Audit(audit::AuditArguments),
@@ -60,7 +61,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
     if let Command::Compile(arguments) = &arguments.command {
         return compile::run(arguments);
     }
-    run_to_end(async {
+    // 1 is a denial.
+    let is_explain = matches!(arguments.command, Command::Explain(_));
+    let trouble = if is_explain { ExitCode::from(2) } else { ExitCode::FAILURE };
+    run_with(trouble, async {
         match arguments.command {
             Command::Serve(arguments) => Box::pin(serve::run(arguments)).await,
             Command::Check(arguments) => Box::pin(check::run(&arguments)).await,
@@ -75,6 +79,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 /// Runs a command that reads settings, and with them secrets: this process is closed before.
 pub fn run_to_end(command: impl Future<Output = Outcome>) -> ExitCode {
+    run_with(ExitCode::FAILURE, command)
+}
+
+/// `trouble` is the exit code if there is a problem to print.
+fn run_with(trouble: ExitCode, command: impl Future<Output = Outcome>) -> ExitCode {
     if let Err(error) = hardening::harden() {
         return fail(&[error.to_string()]);
     }
@@ -86,7 +95,9 @@ pub fn run_to_end(command: impl Future<Output = Outcome>) -> ExitCode {
     let result = runtime.block_on(command);
     // Provider calls that are still running have lost their caller; they are not waited for.
     runtime.shutdown_background();
-    exit_code(result)
+    let is_trouble = result.as_ref().is_err_and(|problems| !problems.is_empty());
+    let code = exit_code(result);
+    if is_trouble { trouble } else { code }
 }
 
 /// Prints what is wrong.

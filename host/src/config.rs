@@ -13,6 +13,7 @@
 //! To add a table: its form in `file`, a line in `draft`, its row in `docs/settings.md`.
 
 mod cache;
+mod doubts;
 mod draft;
 mod file;
 mod interpolate;

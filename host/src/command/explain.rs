@@ -4,6 +4,7 @@
 //! It needs the settings and the token. From the network it fetches the issuer's keys only, and
 //! with `--offline` nothing.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use crate::identity::{
     Explanation, Identity, IssuerMemory, KeyAccess, KeyOrigin, TokenFinding, Verdict, shown,
 };
 use crate::registries::default_name;
-use crate::rules::{AccessRequest, Evaluation, RuleCheck, RulePart, Rules};
+use crate::rules::{AccessRequest, Evaluation, Rule, RuleCheck, RulePart, Rules};
 use crate::telemetry::{self, LogFormat};
 
 #[derive(clap::Args)]
@@ -101,14 +102,27 @@ fn request(arguments: &ExplainArguments, config: &Config) -> Result<AccessReques
             }
             name
         }
-        None => default_name(&config.registries)
-            .map_err(|error| vec![format!("{error}: name one by --registry")])?
-            .clone(),
+        None => match default_name(&config.registries) {
+            Ok(name) => name.clone(),
+            Err(error) => the_only_one(config, &project).ok_or_else(|| {
+                vec![format!("{error}: name one by --registry, as callers have to")]
+            })?,
+        },
     };
     let actions = arguments.actions.as_deref().map(|text| Actions::parse([text])).transpose();
     let actions = actions.map_err(|error| wrong("actions", &error))?;
     let (id, lifetime) = (Ulid::nil(), Lifetime::default());
     Ok(AccessRequest { id, registry, project, actions, lifetime, client: None })
+}
+
+/// The registry that all rules for the project name. A caller need not name it either.
+fn the_only_one(config: &Config, project: &Project) -> Option<RegistryName> {
+    let rules = config.rules.iter();
+    let for_it =
+        rules.filter(|rule| rule.projects().iter().any(|matcher| matcher.matches(project)));
+    let named: BTreeSet<&RegistryName> = for_it.flat_map(Rule::registries).collect();
+    let mut named = named.into_iter();
+    named.next().filter(|_| named.next().is_none()).cloned()
 }
 
 fn read_token(path: &Path) -> Result<Secret, Vec<String>> {

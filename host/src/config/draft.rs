@@ -13,8 +13,8 @@ use super::node::{Node, Problem, dotted};
 use super::sections::Sections;
 use super::traffic::{Edge, TrafficFile};
 use super::{
-    Config, RegistryConfig, Written, interpolate, issuers, listeners, modes, providers, registries,
-    unread,
+    Config, RegistryConfig, Written, doubts, interpolate, issuers, listeners, modes, providers,
+    registries, unread,
 };
 use crate::domain::{RegistryName, TrustedProxies};
 use crate::identity::IdentitySettings;
@@ -40,8 +40,9 @@ impl Draft {
     /// Like [`Config::load`]. An error means that nothing can be checked further.
     pub fn load(directory: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
         let mut unread = unread::files(directory, environment);
-        let node = layers::load(directory, environment)?;
+        let (node, replaced) = layers::load(directory, environment)?;
         let mut draft = Self::of_node(node, directory, environment)?;
+        draft.config.warnings.extend(replaced);
         if let Some(files) = unread::joined(&unread) {
             // The missing registries may be there.
             let is_missing = |problem: &&mut Problem| problem.message == NO_REGISTRY;
@@ -84,17 +85,19 @@ impl Draft {
         let rules = parse_rules(&node, rules, policy, &known, &mut problems);
         let identity = issuers::identity(&node, auth, longest, &mut problems);
         files.extend(identity.files());
+        let doubts = doubts::warnings(&node);
         let written = Written(without_registries(node));
         let edge = edge(&server, &written, &mut problems);
-        let mut of_listeners = listeners::check(&server, &written, &mut problems);
+        let of_listeners = listeners::check(&server, &written, &mut problems);
         let limits = traffic.settings(&registries, &written, &mut problems);
         problems
             .extend(log_level(&log.level).map(|message| written.problem("/log/level", message)));
         if registries.is_empty() && problems.is_empty() {
             problems.push(written.problem("/registries", NO_REGISTRY));
         }
-        let mut warnings = name_rules(&written.0, warnings(&written.0, &identity, &rules));
-        warnings.append(&mut of_listeners);
+        let mut warnings = warnings(&written.0, &identity, &rules, longest);
+        warnings.extend(doubts.into_iter().chain(of_listeners));
+        let mut warnings = name_rules(&written.0, warnings);
         warnings.extend(without_default(&registries, &rules, &written));
         let providers = providers::config(directory, providers, &written, &mut problems);
         let state_directory = server.state_directory;
@@ -134,10 +137,8 @@ impl Draft {
 
 fn edge(server: &ServerFile, written: &Written, problems: &mut Vec<Problem>) -> Edge {
     let proxies = TrustedProxies::parse(server.trusted_proxies.iter().map(String::as_str));
-    let trusted_proxies = proxies.unwrap_or_else(|wrong| {
-        let message =
-            format!("`{wrong}` is neither a network such as \"10.0.0.0/8\" nor an address");
-        problems.push(written.problem("/server/trusted_proxies", message));
+    let trusted_proxies = proxies.unwrap_or_else(|error| {
+        problems.push(written.problem("/server/trusted_proxies", error.to_string()));
         TrustedProxies::default()
     });
     Edge {
@@ -184,7 +185,11 @@ fn log_level(level: &str) -> Option<String> {
         ["error", "warn", "info", "debug", "trace", "off"]
             .contains(&word.to_ascii_lowercase().as_str())
     };
-    let is_directive = |word: &str| word.contains('=') || is_level(word.trim());
+    // The name of a module has no `-`, so such a directive would silence everything else.
+    let is_directive = |word: &str| match word.split_once('=') {
+        Some((target, _)) => !target.contains('-'),
+        None => is_level(word.trim()),
+    };
     let is_right = level.split(',').all(is_directive) && EnvFilter::builder().parse(level).is_ok();
     (!is_right).then(|| {
         "expected a level, one of error, warn, info, debug, trace, off, or directives such as \
@@ -233,16 +238,39 @@ fn name_rules(root: &Node, problems: Vec<Problem>) -> Vec<Problem> {
         .collect()
 }
 
-fn warnings(root: &Node, identity: &IdentitySettings, rules: &Rules) -> Vec<Problem> {
+fn warnings(
+    root: &Node,
+    identity: &IdentitySettings,
+    rules: &Rules,
+    longest: Option<u32>,
+) -> Vec<Problem> {
     let rule =
         |warning: &crate::rules::RuleProblem| placed(root, &warning.path, warning.message.clone());
     let mut warnings: Vec<Problem> = rules.warnings().iter().map(rule).collect();
+    for (index, rule) in rules.iter().enumerate() {
+        let mut issuers = identity.issuers.iter();
+        let issuer = issuers.find(|issuer| issuer.name.as_str() == rule.issuer());
+        if let Some(issuer) = issuer.filter(|issuer| rule.wants_other_audience(&issuer.audience)) {
+            let message = format!(
+                "tokens of issuer `{}` must have the audience `{}`, so with another one alone the \
+                 rule matches nobody",
+                issuer.name, issuer.audience
+            );
+            warnings.push(placed(root, &format!("/rules/{index}/claims/aud"), message));
+        }
+    }
     for (index, issuer) in identity.issuers.iter().enumerate() {
         let of = |warning| {
             let message = format!("issuer `{}`: {warning}", issuer.name);
             placed(root, &format!("/auth/issuers/{index}"), message)
         };
-        warnings.extend(issuer.warnings().into_iter().map(of));
+        warnings.extend(issuer.warnings(longest).into_iter().map(of));
+    }
+    let is_on_trial = rules.iter().next().is_some() && rules.iter().all(Rule::is_on_trial);
+    if is_on_trial {
+        let message = "every rule, or its issuer, has `mode = \"audit\"`: nobody will be granted \
+                       anything";
+        warnings.push(placed(root, "/rules", message.to_owned()));
     }
     let nobody = match (identity.issuers.is_empty(), rules.iter().next().is_none()) {
         (true, true) => Some("there is no issuer under [auth] and no rule"),

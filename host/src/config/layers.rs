@@ -31,8 +31,13 @@ pub fn environment() -> Environment {
 }
 
 /// Merges all layers. It reads every layer even after an error, to report all problems at once.
-pub(super) fn load(directory: &Path, environment: &Environment) -> Result<Node, Vec<Problem>> {
-    let mut problems = Vec::new();
+///
+/// Returns them with warnings about lists that a layer replaces.
+pub(super) fn load(
+    directory: &Path,
+    environment: &Environment,
+) -> Result<(Node, Vec<Problem>), Vec<Problem>> {
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let mut merged = Node::empty_table(Origin::file(&directory.display().to_string()));
     if !directory.is_dir() {
         let message = match directory.metadata() {
@@ -46,22 +51,44 @@ pub(super) fn load(directory: &Path, environment: &Environment) -> Result<Node, 
         };
         return Err(vec![Problem::new(&directory.display().to_string(), "", message)]);
     }
-    for layer in [
-        file_layer(directory, "default"),
-        run_mode_layer(directory, environment),
-        file_layer(directory, "local"),
+    for (is_last, layer) in [
+        (false, file_layer(directory, "default")),
+        (false, run_mode_layer(directory, environment)),
+        (true, file_layer(directory, "local")),
     ] {
         match layer.and_then(normalize) {
-            Ok(Some(layer)) => merge_layer(&mut merged, layer),
+            Ok(Some(layer)) => {
+                warnings.extend(replaced(&merged, &layer).filter(|_| is_last));
+                merge_layer(&mut merged, layer);
+            }
             Ok(None) => {}
             Err(problem) => problems.push(problem),
         }
     }
     match variables_layer(environment).and_then(|layer| normalize(Some(layer))) {
-        Ok(layer) => layer.into_iter().for_each(|layer| merge_layer(&mut merged, layer)),
+        Ok(layer) => {
+            if let Some(layer) = layer {
+                warnings.extend(replaced(&merged, &layer));
+                merge_layer(&mut merged, layer);
+            }
+        }
         Err(problem) => problems.push(problem),
     }
-    if problems.is_empty() { Ok(merged) } else { Err(problems) }
+    if problems.is_empty() { Ok((merged, warnings)) } else { Err(problems) }
+}
+
+/// Tells that rules of an earlier layer are gone: tables are merged, and lists are not.
+fn replaced(merged: &Node, layer: &Node) -> Option<Problem> {
+    let (before, after) = (merged.get("rules")?, layer.get("rules")?);
+    let count = before.items().len();
+    (count > 0).then(|| {
+        let message = format!(
+            "replaces the {count} rules of {}: lists of layers are not merged; repeat them here, \
+             or add your rule there",
+            before.origin.source
+        );
+        Problem::at(&after.origin, "rules", message)
+    })
 }
 
 /// Whether this can be the name of a run mode.
@@ -304,7 +331,7 @@ mod tests {
         }
         let environment =
             variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        load(directory.path(), &environment)
+        load(directory.path(), &environment).map(|(node, _)| node)
     }
 
     #[test]

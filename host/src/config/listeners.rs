@@ -18,7 +18,8 @@ pub(super) fn check(
         problems.push(written.problem("/server/admin_listen", message));
     }
     let mut warnings = Vec::new();
-    if is_open(admin.ip()) && !server.admin_open {
+    // It has no authentication, so the network inside is as bad.
+    if !admin.ip().to_canonical().is_loopback() && !server.admin_open {
         let message = format!(
             "{admin} can be reached from other machines, and this listener has no authentication; \
              listen on 127.0.0.1, or set `admin_open = true` in [server] where a firewall or a \

@@ -67,7 +67,20 @@ pub(super) fn registries(
             Err(error) => problems.push(bug(error)),
         }
     }
+    for problem in problems.iter_mut() {
+        let hint = with_hyphens(&problem.key, &registries);
+        problem.message.extend(hint);
+    }
     registries
+}
+
+/// For a registry without a `type`, whose name is that of another one with `_` for each `-`.
+fn with_hyphens(key: &str, known: &BTreeMap<RegistryName, RegistryConfig>) -> Option<String> {
+    let name = key.strip_prefix("registries.")?.strip_suffix(".type")?;
+    let meant = name.replace('_', "-").parse::<RegistryName>().ok()?;
+    (meant.as_str() != name && known.contains_key(&meant)).then(|| {
+        format!("; or, if `{meant}` is meant, set it in a file: variables of a shell have no `-`")
+    })
 }
 
 /// Separates the host's keys from the table of a registry. A table without `type` is invalid.

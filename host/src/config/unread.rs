@@ -86,8 +86,16 @@ pub(super) fn joined(files: &[Problem]) -> Option<String> {
 pub(super) fn variables(environment: &Environment) -> Vec<Problem> {
     let names = environment.keys().filter_map(|name| name.to_str());
     let problem = |name: &str| {
-        let meant = meant(name)?;
-        let message = format!("is not read; if {meant} is meant, rename it");
+        let is_table = name.strip_prefix("RISE_").is_some_and(|table| {
+            TABLES.contains(&table.to_ascii_lowercase().as_str()) && table != "REGISTRY"
+        });
+        let message = if is_table {
+            "is not read: a variable sets one value, such as RISE_SERVER__LISTEN; write a table or \
+             a list into a file"
+                .to_owned()
+        } else {
+            format!("is not read; if {} is meant, rename it", meant(name)?)
+        };
         Some(Problem::new(&format!("the variable {name}"), "", message))
     };
     names.filter_map(problem).collect()
@@ -95,6 +103,11 @@ pub(super) fn variables(environment: &Environment) -> Vec<Problem> {
 
 /// The variable that somebody probably meant by `name`, which the broker does not read.
 fn meant(name: &str) -> Option<String> {
+    let upper = name.to_ascii_uppercase();
+    if upper != name && upper.starts_with("RISE_") && upper.contains("__") {
+        let table = upper.trim_start_matches("RISE_").split("__").next().unwrap_or_default();
+        return TABLES.contains(&table.to_ascii_lowercase().as_str()).then_some(upper);
+    }
     let rest = name.strip_prefix("RISE_").filter(|rest| !rest.contains("__"))?;
     if name != RUN_MODE && rest.ends_with("RUN_MODE") {
         return Some(RUN_MODE.to_owned());
@@ -104,7 +117,12 @@ fn meant(name: &str) -> Option<String> {
     TABLES.iter().find_map(|table| {
         let table = table.to_ascii_uppercase();
         let key = rest.strip_prefix(&table)?.strip_prefix('_')?;
-        (!key.is_empty() && !is_link(key)).then(|| format!("RISE_{table}__{key}"))
+        // Each registry is a table of its own.
+        let key = match key.split_once('_') {
+            Some((name, key)) if table == "REGISTRIES" => format!("{name}__{key}"),
+            _ => key.to_owned(),
+        };
+        (!key.is_empty() && !is_link(&key)).then(|| format!("RISE_{table}__{key}"))
     })
 }
 
@@ -155,7 +173,7 @@ mod tests {
     fn variables_with_one_underscore_are_found() {
         for (name, expected) in [
             ("RISE_SERVER_LISTEN", Some("RISE_SERVER__LISTEN")),
-            ("RISE_REGISTRIES_PROD_REGION", Some("RISE_REGISTRIES__PROD_REGION")),
+            ("RISE_REGISTRIES_PROD_REGION", Some("RISE_REGISTRIES__PROD__REGION")),
             ("RISE_RUN_MODE", Some("RISE_CONFIG_RUN_MODE")),
             ("RISE_CONFIG_RUN_MODE", None),
             ("RISE_SERVER__LISTEN", None),

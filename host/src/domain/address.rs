@@ -50,18 +50,46 @@ impl std::fmt::Display for ClientNetwork {
     }
 }
 
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidTrustedProxies {
+    #[error("`{0}` is neither a network such as \"10.0.0.0/8\" nor an address")]
+    Text(String),
+    #[error(
+        "`{0}` is everybody, so each caller could forge its own address; name the networks of your \
+         proxies"
+    )]
+    Everybody(IpNet),
+    #[error("`{network}` is a network and an address; write `{trunc}` or `{single}`")]
+    Host { network: IpNet, trunc: IpNet, single: IpNet },
+}
+
 /// The networks whose `X-Forwarded-For` the broker trusts. There are none by default, because
 /// anybody can send that header.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Parses networks such as `10.0.0.0/8`, or single addresses. The error is the first invalid
-    /// text.
-    pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
+    /// Parses networks such as `10.0.0.0/8`, or single addresses. The error is about the first
+    /// invalid text.
+    pub fn parse<'a>(
+        texts: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, InvalidTrustedProxies> {
         let parse = |text: &'a str| {
             let single = || text.parse::<IpAddr>().map(IpNet::from);
-            text.parse::<IpNet>().or_else(|_| single()).map_err(|_| text)
+            let network = text.parse::<IpNet>().or_else(|_| single());
+            let network = network.map_err(|_| InvalidTrustedProxies::Text(text.to_owned()))?;
+            if network.prefix_len() == 0 {
+                return Err(InvalidTrustedProxies::Everybody(network));
+            }
+            if network.trunc() != network {
+                let single = IpNet::from(network.addr());
+                return Err(InvalidTrustedProxies::Host {
+                    network,
+                    trunc: network.trunc(),
+                    single,
+                });
+            }
+            Ok(network)
         };
         texts.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
@@ -126,7 +154,15 @@ mod tests {
         ] {
             assert_eq!(client(proxies, peer, forwarded), expected, "{peer} {forwarded:?}");
         }
-        assert_eq!(TrustedProxies::parse(["10.0.0.0/33"]).err(), Some("10.0.0.0/33"));
+        for (text, part) in [
+            ("10.0.0.0/33", "neither a network"),
+            ("0.0.0.0/0", "is everybody"),
+            ("::/0", "is everybody"),
+            ("10.0.0.1/8", "write `10.0.0.0/8` or `10.0.0.1/32`"),
+        ] {
+            let error = TrustedProxies::parse([text]).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

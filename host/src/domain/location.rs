@@ -68,6 +68,12 @@ impl Host {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns whether both name one server: the port of https may be written or not.
+    fn is_same_server(&self, other: &Self) -> bool {
+        let without_port = |host: &Self| host.0.strip_suffix(":443").unwrap_or(&host.0).to_owned();
+        without_port(self) == without_port(other)
+    }
 }
 
 impl fmt::Display for Host {
@@ -244,7 +250,8 @@ impl LocationPattern {
     pub fn collides(&self, shape: ProjectShape, other: &Self, other_shape: ProjectShape) -> bool {
         let mine = || shape.depths().map(|depth| self.path(depth, shape.children));
         let mut theirs = other_shape.depths().map(|depth| other.path(depth, other_shape.children));
-        self.host == other.host && theirs.any(|theirs| mine().any(|mine| mine.overlaps(&theirs)))
+        self.host.is_same_server(&other.host)
+            && theirs.any(|theirs| mine().any(|mine| mine.overlaps(&theirs)))
     }
 
     /// The path of a project with so many components.

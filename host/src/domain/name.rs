@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected 1 to 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit")]
+#[error(
+    "expected 1 to 63 of `a-z`, `0-9`, `-` and `_`, beginning and ending with a letter or digit"
+)]
 pub struct InvalidName;
 
 /// Returns whether the text matches `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.

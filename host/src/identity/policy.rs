@@ -101,8 +101,11 @@ impl TokenPolicy {
     }
 
     /// Settings that are allowed but probably not intended.
-    pub(super) fn warnings(&self) -> Vec<String> {
+    pub(super) fn warnings(&self, longest: Option<u32>) -> Vec<String> {
         let (lifetime, usual) = (self.max_lifetime, &self.usual_lifetimes);
+        let is_of_policy = longest.is_some_and(|longest| i64::from(longest) == lifetime);
+        let setting =
+            if is_of_policy { "`max_token_lifetime` of [limits.policy]" } else { "`max_lifetime`" };
         let too_long = (lifetime > *usual.end()).then(|| {
             format!(
                 "`max_lifetime` is {lifetime} s: a leaked token can be used for longer than the {} \
@@ -112,7 +115,7 @@ impl TokenPolicy {
         });
         let too_short = (lifetime < *usual.start()).then(|| {
             format!(
-                "`max_lifetime` is {lifetime} s, and the tokens of this issuer are valid for at \
+                "{setting} is {lifetime} s, and the tokens of this issuer are valid for at \
                  least {} s: every token is rejected; raise it, or limit their age with `max_age`",
                 usual.start()
             )
@@ -183,8 +186,8 @@ mod tests {
             [(299, 1), (300, 0), (LONGEST_LIFETIME, 0), (LONGEST_LIFETIME + 1, 1)]
         {
             let policy = lives(lifetime);
-            assert_eq!((policy.problems().len(), policy.warnings().len()), (0, warnings));
+            assert_eq!((policy.problems().len(), policy.warnings(None).len()), (0, warnings));
         }
-        assert_eq!(TokenPolicy::default().warnings().len(), 0);
+        assert_eq!(TokenPolicy::default().warnings(None).len(), 0);
     }
 }

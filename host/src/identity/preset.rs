@@ -146,7 +146,7 @@ mod tests {
         ] {
             let policy = preset.policy();
             assert_eq!(policy.problems(), [] as [String; 0], "{preset:?}");
-            assert_eq!(policy.warnings(), [] as [String; 0], "{preset:?}");
+            assert_eq!(policy.warnings(None), [] as [String; 0], "{preset:?}");
             assert_eq!(policy.required_claims.len(), required, "{preset:?}");
         }
     }

@@ -69,9 +69,10 @@ impl IdentitySettings {
 }
 
 impl IssuerSettings {
-    /// Settings that are allowed but probably not intended.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        self.policy.warnings()
+    /// Settings that are allowed but probably not intended. `longest` is `[limits.policy]
+    /// max_token_lifetime`.
+    pub(crate) fn warnings(&self, longest: Option<u32>) -> Vec<String> {
+        self.policy.warnings(longest)
     }
 }
 

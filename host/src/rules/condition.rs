@@ -77,6 +77,11 @@ impl Condition {
         !same_for_all && self.matcher.constrains()
     }
 
+    /// Returns whether it compares with whole numbers.
+    pub(super) fn is_number(&self) -> bool {
+        self.matcher.is_number()
+    }
+
     /// Returns whether it compares with `true` or `false`.
     pub(super) fn is_truth(&self) -> bool {
         self.matcher.is_truth()

@@ -56,6 +56,41 @@ impl IssuerKind {
         }
     }
 
+    /// Claims that name who owns the repository or account. Tokens of all tenants of the public
+    /// service have the same issuer.
+    fn owning(self) -> &'static [&'static str] {
+        match self {
+            Self::GithubActions => &[
+                "actor",
+                "actor_id",
+                "enterprise",
+                "enterprise_id",
+                "repository",
+                "repository_id",
+                "repository_owner",
+                "repository_owner_id",
+                "sub",
+                "workflow_ref",
+            ],
+            Self::Buildkite => &[
+                "agent_id",
+                "cluster_id",
+                "organization_id",
+                "organization_slug",
+                "pipeline_id",
+                "sub",
+            ],
+            Self::Google => &["email", "hd", "sub"],
+            // These are issuers of one organization, account or cluster, or may be.
+            Self::Gitlab
+            | Self::Kubernetes
+            | Self::Aws
+            | Self::Circleci
+            | Self::Bitbucket
+            | Self::Other => &[],
+        }
+    }
+
     /// Claims that identify the code that runs. A rule without one allows every branch.
     fn protecting(self) -> &'static [&'static str] {
         match self {
@@ -95,19 +130,12 @@ pub(super) fn warnings(
                 .to_owned(),
         );
     }
-    let looks_at =
-        |names: &[&str]| rule.claims.iter().any(|condition| names.contains(&condition.name()));
-    // `sub` may contain a branch (`:ref:`), an environment, and since 2026 GitHub's ids
-    // (`acme@123/app@456`).
-    let sub = |part: &str| {
-        rule.claims.iter().any(|condition| condition.name() == "sub" && condition.mentions(part))
-    };
     let protecting = kind.protecting();
     if pushes
         && !protecting.is_empty()
-        && !looks_at(protecting)
-        && !sub(":ref:")
-        && !sub(":environment:")
+        && !looks_at(rule, protecting)
+        && !has_sub(rule, ":ref:")
+        && !has_sub(rule, ":environment:")
     {
         warn(
             "/claims",
@@ -123,22 +151,43 @@ pub(super) fn warnings(
             warn(&format!("/claims/{}", escape(condition.name())), mistake);
         }
     }
-    let immutable = kind.immutable();
-    let by_id = kind == IssuerKind::GithubActions && sub("@");
-    if !immutable.is_empty() && !looks_at(immutable) && !by_id {
-        warn(
-            "/claims",
-            format!(
-                "uses only names, which somebody else can take over later; add a condition on one \
-                 of {}",
-                list(immutable)
-            ),
-        );
-    }
+    warnings.extend(unowned(rule, kind));
     warnings.extend(literal_stars(rule));
     warnings.extend(absent(rule, shapes));
     warnings.extend(doubtful(rule, kind));
     warnings
+}
+
+fn looks_at(rule: &Rule, names: &[&str]) -> bool {
+    rule.claims.iter().any(|condition| names.contains(&condition.name()))
+}
+
+/// `sub` may contain a branch (`:ref:`), an environment, and since 2026 GitHub's ids
+/// (`acme@123/app@456`).
+fn has_sub(rule: &Rule, part: &str) -> bool {
+    rule.claims.iter().any(|condition| condition.name() == "sub" && condition.mentions(part))
+}
+
+/// A rule that strangers meet, today or when they take over a name.
+fn unowned(rule: &Rule, kind: IssuerKind) -> Option<(String, String)> {
+    let (owning, immutable) = (kind.owning(), kind.immutable());
+    let by_id = kind == IssuerKind::GithubActions && has_sub(rule, "@");
+    let problem = if !owning.is_empty() && !looks_at(rule, owning) {
+        format!(
+            "names no owner, so everybody in the world who uses this service meets it with an \
+             account of their own; add a condition on one of {}",
+            list(owning)
+        )
+    } else if !immutable.is_empty() && !looks_at(rule, immutable) && !by_id {
+        format!(
+            "uses only names, which somebody else can take over later; add a condition on one \
+             of {}",
+            list(immutable)
+        )
+    } else {
+        return None;
+    };
+    Some(("/claims".to_owned(), problem))
 }
 
 /// Texts with a `*` that stands for nothing but itself.
@@ -161,7 +210,8 @@ fn absent(rule: &Rule, shapes: &[ProjectShape]) -> Vec<(String, String)> {
     let absent = all.filter(|(_, projects)| !shapes.iter().any(|shape| projects.fits(*shape)));
     let warning = |(index, projects): (usize, &ProjectMatcher)| {
         let problem = format!(
-            "`{projects}` is in none of its registries; raise their `project_depth`, or remove it"
+            "`{projects}` is in none of its registries; raise their `project_depth`, write it \
+             without the prefix that the registry adds, or remove it"
         );
         (format!("/projects/{index}"), problem)
     };
@@ -204,6 +254,7 @@ mod tests {
         let kinds = [
             ("from every branch", "branch"),
             ("uses only names", "names"),
+            ("names no owner", "anybody"),
             ("in lower case", "lower"),
         ];
         let warnings = rules.warnings().iter().map(|warning| {
@@ -264,7 +315,6 @@ mod tests {
                 &[],
             ),
             (Other, "{ repository = { lower = 'acme/{project}' } }", "['push']", &["lower"]),
-            (Buildkite, "{ pipeline_slug = 'p' }", "['push']", &["branch", "names"]),
             (Buildkite, "{ pipeline_id = '1', build_branch = 'main' }", "['push']", &[]),
             (Bitbucket, "{ repositoryUuid = '1' }", "['push']", &["branch"]),
             (Bitbucket, "{ workspaceUuid = '1', branchName = 'main' }", "['push']", &[]),
@@ -272,6 +322,23 @@ mod tests {
             (Aws, "{ sub = 'arn:aws:iam::1:role/ci' }", "['push']", &[]),
         ] {
             assert_eq!(warned(kind, claims, allow), warnings, "{kind:?} {claims} {allow}");
+        }
+    }
+
+    #[test]
+    fn a_rule_for_everybody_in_the_world_is_told() {
+        use IssuerKind::{Buildkite, GithubActions, Gitlab};
+        for (kind, claims, warnings) in [
+            (GithubActions, "{ ref = 'refs/heads/main' }", &["anybody"][..]),
+            (GithubActions, "{ job_workflow_ref = 'a/b/c@d', environment = 'x' }", &["anybody"]),
+            (GithubActions, "{ repository_visibility = 'public' }", &["anybody"]),
+            (GithubActions, "{ repository_owner = 'acme' }", &["names"]),
+            (Buildkite, "{ pipeline_slug = 'p' }", &["anybody"]),
+            (Buildkite, "{ organization_slug = 'o', pipeline_slug = 'p' }", &["names"]),
+            // It may be the company's own server.
+            (Gitlab, "{ namespace_id = '1', ref_protected = 'true' }", &[]),
+        ] {
+            assert_eq!(warned(kind, claims, "['pull']"), warnings, "{kind:?} {claims}");
         }
     }
 }

@@ -175,6 +175,10 @@ impl Matcher {
         self.patterns().iter().any(Pattern::has_literal_star)
     }
 
+    pub(super) fn is_number(&self) -> bool {
+        matches!(self, Self::OneNumberOf(_) | Self::ContainsNumber(_))
+    }
+
     pub(super) fn is_truth(&self) -> bool {
         matches!(self, Self::Flag(_))
     }

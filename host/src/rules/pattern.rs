@@ -41,7 +41,8 @@ pub(super) enum InvalidPattern {
     #[error("is a number beyond 2^53, which programs round; compare it as text, or another claim")]
     InexactNumber,
     #[error(
-        "must end in `/`, `:` or `@`; write `acme/`, because `acme` would also match `acme-evil`"
+        "must end in `/`, `:` or `@`: write `acme/`, because `acme` would also match `acme-evil`, \
+         and `refs/tags/` for all tags"
     )]
     OpenPrefix,
     #[error("has no `{{project}}`; write the text as the issuer does, in upper and lower case")]
@@ -50,7 +51,7 @@ pub(super) enum InvalidPattern {
     UpperCase(String),
     #[error(
         "has a `*` that is not a whole segment; put it between `/`, `:`, `@` or the ends of the \
-         text"
+         text; a part of a segment cannot be compared, so write `refs/tags/*` for `refs/tags/v*`"
     )]
     PartialSegment,
 }

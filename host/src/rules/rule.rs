@@ -60,6 +60,16 @@ impl Rule {
         &self.projects
     }
 
+    /// Returns whether a condition compares `aud` with texts that are not this audience. A token
+    /// may have several audiences as a list, which such a condition does not match either.
+    pub(crate) fn wants_other_audience(&self, audience: &str) -> bool {
+        let texts = |condition: &Condition| condition.exact_texts();
+        let of_aud = self.claims.iter().filter(|condition| condition.name() == "aud").map(texts);
+        of_aud
+            .filter(|texts| !texts.is_empty())
+            .any(|texts| !texts.iter().any(|text| text == audience))
+    }
+
     pub fn registries(&self) -> &[RegistryName] {
         &self.registries
     }

@@ -167,16 +167,57 @@ impl IssuerKind {
         }
     }
 
-    /// Whether the service writes this claim as text `"true"` or `"false"`.
-    fn writes_truth_as_text(self, claim: &str) -> bool {
-        matches!(self, Self::GithubActions | Self::Gitlab)
-            && matches!(claim, "ref_protected" | "environment_protected")
+    /// Whether the service writes this claim as text although it is a number.
+    fn writes_number_as_text(self, claim: &str) -> bool {
+        let is_id = claim.ends_with("_id") || claim.starts_with("run_");
+        match self {
+            Self::GithubActions => is_id,
+            Self::Gitlab => is_id && claim != "runner_id",
+            Self::Kubernetes
+            | Self::Buildkite
+            | Self::Google
+            | Self::Aws
+            | Self::Circleci
+            | Self::Bitbucket
+            | Self::Other => false,
+        }
+    }
+
+    /// Whether the service writes this claim as text: `"true"` or `"false"`, a name, or an id.
+    fn writes_text(self, claim: &str) -> bool {
+        match self {
+            Self::GithubActions => !REGISTERED.contains(&claim) && claim != "check_run_id",
+            Self::Gitlab => matches!(claim, "ref_protected" | "environment_protected"),
+            Self::Kubernetes
+            | Self::Buildkite
+            | Self::Google
+            | Self::Aws
+            | Self::Circleci
+            | Self::Bitbucket
+            | Self::Other => false,
+        }
     }
 }
 
 /// Why no token of the issuer meets the condition, as far as that is known.
 pub(super) fn mistake(condition: &Condition, kind: IssuerKind) -> Option<String> {
     let (service, claims) = kind.vocabulary()?;
+    absent(condition, service, claims)
+        .or_else(|| other_type(condition, kind, service))
+        .or_else(|| other_reference(condition, kind))
+        .or_else(|| {
+            let name = condition.name();
+            let texts = condition.exact_texts();
+            let mut texts = texts.iter();
+            let wrong = texts.find_map(|text| Some((text, expected_form(kind, name, text)?)));
+            wrong.map(|(text, form)| {
+                format!("claim `{name}` of {service} is {form}, so `{text}` matches nobody")
+            })
+        })
+}
+
+/// A claim that the tokens do not have.
+fn absent(condition: &Condition, service: &str, claims: &[&str]) -> Option<String> {
     let (name, first) = (condition.name(), condition.path().first());
     // GitHub adds one claim for each custom property of a repository.
     let is_custom = first.starts_with("repository_property_") || first.starts_with("properties_");
@@ -199,14 +240,35 @@ pub(super) fn mistake(condition: &Condition, kind: IssuerKind) -> Option<String>
              matches nobody; {advice}"
         ));
     }
-    if condition.is_truth() && kind.writes_truth_as_text(first) {
+    None
+}
+
+/// A claim that the tokens have as text.
+fn other_type(condition: &Condition, kind: IssuerKind, service: &str) -> Option<String> {
+    let (name, first) = (condition.name(), condition.path().first());
+    if condition.is_truth() && kind.writes_text(first) {
         return Some(format!(
             "claim `{name}` is compared with a boolean, and {service} sends it as text, so the \
              rule matches nobody; write \"true\" or \"false\" in quotes"
         ));
     }
-    let is_full = ["refs/", "{project}", "*"];
-    let is_short = |text: &str| !is_full.iter().any(|start| text.starts_with(start));
+    if condition.is_number() && kind.writes_number_as_text(first) {
+        return Some(format!(
+            "claim `{name}` is compared with a number, and {service} sends it as text, so the rule \
+             matches nobody; write the number in quotes"
+        ));
+    }
+    None
+}
+
+/// A branch or tag that the service names in another way.
+fn other_reference(condition: &Condition, kind: IssuerKind) -> Option<String> {
+    let first = condition.path().first();
+    let is_full = ["refs/", "{project}"];
+    // `*` alone is one segment, and a full name has three.
+    let is_short = |text: &str| {
+        !is_full.iter().any(|start| text.starts_with(start)) && !text.starts_with("*/")
+    };
     if kind == IssuerKind::GithubActions
         && first == "ref"
         && condition.texts().all(|text| is_short(&text))
@@ -221,18 +283,14 @@ pub(super) fn mistake(condition: &Condition, kind: IssuerKind) -> Option<String>
     if kind == IssuerKind::Gitlab && first == "ref" {
         let full = condition.texts().find(|text| text.starts_with("refs/"));
         return full.map(|text| {
-            let short = text.rsplit('/').next().unwrap_or_default();
+            let short = text.splitn(3, '/').nth(2).unwrap_or_default();
             format!(
                 "claim `ref` of GitLab is a short name, so `{text}` matches nobody; write \
                  \"{short}\", or use the claim `ref_path`"
             )
         });
     }
-    let texts = condition.exact_texts();
-    let wrong = texts.iter().find_map(|text| Some((text, expected_form(kind, name, text)?)));
-    wrong.map(|(text, form)| {
-        format!("claim `{name}` of {service} is {form}, so `{text}` matches nobody")
-    })
+    None
 }
 
 /// Advice to use the most similar of the known names, or one of them if none is similar.
@@ -265,6 +323,8 @@ mod tests {
             (GithubActions, "ref", "'main'", "refs/heads/main"),
             (GithubActions, "ref", "['main', 'v1']", "refs/heads/main"),
             (GithubActions, "ref_protected", "true", "in quotes"),
+            (GithubActions, "repository_owner_id", "9919", "write the number in quotes"),
+            (Gitlab, "project_id", "[1, 2]", "write the number in quotes"),
             (GithubActions, "/repositry", "'a'", "write `repository`"),
             (Gitlab, "ref", "'refs/heads/main'", "write \"main\""),
             (Gitlab, "ref_protected", "false", "in quotes"),
@@ -288,6 +348,7 @@ mod tests {
             (GithubActions, "repository_property_team", "'a'"),
             (GithubActions, "sub", "'a'"),
             (Gitlab, "ref", "'main'"),
+            (Gitlab, "runner_id", "7"),
             (Gitlab, "/user_identities/0/provider", "'a'"),
             (Kubernetes, "/kubernetes.io/namespace", "'ci'"),
             (Aws, "/https:~1~1sts.amazonaws.com~1/aws_account", "'1'"),

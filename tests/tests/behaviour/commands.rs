@@ -135,7 +135,7 @@ fn help_and_version_are_what_was_asked_for() {
     Commands:
       serve     Serve callers until SIGTERM
       check     Check the settings with every provider they use, without serving. Exits 1 if anything is wrong
-      explain   Say whether a token would get what it asks for, and why not. Exits 1 if not
+      explain   Say whether a token would get what it asks for, and why not. Exits 1 if not, and 2 if that cannot be said
       audit     Read the audit log: check that it is whole, search it, follow it
       provider  Look at providers, and pin them
       token     Print a token of the built-in issuer `local`

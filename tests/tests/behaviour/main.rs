@@ -53,6 +53,7 @@ mod oidc_discovery;
 mod openapi;
 mod operator_files;
 mod operator_mistakes;
+mod operator_values;
 mod peers;
 mod process;
 mod project_names;

@@ -10,14 +10,31 @@ use super::labels::{
 use super::{CountsBy, Families};
 
 /// Outcomes that an operator is alerted of. Their series exist from the start.
-const UPSTREAM_FAILURES: [&str; 6] =
-    ["denied", "throttled", "timed-out", "unavailable", "nonsense", "invalid-settings"];
+const UPSTREAM_FAILURES: [&str; 7] = [
+    "clock-differs",
+    "denied",
+    "throttled",
+    "timed-out",
+    "unavailable",
+    "nonsense",
+    "invalid-settings",
+];
 const MINT_FAILURES: [&str; 5] = [
     "provider-failed",
     "upstream-denied",
     "upstream-unavailable",
     "upstream-timeout",
     "audit-unavailable",
+];
+/// The records of requests.
+const EVENTS: [&str; 7] = [
+    "issue.intent",
+    "issue.completed",
+    "issue.failed",
+    "issue.aborted",
+    "issue.minted",
+    "authz.denied",
+    "authn.denied.summary",
 ];
 const LIMITS: [&str; 7] = [
     "address",
@@ -44,7 +61,9 @@ impl Families {
     pub(super) fn start_at_zero(&self) {
         for outcome in ["ok", "failed"] {
             start(&self.reloads, &ReloadLabels { outcome });
-            start(&self.audit_records, &AuditLabels { event: "issue.completed", outcome });
+            for event in EVENTS {
+                start(&self.audit_records, &AuditLabels { event, outcome });
+            }
         }
         for limit in LIMITS {
             start(&self.refused, &RefusedLabels { limit });
