@@ -44,8 +44,9 @@ const MAX_URI: usize = 2 << 10;
 pub fn router(broker: Broker) -> Router {
     // A HEAD would issue credentials and throw them away.
     let credentials = get(issue_credentials::by_query)
-        .head(|| async { Failure::MethodNotAllowed })
-        .post(issue_credentials::by_body);
+        .head(other_method_for_credentials)
+        .post(issue_credentials::by_body)
+        .fallback(other_method_for_credentials);
     let description = openapi::text();
     let description = async move || openapi::openapi(description.clone());
     // The first one sees a request first and its answer last.
@@ -65,6 +66,11 @@ pub fn router(broker: Broker) -> Router {
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
         .layer(middleware)
         .with_state(broker)
+}
+
+/// The header is written here because axum adds `HEAD` wherever `GET` is.
+async fn other_method_for_credentials() -> impl IntoResponse {
+    ([(header::ALLOW, "GET,POST")], Failure::MethodNotAllowed)
 }
 
 /// What operators and orchestrators reach, on a listener of its own. Health is never shed, so

@@ -24,6 +24,8 @@ pub enum InvalidLocation {
          characters"
     )]
     Image,
+    #[error("its repository has upper-case letters, and repositories have none; write `{lower}`")]
+    UpperCase { lower: String },
     #[error("expected `host/prefix/{{project}}` with `{{project}}` once, between `/` or at an end")]
     Pattern,
 }
@@ -160,7 +162,13 @@ impl FromStr for ImageReference {
         let repository =
             if is_official { format!("library/{repository}") } else { repository.to_owned() };
         if !is_repository(&repository) {
-            return Err(InvalidLocation::Image);
+            let lower = repository.to_ascii_lowercase();
+            let is_meant = is_repository(&lower);
+            return Err(if is_meant {
+                InvalidLocation::UpperCase { lower }
+            } else {
+                InvalidLocation::Image
+            });
         }
         Ok(Self(Location { host, repository }))
     }

@@ -7,14 +7,20 @@ use axum::extract::Request;
 use axum::http::header;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::problem::Failure;
 
 const MAX_BODY: usize = 4 << 10;
 
+/// A member of a body, and what its value must be.
+pub(super) type Member = (&'static str, &'static str);
+
+/// `members` are all members of `T`, for messages.
 pub(super) async fn json<T: DeserializeOwned>(
     request: Request,
     time: Duration,
+    members: &[Member],
 ) -> Result<T, Failure> {
     let is_json = request
         .headers()
@@ -34,14 +40,51 @@ pub(super) async fn json<T: DeserializeOwned>(
     let bytes = tokio::time::timeout(time, collect(request))
         .await
         .map_err(|_| Failure::RequestTimeout)??;
-    // The answer has the position only, because the text may be anything.
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::InvalidRequest(format!(
-            "The body is not the expected JSON object (line {}, column {}).",
-            error.line(),
-            error.column()
-        ))
-    })
+    serde_json::from_slice(&bytes)
+        .map_err(|_| Failure::InvalidRequest(what_is_wrong::<T>(&bytes, members)))
+}
+
+/// Names the wrong member. Values are not quoted, because they may be anything.
+fn what_is_wrong<T: DeserializeOwned>(bytes: &[u8], members: &[Member]) -> String {
+    let names: Vec<_> = members.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let names = names.join(", ");
+    let whole: Map<String, Value> = match serde_json::from_slice(bytes) {
+        Ok(whole) => whole,
+        Err(error) => {
+            return format!(
+                "The body is not a JSON object (line {}, column {}). Its members may be {names}.",
+                error.line(),
+                error.column()
+            );
+        }
+    };
+    let is_unknown = |name: &&String| members.iter().all(|(known, _)| known != name);
+    if let Some(unknown) = whole.keys().find(is_unknown) {
+        return format!("The body has an unknown member{}. It may have {names}.", named(unknown));
+    }
+    let is_wrong = |name: &str| {
+        let mut others = whole.clone();
+        others.remove(name).is_some() && serde_json::from_value::<T>(others.into()).is_ok()
+    };
+    if serde_json::from_slice::<Value>(bytes)
+        .is_ok_and(|all| serde_json::from_value::<T>(all).is_ok())
+    {
+        return format!("The body has a member twice. It may have {names}, each once.");
+    }
+    if let Some((name, expected)) = members.iter().find(|(name, _)| is_wrong(name)) {
+        return format!("`{name}` must be {expected}.");
+    }
+    let all: Vec<_> =
+        members.iter().map(|(name, expected)| format!("`{name}`: {expected}")).collect();
+    format!("Several members have values of a wrong type. Expected: {}.", all.join("; "))
+}
+
+/// A name of the caller's between backticks after a space, or nothing if it could be harmful in
+/// logs and terminals.
+pub(super) fn named(name: &str) -> String {
+    let is_harmless = (1..=32).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    if is_harmless { format!(" `{name}`") } else { String::new() }
 }
 
 /// Rejects a body of a request whose parameters are in its query: it would be ignored.

@@ -18,6 +18,8 @@ use crate::broker::Broker;
 use crate::domain::{Actions, Claims, Project, Subject};
 use crate::rules::Holding;
 
+const MEMBERS: &[body::Member] = &[("project", "a text")];
+
 /// A JSON object, which may be empty.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -68,7 +70,7 @@ pub(super) async fn explain(
     request: Request,
 ) -> Result<Json<Explained>, Failure> {
     let parameters: ExplainParameters =
-        body::json(request, broker.process.edge.timeouts.body).await?;
+        body::json(request, broker.process.edge.timeouts.body, MEMBERS).await?;
     let project = parameters.project.map(|name| name.parse::<Project>()).transpose();
     let project =
         project.map_err(|error| Failure::InvalidRequest(format!("`project`: {error}.")))?;

@@ -367,6 +367,45 @@ async fn several_registries_want_one_named() {
     assert_eq!(answer.status, 403, "`default` is meant, and no rule reaches it: {}", answer.text);
 }
 
+/// A caller who misspells a member learns which one it is, and nothing of a value is repeated.
+#[tokio::test]
+async fn a_wrong_body_is_told_with_the_member() {
+    let broker = TestBroker::with_registries(oci("r.example.com")).start().await;
+    let token = broker.token_for("my-app");
+    let credentials = "/api/v1/registry/credentials";
+    for (path, body, expected) in [
+        (
+            credentials,
+            r#"{"proyect":"my-app"}"#,
+            "unknown member `proyect`. It may have `project`,",
+        ),
+        (credentials, r#"{"\u001b[2J":"canary"}"#, "unknown member. It may have"),
+        (credentials, r#"{"project":"my-app","lifetime":"canary"}"#, "`lifetime` must be a whole"),
+        (credentials, r#"{"project":["canary"]}"#, "`project` must be a text."),
+        (credentials, r#"{"project":"a","actions":7}"#, "`actions` must be a text or a list"),
+        (credentials, r#"{"project":1,"lifetime":"1h"}"#, "`lifetime`: a whole number of seconds"),
+        (credentials, r#"{"project":"a","project":"canary"}"#, "a member twice"),
+        (credentials, "[]", "not a JSON object (line 1, column 0)"),
+        (credentials, r#"{"project":"canary""#, "(line 1, column 19). Its members may be"),
+        (credentials, r#"{"image":"r.example.com/My-App:1"}"#, "upper-case"),
+        ("/api/v1/explain", r#"{"projects":"canary"}"#, "unknown member `projects`"),
+        ("/api/v1/explain", r#"{"project":7}"#, "`project` must be a text."),
+    ] {
+        let request = Request::post(path)
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/json");
+        let answer = broker.send(request.body(Body::from(body)).unwrap()).await;
+        assert_eq!(answer.status, 400, "{body}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(expected), "{body}: {detail}");
+        assert!(!detail.contains("canary") && !detail.contains('\u{1b}'), "{body}: {detail}");
+    }
+    let query = format!("{credentials}?project=my-app&lifetimes=60");
+    let answer = broker.get(&query, Some(&token)).await;
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("unknown parameter `lifetimes`"), "{detail}");
+}
+
 #[tokio::test]
 async fn every_answer_says_what_it_is_and_is_not_stored() {
     let broker = TestBroker::with_registries(oci("r.example.com")).start().await;
@@ -410,7 +449,16 @@ async fn every_answer_says_what_it_is_and_is_not_stored() {
         ["/registry/credentials?project=my-app", "/api/v1/registry/credentials?project=my-app"]
     {
         let head = Request::head(path).header("authorization", format!("Bearer {token}"));
-        assert_eq!(broker.send(head.body(Body::empty()).unwrap()).await.status, 405);
+        let head = broker.send(head.body(Body::empty()).unwrap()).await;
+        assert_eq!((head.status.as_u16(), head.header("allow")), (405, Some("GET,POST")));
+        for method in ["PUT", "DELETE", "PATCH", "OPTIONS"] {
+            let other = Request::builder().method(method).uri(path);
+            let other = other.header("authorization", format!("Bearer {token}"));
+            let answer = broker.send(other.body(Body::empty()).unwrap()).await;
+            let found = (answer.status.as_u16(), answer.header("allow"));
+            assert_eq!(found, (405, Some("GET,POST")), "{method}");
+            assert_eq!(answer.json()["type"], "urn:rise:problem:method-not-allowed");
+        }
     }
     assert_eq!(
         broker.audit().len(),

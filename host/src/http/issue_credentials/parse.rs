@@ -13,6 +13,14 @@ use crate::domain::{Actions, IssueRequest, Lifetime, Target};
 use crate::http::body;
 use crate::http::problem::Failure;
 
+const MEMBERS: &[body::Member] = &[
+    ("project", "a text"),
+    ("image", "a text"),
+    ("registry", "a text"),
+    ("actions", "a text or a list of texts"),
+    ("lifetime", "a whole number of seconds"),
+];
+
 /// The parameters as text. A parameter that occurs twice is an error, because nobody knows which
 /// value was meant.
 #[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
@@ -82,11 +90,12 @@ pub(super) fn query(query: &str) -> Result<IssueRequest, Failure> {
                     .map_err(|_| invalid("`lifetime` must be a whole number of seconds."))?;
                 parameters.lifetime.replace(seconds).is_some()
             }
-            _ => {
-                return Err(invalid(
-                    "The query has an unknown parameter. The parameters are `project`, `image`, \
+            unknown => {
+                return Err(invalid(&format!(
+                    "The query has an unknown parameter{}. The parameters are `project`, `image`, \
                      `registry`, `actions` and `lifetime`.",
-                ));
+                    body::named(unknown)
+                )));
             }
         };
         if previous {
@@ -97,7 +106,7 @@ pub(super) fn query(query: &str) -> Result<IssueRequest, Failure> {
 }
 
 pub(super) async fn body(request: Request, time: Duration) -> Result<IssueRequest, Failure> {
-    let parameters: CredentialParameters = body::json(request, time).await?;
+    let parameters: CredentialParameters = body::json(request, time, MEMBERS).await?;
     parameters.parse()
 }
 
@@ -161,7 +170,9 @@ mod tests {
             ("project=a&project=b", "twice"),
             ("project=a&project=a", "twice"),
             ("project=a&image=b", "not both"),
-            ("project=a&x=b", "unknown parameter"),
+            ("project=a&x=b", "unknown parameter `x`."),
+            ("project=a&x%1b[2J=b", "unknown parameter."),
+            ("image=r.example.com/Team/App:V1", "write `team/app`"),
             ("project=%ff", "`project`"),
             ("project=a%2f%2fb", "`project`"),
             ("project=a%252fb", "`project`"),
