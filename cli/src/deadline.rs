@@ -42,6 +42,7 @@ pub(crate) fn now() -> u64 {
 /// `90 seconds`, `12 minutes`, `3 hours`, `2 days`.
 pub(crate) fn spoken(seconds: u64) -> String {
     match seconds {
+        1 => "1 second".to_owned(),
         0..=119 => format!("{seconds} seconds"),
         120..=7_199 => format!("{} minutes", (seconds + 30) / 60),
         7_200..=172_799 => format!("{} hours", (seconds + 1_800) / 3_600),

@@ -10,16 +10,20 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::deadline::{ATTEMPT, Deadline};
+use crate::deadline::{ATTEMPT, Deadline, spoken};
 use crate::failure::Failure;
 use crate::terminal::Terminal;
 
-/// The longest first pause. Each further one may be twice as long.
+/// The longest first pause. Each further one may be twice as long, and lasts half of that at least.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause that no server asked for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// With less time left, another attempt has no chance.
 const LEAST: Duration = Duration::from_millis(250);
+/// A pause from this length on is told where no terminal shows it.
+const TOLD: Duration = Duration::from_secs(4);
+/// Characters of a reason that fit on a line of a terminal.
+const REASON: usize = 60;
 
 /// The time that a run may spend on waiting and repeating.
 #[derive(Clone, Copy, Debug)]
@@ -102,18 +106,27 @@ impl Patience {
         let begun = Instant::now();
         let mut deadline = self.deadline().at_most(self.attempt);
         let mut tries = 1;
+        let mut is_told = false;
         loop {
             let Setback { failure, repeat } = match attempt(deadline) {
                 Ok(value) => return Ok(value),
                 Err(setback) => setback,
             };
             let left = (self.started + self.wait).saturating_duration_since(Instant::now());
-            match pause(repeat, tries, left, random()) {
-                Some(pause) => thread::sleep(pause),
-                None => return Err(explained(failure, repeat, tries, begun.elapsed(), left)),
-            }
+            let Some(pause) = pause(repeat, tries, left, random()) else {
+                return Err(explained(failure, repeat, tries, begun.elapsed(), left));
+            };
             tries += 1;
-            waiting.show(format!("{what}, attempt {tries}"));
+            waiting.show(format!("{what}, attempt {tries}: {}", reason(&failure)));
+            if pause >= TOLD && !is_told && !self.terminal.progress {
+                is_told = true;
+                self.terminal.note(&format!(
+                    "rise-registry: {what} again for up to {}, because {}",
+                    spoken(left.as_secs()),
+                    failure.line()
+                ));
+            }
+            thread::sleep(pause);
             deadline = Deadline::at(self.started + self.wait).at_most(self.attempt);
         }
     }
@@ -127,13 +140,26 @@ fn pause(repeat: Repeat, tries: u32, left: Duration, random: f64) -> Option<Dura
         Repeat::Soon => Duration::ZERO,
         Repeat::After(pause) => pause,
     };
-    let spare = left.checked_sub(asked)?;
-    if spare < LEAST {
-        return None;
-    }
-    let doubled = FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(10));
-    let longest = doubled.min(LONGEST_PAUSE).min(spare / 2);
-    Some(asked + longest.mul_f64(random))
+    let step = |tries: u32| {
+        let doubled = FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(10));
+        doubled.min(LONGEST_PAUSE)
+    };
+    let half = step(tries) / 2;
+    let least = asked.max(half);
+    let spare = left.checked_sub(LEAST)?.checked_sub(least)?;
+    let pause = least + half.min(spare).mul_f64(random);
+    let rest = left.saturating_sub(LEAST + pause);
+    // No further pause would fit, so the last attempt comes as late as it can, and not at the same
+    // moment as those of other jobs.
+    let is_last = rest < step(tries.saturating_add(1)) / 2;
+    Some(if is_last { pause + rest.mul_f64(random) } else { pause })
+}
+
+/// The beginning of the failure, which fits on a line.
+fn reason(failure: &Failure) -> String {
+    let line = failure.line();
+    let first = line.split(": ").next().unwrap_or_default();
+    first.chars().take(REASON).collect()
 }
 
 /// Adds how long the run waited, or why it does not wait.
@@ -145,14 +171,14 @@ fn explained(
     left: Duration,
 ) -> Failure {
     let failure = if tries > 1 {
-        failure.with(&format!("; tried {tries} times in {} seconds", waited.as_secs()))
+        failure.with(&format!("; tried {tries} times in {}", spoken(waited.as_secs())))
     } else {
         failure
     };
     match repeat {
-        Repeat::After(pause) if !left.is_zero() => failure.with(&format!(
-            "; the pause of {} seconds that it asks for does not fit into the {} seconds that are \
-             left of --wait",
+        Repeat::After(pause) if !left.is_zero() && left < pause + LEAST => failure.with(&format!(
+            "; the pause of {} s that it asks for does not fit into the {} s that are left of \
+             --wait",
             pause.as_secs(),
             left.as_secs()
         )),
@@ -181,22 +207,43 @@ mod tests {
         for (repeat, tries, left, random, expected) in [
             (Repeat::Never, 1, seconds(60), 1.0, None),
             (Repeat::Soon, 1, seconds(60), 1.0, Some(millis(500))),
-            (Repeat::Soon, 1, seconds(60), 0.5, Some(millis(250))),
+            (Repeat::Soon, 1, seconds(60), 0.0, Some(millis(250))),
             (Repeat::Soon, 3, seconds(60), 1.0, Some(seconds(2))),
             (Repeat::Soon, 9, seconds(60), 1.0, Some(seconds(8))),
             (Repeat::Soon, u32::MAX, seconds(60), 1.0, Some(seconds(8))),
-            (Repeat::Soon, 9, seconds(2), 1.0, Some(seconds(1))),
+            (Repeat::Soon, 9, seconds(60), 0.0, Some(seconds(4))),
+            // The rest is too short for another pause: the last attempt is at its end.
+            (Repeat::Soon, 9, seconds(6), 1.0, Some(millis(5_750))),
+            (Repeat::Soon, 9, seconds(6), 0.0, Some(seconds(4))),
+            (Repeat::Soon, 9, seconds(4), 1.0, None),
+            (Repeat::Soon, 1, millis(400), 1.0, None),
             (Repeat::Soon, 9, millis(200), 1.0, None),
             (Repeat::Soon, 1, Duration::ZERO, 1.0, None),
             (after(3), 1, seconds(60), 0.0, Some(seconds(3))),
-            (after(3), 1, seconds(60), 1.0, Some(millis(3_500))),
-            (after(3), 1, seconds(4), 1.0, Some(millis(3_500))),
+            (after(3), 1, seconds(60), 1.0, Some(millis(3_250))),
+            (after(3), 1, seconds(4), 1.0, Some(millis(3_250))),
             (after(3), 1, seconds(3), 0.0, None),
             (after(200), 1, seconds(60), 0.0, None),
             (after(0), 2, seconds(60), 1.0, Some(seconds(1))),
         ] {
             let found = pause(repeat, tries, left, random);
             assert_eq!(found, expected, "{repeat:?} {tries} {left:?} {random}");
+        }
+        // What a broker sees that is down for a whole wait: no burst, neither at the start nor at
+        // the end.
+        for (round, wait) in (0..1000).map(|round| (round, seconds(1 + round % 60))) {
+            let (mut left, mut tries, mut pauses) = (wait, 1, Vec::new());
+            while let Some(pause) = pause(Repeat::Soon, tries, left, random()) {
+                pauses.push(pause);
+                tries += 1;
+                left -= pause;
+            }
+            let mut step = FIRST_PAUSE;
+            for pause in &pauses {
+                assert!(*pause >= step / 2, "{round}: {pauses:?}");
+                step = (step * 2).min(LONGEST_PAUSE);
+            }
+            assert!(!pauses.is_empty() && left <= LONGEST_PAUSE, "{round}: {pauses:?}");
         }
         let randoms: Vec<_> = (0..100).map(|_| random()).collect();
         assert!(randoms.iter().all(|random| (0.0..=1.0).contains(random)));
@@ -231,6 +278,6 @@ mod tests {
             Err(Setback { failure, repeat: Repeat::After(seconds(200)) })
         });
         let line = failed.unwrap_err().line();
-        assert!(line.starts_with("busy; the pause of 200 seconds that it asks for"), "{line}");
+        assert!(line.starts_with("busy; the pause of 200 s that it asks for"), "{line}");
     }
 }
