@@ -48,6 +48,9 @@ pub(crate) struct ListedRegistry {
     pub(crate) registry_url: String,
     /// Image reference that contains `{project}`.
     pub(crate) image: String,
+    /// The most components of a project. Older brokers do not state it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) project_depth: Option<usize>,
     pub(crate) r#type: String,
     /// What a credential opens at least. Older brokers do not state it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,7 +147,7 @@ impl Broker {
         let visible = |text: &str| text.len() <= 1024 && !text.chars().any(char::is_control);
         let sound = answer.registries.len() <= REGISTRIES
             && answer.registries.iter().all(|registry| {
-                let ListedRegistry { registry, registry_url, image, r#type, scope } = registry;
+                let ListedRegistry { registry, registry_url, image, r#type, scope, .. } = registry;
                 let texts = [registry, registry_url, image, r#type].into_iter().chain(scope);
                 texts.into_iter().all(|text| visible(text))
             });
@@ -177,6 +180,9 @@ impl Broker {
         };
         let reply = self.transport.send(&exchange);
         let reply = reply.map_err(|error| error.towards(&self.whom(), "RISE_URL"))?;
+        if reply.status.as_u16() == 404 {
+            return Err(problem::unknown_path(&self.whom(), ""));
+        }
         Ok(reply.date.map(|date| Clock::compare((self.now)(), date)))
     }
 

@@ -191,10 +191,22 @@ impl Cache {
         self.entries().filter(is_json).filter_map(read).collect()
     }
 
-    /// Deletes all cached credentials and returns their number.
+    /// Deletes the files of the cache and returns the number of credentials. A lock that another
+    /// process holds stays.
     pub(crate) fn clear(&self) -> usize {
-        let is_json = |path: &PathBuf| path.extension().is_some_and(|name| name == "json");
-        self.entries().filter(is_json).filter(|path| fs::remove_file(path).is_ok()).count()
+        let mut credentials = 0;
+        for path in self.entries().collect::<Vec<_>>() {
+            let extension = path.extension().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_free = || File::open(&path).is_ok_and(|lock| lock.try_lock().is_ok());
+            let is_ours = match extension {
+                "json" | "list" => true,
+                "lock" => is_free(),
+                _ => false,
+            };
+            let is_removed = is_ours && fs::remove_file(&path).is_ok();
+            credentials += usize::from(is_removed && extension == "json");
+        }
+        credentials
     }
 
     fn file(&self, key: &CacheKey) -> Option<PathBuf> {

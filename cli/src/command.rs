@@ -152,6 +152,17 @@ fn print_complaints(app: &App, complaints: &[String]) {
     }
 }
 
+/// Fails for a registry where callers use their own logins.
+fn must_have_a_login(credentials: &Credentials) -> Result<(), Failure> {
+    if !credentials.password.expose().is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Settings(format!(
+        "the broker issues no credential for registry {}: log in to {} with your own login",
+        credentials.registry, credentials.registry_url
+    )))
+}
+
 /// GitHub's runner removes these lines from the log and masks the named text from then on.
 fn mask(credentials: &Credentials) {
     for secret in crate::docker::secrets(credentials) {

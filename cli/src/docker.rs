@@ -3,6 +3,8 @@
 //! **Invariant:** other programs' entries stay: one entry is set, and the rest is written back as
 //! it was read.
 
+mod preferred;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,16 +14,20 @@ use serde::Serialize as _;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+pub(crate) use self::preferred::preferred_logins;
+
 use crate::broker::{Credentials, Kind};
 use crate::environment::Environment;
 use crate::failure::{Failure, shown};
-use crate::files;
+use crate::files::{self, FileError};
 use crate::names;
 
 /// The name of `docker-credential-rise` in clients' settings.
 pub(crate) const HELPER: &str = "rise";
 
 const LONGEST: u64 = 4 * 1024 * 1024;
+/// The remedy for a folder that cannot be written.
+const ELSEWHERE: &str = "set DOCKER_CONFIG to a folder of your own, or use `rise-registry exec`";
 
 /// The logins of a new `config.json`.
 #[derive(Default)]
@@ -66,9 +72,13 @@ impl ConfigFile {
         let below = |folder: Option<PathBuf>| Some(folder?.join("containers/auth.json"));
         let settings = environment.configuration_directory();
         let settings = settings.and_then(|folder| Some(folder.parent()?.to_owned()));
+        // Without the variable, the first of its files is `/run/containers/UID/auth.json`.
+        let user = rustix::process::getuid().as_raw();
+        let without = || environment.root.join(format!("run/containers/{user}/auth.json"));
+        let runtime = below(environment.path("XDG_RUNTIME_DIR")).unwrap_or_else(without);
         let files = match environment.path("REGISTRY_AUTH_FILE") {
             Some(path) => vec![Some(path)],
-            None => vec![below(environment.path("XDG_RUNTIME_DIR")), below(settings)],
+            None => vec![Some(runtime), below(settings)],
         };
         files.into_iter().flatten().filter_map(|path| Self::load(path).ok()).collect()
     }
@@ -82,10 +92,15 @@ impl ConfigFile {
         let text = files::read(&path, LONGEST).map_err(|error| failed(&error))?;
         let json = match text.as_ref().map(|text| text.trim()).filter(|text| !text.is_empty()) {
             None => Map::new(),
-            // The error of serde_json can quote the text, so it is dropped.
-            Some(text) => {
-                serde_json::from_str(text).map_err(|_| failed(&"is not a JSON object"))?
-            }
+            // The error of serde_json can quote the text, so only its place is told.
+            Some(text) => serde_json::from_str(text).map_err(|error| {
+                failed(&format!(
+                    "is not a JSON object (line {}, column {}): mend it, or set DOCKER_CONFIG to \
+                     another folder",
+                    error.line(),
+                    error.column()
+                ))
+            })?,
         };
         if json.get("auths").is_some_and(|auths| !auths.is_object()) {
             return Err(failed(&"its `auths` is not an object"));
@@ -113,6 +128,15 @@ impl ConfigFile {
         self.helper(host).or_else(store).filter(|name| !name.is_empty())
     }
 
+    /// The member of the file that names the helper of this host.
+    pub(crate) fn member_with_helper(&self, host: &str) -> &'static str {
+        if self.helper(host).is_some() { "credHelpers" } else { "credsStore" }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file, if it contains a login for the host.
     pub(crate) fn with_login(&self, host: &str) -> Option<&Path> {
         let mut keys = self.json.get("auths")?.as_object()?.keys();
@@ -122,9 +146,11 @@ impl ConfigFile {
     /// Fails if the file names a helper for the host: docker would never read the login.
     pub(crate) fn check_that_it_is_read(&self, host: &str) -> Result<(), Failure> {
         let Some(helper) = self.helper_or_store(host) else { return Ok(()) };
-        Err(Failure::Settings(format!(
-            "{} makes docker ask docker-credential-{} for {host}, so docker would not read a login \
-             there: remove that entry, or use `rise-registry exec`",
+        let member = self.member_with_helper(host);
+        Err(Failure::Files(format!(
+            "`{member}` of {} makes docker ask docker-credential-{} for {host}, so docker would \
+             not read a login there: run `rise-registry configure docker --host {host}`, or use \
+             `rise-registry exec`",
             self.path.display(),
             shown(helper)
         )))
@@ -176,7 +202,10 @@ impl ConfigFile {
         change: impl FnOnce(&mut Map<String, Value>),
     ) -> Result<(), Failure> {
         let failed = |what: &dyn std::fmt::Display| {
-            Failure::Files(format!("{} cannot be written: {what}", self.path.display()))
+            Failure::Files(format!(
+                "{} cannot be written: {what}; {ELSEWHERE}",
+                self.path.display()
+            ))
         };
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(folder).map_err(|error| failed(&error))?;
@@ -200,54 +229,17 @@ impl ConfigFile {
         let form = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut *text, form);
         self.json.serialize(&mut serializer).map_err(|error| failed(&error))?;
-        files::write_like(&self.path, &self.path, &String::from_utf8_lossy(&text))
-            .map_err(|error| failed(&error))
+        files::write_like(&self.path, &self.path, &String::from_utf8_lossy(&text)).map_err(
+            |error| match error {
+                FileError::Mounted => failed(&error),
+                FileError::Io(_)
+                | FileError::NotRegular
+                | FileError::TooLong(_)
+                | FileError::NotText
+                | FileError::NotPrivate(_) => failed(&format!("{error}; {ELSEWHERE}")),
+            },
+        )
     }
-}
-
-/// Logins in other places that clients prefer to a login in docker's file and to a helper: one line
-/// each.
-pub(crate) fn preferred_logins(
-    environment: &Environment,
-    host: &str,
-    image: Option<&str>,
-) -> Vec<String> {
-    let mut lines = Vec::new();
-    let variable = environment.text("DOCKER_AUTH_CONFIG");
-    let json = variable.and_then(|text| serde_json::from_str::<Value>(text).ok());
-    let mut auths = json.iter().filter_map(|json| json.get("auths")?.as_object());
-    if auths.any(|auths| auths.keys().any(|key| names::is_key_of(key, host))) {
-        lines.push(format!(
-            "DOCKER_AUTH_CONFIG contains a login for {host}, which docker and buildx prefer: unset \
-             it, or use `rise-registry exec`"
-        ));
-    }
-    // With this variable, podman, buildah and skopeo read that file only.
-    if environment.path("REGISTRY_AUTH_FILE").is_some() {
-        return lines;
-    }
-    let is_of_the_image = |key: &str| {
-        let below = image.and_then(|image| image.strip_prefix(key));
-        key != host && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let podman = ConfigFile::of_podman(environment).into_iter().map(|file| (file, true));
-    let docker = ConfigFile::of_docker(environment).ok().map(|file| (file, false));
-    for (file, is_read_first) in podman.chain(docker) {
-        if file.helper(host).is_some() {
-            continue;
-        }
-        let auths = file.json.get("auths").and_then(Value::as_object);
-        for key in auths.into_iter().flat_map(Map::keys) {
-            if is_of_the_image(key) || (is_read_first && names::is_key_of(key, host)) {
-                let (path, key) = (file.path.display(), shown(key));
-                lines.push(format!(
-                    "{path} contains a login for {key}, which podman, buildah and skopeo prefer: \
-                     run `podman logout --authfile {path} {key}`, or use `rise-registry exec`"
-                ));
-            }
-        }
-    }
-    lines
 }
 
 /// The password, and its encoded form in configuration files.

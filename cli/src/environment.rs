@@ -117,6 +117,12 @@ impl Environment {
         home.ok_or_else(|| Failure::Files("HOME is not set to a folder: set it".to_owned()))
     }
 
+    /// Whether clients find `docker-credential-rise`.
+    pub(crate) fn has_helper_on_path(&self) -> bool {
+        let mut folders = self.text("PATH").unwrap_or_default().split(':').map(Path::new);
+        folders.any(|folder| folder.join("docker-credential-rise").is_file())
+    }
+
     /// The XDG base directory specification ignores relative paths.
     fn absolute(&self, name: &'static str, below_home: &str) -> Option<PathBuf> {
         let named = self.path(name).filter(|path| path.is_absolute());

@@ -10,17 +10,25 @@ use std::io::{self, Read as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::settings::Flags;
-use crate::terminal;
+use crate::{names, terminal};
 
 /// With this answer, clients go on without credentials.
 pub(crate) const NOT_FOUND: &str = "credentials not found in native keychain";
 pub(crate) const NO_SERVER: &str = "no credentials server URL";
+
+/// What `docker login` sends with `store`. `docker logout` sends the URL alone with `erase`.
+#[derive(Deserialize)]
+struct StoreForm {
+    #[serde(rename = "ServerURL")]
+    server_url: String,
+}
 
 /// The longest wait for a broker that cannot answer now, if nothing else is configured. A person or
 /// a build waits for docker meanwhile.
@@ -40,8 +48,7 @@ pub fn main() -> ExitCode {
     let action = arguments.next().filter(|_| arguments.next().is_none()).unwrap_or_default();
     match action.to_str().unwrap_or_default() {
         "get" => get(),
-        "store" => ignore("stored"),
-        "erase" => ignore("erased"),
+        "store" | "erase" => ignore(),
         // Old docker builds request a credential for each entry of the list, used or not, so it is
         // always empty.
         "list" => input().map_or_else(|failure| failed(&failure), |_| succeeded("{}")),
@@ -53,7 +60,7 @@ pub fn main() -> ExitCode {
             Ok(response) => succeeded(&response),
             // The kubelet logs stderr and parses stdout as JSON.
             Err(failure) => {
-                terminal::error_line(&failure.line());
+                terminal::error_line(&format!("docker-credential-rise: {}", failure.line()));
                 ExitCode::FAILURE
             }
         },
@@ -90,15 +97,26 @@ fn get() -> ExitCode {
 
 /// `docker login` and `docker logout` have no effect, because credentials come from the broker.
 /// That is an error unless `ignore_store` is set.
-fn ignore(what: &str) -> ExitCode {
-    let ignored = input().and_then(|_| app(WAIT)).and_then(|app| {
+fn ignore() -> ExitCode {
+    let ignored = input().and_then(|input| Ok((input, app(WAIT)?))).and_then(|(input, app)| {
         if app.settings.ignore_store {
             return Ok(());
         }
-        Err(Failure::Settings(format!(
-            "nothing was {what}: the broker issues the credentials for this registry, so `docker \
-             login` is not needed; set RISE_IGNORE_STORE=true to ignore this"
-        )))
+        let form: Option<StoreForm> = serde_json::from_str(&input).ok();
+        let server = form.as_ref().map_or(input.trim(), |form| form.server_url.as_str());
+        let host = names::host(server).unwrap_or("this registry");
+        Err(Failure::Settings(if get::is_known_as_the_brokers(&app, host) {
+            format!(
+                "nothing was changed: the broker issues the credentials for {host}, so `docker \
+                 login` is not needed; set RISE_IGNORE_STORE=true to ignore this"
+            )
+        } else {
+            format!(
+                "nothing was changed: docker-credential-rise stores no logins, and nothing shows \
+                 that {host} is a registry of the broker; if it is another one, remove its entry \
+                 in `credHelpers`, or name another program in `credsStore`"
+            )
+        }))
     });
     ignored.map_or_else(|failure| failed(&failure), |()| ExitCode::SUCCESS)
 }

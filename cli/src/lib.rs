@@ -6,6 +6,7 @@
 //! **Invariant:** every run ends when its wait is over, and after ten seconds without one, whatever
 //! the broker does: [`patience`].
 
+mod allowed;
 mod app;
 mod broker;
 mod cache;

@@ -18,6 +18,7 @@ use clap::Args;
 
 pub(crate) use self::file::{HostSettings, LoginSettings, SettingsFile};
 pub(crate) use self::url::BrokerUrl;
+pub(crate) use self::wait::lifetime;
 
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -146,7 +147,7 @@ impl Settings {
         let wait = first(("--wait", &flags.wait), "RISE_WAIT", None, file.wait.clone());
         let default = || Stated { value: DEFAULT_AUDIENCE.to_owned(), origin: Origin::Default };
         Ok(Self {
-            url: checked(url, BrokerUrl::parse)?,
+            url: checked(url, url_of_a_broker)?,
             token_file: path(
                 "--token-file",
                 &flags.token_file,
@@ -204,6 +205,20 @@ fn checked<T>(
         Ok(Stated { value, origin: said.origin })
     })
     .transpose()
+}
+
+/// A gateway may serve the broker below a path, but never below that of the API itself.
+fn url_of_a_broker(text: &str, origin: &str) -> Result<BrokerUrl, Failure> {
+    let url = BrokerUrl::parse(text, origin)?;
+    let end = ["/api/v1", "/registry/credentials"].iter().find_map(|path| url.as_str().find(path));
+    match end.and_then(|end| url.as_str().get(..end)) {
+        None => Ok(url),
+        Some(base) => Err(Failure::Settings(format!(
+            "{origin}: it contains the path of the API, which the programs add: end it before \
+             /api, as in {}",
+            crate::failure::shown(base)
+        ))),
+    }
 }
 
 fn audience_name(text: &str, origin: &str) -> Result<String, Failure> {

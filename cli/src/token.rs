@@ -160,24 +160,47 @@ impl TokenSource {
             Self::GitHub(job) => job.token(settings, environment, patience)?,
             Self::Buildkite(job) => job.token(&settings.audience.value, patience)?,
         };
-        Token::new(secret)
+        Token::new(secret, &self.name())
     }
 }
 
 impl Token {
-    pub(crate) fn new(secret: Secret) -> Result<Self, Failure> {
-        let text = secret.expose();
-        if text.is_empty()
-            || text.len() as u64 > LONGEST
-            || !text.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            return Err(Failure::Token(
-                "the token is empty, too long, or contains spaces: check its source".to_owned(),
-            ));
+    /// `source` names where the text comes from. A text that is no token is not sent.
+    pub(crate) fn new(secret: Secret, source: &str) -> Result<Self, Failure> {
+        if let Some(what) = why_no_token(secret.expose()) {
+            return Err(Failure::Token(format!("{source} contains no token: it {what}")));
         }
         let claims = Claims::of(&secret);
         Ok(Self { secret, claims })
     }
+}
+
+/// The mistake in a text that is not three parts of base64url (a JWT). The text is not quoted.
+fn why_no_token(text: &str) -> Option<&'static str> {
+    let is_part = |part: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte);
+        !part.is_empty() && part.bytes().all(fits)
+    };
+    let lower = text.to_ascii_lowercase();
+    Some(if text.is_empty() {
+        "is empty"
+    } else if text.len() as u64 > LONGEST {
+        "is longer than 64 KiB"
+    } else if lower.starts_with("bearer ") {
+        "starts with `Bearer`: leave this word out"
+    } else if text.starts_with(['"', '\'']) {
+        "is in quotation marks: leave them out"
+    } else if text.starts_with(['/', '~']) || text.starts_with("./") {
+        "is a path: name a file by RISE_TOKEN_FILE"
+    } else if text.starts_with(['{', '[']) {
+        "is JSON: take the token out of it"
+    } else if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        "has spaces, line breaks or letters that no token has"
+    } else if text.split('.').count() != 3 || !text.split('.').all(is_part) {
+        "is not a JWT, which is three parts with dots between them"
+    } else {
+        return None;
+    })
 }
 
 fn token_file(settings: &Settings, _: &Environment) -> Result<Option<TokenSource>, Failure> {

@@ -80,11 +80,20 @@ fn failure(whom: &str, problem: &Problem, reply: &Reply, token: &Token, now: u64
         500..=599 => {
             Failure::Unavailable(format!("{whom} failed: {detail}; ask its operator{request}"))
         }
+        404 => unknown_path(whom, &request),
         _ => Failure::Untrusted(format!(
             "{whom} answers {status}, which is not an answer of a broker: {detail}; check \
              RISE_URL and the broker's version{request}"
         )),
     }
+}
+
+/// Every broker has the paths that this program asks for.
+pub(super) fn unknown_path(whom: &str, request: &str) -> Failure {
+    Failure::Untrusted(format!(
+        "{whom} has no path of a broker: RISE_URL must name the callers' listener \
+         (`server.listen`, not that of operators), and end before /api{request}"
+    ))
 }
 
 fn without_problem(whom: &str, status: u16, token: &Token) -> Failure {
@@ -205,7 +214,7 @@ mod tests {
             challenge: String::new(),
             body: Zeroizing::new(problem.to_string().into_bytes()),
         };
-        let token = Token::new(Secret::new(secret)).ok().unwrap();
+        let token = Token::new(Secret::new(secret), "").ok().unwrap();
         setback("the broker at https://b", &reply, &token, NOW)
     }
 

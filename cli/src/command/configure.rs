@@ -6,6 +6,7 @@
 
 mod edit;
 mod kubelet;
+mod surroundings;
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
@@ -109,6 +110,9 @@ pub(super) fn run(app: &App, arguments: &ConfigureArguments) -> Done {
     for host in &hosts {
         super::print_complaints(app, &preferred_logins(&app.environment, host, None));
     }
+    if !arguments.undo {
+        super::print_complaints(app, &surroundings::complaints(app, &hosts));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -120,9 +124,11 @@ fn hosts(app: &App, arguments: &ConfigureArguments) -> Result<Vec<String>, Failu
     }
     if !arguments.host.is_empty() {
         let named = arguments.host.iter();
-        return Ok(named
+        let named: Vec<_> = named
             .map(|host| if is_hub(host) { "docker.io".to_owned() } else { host.clone() })
-            .collect());
+            .collect();
+        surroundings::check_own_logins(app, &named)?;
+        return Ok(named);
     }
     listed_hosts(app)
 }

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::broker::{Credentials, Wanted};
 use crate::docker::Auths;
 use crate::failure::Failure;
-use crate::{credentials, names, terminal};
+use crate::{allowed, credentials, names, terminal};
 
 #[derive(Args)]
 pub(super) struct CredentialsArguments {
@@ -30,8 +30,8 @@ pub(super) struct WantedArguments {
     /// `pull`, `push` or `pull,push`; default: all actions that you may perform
     #[arg(long, value_delimiter = ',', value_parser = ["pull", "push"])]
     actions: Vec<String>,
-    /// Lifetime to request, in seconds, 60 to 43200
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(60..=43_200))]
+    /// Lifetime to request, a minute to 12 hours: 900, 15m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::lifetime)]
     lifetime: Option<u32>,
 }
 
@@ -61,9 +61,12 @@ enum Format {
 }
 
 pub(super) fn run(app: &App, arguments: &CredentialsArguments) -> Done {
-    let obtained = credentials::obtain(app, &arguments.wanted.wanted(app)?)?;
+    let obtained = allowed::obtain(app, &arguments.wanted.wanted(app)?)?;
     super::print_complaints(app, &obtained.complaints);
     let credentials = &obtained.kept.credentials;
+    if matches!(arguments.format, Format::DockerConfig | Format::Password) {
+        super::must_have_a_login(credentials)?;
+    }
     if arguments.add_mask {
         mask(credentials);
     }

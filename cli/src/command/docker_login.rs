@@ -8,9 +8,8 @@ use clap::Args;
 use super::credentials::WantedArguments;
 use super::{Done, mask};
 use crate::app::App;
-use crate::docker::{self, ConfigFile};
-use crate::failure::Failure;
-use crate::{credentials, names};
+use crate::docker::{self, ConfigFile, HELPER};
+use crate::{allowed, names};
 
 #[derive(Args)]
 pub(super) struct DockerLoginArguments {
@@ -25,32 +24,34 @@ pub(super) fn run(app: &App, arguments: &DockerLoginArguments) -> Done {
     let mut file = ConfigFile::of_docker(&app.environment)?;
     let mut podman =
         app.environment.path("REGISTRY_AUTH_FILE").map(ConfigFile::load).transpose()?;
-    let obtained = credentials::obtain(app, &arguments.wanted.wanted(app)?)?;
+    let obtained = allowed::obtain(app, &arguments.wanted.wanted(app)?)?;
     super::print_complaints(app, &obtained.complaints);
     let credentials = &obtained.kept.credentials;
-    if credentials.password.expose().is_empty() {
-        return Err(Failure::Settings(format!(
-            "the broker issues no credential for registry {}: log in to {} with your own login",
-            credentials.registry, credentials.registry_url
-        )));
-    }
+    super::must_have_a_login(credentials)?;
     if arguments.add_mask {
         mask(credentials);
     }
-    file.check_that_it_is_read(&credentials.registry_url)?;
-    // Docker looks up logins by host. Podman, buildah and skopeo use the longest matching path, so
-    // other projects keep their login.
-    let replaced = file.log_in(names::docker_key(&credentials.registry_url), credentials)?;
+    let (host, image) = (&credentials.registry_url, Some(credentials.image.as_str()));
+    let is_asked = file.helper_or_store(host) == Some(HELPER);
+    if !is_asked {
+        file.check_that_it_is_read(host)?;
+    }
     if let Some(podman) = &mut podman {
         podman.log_in(&credentials.image, credentials)?;
     }
-    if replaced {
+    if is_asked {
         app.terminal.note(&format!(
-            "rise-registry: docker has one login for {}, and the earlier one was replaced",
-            credentials.registry_url
+            "rise-registry: nothing to do: docker asks docker-credential-rise for {host} already"
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Docker looks up logins by host. Podman, buildah and skopeo use the longest matching path, so
+    // other projects keep their login.
+    if file.log_in(names::docker_key(host), credentials)? {
+        app.terminal.note(&format!(
+            "rise-registry: docker has one login for {host}, and the earlier one was replaced"
         ));
     }
-    let (host, image) = (&credentials.registry_url, Some(credentials.image.as_str()));
     super::print_complaints(app, &docker::preferred_logins(&app.environment, host, image));
     let end = credentials.expires_at.as_ref().map_or(String::new(), |at| format!(" until {at}"));
     app.terminal.note(&format!("logged in for {}{end}", credentials.image));

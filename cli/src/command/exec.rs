@@ -25,7 +25,7 @@ use crate::app::App;
 use crate::broker::Wanted;
 use crate::cache::Kept;
 use crate::failure::Failure;
-use crate::{credentials, names, terminal};
+use crate::{allowed, credentials, names, terminal};
 
 const MORE: &str = "\
 For the command, DOCKER_CONFIG, BUILDX_CONFIG and REGISTRY_AUTH_FILE name private files that contain
@@ -107,7 +107,8 @@ fn log_in(app: &App, arguments: &ExecArguments) -> Result<Vec<ProjectLogin>, Fai
         }
     }
     let log_in = |wanted: Wanted| {
-        let kept = credentials::ask(app, app.source()?, &wanted, app.patience)?;
+        let kept = credentials::ask(app, app.source()?, &wanted, app.patience)
+            .map_err(|failure| allowed::explained(app, &wanted, failure))?;
         let credentials = &kept.credentials;
         if credentials.password.expose().is_empty() {
             return Err(Failure::Settings(format!(

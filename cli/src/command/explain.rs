@@ -13,7 +13,7 @@ use crate::terminal;
 
 const MORE: &str = "\
 Covers the project of --project, RISE_PROJECT or a settings file, and all projects if none of them
-names one.";
+names one. The exit code is 4 if no rule allows anything.";
 
 #[derive(Args)]
 #[command(after_help = MORE)]
@@ -28,7 +28,6 @@ pub(super) fn run(app: &App, arguments: &ExplainArguments) -> Done {
     let who = app.ask(|broker, token, deadline| broker.explain(token, project, deadline))?;
     if arguments.json {
         terminal::line(&serde_json::to_string(&who).unwrap_or_default());
-        return Ok(ExitCode::SUCCESS);
     }
     if who.grants.is_empty() {
         let what =
@@ -38,6 +37,9 @@ pub(super) fn run(app: &App, arguments: &ExplainArguments) -> Done {
             shown(&who.sub),
             shown(&who.issuer)
         )));
+    }
+    if arguments.json {
+        return Ok(ExitCode::SUCCESS);
     }
     let width = |of: fn(&Grant) -> usize| who.grants.iter().map(of).max().unwrap_or(0);
     let projects = width(|grant| grant.projects.len());

@@ -53,7 +53,24 @@ fn image_of(app: &App, project: &str) -> Result<String, Failure> {
         Some(listed) => listed,
         None => registries::request(app, app.patience)?,
     };
-    Ok(choose(&listed, app.settings.registry())?.image.replace("{project}", project))
+    let chosen = choose(&listed, app.settings.registry())?;
+    check_depth(chosen, project)?;
+    Ok(chosen.image.replace("{project}", project))
+}
+
+/// The broker rejects a project with more components than the registry's `project_depth`.
+fn check_depth(chosen: &ListedRegistry, project: &str) -> Result<(), Failure> {
+    let components: Vec<_> = project.split('/').collect();
+    let (depth, most) = (components.len(), chosen.project_depth.unwrap_or(usize::MAX));
+    if depth <= most {
+        return Ok(());
+    }
+    let last = components.get(depth - most..).unwrap_or_default().join("/");
+    Err(Failure::Settings(format!(
+        "project {project} has {depth} components, and registry {} allows {most}: perhaps {last} \
+         is meant",
+        shown(&chosen.registry)
+    )))
 }
 
 /// Chooses like the broker: the named registry, else `default`, else the only one.
@@ -119,6 +136,7 @@ mod tests {
                 registry: (*name).to_owned(),
                 registry_url: "r".to_owned(),
                 image: "r/{project}".to_owned(),
+                project_depth: None,
                 r#type: "oci".to_owned(),
                 scope: None,
             };

@@ -19,7 +19,7 @@ pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
     // A damaged login is removed too.
     let stored = StoredLogin::load(&app.environment).unwrap_or_default();
     let had = StoredLogin::remove(&app.environment)?;
-    let logins = log_out_of_clients(app);
+    let (logins, unreadable) = log_out_of_clients(app);
     let credentials = app.cache().clear();
     if let Some(stored) = stored
         && let Some(refresh_token) = &stored.refresh_token
@@ -41,20 +41,23 @@ pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
     if logins > 0 {
         app.terminal.note(&format!("rise-registry: logins in clients' files removed: {logins}"));
     }
-    Ok(ExitCode::SUCCESS)
+    unreadable.map_or(Ok(ExitCode::SUCCESS), |failure| {
+        Err(failure.with("; a login that `docker-login` wrote may be left there: remove it"))
+    })
 }
 
-/// Removes what `docker-login` wrote, as far as the cache knows it.
-fn log_out_of_clients(app: &App) -> usize {
+/// Removes what `docker-login` wrote, as far as the cache knows it. Returns the number of logins,
+/// and the failure for a file that cannot be read or written.
+fn log_out_of_clients(app: &App) -> (usize, Option<Failure>) {
     let cached = app.cache().all();
     let podman = app.environment.path("REGISTRY_AUTH_FILE").map(ConfigFile::load);
     let files = [Some(ConfigFile::of_docker(&app.environment)), podman];
-    let mut removed = 0;
+    let (mut removed, mut unreadable) = (0, None);
     for file in files.into_iter().flatten() {
         match file.and_then(|mut file| file.log_out(&cached)) {
             Ok(logins) => removed += logins,
-            Err(failure) => app.terminal.note(&format!("rise-registry: {}", failure.line())),
+            Err(failure) => unreadable = Some(failure),
         }
     }
-    removed
+    (removed, unreadable)
 }

@@ -99,7 +99,7 @@ fn wanted() -> Wanted {
 fn the_broker_is_asked_again_at_half_life_and_what_is_left_bridges_its_absence() {
     let _turn = TURN.lock().unwrap();
     let (double, home) = (Double::start(), tempfile::tempdir().unwrap());
-    let app = app(&double, home.path(), "token");
+    let app = app(&double, home.path(), "a.jw.t");
     let at = |seconds| NOW.store(seconds, Ordering::SeqCst);
     at(1_000);
     for _ in 0..3 {
@@ -132,7 +132,7 @@ fn the_broker_is_asked_again_at_half_life_and_what_is_left_bridges_its_absence()
 fn a_denied_caller_does_not_get_the_cached_credential() {
     let _turn = TURN.lock().unwrap();
     let (double, home) = (Double::start(), tempfile::tempdir().unwrap());
-    let app = app(&double, home.path(), "token");
+    let app = app(&double, home.path(), "a.jw.t");
     obtain(&app, &wanted()).ok().unwrap();
     NOW.store(1_060, Ordering::SeqCst);
     double.refuses("403 Forbidden");
@@ -146,9 +146,9 @@ fn a_denied_caller_does_not_get_the_cached_credential() {
 fn each_caller_and_question_has_a_credential_of_its_own() {
     let _turn = TURN.lock().unwrap();
     let (double, home) = (Double::start(), tempfile::tempdir().unwrap());
-    let one = app(&double, home.path(), "token");
+    let one = app(&double, home.path(), "a.jw.t");
     obtain(&one, &wanted()).ok().unwrap();
-    obtain(&app(&double, home.path(), "other"), &wanted()).ok().unwrap();
+    obtain(&app(&double, home.path(), "an.oth.er"), &wanted()).ok().unwrap();
     obtain(&one, &Wanted { registry: Some("prod".into()), ..wanted() }).ok().unwrap();
     obtain(&one, &Wanted { actions: vec!["pull".into()], ..wanted() }).ok().unwrap();
     assert_eq!(double.asked(), 4);
@@ -166,7 +166,7 @@ fn fifty_at_once_ask_once() {
     std::thread::scope(|scope| {
         for _ in 0..50 {
             scope.spawn(|| {
-                let obtained = obtain(&app(&double, home.path(), "token"), &wanted());
+                let obtained = obtain(&app(&double, home.path(), "a.jw.t"), &wanted());
                 assert_eq!(obtained.ok().unwrap().kept.credentials.password.expose(), "canary");
             });
         }
@@ -179,7 +179,7 @@ fn without_a_cache_each_run_asks_and_reports_it() {
     let _turn = TURN.lock().unwrap();
     let (double, home) = (Double::start(), tempfile::tempdir().unwrap());
     fs::write(home.path().join(".cache"), "in the way").unwrap();
-    let app = app(&double, home.path(), "token");
+    let app = app(&double, home.path(), "a.jw.t");
     for asked in 1..3 {
         let complaints = obtain(&app, &wanted()).ok().unwrap().complaints;
         assert!(
@@ -194,7 +194,7 @@ fn without_a_cache_each_run_asks_and_reports_it() {
 fn waiting_for_another_process_has_a_limit() {
     let _turn = TURN.lock().unwrap();
     let (double, home) = (Double::start(), tempfile::tempdir().unwrap());
-    let mut app = app(&double, home.path(), "token");
+    let mut app = app(&double, home.path(), "a.jw.t");
     let source = app.source().unwrap();
     let _lock = app.cache().lock(&key(&app, &source, &wanted()).unwrap()).unwrap().unwrap();
     app.patience = app.patience.once_within(Duration::from_millis(20));

@@ -67,12 +67,17 @@ pub(super) fn get(
             NoAnswer::Unknown(failure)
         }
     })?;
-    if app.settings.url.is_none() {
-        // Without a broker, no host can be its own. The helper must not block other registries.
-        return Err(NoAnswer::Literal(NOT_FOUND));
-    }
     let mut entries = app.settings.hosts.iter();
     let mapped = entries.find(|(key, _)| names::is_key_of(key, host)).map(|(_, entry)| entry);
+    if let Err(failure) = app.settings.url() {
+        // Without a broker, no host can be its own. The helper must not block other registries.
+        let is_ours = mapped.is_some() || is_named_by_a_client(environment, host);
+        return Err(if is_ours {
+            NoAnswer::Unknown(failure)
+        } else {
+            NoAnswer::Literal(NOT_FOUND)
+        });
+    }
     let listed = recognize(app, host, mapped)?;
     let obtained = match project(app, mapped) {
         Some(project) => with_project(app, host, mapped, project, listed)?,
@@ -166,6 +171,17 @@ fn elsewhere(obtained: &Obtained, host: &str) -> Failure {
     ))
 }
 
+/// Whether `[hosts]`, the last list of the broker or, without a list, a client's file has the host.
+/// Asks nobody.
+pub(super) fn is_known_as_the_brokers(app: &App, host: &str) -> bool {
+    let is_listed = match registries::last_cached(app) {
+        Some(listed) => of_host(&listed, host).is_some(),
+        // Somebody has configured this very host, and not all hosts.
+        None => is_named_by_a_client(&app.environment, host),
+    };
+    is_listed || app.settings.hosts.keys().any(|key| names::is_key_of(key, host))
+}
+
 /// Whether the file of docker or podman names this helper for the host.
 fn is_named_by_a_client(environment: &Environment, host: &str) -> bool {
     let podman = ConfigFile::of_podman(environment);
@@ -179,10 +195,11 @@ fn without_project(app: &App, host: &str, server: &str) -> Result<Obtained, NoAn
     // `https://HOST/v2/` names the host alone.
     let path = image.strip_prefix(host).unwrap_or_default().trim_matches('/');
     if matches!(path, "" | "v1" | "v2") || !names::is_image(image) {
-        return Err(app
-            .settings
-            .project()
-            .map_or_else(NoAnswer::Failure, |_| NoAnswer::Literal(NOT_FOUND)));
+        return Err(NoAnswer::Failure(Failure::Settings(format!(
+            "no project is named for {host}: write `{host:?} = \"PROJECT\"` under `[hosts]` in \
+             ~/.config/rise/registry.toml, or set RISE_PROJECT, or write `project = \"…\"` into \
+             .rise.toml"
+        ))));
     }
     let wanted = Wanted { image: Some(image.to_owned()), ..Wanted::default() };
     let obtained = credentials::obtain(app, &wanted)?;

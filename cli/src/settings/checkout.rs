@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::file::place;
+use super::file::described;
 use super::unreadable;
 use crate::failure::Failure;
 use crate::files;
@@ -33,11 +33,9 @@ impl Checkout {
                 continue;
             };
             let checkout = toml::from_str(&text).map_err(|error| {
-                let what = format!(
-                    "{}{}; only `project` and `registry` are allowed in this file",
-                    place(&text, &error),
-                    error.message()
-                );
+                let is_key = error.message().starts_with("unknown field");
+                let allowed = "; only `project` and `registry` are allowed in this file";
+                let what = described(&text, &error) + if is_key { allowed } else { "" };
                 unreadable(&path, &what)
             })?;
             return Ok((checkout, Some(path)));

@@ -50,7 +50,7 @@ pub(crate) struct HostSettings {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a project, or a table of `project` and `registry`")]
+#[serde(untagged, expecting = "must be a project, or a table of `project` and `registry`")]
 enum HostForm {
     Project(String),
     Table(HostTable),
@@ -80,9 +80,8 @@ impl SettingsFile {
         else {
             return Ok((Self::default(), None));
         };
-        let mut file: Self = toml::from_str(&text).map_err(|error| {
-            unreadable(&path, &format!("{}{}", place(&text, &error), error.message()))
-        })?;
+        let mut file: Self =
+            toml::from_str(&text).map_err(|error| unreadable(&path, &described(&text, &error)))?;
         let home = environment.home().unwrap_or_default();
         for stated in [&mut file.token_file, &mut file.ca_file].into_iter().flatten() {
             if let Ok(rest) = stated.strip_prefix("~") {
@@ -94,17 +93,16 @@ impl SettingsFile {
             if !names::is_host(host) {
                 return Err(unreadable(
                     &path,
-                    &format!("[hosts]: {host:?} is not HOST or HOST:PORT"),
+                    &format!("[hosts]: the key {host:?} is not HOST or HOST:PORT; leave out paths"),
                 ));
             }
-            target
-                .project
-                .as_deref()
-                .map_or(Ok(String::new()), |project| names::project(project, &origin))?;
-            target
-                .registry
-                .as_deref()
-                .map_or(Ok(String::new()), |registry| names::registry(registry, &origin))?;
+            let origin = format!("{origin}: [hosts], {host:?}");
+            if let Some(project) = &target.project {
+                names::project(project, &origin)?;
+            }
+            if let Some(registry) = &target.registry {
+                names::registry(registry, &origin)?;
+            }
         }
         if let Some(login) = &file.login {
             BrokerUrl::parse(&login.issuer, &format!("{origin}: login.issuer"))?;
@@ -113,8 +111,15 @@ impl SettingsFile {
     }
 }
 
-/// The error's place as `line 3: `, or nothing if it is not known.
-pub(super) fn place(text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start));
-    before.map_or_else(String::new, |before| format!("line {}: ", before.lines().count().max(1)))
+/// The error with its place, as in `line 3: unknown field …`. The text of [`HostForm`] needs its
+/// key, which is on the same line.
+pub(super) fn described(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return message.to_owned();
+    };
+    let number = before.matches('\n').count();
+    let key = text.lines().nth(number).and_then(|line| line.split('=').next());
+    let key = key.filter(|_| message.starts_with("must ")).map(|key| format!("{} ", key.trim()));
+    format!("line {}: {}{message}", number + 1, key.unwrap_or_default())
 }

@@ -71,9 +71,13 @@ fn a_checkout_names_a_project_and_a_registry_and_nothing_else() {
         ("[hosts]\n", "unknown field `hosts`"),
         ("project = \"../x\"", "is not a project's name"),
         ("project = 1", "invalid type"),
-        ("project", "line 1"),
+        ("project", "line 1: "),
+        ("\nproject = \"a\"\nurl = 1", "line 3: unknown field `url`"),
+        ("project = \"a\"\nproject = \"b\"", "line 2: duplicate key"),
     ] {
         let line = settings(&[(CHECKOUT, text)], &[], &Flags::default()).unwrap_err().line();
+        let is_about_a_key = line.contains("unknown field");
+        assert_eq!(line.contains("only `project`"), is_about_a_key, "{line}");
         assert!(
             line.starts_with("~/work/.rise.toml: ") && line.contains(expected),
             "{text}: {line}"
@@ -91,8 +95,15 @@ fn hosts_name_a_project_or_more() {
     for (text, expected) in [
         ("token = \"secret\"", "unknown field `token`"),
         ("[hosts]\n\"r.example.com/x\" = \"a\"", "is not HOST"),
-        ("[hosts]\n\"r.example.com\" = \"A\"", "is not a project's name"),
-        ("[hosts]\n\"r.example.com\" = { url = \"a\" }", "a project, or a table"),
+        (
+            "[hosts]\n\"r.example.com\" = \"A\"",
+            "[hosts], \"r.example.com\": \"A\" is not a project",
+        ),
+        (
+            "[hosts]\n\"r.example.com\" = { url = \"a\" }",
+            "line 2: \"r.example.com\" must be a project",
+        ),
+        ("url = \"https://b\"\n\nnone = 1", "line 3: unknown field `none`"),
         ("login = { issuer = \"http://idp.example.com\", client_id = \"x\" }", "login.issuer"),
     ] {
         let line = settings(&[(FILE, text)], &[], &Flags::default()).unwrap_err().line();

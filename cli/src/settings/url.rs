@@ -22,6 +22,9 @@ impl BrokerUrl {
             Failure::Settings(format!("{origin}: {why}; write it as https://broker.example.com"))
         };
         let text = text.trim().trim_end_matches('/');
+        if let Some(url) = with_scheme(text) {
+            return Err(Failure::Settings(format!("{origin}: has no scheme: write it as {url}")));
+        }
         let uri: Uri = text.parse().map_err(|_| wrong("is not a URL"))?;
         let authority = uri.authority().ok_or_else(|| wrong("is not a URL"))?;
         if authority.as_str().contains('@') {
@@ -74,6 +77,17 @@ impl fmt::Display for BrokerUrl {
     }
 }
 
+/// The URL that is meant by a text such as `127.0.0.1:3000`.
+fn with_scheme(text: &str) -> Option<String> {
+    let host = text.split('/').next().filter(|host| crate::names::is_host(host))?;
+    if text.contains("://") {
+        return None;
+    }
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let scheme = if is_loopback(name) { "http" } else { "https" };
+    Some(format!("{scheme}://{}", shown(text)))
+}
+
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -109,6 +123,16 @@ mod tests {
             let failure = BrokerUrl::parse(bad, "RISE_URL").unwrap_err();
             assert!(failure.to_string().starts_with("RISE_URL: "), "{bad}: {failure}");
             assert!(!failure.to_string().contains("pass@"), "{failure}");
+        }
+        for (bare, expected) in [
+            ("127.0.0.1:3000", "write it as http://127.0.0.1:3000"),
+            ("localhost", "write it as http://localhost"),
+            ("[::1]:3000/", "write it as http://[::1]:3000"),
+            ("broker.example.com/x", "write it as https://broker.example.com/x"),
+            ("broker.example.com:8443", "write it as https://broker.example.com:8443"),
+        ] {
+            let failure = BrokerUrl::parse(bare, "RISE_URL").unwrap_err().to_string();
+            assert!(failure.ends_with(expected), "{failure}");
         }
     }
 }

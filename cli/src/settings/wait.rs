@@ -9,14 +9,7 @@ const LONGEST: u64 = 3_600;
 
 pub(super) fn parse(text: &str, origin: &str) -> Result<Duration, Failure> {
     let text = text.trim();
-    let (number, unit) = match text.split_at_checked(text.len().saturating_sub(1)) {
-        Some((number, "s")) => (number, 1),
-        Some((number, "m")) => (number, 60),
-        _ => (text, 1),
-    };
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    match seconds.filter(|seconds| is_number && *seconds <= LONGEST) {
+    match seconds(text).filter(|seconds| *seconds <= LONGEST) {
         Some(seconds) => Ok(Duration::from_secs(seconds)),
         None => Err(Failure::Settings(format!(
             "{origin}: {:?} is not a wait: use seconds or minutes up to an hour, as in 90s or 2m, \
@@ -24,6 +17,27 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Duration, Failure> {
             shown(text)
         ))),
     }
+}
+
+/// The lifetime of a credential, in seconds. The broker accepts the same bounds.
+pub(crate) fn lifetime(text: &str) -> Result<u32, String> {
+    let bounds = 60..=43_200;
+    let found = seconds(text.trim()).and_then(|seconds| u32::try_from(seconds).ok());
+    found
+        .filter(|seconds| bounds.contains(seconds))
+        .ok_or_else(|| "use 60 seconds to 12 hours, as in 900, 900s, 15m or 1h".to_owned())
+}
+
+/// Seconds, minutes or hours as seconds. A number without a unit is in seconds.
+fn seconds(text: &str) -> Option<u64> {
+    let (number, unit) = match text.split_at_checked(text.len().saturating_sub(1)) {
+        Some((number, "s")) => (number, 1),
+        Some((number, "m")) => (number, 60),
+        Some((number, "h")) => (number, 3_600),
+        _ => (text, 1),
+    };
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    number.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(unit)
 }
 
 #[cfg(test)]
@@ -45,7 +59,8 @@ mod tests {
             ("-1", None),
             ("+1s", None),
             ("1.5s", None),
-            ("1h", None),
+            ("1h", Some(3_600)),
+            ("2h", None),
             ("s", None),
             ("", None),
             ("2 m", None),
@@ -54,7 +69,19 @@ mod tests {
             let found = parse(text, "RISE_WAIT").ok().map(|wait| wait.as_secs());
             assert_eq!(found, expected, "{text:?}");
         }
-        let failure = parse("1h", "RISE_WAIT").unwrap_err();
-        assert!(failure.line().starts_with("RISE_WAIT: \"1h\" is not a wait"), "{failure}");
+        let failure = parse("2h", "RISE_WAIT").unwrap_err();
+        assert!(failure.line().starts_with("RISE_WAIT: \"2h\" is not a wait"), "{failure}");
+        for (text, expected) in [
+            ("60", Some(60)),
+            ("1h", Some(3_600)),
+            ("15m", Some(900)),
+            ("12h", Some(43_200)),
+            ("59s", None),
+            ("13h", None),
+            ("", None),
+            ("1d", None),
+        ] {
+            assert_eq!(lifetime(text).ok(), expected, "{text}");
+        }
     }
 }

@@ -45,7 +45,7 @@ impl BuildkiteJob {
                 failed(&format!("cannot be started ({error}): {REMEDY}")).into()
             }
             ProgramError::TooSlow => failed(&format!("did not end in time: {REMEDY}")).into(),
-            ProgramError::Failed(stderr) | ProgramError::Empty(stderr) => self.explain(&stderr),
+            ProgramError::Failed(_, stderr) | ProgramError::Empty(stderr) => self.explain(&stderr),
         })
     }
 

@@ -44,7 +44,10 @@ impl TokenCommand {
         ran.map_err(|error| match error {
             ProgramError::NotStarted(error) => failed(&format!("cannot be started: {error}")),
             ProgramError::TooSlow => failed("did not end in time: run it by hand"),
-            ProgramError::Failed(stderr) => by_hand("fails", &stderr),
+            ProgramError::Failed(status, stderr) => {
+                let code = status.code().map(|code| format!(" with code {code}"));
+                by_hand(&format!("fails{}", code.unwrap_or_default()), &stderr)
+            }
             ProgramError::Empty(stderr) => by_hand("prints nothing", &stderr),
         })
     }

@@ -125,6 +125,10 @@ impl StoredLogin {
     /// Deletes the login and returns whether there was one.
     pub(crate) fn remove(environment: &Environment) -> Result<bool, Failure> {
         let Some(path) = path(environment) else { return Ok(false) };
+        let lock = path.with_extension("lock");
+        if File::open(&lock).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = std::fs::remove_file(lock);
+        }
         match std::fs::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),

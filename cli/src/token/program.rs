@@ -1,7 +1,7 @@
 //! Runs a program that prints a token: bounded in time and in what it prints.
 
 use std::io::{self, Read};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -19,8 +19,8 @@ const LEFTOVER: Duration = Duration::from_secs(1);
 pub(super) enum ProgramError {
     NotStarted(io::Error),
     TooSlow,
-    /// What the program printed on stderr.
-    Failed(Zeroizing<String>),
+    /// How the program ended, and what it printed on stderr.
+    Failed(ExitStatus, Zeroizing<String>),
     /// The program succeeded and printed nothing. In `a | b`, the shell reports the failure of `b`
     /// only, so stderr may contain the reason.
     Empty(Zeroizing<String>),
@@ -42,7 +42,8 @@ pub(super) fn run(command: &mut Command, deadline: Deadline) -> Result<Secret, P
         let _ = child.wait();
         return Err(ProgramError::TooSlow);
     };
-    let succeeded = child.wait().is_ok_and(|status| status.success());
+    let status = child.wait().map_err(ProgramError::NotStarted)?;
+    let succeeded = status.success();
     if let (Ok(text), true) = (&text, succeeded)
         && !text.trim().is_empty()
     {
@@ -51,7 +52,7 @@ pub(super) fn run(command: &mut Command, deadline: Deadline) -> Result<Secret, P
     let limit = deadline.at_most(LEFTOVER).remaining();
     let words = stderr.and_then(|stderr| stderr.recv_timeout(limit).ok()?.ok());
     let words = words.unwrap_or_default();
-    Err(if succeeded { ProgramError::Empty(words) } else { ProgramError::Failed(words) })
+    Err(if succeeded { ProgramError::Empty(words) } else { ProgramError::Failed(status, words) })
 }
 
 /// The last line of what a program printed on stderr, as ` (…)`. A line with the secret is left

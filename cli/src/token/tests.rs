@@ -82,14 +82,31 @@ fn an_identity_outlives_a_token_and_is_nobody_elses() {
 
 #[test]
 fn a_text_that_is_not_a_token_is_not_sent() {
-    for bad in ["", "a b", "a\nb", "ü"] {
-        assert!(Token::new(Secret::new(bad.to_owned())).is_err(), "{bad:?}");
+    let token = |text: &str| Token::new(Secret::new(text.to_owned()), "RISE_TOKEN");
+    for (bad, expected) in [
+        ("", "is empty"),
+        ("a b.c.d", "has spaces"),
+        ("a\nb.c.d", "has spaces"),
+        ("ü.a.b", "that no token has"),
+        ("Bearer a.b.c", "leave this word out"),
+        ("\"a.b.c\"", "quotation marks"),
+        ("'a.b.c'", "quotation marks"),
+        ("/run/token", "RISE_TOKEN_FILE"),
+        ("~/token", "RISE_TOKEN_FILE"),
+        ("{\"value\":\"a.b.c\"}", "is JSON"),
+        ("secret", "is not a JWT"),
+        ("a.b", "is not a JWT"),
+        ("a..c", "is not a JWT"),
+        ("a.b.c.d", "is not a JWT"),
+    ] {
+        let line = token(bad).err().unwrap().line();
+        assert!(line.starts_with("RISE_TOKEN contains no token: it "), "{bad}: {line}");
+        assert!(line.contains(expected), "{bad}: {line}");
+        assert!(!line.contains("run") && !line.contains("secret"), "{bad}: {line}");
     }
-    assert!(Token::new(Secret::new("x".repeat(64 * 1024 + 1))).is_err());
-    assert!(Token::new(Secret::new("x".repeat(40 * 1024))).is_ok());
-    let token = Token::new(Secret::new(jwt(&serde_json::json!({ "aud": ["a", "b"], "exp": 7.5 }))))
-        .ok()
-        .unwrap();
+    assert!(token(&format!("a.{}.c", "x".repeat(64 * 1024))).is_err());
+    assert!(token(&format!("a.{}.c", "x".repeat(40 * 1024))).is_ok());
+    let token = token(&jwt(&serde_json::json!({ "aud": ["a", "b"], "exp": 7.5 }))).ok().unwrap();
     assert_eq!(token.claims.audiences(), ["a", "b"]);
     assert_eq!(token.claims.time("exp"), Some(7));
 }

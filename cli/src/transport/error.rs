@@ -147,6 +147,13 @@ fn of_io(error: &io::Error) -> TransportError {
     reason = "an open list of other crates' errors: the rest is printed as it is"
 )]
 fn of_tls(error: &rustls::Error) -> TransportError {
+    if matches!(error, rustls::Error::InvalidMessage(_)) {
+        return TransportError::NotHttp(
+            "it does not answer with TLS; a server that speaks plain http has the scheme http:// in \
+             its URL, which is allowed on this machine only"
+                .to_owned(),
+        );
+    }
     let rustls::Error::InvalidCertificate(certificate) = error else {
         return TransportError::NotHttp(format!("TLS: {}", shown(&error.to_string())));
     };

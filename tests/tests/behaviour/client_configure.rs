@@ -18,7 +18,7 @@ const OWN: &str = r#"{
 
 fn workstation() -> Workstation {
     let double = BrokerDouble::start(Saying::answer("500 No", "", ""));
-    Workstation::new().with("RISE_URL", &double.url).with("RISE_TOKEN", "a-token")
+    Workstation::new().with("RISE_URL", &double.url).with("RISE_TOKEN", "a.j.wt")
 }
 
 fn json_of(machine: &Workstation, path: &str) -> Value {
@@ -154,7 +154,7 @@ fn a_registry_for_own_logins_is_left_alone() {
         let json = json!({ "registries": list.collect::<Vec<_>>() }).to_string();
         let answer = Saying::answer("200 OK", "content-type: application/json\r\n", &json);
         let double = BrokerDouble::start(answer);
-        Workstation::new().with("RISE_URL", &double.url).with("RISE_TOKEN", "a-token")
+        Workstation::new().with("RISE_URL", &double.url).with("RISE_TOKEN", "a.j.wt")
     };
     let both = listed(&[("own.example.com", "none"), ("r.example.com", "registry")]);
     let left_out = "rise-registry: own.example.com is left out: you use your own login there\n";
@@ -197,7 +197,7 @@ async fn skopeo_asks_the_helper_afterwards() {
     let double = BrokerDouble::start(Saying::InTurn(vec![says(&listed), says(&granted)]));
     let machine = Workstation::new()
         .with("RISE_URL", &double.url)
-        .with("RISE_TOKEN", "a-token")
+        .with("RISE_TOKEN", "a.j.wt")
         .with("RISE_PROJECT", "my-app");
     let layout = OciLayout::write(&machine.path("image"), "configured").reference();
     let image = format!("docker://{host}/rise/my-app:1");

@@ -233,7 +233,7 @@ fn doctor_names_missing_settings_and_a_missing_token() {
     machine.file(".rise.toml", "url = \"https://evil.example.com\"\n");
     said.push(same_cause(&machine, 2));
     // These problems show without the network.
-    let double = BrokerDouble::start(Saying::answer("404 Not Found", &date(seconds()), ""));
+    let double = BrokerDouble::start(Saying::answer("200 OK", &date(seconds()), "{}"));
     let machine = workstation(&double.url).without(&["RISE_TOKEN"]);
     said.push(same_cause(&machine, 3).replace(&double.url, "[broker]"));
     let machine = workstation(&double.url).without(&["RISE_TOKEN"]).with("GITHUB_ACTIONS", "true");

@@ -38,7 +38,7 @@ fn credentials_of(project: &str, host: &str, password: &str, expires_in: u64) ->
 fn workstation(double: &BrokerDouble) -> Workstation {
     Workstation::new()
         .with("RISE_URL", &double.url)
-        .with("RISE_TOKEN", "a-token")
+        .with("RISE_TOKEN", "a.j.wt")
         .with("RISE_PROJECT", "my-app")
 }
 

@@ -488,20 +488,20 @@ fn a_host_of_others_is_not_found_whatever_is_wrong_here() {
     let answers = |text| BrokerDouble::start(Saying::answer("200 OK", "", text)).url;
     let none = "RISE_TOKEN";
     for (url, variable, value) in [
-        (down, "RISE_TOKEN", "a-token"),
-        (BrokerDouble::start(Saying::Nothing).url, "RISE_TOKEN", "a-token"),
-        (BrokerDouble::start(Saying::Bytes(b"SSH-2.0\r\n".to_vec())).url, "RISE_TOKEN", "a-token"),
+        (down, "RISE_TOKEN", "a.j.wt"),
+        (BrokerDouble::start(Saying::Nothing).url, "RISE_TOKEN", "a.j.wt"),
+        (BrokerDouble::start(Saying::Bytes(b"SSH-2.0\r\n".to_vec())).url, "RISE_TOKEN", "a.j.wt"),
         (rejects("401 Unauthorized", "invalid-token"), "RISE_TOKEN", expired.as_str()),
-        (rejects("403 Forbidden", "access-denied"), "RISE_TOKEN", "a-token"),
-        (rejects("429 Too Many Requests", "rate-limited"), "RISE_TOKEN", "a-token"),
+        (rejects("403 Forbidden", "access-denied"), "RISE_TOKEN", "a.j.wt"),
+        (rejects("429 Too Many Requests", "rate-limited"), "RISE_TOKEN", "a.j.wt"),
         (rejects("503 Service Unavailable", "overloaded"), "RISE_WAIT", "60s"),
-        (answers("<html>Log in</html>"), "RISE_TOKEN", "a-token"),
+        (answers("<html>Log in</html>"), "RISE_TOKEN", "a.j.wt"),
         (answers("{\"registries\":[]}"), none, ""),
         (answers("{\"registries\":[]}"), "RISE_TOKEN_FILE", "/no/such/file"),
         (answers("{\"registries\":[]}"), "RISE_CA_FILE", "/no/such/file"),
         (answers("{\"registries\":[]}"), "RISE_AUDIENCE", "with a space"),
-        ("http://broker.example.com".to_owned(), "RISE_TOKEN", "a-token"),
-        ("no URL".to_owned(), "RISE_TOKEN", "a-token"),
+        ("http://broker.example.com".to_owned(), "RISE_TOKEN", "a.j.wt"),
+        ("no URL".to_owned(), "RISE_TOKEN", "a.j.wt"),
     ] {
         // It is set up for another host, and the project comes from the environment.
         let machine = workstation(&url).with(variable, value);

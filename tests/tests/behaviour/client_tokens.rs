@@ -126,9 +126,9 @@ fn a_token_command_prints_a_token() {
     for (command, expected) in [
         (
             "echo 'log in first' >&2; exit 3",
-            "the token command fails (log in first): run it by hand",
+            "the token command fails with code 3 (log in first): run it by hand",
         ),
-        ("exit 1", "the token command fails: run it by hand"),
+        ("exit 1", "the token command fails with code 1: run it by hand"),
         ("true", "the token command prints nothing: run it by hand"),
         // The shell does not report the failure of the first program.
         (
@@ -185,8 +185,8 @@ fn program(machine: &Workstation, name: &str, script: &str) {
 #[test]
 fn each_documented_token_command_prints_a_token() {
     let broker = broker();
-    let google = BrokerDouble::start(Saying::answer("200 OK", "", "of.google.machine"));
-    let answer = json!({ "access_token": "of.azure.machine", "token_type": "Bearer" });
+    let google = BrokerDouble::start(Saying::answer("200 OK", "", "google.of.vm"));
+    let answer = json!({ "access_token": "azure.of.vm", "token_type": "Bearer" });
     let azure = BrokerDouble::start(Saying::answer("200 OK", "", &answer.to_string()));
     let audience = "api://rise-registry";
     let fakes = [
@@ -210,13 +210,13 @@ fn each_documented_token_command_prints_a_token() {
         let metadata = if title.starts_with("Azure") { &azure } else { &google };
         let machine = machine_beside(metadata, &broker, &command);
         for (name, arguments) in &fakes {
-            program(&machine, name, &format!("[ \"$*\" = '{arguments}' ] && echo of.{name}"));
+            program(&machine, name, &format!("[ \"$*\" = '{arguments}' ] && echo a.b.{name}"));
         }
         let printed = machine.rise(&["whoami"]);
         assert_eq!(printed.code, Some(0), "{title}: {printed:?}");
         tokens.push(shown(&broker));
     }
-    let expected = ["of.aws", "of.google.machine", "of.gcloud", "of.azure.machine", "of.az"];
+    let expected = ["a.b.aws", "google.of.vm", "a.b.gcloud", "azure.of.vm", "a.b.az"];
     assert_eq!(tokens, expected);
     for (double, path, header) in [
         (

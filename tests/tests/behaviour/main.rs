@@ -24,6 +24,7 @@ mod client_failures;
 mod client_files;
 mod client_kubelet;
 mod client_login;
+mod client_mistakes;
 mod client_registries;
 mod client_tokens;
 mod client_waiting;

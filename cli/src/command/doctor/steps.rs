@@ -4,8 +4,7 @@ use std::path::Path;
 
 use super::{Outcome, Report};
 use crate::app::App;
-use crate::broker::{Broker, Clock, Credentials, Wanted};
-use crate::credentials;
+use crate::broker::{Broker, Clock, Credentials, Explained, Wanted};
 use crate::deadline::spoken;
 use crate::docker::{ConfigFile, HELPER, preferred_logins};
 use crate::failure::{Failure, shown};
@@ -13,6 +12,7 @@ use crate::names;
 use crate::settings::{BrokerUrl, Settings, Stated};
 use crate::token::{ORDER, Token, TokenSource};
 use crate::transport::{Authorization, Exchange, Transport, TransportError};
+use crate::{allowed, credentials};
 use ureq::http::Method;
 
 /// The steps in order.
@@ -44,21 +44,21 @@ pub(super) fn check_all(app: &App, report: &mut Report) {
     let token = report.add_result("token", token);
     let both = broker.as_ref().map(|(broker, _)| broker).zip(token.as_ref());
     let known = if let Some((broker, token)) = both {
-        report.add_result("identity", who(app, broker, token)).is_some()
+        report.add_result("identity", who(app, broker, token))
     } else {
         report.add("identity", not_reached());
-        false
+        None
     };
     let wanted = report.add_result("project", project(app));
-    let granted = match (both, wanted.as_ref()) {
-        (Some((broker, token)), Some(wanted)) if known => {
-            report.add_result("credential", credential(app, broker, token, wanted))
-        }
-        _ => {
+    let granted =
+        if let (Some((broker, token)), Some(wanted), Some(who)) = (both, wanted.as_ref(), known) {
+            let granted = credential(app, broker, token, wanted);
+            let granted = granted.map_err(|failure| allowed::with_grants(wanted, failure, &who));
+            report.add_result("credential", granted)
+        } else {
             report.add("credential", not_reached());
             None
-        }
-    };
+        };
     let kept = identity.zip(wanted).map(|(identity, wanted)| cache(app, &identity, &wanted));
     report.add("cache", kept.unwrap_or_else(not_reached));
     let accepted = granted.as_ref().map_or_else(not_reached, |granted| registry(app, granted));
@@ -120,9 +120,10 @@ fn source(app: &App) -> Result<(TokenSource, String), Failure> {
     app.source().map(|source| (source, String::new()))
 }
 
-fn who(app: &App, broker: &Broker, token: &Token) -> Result<((), String), Failure> {
+fn who(app: &App, broker: &Broker, token: &Token) -> Result<(Explained, String), Failure> {
     let who = broker.explain(token, None, app.patience.deadline())?;
-    Ok(((), format!("{} of issuer {}", shown(&who.sub), shown(&who.issuer))))
+    let text = format!("{} of issuer {}", shown(&who.sub), shown(&who.issuer));
+    Ok((who, text))
 }
 
 fn project(app: &App) -> Result<(Wanted, String), Failure> {
@@ -175,6 +176,10 @@ fn cache(app: &App, identity: &str, wanted: &Wanted) -> Outcome {
 
 /// Sends the login to the registry's base URL. Only an upload shows whether uploads are allowed.
 fn registry(app: &App, credentials: &Credentials) -> Outcome {
+    if credentials.password.expose().is_empty() {
+        let text = "the broker issues no credential here, and yours is not tested";
+        return Outcome::Skipped(text.to_owned());
+    }
     let Some((user, password)) = credentials.login() else {
         return Outcome::Skipped("docker cannot use this kind of credential".to_owned());
     };
@@ -232,7 +237,10 @@ fn registry(app: &App, credentials: &Credentials) -> Outcome {
 fn docker(app: &App, granted: Option<&Credentials>) -> Outcome {
     let config = match ConfigFile::of_docker(&app.environment) {
         Ok(config) => config,
-        Err(failure) => return Outcome::Bad(failure),
+        Err(failure) => {
+            let text = format!("{}; `rise-registry exec` works without it", failure.line());
+            return Outcome::Skipped(text);
+        }
     };
     let Some(granted) = granted else { return not_reached() };
     let host = granted.registry_url.as_str();
@@ -250,15 +258,22 @@ fn docker(app: &App, granted: Option<&Credentials>) -> Outcome {
             path.display()
         ));
     }
-    if helper != Some(HELPER) {
+    if let Some(other) = helper.filter(|name| *name != HELPER) {
+        return Outcome::Skipped(format!(
+            "`{}` of {} makes docker ask docker-credential-{} for {host}: use `rise-registry exec` \
+             or `configure docker`",
+            config.member_with_helper(host),
+            config.path().display(),
+            shown(other)
+        ));
+    }
+    if helper.is_none() {
         return Outcome::Skipped(format!(
             "docker does not ask docker-credential-rise for {host}: use `rise-registry exec`, \
              `docker-login` or `configure docker`"
         ));
     }
-    let on_path = app.environment.text("PATH").unwrap_or_default();
-    let mut folders = on_path.split(':').map(Path::new);
-    if folders.any(|folder| folder.join("docker-credential-rise").is_file()) {
+    if app.environment.has_helper_on_path() {
         return Outcome::Good(format!("docker asks docker-credential-rise for {host}"));
     }
     Outcome::Bad(Failure::Files(

@@ -40,8 +40,9 @@ impl Folder {
         environment: &Environment,
         logins: impl Iterator<Item = &'a Kept>,
     ) -> Result<Self, Failure> {
-        let mut docker = ConfigFile::of_docker(environment)?;
-        let mut docker = std::mem::take(docker.json());
+        // Without it, docker works with its defaults.
+        let mut docker = ConfigFile::of_docker(environment)
+            .map_or_else(|_| Map::new(), |mut file| std::mem::take(file.json()));
         docker.retain(|name, _| name != "auths" && name != "credsStore");
         if let Some(helpers) = docker.get_mut("credHelpers").and_then(Value::as_object_mut) {
             // Docker would ask a helper and ignore the login in the folder.
