@@ -218,7 +218,7 @@ mod tests {
         let told = warned(settings, &Origin::file("f")).join("\n");
         for part in [
             "f: server.timeouts.request_ms: 10 ms is too little",
-            "f: providers.limits.cpu_ms: 0 ms is too little for anything to succeed; use at least 5",
+            "providers.limits.cpu_ms: 0 ms is too little for anything to succeed; use at least 5",
             "f: providers.ecr.limits.wall_ms: 8 ms",
         ] {
             assert!(told.contains(part), "{part}\n{told}");
