@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::broker;
 use crate::config::node::Problem;
-use crate::config::{Config, Draft, environment};
+use crate::config::{self, Config, Draft, environment};
 use crate::hardening;
 use crate::http::listen::Tls;
 
@@ -51,10 +51,16 @@ enum Command {
 
 #[derive(Args)]
 pub struct ConfigDirectory {
-    /// The folder of the settings: `default`, `{RISE_CONFIG_RUN_MODE}` and `local`, each `.toml` or
-    /// `.yaml`.
-    #[arg(long, value_name = "DIR", default_value = "config")]
-    config_dir: PathBuf,
+    /// The folder of the settings: `default`, `{run mode}` and `local`, each `.toml` or `.yaml`. By
+    /// default `config`, or `/etc/rise-broker` if there is no `config`.
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+}
+
+impl ConfigDirectory {
+    fn path(&self) -> PathBuf {
+        self.config_dir.clone().unwrap_or_else(config::find_directory)
+    }
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
@@ -115,7 +121,7 @@ async fn load(directory: &Path) -> Result<Config, Vec<Problem>> {
         Ok(draft.config)
     } else {
         draft.unread.iter().for_each(|file| warn(format_args!("warning: {file}")));
-        Err(broker::examine(draft).await)
+        Err(Box::pin(broker::examine(draft)).await)
     }
 }
 

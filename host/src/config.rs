@@ -24,6 +24,7 @@ mod modes;
 pub mod node;
 mod providers;
 mod registries;
+mod run_mode;
 pub mod schema;
 mod sections;
 mod traffic;
@@ -34,7 +35,7 @@ pub use draft::Draft;
 pub use file::{
     AcceptScope, AwsCeilingFile, HttpCeilingFile, RegistryKeys, Require, TlsFile, Wasi,
 };
-pub use layers::{Environment, environment, parse_file, parse_toml};
+pub use layers::{Environment, environment, find_directory, parse_file, parse_toml};
 pub use modes::readable;
 pub use providers::{CallLimits, ProvidersConfig};
 pub use registries::RegistryConfig;

@@ -52,7 +52,7 @@ struct LogFolders {
 impl LogArguments {
     /// With `--directory`, there need not be any settings.
     fn find(&self) -> Result<LogFolders, Vec<String>> {
-        match (&self.directory, Config::load(&self.settings.config_dir, &environment())) {
+        match (&self.directory, Config::load(&self.settings.path(), &environment())) {
             (Some(directory), settings) => Ok(LogFolders {
                 segments: directory.clone(),
                 state: settings.ok().map(|config| config.audit.state),

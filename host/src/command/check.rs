@@ -33,7 +33,8 @@ pub(super) struct CheckArguments {
 }
 
 pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
-    let mut config = load(&arguments.directory.config_dir).await.map_err(texts)?;
+    let directory = arguments.directory.path();
+    let mut config = load(&directory).await.map_err(texts)?;
     // Warnings of providers are printed too. The rest of the log is for a server.
     config.log.format = telemetry::LogFormat::Text;
     // What the SDK of AWS logs is in the problems, too, and there it has a remedy.
@@ -64,7 +65,7 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
         let wanted = wanted(arguments, &generation.registries)?;
         live::run(issuers, &generation.registries, wanted).await?;
     }
-    print("the settings are right");
+    print(format_args!("the settings in {} are right", directory.display()));
     Ok(())
 }
 

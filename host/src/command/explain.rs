@@ -54,7 +54,7 @@ pub(super) struct ExplainArguments {
 const MOST_READ: u64 = 64 << 10;
 
 pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
-    let mut config = load(&arguments.directory.config_dir).await.map_err(texts)?;
+    let mut config = load(&arguments.directory.path()).await.map_err(texts)?;
     let request = request(arguments, &config)?;
     // The log says why keys could not be fetched.
     config.log.format = LogFormat::Text;

@@ -70,8 +70,8 @@ pub(super) async fn run(arguments: ServeArguments) -> Outcome {
 
 /// Everything that comes before the first connection.
 async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
-    let source = Source::new(arguments.directory.config_dir.clone(), environment());
-    let config = load(&arguments.directory.config_dir).await.map_err(texts)?;
+    let source = Source::new(arguments.directory.path(), environment());
+    let config = load(&arguments.directory.path()).await.map_err(texts)?;
     let source = source.and_files_of(&config);
     let log = telemetry::start_in_background(&config.log);
     for warning in &config.warnings {

@@ -26,7 +26,7 @@ pub(super) struct TokenArguments {
 }
 
 pub(super) fn run(arguments: &TokenArguments) -> Outcome {
-    let config = Config::load(&arguments.directory.config_dir, &environment()).map_err(texts)?;
+    let config = Config::load(&arguments.directory.path(), &environment()).map_err(texts)?;
     let issuers = &config.identity.issuers;
     let (key_file, audience): (PathBuf, String) = issuers
         .iter()

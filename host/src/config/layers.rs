@@ -1,5 +1,5 @@
-//! The layers of the settings. A later one overrides an earlier one: `default`,
-//! `{RISE_CONFIG_RUN_MODE}`, `local`, `RISE_A__B` variables.
+//! The layers of the settings. A later one overrides an earlier one: `default`, that of the run
+//! mode, `local`, `RISE_A__B` variables.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::node::{Node, NodeKind, Origin, Problem};
+use super::run_mode::{self, RunMode};
 use super::unread;
 use crate::{files, user};
 
@@ -19,8 +20,9 @@ const MAX_LEVELS: usize = 16;
 /// How much of a variable's name a message quotes.
 const LONGEST_NAME: usize = 80;
 
-/// The variable that selects the layer between `default` and `local`.
-pub(super) const RUN_MODE: &str = "RISE_CONFIG_RUN_MODE";
+/// Where the settings are if no folder is named.
+const OWN: &str = "config";
+const INSTALLED: &str = "/etc/rise-broker";
 
 /// The environment variables of this process. Only this module reads the environment.
 pub type Environment = BTreeMap<OsString, OsString>;
@@ -28,6 +30,15 @@ pub type Environment = BTreeMap<OsString, OsString>;
 pub fn environment() -> Environment {
     #[expect(clippy::disallowed_methods, reason = "the only place that reads the environment")]
     std::env::vars_os().collect()
+}
+
+/// The folder of the settings if none is named: `config` in the working directory, or else that of
+/// an installation.
+pub fn find_directory() -> PathBuf {
+    let (own, installed) = (Path::new(OWN), Path::new(INSTALLED));
+    // Whatever `config` is, the operator expects it to be used.
+    let is_installed = own.symlink_metadata().is_err() && installed.is_dir();
+    if is_installed { installed.to_owned() } else { own.to_owned() }
 }
 
 /// Merges all layers. It reads every layer even after an error, to report all problems at once.
@@ -45,6 +56,10 @@ pub(super) fn load(
                 return Err(vec![unreadable(&directory.join("default.toml"), &error)]);
             }
             Ok(_) => "this is a file; name the folder of your settings with --config-dir",
+            Err(_) if directory == Path::new(OWN) => {
+                "this folder does not exist, and neither does /etc/rise-broker; name the folder of \
+                 your settings with --config-dir"
+            }
             Err(_) => {
                 "this folder does not exist; name the folder of your settings with --config-dir"
             }
@@ -91,39 +106,25 @@ fn replaced(merged: &Node, layer: &Node) -> Option<Problem> {
     })
 }
 
-/// Whether this can be the name of a run mode.
-pub(super) fn is_mode(name: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    !name.is_empty() && name.bytes().all(is_allowed)
-}
-
-/// The run mode, if one is set and can be one.
-pub(super) fn run_mode(environment: &Environment) -> Option<&str> {
-    environment.get(&OsString::from(RUN_MODE))?.to_str().filter(|mode| is_mode(mode))
-}
-
 fn run_mode_layer(directory: &Path, environment: &Environment) -> Result<Option<Node>, Problem> {
-    let stated = environment.get(&OsString::from(RUN_MODE)).filter(|mode| !mode.is_empty());
-    let Some(stated) = stated else { return Ok(None) };
-    let Some(mode) = run_mode(environment) else {
-        let message = format!(
-            "`{}` is not the name of a settings file, which has letters, digits, `-` and `_` only; \
-             write `production` for `production.toml`",
-            stated.to_string_lossy()
-        );
-        return Err(Problem::new(RUN_MODE, "", message));
+    let Some(RunMode { name: mode, source }) = run_mode::find(directory, environment)? else {
+        return Ok(None);
     };
-    if let Some(layer) = file_layer(directory, mode)? {
+    if let Some(layer) = file_layer(directory, &mode)? {
         return Ok(Some(layer));
     }
     let shown = directory.display();
     let near = unread::joined(&unread::files(directory, environment));
     let near = near.map(|files| format!("; {files}")).unwrap_or_default();
     let message = format!(
-        "neither `{mode}.toml` nor `{mode}.yaml` exists in {shown}{near}; create one, or unset \
-         {RUN_MODE}"
+        "neither `{mode}.toml` nor `{mode}.yaml` exists in {shown}{near}; create one, or {}",
+        if source == run_mode::VARIABLE {
+            format!("unset {source}")
+        } else {
+            format!("remove {source}")
+        }
     );
-    Err(Problem::new(RUN_MODE, "", message))
+    Err(Problem::new(&source, "", message))
 }
 
 /// Reads `{name}.toml` or `{name}.yaml`, if one exists.
@@ -147,7 +148,7 @@ fn file_layer(directory: &Path, name: &str) -> Result<Option<Node>, Problem> {
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
     let message = if error.kind() == std::io::ErrorKind::PermissionDenied {
         let folder = path.parent().unwrap_or(path).display().to_string();
         format!(

@@ -4,8 +4,9 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::layers::{Environment, RUN_MODE, is_mode, run_mode};
+use super::layers::Environment;
 use super::node::Problem;
+use super::run_mode::{self, FILE, VARIABLE, is_mode};
 
 /// The top-level tables of the settings.
 const TABLES: [&str; 10] = [
@@ -33,12 +34,13 @@ pub(super) fn files(directory: &Path, environment: &Environment) -> Vec<Problem>
     let mut names: Vec<OsString> =
         entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
     names.sort();
-    let mode = run_mode(environment);
+    let mode = run_mode::find(directory, environment).ok().flatten().map(|mode| mode.name);
     let problem = |name: &OsString| {
-        let reason = unread(name.to_str()?, mode)?;
+        let reason = unread(name.to_str()?, mode.as_deref())?;
         Some(Problem::new(&directory.join(name).display().to_string(), "", reason))
     };
-    names.iter().filter_map(problem).collect()
+    let overridden = run_mode::overridden(directory, environment);
+    names.iter().filter_map(problem).chain(overridden).collect()
 }
 
 /// Why this file is not read, if somebody could expect that it is.
@@ -72,7 +74,10 @@ fn unread(name: &str, mode: Option<&str>) -> Option<String> {
         return None;
     }
     let rename = if is_read { "" } else { " and rename it to end in `.yaml`" };
-    Some(format!("is not read, because {RUN_MODE} is not set; set {RUN_MODE}={stem}{rename}"))
+    Some(format!(
+        "is not read, because there is no run mode; write `{stem}` into the file `{FILE}` beside \
+         it, or set {VARIABLE}={stem}{rename}"
+    ))
 }
 
 /// Returns these problems as one text, if there are any.
@@ -109,8 +114,8 @@ fn meant(name: &str) -> Option<String> {
         return TABLES.contains(&table.to_ascii_lowercase().as_str()).then_some(upper);
     }
     let rest = name.strip_prefix("RISE_").filter(|rest| !rest.contains("__"))?;
-    if name != RUN_MODE && rest.ends_with("RUN_MODE") {
-        return Some(RUN_MODE.to_owned());
+    if name != VARIABLE && rest.ends_with("RUN_MODE") {
+        return Some(VARIABLE.to_owned());
     }
     // Kubernetes sets these for a service of this name.
     let is_link = |key: &str| key.starts_with("SERVICE_") || key.starts_with("PORT");
@@ -156,6 +161,7 @@ mod tests {
             ("rules.toml", Some("production"), Some("`default`, `production`, and `local`")),
             ("rules.yaml", None, Some("`default`, and `local`")),
             ("providers.lock", None, None),
+            ("run-mode", None, None),
             ("tls.crt", None, None),
         ] {
             let found = unread(name, mode);

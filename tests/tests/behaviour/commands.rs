@@ -151,7 +151,7 @@ fn help_and_version_are_what_was_asked_for() {
     Usage: rise-broker token [OPTIONS] --subject <SUBJECT>
 
     Options:
-          --config-dir <DIR>    The folder of the settings: `default`, `{RISE_CONFIG_RUN_MODE}` and `local`, each `.toml` or `.yaml` [default: config]
+          --config-dir <DIR>    The folder of the settings: `default`, `{run mode}` and `local`, each `.toml` or `.yaml`. By default `config`, or `/etc/rise-broker` if there is no `config`
           --subject <SUBJECT>   The subject of the token: its `sub`
           --claim <NAME=VALUE>  A claim, such as repository=acme/my-app. `true`, `false` and lists in brackets become JSON
           --ttl <TTL>           How long the token is valid, such as 10m or 1h; at most 24h [default: 1h]
@@ -179,7 +179,7 @@ fn check_prints_each_registry() {
     ecr: ecr at 123456789012.dkr.ecr.eu-west-1.amazonaws.com/{project}, each credential opens one repository
     hub: oci at docker.io/acme/{project}, each credential opens the whole registry
     prod: oci at localhost:5000/apps/{project}, callers use their own login
-    the settings are right
+    the settings in config are right
     "#);
     let [auto_remove, readable] = printed.stderr.lines().collect::<Vec<_>>()[..] else {
         panic!("{}", printed.stderr)

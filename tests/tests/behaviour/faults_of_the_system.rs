@@ -143,7 +143,7 @@ fn a_full_disk_is_found_by_check_and_told_as_such() {
     let audit = installation.path("audit").display().to_string();
     for (fill, said) in [
         ("dd if=/dev/zero of=\"$0/filler\" bs=64k 2>/dev/null", "make room on"),
-        ("true", "the settings are right"),
+        ("true", "the settings in config are right"),
     ] {
         let mount = format!(
             "mount -t tmpfs -o size=2m,mode=0700 tmpfs \"$0\" && {{ {fill}; exec \"$@\"; }}"

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use rise_broker_tests::registry::oci;
 use rise_broker_tests::{AUTH, Installation, skipped};
@@ -76,16 +77,118 @@ fn o13_settings_of_a_run_mode_that_is_not_set_are_named() {
     let check = installation.run(&["check"]);
     assert_eq!(check.code, Some(1));
     insta::assert_snapshot!(check.stderr, @r#"
-    warning: config/production.toml: is not read, because RISE_CONFIG_RUN_MODE is not set; set RISE_CONFIG_RUN_MODE=production
-    error: config: registries: no registry is configured: config/production.toml is not read, because RISE_CONFIG_RUN_MODE is not set; set RISE_CONFIG_RUN_MODE=production
+    warning: config/production.toml: is not read, because there is no run mode; write `production` into the file `run-mode` beside it, or set RISE_CONFIG_RUN_MODE=production
+    error: config: registries: no registry is configured: config/production.toml is not read, because there is no run mode; write `production` into the file `run-mode` beside it, or set RISE_CONFIG_RUN_MODE=production
     "#);
     // Beside complete settings it is only a warning.
     installation.file("config/default.toml", &text);
     assert!(warnings(&installation).contains("config/production.toml: is not read, because"));
     // With the run mode it is read.
     fs::remove_file(installation.path("config/default.toml")).unwrap();
+    installation.file("config/run-mode", "production\n");
+    assert_eq!(warnings(&installation), "");
     installation.variable("RISE_CONFIG_RUN_MODE", "production");
     assert_eq!(warnings(&installation), "");
+    fs::remove_file(installation.path("config/run-mode")).unwrap();
+    assert_eq!(warnings(&installation), "");
+}
+
+#[test]
+fn a_run_mode_in_a_file_that_cannot_be_meant_is_told() {
+    let mut installation = installation();
+    installation.file("config/staging.toml", "");
+    let said = |installation: &Installation| installation.run(&["check"]).stderr;
+    installation.file("config/run-mode", "production\n");
+    insta::assert_snapshot!(said(&installation), @r#"
+    error: config/run-mode: neither `production.toml` nor `production.yaml` exists in config; create one, or remove config/run-mode
+    "#);
+    installation.file("config/run-mode", "staging.toml\n");
+    insta::assert_snapshot!(said(&installation), @r#"
+    error: config/run-mode: `staging.toml` is not the name of a settings file, which has letters, digits, `-` and `_` only; write `production` for `production.toml`
+    "#);
+    // The variable goes first, and the server may have another mode than this command.
+    installation.file("config/run-mode", "production\n");
+    installation.variable("RISE_CONFIG_RUN_MODE", "staging");
+    insta::assert_snapshot!(said(&installation), @r#"
+    warning: config/run-mode: names `production`, but RISE_CONFIG_RUN_MODE is set to `staging` and applies
+    "#);
+}
+
+/// Runs `rise-broker` after `prepare` in an empty working directory. It sees an `/etc` of its own in
+/// a mount namespace, so that the test leaves this machine as it is.
+fn run_in_own_etc(
+    installation: &Installation,
+    prepare: &str,
+    arguments: &[&str],
+) -> (Option<i32>, String, String) {
+    let elsewhere = installation.path("elsewhere").display().to_string();
+    let script = format!(
+        "mount -t tmpfs tmpfs /etc && mkdir -p {elsewhere} && cd {elsewhere} && rm -rf config && \
+         {prepare} && exec \"$@\""
+    );
+    let command = installation.command(arguments);
+    let mut namespace = Command::new("unshare");
+    namespace.args(["-m", "sh", "-c", &script, "sh"]).arg(command.get_program());
+    namespace.args(arguments).env_clear();
+    namespace.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    namespace.env("RISE_PROVIDERS__DIRECTORY", installation.path("providers"));
+    namespace.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    let ran = namespace.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (ran.status.code(), text(ran.stdout), text(ran.stderr))
+}
+
+#[test]
+fn the_folder_of_an_installation_is_found_without_a_flag() {
+    if !is_root() {
+        return;
+    }
+    let installation = installation();
+    let settings = installation.path("config/default.toml").display().to_string();
+    let run = |prepare: &str, arguments: &[&str]| run_in_own_etc(&installation, prepare, arguments);
+    let install = format!(
+        "mkdir /etc/rise-broker && cp {settings} /etc/rise-broker/production.toml && \
+         echo production > /etc/rise-broker/run-mode"
+    );
+    let (code, stdout, stderr) = run(&install, &["check"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.ends_with("the settings in /etc/rise-broker are right\n"), "{stdout}");
+    let (code, stdout, stderr) = run(&install, &["provider", "lock", "--yes"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("wrote /etc/rise-broker/providers.lock"), "{stdout}");
+    let (code, _, stderr) = run(&install, &["token", "--subject", "ci"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let broken = format!("{install} && echo '[server' >> /etc/rise-broker/production.toml");
+    for arguments in [
+        &["serve"][..],
+        &["audit", "verify"],
+        &["explain", "--token-file", "/dev/null", "--project", "my-app"],
+    ] {
+        let (code, _, stderr) = run(&broken, arguments);
+        assert_eq!(code, Some(1), "{arguments:?} {stderr}");
+        assert!(
+            stderr.contains("error: /etc/rise-broker/production.toml: not TOML: line "),
+            "{arguments:?} {stderr}"
+        );
+    }
+    // What is named `config` was meant before, whatever it is.
+    let own = format!("{install} && mkdir config && cp {settings} config");
+    let (_, stdout, _) = run(&own, &["check"]);
+    assert!(stdout.ends_with("the settings in config are right\n"), "{stdout}");
+    for own in ["mkdir config", "ln -s nowhere config", "echo x > config"] {
+        let (code, _, stderr) = run(&format!("{install} && {own}"), &["check"]);
+        assert_eq!(code, Some(1), "{own}");
+        assert!(stderr.starts_with("error: config: "), "{own}: {stderr}");
+    }
+    for prepare in ["true", "echo x > /etc/rise-broker"] {
+        let (code, _, stderr) = run(prepare, &["check"]);
+        assert_eq!(code, Some(1), "{prepare}");
+        assert_eq!(
+            stderr,
+            "error: config: this folder does not exist, and neither does /etc/rise-broker; name \
+             the folder of your settings with --config-dir\n"
+        );
+    }
 }
 
 #[test]
@@ -134,6 +237,7 @@ fn o14_settings_that_this_user_cannot_read_are_said_to_be_so() {
     assert_eq!(check.code, Some(1));
     insta::assert_snapshot!(check.stderr, @r#"
     error: config/default.toml: cannot be read by uid 64124: Permission denied (os error 13); run this command as the broker's user, or give that user's group access with `chgrp`, `chmod g+rx config` and `chmod g+r config/default.toml`
+    error: config/run-mode: cannot be read by uid 64124: Permission denied (os error 13); run this command as the broker's user, or give that user's group access with `chgrp`, `chmod g+rx config` and `chmod g+r config/run-mode`
     error: config/local.toml: cannot be read by uid 64124: Permission denied (os error 13); run this command as the broker's user, or give that user's group access with `chgrp`, `chmod g+rx config` and `chmod g+r config/local.toml`
     "#);
     fs::set_permissions(&config, fs::Permissions::from_mode(0o755)).unwrap();

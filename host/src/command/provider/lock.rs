@@ -24,7 +24,7 @@ pub(super) struct LockArguments {
 }
 
 pub(super) async fn run(arguments: &LockArguments) -> Outcome {
-    let config = load_settings(&arguments.directory.config_dir)?;
+    let config = load_settings(&arguments.directory.path())?;
     let path = config.providers.lock_file.clone();
     let lock = load_providers(&config).await?;
     let before = Lock::load(&path).map_err(|error| vec![format!("{}: {error}", path.display())])?;
