@@ -5,6 +5,8 @@
 //! and takes no memory. A disk that does not answer can still hold up a read, so a running broker
 //! reads files on threads for blocking work only (`reload/watch.rs`).
 
+pub(crate) mod group;
+
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};

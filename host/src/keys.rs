@@ -3,7 +3,8 @@
 //! `file` reads and makes a file that only its owner can read; `ed25519` and `secret` say what is
 //! in it. To add a kind of key: a file beside these two.
 //!
-//! **Invariant:** a key file that others can read is rejected. A new one appears whole or not at
+//! **Invariant:** a key file that others can read is rejected, except by the group of a Kubernetes
+//! volume (`files/group.rs`). A new one appears whole or not at
 //! all.
 //! **Invariant:** private bytes are wiped when they are dropped.
 

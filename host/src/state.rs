@@ -4,7 +4,8 @@
 //! user who happened to run it.
 //!
 //! **Invariant:** the folder belongs to the broker's user, and nobody else can read or write it.
-//! The compiled code in it runs as native code.
+//! The compiled code in it runs as native code. The root of a Kubernetes volume with `fsGroup` can
+//! be the folder, too: what the broker creates in it is the broker's alone.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,7 +14,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::{files, user};
+use crate::files::{self, group};
+use crate::user;
 
 /// Returns the folder for compiled code inside `state`. Creates both if they are missing.
 pub fn open(state: &Path, providers: &Path) -> Result<PathBuf, String> {
@@ -93,18 +95,23 @@ pub fn private(directory: &Path) -> Result<(), String> {
     let metadata = fs::metadata(directory)
         .map_err(|error| format!("cannot read the mode of {shown}: {error}"))?;
     check_owner(directory, &metadata)?;
-    check_mode(directory, &metadata)
+    check_mode(directory, &metadata)?;
+    if metadata.uid() == user::own_id() && group::is_of_volume(&metadata) {
+        return group::close_folder(directory, &metadata)
+            .map_err(|error| format!("{shown} cannot be closed to its group: {error}"));
+    }
+    Ok(())
 }
 
 fn check_owner(directory: &Path, found: &Metadata) -> Result<(), String> {
-    if found.uid() == user::own_id() {
+    if found.uid() == user::own_id() || group::is_root_of_volume(found) {
         return Ok(());
     }
     Err(belongs_to_another(directory, found.uid()))
 }
 
 fn check_mode(directory: &Path, found: &Metadata) -> Result<(), String> {
-    if found.mode() & 0o077 != 0 {
+    if found.mode() & 0o077 != 0 && !group::is_of_volume(found) {
         let shown = directory.display();
         return Err(format!(
             "{shown} is open to other users (mode {:o}); close it with `chmod 700 {shown}`",
@@ -124,8 +131,8 @@ fn belongs_to_another(directory: &Path, owner: u32) -> String {
     } else if owner == 0 {
         format!(
             "if root created it by running a command of `rise-broker`, give it to the broker's \
-             user with `chown`; if it is the root of a mounted volume, name a folder inside it, \
-             such as {shown}/state, which the broker creates"
+             user with `chown`; if it is the root of a mounted volume, set `fsGroup`, or name a \
+             folder inside it, such as {shown}/state, which the broker creates"
         )
     } else {
         format!(

@@ -32,7 +32,7 @@ pub(super) fn read(
         return Err(format());
     }
     let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    if mode & 0o077 != 0 && !files::group::is_secret(path, &file, &metadata).map_err(unreadable)? {
         return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
     }
     // As large as it may become: a buffer that grows leaves copies behind that nobody wipes.

@@ -73,6 +73,7 @@ mod threats_issuers;
 mod threats_operation;
 mod threats_tokens;
 mod token_cases;
+mod volumes;
 mod wycheproof;
 
 /// The compiler ignores a file without a line above: its tests would never run.
