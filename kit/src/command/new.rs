@@ -38,7 +38,8 @@ pub(super) fn run(arguments: &NewArguments) -> Outcome {
     let name = &arguments.name;
     // The name of a crate begins with a letter.
     if !is_dns_label(name) || !name.starts_with(|first: char| first.is_ascii_lowercase()) {
-        let message = "expected a letter, then letters, digits and `-`, such as my-registry";
+        let message =
+            "expected a small letter, then small letters, digits and `-`, such as my-registry";
         return Err(vec![format!("{name}: {message}")]);
     }
     let folder = PathBuf::from(name);

@@ -18,7 +18,7 @@ use rise_broker::capability::Capabilities;
 use rise_broker::command::{Outcome, print, texts, warn};
 use rise_broker::config::{ProvidersConfig, environment};
 use rise_broker::domain::{
-    Action, Actions, Clock, Credential, Credentials, Deadline, Project, RegistryName,
+    Action, Actions, Clock, Credential, Credentials, Deadline, Lifetime, Project, RegistryName,
 };
 use rise_broker::issue::mint;
 use rise_broker::provider::Trial;
@@ -43,6 +43,10 @@ pub(super) struct RunArguments {
     /// The actions to grant [default: pull,push].
     #[arg(long, value_name = "pull,push")]
     actions: Option<String>,
+    /// The lifetime to grant, in seconds: 60 to 43200, at most the registry's `max_lifetime`
+    /// [default: 3600].
+    #[arg(long, value_name = "SECONDS")]
+    lifetime: Option<u32>,
     /// Print the issued secret. Without this option only its length is printed.
     #[arg(long)]
     show_secret: bool,
@@ -70,7 +74,10 @@ pub(super) async fn run(arguments: &RunArguments) -> Outcome {
     let registry = pick(&registries, arguments.registry.as_ref())?;
     let actions = arguments.actions.as_deref().map(|text| Actions::parse(text.split(',')));
     let actions = actions.transpose().map_err(|error| vec![format!("--actions: {error}")])?;
-    let grant = grant(&registry.name, &arguments.project, actions).map_err(|error| vec![error])?;
+    let lifetime = arguments.lifetime.map(Lifetime::try_from).transpose();
+    let lifetime = lifetime.map_err(|error| vec![format!("--lifetime: {error}")])?;
+    let grant = grant(&registry, &arguments.project, actions, lifetime);
+    let grant = grant.map_err(|error| vec![error])?;
     let probe = Arc::new(Probe::default());
     let registry = watched(&registry, &probe);
     let started = Instant::now();

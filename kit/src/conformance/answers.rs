@@ -39,6 +39,38 @@ fn ok() -> u16 {
     200
 }
 
+impl ExampleAnswer {
+    /// Placeholders that nothing fills in: they would be in the answer as they are.
+    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+        let texts = [&self.body].into_iter().chain(self.headers.values());
+        let names = texts.flat_map(|text| text.split('{').skip(1));
+        let names = names.filter_map(|rest| Some(rest.split_once('}')?.0));
+        let unknown = names.filter(|name| looks_like_placeholder(name) && !is_placeholder(name));
+        unknown.map(|name| {
+            format!(
+                "`{{{name}}}` is no placeholder; there are {{token}}, {{jwt}}, {{expires_at}}, \
+                 {{expires_at_rfc3339}}, {{now+SECONDS}}, {{now+SECONDS_rfc3339}}, \
+                 {{authorization}}, {{id}} and {{request/POINTER}}"
+            )
+        })
+    }
+}
+
+/// JSON has quotes or blanks behind its braces.
+fn looks_like_placeholder(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-/.".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_part)
+}
+
+fn is_placeholder(name: &str) -> bool {
+    let names = ["token", "jwt", "authorization", "id", "expires_at", "expires_at_rfc3339"];
+    let seconds = name.strip_prefix("now+").map(|rest| rest.trim_end_matches("_rfc3339"));
+    names.contains(&name)
+        || name == "request"
+        || name.starts_with("request/")
+        || seconds.is_some_and(|seconds| seconds.parse::<u64>().is_ok())
+}
+
 /// A request, and the answer to it.
 #[derive(Clone)]
 pub(super) struct Exchange<'a> {
@@ -181,6 +213,24 @@ mod tests {
             ("/*b", "/abab", Some("")),
         ] {
             assert_eq!(matched(pattern, path).as_deref(), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_placeholder_that_nothing_fills_in_is_told() {
+        for (body, unknown) in [
+            (r#"{"t":"{token}","e":{expires_at},"n":{now+60},"r":"{request/a}"}"#, None),
+            (r#"{"a":{}, "b": { "c": 1 }}"#, None),
+            ("{expire_at}", Some("{expire_at}")),
+            ("{now+x}", Some("{now+x}")),
+            (r#"{"t":"{tokn}"}"#, Some("{tokn}")),
+        ] {
+            let answer: ExampleAnswer =
+                serde_json::from_value(json!({ "method": "GET", "path": "/", "body": body }))
+                    .unwrap();
+            let told: Vec<String> = answer.problems().collect();
+            assert_eq!(told.len(), usize::from(unknown.is_some()), "{body}: {told:?}");
+            assert!(told.iter().all(|told| told.contains(unknown.unwrap())), "{told:?}");
         }
     }
 

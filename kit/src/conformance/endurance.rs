@@ -72,7 +72,7 @@ async fn parallel(case: &Case, calls: u32, report: &mut Report) {
 
 /// Issues one credential. Returns the memory in bytes and the CPU time in ticks.
 async fn issue_once(case: &Case) -> Result<(usize, u64), String> {
-    let grant = grant(&case.registry.name, &Case::project()?, None)?;
+    let grant = grant(&case.registry, &case.project()?, None, None)?;
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
     let deadline = Deadline::after(PATIENCE);
     let issued = mint(&registry, &grant, deadline, &Clock::system()).await;

@@ -19,6 +19,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
 use ulid::Ulid;
 
 use super::Bench;
@@ -29,7 +30,7 @@ use crate::probe::{Probe, Seen};
 use crate::settings::Settings;
 use rise_broker::capability::Capabilities;
 use rise_broker::config::node::Problem;
-use rise_broker::config::{Config, ProvidersConfig, parse_file};
+use rise_broker::config::{Config, ProvidersConfig, RegistryKeys, parse_file};
 use rise_broker::domain::{Project, Secret};
 use rise_broker::provider::Engine;
 use rise_broker::provider::Trial;
@@ -70,7 +71,17 @@ impl Examples {
             answers.map_or(Ok(Vec::new()), |node| serde_json::from_value(node.to_value()));
         let answers: Vec<ExampleAnswer> =
             answers.map_err(|error| vec![Problem::new(&source, "answers", error.to_string())])?;
-        Ok(Self { config, answers: answers.into() })
+        let problems: Vec<Problem> = answers
+            .iter()
+            .enumerate()
+            .flat_map(|(index, answer)| answer.problems().map(move |text| (index, text)))
+            .map(|(index, text)| Problem::new(&source, format!("answers.{index}"), text))
+            .collect();
+        if problems.is_empty() {
+            Ok(Self { config, answers: answers.into() })
+        } else {
+            Err(problems)
+        }
     }
 
     pub(super) fn providers(&self) -> &ProvidersConfig {
@@ -82,6 +93,15 @@ impl Examples {
     pub(super) async fn cases(self, trial: &Trial, report: &mut Report) -> Option<Vec<Case>> {
         let check = "are accepted, and determine where projects live";
         let schema = &trial.provider.schema;
+        let properties = schema.document().get("properties").and_then(Value::as_object);
+        let reserved = RegistryKeys::NAMES.into_iter().chain(["type"]);
+        let taken: Vec<&str> = reserved
+            .filter(|name| properties.is_some_and(|properties| properties.contains_key(*name)))
+            .collect();
+        if !taken.is_empty() {
+            let seen = format!("the host removes {} before the provider's turn", taken.join(", "));
+            report.fail("settings", "no setting has the name of a key of the host", seen);
+        }
         if self.config.registries.is_empty() {
             report.fail("settings", check, "the examples have no registry".to_owned());
             return None;
@@ -178,8 +198,23 @@ impl Case {
         self.registry.name.as_str()
     }
 
-    pub(super) fn project() -> Result<Project, String> {
-        "my-app".parse().map_err(|error| format!("{error}"))
+    /// Projects that the registry has: the shortest name, and one of as many components as it may
+    /// have.
+    pub(super) fn projects(&self) -> Vec<Project> {
+        let shape = self.registry.shape;
+        let names = ["my-app", "team/my-app", "team/sub/my-app", "team/sub/of/my-app"];
+        let projects = names.iter().filter_map(|name| name.parse().ok());
+        let mut projects: Vec<Project> = projects.filter(|project| shape.admits(project)).collect();
+        while projects.len() > 2 {
+            projects.remove(1);
+        }
+        projects
+    }
+
+    /// One of [`Self::projects`].
+    pub(super) fn project(&self) -> Result<Project, String> {
+        let none = || "no project of up to four components is one of this registry".to_owned();
+        self.projects().into_iter().next().ok_or_else(none)
     }
 
     /// Whether a text has one of the registry's secrets, or what the registry issued.

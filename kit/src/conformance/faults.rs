@@ -23,7 +23,7 @@ const HANGS: Duration = Duration::from_millis(300);
 const GRACE: Duration = Duration::from_secs(2);
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
-    let grant = Case::project().and_then(|project| grant(&case.registry.name, &project, None));
+    let grant = case.project().and_then(|project| grant(&case.registry, &project, None, None));
     let grant = match grant {
         Ok(grant) => grant,
         Err(error) => return report.fail(AREA, "can be called", error),

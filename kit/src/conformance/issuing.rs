@@ -5,7 +5,7 @@ use super::examples::Case;
 use super::report::Report;
 use crate::grant::grant;
 use crate::probe::{Probe, Seen};
-use rise_broker::domain::{Actions, Clock, Credential, Credentials, Deadline};
+use rise_broker::domain::{Actions, Clock, Credential, Credentials, Deadline, Project, Scope};
 use rise_broker::issue::mint;
 
 const AREA: &str = "issue";
@@ -15,9 +15,11 @@ const CHECK: &str = "returns what the broker accepts, and asks for nothing beyon
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
     let (mut wrong, mut hints) = (Vec::new(), Vec::new());
-    for actions in ["pull", "pull,push"] {
-        for seen in issue(case, actions, &mut hints).await {
-            wrong.push(format!("to {actions}: {seen}"));
+    for project in case.projects() {
+        for actions in ["pull", "pull,push"] {
+            for seen in issue(case, &project, actions, &mut hints).await {
+                wrong.push(format!("for `{project}`, to {actions}: {seen}"));
+            }
         }
     }
     report.record(AREA, CHECK, wrong);
@@ -30,11 +32,14 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
 
 type Hint = (&'static str, String);
 
-async fn issue(case: &Case, actions: &str, hints: &mut Vec<Hint>) -> Vec<String> {
-    let grant = Case::project().and_then(|project| {
-        let actions = Actions::parse(actions.split(',')).map_err(|error| error.to_string())?;
-        grant(&case.registry.name, &project, Some(actions))
-    });
+async fn issue(
+    case: &Case,
+    project: &Project,
+    actions: &str,
+    hints: &mut Vec<Hint>,
+) -> Vec<String> {
+    let actions = Actions::parse(actions.split(',')).map_err(|error| error.to_string());
+    let grant = actions.and_then(|actions| grant(&case.registry, project, Some(actions), None));
     let grant = match grant {
         Ok(grant) => grant,
         Err(error) => return vec![error],
@@ -45,8 +50,15 @@ async fn issue(case: &Case, actions: &str, hints: &mut Vec<Hint>) -> Vec<String>
     let seen = probe.seen();
     hints.extend(habits(case, &seen));
     let mut wrong = case.violations(&seen);
+    let scope = case.registry.scope;
     match issued {
         Err(error) => wrong.push(error.to_string()),
+        Ok(credentials) if credentials.credential.secret().is_none() && scope != Scope::None => {
+            wrong.push(format!(
+                "it returned no credential, although `check` says that credentials open a {scope}: \
+                 let `check` return the scope `none`, or return the credential"
+            ));
+        }
         Ok(credentials) => {
             if let Credential::Basic { username, .. } = &credentials.credential
                 && case.leaks(username)

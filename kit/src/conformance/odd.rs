@@ -71,7 +71,7 @@ fn texts(right: &str) -> Vec<(String, String)> {
 async fn calls(case: &Case, settings: &Arc<str>, paths: &mut BTreeSet<String>) -> Vec<String> {
     let mut wrong = Vec::new();
     let provider = &case.registry.provider;
-    let Ok(project) = Case::project() else { return wrong };
+    let Ok(project) = case.project() else { return wrong };
     let location = case.registry.locate(&project);
     let quiet = &case.registry.capabilities;
     let settings = || Arc::clone(settings);
@@ -92,7 +92,7 @@ async fn calls(case: &Case, settings: &Arc<str>, paths: &mut BTreeSet<String>) -
         wrong.push(format!("resolve: {error}"));
     }
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
-    let Ok(grant) = grant(&registry.name, &project, None) else { return wrong };
+    let Ok(grant) = grant(&registry, &project, None, None) else { return wrong };
     let issue = IssueCall { settings: settings(), grant };
     let deadline = Deadline::after(PATIENCE);
     let issued = provider.call_until(issue, &registry.capabilities, deadline).await;

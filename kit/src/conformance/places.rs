@@ -125,7 +125,7 @@ async fn check_inverse(case: &Case, project: &Project) -> Result<(), String> {
 
 /// Locations near the one of a project.
 fn neighbours(case: &Case) -> Vec<Location> {
-    let Ok(project) = Case::project() else { return Vec::new() };
+    let Ok(project) = case.project() else { return Vec::new() };
     let own = case.registry.locate(&project);
     let (host, repository) = (own.host.to_string(), &own.repository);
     let near = [

@@ -223,9 +223,9 @@ impl Response {
     }
 
     /// Moves the string at this JSON Pointer out of the body. The pointer `""` means the whole
-    /// body, without line breaks at its end. Returns `None` if the body is not JSON, if there is no
-    /// string at the pointer, or if it is empty or longer than 16 KiB; the body then stays as it
-    /// is.
+    /// body, JSON or not, without line breaks at its end. Returns `None` if there is no string at
+    /// the pointer, or if it is empty or longer than 16 KiB; the body then stays as it is. A second
+    /// string with the same text goes with the first.
     pub fn take_secret(&self, pointer: &str) -> Option<Secret> {
         self.0.take_secret(pointer).map(Secret)
     }
