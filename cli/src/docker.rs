@@ -26,8 +26,6 @@ use crate::names;
 pub(crate) const HELPER: &str = "rise";
 
 const LONGEST: u64 = 4 * 1024 * 1024;
-/// The remedy for a folder that cannot be written.
-const ELSEWHERE: &str = "set DOCKER_CONFIG to a folder of your own, or use `rise-registry exec`";
 
 /// The logins of a new `config.json`.
 #[derive(Default)]
@@ -95,8 +93,7 @@ impl ConfigFile {
             // The error of serde_json can quote the text, so only its place is told.
             Some(text) => serde_json::from_str(text).map_err(|error| {
                 failed(&format!(
-                    "is not a JSON object (line {}, column {}): mend it, or set DOCKER_CONFIG to \
-                     another folder",
+                    "is not a JSON object (line {}, column {}): mend it, or move it away",
                     error.line(),
                     error.column()
                 ))
@@ -135,6 +132,15 @@ impl ConfigFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The remedy for a file that cannot be written.
+    fn elsewhere(&self) -> &'static str {
+        if self.path.ends_with("config.json") {
+            "set DOCKER_CONFIG to a folder of your own, or use `rise-registry exec`"
+        } else {
+            "set REGISTRY_AUTH_FILE to a file of your own, or use `rise-registry exec`"
+        }
     }
 
     /// The file, if it contains a login for the host.
@@ -203,8 +209,9 @@ impl ConfigFile {
     ) -> Result<(), Failure> {
         let failed = |what: &dyn std::fmt::Display| {
             Failure::Files(format!(
-                "{} cannot be written: {what}; {ELSEWHERE}",
-                self.path.display()
+                "{} cannot be written: {what}; {}",
+                self.path.display(),
+                self.elsewhere()
             ))
         };
         let folder = self.path.parent().unwrap_or(Path::new("/"));
@@ -236,7 +243,7 @@ impl ConfigFile {
                 | FileError::NotRegular
                 | FileError::TooLong(_)
                 | FileError::NotText
-                | FileError::NotPrivate(_) => failed(&format!("{error}; {ELSEWHERE}")),
+                | FileError::NotPrivate(_) => failed(&format!("{error}; {}", self.elsewhere())),
             },
         )
     }

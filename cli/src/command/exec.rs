@@ -24,6 +24,7 @@ use super::credentials::WantedArguments;
 use crate::app::App;
 use crate::broker::Wanted;
 use crate::cache::Kept;
+use crate::docker::ConfigFile;
 use crate::failure::Failure;
 use crate::{allowed, credentials, names, terminal};
 
@@ -64,6 +65,10 @@ pub(super) fn run(app: App, arguments: &ExecArguments) -> Done {
     let logins = log_in(&app, arguments)?;
     let (sender, events) = channel();
     child::listen(sender.clone())?;
+    if let Err(failure) = ConfigFile::of_docker(&app.environment) {
+        let what = "the command runs without its settings";
+        app.terminal.note(&format!("rise-registry: {}; {what}", failure.line()));
+    }
     let mut folder = Folder::create(&app.environment, logins.iter().map(|login| &login.kept))?;
     folder.write(logins.iter().map(|login| &login.kept.credentials))?;
     let started = child::start(&arguments.command, &folder, &logins, sender);

@@ -328,15 +328,30 @@ fn a_broken_file_of_docker_does_not_stop_exec() {
     let double = BrokerDouble::start(grants("basic"));
     let machine = workstation(&double.url);
     machine.file(".docker/config.json", "{\n  \"auths\": {},,\n}");
-    let place = "~/.docker/config.json: is not a JSON object (line 2, column 15): mend it, or set";
+    let place = "~/.docker/config.json: is not a JSON object (line 2, column 15): mend it";
     fails(&machine.rise(&["docker-login"]), 7, &[place]);
     let ran = machine.rise(&["exec", "--", "sh", "-c", "cat $DOCKER_CONFIG/config.json"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains("r.example.com"), "{ran:?}");
+    assert!(ran.stderr.contains("the command runs without its settings"), "{ran:?}");
     let who = Saying::answer("200 OK", JSON, &json!({ "issuer": "i", "sub": "ci" }).to_string());
     let double = BrokerDouble::start(Saying::InTurn(vec![who.clone(), who, grants("basic")]));
     let doctor = machine.with("RISE_URL", &double.url).rise(&["doctor"]).stdout;
     assert!(doctor.lines().last().unwrap().starts_with("– docker      ~/.docker"), "{doctor}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_told_with_another_place() {
+    let double = BrokerDouble::start(grants("basic"));
+    let machine = workstation(&double.url);
+    // A file is where the folder should be.
+    machine.file(".docker", "");
+    let elsewhere = "; set DOCKER_CONFIG to a folder of your own, or use `rise-registry exec`";
+    fails(&machine.rise(&["docker-login"]), 7, &["~/.docker/config.json cannot be", elsewhere]);
+    let podman = machine.path(".docker/auth.json").display().to_string();
+    let docker = machine.path("docker").display().to_string();
+    let machine = machine.with("DOCKER_CONFIG", &docker).with("REGISTRY_AUTH_FILE", &podman);
+    fails(&machine.rise(&["docker-login"]), 7, &["; set REGISTRY_AUTH_FILE to a file"]);
 }
 
 #[test]
