@@ -76,10 +76,11 @@ pub(crate) fn docker_key(host: &str) -> &str {
     if is_hub(host) { "https://index.docker.io/v1/" } else { host }
 }
 
-/// Whether the host is a private registry of Amazon ECR.
+/// Whether the host is a private registry of Amazon ECR. Each partition has a domain of its own.
 pub(crate) fn is_ecr(host: &str) -> bool {
-    (host.contains(".dkr.ecr") || host.contains(".dkr-ecr"))
-        && [".amazonaws.com", ".amazonaws.com.cn", ".on.aws"].iter().any(|end| host.ends_with(end))
+    let Some((account, rest)) = host.split_once('.') else { return false };
+    let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    is_account && (rest.starts_with("dkr.ecr") || rest.starts_with("dkr-ecr"))
 }
 
 /// The host that serves a registry's API.
@@ -152,6 +153,23 @@ mod tests {
         assert!(is_image("r.example.com:5000/rise/my-app:1@sha256:00"));
         for bad in ["", "--privileged/my-app", "-v", "a b", "a\n"] {
             assert!(!is_image(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ecr_is_known_in_each_partition() {
+        for host in [
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+            "123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu",
+            "123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov",
+            "123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com",
+            "123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn",
+            "123456789012.dkr-ecr-fips.us-east-1.on.aws",
+        ] {
+            assert!(is_ecr(host), "{host}");
+        }
+        for other in ["public.ecr.aws", "dkr.ecr.example.com", "1234.dkr.ecr.x.amazonaws.com"] {
+            assert!(!is_ecr(other), "{other}");
         }
     }
 

@@ -173,7 +173,7 @@ fn listed_hosts(app: &App) -> Result<Vec<String>, Failure> {
 /// its name.
 fn keys(client: Client, host: &str) -> Vec<String> {
     let docker = names::docker_key(host);
-    if client == Client::Docker && docker != host {
+    if matches!(client, Client::Docker | Client::Buildx) && docker != host {
         return vec![host.to_owned(), docker.to_owned()];
     }
     vec![host.to_owned()]
@@ -203,7 +203,9 @@ fn paths(app: &App, client: Client, hosts: &[String]) -> Result<Vec<PathBuf>, Fa
             if hosts.is_empty() {
                 edit::files_below(&folder)
             } else {
-                hosts.iter().map(|host| folder.join(host).join("config.json")).collect()
+                // Buildx looks for the host that it connects to.
+                let own = |host: &String| folder.join(names::api_host(host)).join("config.json");
+                hosts.iter().map(own).collect()
             }
         }
         Client::Kubelet => Vec::new(),

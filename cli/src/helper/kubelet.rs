@@ -84,16 +84,26 @@ pub(super) fn answer(app: &App, request: &str) -> Result<Zeroizing<String>, Fail
     response(&kept, &request.image, (app.now)())
 }
 
+/// The repository that the broker answered for, with the host as the kubelet wrote it: it looks the
+/// login up by that.
+fn as_asked(image: &str, answered: &str) -> Option<String> {
+    let ((asked_host, asked), (host, repository)) =
+        (image.split_once('/')?, answered.split_once('/')?);
+    let below = asked.strip_prefix(repository)?;
+    let is_within = below.is_empty() || below.starts_with(['/', ':', '@']);
+    (is_within && names::is_same_registry(asked_host, host))
+        .then(|| format!("{asked_host}/{repository}"))
+}
+
 fn response(kept: &Kept, image: &str, now: u64) -> Result<Zeroizing<String>, Failure> {
     let credentials = &kept.credentials;
-    let below = image.strip_prefix(credentials.image.as_str());
-    if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@'])) {
+    let Some(repository) = as_asked(image, &credentials.image) else {
         return Err(Failure::Untrusted(format!(
             "the broker answered for {} when asked for {}: check RISE_URL",
             shown(&credentials.image),
             shown(image)
         )));
-    }
+    };
     let (username, password) = match credentials.login() {
         Some((username, password)) if username != "<token>" => (username, password.expose()),
         _ => {
@@ -110,7 +120,27 @@ fn response(kept: &Kept, image: &str, now: u64) -> Result<Zeroizing<String>, Fai
         api_version: API_VERSION,
         cache_key_type: "Image",
         cache_duration,
-        auth: BTreeMap::from([(credentials.image.as_str(), AuthConfig { username, password })]),
+        auth: BTreeMap::from([(repository.as_str(), AuthConfig { username, password })]),
     };
     Ok(Zeroizing::new(serde_json::to_string(&response).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_has_the_host_as_it_was_asked() {
+        for (image, answered, key) in [
+            ("r.example.com/rise/a:1", "r.example.com/rise/a", Some("r.example.com/rise/a")),
+            ("R.Example.com/rise/a@sha256:0", "r.example.com/rise/a", Some("R.Example.com/rise/a")),
+            ("index.docker.io/acme/a", "docker.io/acme/a", Some("index.docker.io/acme/a")),
+            ("r.example.com/rise/ab:1", "r.example.com/rise/a", None),
+            ("r.example.com/Rise/a", "r.example.com/rise/a", None),
+            ("other.example.com/rise/a", "r.example.com/rise/a", None),
+            ("r.example.com", "r.example.com/rise/a", None),
+        ] {
+            assert_eq!(as_asked(image, answered).as_deref(), key, "{image} {answered}");
+        }
+    }
 }

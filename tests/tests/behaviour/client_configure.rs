@@ -91,6 +91,21 @@ fn a_file_that_was_not_there_is_gone_again_and_a_broken_one_is_left_alone() {
     assert_eq!(bad.code, Some(2), "{bad:?}");
 }
 
+/// Buildx looks into the folder of the host that it connects to, for the key that docker writes.
+#[test]
+fn buildx_finds_docker_hub_by_its_own_names() {
+    let machine = workstation();
+    let arguments = ["configure", "buildx", "--host", "docker.io", "--yes"];
+    let written = machine.rise(&arguments);
+    assert_eq!(written.code, Some(0), "{written:?}");
+    let path = ".docker/buildx/config/registry-1.docker.io/config.json";
+    let helpers = &json_of(&machine, path)["credHelpers"];
+    assert_eq!(helpers["https://index.docker.io/v1/"], "rise", "{helpers}");
+    let undone = machine.rise(&["configure", "buildx", "--undo", "--yes"]);
+    assert_eq!(undone.code, Some(0), "{undone:?}");
+    assert!(!machine.path(path).exists());
+}
+
 #[test]
 fn the_kubelet_gets_a_configuration_to_paste() {
     let machine = workstation().with("RISE_URL", "https://broker.example.com");

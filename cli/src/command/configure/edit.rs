@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::docker::{ConfigFile, HELPER};
 use crate::failure::Failure;
-use crate::files;
+use crate::{files, names};
 
 const LONGEST: u64 = 4 * 1024 * 1024;
 /// Unchanged lines that the diff shows around changed ones.
@@ -163,7 +163,7 @@ fn backup_of(path: &Path) -> PathBuf {
 
 /// Whether this file is in the folder that buildx has for the registry.
 pub(super) fn is_below(path: &Path, host: &str) -> bool {
-    path.parent().and_then(Path::file_name).is_some_and(|name| name == host)
+    path.parent().and_then(Path::file_name).is_some_and(|name| name == names::api_host(host))
 }
 
 /// The files of all registries in the folder of buildx.

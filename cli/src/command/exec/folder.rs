@@ -103,7 +103,8 @@ impl Folder {
                 by_host.add(names::docker_key(host), credentials);
             }
             let config = self.buildx().join("config");
-            let scoped = config.join(host).join(repository_path(credentials));
+            // Buildx looks for the host that it connects to.
+            let scoped = config.join(names::api_host(host)).join(repository_path(credentials));
             files::private_directory(&scoped).map_err(failed)?;
             let mut alone = Auths::default();
             alone.add(names::docker_key(host), credentials);
