@@ -3,7 +3,7 @@
 //!
 //! `record` has the fields of a line, `chain` links lines, `segments` puts them onto the disk, and
 //! `writer` is the thread that does so. `disk` is the port below. `verify` reads the log back, and
-//! `recover` finds the end of the log at start.
+//! `recover` finds the end of the log at start, which `head` remembers outside the log's folder.
 //! To add an event: a variant of [`Event`], a method in `events`, a line in `docs/audit.md`.
 //!
 //! **Invariant:** a record is a closed set of bounded fields, so that no request, header or error
@@ -15,6 +15,7 @@ mod chain;
 mod disk;
 mod events;
 mod failures;
+mod head;
 mod keys;
 mod record;
 mod recover;
@@ -34,8 +35,9 @@ use ulid::Ulid;
 use crate::domain::{Clock, Credentials};
 use crate::telemetry::{Metrics, Step};
 use crate::{files, state};
-pub use disk::{Disk, Displaced, Folder, Segment, Space, segment_number};
+pub use disk::{Disk, Displaced, Folder, Segment, Space, any_segment_number, segment_number};
 use failures::Failures;
+pub use head::{Head, missing};
 use keys::AuditKeys;
 pub use keys::{Fingerprints, signing_key};
 use record::Record;

@@ -1,6 +1,7 @@
 //! The port to the folder of segments, and its adapter. Tests use a disk that fails and forgets.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -14,6 +15,15 @@ use rustix::io::Errno;
 pub trait Disk: Send {
     /// The names of all segments, in order.
     fn segments(&self) -> io::Result<Vec<String>>;
+    /// The names of files that were segments and have another end now, such as `.jsonl.gz`, in
+    /// order. A segment of which there is also a plain file is left out.
+    fn packed(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    /// The whole path of the folder, if it has one.
+    fn path(&self) -> Option<PathBuf> {
+        None
+    }
     /// Opens a segment for reading.
     fn open(&self, segment: &str) -> io::Result<Box<dyn BufRead + Send>>;
     /// Creates a segment. Its name is durable too, so that a crash does not lose the whole file.
@@ -34,6 +44,14 @@ pub trait Disk: Send {
      exchanged"
 )]
 pub struct Displaced;
+
+/// Another process holds the lock of the folder.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another broker writes into this folder; give each broker its own `audit.directory`, or stop \
+     the other one"
+)]
+struct Locked;
 
 /// A segment that is open for writing.
 pub trait Segment: Send {
@@ -73,6 +91,13 @@ pub fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
     let number = digits.parse().ok()?;
     (segment_name(number) == name).then_some(number)
+}
+
+/// The number of a segment that may have another end: logrotate and cleanups pack and rename files.
+pub fn any_segment_number(name: &str) -> Option<u64> {
+    let (digits, _end) = name.strip_prefix(PREFIX)?.split_once('.')?;
+    let is_number = digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number)
 }
 
 /// A real folder.
@@ -128,6 +153,25 @@ impl Disk for Folder {
         Ok(numbers.into_iter().map(segment_name).collect())
     }
 
+    fn path(&self) -> Option<PathBuf> {
+        std::path::absolute(&self.directory).ok()
+    }
+
+    fn packed(&self) -> io::Result<Vec<String>> {
+        let mut packed = BTreeMap::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            let Some(name) = name.to_str().filter(|name| segment_number(name).is_none()) else {
+                continue;
+            };
+            let Some(number) = any_segment_number(name) else { continue };
+            if !self.directory.join(segment_name(number)).exists() {
+                packed.insert(number, name.to_owned());
+            }
+        }
+        Ok(packed.into_values().collect())
+    }
+
     fn open(&self, segment: &str) -> io::Result<Box<dyn BufRead + Send>> {
         Ok(Box::new(BufReader::with_capacity(1 << 16, File::open(self.directory.join(segment))?)))
     }
@@ -175,10 +219,7 @@ impl Disk for Folder {
                 Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
             }
         }
-        Err(io::Error::other(
-            "another broker writes into this folder; give each broker its own \
-                              `audit.directory`",
-        ))
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, Locked))
     }
 }
 

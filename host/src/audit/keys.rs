@@ -63,7 +63,7 @@ impl CheckpointSigner {
         })
     }
 
-    fn public(&self) -> String {
+    pub(super) fn public(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.key.public_key().as_ref())
     }
 }

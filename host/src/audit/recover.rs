@@ -6,7 +6,8 @@ use std::io;
 use ulid::Ulid;
 
 use super::chain::Position;
-use super::disk::{Disk, segment_number};
+use super::disk::{Disk, any_segment_number};
+use super::head::{Head, missing, packed_before};
 use super::record::{Event, Resumes};
 use super::verify::{self, Break, Walked};
 
@@ -19,8 +20,7 @@ pub enum StartError {
     },
     #[error(
         "the audit log is broken at {0}; find out who changed it, then restore it from a backup, \
-         or \
-         start once with --accept-broken-chain to begin a new chain behind it"
+         or start once with --accept-broken-chain to begin a new chain behind it"
     )]
     Broken(Break),
     #[error("the thread that writes the audit log has ended")]
@@ -39,23 +39,62 @@ pub(super) struct Recovered {
     pub bytes_cut: u64,
     /// The operator accepted a broken chain, and a new one begins.
     pub accepted: bool,
+    /// All segments are gone, although the broker wrote some.
+    pub all_gone: bool,
+    /// The key that signed the last checkpoint in the last segment.
+    pub signed_by: Option<String>,
 }
 
-pub(super) fn recover(disk: &dyn Disk, accept_broken: bool) -> Result<Recovered, StartError> {
-    let names = disk.segments()?;
-    let next = names.last().and_then(|name| segment_number(name)).unwrap_or(0).saturating_add(1);
-    let fresh = || Position::beginning(Ulid::generate());
-    let nothing = Resumes { segment: String::new(), bytes: 0 };
-    let mut recovered =
-        Recovered { tail: fresh(), end: nothing, next, bytes_cut: 0, accepted: false };
+impl Recovered {
+    /// An empty log, whose next segment has a number that no segment had before.
+    fn nothing(disk: &dyn Disk, head: Option<&Head>) -> io::Result<Self> {
+        let (names, packed) = (disk.segments()?, disk.packed()?);
+        let numbers = names.iter().chain(&packed).filter_map(|name| any_segment_number(name));
+        let newest = numbers.chain(head.map(|head| head.segment)).max().unwrap_or(0);
+        Ok(Self {
+            tail: Position::beginning(Ulid::generate()),
+            end: Resumes { segment: String::new(), bytes: 0 },
+            next: newest.saturating_add(1),
+            bytes_cut: 0,
+            accepted: false,
+            all_gone: false,
+            signed_by: None,
+        })
+    }
+}
+
+/// `head` is the newest segment that this broker wrote, if that is known.
+pub(super) fn recover(
+    disk: &dyn Disk,
+    head: Option<&Head>,
+    accept_broken: bool,
+) -> Result<Recovered, StartError> {
+    let mut recovered = Recovered::nothing(disk, head)?;
     let mut extents = verify::extents(disk)?;
+    if let Some(broken) = missing(disk, head)? {
+        recovered.end.segment.clone_from(&broken.segment);
+        if extents.is_empty() && disk.packed()?.is_empty() {
+            // Nothing is left that a new chain could contradict, and nothing to begin it behind.
+            recovered.all_gone = true;
+            return Ok(recovered);
+        }
+        if !accept_broken {
+            return Err(StartError::Broken(broken));
+        }
+        recovered.accepted = true;
+        return Ok(recovered);
+    }
     while let Some(extent) = extents.pop() {
         let mut position =
             extents.last().map_or(Ok(None), |before| verify::end_of(disk, before))?;
         let begins_anew = position.is_none();
         let Walked { records, bytes, torn, broken } =
-            walk(disk, &extent, &mut position, !begins_anew)?;
-        if let Some(broken) = broken {
+            walk(disk, &extent, &mut position, !begins_anew, &mut recovered.signed_by)?;
+        let packed = match extents.last() {
+            Some(before) => packed_before(disk, &before.segment, &extent.segment)?,
+            None => None,
+        };
+        if let Some(broken) = packed.or(broken) {
             if !accept_broken {
                 return Err(StartError::Broken(broken));
             }
@@ -84,10 +123,16 @@ fn walk(
     extent: &verify::Extent,
     position: &mut Option<Position>,
     follows: bool,
+    signed_by: &mut Option<String>,
 ) -> io::Result<Walked> {
     let begins_with = |event| verify::begins_with(disk, &extent.segment, event);
     if follows && (begins_with(Event::BrokenAccepted)? || begins_with(Event::Displaced)?) {
         *position = None;
     }
-    verify::walk(disk, extent, position, |_, _| None)
+    verify::walk(disk, extent, position, |line, _| {
+        if let Some(checkpoint) = &line.checkpoint {
+            *signed_by = Some(checkpoint.key.clone());
+        }
+        None
+    })
 }

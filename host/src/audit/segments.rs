@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use super::AuditSettings;
 use super::chain::Position;
 use super::disk::{Disk, Displaced, Segment, Space, segment_name};
+use super::head::Head;
 use super::keys::CheckpointSigner;
 use super::record::{CheckpointFields, Event, Record, Resumes};
 use super::recover::{Recovered, StartError, recover};
@@ -97,12 +98,40 @@ impl Segments {
     /// Locks the folder and finds the end of its chain.
     pub(super) fn start(&mut self, accept_broken: bool) -> Result<(), StartError> {
         let lock = self.disk.lock()?;
-        let Recovered { tail, end, next, bytes_cut, accepted } =
-            recover(&*self.disk, accept_broken)?;
+        let head = Head::load(&self.settings.state, &*self.disk);
+        let recovered = recover(&*self.disk, head.as_ref(), accept_broken)?;
+        self.warn(&recovered);
+        let Recovered { tail, end, next, bytes_cut, accepted, all_gone, .. } = recovered;
         (self.tail, self.end, self.next, self.bytes_cut) = (tail, end, next, bytes_cut);
-        self.resume = accepted.then_some(Event::BrokenAccepted);
+        self.resume = match (accepted, all_gone) {
+            (true, _) => Some(Event::BrokenAccepted),
+            (false, true) => Some(Event::Displaced),
+            (false, false) => None,
+        };
         self.lock = Some(lock);
         Ok(())
+    }
+
+    /// What an operator must know of the log before the broker goes on with it.
+    fn warn(&self, recovered: &Recovered) {
+        let (directory, state) = (self.settings.directory.display(), self.settings.state.display());
+        if recovered.all_gone {
+            let newest = &recovered.end.segment;
+            tracing::warn!(
+                "{directory}: all segments of the audit log up to {newest} are gone, and a new \
+                 chain begins; `audit verify` reports the gap. Stop the broker and restore them, \
+                 unless you moved them away"
+            );
+        }
+        let (own, last) = (self.signer.public(), recovered.signed_by.as_deref());
+        if let Some(last) = last.filter(|last| *last != own) {
+            tracing::warn!(
+                "{directory}: the last checkpoint of the audit log is signed with the key {last}, \
+                 and {state}/audit-signing.pem is {own}; restore the keys that belong to this log \
+                 (audit-signing.pem, audit-fingerprint.key), or name the old key in `audit verify \
+                 --trust-key {last}`"
+            );
+        }
     }
 
     pub(super) fn space(&self) -> io::Result<Space> {
@@ -156,10 +185,22 @@ impl Segments {
                 return Err(error);
             }
         };
+        if self.end.segment != current.name {
+            self.remember(&current.name);
+        }
         self.end = Resumes { segment: current.name.clone(), bytes: current.bytes };
         self.current = Some(current);
         self.advance(sealed);
         Ok(())
+    }
+
+    /// Notes the newest segment outside the folder, so that the next start misses it. A failure
+    /// costs this help, and no record.
+    fn remember(&self, segment: &str) {
+        let Some(head) = Head::new(&*self.disk, segment) else { return };
+        if let Err(error) = head.store(&self.settings.state) {
+            tracing::warn!(%error, "the newest audit segment cannot be noted in the state folder");
+        }
     }
 
     /// Locks the folder that is in place now, if it may be another one.

@@ -10,11 +10,12 @@ use std::io::{self, BufRead, Read};
 use ulid::Ulid;
 
 use super::chain::{Line, Position};
-use super::disk::Disk;
+use super::disk::{Disk, any_segment_number, segment_number};
+use super::head;
 use super::record::{CheckpointFields, Event};
 
-const DISPLACED: &str = "the segment before this one was removed or moved away while the broker \
-                         wrote into it; its records are missing here";
+const DISPLACED: &str = "the segment before this one was removed or moved away; its records are \
+                         missing here";
 /// Longer than any record can be.
 const LONGEST_LINE: u64 = 64 << 10;
 
@@ -43,6 +44,8 @@ pub struct LogReport {
     pub broken: Option<Break>,
     /// Checkpoints that were kept elsewhere and are here with the same hash.
     pub confirmed: u64,
+    /// Files before the first segment that were packed or renamed, and were not checked.
+    pub packed: Vec<String>,
 }
 
 /// A checkpoint that was kept elsewhere.
@@ -84,7 +87,16 @@ pub fn verify(disk: &dyn Disk, kept: &[Kept]) -> io::Result<LogReport> {
     let mut report = LogReport::default();
     let extents = extents(disk)?;
     let mut position = None;
+    let mut packed = disk.packed()?.into_iter().peekable();
     for (index, extent) in extents.iter().enumerate() {
+        let is_before = |name: &String| any_segment_number(name) < segment_number(&extent.segment);
+        while let Some(name) = packed.next_if(is_before) {
+            if index > 0 {
+                report.broken = Some(head::packed(&name));
+                return Ok(report);
+            }
+            report.packed.push(name);
+        }
         let is_last = index + 1 == extents.len();
         let (mut wrong, is_first) = (None, index == 0);
         let walked = walk(disk, extent, &mut position, |line, at| {

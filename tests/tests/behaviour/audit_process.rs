@@ -278,7 +278,7 @@ async fn a_segment_that_is_taken_away_is_noticed_with_the_next_record() {
         let is_whole = way == "replaced by a copy";
         let (whole, said) = run(&installation, &["audit", "verify"]);
         assert_eq!(whole, is_whole, "{way}: {said}");
-        assert!(is_whole || said.contains("was removed or moved away while"), "{way}: {said}");
+        assert!(is_whole || said.contains("was removed or moved away;"), "{way}: {said}");
         // A start does not depend on what is gone.
         let serving = installation.serve();
         assert_eq!(ask(&serving, &token).await.0, 200, "{way}");

@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::super::{Outcome, print, warn};
 use super::{LogArguments, unreadable};
 use crate::audit::verify::{Kept, LogReport, verify};
-use crate::audit::{CheckpointFields, signing_key};
+use crate::audit::{CheckpointFields, Head, missing, signing_key};
 
 /// Longer than any line of the broker's log.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -24,14 +26,19 @@ pub(super) struct VerifyArguments {
     #[arg(long, value_name = "FILE")]
     checkpoints: Option<PathBuf>,
     /// A public key (base64url) that may also have signed checkpoints, such as a replaced one.
-    #[arg(long = "trust-key", value_name = "KEY")]
+    #[arg(long = "trust-key", value_name = "KEY", value_parser = public_key)]
     trusted: Vec<String>,
 }
 
 pub(super) fn run(arguments: &VerifyArguments) -> Outcome {
     let folders = arguments.log.find()?;
     let kept = arguments.checkpoints.as_deref().map_or(Ok(Vec::new()), checkpoints)?;
-    let report = verify(&folders.disk()?, &kept).map_err(unreadable)?;
+    let disk = folders.disk()?;
+    let mut report = verify(&disk, &kept).map_err(unreadable)?;
+    let head = folders.state.as_deref().and_then(|state| Head::load(state, &disk));
+    if report.broken.is_none() {
+        report.broken = missing(&disk, head.as_ref()).map_err(unreadable)?;
+    }
     let mut trusted = arguments.trusted.clone();
     if let Some(state) = &folders.state {
         trusted.extend(signing_key(state).map_err(|error| vec![error.to_string()])?);
@@ -60,6 +67,16 @@ pub(super) fn run(arguments: &VerifyArguments) -> Outcome {
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
+/// The text of a public key as records have it.
+fn public_key(text: &str) -> Result<String, String> {
+    if URL_SAFE_NO_PAD.decode(text).is_ok_and(|key| key.len() == 32) {
+        return Ok(text.to_owned());
+    }
+    Err("expected a public key of 43 characters in base64url: the text of `key` in an `audit \
+         checkpoint` line of the broker's log; a path or a PEM file is none"
+        .to_owned())
+}
+
 fn print_summary(report: &LogReport, kept: usize) {
     let Some((chain, first, last)) = report.range else {
         if report.broken.is_none() {
@@ -78,6 +95,14 @@ fn print_summary(report: &LogReport, kept: usize) {
     ));
     if first > 1 {
         print(format_args!("the records before {first} are missing here"));
+    }
+    if !report.packed.is_empty() {
+        print(format_args!(
+            "{} packed or renamed and not checked: {}; to check them too, run `gunzip` on a copy \
+             of the folder",
+            if report.packed.len() == 1 { "a segment is" } else { "segments are" },
+            report.packed.join(", ")
+        ));
     }
     if report.torn > 0 {
         print(format_args!(
