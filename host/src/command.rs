@@ -4,9 +4,11 @@ mod audit;
 mod check;
 pub mod compile;
 mod explain;
+mod local_key;
 pub mod provider;
 mod serve;
 mod token;
+mod token_file;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};

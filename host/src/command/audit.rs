@@ -6,10 +6,10 @@ mod tail;
 mod verify;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Outcome, print, texts};
-use crate::audit::{Fingerprints, Folder};
+use crate::audit::{Fingerprints, Folder, any_segment_number};
 use crate::config::{Config, environment};
 
 #[derive(clap::Args)]
@@ -47,6 +47,14 @@ struct LogFolders {
     segments: PathBuf,
     /// The folder of the keys; `None` if there are no settings.
     state: Option<PathBuf>,
+    /// The command line named the folder.
+    is_named: bool,
+}
+
+/// Whether the folder has a segment, or one that was packed.
+fn has_segments(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str().and_then(any_segment_number)).count() > 0
 }
 
 impl LogArguments {
@@ -56,20 +64,47 @@ impl LogArguments {
             (Some(directory), settings) => Ok(LogFolders {
                 segments: directory.clone(),
                 state: settings.ok().map(|config| config.audit.state),
+                is_named: true,
             }),
-            (None, Ok(config)) => {
-                Ok(LogFolders { segments: config.audit.directory, state: Some(config.audit.state) })
-            }
+            (None, Ok(config)) => Ok(LogFolders {
+                segments: config.audit.directory,
+                state: Some(config.audit.state),
+                is_named: false,
+            }),
             (None, Err(problems)) => Err(texts(problems)),
         }
     }
 }
 
 impl LogFolders {
+    /// A folder without segments that `--directory` names is the wrong one: often the state folder,
+    /// which has the log in `audit`.
+    fn elsewhere(&self) -> Option<String> {
+        if !self.is_named || has_segments(&self.segments) {
+            return None;
+        }
+        let (shown, below) = (self.segments.display(), self.segments.join("audit"));
+        Some(if has_segments(&below) {
+            format!(
+                "--directory {shown}: there are no segments in this folder, but in {below}; name \
+                 that one",
+                below = below.display()
+            )
+        } else {
+            format!(
+                "--directory {shown}: there are no segments (`audit-00000001.jsonl` and so on) in \
+                 this folder; name the folder that has them"
+            )
+        })
+    }
+
     fn disk(&self) -> Result<Folder, Vec<String>> {
         let shown = self.segments.display();
         match std::fs::metadata(&self.segments) {
-            Ok(found) if found.is_dir() => Ok(Folder::new(self.segments.clone())),
+            Ok(found) if found.is_dir() => match self.elsewhere() {
+                Some(problem) => Err(vec![problem]),
+                None => Ok(Folder::new(self.segments.clone())),
+            },
             Ok(_) => Err(vec![format!("{shown} is not a folder")]),
             Err(error) => Err(vec![format!(
                 "cannot read the audit log in {shown}: {error}; name another folder by --directory"
@@ -96,8 +131,16 @@ fn fingerprint(log: &LogArguments) -> Outcome {
         .take(64 << 10)
         .read_to_string(&mut secret)
         .map_err(|error| vec![format!("cannot read standard input: {error}")])?;
+    let secret = secret.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(vec![
+            "standard input is empty, expected a password or the `jti` of a token; an unset \
+             variable has this effect"
+                .to_owned(),
+        ]);
+    }
     let keys = Fingerprints::open(&state).map_err(|error| vec![error.to_string()])?;
-    print(keys.of(secret.trim_end_matches(['\r', '\n'])));
+    print(keys.of(secret));
     Ok(())
 }
 

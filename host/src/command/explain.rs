@@ -5,16 +5,14 @@
 //! with `--offline` nothing.
 
 use std::collections::BTreeSet;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use ulid::Ulid;
-use zeroize::Zeroizing;
 
-use super::{Outcome, load, print, texts};
+use super::{Outcome, load, print, texts, token_file};
 use crate::config::Config;
-use crate::domain::{Actions, Clock, Lifetime, Project, RegistryName, Secret};
+use crate::domain::{Actions, Clock, Lifetime, Project, RegistryName};
 use crate::identity::{
     Explanation, Identity, IssuerMemory, KeyAccess, KeyOrigin, TokenFinding, Verdict, shown,
 };
@@ -50,9 +48,6 @@ pub(super) struct ExplainArguments {
     json: bool,
 }
 
-/// Larger than any accepted token, so that a token that is too large is explained too.
-const MOST_READ: u64 = 64 << 10;
-
 pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
     let mut config = load(&arguments.directory.path()).await.map_err(texts)?;
     let request = request(arguments, &config)?;
@@ -60,7 +55,7 @@ pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
     config.log.format = LogFormat::Text;
     "warn".clone_into(&mut config.log.level);
     telemetry::start(&config.log);
-    let token = read_token(&arguments.token_file)?;
+    let token = token_file::read(&arguments.token_file)?;
     let Config { identity, rules, .. } = config;
     // Opening the key would create one here, and the token was signed with another.
     let missing = identity.issuers.iter().find_map(|issuer| match &issuer.keys {
@@ -123,17 +118,6 @@ fn the_only_one(config: &Config, project: &Project) -> Option<RegistryName> {
     let named: BTreeSet<&RegistryName> = for_it.flat_map(Rule::registries).collect();
     let mut named = named.into_iter();
     named.next().filter(|_| named.next().is_none()).cloned()
-}
-
-fn read_token(path: &Path) -> Result<Secret, Vec<String>> {
-    let mut text = Zeroizing::new(String::with_capacity(8192));
-    let read = if path == Path::new("-") {
-        std::io::stdin().take(MOST_READ).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(MOST_READ).read_to_string(&mut text))
-    };
-    read.map_err(|error| vec![format!("--token-file {}: {error}", path.display())])?;
-    Ok(Secret::new(text.trim().to_owned()))
 }
 
 /// The result, for people and for programs.

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
 use tokio::task::JoinSet;
 
-use super::{Outcome, load, load_tls, texts};
+use super::{Outcome, load, load_tls, local_key, texts};
 use crate::broker::Broker;
 use crate::config::{Edge, Written, environment};
 use crate::domain::Deadline;
@@ -84,6 +84,7 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
     for warning in &broker.generation.warnings {
         tracing::warn!("{warning}");
     }
+    local_key::remember_in(&config);
     broker.generation.identity.prefetch();
     let process = Arc::clone(&broker.process);
     let _ = process.lost_lines.set(log.lost_lines());
@@ -91,9 +92,13 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
     let current = Current::new(broker);
     let public = bind(config.listen, &config.written, "listen").await?;
     let admin = bind(config.admin_listen, &config.written, "admin_listen").await?;
+    let (written, directory) = (config.written.clone(), config.audit.directory.clone());
     let reloader = Reloader::new(Arc::clone(&current), source, config);
     let started = process.audit.start(arguments.accept_broken_chain).await;
-    started.map_err(|error| vec![error.to_string()])?;
+    started.map_err(|error| {
+        let message = format!("{}: {error}", directory.display());
+        texts(vec![written.problem("/audit/directory", message)])
+    })?;
     Ok(Started { current, reloader, tls, public, admin, drain_delay, edges, _log: log })
 }
 

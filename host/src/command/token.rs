@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Outcome, print, texts};
+use super::{Outcome, local_key, print, texts};
 use crate::config::{Config, environment};
 use crate::domain::{Claims, Clock};
 use crate::identity::local::TokenRequest;
@@ -17,7 +17,8 @@ pub(super) struct TokenArguments {
     /// The subject of the token: its `sub`.
     #[arg(long)]
     subject: String,
-    /// A claim, such as repository=acme/my-app. `true`, `false` and lists in brackets become JSON.
+    /// A claim, such as repository=acme/my-app. `true`, `false` and JSON lists such as
+    /// `["a","b"]` become JSON; everything else is text.
     #[arg(long = "claim", value_name = "NAME=VALUE")]
     claims: Vec<String>,
     /// How long the token is valid, such as 10m or 1h; at most 24h.
@@ -43,7 +44,19 @@ pub(super) fn run(arguments: &TokenArguments) -> Outcome {
     let claims = claims(&arguments.claims)?;
     let request =
         TokenRequest { subject: arguments.subject.clone(), audience, claims, lifetime: ttl };
-    let issuer = LocalIssuer::open_or_create(&key_file).map_err(|error| vec![error.to_string()])?;
+    let state = &config.state_directory;
+    if local_key::is_gone(state, &key_file) {
+        let path = key_file.display();
+        let message = format!(
+            "the key of issuer `local` at {path} is gone, and a new one would reject every token \
+             that it signed: restore it from your backup; if it is lost, restart the broker, which \
+             then creates another one"
+        );
+        return Err(texts(vec![config.written.problem("/auth/issuers", message)]));
+    }
+    let issuer = LocalIssuer::open_or_create(&key_file)
+        .map_err(|error| texts(vec![config.written.problem("/auth/issuers", error.to_string())]))?;
+    local_key::remember(state, &key_file);
     let token =
         issuer.mint(request, Clock::system().now()).map_err(|error| vec![error.to_string()])?;
     print(token.expose());
@@ -65,6 +78,12 @@ fn claims(texts: &[String]) -> Result<Claims, Vec<String>> {
             .ok_or_else(|| vec![format!("--claim {text}: expected NAME=VALUE")])?;
         let value = match serde_json::from_str(value) {
             Ok(value @ (Value::Bool(_) | Value::Array(_))) => value,
+            _ if value.starts_with('[') && value.ends_with(']') => {
+                return Err(vec![format!(
+                    "--claim {text}: the list is not JSON, expected {name}=[\"a\",\"b\"] with \
+                     quotation marks; in a shell, put the whole claim in single quotes"
+                )]);
+            }
             _ => Value::String(value.to_owned()),
         };
         if claims.insert(name.to_owned(), value).is_some() {

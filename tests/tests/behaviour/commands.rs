@@ -153,7 +153,7 @@ fn help_and_version_are_what_was_asked_for() {
     Options:
           --config-dir <DIR>    The folder of the settings: `default`, `{run mode}` and `local`, each `.toml` or `.yaml`. By default `config`, or `/etc/rise-broker` if there is no `config`
           --subject <SUBJECT>   The subject of the token: its `sub`
-          --claim <NAME=VALUE>  A claim, such as repository=acme/my-app. `true`, `false` and lists in brackets become JSON
+          --claim <NAME=VALUE>  A claim, such as repository=acme/my-app. `true`, `false` and JSON lists such as `["a","b"]` become JSON; everything else is text
           --ttl <TTL>           How long the token is valid, such as 10m or 1h; at most 24h [default: 1h]
       -h, --help                Print help
       -V, --version             Print version

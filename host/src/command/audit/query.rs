@@ -24,7 +24,7 @@ pub(super) struct QueryArguments {
 pub(super) struct Filter {
     #[arg(long)]
     project: Option<String>,
-    /// The `sub` of a token.
+    /// The `sub` of a token, also with its issuer: `local:ci`.
     #[arg(long)]
     subject: Option<String>,
     #[arg(long)]
@@ -32,12 +32,12 @@ pub(super) struct Filter {
     /// An event such as issue.completed or authz.denied; issue matches all that begin with `issue.`
     #[arg(long, value_parser = event)]
     event: Option<String>,
-    /// The id that the caller received. It is also the end of the session name in `CloudTrail`.
-    #[arg(long)]
+    /// The id that the caller received, also as the session name in `CloudTrail`: `rise-ID`.
+    #[arg(long, value_parser = request_id)]
     request_id: Option<String>,
     /// The request that a credential was minted for, as in the session name in `CloudTrail`. Lists
     /// every request that got this credential.
-    #[arg(long)]
+    #[arg(long, value_parser = request_id)]
     minted_by: Option<String>,
     /// From this time on, such as 2026-11-21T10:00:00Z; 90m or 24h means so long ago.
     #[arg(long, value_name = "TIME", value_parser = time)]
@@ -51,13 +51,14 @@ pub(super) struct Filter {
 }
 
 pub(super) fn run(arguments: &QueryArguments) -> Outcome {
+    arguments.filter.check()?;
     let disk = arguments.log.find()?.disk()?;
     let mut found = 0_u64;
     for extent in extents(&disk).map_err(unreadable)? {
         found += search(&disk, &extent, &arguments.filter).map_err(unreadable)?;
     }
     if found == 0 {
-        warn("no record matches");
+        warn(format_args!("no record matches{}", arguments.filter.unknown(&disk)));
     }
     Ok(())
 }
@@ -82,6 +83,44 @@ fn search(disk: &Folder, extent: &Extent, filter: &Filter) -> std::io::Result<u6
 }
 
 impl Filter {
+    pub(super) fn check(&self) -> Outcome {
+        match (self.since, self.until) {
+            (Some(since), Some(until)) if since >= until => Err(vec![format!(
+                "--since {since} is not before --until {until}, so no record can match; exchange \
+                 them"
+            )]),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says that no record at all has the registry that was asked for: it may be misspelt.
+    fn unknown(&self, disk: &Folder) -> String {
+        let Some(wanted) = &self.registry else { return String::new() };
+        let registries = registries(disk).unwrap_or_default();
+        if registries.contains(wanted) {
+            return String::new();
+        }
+        let registries: Vec<String> = registries.into_iter().take(16).collect();
+        let known = match registries.as_slice() {
+            [] => "none".to_owned(),
+            names => names.join(", "),
+        };
+        format!("; no record has the registry `{wanted}`, the log has {known}")
+    }
+
+    fn is_subject(&self, record: &Value) -> bool {
+        let text = |pointer| record.pointer(pointer).and_then(Value::as_str);
+        let Some(wanted) = self.subject.as_deref() else { return true };
+        text("/subject/sub").is_some_and(|sub| {
+            let issuer = text("/subject/issuer").unwrap_or_default();
+            sub == wanted
+                || wanted
+                    .strip_prefix(issuer)
+                    .and_then(|rest| rest.strip_prefix(':'))
+                    .is_some_and(|rest| rest == sub)
+        })
+    }
+
     /// The line as it is printed, if it matches. Lines that are not records are left to `verify`.
     pub(super) fn show(&self, line: &[u8]) -> Option<String> {
         let record: Value = serde_json::from_slice(line).ok()?;
@@ -105,7 +144,7 @@ impl Filter {
         };
         let time = time_of(record);
         is(&self.project, "/project")
-            && is(&self.subject, "/subject/sub")
+            && self.is_subject(record)
             && is(&self.registry, "/registry")
             && is(&self.request_id, "/request_id")
             && is(&self.minted_by, "/minted_by")
@@ -113,6 +152,19 @@ impl Filter {
             && self.since.is_none_or(|since| time.is_some_and(|time| time >= since))
             && self.until.is_none_or(|until| time.is_some_and(|time| time < until))
     }
+}
+
+/// The registries that records name.
+fn registries(disk: &Folder) -> std::io::Result<BTreeSet<String>> {
+    let mut registries = BTreeSet::new();
+    for extent in extents(disk)? {
+        for line in extent.open(disk)?.split(b'\n') {
+            let record: Option<Value> = serde_json::from_slice(&line?).ok();
+            let name = record.as_ref().and_then(|record| record.get("registry")?.as_str());
+            registries.extend(name.map(ToOwned::to_owned));
+        }
+    }
+    Ok(registries)
 }
 
 /// A record in one line, for people.
@@ -139,6 +191,18 @@ fn short(record: &Value) -> String {
         .chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()
+}
+
+/// A request id, also behind the prefix of a session's name.
+fn request_id(text: &str) -> Result<String, String> {
+    let id = text.rsplit(['-', '/']).next().unwrap_or_default();
+    let id = id.to_ascii_uppercase();
+    match id.parse::<ulid::Ulid>() {
+        Ok(_) => Ok(id),
+        Err(_) => Err("expected the id of a request, 26 characters such as \
+            01M7XYNW8K6XBGT75WF4PVR3VR, or a session's name such as rise-01M7XYNW8K6XBGT75WF4PVR3VR"
+            .to_owned()),
+    }
 }
 
 /// An event, or the part before a dot of its name.
@@ -177,7 +241,7 @@ mod tests {
     }
 
     const RECORD: &str = concat!(
-        r#"{"v":1,"time":"2026-11-21T10:00:00Z","event":"issue.completed","request_id":"01K","#,
+        r#"{"v":1,"time":"2026-11-21T10:00:00Z","event":"issue.completed","request_id":"01M7XYNW8K6XBGT75WF4PVR3VR","#,
         r#""subject":{"issuer":"local","sub":"ci"},"project":"my-app","registry":"prod","#,
         r#""actions":["pull","push"]}"#
     );
@@ -193,8 +257,15 @@ mod tests {
     fn every_filter_must_match() {
         for (arguments, matches) in [
             ("", true),
-            ("--project my-app --registry prod --subject ci --request-id 01K", true),
+            (
+                "--project my-app --registry prod --subject ci --request-id \
+                 rise-01M7XYNW8K6XBGT75WF4PVR3VR",
+                true,
+            ),
             ("--project my-app --registry dev", false),
+            ("--subject local:ci --request-id 01m7xynw8k6xbgt75wf4pvr3vr", true),
+            ("--subject locals:ci", false),
+            ("--subject :ci", false),
             ("--event issue", true),
             ("--event issue.completed", true),
             ("--event issue.failed", false),
@@ -206,7 +277,8 @@ mod tests {
         }
         assert_eq!(
             shown("").unwrap(),
-            "2026-11-21T10:00:00Z  issue.completed  local:ci  my-app@prod  pull,push  01K"
+            "2026-11-21T10:00:00Z  issue.completed  local:ci  my-app@prod  pull,push  \
+             01M7XYNW8K6XBGT75WF4PVR3VR"
         );
         assert_eq!(shown("--json").unwrap(), RECORD);
         for wrong in ["nonsense", "issue.c", "issue.completed.x", ""] {

@@ -33,6 +33,7 @@ struct Reached {
 }
 
 pub(super) fn run(arguments: &TailArguments) -> Outcome {
+    arguments.filter.check()?;
     let disk = arguments.log.find()?.disk()?;
     let mut reached = Reached::default();
     let mut last = VecDeque::new();
