@@ -11,6 +11,7 @@ mod connection;
 mod handshakes;
 mod slots;
 mod tls;
+mod x509;
 
 pub use tls::Tls;
 

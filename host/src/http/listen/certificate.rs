@@ -1,17 +1,15 @@
-//! The certificate of the listener and its key, as files: what they hold, and until when the
-//! certificate is valid.
+//! The certificate of the listener and its key, as files: what they hold, and whether they fit.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
+use super::x509::{self, Facts, Validity};
 use crate::config::TlsFile;
 use crate::files;
 
@@ -24,27 +22,37 @@ pub(super) struct CertificatePair {
     pub key: Arc<CertifiedKey>,
     /// `None` if the certificate has no time that can be read.
     pub validity: Option<Validity>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub from: Timestamp,
-    pub to: Timestamp,
+    /// Why clients reject it at any time.
+    pub flaw: Option<&'static str>,
 }
 
 /// Reads both files. The error says what they hold and what is expected.
 pub(super) fn read(files: &TlsFile, provider: &CryptoProvider) -> Result<CertificatePair, String> {
     let (chain, key) = (chain(&files.certificate_file)?, private_key(&files.key_file)?);
-    let validity = chain.first().and_then(|leaf| validity(leaf));
+    let (certificate, key_file) = (files.certificate_file.display(), files.key_file.display());
+    let facts = chain.first().and_then(|leaf| x509::facts(leaf));
+    if let Some(Facts { version: version @ 1..=2, .. }) = facts {
+        return Err(format!(
+            "the certificate {certificate} is an X.509 version {version} certificate, which TLS \
+             does not accept; make one with extensions, for example by `openssl x509 -req` with \
+             `-extfile`, or by `openssl req -x509` with `-addext \
+             subjectAltName=DNS:broker.example.com`"
+        ));
+    }
     let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+        if let rustls::Error::InvalidCertificate(error) = error {
+            return format!(
+                "the certificate {certificate} cannot be used: {error}; install the file that the \
+                 authority issued, with the server's certificate first"
+            );
+        }
         format!(
-            "the certificate {} and the key {} do not belong together: {error}; install both \
-             files of one renewal, with the server's certificate first in its file",
-            files.certificate_file.display(),
-            files.key_file.display()
+            "the certificate {certificate} and the key {key_file} do not belong together: {error}; \
+             install both files of one renewal, with the server's certificate first in its file"
         )
     })?;
-    Ok(CertificatePair { key: Arc::new(key), validity })
+    let validity = facts.and_then(|facts| facts.validity);
+    Ok(CertificatePair { key: Arc::new(key), validity, flaw: facts.and_then(Facts::flaw) })
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -143,74 +151,5 @@ impl<'a> Content<'a> {
             Self::Text => "text that is not PEM".to_owned(),
             Self::Blocks(labels) => format!("`{}`", labels.join("`, `")),
         }
-    }
-}
-
-/// The times of a certificate (RFC 5280, 4.1). Signatures and names are the clients' business.
-fn validity(certificate: &[u8]) -> Option<Validity> {
-    let mut rest = certificate;
-    let (_, mut certificate) = element(&mut rest)?;
-    let (_, mut fields) = element(&mut certificate)?;
-    // An explicit version comes first, except in a certificate of version 1.
-    if fields.first() == Some(&0xa0) {
-        element(&mut fields)?;
-    }
-    for _serial_algorithm_issuer in 0..3 {
-        element(&mut fields)?;
-    }
-    let (_, mut times) = element(&mut fields)?;
-    Some(Validity { from: time(&mut times)?, to: time(&mut times)? })
-}
-
-/// Takes one element of DER off `rest`: its tag and its content.
-fn element<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
-    let [tag, length, after @ ..] = *rest else { return None };
-    let (length, after) = match usize::from(*length) {
-        short @ 0..128 => (short, after),
-        long => {
-            let (bytes, after) = after.split_at_checked(long - 128).filter(|_| long <= 132)?;
-            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), after)
-        }
-    };
-    let (content, after) = after.split_at_checked(length)?;
-    *rest = after;
-    Some((*tag, content))
-}
-
-fn time(rest: &mut &[u8]) -> Option<Timestamp> {
-    let (tag, digits) = element(rest)?;
-    let digits = std::str::from_utf8(digits).ok()?.strip_suffix('Z')?;
-    // A UTCTime has two digits of the year: 50 to 99 are of the twentieth century.
-    let is_short = tag == 0x17;
-    let (year, digits) = digits.split_at_checked(if is_short { 2 } else { 4 })?;
-    let year: i16 = year.parse().ok()?;
-    let year = match (is_short, year) {
-        (true, ..50) => year + 2000,
-        (true, _) => year + 1900,
-        (false, _) => year,
-    };
-    let part = |at: usize| digits.get(at..at + 2)?.parse::<i8>().ok();
-    let time = DateTime::new(year, part(0)?, part(2)?, part(4)?, part(6)?, part(8)?, 0).ok()?;
-    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_certificate_has_no_times() {
-        for bytes in [
-            &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff][..],
-            &[0x30, 0xff],
-            &[0x30],
-            &[],
-            b"-----BEGIN CERTIFICATE-----",
-        ] {
-            assert_eq!(validity(bytes), None, "{bytes:?}");
-        }
-        assert_eq!(time(&mut &b"\x17\x0d991231235959Z"[..]).unwrap().to_string()[..4], *"1999");
-        assert_eq!(time(&mut &b"\x18\x0f20501231235959Z"[..]).unwrap().to_string()[..4], *"2050");
-        assert_eq!(time(&mut &b"\x17\x0d999931235959Z"[..]), None);
     }
 }

@@ -13,7 +13,8 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
-use super::certificate::{self, CertificatePair, Validity};
+use super::certificate::{self, CertificatePair};
+use super::x509::Validity;
 use crate::config::TlsFile;
 use crate::domain::Clock;
 use crate::findings::CertificateState;
@@ -89,12 +90,13 @@ impl Tls {
 
     /// What an operator must know about the certificate now.
     pub fn state(&self, now: Timestamp) -> CertificateState {
-        let validity = self.current.pair().validity;
+        let (validity, flaw) = (self.current.pair().validity, self.current.pair().flaw);
         let file = self.files.certificate_file.display();
         let time = validity.and_then(|validity| untimely(validity, now));
         let time = time.map(|wrong| format!("{file} {wrong}; install a renewed certificate"));
         let unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let problems = [unusable, time].into_iter().flatten().collect::<Vec<_>>();
+        let flaw = flaw.map(|flaw| format!("{file} {flaw}"));
+        let problems = [unusable, time, flaw].into_iter().flatten().collect::<Vec<_>>();
         CertificateState {
             expires_at: validity.map(|validity| validity.to),
             problem: (!problems.is_empty()).then(|| problems.join("; ")),
