@@ -122,16 +122,23 @@ fn keys(
 ) -> Result<Arc<dyn Keys>, String> {
     match &wanted.keys {
         KeyOrigin::Discovery(settings) => memory.keys(&wanted.name, settings, || {
-            let discovery =
-                Discovery::new(&wanted.name, settings).map_err(|error| error.to_string())?;
+            let discovery = Discovery::new(settings).map_err(|error| error.to_string())?;
             Ok(Arc::new(CachedKeys::new(&wanted.name, Box::new(discovery), clock.clone())))
         }),
         KeyOrigin::JwksFile { path, .. } => {
             let place = path.display();
-            let bytes = jwks::read_file(path)
-                .map_err(|error| format!("`jwks_file` {place} cannot be read: {error}"))?;
-            let set = KeySet::parse(&bytes)
-                .map_err(|error| format!("`jwks_file` {place} is not a usable key set: {error}"))?;
+            let bytes = jwks::read_file(path).map_err(|error| {
+                format!(
+                    "`jwks_file` {place} cannot be read: {error}; name a file that the broker's \
+                     user can read"
+                )
+            })?;
+            let set = KeySet::parse(&bytes).map_err(|error| {
+                format!(
+                    "`jwks_file` {place} is not a usable key set: {error}; save what the \
+                     `jwks_uri` of the issuer answers there"
+                )
+            })?;
             jwks::log_left_out(&wanted.name, &set, None);
             Ok(Arc::new(FixedKeys::new(set)))
         }

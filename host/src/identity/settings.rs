@@ -72,7 +72,17 @@ impl IssuerSettings {
     /// Settings that are allowed but probably not intended. `longest` is `[limits.policy]
     /// max_token_lifetime`.
     pub(crate) fn warnings(&self, longest: Option<u32>) -> Vec<String> {
-        self.policy.warnings(longest)
+        let mut warnings = self.policy.warnings(longest);
+        if let KeyOrigin::Discovery(settings) = &self.keys {
+            let document = settings.discovery_url.as_ref().unwrap_or(&settings.issuer);
+            if document.starts_with("http://") {
+                warnings.push(format!(
+                    "its keys are fetched over http ({document}), where others can exchange them; \
+                     use https outside development"
+                ));
+            }
+        }
+        warnings
     }
 }
 

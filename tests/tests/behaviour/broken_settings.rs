@@ -662,10 +662,11 @@ jwks_hosts = ["https://www.googleapis.com"]
 "#;
     let mut installation = installed(&[AUTH, issuers, ECR]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
+    warning: config/default.toml: auth.issuers.1: issuer `plain`: its keys are fetched over http (http://issuer.example.com), where others can exchange them; use https outside development
     error: config/default.toml: auth.issuers.1: issuer `plain`: `issuer` must be an https:// URL without user, query or fragment (http:// for loopback only)
     error: config/default.toml: auth.issuers: issuer `none`: `algorithms` is empty: list what the issuer signs with, usually ["RS256"]
     error: config/default.toml: auth.issuers: issuer `none`: has the same `name` as another issuer: rules could not tell them apart
-    error: config/default.toml: auth.issuers.4: issuer `file`: `jwks_file` nowhere.json cannot be read: No such file or directory (os error 2)
+    error: config/default.toml: auth.issuers.4: issuer `file`: `jwks_file` nowhere.json cannot be read: No such file or directory (os error 2); name a file that the broker's user can read
     error: config/default.toml: auth.issuers.5: issuer `again`: `jwks_hosts` has `https://www.googleapis.com`, expected `host` or `host:port`, such as "www.googleapis.com"
     "#);
 }

@@ -202,7 +202,11 @@ async fn each_missing_permission_is_named() {
                 checked.stderr
             );
         }
-        assert!(checked.problem().starts_with("error: registries.prod: "), "{}", checked.stderr);
+        assert!(
+            checked.problem().contains("default.toml: registries.prod: "),
+            "{}",
+            checked.stderr
+        );
         ministack.reset().await;
         roles = ministack.two_roles("rise/").await;
     }
@@ -284,7 +288,10 @@ algorithms = ["RS256"]
     assert!(checked.stdout.contains("issuer there: its keys were fetched"), "{}", checked.stdout);
     assert!(checked.stdout.contains("prod: gets logins from ECR"), "{}", checked.stdout);
     let problem = checked.problem();
-    assert!(problem.contains("auth.issuers `gone`: its keys cannot be fetched"), "{problem}");
+    assert!(
+        problem.contains("default.toml: auth.issuers.2: issuer `gone`: its keys cannot be fetched"),
+        "{problem}"
+    );
     assert!(problem.contains("/.well-known/openid-configuration"), "{problem}");
 }
 
@@ -343,6 +350,15 @@ async fn what_an_issuer_answers_is_told_and_the_network_is_not_blamed() {
             ["10.0.0.5:6443", "jwks_hosts", "host:port"],
         ),
         (
+            Reply::Json(json!("<html>please log in</html>")),
+            Reply::Close,
+            [
+                &*format!("{own}/.well-known/openid-configuration answers with something other"),
+                "not a JSON object",
+                "a login page or a proxy",
+            ],
+        ),
+        (
             named(&own, &keys),
             Reply::Json(json!({ "keys": [{ "kty": "oct", "kid": "shared" }] })),
             ["no key can verify signatures", "key 1 (`kid` shared)", "well-formed"],
@@ -376,4 +392,52 @@ async fn an_address_that_is_never_asked_is_not_said_to_need_a_word() {
     // A range that virtual machines on laptops use: it is private if the operator says so.
     let private = check(&with("https://198.19.0.5:1", "internal = true")).await;
     assert!(!private.problem().contains("address"), "{}", private.problem());
+}
+
+/// Also a registry that needs no AWS is mentioned, so that its silence is no success.
+#[tokio::test]
+async fn a_registry_that_is_never_connected_to_is_said_not_to_be_tried() {
+    let checked = check(&format!("{AUTH}{}", oci("localhost:5000"))).await;
+    assert!(checked.success, "{}", checked.stderr);
+    assert!(
+        checked.stdout.contains("prod: was not tried: the broker never connects to this registry"),
+        "{}",
+        checked.stdout
+    );
+}
+
+/// Without access keys, role or profile, the last place where the SDK looks is not to blame.
+#[tokio::test]
+async fn a_process_without_an_identity_is_told_how_to_get_one() {
+    let aws = Stub::start().await;
+    let port = rise_broker_tests::Port::free();
+    let unreachable = port.url();
+    let asks = ("AWS_EC2_METADATA_DISABLED", "false");
+    for (variables, named) in [
+        (&[("AWS_EC2_METADATA_DISABLED", "true")][..], "AWS_ACCESS_KEY_ID"),
+        (&[asks, ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &*unreachable)], "AWS_ACCESS_KEY_ID"),
+        (
+            &[("AWS_EC2_METADATA_DISABLED", "true"), ("AWS_PROFILE", "nope")],
+            "AWS_PROFILE is `nope`",
+        ),
+        (
+            &[asks, ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &*unreachable), ("AWS_PROFILE", "nope")],
+            "AWS_PROFILE is `nope`",
+        ),
+    ] {
+        let settings = rise_broker_tests::registry::registry("ecr")
+            .with("region", "eu-west-1")
+            .with("account_id", "123456789012")
+            .with("push_role_arn", "arn:aws:iam::123456789012:role/push")
+            .with("endpoint_url", aws.endpoint());
+        let checked = check_with(&format!("{AUTH}{settings}"), &[], variables).await;
+        let problem = checked.problem();
+        for part in [
+            "default.toml: registries.prod: no AWS credentials were found",
+            "set `access_key_id` and `secret_access_key`",
+            named,
+        ] {
+            assert!(problem.contains(part), "{variables:?} {part}: {problem}");
+        }
+    }
 }

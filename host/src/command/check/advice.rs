@@ -3,12 +3,15 @@
 //! AWS gives the same answer to a missing permission of the caller and to a missing trust of the
 //! role. Both are named unless the text of the answer tells them apart.
 
+use std::ffi::OsString;
+
 use serde_json::json;
 
 use super::web_identity;
 use crate::capability::aws::ceiling::{AwsSettings, LOGIN_ACTION};
 use crate::capability::aws::{AwsError, OTHER_REGISTRY};
-use crate::config::environment;
+use crate::capability::printable;
+use crate::config::{Environment, environment};
 use crate::identity::DiscoverySettings;
 use crate::identity::jwks::FetchError;
 
@@ -74,6 +77,9 @@ pub(super) fn fetch(settings: &DiscoverySettings, error: &FetchError) -> String 
 }
 
 pub(super) fn aws(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
+    if let Some(told) = without_identity(step, error, &environment()) {
+        return told;
+    }
     let tried = match step {
         LiveStep::Identity => "sts:GetCallerIdentity".to_owned(),
         LiveStep::OwnRole { role, .. } => format!("sts:AssumeRole of `role_arn` {role}"),
@@ -86,6 +92,43 @@ pub(super) fn aws(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> 
         }
     };
     format!("{tried} failed: {error}; {}", remedy(step, error, settings))
+}
+
+/// What to do if this process is nobody to AWS. The SDK looks in many places, the last of which is
+/// the metadata service (IMDS) of an EC2 machine.
+fn without_identity(
+    step: &LiveStep,
+    error: &AwsError,
+    environment: &Environment,
+) -> Option<String> {
+    let text = match error {
+        AwsError::InvalidSettings(text) => text,
+        AwsError::Unavailable(text) | AwsError::TimedOut(text) if text.contains("IMDS") => text,
+        AwsError::Unavailable(_)
+        | AwsError::TimedOut(_)
+        | AwsError::RejectedKeys(_)
+        | AwsError::ClockDiffers(_)
+        | AwsError::Denied(_)
+        | AwsError::Throttled(_)
+        | AwsError::Nonsense(_) => return None,
+    };
+    if !matches!(step, LiveStep::Identity) {
+        return None;
+    }
+    let variable = |name: &str| environment.get(&OsString::from(name))?.to_str();
+    let profile = variable("AWS_PROFILE").map(|name| {
+        format!(
+            "; AWS_PROFILE is `{}`: the files of AWS that this user reads must have this profile, \
+             with credentials",
+            printable(name, 128)
+        )
+    });
+    Some(format!(
+        "no AWS credentials were found: set `access_key_id` and `secret_access_key` of this \
+         registry, give this process a role (EC2, ECS, EKS), or set the variables \
+         AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{}; the SDK of AWS says: {text}",
+        profile.unwrap_or_default()
+    ))
 }
 
 fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {

@@ -15,10 +15,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use ulid::Ulid;
 
-use super::super::{Outcome, print};
+use super::super::{Outcome, print, texts};
 use super::advice::{self, LiveStep};
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::{AssumeRole, AwsAccess, AwsError, AwsIdentity};
+use crate::config::Config;
+use crate::config::node::Problem;
 use crate::domain::{Project, RegistryName};
 use crate::identity::jwks::{Discovery, FETCH_DEADLINE, FetchError, KeySource, PATIENCE};
 use crate::identity::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
@@ -46,18 +48,20 @@ impl WantedProject {
 
 /// An issuer whose keys are fetched over the network.
 pub(super) struct RemoteIssuer {
+    /// Its place among `[[auth.issuers]]`.
+    index: usize,
     name: String,
     settings: DiscoverySettings,
 }
 
 pub(super) fn issuers(settings: &IdentitySettings) -> Vec<RemoteIssuer> {
-    let remote = |issuer: &IssuerSettings| match &issuer.keys {
+    let remote = |(index, issuer): (usize, &IssuerSettings)| match &issuer.keys {
         KeyOrigin::Discovery(settings) => {
-            Some(RemoteIssuer { name: issuer.name.clone(), settings: settings.clone() })
+            Some(RemoteIssuer { index, name: issuer.name.clone(), settings: settings.clone() })
         }
         KeyOrigin::JwksFile { .. } | KeyOrigin::Local { .. } => None,
     };
-    settings.issuers.iter().filter_map(remote).collect()
+    settings.issuers.iter().enumerate().filter_map(remote).collect()
 }
 
 /// Tries everything at once, and reports in the order of the settings.
@@ -65,13 +69,17 @@ pub(super) async fn run(
     issuers: Vec<RemoteIssuer>,
     registries: &Registries,
     wanted: Option<WantedProject>,
+    config: &Config,
 ) -> Outcome {
     let mut running = JoinSet::new();
     let count = issuers.len();
+    let mut places = Vec::new();
     for (order, issuer) in issuers.into_iter().enumerate() {
+        places.push(config.written.problem(&format!("/auth/issuers/{}", issuer.index), ""));
         running.spawn(async move { (order, keys(&issuer).await) });
     }
     for (order, registry) in registries.iter().map(Arc::clone).enumerate() {
+        places.push(place(config, &registry.name));
         let project = wanted.as_ref().filter(|wanted| wanted.is_in(&registry));
         let project = project.map(|wanted| wanted.project.clone());
         running.spawn(async move { (count + order, aws(&registry, project).await) });
@@ -79,11 +87,21 @@ pub(super) async fn run(
     let mut reports = running.join_all().await;
     reports.sort_by_key(|(order, _)| *order);
     let mut problems = Vec::new();
-    for (_, report) in reports {
+    for ((_, report), place) in reports.into_iter().zip(places) {
         report.done.iter().for_each(print);
-        problems.extend(report.failed);
+        let failed = report.failed.into_iter();
+        problems.extend(failed.map(|message| Problem { message, ..place.clone() }));
     }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    if problems.is_empty() { Ok(()) } else { Err(texts(problems)) }
+}
+
+/// Where the table of a registry is written.
+fn place(config: &Config, name: &RegistryName) -> Problem {
+    let key = format!("registries.{name}");
+    match config.registries.get(name) {
+        Some(registry) => Problem::at(&registry.written.origin, key, ""),
+        None => config.written.problem("/registries", ""),
+    }
 }
 
 /// What worked, and what failed with what to do about it.
@@ -94,9 +112,9 @@ struct LiveReport {
 }
 
 async fn keys(remote: &RemoteIssuer) -> LiveReport {
-    let RemoteIssuer { name, settings } = remote;
+    let RemoteIssuer { name, settings, .. } = remote;
     let fetched = async {
-        let discovery = Discovery::new(name, settings).map_err(|error| error.to_string())?;
+        let discovery = Discovery::new(settings).map_err(|error| error.to_string())?;
         let fetched = timeout(FETCH_DEADLINE, discovery.fetch()).await;
         fetched
             .unwrap_or(Err(FetchError::Deadline))
@@ -118,16 +136,25 @@ async fn keys(remote: &RemoteIssuer) -> LiveReport {
                 ));
             }
         }
-        Err(error) => report
-            .failed
-            .push(format!("auth.issuers `{name}`: its keys cannot be fetched: {error}")),
+        Err(error) => {
+            report.failed.push(format!("issuer `{name}`: its keys cannot be fetched: {error}"));
+        }
     }
     report
 }
 
 async fn aws(registry: &Registry, project: Option<Project>) -> LiveReport {
     let mut report = LiveReport::default();
-    let Some(access) = &registry.capabilities.aws else { return report };
+    let Some(access) = &registry.capabilities.aws else {
+        let reason = if registry.capabilities.http.is_some() {
+            "only a request of a caller shows what its provider sends"
+        } else {
+            "the broker never connects to this registry; a pull or push of a caller shows whether \
+             it answers"
+        };
+        report.done.push(format!("{}: was not tried: {reason}", registry.name));
+        return report;
+    };
     let settings: AwsSettings = serde_json::from_str(&registry.settings).unwrap_or_default();
     let mut attempt = Attempt { registry, access, settings, project, report: &mut report };
     if timeout(REGISTRY_DEADLINE, attempt.all()).await.is_err() {
@@ -243,6 +270,6 @@ impl Attempt<'_> {
     }
 
     fn failed(&mut self, what: &str) {
-        self.report.failed.push(format!("registries.{}: {what}", self.registry.name));
+        self.report.failed.push(what.to_owned());
     }
 }

@@ -66,8 +66,7 @@ pub(crate) enum InvalidIssuer {
 }
 
 impl Discovery {
-    /// `name` is for the log.
-    pub(crate) fn new(name: &str, settings: &DiscoverySettings) -> Result<Self, InvalidIssuer> {
+    pub(crate) fn new(settings: &DiscoverySettings) -> Result<Self, InvalidIssuer> {
         let (setting, document) = document_url(settings)?;
         let url = Url::parse(&document).ok().filter(|url| is_plain(url) && url.query().is_none());
         // `Url` corrects what it parses. An `issuer` that it corrected differs from `iss` in
@@ -84,12 +83,6 @@ impl Discovery {
         };
         if let Some(refusal) = reachable::refusal(reach, &url, "internal") {
             return Err(InvalidIssuer::Address { setting, refusal });
-        }
-        if url.scheme() == "http" {
-            tracing::warn!(
-                issuer = name,
-                "the keys of this issuer are fetched over http: use it for development only"
-            );
         }
         let client = client(settings, url.scheme() == "https", reach)?;
         Ok(Self { settings: settings.clone(), document: url, reach, client })
@@ -125,7 +118,10 @@ impl Discovery {
     }
 
     pub(crate) fn keys_url(&self, document: &[u8]) -> Result<Url, FetchError> {
-        let document = json::object(document, DOCUMENT).map_err(FetchError::Document)?;
+        let document = json::object(document, DOCUMENT).map_err(|source| FetchError::Document {
+            url: shown(self.document.as_str()),
+            source,
+        })?;
         let text = |name: &str| document.get(name).and_then(|value| value.as_str());
         let seen = |name: &str| {
             document.get(name).map_or("missing".to_owned(), |value| shown(&value.to_string()))
@@ -248,7 +244,7 @@ mod tests {
         let hosts: Vec<String> = jwks_hosts.iter().map(|host| (*host).to_owned()).collect();
         let settings = settings(&server.origin());
         let settings = DiscoverySettings { jwks_hosts: hosts, ..settings };
-        Discovery::new("test", &settings).unwrap().fetch().await
+        Discovery::new(&settings).unwrap().fetch().await
     }
 
     fn settings(issuer: &str) -> DiscoverySettings {
@@ -347,7 +343,7 @@ mod tests {
         );
         assert!(matches!(
             fetch(&server, &[]).await,
-            Err(FetchError::Document(InvalidJson::Duplicate))
+            Err(FetchError::Document { source: InvalidJson::Duplicate, .. })
         ));
         assert!(other.requests().is_empty());
     }
@@ -363,7 +359,7 @@ mod tests {
         let discovery = |hosts: &[&str]| {
             let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
             let settings = settings("https://accounts.google.com");
-            Discovery::new("google", &DiscoverySettings { jwks_hosts: hosts, ..settings })
+            Discovery::new(&DiscoverySettings { jwks_hosts: hosts, ..settings })
         };
         let google = discovery(&["www.googleapis.com", "keys.example:8443"]).unwrap();
         for (url, may) in [
@@ -393,7 +389,7 @@ mod tests {
                 "https://a.example/realms/x/.well-known/openid-configuration",
             ),
         ] {
-            assert_eq!(Discovery::new("a", &settings(issuer)).unwrap().document.as_str(), document);
+            assert_eq!(Discovery::new(&settings(issuer)).unwrap().document.as_str(), document);
         }
     }
 
@@ -404,7 +400,7 @@ mod tests {
         let path = folder.path().join("token");
         let settings =
             DiscoverySettings { bearer_file: Some(path.clone()), ..settings(&server.origin()) };
-        let discovery = Discovery::new("test", &settings).unwrap();
+        let discovery = Discovery::new(&settings).unwrap();
         server.publish(&[&Signer::ed25519("a")]);
         assert!(matches!(discovery.fetch().await, Err(FetchError::Bearer(_))));
         assert!(server.requests().is_empty());
@@ -434,7 +430,7 @@ mod tests {
                 internal: true,
                 ..settings("https://kubernetes.default.svc")
             };
-            Discovery::new("cluster", &settings).unwrap()
+            Discovery::new(&settings).unwrap()
         };
         let may =
             |discovery: &Discovery, url: &str| discovery.may_have_bearer(&Url::parse(url).unwrap());
@@ -462,16 +458,16 @@ mod tests {
         let document = format!(r#"{{"issuer":"{issuer}","jwks_uri":"{}/jwks"}}"#, server.origin());
         server.publish(&[&Signer::ed25519("a")]);
         server.answer("/elsewhere", ServerAnswer::ok(&document));
-        let fetched = Discovery::new("test", &named(issuer)).unwrap().fetch().await;
+        let fetched = Discovery::new(&named(issuer)).unwrap().fetch().await;
         assert!(fetched.unwrap().find(Some("a")).is_ok());
-        let other = Discovery::new("test", &named("other")).unwrap().fetch().await;
+        let other = Discovery::new(&named("other")).unwrap().fetch().await;
         assert!(matches!(other, Err(FetchError::OtherIssuer { .. })));
         for wrong in ["http://a.example/x", "https://u@a.example/x", "https://a.example/x?y", "x"] {
             let settings = DiscoverySettings {
                 discovery_url: Some(wrong.to_owned()),
                 ..settings("https://a.example")
             };
-            let error = Discovery::new("a", &settings).err().unwrap().to_string();
+            let error = Discovery::new(&settings).err().unwrap().to_string();
             assert!(error.starts_with("`discovery_url` must be"), "{wrong}: {error}");
         }
     }
@@ -480,7 +476,7 @@ mod tests {
     fn a_proxy_is_a_url_with_a_host() {
         let made = |proxy: &str| {
             let proxy = Some(proxy.to_owned());
-            Discovery::new("a", &DiscoverySettings { proxy, ..settings("https://a.example") })
+            Discovery::new(&DiscoverySettings { proxy, ..settings("https://a.example") })
         };
         for right in ["http://proxy:3128", "https://u:p@proxy.example:8443/", "http://10.0.0.1"] {
             assert!(made(right).is_ok(), "{right}");
@@ -494,7 +490,7 @@ mod tests {
     fn an_issuer_inside_must_be_said_to_be_inside() {
         let kinds = |issuer: &str| {
             [false, true].map(|internal| {
-                Discovery::new("a", &DiscoverySettings { internal, ..settings(issuer) }).is_ok()
+                Discovery::new(&DiscoverySettings { internal, ..settings(issuer) }).is_ok()
             })
         };
         for (issuer, public, internal) in [
@@ -514,7 +510,7 @@ mod tests {
             ..settings("https://a.example")
         };
         let may = |settings: &DiscoverySettings| {
-            is_listed_or_own(&Discovery::new("a", settings).unwrap(), "https://10.0.0.1/jwks")
+            is_listed_or_own(&Discovery::new(settings).unwrap(), "https://10.0.0.1/jwks")
         };
         assert!(!may(&inside));
         assert!(may(&DiscoverySettings { internal: true, ..inside }));
@@ -526,7 +522,7 @@ mod tests {
         let path = folder.path().join("ca.pem");
         let made = || {
             let ca_file = Some(path.clone());
-            Discovery::new("a", &DiscoverySettings { ca_file, ..settings("https://a.example") })
+            Discovery::new(&DiscoverySettings { ca_file, ..settings("https://a.example") })
                 .map(|_| ())
                 .map_err(|error| error.to_string())
         };

@@ -27,8 +27,12 @@ pub(crate) enum FetchError {
     Status { url: String, status: u16, remedy: &'static str },
     #[error("the answer of {0} is larger than {LARGEST_SET} bytes")]
     TooLarge(String),
-    #[error("the discovery document cannot be read: {0}")]
-    Document(#[source] InvalidJson),
+    #[error(
+        "{url} answers with something other than a discovery document: {source}; correct `issuer` \
+         or `discovery_url`; if they are right, a login page or a proxy answers in the issuer's \
+         place"
+    )]
+    Document { url: String, source: InvalidJson },
     #[error(
         "the discovery document belongs to another issuer: its `issuer` is {found}, and the \
          configured one is {expected}; both must be equal to the byte, so set `issuer` to what \
@@ -58,7 +62,7 @@ impl FetchError {
             Self::Bearer(_)
             | Self::Status { .. }
             | Self::TooLarge(_)
-            | Self::Document(_)
+            | Self::Document { .. }
             | Self::OtherIssuer { .. }
             | Self::ForeignKeys(_)
             | Self::PrivateKeys(_)
