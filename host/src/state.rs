@@ -66,6 +66,7 @@ pub enum Existing {
 /// Checks what [`private`] would find, and creates nothing. Root may look at the folder of the
 /// broker's user.
 pub fn examine_private(directory: &Path) -> Result<Existing, String> {
+    check_name(directory)?;
     let shown = directory.display();
     let cannot_create =
         |error: io::Error| format!("cannot create {shown}: {error}; {}", advice(&error));
@@ -88,6 +89,7 @@ pub fn examine_private(directory: &Path) -> Result<Existing, String> {
 
 /// Creates `directory` with mode 0700, or checks that it belongs to the broker alone.
 pub fn private(directory: &Path) -> Result<(), String> {
+    check_name(directory)?;
     let shown = directory.display();
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(directory) {
         return Err(format!("cannot create {shown}: {error}; {}", advice(&error)));
@@ -99,6 +101,58 @@ pub fn private(directory: &Path) -> Result<(), String> {
     if metadata.uid() == user::own_id() && group::is_of_volume(&metadata) {
         return group::close_folder(directory, &metadata)
             .map_err(|error| format!("{shown} cannot be closed to its group: {error}"));
+    }
+    Ok(())
+}
+
+/// Folders that other programs need as they are: a `chmod 700` of them breaks the machine.
+const OF_THE_SYSTEM: [&str; 28] = [
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/dev/shm",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/run/lock",
+    "/sbin",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/local",
+    "/usr/share",
+    "/var",
+    "/var/cache",
+    "/var/lib",
+    "/var/log",
+    "/var/tmp",
+];
+
+/// Rejects what cannot be a folder of the broker's own, whatever its mode is.
+fn check_name(directory: &Path) -> Result<(), String> {
+    if directory.as_os_str().is_empty() {
+        return Err(
+            "is empty; name a folder of the broker's own, such as /var/lib/rise-broker; a variable \
+             that is set to nothing has this effect, too"
+                .to_owned(),
+        );
+    }
+    let real = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    if OF_THE_SYSTEM.iter().any(|folder| real == Path::new(folder)) {
+        return Err(format!(
+            "{} is a folder of the system; name one of the broker's own, such as \
+             /var/lib/rise-broker",
+            directory.display()
+        ));
     }
     Ok(())
 }

@@ -13,8 +13,8 @@ use super::node::{Node, Problem, dotted};
 use super::sections::Sections;
 use super::traffic::{Edge, TrafficFile};
 use super::{
-    Config, RegistryConfig, Written, doubts, interpolate, issuers, listeners, modes, providers,
-    registries, unread,
+    Config, RegistryConfig, Written, doubts, installed, interpolate, issuers, listeners, modes,
+    places, providers, registries, unread,
 };
 use crate::domain::{RegistryName, TrustedProxies};
 use crate::identity::IdentitySettings;
@@ -54,6 +54,10 @@ impl Draft {
         draft.config.warnings.extend(unread.iter().cloned());
         let of_modes = modes::warnings(directory, &draft.config);
         draft.config.warnings.extend(of_modes);
+        let of_places = places::warnings(directory, &draft.config);
+        draft.config.warnings.extend(of_places);
+        let of_installed = installed::warnings(&draft.config.providers, &draft.config.written);
+        draft.config.warnings.extend(of_installed);
         draft.unread = unread;
         Ok(draft)
     }

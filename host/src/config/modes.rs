@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::node::Problem;
-use super::{Config, TlsFile};
+use super::{Config, TlsFile, installed, owners};
+use crate::identity::KeyOrigin;
 
 const SHARED_WRITE: u32 = 0o002;
 const SHARED_READ: u32 = 0o004;
@@ -19,18 +20,51 @@ pub(super) fn warnings(directory: &Path, config: &Config) -> Vec<Problem> {
         warnings.extend(message.map(|message| config.written.problem(pointer, message)));
     };
     warn("", writable(directory, "the settings decide who gets credentials"));
+    let files = settings_files(directory);
     let providers = &config.providers;
     warn(
         "/providers/directory",
         writable(&providers.directory, "its files are the code that the broker runs"),
     );
     warn("/providers/lock_file", writable(&providers.lock_file, "it approves providers"));
+    let installed = installed::providers(&providers.directory);
+    for file in &installed {
+        warn("/providers/directory", writable(file, "it is code that the broker runs"));
+    }
+    for issuer in &config.identity.issuers {
+        if let KeyOrigin::Local { key_file } = &issuer.keys {
+            warn("/auth/issuers", replaceable(key_file));
+        }
+    }
     if let Some(TlsFile { key_file, certificate_file }) = &config.tls {
+        warn("/server/tls/key_file", replaceable(key_file));
         warn("/server/tls/key_file", readable(key_file));
         let is_for_callers = "callers would trust another certificate";
         warn("/server/tls/certificate_file", writable(certificate_file, is_for_callers));
     }
+    for file in &files {
+        let message = writable(file, "the settings decide who gets credentials");
+        let source = file.display().to_string();
+        warnings.extend(message.map(|message| Problem::new(&source, "", message)));
+    }
+    warnings.extend(owners::warnings(&files, &installed, config));
     warnings
+}
+
+/// Every file in the folder that could be a layer.
+fn settings_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_layer =
+        |path: &PathBuf| path.extension().is_some_and(|end| end == "toml" || end == "yaml");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_layer).collect();
+    files.sort();
+    files
+}
+
+/// The problem with a key in a folder where every user can exchange it.
+fn replaceable(key: &Path) -> Option<String> {
+    let folder = key.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    writable(folder, &format!("can exchange the key {} in it", key.display()))
 }
 
 /// The problem with a file or folder that every user can write.

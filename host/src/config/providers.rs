@@ -18,6 +18,8 @@ pub struct ProvidersConfig {
     pub require: Require,
     pub lock_file: PathBuf,
     pub lock_origin: Origin,
+    /// Whether the settings state `lock_file`.
+    pub lock_is_written: bool,
     /// Not empty if signatures are required.
     pub signing_keys: Vec<PublicKey>,
     wasi: Wasi,
@@ -59,6 +61,7 @@ pub(super) fn config(
         directory: file.directory,
         origin: origin("/providers/directory"),
         require: file.require,
+        lock_is_written: file.lock_file.is_some(),
         lock_file: file.lock_file.unwrap_or_else(|| directory.join("providers.lock")),
         lock_origin: origin("/providers/lock_file"),
         wasi: file.wasi,
@@ -109,6 +112,7 @@ impl ProvidersConfig {
             require: Require::Any,
             lock_file: PathBuf::new(),
             lock_origin: origin,
+            lock_is_written: false,
             signing_keys: Vec::new(),
             wasi: Wasi::Stubbed,
             limits,
