@@ -130,9 +130,10 @@ guests: toolchain ## build the components that tests use: those that misbehave, 
 peers: ## set up what tests talk to
 	@tests/peers/setup.sh
 
-dist: providers client ## release builds: dist/bin and dist/providers
+dist: providers client ## release builds: dist/bin, dist/providers, dist/share
 	$(CARGO) build --locked --release -p rise-broker -p rise-provider-kit
 	install -D -t dist/bin $(TARGET)/release/rise-broker $(TARGET)/release/rise-provider
+	dist/bin/rise-broker man dist/share/man/man1
 
 client: ## small builds of the client's programs in dist/bin, their manual and completions
 	$(CARGO) build --locked --profile cli -p rise-cli

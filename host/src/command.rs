@@ -4,7 +4,9 @@ mod audit;
 mod check;
 pub mod compile;
 mod explain;
+pub mod help;
 mod local_key;
+mod man;
 pub mod provider;
 mod serve;
 mod token;
@@ -24,7 +26,12 @@ use crate::http::listen::Tls;
 
 /// Hands out short-lived container-registry credentials for one repository at a time.
 #[derive(Parser)]
-#[command(name = "rise-broker", version = crate::version::ALL, propagate_version = true)]
+#[command(
+    name = "rise-broker",
+    version = crate::version::ALL,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -49,6 +56,10 @@ enum Command {
     Compile(compile::CompileArguments),
     /// Print a token of the built-in issuer `local`.
     Token(token::TokenArguments),
+    /// Print the manual page, or write a page for each command into a folder.
+    Man(man::ManArguments),
+    /// Print this help, or the help of a command.
+    Help(help::HelpArguments),
 }
 
 #[derive(Args)]
@@ -66,8 +77,17 @@ impl ConfigDirectory {
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
-    if let Command::Compile(arguments) = &arguments.command {
-        return compile::run(arguments);
+    // None of them reads a secret. A manual gets the modes of the user's own umask.
+    match &arguments.command {
+        Command::Compile(arguments) => return compile::run(arguments),
+        Command::Man(arguments) => return exit_code(man::run(arguments)),
+        Command::Help(arguments) => return help::run::<Arguments>(arguments),
+        Command::Serve(_)
+        | Command::Check(_)
+        | Command::Explain(_)
+        | Command::Audit(_)
+        | Command::Provider(_)
+        | Command::Token(_) => {}
     }
     // 1 is a denial.
     let is_explain = matches!(arguments.command, Command::Explain(_));
@@ -79,7 +99,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Audit(arguments) => audit::run(&arguments),
             Command::Provider(arguments) => provider::run(&arguments).await,
-            Command::Compile(_) => Ok(()),
+            Command::Compile(_) | Command::Man(_) | Command::Help(_) => Ok(()),
             Command::Token(arguments) => token::run(&arguments),
         }
     })

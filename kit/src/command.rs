@@ -10,11 +10,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rise_broker::command::provider::inspect;
-use rise_broker::command::{compile, exit_code, run_to_end};
+use rise_broker::command::{compile, exit_code, help, run_to_end};
 
 /// Makes, inspects, tries and checks providers for rise-broker.
 #[derive(Parser)]
-#[command(name = "rise-provider", version = rise_broker::version::ALL, propagate_version = true)]
+#[command(
+    name = "rise-provider",
+    version = rise_broker::version::ALL,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -33,6 +38,8 @@ enum Command {
     /// Compile a component from standard input. The program starts itself with this command.
     #[command(hide = true)]
     Compile(compile::CompileArguments),
+    /// Print this help, or the help of a command.
+    Help(help::HelpArguments),
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
@@ -40,6 +47,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match &arguments.command {
         Command::Compile(arguments) => return compile::run(arguments),
         Command::New(arguments) => return exit_code(new::run(arguments)),
+        Command::Help(arguments) => return help::run::<Arguments>(arguments),
         Command::Inspect(_) | Command::Run(_) | Command::Check(_) => {}
     }
     run_to_end(async {
@@ -47,7 +55,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Inspect(arguments) => inspect::run(&arguments).await,
             Command::Run(arguments) => run::run(&arguments).await,
             Command::Check(arguments) => check::run(&arguments).await,
-            Command::New(_) | Command::Compile(_) => Ok(()),
+            Command::New(_) | Command::Compile(_) | Command::Help(_) => Ok(()),
         }
     })
 }

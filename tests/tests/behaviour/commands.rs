@@ -139,7 +139,8 @@ fn help_and_version_are_what_was_asked_for() {
       audit     Read the audit log: check that it is whole, search it, follow it
       provider  Look at providers, and pin them
       token     Print a token of the built-in issuer `local`
-      help      Print this message or the help of the given subcommand(s)
+      man       Print the manual page, or write a page for each command into a folder
+      help      Print this help, or the help of a command
 
     Options:
       -h, --help     Print help
@@ -158,6 +159,74 @@ fn help_and_version_are_what_was_asked_for() {
       -h, --help                Print help
       -V, --version             Print version
     "#);
+}
+
+type Run<'a> = &'a dyn Fn(&[&str]) -> rise_broker_tests::Printed;
+
+#[test]
+fn help_is_a_command_like_the_others() {
+    let installation = installed(OCI);
+    let broker = |arguments: &[&str]| installation.run(arguments);
+    let kit = |arguments: &[&str]| installation.run_kit(arguments);
+    let programs: [(Run<'_>, &[&str]); 2] = [(&broker, &["provider", "lock"]), (&kit, &["check"])];
+    for (run, command) in programs {
+        assert_eq!(run(&["help"]), run(&["--help"]));
+        assert_eq!(run(&["help"]).code, Some(0));
+        let of_command = run(&[&["help"][..], command].concat());
+        assert_eq!(of_command, run(&[command, &["--help"][..]].concat()));
+        assert_eq!(of_command.code, Some(0));
+        assert!(of_command.stdout.contains("Usage: "), "{of_command:?}");
+        let of_help = run(&["help", "--help"]);
+        assert_eq!(of_help.code, Some(0), "{of_help:?}");
+        assert!(of_help.stdout.contains("help [COMMAND]"), "{of_help:?}");
+        let unknown = run(&["help", "nothing"]);
+        assert_eq!(unknown.code, Some(2));
+        assert!(unknown.stderr.contains("unrecognized subcommand 'nothing'"), "{unknown:?}");
+    }
+}
+
+#[test]
+fn the_manual_names_commands_variables_and_files_without_settings() {
+    let installation = installed("not TOML");
+    let page = installation.run(&["man"]);
+    assert_eq!(page.code, Some(0), "{}", page.stderr);
+    let written = installation.run(&["man", "share/man1"]);
+    assert_eq!((written.code, written.stdout.as_str()), (Some(0), ""), "{}", written.stderr);
+    let read = |name: &str| fs::read_to_string(installation.path("share/man1").join(name)).unwrap();
+    assert_eq!(read("rise-broker.1").trim_end(), page.stdout.trim_end());
+    for expected in [
+        ".SH ENVIRONMENT",
+        "RISE_CONFIG_RUN_MODE",
+        ".SH FILES",
+        "/etc/rise\\-broker/",
+        "run\\-mode",
+        "providers.lock",
+        "rise\\-broker\\-check(1)",
+    ] {
+        assert!(page.stdout.contains(expected), "{expected} in {}", page.stdout);
+    }
+    for name in ["rise-broker-check.1", "rise-broker-provider-lock.1", "rise-broker-audit.1"] {
+        assert!(read(name).contains(".SH OPTIONS"), "{name}");
+    }
+    let names: Vec<String> = fs::read_dir(installation.path("share/man1"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(!names.iter().any(|name| name.contains("compile")), "{names:?}");
+    // No line is taken for a command of roff that does not exist.
+    for name in names {
+        let text = read(&name);
+        let commands = text.lines().filter_map(|line| line.strip_prefix(['.', '\'']));
+        for command in commands {
+            let word = command.split_whitespace().next().unwrap_or_default();
+            let known = ["ie", "el", "TH", "SH", "TP", "RS", "RE", "PP", "br", "SS", "ds", "IP"];
+            assert!(known.contains(&word), "{name}: {command}");
+        }
+    }
+    installation.file("file", "");
+    let failed = installation.run(&["man", "file/man1"]);
+    assert_eq!(failed.code, Some(1));
+    assert!(failed.stderr.contains("cannot write the manual to file/man1"), "{}", failed.stderr);
 }
 
 // check
