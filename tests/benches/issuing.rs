@@ -210,7 +210,7 @@ fn sized(rules: usize, registries: usize) -> (Serving, String) {
         writeln!(
             text,
             "[[rules]]\nname=\"{team}\"\nissuer=\"local\"\nclaims={{r=\"{team}/{{project}}\"}}\n\
-             projects=[\"*\"]\nregistries=[\"*\"]\nallow=[\"pull\"]"
+             projects=[\"*\"]\nregistries=[\"prod\"]\nallow=[\"pull\"]"
         )
         .unwrap();
     }
