@@ -181,7 +181,7 @@ async fn rules_and_registries() {
     for round in 0..=ROUNDS {
         for (index, (broker, token)) in [&small, &large].into_iter().enumerate() {
             let address: SocketAddr = broker.url.rsplit_once('/').unwrap().1.parse().unwrap();
-            let path = "/api/v1/registry/credentials?project=my-app&registry=prod";
+            let path = "/api/v1/registry/credentials?project=my-app&registry=p";
             let load = Load { connections: 1, requests: REQUESTS, rate: None };
             let report = load.run(address, path, token).await;
             assert_eq!(report.failed, 0);
@@ -199,22 +199,25 @@ async fn rules_and_registries() {
     );
 }
 
-/// A broker with so many rules, whose last one admits the token, and so many registries. A file of
-/// settings has at most 1 MiB, so the rules are short and the registries are another layer.
+/// A broker with so many rules, whose last one admits the token, and so many registries, which are
+/// another layer.
 fn sized(rules: usize, registries: usize) -> (Serving, String) {
-    let mut text = "[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \
-                    \"local\"\nkey_file = \"@STATE@/issuer.pem\"\n"
-        .to_owned();
+    let mut text = "rules=[".to_owned();
     for number in 1..=rules {
-        let team = if number == rules { "acme".to_owned() } else { format!("t{number}") };
-        writeln!(
+        let team = if number == rules { "acme".to_owned() } else { number.to_string() };
+        write!(
             text,
-            "[[rules]]\nname=\"{team}\"\nissuer=\"local\"\nclaims={{r=\"{team}/{{project}}\"}}\n\
-             projects=[\"*\"]\nregistries=[\"prod\"]\nallow=[\"pull\"]"
+            "{{name=\"{team}\",issuer=\"local\",claims={{r=\"{team}/{{project}}\"}},\
+             projects=[\"*\"],registries=[\"p\"],allow=[\"pull\"]}},"
         )
         .unwrap();
     }
-    text.push_str(&registry::oci("registry.example.com").shared("subject").to_string());
+    text.push_str(
+        "]\n[auth]\naudience = \"rise-registry\"\n[[auth.issuers]]\nname = \"local\"\nkey_file = \
+         \"@STATE@/issuer.pem\"\n",
+    );
+    let registry = registry::oci("registry.example.com").named("p").shared("subject");
+    text.push_str(&registry.to_string());
     let installation = Installation::new(text);
     let mut others = String::new();
     for number in 1..registries {

@@ -12,9 +12,9 @@ use super::run_mode::{self, RunMode};
 use super::unread;
 use crate::{files, user};
 
-/// No sensible settings file is larger. The limit protects memory against a wrong path
+/// Ten thousand rules take one MiB or two. The limit protects memory against a wrong path
 /// (`/dev/zero`).
-const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE: u64 = 8 << 20;
 /// The deepest setting that there is has seven levels.
 const MAX_LEVELS: usize = 16;
 /// How much of a variable's name a message quotes.
