@@ -27,6 +27,8 @@ pub struct ProjectsReport {
     /// Of the cohorts after the burst, the largest ratio of the longest wait to the median. A
     /// cohort is [`COHORT`] clients that came one after the other.
     pub unfairness: f64,
+    /// The longest wait of each cohort, and the ratio to its median.
+    pub cohorts: Vec<(Duration, f64)>,
     /// Of `GetAuthorizationToken`, throttled ones included.
     pub calls: usize,
     pub throttled: usize,
@@ -54,12 +56,16 @@ pub async fn run(projects: usize) -> ProjectsReport {
     // The burst serves the first two cohorts at once, and the third one waits for next to nothing.
     let later = waited.chunks(COHORT).skip(3);
     let unfairness = later.map(ratio_to_median).fold(1.0, f64::max);
+    let longest = |cohort: &[Duration]| cohort.iter().max().copied().unwrap_or_default();
+    let cohorts = waited.chunks(COHORT).map(|cohort| (longest(cohort), ratio_to_median(cohort)));
+    let cohorts = cohorts.collect();
     waited.sort_unstable();
     ProjectsReport {
         failed,
         median: waited[waited.len() / 2],
         longest: waited[waited.len() - 1],
         unfairness,
+        cohorts,
         calls: aws.count("GetAuthorizationToken"),
         throttled: aws.throttled(),
     }
