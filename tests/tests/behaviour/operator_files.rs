@@ -83,6 +83,8 @@ fn o13_settings_of_a_run_mode_that_is_not_set_are_named() {
     // Beside complete settings it is only a warning.
     installation.file("config/default.toml", &text);
     assert!(warnings(&installation).contains("config/production.toml: is not read, because"));
+    let lock = installation.run(&["provider", "lock", "--yes"]);
+    assert!(lock.stderr.contains("config/production.toml: is not read"), "{}", lock.stderr);
     // With the run mode it is read.
     fs::remove_file(installation.path("config/default.toml")).unwrap();
     installation.file("config/run-mode", "production\n");

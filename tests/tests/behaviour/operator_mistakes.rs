@@ -38,6 +38,7 @@ fn o5_listeners_that_strangers_reach_are_told() {
              other machines, and this listener has no authentication",
         ),
         ("admin_listen = \"0.0.0.0:3001\"\n", true, "set `admin_open = true` in [server]"),
+        ("admin_listen = \"192.168.1.1:3001\"\n", true, "this listener has no authentication"),
         ("admin_listen = \"0.0.0.0:3001\"\nadmin_open = true\n", true, ""),
         (
             "listen = \"127.0.0.1:3000\"\nadmin_listen = \"127.0.0.1:3000\"\n",
@@ -243,12 +244,21 @@ async fn o3_a_caller_of_one_registry_need_not_name_it() {
     let answer = Client::new().get_as(&url, &token).await.unwrap();
     assert_eq!((answer.status, answer.json()["registry"].as_str()), (200, Some("prod")));
     drop(serving);
+    installation.file("token", &token);
+    let explain = ["explain", "--token-file", "token", "--project", "my-app"];
+    let explained = installation.run(&explain);
+    assert_eq!(explained.code, Some(0), "{}{}", explained.stdout, explained.stderr);
+    assert!(explained.stdout.contains("in registry `prod`"), "{}", explained.stdout);
     let text = fs::read_to_string(installation.path("config/default.toml")).unwrap();
     installation.settings(text.replacen("[\"prod\"]", "[\"prod\", \"other\"]", 1));
     let serving = installation.serve();
     let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);
     let answer = Client::new().get_as(&url, &token).await.unwrap();
     assert_eq!(answer.status, 400, "{}", answer.text());
+    drop(serving);
+    let explained = installation.run(&explain);
+    assert_eq!(explained.code, Some(2), "{}", explained.stdout);
+    assert!(explained.stderr.contains("name one by --registry"), "{}", explained.stderr);
 }
 
 /// Every line of a request names its client, and its cause.

@@ -60,9 +60,7 @@ pub(super) fn fetch(settings: &DiscoverySettings, error: &FetchError) -> String 
     let document = settings.discovery_url.clone().unwrap_or_else(own);
     let text = error.to_string();
     let remedy = if text.contains("certificate") {
-        "set `ca_file` to the PEM file of the authority that signed its certificate, with every \
-         authority in between that the server does not send"
-            .to_owned()
+        certificate(&text).to_owned()
     } else {
         let way = match &settings.proxy {
             Some(_) => "through `proxy`",
@@ -74,6 +72,24 @@ pub(super) fn fetch(settings: &DiscoverySettings, error: &FetchError) -> String 
         )
     };
     format!("{text}; {remedy}")
+}
+
+/// The words are those of rustls.
+fn certificate(text: &str) -> &'static str {
+    if text.contains("not valid for name") {
+        "its certificate is for another name: correct the URL, or give the server a certificate \
+         for this name; `ca_file` does not help"
+    } else if text.contains("Expired") || text.contains("expired") {
+        "its certificate has expired, or the clock of this machine is wrong"
+    } else if text.contains("CaUsedAsEndEntity") {
+        "its certificate is that of an authority (CA:TRUE), which no server may use: sign another \
+         one with it, and set `ca_file` to this one"
+    } else if text.contains("UnsupportedCertVersion") {
+        "its certificate is of X.509 version 1: make one with `subjectAltName`"
+    } else {
+        "set `ca_file` to the PEM file of the authority that signed its certificate, with every \
+         authority in between that the server does not send"
+    }
 }
 
 pub(super) fn aws(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
@@ -281,6 +297,23 @@ mod tests {
             ),
         ] {
             assert_eq!(principal(arn), named);
+        }
+    }
+
+    #[test]
+    fn each_problem_of_a_certificate_has_its_own_remedy() {
+        for (text, part) in [
+            ("invalid peer certificate: UnknownIssuer", "`ca_file`"),
+            (
+                "invalid peer certificate: certificate not valid for name \"localhost\"; …",
+                "another name",
+            ),
+            ("invalid peer certificate: Expired", "has expired"),
+            ("invalid peer certificate: certificate expired: …", "has expired"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "CA:TRUE"),
+            ("invalid peer certificate: Other(OtherError(UnsupportedCertVersion))", "version 1"),
+        ] {
+            assert!(certificate(text).contains(part), "{text}");
         }
     }
 

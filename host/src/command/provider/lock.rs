@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::{ConfigDirectory, Outcome, print, texts};
+use super::super::{ConfigDirectory, Outcome, print, texts, warn};
 use crate::capability;
 use crate::config::node::Problem;
 use crate::config::{Config, Draft, Require, environment};
@@ -54,6 +54,7 @@ pub(super) async fn run(arguments: &LockArguments) -> Outcome {
 /// are not needed.
 fn load_settings(directory: &Path) -> Result<Config, Vec<String>> {
     let draft = Draft::load(directory, &environment()).map_err(texts)?;
+    draft.unread.iter().for_each(|file| warn(format_args!("warning: {file}")));
     if draft.is_broken("providers") {
         let concerns = |problem: &Problem| problem.key.starts_with("providers");
         return Err(texts(draft.problems.into_iter().filter(concerns).collect()));
