@@ -133,8 +133,8 @@ fn a_name_that_is_none_and_a_folder_that_is_there_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("taken")).unwrap();
     for (name, reason) in [
-        ("../up", "expected a letter"),
-        ("Upper", "expected a letter"),
+        ("../up", "expected a small letter"),
+        ("Upper", "expected a small letter"),
         ("taken", "choose another"),
     ] {
         let mut command = Command::new(kit_binary());
