@@ -167,27 +167,14 @@ impl IssuerKind {
         }
     }
 
-    /// Whether the service writes this claim as text although it is a number.
-    fn writes_number_as_text(self, claim: &str) -> bool {
-        let is_id = claim.ends_with("_id") || claim.starts_with("run_");
-        match self {
-            Self::GithubActions => is_id,
-            Self::Gitlab => is_id && claim != "runner_id",
-            Self::Kubernetes
-            | Self::Buildkite
-            | Self::Google
-            | Self::Aws
-            | Self::Circleci
-            | Self::Bitbucket
-            | Self::Other => false,
-        }
-    }
-
     /// Whether the service writes this claim as text: `"true"` or `"false"`, a name, or an id.
     fn writes_text(self, claim: &str) -> bool {
         match self {
             Self::GithubActions => !REGISTERED.contains(&claim) && claim != "check_run_id",
-            Self::Gitlab => matches!(claim, "ref_protected" | "environment_protected"),
+            Self::Gitlab => {
+                matches!(claim, "ref_protected" | "environment_protected")
+                    || (claim.ends_with("_id") && claim != "runner_id")
+            }
             Self::Kubernetes
             | Self::Buildkite
             | Self::Google
@@ -252,7 +239,7 @@ fn other_type(condition: &Condition, kind: IssuerKind, service: &str) -> Option<
              rule matches nobody; write \"true\" or \"false\" in quotes"
         ));
     }
-    if condition.is_number() && kind.writes_number_as_text(first) {
+    if condition.is_number() && kind.writes_text(first) {
         return Some(format!(
             "claim `{name}` is compared with a number, and {service} sends it as text, so the rule \
              matches nobody; write the number in quotes"
