@@ -18,6 +18,7 @@ mod file;
 mod forms;
 mod guardrail;
 mod holdings;
+mod index;
 mod lint;
 mod matcher;
 #[cfg(any(test, fuzzing))]
@@ -41,11 +42,13 @@ pub use rule::{Evaluation, Rule, RuleCheck, RulePart};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{ProjectShape, RegistryName, Subject};
+use index::RuleIndex;
 
 /// All rules of a deployment. Without rules everything is denied.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     all: Vec<Rule>,
+    index: RuleIndex,
     guardrail: Guardrail,
     /// The projects that each registry has.
     shapes: BTreeMap<RegistryName, ProjectShape>,
@@ -77,7 +80,8 @@ impl Rules {
             (Ok(guardrail), Ok((rules, warnings))) => {
                 let warnings =
                     warnings.into_iter().map(|warning| warning.below("/rules")).collect();
-                Ok(Self { all: rules, guardrail, shapes: known.shapes(), warnings })
+                let index = RuleIndex::new(&rules);
+                Ok(Self { all: rules, index, guardrail, shapes: known.shapes(), warnings })
             }
             (guardrail, rules) => {
                 let mut problems: Vec<RuleProblem> = guardrail.err().unwrap_or_default();
@@ -96,9 +100,14 @@ impl Rules {
         self.all.iter()
     }
 
-    /// Returns the rules that are not on trial.
-    fn enforced(&self) -> impl Iterator<Item = &Rule> {
-        self.all.iter().filter(|rule| !rule.is_on_trial())
+    /// Returns the rules that may match the subject for some project, in the order of the settings.
+    fn candidates(&self, subject: &Subject) -> impl Iterator<Item = &Rule> {
+        self.index.find(subject).into_iter().filter_map(|number| self.all.get(number))
+    }
+
+    /// Returns those that are not on trial.
+    fn enforced(&self, subject: &Subject) -> impl Iterator<Item = &Rule> {
+        self.candidates(subject).filter(|rule| !rule.is_on_trial())
     }
 
     /// Replaces what the settings told about the projects of a registry by what its provider told.
@@ -127,7 +136,7 @@ impl Rules {
     /// Returns the registries in which the rules allow the subject something for some project.
     pub fn reachable(&self, subject: &Subject) -> BTreeSet<&RegistryName> {
         let mut reachable = BTreeSet::new();
-        for rule in self.enforced() {
+        for rule in self.enforced(subject) {
             let reach = rule.reach(subject);
             let fits =
                 |name: &&RegistryName| reach.iter().any(|matcher| matcher.fits(self.shape(name)));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Claims;
 
 /// The name of a claim, or a JSON Pointer (RFC 6901) if it begins with `/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClaimPath {
     name: String,
     /// A plain name has one segment.

@@ -67,7 +67,7 @@ impl Rules {
         request: AccessRequest,
     ) -> Result<Grant, Box<Denied>> {
         let matching: Vec<&Rule> =
-            self.iter().filter(|rule| rule.matches(&subject, &request)).collect();
+            self.candidates(&subject).filter(|rule| rule.matches(&subject, &request)).collect();
         let (trial, matching): (Vec<&Rule>, Vec<&Rule>) =
             matching.into_iter().partition(|rule| rule.is_on_trial());
         let names = |rules: Vec<&Rule>| rules.iter().map(|rule| rule.name().to_owned()).collect();
@@ -100,7 +100,7 @@ impl Rules {
             client: None,
         };
         let matching: Vec<&Rule> =
-            self.enforced().filter(|rule| rule.matches(subject, &request)).collect();
+            self.enforced(subject).filter(|rule| rule.matches(subject, &request)).collect();
         self.restrict(union(&matching), registry, project)
     }
 

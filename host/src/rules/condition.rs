@@ -97,6 +97,12 @@ impl Condition {
         self.matcher.exact_texts()
     }
 
+    /// Returns texts with one of which the claim begins if the condition holds, and `None` if there
+    /// are none.
+    pub(super) fn anchors(&self) -> Option<Vec<&str>> {
+        self.matcher.anchors()
+    }
+
     /// Returns whether one of its texts contains `part`.
     pub(super) fn mentions(&self, part: &str) -> bool {
         self.matcher.mentions(part)

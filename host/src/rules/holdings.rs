@@ -42,7 +42,7 @@ impl Rules {
     /// `deny_push_projects` may deny the push.
     fn of_all(&self, subject: &Subject) -> Vec<Holding> {
         let mut found: BTreeMap<(&RegistryName, String), Actions> = BTreeMap::new();
-        for rule in self.enforced() {
+        for rule in self.enforced(subject) {
             let mut reach = rule.reach(subject);
             reach.truncate(MOST_PROJECTS);
             for matcher in &reach {

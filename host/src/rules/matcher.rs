@@ -204,6 +204,19 @@ impl Matcher {
         }
     }
 
+    /// Returns texts with one of which the claim begins if it matches, and `None` if there are
+    /// none.
+    pub(super) fn anchors(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::OneOf(_) | Self::Prefix(_) | Self::Glob(_) | Self::Lower(_) => {
+                self.patterns().iter().map(Pattern::anchor).collect()
+            }
+            Self::Flag(_) | Self::OneNumberOf(_) | Self::ContainsNumber(_) | Self::Contains(_) => {
+                None
+            }
+        }
+    }
+
     fn patterns(&self) -> &[Pattern] {
         match self {
             Self::Flag(_) | Self::OneNumberOf(_) | Self::ContainsNumber(_) => &[],

@@ -11,7 +11,7 @@ use crate::domain::project::LONGEST_PROJECT;
 
 /// A prefix must end in one of these, and they bound a `*`. No segment contains one. Therefore
 /// `acme/` does not match `acme-evil/…`, and `*` does not match several segments.
-const DELIMITERS: [char; 3] = ['/', ':', '@'];
+pub(super) const DELIMITERS: [char; 3] = ['/', ':', '@'];
 const PROJECT: &str = "{project}";
 const LONGEST_TEXT: usize = 1024;
 
@@ -149,6 +149,16 @@ impl Pattern {
     /// Returns whether the pattern is this text, without a placeholder.
     pub(super) fn is_text(&self, text: &str) -> bool {
         matches!(self.0.as_slice(), [Piece::Text(own)] if own == text)
+    }
+
+    /// Returns a text with which everything that matches begins. It ends in a delimiter, or it is
+    /// the whole pattern.
+    pub(super) fn anchor(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [Piece::Text(text)] => Some(text),
+            [Piece::Text(text), ..] => text.get(..=text.rfind(DELIMITERS)?),
+            [] | [Piece::Project | Piece::Segment, ..] => None,
+        }
     }
 
     pub(super) fn has_project(&self) -> bool {

@@ -182,6 +182,22 @@ proptest! {
     }
 
     #[test]
+    fn the_index_leaves_out_no_rule_that_matches(
+        files in rule_files(),
+        subject in subject(),
+        request in request(),
+    ) {
+        let files: Vec<_> = files.into_iter().filter(constrains).collect();
+        let rules = Rules::parse(files, &known()).unwrap();
+        let found = rules.index.find(&subject);
+        for (number, rule) in rules.iter().enumerate() {
+            if rule.matches(&subject, &request) || !rule.reach(&subject).is_empty() {
+                prop_assert!(found.contains(&number), "rule {}", number);
+            }
+        }
+    }
+
+    #[test]
     fn a_condition_never_widens(
         files in rule_files(),
         at in any::<prop::sample::Index>(),
