@@ -152,14 +152,16 @@ async fn count_failed_authentication(
 
 /// Accepts no more requests than can be served at once, and ends each at its deadline.
 async fn bound(State(broker): State<Broker>, request: Request, next: Next) -> Response {
-    let _in_flight = match broker.generation.limits.enter() {
-        Ok(in_flight) => in_flight,
-        Err(refused) => return Failure::Limited(refused).into_response(),
-    };
     let deadline = match RequestContext::of(&request) {
         Ok(context) => context.deadline,
         Err(failure) => return failure.into_response(),
     };
-    let answer = tokio::time::timeout_at(deadline.instant().into(), next.run(request)).await;
+    let served = async {
+        match broker.generation.limits.enter().await {
+            Ok(_in_flight) => next.run(request).await,
+            Err(refused) => Failure::Limited(refused).into_response(),
+        }
+    };
+    let answer = tokio::time::timeout_at(deadline.instant().into(), served).await;
     answer.unwrap_or_else(|_| Failure::TimedOut.into_response())
 }

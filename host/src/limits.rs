@@ -2,7 +2,7 @@
 //!
 //! | Limit | Per | Counts | Refuses with |
 //! |---|---|---|---|
-//! | [`Limits::enter`] | the process | requests at once | 503 at once |
+//! | [`Limits::enter`] | the process | requests at once | 503 at once, or after [`LONGEST_ENTRY`] |
 //! | [`Limits::address`] | /32 or /56 | failed authentications only | 429 |
 //! | [`Limits::subject`] | issuer and `sub` | requests | 429 |
 //! | [`Limits::admit`] | project | granted requests | 429 |
@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::domain::{
     ClientAddress, ClientNetwork, Clock, ProblemType, Project, RegistryName, Subject,
@@ -40,9 +41,15 @@ use crate::survivors::Survivors;
 /// How often [`Limits::sweep`] must be called.
 pub const SWEEP: Duration = Duration::from_secs(10);
 
+/// How long a request waits for one of those before it to end. A crowd that comes at once is
+/// through by then. If it is not, waiting longer would only delay everybody.
+pub const LONGEST_ENTRY: Duration = Duration::from_secs(1);
+/// Requests that are served or wait for it, for each that may be served.
+const ENTERED: usize = 2;
+
 /// The limits of one generation. Their counts are those of [`Counts`].
 pub struct Limits {
-    in_flight: Arc<Semaphore>,
+    in_flight: Arc<InFlightLimit>,
     addresses: Arc<KeyedLimit<ClientNetwork>>,
     subjects: Arc<KeyedLimit<(String, String)>>,
     projects: Arc<KeyedLimit<Project>>,
@@ -81,8 +88,16 @@ impl Refused {
     }
 }
 
+/// Requests at once. Those that wait are served in the order in which they came: a client that is
+/// turned away loses its place in the line of a registry.
+struct InFlightLimit {
+    /// A place to wait in or to be served from.
+    line: Arc<Semaphore>,
+    served: Arc<Semaphore>,
+}
+
 /// One of the requests that are served at once, until dropped.
-pub struct InFlight(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub struct InFlight(#[expect(dead_code, reason = "held, not read")] [OwnedSemaphorePermit; 2]);
 
 /// A grant that its project's limit has let through.
 pub struct Admitted {
@@ -99,7 +114,7 @@ impl Admitted {
 /// sets nobody free and starts no second set of calls.
 #[derive(Default)]
 pub struct Counts {
-    in_flight: Survivors<usize, Semaphore>,
+    in_flight: Survivors<usize, InFlightLimit>,
     addresses: Survivors<KeyedSettings, KeyedLimit<ClientNetwork>>,
     subjects: Survivors<KeyedSettings, KeyedLimit<(String, String)>>,
     projects: Survivors<KeyedSettings, KeyedLimit<Project>>,
@@ -129,7 +144,7 @@ impl Limits {
         Self {
             in_flight: counts
                 .in_flight
-                .find_or_make(settings.in_flight, |permits| Semaphore::new(*permits)),
+                .find_or_make(settings.in_flight, |requests| InFlightLimit::new(*requests)),
             addresses: keyed("address", (settings.address, keys), &counts.addresses, clock),
             subjects: keyed("subject", (settings.subject, keys), &counts.subjects, clock),
             projects: keyed("project", (settings.project, keys), &counts.projects, clock),
@@ -137,11 +152,15 @@ impl Limits {
         }
     }
 
-    /// Takes one of the requests that may be served at once. Never waits, because a queue in front
-    /// of everything would only delay everybody.
-    pub fn enter(&self) -> Result<InFlight, Refused> {
-        let permit = Arc::clone(&self.in_flight).try_acquire_owned();
-        permit.map(InFlight).map_err(|_| Refused::Overloaded { limit: "in-flight" })
+    /// Takes one of the requests that may be served at once, or waits a moment for it. As many
+    /// may wait as are served.
+    pub async fn enter(&self) -> Result<InFlight, Refused> {
+        let full = || Refused::Overloaded { limit: "in-flight" };
+        let InFlightLimit { line, served } = &*self.in_flight;
+        let line = Arc::clone(line).try_acquire_owned().map_err(|_| full())?;
+        let served = timeout(LONGEST_ENTRY, Arc::clone(served).acquire_owned()).await;
+        let served = served.ok().and_then(Result::ok).ok_or_else(full)?;
+        Ok(InFlight([line, served]))
     }
 
     /// Whether this client has not failed too often. Counts nothing. For a request whose token was
@@ -185,6 +204,13 @@ impl Limits {
     }
 }
 
+impl InFlightLimit {
+    fn new(requests: usize) -> Self {
+        let line = Arc::new(Semaphore::new(requests * ENTERED));
+        Self { line, served: Arc::new(Semaphore::new(requests)) }
+    }
+}
+
 /// The limit with these settings that counts already, or a new one.
 fn keyed<K: Hash + Eq + Clone>(
     name: &'static str,
@@ -197,25 +223,51 @@ fn keyed<K: Hash + Eq + Clone>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn rate(burst: u32) -> Rate {
         Rate { per_second: 1.try_into().unwrap(), burst: burst.try_into().unwrap() }
     }
 
-    #[tokio::test]
-    async fn a_reload_forgets_no_count_of_a_limit_that_stays() {
-        let registry = RegistryLimits { in_flight: 1, pace: None };
-        let settings = LimitSettings {
-            in_flight: 10,
+    fn settings(in_flight: usize) -> LimitSettings {
+        LimitSettings {
+            in_flight,
             keys: 100,
             address: rate(5),
             subject: rate(1),
             project: rate(5),
-            registry,
+            registry: RegistryLimits { in_flight: 1, pace: None },
             aws_pace: rate(5),
             registries: BTreeMap::new(),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn as_many_wait_as_are_served_in_order_and_not_for_long() {
+        let limits =
+            Limits::new(&settings(2), [].into_iter(), &Counts::default(), &Clock::system());
+        let limits = Arc::new(limits);
+        let served = [limits.enter().await.unwrap(), limits.enter().await.unwrap()];
+        let [mut third, mut fourth] = [(); 2].map(|()| Box::pin(limits.enter()));
+        for waiting in [&mut third, &mut fourth] {
+            assert!(timeout(Duration::from_millis(1), waiting).await.is_err(), "it waits");
+        }
+        let started = Instant::now();
+        assert!(limits.enter().await.is_err(), "the line is full");
+        assert!(started.elapsed() < LONGEST_ENTRY, "and says so at once");
+        drop(served);
+        let _third = third.await.unwrap();
+        let _fourth = fourth.await.unwrap();
+        let started = Instant::now();
+        assert!(limits.enter().await.is_err(), "nobody ends");
+        assert!(started.elapsed() >= LONGEST_ENTRY);
+    }
+
+    #[tokio::test]
+    async fn a_reload_forgets_no_count_of_a_limit_that_stays() {
+        let settings = settings(10);
         let names: [RegistryName; 2] = ["prod", "other"].map(|name| name.parse().unwrap());
         let clock = Clock::system();
         let subject =

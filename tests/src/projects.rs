@@ -19,6 +19,8 @@ const COHORT: usize = 100;
 /// Between two clients, so that it is known who came first.
 const APART: Duration = Duration::from_millis(1);
 
+const SHED: &str = "limit_refusals_total{limit=\"in-flight\"}";
+
 #[derive(Debug)]
 pub struct ProjectsReport {
     pub failed: usize,
@@ -32,6 +34,8 @@ pub struct ProjectsReport {
     /// Of `GetAuthorizationToken`, throttled ones included.
     pub calls: usize,
     pub throttled: usize,
+    /// Requests that the broker turned away because it served too many.
+    pub shed: u64,
 }
 
 /// # Panics
@@ -68,6 +72,7 @@ pub async fn run(projects: usize) -> ProjectsReport {
         cohorts,
         calls: aws.count("GetAuthorizationToken"),
         throttled: aws.throttled(),
+        shed: shed(&broker.admin("/metrics").await.text),
     }
 }
 
@@ -75,6 +80,11 @@ fn ratio_to_median(cohort: &[Duration]) -> f64 {
     let mut cohort = cohort.to_vec();
     cohort.sort_unstable();
     cohort[cohort.len() - 1].as_secs_f64() / cohort[cohort.len() / 2].as_secs_f64()
+}
+
+fn shed(metrics: &str) -> u64 {
+    let count = metrics.lines().find_map(|line| line.strip_prefix(SHED));
+    count.expect("the metric is there").trim().parse().expect("it is a number")
 }
 
 /// Its number, and how long it waited for its credential. `None`: longer than it may.
