@@ -6,7 +6,7 @@ use super::Clients;
 use super::build::Stated;
 use super::secrets::Secrets;
 use crate::capability::aws::AwsAccess;
-use crate::capability::aws::ceiling::{AwsCeiling, AwsSettings, Switches};
+use crate::capability::aws::ceiling::{AwsCeiling, AwsSettings, Switches, account_of};
 use crate::config::RegistryConfig;
 use crate::config::node::Problem;
 use crate::domain::Scope;
@@ -62,24 +62,28 @@ pub(super) async fn open(
 pub(super) fn other_accounts(settings: &AwsSettings, stated: &Stated<'_>) -> Vec<Problem> {
     let AwsSettings { account_id, role_arn, push_role_arn, .. } = settings;
     let other = |arn: &Option<String>| {
-        let account = arn.as_deref()?.split(':').nth(4)?;
+        let account = account_of(arn.as_deref()?)?;
         (account != account_id && !account_id.is_empty()).then(|| account.to_owned())
     };
-    let of_login = if push_role_arn.is_some() { "/push_role_arn" } else { "/role_arn" };
+    let is_login = |pointer: &str| pointer == "/role_arn" && push_role_arn.is_none();
     let warning = |(pointer, arn): (&str, &Option<String>)| {
         let role = other(arn)?;
-        let message = if pointer == of_login {
-            format!(
-                "is of account {role}, and this registry is `account_id` {account_id}: ECR gives \
-                 this role the login of {role}, which is rejected; name a role of {account_id}"
-            )
-        } else {
-            format!(
-                "is of account {role}, and this registry is `account_id` {account_id}: the trust \
-                 policy of `push_role_arn` must name this role; correct the number if that is not \
-                 intended"
-            )
+        let consequence = match pointer {
+            "/push_role_arn" => format!(
+                "each repository's policy in {account_id} must allow this role; correct the \
+                 number if that is not intended"
+            ),
+            pointer if is_login(pointer) => format!(
+                "ECR gives this role the login of {role}, which is rejected; name a role of \
+                 {account_id}"
+            ),
+            _ => "the trust policy of `push_role_arn` must name this role; correct the number if \
+                  that is not intended"
+                .to_owned(),
         };
+        let message = format!(
+            "is of account {role}, and this registry is `account_id` {account_id}: {consequence}"
+        );
         Some(stated.problem(pointer, message))
     };
     let roles = [("/role_arn", role_arn), ("/push_role_arn", push_role_arn)];

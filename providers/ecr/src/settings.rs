@@ -31,9 +31,8 @@ pub struct Settings {
     pub access_key_id: Option<SecretName>,
     /// Static secret key, if the broker has no identity in AWS. Needs `access_key_id`.
     pub secret_access_key: Option<SecretName>,
-    /// AWS partition.
-    #[serde(default)]
-    pub partition: Partition,
+    /// AWS partition, if it is not the one that the region's name states.
+    pub partition: Option<Partition>,
     /// Whether a project also owns the repositories below its own: `{repo_prefix}{project}/…`. All
     /// projects then have exactly `project_depth` components, so that none lies below another.
     #[serde(default)]
@@ -52,10 +51,9 @@ pub struct Settings {
 }
 
 /// A partition of AWS, with its own accounts, regions and names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Partition {
-    #[default]
     Aws,
     AwsCn,
     AwsUsGov,
@@ -107,9 +105,13 @@ impl Partition {
 }
 
 impl Settings {
+    fn partition(&self) -> Partition {
+        self.partition.unwrap_or_else(|| Partition::of_region(&self.region))
+    }
+
     /// `123456789012.dkr.ecr.eu-west-1.amazonaws.com`.
     pub(crate) fn host(&self) -> String {
-        let (service, domain) = match (self.dual_stack, self.partition) {
+        let (service, domain) = match (self.dual_stack, self.partition()) {
             (false, partition) => ("dkr.ecr", partition.domain()),
             (true, Partition::AwsCn) => ("dkr-ecr", "on.amazonwebservices.com.cn"),
             (true, _) => ("dkr-ecr", "on.aws"),
@@ -125,7 +127,7 @@ impl Settings {
     /// The ARNs of exactly the project's repositories: `{project}*` would include `{project}-2`.
     pub(crate) fn repository_arns(&self, project: &str) -> Vec<String> {
         let Self { region, account_id, .. } = self;
-        let (partition, repository) = (self.partition.name(), self.repository(project));
+        let (partition, repository) = (self.partition().name(), self.repository(project));
         let own = format!("arn:{partition}:ecr:{region}:{account_id}:repository/{repository}");
         if self.child_repositories { vec![format!("{own}/*"), own] } else { vec![own] }
     }
@@ -166,7 +168,7 @@ impl Settings {
             return Some(Problem::new("/region", "expected an AWS region such as `eu-west-1`"));
         }
         let partition = Partition::of_region(region);
-        (partition != self.partition).then(|| {
+        (partition != self.partition()).then(|| {
             let name = partition.name();
             Problem::new("/partition", format!("region `{region}` is in partition `{name}`"))
         })
@@ -197,9 +199,9 @@ impl Settings {
     /// AWS documents dual-stack hosts of these partitions only.
     fn dual_stack_problem(&self) -> Option<Problem> {
         let is_known =
-            matches!(self.partition, Partition::Aws | Partition::AwsCn | Partition::AwsUsGov);
+            matches!(self.partition(), Partition::Aws | Partition::AwsCn | Partition::AwsUsGov);
         (self.dual_stack && !is_known).then(|| {
-            let name = self.partition.name();
+            let name = self.partition().name();
             Problem::new(
                 "/dual_stack",
                 format!("partition `{name}` has no dual-stack host; remove it"),
@@ -208,7 +210,7 @@ impl Settings {
     }
 
     fn role_problem(&self, path: &str, arn: &str) -> Option<Problem> {
-        let expected = self.partition.name();
+        let expected = self.partition().name();
         match role_partition(arn) {
             Some(partition) if partition == expected => None,
             Some(partition) => {
@@ -326,8 +328,8 @@ mod tests {
             (json!({ "push_role_arn": "arn:aws-cn:iam::123456789012:role/x" }), "/push_role_arn"),
             (json!({ "access_key_id": "access_key_id" }), "/secret_access_key"),
             (json!({ "secret_access_key": "secret_access_key" }), "/access_key_id"),
-            (json!({ "region": "cn-north-1" }), "/partition"),
-            (json!({ "region": "eusc-de-east-1" }), "/partition"),
+            (json!({ "region": "cn-north-1", "partition": "aws" }), "/partition"),
+            (json!({ "region": "eusc-de-east-1", "partition": "aws-cn" }), "/partition"),
             (json!({ "region": "us-isob-east-1", "partition": "aws-iso" }), "/partition"),
             (json!({ "partition": "aws-us-gov" }), "/partition"),
             (
@@ -426,7 +428,7 @@ mod tests {
         ] {
             let settings = json!({ "region": region, "account_id": "1", "partition": partition });
             let settings: Settings = serde_json::from_value(settings).unwrap();
-            assert_eq!(Partition::of_region(region), settings.partition);
+            assert_eq!(Some(Partition::of_region(region)), settings.partition);
             assert_eq!(settings.host(), host);
             assert_eq!(settings.repository_arns("p"), [arn]);
         }

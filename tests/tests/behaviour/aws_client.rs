@@ -232,7 +232,6 @@ async fn a_registry_of_any_partition_has_the_host_of_its_partition() {
         let role = format!("arn:{partition}:iam::123456789012:role/push");
         let registry = on_aws("ecr", stub.endpoint())
             .with("region", region)
-            .with("partition", partition)
             .with("push_role_arn", role.as_str());
         let broker = TestBroker::with_registries(registry).start().await;
         let answer = ask(&broker).await;
@@ -243,4 +242,32 @@ async fn a_registry_of_any_partition_has_the_host_of_its_partition() {
         let arn = format!("arn:{partition}:ecr:{region}:123456789012:repository/my-app");
         assert!(policy.contains(&arn), "{policy}");
     }
+}
+
+/// The session policy names the repository, whatever account its role is in.
+#[tokio::test]
+async fn a_push_role_may_be_in_another_account() {
+    let stub = Stub::start().await;
+    let broker =
+        broker(stub.endpoint(), &["push_role_arn = \"arn:aws:iam::222222222222:role/push\""]).await;
+    let answer = ask(&broker).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let host = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
+    assert_eq!(answer.json()["credentials"]["registry_url"], host);
+    let policy = stub.recorded("AssumeRole")[0].parameter("Policy").unwrap().to_owned();
+    assert!(policy.contains("arn:aws:ecr:us-east-1:123456789012:repository/my-app"), "{policy}");
+    assert!(!policy.contains("222222222222"), "{policy}");
+}
+
+/// Without a session policy, a login for another account opens what nobody was granted.
+#[tokio::test]
+async fn the_brokers_own_login_is_of_the_registrys_account() {
+    let stub = Stub::start().await;
+    let role = "role_arn = \"arn:aws:iam::222222222222:role/rise-backend\"";
+    let broker = broker(stub.endpoint(), &[role, UNSCOPED]).await;
+    let answer = ask(&broker).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.problem().as_deref()),
+        (502, Some("provider-failed"))
+    );
 }

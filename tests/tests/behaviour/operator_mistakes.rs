@@ -84,8 +84,8 @@ fn o20_a_role_of_another_account_is_told_with_both_accounts() {
             Some(own),
             Some(other),
             &["registries.prod.push_role_arn: is of account 123456789021, and this registry is \
-               `account_id` 123456789012: ECR gives this role the login of 123456789021, which is \
-               rejected; name a role of 123456789012"],
+               `account_id` 123456789012: each repository's policy in 123456789012 must allow \
+               this role; correct the number if that is not intended"],
         ),
         (
             Some(other),

@@ -67,7 +67,7 @@ pub struct AwsSettings {
 
 impl AwsSettings {
     pub fn partition(&self) -> &str {
-        self.partition.as_deref().unwrap_or("aws")
+        self.partition.as_deref().unwrap_or_else(|| partition_of(&self.region))
     }
 
     /// The host name of ECR in this account and region.
@@ -86,6 +86,25 @@ impl AwsSettings {
         let fips = if self.fips { "-fips" } else { "" };
         format!("{}.{service}{fips}.{}.{suffix}", self.account_id, self.region)
     }
+}
+
+/// The partition that the name of a region states.
+fn partition_of(region: &str) -> &'static str {
+    match region.split_once('-') {
+        Some(("cn", _)) => "aws-cn",
+        Some(("eusc", _)) => "aws-eusc",
+        Some(("us", rest)) if rest.starts_with("gov-") => "aws-us-gov",
+        Some((_, rest)) if rest.starts_with("iso-") => "aws-iso",
+        Some((_, rest)) if rest.starts_with("isob-") => "aws-iso-b",
+        Some((_, rest)) if rest.starts_with("isoe-") => "aws-iso-e",
+        Some((_, rest)) if rest.starts_with("isof-") => "aws-iso-f",
+        Some(_) | None => "aws",
+    }
+}
+
+/// The account in the ARN of a role.
+pub fn account_of(role_arn: &str) -> Option<&str> {
+    role_arn.split(':').nth(4)
 }
 
 /// The switches among a registry's settings.

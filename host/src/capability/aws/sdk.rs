@@ -30,7 +30,7 @@ use base64::prelude::BASE64_STANDARD;
 use self::controller::Controller;
 use self::failure::failure;
 use self::retry::retrying;
-use super::ceiling::AwsSettings;
+use super::ceiling::{AwsSettings, account_of};
 use super::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, OTHER_REGISTRY, RepositoryTry, http_client,
 };
@@ -49,6 +49,9 @@ pub struct SdkAws {
     budget: Arc<RetryBudget>,
     /// The registry's account; empty if its settings do not name one.
     account_id: String,
+    /// The account of `push_role_arn`, whose login opens what the repository policies of
+    /// `account_id` allow it.
+    session_account: Option<String>,
 }
 
 impl SdkAws {
@@ -85,7 +88,9 @@ impl SdkAws {
         let base = loader.load().await.into_builder().retry_config(RetryConfig::disabled()).build();
         let role_arn = settings.role_arn.clone();
         let controller = Controller::new(base, role_arn, keys.is_some(), Arc::clone(&budget));
-        Self { controller, budget, account_id: settings.account_id.clone() }
+        let session_account = settings.push_role_arn.as_deref().and_then(account_of);
+        let session_account = session_account.map(str::to_owned);
+        Self { controller, budget, account_id: settings.account_id.clone(), session_account }
     }
 
     /// Makes attempts with this identity until one works or no more may help.
@@ -120,11 +125,23 @@ impl SdkAws {
         }
     }
 
+    /// The accounts whose login this identity may have. A session is narrowed to repositories of
+    /// `account_id` wherever its role is. The broker's own identity is not: in another account it
+    /// would open what nobody was granted.
+    fn login_accounts(&self, identity: &AwsIdentity) -> Vec<&str> {
+        let of_session = match identity {
+            AwsIdentity::Session(_) => self.session_account.as_deref(),
+            AwsIdentity::Unscoped => None,
+        };
+        [self.account_id.as_str()].into_iter().chain(of_session).collect()
+    }
+
     /// The login of `ask_for_login`, decoded.
     fn decode(
         &self,
         answer: GetAuthorizationTokenOutput,
         region: &str,
+        accounts: &[&str],
     ) -> Result<EcrLogin, AwsError> {
         let nonsense = |what: &str| AwsError::Nonsense(format!("GetAuthorizationToken {what}"));
         let mut data = answer.authorization_data.unwrap_or_default().into_iter();
@@ -145,7 +162,7 @@ impl SdkAws {
             .and_then(|time| u64::try_from(time.secs()).ok())
             .ok_or_else(|| nonsense("without an expiry"))?;
         let endpoint = data.proxy_endpoint.unwrap_or_default();
-        if !is_of(&endpoint, &self.account_id, region) {
+        if !accounts.iter().any(|account| is_of(&endpoint, account, region)) {
             return Err(AwsError::Nonsense(other_registry(&endpoint, &self.account_id, region)));
         }
         Ok(EcrLogin {
@@ -216,7 +233,8 @@ impl Aws for SdkAws {
         region: &str,
     ) -> Result<EcrLogin, AwsError> {
         let attempt = |config: SdkConfig| ask_for_login(config, region.to_owned());
-        self.decode(self.act_as(identity, attempt).await?, region)
+        let answer = self.act_as(identity, attempt).await?;
+        self.decode(answer, region, &self.login_accounts(identity))
     }
 
     async fn caller_identity(&self) -> Result<String, AwsError> {
@@ -236,8 +254,7 @@ impl Aws for SdkAws {
     }
 }
 
-/// Whether the endpoint belongs to this account and region. A login for another registry would open
-/// repositories that nobody was granted.
+/// Whether the endpoint belongs to this account and region.
 fn is_of(endpoint: &str, account_id: &str, region: &str) -> bool {
     let Some(host) = endpoint.strip_prefix("https://") else { return false };
     let mut labels = host.split('.');
