@@ -126,7 +126,8 @@ guests: toolchain ## build the components that tests use: those that misbehave, 
 	done
 	@install -m 644 $(TARGET)/$(WASM)/guest/imaginary.wasm $(TARGET)/guests/imaginary.wasm
 
-# docker-registry, skopeo, two AWS emulators, OIDC providers, schemathesis, registries' clients.
+# docker-registry, skopeo, two AWS emulators, OIDC providers, schemathesis, clients of registries
+# and of vendors.
 peers: ## set up what tests talk to
 	@tests/peers/setup.sh
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what tests/src starts: Python environments in target/peers (venv for the peers,
-# schemathesis, clients), and the Debian packages of docker-registry, of registries' clients and of
+# schemathesis, clients, vendors), and the Debian packages of docker-registry, of clients and of
 # strace. May be called again at any time, also in parallel; does nothing, quickly, when everything
 # is there.
 set -euo pipefail
@@ -35,6 +35,7 @@ python_environment() {
 python_environment venv requirements.txt "350 MB, a minute"
 python_environment schemathesis schemathesis.txt "95 MB, half a minute"
 python_environment clients clients.txt "400 MB, a minute"
+python_environment vendors vendors.txt "60 MB, some seconds"
 
 # An OIDC provider with the device flow, whose exact packages package-lock.json names.
 node_is_new='process.exit(Number(process.versions.node.split(".")[0] < 20))'
