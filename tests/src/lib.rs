@@ -66,6 +66,7 @@ mod signer;
 mod skipped;
 mod skopeo;
 mod stub;
+mod terraform;
 pub mod wire;
 mod workstation;
 
@@ -96,5 +97,6 @@ pub use signer::Signer;
 pub use skipped::skipped;
 pub use skopeo::{Ran, Skopeo};
 pub use stub::{Answer, Stub};
+pub use terraform::Terraform;
 pub use wire::{Listening, Wire};
 pub use workstation::Workstation;

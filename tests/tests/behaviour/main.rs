@@ -69,6 +69,7 @@ mod settings_of_the_seeds;
 mod siege;
 mod stop_and_tls;
 mod supply_chain;
+mod terraform;
 mod threats_authorization;
 mod threats_edge;
 mod threats_index;

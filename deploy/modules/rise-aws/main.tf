@@ -1,0 +1,172 @@
+# The two roles of a broker: its own, which may only assume the push role, and the push role, whose
+# sessions the broker narrows to one repository for each credential.
+
+data "aws_caller_identity" "current" {}
+data "aws_partition" "current" {}
+data "aws_region" "current" {}
+
+locals {
+  account_id = data.aws_caller_identity.current.account_id
+  partition  = data.aws_partition.current.partition
+  region     = data.aws_region.current.name
+
+  irsa_issuer = try(split(":oidc-provider/", var.irsa_oidc_provider_arn)[1], null)
+
+  # A broker comes as its role, or as the user if there is no role.
+  broker_arns = var.create_iam_role ? aws_iam_role.broker[*].arn : aws_iam_user.broker[*].arn
+
+  assume_actions = concat(
+    ["sts:AssumeRole"],
+    var.session_tags ? ["sts:TagSession", "sts:SetSourceIdentity"] : [],
+  )
+
+  service_account_trust = local.irsa_issuer == null ? [] : [{
+    Sid       = "ServiceAccount"
+    Effect    = "Allow"
+    Action    = "sts:AssumeRoleWithWebIdentity"
+    Principal = { Federated = var.irsa_oidc_provider_arn }
+    Condition = {
+      StringEquals = {
+        "${local.irsa_issuer}:sub" = "system:serviceaccount:${var.irsa_namespace}:${var.irsa_service_account}"
+        "${local.irsa_issuer}:aud" = "sts.amazonaws.com"
+      }
+    }
+  }]
+
+  services_trust = local.irsa_issuer != null || length(var.trusted_services) == 0 ? [] : [{
+    Sid       = "Services"
+    Effect    = "Allow"
+    Action    = "sts:AssumeRole"
+    Principal = { Service = var.trusted_services }
+  }]
+
+  user_trust = [for arn in aws_iam_user.broker[*].arn : {
+    Sid       = "User"
+    Effect    = "Allow"
+    Action    = "sts:AssumeRole"
+    Principal = { AWS = arn }
+  }]
+}
+
+# The broker's own role
+
+resource "aws_iam_role" "broker" {
+  count = var.create_iam_role ? 1 : 0
+
+  name        = var.name
+  description = "The registry credential broker"
+  tags        = var.tags
+
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = concat(local.service_account_trust, local.services_trust, local.user_trust)
+  })
+}
+
+resource "aws_iam_role_policy" "broker" {
+  count = var.create_iam_role ? 1 : 0
+
+  name = "assume-push-role"
+  role = aws_iam_role.broker[0].id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid      = "AssumePushRole"
+      Effect   = "Allow"
+      Action   = local.assume_actions
+      Resource = aws_iam_role.push.arn
+    }]
+  })
+}
+
+# The user of a broker outside AWS
+
+resource "aws_iam_user" "broker" {
+  #checkov:skip=CKV_AWS_273:A broker outside AWS has no other identity. Nobody logs in as this user.
+  count = var.create_iam_user ? 1 : 0
+
+  name = var.name
+  tags = var.tags
+}
+
+resource "aws_iam_user_policy" "broker" {
+  #checkov:skip=CKV_AWS_40:The user is created for this one policy.
+  count = var.create_iam_user ? 1 : 0
+
+  name = "assume-role"
+  user = aws_iam_user.broker[0].name
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid      = "AssumeRole"
+      Effect   = "Allow"
+      Action   = local.assume_actions
+      Resource = var.create_iam_role ? aws_iam_role.broker[0].arn : aws_iam_role.push.arn
+    }]
+  })
+}
+
+resource "aws_iam_access_key" "broker" {
+  count = var.create_iam_user ? 1 : 0
+
+  user = aws_iam_user.broker[0].name
+}
+
+# The push role: the most that any credential may do
+
+resource "aws_iam_role" "push" {
+  name        = "${var.name}-ecr-push"
+  description = "Sessions of the registry credential broker, each for one repository"
+  tags        = var.tags
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "Broker"
+      Effect    = "Allow"
+      Action    = local.assume_actions
+      Principal = { AWS = local.broker_arns }
+    }]
+  })
+
+  lifecycle {
+    precondition {
+      condition     = var.create_iam_role || var.create_iam_user
+      error_message = "Set create_iam_role or create_iam_user: nobody else could assume the push role."
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "push" {
+  name = "images"
+  role = aws_iam_role.push.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      # IAM has no resource for this action.
+      {
+        Sid      = "Login"
+        Effect   = "Allow"
+        Action   = "ecr:GetAuthorizationToken"
+        Resource = "*"
+      },
+      {
+        Sid    = "Images"
+        Effect = "Allow"
+        Action = [
+          "ecr:BatchGetImage",
+          "ecr:GetDownloadUrlForLayer",
+          "ecr:BatchCheckLayerAvailability",
+          "ecr:InitiateLayerUpload",
+          "ecr:UploadLayerPart",
+          "ecr:CompleteLayerUpload",
+          "ecr:PutImage",
+        ]
+        Resource = "arn:${local.partition}:ecr:${local.region}:${local.account_id}:repository/${var.repo_prefix}*"
+      },
+    ]
+  })
+}

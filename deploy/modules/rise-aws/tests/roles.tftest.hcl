@@ -1,0 +1,174 @@
+# Plans only: nothing is asked of AWS.
+
+provider "aws" {
+  region                      = "us-east-1"
+  access_key                  = "test"
+  secret_key                  = "test"
+  skip_credentials_validation = true
+  skip_requesting_account_id  = true
+  skip_metadata_api_check     = true
+}
+
+override_data {
+  target = data.aws_caller_identity.current
+  values = { account_id = "123456789012" }
+}
+
+override_resource {
+  target          = aws_iam_role.push
+  override_during = plan
+  values          = { arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push" }
+}
+
+override_resource {
+  target          = aws_iam_role.broker
+  override_during = plan
+  values          = { arn = "arn:aws:iam::123456789012:role/rise-backend" }
+}
+
+override_resource {
+  target          = aws_iam_user.broker
+  override_during = plan
+  values          = { arn = "arn:aws:iam::123456789012:user/rise-backend" }
+}
+
+override_resource {
+  target          = aws_iam_access_key.broker
+  override_during = plan
+  values          = { id = "AKIAEXAMPLE", secret = "example-secret" }
+}
+
+variables {
+  repo_prefix = "rise/"
+}
+
+run "as_printed" {
+  command = plan
+
+  variables {
+    name        = "rise-backend"
+    auto_remove = false
+    tags        = { Environment = "production", ManagedBy = "terraform" }
+  }
+
+  assert {
+    condition = output.rise_config == {
+      type          = "ecr"
+      region        = "us-east-1"
+      account_id    = "123456789012"
+      repo_prefix   = "rise/"
+      role_arn      = "arn:aws:iam::123456789012:role/rise-backend"
+      push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
+      auto_remove   = false
+    }
+    error_message = "rise_config is not what the broker's settings want"
+  }
+
+  assert {
+    condition     = output.access_key_id == null && output.secret_access_key == null
+    error_message = "there is a key without a user"
+  }
+
+  assert {
+    condition     = alltrue([for role in [aws_iam_role.broker[0], aws_iam_role.push] : role.tags == var.tags])
+    error_message = "the tags are missing"
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_role_policy.push.policy).Statement[1].Resource == "arn:aws:ecr:us-east-1:123456789012:repository/rise/*"
+    error_message = "the push role reaches other repositories"
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_role.broker[0].assume_role_policy).Statement == [{ Sid = "Services", Effect = "Allow", Action = "sts:AssumeRole", Principal = { Service = ["ec2.amazonaws.com"] } }]
+    error_message = "the broker's role trusts somebody else"
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_role_policy.broker[0].policy).Statement == [{ Sid = "AssumePushRole", Effect = "Allow", Action = ["sts:AssumeRole"], Resource = "arn:aws:iam::123456789012:role/rise-backend-ecr-push" }]
+    error_message = "the broker's role may do more than assume the push role"
+  }
+}
+
+run "for_a_service_account" {
+  command = plan
+
+  variables {
+    name                   = "rise-backend"
+    irsa_oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/oidc.eks.us-east-1.amazonaws.com/id/ABC"
+    irsa_namespace         = "rise-system"
+    irsa_service_account   = "rise-backend"
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role.broker[0].assume_role_policy).Statement == [{
+      Sid       = "ServiceAccount"
+      Effect    = "Allow"
+      Action    = "sts:AssumeRoleWithWebIdentity"
+      Principal = { Federated = "arn:aws:iam::123456789012:oidc-provider/oidc.eks.us-east-1.amazonaws.com/id/ABC" }
+      Condition = { StringEquals = {
+        "oidc.eks.us-east-1.amazonaws.com/id/ABC:sub" = "system:serviceaccount:rise-system:rise-backend"
+        "oidc.eks.us-east-1.amazonaws.com/id/ABC:aud" = "sts.amazonaws.com"
+      } }
+    }]
+    error_message = "the role trusts somebody else than the service account"
+  }
+}
+
+run "for_a_user" {
+  command = plan
+
+  variables {
+    name            = "rise-backend"
+    create_iam_role = false
+    create_iam_user = true
+  }
+
+  assert {
+    condition     = !contains(keys(output.rise_config), "role_arn")
+    error_message = "rise_config names a role that does not exist"
+  }
+
+  assert {
+    condition     = nonsensitive(output.access_key_id) == "AKIAEXAMPLE" && nonsensitive(output.secret_access_key) == "example-secret"
+    error_message = "the keys of the user are missing"
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_role.push.assume_role_policy).Statement[0].Principal.AWS == ["arn:aws:iam::123456789012:user/rise-backend"]
+    error_message = "the push role does not trust the user"
+  }
+}
+
+run "tags_of_sessions_are_allowed" {
+  command = plan
+
+  variables {
+    session_tags = true
+  }
+
+  assert {
+    condition     = toset(jsondecode(aws_iam_role.push.assume_role_policy).Statement[0].Action) == toset(["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"])
+    error_message = "sessions cannot be tagged"
+  }
+}
+
+run "nobody_would_assume_it" {
+  command = plan
+
+  variables {
+    create_iam_role = false
+  }
+
+  expect_failures = [aws_iam_role.push]
+}
+
+run "a_prefix_without_its_slash" {
+  command = plan
+
+  variables {
+    repo_prefix = "rise"
+  }
+
+  expect_failures = [var.repo_prefix]
+}
