@@ -4,6 +4,8 @@ declare module "rise:registry/types@0.1.0" {
   export class Secret {
     constructor(text: string);
     expiresAt(): bigint | undefined;
+    /** A claim of a JWT of takeSecret, such as `sub`. */
+    claim(name: string): string | undefined;
   }
   export interface Actions {
     pull?: boolean;
@@ -100,6 +102,30 @@ declare module "rise:registry/aws@0.1.0" {
   }
   export function assumeRole(roleArn: string, statements: Statement[]): Session;
   export function unscoped(): Session;
+}
+
+declare module "rise:registry/assertions@0.1.0" {
+  import { Secret } from "rise:registry/types@0.1.0";
+  export function sign(key: Secret, header: string, claims: string): Secret;
+}
+
+declare module "rise:registry/random@0.1.0" {
+  import { Secret } from "rise:registry/types@0.1.0";
+  export function password(length: number, alphabet: string): Secret;
+  export function text(length: number, alphabet: string): string;
+}
+
+declare module "rise:registry/kept@0.1.0" {
+  import { Secret } from "rise:registry/types@0.1.0";
+  export function keep(name: string, value: Secret, expiresAt: bigint): void;
+  export function find(name: string): Secret | undefined;
+  export function forget(name: string): void;
+}
+
+/** Optional: `export const endpoints: Endpoints`, and `export rise:registry/endpoints@0.1.0;` in
+ * wit/mine.wit. */
+interface Endpoints {
+  needs(settings: string): { requests?: string[]; imageHost?: string };
 }
 
 /** `export const registry: Registry`. */

@@ -8,13 +8,16 @@
 //! that a provider can do nothing outside the call that has a grant.
 
 mod access;
+pub mod assertions;
 pub mod aws;
 mod grant;
 pub mod http;
 mod issued;
+pub mod kept;
 mod log;
 pub(crate) mod memory;
 mod observer;
+mod random;
 pub mod secrets;
 mod state;
 mod wasi;
@@ -56,7 +59,7 @@ type AddToLinker = fn(&mut Linker<CallState>) -> wasmtime::Result<()>;
 
 /// Every capability of `wit/world.wit`. The interface `types` is not one: it has the words that the
 /// others are written in.
-pub(crate) const CAPABILITIES: [Capability; 6] = [
+pub(crate) const CAPABILITIES: [Capability; 8] = [
     Capability {
         name: "log",
         in_words: "write to the broker's log",
@@ -91,7 +94,19 @@ pub(crate) const CAPABILITIES: [Capability; 6] = [
         name: "assertions",
         in_words: "have the broker sign assertions with its registry's keys",
         acts_outside: true,
-        add_to_linker: None,
+        add_to_linker: Some(assertions::add_to_linker),
+    },
+    Capability {
+        name: "random",
+        in_words: "have the broker make random passwords and names",
+        acts_outside: false,
+        add_to_linker: Some(random::add_to_linker),
+    },
+    Capability {
+        name: "kept",
+        in_words: "keep its registry's logins for later calls, without reading them",
+        acts_outside: false,
+        add_to_linker: Some(kept::add_to_linker),
     },
 ];
 

@@ -41,7 +41,7 @@ pub use file::{
 pub use layers::{Environment, environment, find_directory, parse_file, parse_toml};
 pub use modes::readable;
 pub use providers::{CallLimits, ProvidersConfig};
-pub use registries::RegistryConfig;
+pub use registries::{RegistryConfig, authorities};
 pub use traffic::{Edge, Timeouts};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,6 +9,7 @@ mod clients;
 mod epoch;
 mod http;
 mod location;
+mod needs;
 mod secrets;
 
 pub use clients::{Clients, ConnectAws, Sdk};

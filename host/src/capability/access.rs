@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::kept::Kept;
 use super::{Observer, Unobserved, aws, http};
 use crate::domain::Secret;
 
@@ -15,6 +16,7 @@ pub struct Capabilities {
     pub secrets: BTreeMap<String, Arc<Secret>>,
     pub aws: Option<aws::AwsAccess>,
     pub http: Option<http::HttpAccess>,
+    pub kept: Arc<Kept>,
     /// [`Unobserved`] in a broker that serves.
     pub observer: Arc<dyn Observer>,
 }
@@ -27,6 +29,7 @@ impl Capabilities {
             secrets: BTreeMap::new(),
             aws: None,
             http: None,
+            kept: Arc::default(),
             observer: Arc::new(Unobserved),
         }
     }

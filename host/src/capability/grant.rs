@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{Linker, Resource};
 
-use super::secrets::{SecretHandle, SecretOrigin};
+use super::secrets::{SecretHandle, SecretOrigin, jwt_claim};
 use super::state::{HasState, Purpose};
 use super::{CallState, LimitExceeded, MAX_SECRET};
 use crate::capability::wit::rise::registry::types::{self, Actions};
@@ -78,6 +78,19 @@ impl types::HostSecret for CallState {
 
     fn expires_at(&mut self, secret: Resource<SecretHandle>) -> wasmtime::Result<Option<u64>> {
         Ok(self.table.get(&secret)?.expires_at)
+    }
+
+    /// A claim of what the registry returned. An answer with a configured secret never gets this
+    /// far as text, but base64 of a whole token may hold one.
+    fn claim(
+        &mut self,
+        secret: Resource<SecretHandle>,
+        name: String,
+    ) -> wasmtime::Result<Option<String>> {
+        let handle = self.table.get(&secret)?;
+        let is_readable = matches!(handle.origin, SecretOrigin::Http | SecretOrigin::Kept);
+        let claim = is_readable.then(|| jwt_claim(handle.secret.expose(), &name)).flatten();
+        Ok(claim.filter(|claim| self.withheld(claim).is_none()))
     }
 
     fn drop(&mut self, secret: Resource<SecretHandle>) -> wasmtime::Result<()> {

@@ -184,7 +184,8 @@ impl CallState {
             error
         })?;
         sent.status = Some(answer.status);
-        let response = Response::read(answer, asked, self.now, &self.capabilities);
+        let known = (&*self.capabilities, &self.issued);
+        let response = Response::read(answer, asked, self.now, known);
         let response = response.map_err(|echoed| {
             sent.outcome = "withheld";
             let registry = &self.capabilities.registry;

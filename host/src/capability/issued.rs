@@ -39,6 +39,8 @@ const VALUE_NAMES: [&str; 3] = ["value", "data", "key"];
 pub(crate) struct IssuedSecrets {
     handles: Vec<Arc<Secret>>,
     in_answers: Vec<Zeroizing<String>>,
+    /// Those of the handles that no caller gets and no answer may repeat: assertions.
+    private: Vec<Arc<Secret>>,
 }
 
 impl IssuedSecrets {
@@ -47,6 +49,17 @@ impl IssuedSecrets {
         if secret.expose().len() >= SHORTEST {
             self.handles.push(Arc::clone(secret));
         }
+    }
+
+    /// Adds a secret that the host has signed for the registry's own endpoints.
+    pub(super) fn add_private(&mut self, secret: &Arc<Secret>) {
+        self.add(secret);
+        self.private.push(Arc::clone(secret));
+    }
+
+    /// Whether `text` has a secret that goes to the registry's endpoints only.
+    pub(crate) fn has_private_in(&self, text: &str) -> bool {
+        self.private.iter().any(|secret| text.contains(secret.expose()))
     }
 
     /// Adds what an answer has under names of secrets.

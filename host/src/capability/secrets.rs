@@ -35,6 +35,12 @@ pub enum SecretOrigin {
     Aws(Scope),
     /// An answer of the registry over `http`.
     Http,
+    /// An answer of the registry that an earlier call has kept. It opens more than one grant.
+    Kept,
+    /// Signed here with a key of the settings. It is a login of the operator's account.
+    Assertion,
+    /// Made here for the provider, which does not know it.
+    Random,
     /// The provider itself, which wrote the text.
     Guest,
 }
@@ -63,14 +69,27 @@ impl secrets::Host for CallState {
     }
 }
 
+/// The longest claim that a provider gets, in bytes: user names, and no nested tokens.
+const LONGEST_CLAIM: usize = 1 << 10;
+
 /// Reads the `exp` of a JWT, without verifying it. It tells when a secret expires, and serves for
 /// nothing else.
 pub(super) fn jwt_expiry(text: &str) -> Option<u64> {
+    jwt_claims(text)?.get("exp")?.as_u64()
+}
+
+/// Reads a claim of a JWT that is a string, without verifying it.
+pub(super) fn jwt_claim(text: &str, name: &str) -> Option<String> {
+    let claims = jwt_claims(text)?;
+    let claim = claims.get(name)?.as_str()?;
+    (claim.len() <= LONGEST_CLAIM).then(|| claim.to_owned())
+}
+
+fn jwt_claims(text: &str) -> Option<serde_json::Value> {
     let mut parts = text.split('.').filter(|_| text.len() <= MAX_SECRET);
     let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok().filter(|_| parts.next().is_none())?;
-    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
-    claims.get("exp")?.as_u64()
+    serde_json::from_slice(&claims).ok()
 }
 
 #[cfg(test)]
@@ -93,5 +112,23 @@ mod tests {
         ] {
             assert_eq!(jwt_expiry(&none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn a_jwt_says_whom_it_is_for() {
+        let jwt = |claims: &str| format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        let long = "x".repeat(LONGEST_CLAIM + 1);
+        for (claims, expected) in [
+            (r#"{"sub":"jfac@01/users/robot"}"#, Some("jfac@01/users/robot")),
+            (r#"{"sub":""}"#, Some("")),
+            (r#"{"sub":7}"#, None),
+            (r#"{"sub":["robot"]}"#, None),
+            (r#"{"name":"robot"}"#, None),
+            ("robot", None),
+            (&format!(r#"{{"sub":"{long}"}}"#), None),
+        ] {
+            assert_eq!(jwt_claim(&jwt(claims), "sub").as_deref(), expected, "{claims}");
+        }
+        assert_eq!(jwt_claim("no.jwt", "sub"), None);
     }
 }

@@ -42,6 +42,7 @@ pub struct CallState {
     pub(crate) issued: IssuedSecrets,
     pub(super) aws_calls: usize,
     pub(super) http_calls: usize,
+    pub(super) signatures: usize,
     /// `true` while the call waits for an upstream. It stays `true` when an upstream did not answer
     /// in time.
     pub(crate) upstream_slow: bool,
@@ -80,6 +81,7 @@ impl CallState {
             started: Instant::now(),
             aws_calls: 0,
             http_calls: 0,
+            signatures: 0,
             upstream_slow: false,
             refused: None,
             session: None,

@@ -21,3 +21,13 @@ wasmtime::component::bindgen!({
     },
     require_store_data_send: true,
 });
+
+/// The exports that a component may have as well, each in a world of its own.
+pub mod endpoints {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "with-endpoints",
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+}

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use super::{Outcome, load, load_tls, print, texts, warn};
 use crate::broker;
+use crate::capability::http::ceiling::HttpCeiling;
 use crate::domain::{Clock, Project, RegistryName, Scope};
 use crate::registries::Registries;
 use crate::{telemetry, user};
@@ -60,6 +61,10 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
             registry.pattern,
             scope_in_words(registry.scope)
         ));
+        let ceiling = registry.capabilities.http.as_ref().map(|http| &http.ceiling);
+        for endpoint in ceiling.into_iter().flat_map(HttpCeiling::endpoints) {
+            print(format_args!("  may send {endpoint}"));
+        }
     }
     if arguments.live {
         let wanted = wanted(arguments, &generation.registries)?;

@@ -89,6 +89,7 @@ impl Draft {
         let rules = parse_rules(&node, rules, policy, &known, &mut problems);
         let identity = issuers::identity(&node, auth, longest, &mut problems);
         files.extend(identity.files());
+        files.extend(registries.values().filter_map(RegistryConfig::ca_file));
         let doubts = doubts::warnings(&node);
         let written = Written(without_registries(node));
         let edge = edge(&server, &written, &mut problems);

@@ -346,6 +346,8 @@ pub struct HttpCeilingFile {
     pub private: bool,
     /// An HTTP proxy for requests over `https://`.
     pub proxy: Option<String>,
+    /// A PEM file of the only authorities that may sign the certificates of the endpoints.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl RegistryKeys {

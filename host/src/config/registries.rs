@@ -1,6 +1,7 @@
 //! `[registries]`: separates the host's keys from the provider's settings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use super::cache;
 use super::file::RegistryKeys;
@@ -8,6 +9,10 @@ use super::node::{Node, Origin, Problem};
 use super::schema::{self, Schema};
 use super::sections::bug;
 use crate::domain::{ProjectShape, RegistryName};
+use crate::files;
+
+/// Of a file of authorities, in bytes.
+const LARGEST_AUTHORITIES: u64 = 1 << 20;
 
 /// One registry of the settings. The host's keys are checked, the provider's are not.
 #[derive(Clone)]
@@ -18,6 +23,8 @@ pub struct RegistryConfig {
     pub keys: RegistryKeys,
     /// Whether `keys` are valid. In a [`Draft`] they may be defaults in place of invalid ones.
     pub keys_are_right: bool,
+    /// Whether there is any rule. Without one nobody gets a credential.
+    pub has_rules: bool,
     /// The stated keys as JSON.
     pub written_keys: String,
     pub settings: Node,
@@ -26,6 +33,11 @@ pub struct RegistryConfig {
 }
 
 impl RegistryConfig {
+    /// The file of authorities, whose content is read together with the settings.
+    pub(super) fn ca_file(&self) -> Option<PathBuf> {
+        self.keys.ceiling.http.as_ref()?.ca_file.clone()
+    }
+
     /// The projects of this registry; with `children` they own everything below.
     pub fn shape(&self, children: bool) -> ProjectShape {
         let depth = self.keys.project_depth.unwrap_or(1);
@@ -37,6 +49,19 @@ impl RegistryConfig {
         let children = self.settings.get("child_repositories").map(Node::to_value);
         self.shape(children.is_some_and(|value| value == true || value == "true"))
     }
+}
+
+/// Reads a file of authorities. The error says what is wrong with it.
+pub fn authorities(path: &Path) -> Result<Vec<u8>, String> {
+    let pem = files::read(path, LARGEST_AUTHORITIES);
+    let pem = pem.map_err(|error| format!("cannot be read: {error}; make it readable"))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    if certificates.is_empty() {
+        return Err("has no certificate in PEM; name the file of the authority that signed the \
+                    certificates of the endpoints"
+            .to_owned());
+    }
+    Ok(pem)
 }
 
 /// Returns the valid registries.
@@ -60,7 +85,7 @@ pub(super) fn registries(
             |it: &String| [&key, &short].iter().any(|key| it.starts_with(&format!("{key}.")));
         match &schema {
             Ok(schema) => registries.extend(
-                registry(node, &key, schema, problems)
+                registry(node, &key, schema, root.get("rules").is_some(), problems)
                     .filter(|_| !unfilled.iter().any(inside))
                     .map(|registry| (name, registry)),
             ),
@@ -88,6 +113,7 @@ fn registry(
     node: &Node,
     key: &str,
     schema: &Schema,
+    has_rules: bool,
     problems: &mut Vec<Problem>,
 ) -> Option<RegistryConfig> {
     let mut settings = node.clone();
@@ -122,6 +148,7 @@ fn registry(
                     type_origin,
                     keys,
                     keys_are_right,
+                    has_rules,
                     written_keys,
                     settings,
                     written,

@@ -91,6 +91,16 @@ impl Schema {
 
     /// Returns whether any variant of the schema marks the property at this pointer as a secret.
     pub fn is_secret(&self, pointer: &str) -> bool {
+        self.has_at(pointer, marks_secret)
+    }
+
+    /// Returns whether the secret at this pointer is a private key: `"format": "private-key"`.
+    pub fn is_private_key(&self, pointer: &str) -> bool {
+        let is_key = |schema: &Value| schema.get("format") == Some(&Value::from("private-key"));
+        self.has_at(pointer, is_key)
+    }
+
+    fn has_at(&self, pointer: &str, has: impl Fn(&Value) -> bool) -> bool {
         let mut schemas = vec![&self.document];
         for key in pointer.split('/').skip(1) {
             let key = key.replace("~1", "/").replace("~0", "~");
@@ -100,7 +110,7 @@ impl Schema {
                 .take(64)
                 .collect();
         }
-        schemas.iter().flat_map(|schema| self.variants(schema)).any(marks_secret)
+        schemas.iter().flat_map(|schema| self.variants(schema)).any(has)
     }
 
     /// Returns whether [`Self::is_secret`] finds every `writeOnly` of the document. It does not

@@ -15,7 +15,7 @@ pub fn http_ceiling(bytes: &[u8]) {
     let allow = ["POST https://r.example.com/api/{project}", "* https://s.example.com:8443"];
     let allow = Some(allow.map(str::to_owned).to_vec());
     let stated = HttpCeilingFile { allow, ..HttpCeilingFile::default() };
-    let ceiling = HttpCeiling::new(Some(&stated), None, ProjectShape::default()).unwrap();
+    let ceiling = HttpCeiling::new(Some(&stated), None, None, ProjectShape::default()).unwrap();
     let project: Project = "my-app".parse().unwrap();
     assert!(ceiling.admit(Method::Delete, text, &project).is_err() || text.contains(":8443"));
     let Ok(url) = ceiling.admit(Method::Post, text, &project) else { return };

@@ -54,9 +54,11 @@ impl Returned {
     fn take(issued: ReturnedCredential, state: &mut CallState) -> Result<Self, IssueError> {
         let mut taken = None;
         let mut take = |handle| -> Result<Secret, IssueError> {
-            let SecretHandle { secret, origin, expires_at, .. } = state
+            let handle = state
                 .release_secret(handle)
                 .map_err(|error| IssueError::Internal(error.to_string()))?;
+            is_for_callers(&handle, state)?;
+            let SecretHandle { secret, origin, expires_at, .. } = handle;
             taken = Some((origin, expires_at));
             Ok(Secret::new(secret.expose().to_owned()))
         };
@@ -78,6 +80,21 @@ impl Returned {
         }
         Ok(Self { credential, secret: taken, expires_at: issued.expires_at })
     }
+}
+
+/// Some secrets go to the registry's own endpoints only, wherever the provider got their text from.
+fn is_for_callers(handle: &SecretHandle, state: &CallState) -> Result<(), IssueError> {
+    let is_assertion = handle.origin == SecretOrigin::Assertion
+        || state.issued.has_private_in(handle.secret.expose());
+    let is_kept =
+        handle.origin == SecretOrigin::Kept || state.capabilities.kept.has(&handle.secret);
+    if is_assertion || is_kept {
+        let kind = if is_assertion { "an assertion" } else { "a login that it keeps" };
+        return Err(IssueError::ProviderFailed(format!(
+            "returned {kind}, which goes to the registry's endpoints and never to a caller"
+        )));
+    }
+    Ok(())
 }
 
 fn secret_in(username: &str, state: &CallState) -> Option<&'static str> {
@@ -104,32 +121,7 @@ fn verify(
     if credential.secret().is_some_and(|secret| !is_plain(secret.expose(), MAX_SECRET)) {
         return wrong("a secret that is empty, too long or holds control characters");
     }
-    let (seen, enforced_by) = match &secret {
-        None => (Scope::None, EnforcedBy::Host),
-        Some((SecretOrigin::Aws(scope), _)) => (*scope, EnforcedBy::Host),
-        Some((SecretOrigin::Configured, _)) => (Scope::Registry, EnforcedBy::Host),
-        // A configured secret opens everything that the operator's account may do, wherever it was.
-        Some((SecretOrigin::Http | SecretOrigin::Guest, _))
-            if credential
-                .secret()
-                .is_some_and(|secret| registry.capabilities.reveals_secret(secret.expose())) =>
-        {
-            (Scope::Registry, EnforcedBy::Host)
-        }
-        Some((SecretOrigin::Http | SecretOrigin::Guest, _)) if registry.trust_provider => {
-            (registry.scope, EnforcedBy::Provider)
-        }
-        Some((SecretOrigin::Http, _)) => {
-            return wrong(
-                "a secret from an HTTP answer, and this registry does not set `trust_provider`",
-            );
-        }
-        Some((SecretOrigin::Guest, _)) => {
-            return wrong(
-                "a secret of its own making, and this registry does not set `trust_provider`",
-            );
-        }
-    };
+    let (seen, enforced_by) = scope_of(secret.as_ref(), &credential, registry)?;
     // No secret is the narrowest scope, whatever the settings allow.
     let scope = if secret.is_some() { seen.max(registry.scope) } else { Scope::None };
     if secret.is_some() && scope == Scope::None {
@@ -154,6 +146,44 @@ fn verify(
     })
 }
 
+/// What a credential opens by the origin of its secret, and who ensures that.
+fn scope_of(
+    secret: Option<&(SecretOrigin, Option<u64>)>,
+    credential: &Credential,
+    registry: &Registry,
+) -> Result<(Scope, EnforcedBy), IssueError> {
+    let wrong = |text: &str| Err(IssueError::ProviderFailed(format!("returned {text}")));
+    match secret {
+        None => Ok((Scope::None, EnforcedBy::Host)),
+        Some((SecretOrigin::Aws(scope), _)) => Ok((*scope, EnforcedBy::Host)),
+        Some((SecretOrigin::Configured, _)) => Ok((Scope::Registry, EnforcedBy::Host)),
+        // A configured secret opens everything that the operator's account may do, wherever it was.
+        Some((SecretOrigin::Http | SecretOrigin::Random | SecretOrigin::Guest, _))
+            if credential
+                .secret()
+                .is_some_and(|secret| registry.capabilities.reveals_secret(secret.expose())) =>
+        {
+            Ok((Scope::Registry, EnforcedBy::Host))
+        }
+        Some((SecretOrigin::Http | SecretOrigin::Random | SecretOrigin::Guest, _))
+            if registry.trust_provider =>
+        {
+            Ok((registry.scope, EnforcedBy::Provider))
+        }
+        Some((SecretOrigin::Http, _)) => {
+            wrong("a secret from an HTTP answer, and this registry does not set `trust_provider`")
+        }
+        // `is_for_callers` has rejected the last two.
+        Some((
+            SecretOrigin::Guest
+            | SecretOrigin::Random
+            | SecretOrigin::Kept
+            | SecretOrigin::Assertion,
+            _,
+        )) => wrong("a secret of its own making, and this registry does not set `trust_provider`"),
+    }
+}
+
 fn is_plain(text: &str, limit: usize) -> bool {
     (1..=limit).contains(&text.len()) && !text.chars().any(char::is_control)
 }
@@ -171,7 +201,10 @@ fn expiry(
         return checked(seconds, registry, now).map(Some);
     }
     // The broker ends nothing that a registry made. A shared account of the settings never ended.
-    let was_made = matches!(secret, Some((SecretOrigin::Http | SecretOrigin::Guest, _)));
+    let was_made = matches!(
+        secret,
+        Some((SecretOrigin::Http | SecretOrigin::Random | SecretOrigin::Guest, _))
+    );
     if was_made && !registry.accept_endless {
         return Err(IssueError::ProviderFailed(
             "returned a credential without an expiry; let the registry make one that expires, or \

@@ -45,6 +45,8 @@ pub struct Provider {
 pub struct Guest {
     pub engine: Engine,
     pub component: wit::ProviderPre<CallState>,
+    /// The same component, if it exports `endpoints`.
+    pub endpoints: Option<wit::endpoints::WithEndpointsPre<CallState>>,
     /// The name from the manifest; empty before `describe`.
     pub name: Arc<str>,
     pub digest: Arc<str>,
@@ -171,10 +173,7 @@ impl Guest {
             let own = Instant::now() + guest.limits.wall;
             let deadline = request.map_or(own, |request| own.min(request.instant().into()));
             let mut store = guest.store(capabilities);
-            let returned = timeout_at(deadline, async {
-                let instance = guest.component.instantiate_async(&mut store).await?;
-                export.call(&instance, &mut store).await
-            });
+            let returned = timeout_at(deadline, async { export.call(&guest, &mut store).await });
             let returned = returned.await;
             store.data_mut().end();
             let failed = match returned {

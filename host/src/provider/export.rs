@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
+use super::call::Guest;
 use crate::capability::CallState;
-use crate::capability::wit;
+use crate::capability::wit::endpoints::exports::rise::registry::endpoints::Needed;
 use crate::capability::wit::exports::rise::registry::registry::{Manifest, Problem, Scope};
 use crate::capability::wit::rise::registry::types::{Error, Issued, Location as WitLocation};
 use crate::domain::{Location, Project};
@@ -20,9 +21,10 @@ pub trait Export: Send + 'static {
     const NAME: &'static str;
     type Returns: Send + 'static;
 
+    /// Calls it in a fresh instance of `guest`.
     fn call(
         self,
-        instance: &wit::Provider,
+        guest: &Guest,
         store: &mut Store<CallState>,
     ) -> impl Future<Output = wasmtime::Result<Self::Returns>> + Send;
 }
@@ -33,11 +35,8 @@ impl Export for DescribeCall {
     const NAME: &'static str = "describe";
     type Returns = Manifest;
 
-    async fn call(
-        self,
-        instance: &wit::Provider,
-        store: &mut Store<CallState>,
-    ) -> wasmtime::Result<Manifest> {
+    async fn call(self, guest: &Guest, store: &mut Store<CallState>) -> wasmtime::Result<Manifest> {
+        let instance = guest.component.instantiate_async(&mut *store).await?;
         instance.rise_registry_registry().call_describe(store).await
     }
 }
@@ -52,9 +51,10 @@ impl Export for CheckCall {
 
     async fn call(
         self,
-        instance: &wit::Provider,
+        guest: &Guest,
         store: &mut Store<CallState>,
     ) -> wasmtime::Result<Self::Returns> {
+        let instance = guest.component.instantiate_async(&mut *store).await?;
         instance.rise_registry_registry().call_check(store, &self.settings).await
     }
 }
@@ -70,10 +70,11 @@ impl Export for LocateCall {
 
     async fn call(
         self,
-        instance: &wit::Provider,
+        guest: &Guest,
         store: &mut Store<CallState>,
     ) -> wasmtime::Result<Self::Returns> {
         let Self { settings, project } = self;
+        let instance = guest.component.instantiate_async(&mut *store).await?;
         instance.rise_registry_registry().call_locate(store, &settings, project.as_str()).await
     }
 }
@@ -89,14 +90,35 @@ impl Export for ResolveCall {
 
     async fn call(
         self,
-        instance: &wit::Provider,
+        guest: &Guest,
         store: &mut Store<CallState>,
     ) -> wasmtime::Result<Self::Returns> {
         let location = WitLocation {
             host: self.location.host.to_string(),
             repository: self.location.repository,
         };
+        let instance = guest.component.instantiate_async(&mut *store).await?;
         instance.rise_registry_registry().call_resolve(store, &self.settings, &location).await
+    }
+}
+
+/// The optional export `endpoints`. A provider without it needs nothing.
+pub struct NeedsCall {
+    pub settings: Arc<str>,
+}
+
+impl Export for NeedsCall {
+    const NAME: &'static str = "needs";
+    type Returns = Option<Needed>;
+
+    async fn call(
+        self,
+        guest: &Guest,
+        store: &mut Store<CallState>,
+    ) -> wasmtime::Result<Self::Returns> {
+        let Some(component) = &guest.endpoints else { return Ok(None) };
+        let instance = component.instantiate_async(&mut *store).await?;
+        instance.rise_registry_endpoints().call_needs(store, &self.settings).await.map(Some)
     }
 }
 
@@ -112,9 +134,10 @@ impl Export for IssueCall {
 
     async fn call(
         self,
-        instance: &wit::Provider,
+        guest: &Guest,
         store: &mut Store<CallState>,
     ) -> wasmtime::Result<Self::Returns> {
+        let instance = guest.component.instantiate_async(&mut *store).await?;
         let grant = store.data_mut().open(self.grant)?;
         instance.rise_registry_registry().call_issue(store, &self.settings, grant).await
     }

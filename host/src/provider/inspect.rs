@@ -13,17 +13,18 @@ pub(crate) const VERSION: &str = "0.1.0";
 /// magic number.
 const PREAMBLE: [u8; 8] = [0x00, 0x61, 0x73, 0x6d, 0x0d, 0x00, 0x01, 0x00];
 
-/// The imports of a component.
+/// The imports of a component, and what it exports besides `registry`.
 #[derive(Debug, Default)]
-pub(crate) struct Imports {
+pub(crate) struct Interfaces {
     pub capabilities: Vec<&'static str>,
     /// The interfaces of WASI that only providers with `wasi = "stubbed"` get.
     pub wasi: Vec<String>,
+    pub has_endpoints: bool,
 }
 
-/// Returns the imports of a component. It fails if the component is no provider, or imports
+/// Returns the interfaces of a component. It fails if the component is no provider, or imports
 /// something that no provider gets.
-pub(crate) fn inspect(bytes: &[u8]) -> Result<Imports, LoadError> {
+pub(crate) fn inspect(bytes: &[u8]) -> Result<Interfaces, LoadError> {
     if !bytes.starts_with(&PREAMBLE) {
         return Err(LoadError::NotComponent(match bytes {
             [] => "an empty file",
@@ -44,17 +45,27 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Imports, LoadError> {
         |items: &mut dyn Iterator<Item = (&wit_parser::WorldKey, &WorldItem)>| -> Vec<String> {
             items.map(|(key, _)| resolve.name_world_key(key)).collect()
         };
-    let mut imports = Imports::default();
+    let mut interfaces = Interfaces::default();
     for name in names(&mut world.imports.iter()) {
         match import(&name)? {
             Import::ForAll => {}
-            Import::Capability(name) => imports.capabilities.push(name),
-            Import::Wasi => imports.wasi.push(capability::printable(&name, 128)),
+            Import::Capability(name) => interfaces.capabilities.push(name),
+            Import::Wasi => interfaces.wasi.push(capability::printable(&name, 128)),
         }
     }
     let exports = names(&mut world.exports.iter());
-    match exports.iter().find_map(|name| name.strip_prefix(CONTRACT)?.strip_prefix("registry@")) {
-        Some(VERSION) => Ok(imports),
+    let version = |interface: &str| {
+        let of = |name: &str| {
+            name.strip_prefix(CONTRACT)?
+                .strip_prefix(interface)?
+                .strip_prefix('@')
+                .map(str::to_owned)
+        };
+        exports.iter().find_map(|name| of(name))
+    };
+    interfaces.has_endpoints = version("endpoints").as_deref() == Some(VERSION);
+    match version("registry").as_deref() {
+        Some(VERSION) => Ok(interfaces),
         Some(other) => Err(LoadError::OtherVersion(capability::printable(other, 32))),
         None => Err(LoadError::NoExport),
     }
@@ -121,6 +132,7 @@ mod tests {
             ("rise:registry/aws@0.1.0", Ok(Import::Capability("aws"))),
             ("wasi:cli/exit@0.2.6", Ok(Import::ForAll)),
             ("rise:registry/http@0.1.0", Ok(Import::Capability("http"))),
+            ("rise:registry/kept@0.1.0", Ok(Import::Capability("kept"))),
             ("wasi:filesystem/types@0.2.6", Ok(Import::Wasi)),
             ("wasi:sockets/tcp@0.2.6", Ok(Import::Wasi)),
             ("rise:registry/tokens@0.1.0", Err("does not have yet")),

@@ -15,11 +15,12 @@ use wasmtime::component::Linker;
 use super::call::{CallError, Guest, Provider};
 use super::compile::{CompileError, Compiler};
 use super::engine::CALLS_PER_PROVIDER;
-use super::inspect::{CONTRACT, Imports, VERSION, inspect};
+use super::inspect::{CONTRACT, Interfaces, VERSION, inspect};
 use super::pins::Pins;
 use super::turn::Turns;
 use super::{Catalog, Engine, compiled};
 use crate::capability::wit;
+use crate::capability::wit::endpoints::WithEndpointsPre;
 use crate::capability::wit::exports::rise::registry::registry::Manifest;
 use crate::capability::{self, CallState};
 use crate::config::schema::Schema;
@@ -176,7 +177,7 @@ impl Loader {
             pins.allow(&known.manifest.name, &digest, &known.imports)?;
             return Ok(Arc::clone(known));
         }
-        let Imports { capabilities: imports, wasi } = inspect(&bytes)?;
+        let Interfaces { capabilities: imports, wasi, has_endpoints } = inspect(&bytes)?;
         check_wasi(&wasi, config.widest_wasi(), None)?;
         let component = compiled::component(
             &self.engine.wasmtime,
@@ -187,13 +188,16 @@ impl Loader {
         )
         .await?;
         let linker = if wasi.is_empty() { &self.linker } else { &self.stubbed };
-        let component =
-            linker.instantiate_pre(&component).and_then(wit::ProviderPre::new).map_err(misfit)?;
+        let ready = linker.instantiate_pre(&component).map_err(misfit)?;
+        let endpoints = has_endpoints.then(|| WithEndpointsPre::new(ready.clone()));
+        let endpoints = endpoints.transpose().map_err(misfit)?;
+        let component = wit::ProviderPre::new(ready).map_err(misfit)?;
         // The provider's own limits are known when its name is.
         let limits = config.widest();
         let mut guest = Guest {
             engine: self.engine.clone(),
             component,
+            endpoints,
             name: "".into(),
             digest: Arc::clone(&digest),
             limits,

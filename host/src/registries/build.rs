@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::needs;
 use super::secrets;
 use super::{BuiltRegistries, Clients, Epoch, Registries, Registry, aws, http, location};
+use crate::capability::aws::AwsAccess;
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::http::HttpAccess;
 use crate::capability::wit::exports::rise::registry::registry as contract;
@@ -74,39 +76,37 @@ async fn build(
         // These problems are already reported, and others would follow from them.
         return Err(vec![]);
     }
-    let access = if provider.imports.contains(&"aws") {
-        long_enough(config.keys.max_lifetime, &stated)?;
-        Some(aws::open(&aws_settings, &config, &own_secrets, &stated, clients).await?)
-    } else {
-        aws::must_not_be_stated(&config, &stated)?;
-        None
-    };
+    let has_aws = provider.imports.contains(&"aws");
+    let aws = open_aws(has_aws, &aws_settings, &config, &own_secrets, &stated, clients).await?;
     // The operator has reviewed a provider that is in the lock.
     let trust_provider = config.keys.trust_provider || catalog.is_locked(provider);
     let shape = config.shape(settings.get("child_repositories") == Some(&Value::Bool(true)));
     let kind = (scope, trust_provider, shape, clients);
-    let http = http::open(provider, &settings, &config, kind, &stated)?;
-    let has_aws = access.is_some();
+    let needs = needs::ask(provider, &bare, &text, &stated).await?;
+    let http = http::open(provider, &settings, &config, kind, &needs, &stated)?;
     let mut warnings = warnings(&config, http.as_ref(), &provider.schema, &stated);
     if has_aws {
         warnings.extend(aws::other_accounts(&aws_settings, &stated));
     }
-    let capabilities = Arc::new(Capabilities { aws: access, http, ..Capabilities::clone(&bare) });
-    let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none())
-        .map_err(|message| stated.problem("", message));
+    let epoch = Epoch::of(provider, &text, &own_secrets, &config.written_keys, trust_provider);
+    let kept = clients.kept(name, epoch);
+    let capabilities = Arc::new(Capabilities { aws, http, kept, ..Capabilities::clone(&bare) });
+    let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none());
+    let narrow = accept(narrow, &config, &stated, &mut warnings);
     let located = location::derive(provider, &capabilities, &text, shape)
         .await
         .map_err(|message| stated.problem("", message))
         .and_then(|located| {
             let aws = has_aws.then_some(&aws_settings);
-            let allowed = location::allowed(&config, &settings, aws, &stated)?;
+            let needed = needs.image_host.as_ref().filter(|_| trust_provider);
+            let allowed = location::allowed(&config, &settings, aws, needed, &stated)?;
             allowed.check(&located.pattern, &stated).map(|()| located)
         });
     let located = both(narrow, located)?;
     warnings.extend(located.warnings(provider, &stated));
     let registry = Registry {
         name: name.clone(),
-        epoch: Epoch::of(provider, &text, &own_secrets, &config.written_keys, trust_provider),
+        epoch,
         share: config.keys.cache.share,
         provider: Arc::clone(provider),
         settings: text,
@@ -120,6 +120,38 @@ async fn build(
         pattern: located.pattern,
     };
     Ok((registry, warnings))
+}
+
+async fn open_aws(
+    has_aws: bool,
+    settings: &AwsSettings,
+    config: &RegistryConfig,
+    secrets: &secrets::Secrets,
+    stated: &Stated<'_>,
+    clients: &Clients,
+) -> Result<Option<AwsAccess>, Vec<Problem>> {
+    if !has_aws {
+        return aws::must_not_be_stated(config, stated).map(|()| None);
+    }
+    long_enough(config.keys.max_lifetime, stated)?;
+    aws::open(settings, config, secrets, stated, clients).await.map(Some)
+}
+
+/// Checks that the credentials are as narrow as the operator accepts. Without rules nobody gets one
+/// yet, so an example of settings may be tried as it is printed: too wide is a warning then.
+fn accept(
+    narrow: Result<(), String>,
+    config: &RegistryConfig,
+    stated: &Stated<'_>,
+    warnings: &mut Vec<Problem>,
+) -> Result<(), Vec<Problem>> {
+    match narrow.map_err(|wide| stated.problem("", wide)) {
+        Err(wide) if !config.has_rules => {
+            warnings.extend(wide);
+            Ok(())
+        }
+        checked => checked,
+    }
 }
 
 /// Returns the second, or the problems of both.

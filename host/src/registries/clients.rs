@@ -1,5 +1,5 @@
 //! Outbound clients of registries, which a reload leaves as they are: with them their connections,
-//! and the keys that they cache.
+//! the keys that they cache, and the logins that a provider keeps.
 //!
 //! **Invariant:** an HTTP client belongs to one registry, because another registry's settings judge
 //! other addresses.
@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::Epoch;
 use crate::capability::aws::Aws;
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::sdk::{RetryBudget, SdkAws};
-use crate::capability::http::client::ReqwestHttp;
+use crate::capability::http::client::{HttpConnections, ReqwestHttp};
+use crate::capability::kept::Kept;
 use crate::domain::{Reach, RegistryName, Secret};
 use crate::reachable;
 use crate::survivors::Survivors;
@@ -52,6 +54,7 @@ pub struct Clients {
     connect_aws: Arc<dyn ConnectAws>,
     aws: Survivors<AwsClientSource, dyn Aws>,
     http: Survivors<HttpClientSource, ReqwestHttp>,
+    kept: Survivors<(RegistryName, Epoch), Kept>,
 }
 
 /// What an AWS client is made from.
@@ -75,16 +78,23 @@ impl PartialEq for AwsClientSource {
 
 /// What an HTTP client is made from.
 #[derive(PartialEq, Eq)]
-struct HttpClientSource {
-    registry: RegistryName,
-    reach: Reach,
-    has_plain: bool,
-    proxy: Option<String>,
+pub(super) struct HttpClientSource {
+    pub(super) registry: RegistryName,
+    pub(super) reach: Reach,
+    pub(super) has_plain: bool,
+    pub(super) proxy: Option<String>,
+    /// The only authorities of the endpoints' certificates, in PEM.
+    pub(super) authorities: Option<Vec<u8>>,
 }
 
 impl Clients {
     pub fn new(connect_aws: Arc<dyn ConnectAws>) -> Self {
-        Self { connect_aws, aws: Survivors::default(), http: Survivors::default() }
+        Self {
+            connect_aws,
+            aws: Survivors::default(),
+            http: Survivors::default(),
+            kept: Survivors::default(),
+        }
     }
 
     pub(super) async fn aws(
@@ -101,24 +111,22 @@ impl Clients {
         client
     }
 
-    pub(super) fn http(
-        &self,
-        registry: &RegistryName,
-        reach: Reach,
-        has_plain: bool,
-        proxy: Option<&str>,
-    ) -> reqwest::Result<Arc<ReqwestHttp>> {
-        let (registry, proxy) = (registry.clone(), proxy.map(str::to_owned));
-        let bounds = HttpClientSource { registry, reach, has_plain, proxy };
-        if let Some(client) = self.http.find(&bounds) {
+    pub(super) fn http(&self, source: HttpClientSource) -> reqwest::Result<Arc<ReqwestHttp>> {
+        if let Some(client) = self.http.find(&source) {
             return Ok(client);
         }
-        let client = Arc::new(ReqwestHttp::new(
-            reach,
-            has_plain,
-            bounds.proxy.as_deref().and_then(reachable::proxy),
-        )?);
-        self.http.remember(bounds, &client);
+        let client = Arc::new(ReqwestHttp::new(HttpConnections {
+            reach: source.reach,
+            has_plain: source.has_plain,
+            proxy: source.proxy.as_deref().and_then(reachable::proxy),
+            authorities: source.authorities.as_deref(),
+        })?);
+        self.http.remember(source, &client);
         Ok(client)
+    }
+
+    /// What the providers of a registry keep between calls, in this epoch.
+    pub(super) fn kept(&self, registry: &RegistryName, epoch: Epoch) -> Arc<Kept> {
+        self.kept.find_or_make((registry.clone(), epoch), |_| Kept::default())
     }
 }

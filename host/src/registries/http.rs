@@ -5,12 +5,13 @@
 
 use serde_json::Value;
 
-use super::Clients;
 use super::build::Stated;
+use super::clients::HttpClientSource;
+use super::{Clients, needs::Needs};
 use crate::capability::http::HttpAccess;
 use crate::capability::http::ceiling::{HttpCeiling, InvalidHttpCeiling};
-use crate::config::RegistryConfig;
 use crate::config::node::Problem;
+use crate::config::{self, HttpCeilingFile, RegistryConfig};
 use crate::domain::{ProjectShape, Scope};
 use crate::provider::Provider;
 use crate::reachable;
@@ -21,6 +22,7 @@ pub(super) fn open(
     settings: &Value,
     config: &RegistryConfig,
     (scope, is_trusted, shape, clients): (Scope, bool, ProjectShape, &Clients),
+    needs: &Needs,
     stated: &Stated<'_>,
 ) -> Result<Option<HttpAccess>, Vec<Problem>> {
     let keys = &config.keys;
@@ -36,17 +38,26 @@ pub(super) fn open(
             None => Ok(None),
         };
     }
+    let states_requests = allowed.is_some_and(|allowed| allowed.allow.is_some());
+    let needed = needs.requests.as_deref();
+    if needed.is_some_and(<[String]>::is_empty) && !states_requests {
+        return Ok(None);
+    }
     let base_url = settings.get("base_url").and_then(Value::as_str);
-    let ceiling = HttpCeiling::new(allowed, base_url, shape).map_err(|error| {
+    let ceiling = HttpCeiling::new(allowed, needed, base_url, shape).map_err(|error| {
         let pointer = match &error {
-            InvalidHttpCeiling::Missing => "/ceiling/http".to_owned(),
+            InvalidHttpCeiling::Missing | InvalidHttpCeiling::Needed { .. } => {
+                "/ceiling/http".to_owned()
+            }
+            InvalidHttpCeiling::Lacking { .. } => "/ceiling/http/allow".to_owned(),
             InvalidHttpCeiling::Endpoint { index, .. } => format!("/ceiling/http/allow/{index}"),
             InvalidHttpCeiling::BaseUrl { .. } => "/base_url".to_owned(),
         };
         stated.problem(&pointer, error.to_string())
     })?;
-    if scope != Scope::None && !is_trusted {
-        return Err(stated.problem("/trust_provider", untrusted(provider)));
+    let chose_itself = needed.is_some() && !states_requests && !ceiling.stays_at(base_url);
+    if !is_trusted && (scope != Scope::None || chose_itself) {
+        return Err(stated.problem("/trust_provider", untrusted(provider, &ceiling)));
     }
     let proxy = allowed.and_then(|allowed| allowed.proxy.as_deref());
     if proxy.is_some_and(|proxy| reachable::proxy(proxy).is_none()) {
@@ -54,18 +65,40 @@ pub(super) fn open(
                         \"http://proxy:3128\"";
         return Err(stated.problem("/ceiling/http/proxy", expected.to_owned()));
     }
-    let client = clients.http(stated.name, ceiling.reach(), ceiling.has_plain(), proxy);
+    let client = clients.http(HttpClientSource {
+        registry: stated.name.clone(),
+        reach: ceiling.reach(),
+        has_plain: ceiling.has_plain(),
+        proxy: proxy.map(str::to_owned),
+        authorities: authorities(allowed, stated)?,
+    });
     let client = client.map_err(|error| {
         stated.problem("/ceiling/http", format!("no HTTP client can be made: {error}"))
     })?;
     Ok(Some(HttpAccess { ceiling, client }))
 }
 
-fn untrusted(provider: &Provider) -> String {
+/// The content of `ca_file`.
+fn authorities(
+    allowed: Option<&HttpCeilingFile>,
+    stated: &Stated<'_>,
+) -> Result<Option<Vec<u8>>, Vec<Problem>> {
+    let Some(path) = allowed.and_then(|allowed| allowed.ca_file.as_deref()) else {
+        return Ok(None);
+    };
+    let pem = config::authorities(path).map_err(|error| {
+        stated.problem("/ceiling/http/ca_file", format!("{} {error}", path.display()))
+    })?;
+    Ok(Some(pem))
+}
+
+fn untrusted(provider: &Provider, ceiling: &HttpCeiling) -> String {
+    let endpoints = ceiling.endpoints().take(8).collect::<Vec<_>>().join(", ");
     format!(
         "missing; the provider `{}` issues what the registry returns over HTTP, and only the \
          provider knows the scope of that; review the provider, then set `trust_provider = true` \
-         or run `rise-broker provider lock`; answers then have `enforced_by: provider`",
+         or run `rise-broker provider lock`; answers then have `enforced_by: provider`, and it may \
+         send {endpoints}",
         provider.manifest.name
     )
 }

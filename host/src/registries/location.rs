@@ -182,6 +182,7 @@ pub(super) fn allowed(
     config: &RegistryConfig,
     settings: &Value,
     aws: Option<&AwsSettings>,
+    needed: Option<&Host>,
     stated: &Stated<'_>,
 ) -> Result<Allowed, Vec<Problem>> {
     if let Some(location) = &config.keys.location {
@@ -189,6 +190,9 @@ pub(super) fn allowed(
             .parse()
             .map(Allowed::Pattern)
             .map_err(|error| stated.problem("/location", format!("{error}")));
+    }
+    if let Some(host) = needed {
+        return Ok(Allowed::Host(host.clone()));
     }
     let url = ["registry_url", "base_url"]
         .into_iter()

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::capability::assertions::SigningKey;
 use crate::config::node::{Node, Origin, Problem, dotted};
 use crate::config::schema::Schema;
 use crate::domain::Secret;
@@ -63,8 +64,13 @@ impl Extraction<'_> {
                         "a secret must not be empty; set it or remove the key",
                     );
                 }
-                let secret = std::mem::replace(text, name.clone());
-                self.secrets.insert(name, Arc::new(Secret::new(secret)));
+                let secret = Secret::new(std::mem::replace(text, name.clone()));
+                if self.schema.is_private_key(pointer)
+                    && let Err(error) = SigningKey::read(&secret)
+                {
+                    self.problem(origin, pointer, &error.to_string());
+                }
+                self.secrets.insert(name, Arc::new(secret));
             }
             Value::Bool(_) | Value::Number(_) if is_secret => {
                 self.problem(origin, pointer, "a secret must be text; write it in quotes");

@@ -29,6 +29,7 @@ use super::report::Report;
 use crate::probe::{Probe, Seen};
 use crate::settings::Settings;
 use rise_broker::capability::Capabilities;
+use rise_broker::capability::assertions::SigningKey;
 use rise_broker::config::node::Problem;
 use rise_broker::config::{Config, ProvidersConfig, RegistryKeys, parse_file};
 use rise_broker::domain::{Project, Secret};
@@ -143,9 +144,13 @@ impl Case {
     fn new(registry: &Registry, engine: &Engine, answers: &Arc<[ExampleAnswer]>) -> Self {
         let mut capabilities = Capabilities::clone(&registry.capabilities);
         let canary = || format!("canary-{}", Ulid::generate());
-        let canaries: Vec<String> = capabilities.secrets.keys().map(|_| canary()).collect();
-        for (secret, canary) in capabilities.secrets.values_mut().zip(&canaries) {
-            *secret = Arc::new(Secret::new(canary.clone()));
+        let mut canaries = Vec::new();
+        for secret in capabilities.secrets.values_mut() {
+            // Only a key can sign. A key of an example is nobody's, so it serves as its own canary.
+            if SigningKey::read(secret).is_err() {
+                *secret = Arc::new(Secret::new(canary()));
+            }
+            canaries.push(secret.expose().to_owned());
         }
         let host = registry.pattern.host().to_string();
         let quiet = Arc::new(Probe::default());
@@ -184,6 +189,8 @@ impl Case {
         if let Some(http) = &mut capabilities.http {
             http.client = upstream;
         }
+        // What one try keeps must not spare the next one a request.
+        capabilities.kept = Arc::default();
         capabilities.observer = Arc::<Probe>::clone(&probe);
         let capabilities = Arc::new(capabilities);
         (Registry { capabilities, ..Registry::clone(&self.registry) }, probe)

@@ -2,22 +2,25 @@
 //! cloud (RFC 7523).
 //!
 //! An assertion may go to the registry's origins, and never to a caller.
-//!
-//! Not available yet: the broker rejects a component that imports this. The double works.
 
 use serde_json::Value;
 
 use crate::{Error, Secret, host};
 
-/// Signs `claims` with `key`, which is a secret setting with a private key in PEM.
+/// Signs `claims` with `key`, which is a secret setting with a private key in PEM, or with the JSON
+/// file of a Google service account. [`PrivateKeyName`](crate::PrivateKeyName) is the type of such
+/// a setting.
 ///
-/// `header` has the algorithm (`RS256`, `PS256` or `ES256`) and whatever else the receiver needs,
-/// such as `kid`. Both `header` and `claims` are JSON objects.
+/// `header` has the algorithm (`RS256`, `PS256` or `ES256`), which must fit the key, and besides
+/// only `typ`, `kid`, `x5t`, `x5t#S256` and `x5c`. `claims` have `exp`, at most an hour ahead. From
+/// the file of a service account the host adds `kid` and `iss` where they are missing. A call may
+/// sign eight times.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if the claims are valid for longer than an hour, [`Error::InvalidSettings`]
-/// if the setting is not a private key.
+/// [`Error::Refused`] for any other header or algorithm, for claims that are valid for longer, and
+/// for more signatures; [`Error::InvalidSettings`] if the setting is not a private key, or one that
+/// does not fit the algorithm.
 ///
 /// ```
 /// use rise_provider::{assertions, secrets, testing};

@@ -49,14 +49,14 @@
 //! ```
 //!
 //! Each capability is a module: [`aws`], [`http`], [`tokens`], [`assertions`], [`secrets`],
-//! [`log`]. A component imports only the capabilities that it calls. The operator sees that list
-//! and allows it. The host checks every call against the registry's *ceiling*: the most that the
-//! operator's settings let this registry ask for. With [`aws`] it also checks that a credential is
-//! within the grant. It cannot judge what a registry returned over [`http`]: there it checks where
-//! requests and secrets go, and answers say `enforced_by: provider`.
+//! [`random`], [`kept`], [`log`]. A component imports only the capabilities that it calls. The
+//! operator sees that list and allows it. The host checks every call against the registry's
+//! *ceiling*: the most that the operator's settings let this registry ask for. With [`aws`] it also
+//! checks that a credential is within the grant. It cannot judge what a registry returned over
+//! [`http`]: there it checks where requests and secrets go, and answers say `enforced_by:
+//! provider`.
 //!
-//! [`tokens`] and [`assertions`] are not available yet: the broker rejects a component that imports
-//! one of them.
+//! [`tokens`] is not available yet: the broker rejects a component that imports it.
 //!
 //! On every target except wasm the capabilities are in-memory doubles (see [`testing`]), so that a
 //! provider's logic runs under plain `cargo test`.
@@ -75,9 +75,12 @@ mod grant;
 mod host;
 pub mod http;
 mod issued;
+pub mod kept;
 mod location;
 pub mod log;
+mod needs;
 mod provider;
+pub mod random;
 pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -87,8 +90,9 @@ pub use error::Error;
 pub use grant::{Actions, Grant};
 pub use issued::{Credential, Issued, Login};
 pub use location::Location;
+pub use needs::Needs;
 pub use provider::{Problem, Provider, Scope};
-pub use secrets::{Secret, SecretName};
+pub use secrets::{PrivateKeyName, Secret, SecretName};
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
@@ -103,6 +107,9 @@ macro_rules! export_provider {
     ($provider:ty) => {
         type Exported = $crate::Exported<$provider>;
         $crate::bindings::export!(Exported with_types_in $crate::bindings);
+        $crate::bindings::endpoints::export_endpoints!(
+            Exported with_types_in $crate::bindings::endpoints
+        );
     };
 }
 

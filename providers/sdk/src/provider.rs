@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Grant, Issued, Location};
+use crate::{Error, Grant, Issued, Location, Needs};
 
 /// One kind of registry.
 ///
@@ -46,6 +46,15 @@ pub trait Provider {
     /// Returns the project that [`locate`](Provider::locate) puts at `location`, or `None`. The
     /// host decides which names are projects, and who owns what lies below a repository.
     fn resolve(settings: &Self::Settings, location: &Location) -> Option<String>;
+
+    /// Returns which requests these settings need and where images are, so that the operator need
+    /// not write `ceiling.http.allow` and `location`. It counts only for a provider that the
+    /// operator trusts. The default means the origin of the setting `base_url`.
+    ///
+    /// The function is pure: the host calls it at start.
+    fn needs(_settings: &Self::Settings) -> Needs {
+        Needs::default()
+    }
 
     /// Issues credentials for the whole grant, and for as little more as the registry allows.
     ///

@@ -9,8 +9,9 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::{Error, host};
+use crate::{Error, assertions, host};
 
 /// Returns the secret setting `name`, which is the dotted path of its property.
 ///
@@ -46,6 +47,28 @@ impl Secret {
     /// The expiry in seconds since the Unix epoch, if the host knows it: the `exp` of a JWT.
     pub fn expires_at(&self) -> Option<u64> {
         self.0.expires_at()
+    }
+
+    /// A claim of a JWT that came over [`http`](crate::http), such as the user name in `sub`. The
+    /// host verifies no signature. Returns `None` for every other secret, for a claim that is not a
+    /// string, and for one of more than 1 KiB.
+    ///
+    /// ```
+    /// use rise_provider::Error;
+    /// use rise_provider::http::Request;
+    /// use rise_provider::testing::{Answer, Host, jwt};
+    /// use serde_json::json;
+    ///
+    /// let body = json!({ "token": jwt(&json!({ "sub": "robot" })) }).to_string();
+    /// let host = Host::new().http(move |_| Ok(Answer::new(200).body(&body)));
+    /// let (name, _) = host.run(|| {
+    ///     let answer = Request::get("https://registry.example.com/token").send()?;
+    ///     Ok::<_, Error>(answer.take_secret("/token").and_then(|token| token.claim("sub")))
+    /// });
+    /// assert_eq!(name, Ok(Some("robot".to_owned())));
+    /// ```
+    pub fn claim(&self, name: &str) -> Option<String> {
+        self.0.claim(name)
     }
 }
 
@@ -96,6 +119,50 @@ impl JsonSchema for SecretName {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "writeOnly": true })
+    }
+}
+
+/// A setting that is a private key: PEM, or the JSON file of a Google service account.
+///
+/// It is a secret like [`SecretName`], and the host checks at start that the value is such a key.
+///
+/// ```
+/// use rise_provider::{PrivateKeyName, testing};
+/// use serde_json::json;
+///
+/// #[derive(serde::Deserialize)]
+/// struct Settings {
+///     private_key: PrivateKeyName,
+/// }
+///
+/// let settings: Settings = serde_json::from_str(r#"{"private_key": "private_key"}"#)?;
+/// let (signed, _) = testing::Host::new().secret("private_key").run(|| {
+///     settings.private_key.sign(&json!({"alg": "RS256"}), &json!({"exp": 1_800_000_000}))
+/// });
+/// assert!(signed.is_ok());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct PrivateKeyName(String);
+
+impl PrivateKeyName {
+    /// Signs an assertion with this key, as [`assertions::sign`] does.
+    pub fn sign(&self, header: &Value, claims: &Value) -> Result<Secret, Error> {
+        assertions::sign(&get(&self.0)?, header, claims)
+    }
+}
+
+impl JsonSchema for PrivateKeyName {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "PrivateKeyName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "writeOnly": true, "format": "private-key" })
     }
 }
 

@@ -61,6 +61,16 @@ pub enum Call {
     IdentityToken { audience: String },
     /// [`assertions::sign`](crate::assertions::sign)
     Sign { key: Origin, header: String, claims: String },
+    /// [`random::password`](crate::random::password)
+    RandomPassword { length: u32, alphabet: String },
+    /// [`random::text`](crate::random::text)
+    RandomText { length: u32, alphabet: String },
+    /// [`kept::keep`](crate::kept::keep)
+    Keep { name: String, value: Origin, expires_at: u64 },
+    /// [`kept::find`](crate::kept::find)
+    FindKept { name: String },
+    /// [`kept::forget`](crate::kept::forget)
+    Forget { name: String },
     /// [`secrets::get`](crate::secrets::get)
     Secret { name: String },
     /// Any function of [`log`](crate::log)
@@ -82,6 +92,10 @@ pub enum Origin {
     IdentityToken(String),
     /// A signed assertion.
     Assertion,
+    /// [`random::password`](crate::random::password)
+    Random,
+    /// What is kept under this name.
+    Kept(String),
     /// An answer, at this JSON Pointer.
     Http(String),
 }
@@ -98,6 +112,7 @@ type Respond = dyn Fn(&Sent) -> Result<Answer, Error>;
 #[derive(Clone)]
 pub struct Host {
     secrets: Vec<String>,
+    kept: Vec<String>,
     login_expires_at: u64,
     fail: Option<Rc<Fail>>,
     respond: Option<Rc<Respond>>,
@@ -105,7 +120,13 @@ pub struct Host {
 
 impl Default for Host {
     fn default() -> Self {
-        Self { secrets: Vec::new(), login_expires_at: NOW + 43_200, fail: None, respond: None }
+        Self {
+            secrets: Vec::new(),
+            kept: Vec::new(),
+            login_expires_at: NOW + 43_200,
+            fail: None,
+            respond: None,
+        }
     }
 }
 
@@ -119,6 +140,13 @@ impl Host {
     #[must_use]
     pub fn secret(mut self, name: &str) -> Self {
         self.secrets.push(name.to_owned());
+        self
+    }
+
+    /// Adds what an earlier call has kept under this name.
+    #[must_use]
+    pub fn kept(mut self, name: &str) -> Self {
+        self.kept.push(name.to_owned());
         self
     }
 
@@ -193,6 +221,15 @@ impl NewGrant {
     pub fn build(self) -> Grant {
         Grant(self.0)
     }
+}
+
+/// Makes the text of a JWT with these claims, which no key has signed.
+pub fn jwt(claims: &Value) -> String {
+    format!(
+        "{}.{}.c2lnbmF0dXJl",
+        exchange::base64url(r#"{"alg":"RS256"}"#),
+        exchange::base64url(&claims.to_string())
+    )
 }
 
 /// Returns the JSON Schema that the host gets for the settings of `P`.

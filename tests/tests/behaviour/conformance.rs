@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rise_broker::config::Environment;
 use rise_broker::provider::compile::{Bounds, Compiler};
-use rise_broker_tests::{binary, compiled, repository, target};
+use rise_broker_tests::{OperatorKey, binary, compiled, repository, target};
 use rise_provider_kit::conformance::{self, Bench, Effort, Report, Verdict};
 
 const QUICK: Effort = Effort { sequential: 50, parallel: 16 };
@@ -275,13 +275,85 @@ async fn each_attack_over_http_fails_by_what_was_asked() {
     covered("http-rogue", "Misbehave", rows.chain(stopped).chain(["no"]));
 }
 
+const LOGINS: [GuestRow; 20] = [
+    ("no", ""),
+    ("sign-with-text", "a key that is no secret setting"),
+    ("sign-with-token", "`admin_token` cannot sign"),
+    ("sign-thousands", "more than 8 signatures"),
+    ("sign-in-locate", "nothing but the log is called outside issue: secrets.get"),
+    ("assertion-as-password", "returned an assertion"),
+    ("assertion-as-bearer", "returned an assertion"),
+    ("assertion-echoed", "sent an assertion back"),
+    ("assertion-elsewhere", "elsewhere.example.com"),
+    ("assertion-claim", "no claim"),
+    ("kept-as-password", "a login that it keeps"),
+    ("taken-and-kept", "a login that it keeps"),
+    ("keep-configured", "to keep a secret that comes from admin_token"),
+    ("keep-assertion", "to keep a secret that comes from assertion"),
+    ("keep-text", "to keep a secret that comes from guest"),
+    ("keep-in-locate", "nothing but the log is called outside issue: kept.find"),
+    ("claim-of-configured", "no claim"),
+    ("weak-password", "64 are the least"),
+    ("random-in-locate", "nothing but the log is called outside issue: random.text"),
+    // A real provider cannot know the secret, and the kit configures another.
+    ("sign-secret", ""),
+];
+
+async fn with_logins(how: &str) -> Report {
+    let settings = format!(
+        r#"base_url = "http://127.0.0.1:5000"
+admin_token = "a canary"
+key = {key}
+header = '{{"alg": "ES256"}}'
+misbehave = "{how}"
+trust_provider = true
+[registries.example.ceiling.http]
+private = true
+[providers.login-rogue.limits]
+cpu_ms = 5000
+[[answers]]
+method = "POST"
+path = "/api/tokens"
+body = '{{"token": "a-login-of-the-cloud"}}'
+[[answers]]
+method = "POST"
+path = "/api/projects/*/tokens"
+body = '{{"other": "{{jwt}}"}}'
+[[answers]]
+method = "POST"
+path = "/echo"
+body = '{{"body": "{{request/assertion}}"}}'
+"#,
+        key = serde_json::Value::from(OperatorKey::p256().pem()),
+    );
+    guest("login-rogue", &settings).await
+}
+
+#[tokio::test]
+async fn each_misuse_of_a_login_fails_by_what_was_asked() {
+    for (how, reason) in LOGINS {
+        let report = with_logins(how).await;
+        if reason.is_empty() && how == "no" {
+            assert!(report.passed(), "{report}");
+        }
+        assert!(failures(&report).contains(reason), "{how}: {report}");
+    }
+    for made in ["random-password", "random-name"] {
+        let report = with_logins(made).await;
+        assert!(report.passed(), "{made}: {report}");
+    }
+    let rows = LOGINS.iter().map(|row| row.0).chain(["random-password", "random-name"]);
+    covered("login-rogue", "Misbehave", rows);
+}
+
 /// Checks that every variant of the guest's enum is in the table.
 fn covered<'a>(guest: &str, name: &str, seen: impl Iterator<Item = &'a str>) {
     let source = repository().join(format!("tests/guests/{guest}/src/lib.rs"));
     let source = fs::read_to_string(source).unwrap();
     let (_, body) = source.split_once(&format!("enum {name} {{\n")).unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
-    let lines = body.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+    let is_name = |line: &&str| !line.starts_with("//") && !line.starts_with('#');
+    let lines = body.lines().map(str::trim).filter(is_name);
     let mut expected: Vec<String> =
         lines.map(|line| kebab(line.strip_suffix(',').unwrap())).collect();
     let mut seen: Vec<&str> = seen.collect();

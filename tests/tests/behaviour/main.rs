@@ -4,6 +4,7 @@
 //! one, write a file here and its line below. A test that compiles another project is a program of
 //! its own.
 
+mod assertions_capability;
 mod audit;
 mod audit_process;
 mod aws_client;
@@ -46,8 +47,10 @@ mod http_capability;
 mod issuers_as_they_are;
 mod issuing;
 mod issuing_isolation;
+mod kept_and_random;
 mod limits;
 mod named_paths;
+mod needs_of_providers;
 mod observability;
 mod oci_against_docker_registry;
 mod oidc_discovery;

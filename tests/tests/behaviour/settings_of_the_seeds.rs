@@ -3,7 +3,7 @@
 
 use rise_broker::config::Environment;
 use rise_broker::config::node::Problem;
-use rise_broker_tests::{Settings, TestBroker, lines, logs, repository, target};
+use rise_broker_tests::{AUTH, Settings, TestBroker, lines, logs, repository, target};
 
 const NOBODY: &str = "there is no issuer under [auth] and no rule: nobody will be granted anything";
 
@@ -268,11 +268,17 @@ async fn removing_repositories_is_warned_about_only_where_it_is_asked_for() {
     assert!(lines[0].contains("WARN") && lines[0].contains("removes"), "{}", lines[0]);
 }
 
-/// Seed 001 hands out a credential for the whole registry, and says so.
+/// Seed 001 hands out a credential for the whole registry: without a rule it loads with a warning,
+/// and with one it is refused until that is accepted.
 #[tokio::test]
 async fn unscoped_credentials_are_refused_until_they_are_accepted() {
     for text in [UNSCOPED_KEYS, UNSCOPED_ROLE] {
-        let problems = start(&toml(text), &[]).await.err().expect("it is refused");
+        let (broker, _) =
+            start(&toml(text), &[]).await.unwrap_or_else(|it| panic!("{}", lines(&it)));
+        let warned = lines(&broker.generation.warnings);
+        assert!(warned.contains("its credentials open the whole registry"), "{warned}");
+        let ruled = format!("{text}{}", rules());
+        let problems = start(&toml(&ruled), &[]).await.err().expect("it is refused");
         let [problem] = problems.as_slice() else { panic!("{}", lines(&problems)) };
         assert!(problem.source.ends_with("config/default.toml"), "{problem}");
         assert_eq!(problem.key, "registry");
@@ -286,12 +292,18 @@ async fn unscoped_credentials_are_refused_until_they_are_accepted() {
         );
         let accepted = format!("{text}accept_scope = \"registry\"\n");
         loads(&toml(&accepted), &[], "123456789012.dkr.ecr.us-east-1.amazonaws.com/my-app").await;
-        let narrower = format!("{text}accept_scope = \"namespace\"\n");
+        let narrower = format!("{text}accept_scope = \"namespace\"\n{}", rules());
         assert!(
             start(&toml(&narrower), &[]).await.is_err(),
             "a registry is wider than a namespace"
         );
     }
+}
+
+/// An issuer and rules for the registry of the seeds.
+fn rules() -> String {
+    let state = target().join("test-state").display().to_string();
+    AUTH.replace("@STATE@", &state).replace("[\"prod\"]", "[\"default\"]")
 }
 
 /// The examples that this repository ships load as well.

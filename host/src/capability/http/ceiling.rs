@@ -51,6 +51,13 @@ pub enum InvalidHttpCeiling {
     Endpoint { index: usize, text: String, problem: &'static str },
     #[error("`{text}` is not a URL that requests can be sent to: {problem}")]
     BaseUrl { text: String, problem: &'static str },
+    #[error(
+        "its provider needs requests that this does not allow: {}; add them, or remove `allow`, \
+        so that the provider's list counts", missing.join(", ")
+    )]
+    Lacking { missing: Vec<String> },
+    #[error("its provider needs `{text}`, which is not possible: {problem}")]
+    Needed { text: String, problem: &'static str },
 }
 
 /// Something that a provider asked for beyond the ceiling. The texts are for the operator.
@@ -63,14 +70,16 @@ pub enum BeyondHttpCeiling {
 }
 
 impl HttpCeiling {
-    /// Reads the ceiling. Without stated endpoints, everything at the origin of `base_url` is
-    /// allowed.
+    /// Reads the ceiling. The operator's `allow` counts most, then `needed`, which is what the
+    /// provider says that it needs. Without both, the origin of `base_url` is allowed.
     pub fn new(
         stated: Option<&HttpCeilingFile>,
+        needed: Option<&[String]>,
         base_url: Option<&str>,
         shape: ProjectShape,
     ) -> Result<Self, InvalidHttpCeiling> {
         let private = stated.is_some_and(|stated| stated.private);
+        let needed = needed.map(|needed| read_needed(needed, private, shape)).transpose()?;
         let endpoints = if let Some(allow) = stated.and_then(|stated| stated.allow.as_ref()) {
             let parse = |(index, text): (usize, &String)| {
                 Endpoint::parse(text, private, shape).map_err(|problem| {
@@ -78,7 +87,11 @@ impl HttpCeiling {
                     InvalidHttpCeiling::Endpoint { index, text, problem }
                 })
             };
-            allow.iter().enumerate().map(parse).collect::<Result<_, _>>()?
+            let allowed: Vec<_> = allow.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+            all_allowed(needed.unwrap_or_default(), &allowed)?;
+            allowed
+        } else if let Some(needed) = needed {
+            needed.into_iter().map(|(_, endpoint)| endpoint).collect()
         } else {
             let text = base_url.ok_or(InvalidHttpCeiling::Missing)?;
             let wrong =
@@ -88,6 +101,20 @@ impl HttpCeiling {
             vec![Endpoint { method: None, origin, path: String::new(), below: true }]
         };
         Ok(Self { endpoints, private })
+    }
+
+    /// Whether every endpoint is at the origin of this setting.
+    pub(crate) fn stays_at(&self, base_url: Option<&str>) -> bool {
+        let base = base_url.and_then(|text| strict(text).ok()).map(|url| url.origin());
+        self.endpoints.iter().all(|endpoint| Some(endpoint.origin.origin()) == base)
+    }
+
+    /// The endpoints in the form of the settings, for the operator.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = String> {
+        self.endpoints.iter().map(|Endpoint { method, origin, path, .. }| {
+            let method = method.map_or("*", name);
+            format!("{method} {}{path}", origin.origin().ascii_serialization())
+        })
     }
 
     /// Whether an endpoint is not encrypted.
@@ -120,7 +147,39 @@ impl HttpCeiling {
     }
 }
 
+/// An endpoint that the provider needs, and its text.
+type Needed = (String, Endpoint);
+
+fn read_needed(
+    needed: &[String],
+    private: bool,
+    shape: ProjectShape,
+) -> Result<Vec<Needed>, InvalidHttpCeiling> {
+    let read = |text: &String| {
+        let text = printable(text, 256);
+        match Endpoint::parse(&text, private, shape) {
+            Ok(endpoint) => Ok((text, endpoint)),
+            Err(problem) => Err(InvalidHttpCeiling::Needed { text, problem }),
+        }
+    };
+    needed.iter().map(read).collect()
+}
+
+fn all_allowed(needed: Vec<Needed>, allowed: &[Endpoint]) -> Result<(), InvalidHttpCeiling> {
+    let is_missing = |(_, needed): &Needed| !allowed.iter().any(|it| it.contains(needed));
+    let missing: Vec<_> = needed.into_iter().filter(is_missing).map(|(text, _)| text).collect();
+    if missing.is_empty() { Ok(()) } else { Err(InvalidHttpCeiling::Lacking { missing }) }
+}
+
 impl Endpoint {
+    /// Whether every request that the other one allows is allowed.
+    fn contains(&self, other: &Self) -> bool {
+        let rest = other.path.strip_prefix(&self.path);
+        self.method.is_none_or(|method| Some(method) == other.method)
+            && self.origin.origin() == other.origin.origin()
+            && rest.is_some_and(|rest| rest.is_empty() || self.below && rest.starts_with('/'))
+    }
+
     fn parse(text: &str, private: bool, shape: ProjectShape) -> Result<Self, &'static str> {
         let (method, url) =
             text.split_once(' ').ok_or("expected one space between method and URL")?;
@@ -276,8 +335,8 @@ mod tests {
 
     fn ceiling(allow: &[&str], private: bool) -> Result<HttpCeiling, InvalidHttpCeiling> {
         let allow = allow.iter().map(ToString::to_string).collect();
-        let stated = HttpCeilingFile { allow: Some(allow), private, proxy: None };
-        HttpCeiling::new(Some(&stated), None, ProjectShape::default())
+        let stated = HttpCeilingFile { allow: Some(allow), private, ..HttpCeilingFile::default() };
+        HttpCeiling::new(Some(&stated), None, None, ProjectShape::default())
     }
 
     fn admits(ceiling: &HttpCeiling, method: Method, url: &str) -> bool {
@@ -484,7 +543,7 @@ mod tests {
             assert_eq!(ceiling(&[&format!("* {url}")], private).is_ok(), right, "{url} {private}");
             let stated = HttpCeilingFile { private, ..HttpCeilingFile::default() };
             assert_eq!(
-                HttpCeiling::new(Some(&stated), Some(url), ProjectShape::default()).is_ok(),
+                HttpCeiling::new(Some(&stated), None, Some(url), ProjectShape::default()).is_ok(),
                 right,
                 "{url} {private}"
             );
@@ -493,7 +552,7 @@ mod tests {
 
     #[test]
     fn without_a_ceiling_the_origin_of_base_url_is_it() {
-        let new = |base_url| HttpCeiling::new(None, base_url, ProjectShape::default());
+        let new = |base_url| HttpCeiling::new(None, None, base_url, ProjectShape::default());
         let ceiling = new(Some("https://r.example.com/prefix")).unwrap();
         assert!(admits(&ceiling, Method::Put, "https://r.example.com/elsewhere"));
         assert!(!admits(&ceiling, Method::Put, "https://s.example.com/prefix"));
@@ -542,8 +601,8 @@ mod tests {
             }
             let origin = "https://r.example.com";
             let allow = vec![format!("GET {origin}{template}")];
-            let stated = HttpCeilingFile { allow: Some(allow), private: false, proxy: None };
-            let ceiling = HttpCeiling::new(Some(&stated), None, shape).unwrap();
+            let stated = HttpCeilingFile { allow: Some(allow), ..HttpCeilingFile::default() };
+            let ceiling = HttpCeiling::new(Some(&stated), None, None, shape).unwrap();
             let fill = |project: &Project| {
                 format!("{origin}{}", template.replace("{project}", &project.as_url_segment()))
             };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
-use reqwest::{Client, Proxy, redirect, retry};
+use reqwest::{Certificate, Client, Proxy, redirect, retry};
 use zeroize::Zeroizing;
 
 use super::{Http, HttpAnswer, HttpError, Outgoing};
@@ -32,14 +32,27 @@ pub struct ReqwestHttp {
     plain: Option<Client>,
 }
 
+/// What a registry's client connects to, and how.
+pub struct HttpConnections<'a> {
+    pub reach: Reach,
+    pub has_plain: bool,
+    /// It resolves names. Requests without encryption do not use it.
+    pub proxy: Option<Proxy>,
+    /// The only authorities that count, in PEM.
+    pub authorities: Option<&'a [u8]>,
+}
+
 impl ReqwestHttp {
-    /// Behind a proxy, the proxy resolves names. Requests without encryption use none.
-    pub fn new(reach: Reach, has_plain: bool, proxy: Option<Proxy>) -> reqwest::Result<Self> {
+    pub fn new(connections: HttpConnections<'_>) -> reqwest::Result<Self> {
+        let HttpConnections { reach, has_plain, proxy, authorities } = connections;
         let plain = has_plain.then(|| client(Reach::Private).build()).transpose()?;
-        let encrypted = match proxy {
+        let mut encrypted = match proxy {
             None => client(reach),
             Some(proxy) => client(Reach::Internal).proxy(proxy),
         };
+        if let Some(pem) = authorities {
+            encrypted = encrypted.tls_certs_only(Certificate::from_pem_bundle(pem)?);
+        }
         Ok(Self { encrypted: encrypted.https_only(true).build()?, plain })
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{HttpAnswer, echo};
+use crate::capability::issued::IssuedSecrets;
 use crate::capability::wit::rise::registry::types::Error;
 use crate::capability::{Capabilities, MAX_SECRET};
 use crate::domain::Secret;
@@ -28,17 +29,20 @@ pub struct Response {
     pause: Option<u32>,
 }
 
-/// An answer that would show a provider a configured secret.
+/// An answer that would show a provider a secret that it may only pass on.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} sent a configured secret back, so its answer is withheld")]
-pub(super) struct Echoed(String);
+#[error("{asked} sent {secret} back, so its answer is withheld")]
+pub(super) struct Echoed {
+    asked: String,
+    secret: &'static str,
+}
 
 impl Response {
     pub(super) fn read(
         answer: HttpAnswer,
         asked: String,
         now: u64,
-        capabilities: &Capabilities,
+        (capabilities, issued): (&Capabilities, &IssuedSecrets),
     ) -> Result<Self, Echoed> {
         let HttpAnswer { status, headers, body } = answer;
         let text = |bytes: &[u8]| Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
@@ -49,9 +53,14 @@ impl Response {
             .map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes())))
             .collect();
         let body = text(&body);
-        let echoes = |text: &str| echo::reveals(capabilities, text);
-        if echoes(&body) || headers.iter().any(|(name, value)| echoes(name) || echoes(value)) {
-            return Err(Echoed(asked));
+        let is_in = |holds: &dyn Fn(&str) -> bool| {
+            holds(&body) || headers.iter().any(|(name, value)| holds(name) || holds(value))
+        };
+        if is_in(&|text| echo::reveals(capabilities, text)) {
+            return Err(Echoed { asked, secret: "a configured secret" });
+        }
+        if is_in(&|text| issued.has_private_in(text)) {
+            return Err(Echoed { asked, secret: "an assertion" });
         }
         let pause = headers.iter().find(|(name, _)| name == "retry-after");
         let pause = pause.and_then(|(_, value)| pause_in(value, now));
@@ -144,6 +153,7 @@ mod tests {
 
     /// 21 November 2026, 10:00:00 UTC.
     const NOW: u64 = 1_795_255_200;
+    const ASSERTION: &str = "e30.e30.c2lnbmVk";
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> HttpAnswer {
         let pair = |(name, value): &(&str, &str)| {
@@ -157,7 +167,10 @@ mod tests {
         let secret = Arc::new(Secret::new("configured".to_owned()));
         let secrets = [("token".to_owned(), secret)].into();
         let capabilities = Capabilities { secrets, ..Capabilities::none() };
-        Response::read(answer(status, headers, body), "POST r.io".into(), NOW, &capabilities)
+        let mut issued = IssuedSecrets::default();
+        issued.add_private(&Arc::new(Secret::new(ASSERTION.to_owned())));
+        let known = (&capabilities, &issued);
+        Response::read(answer(status, headers, body), "POST r.io".into(), NOW, known)
     }
 
     #[test]
@@ -234,6 +247,8 @@ mod tests {
             (&[], r#"{"you sent": "configured"}"#),
             (&[], r#"{"you sent": "\u0063onfigured"}"#),
             (&[], "configured"),
+            (&[], r#"{"got":"assertion=e30.e30.c2lnbmVk&x"}"#),
+            (&[("x-seen", ASSERTION)], ""),
         ] {
             let error = read(200, headers, body).err().expect(body).to_string();
             assert!(error.contains("POST r.io") && !error.contains("configured\""), "{error}");

@@ -51,6 +51,7 @@ fn as_json(provider: &Provider, size: u64) -> Value {
         "contract": inspect::VERSION,
         "imports": imports.collect::<Vec<_>>(),
         "wasi": provider.wasi,
+        "says_endpoints": provider.guest.endpoints.is_some(),
         "settings_schema": provider.schema.document(),
     })
 }
@@ -70,6 +71,9 @@ fn show(provider: &Provider, size: u64) {
     }
     for import in &provider.imports {
         print(format_args!("  may          {}", in_words(import)));
+    }
+    if provider.guest.endpoints.is_some() {
+        print("  says         which requests its settings need (`check` lists them)");
     }
     if !provider.wasi.is_empty() {
         print("  needs        wasi = \"stubbed\": empty files, closed sockets");

@@ -3,9 +3,10 @@
 
 use std::marker::PhantomData;
 
+use bindings::endpoints::exports::rise::registry::endpoints;
 use bindings::exports::rise::registry::registry as exported;
 use bindings::rise::registry::{
-    assertions, aws, http as wit_http, log as wit_log, secrets, tokens, types,
+    assertions, aws, http as wit_http, kept, log as wit_log, random, secrets, tokens, types,
 };
 
 pub(crate) use aws::Session;
@@ -15,7 +16,9 @@ pub(crate) use wit_http::{Request, Response};
 use crate::aws::{RegistryLogin, Statement};
 use crate::http::Method;
 use crate::log::Level;
-use crate::{Actions, Credential, Error, Issued, Location, Problem, Provider, Scope, export};
+use crate::{
+    Actions, Credential, Error, Issued, Location, Needs, Problem, Provider, Scope, export,
+};
 
 #[allow(
     missing_docs,
@@ -33,6 +36,17 @@ pub mod bindings {
         pub_export_macro: true,
         default_bindings_module: "rise_provider::bindings",
     });
+
+    #[doc(hidden)]
+    pub mod endpoints {
+        wit_bindgen::generate!({
+            path: "../../wit",
+            world: "with-endpoints",
+            pub_export_macro: true,
+            export_macro_name: "export_endpoints",
+            default_bindings_module: "rise_provider::bindings::endpoints",
+        });
+    }
 }
 
 pub(crate) fn actions(grant: &Grant) -> Actions {
@@ -79,6 +93,26 @@ pub(crate) fn identity_token(audience: &str) -> Result<Secret, Error> {
 
 pub(crate) fn sign(key: &Secret, header: &str, claims: &str) -> Result<Secret, Error> {
     assertions::sign(key, header, claims).map_err(Error::from)
+}
+
+pub(crate) fn random_password(length: u32, alphabet: &str) -> Result<Secret, Error> {
+    random::password(length, alphabet).map_err(Error::from)
+}
+
+pub(crate) fn random_text(length: u32, alphabet: &str) -> Result<String, Error> {
+    random::text(length, alphabet).map_err(Error::from)
+}
+
+pub(crate) fn keep(name: &str, value: &Secret, expires_at: u64) -> Result<(), Error> {
+    kept::keep(name, value, expires_at).map_err(Error::from)
+}
+
+pub(crate) fn find_kept(name: &str) -> Result<Option<Secret>, Error> {
+    kept::find(name).map_err(Error::from)
+}
+
+pub(crate) fn forget(name: &str) -> Result<(), Error> {
+    kept::forget(name).map_err(Error::from)
 }
 
 pub(crate) fn request(method: Method, url: &str) -> Request {
@@ -146,6 +180,15 @@ impl<P: Provider> exported::Guest for Exported<P> {
         let Issued { credential, expires_at } =
             P::issue(&export::parse::<P>(&settings)?, &crate::Grant(grant))?;
         Ok(types::Issued { credential: credential.into(), expires_at })
+    }
+}
+
+impl<P: Provider> endpoints::Guest for Exported<P> {
+    fn needs(settings: String) -> endpoints::Needed {
+        // `check` has reported settings that cannot be read.
+        let needs = export::parse::<P>(&settings).map(|settings| P::needs(&settings));
+        let Needs { requests, image_host } = needs.unwrap_or_default();
+        endpoints::Needed { requests, image_host }
     }
 }
 

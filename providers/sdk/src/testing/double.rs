@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use serde_json::Value;
 
+use super::exchange::from_base64url;
 use super::{Answer, Authorization, Body, Call, Host, NOW, Origin, Sent};
 use crate::aws::{RegistryLogin, Statement};
 use crate::http::Method;
@@ -52,23 +53,44 @@ fn ask<T>(call: Call, answer: impl FnOnce(&Host) -> Result<T, Error>) -> Result<
     })
 }
 
-pub(crate) struct Secret(pub(super) Origin);
+/// Where it comes from, and the text if a test or an answer has one.
+pub(crate) struct Secret(pub(super) Origin, Option<String>);
 
 impl Secret {
     pub(crate) fn new(text: &str) -> Self {
-        Self(Origin::Written(text.to_owned()))
+        Self(Origin::Written(text.to_owned()), None)
     }
 
-    /// Only secrets that the broker signs have an expiry.
+    fn from(origin: Origin) -> Self {
+        Self(origin, None)
+    }
+
+    /// A JWT has an expiry, whoever signed it.
     pub(crate) fn expires_at(&self) -> Option<u64> {
         match self.0 {
             Origin::RegistryToken(_) | Origin::IdentityToken(_) => Some(NOW + 900),
+            Origin::Kept(_) => Some(NOW + 3600),
+            Origin::Http(_) => self.claims()?.get("exp")?.as_u64(),
             Origin::Written(_)
             | Origin::Configured(_)
             | Origin::Aws
-            | Origin::Assertion
-            | Origin::Http(_) => None,
+            | Origin::Random
+            | Origin::Assertion => None,
         }
+    }
+
+    pub(crate) fn claim(&self, name: &str) -> Option<String> {
+        let claims = self.claims()?;
+        let claim = claims.get(name)?.as_str()?;
+        (claim.len() <= LONGEST_CLAIM).then(|| claim.to_owned())
+    }
+
+    /// The claims of a JWT that came over `http`.
+    fn claims(&self) -> Option<Value> {
+        let mut parts = self.1.as_ref()?.split('.');
+        let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
+        let claims = from_base64url(claims).filter(|_| parts.next().is_none())?;
+        serde_json::from_slice(&claims).ok()
     }
 }
 
@@ -105,7 +127,7 @@ pub(crate) fn actions(grant: &Grant) -> Actions {
 pub(crate) fn secret(name: &str) -> Result<Secret, Error> {
     ask(Call::Secret { name: name.to_owned() }, |host| {
         if host.secrets.iter().any(|it| it == name) {
-            Ok(Secret(Origin::Configured(name.to_owned())))
+            Ok(Secret::from(Origin::Configured(name.to_owned())))
         } else {
             Err(Error::InvalidSettings(format!("there is no secret setting `{name}`")))
         }
@@ -127,7 +149,7 @@ pub(crate) fn ecr_login(_: &Session, region: &str) -> Result<RegistryLogin, Erro
         Ok(RegistryLogin {
             endpoint: format!("https://123456789012.dkr.ecr.{region}.amazonaws.com"),
             username: "AWS".to_owned(),
-            password: crate::Secret(Secret(Origin::Aws)),
+            password: crate::Secret(Secret::from(Origin::Aws)),
             expires_at: host.login_expires_at,
         })
     })
@@ -135,18 +157,59 @@ pub(crate) fn ecr_login(_: &Session, region: &str) -> Result<RegistryLogin, Erro
 
 pub(crate) fn registry_token(service: &str) -> Result<Secret, Error> {
     let call = Call::RegistryToken { service: service.to_owned() };
-    ask(call, |_| Ok(Secret(Origin::RegistryToken(service.to_owned()))))
+    ask(call, |_| Ok(Secret::from(Origin::RegistryToken(service.to_owned()))))
 }
 
 pub(crate) fn identity_token(audience: &str) -> Result<Secret, Error> {
     let call = Call::IdentityToken { audience: audience.to_owned() };
-    ask(call, |_| Ok(Secret(Origin::IdentityToken(audience.to_owned()))))
+    ask(call, |_| Ok(Secret::from(Origin::IdentityToken(audience.to_owned()))))
 }
 
 pub(crate) fn sign(key: &Secret, header: &str, claims: &str) -> Result<Secret, Error> {
     let call =
         Call::Sign { key: key.0.clone(), header: header.to_owned(), claims: claims.to_owned() };
-    ask(call, |_| Ok(Secret(Origin::Assertion)))
+    ask(call, |_| Ok(Secret::from(Origin::Assertion)))
+}
+
+pub(crate) fn random_password(length: u32, alphabet: &str) -> Result<Secret, Error> {
+    let call = Call::RandomPassword { length, alphabet: alphabet.to_owned() };
+    ask(call, |_| Ok(Secret::from(Origin::Random)))
+}
+
+/// Not random, so that a test knows what was sent.
+pub(crate) fn random_text(length: u32, alphabet: &str) -> Result<String, Error> {
+    let call = Call::RandomText { length, alphabet: alphabet.to_owned() };
+    ask(call, |_| Ok(alphabet.chars().cycle().take(length as usize).collect()))
+}
+
+pub(crate) fn keep(name: &str, value: &Secret, expires_at: u64) -> Result<(), Error> {
+    let call = Call::Keep { name: name.to_owned(), value: value.0.clone(), expires_at };
+    let (origin, is_taken) = (&value.0, matches!(value.0, Origin::Http(_)));
+    let refused = || Error::Refused(format!("to keep a secret that comes from {origin}"));
+    ask(call, |_| if is_taken { Ok(()) } else { Err(refused()) })?;
+    HERE.with_borrow_mut(|here| {
+        if let Some((host, _)) = here {
+            host.kept.push(name.to_owned());
+        }
+    });
+    Ok(())
+}
+
+pub(crate) fn find_kept(name: &str) -> Result<Option<Secret>, Error> {
+    ask(Call::FindKept { name: name.to_owned() }, |host| {
+        let is_kept = host.kept.iter().any(|kept| kept == name);
+        Ok(is_kept.then(|| Secret::from(Origin::Kept(name.to_owned()))))
+    })
+}
+
+pub(crate) fn forget(name: &str) -> Result<(), Error> {
+    ask(Call::Forget { name: name.to_owned() }, |_| Ok(()))?;
+    HERE.with_borrow_mut(|here| {
+        if let Some((host, _)) = here {
+            host.kept.retain(|kept| kept != name);
+        }
+    });
+    Ok(())
 }
 
 pub(crate) fn log(level: Level, message: &str) {
@@ -154,6 +217,8 @@ pub(crate) fn log(level: Level, message: &str) {
     let _ = ask(Call::Log { level, message: message.to_owned() }, |_| Ok(()));
 }
 
+/// The longest claim that a provider gets, in bytes.
+const LONGEST_CLAIM: usize = 1 << 10;
 /// The longest secret that an answer may have, in bytes.
 const LONGEST_SECRET: usize = 16 << 10;
 /// The longest pause that a caller is asked for, in seconds.
@@ -272,7 +337,7 @@ impl Response {
         let mut json = json.filter(|_| !pointer.is_empty()).unwrap_or(Value::Null);
         remove(&mut json, &secret);
         answer.body = json.to_string();
-        Some(Secret(Origin::Http(pointer.to_owned())))
+        Some(Secret(Origin::Http(pointer.to_owned()), Some(secret)))
     }
 }
 

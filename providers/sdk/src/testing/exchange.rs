@@ -71,6 +71,44 @@ impl Answer {
     }
 }
 
+/// Base64 for URLs without padding, as in a JWT.
+pub(super) fn base64url(text: &str) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let encode = |bytes: &[u8]| {
+        let group = bytes.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte));
+        let group = group << (8 * (3 - bytes.len()));
+        let letters = (0..=bytes.len()).map(move |index| (group >> (18 - 6 * index)) & 63);
+        letters
+            .filter_map(|index| LETTERS.get(index as usize))
+            .map(|it| char::from(*it))
+            .collect::<String>()
+    };
+    text.as_bytes().chunks(3).map(encode).collect()
+}
+
+/// The opposite of [`base64url`].
+pub(super) fn from_base64url(text: &str) -> Option<Vec<u8>> {
+    let value = |byte: u8| {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'-' => 62,
+            b'_' => 63,
+            _ => return None,
+        };
+        Some(u32::from(value))
+    };
+    let mut bytes = Vec::new();
+    for chunk in text.as_bytes().chunks(4) {
+        let values = chunk.iter().map(|byte| value(*byte)).collect::<Option<Vec<_>>>()?;
+        let group = values.iter().fold(0, |group, value| group << 6 | value);
+        let group = group << (6 * (4 - chunk.len()));
+        bytes.extend(group.to_be_bytes().iter().skip(1).take(chunk.len() - 1));
+    }
+    Some(bytes)
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -80,6 +118,8 @@ impl fmt::Display for Origin {
             Self::RegistryToken(service) => write!(formatter, "<registry-token {service}>"),
             Self::IdentityToken(audience) => write!(formatter, "<identity-token {audience}>"),
             Self::Assertion => formatter.write_str("<assertion>"),
+            Self::Random => formatter.write_str("<random>"),
+            Self::Kept(name) => write!(formatter, "<kept {name}>"),
             Self::Http(pointer) => write!(formatter, "<http {pointer}>"),
         }
     }

@@ -115,7 +115,11 @@ impl Composing<'_> {
     /// Returns a secret, if its origin allows that it leaves by HTTP.
     fn secret(&mut self, handle: &SecretHandle) -> Result<Arc<Secret>, NotSent> {
         match handle.origin {
-            SecretOrigin::Configured | SecretOrigin::Http => {}
+            SecretOrigin::Configured
+            | SecretOrigin::Http
+            | SecretOrigin::Kept
+            | SecretOrigin::Assertion
+            | SecretOrigin::Random => {}
             SecretOrigin::Guest => self.check_text("secrets", handle.secret.expose())?,
             SecretOrigin::Aws(_) => {
                 return Err(NotSent::Refused(
@@ -424,6 +428,9 @@ mod tests {
         for (origin, leaves) in [
             (SecretOrigin::Configured, true),
             (SecretOrigin::Http, true),
+            (SecretOrigin::Kept, true),
+            (SecretOrigin::Assertion, true),
+            (SecretOrigin::Random, true),
             (SecretOrigin::Guest, true),
             (SecretOrigin::Aws(Scope::Repository), false),
             (SecretOrigin::Aws(Scope::Registry), false),

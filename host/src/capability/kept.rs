@@ -1,0 +1,169 @@
+//! `kept`: logins of a registry that serve several of its calls. A provider finds them again and
+//! cannot read them.
+//!
+//! **Invariant:** what is kept never reaches a caller, because it opens more than one grant
+//! (I5): `issue/mint.rs` rejects it by its origin and by its text.
+//! **Invariant:** entries belong to one registry in one epoch. They are in memory only, and wiped
+//! when they expire, are forgotten, or no generation has that epoch any more.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasmtime::component::{Linker, Resource};
+
+use super::secrets::{SecretHandle, SecretOrigin};
+use super::state::HasState;
+use super::{CallState, printable};
+use crate::capability::wit::rise::registry::kept;
+use crate::capability::wit::rise::registry::types::Error;
+use crate::domain::Secret;
+
+/// Entries of one registry. A provider has one login, or one for each of its cloud accounts.
+const MOST: usize = 32;
+const LONGEST_NAME: usize = 64;
+/// Nothing is found that ends sooner: the requests that it is for take time.
+const SHORTEST: u64 = 60;
+const LONGEST: u64 = 86_400;
+
+/// The logins of one registry in one epoch.
+#[derive(Default)]
+pub struct Kept(Mutex<BTreeMap<String, Entry>>);
+
+struct Entry {
+    secret: Arc<Secret>,
+    expires_at: u64,
+}
+
+impl Kept {
+    fn entries(&self, now: u64) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|_, entry| entry.expires_at >= now.saturating_add(SHORTEST));
+        entries
+    }
+
+    /// When there is no room, the entry that ends first goes.
+    fn keep(&self, name: String, entry: Entry, now: u64) {
+        let mut entries = self.entries(now);
+        entries.remove(&name);
+        if entries.len() >= MOST {
+            let first = entries.iter().min_by_key(|(_, entry)| entry.expires_at);
+            if let Some(first) = first.map(|(name, _)| name.clone()) {
+                entries.remove(&first);
+            }
+        }
+        entries.insert(name, entry);
+    }
+
+    fn find(&self, name: &str, now: u64) -> Option<(Arc<Secret>, u64)> {
+        let entries = self.entries(now);
+        entries.get(name).map(|entry| (Arc::clone(&entry.secret), entry.expires_at))
+    }
+
+    /// Whether `secret` is kept, or has something that is.
+    pub(crate) fn has(&self, secret: &Secret) -> bool {
+        self.entries(0).values().any(|entry| entry.secret.is_in(secret.expose()))
+    }
+}
+
+pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    kept::add_to_linker::<CallState, HasState>(linker, |state| state)
+}
+
+impl CallState {
+    fn keep_secret(
+        &mut self,
+        name: &str,
+        value: &SecretHandle,
+        expires_at: u64,
+    ) -> Result<(), Error> {
+        self.begin("kept.keep")?;
+        if value.origin != SecretOrigin::Http {
+            let from = printable(&value.name, LONGEST_NAME);
+            return Err(self.refuse(format!("to keep a secret that comes from {from}")));
+        }
+        let is_name = (1..=LONGEST_NAME).contains(&name.len());
+        if !is_name || name.chars().any(char::is_control) {
+            return Err(Error::Failed(format!(
+                "the name of a kept secret has 1 to {LONGEST_NAME} bytes and no control characters"
+            )));
+        }
+        let ends = value.expires_at.map_or(expires_at, |own| own.min(expires_at));
+        let expires_at = ends.min(self.now.saturating_add(LONGEST));
+        let entry = Entry { secret: Arc::clone(&value.secret), expires_at };
+        self.capabilities.kept.keep(name.to_owned(), entry, self.now);
+        Ok(())
+    }
+}
+
+impl kept::Host for CallState {
+    fn keep(
+        &mut self,
+        name: String,
+        value: Resource<SecretHandle>,
+        expires_at: u64,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        let value = self.table.get(&value)?.clone();
+        Ok(self.keep_secret(&name, &value, expires_at))
+    }
+
+    fn find(
+        &mut self,
+        name: String,
+    ) -> wasmtime::Result<Result<Option<Resource<SecretHandle>>, Error>> {
+        if let Err(refused) = self.begin("kept.find") {
+            return Ok(Err(refused));
+        }
+        let Some((secret, expires_at)) = self.capabilities.kept.find(&name, self.now) else {
+            return Ok(Ok(None));
+        };
+        self.issued.add(&secret);
+        let (origin, expires_at) = (SecretOrigin::Kept, Some(expires_at));
+        let handle = SecretHandle { secret, origin, name: "kept".into(), expires_at };
+        Ok(Ok(Some(self.table.push(handle)?)))
+    }
+
+    fn forget(&mut self, name: String) -> wasmtime::Result<Result<(), Error>> {
+        Ok(self.begin("kept.forget").map(|_| {
+            self.capabilities.kept.entries(self.now).remove(&name);
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(text: &str, expires_at: u64) -> Entry {
+        Entry { secret: Arc::new(Secret::new(text.to_owned())), expires_at }
+    }
+
+    fn found(kept: &Kept, name: &str, now: u64) -> Option<String> {
+        kept.find(name, now).map(|(secret, _)| secret.expose().to_owned())
+    }
+
+    #[test]
+    fn a_login_is_found_until_a_minute_before_its_end() {
+        let kept = Kept::default();
+        kept.keep("login".to_owned(), entry("first-login", 1000), 0);
+        kept.keep("login".to_owned(), entry("second-login", 1000), 0);
+        assert_eq!(found(&kept, "login", 940).as_deref(), Some("second-login"));
+        assert_eq!(found(&kept, "other", 0), None);
+        let has = |text: &str| kept.has(&Secret::new(text.to_owned()));
+        assert!(has("second-login") && has("Bearer second-login") && !has("first-login"));
+        assert_eq!(found(&kept, "login", 941), None);
+        assert!(!has("second-login"));
+    }
+
+    #[test]
+    fn the_login_that_ends_first_makes_room() {
+        let kept = Kept::default();
+        for number in 0..=MOST as u64 {
+            let ends = 10_000 - number;
+            kept.keep(number.to_string(), entry("some-login", ends), 0);
+        }
+        assert_eq!(kept.entries(0).len(), MOST);
+        assert!(found(&kept, "0", 0).is_some());
+        assert!(found(&kept, &(MOST - 1).to_string(), 0).is_none());
+        assert!(found(&kept, &MOST.to_string(), 0).is_some());
+    }
+}
