@@ -19,7 +19,7 @@ const COHORT: usize = 100;
 /// Between two clients, so that it is known who came first.
 const APART: Duration = Duration::from_millis(1);
 
-const SHED: &str = "limit_refusals_total{limit=\"in-flight\"}";
+const SHED: &str = "rise_broker_limit_refusals_total{limit=\"in-flight\"}";
 
 #[derive(Debug)]
 pub struct ProjectsReport {
