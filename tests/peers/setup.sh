@@ -80,10 +80,11 @@ package_of() {
             apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli || echo docker.io
             ;;
         docker-credential-ecr-login) echo amazon-ecr-credential-helper ;;
+        promtool) echo prometheus ;;
         *) echo "$1" ;;
     esac
 }
-programs=(docker-registry skopeo strace buildah podman docker docker-credential-ecr-login)
+programs=(docker-registry skopeo strace buildah podman docker docker-credential-ecr-login promtool)
 absent=()
 for program in "${programs[@]}"; do
     command -v "$program" >/dev/null || absent+=("$(package_of "$program")")

@@ -4,6 +4,7 @@
 //! one, write a file here and its line below. A test that compiles another project is a program of
 //! its own.
 
+mod alerts;
 mod assertions_capability;
 mod audit;
 mod audit_process;
