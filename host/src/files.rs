@@ -6,6 +6,9 @@
 //! reads files on threads for blocking work only (`reload/watch.rs`).
 
 pub(crate) mod group;
+mod stream;
+
+pub(crate) use stream::Stream;
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, ErrorKind, Read};

@@ -45,6 +45,16 @@ impl Resolve for Reachable {
     }
 }
 
+/// Whether the URL is on this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 /// Why the host of the URL may not be connected to, as far as it is an address and not a name.
 pub(crate) fn refusal(reach: Reach, url: &Url, setting: &str) -> Option<String> {
     match url.host() {

@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
+use crate::files;
+
 /// A folder of segments.
 pub trait Disk: Send {
     /// The names of all segments, in order.
@@ -173,7 +175,8 @@ impl Disk for Folder {
     }
 
     fn open(&self, segment: &str) -> io::Result<Box<dyn BufRead + Send>> {
-        Ok(Box::new(BufReader::with_capacity(1 << 16, File::open(self.directory.join(segment))?)))
+        let file = files::open(&self.directory.join(segment))?;
+        Ok(Box::new(BufReader::with_capacity(1 << 16, file)))
     }
 
     fn create(&self, segment: &str) -> io::Result<Box<dyn Segment>> {

@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** no message has the content of the file, or an argument that may be a token.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::domain::Secret;
+use crate::files::Stream;
 
 /// Larger than any accepted token, so that a token that is too large is explained too.
 const MOST_READ: u64 = 64 << 10;
@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path) -> Result<Secret, Vec<String>> {
     let read = if path == Path::new("-") {
         io::stdin().take(MOST_READ).read_to_string(&mut text)
     } else {
-        File::open(path).and_then(|file| file.take(MOST_READ).read_to_string(&mut text))
+        Stream::open(path).and_then(|file| file.take(MOST_READ).read_to_string(&mut text))
     };
     read.map_err(|error| vec![unreadable(path, &error)])?;
     let text = text.trim();

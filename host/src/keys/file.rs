@@ -23,7 +23,6 @@ pub(super) fn read(
     let file = match files::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(format()),
         Err(error) => return Err(unreadable(error)),
     };
     // The checks apply to the open file, not to its name: what was checked is what is read.

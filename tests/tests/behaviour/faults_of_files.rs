@@ -33,17 +33,22 @@ fn pipe(path: &Path) {
     mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).unwrap();
 }
 
+fn is_no_key(printed: &str) -> bool {
+    printed.contains("is not an Ed25519 key")
+}
+
 /// Each setting that names a file, with a file that is none.
 #[test]
 fn a_pipe_or_a_device_is_rejected_wherever_a_file_is_named() {
     let tls = "[server.tls]\ncertificate_file = \"F\"\nkey_file = \"F\"\n";
     let issuer = "[[auth.issuers]]\nname = \"other\"\nissuer = \"https://i.example.com\"\n\
                   algorithms = [\"RS256\"]\n";
-    let named: [(&str, &str); 7] = [
+    let named: [(&str, &str); 8] = [
         ("a layer", ""),
         ("tls", tls),
         ("jwks_file", &format!("{issuer}jwks_file = \"F\"\n")),
         ("ca_file", &format!("{issuer}ca_file = \"F\"\n")),
+        ("bearer_file", &format!("{issuer}bearer_file = \"F\"\n")),
         ("key_file", ""),
         ("lock_file", "[providers]\nlock_file = \"F\"\nrequire = \"locked\"\n"),
         ("secret", "[registries.more]\ntype = \"oci\"\nregistry_url = \"${file:F}\"\n"),
@@ -69,9 +74,8 @@ fn a_pipe_or_a_device_is_rejected_wherever_a_file_is_named() {
             }
             let printed = installation.run(&["check"]);
             assert_eq!(printed.code, Some(1), "{kind} {file}: {}", printed.stderr);
-            // A private key is checked for its form first.
             let is_said = printed.stderr.contains(words)
-                || (kind == "key_file" && printed.stderr.contains("is not an Ed25519 key"));
+                || kind == "key_file" && file == "sparse" && is_no_key(&printed.stderr);
             assert!(is_said, "{kind} {file}: {}", printed.stderr);
         }
     }
@@ -82,11 +86,63 @@ fn checkpoints_without_an_end_are_not_read_to_the_end() {
     let installation = installation();
     drop(installation.serve());
     fs::File::create(installation.path("sparse")).unwrap().set_len(1 << 40).unwrap();
-    for file in ["/dev/zero", "sparse"] {
+    pipe(&installation.path("pipe"));
+    for (file, expected) in [
+        ("sparse", "has a line of more than"),
+        ("/dev/zero", "--checkpoints /dev/zero: it is a device, not a regular file"),
+        ("config", "--checkpoints config: it is a folder, not a regular file"),
+        ("pipe", "--checkpoints pipe: nobody writes into this pipe: there was no data for 5 s"),
+    ] {
         let printed = installation.run(&["audit", "verify", "--checkpoints", file]);
         assert_eq!(printed.code, Some(1));
-        assert!(printed.stderr.contains("has a line of more than"), "{}", printed.stderr);
+        assert!(printed.stderr.contains(expected), "{}", printed.stderr);
     }
+}
+
+/// Each file that a command line names, as a pipe without a writer.
+#[test]
+fn no_file_of_a_command_line_is_waited_for() {
+    let installation = installation();
+    pipe(&installation.path("pipe"));
+    pipe(&installation.path("audit-00000001.jsonl"));
+    installation.token_for("my-app");
+    let explain = ["explain", "--project", "a", "--token-file"];
+    for (arguments, expected) in [
+        ([&explain[..], &["pipe"]].concat(), "--token-file pipe: nobody writes into this pipe"),
+        ([&explain[..], &["/dev/zero"]].concat(), "--token-file /dev/zero: it is a device"),
+        (vec!["audit", "verify", "--directory", "."], "it is a pipe, not a regular file"),
+        (vec!["audit", "query", "--directory", "."], "it is a pipe, not a regular file"),
+        (vec!["audit", "tail", "--directory", "."], "it is a pipe, not a regular file"),
+        (vec!["provider", "inspect", "pipe"], "pipe: not a regular file"),
+        (vec!["check", "--config-dir", "pipe"], "this is a file; name the folder"),
+    ] {
+        let printed = installation.run(&arguments);
+        assert!(printed.code.is_some_and(|code| code > 0), "{arguments:?}: {}", printed.stdout);
+        assert!(printed.stderr.contains(expected), "{arguments:?}: {}", printed.stderr);
+    }
+    let run = |settings| ["run", "providers/oci.wasm", "--settings", settings, "--project", "a"];
+    for arguments in [&["inspect", "pipe"][..], &run("pipe")] {
+        let printed = installation.run_kit(arguments);
+        assert!(printed.code.is_some_and(|code| code > 0), "{arguments:?}: {}", printed.stdout);
+        let all = printed.stdout + &printed.stderr;
+        assert!(all.contains("not a regular file"), "{arguments:?}: {all}");
+    }
+}
+
+/// A shell gives the output of another program, `<(…)`, as a pipe.
+#[test]
+fn a_pipe_with_a_writer_is_a_file_of_a_command_line() {
+    let installation = installation();
+    let token = installation.token_for("my-app");
+    let mut shell = Command::new("/bin/bash");
+    let command = installation.command(&["explain", "--project", "my-app", "--token-file"]);
+    shell.args(["-c", "exec \"$@\" <(sleep 0.2; echo \"$TOKEN\")", "bash"]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.env_clear().current_dir(installation.path("")).env("TOKEN", token);
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = shell.output().unwrap();
+    let printed = String::from_utf8_lossy(&ran.stdout);
+    assert!(printed.starts_with("granted"), "{printed}{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 /// A variable, a TOML key and a YAML flow that are nested without sense.

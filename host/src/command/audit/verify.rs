@@ -1,6 +1,5 @@
 //! `rise-broker audit verify`: checks that the log is as it was written.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use super::super::{Outcome, print, warn};
 use super::{LogArguments, unreadable};
 use crate::audit::verify::{Kept, LogReport, verify};
 use crate::audit::{CheckpointFields, Head, missing, signing_key};
+use crate::files::Stream;
 
 /// Longer than any line of the broker's log.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -127,9 +127,8 @@ fn count(number: u64, what: &str) -> String {
 /// The checkpoints in a JSON log.
 fn checkpoints(path: &Path) -> Result<Vec<Kept>, Vec<String>> {
     let unreadable =
-        |error: std::io::Error| vec![format!("cannot read {}: {error}", path.display())];
-    // A pipe from another program is fine here: whoever runs this command waits for it.
-    let mut log = BufReader::new(File::open(path).map_err(unreadable)?);
+        |error: std::io::Error| vec![format!("--checkpoints {}: {error}", path.display())];
+    let mut log = BufReader::new(Stream::open(path).map_err(unreadable)?);
     let (mut kept, mut line) = (Vec::new(), Vec::new());
     while log.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line).map_err(unreadable)? > 0 {
         if line.len() as u64 == LONGEST_LINE && !line.ends_with(b"\n") {

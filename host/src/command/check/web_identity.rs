@@ -1,6 +1,7 @@
 //! The identity that Kubernetes gives a pod: a token, and the role that should trust it.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -8,7 +9,9 @@ use serde_json::Value;
 
 use crate::capability::printable;
 use crate::config::Environment;
+use crate::files;
 
+const LARGEST_TOKEN: u64 = 64 << 10;
 /// In the text of a failure of the SDK's own role.
 const OWN_ROLE: &str = "assuming the broker's own role";
 
@@ -41,7 +44,8 @@ pub(super) fn remedy(text: &str, environment: &Environment) -> Option<String> {
 /// itself is not.
 fn sent(environment: &Environment) -> Option<String> {
     let variable = |name: &str| environment.get(&OsString::from(name));
-    let token = std::fs::read_to_string(variable("AWS_WEB_IDENTITY_TOKEN_FILE")?).ok()?;
+    let path = Path::new(variable("AWS_WEB_IDENTITY_TOKEN_FILE")?);
+    let token = files::read_text(path, LARGEST_TOKEN).ok()?;
     let payload = BASE64_URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
     let claims: Value = serde_json::from_slice(&payload).ok()?;
     let shown = |name: &str| {

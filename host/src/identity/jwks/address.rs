@@ -1,6 +1,8 @@
 //! Which addresses an issuer may have, and which hosts its keys.
 
-use url::{Host, Url};
+use url::Url;
+
+use crate::reachable::is_loopback;
 
 pub(super) fn is_listed(hosts: &[String], url: &Url) -> bool {
     let is_same = |listed: Url| {
@@ -28,15 +30,6 @@ pub(super) fn is_as_written(text: &str, url: &Url) -> bool {
     let is_same = |other: &str| authority.eq_ignore_ascii_case(other);
     (is_same(url.authority()) || is_same(&with_port))
         && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\')
-}
-
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// The https URL of `host` or `host:port`.

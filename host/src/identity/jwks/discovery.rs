@@ -6,7 +6,6 @@
 //! **Invariant:** the token in `bearer_file` is sent to hosts that the operator stated: that of the
 //! document, and `jwks_hosts`. A document cannot send it elsewhere.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use tokio::task::spawn_blocking;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::address::{host_of, is_as_written, is_listed, is_loopback, is_plain};
-use super::source::{FetchError, KeySource};
+use super::address::{host_of, is_as_written, is_listed, is_plain};
+use super::source::{FetchError, KeySource, UnusableBearer};
 use super::{KeySet, LARGEST_SET};
 use crate::domain::Reach;
 use crate::files;
@@ -26,7 +25,7 @@ use crate::identity::bounds::LONGEST_TOKEN;
 use crate::identity::json::{self, JsonLimits};
 use crate::identity::settings::DiscoverySettings;
 use crate::identity::shown;
-use crate::reachable::{self, Reachable};
+use crate::reachable::{self, Reachable, is_loopback};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Half of the time for both requests.
@@ -61,6 +60,8 @@ pub(crate) enum InvalidIssuer {
     Proxy,
     #[error("`ca_file` {} {problem}", path.display())]
     Authorities { path: PathBuf, problem: String },
+    #[error(transparent)]
+    Bearer(#[from] UnusableBearer),
     #[error("the HTTP client cannot be built: {0}")]
     Client(#[source] reqwest::Error),
 }
@@ -85,6 +86,9 @@ impl Discovery {
             return Err(InvalidIssuer::Address { setting, refusal });
         }
         let client = client(settings, url.scheme() == "https", reach)?;
+        if let Some(path) = &settings.bearer_file {
+            bearer(path)?;
+        }
         Ok(Self { settings: settings.clone(), document: url, reach, client })
     }
 
@@ -93,7 +97,9 @@ impl Discovery {
         // CVE-2026-49478 was such a token, sent to the host that the document named.
         let file = self.settings.bearer_file.as_ref();
         if let Some(path) = file.filter(|_| self.may_have_bearer(&url)) {
-            request = request.header(AUTHORIZATION, bearer(path).await?);
+            let path = path.clone();
+            let read = spawn_blocking(move || bearer(&path)).await;
+            request = request.header(AUTHORIZATION, read.map_err(FetchError::Host)??);
         }
         let mut answer = request.send().await.map_err(|error| self.no_answer(&url, error))?;
         let status = answer.status().as_u16();
@@ -222,14 +228,17 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, InvalidIssuer> {
     if found.is_empty() { Err(problem("has no certificate in PEM".to_owned())) } else { Ok(found) }
 }
 
-async fn bearer(path: &Path) -> Result<HeaderValue, FetchError> {
-    let path = path.to_owned();
-    let read = spawn_blocking(move || files::read_text(&path, LARGEST_BEARER as u64)).await;
-    let read = read.map_err(io::Error::other).flatten();
-    let token = Zeroizing::new(read.map_err(|error| FetchError::Bearer(error.to_string()))?);
+/// The header with the token in the file.
+fn bearer(path: &Path) -> Result<HeaderValue, UnusableBearer> {
+    let problem = |problem: String| UnusableBearer { path: path.to_owned(), problem };
+    let read = files::read_text(path, LARGEST_BEARER as u64);
+    let token = Zeroizing::new(read.map_err(|error| problem(error.to_string()))?);
+    if token.trim().is_empty() {
+        return Err(problem("it is empty".to_owned()));
+    }
     let header = Zeroizing::new(format!("Bearer {}", token.trim()));
     let mut header = HeaderValue::from_str(&header)
-        .map_err(|_| FetchError::Bearer("the token is not one line of text".to_owned()))?;
+        .map_err(|_| problem("the token in it is not one line of text".to_owned()))?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -400,7 +409,10 @@ mod tests {
         let path = folder.path().join("token");
         let settings =
             DiscoverySettings { bearer_file: Some(path.clone()), ..settings(&server.origin()) };
+        assert!(matches!(Discovery::new(&settings), Err(InvalidIssuer::Bearer(_))));
+        std::fs::write(&path, "token").unwrap();
         let discovery = Discovery::new(&settings).unwrap();
+        std::fs::remove_file(&path).unwrap();
         server.publish(&[&Signer::ed25519("a")]);
         assert!(matches!(discovery.fetch().await, Err(FetchError::Bearer(_))));
         assert!(server.requests().is_empty());

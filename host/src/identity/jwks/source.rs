@@ -1,8 +1,10 @@
 //! The port [`KeySource`], from which a key set is fetched, and why a fetch fails.
 
 use std::error::Error;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
+use tokio::task::JoinError;
 
 use super::{InvalidKeySet, KeySet, LARGEST_SET};
 use crate::identity::json::InvalidJson;
@@ -19,8 +21,10 @@ pub(crate) enum FetchError {
     Request(#[source] reqwest::Error),
     #[error("the proxy {proxy} gives no connection to {url}: {}", causes(.source))]
     Proxy { proxy: String, url: String, source: reqwest::Error },
-    #[error("`bearer_file` cannot be used: {0}")]
-    Bearer(String),
+    #[error(transparent)]
+    Bearer(#[from] UnusableBearer),
+    #[error("a bug in the broker: {0}")]
+    Host(#[source] JoinError),
     #[error("no answer within the deadline")]
     Deadline,
     #[error("{url} answers {status}, expected 200 (redirects are not followed){remedy}")]
@@ -54,12 +58,25 @@ pub(crate) enum FetchError {
     Keys(#[from] InvalidKeySet),
 }
 
+/// Why there is no token to send to an issuer.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`bearer_file` {} cannot be used: {problem}; name a file with one token that the broker's user \
+     can read",
+    path.display()
+)]
+pub(crate) struct UnusableBearer {
+    pub(super) path: PathBuf,
+    pub(super) problem: String,
+}
+
 impl FetchError {
     /// Whether the issuer answered, so that the network is not to blame.
     pub(crate) fn is_answer(&self) -> bool {
         match self {
             Self::Request(_) | Self::Deadline | Self::Proxy { .. } => false,
             Self::Bearer(_)
+            | Self::Host(_)
             | Self::Status { .. }
             | Self::TooLarge(_)
             | Self::Document { .. }
