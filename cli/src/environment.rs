@@ -1,6 +1,7 @@
 //! The environment variables of this process. No other file reads them.
 
 use std::collections::BTreeMap;
+use std::env::VarError;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
@@ -45,27 +46,40 @@ pub(crate) const NAMES: &[&str] = &[
     "no_proxy",
 ];
 
-/// Bytes. Longer than any token.
-const LONGEST: usize = 64 * 1024;
+/// Variables without which a run does the same.
+const HARMLESS: &[&str] = &["NO_COLOR", "PATH", "TERM", "TMPDIR"];
 
 /// Each variable is a [`Secret`]: some hold tokens, and a proxy's URL may hold a password.
 pub(crate) struct Environment {
     variables: BTreeMap<&'static str, Secret>,
+    /// The variables that are set to nothing.
+    empty: Vec<&'static str>,
+    /// The variables that are not UTF-8.
+    garbled: Vec<&'static str>,
     working_directory: PathBuf,
     /// The folder that contains `var/run/secrets`. Tests replace it.
     pub(crate) root: PathBuf,
 }
 
 impl Environment {
-    /// Variables that are empty, too long or not UTF-8 count as not set.
+    /// Variables that are empty or not UTF-8 count as not set.
     #[expect(clippy::disallowed_methods, reason = "the only place that reads the environment")]
     pub(crate) fn from_process() -> Self {
-        let variables = NAMES.iter().filter_map(|name| {
-            let text = std::env::var(name).ok()?;
-            (!text.is_empty() && text.len() <= LONGEST).then(|| (*name, Secret::new(text)))
-        });
+        let (mut variables, mut empty, mut garbled) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for name in NAMES {
+            match std::env::var(name) {
+                Ok(text) if text.is_empty() => empty.push(*name),
+                Ok(text) => {
+                    variables.insert(*name, Secret::new(text));
+                }
+                Err(VarError::NotUnicode(_)) => garbled.push(*name),
+                Err(VarError::NotPresent) => {}
+            }
+        }
         Self {
-            variables: variables.collect(),
+            variables,
+            empty,
+            garbled,
             working_directory: std::env::current_dir().unwrap_or_default(),
             root: PathBuf::from("/"),
         }
@@ -79,8 +93,31 @@ impl Environment {
                 .iter()
                 .map(|(name, text)| (known(name), Secret::new((*text).to_owned())))
                 .collect(),
+            empty: Vec::new(),
+            garbled: Vec::new(),
             working_directory: working_directory.to_owned(),
             root: working_directory.to_owned(),
+        }
+    }
+
+    /// Rejects variables that are not UTF-8: without them, a run would do something else.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match self.garbled.iter().find(|name| !HARMLESS.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(Failure::Settings(format!(
+                "the variable {name} is not UTF-8: set it to UTF-8 text, or unset it"
+            ))),
+        }
+    }
+
+    /// The end of a message about something that these variables would have given.
+    pub(crate) fn empty_among(&self, names: &[&str]) -> String {
+        let empty: Vec<&str> =
+            self.empty.iter().copied().filter(|name| names.contains(name)).collect();
+        match empty.as_slice() {
+            [] => String::new(),
+            [name] => format!("; {name} is set, but empty"),
+            names => format!("; {} are set, but empty", names.join(" and ")),
         }
     }
 

@@ -106,10 +106,13 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     /// The `.rise.toml`, if one exists.
     pub(crate) checkout: Option<PathBuf>,
+    /// Ends of messages about a missing URL and a missing project.
+    pub(crate) empty: [String; 2],
 }
 
 impl Settings {
     pub(crate) fn load(flags: &Flags, environment: &Environment) -> Result<Self, Failure> {
+        environment.check()?;
         let (file, file_path) = SettingsFile::load(environment)?;
         let (checkout, checkout_path) = checkout::Checkout::find(environment.working_directory())?;
         let from = |path: &Option<PathBuf>| Origin::File(path.clone().unwrap_or_default());
@@ -165,25 +168,27 @@ impl Settings {
             hosts: file.hosts,
             file: file_path,
             checkout: checkout_path,
+            empty: ["RISE_URL", "RISE_PROJECT"].map(|name| environment.empty_among(&[name])),
         })
     }
 
     pub(crate) fn url(&self) -> Result<&BrokerUrl, Failure> {
         self.url.as_ref().map(|url| &url.value).ok_or_else(|| {
-            Failure::Settings(
-                "no broker is configured: set RISE_URL, or `url` in ~/.config/rise/registry.toml"
-                    .to_owned(),
-            )
+            let [empty, _] = &self.empty;
+            Failure::Settings(format!(
+                "no broker is configured: set RISE_URL, or `url` in \
+                 ~/.config/rise/registry.toml{empty}"
+            ))
         })
     }
 
     pub(crate) fn project(&self) -> Result<&str, Failure> {
         self.project.as_ref().map(|project| project.value.as_str()).ok_or_else(|| {
-            Failure::Settings(
+            let [_, empty] = &self.empty;
+            Failure::Settings(format!(
                 "no project is named: use --project, RISE_PROJECT, or `project = \"…\"` in \
-                 .rise.toml"
-                    .to_owned(),
-            )
+                 .rise.toml{empty}"
+            ))
         })
     }
 

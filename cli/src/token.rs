@@ -29,6 +29,16 @@ const LONGEST: u64 = 64 * 1024;
 /// let its receiver act there.
 const PROJECTED: &str = "var/run/secrets/rise-registry/token";
 
+/// The variables that hold a token, name its file or request it.
+const VARIABLES: [&str; 6] = [
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "BUILDKITE_AGENT_ACCESS_TOKEN",
+    "RISE_ID_TOKEN",
+    "RISE_TOKEN",
+    "RISE_TOKEN_COMMAND",
+    "RISE_TOKEN_FILE",
+];
+
 /// Finds a source if it is present.
 type Find = fn(&Settings, &Environment) -> Result<Option<TokenSource>, Failure>;
 
@@ -167,6 +177,13 @@ impl TokenSource {
 impl Token {
     /// `source` names where the text comes from. A text that is no token is not sent.
     pub(crate) fn new(secret: Secret, source: &str) -> Result<Self, Failure> {
+        let length = secret.expose().len();
+        if length as u64 > LONGEST {
+            return Err(Failure::Token(format!(
+                "{source} contains no token: it has {length} bytes, and no token has more than \
+                 {LONGEST}"
+            )));
+        }
         if let Some(what) = why_no_token(secret.expose()) {
             return Err(Failure::Token(format!("{source} contains no token: it {what}")));
         }
@@ -184,8 +201,6 @@ fn why_no_token(text: &str) -> Option<&'static str> {
     let lower = text.to_ascii_lowercase();
     Some(if text.is_empty() {
         "is empty"
-    } else if text.len() as u64 > LONGEST {
-        "is longer than 64 KiB"
     } else if lower.starts_with("bearer ") {
         "starts with `Bearer`: leave this word out"
     } else if text.starts_with(['"', '\'']) {
@@ -249,7 +264,8 @@ fn missing(environment: &Environment) -> Failure {
     } else {
         "set RISE_TOKEN_FILE or RISE_TOKEN, or run `rise-registry login`"
     };
-    Failure::Token(format!("there is no token for the broker: {what}"))
+    let empty = environment.empty_among(&VARIABLES);
+    Failure::Token(format!("there is no token for the broker: {what}{empty}"))
 }
 
 #[cfg(test)]

@@ -463,3 +463,39 @@ fn a_denial_names_what_the_rules_allow() {
     let printed = nobody.rise(&["credentials", "--registry", "one"]);
     fails(&printed, 4, &["; no rule allows you anything at this broker"]);
 }
+
+/// A variable that is too long, empty or garbled is not one that is missing.
+#[test]
+fn a_variable_that_cannot_be_used_is_told_as_such() {
+    let double = BrokerDouble::start(listed());
+    let long = format!("a.{}.c", "x".repeat(70_000));
+    let with = |name: &str, value: &str| workstation(&double.url).with(name, value);
+    for (station, code, parts) in [
+        (
+            with("RISE_TOKEN", &long),
+            3,
+            &["RISE_TOKEN contains no token: it has 70004 bytes, and no token has more than 65536"]
+                [..],
+        ),
+        (with("RISE_TOKEN", ""), 3, &["there is no token", "; RISE_TOKEN is set, but empty"]),
+        (
+            with("RISE_TOKEN", "").with("RISE_TOKEN_FILE", ""),
+            3,
+            &["; RISE_TOKEN and RISE_TOKEN_FILE are set, but empty"],
+        ),
+        (with("RISE_URL", ""), 2, &["no broker is configured", "; RISE_URL is set, but empty"]),
+        (with("RISE_PROJECT", ""), 2, &["no project is named", "; RISE_PROJECT is set, but empty"]),
+    ] {
+        let printed = station.rise(&["credentials"]);
+        fails(&printed, code, parts);
+        assert!(!printed.stderr.contains("xxx"), "{printed:?}");
+    }
+    for (name, code) in [("RISE_TOKEN", 2), ("RISE_PROJECT", 2), ("DOCKER_CONFIG", 2)] {
+        let station = workstation(&double.url);
+        let script =
+            format!("export {name}=\"$(printf 'a\\377')\"; exec rise-registry credentials");
+        let printed = station.run("sh", &["-c", &script]);
+        fails(&printed, code, &[&format!("the variable {name} is not UTF-8: set it to UTF-8")]);
+    }
+    assert_eq!(double.requests().len(), 0);
+}
