@@ -27,7 +27,7 @@ const SECRETS: [&str; 4] = ["password", "token", "secret", "secret_access_key"];
 /// Returns a warning for each value that is probably not meant.
 pub(super) fn warnings(root: &Node) -> Vec<Problem> {
     let mut warnings = Vec::new();
-    visit(root, "", &mut |pointer, node| {
+    root.each_value(&mut |pointer, node| {
         let message = node.text().and_then(|text| doubt(pointer, text, node));
         warnings.extend(message.map(|message| at(node, pointer, message)));
     });
@@ -50,23 +50,6 @@ pub(super) fn warnings(root: &Node) -> Vec<Problem> {
 
 fn at(node: &Node, pointer: &str, message: impl Into<String>) -> Problem {
     Problem::at(&node.origin, dotted("", pointer), message)
-}
-
-fn visit(node: &Node, pointer: &str, look: &mut impl FnMut(&str, &Node)) {
-    let escaped = |key: &str| key.replace('~', "~0").replace('/', "~1");
-    match &node.kind {
-        NodeKind::Table(map) => {
-            for (key, child) in map {
-                visit(child, &format!("{pointer}/{}", escaped(key)), look);
-            }
-        }
-        NodeKind::List(items) => {
-            for (index, child) in items.iter().enumerate() {
-                visit(child, &format!("{pointer}/{index}"), look);
-            }
-        }
-        NodeKind::Scalar(_) => look(pointer, node),
-    }
 }
 
 /// The pointers of a table; `*` in it stands for no level, and for any table there.

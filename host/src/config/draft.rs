@@ -68,7 +68,8 @@ impl Draft {
         directory: &Path,
         environment: &Environment,
     ) -> Result<Self, Vec<Problem>> {
-        let mut files = interpolate::files(&node);
+        let secrets = interpolate::files(&node);
+        let mut files: BTreeSet<_> = secrets.iter().map(|file| file.path.clone()).collect();
         let mut sections = Sections::new(&mut node, environment)?;
         let server: ServerFile = sections.take("server");
         let providers: ProvidersFile = sections.take("providers");
@@ -102,6 +103,7 @@ impl Draft {
         }
         let mut warnings = warnings(&written.0, &identity, &rules, longest);
         warnings.extend(doubts.into_iter().chain(of_listeners));
+        warnings.extend(modes::of_secrets(&secrets));
         let mut warnings = name_rules(&written.0, warnings);
         warnings.extend(without_default(&registries, &rules, &written));
         let providers = providers::config(directory, providers, &written, &mut problems);

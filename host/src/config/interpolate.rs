@@ -5,68 +5,65 @@
 //! change the values of `RISE_A__B` variables, because a password may contain a `$`. `$${` stands
 //! for a literal `${`.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::layers::Environment;
-use super::node::{Node, NodeKind, Problem, dotted};
+use super::node::{Node, NodeKind, Origin, Problem, dotted};
 use crate::files;
 
 const MAX_SECRET_FILE: u64 = 64 << 10;
 
 pub(super) fn interpolate(node: &mut Node, environment: &Environment) -> Vec<Problem> {
     let mut problems = Vec::new();
-    visit(node, "", environment, &mut problems);
+    node.each_value_mut(&mut |pointer, node| {
+        let NodeKind::Scalar(Value::String(text)) = &mut node.kind else { return };
+        if node.origin.text || !text.contains("${") {
+            return;
+        }
+        match expand(text, environment) {
+            Ok(expanded) => {
+                *text = expanded.text;
+                node.origin.text = expanded.replaced;
+                node.origin.secret |= expanded.secret;
+            }
+            Err(message) => {
+                problems.push(Problem::at(&node.origin, dotted("", pointer), message));
+            }
+        }
+    });
     problems
 }
 
-/// The files that `${file:…}` in the settings names, before they are replaced.
-pub(super) fn files(node: &Node) -> BTreeSet<PathBuf> {
-    match &node.kind {
-        NodeKind::Table(map) => map.values().flat_map(files).collect(),
-        NodeKind::List(items) => items.iter().flat_map(files).collect(),
-        NodeKind::Scalar(Value::String(text)) if !node.origin.text => {
-            let named = text.split("${file:").skip(1).filter_map(|rest| rest.split_once('}'));
-            named.map(|(path, _)| PathBuf::from(path)).collect()
-        }
-        NodeKind::Scalar(_) => BTreeSet::new(),
+/// A file with a secret, which the settings name by `${file:…}`.
+pub(super) struct SecretFile {
+    pub(super) path: PathBuf,
+    origin: Origin,
+    key: String,
+}
+
+impl SecretFile {
+    /// A problem with the setting that names the file.
+    pub(super) fn problem(&self, message: String) -> Problem {
+        Problem::at(&self.origin, &self.key, message)
     }
 }
 
-fn visit(node: &mut Node, pointer: &str, environment: &Environment, problems: &mut Vec<Problem>) {
-    match &mut node.kind {
-        NodeKind::Table(map) => {
-            for (key, child) in map {
-                visit(
-                    child,
-                    &format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")),
-                    environment,
-                    problems,
-                );
-            }
-        }
-        NodeKind::List(items) => {
-            for (index, child) in items.iter_mut().enumerate() {
-                visit(child, &format!("{pointer}/{index}"), environment, problems);
-            }
-        }
-        NodeKind::Scalar(Value::String(text)) if !node.origin.text && text.contains("${") => {
-            match expand(text, environment) {
-                Ok(expanded) => {
-                    *text = expanded.text;
-                    node.origin.text = expanded.replaced;
-                    node.origin.secret |= expanded.secret;
-                }
-                Err(message) => {
-                    problems.push(Problem::at(&node.origin, dotted("", pointer), message));
-                }
-            }
-        }
-        NodeKind::Scalar(_) => {}
-    }
+/// The files that the settings name, before they are replaced.
+pub(super) fn files(node: &Node) -> Vec<SecretFile> {
+    let mut files = Vec::new();
+    node.each_value(&mut |pointer, node| {
+        let text = node.text().filter(|_| !node.origin.text).unwrap_or_default();
+        let named = text.split("${file:").skip(1).filter_map(|rest| rest.split_once('}'));
+        files.extend(named.map(|(path, _)| SecretFile {
+            path: PathBuf::from(path),
+            origin: node.origin.clone(),
+            key: dotted("", pointer),
+        }));
+    });
+    files
 }
 
 #[derive(Default)]

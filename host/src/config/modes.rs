@@ -4,9 +4,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
+use super::interpolate::SecretFile;
 use super::node::Problem;
 use super::{Config, TlsFile, installed, owners};
-use crate::identity::KeyOrigin;
+use crate::identity::{DiscoverySettings, KeyOrigin};
 
 const SHARED_WRITE: u32 = 0o002;
 const SHARED_READ: u32 = 0o004;
@@ -31,14 +34,18 @@ pub(super) fn warnings(directory: &Path, config: &Config) -> Vec<Problem> {
     for file in &installed {
         warn("/providers/directory", writable(file, "it is code that the broker runs"));
     }
-    for issuer in &config.identity.issuers {
-        if let KeyOrigin::Local { key_file } = &issuer.keys {
-            warn("/auth/issuers", replaceable(key_file));
+    for (index, issuer) in config.identity.issuers.iter().enumerate() {
+        match &issuer.keys {
+            KeyOrigin::Local { key_file } => warn("/auth/issuers", replaceable(key_file)),
+            KeyOrigin::Discovery(DiscoverySettings { bearer_file: Some(path), .. }) => {
+                warn(&format!("/auth/issuers/{index}/bearer_file"), exposed(path));
+            }
+            KeyOrigin::Discovery(_) | KeyOrigin::JwksFile { .. } => {}
         }
     }
     if let Some(TlsFile { key_file, certificate_file }) = &config.tls {
         warn("/server/tls/key_file", replaceable(key_file));
-        warn("/server/tls/key_file", readable(key_file));
+        warn("/server/tls/key_file", exposed(key_file));
         let is_for_callers = "callers would trust another certificate";
         warn("/server/tls/certificate_file", writable(certificate_file, is_for_callers));
     }
@@ -77,6 +84,31 @@ fn writable(path: &Path, because: &str) -> Option<String> {
     Some(format!(
         "every user can write {shown} (mode {mode:o}), and {because}; run `chmod o-w {shown}`"
     ))
+}
+
+/// Warnings about the files of `${file:…}` that every user can read.
+pub(super) fn of_secrets(files: &[SecretFile]) -> impl Iterator<Item = Problem> {
+    files.iter().filter_map(|file| Some(file.problem(exposed(&file.path)?)))
+}
+
+/// The same as [`readable`], for a file that may be mounted. What Docker or the kubelet mounts is
+/// only in this container, where it often has mode 644.
+fn exposed(path: &Path) -> Option<String> {
+    let is_mounted = || is_of_kubelet(path) || is_mount(path);
+    let problem = readable(path).filter(|_| !is_mounted())?;
+    Some(format!("{problem}, and before that `chgrp`, if the broker's user does not own it"))
+}
+
+/// Files of the kubelet's volumes lie behind a link to a folder such as `..2026_05_04_10_11_12`.
+fn is_of_kubelet(path: &Path) -> bool {
+    let real = path.canonicalize().unwrap_or_default();
+    real.iter().any(|name| name.as_encoded_bytes().starts_with(b".."))
+}
+
+/// Whether the file is mounted by itself.
+fn is_mount(path: &Path) -> bool {
+    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::empty());
+    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// The problem with a secret file that every user can reach and read.

@@ -143,6 +143,48 @@ impl Node {
         node
     }
 
+    /// Calls `look` with each value that is no table and no list, and with its JSON Pointer.
+    pub fn each_value(&self, look: &mut impl FnMut(&str, &Self)) {
+        self.each_below("", look);
+    }
+
+    fn each_below(&self, pointer: &str, look: &mut impl FnMut(&str, &Self)) {
+        match &self.kind {
+            NodeKind::Table(map) => {
+                for (key, node) in map {
+                    node.each_below(&below(pointer, key), look);
+                }
+            }
+            NodeKind::List(items) => {
+                for (index, node) in items.iter().enumerate() {
+                    node.each_below(&below(pointer, &index.to_string()), look);
+                }
+            }
+            NodeKind::Scalar(_) => look(pointer, self),
+        }
+    }
+
+    /// The same as [`Node::each_value`], to change the values.
+    pub fn each_value_mut(&mut self, change: &mut impl FnMut(&str, &mut Self)) {
+        self.each_below_mut("", change);
+    }
+
+    fn each_below_mut(&mut self, pointer: &str, change: &mut impl FnMut(&str, &mut Self)) {
+        match &mut self.kind {
+            NodeKind::Table(map) => {
+                for (key, node) in map {
+                    node.each_below_mut(&below(pointer, key), change);
+                }
+            }
+            NodeKind::List(items) => {
+                for (index, node) in items.iter_mut().enumerate() {
+                    node.each_below_mut(&below(pointer, &index.to_string()), change);
+                }
+            }
+            NodeKind::Scalar(_) => change(pointer, self),
+        }
+    }
+
     /// Merges `over` over this node: tables merge by key, everything else is replaced.
     pub fn merge(&mut self, over: Self) {
         match (&mut self.kind, over.kind) {
@@ -200,6 +242,11 @@ impl fmt::Display for Problem {
         }
         Ok(())
     }
+}
+
+/// The JSON Pointer of a key below another.
+fn below(pointer: &str, key: &str) -> String {
+    format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// Turns `/registries/prod/region` into `registries.prod.region`.

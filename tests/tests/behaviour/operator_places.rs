@@ -2,8 +2,9 @@
 //! warned about with the file, the key and the remedy, and no remedy breaks the machine.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use rise_broker_tests::registry::oci;
 use rise_broker_tests::{AUTH, Installation, skipped};
@@ -152,6 +153,69 @@ fn files_that_every_user_can_write_are_told() {
         mode(&installation.path("keys"), open);
         assert_eq!(warnings(&installation), "", "{open:o}");
     }
+}
+
+/// A shared account, whose password is in `file`, and an issuer that wants a token.
+fn with_secrets(file: &str) -> Installation {
+    let password = format!("${{file:{file}}}");
+    let issuer = format!(
+        "[[auth.issuers]]\nname = \"other\"\nissuer = \"https://i.example.com\"\nalgorithms = \
+         [\"RS256\"]\nbearer_file = \"{file}\"\n"
+    );
+    let shared = oci("oci.example.com").account("ci", &password);
+    Installation::new(format!("{AUTH}{issuer}{shared}"))
+}
+
+#[test]
+fn secrets_that_every_user_can_read_are_told() {
+    let installation = with_secrets("secret");
+    installation.file("secret", "canary");
+    mode(&installation.path(""), 0o755);
+    for (bits, is_told) in [(0o644, true), (0o604, true), (0o640, false), (0o400, false)] {
+        mode(&installation.path("secret"), bits);
+        let printed = warnings(&installation);
+        let remedy = format!(
+            "every user can read secret (mode {bits:o}); run `chmod o-rwx secret`, and before \
+             that `chgrp`, if the broker's user does not own it"
+        );
+        for key in ["registries.prod.password", "auth.issuers.1.bearer_file"] {
+            let told = format!("warning: config/default.toml: {key}: {remedy}");
+            assert_eq!(printed.contains(&told), is_told, "{bits:o}: {printed}");
+        }
+    }
+    // Nobody else can enter the folder.
+    mode(&installation.path("secret"), 0o644);
+    mode(&installation.path(""), 0o700);
+    assert_eq!(warnings(&installation), "");
+}
+
+/// The kubelet and Docker mount secrets with mode 644 or 444 into a container of one user.
+#[test]
+fn secrets_of_a_container_are_not_told() {
+    let installation = with_secrets("secrets/password");
+    mode(&installation.path(""), 0o755);
+    installation.folder("secrets", 0o755);
+    installation.folder("secrets/..2026_05_04_10_11_12.13", 0o755);
+    installation.file("secrets/..2026_05_04_10_11_12.13/password", "canary");
+    symlink("..2026_05_04_10_11_12.13", installation.path("secrets/..data")).unwrap();
+    symlink("..data/password", installation.path("secrets/password")).unwrap();
+    assert_eq!(warnings(&installation), "");
+
+    let installation = with_secrets("mounted");
+    mode(&installation.path(""), 0o755);
+    installation.file("mounted", "canary");
+    let check = installation.command(&["check"]);
+    let mut shell = Command::new("unshare");
+    let script = "mount --bind mounted mounted && exec \"$@\"";
+    shell.args(["--mount", "sh", "-c", script, "sh"]);
+    shell.arg(check.get_program()).args(check.get_args());
+    shell.env_clear().current_dir(installation.path(""));
+    shell.envs(check.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = shell.output().unwrap();
+    if !ran.status.success() {
+        return skipped("this user may not mount files");
+    }
+    assert_eq!(String::from_utf8_lossy(&ran.stderr), "");
 }
 
 #[test]
