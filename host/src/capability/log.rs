@@ -57,6 +57,10 @@ impl CallState {
                 self.capabilities.observer.withheld(index);
                 withheld_text(secret)
             });
+            if let (Level::Warn | Level::Error, Some(kept)) = (level, &mut self.warnings) {
+                kept.push(message);
+                continue;
+            }
             let (registry, digest) = (&self.capabilities.registry, &self.digest);
             let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             match level {

@@ -39,6 +39,8 @@ pub struct CallState {
     pub(super) log_lines: usize,
     /// The lines that the provider has logged. They are written when the call ends.
     pub(super) lines: Vec<Line>,
+    /// The warnings among them, if the caller of the provider reports those itself.
+    pub(super) warnings: Option<Vec<String>>,
     pub(crate) issued: IssuedSecrets,
     pub(super) aws_calls: usize,
     pub(super) http_calls: usize,
@@ -77,6 +79,7 @@ impl CallState {
             cpu_ticks: 0,
             log_lines: 0,
             lines: Vec::new(),
+            warnings: None,
             issued: IssuedSecrets::default(),
             started: Instant::now(),
             aws_calls: 0,
@@ -97,6 +100,16 @@ impl CallState {
     pub(crate) fn open(&mut self, grant: Arc<Grant>) -> wasmtime::Result<Resource<GrantHandle>> {
         self.purpose = Purpose::Issue(Arc::clone(&grant));
         Ok(self.table.push(GrantHandle { grant, now: self.now })?)
+    }
+
+    /// Keeps warnings for [`CallState::warnings`], in place of the log.
+    pub(crate) fn keep_warnings(&mut self) {
+        self.warnings = Some(Vec::new());
+    }
+
+    /// The warnings that the call logged.
+    pub(crate) fn warnings(&self) -> &[String] {
+        self.warnings.as_deref().unwrap_or_default()
     }
 
     /// Begins a function of a capability: returns the grant to act for, or the error that the

@@ -10,9 +10,12 @@ use std::path::Path;
 
 use super::{Outcome, load, load_tls, print, texts, warn};
 use crate::broker;
+use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::http::ceiling::HttpCeiling;
+use crate::config::environment;
 use crate::domain::{Clock, Project, RegistryName, Scope};
-use crate::registries::Registries;
+use crate::registries::aws::{self, Elsewhere};
+use crate::registries::{Registries, Registry};
 use crate::{telemetry, user};
 use live::WantedProject;
 
@@ -65,6 +68,9 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
         for endpoint in ceiling.into_iter().flat_map(HttpCeiling::endpoints) {
             print(format_args!("  may send {endpoint}"));
         }
+        for Elsewhere { url, named_by } in elsewhere(registry) {
+            print(format_args!("{}: calls of AWS go to {url}, by {named_by}", registry.name));
+        }
     }
     if arguments.live {
         let wanted = wanted(arguments, &generation.registries)?;
@@ -72,6 +78,13 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
     }
     print(format_args!("the settings in {} are right", directory.display()));
     Ok(())
+}
+
+/// Where calls of AWS go instead.
+fn elsewhere(registry: &Registry) -> Vec<Elsewhere> {
+    let settings: AwsSettings = serde_json::from_str(&registry.settings).unwrap_or_default();
+    let uses_aws = registry.capabilities.aws.is_some();
+    if uses_aws { aws::elsewhere(&settings, &environment()) } else { Vec::new() }
 }
 
 /// Root can read what the broker's user cannot.

@@ -41,6 +41,7 @@ impl Export for DescribeCall {
     }
 }
 
+/// Its warnings concern the settings, and are kept to be reported with them.
 pub struct CheckCall {
     pub settings: Arc<str>,
 }
@@ -55,6 +56,7 @@ impl Export for CheckCall {
         store: &mut Store<CallState>,
     ) -> wasmtime::Result<Self::Returns> {
         let instance = guest.component.instantiate_async(&mut *store).await?;
+        store.data_mut().keep_warnings();
         instance.rise_registry_registry().call_check(store, &self.settings).await
     }
 }

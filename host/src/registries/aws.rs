@@ -1,15 +1,20 @@
 //! The AWS ceiling and client of a registry, from its settings.
 
+use std::ffi::OsStr;
 use std::sync::Arc;
+
+use url::Url;
 
 use super::Clients;
 use super::build::Stated;
 use super::secrets::Secrets;
 use crate::capability::aws::AwsAccess;
 use crate::capability::aws::ceiling::{AwsCeiling, AwsSettings, Switches, account_of};
-use crate::config::RegistryConfig;
+use crate::capability::printable;
 use crate::config::node::Problem;
+use crate::config::{self, Environment, RegistryConfig};
 use crate::domain::Scope;
+use crate::reachable;
 
 pub(super) async fn open(
     settings: &AwsSettings,
@@ -23,7 +28,7 @@ pub(super) async fn open(
             .problem("/region", "missing; its provider uses AWS, so name the region".to_owned()));
     }
     // The provider has checked its form, but only the host knows what the SDK accepts.
-    if let Some(Err(error)) = settings.endpoint_url.as_deref().map(url::Url::parse) {
+    if let Some(Err(error)) = settings.endpoint_url.as_deref().map(Url::parse) {
         return Err(stated.problem("/endpoint_url", format!("not a URL: {error}")));
     }
     let keys = &config.keys;
@@ -57,9 +62,15 @@ pub(super) async fn open(
     Ok(AwsAccess { ceiling, client: clients.aws(settings.clone(), pair).await })
 }
 
+/// Returns warnings about settings that are valid but probably not intended.
+pub(super) fn warnings(settings: &AwsSettings, stated: &Stated<'_>) -> Vec<Problem> {
+    let roles = other_accounts(settings, stated);
+    roles.into_iter().chain(unencrypted(settings, stated)).collect()
+}
+
 /// Warns about roles of another account than the registry's. That may be meant, and is more often a
 /// mistyped number.
-pub(super) fn other_accounts(settings: &AwsSettings, stated: &Stated<'_>) -> Vec<Problem> {
+fn other_accounts(settings: &AwsSettings, stated: &Stated<'_>) -> Vec<Problem> {
     let AwsSettings { account_id, role_arn, push_role_arn, .. } = settings;
     let other = |arn: &Option<String>| {
         let account = account_of(arn.as_deref()?)?;
@@ -88,6 +99,54 @@ pub(super) fn other_accounts(settings: &AwsSettings, stated: &Stated<'_>) -> Vec
     };
     let roles = [("/role_arn", role_arn), ("/push_role_arn", push_role_arn)];
     roles.into_iter().filter_map(warning).flatten().collect()
+}
+
+/// An address that takes the place of AWS.
+pub(crate) struct Elsewhere {
+    pub(crate) url: String,
+    /// The setting or the variable that has it.
+    pub(crate) named_by: &'static str,
+}
+
+/// Where calls of STS and ECR go, unless it is AWS. The setting has precedence, as in the SDK.
+pub(crate) fn elsewhere(settings: &AwsSettings, environment: &Environment) -> Vec<Elsewhere> {
+    const IGNORED: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
+    const NAMES: [&str; 3] = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL"];
+    if let Some(url) = settings.endpoint_url.clone() {
+        return vec![Elsewhere { url, named_by: "endpoint_url" }];
+    }
+    let variable =
+        |name: &str| environment.get(OsStr::new(name))?.to_str().filter(|text| !text.is_empty());
+    if variable(IGNORED).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return Vec::new();
+    }
+    let found = |name: &'static str| {
+        Some(Elsewhere { url: printable(variable(name)?, 256), named_by: name })
+    };
+    let mut all: Vec<Elsewhere> = NAMES.into_iter().filter_map(found).collect();
+    // The general one concerns the services without an own one.
+    all.truncate(2);
+    all
+}
+
+/// Warns about calls of AWS that others can read: their answers are logins.
+fn unencrypted(settings: &AwsSettings, stated: &Stated<'_>) -> Vec<Problem> {
+    let warning = |Elsewhere { url, named_by }: Elsewhere| {
+        let message = match Url::parse(&url) {
+            Err(error) => format!("{url} is not a URL ({error}), so every call of AWS fails"),
+            Ok(url) if url.scheme() == "https" || reachable::is_loopback(&url) => return vec![],
+            Ok(_) => format!(
+                "calls of AWS go to {url} without encryption, so that others can read the logins \
+                 of ECR; use https, or remove it"
+            ),
+        };
+        if named_by == "endpoint_url" {
+            stated.problem("/endpoint_url", message)
+        } else {
+            vec![Problem::new(&format!("the variable {named_by}"), "", message)]
+        }
+    };
+    elsewhere(settings, &config::environment()).into_iter().flat_map(warning).collect()
 }
 
 /// Rejects AWS settings of a registry whose provider does not use AWS: they are a mistake.

@@ -71,7 +71,7 @@ async fn build(
     let text: Arc<str> = settings.to_string().into();
     // The provider checks its settings before the host uses them, because its messages are better.
     let bare = Arc::new(bare(name, &own_secrets));
-    let scope = check(provider, &bare, &text, &stated).await?;
+    let (scope, mut warnings) = check(provider, &bare, &text, &stated).await?;
     if !config.keys_are_right {
         // These problems are already reported, and others would follow from them.
         return Err(vec![]);
@@ -84,9 +84,9 @@ async fn build(
     let kind = (scope, trust_provider, shape, clients);
     let needs = needs::ask(provider, &bare, &text, &stated).await?;
     let http = http::open(provider, &settings, &config, kind, &needs, &stated)?;
-    let mut warnings = warnings(&config, http.as_ref(), &provider.schema, &stated);
+    warnings.extend(of_secrets(&config, http.as_ref(), &provider.schema, &stated));
     if has_aws {
-        warnings.extend(aws::other_accounts(&aws_settings, &stated));
+        warnings.extend(aws::warnings(&aws_settings, &stated));
     }
     let epoch = Epoch::of(provider, &text, &own_secrets, &config.written_keys, trust_provider);
     let kept = clients.kept(name, epoch);
@@ -188,8 +188,8 @@ fn find_provider<'a>(
     })
 }
 
-/// Returns warnings about settings that are valid but probably not intended.
-fn warnings(
+/// Returns warnings about secrets that others can read.
+fn of_secrets(
     config: &RegistryConfig,
     http: Option<&HttpAccess>,
     schema: &Schema,
@@ -232,6 +232,15 @@ pub(super) struct Stated<'a> {
 }
 
 impl Stated<'_> {
+    /// The pointer of the setting that a provider's text begins with, if it does.
+    fn pointer_in(&self, text: &str) -> String {
+        let is_of_name = |char: char| char.is_ascii_alphanumeric() || "_-".contains(char);
+        let text = text.trim_start_matches('`');
+        let name = text.split(|char| !is_of_name(char)).next().unwrap_or_default();
+        let is_stated = self.node.get(name).is_some();
+        if is_stated { format!("/{name}") } else { String::new() }
+    }
+
     pub(super) fn problem(&self, pointer: &str, message: String) -> Vec<Problem> {
         let origin =
             if pointer.is_empty() { self.fallback } else { &self.node.nearest(pointer).origin };
@@ -239,22 +248,24 @@ impl Stated<'_> {
     }
 }
 
-/// Lets the provider check its settings.
+/// Lets the provider check its settings. Returns its warnings, too.
 async fn check(
     provider: &Provider,
     capabilities: &Arc<Capabilities>,
     settings: &Arc<str>,
     stated: &Stated<'_>,
-) -> Result<Scope, Vec<Problem>> {
+) -> Result<(Scope, Vec<Problem>), Vec<Problem>> {
     let answer =
         provider.call(CheckCall { settings: Arc::clone(settings) }, capabilities).await.map_err(
             |error| stated.problem("", format!("the `check` of its provider failed: {error}")),
         )?;
+    let warning = |text: &String| stated.problem(&stated.pointer_in(text), text.clone());
+    let warnings = answer.state.warnings().iter().flat_map(warning).collect();
     match answer.value {
-        Ok(contract::Scope::None) => Ok(Scope::None),
-        Ok(contract::Scope::Repository) => Ok(Scope::Repository),
-        Ok(contract::Scope::Namespace) => Ok(Scope::Namespace),
-        Ok(contract::Scope::Registry) => Ok(Scope::Registry),
+        Ok(contract::Scope::None) => Ok((Scope::None, warnings)),
+        Ok(contract::Scope::Repository) => Ok((Scope::Repository, warnings)),
+        Ok(contract::Scope::Namespace) => Ok((Scope::Namespace, warnings)),
+        Ok(contract::Scope::Registry) => Ok((Scope::Registry, warnings)),
         Err(problems) if problems.is_empty() => Err(stated.problem(
             "",
             "its provider rejects the settings without a reason; ask its author".to_owned(),

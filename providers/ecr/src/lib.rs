@@ -31,7 +31,7 @@ impl Provider for Ecr {
             return Err(problems);
         }
         if settings.auto_remove {
-            log::warn("auto_remove = true has no effect: nothing removes repositories yet");
+            log::warn("`auto_remove = true` has no effect: nothing removes repositories yet");
         }
         Ok(if settings.push_role_arn.is_some() { Scope::Repository } else { Scope::Registry })
     }

@@ -37,7 +37,9 @@ pub fn info(message: &str) {
     host::log(Level::Info, message);
 }
 
-/// Logs something that the operator should change.
+/// Logs something that the operator should change. In `check` it is a warning about the settings,
+/// which `rise-broker check` lists: begin it with the name of the setting, as in
+/// `` `auto_remove = true` has no effect ``.
 pub fn warn(message: &str) {
     host::log(Level::Warn, message);
 }

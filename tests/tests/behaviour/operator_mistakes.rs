@@ -221,6 +221,49 @@ fn o20_tables_and_files_that_do_not_do_what_is_meant_are_told() {
     assert!(!printed.contains("canary-literal"), "{printed}");
 }
 
+/// Logins of ECR pass through the address that takes the place of AWS.
+#[test]
+fn an_address_in_place_of_aws_is_told() {
+    const ECR: &str = "[registries.ecr]\ntype = \"ecr\"\nregion = \"eu-west-1\"\naccount_id = \
+                       \"123456789012\"\naccept_scope = \"registry\"\n";
+    let unsafe_to = |url: &str| {
+        format!(
+            "calls of AWS go to {url} without encryption, so that others can read the logins of \
+             ECR; use https, or remove it"
+        )
+    };
+    let ignored = ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true");
+    let (sts, all) = ("AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL");
+    let far = "http://aws.example.com";
+    let near = "http://127.0.0.1:4566";
+    let cases: [(&str, &[(&str, &str)], &[&str], &str); 8] = [
+        ("", &[], &[], ""),
+        (near, &[], &["http://127.0.0.1:4566, by endpoint_url"], ""),
+        ("https://x.example.com", &[], &["https://x.example.com, by endpoint_url"], ""),
+        (far, &[], &["by endpoint_url"], "config/default.toml: registries.ecr.endpoint_url: "),
+        ("", &[(all, far)], &["by AWS_ENDPOINT_URL"], "the variable AWS_ENDPOINT_URL: "),
+        ("", &[(sts, far), (all, near)], &["by AWS_ENDPOINT_URL_STS", "by AWS_ENDPOINT_URL"], sts),
+        (near, &[(all, far)], &["by endpoint_url"], ""),
+        ("", &[(all, far), ignored], &[], ""),
+    ];
+    for (setting, variables, stdout, stderr) in cases {
+        let line = format!("endpoint_url = \"{setting}\"\n");
+        let more = if setting.is_empty() { "" } else { &line };
+        let mut installation = Installation::new(format!("{AUTH}{ECR}{more}{}", oci("a.example")));
+        for (name, value) in variables {
+            installation.variable(name, value);
+        }
+        let printed = installation.run(&["check"]);
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        assert_eq!(printed.stdout.matches("ecr: calls of AWS go to").count(), stdout.len());
+        for part in stdout {
+            assert!(printed.stdout.contains(part), "{part}: {}", printed.stdout);
+        }
+        assert_eq!(printed.stderr.contains(&unsafe_to(far)), !stderr.is_empty());
+        assert!(printed.stderr.contains(stderr), "{}", printed.stderr);
+    }
+}
+
 #[test]
 fn o21_the_message_about_a_registrys_name_names_what_is_allowed() {
     let good = Installation::new(format!("{AUTH}{}", oci("a.example.com").named("my_registry")));

@@ -3,7 +3,7 @@
 
 use rise_broker::config::Environment;
 use rise_broker::config::node::Problem;
-use rise_broker_tests::{AUTH, Settings, TestBroker, lines, logs, repository, target};
+use rise_broker_tests::{AUTH, Settings, TestBroker, lines, repository, target};
 
 const NOBODY: &str = "there is no issuer under [auth] and no rule: nobody will be granted anything";
 
@@ -252,20 +252,23 @@ async fn an_account_keeps_its_leading_zero() {
 
 #[tokio::test]
 async fn removing_repositories_is_warned_about_only_where_it_is_asked_for() {
-    const MESSAGE: &str = "auto_remove = true has no effect: nothing removes repositories yet";
     let text = ECR.replace("[registry]", "[registries.keeps]");
     let asks = text
         .replace("[registries.keeps]", "[registries.removes]")
         .replace("auto_remove = false", "auto_remove = true")
         .replace("\"rise/\"", "\"other/\"");
-    let (_broker, warnings) = start(&toml(&(text + &asks)), &[])
+    let (broker, _) = start(&toml(&(text + &asks)), &[])
         .await
         .unwrap_or_else(|problems| panic!("{}", lines(&problems)));
-    assert_eq!(warnings.len(), 1);
-    let logged = logs::text();
-    let lines: Vec<&str> = logged.lines().filter(|line| line.contains(MESSAGE)).collect();
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("WARN") && lines[0].contains("removes"), "{}", lines[0]);
+    let warnings = &broker.generation.warnings;
+    let told: Vec<&Problem> =
+        warnings.iter().filter(|warning| warning.message.contains("auto_remove")).collect();
+    let [told] = told[..] else { panic!("{}", lines(warnings)) };
+    assert_eq!(told.key, "registries.removes.auto_remove");
+    assert_eq!(
+        told.message,
+        "`auto_remove = true` has no effect: nothing removes repositories yet"
+    );
 }
 
 /// Seed 001 hands out a credential for the whole registry: without a rule it loads with a warning,
