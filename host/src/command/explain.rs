@@ -4,21 +4,21 @@
 //! It needs the settings and the token. From the network it fetches the issuer's keys only, and
 //! with `--offline` nothing.
 
-use std::collections::BTreeSet;
+mod request;
+
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use ulid::Ulid;
 
 use super::{Outcome, load, print, texts, token_file};
 use crate::config::Config;
-use crate::domain::{Actions, Clock, Lifetime, Project, RegistryName};
+use crate::domain::Clock;
 use crate::identity::{
     Explanation, Identity, IssuerMemory, KeyAccess, KeyOrigin, TokenFinding, Verdict, shown,
 };
-use crate::registries::default_name;
-use crate::rules::{AccessRequest, Evaluation, Rule, RuleCheck, RulePart, Rules};
+use crate::rules::{AccessRequest, Evaluation, RuleCheck, RulePart, Rules};
 use crate::telemetry::{self, LogFormat};
+use request::ExplainRequest;
 
 #[derive(clap::Args)]
 pub(super) struct ExplainArguments {
@@ -50,13 +50,13 @@ pub(super) struct ExplainArguments {
 
 pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
     let mut config = load(&arguments.directory.path()).await.map_err(texts)?;
-    let request = request(arguments, &config)?;
+    let request = ExplainRequest::parse(arguments, &config)?;
     // The log says why keys could not be fetched.
     config.log.format = LogFormat::Text;
     "warn".clone_into(&mut config.log.level);
     telemetry::start(&config.log);
     let token = token_file::read(&arguments.token_file)?;
-    let Config { identity, rules, .. } = config;
+    let Config { identity, rules, registries, .. } = config;
     // Opening the key would create one here, and the token was signed with another.
     let missing = identity.issuers.iter().find_map(|issuer| match &issuer.keys {
         KeyOrigin::Local { key_file } if !key_file.exists() => Some(key_file.display().to_string()),
@@ -71,6 +71,8 @@ pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let keys = if arguments.offline { KeyAccess::Offline } else { KeyAccess::Fetch };
     let explanation = identity.explain(&token, keys).await;
+    let subject = explanation.subject.as_ref();
+    let request = request.settle(subject, &rules, &registries)?;
     let report = ExplainReport::new(&rules, &request, &explanation, arguments.offline);
     if arguments.json {
         print(report.json());
@@ -79,45 +81,6 @@ pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
     }
     // The report has the reason.
     if report.granted { Ok(()) } else { Err(Vec::new()) }
-}
-
-fn request(arguments: &ExplainArguments, config: &Config) -> Result<AccessRequest, Vec<String>> {
-    let wrong = |name: &str, error: &dyn std::fmt::Display| vec![format!("--{name}: {error}")];
-    let project: Project = arguments.project.parse().map_err(|error| wrong("project", &error))?;
-    let registry: RegistryName = match &arguments.registry {
-        Some(name) => {
-            let name: RegistryName = name.parse().map_err(|error| wrong("registry", &error))?;
-            if !config.registries.contains_key(&name) {
-                let names: Vec<&str> = config.registries.keys().map(RegistryName::as_str).collect();
-                let message = format!(
-                    "`{name}` is not in [registries], expected one of {}",
-                    names.join(", ")
-                );
-                return Err(wrong("registry", &message));
-            }
-            name
-        }
-        None => match default_name(&config.registries) {
-            Ok(name) => name.clone(),
-            Err(error) => the_only_one(config, &project).ok_or_else(|| {
-                vec![format!("{error}: name one by --registry, as callers have to")]
-            })?,
-        },
-    };
-    let actions = arguments.actions.as_deref().map(|text| Actions::parse([text])).transpose();
-    let actions = actions.map_err(|error| wrong("actions", &error))?;
-    let (id, lifetime) = (Ulid::nil(), Lifetime::default());
-    Ok(AccessRequest { id, registry, project, actions, lifetime, client: None })
-}
-
-/// The registry that all rules for the project name. A caller need not name it either.
-fn the_only_one(config: &Config, project: &Project) -> Option<RegistryName> {
-    let rules = config.rules.iter();
-    let for_it =
-        rules.filter(|rule| rule.projects().iter().any(|matcher| matcher.matches(project)));
-    let named: BTreeSet<&RegistryName> = for_it.flat_map(Rule::registries).collect();
-    let mut named = named.into_iter();
-    named.next().filter(|_| named.next().is_none()).cloned()
 }
 
 /// The result, for people and for programs.

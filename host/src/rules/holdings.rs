@@ -28,6 +28,12 @@ impl Rules {
         }
     }
 
+    /// Returns the registry of a request that names none, if the caller's rules leave no doubt.
+    pub fn only_registry(&self, subject: &Subject, project: &Project) -> Option<RegistryName> {
+        let mut holdings = self.of_project(subject, project).into_iter();
+        holdings.next().filter(|_| holdings.len() == 0).map(|only| only.registry)
+    }
+
     fn of_project(&self, subject: &Subject, project: &Project) -> Vec<Holding> {
         let registries = self.reachable(subject).into_iter();
         let holding = |registry: &RegistryName| Holding {

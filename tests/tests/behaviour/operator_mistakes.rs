@@ -221,6 +221,8 @@ fn o20_tables_and_files_that_do_not_do_what_is_meant_are_told() {
     assert!(!printed.contains("canary-literal"), "{printed}");
 }
 
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 /// Logins of ECR pass through the address that takes the place of AWS.
 #[test]
 fn an_address_in_place_of_aws_is_told() {
@@ -236,7 +238,7 @@ fn an_address_in_place_of_aws_is_told() {
     let (sts, all) = ("AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL");
     let far = "http://aws.example.com";
     let near = "http://127.0.0.1:4566";
-    let cases: [(&str, &[(&str, &str)], &[&str], &str); 8] = [
+    let cases: [(&str, Variables, &[&str], &str); 8] = [
         ("", &[], &[], ""),
         (near, &[], &["http://127.0.0.1:4566, by endpoint_url"], ""),
         ("https://x.example.com", &[], &["https://x.example.com, by endpoint_url"], ""),
@@ -292,7 +294,17 @@ async fn o3_a_caller_of_one_registry_need_not_name_it() {
     let explained = installation.run(&explain);
     assert_eq!(explained.code, Some(0), "{}{}", explained.stdout, explained.stderr);
     assert!(explained.stdout.contains("in registry `prod`"), "{}", explained.stdout);
+    // A rule for another caller changes nothing for this one.
     let text = fs::read_to_string(installation.path("config/default.toml")).unwrap();
+    let others = "[[rules]]\nname = \"others\"\nissuer = \"local\"\nclaims = { team = \"x\" }\n\
+                  projects = [\"*\"]\nregistries = [\"other\"]\nallow = [\"pull\"]\n";
+    installation.settings(format!("{text}{others}"));
+    let serving = installation.serve();
+    let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);
+    assert_eq!(Client::new().get_as(&url, &token).await.unwrap().status, 200);
+    drop(serving);
+    let explained = installation.run(&explain);
+    assert_eq!(explained.code, Some(0), "{}{}", explained.stdout, explained.stderr);
     installation.settings(text.replacen("[\"prod\"]", "[\"prod\", \"other\"]", 1));
     let serving = installation.serve();
     let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);
@@ -302,6 +314,11 @@ async fn o3_a_caller_of_one_registry_need_not_name_it() {
     let explained = installation.run(&explain);
     assert_eq!(explained.code, Some(2), "{}", explained.stdout);
     assert!(explained.stderr.contains("name one by --registry"), "{}", explained.stderr);
+    // Which registry does not matter for a text that is no token.
+    installation.file("token", "a.b.c");
+    let explained = installation.run(&explain);
+    assert_eq!(explained.code, Some(1), "{}", explained.stderr);
+    assert!(explained.stdout.starts_with("denied: the token is rejected"), "{}", explained.stdout);
 }
 
 /// Every line of a request names its client, and its cause.

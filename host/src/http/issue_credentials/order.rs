@@ -72,15 +72,9 @@ fn access_request(
             let registry = match (registry, registries.default_name()) {
                 (Some(named), _) => named,
                 (None, Ok(default)) => default.clone(),
-                // Rules that reach one registry leave no doubt.
-                (None, Err(error)) => {
-                    let holdings = rules.holdings(subject, Some(&project));
-                    let [only] = &holdings[..] else {
-                        let message = format!("{error}: name one as `registry`.");
-                        return Err(Failure::InvalidRequest(message));
-                    };
-                    only.registry.clone()
-                }
+                (None, Err(error)) => rules.only_registry(subject, &project).ok_or_else(|| {
+                    Failure::InvalidRequest(format!("{error}: name one as `registry`."))
+                })?,
             };
             within_depth(registries, &project)?;
             (registry, project)
