@@ -29,6 +29,10 @@ pub enum Reply {
     Close,
     /// This reply, after a while.
     After(Duration, Box<Self>),
+    /// A whole response, as it goes over the wire.
+    Raw(String),
+    /// The first reply to a request with this `authorization`, the second to others.
+    Asking(String, Box<[Self; 2]>),
     /// This reply to a request with this bearer token, 401 to others.
     Protected(&'static str, Box<Self>),
 }
@@ -136,6 +140,12 @@ async fn respond(stream: TcpStream, shared: Arc<Shared>) {
     } else {
         reply
     };
+    let reply = if let Reply::Asking(wanted, replies) = reply {
+        let [known, other] = *replies;
+        if authorization == wanted { known } else { other }
+    } else {
+        reply
+    };
     let reply = if let Reply::After(pause, reply) = reply {
         tokio::time::sleep(pause).await;
         *reply
@@ -152,11 +162,12 @@ async fn respond(stream: TcpStream, shared: Arc<Shared>) {
                 &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()),
             ) + &body
         }
+        Reply::Raw(text) => text,
         Reply::Status(status) => head(status, "content-length: 0\r\n"),
         Reply::Redirect(to) => head(302, &format!("location: {to}\r\ncontent-length: 0\r\n")),
         Reply::Flood(bytes) => return flood(&mut stream, &head(200, ""), bytes).await,
         Reply::Silence => return tokio::time::sleep(Duration::from_mins(1)).await,
-        Reply::Close | Reply::After(..) | Reply::Protected(..) => return,
+        Reply::Close | Reply::After(..) | Reply::Protected(..) | Reply::Asking(..) => return,
     };
     let _ = stream.write_all(text.as_bytes()).await;
     let _ = stream.shutdown().await;

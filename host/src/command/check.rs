@@ -23,8 +23,8 @@ use live::WantedProject;
 pub(super) struct CheckArguments {
     #[command(flatten)]
     directory: super::ConfigDirectory,
-    /// Also fetch the keys of each issuer, and try each registry's roles and login at AWS. Issues
-    /// nothing.
+    /// Also fetch the keys of each issuer, and try each registry: its roles and login at AWS, or
+    /// its API and its shared account. Issues nothing.
     #[arg(long)]
     live: bool,
     /// With `--live`: also try the permissions to pull and to push on this project's repository in

@@ -15,6 +15,7 @@ mod broken_settings;
 mod canaries;
 mod cancellation;
 mod check_live;
+mod check_live_registry;
 mod check_live_repository;
 mod check_live_web_identity;
 mod client_cache;

@@ -1,11 +1,13 @@
 //! Tries once what the settings need outside this machine: issuers, AWS roles, ECR's login.
 //!
-//! `repository` tries the permissions on a project's repository, if one is named.
+//! `repository` tries the permissions on a project's repository, if one is named; `registry` asks
+//! the registries that only callers connect to.
 //!
 //! Keys and passwords are dropped where they arrive. No audit record is written, because nothing is
 //! issued and only the server writes the log. In `CloudTrail` the sessions are named
 //! `rise-check-…`.
 
+mod registry;
 mod repository;
 
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use super::advice::{self, LiveStep};
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::{AssumeRole, AwsAccess, AwsError, AwsIdentity};
 use crate::config::Config;
-use crate::config::node::Problem;
+use crate::config::node::{Node, Problem};
 use crate::domain::{Project, RegistryName};
 use crate::identity::jwks::{Discovery, FETCH_DEADLINE, FetchError, KeySource, PATIENCE};
 use crate::identity::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
@@ -75,11 +77,12 @@ pub(super) async fn run(
     let count = issuers.len();
     let mut places = Vec::new();
     for (order, issuer) in issuers.into_iter().enumerate() {
-        places.push(config.written.problem(&format!("/auth/issuers/{}", issuer.index), ""));
+        let problem = config.written.problem(&format!("/auth/issuers/{}", issuer.index), "");
+        places.push(Place { problem, table: None });
         running.spawn(async move { (order, keys(&issuer).await) });
     }
     for (order, registry) in registries.iter().map(Arc::clone).enumerate() {
-        places.push(place(config, &registry.name));
+        places.push(Place::of(config, &registry.name));
         let project = wanted.as_ref().filter(|wanted| wanted.is_in(&registry));
         let project = project.map(|wanted| wanted.project.clone());
         running.spawn(async move { (count + order, aws(&registry, project).await) });
@@ -89,18 +92,34 @@ pub(super) async fn run(
     let mut problems = Vec::new();
     for ((_, report), place) in reports.into_iter().zip(places) {
         report.done.iter().for_each(print);
-        let failed = report.failed.into_iter();
-        problems.extend(failed.map(|message| Problem { message, ..place.clone() }));
+        problems.extend(report.failed.into_iter().map(|failed| place.problem(failed)));
     }
     if problems.is_empty() { Ok(()) } else { Err(texts(problems)) }
 }
 
-/// Where the table of a registry is written.
-fn place(config: &Config, name: &RegistryName) -> Problem {
-    let key = format!("registries.{name}");
-    match config.registries.get(name) {
-        Some(registry) => Problem::at(&registry.written.origin, key, ""),
-        None => config.written.problem("/registries", ""),
+/// Where the table of an issuer or a registry is written.
+struct Place<'a> {
+    problem: Problem,
+    /// The settings of a registry.
+    table: Option<&'a Node>,
+}
+
+impl<'a> Place<'a> {
+    fn of(config: &'a Config, name: &RegistryName) -> Self {
+        let table = config.registries.get(name).map(|registry| &registry.written);
+        let problem = match table {
+            Some(table) => Problem::at(&table.origin, format!("registries.{name}"), ""),
+            None => config.written.problem("/registries", ""),
+        };
+        Self { problem, table }
+    }
+
+    fn problem(&self, LiveFailure { setting, message }: LiveFailure) -> Problem {
+        let Problem { key, .. } = &self.problem;
+        match self.table.and_then(|table| table.get(setting)) {
+            Some(written) => Problem::at(&written.origin, format!("{key}.{setting}"), message),
+            None => Problem { message, ..self.problem.clone() },
+        }
     }
 }
 
@@ -108,7 +127,19 @@ fn place(config: &Config, name: &RegistryName) -> Problem {
 #[derive(Default)]
 struct LiveReport {
     done: Vec<String>,
-    failed: Vec<String>,
+    failed: Vec<LiveFailure>,
+}
+
+struct LiveFailure {
+    /// The setting of the registry that is wrong; empty if it is not one.
+    setting: &'static str,
+    message: String,
+}
+
+impl LiveReport {
+    fn fail(&mut self, setting: &'static str, message: impl Into<String>) {
+        self.failed.push(LiveFailure { setting, message: message.into() });
+    }
 }
 
 async fn keys(remote: &RemoteIssuer) -> LiveReport {
@@ -137,7 +168,7 @@ async fn keys(remote: &RemoteIssuer) -> LiveReport {
             }
         }
         Err(error) => {
-            report.failed.push(format!("issuer `{name}`: its keys cannot be fetched: {error}"));
+            report.fail("", format!("issuer `{name}`: its keys cannot be fetched: {error}"));
         }
     }
     report
@@ -146,12 +177,10 @@ async fn keys(remote: &RemoteIssuer) -> LiveReport {
 async fn aws(registry: &Registry, project: Option<Project>) -> LiveReport {
     let mut report = LiveReport::default();
     let Some(access) = &registry.capabilities.aws else {
-        let reason = if registry.capabilities.http.is_some() {
-            "only a request of a caller shows what its provider sends"
-        } else {
-            "the broker never connects to this registry; a pull or push of a caller shows whether \
-             it answers"
-        };
+        if registry.capabilities.http.is_none() {
+            return registry::attempt(registry).await;
+        }
+        let reason = "only a request of a caller shows what its provider sends";
         report.done.push(format!("{}: was not tried: {reason}", registry.name));
         return report;
     };
@@ -270,6 +299,6 @@ impl Attempt<'_> {
     }
 
     fn failed(&mut self, what: &str) {
-        self.report.failed.push(what.to_owned());
+        self.report.fail("", what);
     }
 }
