@@ -395,8 +395,10 @@ async fn o19_each_hangup_is_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn o11_a_login_for_another_account_names_the_account() {
     let aws = Stub::start().await;
-    let settings =
-        ecr(aws.endpoint()).with("region", "eu-west-1").with("account_id", "222222222222");
+    let settings = ecr(aws.endpoint())
+        .with("region", "eu-west-1")
+        .with("account_id", "222222222222")
+        .with("push_role_arn", "arn:aws:iam::222222222222:role/rise-backend-ecr-push");
     let installation = Installation::new(format!("{AUTH}{settings}"));
     let printed = tokio::task::block_in_place(|| installation.run(&["check", "--live"]));
     assert_eq!(printed.code, Some(1));
