@@ -13,9 +13,11 @@
 //! To add a table: its form in `file`, a line in `draft`, its row in `docs/settings.md`.
 
 mod cache;
+mod contradictions;
 mod doubts;
 mod draft;
 mod file;
+mod foreign;
 mod installed;
 mod interpolate;
 mod issuers;

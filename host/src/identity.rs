@@ -22,6 +22,7 @@ mod algorithm;
 mod bounds;
 mod checks;
 mod claims;
+mod doubts;
 mod explain;
 mod issuers;
 pub(crate) mod json;

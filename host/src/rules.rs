@@ -38,6 +38,7 @@ pub use lint::IssuerKind;
 pub use parse::{Known, RuleProblem};
 pub use projects::ProjectMatcher;
 pub use rule::{Evaluation, Rule, RuleCheck, RulePart};
+pub use vocabulary::missing_claim;
 
 use std::collections::{BTreeMap, BTreeSet};
 

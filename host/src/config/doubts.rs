@@ -90,6 +90,9 @@ fn doubt(pointer: &str, text: &str, node: &Node) -> Option<String> {
                 .into(),
         );
     }
+    if !node.origin.secret && text.starts_with("~/") {
+        return Some("begins with `~`, which only a shell replaces; write the whole path".into());
+    }
     if !node.origin.secret && is_reference(text) {
         return Some(
             "looks like something that a shell or a template replaces, and the broker does not; \

@@ -7,14 +7,15 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::cache::CacheFile;
-use super::file::{AuditFile, AuthFile, LogFile, ProvidersFile, ServerFile};
+use super::file::{AuditFile, AuthFile, IssuerFile, LogFile, ProvidersFile, ServerFile};
+use super::interpolate::SecretFile;
 use super::layers::{self, Environment};
 use super::node::{Node, Problem, dotted};
 use super::sections::Sections;
 use super::traffic::{Edge, TrafficFile};
 use super::{
-    Config, RegistryConfig, Written, doubts, installed, interpolate, issuers, listeners, modes,
-    places, providers, registries, unread,
+    Config, RegistryConfig, Written, contradictions, doubts, foreign, installed, interpolate,
+    issuers, listeners, modes, places, providers, registries, unread,
 };
 use crate::domain::{RegistryName, TrustedProxies};
 use crate::identity::IdentitySettings;
@@ -51,6 +52,7 @@ impl Draft {
             }
         }
         unread.extend(unread::variables(environment));
+        unread.extend(foreign::variables(environment, &draft.config.identity));
         draft.config.warnings.extend(unread.iter().cloned());
         let of_modes = modes::warnings(directory, &draft.config);
         draft.config.warnings.extend(of_modes);
@@ -83,15 +85,12 @@ impl Draft {
         let (mut problems, broken) = (sections.problems, sections.broken);
         let registries = registries::registries(&node, &sections.unfilled, &mut problems);
         let longest = policy.max_token_lifetime;
-        let known = issuers::known(&node, &auth.issuers);
-        let known = registries
-            .iter()
-            .fold(known, |known, (name, registry)| known.shape(name, registry.written_shape()));
+        let known = issuers::known(&node, &auth.issuers, &registries);
         let rules = parse_rules(&node, rules, policy, &known, &mut problems);
+        let doubts = doubtful(&node, &auth.issuers, &secrets);
         let identity = issuers::identity(&node, auth, longest, &mut problems);
         files.extend(identity.files());
         files.extend(registries.values().filter_map(RegistryConfig::ca_file));
-        let doubts = doubts::warnings(&node);
         let written = Written(without_registries(node));
         let edge = edge(&server, &written, &mut problems);
         let of_listeners = listeners::check(&server, &written, &mut problems);
@@ -103,10 +102,10 @@ impl Draft {
         }
         let mut warnings = warnings(&written.0, &identity, &rules, longest);
         warnings.extend(doubts.into_iter().chain(of_listeners));
-        warnings.extend(modes::of_secrets(&secrets));
         let mut warnings = name_rules(&written.0, warnings);
         warnings.extend(without_default(&registries, &rules, &written));
         let providers = providers::config(directory, providers, &written, &mut problems);
+        warnings.extend(contradictions::warnings(&server, &audit, &providers, &written));
         let state_directory = server.state_directory;
         let config = Config {
             listen: server.listen,
@@ -140,6 +139,14 @@ impl Draft {
     pub fn is_broken(&self, section: &str) -> bool {
         self.broken.contains(section)
     }
+}
+
+/// Warnings about what is written, whatever it is for.
+fn doubtful(root: &Node, issuers: &[IssuerFile], secrets: &[SecretFile]) -> Vec<Problem> {
+    let mut warnings = doubts::warnings(root);
+    warnings.extend(issuers::doubts(root, issuers));
+    warnings.extend(modes::of_secrets(secrets));
+    warnings
 }
 
 fn edge(server: &ServerFile, written: &Written, problems: &mut Vec<Problem>) -> Edge {

@@ -2,25 +2,35 @@
 
 use std::collections::BTreeMap;
 
+use super::RegistryConfig;
 use super::file::{AuthFile, IssuerFile};
 use super::node::{Node, Problem, dotted};
-use crate::domain::ClaimPath;
+use crate::domain::{ClaimPath, RegistryName};
 use crate::identity::{
     Algorithm, DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin, Preset, TokenPolicy,
 };
-use crate::rules::{IssuerKind, Known};
+use crate::rules::{IssuerKind, Known, missing_claim};
+
+/// Seconds. Two clocks may differ by some, and a job makes other requests first.
+const LEAST_AGE: u32 = 30;
 
 /// Returns the names that rules may use. Names with problems are included, because these problems
 /// are already reported.
-pub(super) fn known(root: &Node, issuers: &[IssuerFile]) -> Known {
+pub(super) fn known(
+    root: &Node,
+    issuers: &[IssuerFile],
+    checked: &BTreeMap<RegistryName, RegistryConfig>,
+) -> Known {
     let registries =
         root.get("registries").and_then(Node::table).into_iter().flat_map(BTreeMap::keys);
     let names = root.get("auth").and_then(|auth| auth.get("issuers")).map_or(&[][..], Node::items);
     let names = names.iter().filter_map(|issuer| issuer.get("name")?.text());
     let known = Known::new(names, registries.filter_map(|name| name.parse().ok()));
-    issuers
+    let known = issuers
         .iter()
-        .fold(known, |known, issuer| known.issuer(&issuer.name, kind(issuer), issuer.mode))
+        .fold(known, |known, issuer| known.issuer(&issuer.name, kind(issuer), issuer.mode));
+    let shapes = checked.iter().map(|(name, registry)| (name, registry.written_shape()));
+    shapes.fold(known, |known, (name, shape)| known.shape(name, shape))
 }
 
 /// Returns the service of the issuer, by preset or by a public issuer URL.
@@ -39,6 +49,40 @@ fn kind(file: &IssuerFile) -> IssuerKind {
         Some(Preset::Bitbucket) => IssuerKind::Bitbucket,
         Some(Preset::Azure | Preset::Spiffe | Preset::Generic) | None => IssuerKind::Other,
     }
+}
+
+/// Warnings about settings under which every token of the service is rejected.
+pub(super) fn doubts(root: &Node, issuers: &[IssuerFile]) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    for (index, file) in issuers.iter().enumerate() {
+        let mut warn = |field: &str, message: String| {
+            let pointer = format!("/auth/issuers/{index}/{field}");
+            let origin = &root.nearest(&pointer).origin;
+            let message = format!("{message}: every token is rejected; remove it or correct it");
+            warnings.push(Problem::at(origin, dotted("", &pointer), message));
+        };
+        if let Some(seconds) = file.max_age.filter(|seconds| *seconds < LEAST_AGE) {
+            let of_use = format!("{seconds} s is less than a job needs between token and request");
+            warn("max_age", of_use);
+        }
+        let claims = file.required_claims.iter().flatten();
+        let missing =
+            |name: &String| missing_claim(kind(file), ClaimPath::parse(name).ok()?.first());
+        claims.filter_map(missing).for_each(|missing| warn("required_claims", missing));
+        // Others choose what they sign with.
+        let Some(preset) = file.preset.filter(|preset| preset.issuer().is_some()) else { continue };
+        let TokenPolicy { algorithms, token_types, .. } = preset.policy();
+        let is_meant = |name: &String| name.parse().is_ok_and(|name| algorithms.contains(&name));
+        if file.algorithms.as_ref().is_some_and(|names| !names.iter().any(is_meant)) {
+            let names: Vec<&str> = algorithms.iter().map(|name| name.as_str()).collect();
+            warn("algorithms", format!("this service signs with {}", names.join(", ")));
+        }
+        let is_type = |name: &String| token_types.iter().any(|own| own.eq_ignore_ascii_case(name));
+        if file.token_types.as_ref().is_some_and(|names| !names.iter().any(is_type)) {
+            warn("token_types", format!("its tokens have `typ` {}", token_types.join(", ")));
+        }
+    }
+    warnings
 }
 
 /// `longest` is `[limits.policy] max_token_lifetime`.

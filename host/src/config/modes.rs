@@ -51,8 +51,14 @@ pub(super) fn warnings(directory: &Path, config: &Config) -> Vec<Problem> {
     }
     for file in &files {
         let message = writable(file, "the settings decide who gets credentials");
+        let alone = is_mount(file).then(|| {
+            "is mounted by itself (`subPath` in Kubernetes, `-v FILE:FILE` in Docker), so that \
+             later versions of it do not arrive here; mount its folder"
+                .to_owned()
+        });
         let source = file.display().to_string();
-        warnings.extend(message.map(|message| Problem::new(&source, "", message)));
+        let messages = message.into_iter().chain(alone);
+        warnings.extend(messages.map(|message| Problem::new(&source, "", message)));
     }
     warnings.extend(owners::warnings(&files, &installed, config));
     warnings

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::doubts;
 use super::policy::TokenPolicy;
 
 /// `iss` of the tokens that the broker signs itself.
@@ -73,6 +74,9 @@ impl IssuerSettings {
     /// max_token_lifetime`.
     pub(crate) fn warnings(&self, longest: Option<u32>) -> Vec<String> {
         let mut warnings = self.policy.warnings(longest);
+        warnings.extend(doubts::of_issuer(self.keys.issuer()));
+        warnings.extend(doubts::of_audience(&self.audience));
+        warnings.extend(doubts::of_keys(&self.keys));
         if let KeyOrigin::Discovery(settings) = &self.keys {
             let document = settings.discovery_url.as_ref().unwrap_or(&settings.issuer);
             if document.starts_with("http://") {

@@ -135,8 +135,31 @@ impl Located {
                  of several components has none there; remove this";
             warnings.extend(stated.problem("/project_depth", message.to_owned()));
         }
+        let message = unreachable_places(&self.pattern);
+        warnings.extend(message.into_iter().flat_map(|message| stated.problem("", message)));
         warnings
     }
+}
+
+/// Services whose repositories lie below a user or an organization.
+const WITH_OWNER: [&str; 4] = ["ghcr.io", "quay.io", "public.ecr.aws", "registry.gitlab.com"];
+
+/// Why nobody can push to these places.
+fn unreachable_places(pattern: &LocationPattern) -> Option<String> {
+    let (host, places) = (pattern.host().as_str(), pattern.to_string());
+    if places.starts_with("docker.io/library/") {
+        return Some(format!(
+            "{places} are the official images of Docker Hub, to which only Docker pushes; set \
+             `namespace` to your organization"
+        ));
+    }
+    let is_root = places == format!("{host}/{{project}}");
+    (is_root && WITH_OWNER.contains(&host)).then(|| {
+        format!(
+            "repositories of {host} lie below a user or an organization, and {places} does not; \
+             set `namespace`"
+        )
+    })
 }
 
 /// The locations that a registry's settings allow.

@@ -14,9 +14,15 @@ pub(super) fn expected_form(kind: IssuerKind, claim: &str, text: &str) -> Option
             Some("a full reference such as `refs/heads/main`")
         }
         (GithubActions, "repository") | (Gitlab, "project_path")
-            if !text.contains('/') || text.contains("://") =>
+            if !text.contains('/') || text.contains("://") || is_clone(text) =>
         {
             Some("owner and name, such as `acme/my-app`")
+        }
+        (GithubActions, "sub") if text.starts_with("repo:") && text.matches(':').count() < 2 => {
+            Some("`repo:`, owner and name, `:` and more, such as `repo:acme/my-app:ref:…`")
+        }
+        (Gitlab, "sub") if !text.contains(':') => {
+            Some("`project_path:`, the path and the reference, or what the group has chosen")
         }
         (GithubActions, "job_workflow_ref" | "workflow_ref") if !text.contains('@') => {
             Some("path and reference, such as `acme/ci/.github/workflows/x.yml@refs/heads/main`")
@@ -45,6 +51,11 @@ pub(super) fn expected_form(kind: IssuerKind, claim: &str, text: &str) -> Option
     }
 }
 
+/// Whether it is the name under which a repository is cloned.
+fn is_clone(text: &str) -> bool {
+    text.strip_suffix(".git").is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use IssuerKind::{GithubActions, Gitlab, Google, Kubernetes, Other};
@@ -56,7 +67,12 @@ mod tests {
         for (kind, claim, text, expected) in [
             (GithubActions, "repository", "app", Some("acme/my-app")),
             (GithubActions, "repository", "https://github.com/acme/app", Some("acme/my-app")),
+            (GithubActions, "repository", "acme/app.git", Some("acme/my-app")),
             (GithubActions, "repository", "acme/{project}", None),
+            (GithubActions, "sub", "repo:acme/app", Some("and more")),
+            (GithubActions, "sub", "repo:acme/app:ref:refs/heads/main", None),
+            (Gitlab, "sub", "acme/app", Some("project_path:")),
+            (Gitlab, "sub", "project_path:acme/app:ref_type:branch:ref:main", None),
             (GithubActions, "repository_id", "acme/app", Some("a number in quotes")),
             (GithubActions, "repository_id", "{project}", None),
             (GithubActions, "ref_protected", "yes", Some("`\"true\"` or")),

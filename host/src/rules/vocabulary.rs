@@ -186,6 +186,21 @@ impl IssuerKind {
     }
 }
 
+/// Why no token of the issuer has a claim of this name, as far as that is known.
+pub fn missing_claim(kind: IssuerKind, name: &str) -> Option<String> {
+    let (service, claims) = kind.vocabulary()?;
+    let is_known = claims.contains(&name) || REGISTERED.contains(&name) || is_custom(name);
+    (!is_known).then(|| {
+        let advice = nearest(name, claims);
+        format!("claim `{name}` is none that tokens of {service} are known to have; {advice}")
+    })
+}
+
+/// GitHub adds one claim for each custom property of a repository.
+fn is_custom(name: &str) -> bool {
+    name.starts_with("repository_property_") || name.starts_with("properties_")
+}
+
 /// Why no token of the issuer meets the condition, as far as that is known.
 pub(super) fn mistake(condition: &Condition, kind: IssuerKind) -> Option<String> {
     let (service, claims) = kind.vocabulary()?;
@@ -206,9 +221,7 @@ pub(super) fn mistake(condition: &Condition, kind: IssuerKind) -> Option<String>
 /// A claim that the tokens do not have.
 fn absent(condition: &Condition, service: &str, claims: &[&str]) -> Option<String> {
     let (name, first) = (condition.name(), condition.path().first());
-    // GitHub adds one claim for each custom property of a repository.
-    let is_custom = first.starts_with("repository_property_") || first.starts_with("properties_");
-    if !claims.contains(&first) && !REGISTERED.contains(&first) && !is_custom {
+    if !claims.contains(&first) && !REGISTERED.contains(&first) && !is_custom(first) {
         let advice = if claims.iter().any(|known| name.starts_with(&format!("{known}/"))) {
             format!("write `/{name}`, with a `/` in front")
         } else {

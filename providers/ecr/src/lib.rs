@@ -30,6 +30,13 @@ impl Provider for Ecr {
         if !problems.is_empty() {
             return Err(problems);
         }
+        if !settings.has_known_region() {
+            log::warn(&format!(
+                "`region` is `{}`, and no region of AWS is known to be named so; correct it, \
+                 unless it is new",
+                settings.region
+            ));
+        }
         if settings.auto_remove {
             log::warn("`auto_remove = true` has no effect: nothing removes repositories yet");
         }

@@ -162,6 +162,28 @@ impl Settings {
         .collect()
     }
 
+    /// Whether the region has the name of a place and of a direction.
+    pub(crate) fn has_known_region(&self) -> bool {
+        const PLACES: [&str; 16] = [
+            "af", "ap", "ca", "cn", "eu", "eu-isoe", "eusc-de", "il", "me", "mx", "sa", "us",
+            "us-gov", "us-iso", "us-isob", "us-isof",
+        ];
+        const DIRECTIONS: [&str; 9] = [
+            "central",
+            "east",
+            "north",
+            "northeast",
+            "northwest",
+            "south",
+            "southeast",
+            "southwest",
+            "west",
+        ];
+        let mut parts = self.region.rsplitn(3, '-').skip(1);
+        let (direction, place) = (parts.next().unwrap_or_default(), parts.next());
+        DIRECTIONS.contains(&direction) && place.is_some_and(|place| PLACES.contains(&place))
+    }
+
     fn region_problem(&self) -> Option<Problem> {
         let region = &self.region;
         if !is_region(region) {

@@ -72,6 +72,10 @@ impl Settings {
             (Some(""), Some(_)) => {
                 Some(Problem::new("/username", "expected a user name, not an empty text"))
             }
+            (Some(name), _) if name.contains(':') => Some(Problem::new(
+                "/username",
+                "expected a user name without `:`, at which clients divide it from the password",
+            )),
             (Some(_), None) => Some(Problem::new("/password", "missing: `username` needs it")),
             (None, Some(_)) => Some(Problem::new("/username", "missing: `password` needs it")),
             (None, None) | (Some(_), Some(_)) => None,

@@ -60,6 +60,7 @@ mod openapi;
 mod operator_audit;
 mod operator_commands;
 mod operator_files;
+mod operator_intentions;
 mod operator_mistakes;
 mod operator_places;
 mod operator_values;
