@@ -17,6 +17,9 @@ use crate::domain::Secret;
 
 /// No registry makes a shorter credential, and shorter text appears in other text by chance.
 const SHORTEST: usize = 8;
+/// How much of a secret is found wherever it stands. A provider may cut off the rest, and write
+/// other text behind it.
+const BEGINNING: usize = 24;
 /// The most strings of answers that are kept.
 const MOST: usize = 64;
 /// How the name of a member ends whose value is a secret. Gitea's tokens are called `sha1`.
@@ -93,8 +96,7 @@ impl IssuedSecrets {
         self.handles.iter().any(|secret| text.contains(secret.expose()))
     }
 
-    /// Whether `text` has one of the secrets, or ends with the beginning of one: it may have been
-    /// cut.
+    /// Whether `text` has one of the secrets, or the beginning of one: it may have been cut.
     pub(super) fn are_in(&self, text: &str) -> bool {
         let plain = text.contains('\\').then(|| unescaped(text));
         let texts = [Some(text), plain.as_ref().map(|text| text.as_str())];
@@ -109,7 +111,8 @@ impl IssuedSecrets {
 
 fn has(text: &str, secret: &str) -> bool {
     let lengths = SHORTEST..secret.len();
-    text.contains(secret)
+    let beginning = secret.get(..BEGINNING).unwrap_or(secret);
+    text.contains(beginning)
         || lengths.filter_map(|length| secret.get(..length)).any(|start| text.ends_with(start))
 }
 
@@ -173,6 +176,9 @@ mod tests {
         {
             assert!(!issued.are_in(text), "{text}");
         }
+        issued.add(&Arc::new(Secret::new("eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJyIn0.c2ln".to_owned())));
+        assert!(issued.are_in("denied: eyJhbGciOiJSUzI1NiJ9.eyJh (give it a role)"));
+        assert!(!issued.are_in("denied: eyJhbGciOiJSUzI1NiJ9 (give it a role)"));
         assert!(issued.has_handle_in("robot-taken-token/1"));
         // An answer may call the user by a word that only looks like a secret.
         assert!(!issued.has_handle_in("robot-key"));
