@@ -19,6 +19,7 @@
 //! **Invariant:** an intent has an outcome: `outcome` records a credential that was minted for a
 //! caller who has gone.
 
+mod access;
 mod breaker;
 mod breakers;
 mod cache;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{IssueError, error};
+use super::{IssueError, access, error};
 use crate::capability::secrets::{SecretHandle, SecretOrigin};
 use crate::capability::wit::rise::registry::types::{self, Issued as ReturnedCredential};
 use crate::capability::{CallState, MAX_SECRET};
@@ -133,11 +133,18 @@ fn verify(
             registry.accepted
         )));
     }
+    let location = registry.locate(grant.project());
+    if scope == Scope::Repository
+        && enforced_by == EnforcedBy::Provider
+        && let Some(token) = credential.secret()
+    {
+        access::check(token.expose(), &location, grant.actions(), registry.shape.children)?;
+    }
     Ok(Credentials {
         project: grant.project().clone(),
         registry: registry.name.clone(),
         actions: grant.actions(),
-        location: registry.locate(grant.project()),
+        location,
         expires_at: expiry(secret.as_ref(), expires_at, registry, now)?,
         credential,
         scope,

@@ -126,6 +126,26 @@ async fn what_the_registry_answers_decides_what_the_caller_hears() {
     }
 }
 
+/// The claim `access` of a registry token counts whichever provider got it.
+#[tokio::test]
+async fn a_registry_token_for_something_else_is_not_issued() {
+    let server = Imaginary::start().await;
+    let now = jiff::Timestamp::now().as_second();
+    for (name, actions, expected) in [
+        ("rise/my-app", json!(["pull", "push"]), None),
+        ("rise/other", json!(["pull", "push"]), Some("provider-failed")),
+        ("rise/my-app", json!(["pull", "push", "delete"]), Some("provider-failed")),
+        ("rise/my-app", json!(["pull"]), Some("upstream-denied")),
+    ] {
+        let access = json!([{ "type": "repository", "name": name, "actions": actions }]);
+        let token = testing::jwt(&json!({ "exp": now + 600, "access": access }));
+        let body = json!({ "username": "u", "token": token, "expires_at": now + 600 });
+        server.answer(200, None, &body.to_string());
+        let answer = ask(&broker(&server, "").await).await;
+        assert_eq!(answer.problem().as_deref(), expected, "{name} {actions}: {}", answer.text);
+    }
+}
+
 async fn problems(text: &str) -> String {
     let text = format!("{AUTH}\n{text}");
     let settings = Settings::new(text).guests(&["imaginary"]);
