@@ -12,6 +12,7 @@
 //! | STS and ECR that enforce session policies | [`Ministack`] |
 //! | an independent STS and ECR, and what exactly was sent | [`Moto`] |
 //! | a registry with an API of its own, for providers that use `http` | [`Imaginary`] |
+//! | Entra ID and an Azure Container Registry, which Microsoft's clients believe | [`Azure`] |
 //! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
 //! | providers that no compiler would make | [`handwritten`] |
@@ -30,6 +31,7 @@
 //! `tests/behaviour/peers.rs`.
 
 mod aws;
+pub mod azure;
 mod broker;
 mod broker_double;
 mod built;
@@ -41,6 +43,7 @@ mod docker_registry;
 mod eventually;
 pub mod fleet;
 pub mod handwritten;
+mod https;
 mod image;
 pub mod imaginary;
 mod installation;
@@ -73,6 +76,7 @@ mod workstation;
 
 pub use aws::caller::{Caller, Keys, Verdict};
 pub use aws::request::Request;
+pub use azure::Azure;
 pub use broker::{AUDIENCE, BrokerBuilder, Response, TestBroker, audit_text, lines};
 pub use broker_double::{BrokerDouble, Saying};
 pub use built::{binary, compiled, kit_binary, repository, target};

@@ -75,6 +75,11 @@ impl RegistryTable {
         self
     }
 
+    /// The text of one setting.
+    pub fn setting(&self, key: &str) -> String {
+        self.settings[key].as_str().unwrap_or_default().to_owned()
+    }
+
     pub fn without(mut self, key: &str) -> Self {
         self.settings.remove(key);
         self

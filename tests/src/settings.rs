@@ -103,6 +103,15 @@ directory = "{audit}"
         self
     }
 
+    /// Adds providers of this repository to `ecr` and `oci`.
+    #[must_use]
+    pub fn providers(self, names: &[&str]) -> Self {
+        for name in names {
+            self.install(&repository().join(format!("dist/providers/{name}.wasm")));
+        }
+        self
+    }
+
     /// Writes a layer above, for tables that [`Settings::new`] has stated, such as `[server]`.
     #[must_use]
     pub fn layer(self, text: &str) -> Self {

@@ -34,6 +34,12 @@ impl BrokerBuilder {
         self
     }
 
+    /// Adds providers of this repository to `ecr` and `oci`.
+    pub fn providers(mut self, names: &[&str]) -> Self {
+        self.settings = self.settings.providers(names);
+        self
+    }
+
     /// Sets the variables that the settings read.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = environment;
