@@ -11,6 +11,7 @@ mod audit_process;
 mod aws_client;
 mod aws_failures;
 mod aws_identity;
+mod azure;
 mod azure_double;
 mod broken_settings;
 mod canaries;
