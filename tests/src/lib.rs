@@ -30,6 +30,7 @@
 //! To add one, write a file here that wraps a [`Process`], a line above, and a test in
 //! `tests/behaviour/peers.rs`.
 
+mod artifactory;
 mod aws;
 pub mod azure;
 mod broker;
@@ -71,9 +72,11 @@ mod skipped;
 mod skopeo;
 mod stub;
 mod terraform;
+mod vendor_client;
 pub mod wire;
 mod workstation;
 
+pub use artifactory::{ARTIFACTORY_ADMIN, Artifactory, ArtifactoryLie};
 pub use aws::caller::{Caller, Keys, Verdict};
 pub use aws::request::Request;
 pub use azure::Azure;
@@ -104,5 +107,6 @@ pub use skipped::skipped;
 pub use skopeo::{Ran, Skopeo};
 pub use stub::{Answer, Stub};
 pub use terraform::Terraform;
+pub use vendor_client::vendor_client;
 pub use wire::{Listening, Wire};
 pub use workstation::Workstation;

@@ -5,6 +5,7 @@
 //! its own.
 
 mod alerts;
+mod artifactory;
 mod assertions_capability;
 mod audit;
 mod audit_process;

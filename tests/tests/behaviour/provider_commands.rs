@@ -52,6 +52,14 @@ fn a_file_is_inspected() {
     assert_eq!(json["imports"][0]["name"], "secrets");
     assert_eq!(json["settings_schema"]["additionalProperties"], false);
     assert_eq!(json["wasi"], Value::Array(vec![]));
+    assert_eq!(json["says_requests"], false, "it sends none");
+    fs::copy(
+        repository().join("dist/providers/artifactory.wasm"),
+        installation.path("artifactory.wasm"),
+    )
+    .unwrap();
+    let printed = installation.run(&["provider", "inspect", "artifactory.wasm"]).stdout;
+    assert!(printed.contains("  says         which requests its settings need"), "{printed}");
 }
 
 #[test]

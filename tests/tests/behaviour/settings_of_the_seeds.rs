@@ -73,11 +73,42 @@ account_id = "123456789012"
 # No static credentials - use IAM role attached to ECS task/EC2 instance
 "#;
 
+/// Seed 001, with one account.
+const ARTIFACTORY_ACCOUNT: &str = r#"[registry]
+type = "artifactory"
+base_url = "https://company.jfrog.io"
+repository = "docker-local"
+username = "user"
+password = "pass"
+"#;
+
+/// Seed 001, with callers' own logins.
+const ARTIFACTORY_HELPER: &str = r#"[registry]
+type = "artifactory"
+base_url = "https://company.jfrog.io"
+repository = "docker-local"
+use_credential_helper = true
+"#;
+
+/// Seed 001, without the account.
+const ARTIFACTORY: &str = r#"[registry]
+type = "artifactory"
+base_url = "https://company.jfrog.io"
+repository = "docker-local"
+# Credentials via environment variables, not config file
+"#;
+
+/// Seed 001: the account of the last one.
+const ARTIFACTORY_VARIABLES: [(&str, &str); 2] =
+    [("RISE_REGISTRY__USERNAME", "service-account"), ("RISE_REGISTRY__PASSWORD", "from-vault")];
+
+const ARTIFACTORY_IMAGE: &str = "company.jfrog.io/docker-local/my-app";
+
 const ECR_IMAGE: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com/rise/my-app";
 
 /// A folder with these files in `config/` and no others.
 fn files(files: &[(&str, &str)]) -> Settings {
-    let settings = Settings::new("");
+    let settings = Settings::new("").providers(&["artifactory"]);
     // The file that `Settings` writes would be one more layer.
     std::fs::remove_file(settings.path("config/default.toml")).unwrap();
     for (name, text) in files {
@@ -154,6 +185,36 @@ async fn a_docker_registry_loads() {
 #[tokio::test]
 async fn a_registry_where_clients_log_in_themselves_loads() {
     loads(&toml(OCI_CLIENT_AUTH), &[], "localhost:5000/rise-apps/my-app").await;
+}
+
+#[tokio::test]
+async fn artifactory_loads() {
+    loads(&toml(ARTIFACTORY_ACCOUNT), &[], ARTIFACTORY_IMAGE).await;
+    loads(&toml(ARTIFACTORY_HELPER), &[], ARTIFACTORY_IMAGE).await;
+    loads(&toml(ARTIFACTORY), &ARTIFACTORY_VARIABLES, ARTIFACTORY_IMAGE).await;
+    // Nothing says yet how callers get access.
+    let problems = start(&toml(ARTIFACTORY), &[]).await.err().expect("it is refused");
+    assert!(lines(&problems).contains("expected `access_token`"), "{}", lines(&problems));
+}
+
+/// One account for all callers opens the whole registry: a warning as printed, and an error as soon
+/// as a rule gives it to somebody.
+#[tokio::test]
+async fn the_account_of_artifactory_is_accepted_before_anybody_gets_it() {
+    for (text, variables) in
+        [(ARTIFACTORY_ACCOUNT, &[][..]), (ARTIFACTORY, &ARTIFACTORY_VARIABLES[..])]
+    {
+        let (broker, _) =
+            start(&toml(text), variables).await.unwrap_or_else(|it| panic!("{}", lines(&it)));
+        let warned = lines(&broker.generation.warnings);
+        assert!(warned.contains("set `accept_scope = \"registry\"`"), "{warned}");
+        let ruled = format!("{text}{}", rules());
+        let problems = start(&toml(&ruled), variables).await.err().expect("it is refused");
+        assert!(lines(&problems).contains("open the whole registry"), "{}", lines(&problems));
+        let accepted = format!("{text}accept_scope = \"registry\"\n{}", rules());
+        let accepted = start(&toml(&accepted), variables).await;
+        accepted.unwrap_or_else(|it| panic!("{}", lines(&it)));
+    }
 }
 
 #[tokio::test]

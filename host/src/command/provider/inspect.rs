@@ -38,6 +38,11 @@ pub async fn run(arguments: &InspectArguments) -> Outcome {
     Ok(())
 }
 
+/// Whether it sends requests, and says by its settings which ones.
+fn says_requests(provider: &Provider) -> bool {
+    provider.guest.endpoints.is_some() && provider.imports.contains(&"http")
+}
+
 fn as_json(provider: &Provider, size: u64) -> Value {
     let imports =
         provider.imports.iter().map(|import| json!({ "name": import, "means": in_words(import) }));
@@ -51,7 +56,7 @@ fn as_json(provider: &Provider, size: u64) -> Value {
         "contract": inspect::VERSION,
         "imports": imports.collect::<Vec<_>>(),
         "wasi": provider.wasi,
-        "says_endpoints": provider.guest.endpoints.is_some(),
+        "says_requests": says_requests(provider),
         "settings_schema": provider.schema.document(),
     })
 }
@@ -72,7 +77,7 @@ fn show(provider: &Provider, size: u64) {
     for import in &provider.imports {
         print(format_args!("  may          {}", in_words(import)));
     }
-    if provider.guest.endpoints.is_some() {
+    if says_requests(provider) {
         print("  says         which requests its settings need (`check` lists them)");
     }
     if !provider.wasi.is_empty() {
