@@ -4,19 +4,17 @@ use std::path::Path;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::{KeyFileError, file};
+use super::{KeyFileError, file, pem};
 
-const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
-const END: &str = "-----END PRIVATE KEY-----";
+/// Such a key is 119 bytes in PEM. A much larger file is not one.
+const LARGEST_FILE: u64 = 4096;
 
 /// The key pair in the file; `None` if there is no such file.
 pub(crate) fn open(path: &Path) -> Result<Option<Ed25519KeyPair>, KeyFileError> {
     let format = || KeyFileError::Format { path: path.to_owned() };
-    file::read(path, format)?.map(|pem| parse(&pem).ok_or_else(format)).transpose()
+    file::read(path, LARGEST_FILE, format)?.map(|pem| parse(&pem).ok_or_else(format)).transpose()
 }
 
 pub(crate) fn open_or_create(path: &Path) -> Result<Ed25519KeyPair, KeyFileError> {
@@ -25,7 +23,7 @@ pub(crate) fn open_or_create(path: &Path) -> Result<Ed25519KeyPair, KeyFileError
     }
     let format = || KeyFileError::Format { path: path.to_owned() };
     let pem = generate().ok_or_else(|| KeyFileError::Generate { path: path.to_owned() })?;
-    parse(&file::create(path, &pem, format)?).ok_or_else(format)
+    parse(&file::create(path, &pem, LARGEST_FILE, format)?).ok_or_else(format)
 }
 
 /// The key pair in the file. If there is none, checks that it can be created, and returns one that
@@ -39,19 +37,14 @@ pub(crate) fn open_or_pretend(path: &Path) -> Result<Ed25519KeyPair, KeyFileErro
     key.ok_or_else(|| KeyFileError::Generate { path: path.to_owned() })
 }
 
-fn parse(pem: &str) -> Option<Ed25519KeyPair> {
-    let body = pem.trim().strip_prefix(BEGIN)?.strip_suffix(END)?;
-    let mut joined = Zeroizing::new(String::with_capacity(body.len()));
-    body.lines().for_each(|line| joined.push_str(line.trim()));
-    let der = Zeroizing::new(STANDARD.decode(joined.as_bytes()).ok()?);
-    Ed25519KeyPair::from_pkcs8(&der).ok()
+fn parse(text: &str) -> Option<Ed25519KeyPair> {
+    Ed25519KeyPair::from_pkcs8(&pem::decode(text, pem::PRIVATE_KEY)?).ok()
 }
 
 fn generate() -> Option<Zeroizing<String>> {
     // Version 1 of PKCS#8, which every OpenSSL reads.
     let der = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).ok()?;
-    let body = Zeroizing::new(STANDARD.encode(der.as_ref()));
-    Some(Zeroizing::new(format!("{BEGIN}\n{}\n{END}\n", *body)))
+    Some(pem::encode(der.as_ref(), pem::PRIVATE_KEY))
 }
 
 #[cfg(test)]
@@ -128,10 +121,7 @@ mod tests {
             assert!(matches!(error, KeyFileError::Format { .. }), "{error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
-        assert!(matches!(
-            open_or_create(folder.path()).err().unwrap(),
-            KeyFileError::Format { .. }
-        ));
+        assert!(matches!(open_or_create(folder.path()).err().unwrap(), KeyFileError::Io { .. }));
     }
 
     /// The example of RFC 8410, 10.3, as OpenSSL writes it.
@@ -139,13 +129,10 @@ mod tests {
     fn a_key_made_by_others_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("issuer.pem");
-        write(
-            &path,
-            &format!(
-                "{BEGIN}\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n{END}\n"
-            ),
-        )
-        .unwrap();
+        let text = "-----BEGIN PRIVATE KEY-----\n\
+                    MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+                    -----END PRIVATE KEY-----\n";
+        write(&path, text).unwrap();
         assert_eq!(public(&path)[..4], [0x19, 0xbf, 0x44, 0x09]);
     }
 }

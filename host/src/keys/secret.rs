@@ -7,11 +7,12 @@ use zeroize::Zeroizing;
 use super::{KeyFileError, file};
 
 const BYTES: usize = 32;
+const LARGEST_FILE: u64 = 4096;
 
 /// The bytes in the file; `None` if there is no such file.
 pub(crate) fn open(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
     let format = || KeyFileError::SecretFormat { path: path.to_owned() };
-    file::read(path, format)?.map(|text| parse(&text).ok_or_else(format)).transpose()
+    file::read(path, LARGEST_FILE, format)?.map(|text| parse(&text).ok_or_else(format)).transpose()
 }
 
 pub(crate) fn open_or_create(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
@@ -23,7 +24,7 @@ pub(crate) fn open_or_create(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileE
     aws_lc_rs::rand::fill(&mut *bytes)
         .map_err(|_| KeyFileError::Generate { path: path.to_owned() })?;
     let text = Zeroizing::new(format!("{}\n", *Zeroizing::new(hex::encode(*bytes))));
-    parse(&file::create(path, &text, format)?).ok_or_else(format)
+    parse(&file::create(path, &text, LARGEST_FILE, format)?).ok_or_else(format)
 }
 
 /// Checks the file, or that it can be created.
