@@ -20,6 +20,7 @@ mod observer;
 mod random;
 pub mod secrets;
 mod state;
+pub mod tokens;
 mod wasi;
 pub mod wit;
 
@@ -86,9 +87,9 @@ pub(crate) const CAPABILITIES: [Capability; 8] = [
     },
     Capability {
         name: "tokens",
-        in_words: "have the broker sign registry tokens for what was granted",
+        in_words: "have the broker sign tokens for what was granted, within its registry's ceiling",
         acts_outside: true,
-        add_to_linker: None,
+        add_to_linker: Some(tokens::add_to_linker),
     },
     Capability {
         name: "assertions",

@@ -5,6 +5,7 @@ mod check;
 pub mod compile;
 mod explain;
 pub mod help;
+mod keys;
 mod local_key;
 mod man;
 pub mod provider;
@@ -51,6 +52,8 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Look at providers, and pin them.
     Provider(provider::ProviderArguments),
+    /// List and rotate the keys that sign tokens, and print their certificates.
+    Keys(keys::KeysArguments),
     /// Compile a component from standard input. The program starts itself with this command.
     #[command(hide = true)]
     Compile(compile::CompileArguments),
@@ -87,6 +90,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         | Command::Explain(_)
         | Command::Audit(_)
         | Command::Provider(_)
+        | Command::Keys(_)
         | Command::Token(_) => {}
     }
     // 1 is a denial.
@@ -99,6 +103,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Audit(arguments) => audit::run(&arguments),
             Command::Provider(arguments) => provider::run(&arguments).await,
+            Command::Keys(arguments) => keys::run(arguments),
             Command::Compile(_) | Command::Man(_) | Command::Help(_) => Ok(()),
             Command::Token(arguments) => token::run(&arguments),
         }

@@ -32,18 +32,21 @@ mod registries;
 mod run_mode;
 pub mod schema;
 mod sections;
+mod signing;
 mod traffic;
 mod unread;
 
 pub use cache::{CacheConfig, RegistryCacheFile, Share};
 pub use draft::Draft;
 pub use file::{
-    AcceptScope, AwsCeilingFile, HttpCeilingFile, RegistryKeys, Require, TlsFile, Wasi,
+    AcceptScope, AwsCeilingFile, HttpCeilingFile, RegistryKeys, Require, TlsFile, TokenCeilingFile,
+    Wasi,
 };
 pub use layers::{Environment, environment, find_directory, parse_file, parse_toml};
 pub use modes::readable;
 pub use providers::{CallLimits, ProvidersConfig};
 pub use registries::{RegistryConfig, authorities};
+pub use signing::SigningConfig;
 pub use traffic::{Edge, Timeouts};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +80,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// Read at start only.
     pub cache: CacheConfig,
+    /// `None`: this broker signs no tokens.
+    pub signing: Option<SigningConfig>,
     pub log: LogConfig,
     /// Warnings about settings that are valid but probably not intended.
     pub warnings: Vec<Problem>,
@@ -94,6 +99,11 @@ impl Written {
     /// Makes a problem with the setting at this JSON Pointer, even if the setting is missing.
     pub fn problem(&self, pointer: &str, message: impl Into<String>) -> Problem {
         Problem::at(&self.0.nearest(pointer).origin, dotted("", pointer), message)
+    }
+
+    /// Returns whether this top-level table is stated.
+    fn has(&self, table: &str) -> bool {
+        self.0.get(table).is_some()
     }
 
     /// Returns the keys of this top-level table that differ.

@@ -9,11 +9,13 @@ use crate::config::node::Problem;
 use crate::config::{Config, Draft};
 use crate::domain::{Clock, RegistryName};
 use crate::identity::{Identity, IssuerMemory, SetupError};
+use crate::keys::KeyFileError;
 use crate::limits::Limits;
 use crate::process::Foundation;
 use crate::provider::{Catalog, Pins, Scan};
-use crate::registries::{BuiltRegistries, Registries};
+use crate::registries::{BuiltRegistries, Means, Registries};
 use crate::rules::Rules;
+use crate::signing::{Signing, SigningMemory};
 
 /// Everything that decides what a request gets. A request is served by one generation to its end.
 pub struct Generation {
@@ -22,6 +24,8 @@ pub struct Generation {
     pub limits: Limits,
     pub catalog: Catalog,
     pub registries: Registries,
+    /// `None`: this broker signs no tokens.
+    pub signing: Option<Arc<Signing>>,
     /// Settings of registries that are allowed and probably not meant.
     pub warnings: Vec<Problem>,
 }
@@ -32,8 +36,9 @@ impl Generation {
         foundation: &Foundation,
         config: &Config,
     ) -> Result<Self, Vec<Problem>> {
-        let loaded = load(foundation, config).await;
-        Self::assemble(foundation, config, loaded)
+        let signing = signing(config, &foundation.clock, &foundation.signing)?;
+        let loaded = load(foundation, config, signing.as_ref()).await;
+        Self::assemble(foundation, config, signing, loaded)
     }
 
     /// Builds a generation with providers that are loaded already.
@@ -42,14 +47,16 @@ impl Generation {
         config: &Config,
         catalog: Catalog,
     ) -> Result<Self, Vec<Problem>> {
-        let clients = &foundation.clients;
-        let built = Registries::build(config.registries.clone(), &catalog, clients).await;
-        Self::assemble(foundation, config, built.map(|built| (catalog, built)))
+        let signing = signing(config, &foundation.clock, &foundation.signing)?;
+        let means = Means { clients: &foundation.clients, signing: signing.as_ref() };
+        let built = Registries::build(config.registries.clone(), &catalog, means).await;
+        Self::assemble(foundation, config, signing, built.map(|built| (catalog, built)))
     }
 
     fn assemble(
         foundation: &Foundation,
         config: &Config,
+        signing: Option<Arc<Signing>>,
         loaded: Result<(Catalog, BuiltRegistries), Vec<Problem>>,
     ) -> Result<Self, Vec<Problem>> {
         let identity = identity(config, &foundation.clock, &foundation.issuers);
@@ -72,7 +79,7 @@ impl Generation {
         for registry in registries.iter() {
             rules.set_shape(&registry.name, registry.shape);
         }
-        Ok(Self { identity, rules, limits, catalog, registries, warnings })
+        Ok(Self { identity, rules, limits, catalog, registries, signing, warnings })
     }
 }
 
@@ -80,7 +87,13 @@ impl Generation {
 /// solved, after the problems of the draft itself.
 pub(crate) async fn examine(draft: Draft, foundation: &Foundation) -> Vec<Problem> {
     let Draft { config, mut problems, .. } = draft;
-    problems.extend(load(foundation, &config).await.err().into_iter().flatten());
+    match signing(&config, &foundation.clock, &foundation.signing) {
+        Ok(signing) => {
+            let loaded = load(foundation, &config, signing.as_ref()).await;
+            problems.extend(loaded.err().into_iter().flatten());
+        }
+        Err(of_signing) => problems.extend(of_signing),
+    }
     problems
 }
 
@@ -112,6 +125,7 @@ fn limited(registries: &Registries) -> impl Iterator<Item = (&RegistryName, bool
 async fn load(
     foundation: &Foundation,
     config: &Config,
+    signing: Option<&Arc<Signing>>,
 ) -> Result<(Catalog, BuiltRegistries), Vec<Problem>> {
     let pins = Pins::load(&config.providers).map_err(|problem| vec![problem])?;
     let scan = Catalog::load(&config.providers, Arc::new(pins), &foundation.loader, None).await;
@@ -122,13 +136,26 @@ async fn load(
         // A provider that is missing now may be one of those that could not be loaded.
         registries.retain(|_, registry| catalog.find(&registry.provider).is_some());
     }
-    match Registries::build(registries, &catalog, &foundation.clients).await {
+    let means = Means { clients: &foundation.clients, signing };
+    match Registries::build(registries, &catalog, means).await {
         Ok(built) if problems.is_empty() => Ok((catalog, built)),
         built => {
             problems.extend(built.err().into_iter().flatten());
             Err(problems)
         }
     }
+}
+
+/// What signs tokens, if the settings want it.
+fn signing(
+    config: &Config,
+    clock: &Clock,
+    memory: &SigningMemory,
+) -> Result<Option<Arc<Signing>>, Vec<Problem>> {
+    let opened = config.signing.as_ref().map(|settings| memory.open(settings, clock.now()));
+    let located =
+        |error: KeyFileError| vec![config.written.problem("/signing/key_file", error.to_string())];
+    Ok(opened.transpose().map_err(located)?.map(Arc::new))
 }
 
 /// The issuers, or the problems of their settings where those were written.

@@ -32,6 +32,7 @@ mod files;
 mod flight;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod keys;
+pub mod keys;
 mod names;
 mod reachable;
+pub mod signing;

@@ -20,6 +20,7 @@ use crate::limits::Counts;
 use crate::provider::compile::Compiler;
 use crate::provider::{Engine, Loader};
 use crate::registries::{Clients, ConnectAws, Sdk};
+use crate::signing::SigningMemory;
 use crate::state;
 use crate::telemetry::{ClockSteps, LostLines, Metrics, Refusals};
 
@@ -58,6 +59,8 @@ pub struct Foundation {
     pub counts: Counts,
     /// Fetched keys and used tokens.
     pub issuers: IssuerMemory,
+    /// The files of signing keys that were opened.
+    pub signing: SigningMemory,
 }
 
 /// The world outside, as [`Surroundings::real`] or as the doubles of a test.
@@ -126,6 +129,7 @@ impl Foundation {
             clients: Clients::new(Arc::clone(&outside.aws)),
             counts: Counts::default(),
             issuers: IssuerMemory::new(outside.only_reads),
+            signing: SigningMemory::new(outside.only_reads),
         })
     }
 }

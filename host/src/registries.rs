@@ -11,6 +11,7 @@ mod http;
 mod location;
 mod needs;
 mod secrets;
+mod tokens;
 
 pub use clients::{Clients, ConnectAws, Sdk};
 pub use epoch::Epoch;
@@ -25,6 +26,7 @@ use crate::config::node::Problem;
 use crate::domain::location::LocationPattern;
 use crate::domain::{ImageReference, Location, Project, ProjectShape, RegistryName, Scope};
 use crate::provider::Provider;
+use crate::signing::Signing;
 
 /// One configured registry.
 #[derive(Clone)]
@@ -76,6 +78,14 @@ pub struct BuiltRegistries {
     pub warnings: Vec<Problem>,
 }
 
+/// What registries are built with, beside their settings and providers.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    pub clients: &'a Clients,
+    /// `None`: this broker signs no tokens.
+    pub signing: Option<&'a Arc<Signing>>,
+}
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("several registries are configured and none is named `default`")]
 pub struct Ambiguous;
@@ -107,6 +117,14 @@ impl Registries {
     /// Returns the registry of a request that names none.
     pub fn default_name(&self) -> Result<&RegistryName, Ambiguous> {
         default_name(&self.0)
+    }
+
+    /// Returns the registries whose tokens are for this service.
+    pub fn of_service(&self, service: &str) -> impl Iterator<Item = &Arc<Registry>> {
+        self.iter().filter(move |registry| {
+            let tokens = registry.capabilities.tokens.as_ref();
+            tokens.is_some_and(|tokens| tokens.ceiling.services.iter().any(|own| own == service))
+        })
     }
 
     /// Returns the registry and the project that own an image. There is at most one, because

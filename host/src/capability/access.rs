@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::kept::Kept;
-use super::{Observer, Unobserved, aws, http};
+use super::{Observer, Unobserved, aws, http, tokens};
 use crate::domain::Secret;
 
 /// The capabilities of one registry, opened within its ceilings.
@@ -17,6 +17,7 @@ pub struct Capabilities {
     pub aws: Option<aws::AwsAccess>,
     pub http: Option<http::HttpAccess>,
     pub kept: Arc<Kept>,
+    pub tokens: Option<tokens::TokenAccess>,
     /// [`Unobserved`] in a broker that serves.
     pub observer: Arc<dyn Observer>,
 }
@@ -30,6 +31,7 @@ impl Capabilities {
             aws: None,
             http: None,
             kept: Arc::default(),
+            tokens: None,
             observer: Arc::new(Unobserved),
         }
     }

@@ -27,7 +27,7 @@ use crate::domain::Secret;
 use key::Algorithm;
 
 /// Signatures of one call: a provider needs one or two, and each costs the host milliseconds.
-const MOST: usize = 8;
+pub(super) const MOST: usize = 8;
 /// In seconds. The longest that Google and Entra accept.
 const LONGEST: u64 = 3600;
 /// Members of a header that name the operator's own key. Others tell a receiver to fetch or to
@@ -54,7 +54,7 @@ impl assertions::Host for CallState {
             return Err(LimitExceeded("secret bytes").into());
         }
         let secret = Arc::new(signed);
-        self.issued.add_private(&secret);
+        self.issued.add_private(&secret, "an assertion");
         let (origin, name) = (SecretOrigin::Assertion, "assertion".into());
         let handle = SecretHandle { secret, origin, name, expires_at: Some(expires_at) };
         Ok(Ok(self.table.push(handle)?))

@@ -43,7 +43,7 @@ pub(crate) struct IssuedSecrets {
     handles: Vec<Arc<Secret>>,
     in_answers: Vec<Zeroizing<String>>,
     /// Those of the handles that no caller gets and no answer may repeat: assertions.
-    private: Vec<Arc<Secret>>,
+    private: Vec<(Arc<Secret>, &'static str)>,
 }
 
 impl IssuedSecrets {
@@ -55,14 +55,14 @@ impl IssuedSecrets {
     }
 
     /// Adds a secret that the host has signed for the registry's own endpoints.
-    pub(super) fn add_private(&mut self, secret: &Arc<Secret>) {
+    pub(super) fn add_private(&mut self, secret: &Arc<Secret>, kind: &'static str) {
         self.add(secret);
-        self.private.push(Arc::clone(secret));
+        self.private.push((Arc::clone(secret), kind));
     }
 
-    /// Whether `text` has a secret that goes to the registry's endpoints only.
-    pub(crate) fn has_private_in(&self, text: &str) -> bool {
-        self.private.iter().any(|secret| text.contains(secret.expose()))
+    /// The kind of the first secret for the registry's endpoints only that `is_meant`.
+    pub(crate) fn private(&self, is_meant: impl Fn(&Secret) -> bool) -> Option<&'static str> {
+        self.private.iter().find(|(secret, _)| is_meant(secret)).map(|(_, kind)| *kind)
     }
 
     /// Adds what an answer has under names of secrets.

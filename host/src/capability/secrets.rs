@@ -33,6 +33,10 @@ pub enum SecretOrigin {
     Configured,
     /// ECR, through a session of this scope.
     Aws(Scope),
+    /// This broker signed it for a registry: it opens exactly the grant.
+    RegistryToken,
+    /// This broker signed it for a cloud: it is never for a caller.
+    IdentityToken,
     /// An answer of the registry over `http`.
     Http,
     /// An answer of the registry that an earlier call has kept. It opens more than one grant.

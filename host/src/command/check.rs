@@ -74,7 +74,7 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
     }
     if arguments.live {
         let wanted = wanted(arguments, &generation.registries)?;
-        live::run(issuers, &generation.registries, wanted, &config).await?;
+        live::run(issuers, &generation, wanted, &config).await?;
     }
     print(format_args!("the settings in {} are right", directory.display()));
     Ok(())

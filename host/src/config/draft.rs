@@ -12,10 +12,11 @@ use super::interpolate::SecretFile;
 use super::layers::{self, Environment};
 use super::node::{Node, Problem, dotted};
 use super::sections::Sections;
+use super::signing::SigningFile;
 use super::traffic::{Edge, TrafficFile};
 use super::{
     Config, RegistryConfig, Written, contradictions, doubts, foreign, installed, interpolate,
-    issuers, listeners, modes, places, providers, registries, unread,
+    issuers, listeners, modes, places, providers, registries, signing, unread,
 };
 use crate::domain::{RegistryName, TrustedProxies};
 use crate::identity::IdentitySettings;
@@ -56,6 +57,8 @@ impl Draft {
         draft.config.warnings.extend(unread.iter().cloned());
         let of_modes = modes::warnings(directory, &draft.config);
         draft.config.warnings.extend(of_modes);
+        let of_signing = signing::warning(&draft.config);
+        draft.config.warnings.extend(of_signing);
         let of_places = places::warnings(directory, &draft.config);
         draft.config.warnings.extend(of_places);
         let of_installed = installed::warnings(&draft.config.providers, &draft.config.written);
@@ -79,6 +82,7 @@ impl Draft {
         let rules = sections.take("rules");
         let audit: AuditFile = sections.take("audit");
         let cache: CacheFile = sections.take("cache");
+        let signing: SigningFile = sections.take("signing");
         let log: LogFile = sections.take("log");
         let mut traffic: TrafficFile = sections.take("limits");
         let policy = std::mem::take(&mut traffic.policy);
@@ -95,18 +99,18 @@ impl Draft {
         let edge = edge(&server, &written, &mut problems);
         let of_listeners = listeners::check(&server, &written, &mut problems);
         let limits = traffic.settings(&registries, &written, &mut problems);
-        problems
-            .extend(log_level(&log.level).map(|message| written.problem("/log/level", message)));
-        if registries.is_empty() && problems.is_empty() {
-            problems.push(written.problem("/registries", NO_REGISTRY));
-        }
+        problems.extend(log_level(&log.level, &written));
+        let has_none = registries.is_empty() && problems.is_empty();
+        problems.extend(has_none.then(|| written.problem("/registries", NO_REGISTRY)));
         let mut warnings = warnings(&written.0, &identity, &rules, longest);
         warnings.extend(doubts.into_iter().chain(of_listeners));
         let mut warnings = name_rules(&written.0, warnings);
         warnings.extend(without_default(&registries, &rules, &written));
         let providers = providers::config(directory, providers, &written, &mut problems);
         warnings.extend(contradictions::warnings(&server, &audit, &providers, &written));
-        let state_directory = server.state_directory;
+        let state = &server.state_directory;
+        let signing = signing::config(signing, state, &identity, &written, &mut problems);
+        files.extend(signing.iter().map(|signing| signing.key_file.clone()));
         let config = Config {
             listen: server.listen,
             admin_listen: server.admin_listen,
@@ -118,9 +122,10 @@ impl Draft {
             registries,
             identity,
             rules,
-            audit: audit.settings(&state_directory),
+            audit: audit.settings(state),
             cache: cache.config(),
-            state_directory,
+            signing,
+            state_directory: server.state_directory,
             log: LogConfig { level: log.level, format: log.format },
             warnings,
             files,
@@ -194,7 +199,7 @@ fn without_registries(mut root: Node) -> Node {
 
 /// Returns the problem with a level. The filter would silently treat an unknown word as a module
 /// name.
-fn log_level(level: &str) -> Option<String> {
+fn log_level(level: &str, written: &Written) -> Option<Problem> {
     let is_level = |word: &str| {
         ["error", "warn", "info", "debug", "trace", "off"]
             .contains(&word.to_ascii_lowercase().as_str())
@@ -206,9 +211,9 @@ fn log_level(level: &str) -> Option<String> {
     };
     let is_right = level.split(',').all(is_directive) && EnvFilter::builder().parse(level).is_ok();
     (!is_right).then(|| {
-        "expected a level, one of error, warn, info, debug, trace, off, or directives such as \
-         `info,rise_broker=debug`"
-            .to_owned()
+        let expected = "expected a level, one of error, warn, info, debug, trace, off, or \
+                        directives such as `info,rise_broker=debug`";
+        written.problem("/log/level", expected)
     })
 }
 

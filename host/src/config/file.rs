@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::cache::{CacheFile, RegistryCacheFile};
+use super::signing::SigningFile;
 use super::traffic::{TimeoutsFile, TrafficFile};
 use crate::domain::Scope;
 use crate::identity::{Preset, Replay};
@@ -28,6 +29,7 @@ pub(super) struct SettingsFile {
     pub rules: Vec<RuleFile>,
     pub audit: AuditFile,
     pub cache: CacheFile,
+    pub signing: SigningFile,
     pub log: LogFile,
     pub limits: TrafficFile,
 }
@@ -320,6 +322,7 @@ impl From<AcceptScope> for Scope {
 pub struct CeilingFile {
     pub aws: Option<AwsCeilingFile>,
     pub http: Option<HttpCeilingFile>,
+    pub tokens: Option<TokenCeilingFile>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -348,6 +351,20 @@ pub struct HttpCeilingFile {
     pub proxy: Option<String>,
     /// A PEM file of the only authorities that may sign the certificates of the endpoints.
     pub ca_file: Option<PathBuf>,
+}
+
+/// The tokens that a provider may have signed.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenCeilingFile {
+    /// The registries whose tokens it may ask for, by their `service`. The default is the setting
+    /// `service` of the provider, or else the host of `registry_url`.
+    #[schemars(length(min = 1, max = 16))]
+    pub services: Option<Vec<String>>,
+    /// The clouds whose tokens it may ask for, by their `audience`. The default is the setting
+    /// `audience` of the provider.
+    #[schemars(length(min = 1, max = 16))]
+    pub audiences: Option<Vec<String>>,
 }
 
 impl RegistryKeys {

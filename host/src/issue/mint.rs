@@ -84,12 +84,22 @@ impl Returned {
 
 /// Some secrets go to the registry's own endpoints only, wherever the provider got their text from.
 fn is_for_callers(handle: &SecretHandle, state: &CallState) -> Result<(), IssueError> {
-    let is_assertion = handle.origin == SecretOrigin::Assertion
-        || state.issued.has_private_in(handle.secret.expose());
+    let signed = match handle.origin {
+        SecretOrigin::Assertion => Some("an assertion"),
+        SecretOrigin::IdentityToken => Some("an identity token"),
+        SecretOrigin::Configured
+        | SecretOrigin::Aws(_)
+        | SecretOrigin::RegistryToken
+        | SecretOrigin::Http
+        | SecretOrigin::Kept
+        | SecretOrigin::Random
+        | SecretOrigin::Guest => {
+            state.issued.private(|secret| handle.secret.expose().contains(secret.expose()))
+        }
+    };
     let is_kept =
         handle.origin == SecretOrigin::Kept || state.capabilities.kept.has(&handle.secret);
-    if is_assertion || is_kept {
-        let kind = if is_assertion { "an assertion" } else { "a login that it keeps" };
+    if let Some(kind) = signed.or(is_kept.then_some("a login that it keeps")) {
         return Err(IssueError::ProviderFailed(format!(
             "returned {kind}, which goes to the registry's endpoints and never to a caller"
         )));
@@ -164,6 +174,8 @@ fn scope_of(
         None => Ok((Scope::None, EnforcedBy::Host)),
         Some((SecretOrigin::Aws(scope), _)) => Ok((*scope, EnforcedBy::Host)),
         Some((SecretOrigin::Configured, _)) => Ok((Scope::Registry, EnforcedBy::Host)),
+        // The host has written what it opens.
+        Some((SecretOrigin::RegistryToken, _)) => Ok((Scope::Repository, EnforcedBy::Host)),
         // A configured secret opens everything that the operator's account may do, wherever it was.
         Some((SecretOrigin::Http | SecretOrigin::Random | SecretOrigin::Guest, _))
             if credential
@@ -180,12 +192,13 @@ fn scope_of(
         Some((SecretOrigin::Http, _)) => {
             wrong("a secret from an HTTP answer, and this registry does not set `trust_provider`")
         }
-        // `is_for_callers` has rejected the last two.
+        // `is_for_callers` has rejected the last three.
         Some((
             SecretOrigin::Guest
             | SecretOrigin::Random
             | SecretOrigin::Kept
-            | SecretOrigin::Assertion,
+            | SecretOrigin::Assertion
+            | SecretOrigin::IdentityToken,
             _,
         )) => wrong("a secret of its own making, and this registry does not set `trust_provider`"),
     }

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::needs;
 use super::secrets;
-use super::{BuiltRegistries, Clients, Epoch, Registries, Registry, aws, http, location};
+use super::{
+    BuiltRegistries, Clients, Epoch, Means, Registries, Registry, aws, http, location, tokens,
+};
 use crate::capability::aws::AwsAccess;
 use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::http::HttpAccess;
@@ -29,20 +31,19 @@ impl Registries {
     pub async fn build(
         configs: BTreeMap<RegistryName, RegistryConfig>,
         catalog: &Catalog,
-        clients: &Clients,
+        means: Means<'_>,
     ) -> Result<BuiltRegistries, Vec<Problem>> {
         let mut built: BTreeMap<RegistryName, Arc<Registry>> = BTreeMap::new();
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         for (name, config) in configs {
             let origin = config.type_origin.clone();
-            match build(&name, config, catalog, clients).await {
+            match build(&name, config, catalog, means).await {
                 Ok((registry, more)) => {
                     warnings.extend(more);
-                    problems.extend(
-                        built
-                            .values()
-                            .filter_map(|other| location::collision(&registry, other, &origin)),
-                    );
+                    problems.extend(built.values().filter_map(|other| {
+                        location::collision(&registry, other, &origin)
+                            .or_else(|| tokens::confusion(&registry, other, &origin))
+                    }));
                     built.insert(name, Arc::new(registry));
                 }
                 Err(more) => problems.extend(more),
@@ -59,7 +60,7 @@ async fn build(
     name: &RegistryName,
     config: RegistryConfig,
     catalog: &Catalog,
-    clients: &Clients,
+    Means { clients, signing }: Means<'_>,
 ) -> Result<(Registry, Vec<Problem>), Vec<Problem>> {
     let key = format!("registries.{name}");
     let stated = Stated { name, key: &key, node: &config.written, fallback: &config.type_origin };
@@ -85,10 +86,10 @@ async fn build(
     let needs = needs::ask(provider, &bare, &text, &stated).await?;
     let http = http::open(provider, &settings, &config, kind, &needs, &stated)?;
     warnings.extend(of_secrets(&config, http.as_ref(), &provider.schema, &stated));
-    if has_aws {
-        warnings.extend(aws::warnings(&aws_settings, &stated));
-    }
-    let epoch = Epoch::of(provider, &text, &own_secrets, &config.written_keys, trust_provider);
+    let used = has_aws.then_some(&aws_settings);
+    warnings.extend(used.iter().flat_map(|aws| aws::warnings(aws, &stated)));
+    let epoch = Epoch::of(provider, &text, &own_secrets, &config.written_keys, trust_provider)
+        .signed_by(signing.filter(|_| provider.imports.contains(&"tokens")));
     let kept = clients.kept(name, epoch);
     let capabilities = Arc::new(Capabilities { aws, http, kept, ..Capabilities::clone(&bare) });
     let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none());
@@ -97,13 +98,14 @@ async fn build(
         .await
         .map_err(|message| stated.problem("", message))
         .and_then(|located| {
-            let aws = has_aws.then_some(&aws_settings);
             let needed = needs.image_host.as_ref().filter(|_| trust_provider);
-            let allowed = location::allowed(&config, &settings, aws, needed, &stated)?;
+            let allowed = location::allowed(&config, &settings, used, needed, &stated)?;
             allowed.check(&located.pattern, &stated).map(|()| located)
         });
     let located = both(narrow, located)?;
     warnings.extend(located.warnings(provider, &stated));
+    let means = (&**provider, signing, &located);
+    let capabilities = tokens::add(capabilities, &settings, &config, means, &stated)?;
     let registry = Registry {
         name: name.clone(),
         epoch,

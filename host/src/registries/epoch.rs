@@ -3,10 +3,13 @@
 //! **Invariant:** a credential is never reused in another epoch than the one it was issued in. A
 //! setting of a registry that changes what a credential opens must be added to [`Epoch::of`].
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use super::secrets::Secrets;
 use crate::provider::Provider;
+use crate::signing::Signing;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch([u8; 32]);
@@ -35,6 +38,17 @@ impl Epoch {
             add(name.as_bytes());
             add(secret.expose().as_bytes());
         }
+        Self(digest.finalize().into())
+    }
+
+    /// The epoch of a registry whose provider has tokens signed: what a key has signed is worth
+    /// nothing once verifiers have forgotten the key.
+    pub(super) fn signed_by(self, signing: Option<&Arc<Signing>>) -> Self {
+        let Some(signing) = signing else { return self };
+        let mut digest = Sha256::new();
+        digest.update(self.0);
+        digest.update(signing.kid());
+        digest.update(signing.issuer());
         Self(digest.finalize().into())
     }
 

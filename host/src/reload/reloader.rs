@@ -16,7 +16,7 @@ use crate::generation::Generation;
 use crate::process::Process;
 use crate::provider::folder::{self, Stamps};
 use crate::provider::{Before, Catalog, LoadError, Pins, Provider, RejectedFile, Scan};
-use crate::registries::Registries;
+use crate::registries::{Means, Registries};
 use crate::state;
 
 /// Where settings come from, and the state of the files when they were read.
@@ -279,7 +279,8 @@ async fn restore_misfits(broker: &Broker, config: &Config, mut scan: Scan) -> Sc
         let mut registries = config.registries.clone();
         registries.retain(|_, registry| provider.names().any(|name| name == registry.provider));
         let clients = &broker.process.foundation.clients;
-        let Err(problems) = Registries::build(registries, &scan.catalog, clients).await else {
+        let means = Means { clients, signing: broker.generation.signing.as_ref() };
+        let Err(problems) = Registries::build(registries, &scan.catalog, means).await else {
             continue;
         };
         let of_file = before.of_file(&provider.file);

@@ -23,7 +23,8 @@ use rise_broker::domain::{
 use rise_broker::issue::mint;
 use rise_broker::provider::Trial;
 use rise_broker::provider::compile::Compiler;
-use rise_broker::registries::{BuiltRegistries, Clients, Registries, Registry, Sdk};
+use rise_broker::registries::{BuiltRegistries, Clients, Means, Registries, Registry, Sdk};
+use rise_broker::signing::Signing;
 use rise_broker::state;
 
 #[derive(clap::Args)]
@@ -66,7 +67,9 @@ pub(super) async fn run(arguments: &RunArguments) -> Outcome {
         Trial::load(&arguments.file, &settings.providers, &cache, Compiler::ThisProgram).await;
     let trial = trial.map_err(|error| vec![error])?;
     let clients = Clients::new(Arc::new(Sdk::default()));
-    let built = Registries::build(settings.registries, &trial.catalog, &clients).await;
+    let signing = Signing::throwaway(clock.now()).map(Arc::new);
+    let means = Means { clients: &clients, signing: signing.as_ref() };
+    let built = Registries::build(settings.registries, &trial.catalog, means).await;
     let BuiltRegistries { registries, warnings } = built.map_err(texts)?;
     for warning in warnings {
         warn(format_args!("warning: {warning}"));

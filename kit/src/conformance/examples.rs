@@ -32,10 +32,11 @@ use rise_broker::capability::Capabilities;
 use rise_broker::capability::assertions::SigningKey;
 use rise_broker::config::node::Problem;
 use rise_broker::config::{Config, ProvidersConfig, RegistryKeys, parse_file};
-use rise_broker::domain::{Project, Secret};
+use rise_broker::domain::{Clock, Project, Secret};
 use rise_broker::provider::Engine;
 use rise_broker::provider::Trial;
-use rise_broker::registries::{Clients, Registries, Registry};
+use rise_broker::registries::{Clients, Means, Registries, Registry};
+use rise_broker::signing::Signing;
 
 pub(super) struct Examples {
     config: Config,
@@ -117,12 +118,10 @@ impl Examples {
                 report.fail("settings", "unknown settings are rejected", seen.to_owned());
             }
         }
-        let built = Registries::build(
-            self.config.registries,
-            &trial.catalog,
-            &Clients::new(Arc::new(Doubles)),
-        )
-        .await;
+        let clients = Clients::new(Arc::new(Doubles));
+        let signing = Signing::throwaway(Clock::system().now()).map(Arc::new);
+        let means = Means { clients: &clients, signing: signing.as_ref() };
+        let built = Registries::build(self.config.registries, &trial.catalog, means).await;
         let registries = match built {
             Ok(built) => built.registries,
             Err(problems) => {

@@ -56,8 +56,6 @@
 //! [`http`]: there it checks where requests and secrets go, and answers say `enforced_by:
 //! provider`.
 //!
-//! [`tokens`] is not available yet: the broker rejects a component that imports it.
-//!
 //! On every target except wasm the capabilities are in-memory doubles (see [`testing`]), so that a
 //! provider's logic runs under plain `cargo test`.
 //!

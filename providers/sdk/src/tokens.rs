@@ -1,9 +1,7 @@
 //! Tokens that the broker signs.
 //!
 //! The host sets the key, the issuer, the subject, the access, the times and the id. A provider
-//! chooses only the arguments of these functions.
-//!
-//! Not available yet: the broker rejects a component that imports this. The double works.
+//! chooses only the arguments of these functions, within `ceiling.tokens` of its registry.
 
 use crate::{Error, Secret, host};
 

@@ -16,6 +16,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::capability::Capabilities;
+use crate::domain::Secret;
 
 /// A shorter piece of base64 or hex appears in any long text by chance.
 const SHORTEST_ENCODED: usize = 12;
@@ -23,14 +24,21 @@ const SHORTEST_ENCODED: usize = 12;
 /// Whether `text` has a configured secret: as it is, in other letters, percent-encoded, in a JSON
 /// string, in base64 or in hex.
 pub(super) fn reveals(capabilities: &Capabilities, text: &str) -> bool {
-    if capabilities.secrets.is_empty() {
+    holds(&capabilities.secrets.values().map(|secret| &**secret).collect::<Vec<_>>(), text)
+}
+
+/// The same for secrets that a call has come upon.
+pub(super) fn holds(secrets: &[&Secret], text: &str) -> bool {
+    if secrets.is_empty() {
         return false;
     }
-    let plain = |text: &str| capabilities.reveals_secret(text) || in_other_case(capabilities, text);
+    let plain = |text: &str| {
+        secrets.iter().any(|secret| secret.is_in(text)) || in_other_case(secrets, text)
+    };
     let encoded = || {
         let forms =
             |secret: &str| encodings(secret).iter().any(|form| text.contains(form.as_str()));
-        capabilities.secrets.values().any(|secret| forms(secret.expose()))
+        secrets.iter().any(|secret| forms(secret.expose()))
     };
     plain(text)
         || (text.contains(['%', '+']) && plain(&percent_decoded(text)))
@@ -39,9 +47,9 @@ pub(super) fn reveals(capabilities: &Capabilities, text: &str) -> bool {
 }
 
 /// A registry that keeps hexadecimal tokens or UUIDs repeats them in the case that it prefers.
-fn in_other_case(capabilities: &Capabilities, text: &str) -> bool {
+fn in_other_case(secrets: &[&Secret], text: &str) -> bool {
     let lower = Zeroizing::new(text.to_ascii_lowercase());
-    let secrets = capabilities.secrets.values().map(|secret| secret.expose());
+    let secrets = secrets.iter().map(|secret| secret.expose());
     secrets.filter(|secret| secret.len() >= SHORTEST_ENCODED).any(|secret| {
         let secret = Zeroizing::new(secret.to_ascii_lowercase());
         lower.contains(secret.as_str())
@@ -107,7 +115,6 @@ mod tests {
     use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 
     use super::*;
-    use crate::domain::Secret;
 
     fn capabilities(secret: &str) -> Capabilities {
         let secret = Arc::new(Secret::new(secret.to_owned()));

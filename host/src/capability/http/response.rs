@@ -59,8 +59,9 @@ impl Response {
         if is_in(&|text| echo::reveals(capabilities, text)) {
             return Err(Echoed { asked, secret: "a configured secret" });
         }
-        if is_in(&|text| issued.has_private_in(text)) {
-            return Err(Echoed { asked, secret: "an assertion" });
+        let private = issued.private(|secret| is_in(&|text| echo::holds(&[secret], text)));
+        if let Some(secret) = private {
+            return Err(Echoed { asked, secret });
         }
         let pause = headers.iter().find(|(name, _)| name == "retry-after");
         let pause = pause.and_then(|(_, value)| pause_in(value, now));
@@ -168,7 +169,7 @@ mod tests {
         let secrets = [("token".to_owned(), secret)].into();
         let capabilities = Capabilities { secrets, ..Capabilities::none() };
         let mut issued = IssuedSecrets::default();
-        issued.add_private(&Arc::new(Secret::new(ASSERTION.to_owned())));
+        issued.add_private(&Arc::new(Secret::new(ASSERTION.to_owned())), "an assertion");
         let known = (&capabilities, &issued);
         Response::read(answer(status, headers, body), "POST r.io".into(), NOW, known)
     }

@@ -9,6 +9,7 @@
 
 mod registry;
 mod repository;
+mod signing;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,9 +25,10 @@ use crate::capability::aws::{AssumeRole, AwsAccess, AwsError, AwsIdentity};
 use crate::config::Config;
 use crate::config::node::{Node, Problem};
 use crate::domain::{Project, RegistryName};
+use crate::generation::Generation;
 use crate::identity::jwks::{Discovery, FETCH_DEADLINE, FetchError, KeySource, PATIENCE};
 use crate::identity::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
-use crate::registries::{Registries, Registry};
+use crate::registries::Registry;
 
 /// For all calls of one registry. A call takes at most four seconds with its retries, and there are
 /// usually four.
@@ -69,10 +71,11 @@ pub(super) fn issuers(settings: &IdentitySettings) -> Vec<RemoteIssuer> {
 /// Tries everything at once, and reports in the order of the settings.
 pub(super) async fn run(
     issuers: Vec<RemoteIssuer>,
-    registries: &Registries,
+    generation: &Generation,
     wanted: Option<WantedProject>,
     config: &Config,
 ) -> Outcome {
+    let registries = &generation.registries;
     let mut running = JoinSet::new();
     let count = issuers.len();
     let mut places = Vec::new();
@@ -86,6 +89,12 @@ pub(super) async fn run(
         let project = wanted.as_ref().filter(|wanted| wanted.is_in(&registry));
         let project = project.map(|wanted| wanted.project.clone());
         running.spawn(async move { (count + order, aws(&registry, project).await) });
+    }
+    if let Some(signing) = generation.signing.clone() {
+        let order = places.len();
+        let problem = config.written.problem("/signing/issuer", "");
+        places.push(Place { problem, table: None });
+        running.spawn(async move { (order, signing::issuer(&signing).await) });
     }
     let mut reports = running.join_all().await;
     reports.sort_by_key(|(order, _)| *order);

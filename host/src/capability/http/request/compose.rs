@@ -119,7 +119,9 @@ impl Composing<'_> {
             | SecretOrigin::Http
             | SecretOrigin::Kept
             | SecretOrigin::Assertion
-            | SecretOrigin::Random => {}
+            | SecretOrigin::Random
+            | SecretOrigin::RegistryToken
+            | SecretOrigin::IdentityToken => {}
             SecretOrigin::Guest => self.check_text("secrets", handle.secret.expose())?,
             SecretOrigin::Aws(_) => {
                 return Err(NotSent::Refused(

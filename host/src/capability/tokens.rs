@@ -1,0 +1,199 @@
+//! `tokens`: tokens that this broker signs, for what was granted and nothing else.
+//!
+//! **Invariant (I4):** a provider chooses a service or an audience within the ceiling. Everything
+//! else in a token is written by `signing`, from the grant of the call.
+//! **Invariant:** an identity token leaves over `http` to the registry's own endpoints, and in no
+//! other way: `issue/mint.rs` rejects it as a credential, an answer that repeats it is withheld.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use wasmtime::component::{Linker, Resource};
+
+use super::assertions::MOST;
+use super::secrets::{SecretHandle, SecretOrigin};
+use super::state::HasState;
+use super::{CallState, printable};
+use crate::capability::wit::rise::registry::tokens;
+use crate::capability::wit::rise::registry::types::Error;
+use crate::config::TokenCeilingFile;
+use crate::domain::location::LocationPattern;
+use crate::keys::SigningError;
+use crate::rules::Grant;
+use crate::signing::{SignedToken, Signing};
+
+/// The longest name of a service or audience.
+const LONGEST_NAME: usize = 255;
+
+/// What one registry may have signed, and by whom.
+#[derive(Clone)]
+pub struct TokenAccess {
+    pub ceiling: TokenCeiling,
+    pub signing: Arc<Signing>,
+    /// Where the registry's projects are.
+    pub pattern: LocationPattern,
+    /// Whether a project owns everything below its repository.
+    pub children: bool,
+}
+
+/// The tokens that the operator's settings allow one registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenCeiling {
+    pub services: Vec<String>,
+    pub audiences: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTokenCeiling {
+    #[error(
+        "missing; its provider has tokens signed, so state for whom: `services = \
+         [\"registry.example.com\"]` for tokens of a registry, or `audiences` for those of a cloud"
+    )]
+    Missing,
+    #[error(
+        "`{0}` is not the name of a service or audience: expected 1 to 255 printable characters"
+    )]
+    Name(String),
+}
+
+impl TokenCeiling {
+    /// `service` and `audience` stand for what the settings do not state.
+    pub fn new(
+        stated: Option<&TokenCeilingFile>,
+        service: Option<&str>,
+        audience: Option<&str>,
+    ) -> Result<Self, InvalidTokenCeiling> {
+        let names = |stated: Option<&Vec<String>>, default: Option<&str>| {
+            let default = || default.map(str::to_owned).into_iter().collect();
+            stated.cloned().unwrap_or_else(default)
+        };
+        let ceiling = Self {
+            services: names(stated.and_then(|stated| stated.services.as_ref()), service),
+            audiences: names(stated.and_then(|stated| stated.audiences.as_ref()), audience),
+        };
+        let is_name = |name: &String| {
+            (1..=LONGEST_NAME).contains(&name.len()) && !name.chars().any(char::is_control)
+        };
+        match ceiling.services.iter().chain(&ceiling.audiences).find(|name| !is_name(name)) {
+            Some(wrong) => Err(InvalidTokenCeiling::Name(printable(wrong, LONGEST_NAME))),
+            None if ceiling == Self::default() => Err(InvalidTokenCeiling::Missing),
+            None => Ok(ceiling),
+        }
+    }
+}
+
+pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    tokens::add_to_linker::<CallState, HasState>(linker, |state| state)
+}
+
+impl CallState {
+    /// Begins a function: returns the grant to sign for and what to sign with, or the refusal.
+    fn tokens(&mut self, import: &'static str) -> Result<(Arc<Grant>, TokenAccess), Error> {
+        let grant = self.begin(import)?;
+        // Counted before anything is checked: a signature takes a millisecond of a processor.
+        self.signatures += 1;
+        if self.signatures > MOST {
+            return Err(self.refuse(format!("more than {MOST} signatures")));
+        }
+        let Some(access) = self.capabilities.tokens.clone() else {
+            return Err(self.refuse("a token, and this broker signs none".to_owned()));
+        };
+        Ok((grant, access))
+    }
+
+    fn time(&self) -> Timestamp {
+        let now = i64::try_from(self.now).unwrap_or(i64::MAX);
+        Timestamp::from_second(now).unwrap_or(Timestamp::MAX)
+    }
+
+    fn sign_for_registry(&mut self, service: &str) -> Result<SecretHandle, Error> {
+        let (grant, access) = self.tokens("tokens.registry-token")?;
+        if !access.ceiling.services.iter().any(|allowed| allowed == service) {
+            let asked = printable(service, LONGEST_NAME);
+            return Err(self.refuse(format!(
+                "a registry token for the service `{asked}`, which is not in \
+                 `ceiling.tokens.services`"
+            )));
+        }
+        let repository = access.pattern.fill(grant.project()).repository;
+        let place = (repository.as_str(), access.children);
+        let signed = access.signing.grant_token(&grant, service, place, self.time());
+        self.handle(signed, SecretOrigin::RegistryToken, "registry-token")
+    }
+
+    fn sign_for_cloud(&mut self, audience: &str) -> Result<SecretHandle, Error> {
+        let (grant, access) = self.tokens("tokens.identity-token")?;
+        if !access.ceiling.audiences.iter().any(|allowed| allowed == audience) {
+            let asked = printable(audience, LONGEST_NAME);
+            return Err(self.refuse(format!(
+                "an identity token for the audience `{asked}`, which is not in \
+                 `ceiling.tokens.audiences`"
+            )));
+        }
+        let signed = access.signing.identity_token(&grant, audience, self.time());
+        let handle = self.handle(signed, SecretOrigin::IdentityToken, "identity-token")?;
+        self.issued.add_private(&handle.secret, "an identity token");
+        Ok(handle)
+    }
+
+    fn handle(
+        &mut self,
+        signed: Result<SignedToken, SigningError>,
+        origin: SecretOrigin,
+        name: &str,
+    ) -> Result<SecretHandle, Error> {
+        let SignedToken { token, expires_at } =
+            signed.map_err(|error| Error::Failed(error.to_string()))?;
+        let secret = Arc::new(token);
+        self.issued.add(&secret);
+        Ok(SecretHandle { secret, origin, name: name.into(), expires_at: Some(expires_at) })
+    }
+}
+
+impl tokens::Host for CallState {
+    fn registry_token(
+        &mut self,
+        service: String,
+    ) -> wasmtime::Result<Result<Resource<SecretHandle>, Error>> {
+        match self.sign_for_registry(&service) {
+            Ok(handle) => Ok(Ok(self.table.push(handle)?)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn identity_token(
+        &mut self,
+        audience: String,
+    ) -> wasmtime::Result<Result<Resource<SecretHandle>, Error>> {
+        match self.sign_for_cloud(&audience) {
+            Ok(handle) => Ok(Ok(self.table.push(handle)?)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_stated_counts_and_else_what_the_settings_say() {
+        let stated = TokenCeilingFile { services: Some(names(&["a", "b"])), audiences: None };
+        let ceiling = TokenCeiling::new;
+        let both = ceiling(Some(&stated), Some("c"), Some("d")).unwrap();
+        assert_eq!((both.services.len(), both.audiences), (2, vec!["d".to_owned()]));
+        let default = ceiling(None, Some("c"), None).unwrap();
+        assert_eq!((default.services, default.audiences), (vec!["c".to_owned()], vec![]));
+        assert_eq!(ceiling(None, None, None), Err(InvalidTokenCeiling::Missing));
+        for wrong in ["", "a\nb", &"x".repeat(256)] {
+            let stated = TokenCeilingFile { services: Some(names(&[wrong])), audiences: None };
+            let wrong = printable(wrong, LONGEST_NAME);
+            let error = ceiling(Some(&stated), None, None);
+            assert_eq!(error, Err(InvalidTokenCeiling::Name(wrong)));
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `rise-broker keys`: the keys that sign tokens, and the other private keys of this broker.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use jiff::SignedDuration;
+
+use super::{ConfigDirectory, Outcome, print, texts, warn};
+use crate::config::{Config, SigningConfig, environment};
+use crate::domain::Clock;
+use crate::keys::KeySet;
+
+/// The longest a token is valid: the longest lifetime of a credential, and what clocks differ.
+const OVERLAP: SignedDuration = SignedDuration::from_mins(12 * 60 + 5);
+
+#[derive(clap::Args)]
+pub(super) struct KeysArguments {
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// List the keys that sign tokens, with their state.
+    List(KeysPlace),
+    /// Let the next key sign, and make another next one. A running broker notices by itself.
+    Rotate(RotateArguments),
+    /// Print the certificates of all keys, for the `rootcertbundle` of a registry.
+    Certificate(KeysPlace),
+}
+
+#[derive(clap::Args)]
+struct KeysPlace {
+    #[command(flatten)]
+    directory: ConfigDirectory,
+    /// The file of the keys, if it is not that of the settings: a copy of a Secret, for example.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct RotateArguments {
+    #[command(flatten)]
+    place: KeysPlace,
+    /// Rotate although tokens of the previous key may still be valid: a key has leaked. Twice, and
+    /// nobody accepts the key that signs now.
+    #[arg(long)]
+    now: bool,
+}
+
+pub(super) fn run(arguments: KeysArguments) -> Outcome {
+    match arguments.command {
+        KeysCommand::List(place) => list(&open(&place)?),
+        KeysCommand::Rotate(arguments) => rotate(&arguments)?,
+        KeysCommand::Certificate(place) => certificate(&open(&place)?),
+    }
+    Ok(())
+}
+
+/// The settings of the keys, with the file that the arguments name.
+fn settings(place: &KeysPlace) -> Result<SigningConfig, Vec<String>> {
+    let config = Config::load(&place.directory.path(), &environment()).map_err(texts)?;
+    let Some(mut signing) = config.signing else {
+        let message = "missing; this broker signs no tokens, so it has no keys for them: set \
+                       `issuer` in [signing]";
+        return Err(texts(vec![config.written.problem("/signing", message)]));
+    };
+    if let Some(path) = &place.key_file {
+        signing.key_file.clone_from(path);
+    }
+    Ok(signing)
+}
+
+fn open(place: &KeysPlace) -> Result<KeySet, Vec<String>> {
+    let path = settings(place)?.key_file;
+    let keys = KeySet::open(&path).map_err(|error| vec![error.to_string()])?;
+    keys.ok_or_else(|| {
+        vec![format!(
+            "there is no key file {} yet: `serve` creates it at its first start",
+            path.display()
+        )]
+    })
+}
+
+fn list(keys: &KeySet) {
+    print(format_args!("{:<9} {:<10} {:<21} KEY", "STATE", "ALGORITHM", "SINCE"));
+    for (state, key) in keys.keys() {
+        let (algorithm, kid) = (key.key.algorithm(), key.key.kid());
+        print(format_args!("{:<9} {algorithm:<10} {:<21} {kid}", state.as_str(), key.since));
+    }
+}
+
+fn rotate(arguments: &RotateArguments) -> Outcome {
+    let SigningConfig { key_file, kind, .. } = settings(&arguments.place)?;
+    let now = Clock::system().now();
+    let keys = KeySet::rotate(&key_file, kind, now, OVERLAP, arguments.now);
+    list(&keys.map_err(|error| vec![error.to_string()])?);
+    warn(
+        "give registries that have these keys in a file the new certificates, before the next \
+         rotation: `rise-broker keys certificate`",
+    );
+    Ok(())
+}
+
+fn certificate(keys: &KeySet) {
+    if keys.keys().any(|(_, key)| key.key.algorithm() == "EdDSA") {
+        warn("warning: Distribution 2.8 does not start with a certificate of an Ed25519 key");
+    }
+    print(keys.certificates().trim_end());
+}
