@@ -36,6 +36,7 @@ use crate::domain::{Clock, Credentials};
 use crate::telemetry::{Metrics, Step};
 use crate::{files, state};
 pub use disk::{Disk, Displaced, Folder, Segment, Space, any_segment_number, segment_number};
+pub use events::TokenFacts;
 use failures::Failures;
 pub use head::{Head, missing};
 use keys::AuditKeys;
@@ -260,6 +261,7 @@ fn step_of(event: Event) -> Step {
         Event::Denied => Step::AuditDenial,
         Event::Completed
         | Event::Minted
+        | Event::Token
         | Event::Failed
         | Event::Aborted
         | Event::ServiceStart

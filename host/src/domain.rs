@@ -17,6 +17,7 @@ pub mod reach;
 pub mod request;
 pub mod scope;
 pub mod subject;
+pub mod token_scope;
 
 pub use actions::{Action, Actions};
 pub use address::{ClientAddress, ClientNetwork, TrustedProxies};

@@ -19,6 +19,7 @@
 pub mod http;
 mod iam;
 mod json_members;
+pub mod tokens;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -56,7 +57,7 @@ use crate::rules::{AccessRequest, Known, RuleFile, Rules, naive};
 /// The function of one target.
 pub type FuzzTarget = fn(&[u8]);
 
-pub const TARGETS: [(&str, FuzzTarget); 16] = [
+pub const TARGETS: [(&str, FuzzTarget); 18] = [
     ("authorization_header", authorization_header),
     ("bounded_json", bounded_json),
     ("ceiling", ceiling),
@@ -73,6 +74,8 @@ pub const TARGETS: [(&str, FuzzTarget); 16] = [
     ("provider_schema", provider_schema),
     ("rules", rules),
     ("settings", settings),
+    ("token_request", tokens::token_request),
+    ("token_scope", tokens::token_scope),
 ];
 
 fn text(bytes: &[u8]) -> Option<&str> {

@@ -11,15 +11,18 @@ mod caller;
 mod explain;
 mod health;
 mod issue_credentials;
+mod jwks;
 mod list_providers;
 mod list_registries;
 pub mod listen;
 mod metrics;
 mod observe;
 mod openapi;
+mod openid_configuration;
 mod possible_problems;
 pub mod problem;
 mod request_context;
+pub(crate) mod token;
 
 use std::sync::Arc;
 
@@ -47,6 +50,10 @@ pub fn router(broker: Broker) -> Router {
         .head(other_method_for_credentials)
         .post(issue_credentials::by_body)
         .fallback(other_method_for_credentials);
+    let tokens = get(token::by_query)
+        .head(other_method_for_credentials)
+        .post(token::by_form)
+        .fallback(other_method_for_credentials);
     let description = openapi::text();
     let description = async move || openapi::openapi(description.clone());
     // The first one sees a request first and its answer last.
@@ -62,6 +69,9 @@ pub fn router(broker: Broker) -> Router {
         .route("/api/v1/registries", get(list_registries::list_registries))
         .route("/api/v1/explain", post(explain::explain))
         .route("/api/v1/openapi.json", get(description))
+        .route("/.well-known/openid-configuration", get(openid_configuration::openid_configuration))
+        .route("/.well-known/jwks.json", get(jwks::jwks))
+        .route("/token", tokens)
         .fallback(|| async { Failure::NotFound })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
         .layer(middleware)
@@ -117,7 +127,7 @@ async fn answer(State(broker): State<Broker>, request: Request, next: Next) -> R
         response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
     }
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(HeaderName::from_static("x-request-id"), id);

@@ -31,6 +31,7 @@ mod mint;
 mod minted;
 mod outcome;
 mod queue;
+mod token;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,7 @@ pub use mint::mint;
 use minted::{Minted, Reuse};
 use outcome::MintOutcome;
 use queue::Queue;
+pub use token::{GrantedScope, IssuedToken, TokenBasis, TokenOrder};
 
 /// The part of a request's time that is kept for the record and the answer.
 const RESERVE: Duration = Duration::from_millis(300);

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use ulid::Ulid;
 
 use crate::domain::{
     ClientAddress, ClientNetwork, Clock, ProblemType, Project, RegistryName, Subject,
@@ -178,6 +179,12 @@ impl Limits {
     /// Counts one request of this subject.
     pub fn subject(&self, subject: &Subject) -> Result<(), Refused> {
         self.subjects.count(&(subject.issuer.clone(), subject.sub.clone()))
+    }
+
+    /// Counts one request by a credential that this broker issued, as one of a subject of its own.
+    pub fn password(&self, granted_to: Ulid) -> Result<(), Refused> {
+        // No issuer has an empty name.
+        self.subjects.count(&(String::new(), granted_to.to_string()))
     }
 
     /// Counts one request for the project of `grant`, before any credential is looked for.

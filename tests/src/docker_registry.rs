@@ -1,6 +1,7 @@
 //! Debian's docker-registry (Distribution 2.8), to which tests push images.
 
 use std::fs;
+use std::path::Path;
 
 use crate::process::{PeerCommand, Port, Process};
 
@@ -28,6 +29,44 @@ pub enum RegistryAuth {
     Second,
 }
 
+/// Whose tokens a registry trusts.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenTrust<'a> {
+    /// The URL of the token server.
+    pub realm: &'a str,
+    pub service: &'a str,
+    pub issuer: &'a str,
+    /// Certificates in PEM.
+    pub certificates: &'a str,
+}
+
+impl TokenTrust<'_> {
+    fn settings(&self, directory: &Path) -> String {
+        let bundle = directory.join("bundle.pem");
+        fs::write(&bundle, self.certificates).unwrap();
+        let Self { realm, service, issuer, .. } = self;
+        format!(
+            "auth:\n  token: {{ realm: '{realm}', service: '{service}', issuer: '{issuer}', \
+             rootcertbundle: '{}' }}\n",
+            bundle.display()
+        )
+    }
+}
+
+impl RegistryAuth {
+    fn settings(self, directory: &Path) -> String {
+        let htpasswd = directory.join("htpasswd");
+        let line = if self == Self::Second { SECOND_LINE } else { DEMO_LINE };
+        fs::write(&htpasswd, line).unwrap();
+        match self {
+            Self::Anonymous => String::new(),
+            Self::Htpasswd | Self::Second => {
+                format!("auth: {{ htpasswd: {{ realm: test, path: '{}' }} }}\n", htpasswd.display())
+            }
+        }
+    }
+}
+
 /// An empty registry that speaks plain http, which clients allow for loopback only when they are
 /// told to.
 #[derive(Debug)]
@@ -40,19 +79,23 @@ impl DockerRegistry {
     /// # Panics
     /// If it is not installed (`make peers`) or does not start.
     pub async fn start(auth: RegistryAuth) -> Self {
-        let port = Port::free();
+        Self::start_on(Port::free(), |directory| auth.settings(directory)).await
+    }
+
+    /// Starts one on this port that trusts the tokens of an issuer.
+    ///
+    /// # Panics
+    /// As [`DockerRegistry::start`].
+    pub async fn trusting(port: Port, trust: &TokenTrust<'_>) -> Self {
+        Self::start_on(port, |directory| trust.settings(directory)).await
+    }
+
+    /// `auth` writes the files that it needs into a folder and returns its part of the settings.
+    async fn start_on(port: Port, auth: impl FnOnce(&Path) -> String) -> Self {
         let host = format!("127.0.0.1:{}", port.number());
         let command = PeerCommand::system("docker-registry");
         let directory = command.directory().display().to_string();
-        let htpasswd = command.directory().join("htpasswd");
-        let line = if auth == RegistryAuth::Second { SECOND_LINE } else { DEMO_LINE };
-        fs::write(&htpasswd, line).unwrap();
-        let auth = match auth {
-            RegistryAuth::Anonymous => String::new(),
-            RegistryAuth::Htpasswd | RegistryAuth::Second => {
-                format!("auth: {{ htpasswd: {{ realm: test, path: '{}' }} }}\n", htpasswd.display())
-            }
-        };
+        let auth = auth(command.directory());
         let settings = command.directory().join("registry.yml");
         let text = format!(
             "version: 0.1\n\

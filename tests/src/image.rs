@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 pub struct OciLayout {
     directory: PathBuf,
     manifest_digest: String,
+    layer_digest: String,
 }
 
 impl OciLayout {
@@ -44,12 +45,18 @@ impl OciLayout {
         let index = json!({ "schemaVersion": 2, "manifests": [manifest_descriptor] });
         fs::write(directory.join("index.json"), index.to_string()).unwrap();
         fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        Self { directory: directory.into(), manifest_digest }
+        let layer_digest = layer_descriptor["digest"].as_str().unwrap().to_owned();
+        Self { directory: directory.into(), manifest_digest, layer_digest }
     }
 
     /// The reference `oci:DIRECTORY:tiny` for skopeo.
     pub fn reference(&self) -> String {
         format!("oci:{}:tiny", self.directory.display())
+    }
+
+    /// The digest of its only layer.
+    pub fn layer_digest(&self) -> &str {
+        &self.layer_digest
     }
 
     /// The digest by which a registry knows the unchanged image (`skopeo copy --preserve-digests`).

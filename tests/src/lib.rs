@@ -72,6 +72,7 @@ mod skipped;
 mod skopeo;
 mod stub;
 mod terraform;
+mod token_registry;
 mod vendor_client;
 pub mod wire;
 mod workstation;
@@ -86,7 +87,7 @@ pub use built::{binary, compiled, kit_binary, repository, target};
 pub use device_oidc::DeviceOidc;
 pub use disk::FakeDisk;
 pub use docker_registry::{
-    DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth, SECOND_PASSWORD,
+    DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth, SECOND_PASSWORD, TokenTrust,
 };
 pub use eventually::{PATIENCE, eventually, eventually_blocking, within};
 pub use image::OciLayout;
@@ -107,6 +108,7 @@ pub use skipped::skipped;
 pub use skopeo::{Ran, Skopeo};
 pub use stub::{Answer, Stub};
 pub use terraform::Terraform;
+pub use token_registry::{SIGNING, TokenRegistry};
 pub use vendor_client::vendor_client;
 pub use wire::{Listening, Wire};
 pub use workstation::Workstation;

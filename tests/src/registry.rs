@@ -42,6 +42,11 @@ pub fn oci(host: &str) -> RegistryTable {
     registry("oci").with("registry_url", host)
 }
 
+/// A registry at `host` that trusts the broker's tokens.
+pub fn distribution(host: &str) -> RegistryTable {
+    registry("distribution").with("registry_url", host)
+}
+
 /// A registry of the example provider `imaginary`, whose API answers at `url`.
 pub fn imaginary(url: &str) -> RegistryTable {
     registry("imaginary")

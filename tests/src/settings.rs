@@ -94,6 +94,13 @@ directory = "{audit}"
         )
     }
 
+    /// Adds a real provider beside `ecr` and `oci`.
+    #[must_use]
+    pub fn provider(self, name: &str) -> Self {
+        self.install(&repository().join(format!("dist/providers/{name}.wasm")));
+        self
+    }
+
     /// Adds components of `tests/guests` to the providers.
     #[must_use]
     pub fn guests(self, names: &[&str]) -> Self {

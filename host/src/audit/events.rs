@@ -3,18 +3,75 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use ulid::Ulid;
 
 use super::record::{
-    AwsFields, CredentialFields, ProviderFields, Record, SubjectFields, TokenFields,
+    AwsFields, CredentialFields, ProviderFields, Record, RegistryTokenFields, SubjectFields,
+    TokenFields,
 };
 use super::{Audit, AuditError, Delivery, Event, ProviderFacts};
-use crate::domain::{ClientAddress, ProblemType, Subject};
+use crate::domain::{Actions, ClientAddress, ProblemType, Secret, Subject};
 use crate::rules::{Denied, Grant};
 
 const MAX_SUB: usize = 255;
 
+/// A token of `/token` as a record describes it.
+pub struct TokenFacts<'a> {
+    pub id: Ulid,
+    pub client: ClientAddress,
+    /// `None`: it was asked for with a password of this broker's.
+    pub subject: Option<&'a Subject>,
+    /// The request that the password was issued for.
+    pub minted_by: Option<Ulid>,
+    /// Registry, project and actions, if it is for one repository.
+    pub only: Option<(&'a str, &'a str, Actions)>,
+    pub rules: Vec<String>,
+    pub service: &'a str,
+    pub scopes: &'a [String],
+    pub left_out: &'a [String],
+    pub token: &'a Secret,
+    /// In seconds since the Unix epoch.
+    pub expires_at: u64,
+}
+
 impl Audit {
+    /// Records a registry token before it leaves. If this fails, it must not leave.
+    pub async fn token_issued(&self, facts: &TokenFacts<'_>) -> Result<(), AuditError> {
+        let at = i64::try_from(facts.expires_at).ok();
+        let at = at.and_then(|seconds| Timestamp::from_second(seconds).ok());
+        let token = RegistryTokenFields {
+            service: facts.service,
+            scopes: facts.scopes,
+            left_out: facts.left_out,
+            expires_at: at.map(|at| at.to_string()),
+            fingerprint: self.fingerprints.of(facts.token.expose()),
+            fingerprint_key: &self.fingerprints.id,
+        };
+        let (registry, project, actions) = match facts.only {
+            Some((registry, project, actions)) => (Some(registry), Some(project), Some(actions)),
+            None => (None, None, None),
+        };
+        let blank = match facts.subject {
+            Some(subject) => self.about(Event::Token, facts.id, subject),
+            None => Record {
+                request_id: Some(facts.id),
+                ..Record::blank(self.clock.now(), Event::Token)
+            },
+        };
+        let record = Record {
+            client: Some(facts.client.ip()),
+            registry,
+            project,
+            actions,
+            rules: &facts.rules,
+            minted_by: facts.minted_by,
+            registry_token: Some(token),
+            ..blank
+        };
+        self.record(&record).await
+    }
+
     /// Counts a token that was missing or wrong. Such tokens are recorded together every few
     /// seconds.
     pub fn authentication_failed(&self, client: Option<IpAddr>, reason: &str) {

@@ -27,6 +27,8 @@ pub enum Event {
     Completed,
     /// Minted for a request that was not answered with it: a renewal, or the caller had gone.
     Minted,
+    /// A registry token on its way to the caller.
+    Token,
     Failed,
     /// Minted, and not handed out, because its record was not durable in time.
     Aborted,
@@ -42,7 +44,7 @@ pub enum Event {
 }
 
 impl Event {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ServiceStart,
         Self::ServiceStop,
         Self::AuthenticationDenied,
@@ -50,6 +52,7 @@ impl Event {
         Self::Intent,
         Self::Completed,
         Self::Minted,
+        Self::Token,
         Self::Failed,
         Self::Aborted,
         Self::Checkpoint,
@@ -69,6 +72,7 @@ impl Event {
             Self::Intent => "issue.intent",
             Self::Completed => "issue.completed",
             Self::Minted => "issue.minted",
+            Self::Token => "token.issued",
             Self::Failed => "issue.failed",
             Self::Aborted => "issue.aborted",
             Self::Checkpoint => "chain.checkpoint",
@@ -133,6 +137,8 @@ pub(super) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry_token: Option<RegistryTokenFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub aws: Option<AwsFields<'a>>,
     /// The slug of the problem that the caller got.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,6 +198,20 @@ pub(super) struct CredentialFields<'a> {
     pub fingerprint_key: Option<&'a str>,
 }
 
+/// A token of `/token`. Scopes have a bounded form, and there are at most 16.
+#[derive(Serialize)]
+pub(super) struct RegistryTokenFields<'a> {
+    pub service: &'a str,
+    /// What it opens.
+    pub scopes: &'a [String],
+    /// What was wanted and not granted.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub left_out: &'a [String],
+    pub expires_at: Option<String>,
+    pub fingerprint: String,
+    pub fingerprint_key: &'a str,
+}
+
 /// Fields that find the same request in `CloudTrail`.
 #[derive(Serialize)]
 pub(super) struct AwsFields<'a> {
@@ -244,6 +264,7 @@ impl Record<'_> {
             source: None,
             minted_by: None,
             credential: None,
+            registry_token: None,
             aws: None,
             reason: None,
             provider_ms: None,

@@ -14,6 +14,18 @@ use crate::telemetry::Step;
 pub(crate) struct Bearer(pub Secret);
 
 impl Bearer {
+    /// Reads a token that came in a header or as a password.
+    pub(super) fn parse(token: &str) -> Result<Self, Failure> {
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if !token.bytes().all(is_token) {
+            return missing(
+                "the token has characters that no token has, such as quotes, spaces or a variable \
+                 that was not replaced",
+            );
+        }
+        Ok(Self(Secret::new(token.to_owned())))
+    }
+
     /// Verifies the token. From here on the request's log lines name its subject.
     pub(super) async fn verify(&self, broker: &Broker) -> Result<Subject, Failure> {
         let verifying = broker.generation.identity.verify(&self.0);
@@ -39,20 +51,12 @@ impl<S: Sync> FromRequestParts<S> for Bearer {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return missing("the scheme of the header `Authorization` is not `Bearer`");
         }
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if token.is_empty() {
             return missing("there is no token behind `Bearer`");
         }
-        if !token.bytes().all(is_token) {
-            return missing(
-                "the token has characters that no token has, such as quotes, spaces or a variable \
-                 that was not replaced",
-            );
-        }
-        Ok(Self(Secret::new(token.to_owned())))
+        Self::parse(token)
     }
 }
-
 fn missing(cause: &'static str) -> Result<Bearer, Failure> {
     Err(Failure::MissingToken(cause))
 }

@@ -8,10 +8,13 @@ use axum::http::header;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::problem::Failure;
 
 const MAX_BODY: usize = 4 << 10;
+/// A form has a password, which may be a long token.
+const MAX_FORM: usize = 48 << 10;
 
 /// A member of a body, and what its value must be.
 pub(super) type Member = (&'static str, &'static str);
@@ -37,11 +40,28 @@ pub(super) async fn json<T: DeserializeOwned>(
     if !is_json || request.headers().contains_key(header::CONTENT_ENCODING) {
         return Err(Failure::UnsupportedMediaType);
     }
-    let bytes = tokio::time::timeout(time, collect(request))
-        .await
-        .map_err(|_| Failure::RequestTimeout)??;
+    let bytes = collect_in_time(request, MAX_BODY, time).await?;
     serde_json::from_slice(&bytes)
         .map_err(|_| Failure::InvalidRequest(what_is_wrong::<T>(&bytes, members)))
+}
+
+/// The text of a form. The query must be empty, or it could say something else.
+pub(super) async fn form(request: Request, time: Duration) -> Result<Zeroizing<String>, Failure> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let is_form =
+        content_type.is_some_and(|text| is_type(text, "application/x-www-form-urlencoded"));
+    if request.uri().query().is_some_and(|query| !query.is_empty()) {
+        let detail = "Send the parameters in the form; the query must be empty.";
+        return Err(Failure::InvalidRequest(detail.to_owned()));
+    }
+    if !is_form || request.headers().contains_key(header::CONTENT_ENCODING) {
+        return Err(Failure::NotAForm);
+    }
+    let bytes = collect_in_time(request, MAX_FORM, time).await?;
+    let text = String::from_utf8(bytes.to_vec());
+    let text = text.map_err(|_| Failure::InvalidRequest("The form is not text.".to_owned()))?;
+    Ok(Zeroizing::new(text))
 }
 
 /// Names the wrong member. Values are not quoted, because they may be anything.
@@ -98,17 +118,24 @@ pub(super) fn must_be_empty(request: &Request) -> Result<(), Failure> {
     ))
 }
 
-async fn collect(request: Request) -> Result<Bytes, Failure> {
-    match Limited::new(request.into_body(), MAX_BODY).collect().await {
+async fn collect_in_time(request: Request, most: usize, time: Duration) -> Result<Bytes, Failure> {
+    let collected = tokio::time::timeout(time, collect(request, most)).await;
+    collected.map_err(|_| Failure::RequestTimeout)?
+}
+
+async fn collect(request: Request, most: usize) -> Result<Bytes, Failure> {
+    match Limited::new(request.into_body(), most).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Failure::PayloadTooLarge),
+        Err(error) if error.is::<LengthLimitError>() => Err(Failure::PayloadTooLarge { most }),
         Err(_) => Err(Failure::InvalidRequest("The body is incomplete.".to_owned())),
     }
 }
 
 fn is_json(content_type: &str) -> bool {
-    content_type
-        .split(';')
-        .next()
-        .is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
+    is_type(content_type, "application/json")
+}
+
+fn is_type(content_type: &str, expected: &str) -> bool {
+    let media_type = content_type.split(';').next();
+    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case(expected))
 }

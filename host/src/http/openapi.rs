@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::possible_problems::Describe;
-use super::{explain, issue_credentials, list_registries};
+use super::{explain, issue_credentials, jwks, list_registries, openid_configuration, token};
 use crate::domain::ProblemType;
 
 #[derive(OpenApi)]
@@ -28,6 +28,10 @@ use crate::domain::ProblemType;
         issue_credentials::by_body,
         list_registries::list_registries,
         explain::explain,
+        token::by_query,
+        token::by_form,
+        openid_configuration::openid_configuration,
+        jwks::jwks,
         openapi,
     ),
     components(schemas(super::problem::ProblemBody))
@@ -54,15 +58,18 @@ fn document() -> Value {
     let mut document = serde_json::to_value(Api::openapi()).unwrap_or_default();
     if let Some(schemes) = object(&mut document, "/components") {
         let scheme = json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT" });
-        schemes.insert("securitySchemes".to_owned(), json!({ "token": scheme }));
+        let login = json!({ "type": "http", "scheme": "basic" });
+        let both = json!({ "token": scheme, "login": login });
+        schemes.insert("securitySchemes".to_owned(), both);
     }
     let types = ProblemType::ALL.map(ProblemType::urn);
     if let Some(kind) = object(&mut document, "/components/schemas/Problem/properties/type") {
         kind.insert("enum".to_owned(), json!(types));
     }
     if let Some(paths) = object(&mut document, "/paths") {
-        for operation in paths.values_mut().filter_map(Value::as_object_mut) {
-            operation.values_mut().for_each(complete);
+        for (path, operations) in &mut *paths {
+            let operations = operations.as_object_mut().into_iter().flat_map(Map::values_mut);
+            operations.for_each(|operation| complete(path, operation));
         }
         if let Some(credentials) = paths.get("/api/v1/registry/credentials") {
             let mut alias = credentials.clone();
@@ -81,24 +88,26 @@ fn object<'a>(document: &'a mut Value, pointer: &str) -> Option<&'a mut Map<Stri
 }
 
 /// Adds the headers of each answer, and the answers that the HTTP library gives before any handler.
-fn complete(operation: &mut Value) {
+fn complete(path: &str, operation: &mut Value) {
     let Some(responses) = object(operation, "/responses") else { return };
     for (status, response) in &mut *responses {
         if let Some(response) = response.as_object_mut() {
-            response.insert("headers".to_owned(), headers(status));
+            response.insert("headers".to_owned(), headers(path, status));
         }
     }
     let too_large = json!({ "description": "Headers over 16 KiB or 64 fields. Without a body." });
     responses.insert("431".to_owned(), too_large);
 }
 
-fn headers(status: &str) -> Value {
+fn headers(path: &str, status: &str) -> Value {
     let header = |schema: Value| json!({ "required": true, "schema": schema });
     let mut headers = Map::new();
+    let is_cacheable = status == "200" && path.starts_with("/.well-known/");
+    let caching = if is_cacheable { jwks::CACHEABLE.1 } else { "no-store" };
     let id = json!({ "type": "string", "pattern": "^[0-9A-HJKMNP-TV-Z]{26}$" });
     for (name, schema) in [
         ("X-Request-Id", id),
-        ("Cache-Control", json!({ "type": "string", "const": "no-store" })),
+        ("Cache-Control", json!({ "type": "string", "const": caching })),
         ("X-Content-Type-Options", json!({ "type": "string", "const": "nosniff" })),
     ] {
         headers.insert(name.to_owned(), header(schema));
@@ -128,12 +137,16 @@ mod tests {
         let document = document();
         assert_eq!(document["openapi"], "3.1.0");
         let paths = document["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 5);
+        assert_eq!(paths.len(), 8);
         for (path, operations) in paths {
             for (method, operation) in operations.as_object().unwrap() {
                 let place = format!("{method} {path}");
-                let is_open = path == "/api/v1/openapi.json";
-                assert_eq!(operation["security"].is_null(), is_open, "{place}");
+                let is_key = path.starts_with("/.well-known/");
+                let is_open = path == "/api/v1/openapi.json" || is_key;
+                let is_token = path == "/token";
+                // A form has the login in itself.
+                let has_none = is_open || (is_token && method == "post");
+                assert_eq!(operation["security"].is_null(), has_none, "{place}");
                 let responses = operation["responses"].as_object().unwrap();
                 let statuses: Vec<u16> =
                     responses.keys().map(|status| status.parse().unwrap()).collect();
@@ -142,6 +155,13 @@ mod tests {
                     (true, _) => {
                         &[200, 400, 401, 403, 405, 408, 413, 414, 415, 429, 431, 500, 502, 503, 504]
                     }
+                    (_, "get") if is_token => {
+                        &[200, 400, 401, 404, 405, 414, 429, 431, 500, 503, 504]
+                    }
+                    (_, _) if is_token => {
+                        &[200, 400, 401, 404, 405, 408, 413, 414, 415, 429, 431, 500, 503, 504]
+                    }
+                    (false, _) if is_key => &[200, 404, 405, 414, 431, 500, 503, 504],
                     (false, _) if is_open => &[200, 405, 414, 431, 500, 503, 504],
                     (false, "get") => &[200, 400, 401, 405, 414, 429, 431, 500, 503, 504],
                     (false, _) => {

@@ -38,12 +38,27 @@ pub(super) const OF_ISSUING: &[ProblemType] = &[
     ProblemType::ReplayStoreUnavailable,
 ];
 
+/// What a token server answers. What is not granted is no problem: it is left out.
+const OF_TOKENS: &[ProblemType] = &[
+    ProblemType::NotFound,
+    ProblemType::InvalidRequest,
+    ProblemType::AuditUnavailable,
+    ProblemType::TokenReplayed,
+    ProblemType::ReplayStoreUnavailable,
+];
+
 /// Credentials asked for by query.
 pub(super) struct ByQuery;
 /// Credentials asked for by a body.
 pub(super) struct ByBody;
 pub(super) struct ListRegistries;
 pub(super) struct Explain;
+/// A registry token asked for by query.
+pub(super) struct TokenByQuery;
+/// A registry token asked for by a form.
+pub(super) struct TokenByForm;
+/// Public keys, which a broker that signs no tokens has not.
+pub(super) struct OfSigning;
 /// The description of the API.
 pub(super) struct Describe;
 
@@ -68,6 +83,24 @@ impl IntoResponses for ListRegistries {
 impl IntoResponses for Explain {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         responses(&[ALWAYS, WITH_TOKEN, WITH_BODY, &[ProblemType::InvalidRequest]])
+    }
+}
+
+impl IntoResponses for TokenByQuery {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(&[ALWAYS, WITH_TOKEN, OF_TOKENS])
+    }
+}
+
+impl IntoResponses for TokenByForm {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(&[ALWAYS, WITH_TOKEN, WITH_BODY, OF_TOKENS])
+    }
+}
+
+impl IntoResponses for OfSigning {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(&[ALWAYS, &[ProblemType::NotFound]])
     }
 }
 

@@ -19,12 +19,16 @@ use crate::domain::ProblemType;
 use crate::identity::{IdentityError, Rejection, Replayed};
 use crate::issue::IssueError;
 use crate::limits::Refused;
+use crate::signing::InvalidPassword;
 
 /// Everything that can end a request without credentials.
 #[derive(Debug)]
 pub enum Failure {
     /// What is wrong with the header `Authorization`.
     MissingToken(&'static str),
+    /// What is wrong with the user name and password of a request for a registry token.
+    MissingLogin(&'static str),
+    InvalidPassword(InvalidPassword),
     Identity(IdentityError),
     /// A text for the caller, whose token is verified by then.
     InvalidRequest(String),
@@ -34,7 +38,12 @@ pub enum Failure {
     NotFound,
     MethodNotAllowed,
     UnsupportedMediaType,
-    PayloadTooLarge,
+    /// The body of a request for a registry token is something else.
+    NotAForm,
+    PayloadTooLarge {
+        /// In bytes.
+        most: usize,
+    },
     UriTooLong,
     /// The body did not arrive in time.
     RequestTimeout,
@@ -99,8 +108,10 @@ pub(super) fn status(problem: ProblemType) -> StatusCode {
 impl Failure {
     pub fn problem_type(&self) -> ProblemType {
         match self {
-            Self::MissingToken(_) => ProblemType::MissingToken,
-            Self::Identity(IdentityError::Invalid(_)) => ProblemType::InvalidToken,
+            Self::MissingToken(_) | Self::MissingLogin(_) => ProblemType::MissingToken,
+            Self::Identity(IdentityError::Invalid(_)) | Self::InvalidPassword(_) => {
+                ProblemType::InvalidToken
+            }
             Self::Identity(IdentityError::IssuerUnavailable { .. }) => {
                 ProblemType::IssuerUnavailable
             }
@@ -110,8 +121,8 @@ impl Failure {
             Self::Issue(error) => error.problem_type(),
             Self::NotFound => ProblemType::NotFound,
             Self::MethodNotAllowed => ProblemType::MethodNotAllowed,
-            Self::UnsupportedMediaType => ProblemType::UnsupportedMediaType,
-            Self::PayloadTooLarge => ProblemType::PayloadTooLarge,
+            Self::UnsupportedMediaType | Self::NotAForm => ProblemType::UnsupportedMediaType,
+            Self::PayloadTooLarge { .. } => ProblemType::PayloadTooLarge,
             Self::UriTooLong => ProblemType::UriTooLong,
             Self::RequestTimeout => ProblemType::RequestTimeout,
             Self::TimedOut => ProblemType::UpstreamTimeout,
@@ -124,6 +135,8 @@ impl Failure {
         match self {
             Self::Limited(refused) | Self::Issue(IssueError::Limited(refused)) => Some(refused),
             Self::MissingToken(_)
+            | Self::MissingLogin(_)
+            | Self::InvalidPassword(_)
             | Self::Identity(_)
             | Self::InvalidRequest(_)
             | Self::Denied
@@ -131,7 +144,8 @@ impl Failure {
             | Self::NotFound
             | Self::MethodNotAllowed
             | Self::UnsupportedMediaType
-            | Self::PayloadTooLarge
+            | Self::NotAForm
+            | Self::PayloadTooLarge { .. }
             | Self::UriTooLong
             | Self::RequestTimeout
             | Self::TimedOut
@@ -145,6 +159,8 @@ impl Failure {
                 "The request has no token",
                 "Send exactly one OIDC token in the header `Authorization: Bearer <token>`.",
             ),
+            Self::MissingLogin(_) => missing_login(),
+            Self::InvalidPassword(_) => wrong_password(),
             Self::Identity(IdentityError::Invalid(rejection)) => Advice::now(
                 "The token was rejected",
                 &rejection.for_caller().unwrap_or_else(|| {
@@ -182,9 +198,8 @@ impl Failure {
                 "Send the body with `Content-Type: application/json` and without a \
                  `Content-Encoding`.",
             ),
-            Self::PayloadTooLarge => {
-                Advice::now("The body is too large", "Send a body of at most 4 KiB.")
-            }
+            Self::NotAForm => not_a_form(),
+            Self::PayloadTooLarge { most } => too_large(*most),
             Self::UriTooLong => Advice::now(
                 "The URI is too long",
                 "Keep path and query together within 2 KiB, or send the parameters as a JSON body.",
@@ -199,6 +214,10 @@ impl Failure {
         }
     }
 
+    fn is_of_login(&self) -> bool {
+        matches!(self, Self::MissingLogin(_) | Self::InvalidPassword(_))
+    }
+
     fn rejection(&self) -> Option<&Rejection> {
         let Self::Identity(IdentityError::Invalid(rejection)) = self else { return None };
         Some(rejection)
@@ -206,8 +225,11 @@ impl Failure {
 
     /// Why the caller could not be identified, if that is what happened.
     pub fn authentication(&self) -> Option<String> {
-        if matches!(self, Self::MissingToken(_)) {
+        if matches!(self, Self::MissingToken(_) | Self::MissingLogin(_)) {
             return Some("there is no token".to_owned());
+        }
+        if let Self::InvalidPassword(invalid) = self {
+            return Some(invalid.to_string());
         }
         self.rejection().map(|rejection| rejection.reason.to_string())
     }
@@ -219,12 +241,14 @@ impl Failure {
             Self::Issue(error) => Some(error.to_string()),
             Self::Limited(refused) => Some(refused.to_string()),
             Self::Internal(cause) | Self::InvalidRequest(cause) => Some(cause.clone()),
-            Self::MissingToken(cause) => Some((*cause).to_owned()),
+            Self::MissingToken(cause) | Self::MissingLogin(cause) => Some((*cause).to_owned()),
+            Self::InvalidPassword(invalid) => Some(invalid.to_string()),
             Self::Denied
             | Self::NotFound
             | Self::MethodNotAllowed
             | Self::UnsupportedMediaType
-            | Self::PayloadTooLarge
+            | Self::NotAForm
+            | Self::PayloadTooLarge { .. }
             | Self::UriTooLong
             | Self::RequestTimeout
             | Self::TimedOut => None,
@@ -270,7 +294,13 @@ impl Failure {
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             let is_missing = problem == ProblemType::MissingToken;
-            let challenge = if is_missing { "Bearer" } else { "Bearer error=\"invalid_token\"" };
+            let challenge = if self.is_of_login() {
+                "Basic realm=\"rise-broker\""
+            } else if is_missing {
+                "Bearer"
+            } else {
+                "Bearer error=\"invalid_token\""
+            };
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(seconds) = retry_after {
@@ -293,6 +323,36 @@ impl Advice {
     fn later(title: &'static str, detail: &str, seconds: u32) -> Self {
         Self { title, detail: detail.to_owned(), retry_after: Some(seconds) }
     }
+}
+
+fn missing_login() -> Advice {
+    Advice::now(
+        "The request has no login",
+        "Log in with any user name and your OIDC token as the password, or with the credentials \
+         that this broker issued.",
+    )
+}
+
+fn wrong_password() -> Advice {
+    Advice::now(
+        "The password was rejected",
+        "It has expired, is for another registry, or is none of this broker's. Get new \
+         credentials, log in with them and try again. If that does not help, give the request id \
+         to the operator: the broker's log says why.",
+    )
+}
+
+/// `most` is in bytes.
+fn too_large(most: usize) -> Advice {
+    Advice::now("The body is too large", &format!("Send a body of at most {} KiB.", most >> 10))
+}
+
+fn not_a_form() -> Advice {
+    Advice::now(
+        "The body is not a form",
+        "Send the parameters with `Content-Type: application/x-www-form-urlencoded` and without \
+         a `Content-Encoding`, or with GET.",
+    )
 }
 
 fn limited(refused: &Refused) -> Advice {

@@ -63,6 +63,7 @@ pub struct Families {
     audit_seconds: TimesBy<EventLabels>,
     refused: CountsBy<RefusedLabels>,
     issued: CountsBy<IssuedLabels>,
+    registry_tokens: CountsBy<IssuedLabels>,
     mints: CountsBy<MintLabels>,
     renewals: CountsBy<RegistryLabels>,
     remembered_failures: CountsBy<RegistryLabels>,
@@ -131,6 +132,7 @@ impl Metrics {
             audit_seconds: times(),
             refused: Family::default(),
             issued: Family::default(),
+            registry_tokens: Family::default(),
             mints: Family::default(),
             renewals: Family::default(),
             remembered_failures: Family::default(),
@@ -168,6 +170,8 @@ impl Families {
         to.register("provider_load_failures", help, self.load_failures.clone());
         let help = "Issued credentials, by where they came from";
         to.register("issued", help, self.issued.clone());
+        let help = "Tokens for registries that trust this broker, by what they were asked for with";
+        to.register("registry_tokens", help, self.registry_tokens.clone());
         to.register("mints", "Provider calls that issue", self.mints.clone());
         let help = "Mints in the background, started in the second half of a credential's life";
         to.register("renewals", help, self.renewals.clone());
@@ -205,6 +209,12 @@ impl Families {
     pub(crate) fn issued(&self, registry: &str, source: &'static str) {
         let labels = IssuedLabels { registry: registry.to_owned(), source };
         self.issued.get_or_create(&labels).inc();
+    }
+
+    /// `source` is `caller` or `password`. `registry` is empty if the token opens nothing.
+    pub(crate) fn registry_token(&self, registry: &str, source: &'static str) {
+        let labels = IssuedLabels { registry: registry.to_owned(), source };
+        self.registry_tokens.get_or_create(&labels).inc();
     }
 
     pub(crate) fn mint(&self, registry: &str, outcome: &'static str) {

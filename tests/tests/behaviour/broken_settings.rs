@@ -186,14 +186,12 @@ fn everything_that_is_wrong_is_said_in_one_run() {
               registry_url = \"${NOWHERE}\"\n"
     );
     let mut installation = Installation::new(&text);
-    installation.guest("wants-tokens");
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: config/default.toml: registries.local.registry_url: the variable NOWHERE is not set; set it, or give a fallback with ${NOWHERE:-…}
     error: config/default.toml: auth.audiense: unknown setting, did you mean `audience`?
     error: config/default.toml: registries.hub.max_lifetime: expected at least 60
     error: config/default.toml:7: rule `ci` registries.0: unknown registry `prd`, expected the name of one of [registries]: `hub`, `local`, `prod`
     error: config/default.toml: log.level: expected a level, one of error, warn, info, debug, trace, off, or directives such as `info,rise_broker=debug`
-    error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; use a newer broker, or remove the file
     error: config/default.toml: registries.hub.namspace: unknown setting, did you mean `namespace`?
     error: config/default.toml: registries.prod.region: expected an AWS region such as `eu-west-1`
     error: config/default.toml: registries.prod.repo_prefix: expected a `/` at the end, so that prefix and project stay apart
@@ -375,13 +373,12 @@ fn a_missing_folder_of_providers_is_reported() {
 #[test]
 fn providers_that_want_too_much_or_crash_are_reported() {
     let mut installation = installed(&[AUTH, ECR]);
-    for guest in ["wants-tokens", "wants-filesystem", "trap-describe"] {
+    for guest in ["wants-filesystem", "trap-describe"] {
         installation.guest(guest);
     }
     insta::assert_snapshot!(problems(&mut installation), @r#"
     error: providers/trap-describe.wasm: its `describe` fails, so remove the file or ask its author: provider trapped: wasm trap: wasm `unreachable` instruction executed; thread '<unnamed>' (1) panicked at tests/guests/trap-describe/src/lib.rs:26:9: trap-describe was asked what it is note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
     error: providers/wants-filesystem.wasm: wants `wasi:filesystem/types@0.2.6`, and providers get only the part of WASI that every program links; in Rust, its code or a crate uses `std::fs` or `std::net`: send requests with `rise_provider::http`, embed files with `include_str!`; an interpreter gets empty files and closed sockets with `wasi = "stubbed"` in its own table below [providers]
-    error: providers/wants-tokens.wasm: wants `tokens`, a capability that this broker does not have yet; use a newer broker, or remove the file
     "#);
 }
 

@@ -138,6 +138,7 @@ fn help_and_version_are_what_was_asked_for() {
       explain   Say whether a token would get what it asks for, and why not. Exits 1 if not, and 2 if that cannot be said
       audit     Read the audit log: check that it is whole, search it, follow it
       provider  Look at providers, and pin them
+      keys      List and rotate the keys that sign tokens, and print their certificates
       token     Print a token of the built-in issuer `local`
       man       Print the manual page, or write a page for each command into a folder
       help      Print this help, or the help of a command

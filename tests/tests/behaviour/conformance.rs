@@ -373,11 +373,34 @@ fn kebab(name: &str) -> String {
     text
 }
 
+#[tokio::test]
+async fn each_attack_with_tokens_fails_by_what_was_asked() {
+    let with_tokens = async |how: &str| {
+        let settings = format!(
+            "registry_url = \"r.example.com\"\nbase_url = \"http://127.0.0.1:5000\"\n\
+             audience = \"https://cloud.example.com\"\nmisbehave = \"{how}\"\n\
+             trust_provider = true\nlocation = \"r.example.com/{{project}}\"\n\
+             [registries.example.ceiling.http]\nprivate = true\n"
+        );
+        guest("tokens-rogue", &settings).await
+    };
+    let report = with_tokens("no").await;
+    assert!(report.passed(), "{report}");
+    for (how, reason) in [
+        ("other-service", "a registry token for the service `other.example.com`"),
+        ("other-audience", "an identity token for the audience `sts.example.com`"),
+        ("thousands", "more than 8 signatures"),
+        ("identity-as-password", "an identity token, which goes to"),
+    ] {
+        let said = failures(&with_tokens(how).await);
+        assert!(said.contains(reason), "{how}: {said}");
+    }
+}
+
 /// Guest, settings, area and reason.
-const NOT_LOADED: [(&str, &str, &str, &str); 4] = [
+const NOT_LOADED: [(&str, &str, &str, &str); 3] = [
     ("trap-describe", URL, "file", "its `describe` fails"),
     ("wants-filesystem", URL, "file", "wants `wasi:"),
-    ("wants-tokens", URL, "file", "does not have yet"),
     (
         "secret-looking",
         "registry_url = \"r.example.com\"\ntoken = \"t\"\n",

@@ -36,8 +36,11 @@ const CHECKS: [&str; 10] = [
     "ignored_auth",
 ];
 
+const SIGNING: &str = "[signing]\nissuer = \"https://broker.example.com\"\n\
+                       algorithm = \"ES256\"\nkey_file = \"signing-keys.pem\"\n";
+
 fn installed() -> Installation {
-    let mut installation = Installation::new(format!("{AUTH}{REGISTRIES}"));
+    let mut installation = Installation::new(format!("{AUTH}{SIGNING}{REGISTRIES}"));
     installation.unlimited();
     installation
 }
@@ -72,7 +75,7 @@ async fn search(broker: &Serving, token: Option<&str>) -> BTreeSet<String> {
     let ran = command.stdin(Stdio::null()).output().await.unwrap();
     let printed = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success(), "{printed}{}", String::from_utf8_lossy(&ran.stderr));
-    assert!(printed.contains("6 selected / 6 total"), "{printed}");
+    assert!(printed.contains("10 selected / 10 total"), "{printed}");
     let metrics = metrics(broker).await;
     let on_routes = metrics.lines().filter(|line| {
         line.starts_with("rise_broker_requests_total")

@@ -1,0 +1,162 @@
+//! From the scopes that a client wants to an order for what is granted of them.
+//!
+//! Every scope goes the way of a request for credentials: its repository has an owner, the rules
+//! say what the caller may do there, the project has a limit. A password has gone it before, when
+//! it was issued, and opens what was granted then.
+
+use std::sync::Arc;
+
+use super::parameters::TokenRequest;
+use crate::broker::Broker;
+use crate::domain::token_scope::{ResourceKind, TokenScope};
+use crate::domain::{Action, Actions, Lifetime, Location, Subject};
+use crate::http::caller::Holder;
+use crate::http::problem::Failure;
+use crate::http::request_context::RequestContext;
+use crate::identity::Reservation;
+use crate::issue::{GrantedScope, TokenBasis, TokenOrder};
+use crate::registries::Registry;
+use crate::rules::AccessRequest;
+use crate::signing::{InvalidPassword, Password};
+use crate::telemetry::Step;
+
+/// Authorizes and limits one request for a token.
+pub(super) async fn order(
+    broker: &Broker,
+    context: RequestContext,
+    holder: Holder,
+    asked: TokenRequest,
+) -> Result<TokenOrder, Failure> {
+    let signing = broker.generation.signing.clone().ok_or(Failure::NotFound)?;
+    let TokenRequest { service, scopes } = asked;
+    if let Holder::Password(password) = &holder
+        && password.service != service
+    {
+        return Err(Failure::InvalidPassword(InvalidPassword::Service));
+    }
+    if broker.generation.registries.of_service(&service).next().is_none() {
+        let detail = "`service`: no registry of this broker has this name. Ask the operator for \
+                      the `service` in the settings of the registry.";
+        return Err(Failure::InvalidRequest(detail.to_owned()));
+    }
+    let mut ordering =
+        Ordering { broker, context, service: &service, scopes, left_out: Vec::new() };
+    let basis = match holder {
+        Holder::Caller(subject) => ordering.of_caller(subject).await?,
+        Holder::Password(password) => ordering.of_password(password),
+    };
+    let left_out = ordering.left_out.iter().map(ToString::to_string).collect();
+    let RequestContext { id, client, .. } = context;
+    Ok(TokenOrder { id, client, service, basis, left_out, signing })
+}
+
+struct Ordering<'a> {
+    broker: &'a Broker,
+    context: RequestContext,
+    service: &'a str,
+    scopes: Vec<TokenScope>,
+    /// What is wanted and not granted.
+    left_out: Vec<TokenScope>,
+}
+
+impl Ordering<'_> {
+    async fn of_caller(&mut self, subject: Subject) -> Result<TokenBasis, Failure> {
+        let mut granted = Vec::new();
+        for scope in std::mem::take(&mut self.scopes) {
+            let scope_granted = self.authorize(&subject, &scope)?;
+            let actions = scope_granted.as_ref().map_or(Actions::NONE, GrantedScope::actions);
+            self.left_out.extend(scope.beyond(actions));
+            granted.extend(scope_granted);
+        }
+        let token = self.reserve(&granted).await?;
+        Ok(TokenBasis::Caller { subject, granted, token })
+    }
+
+    /// What the rules grant of one scope.
+    fn authorize(
+        &self,
+        subject: &Subject,
+        scope: &TokenScope,
+    ) -> Result<Option<GrantedScope>, Failure> {
+        let Broker { process, generation } = self.broker;
+        let Some((location, registry)) = self.place(scope) else { return Ok(None) };
+        let Some(project) = registry.pattern.project_of(&location, registry.shape) else {
+            return Ok(None);
+        };
+        let wanted = scope.known_actions();
+        let held = generation.rules.holdings(subject, Some(&project)).into_iter();
+        let held = held.filter(|holding| holding.registry == registry.name);
+        let held = held.fold(Actions::NONE, |all, holding| all.union(holding.actions));
+        let both = Action::ALL.into_iter().filter(|action| !held.contains(*action));
+        let both = both.fold(wanted, Actions::without);
+        let access = AccessRequest {
+            id: self.context.id,
+            registry: registry.name.clone(),
+            project,
+            // If nothing is, the rules say why.
+            actions: Some(if both.is_empty() { wanted } else { both }),
+            lifetime: Lifetime::default().at_most(registry.max_lifetime),
+            client: Some(self.context.client),
+        };
+        let decide = || generation.rules.authorize(subject.clone(), access);
+        match Step::Rules.measure_now(&process.metrics, decide) {
+            Ok(grant) => {
+                let admitted =
+                    generation.limits.admit(Arc::new(grant)).map_err(Failure::Limited)?;
+                let repository = location.repository;
+                Ok(Some(GrantedScope { admitted, repository }))
+            }
+            Err(denied) => {
+                for refusal in &denied.refusals {
+                    let (rule, because) = (&refusal.rule, &refusal.because);
+                    tracing::info!(%scope, rule, because, "a scope is not granted");
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// A token that is good for once is used up by a token that opens something.
+    async fn reserve(&self, granted: &[GrantedScope]) -> Result<Option<Reservation>, Failure> {
+        let Broker { process, generation } = self.broker;
+        let Some(first) = granted.first() else { return Ok(None) };
+        let grant = first.admitted.grant();
+        let registry = generation.registries.find(grant.registry()).ok_or(Failure::Denied)?;
+        match generation.identity.reserve(grant.subject()) {
+            Ok(token) => Ok(Some(token)),
+            Err(replayed) => {
+                Err(process.issuing.reject_replay(grant, registry, replayed).await.into())
+            }
+        }
+    }
+
+    fn of_password(&mut self, password: Password) -> TokenBasis {
+        let mut covered = Vec::new();
+        for scope in std::mem::take(&mut self.scopes) {
+            let place = self.place(&scope);
+            let place = place.filter(|(_, registry)| registry.name == password.registry);
+            let part = place.and_then(|(location, _)| {
+                password.cover(&location.repository, scope.known_actions())
+            });
+            let actions = part.as_ref().map_or(Actions::NONE, |part| part.actions);
+            self.left_out.extend(scope.beyond(actions));
+            covered.extend(part);
+        }
+        TokenBasis::Password { password, covered }
+    }
+
+    /// Where the repository of a scope lies, and whose it is: a registry of this service's, all of
+    /// which have one host.
+    fn place(&self, scope: &TokenScope) -> Option<(Location, &Arc<Registry>)> {
+        if scope.kind != ResourceKind::Repository || scope.known_actions().is_empty() {
+            return None;
+        }
+        let mut registries = self.broker.generation.registries.of_service(self.service);
+        registries.find_map(|registry| {
+            let host = registry.pattern.host().as_str();
+            let location = Location::parse(host, &scope.name).ok()?;
+            registry.pattern.project_of(&location, registry.shape)?;
+            Some((location, registry))
+        })
+    }
+}
