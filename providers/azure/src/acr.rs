@@ -15,7 +15,7 @@ pub(crate) fn exchange(settings: &Settings, entra_token: &Secret) -> Result<Secr
         .form("service", &settings.service()?)
         .form("tenant", &settings.tenant_id)
         .form_secret("access_token", entra_token);
-    let remedy = "give the application a role on the registry, and see `audience`";
+    let remedy = "give the application a role on the registry, and see `resource`";
     taken(&request.send()?, "refresh_token", remedy)
 }
 

@@ -35,7 +35,7 @@ const REMEDIES: [(&str, &str); 12] = [
     ("AADSTS7000112", "the application `client_id` is disabled: enable it in the tenant"),
     ("AADSTS90002", "`tenant_id` is no tenant of this cloud: see `authority_host`"),
     ("AADSTS900023", "`tenant_id` is no tenant"),
-    ("AADSTS500011", "`audience` is no application of the tenant `tenant_id`"),
+    ("AADSTS500011", "`resource` is no application of the tenant `tenant_id`"),
     ("AADSTS53003", "a Conditional Access policy blocks the broker: exclude the application"),
 ];
 
@@ -50,7 +50,7 @@ pub(crate) fn token(settings: &Settings, grant: &Grant) -> Result<Secret, Error>
     let request = Request::post(&url)
         .form("grant_type", "client_credentials")
         .form("client_id", &settings.client_id)
-        .form("scope", &format!("{}/.default", settings.audience()));
+        .form("scope", &format!("{}/.default", settings.resource()));
     let request = match (&settings.client_secret, &settings.private_key) {
         (Some(client_secret), _) => request.form_secret("client_secret", &client_secret.get()?),
         (None, Some(private_key)) => request

@@ -6,8 +6,8 @@ use rise_provider::{Location, PrivateKeyName, Problem, SecretName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The audience of all clouds that Microsoft's own clients use.
-const AUDIENCE: &str = "https://containerregistry.azure.net";
+/// The registries of all clouds, as Microsoft's own clients ask for them.
+const RESOURCE: &str = "https://containerregistry.azure.net";
 const AUTHORITY: &str = "https://login.microsoftonline.com";
 /// Clouds with an Entra ID of their own, by the end of the registry's name. A secret of such a
 /// cloud must not go to the login of another.
@@ -38,7 +38,7 @@ pub struct Settings {
     pub certificate_sha256: Option<String>,
     /// Resource that the token of Entra ID is for. The default is
     /// `https://containerregistry.azure.net`.
-    pub audience: Option<String>,
+    pub resource: Option<String>,
     /// Entra ID of the cloud. The default is that of `registry_url`'s cloud.
     pub authority_host: Option<String>,
 }
@@ -76,8 +76,8 @@ impl Settings {
         if self.namespace.is_empty() { String::new() } else { format!("{}/", self.namespace) }
     }
 
-    pub(crate) fn audience(&self) -> &str {
-        self.audience.as_deref().unwrap_or(AUDIENCE)
+    pub(crate) fn resource(&self) -> &str {
+        self.resource.as_deref().unwrap_or(RESOURCE)
     }
 
     /// The origin of Entra ID.
@@ -104,7 +104,7 @@ impl Settings {
         let url = self.host().err().map(|message| Problem::new("/registry_url", message));
         [url, self.namespace_problem(), self.tenant_problem(), self.client_problem()]
             .into_iter()
-            .chain([self.login_problem(), self.audience_problem(), self.authority_problem()])
+            .chain([self.login_problem(), self.resource_problem(), self.authority_problem()])
             .flatten()
             .collect()
     }
@@ -172,18 +172,18 @@ impl Settings {
         }
     }
 
-    fn audience_problem(&self) -> Option<Problem> {
-        let audience = self.audience.as_deref()?;
-        if audience.ends_with("/.default") {
-            let text = "expected the audience alone: `/.default` is added";
-            return Some(Problem::new("/audience", format!("`{audience}` is a scope; {text}")));
+    fn resource_problem(&self) -> Option<Problem> {
+        let resource = self.resource.as_deref()?;
+        if resource.ends_with("/.default") {
+            let text = "expected the resource alone: `/.default` is added";
+            return Some(Problem::new("/resource", format!("`{resource}` is a scope; {text}")));
         }
-        let host = audience.strip_prefix("https://");
+        let host = resource.strip_prefix("https://");
         let is_wrong = !host.is_some_and(is_host);
         is_wrong.then(|| {
             let text = "expected `https://containerregistry.azure.net` or the Azure Resource \
                         Manager of the cloud, such as `https://management.azure.com`";
-            Problem::new("/audience", format!("`{audience}` is not an audience; {text}"))
+            Problem::new("/resource", format!("`{resource}` is not a resource; {text}"))
         })
     }
 
@@ -314,8 +314,8 @@ mod tests {
             ("tenant_id", "contoso.com?x", "is not a tenant"),
             ("client_id", "my-app", "`az ad app list"),
             ("client_id", "{11111111-2222-3333-4444-555555555555}", "is not an application"),
-            ("audience", "https://management.azure.com/.default", "is added"),
-            ("audience", "management", "`management` is not an audience"),
+            ("resource", "https://management.azure.com/.default", "is added"),
+            ("resource", "management", "`management` is not a resource"),
             ("authority_host", "login.microsoftonline.com", "`https://`"),
             ("authority_host", "https://login.example.com/x", "the tenant is `tenant_id`"),
         ] {
@@ -348,10 +348,10 @@ mod tests {
         for more in [
             json!({}),
             json!({ "namespace": "team/apps", "tenant_id": "contoso.onmicrosoft.com" }),
-            json!({ "audience": "https://management.azure.com" }),
+            json!({ "resource": "https://management.azure.com" }),
             key(&json!({})),
             key(&json!({ "certificate_sha256": vec!["0F"; 32].join(":") })),
-            json!({ "registry_url": "r.azurecr.us", "audience": "https://management.usgovcloudapi.net" }),
+            json!({ "registry_url": "r.azurecr.us", "resource": "https://management.usgovcloudapi.net" }),
         ] {
             assert_eq!(testing::check::<Azure>(&written(&more)), Ok(Scope::Repository), "{more}");
         }

@@ -193,7 +193,7 @@ fn errors_of_entra_name_the_setting_and_the_remedy() {
         ),
         (400, "AADSTS700016: Application with identifier 'x' was not found", "`client_id`"),
         (400, "AADSTS90002: Tenant 'x' not found. Check to make sure", "`tenant_id`"),
-        (400, "AADSTS500011: The resource principal named x was not found", "`audience`"),
+        (400, "AADSTS500011: The resource principal named x was not found", "`resource`"),
         (400, "AADSTS9999999: Something new", "AADSTS9999999: Something new"),
         (400, "", "invalid_request"),
     ] {
