@@ -14,6 +14,7 @@
 mod answers;
 mod doubles;
 mod endurance;
+mod example_key;
 mod examples;
 mod faults;
 mod issuing;

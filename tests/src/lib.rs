@@ -43,6 +43,7 @@ pub mod disk;
 mod docker_registry;
 mod eventually;
 pub mod fleet;
+mod google;
 pub mod handwritten;
 mod https;
 mod image;
@@ -90,6 +91,7 @@ pub use docker_registry::{
     DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth, SECOND_PASSWORD, TokenTrust,
 };
 pub use eventually::{PATIENCE, eventually, eventually_blocking, within};
+pub use google::{GOOGLE_BROKER, Google, GoogleLie};
 pub use image::OciLayout;
 pub use imaginary::Imaginary;
 pub use installation::{Installation, Printed};

@@ -25,6 +25,7 @@ use ulid::Ulid;
 use super::Bench;
 use super::answers::ExampleAnswer;
 use super::doubles::{Doubles, Upstream};
+use super::example_key;
 use super::report::Report;
 use crate::probe::{Probe, Seen};
 use crate::settings::Settings;
@@ -92,7 +93,7 @@ impl Examples {
 
     /// Builds the registries of the examples. Returns `None` if one cannot be built; the report has
     /// the reason.
-    pub(super) async fn cases(self, trial: &Trial, report: &mut Report) -> Option<Vec<Case>> {
+    pub(super) async fn cases(mut self, trial: &Trial, report: &mut Report) -> Option<Vec<Case>> {
         let check = "are accepted, and determine where projects live";
         let schema = &trial.provider.schema;
         let properties = schema.document().get("properties").and_then(Value::as_object);
@@ -108,7 +109,8 @@ impl Examples {
             report.fail("settings", check, "the examples have no registry".to_owned());
             return None;
         }
-        for (name, registry) in &self.config.registries {
+        for (name, registry) in &mut self.config.registries {
+            example_key::replace(&mut registry.settings, schema);
             let mut odd = registry.settings.clone();
             let unknown = odd.clone();
             odd.table_mut().map(|table| table.insert("no-such-setting".to_owned(), unknown));
@@ -149,7 +151,9 @@ impl Case {
             if SigningKey::read(secret).is_err() {
                 *secret = Arc::new(Secret::new(canary()));
             }
-            canaries.push(secret.expose().to_owned());
+            let is_key = SigningKey::read(secret).is_ok();
+            let text = secret.expose();
+            canaries.push(if is_key { example_key::canary(text) } else { text }.to_owned());
         }
         let host = registry.pattern.host().to_string();
         let quiet = Arc::new(Probe::default());

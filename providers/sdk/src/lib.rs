@@ -82,6 +82,7 @@ pub mod random;
 pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+pub mod time;
 pub mod tokens;
 
 pub use error::Error;

@@ -48,6 +48,7 @@ mod faults_of_clients;
 mod faults_of_files;
 mod faults_of_the_system;
 mod fleet;
+mod google;
 mod hostile_providers;
 mod hostile_tokens;
 mod http_api_page;

@@ -11,6 +11,7 @@ use super::{Answer, Authorization, Body, Call, Host, NOW, Origin, Sent};
 use crate::aws::{RegistryLogin, Statement};
 use crate::http::Method;
 use crate::log::Level;
+use crate::time::days;
 use crate::{Actions, Error};
 
 thread_local! {
@@ -386,18 +387,15 @@ fn pause_in(text: &str) -> Option<u32> {
 /// Unix epoch.
 fn date(text: &str) -> Option<u64> {
     const MONTHS: [&str; 12] =
-        ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (_, rest) = text.split_once(", ")?;
     let mut words = rest.split(' ');
     let day: u64 = words.next()?.parse().ok()?;
     let month = words.next()?;
-    let month = (0..).zip(MONTHS).find(|(_, name)| *name == month)?.0;
+    let month = (1..).zip(MONTHS).find(|(_, name)| *name == month)?.0;
     let year: u64 = words.next()?.parse().ok()?;
     let mut clock = words.next()?.split(':').map(|part| part.parse::<u64>().ok());
     let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
-    // A year that begins in March ends with its leap day.
-    let year = if month >= 10 { year.checked_sub(1)? } else { year };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day;
-    let since_epoch = days.checked_sub(719_469)?;
+    let since_epoch = days(year, month, day)?;
     Some(since_epoch * 86_400 + hours * 3600 + minutes * 60 + seconds)
 }

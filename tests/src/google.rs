@@ -1,0 +1,200 @@
+//! A double of Google's token service and of its IAM credentials: it exchanges the assertion of a
+//! service account for a login, and makes tokens of other service accounts. google-auth drives it
+//! first (`google.rs` of the tests). It also lies on demand.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use url::form_urlencoded;
+
+use crate::OperatorKey;
+
+/// The service account of the broker.
+pub const GOOGLE_BROKER: &str = "broker@acme.iam.gserviceaccount.com";
+const ACCOUNTS: [&str; 2] =
+    ["puller@acme.iam.gserviceaccount.com", "pusher@acme.iam.gserviceaccount.com"];
+
+/// Which of them google-auth asks for depends on what it does next.
+const SCOPES: &str = "https://www.googleapis.com/auth/";
+
+/// What it answers in place of what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoogleLie {
+    /// A token that lives for twelve hours.
+    Later,
+    /// The broker's own login.
+    OwnLogin,
+    /// The assertion, in place of a login.
+    Echo,
+    /// A token of another account, which nobody can see.
+    OtherAccount,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    logins: Vec<String>,
+    /// The account of each token.
+    tokens: BTreeMap<String, String>,
+    /// The assertions that it received.
+    assertions: Vec<String>,
+    /// The path and the body of each request for a token of an account.
+    asked: Vec<(String, Value)>,
+    lie: Option<GoogleLie>,
+}
+
+#[derive(Clone)]
+struct Service {
+    key: Arc<OperatorKey>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// It runs on the test's runtime.
+pub struct Google {
+    url: String,
+    service: Service,
+    server: JoinHandle<()>,
+}
+
+impl Google {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let service = Service { key: Arc::new(OperatorKey::rsa()), shared: Arc::default() };
+        let router = Router::new()
+            .route("/token", post(exchange))
+            .route("/v1/projects/-/serviceAccounts/{account}", post(generate))
+            .with_state(service.clone());
+        let server = tokio::spawn(async move {
+            axum::serve(listener, router).await.unwrap();
+        });
+        Self { url, service, server }
+    }
+
+    /// The value for `endpoint_url`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The JSON file of the broker's service account.
+    pub fn key_file(&self) -> String {
+        self.service.key.service_account(GOOGLE_BROKER)
+    }
+
+    /// From now on answers like this.
+    pub fn lie(&self, lie: GoogleLie) {
+        self.service.shared.lock().unwrap().lie = Some(lie);
+    }
+
+    /// The path and the body of each request for a token of an account, oldest first.
+    pub fn asked(&self) -> Vec<(String, Value)> {
+        self.service.shared.lock().unwrap().asked.clone()
+    }
+
+    /// How many logins it made.
+    pub fn logins(&self) -> usize {
+        self.service.shared.lock().unwrap().logins.len()
+    }
+
+    /// The account that a token is of.
+    pub fn account_of(&self, token: &str) -> Option<String> {
+        self.service.shared.lock().unwrap().tokens.get(token).cloned()
+    }
+
+    /// Everything that no output and no caller may have: the key, assertions, logins.
+    pub fn secrets(&self) -> Vec<String> {
+        let shared = self.service.shared.lock().unwrap();
+        let made = shared.logins.iter().chain(&shared.assertions).cloned();
+        made.chain(self.service.key.canaries()).collect()
+    }
+}
+
+impl Drop for Google {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn problem(status: u16, text: &str) -> Response {
+    let body = json!({ "error": text, "error_description": text });
+    (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response()
+}
+
+async fn exchange(State(service): State<Service>, body: Bytes) -> Response {
+    let fields: BTreeMap<_, _> = form_urlencoded::parse(&body).into_owned().collect();
+    let grant = fields.get("grant_type").map(String::as_str);
+    let Some(assertion) = fields.get("assertion") else { return problem(400, "no assertion") };
+    if grant != Some("urn:ietf:params:oauth:grant-type:jwt-bearer") {
+        return problem(400, "unsupported_grant_type");
+    }
+    let mut shared = service.shared.lock().unwrap();
+    shared.assertions.push(assertion.clone());
+    let (header, claims) = service.key.verify(assertion);
+    let (now, number) = (Timestamp::now().as_second(), |name: &str| claims[name].as_i64());
+    let life = number("exp").zip(number("iat")).map(|(exp, iat)| exp - iat);
+    let is_right = header["alg"] == "RS256"
+        && header["kid"] == "key-7"
+        && claims["iss"] == GOOGLE_BROKER
+        && claims["aud"] == "https://oauth2.googleapis.com/token"
+        && claims["scope"].as_str().is_some_and(|scope| scope.starts_with(SCOPES))
+        && number("exp").is_some_and(|exp| exp > now)
+        && life.is_some_and(|life| (1..=3600).contains(&life));
+    if !is_right {
+        return problem(400, "invalid_grant");
+    }
+    let login = if shared.lie == Some(GoogleLie::Echo) {
+        assertion.clone()
+    } else {
+        format!("ya29.canary-login-{}-{}", shared.logins.len(), ulid::Ulid::generate())
+    };
+    shared.logins.push(login.clone());
+    let answer = json!({ "access_token": login, "expires_in": 3599, "token_type": "Bearer" });
+    axum::Json(answer).into_response()
+}
+
+async fn generate(
+    State(service): State<Service>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut shared = service.shared.lock().unwrap();
+    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    shared.asked.push((name.clone(), asked.clone()));
+    let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
+    let login = authorization.and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
+    if !shared.logins.iter().any(|known| known == login) {
+        return problem(401, "UNAUTHENTICATED");
+    }
+    let account = name.strip_suffix(":generateAccessToken").unwrap_or_default();
+    if !ACCOUNTS.contains(&account) {
+        return problem(403, "Permission 'iam.serviceAccounts.getAccessToken' denied");
+    }
+    let seconds = asked["lifetime"].as_str().and_then(|text| text.strip_suffix('s')?.parse().ok());
+    let seconds: i64 = seconds.unwrap_or(3600);
+    if asked["scope"].as_array().is_none_or(Vec::is_empty) || !(1..=3600).contains(&seconds) {
+        return problem(400, "INVALID_ARGUMENT");
+    }
+    let seconds = if shared.lie == Some(GoogleLie::Later) { 43_200 } else { seconds };
+    let token = if shared.lie == Some(GoogleLie::OwnLogin) {
+        login.to_owned()
+    } else {
+        format!("ya29.token-{}", ulid::Ulid::generate())
+    };
+    let other = shared.lie == Some(GoogleLie::OtherAccount);
+    let owner = if other { "admin@acme.iam.gserviceaccount.com" } else { account };
+    shared.tokens.insert(token.clone(), owner.to_owned());
+    let ends = Timestamp::now() + SignedDuration::from_secs(seconds);
+    let ends = Timestamp::from_second(ends.as_second()).unwrap();
+    axum::Json(json!({ "accessToken": token, "expireTime": ends.to_string() })).into_response()
+}
