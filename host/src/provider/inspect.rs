@@ -135,7 +135,7 @@ mod tests {
             ("rise:registry/kept@0.1.0", Ok(Import::Capability("kept"))),
             ("wasi:filesystem/types@0.2.6", Ok(Import::Wasi)),
             ("wasi:sockets/tcp@0.2.6", Ok(Import::Wasi)),
-            ("rise:registry/tokens@0.1.0", Err("does not have yet")),
+            ("rise:registry/tokens@0.1.0", Ok(Import::Capability("tokens"))),
             ("rise:registry/aws@0.2.0", Err("version 0.2.0")),
             ("rise:registry/root@0.1.0", Err("do not get")),
             ("wasi:http/outgoing-handler@0.2.6", Err("do not get")),
