@@ -42,10 +42,13 @@ struct KeysPlace {
 struct RotateArguments {
     #[command(flatten)]
     place: KeysPlace,
-    /// Rotate although tokens of the previous key may still be valid: a key has leaked. Twice, and
-    /// nobody accepts the key that signs now.
+    /// Rotate although tokens of the previous key may still be valid.
     #[arg(long)]
     now: bool,
+    /// Make every key anew, because one has leaked: the broker rejects what they signed, and so do
+    /// registries as soon as they have the new certificates alone.
+    #[arg(long, conflicts_with = "now")]
+    leaked: bool,
 }
 
 pub(super) fn run(arguments: KeysArguments) -> Outcome {
@@ -93,12 +96,19 @@ fn list(keys: &KeySet) {
 fn rotate(arguments: &RotateArguments) -> Outcome {
     let SigningConfig { key_file, kind, .. } = settings(&arguments.place)?;
     let now = Clock::system().now();
-    let keys = KeySet::rotate(&key_file, kind, now, OVERLAP, arguments.now);
+    let keys = if arguments.leaked {
+        KeySet::replace(&key_file, kind, now)
+    } else {
+        KeySet::rotate(&key_file, kind, now, OVERLAP, arguments.now)
+    };
     list(&keys.map_err(|error| vec![error.to_string()])?);
-    warn(
+    warn(if arguments.leaked {
+        "give registries the new certificates instead of the old ones, now: until then they reject \
+         everybody, or still accept the leaked key: `rise-broker keys certificate`"
+    } else {
         "give registries that have these keys in a file the new certificates, before the next \
-         rotation: `rise-broker keys certificate`",
-    );
+         rotation: `rise-broker keys certificate`"
+    });
     Ok(())
 }
 

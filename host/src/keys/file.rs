@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -127,12 +127,8 @@ pub(super) fn replace(path: &Path, content: &str, _lock: &FolderLock) -> io::Res
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let replaced = write(&draft, content)
-        .and_then(|()| {
-            let is_own = found.uid() == user::own_id();
-            if is_own { Ok(()) } else { chown(&draft, Some(found.uid()), Some(found.gid())) }
-        })
-        .and_then(|()| fs::rename(&draft, path));
+    let owner = (found.uid() != user::own_id()).then(|| (found.uid(), found.gid()));
+    let replaced = write_for(&draft, content, owner).and_then(|()| fs::rename(&draft, path));
     if replaced.is_err() {
         let _ = fs::remove_file(&draft);
     }
@@ -141,7 +137,16 @@ pub(super) fn replace(path: &Path, content: &str, _lock: &FolderLock) -> io::Res
 }
 
 pub(super) fn write(path: &Path, content: &str) -> io::Result<()> {
+    write_for(path, content, None)
+}
+
+/// The open file changes its owner, and not whatever has its name by then: the folder may belong
+/// to a user who puts a link there.
+fn write_for(path: &Path, content: &str, owner: Option<(u32, u32)>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(content.as_bytes())?;
+    if let Some((user, group)) = owner {
+        fchown(&file, Some(user), Some(group))?;
+    }
     file.sync_all()
 }

@@ -116,6 +116,21 @@ impl KeySet {
         made.ok_or_else(|| KeyFileError::Generate { path: path.to_owned() })
     }
 
+    /// Makes every key anew, because one has leaked: the current and the next one are in one file.
+    /// What they signed is rejected from now on.
+    pub fn replace(path: &Path, kind: SigningKind, now: Timestamp) -> Result<Self, RotateError> {
+        let io = |act| move |source| KeyFileError::Io { path: path.to_owned(), act, source };
+        let lock = match file::lock(path) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(RotateError::Busy),
+            lock => lock.map_err(io("replaced"))?,
+        };
+        Self::open(path)?.ok_or_else(|| KeyFileError::Gone { path: path.to_owned() })?;
+        let made = Self::generate(kind, now);
+        let made = made.ok_or_else(|| KeyFileError::Generate { path: path.to_owned() })?;
+        file::replace(path, &made.text(), &lock).map_err(io("replaced"))?;
+        Ok(made)
+    }
+
     /// Lets the next key sign from now on. Unless it is `urgent`, the current key must have signed
     /// for `overlap`, so that no token of the previous one is valid any more.
     pub fn rotate(
@@ -294,6 +309,17 @@ mod tests {
 
     fn kids(set: &KeySet) -> Vec<(&'static str, String)> {
         set.keys().map(|(state, key)| (state.as_str(), key.key.kid().to_owned())).collect()
+    }
+
+    #[test]
+    fn no_key_that_has_leaked_is_left() {
+        let (_folder, path, first) = made();
+        let second = rotate(&path, 12, false).unwrap();
+        let anew = KeySet::replace(&path, SigningKind::P256, at(13)).unwrap();
+        for (_, leaked) in kids(&first).iter().chain(&kids(&second)) {
+            assert!(anew.find(leaked).is_none(), "{leaked}");
+        }
+        assert_eq!(kids(&KeySet::open(&path).unwrap().unwrap()), kids(&anew));
     }
 
     #[test]
