@@ -54,6 +54,11 @@ pub enum InvalidTokenCeiling {
         "`{0}` is not the name of a service or audience: expected 1 to 255 printable characters"
     )]
     Name(String),
+    #[error(
+        "`{0}` is a service and an audience: tokens for the registry reach callers, who could show \
+         them to the cloud; give the two different names"
+    )]
+    Both(String),
 }
 
 impl TokenCeiling {
@@ -77,7 +82,10 @@ impl TokenCeiling {
         match ceiling.services.iter().chain(&ceiling.audiences).find(|name| !is_name(name)) {
             Some(wrong) => Err(InvalidTokenCeiling::Name(printable(wrong, LONGEST_NAME))),
             None if ceiling == Self::default() => Err(InvalidTokenCeiling::Missing),
-            None => Ok(ceiling),
+            None => match ceiling.services.iter().find(|name| ceiling.audiences.contains(name)) {
+                Some(both) => Err(InvalidTokenCeiling::Both(both.clone())),
+                None => Ok(ceiling),
+            },
         }
     }
 }

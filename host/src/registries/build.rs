@@ -100,6 +100,7 @@ async fn build(
         .and_then(|located| {
             let needed = needs.image_host.as_ref().filter(|_| trust_provider);
             let allowed = location::allowed(&config, &settings, used, needed, &stated)?;
+            let allowed = allowed.to(provider, trust_provider, &settings, &stated)?;
             allowed.check(&located.pattern, &stated).map(|()| located)
         });
     let located = both(narrow, located)?;

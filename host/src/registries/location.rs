@@ -169,6 +169,31 @@ pub(super) enum Allowed {
 }
 
 impl Allowed {
+    /// What is allowed to this provider. One with `tokens` that nobody has reviewed does not
+    /// choose: the host signs for wherever it says that a project is.
+    pub(super) fn to(
+        self,
+        provider: &Provider,
+        is_trusted: bool,
+        settings: &Value,
+        stated: &Stated<'_>,
+    ) -> Result<Self, Vec<Problem>> {
+        if is_trusted || !provider.imports.contains(&"tokens") {
+            return Ok(self);
+        }
+        self.below_namespace(settings).map_err(|message| stated.problem("/namespace", message))
+    }
+
+    /// The places that the settings state.
+    fn below_namespace(self, settings: &Value) -> Result<Self, String> {
+        let Self::Host(host) = self else { return Ok(self) };
+        let namespace = settings.get("namespace").and_then(Value::as_str).unwrap_or_default();
+        let namespace = namespace.trim_matches('/');
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        let pattern = format!("{host}/{namespace}{slash}{{project}}");
+        pattern.parse().map(Self::Pattern).map_err(|error| format!("`{pattern}`: {error}"))
+    }
+
     /// Checks that these locations contain those of the pattern.
     pub(super) fn check(
         &self,
@@ -214,13 +239,13 @@ pub(super) fn allowed(
             .map(Allowed::Pattern)
             .map_err(|error| stated.problem("/location", format!("{error}")));
     }
-    if let Some(host) = needed {
+    let has_account = aws.is_some_and(|aws| !aws.account_id.is_empty());
+    let url = |name: &'static str| Some((name, settings.get(name)?.as_str()?));
+    // What the operator states counts, and only then what the provider says.
+    if let (false, None, Some(host)) = (has_account, url("registry_url"), needed) {
         return Ok(Allowed::Host(host.clone()));
     }
-    let url = ["registry_url", "base_url"]
-        .into_iter()
-        .find_map(|name| Some((name, settings.get(name)?.as_str()?)));
-    match (aws, url) {
+    match (aws, url("registry_url").or_else(|| url("base_url"))) {
         (Some(aws), _) if !aws.account_id.is_empty() => {
             aws.registry_host().parse().map(Allowed::Host).map_err(|_| {
                 let message =
@@ -248,4 +273,31 @@ pub(super) fn collision(registry: &Registry, other: &Registry, origin: &Origin) 
         );
         Problem::at(origin, format!("registries.{}", registry.name), message)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_provider_that_nobody_reviewed_does_not_choose_what_is_signed() {
+        let project: Project = "my-app".parse().unwrap();
+        for (settings, place, holds) in [
+            (json!({}), "my-app", true),
+            (json!({ "namespace": "team" }), "team/my-app", true),
+            (json!({ "namespace": "team" }), "team/my-app/web", true),
+            (json!({ "namespace": "team" }), "my-app", false),
+            (json!({ "namespace": "team" }), "other/my-app", false),
+            (json!({}), "other/my-app", false),
+        ] {
+            let host = Allowed::Host("r.example.com".parse().unwrap());
+            let Ok(Allowed::Pattern(allowed)) = host.below_namespace(&settings) else {
+                panic!("{settings}")
+            };
+            let place = Location::parse("r.example.com", place).unwrap();
+            assert_eq!(allowed.fill(&project).contains(&place), holds, "{settings} {place}");
+        }
+    }
 }

@@ -56,12 +56,24 @@ pub(super) fn add(
 /// A registry accepts a token by its `service`, which says nothing of the host: at two hosts with
 /// one service, a token for a repository of one opens the same repository of the other.
 pub(super) fn confusion(registry: &Registry, other: &Registry, origin: &Origin) -> Option<Problem> {
-    let services = |registry: &Registry| {
+    let ceiling = |registry: &Registry| {
         let tokens = registry.capabilities.tokens.as_ref();
-        tokens.map(|tokens| tokens.ceiling.services.clone()).unwrap_or_default()
+        tokens.map(|tokens| tokens.ceiling.clone()).unwrap_or_default()
     };
-    let of_other = services(other);
-    let service = services(registry).into_iter().find(|service| of_other.contains(service))?;
+    let (own, of_other) = (ceiling(registry), ceiling(other));
+    let is_audience = |service: &&String| {
+        own.services.contains(service) && of_other.audiences.contains(service)
+            || of_other.services.contains(service) && own.audiences.contains(service)
+    };
+    if let Some(both) = own.services.iter().chain(&of_other.services).find(is_audience) {
+        let message = format!(
+            "`{both}` is the service of one registry and the audience of another, `{}`: callers \
+             could show their tokens to the cloud; give the two different names",
+            other.name
+        );
+        return Some(Problem::at(origin, format!("registries.{}", registry.name), message));
+    }
+    let service = own.services.into_iter().find(|service| of_other.services.contains(service))?;
     let (host, other_host) = (registry.pattern.host(), other.pattern.host());
     (host != other_host).then(|| {
         let message = format!(
