@@ -189,8 +189,13 @@ impl Limits {
 
     /// Counts one request for the project of `grant`, before any credential is looked for.
     pub fn admit(&self, grant: Arc<Grant>) -> Result<Admitted, Refused> {
-        self.projects.count(grant.project())?;
+        self.project(grant.project())?;
         Ok(Admitted { grant })
+    }
+
+    /// Counts one request for a project that was granted before.
+    pub fn project(&self, project: &Project) -> Result<(), Refused> {
+        self.projects.count(project)
     }
 
     /// The limit on calls of this registry.

@@ -68,7 +68,7 @@ pub(super) fn check_address(broker: &Broker, context: RequestContext) -> Result<
 }
 
 /// Counts a failed authentication.
-fn counted<T>(
+pub(super) fn counted<T>(
     broker: &Broker,
     client: ClientAddress,
     verified: Result<T, Failure>,

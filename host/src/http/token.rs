@@ -54,12 +54,11 @@ pub(super) async fn by_query(
 ) -> Result<Json<TokenAnswer>, Failure> {
     must_sign(&broker)?;
     let login = Login::of_header(request.headers());
-    let query = request.uri().query().unwrap_or_default();
-    let asked = TokenParameters::parse(query);
     let is_empty = body::must_be_empty(&request);
+    let query = request.uri().query().unwrap_or_default().to_owned();
     let holder = caller::holder(&broker, context, login).await?;
     is_empty?;
-    issue_token(&broker, context, holder, asked?).await
+    issue_token(&broker, context, holder, TokenParameters::parse(&query)?).await
 }
 
 /// A token for the scopes of a form, by a password in the form (OAuth 2).
@@ -80,11 +79,12 @@ pub(super) async fn by_form(
     must_sign(&broker)?;
     caller::check_address(&broker, context)?;
     let has_header = Login::is_in_header(request.headers());
-    let form = body::form(request, broker.process.edge.timeouts.body).await?;
-    let asked = TokenParameters::parse(&form);
+    let form = body::form(request, broker.process.edge.timeouts.body).await;
+    // A stranger who sends no form, or sends it slowly, must not do so again and again.
+    let form = caller::counted(&broker, context.client, form)?;
     let login = Login::of_form(&form, has_header);
     let holder = caller::holder(&broker, context, login).await?;
-    issue_token(&broker, context, holder, asked?).await
+    issue_token(&broker, context, holder, TokenParameters::parse(&form)?).await
 }
 
 /// A broker that signs nothing has no such path.

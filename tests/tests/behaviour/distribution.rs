@@ -320,6 +320,31 @@ async fn the_limits_of_the_main_endpoint_hold() {
     assert_eq!([ask().await, ask().await, ask().await], [200, 200, 429]);
 }
 
+/// Also for holders of a password, who are subjects of their own.
+#[tokio::test]
+async fn the_limit_of_a_project_counts_passwords_too() {
+    let limits = "[limits]\nproject = { per_second = 1, burst = 3 }\n";
+    let broker = builder(limits, &[table()]).start().await;
+    let password = password(&broker, "project=my-app").await;
+    let ask = async || {
+        let answer = ask(&broker, &password, SERVICE, &["rise/apps/my-app:pull"]).await;
+        answer.status.as_u16()
+    };
+    assert_eq!([ask().await, ask().await, ask().await], [200, 200, 429]);
+}
+
+/// A stranger who sends no form holds a place of the broker's meanwhile.
+#[tokio::test]
+async fn a_form_that_is_none_is_a_failed_login_of_its_address() {
+    let limits = "[limits]\naddress = { per_second = 1, burst = 3 }\n";
+    let broker = builder(limits, &[table()]).start().await;
+    for status in [415, 415, 415, 429] {
+        let request = Request::post("/token").header("content-type", "application/json");
+        let answer = broker.send(request.body(Body::from("{}")).unwrap()).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+    }
+}
+
 #[tokio::test]
 async fn a_broker_that_does_not_sign_has_no_such_paths() {
     let text = format!("{AUTH}{}", rise_broker_tests::registry::oci("r.example.com"));
@@ -358,6 +383,13 @@ async fn settings_that_would_open_too_much_are_refused() {
     assert!(found.contains("signing.issuer: is also the `issuer` of one of"), "{found}");
     let found = wrong(format!("{AUTH}[signing]\nalgorithm = \"ES256\"\n{}", table())).await;
     assert!(found.contains("signing.issuer: missing"), "{found}");
+    let both = "ceiling = { tokens = { services = [\"same\"], audiences = [\"same\"] } }";
+    let found = wrong(format!("{AUTH}{SIGNING}{}", table().lines(both))).await;
+    assert!(found.contains("`same` is a service and an audience"), "{found}");
+    let ceiling = "ceiling = { tokens = { services = [\"x\"], audiences = [\"r.example.com\"] } }";
+    let other = distribution("other.example.com").named("other").lines(ceiling);
+    let found = wrong(format!("{AUTH}{SIGNING}{}{other}", table())).await;
+    assert!(found.contains("`r.example.com` is the service of one registry"), "{found}");
     let ceiling = "ceiling = { tokens = { services = [\"other\"] } }";
     let found = wrong(format!("{AUTH}{}", table().with("type", "oci").lines(ceiling))).await;
     assert!(found.contains("has no tokens signed"), "{found}");

@@ -16,7 +16,7 @@ use crate::http::request_context::RequestContext;
 use crate::identity::Reservation;
 use crate::issue::{GrantedScope, TokenBasis, TokenOrder};
 use crate::registries::Registry;
-use crate::rules::AccessRequest;
+use crate::rules::{AccessRequest, Refusal};
 use crate::signing::{InvalidPassword, Password};
 use crate::telemetry::Step;
 
@@ -43,7 +43,7 @@ pub(super) async fn order(
         Ordering { broker, context, service: &service, scopes, left_out: Vec::new() };
     let basis = match holder {
         Holder::Caller(subject) => ordering.of_caller(subject).await?,
-        Holder::Password(password) => ordering.of_password(password),
+        Holder::Password(password) => ordering.of_password(password)?,
     };
     let left_out = ordering.left_out.iter().map(ToString::to_string).collect();
     let RequestContext { id, client, .. } = context;
@@ -107,10 +107,9 @@ impl Ordering<'_> {
                 Ok(Some(GrantedScope { admitted, repository }))
             }
             Err(denied) => {
-                for refusal in &denied.refusals {
-                    let (rule, because) = (&refusal.rule, &refusal.because);
-                    tracing::info!(%scope, rule, because, "a scope is not granted");
-                }
+                let because = |refusal: &Refusal| format!("{}: {}", refusal.rule, refusal.because);
+                let because: Vec<_> = denied.refusals.iter().map(because).collect();
+                tracing::info!(%scope, because = because.join("; "), "a scope is not granted");
                 Ok(None)
             }
         }
@@ -130,19 +129,24 @@ impl Ordering<'_> {
         }
     }
 
-    fn of_password(&mut self, password: Password) -> TokenBasis {
+    fn of_password(&mut self, password: Password) -> Result<TokenBasis, Failure> {
         let mut covered = Vec::new();
         for scope in std::mem::take(&mut self.scopes) {
             let place = self.place(&scope);
             let place = place.filter(|(_, registry)| registry.name == password.registry);
-            let part = place.and_then(|(location, _)| {
+            let part = place.as_ref().and_then(|(location, _)| {
                 password.cover(&location.repository, scope.known_actions())
             });
+            if let (Some(_), Some((location, registry))) = (&part, &place)
+                && let Some(project) = registry.pattern.project_of(location, registry.shape)
+            {
+                self.broker.generation.limits.project(&project).map_err(Failure::Limited)?;
+            }
             let actions = part.as_ref().map_or(Actions::NONE, |part| part.actions);
             self.left_out.extend(scope.beyond(actions));
             covered.extend(part);
         }
-        TokenBasis::Password { password, covered }
+        Ok(TokenBasis::Password { password, covered })
     }
 
     /// Where the repository of a scope lies, and whose it is: a registry of this service's, all of

@@ -11,6 +11,8 @@ use crate::http::problem::Failure;
 
 /// A push asks for two: its repository, and the one that it mounts a layer from.
 const MOST_SCOPES: usize = 16;
+/// Of one resource. Registries know three or four.
+const MOST_ACTIONS: usize = 16;
 
 /// What a client wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,12 +82,16 @@ impl TokenParameters {
 /// Clients repeat a scope, or ask for its actions one by one.
 fn add(scopes: &mut Vec<TokenScope>, text: &str) -> Result<(), Failure> {
     let scope: TokenScope = text.parse().map_err(|error| invalid(&format!("`scope`: {error}.")))?;
+    let too_many = || invalid(&format!("`scope`: at most {MOST_ACTIONS} actions are allowed."));
+    if scope.actions.len() > MOST_ACTIONS {
+        return Err(too_many());
+    }
     let is_same = |it: &&mut TokenScope| it.kind == scope.kind && it.name == scope.name;
     if let Some(known) = scopes.iter_mut().find(is_same) {
         let new = scope.actions.into_iter().filter(|action| !known.actions.contains(action));
         let new: Vec<_> = new.collect();
         known.actions.extend(new);
-        return Ok(());
+        return if known.actions.len() > MOST_ACTIONS { Err(too_many()) } else { Ok(()) };
     }
     if scopes.len() == MOST_SCOPES {
         return Err(invalid(&format!("`scope`: at most {MOST_SCOPES} are allowed.")));
@@ -119,6 +125,21 @@ mod tests {
         let request = TokenParameters::parse(text).unwrap();
         assert_eq!(request.service, "r");
         request.scopes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_asked_of_one_resource_is_bounded() {
+        let actions = |from: usize, to: usize| {
+            (from..to).map(|number| number.to_string()).collect::<Vec<_>>().join(",")
+        };
+        let at_once = format!("service=r&scope=x:a:{}", actions(0, 16));
+        assert!(TokenParameters::parse(&at_once).is_ok());
+        for too_many in [
+            format!("service=r&scope=x:a:{}", actions(0, 17)),
+            format!("service=r&scope=x:a:{}&scope=x:a:{}", actions(0, 16), actions(16, 17)),
+        ] {
+            assert!(TokenParameters::parse(&too_many).is_err(), "{too_many}");
+        }
     }
 
     #[test]
