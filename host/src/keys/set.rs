@@ -153,10 +153,12 @@ impl KeySet {
         }
         let made = SetKey::generate(kind, now);
         let made = made.ok_or_else(|| KeyFileError::Generate { path: path.to_owned() })?;
+        // Whole seconds, as in every other line of the file.
+        let since = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let rotated = Self {
-            current: SetKey { since: now, ..next },
+            current: SetKey { since, ..next },
             next: made,
-            previous: Some(SetKey { since: now, ..current }),
+            previous: Some(SetKey { since, ..current }),
         };
         file::replace(path, &rotated.text(), &lock).map_err(io("replaced"))?;
         Ok(rotated)
