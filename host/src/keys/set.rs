@@ -21,6 +21,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
+use super::file::FolderLock;
 use super::signing::{SigningKey, SigningKind};
 use super::{KeyFileError, certificate, file, pem};
 
@@ -119,15 +120,10 @@ impl KeySet {
     /// Makes every key anew, because one has leaked: the current and the next one are in one file.
     /// What they signed is rejected from now on.
     pub fn replace(path: &Path, kind: SigningKind, now: Timestamp) -> Result<Self, RotateError> {
-        let io = |act| move |source| KeyFileError::Io { path: path.to_owned(), act, source };
-        let lock = match file::lock(path) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(RotateError::Busy),
-            lock => lock.map_err(io("replaced"))?,
-        };
-        Self::open(path)?.ok_or_else(|| KeyFileError::Gone { path: path.to_owned() })?;
+        let (lock, _) = Self::lock(path)?;
         let made = Self::generate(kind, now);
         let made = made.ok_or_else(|| KeyFileError::Generate { path: path.to_owned() })?;
-        file::replace(path, &made.text(), &lock).map_err(io("replaced"))?;
+        made.put_into(path, &lock)?;
         Ok(made)
     }
 
@@ -140,13 +136,7 @@ impl KeySet {
         overlap: SignedDuration,
         urgent: bool,
     ) -> Result<Self, RotateError> {
-        let io = |act| move |source| KeyFileError::Io { path: path.to_owned(), act, source };
-        let lock = match file::lock(path) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(RotateError::Busy),
-            lock => lock.map_err(io("replaced"))?,
-        };
-        let gone = || KeyFileError::Gone { path: path.to_owned() };
-        let Self { current, next, .. } = Self::open(path)?.ok_or_else(gone)?;
+        let (lock, Self { current, next, .. }) = Self::lock(path)?;
         let until = current.since.saturating_add(overlap).unwrap_or(Timestamp::MAX);
         if now < until && !urgent {
             return Err(RotateError::TooEarly { since: current.since, until });
@@ -160,8 +150,24 @@ impl KeySet {
             next: made,
             previous: Some(SetKey { since, ..current }),
         };
-        file::replace(path, &rotated.text(), &lock).map_err(io("replaced"))?;
+        rotated.put_into(path, &lock)?;
         Ok(rotated)
+    }
+
+    /// The set in the file, which nobody else changes meanwhile.
+    fn lock(path: &Path) -> Result<(FolderLock, Self), RotateError> {
+        let io = |source| KeyFileError::Io { path: path.to_owned(), act: "replaced", source };
+        let lock = match file::lock(path) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(RotateError::Busy),
+            lock => lock.map_err(io)?,
+        };
+        let set = Self::open(path)?;
+        Ok((lock, set.ok_or_else(|| KeyFileError::Gone { path: path.to_owned() })?))
+    }
+
+    fn put_into(&self, path: &Path, lock: &FolderLock) -> Result<(), KeyFileError> {
+        let io = |source| KeyFileError::Io { path: path.to_owned(), act: "replaced", source };
+        file::replace(path, &self.text(), lock).map_err(io)
     }
 
     /// The key that signs.
