@@ -49,11 +49,14 @@ impl Settings {
         let url = self.registry_url.as_str();
         let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
         let host = host.unwrap_or(url).trim_end_matches('/').to_ascii_lowercase();
-        if is_host(&host) && host.contains(['.', ':']) {
+        if Location::is_host(&host) && host.contains(['.', ':']) {
             return Ok(host);
         }
-        let hint =
-            if is_host(&host) { format!(", such as `{host}.azurecr.io`") } else { String::new() };
+        let hint = if Location::is_host(&host) {
+            format!(", such as `{host}.azurecr.io`")
+        } else {
+            String::new()
+        };
         Err(format!(
             "`{url}` is not a login server; expected a host without a path{hint}; `az acr show \
              --name NAME --query loginServer` prints it"
@@ -122,7 +125,7 @@ impl Settings {
     fn tenant_problem(&self) -> Option<Problem> {
         let tenant = self.tenant_id.as_str();
         let is_shared = ["common", "organizations", "consumers"].contains(&tenant);
-        let is_right = is_uuid(tenant) || (is_host(tenant) && tenant.contains('.'));
+        let is_right = is_uuid(tenant) || (Location::is_host(tenant) && tenant.contains('.'));
         (is_shared || !is_right).then(|| {
             let text = "expected the id of one tenant, such as \
                         `72f988bf-86f1-41af-91ab-2d7cd011db47`, or its domain; `az account show \
@@ -179,7 +182,7 @@ impl Settings {
             return Some(Problem::new("/resource", format!("`{resource}` is a scope; {text}")));
         }
         let host = resource.strip_prefix("https://");
-        let is_wrong = !host.is_some_and(is_host);
+        let is_wrong = !host.is_some_and(Location::is_host);
         is_wrong.then(|| {
             let text = "expected `https://containerregistry.azure.net` or the Azure Resource \
                         Manager of the cloud, such as `https://management.azure.com`";
@@ -190,26 +193,12 @@ impl Settings {
     fn authority_problem(&self) -> Option<Problem> {
         let stated = self.authority_host.as_deref()?;
         let host = stated.strip_prefix("https://").or_else(|| stated.strip_prefix("http://"));
-        let is_wrong = !host.is_some_and(|host| is_host(host.trim_end_matches('/')));
+        let is_wrong = !host.is_some_and(|host| Location::is_host(host.trim_end_matches('/')));
         is_wrong.then(|| {
             let text = format!("{URL_EXPECTED}, such as `{AUTHORITY}`; the tenant is `tenant_id`");
             Problem::new("/authority_host", format!("`{stated}` is not Entra ID; {text}"))
         })
     }
-}
-
-/// A DNS name or an IPv4 address, with an optional port.
-fn is_host(text: &str) -> bool {
-    let (name, port) = text.split_once(':').map_or((text, "443"), |(name, port)| (name, port));
-    let is_label = |label: &str| {
-        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        (1..=63).contains(&label.len())
-            && label.bytes().all(is_inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let is_port = port.parse::<u16>().is_ok_and(|it| it > 0 && it.to_string() == port);
-    name.len() <= 253 && name.split('.').all(is_label) && is_port
 }
 
 fn is_uuid(text: &str) -> bool {

@@ -33,7 +33,7 @@ impl Settings {
         // Clients treat the first segment of a reference as a host only if it has a dot or a port
         // (distribution/reference).
         let is_named = host == "localhost" || host.contains(['.', ':']);
-        if is_named && is_host(&host) {
+        if is_named && Location::is_host(&host) {
             return Ok(host);
         }
         Err("expected a host with a dot or a port, such as `registry.example.com` or \
@@ -67,21 +67,6 @@ impl Settings {
         });
         [url, namespace, service].into_iter().flatten().collect()
     }
-}
-
-/// A DNS name or IPv4 address, with an optional port.
-fn is_host(text: &str) -> bool {
-    let is_label = |label: &str| {
-        let is_edge = |character: char| character.is_ascii_alphanumeric();
-        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        label.len() <= 63
-            && label.starts_with(is_edge)
-            && label.ends_with(is_edge)
-            && label.bytes().all(is_inner)
-    };
-    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|it| it > 0 && it.to_string() == port);
-    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
-    name.len() <= 253 && name.split('.').all(is_label) && port.is_none_or(is_port)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl Settings {
                 "expected a host with an optional port, and no path, query, user name or password",
             );
         }
-        if !is_host(&host) {
+        if !Location::is_host(&host) {
             return Err("expected a host with an optional port, such as `localhost:5000` or \
                 `harbor.company.com`");
         }
@@ -91,22 +91,6 @@ fn is_docker_hub(host: &str) -> bool {
         host,
         "docker.io" | "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com"
     )
-}
-
-/// A DNS name, IPv4 or bracketed IPv6 address, with an optional port.
-fn is_host(text: &str) -> bool {
-    let is_label = |label: &str| {
-        let is_edge = |character: char| character.is_ascii_alphanumeric();
-        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        label.len() <= 63
-            && label.starts_with(is_edge)
-            && label.ends_with(is_edge)
-            && label.bytes().all(is_inner)
-    };
-    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|it| it > 0 && it.to_string() == port);
-
-    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
-    name.len() <= 253 && name.split('.').all(is_label) && port.is_none_or(is_port)
 }
 
 #[cfg(test)]

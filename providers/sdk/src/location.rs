@@ -24,6 +24,35 @@ impl Location {
     pub fn is_repository(text: &str) -> bool {
         text.split('/').all(is_segment)
     }
+
+    /// Whether `text` is a DNS name or an IPv4 address, with a port if needed.
+    ///
+    /// ```
+    /// use rise_provider::Location;
+    ///
+    /// assert!(Location::is_host("registry.example.com:5000"));
+    /// assert!(!Location::is_host("registry.example.com/v2"));
+    /// assert!(!Location::is_host("-registry:0"));
+    /// ```
+    pub fn is_host(text: &str) -> bool {
+        let (name, port) = match text.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (text, None),
+        };
+        name.len() <= 253 && name.split('.').all(is_label) && port.is_none_or(is_port)
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    let is_edge = |character: char| character.is_ascii_alphanumeric();
+    label.len() <= 63
+        && label.starts_with(is_edge)
+        && label.ends_with(is_edge)
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+fn is_port(port: &str) -> bool {
+    port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port)
 }
 
 fn is_segment(segment: &str) -> bool {
