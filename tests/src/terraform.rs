@@ -84,7 +84,8 @@ impl Terraform {
         let output = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        assert!(output.status.success(), "terraform {arguments:?}: {stdout}\n{stderr}");
+        // What went wrong comes first: a runner cuts the middle out of a long message.
+        assert!(output.status.success(), "terraform {arguments:?}: {stderr}\n{stdout}");
         stdout
     }
 
