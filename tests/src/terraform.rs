@@ -52,16 +52,35 @@ impl Terraform {
         Ok(terraform)
     }
 
-    /// From now on, this is AWS.
-    #[must_use]
-    pub fn on(mut self, aws: &Ministack) -> Self {
-        self.endpoint = Some(aws.endpoint().to_owned());
-        self
-    }
-
-    /// Writes a file beside the module's.
-    pub fn file(&self, name: &str, text: &str) {
-        fs::write(self.root.join(name), text).unwrap();
+    /// The module in this folder with these files beside its own, applied to an AWS of its own.
+    ///
+    /// On a busy machine `CreateRole` is told, once in dozens of times, that the role exists, as if
+    /// the AWS provider had sent the request twice. Such a run says nothing about the module, and
+    /// is done once more.
+    ///
+    /// # Panics
+    /// If it cannot be applied.
+    pub async fn applied(
+        folder: &str,
+        files: &[(&str, &str)],
+    ) -> Result<(Self, Ministack), &'static str> {
+        let mut is_first = true;
+        loop {
+            let mut terraform = Self::init(folder)?;
+            let aws = Ministack::start().await;
+            terraform.endpoint = Some(aws.endpoint().to_owned());
+            for (name, text) in files {
+                fs::write(terraform.root.join(name), text).unwrap();
+            }
+            match terraform.try_run(&["apply", "-input=false", "-auto-approve"]) {
+                Ok(_) => return Ok((terraform, aws)),
+                Err(error) if is_first && error.contains("EntityAlreadyExists") => {
+                    eprintln!("once more, after: {error}");
+                    is_first = false;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Runs the command and returns its output.
@@ -69,6 +88,10 @@ impl Terraform {
     /// # Panics
     /// If it fails.
     pub fn run(&self, arguments: &[&str]) -> String {
+        self.try_run(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn try_run(&self, arguments: &[&str]) -> Result<String, String> {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", "120", "terraform"]).args(arguments).arg("-no-color");
         command
@@ -85,8 +108,8 @@ impl Terraform {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         // What went wrong comes first: a runner cuts the middle out of a long message.
-        assert!(output.status.success(), "terraform {arguments:?}: {stderr}\n{stdout}");
-        stdout
+        let said = || format!("terraform {arguments:?}: {stderr}\n{stdout}");
+        if output.status.success() { Ok(stdout) } else { Err(said()) }
     }
 
     /// The value of an output, also of a sensitive one.

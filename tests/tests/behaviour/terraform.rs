@@ -11,6 +11,11 @@ fn terraform(folder: &str) -> Option<Terraform> {
     Terraform::init(folder).map_err(skipped).ok()
 }
 
+/// The example with these files beside it, applied.
+async fn applied(files: &[(&str, &str)]) -> Option<(Terraform, Ministack)> {
+    Terraform::applied("terraform", files).await.map_err(skipped).ok()
+}
+
 #[test]
 fn the_modules_are_valid_and_pass_their_tests() {
     for (folder, tests) in [
@@ -55,13 +60,12 @@ output "keys" {
 
 /// The example as it is printed, with its user or role.
 async fn on_the_example(arguments: &str, role: bool) {
-    let Some(terraform) = terraform("terraform") else { return };
-    let aws = Ministack::start().await;
+    let module = format!("module \"rise_ecr\" {{\n  {arguments}\n}}\n");
+    let Some((terraform, aws)) = applied(&[("override.tf", &module), ("keys.tf", KEYS)]).await
+    else {
+        return;
+    };
     aws.create_repository("rise/my-app").await;
-    let terraform = terraform.on(&aws);
-    terraform.file("override.tf", &format!("module \"rise_ecr\" {{\n  {arguments}\n}}\n"));
-    terraform.file("keys.tf", KEYS);
-    terraform.run(&["apply", "-input=false", "-auto-approve"]);
     // Exits with 2 if anything would change.
     terraform.run(&["plan", "-input=false", "-detailed-exitcode"]);
     let config = terraform.output("rise_ecr_config");
@@ -94,15 +98,9 @@ async fn a_broker_runs_as_the_role_that_was_created() {
 /// A pod has a token of the cluster instead of keys.
 #[tokio::test]
 async fn a_broker_runs_as_its_service_account() {
-    let Some(terraform) = terraform("terraform") else { return };
-    let aws = Ministack::start().await;
-    let terraform = terraform.on(&aws);
     let provider = "arn:aws:iam::123456789012:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/A";
-    terraform.file(
-        "override.tf",
-        &format!("module \"rise_ecr\" {{\n  irsa_oidc_provider_arn = \"{provider}\"\n}}\n"),
-    );
-    terraform.run(&["apply", "-input=false", "-auto-approve"]);
+    let module = format!("module \"rise_ecr\" {{\n  irsa_oidc_provider_arn = \"{provider}\"\n}}\n");
+    let Some((terraform, aws)) = applied(&[("override.tf", &module)]).await else { return };
     let config = terraform.output("rise_ecr_config");
     let role = config["role_arn"].as_str().unwrap();
     let claims = |account: &str| {
