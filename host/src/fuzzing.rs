@@ -19,6 +19,7 @@
 pub mod http;
 mod iam;
 mod json_members;
+pub mod keys;
 pub mod tokens;
 
 use std::collections::BTreeSet;
@@ -57,7 +58,7 @@ use crate::rules::{AccessRequest, Known, RuleFile, Rules, naive};
 /// The function of one target.
 pub type FuzzTarget = fn(&[u8]);
 
-pub const TARGETS: [(&str, FuzzTarget); 18] = [
+pub const TARGETS: [(&str, FuzzTarget); 20] = [
     ("authorization_header", authorization_header),
     ("bounded_json", bounded_json),
     ("ceiling", ceiling),
@@ -68,7 +69,9 @@ pub const TARGETS: [(&str, FuzzTarget); 18] = [
     ("issuer_url", issuer_url),
     ("jwks", jwks),
     ("jwt", jwt),
+    ("key_set", keys::key_set),
     ("location_pattern", location_pattern),
+    ("operator_key", keys::operator_key),
     ("problem", problem),
     ("project_name", project_name),
     ("provider_schema", provider_schema),

@@ -6,7 +6,7 @@
 //! **Invariant:** the host writes the signature over a header and claims that it has parsed and
 //! bounded: an algorithm that fits the key, no reference to another key, at most an hour.
 
-mod key;
+pub mod key;
 
 pub use key::{InvalidKey, SigningKey};
 

@@ -197,7 +197,7 @@ impl KeySet {
         Some(Self { current: key()?, next: key()?, previous: None })
     }
 
-    fn text(&self) -> Zeroizing<String> {
+    pub(crate) fn text(&self) -> Zeroizing<String> {
         let room = usize::try_from(LARGEST_FILE).unwrap_or(0);
         let mut text = Zeroizing::new(String::with_capacity(room));
         text.push_str(&Self::title(self.keys().count()));
@@ -213,7 +213,7 @@ impl KeySet {
         format!("{TITLE}, {count} keys\n")
     }
 
-    fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let (title, mut rest) = text.split_once('\n').ok_or("it is empty")?;
         let count = title.strip_prefix(TITLE).and_then(|rest| rest.strip_prefix(", "));
         let count = count.and_then(|rest| rest.strip_suffix(" keys")?.parse::<usize>().ok());

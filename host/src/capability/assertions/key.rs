@@ -20,9 +20,9 @@ const SHORTEST_RSA: usize = 256;
 pub struct SigningKey {
     pair: Pair,
     /// `private_key_id` of a service account.
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
     /// `client_email` of a service account.
-    pub(super) email: Option<String>,
+    pub(crate) email: Option<String>,
 }
 
 enum Pair {
@@ -31,7 +31,7 @@ enum Pair {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
+pub(crate) enum Algorithm {
     Rs256,
     Ps256,
     Es256,
@@ -84,7 +84,7 @@ impl SigningKey {
     }
 
     /// Returns `None` if the algorithm does not fit the key.
-    pub(super) fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
         let random = SystemRandom::new();
         let rsa = |pair: &RsaKeyPair, encoding: &'static dyn RsaEncoding| {
             let mut signature = vec![0; pair.public_modulus_len()];
