@@ -93,7 +93,7 @@ fmt: ## format everything
 # Peers first: what they need and lack is known before minutes of compiling.
 bench: peers providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --release -p rise-broker
-	$(CARGO) bench --locked -p rise-broker-tests --bench ratios --bench throughput \
+	$(CARGO) bench --locked -p rise-broker-tests --bench ratios --bench throughput --bench tokens \
 	  --bench issuing
 	$(CARGO) build --locked --profile cli -p rise-cli
 	$(CARGO) bench --locked -p rise-broker-tests --bench client
@@ -105,7 +105,8 @@ soak: peers providers guests ## kill the broker 600 times, attack it, hang up on
 	$(CARGO) build --locked --release -p rise-broker -p rise-cli
 	ulimit -n 8192; $(CARGO) bench --locked -p rise-broker-tests --bench soak_edge
 	$(CARGO) bench --locked -p rise-broker-tests \
-	  --bench soak_reload --bench soak_guests --bench soak_cancellation --bench soak_fleet
+	  --bench soak_reload --bench soak_guests --bench soak_cancellation --bench soak_fleet \
+	  --bench soak_keys
 
 # Builds only the cdylib: together with an rlib, cargo disables link-time optimization.
 providers: toolchain ## build the providers into dist/providers

@@ -6,12 +6,9 @@
 //! the same number of connections, in turns.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{SyncSender, sync_channel};
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -19,11 +16,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use rise_broker::domain::Clock;
+use rise_broker_tests::baseline::{self, Baseline, DurableLog};
 use rise_broker_tests::load::{Load, LoadReport};
 use rise_broker_tests::{Client, Installation, Serving, Signer, Stub, registry};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::sync::oneshot;
 
 /// Sum in seconds, and count, by step.
 type Steps = BTreeMap<String, (f64, f64)>;
@@ -54,14 +50,12 @@ projects = ["*"]
 registries = ["prod"]
 allow = ["pull", "push"]
 "#;
-/// What the baselines are told, in the folder that they are started in.
-const TOLD: &str = "baseline.json";
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     match std::env::args().nth(1).as_deref() {
-        Some("bare") => runtime.block_on(baseline(false)),
-        Some("verifying") => runtime.block_on(baseline(true)),
+        Some("bare") => runtime.block_on(stand_beside(false)),
+        Some("verifying") => runtime.block_on(stand_beside(true)),
         Some(_) | None => runtime.block_on(measure()),
     }
 }
@@ -211,45 +205,8 @@ async fn steps(broker: &Serving) -> Steps {
     steps
 }
 
-/// This program again, as a server.
-struct Baseline {
-    child: Child,
-    address: SocketAddr,
-    _directory: TempDir,
-}
-
-impl Baseline {
-    fn start(kind: &str, told: &Value) -> Self {
-        let directory = tempfile::Builder::new().prefix("rise-test-").tempdir().unwrap();
-        fs::write(directory.path().join(TOLD), told.to_string()).unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .arg(kind)
-            .current_dir(directory.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, address: line.trim().parse().unwrap(), _directory: directory }
-    }
-}
-
-impl Drop for Baseline {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn baseline(verifies: bool) {
-    // Ends with the process that started it.
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().read(&mut [0]);
-        #[expect(clippy::exit, reason = "nobody is left to be told")]
-        std::process::exit(0);
-    });
-    let told: Value = serde_json::from_slice(&fs::read(TOLD).unwrap()).unwrap();
+async fn stand_beside(verifies: bool) {
+    let told = baseline::told();
     let text = |key: &str| -> &'static str { told[key].as_str().unwrap().to_owned().leak() };
     let (body, record) = (text("body"), text("record"));
     let json = move || ([(header::CONTENT_TYPE, "application/json")], body).into_response();
@@ -257,25 +214,21 @@ async fn baseline(verifies: bool) {
         let key: &'static DecodingKey = Box::leak(Box::new(
             DecodingKey::from_jwk(&serde_json::from_value(told["key"].clone()).unwrap()).unwrap(),
         ));
-        let log = log();
+        let log = DurableLog::start();
         Router::new().route(
             "/api/v1/registry/credentials",
             get(async move |headers: HeaderMap| -> Response {
                 if !is_valid(&headers, key) {
                     return StatusCode::UNAUTHORIZED.into_response();
                 }
-                let (reply, durable) = oneshot::channel();
-                log.send((record, reply)).unwrap();
-                durable.await.unwrap();
+                log.record(record).await;
                 json()
             }),
         )
     } else {
         Router::new().route("/api/v1/registry/credentials", get(async move || json()))
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    println!("{}", listener.local_addr().unwrap());
-    axum::serve(listener, router).await.unwrap();
+    baseline::serve(router).await;
 }
 
 fn is_valid(headers: &HeaderMap, key: &DecodingKey) -> bool {
@@ -285,24 +238,4 @@ fn is_valid(headers: &HeaderMap, key: &DecodingKey) -> bool {
     validation.set_audience(&[AUDIENCE]);
     validation.set_issuer(&[ISSUER]);
     decode::<Value>(token, key, &validation).is_ok()
-}
-
-/// One thread that writes what has come meanwhile, at most 64 records, and answers after
-/// `fdatasync`.
-fn log() -> SyncSender<(&'static str, oneshot::Sender<()>)> {
-    let (sender, receiver) = sync_channel::<(&'static str, oneshot::Sender<()>)>(1_024);
-    let mut file = File::create("records.jsonl").unwrap();
-    std::thread::spawn(move || {
-        while let Ok(first) = receiver.recv() {
-            let batch: Vec<_> =
-                std::iter::once(first).chain(receiver.try_iter().take(63)).collect();
-            let bytes: String = batch.iter().map(|(record, _)| *record).collect();
-            file.write_all(bytes.as_bytes()).unwrap();
-            file.sync_data().unwrap();
-            for (_, reply) in batch {
-                let _ = reply.send(());
-            }
-        }
-    });
-    sender
 }

@@ -18,6 +18,7 @@
 //! | providers that no compiler would make | [`handwritten`] |
 //! | providers' files, good and broken | [`provider_files`] |
 //! | an OCI registry | [`DockerRegistry`] |
+//! | what a benchmark compares the broker with | [`baseline`] |
 //! | a caller's machine, with the client's programs on it | [`Workstation`] |
 //! | a condition that comes true after a while | [`eventually`] |
 //! | what a client may meet instead of a broker | [`BrokerDouble`] |
@@ -33,6 +34,7 @@
 mod artifactory;
 mod aws;
 pub mod azure;
+pub mod baseline;
 mod broker;
 mod broker_double;
 mod built;
@@ -110,7 +112,7 @@ pub use skipped::skipped;
 pub use skopeo::{Ran, Skopeo};
 pub use stub::{Answer, Stub};
 pub use terraform::Terraform;
-pub use token_registry::{SIGNING, TokenRegistry};
+pub use token_registry::{SIGNING, TokenInstallation, TokenRegistry};
 pub use vendor_client::vendor_client;
 pub use wire::{Listening, Wire};
 pub use workstation::Workstation;

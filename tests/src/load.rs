@@ -49,8 +49,13 @@ impl LoadReport {
 impl Load {
     /// Sends a `GET` of `path` with this token.
     pub async fn run(self, address: SocketAddr, path: &str, token: &str) -> LoadReport {
+        self.run_as(address, path, &format!("Bearer {token}")).await
+    }
+
+    /// The same with this `Authorization`.
+    pub async fn run_as(self, address: SocketAddr, path: &str, authorization: &str) -> LoadReport {
         let request: Arc<[u8]> = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {authorization}\r\n\r\n"
         )
         .into_bytes()
         .into();

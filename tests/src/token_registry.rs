@@ -8,7 +8,10 @@ use rise_broker::keys::{KeySet, SigningKind};
 
 use crate::process::Port;
 use crate::registry::{RegistryTable, distribution};
-use crate::{AUTH, DockerRegistry, Listening, Settings, TestBroker, TokenTrust};
+use crate::{
+    AUTH, DockerRegistry, Installation, Listening, Serving, Settings, TestBroker, TokenTrust,
+    repository,
+};
 
 /// A broker that signs as `https://broker.example.com`.
 pub const SIGNING: &str = "[signing]\nissuer = \"https://broker.example.com\"\n\
@@ -87,5 +90,50 @@ impl TokenRegistry {
     /// The image of a project with this tag.
     pub fn image(&self, project: &str, tag: &str) -> String {
         format!("{}/rise/apps/{project}:{tag}", self.registry.host())
+    }
+}
+
+/// The same with the broker's program, as an operator runs it.
+pub struct TokenInstallation {
+    pub installation: Installation,
+    pub broker: Serving,
+    pub registry: DockerRegistry,
+}
+
+impl TokenInstallation {
+    /// `more` are lines of `[signing]`. `prepare` changes the folder before the start.
+    ///
+    /// # Panics
+    /// If one of them does not start.
+    pub async fn start(
+        auth: impl Display,
+        more: impl Display,
+        prepare: impl FnOnce(&mut Installation),
+    ) -> Self {
+        let port = Port::free();
+        let host = format!("127.0.0.1:{}", port.number());
+        let table = distribution(&host);
+        let mut installation = Installation::new(format!("{auth}{SIGNING}{more}\n{table}"));
+        let component = repository().join("dist/providers/distribution.wasm");
+        installation.provider(&component, "distribution");
+        installation.unlimited();
+        prepare(&mut installation);
+        let broker = installation.serve();
+        let certificates = installation.run(&["keys", "certificate"]);
+        assert_eq!(certificates.code, Some(0), "{}", certificates.stderr);
+        let trust = TokenTrust {
+            realm: &format!("{}/token", broker.url),
+            service: &host,
+            issuer: "https://broker.example.com",
+            certificates: &certificates.stdout,
+        };
+        let registry = DockerRegistry::trusting(port, &trust).await;
+        Self { installation, broker, registry }
+    }
+
+    /// The URL of a token with this scope.
+    pub fn token_url(&self, scope: &str) -> String {
+        let (url, service) = (&self.broker.url, self.registry.host());
+        format!("{url}/token?service={service}&scope={scope}")
     }
 }
