@@ -37,6 +37,7 @@ mod client_waiting;
 mod commands;
 mod conformance;
 mod contract;
+mod dashboard;
 mod directions;
 mod distribution;
 mod distribution_against_docker_registry;

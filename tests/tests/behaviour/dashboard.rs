@@ -1,0 +1,135 @@
+//! The dashboard of `deploy/grafana`: a real Prometheus scrapes a broker and answers its queries.
+
+use std::fs;
+
+use rise_broker_tests::registry::ecr;
+use rise_broker_tests::{
+    Client, Installation, IssuerDouble, PATIENCE, PeerCommand, Port, Process, Signer, Stub,
+    repository, within,
+};
+use serde_json::Value;
+use url::form_urlencoded::byte_serialize;
+
+fn dashboard() -> Value {
+    let file = repository().join("deploy/grafana/rise-broker.json");
+    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// The queries of panels and annotations, each with its title, as Grafana sends them if everything
+/// is chosen.
+fn queries(dashboard: &Value) -> Vec<(String, String)> {
+    let mut queries = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            queries.push((text(&panel["title"]), text(&target["expr"])));
+        }
+    }
+    for annotation in dashboard["annotations"]["list"].as_array().unwrap() {
+        queries.push((text(&annotation["name"]), text(&annotation["expr"])));
+    }
+    for (_, query) in &mut queries {
+        for (variable, value) in [
+            ("$__rate_interval", "1m"),
+            ("$__range", "1m"),
+            ("$instance", ".*"),
+            ("$registry", ".*"),
+        ] {
+            *query = query.replace(variable, value);
+        }
+        assert!(!query.contains('$'), "{query}");
+    }
+    queries
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// A real Prometheus that scrapes this URL four times a second.
+async fn prometheus(admin: &str) -> (Process, String) {
+    let port = Port::free();
+    let url = format!("http://127.0.0.1:{}", port.number());
+    let command = PeerCommand::system("prometheus");
+    let settings = format!(
+        "global: {{ scrape_interval: 250ms }}\n\
+         scrape_configs:\n\
+         - job_name: rise-broker\n\
+         \x20 static_configs: [{{ targets: ['{}'] }}]\n",
+        admin.trim_start_matches("http://")
+    );
+    let folder = command.directory().display().to_string();
+    fs::write(command.directory().join("prometheus.yml"), settings).unwrap();
+    let command = command
+        .argument(format!("--config.file={folder}/prometheus.yml"))
+        .argument(format!("--storage.tsdb.path={folder}/data"))
+        .argument(format!("--web.listen-address=127.0.0.1:{}", port.number()));
+    let process = Process::start("prometheus", command, port, &format!("{url}/-/ready")).await;
+    (process, url)
+}
+
+/// The series that Prometheus answers.
+async fn series(prometheus: &str, query: &str) -> Vec<Value> {
+    let query: String = byte_serialize(query.as_bytes()).collect();
+    let url = format!("{prometheus}/api/v1/query?query={query}");
+    let answer = Client::new().get(&url).await.json();
+    assert_eq!(answer["status"], "success", "{answer}");
+    answer["data"]["result"].as_array().unwrap().clone()
+}
+
+/// A broker to which everything happens that the dashboard shows.
+#[tokio::test]
+async fn prometheus_answers_every_query() {
+    let (aws, signer) = (Stub::start().await, Signer::new("k1"));
+    let issuer = IssuerDouble::start(&[&signer]).await;
+    let settings = format!(
+        "[auth]\naudience = \"rise-registry\"\n\
+         [[auth.issuers]]\nname = \"local\"\nkey_file = \"issuer.pem\"\n\
+         [[auth.issuers]]\nname = \"ci\"\nissuer = \"{}\"\nalgorithms = [\"RS256\"]\n\
+         [[rules]]\nname = \"ci\"\nissuer = \"local\"\n\
+         claims = {{ repository = \"acme/{{project}}\" }}\n\
+         projects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
+         [limits]\nproject = {{ per_second = 1, burst = 2 }}\n{}",
+        issuer.issuer(),
+        ecr(aws.endpoint())
+    );
+    let installation = Installation::new(settings);
+    let token = installation.token_for("my-app");
+    let serving = installation.serve();
+    let (_process, prometheus) = prometheus(&serving.admin).await;
+    let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);
+    let scraped = async || !series(&prometheus, "rise_broker_build_info").await.is_empty();
+    assert!(within(PATIENCE, scraped).await);
+    let ask = async || Client::new().get_as(&url, &token).await.unwrap().status;
+    assert_eq!(ask().await, 200);
+    // Exceeds the limit, and is then still there for the second scrape.
+    let refused = within(PATIENCE, async || ask().await == 429).await;
+    assert!(refused);
+    fs::write(installation.path("config/local.toml"), "[log]\nlevel = \"info\"\n").unwrap();
+    let mut titles = 0;
+    for (title, query) in queries(&dashboard()) {
+        titles += 1;
+        let found = within(PATIENCE, async || !series(&prometheus, &query).await.is_empty());
+        assert!(found.await, "{title}: no series for {query}");
+    }
+    assert!(titles > 20, "{titles}");
+    assert!(series(&prometheus, "rise_broker_no_such_metric").await.is_empty());
+}
+
+/// Grafana fills `$instance` and `$registry` by these labels.
+#[test]
+fn variables_and_panels_are_complete() {
+    let dashboard = dashboard();
+    let page = fs::read_to_string(repository().join("docs/metrics.md")).unwrap();
+    for (name, metric) in [("instance", "build_info"), ("registry", "registry_left_alone")] {
+        let variables = dashboard["templating"]["list"].as_array().unwrap();
+        let variable = variables.iter().find(|variable| variable["name"] == name).unwrap();
+        let query = format!("label_values(rise_broker_{metric}, {name})");
+        assert_eq!(variable["query"]["query"], query);
+        assert!(page.contains(&format!("| `{metric}` |")), "{metric}");
+    }
+    for panel in dashboard["panels"].as_array().unwrap() {
+        if panel["type"] != "row" {
+            assert!(text(&panel["description"]).ends_with('.'), "{panel:#}");
+        }
+    }
+}
