@@ -1,0 +1,66 @@
+{{- define "rise-broker.name" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "rise-broker.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "rise-broker.labels" -}}
+{{ include "rise-broker.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "rise-broker.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "rise-broker.name" .) -}}
+{{- else -}}
+{{- .Values.serviceAccount.name | default "default" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "rise-broker.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{- printf "%s@%s" .repository .digest -}}
+{{- else -}}
+{{- printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- /* The settings: what the chart sets, and on top of it `config`. */ -}}
+{{- define "rise-broker.config" -}}
+{{- $server := dict
+      "listen" "0.0.0.0:3000"
+      "admin_listen" "0.0.0.0:3001"
+      "admin_open" true
+      "state_directory" "/var/lib/rise-broker" -}}
+{{- if .Values.tls.secretName -}}
+{{- $_ := set $server "tls" (dict
+      "certificate_file" "/run/tls/tls.crt"
+      "key_file" "/run/tls/tls.key") -}}
+{{- end -}}
+{{- $own := dict
+      "server" $server
+      "providers" (dict "directory" "/usr/lib/rise-broker/providers")
+      "log" (dict "format" "json") -}}
+{{- mergeOverwrite $own (deepCopy .Values.config) | toYaml -}}
+{{- end }}
+
+{{- /* The port of a listener: `config` may name others than 3000 and 3001. */ -}}
+{{- define "rise-broker.port" -}}
+{{- $config := include "rise-broker.config" .root | fromYaml -}}
+{{- get $config.server .listener | splitList ":" | last -}}
+{{- end }}
+
+{{- define "rise-broker.servicePort" -}}
+{{- .Values.service.port | default (ternary 443 80 (not (empty .Values.tls.secretName))) -}}
+{{- end }}
