@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what tests/src starts: Python environments in target/peers (venv for the peers,
-# schemathesis, clients, vendors), and the Debian packages of docker-registry, of clients and of
-# strace. May be called again at any time, also in parallel; does nothing, quickly, when everything
-# is there.
+# schemathesis, clients, vendors, manifests), and the Debian packages of docker-registry, of clients
+# and of strace. May be called again at any time, also in parallel; does nothing, quickly, when
+# everything is there.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -36,6 +36,7 @@ python_environment venv requirements.txt "350 MB, a minute"
 python_environment schemathesis schemathesis.txt "95 MB, half a minute"
 python_environment clients clients.txt "400 MB, a minute"
 python_environment vendors vendors.txt "60 MB, some seconds"
+python_environment manifests manifests.txt "150 MB, some seconds"
 
 # An OIDC provider with the device flow, whose exact packages package-lock.json names.
 node_is_new='process.exit(Number(process.versions.node.split(".")[0] < 20))'
@@ -84,7 +85,8 @@ package_of() {
         *) echo "$1" ;;
     esac
 }
-programs=(docker-registry skopeo strace buildah podman docker docker-credential-ecr-login promtool)
+programs=(docker-registry skopeo strace buildah podman docker promtool
+    docker-credential-ecr-login)
 absent=()
 for program in "${programs[@]}"; do
     command -v "$program" >/dev/null || absent+=("$(package_of "$program")")

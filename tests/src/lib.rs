@@ -39,6 +39,7 @@ mod broker;
 mod broker_double;
 mod built;
 pub mod cancellation;
+pub mod chart;
 pub mod crash;
 mod device_oidc;
 pub mod disk;

@@ -1,0 +1,333 @@
+//! The Helm chart of `deploy/helm`: rendered by Helm's own code, checked with the schemas of
+//! Kubernetes, and its settings loaded by the broker.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Command;
+
+use rise_broker_tests::chart::{Rendered, check_manifests, read_yaml, render};
+use rise_broker_tests::{Installation, repository, skipped};
+use serde_json::{Value, json};
+
+/// Seed 000, word for word.
+const SEED: &str = r#"
+serviceAccount:
+  create: true
+  iamRoleArn: "arn:aws:iam::123456789012:role/rise-backend"
+
+config:
+  registry:
+    type: "ecr"
+    region: "us-east-1"
+    account_id: "123456789012"
+    repo_prefix: "rise/"
+    role_arn: "arn:aws:iam::123456789012:role/rise-backend"
+    push_role_arn: "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
+    # NO static credentials with IRSA
+"#;
+
+/// A registry whose password is a file of a Secret, and other settings of many kinds.
+const FULL: &str = r#"
+config:
+  registries:
+    prod:
+      type: oci
+      registry_url: oci.example.com
+      namespace: team
+      username: robot
+      password: "${file:/run/secrets/registry-login/password}"
+      accept_scope: registry
+  auth:
+    audience: rise-registry
+    issuers: [{ name: local, key_file: issuer.pem }]
+  rules:
+    - name: ci
+      issuer: local
+      claims: { repository: "acme/{project}" }
+      projects: ["*"]
+      registries: [prod]
+      allow: [pull, push]
+  limits: { address: { per_second: 1000000, burst: 1000000 } }
+  server: { trusted_proxies: [10.0.0.0/8] }
+  log: { level: "info,rise_broker=debug" }
+secrets: [registry-login]
+env: [{ name: HTTPS_PROXY, value: "http://proxy:3128" }]
+envFrom: [{ secretRef: { name: more } }]
+image: { digest: "sha256:0000000000000000000000000000000000000000000000000000000000000000" }
+replicas: 3
+tls: { secretName: broker-tls }
+service: { type: LoadBalancer, annotations: { a: b } }
+ingress: { enabled: true, className: nginx, host: broker.example.com, tlsSecretName: broker-tls }
+gateway: { enabled: true, parentRefs: [{ name: public }], hostnames: [broker.example.com] }
+networkPolicy:
+  callers: [{ ipBlock: { cidr: 10.0.0.0/8 } }]
+  egress:
+    to: [{ ipBlock: { cidr: 0.0.0.0/0 } }]
+    extra: [{ to: [{ ipBlock: { cidr: 10.9.0.1/32 } }], ports: [{ port: 5000, protocol: TCP }] }]
+serviceMonitor: { enabled: true, labels: { release: prometheus } }
+prometheusRule: { enabled: true, labels: { release: prometheus } }
+dashboard: { enabled: true }
+priorityClassName: high
+nodeSelector: { disk: fast }
+tolerations: [{ operator: Exists }]
+affinity: { nodeAffinity: {} }
+podLabels: { team: platform }
+podAnnotations: { note: "1" }
+topologySpreadConstraints:
+  - { maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule, labelSelector: {} }
+extraVolumes: [{ name: more, configMap: { name: more } }]
+extraVolumeMounts: [{ name: more, mountPath: /more }]
+"#;
+
+/// Everything that can be off is off.
+const LEAST: &str = r"
+config: { registry: { type: docker, registry_url: localhost:5000 } }
+serviceAccount: { create: false }
+persistence: { enabled: false }
+networkPolicy: { enabled: false }
+podDisruptionBudget: { enabled: false }
+resources: {}
+";
+
+const OTHERS: &str = r#"
+config:
+  registry: { type: docker, registry_url: localhost:5000 }
+  server: { listen: "[::]:8080", admin_listen: "[::]:8081", state_directory: /state/rise }
+serviceAccount: { name: mine, annotations: { a: b } }
+image: { repository: r.example.com/rise-broker, tag: "2", pullSecrets: [{ name: login }] }
+persistence: { size: 1Gi, storageClass: fast, accessModes: [ReadWriteOncePod] }
+networkPolicy: { monitoring: [] }
+service: { port: 8443 }
+"#;
+
+fn cases() -> Vec<(String, Rendered)> {
+    let cases = [("seed", SEED), ("full", FULL), ("least", LEAST), ("others", OTHERS)];
+    render(&cases).into_iter().map(|(name, rendered)| (name, rendered.unwrap())).collect()
+}
+
+fn one(values: &str) -> Rendered {
+    render(&[("one", values)]).remove("one").unwrap().unwrap()
+}
+
+fn pod(rendered: &Rendered) -> &Value {
+    &rendered.one("StatefulSet", "")["spec"]["template"]["spec"]
+}
+
+/// A folder for the broker, in which these settings are a mounted `ConfigMap`.
+fn mounted(settings: &str) -> Installation {
+    let installation = Installation::new("");
+    fs::remove_file(installation.path("config/default.toml")).unwrap();
+    swap(&installation, "..first", settings);
+    symlink("..data/default.yaml", installation.path("config/default.yaml")).unwrap();
+    installation
+}
+
+/// What the kubelet does when a `ConfigMap` changes.
+fn swap(installation: &Installation, name: &str, settings: &str) {
+    installation.folder(&format!("config/{name}"), 0o755);
+    installation.file(&format!("config/{name}/default.yaml"), settings);
+    let link = installation.path("config/..data_tmp");
+    symlink(name, &link).unwrap();
+    fs::rename(link, installation.path("config/..data")).unwrap();
+}
+
+#[test]
+fn the_seeds_values_work_as_printed() {
+    let rendered = one(SEED);
+    let account = rendered.one("ServiceAccount", "");
+    let role = json!("arn:aws:iam::123456789012:role/rise-backend");
+    assert_eq!(account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"], role);
+    assert_eq!(pod(&rendered)["serviceAccountName"], account["metadata"]["name"]);
+    let checked = mounted(rendered.settings()).run(&["check"]);
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    assert!(checked.stdout.contains("ecr"), "{}", checked.stdout);
+}
+
+/// The values of `docs/install/kubernetes.md`, as printed.
+#[test]
+fn the_pages_values_work_as_printed() {
+    let page = fs::read_to_string(repository().join("docs/install/kubernetes.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```").filter_map(|it| it.strip_prefix("yaml\n")).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let rendered = one(block);
+        let (problems, _) = check_manifests(&rendered.objects, &["1.37"]);
+        assert!(problems.is_empty(), "{block}: {problems:#?}");
+        let installation = mounted(&rendered.settings().replace("/run/", "./"));
+        fs::create_dir_all(installation.path("secrets/harbor-login")).unwrap();
+        installation.file("secrets/harbor-login/password", "canary");
+        let checked = installation.run(&["check"]);
+        assert_eq!(checked.code, Some(0), "{block}: {}", checked.stderr);
+    }
+}
+
+#[test]
+fn kubernetes_accepts_every_switch() {
+    for (name, rendered) in cases() {
+        let trouble = |finding: &&Value| finding["severity"].as_i64() > Some(1);
+        let findings: Vec<&Value> = rendered.findings.iter().filter(trouble).collect();
+        assert!(findings.is_empty(), "{name}: {findings:#?}");
+        let versions = ["1.26", "1.32", "1.37"];
+        let (problems, unknown) = check_manifests(&rendered.objects, &versions);
+        assert!(problems.is_empty(), "{name}: {problems:#?}");
+        let more = [
+            "gateway.networking.k8s.io/v1 HTTPRoute",
+            "monitoring.coreos.com/v1 PrometheusRule",
+            "monitoring.coreos.com/v1 ServiceMonitor",
+        ];
+        let expected: &[&str] = if name == "full" { &more } else { &[] };
+        assert_eq!(unknown, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_member_that_kubernetes_does_not_have_is_found() {
+    let mut policy = one(SEED).one("PodDisruptionBudget", "").clone();
+    policy["spec"]["maxUnavailible"] = json!(1);
+    let (problems, _) = check_manifests(&[policy], &["1.37"]);
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+}
+
+/// The profile `restricted` of the Pod Security Standards.
+#[test]
+fn pods_are_restricted() {
+    for (name, rendered) in cases() {
+        let pod = pod(&rendered);
+        for member in ["hostNetwork", "hostPID", "hostIPC", "initContainers"] {
+            assert!(pod.get(member).is_none(), "{name}: {member}");
+        }
+        let context = &pod["securityContext"];
+        assert_eq!(context["runAsNonRoot"], true, "{name}");
+        assert!(context["runAsUser"].as_u64() > Some(0), "{name}");
+        assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+        let containers = pod["containers"].as_array().unwrap();
+        assert_eq!(containers.len(), 1, "{name}");
+        let expected = json!({
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": { "drop": ["ALL"] },
+        });
+        assert_eq!(containers[0]["securityContext"], expected, "{name}");
+        for port in containers[0]["ports"].as_array().unwrap() {
+            assert!(port.get("hostPort").is_none(), "{name}: {port}");
+        }
+        for volume in pod["volumes"].as_array().unwrap() {
+            let kinds: BTreeSet<&String> = volume.as_object().unwrap().keys().collect();
+            let allowed = ["configMap", "secret", "emptyDir"];
+            let is_allowed = |kind: &&&String| allowed.contains(&kind.as_str());
+            assert_eq!(kinds.iter().filter(is_allowed).count(), 1, "{name}: {volume}");
+        }
+        assert_eq!(pod["automountServiceAccountToken"], false, "{name}");
+        // Kubernetes would set RISE_BROKER_PORT and others, which look like settings.
+        assert_eq!(pod["enableServiceLinks"], false, "{name}");
+    }
+}
+
+#[test]
+fn any_setting_and_secret_reaches_the_broker() {
+    let rendered = one(FULL);
+    let mounts = pod(&rendered)["containers"][0]["volumeMounts"].as_array().unwrap();
+    let mut paths: Vec<&str> = mounts.iter().filter_map(|it| it["mountPath"].as_str()).collect();
+    paths.sort_unstable();
+    let expected = [
+        "/etc/rise-broker",
+        "/more",
+        "/run/secrets/registry-login",
+        "/run/tls",
+        "/var/lib/rise-broker",
+    ];
+    assert_eq!(paths, expected);
+    // The files of the Secrets lie elsewhere here.
+    let installed = mounted(&rendered.settings().replace("/run/", "./"));
+    fs::create_dir_all(installed.path("secrets/registry-login")).unwrap();
+    installed.folder("tls", 0o755);
+    let made = rcgen::generate_simple_self_signed(["broker.example.com".to_owned()]).unwrap();
+    for (name, text) in [
+        ("secrets/registry-login/password", "canary".to_owned()),
+        ("tls/tls.crt", made.cert.pem()),
+        ("tls/tls.key", made.signing_key.serialize_pem()),
+    ] {
+        installed.file(name, text);
+        fs::set_permissions(installed.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let checked = installed.run(&["check"]);
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    assert_eq!(checked.stderr, "");
+}
+
+#[tokio::test]
+async fn a_changed_config_map_is_loaded_without_a_restart() {
+    let values = FULL.replace("tls: { secretName: broker-tls }", "");
+    let values = values.replace("${file:/run/secrets/registry-login/password}", "canary");
+    let more = "config:\n  registries:\n    second: { type: oci, registry_url: two.example.com }\n";
+    let (first, second) =
+        (one(&values), one(&values.replacen("config:\n  registries:\n", more, 1)));
+    let annotations = |rendered: &Rendered| {
+        rendered.one("StatefulSet", "")["spec"]["template"]["metadata"]["annotations"].clone()
+    };
+    assert_eq!(annotations(&first), annotations(&second), "the pods restart");
+    let third = one(&values.replace("debug", "info"));
+    assert_ne!(annotations(&first), annotations(&third), "`log` needs a restart");
+
+    let installation = mounted(first.settings());
+    let serving = installation.serve();
+    serving.until("/readyz", |ready| ready["registries"] == 1).await;
+    swap(&installation, "..second", second.settings());
+    fs::remove_dir_all(installation.path("config/..first")).unwrap();
+    serving.until("/readyz", |ready| ready["registries"] == 2).await;
+}
+
+#[test]
+fn wrong_values_are_rejected() {
+    let wrong = [
+        ("misspelled", "serviceAcount: { create: true }", "serviceAcount"),
+        ("beside config", "registry: { type: ecr }", "registry"),
+        ("type", "replicas: many", "replicas"),
+        ("role", "serviceAccount: { iamRoleArn: rise-backend }", "iamRoleArn"),
+        ("digest", "image: { digest: latest }", "digest"),
+        ("host", "ingress: { enabled: true }", "ingress.host"),
+        ("parents", "gateway: { enabled: true }", "gateway.parentRefs"),
+    ];
+    let cases: Vec<(&str, &str)> = wrong.iter().map(|(name, values, _)| (*name, *values)).collect();
+    let rendered = render(&cases);
+    for (name, _, told) in wrong {
+        let error = rendered[name].as_ref().expect_err(name);
+        assert!(error.contains(told), "{name}: {error}");
+    }
+}
+
+#[test]
+fn the_chart_has_exactly_the_alerts_and_the_dashboard() {
+    let rendered = one(FULL);
+    let rules = read_yaml("deploy/prometheus/rise-broker.rules.yml");
+    let rule = rendered.one("PrometheusRule", "");
+    assert_eq!(rule["spec"], rules);
+    assert_eq!(rule["metadata"]["labels"]["release"], "prometheus");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yml");
+    fs::write(&file, rule["spec"].to_string()).unwrap();
+    let checked = Command::new("promtool").args(["check", "rules"]).arg(file).output().unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    let dashboard = &rendered.one("ConfigMap", "dashboard")["data"]["rise-broker.json"];
+    let loaded: Value = serde_json::from_str(dashboard.as_str().unwrap()).unwrap();
+    assert_eq!(loaded, read_yaml("deploy/grafana/rise-broker.json"));
+}
+
+/// `.checkov.yaml` of the chart explains the checks that it leaves out.
+#[test]
+fn checkov_finds_nothing_else() {
+    if Command::new("checkov").arg("--version").output().is_err() {
+        return skipped("checkov is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let config = repository().join("deploy/helm/rise-broker/.checkov.yaml");
+    let rendered = one(SEED);
+    let file = folder.path().join("chart.yaml");
+    let objects: Vec<String> = rendered.objects.iter().map(Value::to_string).collect();
+    fs::write(&file, objects.join("\n---\n")).unwrap();
+    let mut command = Command::new("timeout");
+    command.args(["100", "checkov", "--config-file"]).arg(config).arg("--file").arg(file);
+    let ran = command.current_dir(folder.path()).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
+}
