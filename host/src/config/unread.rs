@@ -22,10 +22,11 @@ const TABLES: [&str; 10] = [
     "limits",
 ];
 
-/// Ends of copies that nobody expects to be read.
-const COPIES: [&str; 12] = [
+/// Ends of copies that nobody expects to be read. The last four are those of packages' managers,
+/// such as `default.toml.dpkg-dist`.
+const COPIES: [&str; 16] = [
     "bak", "backup", "old", "orig", "save", "rej", "example", "sample", "template", "disabled",
-    "dist", "tmp",
+    "dist", "tmp", "dpkg", "ucf", "rpm", "pac",
 ];
 
 /// Returns a problem for each entry of the folder that looks like a layer and is none.

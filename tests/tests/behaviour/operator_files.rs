@@ -60,8 +60,17 @@ fn a16_what_is_read_or_kept_as_a_copy_is_not_named() {
     for name in ["local.yaml", "production.yaml"] {
         installation.file(&format!("config/{name}"), "log:\n  level: info\n");
     }
-    for name in ["default.toml~", ".default.toml.swp", "local.toml.bak", "production.example.toml"]
-    {
+    for name in [
+        "default.toml~",
+        ".default.toml.swp",
+        "local.toml.bak",
+        "production.example.toml",
+        "default.toml.dpkg-dist",
+        "default.toml.dpkg-new",
+        "local.toml.ucf-old",
+        "production.toml.rpmnew",
+        "default.toml.pacsave",
+    ] {
         installation.file(&format!("config/{name}"), "nonsense\n");
     }
     installation.variable("RISE_CONFIG_RUN_MODE", "production");
