@@ -136,6 +136,9 @@ dist: providers client ## release builds: dist/bin, dist/providers, dist/share
 	$(CARGO) build --locked --release -p rise-broker -p rise-provider-kit
 	install -D -t dist/bin $(TARGET)/release/rise-broker $(TARGET)/release/rise-provider
 	dist/bin/rise-broker man dist/share/man/man1
+	for shell in bash fish zsh; do \
+	  dist/bin/rise-broker completions $$shell >dist/share/completions/rise-broker.$$shell; \
+	done
 
 client: ## small builds of the client's programs in dist/bin, their manual and completions
 	$(CARGO) build --locked --profile cli -p rise-cli

@@ -3,7 +3,9 @@
 mod audit;
 mod check;
 pub mod compile;
+mod completions;
 mod explain;
+mod health;
 pub mod help;
 mod keys;
 mod local_key;
@@ -48,6 +50,8 @@ enum Command {
     /// Say whether a token would get what it asks for, and why not. Exits 1 if not, and 2 if that
     /// cannot be said.
     Explain(explain::ExplainArguments),
+    /// Ask the running broker whether it serves. Exits 1 if not.
+    Health(health::HealthArguments),
     /// Read the audit log: check that it is whole, search it, follow it.
     Audit(audit::AuditArguments),
     /// Look at providers, and pin them.
@@ -59,6 +63,8 @@ enum Command {
     Compile(compile::CompileArguments),
     /// Print a token of the built-in issuer `local`.
     Token(token::TokenArguments),
+    /// Print completions for a shell.
+    Completions(completions::CompletionsArguments),
     /// Print the manual page, or write a page for each command into a folder.
     Man(man::ManArguments),
     /// Print this help, or the help of a command.
@@ -84,10 +90,15 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match &arguments.command {
         Command::Compile(arguments) => return compile::run(arguments),
         Command::Man(arguments) => return exit_code(man::run(arguments)),
+        Command::Completions(arguments) => {
+            completions::run(arguments);
+            return ExitCode::SUCCESS;
+        }
         Command::Help(arguments) => return help::run::<Arguments>(arguments),
         Command::Serve(_)
         | Command::Check(_)
         | Command::Explain(_)
+        | Command::Health(_)
         | Command::Audit(_)
         | Command::Provider(_)
         | Command::Keys(_)
@@ -101,10 +112,13 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Serve(arguments) => Box::pin(serve::run(arguments)).await,
             Command::Check(arguments) => Box::pin(check::run(&arguments)).await,
             Command::Explain(arguments) => explain::run(&arguments).await,
+            Command::Health(arguments) => health::run(&arguments).await,
             Command::Audit(arguments) => audit::run(&arguments),
             Command::Provider(arguments) => provider::run(&arguments).await,
             Command::Keys(arguments) => keys::run(arguments),
-            Command::Compile(_) | Command::Man(_) | Command::Help(_) => Ok(()),
+            Command::Compile(_) | Command::Completions(_) | Command::Man(_) | Command::Help(_) => {
+                Ok(())
+            }
             Command::Token(arguments) => token::run(&arguments),
         }
     })

@@ -1,6 +1,9 @@
 //! `rise-broker keys`: the keys that sign tokens, and the other private keys of this broker.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use jiff::SignedDuration;
@@ -26,7 +29,7 @@ enum KeysCommand {
     /// Let the next key sign, and make another next one. A running broker notices by itself.
     Rotate(RotateArguments),
     /// Print the certificates of all keys, for the `rootcertbundle` of a registry.
-    Certificate(KeysPlace),
+    Certificate(CertificateArguments),
 }
 
 #[derive(clap::Args)]
@@ -51,11 +54,22 @@ struct RotateArguments {
     leaked: bool,
 }
 
+#[derive(clap::Args)]
+struct CertificateArguments {
+    #[command(flatten)]
+    place: KeysPlace,
+    /// Write them to this file, which is replaced as a whole, instead of printing them.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
 pub(super) fn run(arguments: KeysArguments) -> Outcome {
     match arguments.command {
         KeysCommand::List(place) => list(&open(&place)?),
         KeysCommand::Rotate(arguments) => rotate(&arguments)?,
-        KeysCommand::Certificate(place) => certificate(&open(&place)?),
+        KeysCommand::Certificate(arguments) => {
+            certificate(&open(&arguments.place)?, arguments.output.as_deref())?;
+        }
     }
     Ok(())
 }
@@ -112,9 +126,24 @@ fn rotate(arguments: &RotateArguments) -> Outcome {
     Ok(())
 }
 
-fn certificate(keys: &KeySet) {
+fn certificate(keys: &KeySet, output: Option<&Path>) -> Outcome {
     if keys.keys().any(|(_, key)| key.key.algorithm() == "EdDSA") {
         warn("warning: Distribution 2.8 does not start with a certificate of an Ed25519 key");
     }
-    print(keys.certificates().trim_end());
+    let certificates = keys.certificates();
+    match output {
+        None => print(certificates.trim_end()),
+        Some(path) => replace(path, &certificates)
+            .map_err(|error| vec![format!("cannot write {}: {error}", path.display())])?,
+    }
+    Ok(())
+}
+
+/// A registry that starts meanwhile reads the old certificates or the new ones. It is another user.
+fn replace(path: &Path, certificates: &str) -> io::Result<()> {
+    let mut new = path.to_owned().into_os_string();
+    new.push(".new");
+    fs::write(&new, certificates)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
+    fs::rename(&new, path)
 }

@@ -133,15 +133,17 @@ fn help_and_version_are_what_was_asked_for() {
     Usage: rise-broker <COMMAND>
 
     Commands:
-      serve     Serve callers until SIGTERM
-      check     Check the settings with every provider they use, without serving. Exits 1 if anything is wrong
-      explain   Say whether a token would get what it asks for, and why not. Exits 1 if not, and 2 if that cannot be said
-      audit     Read the audit log: check that it is whole, search it, follow it
-      provider  Look at providers, and pin them
-      keys      List and rotate the keys that sign tokens, and print their certificates
-      token     Print a token of the built-in issuer `local`
-      man       Print the manual page, or write a page for each command into a folder
-      help      Print this help, or the help of a command
+      serve        Serve callers until SIGTERM
+      check        Check the settings with every provider they use, without serving. Exits 1 if anything is wrong
+      explain      Say whether a token would get what it asks for, and why not. Exits 1 if not, and 2 if that cannot be said
+      health       Ask the running broker whether it serves. Exits 1 if not
+      audit        Read the audit log: check that it is whole, search it, follow it
+      provider     Look at providers, and pin them
+      keys         List and rotate the keys that sign tokens, and print their certificates
+      token        Print a token of the built-in issuer `local`
+      completions  Print completions for a shell
+      man          Print the manual page, or write a page for each command into a folder
+      help         Print this help, or the help of a command
 
     Options:
       -h, --help     Print help
@@ -228,6 +230,17 @@ fn the_manual_names_commands_variables_and_files_without_settings() {
     let failed = installation.run(&["man", "file/man1"]);
     assert_eq!(failed.code, Some(1));
     assert!(failed.stderr.contains("cannot write the manual to file/man1"), "{}", failed.stderr);
+}
+
+#[test]
+fn completions_need_no_settings() {
+    let installation = installed("not TOML");
+    for (shell, expected) in [("bash", "complete -F"), ("fish", "__fish"), ("zsh", "#compdef")] {
+        let printed = installation.run(&["completions", shell]);
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        assert!(printed.stdout.contains(expected), "{shell}: {}", printed.stdout);
+        assert!(!printed.stdout.contains("broker__compile"), "{shell} shows a hidden command");
+    }
 }
 
 // check

@@ -50,6 +50,7 @@ mod faults_of_files;
 mod faults_of_the_system;
 mod fleet;
 mod google;
+mod health;
 mod helm;
 mod hostile_providers;
 mod hostile_tokens;
