@@ -85,7 +85,7 @@ package_of() {
         *) echo "$1" ;;
     esac
 }
-programs=(docker-registry skopeo strace buildah podman docker promtool
+programs=(docker-registry skopeo strace buildah podman docker docker-compose promtool
     docker-credential-ecr-login)
 absent=()
 for program in "${programs[@]}"; do

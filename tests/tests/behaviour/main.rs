@@ -35,6 +35,7 @@ mod client_registries;
 mod client_tokens;
 mod client_waiting;
 mod commands;
+mod compose;
 mod conformance;
 mod contract;
 mod dashboard;
