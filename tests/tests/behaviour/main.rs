@@ -39,6 +39,7 @@ mod compose;
 mod conformance;
 mod contract;
 mod dashboard;
+mod debian;
 mod directions;
 mod distribution;
 mod distribution_against_docker_registry;
