@@ -1,7 +1,7 @@
 """Lints and renders a chart with Helm's own code, and reads YAML for tests that have no parser.
 
 Standard input: {"chart": folder, "cases": {name: values in YAML}, "files": [path]}
-Standard output: {"cases": {name: {"findings", "objects"} or {"error"}}, "files": [content]}
+Standard output: {"cases": {name: {"findings", "objects"} or {"error"}}, "files": [[document]]}
 """
 
 import json
@@ -38,7 +38,7 @@ def main():
     files = []
     for path in asked["files"]:
         with open(path, encoding="utf-8") as file:
-            files.append(yaml.safe_load(file))
+            files.append(list(yaml.safe_load_all(file)))
     json.dump({"cases": cases, "files": files}, sys.stdout)
 
 

@@ -52,11 +52,21 @@ pub fn render(cases: &[(&str, &str)]) -> BTreeMap<String, Result<Rendered, Strin
     cases.iter().map(|(name, case)| (name.clone(), read(case))).collect()
 }
 
-/// A YAML file of the repository.
+/// A YAML file of the repository with one document.
+///
+/// # Panics
+/// If it has several.
 pub fn read_yaml(path: &str) -> Value {
+    let documents = read_documents(path);
+    assert_eq!(documents.len(), 1, "{path}");
+    documents[0].clone()
+}
+
+/// The documents of a YAML file of the repository.
+pub fn read_documents(path: &str) -> Vec<Value> {
     let chart = repository().join("deploy/helm/rise-broker");
     let asked = json!({ "chart": chart, "cases": {}, "files": [repository().join(path)] });
-    script("clients", "helm_chart.py", &asked)["files"][0].clone()
+    list(&script("clients", "helm_chart.py", &asked)["files"][0])
 }
 
 /// Checks objects with the schemas of these versions of Kubernetes. Returns what is wrong, and the

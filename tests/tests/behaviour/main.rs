@@ -21,6 +21,7 @@ mod check_live;
 mod check_live_registry;
 mod check_live_repository;
 mod check_live_web_identity;
+mod ci;
 mod client_cache;
 mod client_commands;
 mod client_configure;
