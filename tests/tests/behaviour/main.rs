@@ -67,6 +67,7 @@ mod keys;
 mod limits;
 mod named_paths;
 mod needs_of_providers;
+mod nodes;
 mod observability;
 mod oci_against_docker_registry;
 mod oidc_discovery;

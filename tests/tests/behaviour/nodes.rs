@@ -1,0 +1,111 @@
+//! `deploy/nodes`: the installer on a folder that stands for a node, and the manifests.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::Command;
+
+use rise_broker_tests::chart::{check_manifests, read_documents};
+use rise_broker_tests::{Workstation, repository};
+use serde_json::Value;
+
+const CONFIGURATION: &str = "{ \"kind\": \"CredentialProviderConfig\", \"providers\": [{ \
+                             \"name\": \"docker-credential-rise\" }] }";
+
+/// Runs the script on a node. Returns its exit code and everything that it prints.
+fn install(node: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(repository().join("deploy/nodes/install.sh"));
+    command.args(arguments).env("RISE_ROOT", node).current_dir(node);
+    let output = command.output().unwrap();
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(printed).unwrap())
+}
+
+#[test]
+fn files_are_installed_replaced_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = folder.path();
+    fs::write(node.join("program"), "one").unwrap();
+    fs::write(node.join("config"), CONFIGURATION).unwrap();
+    let arguments = ["install", "program", "config"];
+    assert_eq!(install(node, &arguments).0, Some(0));
+    let program = node.join("var/lib/rise-registry/kubelet/bin/docker-credential-rise");
+    let config = node.join("var/lib/rise-registry/kubelet/config.json");
+    for (path, mode) in [(&program, 0o755), (&config, 0o644)] {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
+    }
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let (old, unchanged) = (inode(&program), inode(&config));
+    assert_eq!(install(node, &arguments), (Some(0), String::new()), "nothing to do");
+    fs::write(node.join("program"), "two").unwrap();
+    assert_eq!(install(node, &arguments).0, Some(0));
+    assert_eq!(fs::read_to_string(&program).unwrap(), "two");
+    assert_ne!(inode(&program), old, "a running program was written over");
+    assert_eq!(inode(&config), unchanged);
+
+    // A kubelet that would not start again without the files.
+    fs::create_dir_all(node.join("proc/42")).unwrap();
+    let flags = "kubelet\0--image-credential-provider-bin-dir=/var/lib/rise-registry/kubelet/bin\0";
+    fs::write(node.join("proc/42/cmdline"), flags).unwrap();
+    let (code, printed) = install(node, &["remove"]);
+    assert_eq!(code, Some(1));
+    assert!(printed.contains("process 42 has flags with"), "{printed}");
+    assert!(program.exists() && config.exists());
+    fs::write(node.join("proc/42/cmdline"), "kubelet\0").unwrap();
+    assert_eq!(install(node, &["remove"]).0, Some(0));
+    assert!(!node.join("var/lib/rise-registry/kubelet").exists());
+    assert_eq!(install(node, &["remove"]).0, Some(0));
+}
+
+#[test]
+fn a_configuration_with_which_the_kubelet_would_not_start_is_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = folder.path();
+    fs::write(node.join("program"), "one").unwrap();
+    fs::write(node.join("empty"), "").unwrap();
+    fs::write(node.join("config"), CONFIGURATION).unwrap();
+    fs::write(node.join("other"), CONFIGURATION.replace("docker-credential-rise", "x")).unwrap();
+    for (arguments, told) in [
+        (&["install", "nothing", "config"][..], "there is no program nothing"),
+        (&["install", "empty", "config"], "there is no program empty"),
+        (&["install", "program", "program"], "is no CredentialProviderConfig"),
+        (&["install", "program", "other"], "names another program"),
+        (&["install", "program"], "expected install PROGRAM CONFIGURATION"),
+        (&["update"], "expected install or remove"),
+    ] {
+        let (code, printed) = install(node, arguments);
+        assert_eq!(code, Some(1), "{arguments:?}");
+        assert!(printed.contains(told), "{arguments:?}: {printed}");
+        assert!(!node.join("var").exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_manifests_are_valid_and_say_what_configure_prints() {
+    let documents = read_documents("deploy/nodes/daemonset.yaml");
+    let (problems, unknown) = check_manifests(&documents, &["1.26", "1.32", "1.37"]);
+    assert!(problems.is_empty() && unknown.is_empty(), "{problems:#?} {unknown:?}");
+    let one = |kind: &str| documents.iter().find(|document| document["kind"] == kind).unwrap();
+
+    let machine = Workstation::new().with("RISE_URL", "https://broker.example.com");
+    let host = ["configure", "kubelet", "--host", "registry.example.com"];
+    let printed = machine.rise(&host);
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    let expected: Value = serde_json::from_str(&printed.stdout).unwrap();
+    let config = one("ConfigMap")["data"]["config.json"].as_str().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(config).unwrap(), expected);
+    let rule = &one("ClusterRole")["rules"][0];
+    for word in [&rule["resources"][0], &rule["verbs"][0]] {
+        assert!(printed.stderr.contains(word.as_str().unwrap()), "{word}: {}", printed.stderr);
+    }
+
+    // Both paths are those of the page.
+    let page = fs::read_to_string(repository().join("docs/install/nodes.md")).unwrap();
+    let container = &one("DaemonSet")["spec"]["template"]["spec"]["containers"][0];
+    let variables = container["env"].as_array().unwrap();
+    let folder = variables.iter().find(|variable| variable["name"] == "RISE_FOLDER").unwrap();
+    let folder = folder["value"].as_str().unwrap();
+    for path in ["config.json\n", "bin\n"] {
+        assert!(page.contains(&format!("={folder}/{path}")), "{folder}/{path}");
+    }
+}
