@@ -38,7 +38,8 @@ use serde_json::{Value, json};
 use ulid::Ulid;
 
 use crate::capability::Capability;
-use crate::capability::aws::ceiling::{AwsCeiling, AwsSettings, Switches};
+use crate::capability::aws::ceiling::{AwsCeiling, Switches};
+use crate::capability::aws::settings::AwsSettings;
 use crate::capability::wit::rise::registry::aws::Statement;
 use crate::config::node::{Node, Origin};
 use crate::config::schema::Schema;

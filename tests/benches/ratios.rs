@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
-use rise_broker::capability::aws::ceiling::AwsSettings;
+use rise_broker::capability::aws::settings::AwsSettings;
 use rise_broker::capability::aws::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, RepositoryTry,
 };

@@ -7,6 +7,7 @@
 pub mod ceiling;
 mod http_client;
 pub mod sdk;
+pub mod settings;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::{Outcome, load, load_tls, print, texts, warn};
 use crate::broker;
-use crate::capability::aws::ceiling::AwsSettings;
+use crate::capability::aws::settings::AwsSettings;
 use crate::capability::http::ceiling::HttpCeiling;
 use crate::config::environment;
 use crate::domain::{Clock, Project, RegistryName, Scope};

@@ -13,7 +13,7 @@ use super::{
     BuiltRegistries, Clients, Epoch, Means, Registries, Registry, aws, http, location, tokens,
 };
 use crate::capability::aws::AwsAccess;
-use crate::capability::aws::ceiling::AwsSettings;
+use crate::capability::aws::settings::AwsSettings;
 use crate::capability::http::HttpAccess;
 use crate::capability::wit::exports::rise::registry::registry as contract;
 use crate::capability::{Capabilities, printable};

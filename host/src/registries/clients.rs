@@ -10,8 +10,8 @@ use async_trait::async_trait;
 
 use super::Epoch;
 use crate::capability::aws::Aws;
-use crate::capability::aws::ceiling::AwsSettings;
 use crate::capability::aws::sdk::{RetryBudget, SdkAws};
+use crate::capability::aws::settings::AwsSettings;
 use crate::capability::http::client::{HttpConnections, ReqwestHttp};
 use crate::capability::kept::Kept;
 use crate::domain::{Reach, RegistryName, Secret};

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Registry;
 use super::build::Stated;
-use crate::capability::aws::ceiling::AwsSettings;
+use crate::capability::aws::settings::AwsSettings;
 use crate::capability::{Capabilities, printable};
 use crate::config::RegistryConfig;
 use crate::config::node::{Origin, Problem};

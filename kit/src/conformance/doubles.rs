@@ -10,7 +10,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::answers::{ExampleAnswer, Exchange};
-use rise_broker::capability::aws::ceiling::AwsSettings;
+use rise_broker::capability::aws::settings::AwsSettings;
 use rise_broker::capability::aws::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, RepositoryTry,
 };

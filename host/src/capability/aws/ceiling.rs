@@ -4,16 +4,21 @@
 //! names resources of the granted project and actions of the granted verbs, each from the
 //! operator's settings, and nothing that a provider wrote.
 
+#[cfg(test)]
+mod property_tests;
+mod resources;
+
 use std::collections::BTreeSet;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use self::resources::{default_resources, is_template, shared};
 use super::AssumeRole;
+use super::settings::AwsSettings;
 use crate::capability::printable;
 use crate::capability::wit::rise::registry::aws::Statement;
 use crate::config::AwsCeilingFile;
-use crate::domain::location::ProjectPath;
 use crate::domain::{Action, Actions, Project, ProjectShape};
 use crate::rules::Grant;
 
@@ -47,64 +52,6 @@ pub struct AwsCeiling {
     unscoped: bool,
     source_identity: bool,
     session_tags: bool,
-}
-
-/// The settings of a registry that the host itself reads for AWS.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(default)]
-pub struct AwsSettings {
-    pub region: String,
-    pub account_id: String,
-    pub partition: Option<String>,
-    pub repo_prefix: String,
-    pub role_arn: Option<String>,
-    pub push_role_arn: Option<String>,
-    pub child_repositories: bool,
-    pub dual_stack: bool,
-    pub fips: bool,
-    pub endpoint_url: Option<String>,
-}
-
-impl AwsSettings {
-    pub fn partition(&self) -> &str {
-        self.partition.as_deref().unwrap_or_else(|| partition_of(&self.region))
-    }
-
-    /// The host name of ECR in this account and region.
-    pub fn registry_host(&self) -> String {
-        let (service, suffix) = match (self.dual_stack, self.partition()) {
-            (true, "aws-cn") => ("dkr-ecr", "on.amazonwebservices.com.cn"),
-            (true, _) => ("dkr-ecr", "on.aws"),
-            (false, "aws-cn") => ("dkr.ecr", "amazonaws.com.cn"),
-            (false, "aws-eusc") => ("dkr.ecr", "amazonaws.eu"),
-            (false, "aws-iso") => ("dkr.ecr", "c2s.ic.gov"),
-            (false, "aws-iso-b") => ("dkr.ecr", "sc2s.sgov.gov"),
-            (false, "aws-iso-e") => ("dkr.ecr", "cloud.adc-e.uk"),
-            (false, "aws-iso-f") => ("dkr.ecr", "csp.hci.ic.gov"),
-            (false, _) => ("dkr.ecr", "amazonaws.com"),
-        };
-        let fips = if self.fips { "-fips" } else { "" };
-        format!("{}.{service}{fips}.{}.{suffix}", self.account_id, self.region)
-    }
-}
-
-/// The partition that the name of a region states.
-fn partition_of(region: &str) -> &'static str {
-    match region.split_once('-') {
-        Some(("cn", _)) => "aws-cn",
-        Some(("eusc", _)) => "aws-eusc",
-        Some(("us", rest)) if rest.starts_with("gov-") => "aws-us-gov",
-        Some((_, rest)) if rest.starts_with("iso-") => "aws-iso",
-        Some((_, rest)) if rest.starts_with("isob-") => "aws-iso-b",
-        Some((_, rest)) if rest.starts_with("isoe-") => "aws-iso-e",
-        Some((_, rest)) if rest.starts_with("isof-") => "aws-iso-f",
-        Some(_) | None => "aws",
-    }
-}
-
-/// The account in the ARN of a role.
-pub fn account_of(role_arn: &str) -> Option<&str> {
-    role_arn.split(':').nth(4)
 }
 
 /// The switches among a registry's settings.
@@ -320,58 +267,6 @@ impl AwsCeiling {
     }
 }
 
-/// `arn:{partition}:ecr:{region}:{account}:repository/{prefix}{project}`, and everything below it
-/// if child repositories belong to a project.
-fn default_resources(settings: &AwsSettings) -> Vec<String> {
-    let AwsSettings { region, account_id, repo_prefix, .. } = settings;
-    let own = format!(
-        "arn:{}:ecr:{region}:{account_id}:repository/{repo_prefix}{{project}}",
-        settings.partition()
-    );
-    let children = settings.child_repositories.then(|| format!("{own}/*"));
-    [own].into_iter().chain(children).collect()
-}
-
-/// Returns two templates that are the same resource for two different projects: with `a` and `a/b`
-/// as projects, `{project}/*` of `a` contains `{project}` of `a/b`.
-fn shared(templates: &[String], shape: ProjectShape) -> Option<(&str, &str)> {
-    let all: Vec<_> = templates.iter().map(|template| paths(template, shape)).collect();
-    let mut pairs = all
-        .iter()
-        .zip(templates)
-        .flat_map(|one| all.iter().zip(templates).map(move |other| (one, other)));
-    let is_shared = |one: &[ProjectPath<'_>], other: &[ProjectPath<'_>]| {
-        one.iter().any(|one| other.iter().any(|other| one.overlaps_for_others(other)))
-    };
-    let ((_, one), (_, other)) = pairs.find(|((one, _), (other, _))| is_shared(one, other))?;
-    Some((one, other))
-}
-
-/// The paths of a template, one for each depth of a project. A `:` counts as a `/` here, which may
-/// find something shared where nothing is, and never the reverse.
-fn paths(template: &str, shape: ProjectShape) -> Vec<ProjectPath<'_>> {
-    let (before, after) = template.split_once("{project}").unwrap_or((template, ""));
-    let (after, below) = after.strip_suffix("/*").map_or((after, false), |rest| (rest, true));
-    let [before, after] = [before, after].map(|text| {
-        text.split(['/', ':']).filter(|segment| !segment.is_empty()).collect::<Vec<_>>()
-    });
-    let path = |depth| ProjectPath::new(before.clone(), depth, after.clone(), below);
-    shape.depths().map(path).collect()
-}
-
-/// Checks a template. A bare `*` after `{project}` would reach `my-app-2` from `my-app`, and one in
-/// front of it every project.
-fn is_template(text: &str) -> bool {
-    let Some((before, after)) = text.split_once("{project}") else { return false };
-    let plain = |part: &str| !part.contains(['*', '?', '$', '{', '}', '"', '\\']);
-    let after = after.strip_suffix("/*").unwrap_or(after);
-    before.starts_with("arn:")
-        && before.ends_with(['/', ':'])
-        && plain(before)
-        && plain(after)
-        && (after.is_empty() || after.starts_with('/'))
-}
-
 fn is_action(text: &str) -> bool {
     let word = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -400,9 +295,9 @@ fn tags(grant: &Grant) -> Vec<(String, String)> {
 mod tests {
     use super::*;
 
-    const ARN: &str = "arn:aws:ecr:us-east-1:123456789012:repository/rise/my-app";
+    pub(super) const ARN: &str = "arn:aws:ecr:us-east-1:123456789012:repository/rise/my-app";
 
-    fn ceiling(child_repositories: bool) -> AwsCeiling {
+    pub(super) fn ceiling(child_repositories: bool) -> AwsCeiling {
         let settings = AwsSettings {
             region: "us-east-1".into(),
             account_id: "123456789012".into(),
@@ -415,7 +310,7 @@ mod tests {
         AwsCeiling::new(&settings, None, Switches::default(), shape).unwrap()
     }
 
-    fn policy(
+    pub(super) fn policy(
         ceiling: &AwsCeiling,
         statements: &[(&[&str], &[&str])],
         granted: Actions,
@@ -479,145 +374,5 @@ mod tests {
             policy(&ceiling(true), &[(&["ecr:BatchGetImage"], &[ARN, &child])], Actions::PULL)
                 .is_ok()
         );
-    }
-
-    #[test]
-    fn a_template_cannot_reach_beyond_a_project() {
-        for (text, right) in [
-            ("arn:aws:ecr:us-east-1:123456789012:repository/rise/{project}", true),
-            ("arn:aws:ecr:us-east-1:123456789012:repository/{project}/*", true),
-            ("arn:aws:ecr:us-east-1:123456789012:repository/{project}/images", true),
-            ("arn:aws:ecr:us-east-1:123456789012:repository/rise/{project}*", false),
-            ("arn:aws:ecr:us-east-1:123456789012:repository/rise/*", false),
-            ("arn:aws:ecr:*:123456789012:repository/{project}", false),
-            ("arn:aws:ecr:us-east-1:123456789012:repository/x{project}", false),
-            ("arn:aws:ecr:us-east-1:123456789012:repository/{project}-x", false),
-            ("arn:aws:ecr:us-east-1:123456789012:repository/{project}/{project}", false),
-            ("*", false),
-            ("{project}", false),
-        ] {
-            assert_eq!(is_template(text), right, "{text}");
-        }
-    }
-
-    #[test]
-    fn no_two_projects_share_a_resource() {
-        let shape = |depth, children| ProjectShape { depth, children, ..ProjectShape::default() };
-        for (templates, shape, right) in [
-            (&["{project}"][..], shape(3, false), true),
-            (&["{project}", "{project}/*"], shape(1, false), true),
-            (&["{project}", "{project}/*"], shape(1, true), true),
-            (&["{project}", "{project}/*"], shape(3, true), true),
-            (&["{project}", "{project}/*"], shape(2, false), false),
-            (&["{project}/*"], shape(2, false), false),
-            (&["{project}/images"], shape(2, false), true),
-            (&["{project}", "{project}/images"], shape(1, false), true),
-            (&["{project}", "{project}/images"], shape(2, false), false),
-            (&["{project}", "x/{project}"], shape(1, false), true),
-            (&["{project}", "x/{project}"], shape(2, false), false),
-            (&["{project}/*", "x/{project}"], shape(1, false), false),
-            (&["{project}", "Cache/{project}"], shape(2, false), true),
-        ] {
-            let arn = |end: &&str| format!("arn:aws:ecr:us-east-1:123456789012:repository/{end}");
-            let templates: Vec<String> = templates.iter().map(arn).collect();
-            assert_eq!(shared(&templates, shape).is_none(), right, "{templates:?} {shape:?}");
-        }
-    }
-
-    /// Whether IAM reads the resource, with a `*` at its end, as the ARN.
-    fn stands_for(resource: &str, arn: &str) -> bool {
-        match resource.strip_suffix('*') {
-            Some(start) => arn.starts_with(start),
-            None => resource == arn,
-        }
-    }
-
-    proptest::proptest! {
-        /// With any two projects of any shape: what one may name in a policy is not the other's
-        /// repository, nor below it where that counts, and what the other may name is refused.
-        #[test]
-        fn no_project_reaches_anothers_arn(
-            depth in 1_u8..4,
-            children: bool,
-            one in "(a|b|a-b|a\\.b)(/(a|b|a_b)){0,3}",
-            other in "(a|b|a-b|a\\.b)(/(a|b|a_b)){0,3}",
-        ) {
-            let shape = ProjectShape { depth, children, ..ProjectShape::default() };
-            let settings = AwsSettings {
-                region: "us-east-1".into(),
-                account_id: "123456789012".into(),
-                repo_prefix: "rise/".into(),
-                child_repositories: children,
-                ..AwsSettings::default()
-            };
-            let ceiling = AwsCeiling::new(&settings, None, Switches::default(), shape).unwrap();
-            let (mine, theirs): (Project, Project) = (one.parse().unwrap(), other.parse().unwrap());
-            if mine == theirs || !shape.admits(&mine) || !shape.admits(&theirs) {
-                return Ok(());
-            }
-            let resources = |project: &Project| -> Vec<String> {
-                let fill = |template: &String| template.replace("{project}", project.as_str());
-                ceiling.resources.iter().map(fill).collect()
-            };
-            let policy = |resources: Vec<String>| {
-                let actions = vec!["ecr:BatchGetImage".to_owned()];
-                let statement = Statement { actions, resources };
-                ceiling.policy(&[statement], &mine, Actions::PULL)
-            };
-            let written = policy(resources(&mine)).unwrap();
-            let written: serde_json::Value = serde_json::from_str(&written).unwrap();
-            let home = format!("arn:aws:ecr:us-east-1:123456789012:repository/rise/{theirs}");
-            let owned = [home.clone(), format!("{home}/x")];
-            for resource in written["Statement"][0]["Resource"].as_array().unwrap() {
-                for arn in owned.iter().take(if children { 2 } else { 1 }) {
-                    proptest::prop_assert!(!stands_for(resource.as_str().unwrap(), arn));
-                }
-            }
-            for resource in resources(&theirs) {
-                proptest::prop_assert!(policy(vec![resource]).is_err());
-            }
-        }
-    }
-
-    const ASKED_ACTIONS: [&str; 6] =
-        ["ecr:BatchGetImage", "ecr:PutImage", "ecr:*", "*", LOGIN_ACTION, "ecr:DeleteRepository"];
-    const ASKED_RESOURCES: [&str; 4] = [
-        ARN,
-        "*",
-        "arn:aws:ecr:us-east-1:123456789012:repository/rise/other",
-        "arn:aws:ecr:us-east-1:123456789012:repository/rise/my-app*",
-    ];
-
-    proptest::proptest! {
-        /// Whatever is asked for, the policy names the granted project's repository or, for the
-        /// login alone, `*`.
-        #[test]
-        fn no_policy_reaches_beyond_the_grant(
-            asked in proptest::collection::vec((
-                proptest::collection::vec(proptest::sample::select(ASKED_ACTIONS.to_vec()), 0..3),
-                proptest::collection::vec(proptest::sample::select(ASKED_RESOURCES.to_vec()), 0..3),
-            ), 0..4),
-            push in proptest::bool::ANY,
-        ) {
-            let granted = if push { Actions::PULL_AND_PUSH } else { Actions::PULL };
-            let statements: Vec<(&[&str], &[&str])> = asked
-                .iter()
-                .map(|(actions, resources)| (&actions[..], &resources[..]))
-                .collect();
-            if let Ok(policy) = policy(&ceiling(false), &statements, granted) {
-                let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
-                for statement in policy["Statement"].as_array().unwrap() {
-                    for action in statement["Action"].as_array().unwrap() {
-                        for resource in statement["Resource"].as_array().unwrap() {
-                            let login = action == LOGIN_ACTION;
-                            let is_pull = action == "ecr:BatchGetImage";
-                            let covered = is_pull || (push && action == "ecr:PutImage");
-                            let is_own = resource == ARN && (covered || login);
-                            proptest::prop_assert!((login && resource == "*") || is_own);
-                        }
-                    }
-                }
-            }
-        }
     }
 }

@@ -30,7 +30,7 @@ use base64::prelude::BASE64_STANDARD;
 use self::controller::Controller;
 use self::failure::failure;
 use self::retry::retrying;
-use super::ceiling::{AwsSettings, account_of};
+use super::settings::{AwsSettings, account_of};
 use super::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, OTHER_REGISTRY, RepositoryTry, http_client,
 };

@@ -8,7 +8,8 @@ use std::ffi::OsString;
 use serde_json::json;
 
 use super::web_identity;
-use crate::capability::aws::ceiling::{AwsSettings, LOGIN_ACTION};
+use crate::capability::aws::ceiling::LOGIN_ACTION;
+use crate::capability::aws::settings::AwsSettings;
 use crate::capability::aws::{AwsError, OTHER_REGISTRY};
 use crate::capability::printable;
 use crate::config::{Environment, environment};

@@ -20,7 +20,7 @@ use ulid::Ulid;
 
 use super::super::{Outcome, print, texts};
 use super::advice::{self, LiveStep};
-use crate::capability::aws::ceiling::AwsSettings;
+use crate::capability::aws::settings::AwsSettings;
 use crate::capability::aws::{AssumeRole, AwsAccess, AwsError, AwsIdentity};
 use crate::config::Config;
 use crate::config::node::{Node, Problem};

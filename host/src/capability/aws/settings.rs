@@ -1,0 +1,60 @@
+//! The settings of a registry that the host itself reads for AWS, and the names that follow from
+//! them.
+
+/// The settings of a registry that the host itself reads for AWS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default)]
+pub struct AwsSettings {
+    pub region: String,
+    pub account_id: String,
+    pub partition: Option<String>,
+    pub repo_prefix: String,
+    pub role_arn: Option<String>,
+    pub push_role_arn: Option<String>,
+    pub child_repositories: bool,
+    pub dual_stack: bool,
+    pub fips: bool,
+    pub endpoint_url: Option<String>,
+}
+
+impl AwsSettings {
+    pub fn partition(&self) -> &str {
+        self.partition.as_deref().unwrap_or_else(|| partition_of(&self.region))
+    }
+
+    /// The host name of ECR in this account and region.
+    pub fn registry_host(&self) -> String {
+        let (service, suffix) = match (self.dual_stack, self.partition()) {
+            (true, "aws-cn") => ("dkr-ecr", "on.amazonwebservices.com.cn"),
+            (true, _) => ("dkr-ecr", "on.aws"),
+            (false, "aws-cn") => ("dkr.ecr", "amazonaws.com.cn"),
+            (false, "aws-eusc") => ("dkr.ecr", "amazonaws.eu"),
+            (false, "aws-iso") => ("dkr.ecr", "c2s.ic.gov"),
+            (false, "aws-iso-b") => ("dkr.ecr", "sc2s.sgov.gov"),
+            (false, "aws-iso-e") => ("dkr.ecr", "cloud.adc-e.uk"),
+            (false, "aws-iso-f") => ("dkr.ecr", "csp.hci.ic.gov"),
+            (false, _) => ("dkr.ecr", "amazonaws.com"),
+        };
+        let fips = if self.fips { "-fips" } else { "" };
+        format!("{}.{service}{fips}.{}.{suffix}", self.account_id, self.region)
+    }
+}
+
+/// The partition that the name of a region states.
+fn partition_of(region: &str) -> &'static str {
+    match region.split_once('-') {
+        Some(("cn", _)) => "aws-cn",
+        Some(("eusc", _)) => "aws-eusc",
+        Some(("us", rest)) if rest.starts_with("gov-") => "aws-us-gov",
+        Some((_, rest)) if rest.starts_with("iso-") => "aws-iso",
+        Some((_, rest)) if rest.starts_with("isob-") => "aws-iso-b",
+        Some((_, rest)) if rest.starts_with("isoe-") => "aws-iso-e",
+        Some((_, rest)) if rest.starts_with("isof-") => "aws-iso-f",
+        Some(_) | None => "aws",
+    }
+}
+
+/// The account in the ARN of a role.
+pub fn account_of(role_arn: &str) -> Option<&str> {
+    role_arn.split(':').nth(4)
+}
