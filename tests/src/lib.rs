@@ -11,6 +11,7 @@
 //! | the broker's binary, as an operator runs it | [`Installation`] |
 //! | STS and ECR that enforce session policies | [`Ministack`] |
 //! | an independent STS and ECR, and what exactly was sent | [`Moto`] |
+//! | STS and ECR that know a broker by its tokens, and verify them as AWS does | [`FederatedAws`] |
 //! | a registry with an API of its own, for providers that use `http` | [`Imaginary`] |
 //! | Entra ID and an Azure Container Registry, which Microsoft's clients believe | [`Azure`] |
 //! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
@@ -45,6 +46,7 @@ mod device_oidc;
 pub mod disk;
 mod docker_registry;
 mod eventually;
+mod federated_aws;
 pub mod fleet;
 mod google;
 pub mod handwritten;
@@ -94,6 +96,7 @@ pub use docker_registry::{
     DEMO_PASSWORD, DEMO_USER, DockerRegistry, RegistryAuth, SECOND_PASSWORD, TokenTrust,
 };
 pub use eventually::{PATIENCE, eventually, eventually_blocking, within};
+pub use federated_aws::{FederatedAws, FederatedSession};
 pub use google::{GOOGLE_BROKER, Google, GoogleLie};
 pub use image::OciLayout;
 pub use imaginary::Imaginary;
@@ -114,6 +117,6 @@ pub use skopeo::{Ran, Skopeo};
 pub use stub::{Answer, Stub};
 pub use terraform::Terraform;
 pub use token_registry::{SIGNING, TokenInstallation, TokenRegistry};
-pub use vendor_client::vendor_client;
+pub use vendor_client::{vendor_client, vendor_client_of};
 pub use wire::{Listening, Wire};
 pub use workstation::Workstation;

@@ -1,8 +1,9 @@
 //! A double of STS and ECR that does what a real peer does not do on demand: it fails, stalls,
 //! hangs up and lies.
 //!
-//! It answers `AssumeRole`, `GetCallerIdentity` (XML) and `GetAuthorizationToken` (JSON) on one
-//! endpoint, and checks no signature. By default it answers as AWS does.
+//! It answers `AssumeRole`, `AssumeRoleWithWebIdentity`, `GetCallerIdentity` (XML) and
+//! `GetAuthorizationToken` (JSON) on one endpoint, and checks no signature of a request or a token.
+//! By default it answers as AWS does.
 
 mod answer;
 mod script;

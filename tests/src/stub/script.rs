@@ -122,7 +122,7 @@ impl Script {
 
     fn usual(&mut self, request: &Request, lifetime: Option<SignedDuration>) -> Reply {
         match request.action.as_str() {
-            "AssumeRole" => self.assume_role(request, lifetime),
+            "AssumeRole" | "AssumeRoleWithWebIdentity" => self.assume_role(request, lifetime),
             "GetCallerIdentity" => self.caller_identity(request),
             "GetAuthorizationToken" => self.authorization_token(request, lifetime),
             _ => error(request, 400, "InvalidAction", None),
@@ -157,7 +157,7 @@ impl Script {
              <PackedPolicySize>6</PackedPolicySize>"
         );
         self.sessions.insert(access_key_id, arn);
-        query("AssumeRole", &result)
+        query(&request.action, &result)
     }
 
     fn caller_identity(&self, request: &Request) -> Reply {
