@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use crate::audit::ProviderFacts;
 use crate::capability::Capabilities;
+use crate::capability::aws::AwsAccess;
 use crate::config::Share;
 use crate::config::node::Problem;
 use crate::domain::location::LocationPattern;
@@ -63,6 +64,11 @@ impl Registry {
             digest: &self.provider.digest,
             reaches_outside: self.provider.reaches_outside(),
         }
+    }
+
+    /// The calls of AWS that a mint makes, as metrics name them.
+    pub fn aws_operations(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.capabilities.aws.as_ref().map(AwsAccess::operations).into_iter().flatten()
     }
 
     pub fn locate(&self, project: &Project) -> Location {

@@ -17,6 +17,7 @@ use ulid::Ulid;
 
 use crate::config::SigningConfig;
 use crate::keys::{KeySet, SigningError, SigningKind};
+pub use identity_token::IdentityClaims;
 pub use memory::SigningMemory;
 pub use password::{CoveredScope, InvalidPassword, Password};
 pub use registry_token::{RegistryToken, RepositoryAccess};
@@ -62,6 +63,11 @@ impl Signing {
     /// The name of the key that signs.
     pub fn kid(&self) -> &str {
         self.keys.current().key.kid()
+    }
+
+    /// The algorithm of the key that signs.
+    pub fn algorithm(&self) -> &'static str {
+        self.keys.current().key.algorithm()
     }
 
     /// How long a token of `/token` is valid.

@@ -49,6 +49,14 @@ impl Aws for Instant0 {
         Ok(Credentials::new("ASIA", "secret", Some("session".to_owned()), None, "benchmark"))
     }
 
+    async fn assume_role_with_web_identity(
+        &self,
+        request: AssumeRole,
+        _: Arc<Secret>,
+    ) -> Result<Credentials, AwsError> {
+        self.assume_role(request).await
+    }
+
     async fn registry_login(&self, _: &AwsIdentity, _: &str) -> Result<EcrLogin, AwsError> {
         Ok(EcrLogin {
             endpoint: String::new(),

@@ -197,6 +197,7 @@ impl Audit {
             role_session_name: &session.session_name,
             role_arn: &session.role_arn,
             access_key_id: &session.access_key_id,
+            web_identity: session.web_identity.as_deref(),
         });
         Record {
             minted_by: Some(delivery.minted_by),

@@ -218,6 +218,9 @@ pub(super) struct AwsFields<'a> {
     pub role_session_name: &'a str,
     pub role_arn: &'a str,
     pub access_key_id: &'a str,
+    /// The `sub` of the broker's own token, by which STS gave the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web_identity: Option<&'a str>,
 }
 
 #[derive(Serialize)]

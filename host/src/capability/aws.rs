@@ -8,6 +8,7 @@ pub mod ceiling;
 mod http_client;
 pub mod sdk;
 pub mod settings;
+pub mod web_identity;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,21 +17,29 @@ use async_trait::async_trait;
 use aws_credential_types::Credentials as Keys;
 use wasmtime::component::{Linker, Resource};
 
-use super::CallState;
 use super::secrets::{SecretHandle, SecretOrigin};
 use super::state::HasState;
+use super::{CallState, withheld_text};
 use crate::capability::wit::rise::registry::aws::{self, RegistryLogin, Statement};
 use crate::capability::wit::rise::registry::types::Error;
 use crate::domain::{AwsSession, Scope, Secret};
 use crate::rules::Grant;
+use crate::signing::IdentityClaims;
 use crate::telemetry::Metrics;
 use ceiling::AwsCeiling;
+use web_identity::{Proof, WebIdentity};
 
 /// The AWS calls behind this capability, for one registry. `SdkAws` in production.
 #[async_trait]
 pub trait Aws: Send + Sync {
     /// STS `AssumeRole`.
     async fn assume_role(&self, request: AssumeRole) -> Result<Keys, AwsError>;
+    /// STS `AssumeRoleWithWebIdentity`, with a token that this broker has signed.
+    async fn assume_role_with_web_identity(
+        &self,
+        request: AssumeRole,
+        token: Arc<Secret>,
+    ) -> Result<Keys, AwsError>;
     /// ECR `GetAuthorizationToken`.
     async fn registry_login(
         &self,
@@ -208,6 +217,37 @@ impl From<AwsError> for Error {
 pub struct AwsAccess {
     pub ceiling: AwsCeiling,
     pub client: Arc<dyn Aws>,
+    /// What proves the broker to STS in place of keys.
+    pub web_identity: Option<WebIdentity>,
+}
+
+impl AwsAccess {
+    /// The calls of each mint, as metrics name them.
+    pub(crate) fn operations(&self) -> [&'static str; 2] {
+        [self.assumes_by(), "GetAuthorizationToken"]
+    }
+
+    fn assumes_by(&self) -> &'static str {
+        match self.web_identity {
+            Some(_) => "AssumeRoleWithWebIdentity",
+            None => "AssumeRole",
+        }
+    }
+
+    /// Assumes the role: with the registry's keys, or by a token of this broker.
+    pub(crate) async fn assume_role(
+        &self,
+        request: AssumeRole,
+        proof: Option<&Proof>,
+    ) -> Result<Keys, AwsError> {
+        match proof {
+            None => self.client.assume_role(request).await,
+            Some(proof) => {
+                let token = Arc::clone(&proof.token);
+                self.client.assume_role_with_web_identity(request, token).await
+            }
+        }
+    }
 }
 
 /// A session of a provider: a handle on an identity whose keys stay here.
@@ -234,6 +274,11 @@ impl CallState {
         drop(call);
         self.upstream_slow = matches!(answer, Err(AwsError::TimedOut(_)));
         answer.map_err(|error| {
+            // Whatever answers in AWS's place may repeat what it got.
+            let error = match self.withheld(&error.to_string()) {
+                Some(secret) => AwsError::Nonsense(withheld_text(secret)),
+                None => error,
+            };
             tracing::warn!(registry = %self.capabilities.registry, %error, "an AWS call failed");
             error.into()
         })
@@ -267,11 +312,29 @@ impl CallState {
             .ceiling
             .assume_role(role_arn, statements, &grant)
             .map_err(|beyond| self.refuse(beyond.to_string()))?;
+        let proof = self.proof(access, &request, &grant)?;
         let (role_arn, session_name) = (request.role_arn.clone(), request.session_name.clone());
-        let keys = self.upstream("AssumeRole", access.client.assume_role(request)).await?;
+        let answer = access.assume_role(request, proof.as_ref());
+        let keys = self.upstream(access.assumes_by(), answer).await?;
         let access_key_id = keys.access_key_id().to_owned();
-        self.session = Some(AwsSession { session_name, role_arn, access_key_id });
+        let web_identity = proof.map(|proof| proof.subject);
+        self.session = Some(AwsSession { session_name, role_arn, access_key_id, web_identity });
         Ok(Session { identity: AwsIdentity::Session(keys), scope: Scope::Repository })
+    }
+
+    /// Signs the token of this call, if the registry has no keys. No output may repeat it.
+    fn proof(
+        &mut self,
+        access: &AwsAccess,
+        request: &AssumeRole,
+        grant: &Grant,
+    ) -> Result<Option<Proof>, Error> {
+        let Some(web_identity) = &access.web_identity else { return Ok(None) };
+        let stated = IdentityClaims::of(grant);
+        let proof = web_identity.prove(stated, request, grant.id(), self.time());
+        let proof = proof.map_err(|error| Error::Failed(error.to_string()))?;
+        self.issued.add_private(&proof.token, "an identity token");
+        Ok(Some(proof))
     }
 
     fn open_unscoped(&mut self) -> Result<Session, Error> {

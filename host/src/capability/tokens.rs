@@ -109,7 +109,7 @@ impl CallState {
         Ok((grant, access))
     }
 
-    fn time(&self) -> Timestamp {
+    pub(super) fn time(&self) -> Timestamp {
         let now = i64::try_from(self.now).unwrap_or(i64::MAX);
         Timestamp::from_second(now).unwrap_or(Timestamp::MAX)
     }

@@ -26,6 +26,8 @@ pub struct AwsSession {
     pub session_name: String,
     pub role_arn: String,
     pub access_key_id: String,
+    /// The `sub` of the token by which STS knew the broker, if it has no AWS keys.
+    pub web_identity: Option<String>,
 }
 
 /// The kinds of credentials that registries accept.

@@ -48,7 +48,7 @@ fn is_openmetrics(part: &str) -> bool {
 fn start_at_zero(broker: &Broker) {
     let metrics = &broker.process.metrics;
     for registry in broker.generation.registries.iter() {
-        metrics.registry_starts(registry.name.as_str(), registry.provider.imports.contains(&"aws"));
+        metrics.registry_starts(registry.name.as_str(), registry.aws_operations());
     }
     for provider in broker.generation.catalog.iter() {
         metrics.provider_starts(&provider.manifest.name, &provider.digest);

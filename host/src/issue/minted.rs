@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use ulid::Ulid;
 
-use crate::domain::{Credential, Credentials, Lifetime};
+use crate::domain::{AwsSession, Credential, Credentials, Lifetime};
 
 /// Nothing is handed out with less left: no client could use it.
 const SHORTEST: i64 = 60;
@@ -95,7 +95,9 @@ impl Minted {
         };
         let secret = credential.secret().map_or(0, |secret| secret.expose().len());
         let session = session.as_ref().map_or(0, |session| {
-            session.session_name.len() + session.role_arn.len() + session.access_key_id.len()
+            let subject = session.web_identity.as_ref().map_or(0, String::len);
+            let AwsSession { session_name, role_arn, access_key_id, .. } = session;
+            session_name.len() + role_arn.len() + access_key_id.len() + subject
         });
         OVERHEAD + username + secret + session + location.repository.len()
     }

@@ -5,24 +5,29 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::Clients;
+use super::Means;
 use super::build::Stated;
 use super::secrets::Secrets;
 use crate::capability::aws::AwsAccess;
 use crate::capability::aws::ceiling::{AwsCeiling, Switches};
 use crate::capability::aws::settings::{AwsSettings, account_of};
+use crate::capability::aws::web_identity::{USUAL_AUDIENCE, WebIdentity};
 use crate::capability::printable;
 use crate::config::node::Problem;
 use crate::config::{self, Environment, RegistryConfig};
 use crate::domain::Scope;
 use crate::reachable;
+use crate::signing::Signing;
+
+/// The algorithms that STS accepts, of those that a key of this broker has.
+const ACCEPTED_BY_STS: [&str; 2] = ["RS256", "ES256"];
 
 pub(super) async fn open(
     settings: &AwsSettings,
     config: &RegistryConfig,
     secrets: &Secrets,
     stated: &Stated<'_>,
-    clients: &Clients,
+    means: Means<'_>,
 ) -> Result<AwsAccess, Vec<Problem>> {
     if settings.region.is_empty() {
         return Err(stated
@@ -35,7 +40,9 @@ pub(super) async fn open(
     let keys = &config.keys;
     let shape = config.shape(settings.child_repositories);
     let switches = Switches {
-        unscoped: keys.accept_scope.map(Scope::from) == Some(Scope::Registry),
+        // Without keys there is no identity but that of a narrowed session.
+        unscoped: keys.accept_scope.map(Scope::from) == Some(Scope::Registry)
+            && !settings.web_identity,
         source_identity: keys.source_identity,
         session_tags: keys.session_tags,
     };
@@ -60,13 +67,60 @@ pub(super) async fn open(
             ));
         }
     };
-    Ok(AwsAccess { ceiling, client: clients.aws(settings.clone(), pair).await })
+    let web_identity = web_identity(settings, means.signing, stated)?;
+    let client = means.clients.aws(settings.clone(), pair).await;
+    Ok(AwsAccess { ceiling, client, web_identity })
+}
+
+/// What proves the broker to STS, if the registry has no keys.
+fn web_identity(
+    settings: &AwsSettings,
+    signing: Option<&Arc<Signing>>,
+    stated: &Stated<'_>,
+) -> Result<Option<WebIdentity>, Vec<Problem>> {
+    if !settings.web_identity {
+        return Ok(None);
+    }
+    let Some(signing) = signing else {
+        let message = "needs tokens that this broker signs, and it signs none; set `issuer` in \
+                       [signing] to the https URL of this broker, which AWS must reach, or remove \
+                       this";
+        return Err(stated.problem("/web_identity", message.to_owned()));
+    };
+    if !ACCEPTED_BY_STS.contains(&signing.algorithm()) {
+        let message = format!(
+            "the signing key is for {}, and STS accepts RS256 and ES256 only: set `algorithm` in \
+             [signing], and run `rise-broker keys rotate` twice",
+            signing.algorithm()
+        );
+        return Err(stated.problem("/web_identity", message));
+    }
+    let audience = settings.audience.as_deref().unwrap_or(USUAL_AUDIENCE).to_owned();
+    Ok(Some(WebIdentity { audience, signing: Arc::clone(signing) }))
 }
 
 /// Returns warnings about settings that are valid but probably not intended.
-pub(super) fn warnings(settings: &AwsSettings, stated: &Stated<'_>) -> Vec<Problem> {
+pub(super) fn warnings(
+    settings: &AwsSettings,
+    signing: Option<&Arc<Signing>>,
+    stated: &Stated<'_>,
+) -> Vec<Problem> {
     let roles = other_accounts(settings, stated);
-    roles.into_iter().chain(unencrypted(settings, stated)).collect()
+    let issuer = signing.filter(|_| settings.web_identity && settings.endpoint_url.is_none());
+    let issuer = issuer.and_then(|signing| unfit_issuer(signing.issuer()));
+    let issuer = issuer.into_iter().flat_map(|message| stated.problem("/web_identity", message));
+    roles.into_iter().chain(unencrypted(settings, stated)).chain(issuer).collect()
+}
+
+/// Why IAM does not accept an issuer. Its documentation asks for https and for no port.
+fn unfit_issuer(issuer: &str) -> Option<String> {
+    let url = Url::parse(issuer).ok()?;
+    (url.scheme() != "https" || url.port().is_some()).then(|| {
+        format!(
+            "IAM accepts OIDC providers at https:// URLs without a port only, and `issuer` in \
+             [signing] is {issuer}; publish the broker on port 443"
+        )
+    })
 }
 
 /// Warns about roles of another account than the registry's. That may be meant, and is more often a

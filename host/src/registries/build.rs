@@ -9,9 +9,7 @@ use serde_json::Value;
 
 use super::needs;
 use super::secrets;
-use super::{
-    BuiltRegistries, Clients, Epoch, Means, Registries, Registry, aws, http, location, tokens,
-};
+use super::{BuiltRegistries, Epoch, Means, Registries, Registry, aws, http, location, tokens};
 use crate::capability::aws::AwsAccess;
 use crate::capability::aws::settings::AwsSettings;
 use crate::capability::http::HttpAccess;
@@ -60,7 +58,7 @@ async fn build(
     name: &RegistryName,
     config: RegistryConfig,
     catalog: &Catalog,
-    Means { clients, signing }: Means<'_>,
+    means @ Means { clients, signing }: Means<'_>,
 ) -> Result<(Registry, Vec<Problem>), Vec<Problem>> {
     let key = format!("registries.{name}");
     let stated = Stated { name, key: &key, node: &config.written, fallback: &config.type_origin };
@@ -78,7 +76,7 @@ async fn build(
         return Err(vec![]);
     }
     let has_aws = provider.imports.contains(&"aws");
-    let aws = open_aws(has_aws, &aws_settings, &config, &own_secrets, &stated, clients).await?;
+    let aws = open_aws(has_aws, &aws_settings, &config, &own_secrets, &stated, means).await?;
     // The operator has reviewed a provider that is in the lock.
     let trust_provider = config.keys.trust_provider || catalog.is_locked(provider);
     let shape = config.shape(settings.get("child_repositories") == Some(&Value::Bool(true)));
@@ -87,7 +85,7 @@ async fn build(
     let http = http::open(provider, &settings, &config, kind, &needs, &stated)?;
     warnings.extend(of_secrets(&config, http.as_ref(), &provider.schema, &stated));
     let used = has_aws.then_some(&aws_settings);
-    warnings.extend(used.iter().flat_map(|aws| aws::warnings(aws, &stated)));
+    warnings.extend(used.iter().flat_map(|aws| aws::warnings(aws, signing, &stated)));
     let epoch = Epoch::of(provider, &text, &own_secrets, &config.written_keys, trust_provider)
         .signed_by(signing.filter(|_| provider.imports.contains(&"tokens")));
     let kept = clients.kept(name, epoch);
@@ -105,8 +103,8 @@ async fn build(
         });
     let located = both(narrow, located)?;
     warnings.extend(located.warnings(provider, &stated));
-    let means = (&**provider, signing, &located);
-    let capabilities = tokens::add(capabilities, &settings, &config, means, &stated)?;
+    let signs = (&**provider, signing, &located);
+    let capabilities = tokens::add(capabilities, &settings, &config, signs, &stated)?;
     let registry = Registry {
         name: name.clone(),
         epoch,
@@ -131,13 +129,13 @@ async fn open_aws(
     config: &RegistryConfig,
     secrets: &secrets::Secrets,
     stated: &Stated<'_>,
-    clients: &Clients,
+    means: Means<'_>,
 ) -> Result<Option<AwsAccess>, Vec<Problem>> {
     if !has_aws {
         return aws::must_not_be_stated(config, stated).map(|()| None);
     }
     long_enough(config.keys.max_lifetime, stated)?;
-    aws::open(settings, config, secrets, stated, clients).await.map(Some)
+    aws::open(settings, config, secrets, stated, means).await.map(Some)
 }
 
 /// Checks that the credentials are as narrow as the operator accepts. Without rules nobody gets one

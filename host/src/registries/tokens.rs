@@ -58,7 +58,11 @@ pub(super) fn add(
 pub(super) fn confusion(registry: &Registry, other: &Registry, origin: &Origin) -> Option<Problem> {
     let ceiling = |registry: &Registry| {
         let tokens = registry.capabilities.tokens.as_ref();
-        tokens.map(|tokens| tokens.ceiling.clone()).unwrap_or_default()
+        let mut ceiling = tokens.map(|tokens| tokens.ceiling.clone()).unwrap_or_default();
+        let aws = registry.capabilities.aws.as_ref();
+        let web_identity = aws.and_then(|aws| aws.web_identity.as_ref());
+        ceiling.audiences.extend(web_identity.map(|identity| identity.audience.clone()));
+        ceiling
     };
     let (own, of_other) = (ceiling(registry), ceiling(other));
     let is_audience = |service: &&String| {

@@ -87,6 +87,14 @@ impl Aws for Upstream {
         Ok(Keys::new("ASIACONFORMANCE00000", "no-secret", Some("no-token".to_owned()), None, "kit"))
     }
 
+    async fn assume_role_with_web_identity(
+        &self,
+        request: AssumeRole,
+        _: Arc<Secret>,
+    ) -> Result<Keys, AwsError> {
+        self.assume_role(request).await
+    }
+
     async fn registry_login(&self, _: &AwsIdentity, _: &str) -> Result<EcrLogin, AwsError> {
         self.next_call().await;
         Ok(EcrLogin {

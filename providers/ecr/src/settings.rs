@@ -27,6 +27,12 @@ pub struct Settings {
     /// Role for each credential, narrowed to one repository. Without it, credentials open the whole
     /// registry.
     pub push_role_arn: Option<String>,
+    /// Whether the broker proves itself to AWS by tokens that it signs, and has no AWS keys. Needs
+    /// `push_role_arn`, and `issuer` in `[signing]`.
+    #[serde(default)]
+    pub web_identity: bool,
+    /// The audience of these tokens, if it is not `sts.amazonaws.com`.
+    pub audience: Option<String>,
     /// Static access key, if the broker has no identity in AWS. Needs `secret_access_key`.
     pub access_key_id: Option<SecretName>,
     /// Static secret key, if the broker has no identity in AWS. Needs `access_key_id`.
@@ -155,6 +161,7 @@ impl Settings {
             role,
             push_role,
             keys,
+            self.web_identity_problem(),
         ]
         .into_iter()
         .chain([self.endpoint_problem()])
@@ -249,6 +256,33 @@ impl Settings {
         }
     }
 
+    /// Without keys there is one identity only: that of a session of `push_role_arn`.
+    fn web_identity_problem(&self) -> Option<Problem> {
+        if !self.web_identity {
+            let message = "belongs to `web_identity = true`; set that, or remove this";
+            return self.audience.as_ref().map(|_| Problem::new("/audience", message));
+        }
+        let unused = "is not used with `web_identity = true`, which needs no keys; remove it";
+        if self.push_role_arn.is_none() {
+            let message = "needs `push_role_arn`: the role that trusts the broker's tokens";
+            return Some(Problem::new("/web_identity", message));
+        }
+        if self.role_arn.is_some() {
+            let message = "is not used with `web_identity = true`: the broker has no keys to \
+                           assume it with, and goes straight to `push_role_arn`; remove it";
+            return Some(Problem::new("/role_arn", message));
+        }
+        if self.access_key_id.is_some() {
+            return Some(Problem::new("/access_key_id", unused));
+        }
+        let is_audience = |text: &String| {
+            (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        let message = "expected 1 to 255 printable characters without blanks";
+        let wrong = self.audience.as_ref().is_some_and(|text| !is_audience(text));
+        wrong.then(|| Problem::new("/audience", message))
+    }
+
     fn endpoint_problem(&self) -> Option<Problem> {
         let url = self.endpoint_url.as_deref()?;
         let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
@@ -308,6 +342,16 @@ mod tests {
         all
     }
 
+    /// Settings without keys.
+    fn by_token(more: Value) -> Value {
+        let mut all = json!({
+            "push_role_arn": "arn:aws:iam::123456789012:role/push", "web_identity": true,
+        });
+        let Value::Object(more) = more else { panic!("expected an object") };
+        all.as_object_mut().unwrap().extend(more);
+        all
+    }
+
     fn paths(settings: &Value) -> Vec<String> {
         let problems = testing::check::<Ecr>(settings).err().unwrap_or_default();
         problems.into_iter().map(|problem| problem.path).collect()
@@ -322,6 +366,10 @@ mod tests {
             "auto_remove": false,
         });
         assert_eq!(testing::check::<Ecr>(&with(rise)), Ok(Scope::Repository));
+
+        for more in [json!({}), json!({ "audience": "sts.amazonaws.com.cn" })] {
+            assert_eq!(testing::check::<Ecr>(&with(by_token(more))), Ok(Scope::Repository));
+        }
 
         let keys =
             json!({ "access_key_id": "access_key_id", "secret_access_key": "secret_access_key" });
@@ -358,6 +406,12 @@ mod tests {
                 json!({ "region": "us-iso-east-1", "partition": "aws-iso", "dual_stack": true }),
                 "/dual_stack",
             ),
+            (json!({ "web_identity": true }), "/web_identity"),
+            (json!({ "audience": "sts.example.com" }), "/audience"),
+            (by_token(json!({ "role_arn": "arn:aws:iam::123456789012:role/x" })), "/role_arn"),
+            (by_token(json!({ "access_key_id": "a", "secret_access_key": "b" })), "/access_key_id"),
+            (by_token(json!({ "audience": "" })), "/audience"),
+            (by_token(json!({ "audience": "a b" })), "/audience"),
             (json!({ "endpoint_url": "localhost:4566" }), "/endpoint_url"),
             (json!({ "endpoint_url": "http://user@localhost" }), "/endpoint_url"),
             (json!({ "region_": "x" }), ""),

@@ -28,7 +28,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use self::controller::Controller;
-use self::failure::failure;
+use self::failure::{failure, own_token};
 use self::retry::retrying;
 use super::settings::{AwsSettings, account_of};
 use super::{
@@ -72,7 +72,10 @@ impl SdkAws {
         if let Ok(name) = AppName::new("rise-broker") {
             loader = loader.app_name(name);
         }
-        if let Some((id, secret)) = keys {
+        if settings.web_identity {
+            // No key of this machine is ever used for it.
+            loader = loader.no_credentials();
+        } else if let Some((id, secret)) = keys {
             loader = loader.credentials_provider(Keys::new(
                 id.expose(),
                 secret.expose(),
@@ -220,11 +223,39 @@ async fn assume(config: SdkConfig, request: AssumeRole) -> Result<Keys, AwsError
     session(request).await
 }
 
+/// One attempt to assume a role for a grant by a token. STS needs no signature of the request.
+async fn assume_by_token(
+    config: SdkConfig,
+    request: AssumeRole,
+    token: Arc<Secret>,
+) -> Result<Keys, AwsError> {
+    let AssumeRole { role_arn, session_name, policy, source_identity: _, tags: _ } = request;
+    let request = sts(&config)
+        .assume_role_with_web_identity()
+        .role_arn(role_arn)
+        .role_session_name(session_name)
+        .duration_seconds(SESSION_SECONDS)
+        .policy(policy)
+        .web_identity_token(token.expose());
+    let answer = request.send().await.map_err(|error| own_token(failure(&error)))?;
+    keys_of(answer.credentials, "AssumeRoleWithWebIdentity")
+}
+
 #[async_trait]
 impl Aws for SdkAws {
     async fn assume_role(&self, request: AssumeRole) -> Result<Keys, AwsError> {
         let attempt = |config: SdkConfig| assume(config, request.clone());
         self.controller.act(|config| self.retrying(config, attempt)).await
+    }
+
+    async fn assume_role_with_web_identity(
+        &self,
+        request: AssumeRole,
+        token: Arc<Secret>,
+    ) -> Result<Keys, AwsError> {
+        let attempt =
+            |config: SdkConfig| assume_by_token(config, request.clone(), Arc::clone(&token));
+        self.retrying(self.controller.base(), attempt).await
     }
 
     async fn registry_login(
@@ -279,11 +310,18 @@ fn other_registry(endpoint: &str, account_id: &str, region: &str) -> String {
 /// Sends the request and returns the keys of the answer.
 async fn session(request: AssumeRoleFluentBuilder) -> Result<Keys, AwsError> {
     let answer = request.send().await.map_err(|error| failure(&error))?;
-    let keys = answer
-        .credentials
-        .ok_or_else(|| AwsError::Nonsense("AssumeRole without credentials".to_owned()))?;
+    keys_of(answer.credentials, "AssumeRole")
+}
+
+/// The keys of an answer to `operation`.
+fn keys_of(
+    credentials: Option<aws_sdk_sts::types::Credentials>,
+    operation: &str,
+) -> Result<Keys, AwsError> {
+    let nonsense = |what: &str| AwsError::Nonsense(format!("{operation} {what}"));
+    let keys = credentials.ok_or_else(|| nonsense("without credentials"))?;
     let ends = SystemTime::try_from(keys.expiration)
-        .map_err(|_| AwsError::Nonsense("AssumeRole with an expiry that is no time".to_owned()))?;
+        .map_err(|_| nonsense("with an expiry that is no time"))?;
     Ok(Keys::new(
         keys.access_key_id,
         keys.secret_access_key,

@@ -4,6 +4,7 @@
 /// The settings of a registry that the host itself reads for AWS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct AwsSettings {
     pub region: String,
     pub account_id: String,
@@ -11,6 +12,8 @@ pub struct AwsSettings {
     pub repo_prefix: String,
     pub role_arn: Option<String>,
     pub push_role_arn: Option<String>,
+    pub web_identity: bool,
+    pub audience: Option<String>,
     pub child_repositories: bool,
     pub dual_stack: bool,
     pub fips: bool,

@@ -77,8 +77,13 @@ impl Families {
         }
     }
 
-    /// The series of a configured registry exist from now on. `uses_aws`: also those of AWS.
-    pub(crate) fn registry_starts(&self, registry: &str, uses_aws: bool) {
+    /// The series of a configured registry exist from now on, also those of the calls of AWS that
+    /// its mints make.
+    pub(crate) fn registry_starts(
+        &self,
+        registry: &str,
+        of_aws: impl Iterator<Item = &'static str>,
+    ) {
         let name = || registry.to_owned();
         for outcome in MINT_FAILURES.into_iter().chain(["ok"]) {
             start(&self.mints, &MintLabels { registry: name(), outcome });
@@ -92,7 +97,7 @@ impl Families {
         }
         start(&self.renewals, &RegistryLabels { registry: name() });
         start(&self.remembered_failures, &RegistryLabels { registry: name() });
-        for operation in ["AssumeRole", "GetAuthorizationToken"].into_iter().filter(|_| uses_aws) {
+        for operation in of_aws {
             for outcome in UPSTREAM_FAILURES.into_iter().chain(["ok"]) {
                 let labels = UpstreamLabels { registry: name(), operation, outcome };
                 start(&self.upstream_calls, &labels);

@@ -132,6 +132,21 @@ pub(super) fn own_role(error: AwsError) -> AwsError {
     }
 }
 
+/// An error of a call by a token that was signed a moment ago: it has not expired, so the clocks
+/// differ.
+pub(super) fn own_token(error: AwsError) -> AwsError {
+    match error {
+        AwsError::RejectedKeys(text) => AwsError::ClockDiffers(text),
+        AwsError::Denied(_)
+        | AwsError::ClockDiffers(_)
+        | AwsError::Throttled(_)
+        | AwsError::TimedOut(_)
+        | AwsError::Unavailable(_)
+        | AwsError::Nonsense(_)
+        | AwsError::InvalidSettings(_) => error,
+    }
+}
+
 /// A missing identity appears as a failed dispatch of the request that needed it.
 fn connector_failure(error: &ConnectorError) -> AwsError {
     match find::<CredentialsError>(error) {
