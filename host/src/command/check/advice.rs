@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use serde_json::json;
 
 use super::web_identity;
+pub(super) use super::web_identity::SentToken;
 use crate::capability::aws::ceiling::LOGIN_ACTION;
 use crate::capability::aws::settings::AwsSettings;
 use crate::capability::aws::{AwsError, OTHER_REGISTRY};
@@ -28,6 +29,11 @@ pub(super) enum LiveStep {
         role: String,
         /// The missing actions, if `sts:AssumeRole` alone was allowed.
         missing: Vec<&'static str>,
+    },
+    /// The role, by a token that this broker signs.
+    WebIdentity {
+        role: String,
+        sent: SentToken,
     },
     /// A login to ECR as `role`.
     Login {
@@ -103,6 +109,9 @@ pub(super) fn aws(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> 
         LiveStep::PushRole { role, .. } => {
             format!("sts:AssumeRole of {role} with a session policy")
         }
+        LiveStep::WebIdentity { role, .. } => {
+            format!("sts:AssumeRoleWithWebIdentity of {role} with a session policy")
+        }
         LiveStep::Login { role } => format!("{LOGIN_ACTION} as {role}"),
         LiveStep::Repository { role, repository, actions } => {
             format!("{} on the repository {repository} as {role}", actions.join(", "))
@@ -152,6 +161,14 @@ fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
     if let (LiveStep::Identity, AwsError::Denied(text) | AwsError::RejectedKeys(text)) =
         (step, error)
         && let Some(remedy) = web_identity::remedy(text, &environment())
+    {
+        return remedy;
+    }
+    if let (
+        LiveStep::WebIdentity { role, sent },
+        AwsError::Denied(text) | AwsError::Unavailable(text),
+    ) = (step, error)
+        && let Some(remedy) = sent.remedy(role, text)
     {
         return remedy;
     }
@@ -211,6 +228,7 @@ fn permission(step: &LiveStep, text: &str, settings: &AwsSettings) -> String {
             missing.join(" and "),
             either(&principal(own), role, missing, "")
         ),
+        LiveStep::WebIdentity { role, sent } => sent.trust(role),
         LiveStep::Login { role } => format!(
             "{} lacks, in a permissions policy: {}",
             principal(role),

@@ -7,6 +7,7 @@
 //! issued and only the server writes the log. In `CloudTrail` the sessions are named
 //! `rise-check-…`.
 
+mod aws;
 mod registry;
 mod repository;
 mod signing;
@@ -16,12 +17,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use ulid::Ulid;
 
 use super::super::{Outcome, print, texts};
-use super::advice::{self, LiveStep};
-use crate::capability::aws::settings::AwsSettings;
-use crate::capability::aws::{AssumeRole, AwsAccess, AwsError, AwsIdentity};
+use super::advice;
 use crate::config::Config;
 use crate::config::node::{Node, Problem};
 use crate::domain::{Project, RegistryName};
@@ -33,8 +31,6 @@ use crate::registries::Registry;
 /// For all calls of one registry. A call takes at most four seconds with its retries, and there are
 /// usually four.
 const REGISTRY_DEADLINE: Duration = Duration::from_secs(20);
-/// A project that nobody has: the sessions of a check open nothing real.
-const PROBE: &str = "rise-broker-probe-1";
 
 /// The project whose repository is tried too.
 #[derive(Clone)]
@@ -88,7 +84,7 @@ pub(super) async fn run(
         places.push(Place::of(config, &registry.name));
         let project = wanted.as_ref().filter(|wanted| wanted.is_in(&registry));
         let project = project.map(|wanted| wanted.project.clone());
-        running.spawn(async move { (count + order, aws(&registry, project).await) });
+        running.spawn(async move { (count + order, aws::attempt(&registry, project).await) });
     }
     if let Some(signing) = generation.signing.clone() {
         let order = places.len();
@@ -181,133 +177,4 @@ async fn keys(remote: &RemoteIssuer) -> LiveReport {
         }
     }
     report
-}
-
-async fn aws(registry: &Registry, project: Option<Project>) -> LiveReport {
-    let mut report = LiveReport::default();
-    let Some(access) = &registry.capabilities.aws else {
-        if registry.capabilities.http.is_none() {
-            return registry::attempt(registry).await;
-        }
-        let reason = "only a request of a caller shows what its provider sends";
-        report.done.push(format!("{}: was not tried: {reason}", registry.name));
-        return report;
-    };
-    let settings: AwsSettings = serde_json::from_str(&registry.settings).unwrap_or_default();
-    let mut attempt = Attempt { registry, access, settings, project, report: &mut report };
-    if timeout(REGISTRY_DEADLINE, attempt.all()).await.is_err() {
-        attempt.failed(
-            "the calls of AWS took longer than 20 seconds together; check that this machine \
-             reaches STS and ECR of the region",
-        );
-    }
-    report
-}
-
-struct Attempt<'a> {
-    registry: &'a Registry,
-    access: &'a AwsAccess,
-    settings: AwsSettings,
-    /// The project whose repository is tried too.
-    project: Option<Project>,
-    report: &'a mut LiveReport,
-}
-
-impl Attempt<'_> {
-    /// In the order of a request. After a failure the next calls would fail for the same reason.
-    async fn all(&mut self) {
-        let shape = self.registry.shape;
-        if let Some(project) = self.project.as_ref().filter(|project| !shape.admits(project)) {
-            let message = format!("--project: it has projects {shape}, and `{project}` is none");
-            return self.failed(&message);
-        }
-        let base = self.access.client.caller_identity().await;
-        let Some(mut own) = self.step(&LiveStep::Identity, base) else { return };
-        self.done(&format!("AWS identifies this process as {own}"));
-        if let Some(role) = self.settings.role_arn.clone() {
-            let step = LiveStep::OwnRole { base: own, role: role.clone() };
-            let assumed = self.access.client.own_role().await;
-            if self.step(&step, assumed).is_none() {
-                return;
-            }
-            self.done(&format!("acts as {role}"));
-            own = role;
-        }
-        if self.settings.push_role_arn.is_none() {
-            return self.login(own, AwsIdentity::Unscoped).await;
-        }
-        let Some(project) = self.project.clone().or_else(|| PROBE.parse().ok()) else { return };
-        let session = format!("rise-check-{}", Ulid::generate());
-        match self.access.ceiling.probes(&project, &session) {
-            Ok(probes) => {
-                for probe in probes {
-                    self.narrowed(&own, probe).await;
-                }
-            }
-            Err(beyond) => {
-                self.failed(&format!("its ceiling allows no valid session policy: {beyond}"));
-            }
-        }
-    }
-
-    async fn narrowed(&mut self, own: &str, probe: AssumeRole) {
-        let role = probe.role_arn.clone();
-        let answer = self.access.client.assume_role(probe.clone()).await;
-        let missing = match &answer {
-            Err(AwsError::Denied(_)) => self.missing_extras(probe).await,
-            Ok(_) | Err(_) => Vec::new(),
-        };
-        let step = LiveStep::PushRole { own: own.to_owned(), role: role.clone(), missing };
-        if let Some(keys) = self.step(&step, answer) {
-            self.done(&format!("assumes {role}, narrowed to one repository"));
-            self.login(role, AwsIdentity::Session(keys)).await;
-        }
-    }
-
-    /// The permissions that are missing beyond `sts:AssumeRole`, unless that one was denied.
-    async fn missing_extras(&self, probe: AssumeRole) -> Vec<&'static str> {
-        let AssumeRole { tags, source_identity, .. } = probe.clone();
-        let plain = AssumeRole { tags: Vec::new(), source_identity: None, ..probe };
-        if !self.can_assume(&plain).await {
-            return Vec::new();
-        }
-        let mut missing = Vec::new();
-        if !tags.is_empty() && !self.can_assume(&AssumeRole { tags, ..plain.clone() }).await {
-            missing.push("sts:TagSession");
-        }
-        if source_identity.is_some()
-            && !self.can_assume(&AssumeRole { source_identity, ..plain }).await
-        {
-            missing.push("sts:SetSourceIdentity");
-        }
-        missing
-    }
-
-    async fn can_assume(&self, request: &AssumeRole) -> bool {
-        self.access.client.assume_role(request.clone()).await.is_ok()
-    }
-
-    async fn login(&mut self, role: String, identity: AwsIdentity) {
-        let region = &self.access.ceiling.region;
-        let answer = self.access.client.registry_login(&identity, region).await;
-        if self.step(&LiveStep::Login { role: role.clone() }, answer).is_none() {
-            return;
-        }
-        self.done("gets logins from ECR");
-        if let Some(project) = self.project.clone() {
-            self.repository(&role, &identity, &project).await;
-        }
-    }
-
-    fn step<T>(&mut self, step: &LiveStep, answer: Result<T, AwsError>) -> Option<T> {
-        answer.map_err(|error| self.failed(&advice::aws(step, &error, &self.settings))).ok()
-    }
-
-    fn done(&mut self, what: &str) {
-        self.report.done.push(format!("{}: {what}", self.registry.name));
-    }
-
-    fn failed(&mut self, what: &str) {
-        self.report.fail("", what);
-    }
 }

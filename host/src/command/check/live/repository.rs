@@ -1,8 +1,9 @@
 //! Tries the permissions on one project's repository: a policy for another region or prefix lets
 //! everything before this pass.
 
-use super::{Attempt, LiveStep};
+use super::aws::Attempt;
 use crate::capability::aws::{AwsError, AwsIdentity, RepositoryAction, RepositoryTry};
+use crate::command::check::advice::LiveStep;
 use crate::domain::Project;
 
 impl Attempt<'_> {
