@@ -38,7 +38,14 @@ pub(crate) async fn check_with(
     arguments: &[&str],
     variables: &[(&str, &str)],
 ) -> Checked {
-    let settings = Settings::new(text);
+    check_in(&Settings::new(text), arguments, variables).await
+}
+
+pub(crate) async fn check_in(
+    settings: &Settings,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Checked {
     let started = Instant::now();
     let ran = Command::new(binary())
         .args(["check", "--live", "--config-dir"])
