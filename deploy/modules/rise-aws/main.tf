@@ -1,5 +1,6 @@
 # The two roles of a broker: its own, which may only assume the push role, and the push role, whose
-# sessions the broker narrows to one repository for each credential.
+# sessions the broker narrows to one repository for each credential. A broker that proves itself by
+# tokens of its own needs the push role only.
 
 data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
@@ -12,13 +13,16 @@ locals {
 
   irsa_issuer = try(split(":oidc-provider/", var.irsa_oidc_provider_arn)[1], null)
 
-  # A broker comes as its role, or as the user if there is no role.
-  broker_arns = var.create_iam_role ? aws_iam_role.broker[*].arn : aws_iam_user.broker[*].arn
+  # The broker's own URL, without its https://.
+  broker_issuer = try(split(":oidc-provider/", var.broker_oidc_provider_arn)[1], null)
 
-  assume_actions = concat(
-    ["sts:AssumeRole"],
-    var.session_tags ? ["sts:TagSession", "sts:SetSourceIdentity"] : [],
-  )
+  create_iam_role = var.create_iam_role && local.broker_issuer == null
+
+  # A broker comes as its role, or as the user if there is no role.
+  broker_arns = local.create_iam_role ? aws_iam_role.broker[*].arn : aws_iam_user.broker[*].arn
+
+  tag_actions    = var.session_tags ? ["sts:TagSession", "sts:SetSourceIdentity"] : []
+  assume_actions = concat(["sts:AssumeRole"], local.tag_actions)
 
   service_account_trust = local.irsa_issuer == null ? [] : [{
     Sid       = "ServiceAccount"
@@ -40,6 +44,24 @@ locals {
     Principal = { Service = var.trusted_services }
   }]
 
+  keys_trust = local.broker_issuer != null ? [] : [{
+    Sid       = "Broker"
+    Effect    = "Allow"
+    Action    = local.assume_actions
+    Principal = { AWS = local.broker_arns }
+  }]
+
+  tokens_trust = local.broker_issuer == null ? [] : [{
+    Sid       = "Tokens"
+    Effect    = "Allow"
+    Action    = concat(["sts:AssumeRoleWithWebIdentity"], local.tag_actions)
+    Principal = { Federated = var.broker_oidc_provider_arn }
+    Condition = {
+      StringEquals = { "${local.broker_issuer}:aud" = var.broker_audience }
+      StringLike   = { "${local.broker_issuer}:sub" = var.broker_subjects }
+    }
+  }]
+
   user_trust = [for arn in aws_iam_user.broker[*].arn : {
     Sid       = "User"
     Effect    = "Allow"
@@ -51,7 +73,7 @@ locals {
 # The broker's own role
 
 resource "aws_iam_role" "broker" {
-  count = var.create_iam_role ? 1 : 0
+  count = local.create_iam_role ? 1 : 0
 
   name        = var.name
   description = "The registry credential broker"
@@ -64,7 +86,7 @@ resource "aws_iam_role" "broker" {
 }
 
 resource "aws_iam_role_policy" "broker" {
-  count = var.create_iam_role ? 1 : 0
+  count = local.create_iam_role ? 1 : 0
 
   name = "assume-push-role"
   role = aws_iam_role.broker[0].id
@@ -103,7 +125,7 @@ resource "aws_iam_user_policy" "broker" {
       Sid      = "AssumeRole"
       Effect   = "Allow"
       Action   = local.assume_actions
-      Resource = var.create_iam_role ? aws_iam_role.broker[0].arn : aws_iam_role.push.arn
+      Resource = local.create_iam_role ? aws_iam_role.broker[0].arn : aws_iam_role.push.arn
     }]
   })
 }
@@ -122,18 +144,13 @@ resource "aws_iam_role" "push" {
   tags        = var.tags
 
   assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Sid       = "Broker"
-      Effect    = "Allow"
-      Action    = local.assume_actions
-      Principal = { AWS = local.broker_arns }
-    }]
+    Version   = "2012-10-17"
+    Statement = concat(local.keys_trust, local.tokens_trust)
   })
 
   lifecycle {
     precondition {
-      condition     = var.create_iam_role || var.create_iam_user
+      condition     = var.create_iam_role || var.create_iam_user || local.broker_issuer != null
       error_message = "Set create_iam_role or create_iam_user: nobody else could assume the push role."
     }
   }

@@ -9,7 +9,9 @@ output "rise_config" {
       push_role_arn = aws_iam_role.push.arn
       auto_remove   = var.auto_remove
     },
-    var.create_iam_role ? { role_arn = aws_iam_role.broker[0].arn } : {},
+    local.create_iam_role ? { role_arn = aws_iam_role.broker[0].arn } : {},
+    local.broker_issuer != null ? { web_identity = true } : {},
+    var.broker_audience != "sts.amazonaws.com" ? { audience = var.broker_audience } : {},
   )
 }
 

@@ -77,3 +77,26 @@ variable "session_tags" {
   type        = bool
   default     = false
 }
+
+variable "broker_oidc_provider_arn" {
+  description = "ARN of the IAM OIDC provider of the broker's own URL, for the setting web_identity: the push role trusts the broker's tokens, and the broker needs no role and no user."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.broker_oidc_provider_arn == null || can(regex("^arn:[a-z-]+:iam::[0-9]{12}:oidc-provider/.+$", var.broker_oidc_provider_arn))
+    error_message = "Expected the ARN of an IAM OIDC provider, arn:aws:iam::123456789012:oidc-provider/…."
+  }
+}
+
+variable "broker_audience" {
+  description = "Audience of the broker's tokens: one of the client ids of the IAM OIDC provider."
+  type        = string
+  default     = "sts.amazonaws.com"
+}
+
+variable "broker_subjects" {
+  description = "Subjects of the broker's tokens that the push role trusts; * stands for any name."
+  type        = list(string)
+  default     = ["project:*:registry:*:actions:*"]
+}

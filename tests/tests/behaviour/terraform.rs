@@ -19,7 +19,7 @@ async fn applied(files: &[(&str, &str)]) -> Option<(Terraform, Ministack)> {
 #[test]
 fn the_modules_are_valid_and_pass_their_tests() {
     for (folder, tests) in [
-        ("modules/rise-aws", "6 passed"),
+        ("modules/rise-aws", "7 passed"),
         ("modules/ecr-repository", "3 passed"),
         ("terraform", ""),
     ] {
@@ -114,6 +114,37 @@ async fn a_broker_runs_as_its_service_account() {
     assert_eq!(assume(&aws, role, &claims("rise-backend")).await, Ok(()));
     let refused = assume(&aws, role, &claims("default")).await.unwrap_err();
     assert!(refused.contains("AccessDenied"), "{refused}");
+    terraform.run(&["destroy", "-input=false", "-auto-approve"]);
+}
+
+/// A broker that signs tokens needs no keys, and the role trusts one project only.
+#[tokio::test]
+async fn a_broker_runs_by_its_own_tokens() {
+    let Some(terraform) = terraform("terraform") else { return };
+    let aws = Ministack::start().await;
+    let terraform = terraform.on(&aws);
+    let provider = "arn:aws:iam::123456789012:oidc-provider/broker.example.com";
+    let subject = "project:my-app:registry:prod:actions:push";
+    let arguments =
+        format!("broker_oidc_provider_arn = \"{provider}\"\n  broker_subjects = [\"{subject}\"]");
+    terraform.file("override.tf", &format!("module \"rise_ecr\" {{\n  {arguments}\n}}\n"));
+    terraform.run(&["apply", "-input=false", "-auto-approve"]);
+    terraform.run(&["plan", "-input=false", "-detailed-exitcode"]);
+    let config = terraform.output("rise_ecr_config");
+    assert_eq!((&config["web_identity"], &config["role_arn"]), (&json!(true), &Value::Null));
+    let signing = [
+        ("RISE_SIGNING__ISSUER", "https://broker.example.com"),
+        ("RISE_SIGNING__KEY_FILE", "signing-keys.pem"),
+    ];
+    let answer = ask(&aws, &config, &signing).await;
+    assert_eq!((&answer["scope"], &answer["enforced_by"]), (&json!("repository"), &json!("host")));
+    let other = json!({
+        "iss": "https://broker.example.com",
+        "sub": "project:other:registry:prod:actions:push",
+        "aud": "sts.amazonaws.com",
+    });
+    let refused = assume(&aws, config["push_role_arn"].as_str().unwrap(), &other).await;
+    assert!(refused.unwrap_err().contains("AccessDenied"));
     terraform.run(&["destroy", "-input=false", "-auto-approve"]);
 }
 

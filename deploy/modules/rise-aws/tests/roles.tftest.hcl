@@ -140,6 +140,48 @@ run "for_a_user" {
   }
 }
 
+run "for_tokens_of_the_broker" {
+  command = plan
+
+  variables {
+    broker_oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/broker.example.com/rise"
+    broker_subjects          = ["project:my-app:registry:prod:actions:*"]
+    session_tags             = true
+  }
+
+  assert {
+    condition = output.rise_config == {
+      type          = "ecr"
+      region        = "us-east-1"
+      account_id    = "123456789012"
+      repo_prefix   = "rise/"
+      push_role_arn = "arn:aws:iam::123456789012:role/rise-backend-ecr-push"
+      auto_remove   = false
+      web_identity  = true
+    }
+    error_message = "rise_config is not what the broker's settings want"
+  }
+
+  assert {
+    condition     = length(aws_iam_role.broker) == 0 && length(aws_iam_user.broker) == 0
+    error_message = "there is a role or a user that nobody needs"
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role.push.assume_role_policy).Statement == [{
+      Sid       = "Tokens"
+      Effect    = "Allow"
+      Action    = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession", "sts:SetSourceIdentity"]
+      Principal = { Federated = "arn:aws:iam::123456789012:oidc-provider/broker.example.com/rise" }
+      Condition = {
+        StringEquals = { "broker.example.com/rise:aud" = "sts.amazonaws.com" }
+        StringLike   = { "broker.example.com/rise:sub" = ["project:my-app:registry:prod:actions:*"] }
+      }
+    }]
+    error_message = "the push role trusts something else than the broker's tokens"
+  }
+}
+
 run "tags_of_sessions_are_allowed" {
   command = plan
 
