@@ -60,6 +60,7 @@ mod hostile_providers;
 mod hostile_tokens;
 mod http_api_page;
 mod http_capability;
+mod image;
 mod issuers_as_they_are;
 mod issuing;
 mod issuing_isolation;
