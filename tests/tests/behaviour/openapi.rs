@@ -6,7 +6,11 @@
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
-use rise_broker_tests::{AUTH, Client, Installation, Serving, python_program, repository};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rise_broker_tests::{
+    AUTH, Client, Installation, Serving, python_program, registry, repository,
+};
 
 const REGISTRIES: &str = r#"
 [registries.prod]
@@ -56,30 +60,48 @@ async fn metrics(broker: &Serving) -> String {
     Client::new().get(&format!("{}/metrics", broker.admin)).await.text()
 }
 
-/// Runs a search. Returns the outcomes that the broker counted on routes with a token.
+/// Searches all routes. Returns the outcomes that the broker counted on routes with a token.
 async fn search(broker: &Serving, token: Option<&str>) -> BTreeSet<String> {
+    let header = token.map(|token| format!("Authorization: Bearer {token}"));
+    let printed = schemathesis(broker, "schemathesis.toml", header.as_deref(), &[]).await;
+    assert!(printed.contains("10 selected / 10 total"), "{printed}");
+    outcomes(broker, "/regist").await
+}
+
+/// Runs a search and returns what it printed.
+async fn schemathesis(
+    broker: &Serving,
+    settings: &str,
+    header: Option<&str>,
+    arguments: &[&str],
+) -> String {
     let examples = std::env::var("OPENAPI_EXAMPLES").unwrap_or_else(|_| "15".to_owned());
     let directory = tempfile::tempdir().unwrap();
     let mut command = tokio::process::Command::new(python_program("schemathesis", "schemathesis"));
     command
         .arg("--config-file")
-        .arg(repository().join("tests/peers/schemathesis.toml"))
+        .arg(repository().join("tests/peers").join(settings))
         .arg("run")
         .arg(format!("{}/api/v1/openapi.json", broker.url))
         .args(["--checks", &CHECKS.join(","), "--max-examples", &examples])
         .args(["--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--no-color"])
-        .args(token.map(|token| format!("--header=Authorization: Bearer {token}")));
+        .args(header.map(|header| format!("--header={header}")))
+        .args(arguments);
     // Removes this machine's proxies.
     command.env_clear().env("HOME", directory.path()).current_dir(directory.path());
     command.env("LANG", "C.UTF-8").kill_on_drop(true);
     let ran = command.stdin(Stdio::null()).output().await.unwrap();
-    let printed = String::from_utf8_lossy(&ran.stdout);
+    let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert!(ran.status.success(), "{printed}{}", String::from_utf8_lossy(&ran.stderr));
-    assert!(printed.contains("10 selected / 10 total"), "{printed}");
+    printed
+}
+
+/// What the broker counted on these routes.
+async fn outcomes(broker: &Serving, route: &str) -> BTreeSet<String> {
     let metrics = metrics(broker).await;
     let on_routes = metrics.lines().filter(|line| {
         line.starts_with("rise_broker_requests_total")
-            && line.contains("/regist")
+            && line.contains(route)
             && !line.contains("method=\"HEAD\"")
             // A series begins before its first event.
             && !line.ends_with(" 0")
@@ -141,4 +163,21 @@ async fn no_answer_without_rights_is_undescribed() {
             && !line.ends_with(" 0")
     };
     assert_eq!(metrics.lines().find(issued), None);
+}
+
+/// A login, and the service of a registry that has one: without them no search gets in.
+#[tokio::test]
+async fn no_answer_of_the_token_server_is_undescribed() {
+    let table = registry::distribution("registry.example.com").named("signed");
+    let mut installation = Installation::new(format!("{AUTH}{SIGNING}{REGISTRIES}{table}"));
+    installation.provider(&repository().join("dist/providers/distribution.wasm"), "distribution");
+    installation.unlimited();
+    let broker = installation.serve();
+    let login = format!("oidc:{}", token(&installation, "any"));
+    let header = format!("Authorization: Basic {}", BASE64_STANDARD.encode(login));
+    let only = ["--include-path", "/token", "--include-method", "GET"];
+    schemathesis(&broker, "schemathesis-token.toml", Some(&header), &only).await;
+    let outcomes = outcomes(&broker, "\"/token\"").await;
+    known(&outcomes, &[&BEFORE_THE_TOKEN[..], &ABOUT_THE_REQUEST, &["ok"]].concat());
+    assert!(outcomes.contains("ok") && outcomes.contains("invalid-request"), "{outcomes:?}");
 }
