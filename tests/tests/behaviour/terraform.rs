@@ -120,15 +120,12 @@ async fn a_broker_runs_as_its_service_account() {
 /// A broker that signs tokens needs no keys, and the role trusts one project only.
 #[tokio::test]
 async fn a_broker_runs_by_its_own_tokens() {
-    let Some(terraform) = terraform("terraform") else { return };
-    let aws = Ministack::start().await;
-    let terraform = terraform.on(&aws);
     let provider = "arn:aws:iam::123456789012:oidc-provider/broker.example.com";
     let subject = "project:my-app:registry:prod:actions:push";
     let arguments =
         format!("broker_oidc_provider_arn = \"{provider}\"\n  broker_subjects = [\"{subject}\"]");
-    terraform.file("override.tf", &format!("module \"rise_ecr\" {{\n  {arguments}\n}}\n"));
-    terraform.run(&["apply", "-input=false", "-auto-approve"]);
+    let module = format!("module \"rise_ecr\" {{\n  {arguments}\n}}\n");
+    let Some((terraform, aws)) = applied(&[("override.tf", &module)]).await else { return };
     terraform.run(&["plan", "-input=false", "-detailed-exitcode"]);
     let config = terraform.output("rise_ecr_config");
     assert_eq!((&config["web_identity"], &config["role_arn"]), (&json!(true), &Value::Null));
