@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .PHONY: help run test examples python javascript lint columns deny fuzz fmt soak bench \
-  providers guests peers dist client deb image toolchain clean
+  providers guests peers dist client deb image release toolchain clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -142,6 +142,9 @@ dist: providers client ## release builds: dist/bin, dist/providers, dist/share
 
 deb: ## Debian packages of what `make dist` has built, in dist/deb
 	deploy/debian/build
+
+release: ## archive, programs, packages and SHA256SUMS of what has been built, in dist/release
+	deploy/release/build
 
 image: ## the image of what `make dist` has built, in dist/image, by buildah
 	deploy/image/build

@@ -86,6 +86,7 @@ mod process;
 mod project_names;
 mod provider_commands;
 mod provider_limits;
+mod release;
 mod reload;
 mod requests;
 mod settings_of_the_seeds;
