@@ -25,6 +25,9 @@ pub(crate) struct Interfaces {
 /// Returns the interfaces of a component. It fails if the component is no provider, or imports
 /// something that no provider gets.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<Interfaces, LoadError> {
+    if let Some(told) = substitute(bytes) {
+        return Err(LoadError::Substitute(told));
+    }
     if !bytes.starts_with(&PREAMBLE) {
         return Err(LoadError::NotComponent(match bytes {
             [] => "an empty file",
@@ -68,6 +71,22 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Interfaces, LoadError> {
         Some(VERSION) => Ok(interfaces),
         Some(other) => Err(LoadError::OtherVersion(capability::printable(other, 32))),
         None => Err(LoadError::NoExport),
+    }
+}
+
+/// What a download or a checkout leaves in the place of a file, and what to do.
+fn substitute(bytes: &[u8]) -> Option<&'static str> {
+    let start = bytes.trim_ascii_start();
+    let is_page =
+        |tag: &[u8]| start.get(..tag.len()).is_some_and(|it| it.eq_ignore_ascii_case(tag));
+    if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+        Some("a pointer of Git LFS, not the file itself; run `git lfs pull`, and install it again")
+    } else if is_page(b"<!doctype html") || is_page(b"<html") {
+        Some("a web page, not the file itself; download it again, from an address without a login")
+    } else if bytes.starts_with(&[0x1f, 0x8b]) {
+        Some("compressed by gzip; decompress it")
+    } else {
+        None
     }
 }
 

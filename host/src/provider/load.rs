@@ -40,6 +40,8 @@ pub enum LoadError {
     TooLarge(u64),
     #[error("not a WebAssembly component but {0}; build it for `wasm32-wasip2`")]
     NotComponent(&'static str),
+    #[error("{0}")]
+    Substitute(&'static str),
     #[error("damaged: {0}; build or copy it again")]
     Damaged(String),
     #[error(
@@ -106,7 +108,7 @@ impl LoadError {
             Self::TooLarge(_) => "size",
             Self::NotLocked(_) | Self::AsksForMore { .. } => "lock",
             Self::NotSigned(_) => "signature",
-            Self::NotComponent(_) | Self::Damaged(_) => "component",
+            Self::NotComponent(_) | Self::Substitute(_) | Self::Damaged(_) => "component",
             Self::OtherVersion(_)
             | Self::NotYet(_)
             | Self::Forbidden(_)

@@ -391,6 +391,10 @@ fn files_that_are_no_components_are_reported() {
     installation.file("providers/empty.wasm", "");
     installation.file("providers/native.wasm", "\x7fELF");
     installation.file("providers/text.wasm", "(component)");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    installation.file("providers/lfs.wasm", pointer);
+    installation.file("providers/page.wasm", "\n<!DOCTYPE html><html><title>Sign in</title>");
+    installation.file("providers/packed.wasm", [0x1f, 0x8b, 0x08, 0x00]);
     installation.folder("providers/folder.wasm", 0o755);
     let said = problems(&mut installation);
     // The position of the error differs from build to build.
@@ -400,7 +404,10 @@ fn files_that_are_no_components_are_reported() {
     error: providers/core.wasm: not a WebAssembly component but a core module; build it for `wasm32-wasip2`
     error: providers/empty.wasm: not a WebAssembly component but an empty file; build it for `wasm32-wasip2`
     error: providers/folder.wasm: not a regular file; put the component itself there, or a link to it
+    error: providers/lfs.wasm: a pointer of Git LFS, not the file itself; run `git lfs pull`, and install it again
     error: providers/native.wasm: not a WebAssembly component but native code; build it for `wasm32-wasip2`
+    error: providers/packed.wasm: compressed by gzip; decompress it
+    error: providers/page.wasm: a web page, not the file itself; download it again, from an address without a login
     error: providers/text.wasm: not a WebAssembly component but something else; build it for `wasm32-wasip2`
     error: providers/truncated.wasm: damaged: unexpected end-of-file (at offset …); build or copy it again
     "#);
