@@ -4,6 +4,67 @@
 
 use super::lint::IssuerKind;
 
+/// The events that start a workflow of GitHub, by its documentation of 2026.
+const GITHUB_EVENTS: &[&str] = &[
+    "branch_protection_rule",
+    "check_run",
+    "check_suite",
+    "create",
+    "delete",
+    "deployment",
+    "deployment_status",
+    "discussion",
+    "discussion_comment",
+    "dynamic",
+    "fork",
+    "gollum",
+    "image_version",
+    "issue_comment",
+    "issues",
+    "label",
+    "merge_group",
+    "milestone",
+    "page_build",
+    "public",
+    "pull_request",
+    "pull_request_comment",
+    "pull_request_review",
+    "pull_request_review_comment",
+    "pull_request_target",
+    "push",
+    "registry_package",
+    "release",
+    "repository_dispatch",
+    "schedule",
+    "status",
+    "watch",
+    "workflow_call",
+    "workflow_dispatch",
+    "workflow_run",
+];
+
+/// What starts a pipeline of GitLab, by its documentation of 2026.
+const GITLAB_SOURCES: &[&str] = &[
+    "api",
+    "chat",
+    "container_registry_push",
+    "duo_workflow",
+    "external",
+    "external_pull_request_event",
+    "merge_request_event",
+    "ondemand_dast_scan",
+    "ondemand_dast_validation",
+    "parent_pipeline",
+    "pipeline",
+    "pipeline_execution_policy_schedule",
+    "push",
+    "schedule",
+    "security_orchestration_policy",
+    "trigger",
+    "web",
+    "webide",
+];
+
 /// Returns the form that the claim has in tokens of the issuer, if `text` has another one.
 pub(super) fn expected_form(kind: IssuerKind, claim: &str, text: &str) -> Option<&'static str> {
     use IssuerKind::{GithubActions, Gitlab, Kubernetes};
@@ -44,6 +105,17 @@ pub(super) fn expected_form(kind: IssuerKind, claim: &str, text: &str) -> Option
         (GithubActions | Gitlab, "ref_type") if !matches!(text, "branch" | "tag") => {
             Some("`branch` or `tag`")
         }
+        (GithubActions, "event_name") if !GITHUB_EVENTS.contains(&text) => {
+            Some("the name of an event, such as `push`, `pull_request` or `workflow_dispatch`")
+        }
+        (Gitlab, "pipeline_source") if !GITLAB_SOURCES.contains(&text) => {
+            Some("`push`, `web`, `schedule`, `merge_request_event` or another source")
+        }
+        (GithubActions | Gitlab, "runner_environment")
+            if !matches!(text, "github-hosted" | "gitlab-hosted" | "self-hosted") =>
+        {
+            Some("`github-hosted`, `gitlab-hosted` or `self-hosted`")
+        }
         (Kubernetes, "sub") if !text.starts_with("system:serviceaccount:") => {
             Some("`system:serviceaccount:` with namespace and name")
         }
@@ -80,6 +152,13 @@ mod tests {
             (Gitlab, "ref_path", "main", Some("refs/heads/main")),
             (Gitlab, "ref_type", "branches", Some("`branch` or `tag`")),
             (Gitlab, "project_id", "42", None),
+            (GithubActions, "event_name", "pul_request", Some("`pull_request`")),
+            (GithubActions, "event_name", "Push", Some("`push`")),
+            (GithubActions, "event_name", "workflow_dispatch", None),
+            (Gitlab, "pipeline_source", "pull_request", Some("`merge_request_event`")),
+            (Gitlab, "pipeline_source", "web", None),
+            (GithubActions, "runner_environment", "hosted", Some("`github-hosted`")),
+            (Gitlab, "runner_environment", "gitlab-hosted", None),
             (Kubernetes, "sub", "default", Some("system:serviceaccount:")),
             (Kubernetes, "sub", "system:serviceaccount:ci:{project}", None),
             (Google, "sub", "x", None),
