@@ -233,13 +233,17 @@ pub(super) struct Stated<'a> {
 }
 
 impl Stated<'_> {
+    /// Whether the settings have this key.
+    pub(super) fn states(&self, name: &str) -> bool {
+        self.node.get(name).is_some()
+    }
+
     /// The pointer of the setting that a provider's text begins with, if it does.
     fn pointer_in(&self, text: &str) -> String {
         let is_of_name = |char: char| char.is_ascii_alphanumeric() || "_-".contains(char);
         let text = text.trim_start_matches('`');
         let name = text.split(|char| !is_of_name(char)).next().unwrap_or_default();
-        let is_stated = self.node.get(name).is_some();
-        if is_stated { format!("/{name}") } else { String::new() }
+        if self.states(name) { format!("/{name}") } else { String::new() }
     }
 
     pub(super) fn problem(&self, pointer: &str, message: String) -> Vec<Problem> {

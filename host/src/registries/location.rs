@@ -135,10 +135,23 @@ impl Located {
                  of several components has none there; remove this";
             warnings.extend(stated.problem("/project_depth", message.to_owned()));
         }
+        if stated.states("password") && is_ecr(self.pattern.host().as_str()) {
+            let message = "images of this host are in Amazon ECR, whose passwords end after twelve \
+                 hours, so that callers cannot log in with this one tomorrow; use \
+                 `type = \"ecr\"`, which gets a new one for each grant";
+            warnings.extend(stated.problem("/password", message.to_owned()));
+        }
         let message = unreachable_places(&self.pattern);
         warnings.extend(message.into_iter().flat_map(|message| stated.problem("", message)));
         warnings
     }
+}
+
+/// Whether a host is that of a private registry of ECR: `123456789012.dkr.ecr.…`, or `dkr-ecr`.
+fn is_ecr(host: &str) -> bool {
+    let Some((account, rest)) = host.split_once('.') else { return false };
+    let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    is_account && (rest.starts_with("dkr.ecr") || rest.starts_with("dkr-ecr"))
 }
 
 /// Services whose repositories lie below a user or an organization.

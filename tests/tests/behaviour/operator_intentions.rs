@@ -150,6 +150,16 @@ fn values_that_a_service_never_writes_are_told() {
             "project_id = \"1\", sub = \"acme/app\"",
             "claim `sub` of GitLab is `project_path:`, the path and the reference",
         ),
+        (
+            "preset = \"github-actions\"",
+            "repository_id = \"1\", event_name = \"pul_request\"",
+            "`pull_request` or `workflow_dispatch`, so `pul_request` matches nobody",
+        ),
+        (
+            "preset = \"gitlab\"",
+            "project_id = \"1\", pipeline_source = \"pull_request\"",
+            "`merge_request_event` or another source, so `pull_request` matches nobody",
+        ),
     ] {
         warned(&issuer(settings, claims), &["config/default.toml:6: rule `r` claims.", part]);
     }
@@ -240,6 +250,26 @@ fn places_where_nobody_can_push_are_told() {
     let part = "error: config/default.toml: registries.prod.username: expected a user name without \
                 `:`, at which clients divide it from the password";
     tells(&Installation::new(format!("{AUTH}{account}")), false, &[part]);
+}
+
+#[test]
+fn a_password_of_ecr_that_ends_tomorrow_is_told() {
+    let warning = "warning: config/default.toml: registries.prod.password: images of this host are \
+                   in Amazon ECR, whose passwords end after twelve hours";
+    for (host, told) in [
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", true),
+        ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", true),
+        ("123456789012.dkr-ecr.eu-west-1.on.aws", true),
+        ("ecr.example.com", false),
+        ("dkr.ecr.example.com", false),
+    ] {
+        let account = oci(host).account("AWS", "canary-pw");
+        let printed = Installation::new(format!("{AUTH}{account}")).run(&["check"]);
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        assert_eq!(printed.stderr.contains(warning), told, "{host}: {}", printed.stderr);
+        // Callers who have a login of their own can use any host.
+        warned(&at(host, ""), &[]);
+    }
 }
 
 #[test]
