@@ -5,6 +5,7 @@
 //! that it has checked.
 
 pub mod ceiling;
+mod error;
 mod http_client;
 pub mod sdk;
 pub mod settings;
@@ -27,6 +28,7 @@ use crate::rules::Grant;
 use crate::signing::IdentityClaims;
 use crate::telemetry::Metrics;
 use ceiling::AwsCeiling;
+pub use error::AwsError;
 use web_identity::{Proof, WebIdentity};
 
 /// The AWS calls behind this capability, for one registry. `SdkAws` in production.
@@ -123,57 +125,6 @@ pub struct EcrLogin {
     pub expires_at: u64,
 }
 
-/// Why an AWS call failed, by what happens next. The texts are for the operator.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum AwsError {
-    #[error("AWS denied it: {0}")]
-    Denied(String),
-    #[error("AWS rejects the access keys: {0}")]
-    RejectedKeys(String),
-    #[error(
-        "the clock of this machine differs from that of AWS, which therefore rejects each request; \
-         synchronize it: {0}"
-    )]
-    ClockDiffers(String),
-    #[error("AWS asks for a pause: {0}")]
-    Throttled(String),
-    #[error("AWS did not answer in time: {0}")]
-    TimedOut(String),
-    #[error("AWS cannot be reached: {0}")]
-    Unavailable(String),
-    #[error("AWS returned an unexpected answer: {0}")]
-    Nonsense(String),
-    #[error("{0}")]
-    InvalidSettings(String),
-}
-
-impl AwsError {
-    /// Whether the same call may work a moment later.
-    fn is_passing(&self) -> bool {
-        match self {
-            Self::Throttled(_) | Self::TimedOut(_) | Self::Unavailable(_) => true,
-            Self::Denied(_)
-            | Self::RejectedKeys(_)
-            | Self::ClockDiffers(_)
-            | Self::Nonsense(_)
-            | Self::InvalidSettings(_) => false,
-        }
-    }
-
-    /// The outcome, as metrics name it.
-    fn as_str(&self) -> &'static str {
-        match self {
-            Self::Denied(_) | Self::RejectedKeys(_) => "denied",
-            Self::ClockDiffers(_) => "clock-differs",
-            Self::Throttled(_) => "throttled",
-            Self::TimedOut(_) => "timed-out",
-            Self::Unavailable(_) => "unavailable",
-            Self::Nonsense(_) => "nonsense",
-            Self::InvalidSettings(_) => "invalid-settings",
-        }
-    }
-}
-
 /// A call in flight. It is counted when it is dropped, because the deadline of the provider call
 /// may end it first.
 struct UpstreamCall {
@@ -195,20 +146,6 @@ impl Drop for UpstreamCall {
     fn drop(&mut self) {
         let registry = &self.capabilities.registry;
         self.metrics.upstream_call(registry, self.operation, self.outcome, self.started.elapsed());
-    }
-}
-
-impl From<AwsError> for Error {
-    fn from(error: AwsError) -> Self {
-        match error {
-            AwsError::Denied(text) => Self::Denied(text),
-            keys @ AwsError::RejectedKeys(_) => Self::Denied(keys.to_string()),
-            clock @ AwsError::ClockDiffers(_) => Self::Unavailable(clock.to_string()),
-            AwsError::Throttled(_) => Self::Throttled(None),
-            AwsError::TimedOut(text) | AwsError::Unavailable(text) => Self::Unavailable(text),
-            AwsError::Nonsense(text) => Self::Failed(text),
-            AwsError::InvalidSettings(text) => Self::InvalidSettings(text),
-        }
     }
 }
 
