@@ -3,7 +3,7 @@
 //! **Invariant:** a registry issues nothing wider than its settings accept, is at a location that
 //! its settings allow, and shares no repository with another registry.
 
-pub(crate) mod aws;
+mod aws;
 mod build;
 mod clients;
 mod epoch;

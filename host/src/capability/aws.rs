@@ -5,6 +5,7 @@
 //! that it has checked.
 
 pub mod ceiling;
+pub(crate) mod elsewhere;
 mod error;
 mod http_client;
 pub mod sdk;

@@ -10,11 +10,11 @@ use std::path::Path;
 
 use super::{Outcome, load, load_tls, print, texts, warn};
 use crate::broker;
+use crate::capability::aws::elsewhere::{self, Elsewhere};
 use crate::capability::aws::settings::AwsSettings;
 use crate::capability::http::ceiling::HttpCeiling;
 use crate::config::environment;
 use crate::domain::{Clock, Project, RegistryName, Scope};
-use crate::registries::aws::{self, Elsewhere};
 use crate::registries::{Registries, Registry};
 use crate::{telemetry, user};
 use live::WantedProject;
@@ -84,7 +84,7 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
 fn elsewhere(registry: &Registry) -> Vec<Elsewhere> {
     let settings: AwsSettings = serde_json::from_str(&registry.settings).unwrap_or_default();
     let uses_aws = registry.capabilities.aws.is_some();
-    if uses_aws { aws::elsewhere(&settings, &environment()) } else { Vec::new() }
+    if uses_aws { elsewhere::elsewhere(&settings, &environment()) } else { Vec::new() }
 }
 
 /// Root can read what the broker's user cannot.

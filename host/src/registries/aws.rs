@@ -1,6 +1,5 @@
 //! The AWS ceiling and client of a registry, from its settings.
 
-use std::ffi::OsStr;
 use std::sync::Arc;
 
 use url::Url;
@@ -10,11 +9,11 @@ use super::build::Stated;
 use super::secrets::Secrets;
 use crate::capability::aws::AwsAccess;
 use crate::capability::aws::ceiling::{AwsCeiling, Switches};
+use crate::capability::aws::elsewhere::{Elsewhere, elsewhere};
 use crate::capability::aws::settings::{AwsSettings, account_of};
 use crate::capability::aws::web_identity::{USUAL_AUDIENCE, WebIdentity};
-use crate::capability::printable;
 use crate::config::node::Problem;
-use crate::config::{self, Environment, RegistryConfig};
+use crate::config::{self, RegistryConfig};
 use crate::domain::Scope;
 use crate::reachable;
 use crate::signing::Signing;
@@ -154,34 +153,6 @@ fn other_accounts(settings: &AwsSettings, stated: &Stated<'_>) -> Vec<Problem> {
     };
     let roles = [("/role_arn", role_arn), ("/push_role_arn", push_role_arn)];
     roles.into_iter().filter_map(warning).flatten().collect()
-}
-
-/// An address that takes the place of AWS.
-pub(crate) struct Elsewhere {
-    pub(crate) url: String,
-    /// The setting or the variable that has it.
-    pub(crate) named_by: &'static str,
-}
-
-/// Where calls of STS and ECR go, unless it is AWS. The setting has precedence, as in the SDK.
-pub(crate) fn elsewhere(settings: &AwsSettings, environment: &Environment) -> Vec<Elsewhere> {
-    const IGNORED: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
-    const NAMES: [&str; 3] = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL"];
-    if let Some(url) = settings.endpoint_url.clone() {
-        return vec![Elsewhere { url, named_by: "endpoint_url" }];
-    }
-    let variable =
-        |name: &str| environment.get(OsStr::new(name))?.to_str().filter(|text| !text.is_empty());
-    if variable(IGNORED).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        return Vec::new();
-    }
-    let found = |name: &'static str| {
-        Some(Elsewhere { url: printable(variable(name)?, 256), named_by: name })
-    };
-    let mut all: Vec<Elsewhere> = NAMES.into_iter().filter_map(found).collect();
-    // The general one concerns the services without an own one.
-    all.truncate(2);
-    all
 }
 
 /// Warns about calls of AWS that others can read: their answers are logins.

@@ -46,7 +46,8 @@ pub struct Settings {
     /// Whether images are named by the host that IPv6 reaches too: `….dkr-ecr.….on.aws`.
     #[serde(default)]
     pub dual_stack: bool,
-    /// Whether images are named by the host of the FIPS endpoint.
+    /// Whether images are named by the host of the FIPS endpoint, and AWS is called at such
+    /// endpoints.
     #[serde(default)]
     pub fips: bool,
     /// No effect yet: the broker removes no repository.

@@ -1,6 +1,7 @@
 //! How the broker talks to AWS: over few connections, without reading endless answers, and knowing
 //! what each failure means.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rise_broker::domain::Clock;
 use rise_broker_tests::registry::on_aws;
-use rise_broker_tests::{Answer, Response, Stub, TestBroker, logs};
+use rise_broker_tests::{
+    AUTH, Answer, Client, Installation, Internet, Response, Stub, TestBroker, logs,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -270,4 +273,37 @@ async fn the_brokers_own_login_is_of_the_registrys_account() {
         (answer.status.as_u16(), answer.problem().as_deref()),
         (502, Some("provider-failed"))
     );
+}
+
+/// What must use validated cryptography must not ask STS and ECR at their other endpoints.
+#[tokio::test]
+async fn a_registry_with_fips_is_asked_at_fips_endpoints() {
+    let push_role = ("push_role_arn", "arn:aws:iam::123456789012:role/push");
+    // The rest of the names is the SDK's affair.
+    for (fips, (key, value), host) in [
+        (true, push_role, "sts-fips.us-east-1."),
+        (false, push_role, "sts.us-east-1."),
+        (true, ("accept_scope", "registry"), "ecr-fips.us-east-1."),
+        (false, ("accept_scope", "registry"), "ecr.us-east-1."),
+    ] {
+        let internet = Internet::start(BTreeMap::new(), None).await;
+        let registry = on_aws("ecr", "").without("endpoint_url").with(key, value);
+        let mut installation = Installation::new(format!("{AUTH}{}", registry.with("fips", fips)));
+        installation.variable("HTTPS_PROXY", &internet.proxy);
+        let authorization = format!("Bearer {}", installation.token_for("my-app"));
+        let serving = installation.serve();
+        let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);
+        let answer = Client::new().get_with(&url, &[("authorization", &authorization)]).await;
+        // The proxy's host does not have the name's certificate.
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        let connects = internet.connects();
+        assert!(connects.iter().all(|connect| connect.contains(host)), "{host}: {connects:?}");
+        assert!(!connects.is_empty(), "{host}: {}", serving.log());
+    }
+    // An emulator or an endpoint of a VPC has no FIPS endpoint beside it.
+    let stub = Stub::start().await;
+    let broker = broker(stub.endpoint(), &[PUSH_ROLE, "fips = true"]).await;
+    let json = ask(&broker).await.json();
+    let host = "123456789012.dkr.ecr-fips.us-east-1.amazonaws.com";
+    assert_eq!(json["credentials"]["registry_url"], host, "{json}");
 }

@@ -30,11 +30,13 @@ use base64::prelude::BASE64_STANDARD;
 use self::controller::Controller;
 use self::failure::{failure, own_token};
 use self::retry::retrying;
+use super::elsewhere::elsewhere;
 use super::settings::{AwsSettings, account_of};
 use super::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, OTHER_REGISTRY, RepositoryTry, http_client,
 };
 use crate::capability::printable;
+use crate::config::environment;
 use crate::domain::Secret;
 
 /// The shortest session that STS accepts. An ECR token outlives its session, so a longer session
@@ -71,6 +73,10 @@ impl SdkAws {
             .timeout_config(timeouts);
         if let Ok(name) = AppName::new("rise-broker") {
             loader = loader.app_name(name);
+        }
+        // The SDK rejects both together.
+        if settings.fips && elsewhere(settings, &environment()).is_empty() {
+            loader = loader.use_fips(true);
         }
         if settings.web_identity {
             // No key of this machine is ever used for it.
