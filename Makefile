@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .PHONY: help run test examples python javascript lint columns deny fuzz fmt soak bench \
-  providers guests peers dist client deb image release toolchain clean
+  providers guests peers dist client deb image nodes release toolchain clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -148,6 +148,9 @@ release: ## archive, programs, packages and SHA256SUMS of what has been built, i
 
 image: ## the image of what `make dist` has built, in dist/image, by buildah
 	deploy/image/build
+
+nodes: ## the image of the nodes' DaemonSet of what `make client` has built, in dist/nodes
+	deploy/nodes/build
 
 client: ## small builds of the client's programs in dist/bin, their manual and completions
 	$(CARGO) build --locked --profile cli -p rise-cli
