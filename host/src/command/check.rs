@@ -14,8 +14,9 @@ use crate::capability::aws::elsewhere::{self, Elsewhere};
 use crate::capability::aws::settings::AwsSettings;
 use crate::capability::http::ceiling::HttpCeiling;
 use crate::config::environment;
-use crate::domain::{Clock, Project, RegistryName, Scope};
+use crate::domain::{Actions, Clock, Project, RegistryName, Scope};
 use crate::registries::{Registries, Registry};
+use crate::signing::IdentityClaims;
 use crate::{telemetry, user};
 use live::WantedProject;
 
@@ -68,6 +69,7 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
         for endpoint in ceiling.into_iter().flat_map(HttpCeiling::endpoints) {
             print(format_args!("  may send {endpoint}"));
         }
+        print_web_identity(registry);
         for Elsewhere { url, named_by } in elsewhere(registry) {
             print(format_args!("{}: calls of AWS go to {url}, by {named_by}", registry.name));
         }
@@ -78,6 +80,21 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
     }
     print(format_args!("the settings in {} are right", directory.display()));
     Ok(())
+}
+
+/// Whom the role of a registry without AWS keys must trust.
+fn print_web_identity(registry: &Registry) {
+    let aws = registry.capabilities.aws.as_ref();
+    let Some(web_identity) = aws.and_then(|aws| aws.web_identity.as_ref()) else { return };
+    let Ok(project) = "my-app".parse::<Project>() else { return };
+    let (name, actions) = (&registry.name, Actions::PULL_AND_PUSH);
+    let stated = IdentityClaims { project: &project, registry: name, actions };
+    print(format_args!(
+        "{name}: needs no AWS keys: its role trusts tokens of {} for {}, with subjects such as {}",
+        web_identity.signing.issuer(),
+        web_identity.audience,
+        stated.subject()
+    ));
 }
 
 /// Where calls of AWS go instead.

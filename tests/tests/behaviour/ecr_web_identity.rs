@@ -339,7 +339,12 @@ async fn check_live_tries_the_role_by_a_token() {
     let (aws, broker) = start(table, trust(&[any], ASSUME)).await;
     let checked = check_in(&broker.settings, &[], &[]).await;
     assert!(checked.success, "{}{}", checked.stdout, checked.stderr);
-    for part in ["by a token of this broker, narrowed to one repository", "gets logins from ECR"] {
+    let whom = format!(
+        "prod: needs no AWS keys: its role trusts tokens of {ISSUER} for {AUDIENCE}, with subjects \
+         such as {SUBJECT}\n"
+    );
+    let narrowed = "by a token of this broker, narrowed to one repository";
+    for part in [whom.as_str(), narrowed, "gets logins from ECR"] {
         assert!(checked.stdout.contains(part), "{part}: {}", checked.stdout);
     }
     let probe = "project:rise-broker-probe-1:registry:prod:actions:push";
