@@ -3,6 +3,10 @@
 //!
 //! **Invariant:** what is kept never reaches a caller, because it opens more than one grant
 //! (I5): `issue/mint.rs` rejects it by its origin and by its text.
+//! **Invariant:** what a call keeps after an identity token was signed for it, or after it found
+//! such a login, is found again only for the same `sub`: one project, and pulling or pushing.
+//! Otherwise a login that a cloud gave for one project would serve another, past the cloud's trust
+//! policy.
 //! **Invariant:** entries belong to one registry in one epoch. They are in memory only, and wiped
 //! when they expire, are forgotten, or no generation has that epoch any more.
 
@@ -17,17 +21,42 @@ use super::{CallState, printable};
 use crate::capability::wit::rise::registry::kept;
 use crate::capability::wit::rise::registry::types::Error;
 use crate::domain::Secret;
+use crate::rules::Grant;
+use crate::signing::IdentityClaims;
 
-/// Entries of one registry. A provider has one login, or one for each of its cloud accounts.
-const MOST: usize = 32;
+/// Entries of one registry. A provider has one login, or one for each of its cloud accounts, or two
+/// for each project.
+const MOST: usize = 256;
 const LONGEST_NAME: usize = 64;
+/// The bytes of the shortest login. A shorter text is in many a password by chance, and no password
+/// with it in is handed out.
+const SHORTEST_LOGIN: usize = 8;
 /// Nothing is found that ends sooner: the requests that it is for take time.
 const SHORTEST: u64 = 60;
 const LONGEST: u64 = 86_400;
 
 /// The logins of one registry in one epoch.
 #[derive(Default)]
-pub struct Kept(Mutex<BTreeMap<String, Entry>>);
+pub struct Kept(Mutex<BTreeMap<Key, Entry>>);
+
+/// Where an entry is found again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    /// The provider's name for it.
+    name: String,
+    /// The `sub` of the identity tokens that it comes from; `None`: it serves every grant.
+    only_for: Option<String>,
+}
+
+impl Key {
+    fn shared(name: &str) -> Self {
+        Self { name: name.to_owned(), only_for: None }
+    }
+
+    fn apart(name: &str, grant: &Grant) -> Self {
+        Self { name: name.to_owned(), only_for: Some(IdentityClaims::of(grant).subject()) }
+    }
+}
 
 struct Entry {
     secret: Arc<Secret>,
@@ -35,28 +64,28 @@ struct Entry {
 }
 
 impl Kept {
-    fn entries(&self, now: u64) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn entries(&self, now: u64) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|_, entry| entry.expires_at >= now.saturating_add(SHORTEST));
         entries
     }
 
     /// When there is no room, the entry that ends first goes.
-    fn keep(&self, name: String, entry: Entry, now: u64) {
+    fn keep(&self, key: Key, entry: Entry, now: u64) {
         let mut entries = self.entries(now);
-        entries.remove(&name);
+        entries.remove(&key);
         if entries.len() >= MOST {
             let first = entries.iter().min_by_key(|(_, entry)| entry.expires_at);
-            if let Some(first) = first.map(|(name, _)| name.clone()) {
+            if let Some(first) = first.map(|(key, _)| key.clone()) {
                 entries.remove(&first);
             }
         }
-        entries.insert(name, entry);
+        entries.insert(key, entry);
     }
 
-    fn find(&self, name: &str, now: u64) -> Option<(Arc<Secret>, u64)> {
+    fn find(&self, key: &Key, now: u64) -> Option<(Arc<Secret>, u64)> {
         let entries = self.entries(now);
-        entries.get(name).map(|entry| (Arc::clone(&entry.secret), entry.expires_at))
+        entries.get(key).map(|entry| (Arc::clone(&entry.secret), entry.expires_at))
     }
 
     /// Whether `secret` is kept, or has something that is.
@@ -76,7 +105,7 @@ impl CallState {
         value: &SecretHandle,
         expires_at: u64,
     ) -> Result<(), Error> {
-        self.begin("kept.keep")?;
+        let grant = self.begin("kept.keep")?;
         if value.origin != SecretOrigin::Http {
             let from = printable(&value.name, LONGEST_NAME);
             return Err(self.refuse(format!("to keep a secret that comes from {from}")));
@@ -87,10 +116,42 @@ impl CallState {
                 "the name of a kept secret has 1 to {LONGEST_NAME} bytes and no control characters"
             )));
         }
+        let length = value.secret.expose().len();
+        if length < SHORTEST_LOGIN {
+            return Err(Error::Failed(format!(
+                "a text of {length} bytes cannot be kept: a login has {SHORTEST_LOGIN} at least"
+            )));
+        }
         let ends = value.expires_at.map_or(expires_at, |own| own.min(expires_at));
         let expires_at = ends.min(self.now.saturating_add(LONGEST));
         let entry = Entry { secret: Arc::clone(&value.secret), expires_at };
-        self.capabilities.kept.keep(name.to_owned(), entry, self.now);
+        let key = if self.keeps_apart { Key::apart(name, &grant) } else { Key::shared(name) };
+        self.capabilities.kept.keep(key, entry, self.now);
+        Ok(())
+    }
+
+    fn find_secret(&mut self, name: &str) -> Result<Option<SecretHandle>, Error> {
+        let grant = self.begin("kept.find")?;
+        let find = |key: &Key| self.capabilities.kept.find(key, self.now);
+        let apart = find(&Key::apart(name, &grant));
+        let is_apart = apart.is_some();
+        let Some((secret, expires_at)) = apart.or_else(|| find(&Key::shared(name))) else {
+            return Ok(None);
+        };
+        // What comes of it is for the same grants.
+        self.keeps_apart |= is_apart;
+        self.issued.add(&secret);
+        let (origin, expires_at) = (SecretOrigin::Kept, Some(expires_at));
+        Ok(Some(SecretHandle { secret, origin, name: "kept".into(), expires_at }))
+    }
+
+    /// Forgets what this grant finds.
+    fn forget_secret(&mut self, name: &str) -> Result<(), Error> {
+        let grant = self.begin("kept.forget")?;
+        let mut entries = self.capabilities.kept.entries(self.now);
+        if entries.remove(&Key::apart(name, &grant)).is_none() {
+            entries.remove(&Key::shared(name));
+        }
         Ok(())
     }
 }
@@ -110,22 +171,14 @@ impl kept::Host for CallState {
         &mut self,
         name: String,
     ) -> wasmtime::Result<Result<Option<Resource<SecretHandle>>, Error>> {
-        if let Err(refused) = self.begin("kept.find") {
-            return Ok(Err(refused));
+        match self.find_secret(&name) {
+            Ok(found) => Ok(Ok(found.map(|handle| self.table.push(handle)).transpose()?)),
+            Err(refused) => Ok(Err(refused)),
         }
-        let Some((secret, expires_at)) = self.capabilities.kept.find(&name, self.now) else {
-            return Ok(Ok(None));
-        };
-        self.issued.add(&secret);
-        let (origin, expires_at) = (SecretOrigin::Kept, Some(expires_at));
-        let handle = SecretHandle { secret, origin, name: "kept".into(), expires_at };
-        Ok(Ok(Some(self.table.push(handle)?)))
     }
 
     fn forget(&mut self, name: String) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.begin("kept.forget").map(|_| {
-            self.capabilities.kept.entries(self.now).remove(&name);
-        }))
+        Ok(self.forget_secret(&name))
     }
 }
 
@@ -138,14 +191,14 @@ mod tests {
     }
 
     fn found(kept: &Kept, name: &str, now: u64) -> Option<String> {
-        kept.find(name, now).map(|(secret, _)| secret.expose().to_owned())
+        kept.find(&Key::shared(name), now).map(|(secret, _)| secret.expose().to_owned())
     }
 
     #[test]
     fn a_login_is_found_until_a_minute_before_its_end() {
         let kept = Kept::default();
-        kept.keep("login".to_owned(), entry("first-login", 1000), 0);
-        kept.keep("login".to_owned(), entry("second-login", 1000), 0);
+        kept.keep(Key::shared("login"), entry("first-login", 1000), 0);
+        kept.keep(Key::shared("login"), entry("second-login", 1000), 0);
         assert_eq!(found(&kept, "login", 940).as_deref(), Some("second-login"));
         assert_eq!(found(&kept, "other", 0), None);
         let has = |text: &str| kept.has(&Secret::new(text.to_owned()));
@@ -159,7 +212,7 @@ mod tests {
         let kept = Kept::default();
         for number in 0..=MOST as u64 {
             let ends = 10_000 - number;
-            kept.keep(number.to_string(), entry("some-login", ends), 0);
+            kept.keep(Key::shared(&number.to_string()), entry("some-login", ends), 0);
         }
         assert_eq!(kept.entries(0).len(), MOST);
         assert!(found(&kept, "0", 0).is_some());

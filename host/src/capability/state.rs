@@ -45,6 +45,8 @@ pub struct CallState {
     pub(super) aws_calls: usize,
     pub(super) http_calls: usize,
     pub(super) signatures: usize,
+    /// Whether what the call keeps is for grants like its own alone.
+    pub(super) keeps_apart: bool,
     /// `true` while the call waits for an upstream. It stays `true` when an upstream did not answer
     /// in time.
     pub(crate) upstream_slow: bool,
@@ -85,6 +87,7 @@ impl CallState {
             aws_calls: 0,
             http_calls: 0,
             signatures: 0,
+            keeps_apart: false,
             upstream_slow: false,
             refused: None,
             session: None,

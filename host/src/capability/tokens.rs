@@ -139,6 +139,8 @@ impl CallState {
             )));
         }
         let signed = access.signing.identity_token(&grant, audience, self.time());
+        // From now on the cloud may answer what it trusts this one project with.
+        self.keeps_apart = true;
         let handle = self.handle(signed, SecretOrigin::IdentityToken, "identity-token")?;
         self.issued.add_private(&handle.secret, "an identity token");
         Ok(handle)

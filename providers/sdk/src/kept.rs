@@ -6,6 +6,10 @@
 //! [`take_secret`](crate::http::Response::take_secret) can be kept, and what is kept never reaches
 //! a caller: it opens more than one grant. Any call may find that an entry is gone.
 //!
+//! What a call keeps after it had an [identity token](crate::tokens::identity_token) signed is
+//! found only by calls for the same project, and for pulls or for pushes like it: the cloud gave it
+//! for them. The host sees to that, so one name is enough.
+//!
 //! ```
 //! use rise_provider::http::Request;
 //! use rise_provider::testing::{Answer, Host, NOW};
@@ -35,7 +39,8 @@ use crate::{Error, Secret, host};
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] for a secret that did not come over `http`.
+/// [`Error::Refused`] for a secret that did not come over `http`, and [`Error::Failed`] for a text
+/// of less than 8 bytes, which is no login.
 pub fn keep(name: &str, value: &Secret, expires_at: u64) -> Result<(), Error> {
     host::keep(name, &value.0, expires_at)
 }

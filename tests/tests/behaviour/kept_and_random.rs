@@ -164,6 +164,20 @@ async fn what_is_kept_reaches_no_caller_and_only_what_was_taken_is_kept() {
     }
 }
 
+/// Each password that has it in by chance would be withheld.
+#[tokio::test]
+async fn a_text_that_is_too_short_for_a_login_is_not_kept() {
+    let server = Imaginary::start().await;
+    for (login, status) in [("a", 502), ("1234567", 502), ("12345678", 200)] {
+        let other = jwt(&json!({ "sub": SECRET_SUB }));
+        server.answer(200, None, &json!({ "token": login, "other": other }).to_string());
+        let answer = ask(&broker(table(&server, "no")).await).await;
+        assert_eq!(answer.status, status, "{login}: {}", answer.text);
+        let told = format!("a text of {} bytes cannot be kept", login.len());
+        assert_eq!(logs::text().contains(&told), status == 502, "{login}: {}", logs::text());
+    }
+}
+
 #[tokio::test]
 async fn the_host_makes_passwords_and_names() {
     let server = Imaginary::start().await;
