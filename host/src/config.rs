@@ -102,7 +102,7 @@ impl Written {
     }
 
     /// Returns whether this top-level table is stated.
-    fn has(&self, table: &str) -> bool {
+    pub(crate) fn has(&self, table: &str) -> bool {
         self.0.get(table).is_some()
     }
 

@@ -87,13 +87,16 @@ impl Generation {
 /// solved, after the problems of the draft itself.
 pub(crate) async fn examine(draft: Draft, foundation: &Foundation) -> Vec<Problem> {
     let Draft { config, mut problems, .. } = draft;
-    match signing(&config, &foundation.clock, &foundation.signing) {
-        Ok(signing) => {
-            let loaded = load(foundation, &config, signing.as_ref()).await;
-            problems.extend(loaded.err().into_iter().flatten());
-        }
-        Err(of_signing) => problems.extend(of_signing),
-    }
+    let signing = signing(&config, &foundation.clock, &foundation.signing);
+    let signing = signing.unwrap_or_else(|of_signing| {
+        problems.extend(of_signing);
+        None
+    });
+    // What is wrong in [signing] is reported already, and no registry lacks the table.
+    let throwaway = || Signing::throwaway(foundation.clock.now()).map(Arc::new);
+    let signing = signing.or_else(|| config.written.has("signing").then(throwaway).flatten());
+    let loaded = load(foundation, &config, signing.as_ref()).await;
+    problems.extend(loaded.err().into_iter().flatten());
     problems
 }
 

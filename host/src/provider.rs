@@ -21,6 +21,7 @@ pub use call::{CallError, Finished, Provider};
 pub use catalog::{Before, Catalog, RejectedFile, Scan};
 pub use engine::Engine;
 pub use export::{CheckCall, Export, IssueCall, LocateCall, NeedsCall, ResolveCall};
+pub use inspect::TokenImports;
 pub use load::{LoadError, Loader};
 pub use pins::Pins;
 pub use trial::Trial;

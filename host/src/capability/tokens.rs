@@ -46,11 +46,6 @@ pub struct TokenCeiling {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTokenCeiling {
     #[error(
-        "missing; its provider has tokens signed, so state for whom: `services = \
-         [\"registry.example.com\"]` for tokens of a registry, or `audiences` for those of a cloud"
-    )]
-    Missing,
-    #[error(
         "`{0}` is not the name of a service or audience: expected 1 to 255 printable characters"
     )]
     Name(String),
@@ -62,7 +57,8 @@ pub enum InvalidTokenCeiling {
 }
 
 impl TokenCeiling {
-    /// `service` and `audience` stand for what the settings do not state.
+    /// `service` and `audience` stand for what the settings do not state. Without any of them, no
+    /// token is signed.
     pub fn new(
         stated: Option<&TokenCeilingFile>,
         service: Option<&str>,
@@ -81,7 +77,6 @@ impl TokenCeiling {
         };
         match ceiling.services.iter().chain(&ceiling.audiences).find(|name| !is_name(name)) {
             Some(wrong) => Err(InvalidTokenCeiling::Name(printable(wrong, LONGEST_NAME))),
-            None if ceiling == Self::default() => Err(InvalidTokenCeiling::Missing),
             None => match ceiling.services.iter().find(|name| ceiling.audiences.contains(name)) {
                 Some(both) => Err(InvalidTokenCeiling::Both(both.clone())),
                 None => Ok(ceiling),
@@ -104,7 +99,11 @@ impl CallState {
             return Err(self.refuse(format!("more than {MOST} signatures")));
         }
         let Some(access) = self.capabilities.tokens.clone() else {
-            return Err(self.refuse("a token, and this broker signs none".to_owned()));
+            return Err(self.refuse(
+                "a token, and its registry has none signed: set `issuer` in [signing], and \
+                 `ceiling.tokens` of the registry if its settings name no service or audience"
+                    .to_owned(),
+            ));
         };
         Ok((grant, access))
     }
@@ -139,9 +138,9 @@ impl CallState {
             )));
         }
         let signed = access.signing.identity_token(&grant, audience, self.time());
+        let handle = self.handle(signed, SecretOrigin::IdentityToken, "identity-token")?;
         // From now on the cloud may answer what it trusts this one project with.
         self.keeps_apart = true;
-        let handle = self.handle(signed, SecretOrigin::IdentityToken, "identity-token")?;
         self.issued.add_private(&handle.secret, "an identity token");
         Ok(handle)
     }
@@ -198,7 +197,7 @@ mod tests {
         assert_eq!((both.services.len(), both.audiences), (2, vec!["d".to_owned()]));
         let default = ceiling(None, Some("c"), None).unwrap();
         assert_eq!((default.services, default.audiences), (vec!["c".to_owned()], vec![]));
-        assert_eq!(ceiling(None, None, None), Err(InvalidTokenCeiling::Missing));
+        assert_eq!(ceiling(None, None, None), Ok(TokenCeiling::default()));
         for wrong in ["", "a\nb", &"x".repeat(256)] {
             let stated = TokenCeilingFile { services: Some(names(&[wrong])), audiences: None };
             let wrong = printable(wrong, LONGEST_NAME);

@@ -358,12 +358,12 @@ pub struct HttpCeilingFile {
 #[serde(deny_unknown_fields, default)]
 pub struct TokenCeilingFile {
     /// The registries whose tokens it may ask for, by their `service`. The default is the setting
-    /// `service` of the provider, or else the host of `registry_url`.
-    #[schemars(length(min = 1, max = 16))]
+    /// `service` of the provider, or else the host of `registry_url`. An empty list: none.
+    #[schemars(length(max = 16))]
     pub services: Option<Vec<String>>,
     /// The clouds whose tokens it may ask for, by their `audience`. The default is the setting
     /// `audience` of the provider.
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(length(max = 16))]
     pub audiences: Option<Vec<String>>,
 }
 

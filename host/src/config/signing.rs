@@ -81,7 +81,9 @@ pub(super) fn config(
     problems: &mut Vec<Problem>,
 ) -> Option<SigningConfig> {
     let Some(issuer) = file.issuer else {
-        if written.has("signing") {
+        // A table with a wrong value is read as empty.
+        let is_wrong = problems.iter().any(|problem| problem.key.starts_with("signing"));
+        if written.has("signing") && !is_wrong {
             let message = "missing; name the URL under which callers and registries reach this \
                            broker, such as \"https://broker.example.com\"";
             problems.push(written.problem("/signing/issuer", message));

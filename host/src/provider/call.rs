@@ -12,6 +12,7 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::engine::{Engine, TICK};
 use super::export::{DescribeCall, Export};
+use super::inspect::TokenImports;
 use super::turn::Turns;
 use crate::capability::wit;
 use crate::capability::wit::exports::rise::registry::registry::Manifest;
@@ -33,6 +34,8 @@ pub struct Provider {
     pub digest: Arc<str>,
     /// The capabilities that it imports.
     pub imports: Vec<&'static str>,
+    /// What it imports of the capability `tokens`.
+    pub tokens: TokenImports,
     /// The interfaces of WASI that it imports beyond those that every provider may import. Their
     /// functions are empty stubs.
     pub wasi: Vec<String>,

@@ -1,7 +1,7 @@
 //! Reads what a component imports and exports, without running or compiling any of it.
 
 use wit_component::DecodedWasm;
-use wit_parser::WorldItem;
+use wit_parser::{Resolve, World, WorldItem};
 
 use super::load::LoadError;
 use crate::capability::{self, Capability};
@@ -20,6 +20,17 @@ pub(crate) struct Interfaces {
     /// The interfaces of WASI that only providers with `wasi = "stubbed"` get.
     pub wasi: Vec<String>,
     pub has_endpoints: bool,
+    pub tokens: TokenImports,
+}
+
+/// The functions of `tokens` that a component imports. A toolchain that links whole interfaces
+/// imports both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenImports {
+    /// Tokens for a registry.
+    pub registry_token: bool,
+    /// Tokens for a cloud.
+    pub identity_token: bool,
 }
 
 /// Returns the interfaces of a component. It fails if the component is no provider, or imports
@@ -56,6 +67,7 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Interfaces, LoadError> {
             Import::Wasi => interfaces.wasi.push(capability::printable(&name, 128)),
         }
     }
+    interfaces.tokens = token_imports(&resolve, world);
     let exports = names(&mut world.exports.iter());
     let version = |interface: &str| {
         let of = |name: &str| {
@@ -87,6 +99,22 @@ fn substitute(bytes: &[u8]) -> Option<&'static str> {
         Some("compressed by gzip; decompress it")
     } else {
         None
+    }
+}
+
+fn token_imports(resolve: &Resolve, world: &World) -> TokenImports {
+    let tokens = format!("{CONTRACT}tokens@{VERSION}");
+    let imports = |function: &str| {
+        world.imports.iter().any(|(key, item)| {
+            let WorldItem::Interface { id, .. } = item else { return false };
+            let interface = resolve.interfaces.get(*id);
+            resolve.name_world_key(key) == tokens
+                && interface.is_some_and(|interface| interface.functions.contains_key(function))
+        })
+    };
+    TokenImports {
+        registry_token: imports("registry-token"),
+        identity_token: imports("identity-token"),
     }
 }
 

@@ -179,7 +179,7 @@ impl Loader {
             pins.allow(&known.manifest.name, &digest, &known.imports)?;
             return Ok(Arc::clone(known));
         }
-        let Interfaces { capabilities: imports, wasi, has_endpoints } = inspect(&bytes)?;
+        let Interfaces { capabilities: imports, wasi, has_endpoints, tokens } = inspect(&bytes)?;
         check_wasi(&wasi, config.widest_wasi(), None)?;
         let component = compiled::component(
             &self.engine.wasmtime,
@@ -219,7 +219,7 @@ impl Loader {
             guest.turns = before.guest.turns.clone();
         }
         let file = file.to_owned();
-        Ok(Arc::new(Provider { manifest, schema, file, digest, imports, wasi, guest }))
+        Ok(Arc::new(Provider { manifest, schema, file, digest, imports, tokens, wasi, guest }))
     }
 }
 

@@ -86,8 +86,9 @@ async fn build(
     warnings.extend(of_secrets(&config, http.as_ref(), &provider.schema, &stated));
     let used = has_aws.then_some(&aws_settings);
     warnings.extend(used.iter().flat_map(|aws| aws::warnings(aws, signing, &stated)));
+    let signed = tokens::signed(provider, &settings, &config, signing, &stated)?;
     let epoch = Epoch::of(provider, &text, &own_secrets, &config.written_keys, trust_provider)
-        .signed_by(signing.filter(|_| provider.imports.contains(&"tokens")));
+        .signed_by(signed.as_ref().map(|signed| &signed.signing));
     let kept = clients.kept(name, epoch);
     let capabilities = Arc::new(Capabilities { aws, http, kept, ..Capabilities::clone(&bare) });
     let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none());
@@ -98,13 +99,14 @@ async fn build(
         .and_then(|located| {
             let needed = needs.image_host.as_ref().filter(|_| trust_provider);
             let allowed = location::allowed(&config, &settings, used, needed, &stated)?;
-            let allowed = allowed.to(provider, trust_provider, &settings, &stated)?;
+            let signs = signed.as_ref().is_some_and(tokens::Signed::has_services);
+            let allowed = allowed.to(signs, trust_provider, &settings, &stated)?;
             allowed.check(&located.pattern, &stated).map(|()| located)
         });
     let located = both(narrow, located)?;
     warnings.extend(located.warnings(provider, &stated));
-    let signs = (&**provider, signing, &located);
-    let capabilities = tokens::add(capabilities, &settings, &config, signs, &stated)?;
+    let tokens = signed.map(|signed| signed.at(&located));
+    let capabilities = Arc::new(Capabilities { tokens, ..Capabilities::clone(&capabilities) });
     let registry = Registry {
         name: name.clone(),
         epoch,

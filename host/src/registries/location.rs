@@ -182,16 +182,16 @@ pub(super) enum Allowed {
 }
 
 impl Allowed {
-    /// What is allowed to this provider. One with `tokens` that nobody has reviewed does not
-    /// choose: the host signs for wherever it says that a project is.
+    /// What is allowed to this provider. One that has registry tokens signed and that nobody has
+    /// reviewed does not choose: the host signs for wherever it says that a project is.
     pub(super) fn to(
         self,
-        provider: &Provider,
+        has_tokens_signed: bool,
         is_trusted: bool,
         settings: &Value,
         stated: &Stated<'_>,
     ) -> Result<Self, Vec<Problem>> {
-        if is_trusted || !provider.imports.contains(&"tokens") {
+        if is_trusted || !has_tokens_signed {
             return Ok(self);
         }
         self.below_namespace(settings).map_err(|message| stated.problem("/namespace", message))

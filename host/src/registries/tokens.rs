@@ -1,4 +1,7 @@
 //! The tokens that a registry may have signed, from its settings.
+//!
+//! A registry that names no service and no audience has none signed: its provider may offer a login
+//! by a token, and this registry uses another one. The capability is closed then.
 
 use std::sync::Arc;
 
@@ -7,7 +10,6 @@ use serde_json::Value;
 use super::Registry;
 use super::build::Stated;
 use super::location::Located;
-use crate::capability::Capabilities;
 use crate::capability::tokens::{TokenAccess, TokenCeiling};
 use crate::config::RegistryConfig;
 use crate::config::node::{Origin, Problem};
@@ -15,14 +17,20 @@ use crate::domain::Host;
 use crate::provider::Provider;
 use crate::signing::Signing;
 
-/// Opens `tokens` if the provider imports it.
-pub(super) fn add(
-    capabilities: Arc<Capabilities>,
+/// What a registry may have signed, and by what.
+pub(super) struct Signed {
+    ceiling: TokenCeiling,
+    pub(super) signing: Arc<Signing>,
+}
+
+/// Returns what the registry may have signed, if its settings name a service or an audience.
+pub(super) fn signed(
+    provider: &Provider,
     settings: &Value,
     config: &RegistryConfig,
-    (provider, signing, located): (&Provider, Option<&Arc<Signing>>, &Located),
+    signing: Option<&Arc<Signing>>,
     stated: &Stated<'_>,
-) -> Result<Arc<Capabilities>, Vec<Problem>> {
+) -> Result<Option<Signed>, Vec<Problem>> {
     let allowed = config.keys.ceiling.tokens.as_ref();
     if !provider.imports.contains(&"tokens") {
         return match allowed {
@@ -31,26 +39,45 @@ pub(super) fn add(
                 "its provider has no tokens signed: it does not import `tokens`; remove this"
                     .to_owned(),
             )),
-            None => Ok(capabilities),
+            None => Ok(None),
         };
     }
+    let text = |name: &str| settings.get(name).and_then(Value::as_str);
+    let host = text("registry_url").and_then(|url| Host::from_setting(url).ok());
+    // Only what the component can ask for: the host of a cloud's registry is no service.
+    let service = text("service").or_else(|| host.as_ref().map(Host::as_str));
+    let service = service.filter(|_| provider.tokens.registry_token);
+    let audience = text("audience").filter(|_| provider.tokens.identity_token);
+    let ceiling = TokenCeiling::new(allowed, service, audience)
+        .map_err(|error| stated.problem("/ceiling/tokens", error.to_string()))?;
+    if ceiling == TokenCeiling::default() {
+        return Ok(None);
+    }
     let Some(signing) = signing else {
+        let names = ceiling.services.iter().chain(&ceiling.audiences);
+        let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
         let message = format!(
-            "the provider `{}` has tokens signed, and this broker signs none; set `issuer` in \
-             [signing]",
-            provider.manifest.name
+            "its provider `{}` has tokens signed for {}, and this broker signs none; set `issuer` \
+             in [signing]",
+            provider.manifest.name,
+            names.join(", ")
         );
         return Err(stated.problem("", message));
     };
-    let text = |name: &str| settings.get(name).and_then(Value::as_str);
-    let host = text("registry_url").and_then(|url| Host::from_setting(url).ok());
-    let service = text("service").or_else(|| host.as_ref().map(Host::as_str));
-    let ceiling = TokenCeiling::new(allowed, service, text("audience"))
-        .map_err(|error| stated.problem("/ceiling/tokens", error.to_string()))?;
-    let signing = Arc::clone(signing);
-    let (pattern, children) = (located.pattern.clone(), located.shape.children);
-    let tokens = Some(TokenAccess { ceiling, signing, pattern, children });
-    Ok(Arc::new(Capabilities { tokens, ..Capabilities::clone(&capabilities) }))
+    Ok(Some(Signed { ceiling, signing: Arc::clone(signing) }))
+}
+
+impl Signed {
+    /// Whether callers get tokens of this broker.
+    pub(super) fn has_services(&self) -> bool {
+        !self.ceiling.services.is_empty()
+    }
+
+    pub(super) fn at(self, located: &Located) -> TokenAccess {
+        let Self { ceiling, signing } = self;
+        let (pattern, children) = (located.pattern.clone(), located.shape.children);
+        TokenAccess { ceiling, signing, pattern, children }
+    }
 }
 
 /// A registry accepts a token by its `service`, which says nothing of the host: at two hosts with

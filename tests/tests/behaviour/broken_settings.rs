@@ -6,7 +6,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use rise_broker_tests::Installation;
+use rise_broker_tests::{Installation, repository};
 
 /// Correct settings, which tests break.
 const AUTH: &str = r#"
@@ -82,6 +82,35 @@ fn the_settings_that_are_broken_below_are_right() {
         let check = installed(&[AUTH, registry]).run(&["check"]);
         assert_eq!((check.code, check.stderr.as_str()), (Some(0), ""));
     }
+}
+
+/// The registry lacks nothing: what would sign for it is only written wrongly.
+#[test]
+fn a_wrong_value_of_signing_is_one_problem() {
+    let registry = "[registries.prod]\ntype = \"distribution\"\nregistry_url = \"r.example.com\"\n";
+    let right = "issuer = \"https://broker.example.com\"\n";
+    for (signing, key) in [
+        ("issuer = 7".to_owned(), "issuer"),
+        ("issuer = \"broker.example.com\"".to_owned(), "issuer"),
+        ("algorithm = \"ES256\"".to_owned(), "issuer"),
+        (format!("{right}rsa_bits = 1024"), "rsa_bits"),
+        (format!("{right}keyfile = \"x\""), "keyfile"),
+        (format!("{right}key_file = \"/dev/null\""), "key_file"),
+    ] {
+        let mut installation = installed(&[AUTH, "[signing]\n", &signing, "\n", registry]);
+        installation
+            .provider(&repository().join("dist/providers/distribution.wasm"), "distribution");
+        let printed = problems(&mut installation);
+        let errors: Vec<_> = printed.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{signing}: {printed}");
+        assert!(errors[0].contains(&format!("signing.{key}: ")), "{signing}: {printed}");
+    }
+    // Without the table, it is the registry that has a problem, once.
+    let mut installation = installed(&[AUTH, registry]);
+    installation.provider(&repository().join("dist/providers/distribution.wasm"), "distribution");
+    let printed = problems(&mut installation);
+    assert_eq!(printed.matches("error: ").count(), 1, "{printed}");
+    assert!(printed.contains("has tokens signed for `r.example.com`"), "{printed}");
 }
 
 // The ten problems that the product was specified with.

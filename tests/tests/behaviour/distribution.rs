@@ -377,7 +377,9 @@ async fn settings_that_would_open_too_much_are_refused() {
         "{found}"
     );
     let found = wrong(format!("{AUTH}{}", table())).await;
-    assert!(found.contains("this broker signs none; set `issuer` in [signing]"), "{found}");
+    let told = "has tokens signed for `r.example.com`, and this broker signs none; set `issuer` in \
+                [signing]";
+    assert!(found.contains(told), "{found}");
     let itself = "[[auth.issuers]]\nname = \"self\"\nissuer = \"https://broker.example.com\"\n";
     let found = wrong(format!("{AUTH}{itself}{SIGNING}{}", table())).await;
     assert!(found.contains("signing.issuer: is also the `issuer` of one of"), "{found}");
