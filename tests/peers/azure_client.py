@@ -10,7 +10,11 @@ import sys
 
 from azure.containerregistry import ContainerRegistryClient
 from azure.core.exceptions import AzureError
-from azure.identity import CertificateCredential, ClientSecretCredential
+from azure.identity import (
+    CertificateCredential,
+    ClientAssertionCredential,
+    ClientSecretCredential,
+)
 
 settings = json.load(sys.stdin)
 tenant_and_client = settings["tenant_id"], settings["client_id"]
@@ -22,6 +26,11 @@ options = {
 if "certificate" in settings:
     pem = settings["certificate"].encode()
     credential = CertificateCredential(*tenant_and_client, certificate_data=pem, **options)
+elif "assertion" in settings:
+    # A workload that runs elsewhere: it has a token of an issuer that the application trusts.
+    credential = ClientAssertionCredential(
+        *tenant_and_client, func=lambda: settings["assertion"], **options
+    )
 else:
     credential = ClientSecretCredential(
         *tenant_and_client, settings["client_secret"], **options

@@ -24,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use crate::federation::Trust;
 use crate::https::{Certificate, HttpsListener};
 use crate::registry::{RegistryTable, registry as table};
 use crate::{DockerRegistry, OperatorKey, RegistryAuth, Signer};
@@ -96,6 +97,8 @@ type Change = Box<dyn Fn(&mut Value) + Send>;
 struct Shared {
     signer: Signer,
     certificate: ApplicationCertificate,
+    /// What the federated credentials of the application have in common, and their subjects.
+    trust: Mutex<Option<Trust>>,
     /// The addresses of Entra ID and of the registry.
     entra: String,
     registry: String,
@@ -133,6 +136,7 @@ impl Azure {
         let shared = Arc::new(Shared {
             signer: Signer::new("acr"),
             certificate: ApplicationCertificate::new(),
+            trust: Mutex::default(),
             entra: entra.host().to_owned(),
             registry: registry.host().to_owned(),
             images,
@@ -186,6 +190,14 @@ impl Azure {
             .without("client_secret")
             .with("private_key", self.shared.certificate.key.pem())
             .with("certificate_sha256", self.fingerprint())
+    }
+
+    /// The same, whose application has federated credentials for this issuer and these subjects,
+    /// and no secret.
+    pub fn table_with_trust(&self, trust: Trust) -> RegistryTable {
+        let table = self.table().without("client_secret").with("audience", &*trust.audience);
+        *self.shared.trust.lock().unwrap() = Some(trust);
+        table
     }
 
     /// SHA-256 of the application's certificate, as openssl prints it.

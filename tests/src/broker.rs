@@ -147,6 +147,11 @@ impl TestBroker {
         answer(&self.admin, Request::get(path).body(Body::empty()).unwrap()).await
     }
 
+    /// The callers' routes.
+    pub(crate) fn routes(&self) -> Router {
+        self.router.clone()
+    }
+
     /// Serves the callers' routes on a free port until the returned value is dropped.
     pub async fn listen(&self, tls: Option<&Tls>) -> Listening {
         let acceptor = tls.map(Tls::acceptor);

@@ -13,6 +13,7 @@
 //! | an independent STS and ECR, and what exactly was sent | [`Moto`] |
 //! | STS and ECR that know a broker by its tokens, and verify them as AWS does | [`FederatedAws`] |
 //! | a registry with an API of its own, for providers that use `http` | [`Imaginary`] |
+//! | the address at which clouds reach a broker's keys, and what they check of its tokens | [`federation`] |
 //! | Entra ID and an Azure Container Registry, which Microsoft's clients believe | [`Azure`] |
 //! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
@@ -47,6 +48,7 @@ pub mod disk;
 mod docker_registry;
 mod eventually;
 mod federated_aws;
+pub mod federation;
 pub mod fleet;
 mod google;
 pub mod handwritten;

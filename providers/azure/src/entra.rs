@@ -1,10 +1,11 @@
-//! Microsoft Entra ID: the login of the application (OAuth 2.0 client credentials), with a client
-//! secret or with an assertion that the key of a certificate signs.
+//! Microsoft Entra ID: the login of the application (OAuth 2.0 client credentials), with an
+//! identity token of the broker, an assertion that the key of a certificate signs, or a client
+//! secret.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rise_provider::http::{Request, Response};
-use rise_provider::{Error, Grant, PrivateKeyName, Secret};
+use rise_provider::{Error, Grant, PrivateKeyName, Secret, tokens};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -16,7 +17,7 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 const ASSERTION_SECONDS: u64 = 300;
 
 /// Errors that one setting causes, and the remedy. A code is followed by `:` in the text.
-const REMEDIES: [(&str, &str); 12] = [
+const REMEDIES: [(&str, &str); 17] = [
     ("AADSTS7000215", "set `client_secret` to the value of the secret, not to its id"),
     (
         "AADSTS7000222",
@@ -30,6 +31,26 @@ const REMEDIES: [(&str, &str); 12] = [
          --cert @certificate.pem --append`; and see `certificate_sha256`",
     ),
     ("AADSTS7000272", "the certificate has expired: upload another one and set `private_key`"),
+    (
+        "AADSTS700211",
+        "add a federated credential to the application whose `issuer` is that of [signing], letter \
+         by letter",
+    ),
+    ("AADSTS700212", "`audience` is not that of the application's federated credential"),
+    (
+        "AADSTS700213",
+        "add a federated credential to the application for this project, registry and action",
+    ),
+    (
+        "AADSTS50013",
+        "Entra ID has other keys of the broker; it accepts RS256 alone: see `algorithm` in \
+         [signing]",
+    ),
+    (
+        "AADSTS90061",
+        "Entra ID cannot fetch the broker's keys: its `issuer` of [signing] must be reached from \
+         the internet over https",
+    ),
     ("AADSTS700024", "correct the clock of the broker's machine"),
     ("AADSTS700016", "`client_id` is no application of the tenant `tenant_id`"),
     ("AADSTS7000112", "the application `client_id` is disabled: enable it in the tenant"),
@@ -51,13 +72,20 @@ pub(crate) fn token(settings: &Settings, grant: &Grant) -> Result<Secret, Error>
         .form("grant_type", "client_credentials")
         .form("client_id", &settings.client_id)
         .form("scope", &format!("{}/.default", settings.resource()));
-    let request = match (&settings.client_secret, &settings.private_key) {
-        (Some(client_secret), _) => request.form_secret("client_secret", &client_secret.get()?),
-        (None, Some(private_key)) => request
-            .form("client_assertion_type", ASSERTION_TYPE)
-            .form_secret("client_assertion", &assertion(settings, private_key, grant)?),
+    let by_assertion = |request: Request, assertion: &Secret| {
+        let request = request.form("client_assertion_type", ASSERTION_TYPE);
+        request.form_secret("client_assertion", assertion)
+    };
+    let request = match (&settings.client_secret, &settings.private_key, &settings.audience) {
+        (Some(client_secret), _, _) => request.form_secret("client_secret", &client_secret.get()?),
+        (None, Some(private_key), _) => {
+            by_assertion(request, &assertion(settings, private_key, grant)?)
+        }
+        (None, None, Some(audience)) => by_assertion(request, &tokens::identity_token(audience)?),
         // `check` reports more to the operator.
-        (None, None) => return Err(Error::InvalidSettings("the application has no login".into())),
+        (None, None, None) => {
+            return Err(Error::InvalidSettings("the application has no login".into()));
+        }
     };
     let response = request.send()?;
     response.success().map_err(|error| explained(error, &response))?;

@@ -83,7 +83,9 @@ impl Provider for Azure {
     }
 }
 
-/// A token for the scope, with the refresh token that the host keeps or with a new one.
+/// A token for the scope, with the refresh token that the host keeps or with a new one. One that
+/// comes from an identity token is kept for this project and these actions alone: the host sees to
+/// that.
 fn password(settings: &Settings, grant: &Grant, scope: &str) -> Result<Secret, Error> {
     if let Some(refresh_token) = kept::find(REFRESH_TOKEN)? {
         let denied = match acr::access_token(settings, &refresh_token, scope) {

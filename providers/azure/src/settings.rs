@@ -15,6 +15,8 @@ const AUTHORITIES: [(&str, &str); 2] = [
     (".azurecr.us", "https://login.microsoftonline.us"),
     (".azurecr.cn", "https://login.chinacloudapi.cn"),
 ];
+/// What federated credentials of Azure have as audience. Other clouds add their name.
+const AUDIENCE: &str = "api://AzureADTokenExchange";
 const URL_EXPECTED: &str = "expected `https://` and a host, without a path";
 
 /// One registry of type `azure`.
@@ -36,6 +38,9 @@ pub struct Settings {
     pub private_key: Option<PrivateKeyName>,
     /// SHA-256 fingerprint of that certificate: 64 hexadecimal digits, with or without colons.
     pub certificate_sha256: Option<String>,
+    /// Audience of a federated credential of the application, in place of a secret or key:
+    /// `api://AzureADTokenExchange`. The broker logs in with a token that it signs itself.
+    pub audience: Option<String>,
     /// Resource that the token of Entra ID is for. The default is
     /// `https://containerregistry.azure.net`.
     pub resource: Option<String>,
@@ -146,31 +151,42 @@ impl Settings {
 
     /// The application has one way to log in.
     fn login_problem(&self) -> Option<Problem> {
+        let has_certificate = self.private_key.is_some() || self.certificate_sha256.is_some();
+        match (self.client_secret.is_some(), has_certificate, &self.audience) {
+            (true, false, None) => None,
+            (false, true, None) => self.certificate_problem(),
+            (false, false, Some(audience)) => audience_problem(audience),
+            (false, false, None) => Some(Problem::new(
+                "/client_secret",
+                format!(
+                    "missing; state `audience = \"{AUDIENCE}\"` (no secret at all), \
+                     `client_secret`, or `private_key` and `certificate_sha256`"
+                ),
+            )),
+            (with_secret, _, _) => Some(Problem::new(
+                if with_secret { "/client_secret" } else { "/audience" },
+                "one login is enough: keep `audience`, `client_secret`, or `private_key` and \
+                 `certificate_sha256`",
+            )),
+        }
+    }
+
+    fn certificate_problem(&self) -> Option<Problem> {
         let fingerprint =
             "`openssl x509 -in certificate.pem -noout -fingerprint -sha256` prints it";
-        match (&self.client_secret, &self.private_key, &self.certificate_sha256) {
-            (Some(_), None, None) => None,
-            (None, Some(_), Some(_)) if self.thumbprint().is_some() => None,
-            (None, Some(_), Some(text)) => Some(Problem::new(
+        match (&self.private_key, &self.certificate_sha256) {
+            (Some(_), Some(_)) if self.thumbprint().is_some() => None,
+            (Some(_), Some(text)) => Some(Problem::new(
                 "/certificate_sha256",
                 format!("`{text}` is not a SHA-256 fingerprint; {fingerprint}"),
             )),
-            (None, Some(_), None) => {
+            (Some(_), None) => {
                 let text = format!("missing: `private_key` needs it; {fingerprint}");
                 Some(Problem::new("/certificate_sha256", text))
             }
-            (None, None, Some(_)) => Some(Problem::new(
+            (None, _) => Some(Problem::new(
                 "/private_key",
                 "missing: `certificate_sha256` needs the key of the certificate",
-            )),
-            (None, None, None) => Some(Problem::new(
-                "/client_secret",
-                "missing; state `client_secret`, or `private_key` and `certificate_sha256`",
-            )),
-            (Some(_), _, _) => Some(Problem::new(
-                "/client_secret",
-                "one login is enough: remove `client_secret`, or `private_key` and \
-                 `certificate_sha256`",
             )),
         }
     }
@@ -199,6 +215,15 @@ impl Settings {
             Problem::new("/authority_host", format!("`{stated}` is not Entra ID; {text}"))
         })
     }
+}
+
+/// Entra ID compares it with the federated credential, letter by letter.
+fn audience_problem(audience: &str) -> Option<Problem> {
+    let is_wrong = audience.is_empty() || !audience.bytes().all(|byte| byte.is_ascii_graphic());
+    is_wrong.then(|| {
+        let text = format!("expected that of the federated credential, such as `{AUDIENCE}`");
+        Problem::new("/audience", format!("`{audience}` is not an audience; {text}"))
+    })
 }
 
 fn is_uuid(text: &str) -> bool {
@@ -327,6 +352,11 @@ mod tests {
             (key(&json!({ "certificate_sha256": "AB:CD" })), fingerprint, "`AB:CD` is not"),
             (key(&json!({ "certificate_sha256": "+1".repeat(32) })), fingerprint, "is not"),
             (key(&json!({ "private_key": null })), "/private_key", "the key of the certificate"),
+            (json!({ "audience": AUDIENCE }), "/client_secret", "one login is enough"),
+            (key(&json!({ "audience": AUDIENCE })), "/audience", "one login is enough"),
+            (json!({ "client_secret": null, "audience": "" }), "/audience", AUDIENCE),
+            (json!({ "client_secret": null, "audience": "a b" }), "/audience", "`a b` is not"),
+            (json!({ "client_secret": null }), "/client_secret", "audience = \"api://"),
         ] {
             is_told(&more, path, told);
         }
@@ -340,6 +370,7 @@ mod tests {
             json!({ "resource": "https://management.azure.com" }),
             key(&json!({})),
             key(&json!({ "certificate_sha256": vec!["0F"; 32].join(":") })),
+            json!({ "client_secret": null, "audience": AUDIENCE }),
             json!({ "registry_url": "r.azurecr.us", "resource": "https://management.usgovcloudapi.net" }),
         ] {
             assert_eq!(testing::check::<Azure>(&written(&more)), Ok(Scope::Repository), "{more}");

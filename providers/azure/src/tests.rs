@@ -141,6 +141,25 @@ fn a_certificate_is_as_good_as_a_client_secret() {
 }
 
 #[test]
+fn without_a_secret_the_broker_logs_in_with_an_identity_token() {
+    let audience = "api://AzureADTokenExchange";
+    let settings = settings(&json!({ "client_secret": null, "audience": audience }));
+    let (issued, sent) =
+        issue(&instead("nowhere", Answer::new(500)), &settings, Actions::PULL | Actions::PUSH);
+    assert!(issued.is_ok(), "{issued:?}");
+    let Body::Form(fields) = &sent[0].body else { panic!("no form") };
+    let expected = [
+        ("grant_type", "client_credentials"),
+        ("client_id", CLIENT),
+        ("scope", "https://containerregistry.azure.net/.default"),
+        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+        ("client_assertion", "<identity-token api://AzureADTokenExchange>"),
+    ];
+    let own: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!((sent[0].url.as_str(), &own[..]), (LOGIN, &expected[..]));
+}
+
+#[test]
 fn the_host_keeps_the_refresh_token_until_the_registry_rejects_it() {
     let rejects_kept = |sent: &Sent| match &sent.body {
         Body::Form(fields) => fields.iter().any(|field| field.1 == "<kept refresh-token>"),
@@ -194,6 +213,8 @@ fn errors_of_entra_name_the_setting_and_the_remedy() {
         (400, "AADSTS700016: Application with identifier 'x' was not found", "`client_id`"),
         (400, "AADSTS90002: Tenant 'x' not found. Check to make sure", "`tenant_id`"),
         (400, "AADSTS500011: The resource principal named x was not found", "`resource`"),
+        (400, "AADSTS700213: No matching federated identity record found", "for this project"),
+        (400, "AADSTS700211: No matching federated identity record found", "`issuer`"),
         (400, "AADSTS9999999: Something new", "AADSTS9999999: Something new"),
         (400, "", "invalid_request"),
     ] {

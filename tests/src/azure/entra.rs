@@ -1,4 +1,5 @@
-//! The login of an application: OAuth 2.0 client credentials, by a secret or by a certificate.
+//! The login of an application: OAuth 2.0 client credentials, by a secret, by a certificate or by a
+//! token of an issuer that the application trusts.
 
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+
+use crate::federation::{Mistrust, Trust};
 
 use super::{AUDIENCES, CLIENT_ID, CLIENT_SECRET, Shared, Step, StepRequest, TENANT};
 
@@ -69,7 +72,7 @@ async fn token(
         if one("client_secret") != CLIENT_SECRET {
             return refused(401, 7_000_215, "Invalid client secret provided.");
         }
-    } else if let Err((code, text)) = shared.check_assertion(&request) {
+    } else if let Err((code, text)) = shared.check_assertion(&request).await {
         return refused(401, code, text);
     }
     if !AUDIENCES.contains(&audience) {
@@ -88,13 +91,22 @@ async fn token(
 }
 
 impl Shared {
-    /// Checks the login with the certificate (RFC 7523). Fails with the error of Entra ID.
-    fn check_assertion(&self, request: &StepRequest) -> Result<(), (u32, &'static str)> {
+    /// Checks the login without a secret (RFC 7523). Fails with the error of Entra ID.
+    async fn check_assertion(&self, request: &StepRequest) -> Result<(), (u32, &'static str)> {
         let one = |name: &str| request.all(name).first().copied().unwrap_or_default();
         if one("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
         {
             return Err((900_144, "The request body must contain 'client_assertion_type'."));
         }
+        let trust = self.trust.lock().unwrap().clone();
+        match trust {
+            Some(trust) => federated(&trust, one("client_assertion")).await,
+            None => self.check_certificate(request),
+        }
+    }
+
+    fn check_certificate(&self, request: &StepRequest) -> Result<(), (u32, &'static str)> {
+        let one = |name: &str| request.all(name).first().copied().unwrap_or_default();
         let certificate = &self.certificate;
         let signed = certificate.key.try_verify(one("client_assertion"));
         let (header, claims) =
@@ -121,6 +133,19 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Checks a token of a foreign issuer against the federated credentials of the application.
+async fn federated(trust: &Trust, token: &str) -> Result<(), (u32, &'static str)> {
+    let none = "No matching federated identity record found for presented assertion";
+    trust.verify(token).await.map(drop).map_err(|mistrust| match mistrust {
+        Mistrust::Form | Mistrust::Signature => (50_013, "Assertion failed signature validation."),
+        Mistrust::Keys => (90_061, "Request to External OIDC endpoint failed."),
+        Mistrust::Expired => (700_024, "Client assertion is not within its valid time range."),
+        Mistrust::Issuer => (700_211, none),
+        Mistrust::Audience => (700_212, none),
+        Mistrust::Subject => (700_213, none),
+    })
 }
 
 fn refused(status: u16, code: u32, text: &str) -> (StatusCode, Json<Value>) {

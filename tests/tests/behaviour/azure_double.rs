@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 const LONGEST_RUN: Duration = Duration::from_mins(1);
 
-fn settings(azure: &Azure, more: &Value) -> Value {
+pub(crate) fn settings(azure: &Azure, more: &Value) -> Value {
     let mut all = json!({
         "registry": format!("https://{}", azure.host()), "authority_host": azure.authority_host(),
         "tenant_id": TENANT, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET,
@@ -22,7 +22,7 @@ fn settings(azure: &Azure, more: &Value) -> Value {
 }
 
 /// Runs `azure-identity` and `azure-containerregistry` with these settings.
-async fn microsoft(azure: &Azure, settings: &Value) -> Value {
+pub(crate) async fn microsoft(azure: &Azure, settings: &Value) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let mut child = Command::new(python_program("vendors", "python"))
         .arg(repository().join("tests/peers/azure_client.py"))

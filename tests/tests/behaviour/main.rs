@@ -15,6 +15,7 @@ mod aws_identity;
 mod azure;
 mod azure_double;
 mod broken_settings;
+mod azure_federation;
 mod canaries;
 mod cancellation;
 mod check_live;
