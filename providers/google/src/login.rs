@@ -1,8 +1,10 @@
-//! The broker's own login at Google: an assertion, exchanged for an access token (RFC 7523). The
-//! host keeps it for other grants, and no caller gets it.
+//! The broker's own login at Google. The host keeps it for other grants, and no caller gets it.
+//!
+//! It comes of an assertion of a service account (RFC 7523), or of an identity token of this broker
+//! (RFC 8693). The latter names a project: the host keeps such a login for its grants alone.
 
 use rise_provider::http::Request;
-use rise_provider::{Error, Grant, Secret, kept};
+use rise_provider::{Error, Grant, PrivateKeyName, Secret, kept, tokens};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -26,24 +28,78 @@ pub(crate) fn login(settings: &Settings, grant: &Grant) -> Result<Secret, Error>
     if let Some(login) = kept::find(KEPT)? {
         return Ok(login);
     }
-    let now = grant.now();
-    // The host adds `iss` and `kid` from the file of the service account.
-    let claims = json!({ "aud": AUDIENCE, "scope": SCOPE, "iat": now, "exp": now + ASSERTION });
-    let assertion = settings.service_account_key.sign(&json!({ "alg": "RS256" }), &claims)?;
-    let answer = Request::post(&settings.token_url())
-        .form("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
-        .form_secret("assertion", &assertion)
-        .send()?;
-    answer.success()?;
-    let login = answer.take_secret("/access_token");
-    let login =
-        login.ok_or_else(|| Error::Failed("an answer without `access_token`".to_owned()))?;
-    let Answer { expires_in } = answer.json()?;
-    kept::keep(KEPT, &login, now.saturating_add(expires_in))?;
+    let request = match (&settings.audience, &settings.service_account_key) {
+        (Some(audience), _) => federated(settings, audience, SCOPE)?,
+        (None, Some(key)) => asserted(settings, key, grant)?,
+        // `check` reports more to the operator.
+        (None, None) => return Err(Error::InvalidSettings("the broker has no login".into())),
+    };
+    let (login, expires_at) = send(request, grant)?;
+    kept::keep(KEPT, &login, expires_at)?;
     Ok(login)
 }
 
 /// Forgets a login that Google rejects, so that the next call makes another one.
 pub(crate) fn forget() -> Result<(), Error> {
     kept::forget(KEPT)
+}
+
+/// Exchanges an identity token for a token with this scope of OAuth, and returns it with its
+/// expiry. It is nobody's but the grant's.
+pub(crate) fn exchange(
+    settings: &Settings,
+    audience: &str,
+    scope: &str,
+    grant: &Grant,
+) -> Result<(Secret, u64), Error> {
+    send(federated(settings, audience, scope)?, grant)
+}
+
+fn federated(settings: &Settings, audience: &str, scope: &str) -> Result<Request, Error> {
+    Ok(Request::post(&settings.token_url())
+        .form("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
+        .form("audience", audience)
+        .form("scope", scope)
+        .form("requested_token_type", "urn:ietf:params:oauth:token-type:access_token")
+        .form("subject_token_type", "urn:ietf:params:oauth:token-type:jwt")
+        .form_secret("subject_token", &tokens::identity_token(audience)?))
+}
+
+fn asserted(settings: &Settings, key: &PrivateKeyName, grant: &Grant) -> Result<Request, Error> {
+    let now = grant.now();
+    // The host adds `iss` and `kid` from the file of the service account.
+    let claims = json!({ "aud": AUDIENCE, "scope": SCOPE, "iat": now, "exp": now + ASSERTION });
+    let assertion = key.sign(&json!({ "alg": "RS256" }), &claims)?;
+    Ok(Request::post(&settings.token_url())
+        .form("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
+        .form_secret("assertion", &assertion))
+}
+
+/// The reason of Google, as in RFC 6749.
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+    #[serde(default)]
+    error_description: String,
+}
+
+/// The longest reason that a message repeats, in characters.
+const LONGEST_REASON: usize = 200;
+
+fn send(request: Request, grant: &Grant) -> Result<(Secret, u64), Error> {
+    let answer = request.send()?;
+    answer.success().map_err(|error| match (error, answer.json::<Refusal>()) {
+        // Google answers 400 for a login that it denies.
+        (Error::Failed(text) | Error::Denied(text), Ok(Refusal { error, error_description })) => {
+            let reason = format!("{error} {error_description}");
+            let reason: String = reason.trim_end().chars().take(LONGEST_REASON).collect();
+            Error::Denied(format!("{text}: {reason}"))
+        }
+        (error, _) => error,
+    })?;
+    let token = answer.take_secret("/access_token");
+    let token =
+        token.ok_or_else(|| Error::Failed("an answer without `access_token`".to_owned()))?;
+    let Answer { expires_in } = answer.json()?;
+    Ok((token, grant.now().saturating_add(expires_in)))
 }

@@ -9,7 +9,7 @@ use crate::login;
 use crate::settings::Settings;
 
 /// Google's registries take no narrower scope of OAuth: the account's rights are what counts.
-const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// In seconds. Google gives more only where a policy of the organization allows it.
 const LONGEST: u32 = 3600;
 /// Seconds that Google's clock may be ahead.
@@ -22,7 +22,7 @@ struct Answer {
 }
 
 /// Makes a token, and returns it with its expiry.
-pub(crate) fn make(
+pub(crate) fn impersonate(
     settings: &Settings,
     account: &str,
     grant: &Grant,
@@ -52,17 +52,18 @@ pub(crate) fn make(
 #[cfg(test)]
 mod tests {
     use rise_provider::testing::{self, Answer, Authorization, Body, Call, Host, Origin, Sent};
-    use rise_provider::{Actions, Credential, Issued, Provider as _};
+    use rise_provider::{Actions, Credential, Issued, Provider as _, Scope};
     use serde_json::{Value, json};
 
     use super::*;
     use crate::Google;
+    use crate::settings::tests::{AUDIENCE, direct};
 
     const TOKEN: &str = "https://oauth2.googleapis.com/token";
 
     /// Google, with this answer about a service account.
     fn google(sent: &Sent, answer: &Value) -> Answer {
-        if sent.url == TOKEN {
+        if sent.url == TOKEN || sent.url == "https://sts.googleapis.com/v1/token" {
             let login = json!({ "access_token": "ya29.login", "expires_in": 3599 });
             return Answer::new(200).body(&login.to_string());
         }
@@ -121,6 +122,69 @@ mod tests {
         let (issued, calls) = issue(&Host::new().kept("login"), PUSH, token(), &json!({}));
         assert!(issued.is_ok());
         assert!(!calls.iter().any(|call| matches!(call, Call::Sign { .. })), "{calls:?}");
+    }
+
+    fn sent(calls: &[Call]) -> Vec<&Sent> {
+        let sent = calls
+            .iter()
+            .filter_map(|call| if let Call::Send(sent) = call { Some(sent) } else { None });
+        sent.collect()
+    }
+
+    #[test]
+    fn an_identity_token_logs_in_without_a_key() {
+        let federated = json!({ "audience": AUDIENCE, "service_account_key": null });
+        let (issued, calls) = issue(&Host::new(), PUSH, token(), &federated);
+        let Credential::Basic(login) = issued.unwrap().credential else { panic!("no login") };
+        assert_eq!(testing::origin(&login.password), &Origin::Http("/accessToken".to_owned()));
+        let sent = sent(&calls);
+        assert_eq!(sent[0].url, "https://sts.googleapis.com/v1/token");
+        assert_eq!(sent[0].authorization, None);
+        let Body::Form(fields) = &sent[0].body else { panic!("no form") };
+        let field =
+            |name: &str| fields.iter().find(|field| field.0 == name).map(|field| field.1.as_str());
+        assert_eq!(field("audience"), Some(AUDIENCE));
+        assert_eq!(field("subject_token"), Some(&*format!("<identity-token {AUDIENCE}>")));
+        assert_eq!(field("scope"), Some("https://www.googleapis.com/auth/iam"));
+        assert!(calls.iter().any(|call| matches!(call, Call::Keep { .. })));
+    }
+
+    /// What a caller gets is not kept: the host would not hand it out.
+    #[test]
+    fn without_service_accounts_the_callers_token_is_the_exchanged_one() {
+        for actions in [Actions::PULL, PUSH] {
+            let (issued, calls) = issue(&Host::new(), actions, token(), &direct(&json!({})));
+            let issued = issued.unwrap();
+            assert_eq!(issued.expires_at, Some(testing::NOW + 3599));
+            let Credential::Basic(login) = issued.credential else { panic!("no login") };
+            assert_eq!(testing::origin(&login.password), &Origin::Http("/access_token".into()));
+            assert!(!calls.iter().any(|call| matches!(call, Call::Keep { .. })), "{calls:?}");
+            let sent = sent(&calls);
+            assert_eq!(sent.len(), 1);
+            let Body::Form(fields) = &sent[0].body else { panic!("no form") };
+            assert!(fields.contains(&("scope".to_owned(), SCOPE.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_repository_for_each_project_is_as_narrow_as_the_identity() {
+        let each = json!({ "repository": "{project}", "child_repositories": true });
+        let narrow = direct(&each);
+        for (changes, scope) in [
+            (json!({}), Scope::Namespace),
+            (each, Scope::Namespace),
+            (direct(&json!({})), Scope::Namespace),
+            (narrow.clone(), Scope::Repository),
+        ] {
+            let checked = testing::check::<Google>(&crate::settings::tests::settings(&changes));
+            assert_eq!(checked, Ok(scope), "{changes}");
+        }
+        let settings = serde_json::from_value(crate::settings::tests::settings(&narrow)).unwrap();
+        let located = Google::locate(&settings, "my-app").unwrap();
+        assert_eq!(located.repository, "acme-images/my-app");
+        assert_eq!(Google::resolve(&settings, &located).as_deref(), Some("my-app"));
+        let nested = Google::locate(&settings, "team/my-app");
+        assert!(matches!(nested, Err(Error::Unsupported(_))), "{nested:?}");
     }
 
     #[test]
