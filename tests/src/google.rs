@@ -1,6 +1,7 @@
-//! A double of Google's token service and of its IAM credentials: it exchanges the assertion of a
-//! service account for a login, and makes tokens of other service accounts. google-auth drives it
-//! first (`google.rs` of the tests). It also lies on demand.
+//! A double of Google's token services and of its IAM credentials: it exchanges the assertion of a
+//! service account, or a token of an issuer that a workload identity pool trusts, for a login, and
+//! makes tokens of service accounts. google-auth drives it first (`google.rs` and
+//! `google_federation.rs` of the tests). It also lies on demand.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 use url::form_urlencoded;
 
 use crate::OperatorKey;
+use crate::federation::{Mistrust, Trust};
 
 /// The service account of the broker.
 pub const GOOGLE_BROKER: &str = "broker@acme.iam.gserviceaccount.com";
@@ -44,9 +46,13 @@ pub enum GoogleLie {
 #[derive(Debug, Default)]
 struct Shared {
     logins: Vec<String>,
+    /// The subject of each token of the security token service.
+    federated: BTreeMap<String, String>,
+    /// What the workload identity pool trusts.
+    trust: Option<Trust>,
     /// The account of each token.
     tokens: BTreeMap<String, String>,
-    /// The assertions that it received.
+    /// The assertions and the identity tokens that it received.
     assertions: Vec<String>,
     /// The path and the body of each request for a token of an account.
     asked: Vec<(String, Value)>,
@@ -73,6 +79,7 @@ impl Google {
         let service = Service { key: Arc::new(OperatorKey::rsa()), shared: Arc::default() };
         let router = Router::new()
             .route("/token", post(exchange))
+            .route("/v1/token", post(exchange_identity))
             .route("/v1/projects/-/serviceAccounts/{account}", post(generate))
             .with_state(service.clone());
         let server = tokio::spawn(async move {
@@ -89,6 +96,21 @@ impl Google {
     /// The JSON file of the broker's service account.
     pub fn key_file(&self) -> String {
         self.service.key.service_account(GOOGLE_BROKER)
+    }
+
+    /// Makes a workload identity pool that trusts this.
+    pub fn trust(&self, trust: Trust) {
+        self.service.shared.lock().unwrap().trust = Some(trust);
+    }
+
+    /// The identity tokens that it received, oldest first.
+    pub fn assertions(&self) -> Vec<String> {
+        self.service.shared.lock().unwrap().assertions.clone()
+    }
+
+    /// The subject of a token of the security token service.
+    pub fn subject_of(&self, token: &str) -> Option<String> {
+        self.service.shared.lock().unwrap().federated.get(token).cloned()
     }
 
     /// From now on answers like this.
@@ -162,6 +184,56 @@ async fn exchange(State(service): State<Service>, body: Bytes) -> Response {
     axum::Json(answer).into_response()
 }
 
+/// The security token service (RFC 8693), for a workload identity pool.
+async fn exchange_identity(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let fields: BTreeMap<_, _> = form_urlencoded::parse(&body).into_owned().collect();
+    let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
+    let kind = |name: &str| field(name).strip_prefix("urn:ietf:params:oauth:").unwrap_or_default();
+    if kind("grant_type") != "grant-type:token-exchange"
+        || kind("requested_token_type") != "token-type:access_token"
+        || kind("subject_token_type") != "token-type:jwt"
+        || headers.contains_key("authorization")
+    {
+        return problem(400, "invalid_request");
+    }
+    let scope = field("scope");
+    if !scope.starts_with(SCOPES) {
+        return problem(400, "invalid_scope");
+    }
+    let trust = service.shared.lock().unwrap().trust.clone();
+    let Some(trust) = trust.filter(|trust| trust.audience == field("audience")) else {
+        return problem(400, "invalid_target: the pool provider does not exist");
+    };
+    let subject_token = field("subject_token");
+    service.shared.lock().unwrap().assertions.push(subject_token.to_owned());
+    let claims = match trust.verify(subject_token).await {
+        Ok(claims) => claims,
+        Err(Mistrust::Subject) => {
+            return problem(400, "unauthorized_client: rejected by the attribute condition");
+        }
+        Err(mistrust) => return problem(400, &format!("invalid_grant: {mistrust:?}")),
+    };
+    let subject = claims["sub"].as_str().unwrap_or_default();
+    if subject.len() > 127 {
+        return problem(400, "invalid_grant: the size of google.subject exceeds 127 bytes");
+    }
+    let mut shared = service.shared.lock().unwrap();
+    let token = format!("ya29.d.canary-federated-{}", ulid::Ulid::generate());
+    shared.federated.insert(token.clone(), subject.to_owned());
+    if scope.ends_with("/iam") {
+        shared.logins.push(token.clone());
+    }
+    axum::Json(json!({
+        "access_token": token, "expires_in": 3599, "token_type": "Bearer",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    }))
+    .into_response()
+}
+
 async fn generate(
     State(service): State<Service>,
     Path(name): Path<String>,
@@ -173,11 +245,15 @@ async fn generate(
     shared.asked.push((name.clone(), asked.clone()));
     let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
     let login = authorization.and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
-    if !shared.logins.iter().any(|known| known == login) {
+    let subject = shared.federated.get(login);
+    if subject.is_none() && !shared.logins.iter().any(|known| known == login) {
         return problem(401, "UNAUTHENTICATED");
     }
     let account = name.strip_suffix(":generateAccessToken").unwrap_or_default();
-    if !ACCOUNTS.contains(&account) {
+    // The accounts let in the workload identities of their action.
+    let action = if account.starts_with("pusher@") { ":actions:push" } else { ":actions:pull" };
+    let is_let_in = subject.is_none_or(|subject| subject.ends_with(action));
+    if !ACCOUNTS.contains(&account) || !is_let_in {
         return problem(403, "Permission 'iam.serviceAccounts.getAccessToken' denied");
     }
     let seconds = asked["lifetime"].as_str().and_then(|text| text.strip_suffix('s')?.parse().ok());

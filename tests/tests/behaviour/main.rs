@@ -58,6 +58,7 @@ mod google;
 mod health;
 mod helm;
 mod hostile_providers;
+mod google_federation;
 mod hostile_tokens;
 mod http_api_page;
 mod http_capability;
