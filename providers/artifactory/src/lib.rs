@@ -1,7 +1,9 @@
-//! Artifactory. With an admin token, every grant gets an access token whose scope is the
-//! grant's repository and actions, which Artifactory itself enforces. Without one, callers use
-//! credentials of their own, or share the account of the settings.
+//! Artifactory. Every grant gets an access token whose scope is the grant's repository and actions,
+//! which Artifactory itself enforces: made with an admin token, or by an identity mapping for an
+//! identity token of the broker. Without either, callers use credentials of their own, or share the
+//! account of the settings.
 
+mod federated;
 mod settings;
 mod token;
 
@@ -34,7 +36,8 @@ impl Provider for Artifactory {
         }
         Ok(match settings.access() {
             Ok(Access::Token(_)) => Scope::Repository,
-            Ok(Access::Account(..)) => Scope::Registry,
+            Ok(Access::Federated(_)) if settings.has_scope_of_project() => Scope::Repository,
+            Ok(Access::Account(..) | Access::Federated(_)) => Scope::Registry,
             Ok(Access::Helper) | Err(_) => Scope::None,
         })
     }
@@ -43,8 +46,12 @@ impl Provider for Artifactory {
         let (Ok(access), Ok(place)) = (settings.access(), settings.place()) else {
             return Needs::default();
         };
-        let requests = matches!(access, Access::Token(_)).then(|| format!("POST {}", place.tokens));
-        Needs::requests(requests).image_host(place.host)
+        let url = match access {
+            Access::Token(_) => Some(&place.tokens),
+            Access::Federated(_) => Some(&place.exchange),
+            Access::Helper | Access::Account(..) => None,
+        };
+        Needs::requests(url.map(|url| format!("POST {url}"))).image_host(place.host)
     }
 
     fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
@@ -73,6 +80,7 @@ impl Provider for Artifactory {
                 Ok(Issued { credential: Credential::Basic(login), expires_at: None })
             }
             Access::Token(admin) => token::issue(settings, admin, grant),
+            Access::Federated(integration) => federated::issue(settings, &integration, grant),
         }
     }
 }

@@ -21,6 +21,15 @@ pub struct Settings {
     /// Access token of an administrator or project administrator, which makes a token for each
     /// grant.
     pub access_token: Option<SecretName>,
+    /// Name of the OIDC integration in Artifactory that trusts this broker, in place of
+    /// `access_token`: its identity mappings make the tokens, and none of Artifactory is stored.
+    pub provider_name: Option<String>,
+    /// Audience of that integration.
+    pub audience: Option<String>,
+    /// The scope that the identity mappings give, such as
+    /// `applied-permissions/groups:docker-{project}-{actions}`. `{actions}` is `pull` or `push`.
+    /// The default is what a token of `access_token` has.
+    pub token_scope: Option<String>,
     /// User that the tokens are for. Without one, each has a user of its own, `rise-` and the
     /// grant's id. With `password` instead of `access_token`: the account that every caller gets.
     pub username: Option<String>,
@@ -55,12 +64,22 @@ pub(crate) enum Access<'a> {
     Account(&'a str, &'a SecretName),
     /// Each gets a token, which this token makes.
     Token(&'a SecretName),
+    /// Each gets a token, which an identity token of this broker is exchanged for.
+    Federated(Integration<'a>),
+}
+
+/// An OIDC integration of Artifactory.
+pub(crate) struct Integration<'a> {
+    pub name: &'a str,
+    pub audience: &'a str,
 }
 
 /// Where requests go and images are.
 pub(crate) struct Place {
     /// The URL that makes tokens.
     pub tokens: String,
+    /// The URL that exchanges identity tokens.
+    pub exchange: String,
     pub host: String,
     /// What stands before the project in a repository's name.
     pub prefix: String,
@@ -71,7 +90,11 @@ const CLOUD: &str = ".jfrog.io";
 
 impl Settings {
     pub(crate) fn is_token(&self) -> bool {
-        self.access_token.is_some()
+        self.access_token.is_some() || self.is_federated()
+    }
+
+    fn is_federated(&self) -> bool {
+        self.provider_name.is_some() || self.audience.is_some() || self.token_scope.is_some()
     }
 
     /// A token for `a` opens everything below it, so `a/b` is a project only if `a` owns it.
@@ -81,6 +104,9 @@ impl Settings {
 
     pub(crate) fn access(&self) -> Result<Access<'_>, Problem> {
         let problem = |path: &str, message: &str| Err(Problem::new(path, message));
+        if self.is_federated() {
+            return self.integration().map(Access::Federated);
+        }
         match (&self.access_token, &self.username, &self.password, self.use_credential_helper) {
             (Some(token), _, None, false) => Ok(Access::Token(token)),
             (None, Some(username), Some(password), false) => {
@@ -108,10 +134,44 @@ impl Settings {
             (None, None, Some(_), false) => problem("/username", "missing: `password` needs it"),
             (None, None, None, false) => problem(
                 "",
-                "expected `access_token` (a token for each grant), `username` and `password` (one \
-                 account for all callers) or `use_credential_helper = true` (callers' own logins)",
+                "expected `access_token` (a token for each grant), `provider_name` and `audience` \
+                 (the same without a stored secret), `username` and `password` (one account for \
+                 all callers) or `use_credential_helper = true` (callers' own logins)",
             ),
         }
+    }
+
+    fn integration(&self) -> Result<Integration<'_>, Problem> {
+        let others = [
+            ("/access_token", self.access_token.is_some()),
+            ("/username", self.username.is_some()),
+            ("/password", self.password.is_some()),
+            ("/use_credential_helper", self.use_credential_helper),
+        ];
+        if let Some((path, _)) = others.iter().find(|(_, is_stated)| *is_stated) {
+            let text = "remove it, or `provider_name` and `audience`: the identity mappings of \
+                        Artifactory decide what callers get";
+            return Err(Problem::new(*path, text));
+        }
+        let stated = |path: &str, value: &Option<String>, expected: &str| match value {
+            Some(text) if is_name(text) => Ok(()),
+            Some(text) => Err(Problem::new(path, format!("`{text}` is not {expected}"))),
+            None => Err(Problem::new(path, format!("missing; expected {expected}"))),
+        };
+        let name = "the name of the OIDC integration in Artifactory, such as `rise-broker`";
+        stated("/provider_name", &self.provider_name, name)?;
+        let audience = "the audience of the OIDC integration, such as `https://company.jfrog.io`";
+        stated("/audience", &self.audience, audience)?;
+        let (Some(name), Some(audience)) = (&self.provider_name, &self.audience) else {
+            return Err(Problem::new("/provider_name", "missing"));
+        };
+        Ok(Integration { name, audience })
+    }
+
+    /// Whether the scope of tokens names the project: Artifactory could not give two projects the
+    /// same one.
+    pub(crate) fn has_scope_of_project(&self) -> bool {
+        self.token_scope.as_ref().is_none_or(|scope| scope.contains("{project}"))
     }
 
     pub(crate) fn place(&self) -> Result<Place, Problem> {
@@ -129,7 +189,9 @@ impl Settings {
             DockerAccess::RepositoryPath => format!("{key}/"),
             DockerAccess::Subdomain => String::new(),
         };
-        Ok(Place { tokens: format!("{origin}/access/api/v1/tokens"), host, prefix })
+        let tokens = format!("{origin}/access/api/v1/tokens");
+        let exchange = format!("{origin}/access/api/v1/oidc/token");
+        Ok(Place { tokens, exchange, host, prefix })
     }
 
     /// The origin of `base_url`, and its host with the port. Artifactory's own URL often ends in
@@ -157,8 +219,13 @@ impl Settings {
         let username = self.username.as_ref().filter(|name| !is_username(name)).map(|_| {
             Problem::new("/username", "expected a user name of Artifactory, in lower case")
         });
-        let username = username.filter(|_| self.is_token());
-        [key, place, username, self.access().err()].into_iter().flatten().collect()
+        let username = username.filter(|_| self.access_token.is_some());
+        let scope = self.token_scope.as_ref().filter(|scope| !is_scope(scope)).map(|scope| {
+            let expected = "expected scopes of Artifactory such as \
+                `applied-permissions/groups:docker-{project}-{actions}`, with no other `{`";
+            Problem::new("/token_scope", format!("`{scope}` is not a scope; {expected}"))
+        });
+        [key, place, username, scope, self.access().err()].into_iter().flatten().collect()
     }
 }
 
@@ -170,6 +237,17 @@ fn host_of(url: &str, path: &str) -> Result<String, Problem> {
     } else {
         Err(Problem::new(path, "expected a host with an optional port, and no path"))
     }
+}
+
+/// A text that is compared as it is.
+fn is_name(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn is_scope(text: &str) -> bool {
+    let filled = text.replace("{project}", "").replace("{actions}", "");
+    let is_possible = filled.starts_with("applied-permissions/") || filled.starts_with("artifact:");
+    is_possible && filled.len() <= 500 && !filled.contains(['{', '}']) && text.is_ascii()
 }
 
 /// A name in lower case with an optional port. The host checks the rest.
@@ -206,6 +284,14 @@ mod tests {
         problems.into_iter().map(|problem| problem.path).collect()
     }
 
+    fn federated(changes: &Value) -> Value {
+        let mut all = json!({
+            "access_token": null, "provider_name": "rise-broker", "audience": "https://jfrog.example",
+        });
+        all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        all
+    }
+
     #[test]
     fn each_fault_is_found_where_it_is() {
         let none = Vec::<String>::new();
@@ -215,6 +301,8 @@ mod tests {
             json!({ "base_url": "http://localhost:8082/artifactory/" }),
             json!({ "docker_access": "subdomain", "allow_overwrite": true }),
             json!({ "child_repositories": true }),
+            federated(&json!({})),
+            federated(&json!({ "token_scope": "applied-permissions/groups:{project}-{actions}" })),
         ] {
             assert_eq!(problems(&right), none, "{right}");
         }
@@ -241,6 +329,19 @@ mod tests {
                 "/use_credential_helper",
             ),
             (json!({ "docker_access": "port" }), ""),
+            (federated(&json!({ "audience": null })), "/audience"),
+            (federated(&json!({ "audience": "a b" })), "/audience"),
+            (federated(&json!({ "provider_name": null })), "/provider_name"),
+            (federated(&json!({ "provider_name": "" })), "/provider_name"),
+            (federated(&json!({ "access_token": "access_token" })), "/access_token"),
+            (federated(&json!({ "username": "rise" })), "/username"),
+            (federated(&json!({ "use_credential_helper": true })), "/use_credential_helper"),
+            (federated(&json!({ "token_scope": "groups:{project}" })), "/token_scope"),
+            (
+                federated(&json!({ "token_scope": "applied-permissions/groups:{registry}" })),
+                "/token_scope",
+            ),
+            (json!({ "token_scope": "applied-permissions/user" }), "/access_token"),
             (json!({ "token": "x" }), ""),
         ] {
             assert_eq!(problems(&changes), [path], "{changes}");

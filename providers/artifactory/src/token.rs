@@ -61,7 +61,7 @@ pub(crate) fn issue(
 
 /// The grant in the words of Artifactory: a repository, a path with everything below it, and
 /// letters for actions.
-fn scope(settings: &Settings, grant: &Grant) -> Result<String, Error> {
+pub(crate) fn scope(settings: &Settings, grant: &Grant) -> Result<String, Error> {
     let granted = grant.actions();
     let actions = match (granted.contains(Actions::PUSH), settings.allow_overwrite) {
         (true, true) => "r,w,d",
