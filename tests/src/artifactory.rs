@@ -1,4 +1,5 @@
-//! A double of Artifactory: `/access/api/v1/tokens` makes and revokes access tokens, and
+//! A double of Artifactory: `/access/api/v1/tokens` makes and revokes access tokens,
+//! `/access/api/v1/oidc/token` exchanges tokens of an issuer that it trusts for them, and
 //! `/artifactory/` stores files and enforces the scopes of the tokens. A client that others wrote
 //! drives it first (`artifactory.rs` of the tests). It also lies on demand.
 
@@ -18,6 +19,8 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::form_urlencoded;
+
+use crate::federation::{Mistrust, Trust};
 
 /// The token of an administrator.
 pub const ARTIFACTORY_ADMIN: &str = "canary-artifactory-admin-3a90";
@@ -49,6 +52,12 @@ struct Shared {
     /// The bodies of requests for tokens, as JSON.
     asked: Vec<Value>,
     lie: Option<ArtifactoryLie>,
+    /// The issuer that its OIDC integration trusts.
+    trust: Option<Trust>,
+    /// The user and the scope that an identity mapping gives, by its subject.
+    mappings: BTreeMap<String, (String, String)>,
+    /// The identity tokens that it received.
+    identities: Vec<String>,
 }
 
 /// A token.
@@ -76,6 +85,7 @@ impl Artifactory {
         let shared = Store::default();
         let router = Router::new()
             .route("/access/api/v1/tokens", post(make_token))
+            .route("/access/api/v1/oidc/token", post(exchange))
             .route("/access/api/v1/tokens/revoke", delete(revoke))
             .route("/artifactory/api/storage/{*path}", get(information))
             .route("/artifactory/{*path}", get(read).put(write))
@@ -94,6 +104,20 @@ impl Artifactory {
     /// The value for `base_url`.
     pub fn url(&self) -> String {
         format!("http://{}", self.host)
+    }
+
+    /// Adds the OIDC integration `rise-broker`, with an identity mapping for each subject of
+    /// `trust`.
+    pub fn trust(&self, trust: Trust, user: &str, scope: impl Fn(&str) -> String) {
+        let mut shared = self.shared.lock().unwrap();
+        let mapping = |subject: &String| (subject.clone(), (user.to_owned(), scope(subject)));
+        shared.mappings = trust.subjects.iter().map(mapping).collect();
+        shared.trust = Some(trust);
+    }
+
+    /// The identity tokens that it received.
+    pub fn identities(&self) -> Vec<String> {
+        self.shared.lock().unwrap().identities.clone()
     }
 
     /// From now on answers like this.
@@ -199,6 +223,50 @@ async fn make_token(State(shared): State<Store>, headers: HeaderMap, body: Bytes
         || matches!(text("refreshable").as_str(), "true" | "True");
     if is_refreshable {
         answer["refresh_token"] = json!(format!("canary-refresh-{id}"));
+    }
+    axum::Json(answer).into_response()
+}
+
+async fn exchange(State(shared): State<Store>, headers: HeaderMap, body: Bytes) -> Response {
+    let asked = members(&headers, &body);
+    let text = |name: &str| asked.get(name).and_then(Value::as_str).unwrap_or_default();
+    let kind = |name: &str| text(name).strip_prefix("urn:ietf:params:oauth:").unwrap_or_default();
+    if kind("grant_type") != "grant-type:token-exchange"
+        || kind("subject_token_type") != "token-type:id_token"
+    {
+        return problem(400, "unsupported grant type or token type");
+    }
+    let trust = shared.lock().unwrap().trust.clone();
+    let Some(trust) = trust.filter(|_| text("provider_name") == "rise-broker") else {
+        return problem(404, "no such OIDC integration");
+    };
+    shared.lock().unwrap().identities.push(text("subject_token").to_owned());
+    let claims = match trust.verify(text("subject_token")).await {
+        Ok(claims) => claims,
+        Err(Mistrust::Subject) => return problem(403, "no identity mapping matches"),
+        Err(mistrust) => return problem(401, &format!("token verification failed: {mistrust:?}")),
+    };
+    let mut shared = shared.lock().unwrap();
+    let subject = claims["sub"].as_str().unwrap_or_default();
+    let (user, scope) = shared.mappings[subject].clone();
+    let expires_at = now() + 600;
+    let token = jwt(&json!({
+        "sub": format!("jfac@01hq5/users/{user}"), "scp": scope, "aud": "*@*",
+        "iss": "jfac@01hq5", "iat": now(), "exp": expires_at,
+    }));
+    let is_refreshable = shared.lie == Some(ArtifactoryLie::Refreshable);
+    shared
+        .tokens
+        .insert(token.clone(), Made { user: user.clone(), scope: scope.clone(), expires_at });
+    let mut answer = json!({
+        "access_token": token, "expires_in": 600, "scope": scope, "token_type": "Bearer",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "username": user,
+    });
+    if shared.lie == Some(ArtifactoryLie::OwnLogin) {
+        answer["access_token"] = json!(text("subject_token"));
+    }
+    if is_refreshable {
+        answer["refresh_token"] = json!("canary-refresh-of-oidc");
     }
     axum::Json(answer).into_response()
 }

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod artifactory;
+mod artifactory_federation;
 mod assertions_capability;
 mod audit;
 mod audit_process;
@@ -14,8 +15,8 @@ mod aws_failures;
 mod aws_identity;
 mod azure;
 mod azure_double;
-mod broken_settings;
 mod azure_federation;
+mod broken_settings;
 mod canaries;
 mod cancellation;
 mod check_live;
@@ -59,6 +60,7 @@ mod health;
 mod helm;
 mod hostile_providers;
 mod google_federation;
+mod hostile_providers;
 mod hostile_tokens;
 mod http_api_page;
 mod http_capability;
