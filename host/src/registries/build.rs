@@ -86,7 +86,7 @@ async fn build(
     warnings.extend(of_secrets(&config, http.as_ref(), &provider.schema, &stated));
     let used = has_aws.then_some(&aws_settings);
     warnings.extend(used.iter().flat_map(|aws| aws::warnings(aws, signing, &stated)));
-    let signed = tokens::signed(provider, &settings, &config, signing, &stated)?;
+    let signed = tokens::signed(provider, &settings, &config, (signing, &stated), &mut warnings)?;
     let epoch = Epoch::of(provider, &text, &own_secrets, &config.written_keys, trust_provider)
         .signed_by(signed.as_ref().map(|signed| &signed.signing));
     let kept = clients.kept(name, epoch);
@@ -99,14 +99,12 @@ async fn build(
         .and_then(|located| {
             let needed = needs.image_host.as_ref().filter(|_| trust_provider);
             let allowed = location::allowed(&config, &settings, used, needed, &stated)?;
-            let signs = signed.as_ref().is_some_and(tokens::Signed::has_services);
-            let allowed = allowed.to(signs, trust_provider, &settings, &stated)?;
+            let allowed = allowed.to(signed.as_ref(), trust_provider, &settings, &stated)?;
             allowed.check(&located.pattern, &stated).map(|()| located)
         });
     let located = both(narrow, located)?;
     warnings.extend(located.warnings(provider, &stated));
-    let tokens = signed.map(|signed| signed.at(&located));
-    let capabilities = Arc::new(Capabilities { tokens, ..Capabilities::clone(&capabilities) });
+    let capabilities = tokens::open(&capabilities, signed, &located);
     let registry = Registry {
         name: name.clone(),
         epoch,

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Registry;
 use super::build::Stated;
+use super::tokens::Signed;
 use crate::capability::aws::settings::AwsSettings;
 use crate::capability::{Capabilities, printable};
 use crate::config::RegistryConfig;
@@ -186,12 +187,12 @@ impl Allowed {
     /// reviewed does not choose: the host signs for wherever it says that a project is.
     pub(super) fn to(
         self,
-        has_tokens_signed: bool,
+        signed: Option<&Signed>,
         is_trusted: bool,
         settings: &Value,
         stated: &Stated<'_>,
     ) -> Result<Self, Vec<Problem>> {
-        if is_trusted || !has_tokens_signed {
+        if is_trusted || !signed.is_some_and(Signed::has_services) {
             return Ok(self);
         }
         self.below_namespace(settings).map_err(|message| stated.problem("/namespace", message))

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Registry;
 use super::build::Stated;
 use super::location::Located;
+use crate::capability::Capabilities;
 use crate::capability::tokens::{TokenAccess, TokenCeiling};
 use crate::config::RegistryConfig;
 use crate::config::node::{Origin, Problem};
@@ -28,8 +29,8 @@ pub(super) fn signed(
     provider: &Provider,
     settings: &Value,
     config: &RegistryConfig,
-    signing: Option<&Arc<Signing>>,
-    stated: &Stated<'_>,
+    (signing, stated): (Option<&Arc<Signing>>, &Stated<'_>),
+    warnings: &mut Vec<Problem>,
 ) -> Result<Option<Signed>, Vec<Problem>> {
     let allowed = config.keys.ceiling.tokens.as_ref();
     if !provider.imports.contains(&"tokens") {
@@ -64,20 +65,58 @@ pub(super) fn signed(
         );
         return Err(stated.problem("", message));
     };
-    Ok(Some(Signed { ceiling, signing: Arc::clone(signing) }))
+    let signed = Signed { ceiling, signing: Arc::clone(signing) };
+    warnings.extend(signed.warnings((service, audience), stated));
+    Ok(Some(signed))
 }
 
 impl Signed {
+    /// What is allowed and probably not intended. `own`: the service and the audience that the
+    /// settings of the registry name.
+    fn warnings(&self, own: (Option<&str>, Option<&str>), stated: &Stated<'_>) -> Vec<Problem> {
+        let Self { ceiling, signing } = self;
+        let lacks = |pointer: &str, names: &[String], own: Option<&str>| {
+            let own = own.filter(|own| !names.iter().any(|name| name == own))?;
+            let message = format!(
+                "lacks `{own}`, which the settings of the registry name: its provider is refused a \
+                 token for that; add it, or remove this"
+            );
+            Some(stated.problem(&format!("/ceiling/tokens/{pointer}"), message))
+        };
+        let algorithm = (signing.algorithm() == "EdDSA").then(|| {
+            let message = "its tokens are signed with Ed25519, which no Distribution registry and \
+                           no cloud accepts; set `algorithm = \"RS256\"` in [signing], and run \
+                           `rise-broker keys rotate`";
+            stated.problem("", message.to_owned())
+        });
+        [
+            lacks("services", &ceiling.services, own.0),
+            lacks("audiences", &ceiling.audiences, own.1),
+            algorithm,
+        ]
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect()
+    }
+
     /// Whether callers get tokens of this broker.
     pub(super) fn has_services(&self) -> bool {
         !self.ceiling.services.is_empty()
     }
+}
 
-    pub(super) fn at(self, located: &Located) -> TokenAccess {
-        let Self { ceiling, signing } = self;
+/// Opens `tokens` for what the registry may have signed.
+pub(super) fn open(
+    capabilities: &Capabilities,
+    signed: Option<Signed>,
+    located: &Located,
+) -> Arc<Capabilities> {
+    let tokens = signed.map(|Signed { ceiling, signing }| {
         let (pattern, children) = (located.pattern.clone(), located.shape.children);
         TokenAccess { ceiling, signing, pattern, children }
-    }
+    });
+    Arc::new(Capabilities { tokens, ..capabilities.clone() })
 }
 
 /// A registry accepts a token by its `service`, which says nothing of the host: at two hosts with
