@@ -27,6 +27,8 @@ pub struct TokenFacts<'a> {
     /// Registry, project and actions, if it is for one repository.
     pub only: Option<(&'a str, &'a str, Actions)>,
     pub rules: Vec<String>,
+    /// Matching rules on trial, which granted nothing.
+    pub trial: &'a [String],
     pub service: &'a str,
     pub scopes: &'a [String],
     pub left_out: &'a [String],
@@ -65,6 +67,7 @@ impl Audit {
             project,
             actions,
             rules: &facts.rules,
+            trial_rules: facts.trial,
             minted_by: facts.minted_by,
             registry_token: Some(token),
             ..blank

@@ -122,8 +122,7 @@ impl CallState {
                  `ceiling.tokens.services`"
             )));
         }
-        let repository = access.pattern.fill(grant.project()).repository;
-        let place = (repository.as_str(), access.children);
+        let place = (&access.pattern, access.children);
         let signed = access.signing.grant_token(&grant, service, place, self.time());
         self.handle(signed, SecretOrigin::RegistryToken, "registry-token")
     }

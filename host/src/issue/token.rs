@@ -25,6 +25,8 @@ pub struct TokenOrder {
     pub basis: TokenBasis,
     /// The scopes that are not granted, for the record.
     pub left_out: Vec<String>,
+    /// The names of matching rules on trial, which granted nothing.
+    pub trial: Vec<String>,
     pub signing: Arc<Signing>,
 }
 
@@ -67,7 +69,7 @@ impl Issuing {
     pub async fn issue_token(&self, order: TokenOrder) -> Result<IssuedToken, IssueError> {
         self.0.audit.check()?;
         let now = self.0.clock.now();
-        let TokenOrder { id, client, service, basis, left_out, signing } = order;
+        let TokenOrder { id, client, service, basis, left_out, trial, signing } = order;
         let seconds = basis.seconds(signing.token_seconds(), now);
         let access = basis.access();
         let scopes: Vec<String> = access.iter().map(ToString::to_string).collect();
@@ -88,6 +90,7 @@ impl Issuing {
             minted_by: basis.password().map(|password| password.grant),
             only: basis.only(),
             rules: basis.rules(),
+            trial: &trial,
             service: &service,
             scopes: &scopes,
             left_out: &left_out,

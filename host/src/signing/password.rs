@@ -21,6 +21,8 @@ pub struct Password {
     pub grant: Ulid,
     pub registry: RegistryName,
     pub service: String,
+    /// Where the registry's projects were when it was issued.
+    pub location: String,
     /// When it ends, in seconds since the Unix epoch.
     pub expires_at: i64,
     repository: String,
@@ -49,6 +51,8 @@ pub enum InvalidPassword {
     Expired,
     #[error("the password is for another service")]
     Service,
+    #[error("the password is for another place of its registry's images")]
+    Moved,
     #[error("the password is a token that is no password")]
     Kind,
 }
@@ -71,6 +75,7 @@ struct Claims {
     jti: String,
     access: Vec<RepositoryAccess>,
     registry: String,
+    location: String,
     children: bool,
 }
 
@@ -100,6 +105,7 @@ impl Signing {
             grant: claims.jti.parse().map_err(|_| InvalidPassword::Kind)?,
             registry: claims.registry.parse().map_err(|_| InvalidPassword::Kind)?,
             service: claims.aud,
+            location: claims.location,
             expires_at: claims.exp,
             repository: access.name.clone(),
             actions: Actions::parse(names).map_err(|_| InvalidPassword::Kind)?,

@@ -12,6 +12,7 @@ use serde_json::json;
 use ulid::Ulid;
 
 use super::{SignedToken, Signing};
+use crate::domain::location::LocationPattern;
 use crate::domain::{Actions, RegistryName};
 use crate::keys::SigningError;
 use crate::rules::Grant;
@@ -32,6 +33,9 @@ pub struct RegistryToken<'a> {
 /// What a password has beside its access.
 pub struct PasswordClaims<'a> {
     pub(super) registry: &'a RegistryName,
+    /// Where the registry's projects were when it was issued: `host/apps/{project}`. Elsewhere, its
+    /// repository may be another project's.
+    pub(super) location: String,
     /// Whether it opens everything below its repository.
     pub(super) children: bool,
 }
@@ -63,15 +67,20 @@ impl Signing {
         &self,
         grant: &Grant,
         service: &str,
-        (repository, children): (&str, bool),
+        (pattern, children): (&LocationPattern, bool),
         now: Timestamp,
     ) -> Result<SignedToken, SigningError> {
+        let repository = pattern.fill(grant.project()).repository;
         let token = RegistryToken {
             id: grant.id(),
             granted_to: grant.id(),
             service,
-            access: vec![RepositoryAccess::repository(repository, grant.actions())],
-            password: Some(PasswordClaims { registry: grant.registry(), children }),
+            access: vec![RepositoryAccess::repository(&repository, grant.actions())],
+            password: Some(PasswordClaims {
+                registry: grant.registry(),
+                location: pattern.to_string(),
+                children,
+            }),
             seconds: grant.lifetime().seconds(),
         };
         self.registry_token(&token, now)
@@ -89,6 +98,7 @@ impl Signing {
         });
         if let (Some(password), Some(claims)) = (&token.password, claims.as_object_mut()) {
             claims.insert("registry".to_owned(), password.registry.as_str().into());
+            claims.insert("location".to_owned(), password.location.as_str().into());
             claims.insert("children".to_owned(), password.children.into());
         }
         let chain = json!({ "x5c": [STANDARD.encode(&self.keys.current().certificate)] });

@@ -4,9 +4,10 @@
 //! say what the caller may do there, the project has a limit. A password has gone it before, when
 //! it was issued, and opens what was granted then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::parameters::TokenRequest;
+use super::parameters::{self, TokenRequest};
 use crate::broker::Broker;
 use crate::domain::token_scope::{ResourceKind, TokenScope};
 use crate::domain::{Action, Actions, Lifetime, Location, Subject};
@@ -35,19 +36,41 @@ pub(super) async fn order(
         return Err(Failure::InvalidPassword(InvalidPassword::Service));
     }
     if broker.generation.registries.of_service(&service).next().is_none() {
-        let detail = "`service`: no registry of this broker has this name. Ask the operator for \
-                      the `service` in the settings of the registry.";
-        return Err(Failure::InvalidRequest(detail.to_owned()));
+        let named = parameters::shown(&service);
+        return Err(Failure::InvalidRequest(format!(
+            "`service`: no registry of this broker has the name{named}. Ask the operator for the \
+             `service` in the settings of the registry."
+        )));
     }
-    let mut ordering =
-        Ordering { broker, context, service: &service, scopes, left_out: Vec::new() };
+    if let Holder::Password(password) = &holder {
+        must_be_where_it_was(broker, password)?;
+    }
+    let mut ordering = Ordering {
+        broker,
+        context,
+        service: &service,
+        scopes,
+        left_out: vec![],
+        trial: BTreeSet::new(),
+    };
     let basis = match holder {
         Holder::Caller(subject) => ordering.of_caller(subject).await?,
         Holder::Password(password) => ordering.of_password(password)?,
     };
     let left_out = ordering.left_out.iter().map(ToString::to_string).collect();
+    let trial = ordering.trial.into_iter().collect();
     let RequestContext { id, client, .. } = context;
-    Ok(TokenOrder { id, client, service, basis, left_out, signing })
+    Ok(TokenOrder { id, client, service, basis, left_out, trial, signing })
+}
+
+/// The operator may have moved the registry's images since the password was issued: its repository
+/// could be another project's now.
+fn must_be_where_it_was(broker: &Broker, password: &Password) -> Result<(), Failure> {
+    let registry = broker.generation.registries.find(&password.registry);
+    match registry {
+        Some(registry) if registry.pattern.to_string() == password.location => Ok(()),
+        Some(_) | None => Err(Failure::InvalidPassword(InvalidPassword::Moved)),
+    }
 }
 
 struct Ordering<'a> {
@@ -57,6 +80,8 @@ struct Ordering<'a> {
     scopes: Vec<TokenScope>,
     /// What is wanted and not granted.
     left_out: Vec<TokenScope>,
+    /// The matching rules on trial, each once.
+    trial: BTreeSet<String>,
 }
 
 impl Ordering<'_> {
@@ -74,7 +99,7 @@ impl Ordering<'_> {
 
     /// What the rules grant of one scope.
     fn authorize(
-        &self,
+        &mut self,
         subject: &Subject,
         scope: &TokenScope,
     ) -> Result<Option<GrantedScope>, Failure> {
@@ -101,12 +126,14 @@ impl Ordering<'_> {
         let decide = || generation.rules.authorize(subject.clone(), access);
         match Step::Rules.measure_now(&process.metrics, decide) {
             Ok(grant) => {
+                self.trial.extend(grant.trial().iter().cloned());
                 let admitted =
                     generation.limits.admit(Arc::new(grant)).map_err(Failure::Limited)?;
                 let repository = location.repository;
                 Ok(Some(GrantedScope { admitted, repository }))
             }
             Err(denied) => {
+                self.trial.extend(denied.trial);
                 let because = |refusal: &Refusal| format!("{}: {}", refusal.rule, refusal.because);
                 let because: Vec<_> = denied.refusals.iter().map(because).collect();
                 tracing::info!(%scope, because = because.join("; "), "a scope is not granted");

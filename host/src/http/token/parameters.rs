@@ -111,6 +111,13 @@ fn once<'a>(
     }
 }
 
+/// A name of the caller's between backticks after a space, or nothing if it could be harmful in
+/// logs and terminals.
+pub(super) fn shown(name: &str) -> String {
+    let is_harmless = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'`');
+    if is_harmless && name.len() <= 255 { format!(" `{name}`") } else { String::new() }
+}
+
 fn invalid(detail: &str) -> Failure {
     Failure::InvalidRequest(detail.to_owned())
 }
