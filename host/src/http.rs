@@ -62,6 +62,7 @@ pub fn router(broker: Broker) -> Router {
         .layer(from_fn_with_state(broker.clone(), answer))
         .layer(from_fn(refuse_long_uri))
         .layer(from_fn_with_state(broker.clone(), count_failed_authentication))
+        .layer(from_fn_with_state(broker.clone(), token::read_form))
         .layer(from_fn_with_state(broker.clone(), bound));
     Router::new()
         .route("/registry/credentials", credentials.clone())

@@ -95,6 +95,8 @@ struct InFlightLimit {
     /// A place to wait in or to be served from.
     line: Arc<Semaphore>,
     served: Arc<Semaphore>,
+    /// Forms of strangers that are read, before they get a place.
+    forms: Arc<Semaphore>,
 }
 
 /// One of the requests that are served at once, until dropped.
@@ -157,11 +159,18 @@ impl Limits {
     /// may wait as are served.
     pub async fn enter(&self) -> Result<InFlight, Refused> {
         let full = || Refused::Overloaded { limit: "in-flight" };
-        let InFlightLimit { line, served } = &*self.in_flight;
+        let InFlightLimit { line, served, .. } = &*self.in_flight;
         let line = Arc::clone(line).try_acquire_owned().map_err(|_| full())?;
         let served = timeout(LONGEST_ENTRY, Arc::clone(served).acquire_owned()).await;
         let served = served.ok().and_then(Result::ok).ok_or_else(full)?;
         Ok(InFlight([line, served]))
+    }
+
+    /// Takes one of the forms that may be read at once, until the result is dropped. They hold no
+    /// place of [`Self::enter`].
+    pub fn read_form(&self) -> Result<OwnedSemaphorePermit, Refused> {
+        let forms = Arc::clone(&self.in_flight.forms).try_acquire_owned();
+        forms.map_err(|_| Refused::Overloaded { limit: "forms" })
     }
 
     /// Whether this client has not failed too often. Counts nothing. For a request whose token was
@@ -218,8 +227,9 @@ impl Limits {
 
 impl InFlightLimit {
     fn new(requests: usize) -> Self {
-        let line = Arc::new(Semaphore::new(requests * ENTERED));
-        Self { line, served: Arc::new(Semaphore::new(requests)) }
+        let places = |number| Arc::new(Semaphore::new(number));
+        let (line, forms) = (places(requests * ENTERED), places(requests * ENTERED));
+        Self { line, served: places(requests), forms }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Bytes, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::header;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -62,6 +62,13 @@ pub(super) async fn form(request: Request, time: Duration) -> Result<Zeroizing<S
     let text = String::from_utf8(bytes.to_vec());
     let text = text.map_err(|_| Failure::InvalidRequest("The form is not text.".to_owned()))?;
     Ok(Zeroizing::new(text))
+}
+
+/// Reads the body of a form, whose content [`form`] checks.
+pub(super) async fn read_form(request: Request, time: Duration) -> Result<Request, Failure> {
+    let (head, body) = request.into_parts();
+    let bytes = collect_in_time(Request::new(body), MAX_FORM, time).await?;
+    Ok(Request::from_parts(head, Body::from(bytes)))
 }
 
 /// Names the wrong member. Values are not quoted, because they may be anything.

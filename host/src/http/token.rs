@@ -11,6 +11,9 @@ pub(crate) mod parameters;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -80,11 +83,36 @@ pub(super) async fn by_form(
     caller::check_address(&broker, context)?;
     let has_header = Login::is_in_header(request.headers());
     let form = body::form(request, broker.process.edge.timeouts.body).await;
-    // A stranger who sends no form, or sends it slowly, must not do so again and again.
     let form = caller::counted(&broker, context.client, form)?;
     let login = Login::of_form(&form, has_header);
     let holder = caller::holder(&broker, context, login).await?;
     issue_token(&broker, context, holder, TokenParameters::parse(&form)?).await
+}
+
+/// A middleware: reads a stranger's form before the request takes one of the places in which
+/// requests are served. Nobody waits for a client that sends its form slowly, or not at all.
+pub(super) async fn read_form(
+    State(broker): State<Broker>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let has_form = request.method() == Method::POST && request.uri().path() == "/token";
+    if !has_form || broker.generation.signing.is_none() {
+        return next.run(request).await;
+    }
+    match with_form(&broker, request).await {
+        Ok(request) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    }
+}
+
+async fn with_form(broker: &Broker, request: Request) -> Result<Request, Failure> {
+    let context = RequestContext::of(&request)?;
+    caller::check_address(broker, context)?;
+    let _reading = broker.generation.limits.read_form().map_err(Failure::Limited)?;
+    let read = body::read_form(request, broker.process.edge.timeouts.body).await;
+    // A stranger who sends no form, or sends it slowly, must not do so again and again.
+    caller::counted(broker, context.client, read)
 }
 
 /// A broker that signs nothing has no such path.

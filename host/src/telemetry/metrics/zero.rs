@@ -36,11 +36,12 @@ const EVENTS: [&str; 7] = [
     "authz.denied",
     "authn.denied.summary",
 ];
-const LIMITS: [&str; 7] = [
+const LIMITS: [&str; 8] = [
     "address",
     "subject",
     "project",
     "in-flight",
+    "forms",
     "registry-queue",
     "registry-in-flight",
     "registry-pace",
