@@ -19,6 +19,8 @@ pub use epoch::Epoch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::audit::ProviderFacts;
 use crate::capability::Capabilities;
 use crate::capability::aws::AwsAccess;
@@ -113,6 +115,12 @@ impl Registries {
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Registry>> {
         self.0.values()
+    }
+
+    /// Wipes the logins of providers that have expired. Must be called now and then.
+    pub fn sweep(&self, now: Timestamp) {
+        let now = u64::try_from(now.as_second()).unwrap_or_default();
+        self.iter().for_each(|registry| registry.capabilities.kept.sweep(now));
     }
 
     /// Returns the most components that a project has in any registry.

@@ -88,6 +88,11 @@ impl Kept {
         entries.get(key).map(|entry| (Arc::clone(&entry.secret), entry.expires_at))
     }
 
+    /// Wipes what has expired, which nobody may look for any more.
+    pub(crate) fn sweep(&self, now: u64) {
+        drop(self.entries(now));
+    }
+
     /// Whether `secret` is kept, or has something that is.
     pub(crate) fn has(&self, secret: &Secret) -> bool {
         self.entries(0).values().any(|entry| entry.secret.is_in(secret.expose()))
@@ -205,6 +210,18 @@ mod tests {
         assert!(has("second-login") && has("Bearer second-login") && !has("first-login"));
         assert_eq!(found(&kept, "login", 941), None);
         assert!(!has("second-login"));
+    }
+
+    #[test]
+    fn an_expired_login_is_wiped_though_nobody_looks_for_it() {
+        let kept = Kept::default();
+        let login = Arc::new(Secret::new("first-login".to_owned()));
+        let weak = Arc::downgrade(&login);
+        kept.keep(Key::shared("login"), Entry { secret: login, expires_at: 1000 }, 0);
+        kept.sweep(940);
+        assert!(weak.upgrade().is_some());
+        kept.sweep(941);
+        assert!(weak.upgrade().is_none());
     }
 
     #[test]

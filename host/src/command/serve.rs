@@ -155,13 +155,14 @@ async fn keep_certificate(tls: Option<Tls>, hangup: Signal, process: Arc<Process
     }
 }
 
-/// Forgets callers who have recovered, asks again for keys that are missing, and gives freed memory
-/// back to the system.
+/// Forgets callers who have recovered, wipes logins that have expired, asks again for keys that are
+/// missing, and gives freed memory back to the system.
 async fn maintain(current: Arc<Current>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let broker = current.broker();
         broker.generation.limits.sweep();
+        broker.generation.registries.sweep(broker.process.foundation.clock.now());
         broker.process.issuing.sweep();
         broker.process.refusals.sweep();
         broker.process.clock_steps.check();
