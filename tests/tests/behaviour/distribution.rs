@@ -15,15 +15,15 @@ use rise_broker_tests::{
 };
 use serde_json::{Value, json};
 
-const SERVICE: &str = "r.example.com";
+pub(crate) const SERVICE: &str = "r.example.com";
 
-fn builder(more: &str, tables: &[RegistryTable]) -> BrokerBuilder {
+pub(crate) fn builder(more: &str, tables: &[RegistryTable]) -> BrokerBuilder {
     let tables: String = tables.iter().map(ToString::to_string).collect();
     let text = format!("{AUTH}{SIGNING}{more}\n{tables}");
     TestBroker::with_settings(Settings::new(text).provider("distribution"))
 }
 
-fn table() -> RegistryTable {
+pub(crate) fn table() -> RegistryTable {
     distribution(SERVICE).with("namespace", "rise/apps")
 }
 
@@ -32,7 +32,12 @@ async fn broker() -> TestBroker {
 }
 
 /// `scopes` without `repository:`.
-async fn ask(broker: &TestBroker, password: &str, service: &str, scopes: &[&str]) -> Response {
+pub(crate) async fn ask(
+    broker: &TestBroker,
+    password: &str,
+    service: &str,
+    scopes: &[&str],
+) -> Response {
     let mut query = format!("/token?service={service}");
     let scopes: Vec<_> = scopes.iter().map(|scope| format!("&scope=repository:{scope}")).collect();
     query.push_str(&scopes.concat());
@@ -57,7 +62,7 @@ fn claims(token: &str) -> Value {
 }
 
 /// What the token of an answer opens: `name:actions`.
-fn opens(answer: &Response) -> Vec<String> {
+pub(crate) fn opens(answer: &Response) -> Vec<String> {
     assert_eq!(answer.status, 200, "{}", answer.text);
     let json = answer.json();
     assert_eq!(json["token"], json["access_token"]);
@@ -73,7 +78,7 @@ fn opens(answer: &Response) -> Vec<String> {
 }
 
 /// A password that the broker issues.
-async fn password(broker: &TestBroker, query: &str) -> String {
+pub(crate) async fn password(broker: &TestBroker, query: &str) -> String {
     let answer = broker.credentials(&broker.token_for("my-app"), query).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()["credentials"]["password"].as_str().unwrap().to_owned()
@@ -333,7 +338,7 @@ async fn the_limit_of_a_project_counts_passwords_too() {
     assert_eq!([ask().await, ask().await, ask().await], [200, 200, 429]);
 }
 
-/// A stranger who sends no form holds a place of the broker's meanwhile.
+/// A stranger who sends no form has the broker read it meanwhile.
 #[tokio::test]
 async fn a_form_that_is_none_is_a_failed_login_of_its_address() {
     let limits = "[limits]\naddress = { per_second = 1, burst = 3 }\n";

@@ -105,6 +105,7 @@ mod threats_issuers;
 mod threats_operation;
 mod threats_tokens;
 mod token_cases;
+mod token_server;
 mod volumes;
 mod wycheproof;
 

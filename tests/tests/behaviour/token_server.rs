@@ -1,0 +1,106 @@
+//! The token server under changes and mistakes of the operator, and under slow strangers.
+
+use rise_broker_tests::registry::distribution;
+use rise_broker_tests::wire::Wire;
+use rise_broker_tests::{AUTH, SIGNING, eventually};
+use serde_json::json;
+
+use crate::distribution::{SERVICE, ask, builder, opens, password, table};
+
+const REPOSITORY: &str = "rise/apps/my-app:pull,push";
+
+/// The same repository is another project's, once the registry's namespace is another one.
+#[tokio::test]
+async fn a_password_is_good_where_its_registry_was_when_it_was_issued() {
+    let broker = builder("", &[table()]).start().await;
+    let own = password(&broker, "project=my-app").await;
+    assert_eq!(opens(&ask(&broker, &own, SERVICE, &[REPOSITORY]).await), [REPOSITORY]);
+    let written = |table: &dyn std::fmt::Display| format!("{AUTH}{SIGNING}\n{table}");
+    for moved in [
+        distribution(SERVICE).lines("project_depth = 3"),
+        distribution(SERVICE).with("namespace", "rise").lines("project_depth = 2"),
+        distribution("other.example.com").with("namespace", "rise/apps").with("service", SERVICE),
+    ] {
+        broker.reload(written(&moved)).await;
+        let answer = ask(&broker, &own, SERVICE, &[REPOSITORY]).await;
+        assert_eq!(answer.status, 401, "{moved}: {}", answer.text);
+    }
+    // The registry is gone, and another one has its images.
+    let other = written(&table().named("other")).replace("\"prod\"", "\"other\"");
+    broker.reload(other).await;
+    assert_eq!(ask(&broker, &own, SERVICE, &[REPOSITORY]).await.status, 401);
+    // What does not move the images leaves it good.
+    broker.reload(written(&table().lines("max_lifetime = 7200"))).await;
+    assert_eq!(opens(&ask(&broker, &own, SERVICE, &[REPOSITORY]).await), [REPOSITORY]);
+}
+
+#[tokio::test]
+async fn rules_on_trial_leave_their_trace() {
+    let trial = "[[rules]]\nname = \"trial-push\"\nissuer = \"local\"\nmode = \"audit\"\n\
+                 claims = { role = \"reader\" }\nprojects = [\"*\"]\nregistries = [\"prod\"]\n\
+                 allow = [\"push\"]\n";
+    let broker = builder(trial, &[table()]).start().await;
+    let reader = broker.token(&json!({ "role": "reader" }));
+    let stranger = broker.token(&json!({ "role": "stranger" }));
+    assert_eq!(
+        opens(&ask(&broker, &reader, SERVICE, &[REPOSITORY]).await),
+        ["rise/apps/my-app:pull"]
+    );
+    let push = ["rise/apps/my-app:push", "rise/apps/other:push"];
+    assert_eq!(opens(&ask(&broker, &reader, SERVICE, &push).await), Vec::<String>::new());
+    ask(&broker, &stranger, SERVICE, &push).await;
+    let records = broker.audit();
+    let traces: Vec<_> = records.iter().map(|record| record["trial_rules"].clone()).collect();
+    assert_eq!(traces, [json!(["trial-push"]), json!(["trial-push"]), json!(null)]);
+}
+
+#[tokio::test]
+async fn a_service_that_nobody_has_is_named() {
+    let broker = builder("", &[table()]).start().await;
+    let caller = broker.token_for("my-app");
+    for (service, told) in [
+        ("registry.example.org:5000", "has the name `registry.example.org:5000`. Ask"),
+        ("R.example.com", "has the name `R.example.com`. Ask"),
+        ("a%60b%0Ac", "has the name. Ask"),
+    ] {
+        let answer = ask(&broker, &caller, service, &[]).await;
+        assert_eq!(answer.status, 400);
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(told), "{service}: {detail}");
+    }
+}
+
+/// Strangers whose forms do not arrive hold no place in which others are served.
+#[tokio::test]
+async fn a_form_that_does_not_arrive_holds_up_nobody() {
+    let rate = "{ per_second = 1000, burst = 1000 }";
+    let limits =
+        format!("[limits]\nin_flight = 1\nsubject = {rate}\naddress = {rate}\nproject = {rate}\n");
+    let broker = builder(&limits, &[table()]).start().await;
+    let listening = broker.listen(None).await;
+    let form = format!("service={SERVICE}&password={}", broker.token_for("my-app"));
+    let request = format!(
+        "POST /token HTTP/1.1\r\nHost: r\r\nContent-Length: {}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\n{form}",
+        form.len()
+    );
+    let mut strangers = Vec::new();
+    for _ in 0..2 {
+        let mut stranger = Wire::connect(listening.address).await;
+        stranger.send(&request[..request.len() - 1]).await;
+        strangers.push(stranger);
+    }
+    // As many as are read at once. The next form is turned away.
+    let post = async || Wire::once(listening.address, &request).await.status;
+    eventually("two forms are read", async || post().await == 503).await;
+    // Nobody else is.
+    for _ in 0..3 {
+        let answer = ask(&broker, &broker.token_for("my-app"), SERVICE, &[REPOSITORY]).await;
+        assert_eq!(opens(&answer), [REPOSITORY]);
+    }
+    let metrics = broker.admin("/metrics").await.text;
+    assert!(metrics.contains(r#"limit_refusals_total{limit="forms"}"#), "{metrics}");
+    // There is room again when they are gone.
+    drop(strangers);
+    eventually("a form is read again", async || post().await == 200).await;
+}
