@@ -88,6 +88,11 @@ pub enum Mistrust {
 }
 
 impl Trust {
+    /// `authority` is the certificate of the issuer's server, in PEM.
+    pub fn new(issuer: String, authority: String, audience: String, subjects: Vec<String>) -> Self {
+        Self { issuer, authority, audience, subjects }
+    }
+
     /// The claims of a token that this cloud accepts. It fetches the keys anew.
     pub async fn verify(&self, token: &str) -> Result<Value, Mistrust> {
         let parts: Vec<&str> = token.split('.').collect();
