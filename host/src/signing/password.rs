@@ -25,7 +25,8 @@ pub struct Password {
     pub location: String,
     /// When it ends, in seconds since the Unix epoch.
     pub expires_at: i64,
-    repository: String,
+    /// The repository of its project.
+    pub repository: String,
     actions: Actions,
     children: bool,
 }

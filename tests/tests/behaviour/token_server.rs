@@ -34,6 +34,24 @@ async fn a_password_is_good_where_its_registry_was_when_it_was_issued() {
     assert_eq!(opens(&ask(&broker, &own, SERVICE, &[REPOSITORY]).await), [REPOSITORY]);
 }
 
+/// A repository below a project's is a project of its own, once projects have two parts.
+#[tokio::test]
+async fn a_password_opens_nothing_of_a_project_that_came_later() {
+    let below = "rise/apps/my-app/web:pull,push";
+    let with_children = table().with("child_repositories", true);
+    let broker = builder("", &[with_children.clone()]).start().await;
+    let own = password(&broker, "project=my-app").await;
+    let opened = async || opens(&ask(&broker, &own, SERVICE, &[REPOSITORY, below]).await);
+    assert_eq!(opened().await, [REPOSITORY, below]);
+    let written = |table: &dyn std::fmt::Display| format!("{AUTH}{SIGNING}\n{table}");
+    broker.reload(written(&table().lines("project_depth = 2"))).await;
+    assert_eq!(opened().await, [REPOSITORY]);
+    // Each project has two parts now, and none owns `my-app`.
+    broker.reload(written(&with_children.lines("project_depth = 2"))).await;
+    let refused = ask(&broker, &own, SERVICE, &[REPOSITORY, below]).await;
+    assert_eq!(refused.status, 401, "{}", refused.text);
+}
+
 #[tokio::test]
 async fn rules_on_trial_leave_their_trace() {
     let trial = "[[rules]]\nname = \"trial-push\"\nissuer = \"local\"\nmode = \"audit\"\n\

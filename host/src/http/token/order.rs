@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::parameters::{self, TokenRequest};
 use crate::broker::Broker;
 use crate::domain::token_scope::{ResourceKind, TokenScope};
-use crate::domain::{Action, Actions, Lifetime, Location, Subject};
+use crate::domain::{Action, Actions, Lifetime, Location, Project, Subject};
 use crate::http::caller::Holder;
 use crate::http::problem::Failure;
 use crate::http::request_context::RequestContext;
@@ -42,9 +42,6 @@ pub(super) async fn order(
              `service` in the settings of the registry."
         )));
     }
-    if let Holder::Password(password) = &holder {
-        must_be_where_it_was(broker, password)?;
-    }
     let mut ordering = Ordering {
         broker,
         context,
@@ -55,7 +52,10 @@ pub(super) async fn order(
     };
     let basis = match holder {
         Holder::Caller(subject) => ordering.of_caller(subject).await?,
-        Holder::Password(password) => ordering.of_password(password)?,
+        Holder::Password(password) => {
+            let owner = owner(broker, &password)?;
+            ordering.of_password(password, &owner)?
+        }
     };
     let left_out = ordering.left_out.iter().map(ToString::to_string).collect();
     let trial = ordering.trial.into_iter().collect();
@@ -63,14 +63,17 @@ pub(super) async fn order(
     Ok(TokenOrder { id, client, service, basis, left_out, trial, signing })
 }
 
-/// The operator may have moved the registry's images since the password was issued: its repository
-/// could be another project's now.
-fn must_be_where_it_was(broker: &Broker, password: &Password) -> Result<(), Failure> {
+/// The project that a password is for. The operator may have moved the registry's images since it
+/// was issued, or changed what a project is: its repository could be another project's now.
+fn owner(broker: &Broker, password: &Password) -> Result<Project, Failure> {
     let registry = broker.generation.registries.find(&password.registry);
-    match registry {
-        Some(registry) if registry.pattern.to_string() == password.location => Ok(()),
-        Some(_) | None => Err(Failure::InvalidPassword(InvalidPassword::Moved)),
-    }
+    let registry = registry.filter(|registry| registry.pattern.to_string() == password.location);
+    let owner = registry.and_then(|registry| {
+        let host = registry.pattern.host().as_str();
+        let location = Location::parse(host, &password.repository).ok()?;
+        registry.pattern.project_of(&location, registry.shape)
+    });
+    owner.ok_or(Failure::InvalidPassword(InvalidPassword::Moved))
 }
 
 struct Ordering<'a> {
@@ -156,18 +159,18 @@ impl Ordering<'_> {
         }
     }
 
-    fn of_password(&mut self, password: Password) -> Result<TokenBasis, Failure> {
+    fn of_password(&mut self, password: Password, owner: &Project) -> Result<TokenBasis, Failure> {
         let mut covered = Vec::new();
         for scope in std::mem::take(&mut self.scopes) {
-            let place = self.place(&scope);
-            let place = place.filter(|(_, registry)| registry.name == password.registry);
-            let part = place.as_ref().and_then(|(location, _)| {
+            let place = self.place(&scope).filter(|(location, registry)| {
+                registry.name == password.registry
+                    && registry.pattern.project_of(location, registry.shape).as_ref() == Some(owner)
+            });
+            let part = place.and_then(|(location, _)| {
                 password.cover(&location.repository, scope.known_actions())
             });
-            if let (Some(_), Some((location, registry))) = (&part, &place)
-                && let Some(project) = registry.pattern.project_of(location, registry.shape)
-            {
-                self.broker.generation.limits.project(&project).map_err(Failure::Limited)?;
+            if part.is_some() {
+                self.broker.generation.limits.project(owner).map_err(Failure::Limited)?;
             }
             let actions = part.as_ref().map_or(Actions::NONE, |part| part.actions);
             self.left_out.extend(scope.beyond(actions));
