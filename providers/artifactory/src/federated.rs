@@ -223,7 +223,7 @@ mod tests {
     fn a_scope_that_is_the_same_for_all_projects_is_wide() {
         for (scope, expected) in [
             (None, Scope::Repository),
-            (Some("applied-permissions/groups:{project}"), Scope::Repository),
+            (Some("applied-permissions/groups:{project}-{actions}"), Scope::Repository),
             (Some("applied-permissions/groups:docker-{actions}"), Scope::Registry),
         ] {
             let more =

@@ -222,7 +222,8 @@ impl Settings {
         let username = username.filter(|_| self.access_token.is_some());
         let scope = self.token_scope.as_ref().filter(|scope| !is_scope(scope)).map(|scope| {
             let expected = "expected scopes of Artifactory such as \
-                `applied-permissions/groups:docker-{project}-{actions}`, with no other `{`";
+                `applied-permissions/groups:docker-{project}-{actions}`, with `{actions}`, \
+                without which those who may pull could push, and with no other `{`";
             Problem::new("/token_scope", format!("`{scope}` is not a scope; {expected}"))
         });
         [key, place, username, scope, self.access().err()].into_iter().flatten().collect()
@@ -247,7 +248,8 @@ fn is_name(text: &str) -> bool {
 fn is_scope(text: &str) -> bool {
     let filled = text.replace("{project}", "").replace("{actions}", "");
     let is_possible = filled.starts_with("applied-permissions/") || filled.starts_with("artifact:");
-    is_possible && filled.len() <= 500 && !filled.contains(['{', '}']) && text.is_ascii()
+    let is_plain = filled.len() <= 500 && !filled.contains(['{', '}']) && text.is_ascii();
+    is_possible && is_plain && text.contains("{actions}")
 }
 
 /// A name in lower case with an optional port. The host checks the rest.
@@ -336,9 +338,15 @@ mod tests {
             (federated(&json!({ "access_token": "access_token" })), "/access_token"),
             (federated(&json!({ "username": "rise" })), "/username"),
             (federated(&json!({ "use_credential_helper": true })), "/use_credential_helper"),
-            (federated(&json!({ "token_scope": "groups:{project}" })), "/token_scope"),
+            (federated(&json!({ "token_scope": "groups:{project}-{actions}" })), "/token_scope"),
             (
-                federated(&json!({ "token_scope": "applied-permissions/groups:{registry}" })),
+                federated(&json!({ "token_scope": "applied-permissions/groups:{project}" })),
+                "/token_scope",
+            ),
+            (
+                federated(
+                    &json!({ "token_scope": "applied-permissions/groups:{registry}-{actions}" }),
+                ),
                 "/token_scope",
             ),
             (json!({ "token_scope": "applied-permissions/user" }), "/access_token"),

@@ -164,7 +164,7 @@ async fn a_mapping_may_name_a_group_of_the_project() {
     // One group for all projects opens all of them, and the operator must accept that.
     let server = Artifactory::start().await;
     let front = IssuerFront::bind().await;
-    let wide = table(&server).with("token_scope", "applied-permissions/groups:docker");
+    let wide = table(&server).with("token_scope", "applied-permissions/groups:docker-{actions}");
     let settings = Settings::new(format!("{AUTH}{}{wide}", front.signing()));
     let started = TestBroker::with_settings(settings.providers(&["artifactory"])).try_start().await;
     let problems = lines(&started.err().expect("a problem"));
