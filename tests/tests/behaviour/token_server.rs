@@ -2,7 +2,7 @@
 
 use rise_broker_tests::registry::distribution;
 use rise_broker_tests::wire::Wire;
-use rise_broker_tests::{AUTH, SIGNING, eventually};
+use rise_broker_tests::{AUTH, SIGNING, Settings, TestBroker, eventually, lines};
 use serde_json::json;
 
 use crate::distribution::{SERVICE, ask, builder, opens, password, table};
@@ -121,4 +121,27 @@ async fn a_form_that_does_not_arrive_holds_up_nobody() {
     // There is room again when they are gone.
     drop(strangers);
     eventually("a form is read again", async || post().await == 200).await;
+}
+
+#[tokio::test]
+async fn tokens_that_no_registry_accepts_are_warned_of() {
+    let warnings = async |text: String| {
+        let settings = Settings::new(text).provider("distribution");
+        lines(&TestBroker::with_settings(settings).start().await.generation.warnings)
+    };
+    let ceiling = "ceiling = { tokens = { services = [\"x.example.com\"] } }";
+    let push_only = AUTH
+        .replace("allow = [\"pull\", \"push\"]", "allow = [\"push\"]")
+        .replace("allow = [\"pull\"]", "allow = [\"push\"]");
+    let cases = [
+        (format!("{AUTH}{SIGNING}algorithm = \"EdDSA\"\n{}", table()), "signed with Ed25519"),
+        (format!("{AUTH}{SIGNING}{}", table().lines(ceiling)), "lacks `r.example.com`"),
+        (format!("{push_only}{SIGNING}{}", table()), "asks for pull and push before it accepts"),
+    ];
+    let right = warnings(format!("{AUTH}{SIGNING}{}", table())).await;
+    for (text, told) in cases {
+        assert!(!right.contains(told), "{right}");
+        let found = warnings(text).await;
+        assert!(found.contains(told), "{told}: {found}");
+    }
 }
