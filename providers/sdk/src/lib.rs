@@ -49,7 +49,7 @@
 //! ```
 //!
 //! Each capability is a module: [`aws`], [`http`], [`tokens`], [`assertions`], [`secrets`],
-//! [`random`], [`kept`], [`log`]. A component imports only the capabilities that it calls. The
+//! [`random`], [`kept`], [`ecr_repositories`], [`log`]. A component imports only the capabilities that it calls. The
 //! operator sees that list and allows it. The host checks every call against the registry's
 //! *ceiling*: the most that the operator's settings let this registry ask for. With [`aws`] it also
 //! checks that a credential is within the grant. It cannot judge what a registry returned over
@@ -67,6 +67,7 @@
 
 pub mod assertions;
 pub mod aws;
+pub mod ecr_repositories;
 mod error;
 mod export;
 mod grant;
@@ -79,6 +80,7 @@ pub mod log;
 mod needs;
 mod provider;
 pub mod random;
+mod repositories;
 pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -91,6 +93,7 @@ pub use issued::{Credential, Issued, Login};
 pub use location::Location;
 pub use needs::Needs;
 pub use provider::{Problem, Provider, Scope};
+pub use repositories::{Ownership, Repositories, Repository};
 pub use secrets::{PrivateKeyName, Secret, SecretName};
 
 #[cfg(target_arch = "wasm32")]
@@ -98,6 +101,8 @@ pub use secrets::{PrivateKeyName, Secret, SecretName};
 pub use host::wasm::{Exported, bindings};
 
 /// Exports a [`Provider`] from the component. Use it once, at the top level of the crate.
+///
+/// `export_provider!(Example, repositories)` also exports its [`Repositories`].
 ///
 /// On a native target there is no component, and it only checks that the type is a provider.
 #[cfg(target_arch = "wasm32")]
@@ -110,9 +115,17 @@ macro_rules! export_provider {
             Exported with_types_in $crate::bindings::endpoints
         );
     };
+    ($provider:ty, repositories) => {
+        $crate::export_provider!($provider);
+        $crate::bindings::repositories::export_repositories!(
+            Exported with_types_in $crate::bindings::repositories
+        );
+    };
 }
 
 /// Exports a [`Provider`] from the component. Use it once, at the top level of the crate.
+///
+/// `export_provider!(Example, repositories)` also exports its [`Repositories`].
 ///
 /// On a native target there is no component, and it only checks that the type is a provider.
 #[cfg(not(target_arch = "wasm32"))]
@@ -120,5 +133,12 @@ macro_rules! export_provider {
 macro_rules! export_provider {
     ($provider:ty) => {
         const _: &str = <$provider as $crate::Provider>::NAME;
+    };
+    ($provider:ty, repositories) => {
+        $crate::export_provider!($provider);
+        const _: fn() = || {
+            fn manages<P: $crate::Repositories>() {}
+            manages::<$provider>();
+        };
     };
 }

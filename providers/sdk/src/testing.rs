@@ -33,6 +33,7 @@ use serde_json::Value;
 pub use exchange::{Answer, Authorization, Body, Sent};
 
 use crate::aws::Statement;
+use crate::ecr_repositories::{Found, Setting};
 use crate::log::Level;
 use crate::{Actions, Error, Grant, Problem, Provider, Scope, Secret, export};
 
@@ -73,6 +74,18 @@ pub enum Call {
     Forget { name: String },
     /// [`secrets::get`](crate::secrets::get)
     Secret { name: String },
+    /// [`ecr_repositories::describe`](crate::ecr_repositories::describe)
+    DescribeRepository,
+    /// [`ecr_repositories::create`](crate::ecr_repositories::create)
+    CreateRepository,
+    /// [`ecr_repositories::configure`](crate::ecr_repositories::configure)
+    ConfigureRepository(Setting),
+    /// [`ecr_repositories::adopt`](crate::ecr_repositories::adopt)
+    AdoptRepository,
+    /// [`ecr_repositories::orphan`](crate::ecr_repositories::orphan)
+    OrphanRepository,
+    /// [`ecr_repositories::delete`](crate::ecr_repositories::delete)
+    DeleteRepository,
     /// Any function of [`log`](crate::log)
     Log { level: Level, message: String },
 }
@@ -114,6 +127,7 @@ pub struct Host {
     secrets: Vec<String>,
     kept: Vec<String>,
     login_expires_at: u64,
+    repository: Option<Found>,
     fail: Option<Rc<Fail>>,
     respond: Option<Rc<Respond>>,
 }
@@ -124,6 +138,7 @@ impl Default for Host {
             secrets: Vec::new(),
             kept: Vec::new(),
             login_expires_at: NOW + 43_200,
+            repository: None,
             fail: None,
             respond: None,
         }
@@ -155,6 +170,13 @@ impl Host {
     #[must_use]
     pub fn login_expires_at(mut self, expires_at: u64) -> Self {
         self.login_expires_at = expires_at;
+        self
+    }
+
+    /// Sets the repository that ECR has already. The default is none.
+    #[must_use]
+    pub fn repository(mut self, found: Found) -> Self {
+        self.repository = Some(found);
         self
     }
 

@@ -5,8 +5,10 @@ use std::marker::PhantomData;
 
 use bindings::endpoints::exports::rise::registry::endpoints;
 use bindings::exports::rise::registry::registry as exported;
+use bindings::repositories::exports::rise::registry::repositories;
 use bindings::rise::registry::{
-    assertions, aws, http as wit_http, kept, log as wit_log, random, secrets, tokens, types,
+    assertions, aws, ecr_repositories as ecr, http as wit_http, kept, log as wit_log, random,
+    secrets, tokens, types,
 };
 
 pub(crate) use aws::Session;
@@ -14,10 +16,12 @@ pub(crate) use types::{Grant, Secret};
 pub(crate) use wit_http::{Request, Response};
 
 use crate::aws::{RegistryLogin, Statement};
+use crate::ecr_repositories::{Found, Owner, Setting};
 use crate::http::Method;
 use crate::log::Level;
 use crate::{
-    Actions, Credential, Error, Issued, Location, Needs, Problem, Provider, Scope, export,
+    Actions, Credential, Error, Issued, Location, Needs, Ownership, Problem, Provider,
+    Repositories, Repository, Scope, export,
 };
 
 #[allow(
@@ -45,6 +49,18 @@ pub mod bindings {
             pub_export_macro: true,
             export_macro_name: "export_endpoints",
             default_bindings_module: "rise_provider::bindings::endpoints",
+        });
+    }
+
+    #[doc(hidden)]
+    pub mod repositories {
+        wit_bindgen::generate!({
+            path: "../../wit",
+            world: "with-repositories",
+            with: { "rise:registry/types@0.1.0": super::rise::registry::types },
+            pub_export_macro: true,
+            export_macro_name: "export_repositories",
+            default_bindings_module: "rise_provider::bindings::repositories",
         });
     }
 }
@@ -113,6 +129,57 @@ pub(crate) fn find_kept(name: &str) -> Result<Option<Secret>, Error> {
 
 pub(crate) fn forget(name: &str) -> Result<(), Error> {
     kept::forget(name).map_err(Error::from)
+}
+
+pub(crate) fn describe_repository() -> Result<Option<Found>, Error> {
+    Ok(ecr::describe()?.map(|ecr::Found { owner, orphaned_at, differs }| Found {
+        owner: match owner {
+            ecr::Owner::Broker => Owner::Broker,
+            ecr::Owner::Orphaned => Owner::Orphaned,
+            ecr::Owner::Other => Owner::Other,
+        },
+        orphaned_at,
+        differs: differs.into_iter().map(Into::into).collect(),
+    }))
+}
+
+pub(crate) fn create_repository() -> Result<bool, Error> {
+    ecr::create().map_err(Error::from)
+}
+
+pub(crate) fn configure_repository(part: Setting) -> Result<(), Error> {
+    let part = match part {
+        Setting::Lifecycle => ecr::Setting::Lifecycle,
+        Setting::Scanning => ecr::Setting::Scanning,
+        Setting::Mutability => ecr::Setting::Mutability,
+        Setting::Tags => ecr::Setting::Tags,
+        Setting::Encryption => ecr::Setting::Encryption,
+    };
+    ecr::configure(part).map_err(Error::from)
+}
+
+pub(crate) fn adopt_repository() -> Result<(), Error> {
+    ecr::adopt().map_err(Error::from)
+}
+
+pub(crate) fn orphan_repository() -> Result<(), Error> {
+    ecr::orphan().map_err(Error::from)
+}
+
+pub(crate) fn delete_repository() -> Result<(), Error> {
+    ecr::delete().map_err(Error::from)
+}
+
+impl From<ecr::Setting> for Setting {
+    fn from(setting: ecr::Setting) -> Self {
+        match setting {
+            ecr::Setting::Lifecycle => Self::Lifecycle,
+            ecr::Setting::Scanning => Self::Scanning,
+            ecr::Setting::Mutability => Self::Mutability,
+            ecr::Setting::Tags => Self::Tags,
+            ecr::Setting::Encryption => Self::Encryption,
+        }
+    }
 }
 
 pub(crate) fn request(method: Method, url: &str) -> Request {
@@ -189,6 +256,37 @@ impl<P: Provider> endpoints::Guest for Exported<P> {
         let needs = export::parse::<P>(&settings).map(|settings| P::needs(&settings));
         let Needs { requests, image_host } = needs.unwrap_or_default();
         endpoints::Needed { requests, image_host }
+    }
+}
+
+impl<P: Repositories> repositories::Guest for Exported<P> {
+    fn describe(settings: String, grant: Grant) -> Result<repositories::Repository, types::Error> {
+        let settings = export::parse::<P>(&settings)?;
+        Ok(<P as Repositories>::describe(&settings, &crate::Grant(grant))?.into())
+    }
+
+    fn ensure(
+        settings: String,
+        grant: Grant,
+        adopt: bool,
+    ) -> Result<repositories::Repository, types::Error> {
+        Ok(P::ensure(&export::parse::<P>(&settings)?, &crate::Grant(grant), adopt)?.into())
+    }
+
+    fn retire(settings: String, grant: Grant) -> Result<repositories::Repository, types::Error> {
+        Ok(P::retire(&export::parse::<P>(&settings)?, &crate::Grant(grant))?.into())
+    }
+}
+
+impl From<Repository> for repositories::Repository {
+    fn from(Repository { ownership, orphaned_at, differs }: Repository) -> Self {
+        let ownership = match ownership {
+            Ownership::Absent => repositories::Ownership::Absent,
+            Ownership::Managed => repositories::Ownership::Managed,
+            Ownership::Orphaned => repositories::Ownership::Orphaned,
+            Ownership::Foreign => repositories::Ownership::Foreign,
+        };
+        Self { ownership, orphaned_at, differs }
     }
 }
 
