@@ -29,6 +29,7 @@ mod owners;
 mod places;
 mod providers;
 mod registries;
+mod repositories;
 mod run_mode;
 pub mod schema;
 mod sections;
@@ -46,6 +47,7 @@ pub use layers::{Environment, environment, find_directory, parse_file, parse_tom
 pub use modes::readable;
 pub use providers::{CallLimits, ProvidersConfig};
 pub use registries::{RegistryConfig, authorities};
+pub use repositories::{CreateRepositories, RepositoriesFile, TagMutability};
 pub use signing::SigningConfig;
 pub use traffic::{Edge, Timeouts};
 

@@ -21,6 +21,7 @@ mod issuing;
 mod odd;
 mod places;
 mod report;
+mod repository;
 
 pub use report::{Finding, Report, Verdict};
 

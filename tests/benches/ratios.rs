@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use rise_broker::capability::aws::settings::AwsSettings;
+use rise_broker::capability::aws::repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
 use rise_broker::capability::aws::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, RepositoryTry,
 };
@@ -76,6 +77,14 @@ impl Aws for Instant0 {
 
     async fn try_repository(&self, _: &AwsIdentity, _: RepositoryTry) -> Result<(), AwsError> {
         Ok(())
+    }
+
+    async fn repository(
+        &self,
+        _: &RepositoryPlace,
+        _: RepositoryCall,
+    ) -> Result<RepositoryAnswer, AwsError> {
+        Ok(RepositoryAnswer::Absent)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod ceiling;
 pub(crate) mod elsewhere;
 mod error;
 mod http_client;
+pub mod repository;
 pub mod sdk;
 pub mod settings;
 pub mod web_identity;
@@ -31,6 +32,7 @@ use crate::telemetry::Metrics;
 use ceiling::AwsCeiling;
 pub use error::AwsError;
 use web_identity::{Proof, WebIdentity};
+use repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
 
 /// The AWS calls behind this capability, for one registry. `SdkAws` in production.
 #[async_trait]
@@ -60,6 +62,12 @@ pub trait Aws: Send + Sync {
         identity: &AwsIdentity,
         wanted: RepositoryTry,
     ) -> Result<(), AwsError>;
+    /// Reads or changes one repository of ECR as the registry's own identity.
+    async fn repository(
+        &self,
+        place: &RepositoryPlace,
+        call: RepositoryCall,
+    ) -> Result<RepositoryAnswer, AwsError>;
 }
 
 /// An action of a pull or a push that can be tried without changing an image.
@@ -200,7 +208,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 
 impl CallState {
     /// Waits for AWS, and counts and logs the call.
-    async fn upstream<T: Send>(
+    pub(super) async fn upstream<T: Send>(
         &mut self,
         operation: &'static str,
         answer: impl Future<Output = Result<T, AwsError>> + Send,

@@ -1,7 +1,7 @@
 //! The upstreams of a provider that is checked: doubles of AWS and of a registry.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 use super::answers::{ExampleAnswer, Exchange};
 use rise_broker::capability::aws::settings::AwsSettings;
+use super::repository::RepositoryDouble;
+use rise_broker::capability::aws::repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
 use rise_broker::capability::aws::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, RepositoryTry,
 };
@@ -41,6 +43,7 @@ pub(super) struct Upstream {
     answers: Arc<[ExampleAnswer]>,
     /// What it issues.
     token: Arc<str>,
+    repository: Mutex<RepositoryDouble>,
     calls: AtomicUsize,
     /// The call that is never answered, counted from 0.
     pub hangs_at: Option<usize>,
@@ -60,7 +63,15 @@ pub(super) enum Spoilt {
 impl Upstream {
     pub(super) fn new(host: &str, answers: Arc<[ExampleAnswer]>, token: Arc<str>) -> Self {
         let calls = AtomicUsize::new(0);
-        Self { host: host.to_owned(), answers, token, calls, hangs_at: None, spoilt: None }
+        Self {
+            host: host.to_owned(),
+            answers,
+            token,
+            repository: Mutex::default(),
+            calls,
+            hangs_at: None,
+            spoilt: None,
+        }
     }
 
     pub(super) fn calls(&self) -> usize {
@@ -115,6 +126,15 @@ impl Aws for Upstream {
 
     async fn try_repository(&self, _: &AwsIdentity, _: RepositoryTry) -> Result<(), AwsError> {
         Ok(())
+    }
+
+    async fn repository(
+        &self,
+        _: &RepositoryPlace,
+        call: RepositoryCall,
+    ) -> Result<RepositoryAnswer, AwsError> {
+        self.next_call().await;
+        Ok(self.repository.lock().unwrap_or_else(PoisonError::into_inner).answer(call))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod controller;
 mod failure;
+mod repositories;
 mod repository;
 mod retry;
 
@@ -32,6 +33,7 @@ use self::failure::{failure, own_token};
 use self::retry::retrying;
 use super::elsewhere::elsewhere;
 use super::settings::{AwsSettings, account_of};
+use super::repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
 use super::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, OTHER_REGISTRY, RepositoryTry, http_client,
 };
@@ -288,6 +290,15 @@ impl Aws for SdkAws {
         wanted: RepositoryTry,
     ) -> Result<(), AwsError> {
         self.act_as(identity, |config| repository::attempt(config, wanted.clone())).await
+    }
+
+    async fn repository(
+        &self,
+        place: &RepositoryPlace,
+        call: RepositoryCall,
+    ) -> Result<RepositoryAnswer, AwsError> {
+        let attempt = |config| repositories::attempt(config, place.clone(), call.clone());
+        self.act_as(&AwsIdentity::Unscoped, attempt).await
     }
 }
 

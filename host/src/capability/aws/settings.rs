@@ -17,6 +17,7 @@ pub struct AwsSettings {
     pub child_repositories: bool,
     pub dual_stack: bool,
     pub fips: bool,
+    pub auto_remove: bool,
     pub endpoint_url: Option<String>,
 }
 

@@ -1,0 +1,98 @@
+//! Calls of ECR on one repository, as the registry's managing identity makes them.
+//!
+//! **Invariant:** a call names no other repository than its [`RepositoryPlace`], which the host
+//! composes from a grant and the registry's settings.
+
+use std::collections::BTreeMap;
+
+use crate::config::TagMutability;
+
+/// One repository of one account in one region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryPlace {
+    pub partition: String,
+    pub region: String,
+    pub account_id: String,
+    pub repository: String,
+}
+
+impl RepositoryPlace {
+    pub fn arn(&self) -> String {
+        let Self { partition, region, account_id, repository } = self;
+        format!("arn:{partition}:ecr:{region}:{account_id}:repository/{repository}")
+    }
+}
+
+/// A request of ECR for one repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RepositoryCall {
+    Describe,
+    Tags,
+    Lifecycle,
+    Create(NewRepository),
+    PutLifecycle(String),
+    PutScanning(bool),
+    PutMutability(TagMutability),
+    Tag(BTreeMap<String, String>),
+    Untag(Vec<String>),
+    /// With its images.
+    Delete,
+}
+
+impl RepositoryCall {
+    /// The name of the request, as AWS and metrics have it.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Describe => "DescribeRepositories",
+            Self::Tags => "ListTagsForResource",
+            Self::Lifecycle => "GetLifecyclePolicy",
+            Self::Create(_) => "CreateRepository",
+            Self::PutLifecycle(_) => "PutLifecyclePolicy",
+            Self::PutScanning(_) => "PutImageScanningConfiguration",
+            Self::PutMutability(_) => "PutImageTagMutability",
+            Self::Tag(_) => "TagResource",
+            Self::Untag(_) => "UntagResource",
+            Self::Delete => "DeleteRepository",
+        }
+    }
+}
+
+/// Everything that `CreateRepository` sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRepository {
+    pub mutability: TagMutability,
+    pub scan_on_push: bool,
+    pub encryption: Encryption,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// How ECR encrypts the images of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    Aes256,
+    /// With this key, or with AWS's own.
+    Kms(Option<String>),
+}
+
+/// What ECR answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RepositoryAnswer {
+    Done,
+    /// There is no such repository.
+    Absent,
+    /// There is one already.
+    Exists,
+    Description(RepositoryDescription),
+    Tags(BTreeMap<String, String>),
+    /// `None`: it has no policy.
+    Lifecycle(Option<String>),
+}
+
+/// The settings of a repository that `DescribeRepositories` returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryDescription {
+    /// In the words of ECR, which may have more of them later.
+    pub mutability: String,
+    pub scan_on_push: bool,
+    pub encryption: Encryption,
+}
