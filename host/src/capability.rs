@@ -10,6 +10,7 @@
 mod access;
 pub mod assertions;
 pub mod aws;
+pub mod ecr_repositories;
 mod grant;
 pub mod http;
 mod issued;
@@ -52,72 +53,74 @@ pub(crate) struct Capability {
     /// Whether a call can leave something behind outside this process: a session in AWS, a token at
     /// a registry. The audit log has a record of the intent before such a call.
     pub(crate) acts_outside: bool,
-    /// `None`: the contract has this capability, and this broker does not implement it yet.
-    add_to_linker: Option<AddToLinker>,
+    add_to_linker: AddToLinker,
 }
 
 type AddToLinker = fn(&mut Linker<CallState>) -> wasmtime::Result<()>;
 
 /// Every capability of `wit/world.wit`. The interface `types` is not one: it has the words that the
 /// others are written in.
-pub(crate) const CAPABILITIES: [Capability; 8] = [
+pub(crate) const CAPABILITIES: [Capability; 9] = [
     Capability {
         name: "log",
         in_words: "write to the broker's log",
         acts_outside: false,
-        add_to_linker: Some(log::add_to_linker),
+        add_to_linker: log::add_to_linker,
     },
     Capability {
         name: "secrets",
         in_words: "pass on its registry's secrets, without reading them",
         acts_outside: false,
-        add_to_linker: Some(secrets::add_to_linker),
+        add_to_linker: secrets::add_to_linker,
     },
     Capability {
         name: "aws",
         in_words: "assume AWS roles and get ECR logins, within its registry's ceiling",
         acts_outside: true,
-        add_to_linker: Some(aws::add_to_linker),
+        add_to_linker: aws::add_to_linker,
     },
     Capability {
         name: "http",
         in_words: "send requests to its registry's own addresses",
         acts_outside: true,
-        add_to_linker: Some(http::add_to_linker),
+        add_to_linker: http::add_to_linker,
     },
     Capability {
         name: "tokens",
         in_words: "have the broker sign tokens for what was granted, within its registry's ceiling",
         acts_outside: true,
-        add_to_linker: Some(tokens::add_to_linker),
+        add_to_linker: tokens::add_to_linker,
     },
     Capability {
         name: "assertions",
         in_words: "have the broker sign assertions with its registry's keys",
         acts_outside: true,
-        add_to_linker: Some(assertions::add_to_linker),
+        add_to_linker: assertions::add_to_linker,
     },
     Capability {
         name: "random",
         in_words: "have the broker make random passwords and names",
         acts_outside: false,
-        add_to_linker: Some(random::add_to_linker),
+        add_to_linker: random::add_to_linker,
     },
     Capability {
         name: "kept",
         in_words: "keep its registry's logins for later calls, without reading them",
         acts_outside: false,
-        add_to_linker: Some(kept::add_to_linker),
+        add_to_linker: kept::add_to_linker,
+    },
+    Capability {
+        name: "ecr-repositories",
+        in_words: "create, configure and retire repositories of ECR that the broker owns, one for \
+                   each project",
+        acts_outside: true,
+        add_to_linker: ecr_repositories::add_to_linker,
     },
 ];
 
 impl Capability {
     pub(crate) fn find(name: &str) -> Option<&'static Self> {
         CAPABILITIES.iter().find(|capability| capability.name == name)
-    }
-
-    pub(crate) fn is_implemented(&self) -> bool {
-        self.add_to_linker.is_some()
     }
 }
 
@@ -133,10 +136,7 @@ pub(crate) fn in_words(name: &str) -> &'static str {
 pub(crate) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     wasi::add_to_linker(linker)?;
     grant::add_to_linker(linker)?;
-    CAPABILITIES
-        .iter()
-        .filter_map(|capability| capability.add_to_linker)
-        .try_for_each(|add_to_linker| add_to_linker(linker))
+    CAPABILITIES.iter().try_for_each(|capability| (capability.add_to_linker)(linker))
 }
 
 /// Links the same, and empty stubs for the rest of WASI: for providers with `wasi = "stubbed"`.

@@ -20,7 +20,9 @@ mod turn;
 pub use call::{CallError, Finished, Provider};
 pub use catalog::{Before, Catalog, RejectedFile, Scan};
 pub use engine::Engine;
-pub use export::{CheckCall, Export, IssueCall, LocateCall, NeedsCall, ResolveCall};
+pub use export::{
+    CheckCall, Export, IssueCall, LocateCall, NeedsCall, RepositoriesCall, ResolveCall,
+};
 pub use inspect::TokenImports;
 pub use load::{LoadError, Loader};
 pub use pins::Pins;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::kept::Kept;
-use super::{Observer, Unobserved, aws, http, tokens};
+use super::{Observer, Unobserved, aws, ecr_repositories, http, tokens};
 use crate::domain::Secret;
 
 /// The capabilities of one registry, opened within its ceilings.
@@ -18,6 +18,8 @@ pub struct Capabilities {
     pub http: Option<http::HttpAccess>,
     pub kept: Arc<Kept>,
     pub tokens: Option<tokens::TokenAccess>,
+    /// `None`: the broker manages no repositories of this registry.
+    pub repositories: Option<ecr_repositories::RepositoryAccess>,
     /// [`Unobserved`] in a broker that serves.
     pub observer: Arc<dyn Observer>,
 }
@@ -32,6 +34,7 @@ impl Capabilities {
             http: None,
             kept: Arc::default(),
             tokens: None,
+            repositories: None,
             observer: Arc::new(Unobserved),
         }
     }

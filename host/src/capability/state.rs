@@ -6,6 +6,7 @@ use std::time::Instant;
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
+use super::ecr_repositories::RepositoryWork;
 use super::issued::IssuedSecrets;
 use super::log::Line;
 use super::memory::Memory;
@@ -26,6 +27,8 @@ pub(super) enum Purpose {
     Nothing,
     /// `issue`: capabilities act for this grant.
     Issue(Arc<Grant>),
+    /// A function of `repositories`: capabilities act for this grant's repository.
+    Repository(Arc<RepositoryWork>),
 }
 
 /// Everything that belongs to one call. It is dropped with the call.
@@ -43,6 +46,7 @@ pub struct CallState {
     pub(super) warnings: Option<Vec<String>>,
     pub(crate) issued: IssuedSecrets,
     pub(super) aws_calls: usize,
+    pub(super) repository_calls: usize,
     pub(super) http_calls: usize,
     pub(super) signatures: usize,
     /// Whether what the call keeps is for grants like its own alone.
@@ -85,6 +89,7 @@ impl CallState {
             issued: IssuedSecrets::default(),
             started: Instant::now(),
             aws_calls: 0,
+            repository_calls: 0,
             http_calls: 0,
             signatures: 0,
             keeps_apart: false,
@@ -122,10 +127,12 @@ impl CallState {
         self.granted()
     }
 
-    /// The security check of every capability: outside `issue` there is no grant to act for.
+    /// The security check of every capability: outside `issue` and `repositories` there is no grant
+    /// to act for.
     fn granted(&self) -> Result<Arc<Grant>, Error> {
         match &self.purpose {
             Purpose::Issue(grant) => Ok(Arc::clone(grant)),
+            Purpose::Repository(work) => Ok(Arc::clone(&work.grant)),
             Purpose::Nothing => Err(Error::Refused("capabilities are for `issue` only".to_owned())),
         }
     }

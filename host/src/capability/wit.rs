@@ -8,6 +8,7 @@ wasmtime::component::bindgen!({
     world: "provider",
     imports: {
         "rise:registry/aws": async | trappable,
+        "rise:registry/ecr-repositories": async | trappable,
         "rise:registry/http.send": async | trappable,
         default: trappable,
     },
@@ -28,6 +29,16 @@ pub mod endpoints {
         path: "../wit",
         world: "with-endpoints",
         exports: { default: async },
+        require_store_data_send: true,
+    });
+}
+
+pub mod repositories {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "with-repositories",
+        exports: { default: async },
+        with: { "rise:registry/types": super::rise::registry::types },
         require_store_data_send: true,
     });
 }

@@ -50,6 +50,8 @@ pub struct Guest {
     pub component: wit::ProviderPre<CallState>,
     /// The same component, if it exports `endpoints`.
     pub endpoints: Option<wit::endpoints::WithEndpointsPre<CallState>>,
+    /// The same component, if it exports `repositories`.
+    pub repositories: Option<wit::repositories::WithRepositoriesPre<CallState>>,
     /// The name from the manifest; empty before `describe`.
     pub name: Arc<str>,
     pub digest: Arc<str>,

@@ -9,8 +9,10 @@ use wasmtime::Store;
 
 use super::call::Guest;
 use crate::capability::CallState;
+use crate::capability::ecr_repositories::{RepositoryTask, RepositoryWork};
 use crate::capability::wit::endpoints::exports::rise::registry::endpoints::Needed;
 use crate::capability::wit::exports::rise::registry::registry::{Manifest, Problem, Scope};
+use crate::capability::wit::repositories::exports::rise::registry::repositories::Repository;
 use crate::capability::wit::rise::registry::types::{Error, Issued, Location as WitLocation};
 use crate::domain::{Location, Project};
 use crate::rules::Grant;
@@ -124,7 +126,7 @@ impl Export for NeedsCall {
     }
 }
 
-/// The one function in which capabilities act.
+/// The function of every provider in which capabilities act.
 pub struct IssueCall {
     pub settings: Arc<str>,
     pub grant: Arc<Grant>,
@@ -142,5 +144,38 @@ impl Export for IssueCall {
         let instance = guest.component.instantiate_async(&mut *store).await?;
         let grant = store.data_mut().open(self.grant)?;
         instance.rise_registry_registry().call_issue(store, &self.settings, grant).await
+    }
+}
+
+/// The optional export `repositories`: the function for the task of `work`.
+pub struct RepositoriesCall {
+    pub settings: Arc<str>,
+    pub work: Arc<RepositoryWork>,
+}
+
+impl Export for RepositoriesCall {
+    const NAME: &'static str = "repositories";
+    type Returns = Result<Repository, Error>;
+
+    async fn call(
+        self,
+        guest: &Guest,
+        store: &mut Store<CallState>,
+    ) -> wasmtime::Result<Self::Returns> {
+        let Self { settings, work } = self;
+        let Some(component) = &guest.repositories else {
+            return Ok(Err(Error::Unsupported("its provider manages no repositories".to_owned())));
+        };
+        let instance = component.instantiate_async(&mut *store).await?;
+        let task = work.task;
+        let grant = store.data_mut().open_repository(work)?;
+        let exported = instance.rise_registry_repositories();
+        match task {
+            RepositoryTask::Describe => exported.call_describe(store, &settings, grant).await,
+            RepositoryTask::Ensure { adopt } => {
+                exported.call_ensure(store, &settings, grant, adopt).await
+            }
+            RepositoryTask::Retire => exported.call_retire(store, &settings, grant).await,
+        }
     }
 }

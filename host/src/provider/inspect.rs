@@ -20,6 +20,7 @@ pub(crate) struct Interfaces {
     /// The interfaces of WASI that only providers with `wasi = "stubbed"` get.
     pub wasi: Vec<String>,
     pub has_endpoints: bool,
+    pub has_repositories: bool,
     pub tokens: TokenImports,
 }
 
@@ -79,6 +80,7 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Interfaces, LoadError> {
         exports.iter().find_map(|name| of(name))
     };
     interfaces.has_endpoints = version("endpoints").as_deref() == Some(VERSION);
+    interfaces.has_repositories = version("repositories").as_deref() == Some(VERSION);
     match version("registry").as_deref() {
         Some(VERSION) => Ok(interfaces),
         Some(other) => Err(LoadError::OtherVersion(capability::printable(other, 32))),
@@ -134,10 +136,7 @@ fn import(import: &str) -> Result<Import, LoadError> {
             return Err(LoadError::OtherVersion(capability::printable(version, 32)));
         }
         return match Capability::find(name) {
-            Some(capability) if capability.is_implemented() => {
-                Ok(Import::Capability(capability.name))
-            }
-            Some(_) => Err(LoadError::NotYet(name.to_owned())),
+            Some(capability) => Ok(Import::Capability(capability.name)),
             None if name == "types" => Ok(Import::ForAll),
             None => Err(LoadError::Forbidden(capability::printable(import, 128))),
         };
@@ -180,6 +179,7 @@ mod tests {
             ("wasi:cli/exit@0.2.6", Ok(Import::ForAll)),
             ("rise:registry/http@0.1.0", Ok(Import::Capability("http"))),
             ("rise:registry/kept@0.1.0", Ok(Import::Capability("kept"))),
+            ("rise:registry/ecr-repositories@0.1.0", Ok(Import::Capability("ecr-repositories"))),
             ("wasi:filesystem/types@0.2.6", Ok(Import::Wasi)),
             ("wasi:sockets/tcp@0.2.6", Ok(Import::Wasi)),
             ("rise:registry/tokens@0.1.0", Ok(Import::Capability("tokens"))),

@@ -22,6 +22,7 @@ use super::{Catalog, Engine, compiled};
 use crate::capability::wit;
 use crate::capability::wit::endpoints::WithEndpointsPre;
 use crate::capability::wit::exports::rise::registry::registry::Manifest;
+use crate::capability::wit::repositories::WithRepositoriesPre;
 use crate::capability::{self, CallState};
 use crate::config::schema::Schema;
 use crate::config::{ProvidersConfig, Wasi};
@@ -49,11 +50,6 @@ pub enum LoadError {
         with the SDK of this broker"
     )]
     OtherVersion(String),
-    #[error(
-        "wants `{0}`, a capability that this broker does not have yet; use a newer broker, or \
-        remove the file"
-    )]
-    NotYet(String),
     #[error(
         "wants `{0}`, which providers do not get; a provider reaches files, networks and the like \
         through capabilities only"
@@ -109,11 +105,9 @@ impl LoadError {
             Self::NotLocked(_) | Self::AsksForMore { .. } => "lock",
             Self::NotSigned(_) => "signature",
             Self::NotComponent(_) | Self::Substitute(_) | Self::Damaged(_) => "component",
-            Self::OtherVersion(_)
-            | Self::NotYet(_)
-            | Self::Forbidden(_)
-            | Self::Wasi { .. }
-            | Self::NoExport => "imports",
+            Self::OtherVersion(_) | Self::Forbidden(_) | Self::Wasi { .. } | Self::NoExport => {
+                "imports"
+            }
             Self::Compile(_) | Self::Misfit(_) => "compile",
             Self::Describe(_) | Self::Manifest(_) | Self::NameTaken { .. } => "describe",
             Self::Settings(_) => "settings",
@@ -179,7 +173,8 @@ impl Loader {
             pins.allow(&known.manifest.name, &digest, &known.imports)?;
             return Ok(Arc::clone(known));
         }
-        let Interfaces { capabilities: imports, wasi, has_endpoints, tokens } = inspect(&bytes)?;
+        let Interfaces { capabilities: imports, wasi, has_endpoints, has_repositories, tokens } =
+            inspect(&bytes)?;
         check_wasi(&wasi, config.widest_wasi(), None)?;
         let component = compiled::component(
             &self.engine.wasmtime,
@@ -193,6 +188,8 @@ impl Loader {
         let ready = linker.instantiate_pre(&component).map_err(misfit)?;
         let endpoints = has_endpoints.then(|| WithEndpointsPre::new(ready.clone()));
         let endpoints = endpoints.transpose().map_err(misfit)?;
+        let repositories = has_repositories.then(|| WithRepositoriesPre::new(ready.clone()));
+        let repositories = repositories.transpose().map_err(misfit)?;
         let component = wit::ProviderPre::new(ready).map_err(misfit)?;
         // The provider's own limits are known when its name is.
         let limits = config.widest();
@@ -200,6 +197,7 @@ impl Loader {
             engine: self.engine.clone(),
             component,
             endpoints,
+            repositories,
             name: "".into(),
             digest: Arc::clone(&digest),
             limits,
