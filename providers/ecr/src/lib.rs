@@ -5,6 +5,7 @@
 //! broker's own identity may do, and `check` returns that scope.
 
 mod policy;
+mod repositories;
 mod settings;
 
 use rise_provider::{Credential, Error, Grant, Issued, Location, Login, Problem, Provider, Scope};
@@ -15,7 +16,7 @@ pub use crate::settings::{Partition, Settings};
 /// The provider of type `ecr`.
 pub struct Ecr;
 
-export_provider!(Ecr);
+export_provider!(Ecr, repositories);
 
 impl Provider for Ecr {
     type Settings = Settings;
@@ -36,9 +37,6 @@ impl Provider for Ecr {
                  unless it is new",
                 settings.region
             ));
-        }
-        if settings.auto_remove {
-            log::warn("`auto_remove = true` has no effect: nothing removes repositories yet");
         }
         Ok(if settings.push_role_arn.is_some() { Scope::Repository } else { Scope::Registry })
     }
@@ -178,13 +176,9 @@ mod tests {
     }
 
     #[test]
-    fn check_says_how_narrow_and_warns_of_what_does_nothing() {
+    fn check_says_how_narrow() {
         assert_eq!(Ecr::check(&scoped()), Ok(Scope::Repository));
-
-        let settings = settings(json!({ "auto_remove": true }));
-        let (checked, calls) = Host::new().run(|| Ecr::check(&settings));
-        assert_eq!(checked, Ok(Scope::Registry));
-        assert!(matches!(calls.as_slice(), [Call::Log { level: log::Level::Warn, .. }]));
+        assert_eq!(Ecr::check(&settings(json!({ "auto_remove": true }))), Ok(Scope::Registry));
     }
 
     #[test]
