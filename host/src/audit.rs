@@ -257,12 +257,14 @@ impl Audit {
 /// The step of a request that waits for a record of this event.
 fn step_of(event: Event) -> Step {
     match event {
-        Event::Intent => Step::AuditIntent,
+        Event::Intent | Event::RepositoryIntent => Step::AuditIntent,
         Event::Denied => Step::AuditDenial,
         Event::Completed
         | Event::Minted
         | Event::Token
         | Event::Failed
+        | Event::RepositoryChanged
+        | Event::RepositoryFailed
         | Event::Aborted
         | Event::ServiceStart
         | Event::ServiceStop

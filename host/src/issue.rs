@@ -7,7 +7,8 @@
 //! 3. the mint waits for its turn and a place at the registry, unless the registry is down
 //!    (`breaker`) or the same mint failed a moment ago (`failures`);
 //! 4. record the intent, if the provider can reach anything outside;
-//! 5. call the provider and verify what it returns ([`mint`]);
+//! 5. look after the repository (`repository`), call the provider, and verify what it returns
+//!    ([`mint`]);
 //! 6. keep the credential;
 //! 7. record the outcome, durable before the credential leaves.
 //!
@@ -31,6 +32,7 @@ mod mint;
 mod minted;
 mod outcome;
 mod queue;
+mod repository;
 mod token;
 
 use std::sync::Arc;
@@ -60,6 +62,8 @@ pub use mint::mint;
 use minted::{Minted, Reuse};
 use outcome::MintOutcome;
 use queue::Queue;
+pub use repository::{RepositoryConflict, manage};
+use repository::{RepositoryKey, RepositoryResult};
 pub use token::{GrantedScope, IssuedToken, TokenBasis, TokenOrder};
 
 /// The part of a request's time that is kept for the record and the answer.
@@ -78,6 +82,7 @@ struct IssuingState {
     breakers: Breakers,
     queue: Queue,
     flights: Flights<MintKey, FlightResult>,
+    repositories: Flights<RepositoryKey, RepositoryResult>,
     /// Held by the outcome of each mint from its intent on.
     minting: Arc<()>,
 }
@@ -141,6 +146,7 @@ impl Issuing {
             breakers: Breakers::default(),
             queue: Queue::default(),
             flights: Flights::default(),
+            repositories: Flights::default(),
             minting: Arc::default(),
             clock,
             audit,

@@ -10,6 +10,7 @@ mod epoch;
 mod http;
 mod location;
 mod needs;
+mod repositories;
 mod secrets;
 mod tokens;
 
@@ -24,8 +25,8 @@ use jiff::Timestamp;
 use crate::audit::ProviderFacts;
 use crate::capability::Capabilities;
 use crate::capability::aws::AwsAccess;
-use crate::config::Share;
 use crate::config::node::Problem;
+use crate::config::{CreateRepositories, RepositoriesFile, Share};
 use crate::domain::location::LocationPattern;
 use crate::domain::{ImageReference, Location, Project, ProjectShape, RegistryName, Scope};
 use crate::provider::Provider;
@@ -54,6 +55,8 @@ pub struct Registry {
     pub max_lifetime: u32,
     /// The locations of the projects, derived from `locate`.
     pub pattern: LocationPattern,
+    /// What the broker does with the repositories of the projects; `None`: nothing.
+    pub repositories: Option<RepositoriesFile>,
     /// Which names are projects, and whether a project owns everything below its repository.
     pub shape: ProjectShape,
 }
@@ -75,6 +78,11 @@ impl Registry {
 
     pub fn locate(&self, project: &Project) -> Location {
         self.pattern.fill(project)
+    }
+
+    /// When the broker creates a repository that does not exist.
+    pub fn creates(&self) -> CreateRepositories {
+        self.repositories.as_ref().map(|file| file.create).unwrap_or_default()
     }
 }
 

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use ulid::Ulid;
 
 use super::record::{
-    AwsFields, CredentialFields, ProviderFields, Record, RegistryTokenFields, SubjectFields,
-    TokenFields,
+    AwsFields, CredentialFields, ProviderFields, Record, RegistryTokenFields, RepositoryFields,
+    SubjectFields, TokenFields,
 };
 use super::{Audit, AuditError, Delivery, Event, ProviderFacts};
-use crate::domain::{Actions, ClientAddress, ProblemType, Secret, Subject};
+use crate::domain::{Actions, ClientAddress, ProblemType, RepositoryChange, Secret, Subject};
 use crate::rules::{Denied, Grant};
 
 const MAX_SUB: usize = 255;
@@ -176,6 +176,33 @@ impl Audit {
             ..self.granted(Event::Failed, grant, provider)
         };
         self.record(&record).await
+    }
+
+    /// Records a change of a repository before it is sent. If this fails, it must not be sent.
+    pub async fn repository_intent(
+        &self,
+        grant: &Grant,
+        provider: ProviderFacts<'_>,
+        repository: &str,
+        change: RepositoryChange,
+    ) -> Result<(), AuditError> {
+        self.check()?;
+        let repository = Some(RepositoryFields { name: repository, change: change.as_str() });
+        let granted = self.granted(Event::RepositoryIntent, grant, provider);
+        self.record(&Record { repository, ..granted }).await
+    }
+
+    /// Records what came of it. Nobody waits for this record: the change is made.
+    pub fn repository_outcome(
+        &self,
+        grant: &Grant,
+        provider: ProviderFacts<'_>,
+        (name, change): (&str, RepositoryChange),
+        worked: bool,
+    ) {
+        let event = if worked { Event::RepositoryChanged } else { Event::RepositoryFailed };
+        let repository = Some(RepositoryFields { name, change: change.as_str() });
+        self.record_later(&Record { repository, ..self.granted(event, grant, provider) });
     }
 
     fn delivered<'a>(

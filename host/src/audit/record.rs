@@ -30,6 +30,11 @@ pub enum Event {
     /// A registry token on its way to the caller.
     Token,
     Failed,
+    /// A change of a repository, before it is sent.
+    RepositoryIntent,
+    RepositoryChanged,
+    /// It failed, or nobody knows whether it worked.
+    RepositoryFailed,
     /// Minted, and not handed out, because its record was not durable in time.
     Aborted,
     Checkpoint,
@@ -44,7 +49,7 @@ pub enum Event {
 }
 
 impl Event {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::ServiceStart,
         Self::ServiceStop,
         Self::AuthenticationDenied,
@@ -54,6 +59,9 @@ impl Event {
         Self::Minted,
         Self::Token,
         Self::Failed,
+        Self::RepositoryIntent,
+        Self::RepositoryChanged,
+        Self::RepositoryFailed,
         Self::Aborted,
         Self::Checkpoint,
         Self::Recovered,
@@ -74,6 +82,9 @@ impl Event {
             Self::Minted => "issue.minted",
             Self::Token => "token.issued",
             Self::Failed => "issue.failed",
+            Self::RepositoryIntent => "repository.intent",
+            Self::RepositoryChanged => "repository.changed",
+            Self::RepositoryFailed => "repository.failed",
             Self::Aborted => "issue.aborted",
             Self::Checkpoint => "chain.checkpoint",
             Self::Recovered => "chain.recovered",
@@ -136,6 +147,8 @@ pub(super) struct Record<'a> {
     pub minted_by: Option<Ulid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry_token: Option<RegistryTokenFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,6 +225,13 @@ pub(super) struct RegistryTokenFields<'a> {
     pub fingerprint_key: &'a str,
 }
 
+/// One change of a repository.
+#[derive(Serialize)]
+pub(super) struct RepositoryFields<'a> {
+    pub name: &'a str,
+    pub change: &'static str,
+}
+
 /// Fields that find the same request in `CloudTrail`.
 #[derive(Serialize)]
 pub(super) struct AwsFields<'a> {
@@ -267,6 +287,7 @@ impl Record<'_> {
             source: None,
             minted_by: None,
             credential: None,
+            repository: None,
             registry_token: None,
             aws: None,
             reason: None,

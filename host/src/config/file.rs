@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::cache::{CacheFile, RegistryCacheFile};
+use super::repositories::RepositoriesFile;
 use super::signing::SigningFile;
 use super::traffic::{TimeoutsFile, TrafficFile};
 use crate::domain::Scope;
@@ -299,6 +300,8 @@ pub struct RegistryKeys {
     pub session_tags: bool,
     pub ceiling: CeilingFile,
     pub cache: RegistryCacheFile,
+    /// What the broker does with the repositories of this registry. Without it: nothing.
+    pub repositories: Option<RepositoriesFile>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -368,7 +371,7 @@ pub struct TokenCeilingFile {
 }
 
 impl RegistryKeys {
-    pub const NAMES: [&str; 10] = [
+    pub const NAMES: [&str; 11] = [
         "location",
         "project_depth",
         "accept_scope",
@@ -379,5 +382,6 @@ impl RegistryKeys {
         "session_tags",
         "ceiling",
         "cache",
+        "repositories",
     ];
 }

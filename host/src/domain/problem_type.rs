@@ -18,6 +18,7 @@ pub enum ProblemType {
     UriTooLong,
     UnsupportedMediaType,
     RateLimited,
+    RepositoryConflict,
     Internal,
     ProviderFailed,
     UpstreamDenied,
@@ -30,7 +31,7 @@ pub enum ProblemType {
 }
 
 impl ProblemType {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::InvalidRequest,
         Self::MissingToken,
         Self::InvalidToken,
@@ -43,6 +44,7 @@ impl ProblemType {
         Self::UriTooLong,
         Self::UnsupportedMediaType,
         Self::RateLimited,
+        Self::RepositoryConflict,
         Self::Internal,
         Self::ProviderFailed,
         Self::UpstreamDenied,
@@ -68,6 +70,7 @@ impl ProblemType {
             Self::UriTooLong => "uri-too-long",
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::RateLimited => "rate-limited",
+            Self::RepositoryConflict => "repository-conflict",
             Self::Internal => "internal",
             Self::ProviderFailed => "provider-failed",
             Self::UpstreamDenied => "upstream-denied",

@@ -30,6 +30,7 @@ pub(super) const WITH_BODY: &[ProblemType] =
 pub(super) const OF_ISSUING: &[ProblemType] = &[
     ProblemType::InvalidRequest,
     ProblemType::AccessDenied,
+    ProblemType::RepositoryConflict,
     ProblemType::ProviderFailed,
     ProblemType::UpstreamDenied,
     ProblemType::UpstreamUnavailable,

@@ -6,6 +6,8 @@
 //!
 //! The file is long because it is a table: every failure with its status, title and advice.
 
+mod repository;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +96,7 @@ pub(super) fn status(problem: ProblemType) -> StatusCode {
         ProblemType::UriTooLong => StatusCode::URI_TOO_LONG,
         ProblemType::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ProblemType::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ProblemType::RepositoryConflict => StatusCode::CONFLICT,
         ProblemType::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ProblemType::ProviderFailed | ProblemType::UpstreamDenied => StatusCode::BAD_GATEWAY,
         ProblemType::IssuerUnavailable
@@ -434,6 +437,7 @@ fn not_issued(error: &IssueError) -> Advice {
              of seconds in `Retry-After`, then try again. If this continues, tell the operator.",
             PAUSE,
         ),
+        IssueError::RepositoryConflict(conflict) => repository::conflict(*conflict),
         IssueError::Internal(_) => internal(),
     }
 }

@@ -170,7 +170,9 @@ impl CallAttempt {
                 self.breaker.answered();
                 self.breaker.pause(asked.unwrap_or(0));
             }
-            Ok(_) | Err(IssueError::UpstreamDenied(_)) => self.breaker.answered(),
+            Ok(_) | Err(IssueError::UpstreamDenied(_) | IssueError::RepositoryConflict(_)) => {
+                self.breaker.answered();
+            }
             // Nothing is known about the registry.
             Err(
                 IssueError::ProviderFailed(_)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::RepositoryConflict;
 use crate::audit::AuditError;
 use crate::capability::wit::rise::registry::types::Error;
 use crate::capability::{CallState, printable, withheld_text};
@@ -43,6 +44,9 @@ pub enum IssueError {
     /// Later: without a durable record no credential leaves.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The repository is not there, or not the project's: somebody must decide.
+    #[error("{0}")]
+    RepositoryConflict(RepositoryConflict),
     /// A bug in the broker.
     #[error("{0}")]
     Internal(String),
@@ -63,6 +67,7 @@ impl IssueError {
             Self::Replayed(Replayed::Used | Replayed::BeforeStart) => ProblemType::TokenReplayed,
             Self::Replayed(Replayed::Full) => ProblemType::ReplayStoreUnavailable,
             Self::Audit(_) => ProblemType::AuditUnavailable,
+            Self::RepositoryConflict(_) => ProblemType::RepositoryConflict,
             Self::Internal(_) => ProblemType::Internal,
         }
     }
@@ -80,6 +85,7 @@ impl IssueError {
             | Self::UpstreamDenied(_)
             | Self::Replayed(_)
             | Self::Audit(_)
+            | Self::RepositoryConflict(_)
             | Self::Internal(_) => false,
         }
     }

@@ -71,6 +71,7 @@ fn pause(error: &IssueError) -> Option<Duration> {
         IssueError::LeftAlone { .. }
         | IssueError::Limited(_)
         | IssueError::Replayed(_)
+        | IssueError::RepositoryConflict(_)
         | IssueError::Audit(_) => None,
     }
 }

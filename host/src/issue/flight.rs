@@ -131,8 +131,9 @@ impl Issuing {
             queued,
             outcome: Arc::clone(&outcome),
         };
-        let wall = registry.provider.guest.limits.wall;
-        let deadline = LONGEST_TURN + LONGEST_PLACE + wall + RECORDS;
+        // One call for the repository, and one for the credential.
+        let calls = (registry.provider.guest.limits.wall + RECORDS * 2) * 2;
+        let deadline = LONGEST_TURN + LONGEST_PLACE + calls;
         let (issuing, landing) = (self.clone(), (self.clone(), key.clone()));
         let work = async move { issuing.fly(mint).await }.in_current_span();
         let land = move |result| landing.0.land(landing.1, result);
@@ -169,7 +170,10 @@ impl Issuing {
         outcome.is_due(&self.0.minting);
         self.0.audit.intent(&grant, facts).await?;
         let started = Instant::now();
-        let returned = self.call(&registry, &grant).await;
+        let returned = match self.prepare(&registry, &grant).await {
+            Ok(()) => self.call(&registry, &grant).await,
+            Err(error) => Err(error),
+        };
         attempt.end(&returned);
         let took = started.elapsed();
         let label = returned.as_ref().err().map_or("ok", |error| error.problem_type().slug());

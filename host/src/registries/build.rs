@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::needs;
 use super::secrets;
-use super::{BuiltRegistries, Epoch, Means, Registries, Registry, aws, http, location, tokens};
+use super::{
+    BuiltRegistries, Epoch, Means, Registries, Registry, aws, http, location, repositories, tokens,
+};
 use crate::capability::aws::AwsAccess;
 use crate::capability::aws::settings::AwsSettings;
 use crate::capability::http::HttpAccess;
@@ -87,10 +89,13 @@ async fn build(
     let used = has_aws.then_some(&aws_settings);
     warnings.extend(used.iter().flat_map(|aws| aws::warnings(aws, signing, &stated)));
     let signed = tokens::signed(provider, &settings, &config, (signing, &stated), &mut warnings)?;
+    let managed = repositories::open(provider, &aws_settings, &config, aws.as_ref(), &stated)?;
+    warnings.extend(repositories::warnings(&aws_settings, &config, &stated));
     let epoch = Epoch::of(provider, &text, &own_secrets, &config.written_keys, trust_provider)
         .signed_by(signed.as_ref().map(|signed| &signed.signing));
     let kept = clients.kept(name, epoch);
-    let capabilities = Arc::new(Capabilities { aws, http, kept, ..Capabilities::clone(&bare) });
+    let capabilities = Capabilities { aws, http, kept, ..Capabilities::clone(&bare) };
+    let capabilities = Arc::new(Capabilities { repositories: managed, ..capabilities });
     let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none());
     let narrow = accept(narrow, &config, &stated, &mut warnings);
     let located = location::derive(provider, &capabilities, &text, shape)
@@ -117,6 +122,7 @@ async fn build(
         trust_provider,
         accept_endless: config.keys.accept_endless,
         max_lifetime: config.keys.max_lifetime.unwrap_or(DEFAULT_MAX_LIFETIME),
+        repositories: config.keys.repositories,
         shape: located.shape,
         pattern: located.pattern,
     };

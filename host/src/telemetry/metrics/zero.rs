@@ -27,12 +27,15 @@ const MINT_FAILURES: [&str; 5] = [
     "audit-unavailable",
 ];
 /// The records of requests.
-const EVENTS: [&str; 7] = [
+const EVENTS: [&str; 10] = [
     "issue.intent",
     "issue.completed",
     "issue.failed",
     "issue.aborted",
     "issue.minted",
+    "repository.intent",
+    "repository.changed",
+    "repository.failed",
     "authz.denied",
     "authn.denied.summary",
 ];

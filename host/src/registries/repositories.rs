@@ -1,0 +1,53 @@
+//! `[registries.NAME.repositories]` of a registry, checked against its provider and its AWS.
+
+use std::sync::Arc;
+
+use super::build::Stated;
+use crate::capability::aws::AwsAccess;
+use crate::capability::aws::repository::RepositoryPlace;
+use crate::capability::aws::settings::AwsSettings;
+use crate::capability::ecr_repositories::{RepositoryAccess, WantedRepository};
+use crate::config::RegistryConfig;
+use crate::config::node::Problem;
+use crate::provider::Provider;
+
+/// Returns what its provider may do with repositories; nothing without the table.
+pub(super) fn open(
+    provider: &Provider,
+    settings: &AwsSettings,
+    config: &RegistryConfig,
+    aws: Option<&AwsAccess>,
+    stated: &Stated<'_>,
+) -> Result<Option<RepositoryAccess>, Vec<Problem>> {
+    let Some(file) = &config.keys.repositories else { return Ok(None) };
+    if provider.guest.repositories.is_none() {
+        let message = "its provider manages no repositories; remove this";
+        return Err(stated.problem("/repositories", message.to_owned()));
+    }
+    let Some(aws) = aws.filter(|_| provider.imports.contains(&"ecr-repositories")) else {
+        return Ok(None);
+    };
+    let wanted = WantedRepository::new(file, settings.auto_remove)
+        .map_err(|(pointer, message)| stated.problem(&pointer, message))?;
+    let place = RepositoryPlace {
+        partition: settings.partition().to_owned(),
+        region: settings.region.clone(),
+        account_id: settings.account_id.clone(),
+        repository: String::new(),
+    };
+    Ok(Some(RepositoryAccess { client: Arc::clone(&aws.client), place, wanted: Arc::new(wanted) }))
+}
+
+/// Warns that `auto_remove` does nothing while the broker manages no repositories.
+pub(super) fn warnings(
+    settings: &AwsSettings,
+    config: &RegistryConfig,
+    stated: &Stated<'_>,
+) -> Vec<Problem> {
+    if !settings.auto_remove || config.keys.repositories.is_some() {
+        return Vec::new();
+    }
+    let message = "`auto_remove = true` has no effect: this registry has no table `repositories`, \
+        so the broker neither creates nor removes repositories";
+    stated.problem("/auto_remove", message.to_owned())
+}
