@@ -143,6 +143,31 @@ impl Ministack {
         }
     }
 
+    /// Lets the role `rise-backend` do `actions` on the repositories below `prefix`. ministack finds
+    /// the repository of a request in `repositoryName` only, so the actions that name it elsewhere
+    /// need `*` here.
+    pub async fn let_manage(&self, prefix: &str, actions: &[&str]) {
+        let resource = format!("arn:aws:ecr:{}:{}:repository/{prefix}*", self.region, self.account);
+        let named_elsewhere = ["ecr:DescribeRepositories", "ecr:ListTagsForResource"];
+        let named_elsewhere = [&named_elsewhere[..], &["ecr:TagResource", "ecr:UntagResource"]];
+        let elsewhere = named_elsewhere.concat();
+        let elsewhere: Vec<&str> =
+            elsewhere.into_iter().filter(|action| actions.contains(action)).collect();
+        let form = [
+            ("Action", "PutRolePolicy"),
+            ("RoleName", "rise-backend"),
+            ("PolicyName", "repositories"),
+            (
+                "PolicyDocument",
+                &document(&json!([
+                    { "Effect": "Allow", "Action": actions, "Resource": resource },
+                    { "Effect": "Allow", "Action": elsewhere, "Resource": "*" },
+                ])),
+            ),
+        ];
+        self.iam(&form).await;
+    }
+
     pub async fn create_repository(&self, name: &str) {
         let target = "AmazonEC2ContainerRegistry_V20150921.CreateRepository";
         self.json("ecr", target, &json!({ "repositoryName": name })).await;

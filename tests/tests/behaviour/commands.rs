@@ -270,7 +270,8 @@ fn check_prints_each_registry() {
     assert_eq!(
         auto_remove,
         "warning: config/default.toml: registries.ecr.auto_remove: `auto_remove = true` has no \
-         effect: nothing removes repositories yet"
+         effect: this registry has no table `repositories`, so the broker neither creates nor \
+         removes repositories"
     );
     assert!(readable.contains("registries.hub.password: a secret is written here"), "{readable}");
 }
