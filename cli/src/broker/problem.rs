@@ -69,7 +69,7 @@ fn failure(whom: &str, problem: &Problem, reply: &Reply, token: &Token, now: u64
             "{whom} rejects the token: {}{request}",
             why_rejected(problem, &detail, reply, token, now)
         )),
-        403 => Failure::Denied(format!("{whom} denies the request: {detail}{request}")),
+        403 | 409 => Failure::Denied(format!("{whom} denies the request: {detail}{request}")),
         400 => Failure::Settings(format!("{whom} rejects the request: {detail}{request}")),
         408 | 429 | 503 | 504 => {
             let again = reply

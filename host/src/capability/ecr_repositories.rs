@@ -146,29 +146,30 @@ impl CallState {
 
     /// The repository's tags; `None` if there is no repository.
     async fn tags(&mut self, site: &Site) -> Result<Option<BTreeMap<String, String>>, Error> {
-        match self.ask_ecr(site, RepositoryCall::Tags).await? {
-            RepositoryAnswer::Tags(tags) => Ok(Some(tags)),
-            RepositoryAnswer::Absent => Ok(None),
-            other => Err(unexpected(&other)),
+        let answer = self.ask_ecr(site, RepositoryCall::Tags).await?;
+        if answer == RepositoryAnswer::Absent {
+            return Ok(None);
         }
+        let RepositoryAnswer::Tags(tags) = answer else { return Err(unexpected()) };
+        Ok(Some(tags))
     }
 
     async fn find(&mut self, site: &Site) -> Result<Option<Found>, Error> {
-        let description = match self.ask_ecr(site, RepositoryCall::Describe).await? {
-            RepositoryAnswer::Description(description) => description,
-            RepositoryAnswer::Absent => return Ok(None),
-            other => return Err(unexpected(&other)),
-        };
+        let answer = self.ask_ecr(site, RepositoryCall::Describe).await?;
+        if answer == RepositoryAnswer::Absent {
+            return Ok(None);
+        }
+        let RepositoryAnswer::Description(description) = answer else { return Err(unexpected()) };
         let Some(tags) = self.tags(site).await? else { return Ok(None) };
         let claim = site.claim(&tags);
         let orphaned_at = if let Claim::Orphaned(at) = claim { at } else { None };
         let mut found = Found { owner: claim.into(), orphaned_at, differs: Vec::new() };
         if claim == Claim::Broker {
-            let lifecycle = match self.ask_ecr(site, RepositoryCall::Lifecycle).await? {
-                RepositoryAnswer::Lifecycle(policy) => policy,
-                RepositoryAnswer::Absent => return Ok(None),
-                other => return Err(unexpected(&other)),
-            };
+            let answer = self.ask_ecr(site, RepositoryCall::Lifecycle).await?;
+            if answer == RepositoryAnswer::Absent {
+                return Ok(None);
+            }
+            let RepositoryAnswer::Lifecycle(lifecycle) = answer else { return Err(unexpected()) };
             let wanted = &site.access.wanted;
             found.differs = wanted.differs(&description, &tags, lifecycle.as_deref());
         }
@@ -209,17 +210,15 @@ impl CallState {
         mut recorded: RecordedChange,
         call: RepositoryCall,
     ) -> Result<bool, Error> {
-        match self.ask_ecr(site, call).await? {
-            RepositoryAnswer::Done => {
-                recorded.worked = true;
-                Ok(true)
-            }
-            RepositoryAnswer::Exists => Ok(false),
-            RepositoryAnswer::Absent => {
-                Err(Error::NotFound(format!("the repository `{}`", site.work.repository)))
-            }
-            other => Err(unexpected(&other)),
+        let answer = self.ask_ecr(site, call).await?;
+        if answer == RepositoryAnswer::Absent {
+            return Err(Error::NotFound(format!("the repository `{}`", site.work.repository)));
         }
+        recorded.worked = answer == RepositoryAnswer::Done;
+        if recorded.worked || answer == RepositoryAnswer::Exists {
+            return Ok(recorded.worked);
+        }
+        Err(unexpected())
     }
 
     async fn create_repository(&mut self) -> Result<bool, Error> {
@@ -318,8 +317,8 @@ impl RepositoryTask {
     }
 }
 
-fn unexpected(answer: &RepositoryAnswer) -> Error {
-    Error::Failed(format!("ECR answered something else than was asked: {answer:?}"))
+fn unexpected() -> Error {
+    Error::Failed("ECR answered something else than was asked".to_owned())
 }
 
 impl ecr_repositories::Host for CallState {

@@ -86,10 +86,10 @@ pub async fn manage(
     let deadline = Deadline::after(registry.provider.guest.limits.wall + RECORDS);
     let called = registry.provider.call_until(call, &registry.capabilities, deadline).await;
     let Finished { value, state } = called?;
-    value.map(state_of).map_err(|error| error::returned(error, &state))
+    value.map(|returned| state_of(&returned)).map_err(|error| error::returned(error, &state))
 }
 
-fn state_of(returned: contract::Repository) -> RepositoryState {
+fn state_of(returned: &contract::Repository) -> RepositoryState {
     let ownership = match returned.ownership {
         contract::Ownership::Absent => Ownership::Absent,
         contract::Ownership::Managed => Ownership::Managed,

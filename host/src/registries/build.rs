@@ -56,6 +56,7 @@ impl Registries {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one step for each part of a registry")]
 async fn build(
     name: &RegistryName,
     config: RegistryConfig,

@@ -14,14 +14,14 @@ const LOOKS: usize = 2;
 
 impl Repositories for Ecr {
     fn describe(_: &Settings, _: &Grant) -> Result<Repository, Error> {
-        Ok(ecr::describe()?.map_or(Repository::ABSENT, repository))
+        Ok(ecr::describe()?.as_ref().map_or(Repository::ABSENT, repository))
     }
 
     fn ensure(_: &Settings, _: &Grant, adopt: bool) -> Result<Repository, Error> {
         let mut found = find_or_create()?;
         if found.owner != Owner::Broker {
             if !adopt {
-                return Ok(repository(found));
+                return Ok(repository(&found));
             }
             ecr::adopt()?;
             found = find_or_create()?;
@@ -36,7 +36,7 @@ impl Repositories for Ecr {
             }
         }
         found.differs.retain(|part| *part == Setting::Encryption);
-        Ok(repository(found))
+        Ok(repository(&found))
     }
 
     fn retire(settings: &Settings, grant: &Grant) -> Result<Repository, Error> {
@@ -47,16 +47,16 @@ impl Repositories for Ecr {
                 Ok(Repository {
                     orphaned_at: Some(grant.now()),
                     ownership: Ownership::Orphaned,
-                    ..repository(found)
+                    ..repository(&found)
                 })
             }
             Owner::Orphaned if settings.auto_remove => match ecr::delete() {
                 Ok(()) => Ok(Repository::ABSENT),
                 // The grace is not over.
-                Err(Error::Unsupported(_)) => Ok(repository(found)),
+                Err(Error::Unsupported(_)) => Ok(repository(&found)),
                 Err(error) => Err(error),
             },
-            Owner::Orphaned | Owner::Other => Ok(repository(found)),
+            Owner::Orphaned | Owner::Other => Ok(repository(&found)),
         }
     }
 }
@@ -72,7 +72,7 @@ fn find_or_create() -> Result<Found, Error> {
     found.ok_or_else(|| Error::Failed("the repository is gone again after each create".to_owned()))
 }
 
-fn repository(found: Found) -> Repository {
+fn repository(found: &Found) -> Repository {
     let ownership = match found.owner {
         Owner::Broker => Ownership::Managed,
         Owner::Orphaned => Ownership::Orphaned,

@@ -81,6 +81,15 @@ async fn each_attack_on_aws_fails_by_what_was_asked() {
     covered("aws-rogue", "Attack", rows.into_iter().chain(["none"]));
 }
 
+#[tokio::test]
+async fn each_attack_on_a_repository_fails_by_what_was_asked() {
+    for attack in ["describe-in-issue", "create-in-issue"] {
+        let report = guest("repository-rogue", &format!("{AWS}attack = \"{attack}\"\n")).await;
+        let said = failures(&report);
+        assert!(said.contains("outside the functions of `repositories`"), "{attack}: {report}");
+    }
+}
+
 const TRUSTED: &str = "trust_provider = true";
 /// The same with more settings.
 const MISBEHAVIOUR: [(&str, &str, &str); 22] = [

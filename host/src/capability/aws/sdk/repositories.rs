@@ -144,6 +144,7 @@ where
 }
 
 /// The errors that tell what there is, and all others.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_or_else` asks for")]
 fn other<E>(error: SdkError<E>) -> Answer
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
