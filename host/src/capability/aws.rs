@@ -31,8 +31,8 @@ use crate::signing::IdentityClaims;
 use crate::telemetry::Metrics;
 use ceiling::AwsCeiling;
 pub use error::AwsError;
-use web_identity::{Proof, WebIdentity};
 use repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
+use web_identity::{Proof, WebIdentity};
 
 /// The AWS calls behind this capability, for one registry. `SdkAws` in production.
 #[async_trait]

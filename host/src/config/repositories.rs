@@ -21,9 +21,6 @@ pub struct RepositoriesFile {
     /// The age at which an image without a tag goes; 0 keeps all.
     #[schemars(range(max = 3650))]
     pub expire_untagged_days: u32,
-    /// The days between retiring a project and deleting its repository.
-    #[schemars(range(min = 1, max = 3650))]
-    pub grace_days: u32,
     /// Tags of each repository besides those of ownership.
     pub tags: BTreeMap<String, String>,
     /// The value of the tag `rise:owner`. Brokers that share an account need different ones.
@@ -37,10 +34,8 @@ pub struct RepositoriesFile {
 pub enum CreateRepositories {
     #[default]
     Never,
-    /// When somebody who may push gets credentials, and on request.
+    /// When somebody who may push gets credentials.
     OnPush,
-    /// When somebody whom a rule allows `create` asks for it.
-    OnRequest,
 }
 
 /// Whether a tag of an image can move to another image.
@@ -71,7 +66,6 @@ impl Default for RepositoriesFile {
             encryption: "AES256".to_owned(),
             keep_tagged: 10,
             expire_untagged_days: 7,
-            grace_days: 30,
             tags: BTreeMap::new(),
             owner: "rise-broker".to_owned(),
         }

@@ -27,6 +27,11 @@ pub(super) fn open(
     let Some(aws) = aws.filter(|_| provider.imports.contains(&"ecr-repositories")) else {
         return Ok(None);
     };
+    if settings.web_identity {
+        let message = "repositories are managed by the role `role_arn`, and with `web_identity` the \
+            broker has only the push role; remove one of the two";
+        return Err(stated.problem("/repositories", message.to_owned()));
+    }
     let wanted = WantedRepository::new(file, settings.auto_remove)
         .map_err(|(pointer, message)| stated.problem(&pointer, message))?;
     let place = RepositoryPlace {
@@ -38,16 +43,11 @@ pub(super) fn open(
     Ok(Some(RepositoryAccess { client: Arc::clone(&aws.client), place, wanted: Arc::new(wanted) }))
 }
 
-/// Warns that `auto_remove` does nothing while the broker manages no repositories.
-pub(super) fn warnings(
-    settings: &AwsSettings,
-    config: &RegistryConfig,
-    stated: &Stated<'_>,
-) -> Vec<Problem> {
-    if !settings.auto_remove || config.keys.repositories.is_some() {
+/// Warns that `auto_remove` does nothing: no project is retired yet.
+pub(super) fn warnings(settings: &AwsSettings, stated: &Stated<'_>) -> Vec<Problem> {
+    if !settings.auto_remove {
         return Vec::new();
     }
-    let message = "`auto_remove = true` has no effect: this registry has no table `repositories`, \
-        so the broker neither creates nor removes repositories";
+    let message = "`auto_remove = true` has no effect: nothing removes repositories yet";
     stated.problem("/auto_remove", message.to_owned())
 }

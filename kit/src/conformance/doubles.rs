@@ -10,9 +10,9 @@ use reqwest::header::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::answers::{ExampleAnswer, Exchange};
-use rise_broker::capability::aws::settings::AwsSettings;
 use super::repository::RepositoryDouble;
 use rise_broker::capability::aws::repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
+use rise_broker::capability::aws::settings::AwsSettings;
 use rise_broker::capability::aws::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, RepositoryTry,
 };

@@ -50,8 +50,7 @@ pub struct Settings {
     /// endpoints.
     #[serde(default)]
     pub fips: bool,
-    /// Whether a repository whose project was retired is deleted after `repositories.grace_days`.
-    /// Otherwise it is tagged as orphaned and stays.
+    /// No effect yet: the broker removes no repository.
     #[serde(default)]
     pub auto_remove: bool,
     /// Endpoint of STS and ECR instead of AWS, for tests.

@@ -280,7 +280,7 @@ async fn repositories_of_others_are_not_touched_and_can_be_pushed_to() {
 
 #[tokio::test]
 async fn an_orphan_is_not_handed_to_a_project_that_returns() {
-    for create in ["on-push", "on-request", "never"] {
+    for create in ["on-push", "never"] {
         let (ministack, roles) = account().await;
         let repositories = format!("[registries.prod.repositories]\ncreate = \"{create}\"");
         let broker = broker(&ministack, &roles, &repositories).await;
@@ -310,7 +310,7 @@ async fn an_orphan_is_not_handed_to_a_project_that_returns() {
 #[tokio::test]
 async fn without_the_switch_nothing_is_asked_about_repositories() {
     let (ministack, roles) = account().await;
-    for repositories in ["", "[registries.prod.repositories]\ncreate = \"on-request\""] {
+    for repositories in ["", "[registries.prod.repositories]\ncreate = \"never\""] {
         let broker = broker(&ministack, &roles, repositories).await;
         assert_eq!(push(&broker, "my-app").await.status, 200);
         let looked = !ministack.recorded("DescribeRepositories").await.is_empty();
@@ -413,8 +413,16 @@ async fn settings_of_repositories_are_checked_where_they_stand() {
             "registries.prod.repositories.tags.rise:owner",
             "are not the operator's",
         ),
+        (
+            "[registries.prod]\ntype = \"ecr\"\nregion = \"us-east-1\"\n\
+             account_id = \"123456789012\"\nweb_identity = true\n\
+             push_role_arn = \"arn:aws:iam::123456789012:role/push\"\n\
+             [registries.prod.repositories]\n[signing]\nissuer = \"https://broker.example.com\"\n",
+            "registries.prod.repositories",
+            "only the push role",
+        ),
         ("owner = \"a|b\"", "registries.prod.repositories.owner", "not a tag of ECR"),
-        ("grace_days = 0", "registries.prod.repositories.grace_days", "1"),
+        ("keep_tagged = 1001", "registries.prod.repositories.keep_tagged", "1000"),
         ("create = \"always\"", "registries.prod.repositories.create", "on-push"),
         ("keep = 3", "registries.prod.repositories.keep", "unknown"),
     ] {

@@ -328,8 +328,7 @@ async fn removing_repositories_is_warned_about_only_where_it_is_asked_for() {
     assert_eq!(told.key, "registries.removes.auto_remove");
     assert_eq!(
         told.message,
-        "`auto_remove = true` has no effect: this registry has no table `repositories`, so the \
-         broker neither creates nor removes repositories"
+        "`auto_remove = true` has no effect: nothing removes repositories yet"
     );
 }
 

@@ -32,8 +32,8 @@ use self::controller::Controller;
 use self::failure::{failure, own_token};
 use self::retry::retrying;
 use super::elsewhere::elsewhere;
-use super::settings::{AwsSettings, account_of};
 use super::repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
+use super::settings::{AwsSettings, account_of};
 use super::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, OTHER_REGISTRY, RepositoryTry, http_client,
 };

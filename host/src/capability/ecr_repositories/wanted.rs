@@ -19,6 +19,8 @@ pub(super) const ORPHANED_AT: &str = "rise:orphaned-at";
 /// Tags below it are the broker's own.
 const PREFIX: &str = "rise:";
 const DAY: u64 = 86_400;
+/// Between the end of a project and that of its repository.
+const GRACE: u64 = 30 * DAY;
 
 /// The settings of a managed repository, checked.
 #[derive(Clone, Debug)]
@@ -80,7 +82,7 @@ impl WantedRepository {
             lifecycle: lifecycle(file.keep_tagged, file.expire_untagged_days),
             tags: file.tags.clone(),
             owner: file.owner.clone(),
-            grace: u64::from(file.grace_days) * DAY,
+            grace: GRACE,
             auto_remove,
         })
     }
@@ -273,7 +275,7 @@ mod tests {
 
     #[test]
     fn the_grace_ends_and_never_overflows() {
-        let wanted = wanted(|file| file.grace_days = 2);
+        let wanted = WantedRepository { grace: 2 * DAY, ..wanted(|_| {}) };
         for (orphaned_at, now, is_over) in [
             (1_000, 1_000, false),
             (1_000, 1_000 + 2 * DAY - 1, false),
