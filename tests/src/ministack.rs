@@ -143,7 +143,8 @@ impl Ministack {
         }
     }
 
-    /// Lets the role `rise-backend` do `actions` on the repositories below `prefix`. ministack finds
+    /// Lets the role `rise-backend` do `actions` on the repositories below `prefix`. ministack
+    /// finds
     /// the repository of a request in `repositoryName` only, so the actions that name it elsewhere
     /// need `*` here.
     pub async fn let_manage(&self, prefix: &str, actions: &[&str]) {

@@ -1,5 +1,4 @@
-//! `[registries.NAME.repositories]`: what a repository looks like that the broker makes, and when it
-//! goes.
+//! `[registries.NAME.repositories]`: what a repository looks like that the broker makes.
 
 use std::collections::BTreeMap;
 

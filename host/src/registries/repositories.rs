@@ -28,8 +28,8 @@ pub(super) fn open(
         return Ok(None);
     };
     if settings.web_identity {
-        let message = "repositories are managed by the role `role_arn`, and with `web_identity` the \
-            broker has only the push role; remove one of the two";
+        let message = "repositories are managed by the role `role_arn`, and with `web_identity` \
+            the broker has only the push role; remove one of the two";
         return Err(stated.problem("/repositories", message.to_owned()));
     }
     let wanted = WantedRepository::new(file, settings.auto_remove)

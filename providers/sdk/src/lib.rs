@@ -49,7 +49,8 @@
 //! ```
 //!
 //! Each capability is a module: [`aws`], [`http`], [`tokens`], [`assertions`], [`secrets`],
-//! [`random`], [`kept`], [`ecr_repositories`], [`log`]. A component imports only the capabilities that it calls. The
+//! [`random`], [`kept`], [`ecr_repositories`], [`log`]. A component imports only the capabilities
+//! that it calls. The
 //! operator sees that list and allows it. The host checks every call against the registry's
 //! *ceiling*: the most that the operator's settings let this registry ask for. With [`aws`] it also
 //! checks that a credential is within the grant. It cannot judge what a registry returned over
