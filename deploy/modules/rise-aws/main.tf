@@ -150,6 +150,10 @@ resource "aws_iam_role" "push" {
 
   lifecycle {
     precondition {
+      condition     = local.broker_issuer == null || length(var.broker_subjects) > 0
+      error_message = "Set broker_subjects to the tokens that may assume the push role, such as [\"project:*:registry:prod:actions:*\"]."
+    }
+    precondition {
       condition     = var.create_iam_role || var.create_iam_user || local.broker_issuer != null
       error_message = "Set create_iam_role or create_iam_user: nobody else could assume the push role."
     }

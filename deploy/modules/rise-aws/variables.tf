@@ -96,7 +96,7 @@ variable "broker_audience" {
 }
 
 variable "broker_subjects" {
-  description = "Subjects of the broker's tokens that the push role trusts; * stands for any name."
+  description = "Subjects of the broker's tokens that the push role trusts; * stands for any name. Name the registry: \"project:*:registry:prod:actions:*\"."
   type        = list(string)
-  default     = ["project:*:registry:*:actions:*"]
+  default     = []
 }

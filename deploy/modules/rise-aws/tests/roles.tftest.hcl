@@ -214,3 +214,13 @@ run "a_prefix_without_its_slash" {
 
   expect_failures = [var.repo_prefix]
 }
+
+run "for_tokens_of_nobody" {
+  command = plan
+
+  variables {
+    broker_oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/broker.example.com/rise"
+  }
+
+  expect_failures = [aws_iam_role.push]
+}
