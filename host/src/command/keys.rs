@@ -1,7 +1,7 @@
 //! `rise-broker keys`: the keys that sign tokens, and the other private keys of this broker.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -143,7 +143,14 @@ fn certificate(keys: &KeySet, output: Option<&Path>) -> Outcome {
 fn replace(path: &Path, certificates: &str) -> io::Result<()> {
     let mut new = path.to_owned().into_os_string();
     new.push(".new");
-    fs::write(&new, certificates)?;
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Never through a link that somebody has put there meanwhile.
+    let mut file = File::options().write(true).create_new(true).open(&new)?;
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.write_all(certificates.as_bytes())?;
+    file.sync_all()?;
     fs::rename(&new, path)
 }
