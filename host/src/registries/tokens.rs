@@ -48,7 +48,9 @@ pub(super) fn signed(
     // Only what the component can ask for: the host of a cloud's registry is no service.
     let service = text("service").or_else(|| host.as_ref().map(Host::as_str));
     let service = service.filter(|_| provider.tokens.registry_token);
-    let audience = text("audience").filter(|_| provider.tokens.identity_token);
+    // With `web_identity` it is STS's, for tokens that the host alone has.
+    let is_of_host = settings.get("web_identity").and_then(Value::as_bool) == Some(true);
+    let audience = text("audience").filter(|_| provider.tokens.identity_token && !is_of_host);
     let ceiling = TokenCeiling::new(allowed, service, audience)
         .map_err(|error| stated.problem("/ceiling/tokens", error.to_string()))?;
     if ceiling == TokenCeiling::default() {

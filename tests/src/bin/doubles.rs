@@ -51,7 +51,10 @@ async fn main() {
     match Arguments::parse().vendor {
         Vendor::Artifactory(federation) => {
             let artifactory = Artifactory::start().await;
-            println!("base_url = \"{}\"\nadmin_token = \"{ARTIFACTORY_ADMIN}\"", artifactory.url());
+            println!(
+                "base_url = \"{}\"\naccess_token = \"{ARTIFACTORY_ADMIN}\"",
+                artifactory.url()
+            );
             if let Some(trust) = federation.trust() {
                 let scope = |_: &str| "applied-permissions/groups:pushers".to_owned();
                 artifactory.trust(trust, "rise", scope);

@@ -39,7 +39,7 @@ async fn a_password_is_good_where_its_registry_was_when_it_was_issued() {
 async fn a_password_opens_nothing_of_a_project_that_came_later() {
     let below = "rise/apps/my-app/web:pull,push";
     let with_children = table().with("child_repositories", true);
-    let broker = builder("", &[with_children.clone()]).start().await;
+    let broker = builder("", std::slice::from_ref(&with_children)).start().await;
     let own = password(&broker, "project=my-app").await;
     let opened = async || opens(&ask(&broker, &own, SERVICE, &[REPOSITORY, below]).await);
     assert_eq!(opened().await, [REPOSITORY, below]);

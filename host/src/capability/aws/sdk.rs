@@ -337,6 +337,11 @@ fn keys_of(
 ) -> Result<Keys, AwsError> {
     let nonsense = |what: &str| AwsError::Nonsense(format!("{operation} {what}"));
     let keys = credentials.ok_or_else(|| nonsense("without credentials"))?;
+    // It is recorded, and whatever answers in AWS's place may put something else there.
+    let is_capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    if keys.access_key_id.len() > 128 || !keys.access_key_id.bytes().all(is_capital) {
+        return Err(nonsense("with an access key id that is none"));
+    }
     let ends = SystemTime::try_from(keys.expiration)
         .map_err(|_| nonsense("with an expiry that is no time"))?;
     Ok(Keys::new(
@@ -382,7 +387,28 @@ impl<'a> Arn<'a> {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_sts::primitives::DateTime;
+    use aws_sdk_sts::types::Credentials;
+
     use super::*;
+
+    /// It is in the record of each issue.
+    #[test]
+    fn an_access_key_id_is_short_and_has_no_token_in_it() {
+        for (id, is_one) in [
+            ("ASIAEXAMPLEEXAMPLE12".to_owned(), true),
+            ("eyJhbGciOiJSUzI1NiJ9.e30.c2ln".to_owned(), false),
+            ("A".repeat(129), false),
+        ] {
+            let keys = Credentials::builder()
+                .access_key_id(&id)
+                .secret_access_key("secret")
+                .session_token("token")
+                .expiration(DateTime::from_secs(4_000_000_000));
+            let keys = keys_of(Some(keys.build().unwrap()), "AssumeRole");
+            assert_eq!(keys.is_ok(), is_one, "{id}");
+        }
+    }
 
     #[test]
     fn a_session_is_known_by_account_and_role_name() {
