@@ -14,16 +14,17 @@ function tell(file, line) {
 }
 
 try {
-  const path = await program(input("download"), input("sha256"), env.RUNNER_TOOL_CACHE);
-  // Only in this job's folder: the runner may keep the home for the next job.
-  const cache = mkdtempSync(join(env.RUNNER_TEMP, "rise-registry-"));
-  const variables = { ...env, XDG_CACHE_HOME: cache, RISE_URL: input("url") };
+  // Only in this job's folder: the runner may keep the home and its tools for the next job.
+  const folder = mkdtempSync(join(env.RUNNER_TEMP, "rise-registry-"));
+  tell("GITHUB_STATE", `folder=${folder}`);
+  const own = join(folder, "bin");
+  const path = await program(input("download"), input("sha256"), env.RUNNER_TOOL_CACHE, own);
+  const variables = { ...env, XDG_CACHE_HOME: folder, RISE_URL: input("url") };
   for (const name of ["project", "registry", "audience"]) {
     if (input(name)) variables[`RISE_${name.toUpperCase()}`] = input(name);
   }
   // First of all: a login that fails half-way is removed too.
   tell("GITHUB_STATE", `program=${path}`);
-  tell("GITHUB_STATE", `cache=${cache}`);
   tell("GITHUB_STATE", `url=${input("url")}`);
   const run = (...args) => execFileSync(path, args, { env: variables, encoding: "utf8",
     stdio: ["ignore", "pipe", "inherit"] });

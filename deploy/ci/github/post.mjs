@@ -2,13 +2,13 @@
 import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
 
-const { STATE_program: program, STATE_cache: cache, STATE_url: url } = process.env;
-if (program && cache) {
+const { STATE_program: program, STATE_folder: folder, STATE_url: url } = process.env;
+if (program && folder) {
   try {
-    const env = { ...process.env, XDG_CACHE_HOME: cache, RISE_URL: url };
+    const env = { ...process.env, XDG_CACHE_HOME: folder, RISE_URL: url };
     execFileSync(program, ["logout"], { env, stdio: ["ignore", "inherit", "inherit"] });
   } catch (error) {
     process.stdout.write(`::warning title=rise-registry::not logged out: ${error.message}\n`);
   }
-  rmSync(cache, { recursive: true, force: true });
 }
+if (folder) rmSync(folder, { recursive: true, force: true });

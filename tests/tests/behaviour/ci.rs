@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
 
 use rise_broker_tests::chart::read_documents;
 use rise_broker_tests::{
@@ -55,6 +57,23 @@ fn push(machine: &Workstation, image: &str) -> Printed {
     let config = machine.path(".docker/config.json").display().to_string();
     let insecure = "--dest-tls-verify=false";
     machine.run("skopeo", &["copy", insecure, "--authfile", &config, &layout.reference(), &to])
+}
+
+/// A program of an attacker, which fails whatever starts it.
+const PLANTED: &str = "#!/bin/sh\necho planted >>$HOME/planted\nexit 1\n";
+
+/// Fills a folder that other jobs can write: the program itself, and what a job starts by name.
+fn plant(machine: &Workstation, folder: &str) {
+    for name in ["rise-registry", "sha256sum", "curl", "cp", "chmod", "docker", "skopeo"] {
+        let path = format!("{folder}/{name}");
+        machine.file(&path, PLANTED);
+        fs::set_permissions(machine.path(&path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 fn read(machine: &Workstation, name: &str) -> String {
@@ -121,7 +140,7 @@ async fn the_github_action_logs_in_and_out() {
     assert_eq!(pushed.code, Some(0), "{pushed:?}");
     // The next steps find the program, and the next job does not download it.
     let folder = read(&machine, "GITHUB_PATH").trim().to_owned();
-    assert!(folder.ends_with(&site.digest), "{folder}");
+    assert_eq!(names(Path::new(&folder)), ["rise-registry"]);
     assert_eq!(step(&machine, "main.mjs").code, Some(0));
     assert_eq!(site.downloads.requests().len(), 1);
 
@@ -153,7 +172,9 @@ async fn the_github_action_starts_no_other_program() {
         assert!(printed.stdout.contains(told), "{printed:?}");
         assert_eq!(fs::read_dir(machine.path("tools")).unwrap().count(), 0);
         assert!(!machine.path(".docker").exists());
-        assert_eq!(post(machine).1.code, Some(0));
+        let (machine, printed) = post(machine);
+        assert_eq!(printed.code, Some(0), "{printed:?}");
+        assert_eq!(fs::read_dir(machine.path("temp")).unwrap().count(), 0);
     }
     let plain = github(&site, &tokens).with("INPUT_DOWNLOAD", "http://example.com/rise-registry");
     let printed = step(&plain, "main.mjs");
@@ -161,11 +182,16 @@ async fn the_github_action_starts_no_other_program() {
     assert_eq!(tokens.requests().len(), 0);
     // A program that somebody has changed since is downloaded again.
     let machine = github(&site, &tokens);
-    let place = format!("tools/rise-registry/{}/rise-registry", site.digest);
-    machine.file(&place, "#!/bin/sh\necho changed\n");
+    let place = format!("tools/rise-registry/{}", site.digest);
+    plant(&machine, &place);
     let printed = step(&machine, "main.mjs");
     assert_eq!(printed.code, Some(0), "{printed:?}");
-    assert!(!read(&machine, &place).contains("changed"));
+    assert_ne!(read(&machine, &format!("{place}/rise-registry")), PLANTED);
+    // Neither is what an earlier job left beside it on the PATH of the next steps.
+    for folder in read(&machine, "GITHUB_PATH").lines() {
+        assert_eq!(names(Path::new(folder)), ["rise-registry"]);
+    }
+    assert_eq!(post(machine).1.code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,56 +206,157 @@ async fn the_github_action_reports_a_job_without_the_permission() {
     assert_eq!(post(machine).1.code, Some(0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_gitlab_component_logs_in_and_out() {
-    let site = Site::start().await;
-    let documents = read_documents("deploy/ci/gitlab/rise-registry.yml");
-    let [spec, jobs] = &documents[..] else { panic!("{documents:#?}") };
-    let (url, download) = (site.scene.url(), site.download());
-    let filled = |text: &Value| {
-        let mut text = text.as_str().unwrap().to_owned();
-        for name in spec["spec"]["inputs"].as_object().unwrap().keys() {
+/// The component as GitLab has filled it in.
+struct Component {
+    before: String,
+    after: String,
+    job: Value,
+}
+
+impl Component {
+    fn new(site: &Site, sha256: &str, download: &str) -> Self {
+        let documents = read_documents("deploy/ci/gitlab/rise-registry.yml");
+        let [spec, jobs] = &documents[..] else { panic!("{documents:#?}") };
+        let url = site.scene.url();
+        let mut text = jobs.to_string();
+        for (name, input) in spec["spec"]["inputs"].as_object().unwrap() {
             let value = match name.as_str() {
                 "url" => url.as_str(),
                 "audience" => "rise-registry",
-                "download" => download.as_str(),
-                "sha256" => site.digest.as_str(),
+                "download" => download,
+                "sha256" => sha256,
                 other => panic!("an input without a value: {other}"),
             };
+            assert!(matches(input, value), "{name}: {value}");
             text = text.replace(&format!("$[[ inputs.{name} ]]"), value);
         }
-        text
-    };
-    let job = &jobs[".rise-registry"];
-    let mut machine = runner()
-        .with("RISE_PROJECT", "my-app")
-        .with("RISE_ID_TOKEN", &site.scene.broker.token_for("my-app"));
-    for (name, value) in job["variables"].as_object().unwrap() {
-        machine = machine.with(name, &filled(value));
+        let job = serde_json::from_str::<Value>(&text).unwrap()[".rise-registry"].clone();
+        let script = |part: &str| {
+            let lines = job[part].as_array().unwrap().iter().map(|line| line.as_str().unwrap());
+            format!("set -e\n{}\n", lines.collect::<Vec<&str>>().join("\n"))
+        };
+        Self { before: script("before_script"), after: script("after_script"), job }
     }
-    assert_eq!(filled(&job["id_tokens"]["RISE_ID_TOKEN"]["aud"]), "rise-registry");
-    let script = |part: &str| {
-        let lines = job[part].as_array().unwrap().iter().map(filled);
-        lines.collect::<Vec<String>>().join("\n")
-    };
-    let before = format!("set -e\n{}\necho IMAGE=$IMAGE", script("before_script"));
+
+    /// `before_script` and `script` share a shell, `after_script` has its own.
+    fn run(machine: &Workstation, script: &str) -> Printed {
+        machine.run("sh", &["-c", script])
+    }
+}
+
+/// Whether GitLab accepts this value for an input.
+fn matches(input: &Value, value: &str) -> bool {
+    let expression = input["regex"].as_str().expect("an input without a pattern");
+    // An expression of bash takes the text as a whole, as GitLab does.
+    let test = r#"[[ $2 =~ $1 ]]"#;
+    let mut command = Command::new("bash");
+    command.args(["-c", test, "bash", expression, value]).env("LC_ALL", "C");
+    command.status().unwrap().success()
+}
+
+fn gitlab(site: &Site) -> Workstation {
+    runner()
+        .with("RISE_PROJECT", "my-app")
+        .with("RISE_ID_TOKEN", &site.scene.broker.token_for("my-app"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gitlab_component_logs_in_and_out() {
+    let site = Site::start().await;
+    let component = Component::new(&site, &site.digest, &site.download());
+    assert_eq!(component.job["id_tokens"]["RISE_ID_TOKEN"]["aud"], "rise-registry");
+    let machine = gitlab(&site);
+    let steps = "echo IMAGE=$IMAGE\nls ${PATH%%:*}\nstat -c %a ${PATH%%:*}\necho ${PATH%%:*}\n";
     for downloads in [1, 1] {
-        let printed = machine.run("sh", &["-c", &before]);
+        let printed = Component::run(&machine, &format!("{}{steps}", component.before));
         assert_eq!(printed.code, Some(0), "{printed:?}");
-        assert!(printed.stdout.contains(&format!("IMAGE={}\n", site.image())), "{printed:?}");
+        let told = format!("IMAGE={}\nrise-registry\n700\n", site.image());
+        assert!(printed.stdout.contains(&told), "{printed:?}");
+        let folder = Path::new(printed.stdout.lines().last().unwrap());
+        assert!(!folder.starts_with(machine.path("")) && !folder.exists(), "{printed:?}");
         assert_eq!(site.downloads.requests().len(), downloads);
     }
     let pushed = push(&machine, &site.image());
     assert_eq!(pushed.code, Some(0), "{pushed:?}");
-    let printed = machine.run("sh", &["-c", &script("after_script")]);
+    let printed = Component::run(&machine, &component.after);
     assert_eq!(printed.code, Some(0), "{printed:?}");
     assert_ne!(push(&machine, &site.image()).code, Some(0), "the login is still there");
+}
 
-    let other = runner().with("RISE_DOWNLOAD", &download).with("RISE_SHA256", "0123");
-    let printed = other.run("sh", &["-c", &before]);
-    assert_eq!(printed.code, Some(1), "{printed:?}");
-    assert!(printed.stdout.contains("not 0123"), "{printed:?}");
-    assert!(!other.path(".rise-registry/rise-registry").exists());
+/// A cache that another branch filled, and a server that fails or has another program.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gitlab_component_starts_no_other_program() {
+    let site = Site::start().await;
+    let other = "0".repeat(64);
+    let down = BrokerDouble::start(Saying::answer("503 Service Unavailable", "", ""));
+    for (sha256, download, code, told) in [
+        (site.digest.as_str(), site.download(), 0, ""),
+        (&site.digest, format!("{}/rise-registry", down.url), 22, "503"),
+        (&other, site.download(), 1, "is not 000"),
+        ("", site.download(), 1, "is not "),
+    ] {
+        let component = Component::new(&site, sha256, &download);
+        let machine = gitlab(&site);
+        plant(&machine, ".rise-registry");
+        let printed = Component::run(&machine, &component.before);
+        assert_eq!(printed.code, Some(code), "{printed:?}");
+        let all = format!("{}{}", printed.stdout, printed.stderr);
+        assert!(all.contains(told), "{printed:?}");
+        let left = machine.path(".rise-registry/rise-registry").exists();
+        assert_eq!(left, code == 0, "{printed:?}");
+        plant(&machine, ".rise-registry");
+        assert_eq!(Component::run(&machine, &component.after).code, Some(0));
+        assert!(!machine.path(".rise-registry").exists(), "it does not verify");
+        assert!(!machine.path("planted").exists(), "{}", read(&machine, "planted"));
+    }
+}
+
+/// Everybody who starts a pipeline may give it variables, which go before those of a job.
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_of_a_pipeline_replace_no_input_of_the_gitlab_component() {
+    let site = Site::start().await;
+    let component = Component::new(&site, &site.digest, &site.download());
+    assert!(component.job.get("variables").is_none(), "{}", component.job);
+    let elsewhere = BrokerDouble::start(Saying::answer("200 OK", "", PLANTED));
+    let mut machine = gitlab(&site);
+    for name in ["URL", "DOWNLOAD", "SHA256"] {
+        let value = if name == "SHA256" { "0" } else { elsewhere.url.as_str() };
+        for name in [format!("RISE_{name}"), format!("rise_{}", name.to_lowercase())] {
+            machine = machine.with(&name, value);
+        }
+    }
+    let printed = Component::run(&machine, &format!("{}echo $RISE_URL", component.before));
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert_eq!(printed.stdout.lines().last(), Some(site.scene.url().as_str()));
+    assert_eq!(Component::run(&machine, &component.after).code, Some(0));
+    assert_eq!(elsewhere.requests().len(), 0);
+}
+
+#[test]
+fn the_gitlab_component_takes_no_input_that_ends_its_quotes() {
+    let documents = read_documents("deploy/ci/gitlab/rise-registry.yml");
+    let inputs = documents[0]["spec"]["inputs"].as_object().unwrap();
+    for (name, input) in inputs {
+        let good = match name.as_str() {
+            "sha256" => "0".repeat(64),
+            _ => "https://files.example.com/a/b-1.0_~?c=%20&d=e".to_owned(),
+        };
+        assert!(matches(input, &good), "{name}: {good}");
+        if let Some(default) = input.get("default") {
+            assert!(matches(input, default.as_str().unwrap()), "{name}: {default}");
+        }
+        for end in ["'; id #", "$CI_JOB_TOKEN", "`id`", "\"", "\\", "\nid", "\n", " "] {
+            assert!(!matches(input, &format!("{good}{end}")), "{name}: {end:?}");
+        }
+        for plain in [
+            "http://broker.example.com",
+            "http://127.0.0.1.example.com",
+            "http://127.0.0.1:80@example.com",
+            "file:///x",
+        ] {
+            assert!(name == "audience" || !matches(input, plain), "{name}: {plain}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,18 +387,30 @@ async fn the_buildkite_plugin_logs_in_and_out() {
          . $hooks/pre-exit\nls -d $RISE_FOLDER || echo gone",
         hooks.display()
     );
+    // An earlier job changes the program, and leaves others beside it.
+    let kept = format!(".cache/rise-registry-programs/{}", site.digest);
+    plant(&machine, &kept);
     for _ in 0..2 {
         let printed = machine.run("bash", &["-c", &script]);
         assert_eq!(printed.code, Some(0), "{printed:?}");
         assert!(printed.stdout.ends_with("1\ndocker-buildx\ngone\n"), "{printed:?}");
         assert_eq!(site.downloads.requests().len(), 1);
+        assert!(!machine.path("planted").exists(), "{}", read(&machine, "planted"));
     }
     let own = machine.docker_config();
     assert_eq!(own["auths"].as_object().unwrap().len(), 1, "{own}");
-    let machine = machine.with("BUILDKITE_PLUGIN_RISE_REGISTRY_SHA256", "0123");
-    let printed = machine.run("bash", &["-c", &script]);
-    assert_eq!(printed.code, Some(1), "{printed:?}");
-    assert!(printed.stderr.contains("is not 0123"), "{printed:?}");
+    let other = "0".repeat(64);
+    let mut machine = machine;
+    for (digest, told) in [
+        (other.as_str(), "is not 000"),
+        ("0123", "sha256 is \"0123\" and not 64 digits"),
+        ("../..", "sha256 is \"../..\" and not 64 digits"),
+    ] {
+        machine = machine.with("BUILDKITE_PLUGIN_RISE_REGISTRY_SHA256", digest);
+        let printed = machine.run("bash", &["-c", &script]);
+        assert_eq!(printed.code, Some(1), "{printed:?}");
+        assert!(printed.stderr.contains(told), "{printed:?}");
+    }
 }
 
 /// The keys below the first line of the page that ends like this.
