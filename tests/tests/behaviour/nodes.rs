@@ -5,9 +5,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
 
-use rise_broker_tests::chart::{check_manifests, read_documents};
+use rise_broker_tests::chart::{check_manifests, read_documents, read_yaml};
 use rise_broker_tests::{Workstation, repository};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const CONFIGURATION: &str = "{ \"kind\": \"CredentialProviderConfig\", \"providers\": [{ \
                              \"name\": \"docker-credential-rise\" }] }";
@@ -101,11 +101,71 @@ fn the_manifests_are_valid_and_say_what_configure_prints() {
 
     // Both paths are those of the page.
     let page = fs::read_to_string(repository().join("docs/install/nodes.md")).unwrap();
-    let container = &one("DaemonSet")["spec"]["template"]["spec"]["containers"][0];
+    let container = &one("DaemonSet")["spec"]["template"]["spec"]["initContainers"][0];
     let variables = container["env"].as_array().unwrap();
     let folder = variables.iter().find(|variable| variable["name"] == "RISE_FOLDER").unwrap();
     let folder = folder["value"].as_str().unwrap();
     for path in ["config.json\n", "bin\n"] {
         assert!(page.contains(&format!("={folder}/{path}")), "{folder}/{path}");
     }
+}
+
+/// The pod of the DaemonSet, before and after the patch of `remove.yaml`.
+fn pods() -> [Value; 2] {
+    let documents = read_documents("deploy/nodes/daemonset.yaml");
+    let set = documents.iter().find(|document| document["kind"] == "DaemonSet").unwrap();
+    let patch = read_yaml("deploy/nodes/remove.yaml");
+    let mut patched = set.clone();
+    merge(&mut patched, &patch);
+    let (problems, unknown) = check_manifests(&[patched.clone()], &["1.26", "1.32", "1.37"]);
+    assert!(problems.is_empty() && unknown.is_empty(), "{problems:#?} {unknown:?}");
+    [set, &patched].map(|set| set["spec"]["template"]["spec"].clone())
+}
+
+/// A strategic merge as the API server does it: lists here have entries with names.
+fn merge(value: &mut Value, patch: &Value) {
+    match (value, patch) {
+        (Value::Object(value), Value::Object(patch)) => {
+            for (key, patch) in patch {
+                merge(value.entry(key).or_insert(Value::Null), patch);
+            }
+        }
+        (Value::Array(entries), Value::Array(patches)) => {
+            for patch in patches {
+                let named = entries.iter_mut().find(|entry| entry["name"] == patch["name"]);
+                merge(named.expect("the patch names something else"), patch);
+            }
+        }
+        (value, patch) => *value = patch.clone(),
+    }
+}
+
+#[test]
+fn only_the_removal_sees_processes_and_no_container_stays_root() {
+    let [installing, removing] = pods();
+    for shared in ["hostPID", "hostIPC", "hostNetwork"] {
+        assert!(installing.get(shared).is_none(), "{shared}");
+    }
+    assert_eq!(removing["hostPID"], true);
+    for (pod, action) in [(&installing, "install"), (&removing, "remove")] {
+        let [first] = &pod["initContainers"].as_array().unwrap()[..] else { panic!("{pod}") };
+        assert_eq!(first["env"][0], json!({ "name": "ACTION", "value": action }));
+        for container in pod["containers"].as_array().unwrap() {
+            let context = &container["securityContext"];
+            assert_eq!(context["runAsNonRoot"], true, "{container}");
+            assert_ne!(context["runAsUser"], 0, "{container}");
+            assert!(container.get("volumeMounts").is_none(), "{container}");
+        }
+        for container in [first, &pod["containers"][0]] {
+            let context = &container["securityContext"];
+            assert_eq!(context["capabilities"], json!({ "drop": ["ALL"] }), "{container}");
+            assert_eq!(context["allowPrivilegeEscalation"], false, "{container}");
+            let image = container["image"].as_str().unwrap();
+            let (_, digest) = image.split_once("@sha256:").expect("a tag can move");
+            assert_eq!(digest.len(), 64, "{image}");
+        }
+    }
+    let page = fs::read_to_string(repository().join("docs/install/nodes.md")).unwrap();
+    let command = "patch daemonset rise-registry --patch-file deploy/nodes/remove.yaml";
+    assert!(page.contains(command), "{command}");
 }
