@@ -47,6 +47,34 @@ fn compose_reads_the_file_and_its_profiles() {
     assert!(settings.contains("\nCOMPOSE_PROFILES=registry\n"), "{settings}");
 }
 
+/// No service but the one that runs nginx may write outside its volumes or has a capability, and
+/// what needs no login changes no image.
+#[test]
+fn services_can_do_no_more_than_they_need() {
+    let compose = read_yaml("deploy/compose/compose.yaml");
+    for (name, service) in compose["services"].as_object().unwrap() {
+        assert_eq!(service["security_opt"], json!(["no-new-privileges:true"]), "{name}");
+        if name != "browser" {
+            assert_eq!(service["cap_drop"], json!(["ALL"]), "{name}");
+            assert_eq!(service["read_only"], true, "{name}");
+        }
+        for port in service["ports"].as_array().into_iter().flatten() {
+            assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{name}: {port}");
+        }
+    }
+    let volumes = compose["services"]["catalog"]["volumes"].as_array().unwrap();
+    for volume in volumes {
+        assert!(volume.as_str().unwrap().ends_with(":ro"), "{volume}");
+    }
+    let settings = read_yaml("deploy/compose/catalog.yml");
+    let maintenance = &settings["storage"]["maintenance"];
+    assert_eq!(maintenance["readonly"]["enabled"], true);
+    assert_eq!(maintenance["uploadpurging"]["enabled"], false, "it writes");
+    let page = fs::read_to_string(repository().join("docs/install/compose.md")).unwrap();
+    let row = page.lines().find(|line| line.contains("localhost:5001")).unwrap();
+    assert!(row.contains("every user and program of this machine can read"), "{row}");
+}
+
 #[test]
 fn the_task_of_the_seeds_starts_this_file() {
     let tasks = fs::read_to_string(repository().join("mise.toml")).unwrap();
