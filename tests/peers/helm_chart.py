@@ -1,7 +1,8 @@
 """Lints and renders a chart with Helm's own code, and reads YAML for tests that have no parser.
 
 Standard input: {"chart": folder, "cases": {name: values in YAML}, "files": [path]}
-Standard output: {"cases": {name: {"findings", "objects"} or {"error"}}, "files": [[document]]}
+Standard output: {"cases": {name: {"findings", "objects", "notes"} or {"error"}},
+                  "files": [[document]]}
 """
 
 import json
@@ -11,22 +12,21 @@ import helm_python
 import yaml
 
 
-def objects(chart, values):
-    rendered = chart.render(values, name="rise", namespace="rise-system")
-    return [
-        found
-        for name, text in rendered.items()
-        if not name.endswith("NOTES.txt")
-        for found in yaml.safe_load_all(text)
-        if found is not None
-    ]
+def rendered(chart, values):
+    objects, notes = [], ""
+    for name, text in chart.render(values, name="rise", namespace="rise-system").items():
+        if name.endswith("NOTES.txt"):
+            notes = text
+        else:
+            objects += [found for found in yaml.safe_load_all(text) if found is not None]
+    return {"objects": objects, "notes": notes}
 
 
 def case(folder, chart, text):
     values = yaml.safe_load(text) or {}
     try:
         findings = helm_python.lint(folder, values, strict=True)["messages"]
-        return {"findings": findings, "objects": objects(chart, values)}
+        return {"findings": findings, **rendered(chart, values)}
     except helm_python.HelmError as error:
         return {"error": str(error)}
 

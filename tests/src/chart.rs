@@ -16,6 +16,8 @@ pub struct Rendered {
     /// What `helm lint` finds, as its severity and text.
     pub findings: Vec<Value>,
     pub objects: Vec<Value>,
+    /// What `helm install` prints.
+    pub notes: String,
 }
 
 impl Rendered {
@@ -46,7 +48,11 @@ pub fn render(cases: &[(&str, &str)]) -> BTreeMap<String, Result<Rendered, Strin
     let answer = script("clients", "helm_chart.py", &asked);
     let read = |case: &Value| match case["error"].as_str() {
         Some(error) => Err(error.to_owned()),
-        None => Ok(Rendered { findings: list(&case["findings"]), objects: list(&case["objects"]) }),
+        None => Ok(Rendered {
+            findings: list(&case["findings"]),
+            objects: list(&case["objects"]),
+            notes: case["notes"].as_str().unwrap().to_owned(),
+        }),
     };
     let cases = answer["cases"].as_object().unwrap();
     cases.iter().map(|(name, case)| (name.clone(), read(case))).collect()

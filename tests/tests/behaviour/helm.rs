@@ -259,7 +259,7 @@ fn any_setting_and_secret_reaches_the_broker() {
 #[tokio::test]
 async fn a_changed_config_map_is_loaded_without_a_restart() {
     let values = FULL.replace("tls: { secretName: broker-tls }", "");
-    let values = values.replace("${file:/run/secrets/registry-login/password}", "canary");
+    let values = values.replace("${file:/run/secrets/registry-login/password}", "${NONE:-canary}");
     let more = "config:\n  registries:\n    second: { type: oci, registry_url: two.example.com }\n";
     let (first, second) =
         (one(&values), one(&values.replacen("config:\n  registries:\n", more, 1)));
@@ -276,6 +276,85 @@ async fn a_changed_config_map_is_loaded_without_a_restart() {
     swap(&installation, "..second", second.settings());
     fs::remove_dir_all(installation.path("config/..first")).unwrap();
     serving.until("/readyz", |ready| ready["registries"] == 2).await;
+}
+
+/// The settings that the providers of this repository mark as secret.
+fn secret_settings() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(repository().join("dist/providers")).unwrap() {
+        let file = entry.unwrap().path();
+        let arguments = ["provider", "inspect", file.to_str().unwrap()];
+        let printed = Installation::new("").run(&arguments).stdout;
+        let mut rows = printed.lines().skip_while(|line| !line.contains(" SECRET "));
+        let column = rows.next().and_then(|head| head.find("SECRET")).expect(&printed);
+        let marked = rows.filter(|row| row.get(column..).is_some_and(|it| it.starts_with("yes")));
+        found.extend(marked.map(|row| row.split_whitespace().next().unwrap().to_owned()));
+    }
+    found
+}
+
+#[test]
+fn a_secret_stands_in_no_config_map() {
+    let mut names = secret_settings();
+    assert!(names.contains("password") && names.len() > 5, "{names:?}");
+    names.extend(["admin_token", "api_secret"].map(str::to_owned));
+    let table = |name: &str, text: &str| format!("{{ type: x, {name}: {} }}", json!(text));
+    let mut cases = Vec::new();
+    for name in &names {
+        let one = |text: &str| format!("config: {{ registry: {} }}", table(name, text));
+        let many =
+            |text: &str| format!("config: {{ registries: {{ prod: {} }} }}", table(name, text));
+        let deep = |text: &str| {
+            format!("config: {{ registry: {{ type: x, more: [{}] }} }}", table(name, text))
+        };
+        for (path, text) in [
+            (format!("config.registry.{name}"), one("canary")),
+            (format!("config.registry.{name}"), one("$${canary}")),
+            (format!("config.registries.prod.{name}"), many("canary")),
+            (format!("config.registry.more.0.{name}"), deep("canary")),
+        ] {
+            cases.push((format!("{} {text}", cases.len()), text, Some(path)));
+        }
+        for text in ["", "${REGISTRY_SECRET}", "${file:/run/secrets/a/b}", "a:${B:-}"] {
+            cases.push((format!("{} {text}", cases.len()), many(text), None));
+        }
+    }
+    let other = table("token_url", "https://example.com");
+    let claims = "rules: [{ name: a, claims: { token: canary } }]";
+    let text = format!("config: {{ registry: {other}, {claims} }}");
+    cases.push(("others".to_owned(), text, None));
+    let asked: Vec<(&str, &str)> =
+        cases.iter().map(|(name, text, _)| (name.as_str(), text.as_str())).collect();
+    let rendered = render(&asked);
+    for (name, _, path) in &cases {
+        match (&rendered[name], path) {
+            (Ok(_), None) => {}
+            (Err(error), Some(path)) => {
+                assert!(error.contains(&format!("{path}: literal secret")), "{name}: {error}");
+                assert!(!error.contains("canary"), "{name}: {error}");
+            }
+            (other, _) => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_notes_say_what_is_open() {
+    let closed = "config: { server: { admin_listen: 127.0.0.1:3001 } }";
+    let asked = [("seed", SEED), ("least", LEAST), ("others", OTHERS), ("closed", closed)];
+    let rendered = render(&asked);
+    for (name, port, told) in [
+        ("seed", "0.0.0.0:3001", "without a network plugin that enforces it nothing does"),
+        ("least", "0.0.0.0:3001", "every pod of the cluster reads them"),
+        ("others", "[::]:8081", "without a network plugin that enforces it nothing does"),
+    ] {
+        let notes = &rendered[name].as_ref().unwrap().notes;
+        assert!(notes.contains(&format!("Metrics and /readyz ({port}) need no login.")), "{notes}");
+        assert!(notes.contains(told), "{name}: {notes}");
+        assert!(notes.contains("ConfigMaps of this namespace reads `config`"), "{name}: {notes}");
+    }
+    let notes = &rendered["closed"].as_ref().unwrap().notes;
+    assert!(!notes.contains("need no login"), "{notes}");
 }
 
 #[test]

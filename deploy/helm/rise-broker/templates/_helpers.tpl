@@ -64,3 +64,26 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "rise-broker.servicePort" -}}
 {{- .Values.service.port | default (ternary 443 80 (not (empty .Values.tls.secretName))) -}}
 {{- end }}
+
+{{- /* The paths of secrets that stand in the settings as they are, one a line. Keys that providers
+mark as secret, and what authors of other providers would call one. */ -}}
+{{- define "rise-broker.literals" -}}
+{{- $ends := list "password" "token" "secret" "secret_access_key" "access_key_id" "private_key"
+      "service_account_key" -}}
+{{- $keys := printf "(^|_)(%s)$" (join "|" $ends) -}}
+{{- $path := .path -}}
+{{- if kindIs "map" .value -}}
+{{- range $key, $value := .value -}}
+{{- $at := printf "%s.%s" $path $key -}}
+{{- if and (kindIs "string" $value) (regexMatch $keys $key) -}}
+{{- if and $value (not (regexMatch "(^|[^$])\\$\\{" $value)) }}{{ println $at }}{{ end -}}
+{{- else -}}
+{{- include "rise-broker.literals" (dict "path" $at "value" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- else if kindIs "slice" .value -}}
+{{- range $index, $value := .value -}}
+{{- include "rise-broker.literals" (dict "path" (printf "%s.%d" $path $index) "value" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
