@@ -248,7 +248,7 @@ impl Component {
 fn matches(input: &Value, value: &str) -> bool {
     let expression = input["regex"].as_str().expect("an input without a pattern");
     // An expression of bash takes the text as a whole, as GitLab does.
-    let test = r#"[[ $2 =~ $1 ]]"#;
+    let test = "[[ $2 =~ $1 ]]";
     let mut command = Command::new("bash");
     command.args(["-c", test, "bash", expression, value]).env("LC_ALL", "C");
     command.status().unwrap().success()

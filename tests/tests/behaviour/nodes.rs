@@ -110,7 +110,7 @@ fn the_manifests_are_valid_and_say_what_configure_prints() {
     }
 }
 
-/// The pod of the DaemonSet, before and after the patch of `remove.yaml`.
+/// The pod of the `DaemonSet`, before and after the patch of `remove.yaml`.
 fn pods() -> [Value; 2] {
     let documents = read_documents("deploy/nodes/daemonset.yaml");
     let set = documents.iter().find(|document| document["kind"] == "DaemonSet").unwrap();
