@@ -345,7 +345,7 @@ fn the_gitlab_component_takes_no_input_that_ends_its_quotes() {
         if let Some(default) = input.get("default") {
             assert!(matches(input, default.as_str().unwrap()), "{name}: {default}");
         }
-        for end in ["'; id #", "$CI_JOB_TOKEN", "`id`", "\"", "\\", "\nid", "\n", " "] {
+        for end in ["'", "$", "`", "\"", "\\", ";", "#", "\n", "\nid", " "] {
             assert!(!matches(input, &format!("{good}{end}")), "{name}: {end:?}");
         }
         for plain in [
