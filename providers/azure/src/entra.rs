@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rise_provider::http::{Request, Response};
-use rise_provider::{Error, Grant, PrivateKeyName, Secret, tokens};
+use rise_provider::{Actions, Error, Grant, PrivateKeyName, Secret, tokens};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -36,10 +36,15 @@ const REMEDIES: [(&str, &str); 17] = [
         "add a federated credential to the application whose `issuer` is that of [signing], letter \
          by letter",
     ),
-    ("AADSTS700212", "`audience` is not that of the application's federated credential"),
+    (
+        "AADSTS700212",
+        "`audience` is not that of the application's federated credential: use \
+         `api://AzureADTokenExchange` in both",
+    ),
     (
         "AADSTS700213",
-        "add a federated credential to the application for this project, registry and action",
+        "add a federated credential with the subject `{subject}` to the application; NAME is the \
+         `registry` of this line",
     ),
     (
         "AADSTS50013",
@@ -54,8 +59,12 @@ const REMEDIES: [(&str, &str); 17] = [
     ("AADSTS700024", "correct the clock of the broker's machine"),
     ("AADSTS700016", "`client_id` is no application of the tenant `tenant_id`"),
     ("AADSTS7000112", "the application `client_id` is disabled: enable it in the tenant"),
-    ("AADSTS90002", "`tenant_id` is no tenant of this cloud: see `authority_host`"),
-    ("AADSTS900023", "`tenant_id` is no tenant"),
+    (
+        "AADSTS90002",
+        "correct `tenant_id`: `az account show --query tenantId` prints it; in another cloud than \
+         the public one, see `authority_host`",
+    ),
+    ("AADSTS900023", "correct `tenant_id`: `az account show --query tenantId` prints it"),
     ("AADSTS500011", "`resource` is no application of the tenant `tenant_id`"),
     ("AADSTS53003", "a Conditional Access policy blocks the broker: exclude the application"),
 ];
@@ -88,7 +97,7 @@ pub(crate) fn token(settings: &Settings, grant: &Grant) -> Result<Secret, Error>
         }
     };
     let response = request.send()?;
-    response.success().map_err(|error| explained(error, &response))?;
+    response.success().map_err(|error| explained(error, &response, grant))?;
     response.take_secret("/access_token").ok_or_else(|| {
         Error::Failed(format!("POST {url} answered without an `access_token`: is it Entra ID?"))
     })
@@ -121,7 +130,7 @@ struct Refusal {
 }
 
 /// Adds the reason of Entra ID and the remedy. It answers 400 for most of what it denies.
-fn explained(error: Error, response: &Response) -> Error {
+fn explained(error: Error, response: &Response, grant: &Grant) -> Error {
     let (Error::Denied(text) | Error::NotFound(text) | Error::Failed(text)) = error else {
         return error;
     };
@@ -135,7 +144,15 @@ fn explained(error: Error, response: &Response) -> Error {
     let reason: String = reason.chars().take(LONGEST_REASON).collect();
     let remedy = REMEDIES.iter().find(|(code, _)| reason.starts_with(&format!("{code}:")));
     Error::Denied(match remedy {
-        Some((_, remedy)) => format!("{text}: {reason} ({remedy})"),
+        Some((_, remedy)) => {
+            format!("{text}: {reason} ({})", remedy.replace("{subject}", &subject(grant)))
+        }
         None => format!("{text}: {reason}"),
     })
+}
+
+/// The `sub` of an identity token, as the host writes it. Only the host knows the registry's name.
+fn subject(grant: &Grant) -> String {
+    let actions = if grant.actions().contains(Actions::PUSH) { "push" } else { "pull" };
+    format!("project:{}:registry:NAME:actions:{actions}", grant.project())
 }

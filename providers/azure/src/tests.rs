@@ -211,9 +211,13 @@ fn errors_of_entra_name_the_setting_and_the_remedy() {
             "has expired",
         ),
         (400, "AADSTS700016: Application with identifier 'x' was not found", "`client_id`"),
-        (400, "AADSTS90002: Tenant 'x' not found. Check to make sure", "`tenant_id`"),
+        (
+            400,
+            "AADSTS90002: Tenant 'x' not found. Check to make sure",
+            "(correct `tenant_id`: `az ",
+        ),
         (400, "AADSTS500011: The resource principal named x was not found", "`resource`"),
-        (400, "AADSTS700213: No matching federated identity record found", "for this project"),
+        (400, "AADSTS700212: No matching federated identity record found", "AzureADTokenExchange`"),
         (400, "AADSTS700211: No matching federated identity record found", "`issuer`"),
         (400, "AADSTS9999999: Something new", "AADSTS9999999: Something new"),
         (400, "", "invalid_request"),
@@ -225,6 +229,21 @@ fn errors_of_entra_name_the_setting_and_the_remedy() {
         let asked = format!("POST {} answered {status}: ", LOGIN.trim_start_matches("https://"));
         assert!(message.starts_with(&asked) && message.contains(told), "{message}");
         assert!(!message.contains("Trace"), "{message}");
+    }
+}
+
+/// A federated credential that is missing is one of this project and these actions.
+#[test]
+fn the_subject_that_entra_does_not_know_is_told() {
+    let settings = settings(&json!({ "client_secret": null, "audience": "api://x" }));
+    let body = json!({ "error": "invalid_client", "error_description": "AADSTS700213: No." });
+    for (granted, word) in
+        [(Actions::PULL, "pull"), (Actions::PUSH, "push"), (Actions::PULL | Actions::PUSH, "push")]
+    {
+        let host = instead("v2.0/token", Answer::new(401).body(&body.to_string()));
+        let message = issue(&host, &settings, granted).0.unwrap_err().to_string();
+        let told = format!("with the subject `project:my-app:registry:NAME:actions:{word}`");
+        assert!(message.contains(&told), "{message}");
     }
 }
 

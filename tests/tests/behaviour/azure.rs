@@ -279,7 +279,7 @@ async fn errors_of_the_cloud_become_problems_and_tell_the_operator_what_to_do() 
         ((502, "upstream-denied"), (503, "upstream-unavailable"), (502, "provider-failed"));
     let cases: [FailureCase<'_>; 14] = [
         (Step::Login, 401, &[], secret, denied, "az ad app credential reset"),
-        (Step::Login, 400, &[], tenant, denied, "`tenant_id` is no tenant of this cloud"),
+        (Step::Login, 400, &[], tenant, denied, "`az account show --query tenantId`"),
         (Step::Login, 429, &[("retry-after", "7")], "", unavailable, "asks for a pause"),
         (Step::Login, 503, &[], html, unavailable, "/oauth2/v2.0/token answered 503"),
         (Step::Login, 200, &[], html, failed, "without an `access_token`"),

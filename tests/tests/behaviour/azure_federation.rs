@@ -97,7 +97,7 @@ async fn a_kept_login_does_not_pass_by_what_entra_trusts() {
         scene.has_no_secret(&[&answer]);
     }
     assert!(logs::text().contains("AADSTS700213"), "{}", logs::text());
-    assert!(logs::text().contains("for this project, registry and action"));
+    assert!(logs::text().contains("`project:my-app2:registry:NAME:actions:push`"));
     // It still serves the one that it is for.
     assert_eq!(scene.ask("my-app", "push").await.status, 200);
     let expected = [&once[..], &[Step::Login; 3], &[Step::Token]].concat();
