@@ -24,6 +24,8 @@ use crate::federation::{Mistrust, Trust};
 
 /// The service account of the broker.
 pub const GOOGLE_BROKER: &str = "broker@acme.iam.gserviceaccount.com";
+/// A service account that does not exist.
+pub const GOOGLE_GONE: &str = "gone@acme.iam.gserviceaccount.com";
 const ACCOUNTS: [&str; 2] =
     ["puller@acme.iam.gserviceaccount.com", "pusher@acme.iam.gserviceaccount.com"];
 
@@ -152,6 +154,12 @@ fn problem(status: u16, text: &str) -> Response {
     (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response()
 }
 
+/// As Google's APIs answer, other than its token services.
+fn refusal(status: u16, text: &str) -> Response {
+    let body = json!({ "error": { "code": status, "message": text } });
+    (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response()
+}
+
 async fn exchange(State(service): State<Service>, body: Bytes) -> Response {
     let fields: BTreeMap<_, _> = form_urlencoded::parse(&body).into_owned().collect();
     let grant = fields.get("grant_type").map(String::as_str);
@@ -247,19 +255,22 @@ async fn generate(
     let login = authorization.and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
     let subject = shared.federated.get(login);
     if subject.is_none() && !shared.logins.iter().any(|known| known == login) {
-        return problem(401, "UNAUTHENTICATED");
+        return refusal(401, "UNAUTHENTICATED");
     }
     let account = name.strip_suffix(":generateAccessToken").unwrap_or_default();
+    if account == GOOGLE_GONE {
+        return refusal(404, "Not found; Gaia id not found for email");
+    }
     // The accounts let in the workload identities of their action.
     let action = if account.starts_with("pusher@") { ":actions:push" } else { ":actions:pull" };
     let is_let_in = subject.is_none_or(|subject| subject.ends_with(action));
     if !ACCOUNTS.contains(&account) || !is_let_in {
-        return problem(403, "Permission 'iam.serviceAccounts.getAccessToken' denied");
+        return refusal(403, "Permission 'iam.serviceAccounts.getAccessToken' denied");
     }
     let seconds = asked["lifetime"].as_str().and_then(|text| text.strip_suffix('s')?.parse().ok());
     let seconds: i64 = seconds.unwrap_or(3600);
     if asked["scope"].as_array().is_none_or(Vec::is_empty) || !(1..=3600).contains(&seconds) {
-        return problem(400, "INVALID_ARGUMENT");
+        return refusal(400, "INVALID_ARGUMENT");
     }
     let seconds = if shared.lie == Some(GoogleLie::Later) { 43_200 } else { seconds };
     let token = if shared.lie == Some(GoogleLie::OwnLogin) {

@@ -99,7 +99,7 @@ pub use docker_registry::{
 };
 pub use eventually::{PATIENCE, eventually, eventually_blocking, within};
 pub use federated_aws::{FederatedAws, FederatedSession};
-pub use google::{GOOGLE_BROKER, Google, GoogleLie};
+pub use google::{GOOGLE_BROKER, GOOGLE_GONE, Google, GoogleLie};
 pub use image::OciLayout;
 pub use imaginary::Imaginary;
 pub use installation::{Installation, Printed};

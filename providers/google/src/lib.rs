@@ -10,6 +10,7 @@
 //! account is the same for all projects.
 
 mod login;
+mod refusal;
 mod settings;
 mod token;
 

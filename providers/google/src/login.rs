@@ -8,6 +8,7 @@ use rise_provider::{Error, Grant, PrivateKeyName, Secret, kept, tokens};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::refusal;
 use crate::settings::Settings;
 
 const KEPT: &str = "login";
@@ -34,7 +35,7 @@ pub(crate) fn login(settings: &Settings, grant: &Grant) -> Result<Secret, Error>
         // `check` reports more to the operator.
         (None, None) => return Err(Error::InvalidSettings("the broker has no login".into())),
     };
-    let (login, expires_at) = send(request, grant)?;
+    let (login, expires_at) = send(settings, request, grant)?;
     kept::keep(KEPT, &login, expires_at)?;
     Ok(login)
 }
@@ -52,7 +53,7 @@ pub(crate) fn exchange(
     scope: &str,
     grant: &Grant,
 ) -> Result<(Secret, u64), Error> {
-    send(federated(settings, audience, scope)?, grant)
+    send(settings, federated(settings, audience, scope)?, grant)
 }
 
 fn federated(settings: &Settings, audience: &str, scope: &str) -> Result<Request, Error> {
@@ -75,28 +76,58 @@ fn asserted(settings: &Settings, key: &PrivateKeyName, grant: &Grant) -> Result<
         .form_secret("assertion", &assertion))
 }
 
-/// The reason of Google, as in RFC 6749.
-#[derive(Deserialize)]
-struct Refusal {
-    error: String,
-    #[serde(default)]
-    error_description: String,
+/// Remedies for what Google answers to an identity token. Each has the beginning of the reason and
+/// a part of it; the first that fits counts.
+const FEDERATION_REMEDIES: [(&str, &str, &str); 5] = [
+    (
+        "invalid_target",
+        "",
+        "`audience` names no provider of a workload identity pool, or the pool or its provider is \
+         disabled or deleted",
+    ),
+    (
+        "unauthorized_client",
+        "",
+        "the attribute condition of the pool's provider must accept this project and registry",
+    ),
+    (
+        "invalid_grant",
+        "google.subject",
+        "map `google.subject` to something shorter than `assertion.sub`",
+    ),
+    (
+        "invalid_grant",
+        "connecting to",
+        "Google must reach the `issuer` of [signing] and its keys from the internet over https",
+    ),
+    (
+        "invalid_grant",
+        "",
+        "the `issuer` of [signing] and `audience` must be those of the pool's provider, letter by \
+         letter, and Google must reach the issuer's keys from the internet",
+    ),
+];
+/// Remedies for what Google answers to an assertion of `service_account_key`.
+const KEY_REMEDIES: [(&str, &str, &str); 1] = [(
+    "invalid_grant",
+    "",
+    "the key of `service_account_key` or its account was deleted or disabled, or the clock of the \
+     broker's machine is wrong",
+)];
+
+fn remedy(settings: &Settings, reason: &str) -> Option<String> {
+    let remedies: &[(&str, &str, &str)] =
+        if settings.audience.is_some() { &FEDERATION_REMEDIES } else { &KEY_REMEDIES };
+    let fits =
+        |(start, part, _): &&(&str, &str, &str)| reason.starts_with(start) && reason.contains(part);
+    remedies.iter().find(fits).map(|(_, _, remedy)| (*remedy).to_owned())
 }
 
-/// The longest reason that a message repeats, in characters.
-const LONGEST_REASON: usize = 200;
-
-fn send(request: Request, grant: &Grant) -> Result<(Secret, u64), Error> {
+fn send(settings: &Settings, request: Request, grant: &Grant) -> Result<(Secret, u64), Error> {
     let answer = request.send()?;
-    answer.success().map_err(|error| match (error, answer.json::<Refusal>()) {
-        // Google answers 400 for a login that it denies.
-        (Error::Failed(text) | Error::Denied(text), Ok(Refusal { error, error_description })) => {
-            let reason = format!("{error} {error_description}");
-            let reason: String = reason.trim_end().chars().take(LONGEST_REASON).collect();
-            Error::Denied(format!("{text}: {reason}"))
-        }
-        (error, _) => error,
-    })?;
+    answer
+        .success()
+        .map_err(|error| refusal::explained(error, &answer, |reason| remedy(settings, reason)))?;
     let token = answer.take_secret("/access_token");
     let token =
         token.ok_or_else(|| Error::Failed("an answer without `access_token`".to_owned()))?;

@@ -5,8 +5,8 @@ use rise_provider::{Error, Grant, Secret, time};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::login;
 use crate::settings::Settings;
+use crate::{login, refusal};
 
 /// Google's registries take no narrower scope of OAuth: the account's rights are what counts.
 pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -35,7 +35,10 @@ pub(crate) fn impersonate(
     if answer.status() == 401 {
         login::forget()?;
     }
-    answer.success()?;
+    answer.success().map_err(|error| {
+        let status = answer.status();
+        refusal::explained(error, &answer, |reason| remedy(settings, account, (status, reason)))
+    })?;
     let token = answer.take_secret("/accessToken");
     let token = token.ok_or_else(|| Error::Failed("an answer without `accessToken`".to_owned()))?;
     let Answer { expire_time } = answer.json()?;
@@ -47,6 +50,28 @@ pub(crate) fn impersonate(
         )));
     }
     Ok((token, expires_at))
+}
+
+/// What the operator can do about an answer about the account. A 403 may mean as well that the
+/// account does not exist.
+fn remedy(settings: &Settings, account: &str, (status, reason): (u16, &str)) -> Option<String> {
+    let is_push = settings.push_service_account.as_deref() == Some(account);
+    let action = if is_push { "push" } else { "pull" };
+    let setting = format!("{action}_service_account");
+    if reason.contains("has not been used") || reason.contains("it is disabled") {
+        return Some("gcloud services enable iamcredentials.googleapis.com".to_owned());
+    }
+    match (status, &settings.audience) {
+        (404, _) => Some(format!("`{setting}` {account} does not exist")),
+        (403, Some(_)) => Some(format!(
+            "give `attribute.actions/{action}` of the pool roles/iam.workloadIdentityUser on \
+             `{setting}`"
+        )),
+        (403, None) => Some(format!(
+            "give the account of the key roles/iam.serviceAccountTokenCreator on `{setting}`"
+        )),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -203,5 +228,107 @@ mod tests {
         let (issued, calls) = issue(&Host::new(), PUSH, token(), &without);
         assert!(matches!(issued, Err(Error::Unsupported(_))));
         assert_eq!(calls, []);
+    }
+
+    /// The refusal of Google at the URL that ends so.
+    fn refused(end: &'static str, status: u16, body: &Value, changes: &Value) -> Error {
+        let settings = serde_json::from_value(crate::settings::tests::settings(changes)).unwrap();
+        let grant = testing::grant("my-app").actions(PUSH).lifetime(900).build();
+        let body = body.to_string();
+        let respond = move |sent: &Sent| {
+            let is_it = sent.url.ends_with(end);
+            Ok(if is_it { Answer::new(status).body(&body) } else { google(sent, &token()) })
+        };
+        let host = Host::new().secret("service_account_key").http(respond);
+        host.run(|| Google::issue(&settings, &grant)).0.unwrap_err()
+    }
+
+    fn federated() -> Value {
+        json!({ "audience": AUDIENCE, "service_account_key": null })
+    }
+
+    #[test]
+    fn a_refused_account_is_told_with_the_reason_and_the_role_that_is_missing() {
+        let denied = "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it \
+                      may not exist).";
+        let off = "IAM Service Account Credentials API has not been used in project 7 before or it \
+                   is disabled. Enable it by visiting";
+        let gone = "Not found; Gaia id not found for email pusher@acme-images";
+        let key = "give the account of the key roles/iam.serviceAccountTokenCreator on \
+                   `push_service_account`";
+        let pool = "give `attribute.actions/push` of the pool roles/iam.workloadIdentityUser on \
+                    `push_service_account`";
+        let missing = "`push_service_account` pusher@acme-images.iam.gserviceaccount.com does not \
+                       exist";
+        let enable = "gcloud services enable iamcredentials.googleapis.com";
+        for (status, reason, changes, told) in [
+            (403, denied, json!({}), key),
+            (403, denied, federated(), pool),
+            (403, off, json!({}), enable),
+            (403, off, federated(), enable),
+            (404, gone, json!({}), missing),
+            (404, gone, federated(), missing),
+        ] {
+            let body = json!({ "error": { "code": status, "message": reason } });
+            let error = refused(":generateAccessToken", status, &body, &changes);
+            let Error::Denied(text) = error else { panic!("{error:?}") };
+            assert!(text.ends_with(&format!("answered {status}: {reason} ({told})")), "{text}");
+        }
+        // Without a reason, and with one that is much too long and has line breaks.
+        let Error::Denied(text) = refused(":generateAccessToken", 404, &json!(7), &json!({}))
+        else {
+            panic!("not denied")
+        };
+        assert!(text.ends_with(&format!("answered 404: ({missing})")), "{text}");
+        let body = json!({ "error": { "message": format!("a\n{}", "b".repeat(9000)) } });
+        let text = refused(":generateAccessToken", 400, &body, &json!({})).to_string();
+        assert!(text.ends_with(&format!("answered 400: a {}", "b".repeat(198))), "{text}");
+    }
+
+    #[test]
+    fn a_refused_login_is_told_with_the_reason_and_the_remedy() {
+        for (error, description, told) in [
+            (
+                "invalid_target",
+                "The target service indicated by the \"audience\" parameters is invalid.",
+                "`audience` names no provider of a workload identity pool",
+            ),
+            (
+                "unauthorized_client",
+                "The given credential is rejected by the attribute condition.",
+                "the attribute condition of the pool's provider must accept this project",
+            ),
+            (
+                "invalid_grant",
+                "Error connecting to the given credential's issuer.",
+                "Google must reach the `issuer` of [signing]",
+            ),
+            (
+                "invalid_grant",
+                "The audience in ID Token does not match the expected audience.",
+                "the `issuer` of [signing] and `audience` must be those of the pool's provider",
+            ),
+            (
+                "invalid_grant",
+                "The size of mapped attribute google.subject exceeds the 127 bytes limit.",
+                "map `google.subject` to something shorter",
+            ),
+        ] {
+            for changes in [federated(), direct(&json!({}))] {
+                let body = json!({ "error": error, "error_description": description });
+                let refused = refused("/v1/token", 400, &body, &changes);
+                let Error::Denied(text) = refused else { panic!("{refused:?}") };
+                let told = format!("answered 400: {error} {description} ({told}");
+                assert!(text.contains(&told), "{text}");
+            }
+        }
+        let body =
+            json!({ "error": "invalid_grant", "error_description": "Invalid JWT Signature." });
+        let text = refused("/token", 400, &body, &json!({})).to_string();
+        assert!(text.contains("Signature. (the key of `service_account_key` or its"), "{text}");
+        let text = refused("/token", 404, &json!("no page"), &json!({})).to_string();
+        assert!(text.starts_with("denied: ") && text.ends_with("answered 404"), "{text}");
+        let text = refused("/token", 400, &json!("no page"), &json!({})).to_string();
+        assert!(text.starts_with("failed: "), "{text}");
     }
 }

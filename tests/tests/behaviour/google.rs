@@ -2,7 +2,9 @@
 //! assertions reach no caller, and a Google that lies gets nothing through that can be seen.
 
 use rise_broker_tests::registry::{RegistryTable, registry};
-use rise_broker_tests::{Google, GoogleLie, Response, TestBroker, logs, vendor_client};
+use rise_broker_tests::{
+    GOOGLE_GONE, Google, GoogleLie, Response, TestBroker, logs, vendor_client,
+};
 use serde_json::json;
 
 const PROVIDER: &[&str] = &["google"];
@@ -116,11 +118,21 @@ async fn a_google_that_lies_gets_nothing_through_that_can_be_seen() {
 }
 
 #[tokio::test]
-async fn an_account_that_may_not_impersonate_is_told_by_path() {
+async fn an_account_that_may_not_impersonate_is_told_with_its_remedy() {
     let google = Google::start().await;
-    let other = "nobody@acme.iam.gserviceaccount.com";
-    let broker = broker(table(&google).with("push_service_account", other)).await;
-    assert_eq!(ask(&broker, "").await.problem().as_deref(), Some("upstream-denied"));
-    let told = format!("serviceAccounts/{other}:generateAccessToken answered 403");
-    assert!(logs::text().contains(&told), "{}", logs::text());
+    for (account, status, remedy) in [
+        (
+            "nobody@acme.iam.gserviceaccount.com",
+            403,
+            "roles/iam.serviceAccountTokenCreator on `push_service_account`",
+        ),
+        (GOOGLE_GONE, 404, "(`push_service_account` gone@acme.iam.gserviceaccount.com does not"),
+    ] {
+        let broker = broker(table(&google).with("push_service_account", account)).await;
+        assert_eq!(ask(&broker, "").await.problem().as_deref(), Some("upstream-denied"));
+        let told = format!("serviceAccounts/{account}:generateAccessToken answered {status}: ");
+        assert!(logs::text().contains(&told), "{}", logs::text());
+        assert!(logs::text().contains(remedy), "{}", logs::text());
+        assert!(!logs::text().contains("no such repository"), "{}", logs::text());
+    }
 }
