@@ -13,6 +13,7 @@
 //! of the text, so that `acme` never matches `acme-evil`.
 
 mod authorize;
+mod catalog;
 mod condition;
 mod file;
 mod forms;
@@ -30,6 +31,7 @@ mod rule;
 mod vocabulary;
 
 pub use authorize::{AccessRequest, Denied, Grant, Refusal};
+pub use catalog::CatalogGrant;
 pub use condition::{Condition, ConditionOutcome};
 pub use file::{ClaimFile, GuardrailFile, Mode, ProjectsFile, RuleFile};
 pub use guardrail::Guardrail;

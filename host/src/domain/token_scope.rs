@@ -37,6 +37,12 @@ impl TokenScope {
         unwanted.fold(Actions::PULL_AND_PUSH, Actions::without)
     }
 
+    /// Whether it is the list of all repositories, as a registry asks for it.
+    pub fn is_catalog(&self) -> bool {
+        let is_registry = matches!(&self.kind, ResourceKind::Other(kind) if kind == "registry");
+        is_registry && self.name == "catalog" && self.actions == ["*"]
+    }
+
     /// The scope without these actions. `None` if nothing is left.
     #[must_use]
     pub fn beyond(&self, granted: Actions) -> Option<Self> {

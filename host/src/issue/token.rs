@@ -1,8 +1,8 @@
 //! A registry token for what was granted: signed, recorded, and then handed out.
 //!
 //! **Invariant (I2):** [`IssuedToken`] exists after its record is durable.
-//! **Invariant (I6):** each entry of a caller's token is of a grant that was [`Admitted`], and each
-//! of a password's is covered by what was granted for the password.
+//! **Invariant (I6):** each entry of a caller's token is of a grant that was [`Admitted`], or of a
+//! [`CatalogGrant`], and each of a password's is covered by what was granted for the password.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::audit::TokenFacts;
 use crate::domain::{Actions, ClientAddress, Secret, Subject};
 use crate::identity::Reservation;
 use crate::limits::Admitted;
+use crate::rules::CatalogGrant;
 use crate::signing::{CoveredScope, Password, RegistryToken, RepositoryAccess, Signing};
 
 /// One request for a token, with what is granted of it.
@@ -36,6 +37,8 @@ pub enum TokenBasis {
     Caller {
         subject: Subject,
         granted: Vec<GrantedScope>,
+        /// The list of all repositories, which is no project's.
+        catalog: Option<CatalogGrant>,
         /// The caller's token, if it is used up by this.
         token: Option<Reservation>,
     },
@@ -117,9 +120,10 @@ impl Issuing {
 impl TokenBasis {
     fn access(&self) -> Vec<RepositoryAccess> {
         match self {
-            Self::Caller { granted, .. } => granted
+            Self::Caller { granted, catalog, .. } => granted
                 .iter()
                 .map(|scope| RepositoryAccess::repository(&scope.repository, scope.actions()))
+                .chain(catalog.as_ref().map(RepositoryAccess::catalog))
                 .collect(),
             Self::Password { covered, .. } => covered.iter().map(CoveredScope::access).collect(),
         }
@@ -160,7 +164,7 @@ impl TokenBasis {
 
     /// Registry, project and actions, if the token is for one repository.
     fn only(&self) -> Option<(&str, &str, Actions)> {
-        let Self::Caller { granted, .. } = self else { return None };
+        let Self::Caller { granted, catalog: None, .. } = self else { return None };
         let [scope] = &granted[..] else { return None };
         let grant = scope.admitted.grant();
         Some((grant.registry().as_str(), grant.project().as_str(), grant.actions()))
@@ -168,9 +172,10 @@ impl TokenBasis {
 
     /// The names of the rules that granted something, each once.
     fn rules(&self) -> Vec<String> {
-        let Self::Caller { granted, .. } = self else { return Vec::new() };
-        let mut rules: Vec<String> =
-            granted.iter().flat_map(|scope| scope.admitted.grant().rules()).cloned().collect();
+        let Self::Caller { granted, catalog, .. } = self else { return Vec::new() };
+        let of_scopes = granted.iter().flat_map(|scope| scope.admitted.grant().rules());
+        let of_catalog = catalog.iter().flat_map(CatalogGrant::rules);
+        let mut rules: Vec<String> = of_scopes.chain(of_catalog).cloned().collect();
         rules.sort_unstable();
         rules.dedup();
         rules

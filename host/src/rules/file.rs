@@ -27,6 +27,9 @@ pub struct RuleFile {
     pub registries: Vec<String>,
     #[serde(default)]
     pub allow: Vec<Action>,
+    /// Whether the subjects may list all repositories of the registries, by a token of `/token`.
+    #[serde(default)]
+    pub catalog: bool,
     #[serde(default)]
     pub mode: Mode,
 }

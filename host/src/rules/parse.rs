@@ -162,9 +162,18 @@ fn rule(file: RuleFile, known: &Known, report: &mut RuleReport) -> Rule {
     let claims = conditions(file.claims, report);
     let projects = projects(file.projects, report);
     let registries = registries(&file.registries, known, report);
+    let binds = claims.iter().any(Condition::binds_project);
+    if file.catalog && (binds || !projects.contains(&ProjectMatcher::Any)) {
+        report.add(
+            "/catalog",
+            "the catalog has the names of all projects; set `projects` to [\"*\"], and no \
+             `{project}` in `claims`",
+        );
+    }
     let on_trial = known.is_on_trial(&file.issuer);
     let mode = if on_trial { Mode::Audit } else { file.mode };
-    Rule { name: file.name, issuer: file.issuer, claims, projects, registries, allow, mode }
+    let RuleFile { name, issuer, catalog, .. } = file;
+    Rule { name, issuer, claims, projects, registries, allow, catalog, mode }
 }
 
 fn conditions(files: BTreeMap<String, ClaimFile>, report: &mut RuleReport) -> Vec<Condition> {

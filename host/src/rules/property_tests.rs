@@ -95,6 +95,7 @@ fn rule_file() -> impl Strategy<Value = RuleFile> {
             projects,
             registries,
             allow,
+            catalog: false,
             mode: Mode::Enforce,
         })
 }
@@ -403,6 +404,7 @@ fn one_rule(file: ClaimFile) -> Vec<RuleFile> {
         projects: vec![ProjectsFile::Name("*".to_owned())],
         registries: vec!["prod".to_owned()],
         allow: vec![Action::Pull],
+        catalog: false,
         mode: Mode::Enforce,
     }])
 }

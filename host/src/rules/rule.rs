@@ -18,6 +18,7 @@ pub struct Rule {
     pub(super) projects: Vec<ProjectMatcher>,
     pub(super) registries: Vec<RegistryName>,
     pub(super) allow: Actions,
+    pub(super) catalog: bool,
     pub(super) mode: Mode,
 }
 

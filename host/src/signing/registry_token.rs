@@ -15,7 +15,7 @@ use super::{SignedToken, Signing};
 use crate::domain::location::LocationPattern;
 use crate::domain::{Actions, RegistryName};
 use crate::keys::SigningError;
-use crate::rules::Grant;
+use crate::rules::{CatalogGrant, Grant};
 
 /// The content of a token.
 pub struct RegistryToken<'a> {
@@ -52,6 +52,12 @@ impl RepositoryAccess {
     pub fn repository(name: &str, actions: Actions) -> Self {
         let actions = actions.iter().map(|action| action.as_str().to_owned()).collect();
         Self { r#type: "repository".to_owned(), name: name.to_owned(), actions }
+    }
+
+    /// The list of all repositories.
+    pub fn catalog(_: &CatalogGrant) -> Self {
+        let [r#type, name] = ["registry", "catalog"].map(str::to_owned);
+        Self { r#type, name, actions: vec!["*".to_owned()] }
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn ask(
     get(broker, password, &query).await
 }
 
-async fn get(broker: &TestBroker, password: &str, path: &str) -> Response {
+pub(crate) async fn get(broker: &TestBroker, password: &str, path: &str) -> Response {
     let login = STANDARD.encode(format!("anybody:{password}"));
     let request = Request::get(path).header("authorization", format!("Basic {login}"));
     broker.send(request.body(Body::empty()).unwrap()).await
@@ -56,7 +56,7 @@ async fn post(broker: &TestBroker, form: &str) -> Response {
     broker.send(request.body(Body::from(form.to_owned())).unwrap()).await
 }
 
-fn claims(token: &str) -> Value {
+pub(crate) fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }

@@ -5,7 +5,7 @@ use rise_broker_tests::wire::Wire;
 use rise_broker_tests::{AUTH, SIGNING, Settings, TestBroker, eventually, lines};
 use serde_json::json;
 
-use crate::distribution::{SERVICE, ask, builder, opens, password, table};
+use crate::distribution::{SERVICE, ask, builder, claims, get, opens, password, table};
 
 const REPOSITORY: &str = "rise/apps/my-app:pull,push";
 
@@ -50,6 +50,36 @@ async fn a_password_opens_nothing_of_a_project_that_came_later() {
     broker.reload(written(&with_children.lines("project_depth = 2"))).await;
     let refused = ask(&broker, &own, SERVICE, &[REPOSITORY, below]).await;
     assert_eq!(refused.status, 401, "{}", refused.text);
+}
+
+/// It names the projects of everybody.
+#[tokio::test]
+async fn the_catalog_is_only_for_a_rule_that_says_so() {
+    let catalog = "registry:catalog:*";
+    let rule = "[[rules]]\nname = \"lists\"\nissuer = \"local\"\nclaims = { role = \"lister\" }\n\
+                projects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\"]\ncatalog = true\n";
+    let broker = builder(rule, &[table()]).start().await;
+    let lister = broker.token(&json!({ "role": "lister" }));
+    let reader = broker.token(&json!({ "role": "reader" }));
+    let access = async |password: &str| {
+        let query = format!("/token?service={SERVICE}&scope={catalog}");
+        let answer = get(&broker, password, &query).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        claims(answer.json()["token"].as_str().unwrap())["access"].clone()
+    };
+    let all = json!([{ "type": "registry", "name": "catalog", "actions": ["*"] }]);
+    assert_eq!(access(&lister).await, all);
+    let record = broker.audit().pop().unwrap();
+    assert_eq!(record["rules"], json!(["lists"]), "{record}");
+    assert_eq!(record["registry_token"]["scopes"], json!([catalog]), "{record}");
+    assert_eq!(access(&reader).await, json!([]));
+    // A rule for one project at a time cannot say it.
+    let wrong = rule.replace("role = \"lister\"", "repository = \"acme/{project}\"");
+    let problems = builder(&wrong, &[table()]).try_start().await.err().unwrap();
+    assert!(lines(&problems).contains("the catalog has the names of all"), "{problems:?}");
+    // A password is for its project.
+    let own = password(&broker, "project=my-app").await;
+    assert_eq!(access(&own).await, json!([]));
 }
 
 #[tokio::test]

@@ -15,9 +15,9 @@ use crate::http::caller::Holder;
 use crate::http::problem::Failure;
 use crate::http::request_context::RequestContext;
 use crate::identity::Reservation;
-use crate::issue::{GrantedScope, TokenBasis, TokenOrder};
+use crate::issue::{GrantedScope, IssueError, TokenBasis, TokenOrder};
 use crate::registries::Registry;
-use crate::rules::{AccessRequest, Refusal};
+use crate::rules::{AccessRequest, CatalogGrant, Refusal};
 use crate::signing::{InvalidPassword, Password};
 use crate::telemetry::Step;
 
@@ -89,15 +89,32 @@ struct Ordering<'a> {
 
 impl Ordering<'_> {
     async fn of_caller(&mut self, subject: Subject) -> Result<TokenBasis, Failure> {
-        let mut granted = Vec::new();
+        let (mut granted, mut catalog) = (Vec::new(), None);
         for scope in std::mem::take(&mut self.scopes) {
+            if scope.is_catalog() {
+                catalog = self.catalog(&subject);
+                self.left_out.extend(catalog.is_none().then_some(scope));
+                continue;
+            }
             let scope_granted = self.authorize(&subject, &scope)?;
             let actions = scope_granted.as_ref().map_or(Actions::NONE, GrantedScope::actions);
             self.left_out.extend(scope.beyond(actions));
             granted.extend(scope_granted);
         }
-        let token = self.reserve(&granted).await?;
-        Ok(TokenBasis::Caller { subject, granted, token })
+        let token = match self.reserve(&granted).await? {
+            None if catalog.is_some() => {
+                let reserved = self.broker.generation.identity.reserve(&subject);
+                Some(reserved.map_err(|replayed| Failure::from(IssueError::from(replayed)))?)
+            }
+            token => token,
+        };
+        Ok(TokenBasis::Caller { subject, granted, catalog, token })
+    }
+
+    fn catalog(&self, subject: &Subject) -> Option<CatalogGrant> {
+        let generation = &self.broker.generation;
+        let registries = generation.registries.of_service(self.service);
+        generation.rules.authorize_catalog(subject, registries.map(|registry| &registry.name))
     }
 
     /// What the rules grant of one scope.
