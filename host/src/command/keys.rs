@@ -109,6 +109,8 @@ fn list(keys: &KeySet) {
 
 fn rotate(arguments: &RotateArguments) -> Outcome {
     let SigningConfig { key_file, kind, .. } = settings(&arguments.place)?;
+    // Keys that are not there yet cannot be rotated.
+    open(&arguments.place)?;
     let now = Clock::system().now();
     let keys = if arguments.leaked {
         KeySet::replace(&key_file, kind, now)

@@ -396,8 +396,8 @@ fn not_issued(error: &IssueError) -> Advice {
         ),
         IssueError::UpstreamDenied(_) => Advice::now(
             "The registry or cloud refused the broker",
-            "The broker itself lacks a permission, or the repository does not exist. Give the \
-             request id to the operator.",
+            "The registry or cloud rejects the broker's login, or what it may do, or there is no \
+             such repository. Give the request id to the operator: the broker's log says why.",
         ),
         IssueError::UpstreamThrottled(pause) => Advice::later(
             "The registry or cloud asks for a pause",

@@ -107,13 +107,16 @@ impl KeySet {
 
     /// The set in the file. If there is none, checks that it can be created, and returns one that
     /// is not kept.
-    pub fn open_or_pretend(path: &Path, now: Timestamp) -> Result<Self, KeyFileError> {
+    pub fn open_or_pretend(
+        path: &Path,
+        kind: SigningKind,
+        now: Timestamp,
+    ) -> Result<Self, KeyFileError> {
         if let Some(set) = Self::open(path)? {
             return Ok(set);
         }
         file::may_create(path)?;
-        // Of the kind that is made fastest: nothing is signed with it.
-        let made = Self::generate(SigningKind::Ed25519, now);
+        let made = Self::generate(kind, now);
         made.ok_or_else(|| KeyFileError::Generate { path: path.to_owned() })
     }
 

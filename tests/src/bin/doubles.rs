@@ -73,10 +73,18 @@ async fn main() {
         }
         Vendor::Google(federation) => {
             let google = Google::start().await;
-            println!("endpoint_url = \"{}\"", google.url());
-            println!("service_account_key = '''{}'''", google.key_file());
-            if let Some(trust) = federation.trust() {
-                google.trust(trust);
+            println!("[registries.prod]\ntype = \"google\"\nproject_id = \"acme\"");
+            println!("region = \"europe-west1\"\nrepository = \"docker\"");
+            println!("pull_service_account = \"puller@acme.iam.gserviceaccount.com\"");
+            println!("push_service_account = \"pusher@acme.iam.gserviceaccount.com\"");
+            println!("accept_scope = \"namespace\"\ntrust_provider = true");
+            println!("endpoint_url = \"{}\"\nceiling.http.private = true", google.url());
+            match federation.trust() {
+                Some(trust) => {
+                    println!("audience = \"{}\"", trust.audience);
+                    google.trust(trust);
+                }
+                None => println!("service_account_key = '''{}'''", google.key_file()),
             }
             until_the_end().await;
         }

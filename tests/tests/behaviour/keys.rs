@@ -46,11 +46,15 @@ async fn published(serving: &Serving) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_rotated_under_a_broker_that_serves() {
     let installation = installed("RS256");
-    let none = installation.run(&["keys", "list"]);
-    assert_eq!(none.code, Some(1));
-    assert!(none.stderr.contains("`serve` creates it at its first start"), "{}", none.stderr);
-    // `check` creates nothing.
-    assert_eq!(installation.run(&["check"]).code, Some(0));
+    for command in ["list", "rotate"] {
+        let none = installation.run(&["keys", command]);
+        assert_eq!(none.code, Some(1));
+        assert!(none.stderr.contains("`serve` creates it at its first start"), "{}", none.stderr);
+    }
+    // `check` creates nothing, and speaks of the keys that there will be.
+    let checked = installation.run(&["check"]);
+    assert_eq!(checked.code, Some(0));
+    assert!(!checked.stderr.contains("Ed25519"), "{}", checked.stderr);
     assert!(!installation.path(KEYS).exists());
 
     let serving = installation.serve();
