@@ -349,7 +349,7 @@ mod tests {
                 ),
                 "/token_scope",
             ),
-            (json!({ "token_scope": "applied-permissions/user" }), "/access_token"),
+            (json!({ "token_scope": "applied-permissions/groups:{actions}" }), "/access_token"),
             (json!({ "token": "x" }), ""),
         ] {
             assert_eq!(problems(&changes), [path], "{changes}");
