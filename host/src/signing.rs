@@ -43,9 +43,10 @@ impl Signing {
         Self { issuer: config.issuer.clone(), keys, token_seconds: config.token_seconds }
     }
 
-    /// Signs with keys that nobody else has and that are not kept, for the tools of authors.
+    /// Signs with keys that nobody else has and that are not kept, for the tools of authors. They
+    /// are of the kind that every verifier accepts.
     pub fn throwaway(now: Timestamp) -> Option<Self> {
-        let keys = KeySet::generate(SigningKind::P256, now)?;
+        let keys = KeySet::generate(SigningKind::Rsa(2048), now)?;
         let issuer = "https://broker.example.com".to_owned();
         Some(Self { issuer, keys, token_seconds: 300 })
     }

@@ -18,6 +18,23 @@ use crate::domain::Host;
 use crate::provider::Provider;
 use crate::signing::Signing;
 
+/// The algorithms that a cloud accepts, and how the audience of each token for it begins.
+struct Verifier {
+    audience: &'static str,
+    name: &'static str,
+    algorithms: &'static [&'static str],
+}
+
+/// STS is not here: the host itself makes its tokens, and `aws` checks them.
+const VERIFIERS: [Verifier; 2] = [
+    Verifier {
+        audience: "api://AzureADTokenExchange",
+        name: "Microsoft Entra ID",
+        algorithms: &["RS256"],
+    },
+    Verifier { audience: "//iam.googleapis.com/", name: "Google", algorithms: &["RS256", "ES256"] },
+];
+
 /// What a registry may have signed, and by what.
 pub(super) struct Signed {
     ceiling: TokenCeiling,
@@ -67,9 +84,28 @@ pub(super) fn signed(
         );
         return Err(stated.problem("", message));
     };
+    if let Some(message) = rejected(&ceiling.audiences, signing.algorithm()) {
+        return Err(stated.problem("/audience", message));
+    }
     let signed = Signed { ceiling, signing: Arc::clone(signing) };
     warnings.extend(signed.warnings((service, audience), stated));
     Ok(Some(signed))
+}
+
+/// Why the cloud of one of these audiences rejects every token that is signed with `algorithm`.
+fn rejected(audiences: &[String], algorithm: &str) -> Option<String> {
+    audiences.iter().find_map(|audience| {
+        let verifier = VERIFIERS.iter().find(|known| audience.starts_with(known.audience))?;
+        let Verifier { name, algorithms, .. } = verifier;
+        (!algorithms.contains(&algorithm)).then(|| {
+            format!(
+                "`{audience}` is the audience of {name}, which accepts {} only, and the signing \
+                 key is for {algorithm}: set `algorithm = \"RS256\"` in [signing], and run \
+                 `rise-broker keys rotate` twice",
+                algorithms.join(" and ")
+            )
+        })
+    })
 }
 
 impl Signed {

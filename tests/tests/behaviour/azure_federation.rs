@@ -110,13 +110,9 @@ async fn entra_rejects_what_it_has_no_credential_for() {
     let other_registry = |text: String| {
         text.replace("[registries.prod", "[registries.test").replace("[\"prod\"]", "[\"test\"]")
     };
-    let other_algorithm =
-        |text: String| text.replace("[signing]", "[signing]\nalgorithm = \"ES256\"");
-    for (change, told) in [
-        (other_audience as Change, "AADSTS700212"),
-        (other_registry, "AADSTS700213"),
-        (other_algorithm, "accepts RS256 alone"),
-    ] {
+    for (change, told) in
+        [(other_audience as Change, "AADSTS700212"), (other_registry, "AADSTS700213")]
+    {
         let scene = Scene::start_with(&[PUSH, PULL], change).await;
         let answer = scene.ask("my-app", "pull").await;
         assert_eq!(answer.problem().as_deref(), Some("upstream-denied"), "{told}: {}", answer.text);
@@ -132,6 +128,32 @@ async fn entra_rejects_what_it_has_no_credential_for() {
     assert_eq!(answer.problem().as_deref(), Some("upstream-denied"), "{}", answer.text);
     assert!(logs::text().contains("must be reached from the internet over https"));
     drop(azure);
+}
+
+/// Entra ID would reject each token. Without this, the first caller found out.
+#[tokio::test]
+async fn keys_that_entra_rejects_are_told_at_the_start() {
+    let (azure, front) = (Azure::start().await, IssuerFront::bind().await);
+    let start = async |audience: &str, algorithm: &str| {
+        let signing = format!("{}algorithm = \"{algorithm}\"\n", front.signing());
+        let table =
+            azure.table_with_trust(front.trust(AUDIENCE, &[PUSH])).with("audience", audience);
+        let settings = Settings::new(format!("{AUTH}{signing}{table}")).providers(&["azure"]);
+        lines(&TestBroker::with_settings(settings).try_start().await.err().unwrap_or_default())
+    };
+    let government = "api://AzureADTokenExchangeUSGov";
+    for (audience, algorithm) in [(AUDIENCE, "ES256"), (AUDIENCE, "EdDSA"), (government, "ES256")] {
+        let told = format!(
+            "registries.prod.audience: `{audience}` is the audience of Microsoft Entra ID, which \
+             accepts RS256 only, and the signing key is for {algorithm}: set `algorithm = \
+             \"RS256\"` in [signing], and run `rise-broker keys rotate` twice"
+        );
+        let found = start(audience, algorithm).await;
+        assert!(found.contains(&told), "{found}");
+    }
+    for (audience, algorithm) in [(AUDIENCE, "RS256"), (government, "RS256"), ("own", "ES256")] {
+        assert_eq!(start(audience, algorithm).await, "", "{audience} {algorithm}");
+    }
 }
 
 /// The double takes from Microsoft's client what it takes from the broker.

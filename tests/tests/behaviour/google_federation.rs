@@ -3,7 +3,9 @@
 
 use rise_broker_tests::federation::{IssuerFront, ServingFront};
 use rise_broker_tests::registry::{RegistryTable, registry};
-use rise_broker_tests::{AUTH, Google, Response, Settings, TestBroker, lines, logs, vendor_client};
+use rise_broker_tests::{
+    AUTH, Google, Response, SIGNING, Settings, TestBroker, lines, logs, vendor_client,
+};
 use serde_json::json;
 
 const AUDIENCE: &str = "//iam.googleapis.com/projects/123456789012/locations/global/\
@@ -189,4 +191,20 @@ async fn only_a_registry_that_federates_needs_a_broker_that_signs() {
     let problems = TestBroker::with_settings(settings).try_start().await.err().expect("a problem");
     let told = format!("tokens signed for `{AUDIENCE}`, and this broker signs none");
     assert!(lines(&problems).contains(&told), "{}", lines(&problems));
+}
+
+#[tokio::test]
+async fn keys_that_google_rejects_are_told_at_the_start() {
+    let google = Google::start().await;
+    for (algorithm, is_right) in [("RS256", true), ("ES256", true), ("EdDSA", false)] {
+        let signing = format!("{SIGNING}algorithm = \"{algorithm}\"\n");
+        let text = format!("{AUTH}{signing}{}", table(&google));
+        let settings = Settings::new(text).providers(&["google"]);
+        let problems = TestBroker::with_settings(settings).try_start().await.err();
+        let found = lines(&problems.unwrap_or_default());
+        let told = "is the audience of Google, which accepts RS256 and ES256 only, and the signing \
+                    key is for EdDSA";
+        assert_eq!(found.is_empty(), is_right, "{found}");
+        assert!(is_right || found.contains(told), "{found}");
+    }
 }
