@@ -16,7 +16,7 @@ mod token;
 
 use rise_provider::{
     Actions, Credential, Error, Grant, Issued, Location, Login, Needs, Problem, Provider, Scope,
-    export_provider,
+    export_provider, log,
 };
 
 pub use crate::settings::Settings;
@@ -42,6 +42,12 @@ impl Provider for Google {
         let problems = settings.problems();
         if !problems.is_empty() {
             return Err(problems);
+        }
+        if settings.pull_service_account.is_some() && settings.push_service_account.is_none() {
+            log::warn(
+                "`pull_service_account` has no `push_service_account` beside it, so a grant to push \
+                 gets no credential; set it, unless this registry is for pulls alone",
+            );
         }
         let is_narrow = settings.has_repository_for_each() && settings.is_direct();
         Ok(if is_narrow { Scope::Repository } else { Scope::Namespace })

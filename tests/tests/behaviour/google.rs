@@ -3,7 +3,7 @@
 
 use rise_broker_tests::registry::{RegistryTable, registry};
 use rise_broker_tests::{
-    GOOGLE_GONE, Google, GoogleLie, Response, TestBroker, logs, vendor_client,
+    GOOGLE_GONE, Google, GoogleLie, Response, TestBroker, lines, logs, vendor_client,
 };
 use serde_json::json;
 
@@ -135,4 +135,23 @@ async fn an_account_that_may_not_impersonate_is_told_with_its_remedy() {
         assert!(logs::text().contains(remedy), "{}", logs::text());
         assert!(!logs::text().contains("no such repository"), "{}", logs::text());
     }
+}
+
+/// A rule may allow a push. It is known at the start that none is issued.
+#[tokio::test]
+async fn a_registry_for_pulls_alone_says_so() {
+    let google = Google::start().await;
+    let warned = async |table: RegistryTable| {
+        let broker = broker(table).await;
+        let answer = ask(&broker, "&actions=push").await;
+        (lines(&broker.generation.warnings), answer.status.as_u16())
+    };
+    let told = "registries.prod.pull_service_account: `pull_service_account` has no \
+                `push_service_account` beside it, so a grant to push gets no credential; set it";
+    let (warnings, status) = warned(table(&google).without("push_service_account")).await;
+    assert!(warnings.contains(told), "{warnings}");
+    assert_eq!(status, 502);
+    let (warnings, status) = warned(table(&google)).await;
+    assert!(!warnings.contains("push_service_account"), "{warnings}");
+    assert_eq!(status, 200);
 }
