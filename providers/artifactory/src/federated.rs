@@ -36,7 +36,7 @@ pub(crate) fn issue(
         }))
         .json_secret("/subject_token", &tokens::identity_token(integration.audience)?)
         .send()?;
-    response.success().map_err(|error| explained(error, &response))?;
+    response.success().map_err(|error| explained(error, &response, grant))?;
     let token = response.take_secret("/access_token");
     let token =
         token.ok_or_else(|| Error::Failed("an answer without `access_token`".to_owned()))?;
@@ -101,13 +101,16 @@ struct Reason {
 }
 
 /// Adds the reason of Artifactory and the remedy.
-fn explained(error: Error, response: &Response) -> Error {
+fn explained(error: Error, response: &Response, grant: &Grant) -> Error {
     let refusal = response.json::<Refusal>().ok();
     let reason = refusal.and_then(|refusal| refusal.errors.into_iter().next());
     let reason = reason.map(|reason| reason.message).unwrap_or_default();
     let reason: String = reason.chars().take(LONGEST_REASON).collect();
-    let remedy = "add an identity mapping for this project, registry and action to the OIDC \
-                  integration, and see its issuer and audience";
+    let remedy = format!(
+        "add an identity mapping for the `sub` `{}` to the OIDC integration, and see its issuer \
+         and audience; NAME is the `registry` of this line",
+        tokens::subject(grant)
+    );
     if let Error::NotFound(text) = &error {
         let cause = "`provider_name` is no OIDC integration of this Artifactory";
         return Error::Denied(format!("{text}: {cause}"));
@@ -208,9 +211,9 @@ mod tests {
     fn a_denial_names_the_reason_and_the_remedy() {
         let body = json!({ "errors": [{ "code": "FORBIDDEN", "message": "no mapping" }] });
         for (status, told) in [
-            (401, "no mapping (add an identity mapping for this project"),
-            (403, "no mapping (add an identity mapping for this project"),
-            (400, "no mapping (add an identity mapping for this project"),
+            (401, "no mapping (add an identity mapping for the `sub` `project:my-app:reg"),
+            (403, "no mapping (add an identity mapping for the `sub` `project:my-app:reg"),
+            (400, "no mapping (add an identity mapping for the `sub` `project:my-app:reg"),
             (404, "`provider_name` is no OIDC integration"),
         ] {
             let (issued, _) = issue(&json!({}), status, &body);

@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rise_provider::http::{Request, Response};
-use rise_provider::{Actions, Error, Grant, PrivateKeyName, Secret, tokens};
+use rise_provider::{Error, Grant, PrivateKeyName, Secret, tokens};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -145,14 +145,8 @@ fn explained(error: Error, response: &Response, grant: &Grant) -> Error {
     let remedy = REMEDIES.iter().find(|(code, _)| reason.starts_with(&format!("{code}:")));
     Error::Denied(match remedy {
         Some((_, remedy)) => {
-            format!("{text}: {reason} ({})", remedy.replace("{subject}", &subject(grant)))
+            format!("{text}: {reason} ({})", remedy.replace("{subject}", &tokens::subject(grant)))
         }
         None => format!("{text}: {reason}"),
     })
-}
-
-/// The `sub` of an identity token, as the host writes it. Only the host knows the registry's name.
-fn subject(grant: &Grant) -> String {
-    let actions = if grant.actions().contains(Actions::PUSH) { "push" } else { "pull" };
-    format!("project:{}:registry:NAME:actions:{actions}", grant.project())
 }

@@ -88,7 +88,8 @@ const FEDERATION_REMEDIES: [(&str, &str, &str); 5] = [
     (
         "unauthorized_client",
         "",
-        "the attribute condition of the pool's provider must accept this project and registry",
+        "the attribute condition of the pool's provider must accept the `sub` `{subject}`; NAME is \
+         the `registry` of this line",
     ),
     (
         "invalid_grant",
@@ -115,19 +116,21 @@ const KEY_REMEDIES: [(&str, &str, &str); 1] = [(
      broker's machine is wrong",
 )];
 
-fn remedy(settings: &Settings, reason: &str) -> Option<String> {
+fn remedy(settings: &Settings, reason: &str, grant: &Grant) -> Option<String> {
     let remedies: &[(&str, &str, &str)] =
         if settings.audience.is_some() { &FEDERATION_REMEDIES } else { &KEY_REMEDIES };
     let fits =
         |(start, part, _): &&(&str, &str, &str)| reason.starts_with(start) && reason.contains(part);
-    remedies.iter().find(fits).map(|(_, _, remedy)| (*remedy).to_owned())
+    remedies
+        .iter()
+        .find(fits)
+        .map(|(_, _, remedy)| remedy.replace("{subject}", &tokens::subject(grant)))
 }
 
 fn send(settings: &Settings, request: Request, grant: &Grant) -> Result<(Secret, u64), Error> {
     let answer = request.send()?;
-    answer
-        .success()
-        .map_err(|error| refusal::explained(error, &answer, |reason| remedy(settings, reason)))?;
+    let remedy = |reason: &str| remedy(settings, reason, grant);
+    answer.success().map_err(|error| refusal::explained(error, &answer, remedy))?;
     let token = answer.take_secret("/access_token");
     let token =
         token.ok_or_else(|| Error::Failed("an answer without `access_token`".to_owned()))?;

@@ -1,7 +1,7 @@
 //! A short access token of a service account (`generateAccessToken`), made with the broker's login.
 
 use rise_provider::http::Request;
-use rise_provider::{Error, Grant, Secret, time};
+use rise_provider::{Error, Grant, Secret, time, tokens};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -37,7 +37,8 @@ pub(crate) fn impersonate(
     }
     answer.success().map_err(|error| {
         let status = answer.status();
-        refusal::explained(error, &answer, |reason| remedy(settings, account, (status, reason)))
+        let remedy = |reason: &str| remedy(settings, (account, grant), (status, reason));
+        refusal::explained(error, &answer, remedy)
     })?;
     let token = answer.take_secret("/accessToken");
     let token = token.ok_or_else(|| Error::Failed("an answer without `accessToken`".to_owned()))?;
@@ -54,7 +55,11 @@ pub(crate) fn impersonate(
 
 /// What the operator can do about an answer about the account. A 403 may mean as well that the
 /// account does not exist.
-fn remedy(settings: &Settings, account: &str, (status, reason): (u16, &str)) -> Option<String> {
+fn remedy(
+    settings: &Settings,
+    (account, grant): (&str, &Grant),
+    (status, reason): (u16, &str),
+) -> Option<String> {
     let is_push = settings.push_service_account.as_deref() == Some(account);
     let action = if is_push { "push" } else { "pull" };
     let setting = format!("{action}_service_account");
@@ -64,8 +69,9 @@ fn remedy(settings: &Settings, account: &str, (status, reason): (u16, &str)) -> 
     match (status, &settings.audience) {
         (404, _) => Some(format!("`{setting}` {account} does not exist")),
         (403, Some(_)) => Some(format!(
-            "give `attribute.actions/{action}` of the pool roles/iam.workloadIdentityUser on \
-             `{setting}`"
+            "give `attribute.actions/{action}` of the pool, or the `sub` `{}`, \
+             roles/iam.workloadIdentityUser on `{setting}`; NAME is the `registry` of this line",
+            tokens::subject(grant)
         )),
         (403, None) => Some(format!(
             "give the account of the key roles/iam.serviceAccountTokenCreator on `{setting}`"
@@ -256,8 +262,10 @@ mod tests {
         let gone = "Not found; Gaia id not found for email pusher@acme-images";
         let key = "give the account of the key roles/iam.serviceAccountTokenCreator on \
                    `push_service_account`";
-        let pool = "give `attribute.actions/push` of the pool roles/iam.workloadIdentityUser on \
-                    `push_service_account`";
+        let pool = "give `attribute.actions/push` of the pool, or the `sub` \
+                    `project:my-app:registry:NAME:actions:push`, \
+                    roles/iam.workloadIdentityUser on `push_service_account`; NAME is the \
+                    `registry` of this line";
         let missing = "`push_service_account` pusher@acme-images.iam.gserviceaccount.com does not \
                        exist";
         let enable = "gcloud services enable iamcredentials.googleapis.com";
@@ -296,7 +304,8 @@ mod tests {
             (
                 "unauthorized_client",
                 "The given credential is rejected by the attribute condition.",
-                "the attribute condition of the pool's provider must accept this project",
+                "the attribute condition of the pool's provider must accept the `sub` \
+                 `project:my-app:registry:NAME:actions:push`",
             ),
             (
                 "invalid_grant",

@@ -3,7 +3,7 @@
 //! The host sets the key, the issuer, the subject, the access, the times and the id. A provider
 //! chooses only the arguments of these functions, within `ceiling.tokens` of its registry.
 
-use crate::{Error, Secret, host};
+use crate::{Actions, Error, Grant, Secret, host};
 
 /// Returns a Distribution registry token for exactly the grant. `service` is the service that the
 /// registry names in `WWW-Authenticate`.
@@ -40,4 +40,19 @@ pub fn registry_token(service: &str) -> Result<Secret, Error> {
 /// ```
 pub fn identity_token(audience: &str) -> Result<Secret, Error> {
     host::identity_token(audience).map(Secret)
+}
+
+/// Returns the `sub` of this grant's identity token with `NAME` in place of the registry's name,
+/// which only the host knows. It is no secret: put it into the message when a cloud denies the
+/// token, because the operator compares it with what the cloud trusts.
+///
+/// ```
+/// use rise_provider::{Actions, testing, tokens};
+///
+/// let grant = testing::grant("my-app").actions(Actions::PULL).build();
+/// assert_eq!(tokens::subject(&grant), "project:my-app:registry:NAME:actions:pull");
+/// ```
+pub fn subject(grant: &Grant) -> String {
+    let actions = if grant.actions().contains(Actions::PUSH) { "push" } else { "pull" };
+    format!("project:{}:registry:NAME:actions:{actions}", grant.project())
 }

@@ -110,8 +110,12 @@ async fn a_project_without_a_mapping_gets_nothing() {
         let answer = scene.ask(project, actions).await;
         assert_eq!(answer.problem().as_deref(), Some("upstream-denied"), "{}", answer.text);
         scene.has_no_identity(&[&answer]);
+        // The operator needs it, and the caller does not.
+        let subject = format!("project:{project}:registry:NAME:actions:{actions}");
+        let told = format!("add an identity mapping for the `sub` `{subject}` to the OIDC");
+        assert!(logs::text().contains(&told), "{told}: {}", logs::text());
+        assert!(!answer.text.contains("actions:"), "{}", answer.text);
     }
-    assert!(logs::text().contains("add an identity mapping for this project"), "{}", logs::text());
     let scene = Scene::start_with(scope, |table| table.with("audience", "https://other")).await;
     let answer = scene.ask("my-app", "push").await;
     assert_eq!(answer.problem().as_deref(), Some("upstream-denied"), "{}", answer.text);

@@ -100,6 +100,8 @@ async fn a_kept_login_does_not_pass_by_what_google_trusts() {
         scene.has_no_secret(&[&answer]);
     }
     assert!(logs::text().contains("rejected by the attribute condition"), "{}", logs::text());
+    let told = "must accept the `sub` `project:my-app2:registry:NAME:actions:push`";
+    assert!(logs::text().contains(told), "{}", logs::text());
     assert_eq!(scene.ask("my-app", "push").await.status, 200);
     assert_eq!(scene.google.logins(), 1, "it still serves the one that it is for");
     assert_eq!(scene.google.assertions().len(), 4);
