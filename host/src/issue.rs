@@ -56,7 +56,7 @@ pub use cache::CacheUse;
 use cache::CredentialCache;
 pub use error::IssueError;
 use failures::RememberedFailures;
-use flight::FlightResult;
+use flight::{FailedWait, FlightResult};
 use key::{CredentialKey, MintKey};
 pub use mint::mint;
 use minted::{Minted, Reuse};
@@ -223,7 +223,7 @@ impl Issuing {
         let grant = order.admitted.grant();
         let key = CredentialKey::new(grant, order.registry.epoch, order.registry.share);
         let Some((minted, reuse)) = self.reusable(&key, grant) else {
-            return self.wait_for_mint(order, key).await;
+            return self.minted(order, key).await;
         };
         match reuse {
             Reuse::Fresh => Ok(self.cached(minted)),
@@ -236,12 +236,23 @@ impl Issuing {
                 let now = self.0.clock.now();
                 let is_good = minted.reuse(grant.lifetime(), now) != Reuse::Unusable;
                 match found {
-                    Err(error) if error.is_temporary() && is_good => Ok(self.cached(minted)),
-                    found => found,
+                    Err(failed) if failed.error.is_temporary() && is_good => {
+                        Ok(self.cached(minted))
+                    }
+                    found => found.map_err(FailedWait::into_answer),
                 }
             }
-            Reuse::Unusable => self.wait_for_mint(order, key).await,
+            Reuse::Unusable => self.minted(order, key).await,
         }
+    }
+
+    /// Steps 3 to 6 for an order that nothing else can answer.
+    async fn minted(
+        &self,
+        order: &Order,
+        key: CredentialKey,
+    ) -> Result<FoundCredential, IssueError> {
+        self.wait_for_mint(order, key).await.map_err(FailedWait::into_answer)
     }
 
     fn reusable(&self, key: &CredentialKey, grant: &Grant) -> Option<(Arc<Minted>, Reuse)> {

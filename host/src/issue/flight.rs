@@ -44,6 +44,29 @@ enum Start {
     },
 }
 
+/// Why an order has no credential.
+pub(super) struct FailedWait {
+    pub(super) error: IssueError,
+    /// The outcome of the mint whose error this is, if it was started for the order.
+    outcome: Option<Arc<MintOutcome>>,
+}
+
+impl FailedWait {
+    /// The error that the order is answered with. The answer logs it.
+    pub(super) fn into_answer(self) -> IssueError {
+        if let Some(outcome) = &self.outcome {
+            outcome.is_told();
+        }
+        self.error
+    }
+}
+
+impl<E: Into<IssueError>> From<E> for FailedWait {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), outcome: None }
+    }
+}
+
 /// Everything that a mint needs.
 struct Mint {
     grant: Arc<Grant>,
@@ -60,12 +83,12 @@ impl Issuing {
         &self,
         order: &Order,
         key: CredentialKey,
-    ) -> Result<FoundCredential, IssueError> {
+    ) -> Result<FoundCredential, FailedWait> {
         let (key, flight, outcome) = match self.start(order, key)? {
             Start::Kept(minted) => return Ok(self.cached(minted)),
             Start::Failed(error) => {
                 self.0.metrics.remembered_failure(order.registry.name.as_str());
-                return Err(error);
+                return Err(error.into());
             }
             Start::Flight { key, flight, outcome } => (key, flight, outcome),
         };
@@ -76,7 +99,7 @@ impl Issuing {
             if let Some(outcome) = &outcome {
                 outcome.is_counted();
             }
-            return Err(IssueError::Limited(Refused::Queued { wait }));
+            return Err(Refused::Queued { wait }.into());
         }
         let landed = timeout_at(until.instant().into(), flight.landed()).await;
         if let Some(outcome) = &outcome {
@@ -85,12 +108,15 @@ impl Issuing {
         let Ok(landed) = landed else {
             let late = IssueError::UpstreamTimedOut("the mint takes longer".to_owned());
             let queued = |wait| IssueError::Limited(Refused::Queued { wait });
-            return Err(self.queue_wait(&key).map_or(late, queued));
+            return Err(self.queue_wait(&key).map_or(late, queued).into());
         };
         let landed = landed.unwrap_or_else(|| Err(IssueError::Internal(ENDED_EARLY.to_owned())));
         let is_own = outcome.is_some();
         let source = if is_own { CredentialSource::Minted } else { CredentialSource::Shared };
-        landed.map(|minted| FoundCredential { minted, source, outcome })
+        match landed {
+            Ok(minted) => Ok(FoundCredential { minted, source, outcome }),
+            Err(error) => Err(FailedWait { error, outcome }),
+        }
     }
 
     /// Starts a mint that nobody waits for, if none is under way.
@@ -187,7 +213,6 @@ impl Issuing {
                 took,
             })),
             Err(error) => {
-                tracing::warn!(problem = label, cause = %error, "a mint failed");
                 self.record_failure(&grant, &registry, &error, took).await?;
                 Err(error)
             }

@@ -2,13 +2,16 @@
 //!
 //! The mint and the caller that it was started for both hold the [`MintOutcome`]. If the last of
 //! them drops it and no answer recorded the credential, it records it itself, so that each intent
-//! has an outcome in the audit log. It also counts the request of a caller who has gone.
+//! has an outcome in the audit log. It also counts the request of a caller who has gone, and logs a
+//! failure that no answer states.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::CredentialSource;
+use tracing::Span;
+
 use super::flight::FlightResult;
+use super::{CredentialSource, IssueError};
 use crate::audit::{Audit, Delivery};
 use crate::registries::Registry;
 use crate::rules::Grant;
@@ -22,6 +25,9 @@ pub(super) struct MintOutcome {
     ended: OnceLock<FlightResult>,
     is_recorded: AtomicBool,
     is_counted: AtomicBool,
+    is_told: AtomicBool,
+    /// Of the request that the mint was started for.
+    span: Span,
     /// Tells [`Issuing::finish`](super::Issuing::finish) that there is something to wait for.
     due: OnceLock<Arc<()>>,
 }
@@ -32,10 +38,18 @@ impl MintOutcome {
         grant: &Arc<Grant>,
         registry: &Arc<Registry>,
     ) -> Arc<Self> {
-        let (is_recorded, is_counted) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (grant, registry) = (Arc::clone(grant), Arc::clone(registry));
-        let (ended, due) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Self { audit, grant, registry, metrics, ended, is_recorded, is_counted, due })
+        Arc::new(Self {
+            audit,
+            grant: Arc::clone(grant),
+            registry: Arc::clone(registry),
+            metrics,
+            ended: OnceLock::new(),
+            is_recorded: AtomicBool::new(false),
+            is_counted: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
+            span: Span::current(),
+            due: OnceLock::new(),
+        })
     }
 
     /// The intent is about to be recorded.
@@ -53,9 +67,25 @@ impl MintOutcome {
         self.is_recorded.store(true, Ordering::Release);
     }
 
+    /// The request fails with the mint's error, and its own log line states it.
+    pub(super) fn is_told(&self) {
+        self.is_told.store(true, Ordering::Release);
+    }
+
     /// No request, or one that is counted by itself.
     pub(super) fn is_counted(&self) {
         self.is_counted.store(true, Ordering::Release);
+    }
+}
+
+impl MintOutcome {
+    fn log_unless_told(&self, error: &IssueError) {
+        // Nothing outside was asked: there is no intent.
+        let was_called = self.due.get().is_some();
+        if was_called && !self.is_told.load(Ordering::Acquire) {
+            let problem = error.problem_type().slug();
+            self.span.in_scope(|| tracing::warn!(problem, cause = %error, "a mint failed"));
+        }
     }
 }
 
@@ -67,7 +97,10 @@ impl Drop for MintOutcome {
             let actions = actions_label(Some(self.grant.actions()));
             self.metrics.credentials(self.grant.registry().as_str(), actions, outcome);
         }
-        let Ok(minted) = result else { return };
+        let minted = match result {
+            Ok(minted) => minted,
+            Err(error) => return self.log_unless_told(error),
+        };
         if self.is_recorded.load(Ordering::Acquire) {
             return;
         }

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use rise_broker::domain::Clock;
 use rise_broker_tests::registry::ecr;
 use rise_broker_tests::scene::{RULE, scene_that_shares};
-use rise_broker_tests::{AUTH, Answer, Response, Settings, Stub, TestBroker, eventually};
+use rise_broker_tests::{AUTH, Answer, Response, Settings, Stub, TestBroker, eventually, logs};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -367,6 +367,53 @@ async fn a_failure_is_one_call_for_everybody_who_waits() {
         scene.forward(11);
         assert_eq!(scene.my_app().await.status, 200, "{failure:?}");
     }
+}
+
+/// The lines of the log that have this text, of one request.
+fn logged(id: &str, text: &str) -> usize {
+    logs::text().lines().filter(|line| line.contains(id) && line.contains(text)).count()
+}
+
+/// The request that fails with it logs it. A mint that nobody waits for logs it itself.
+#[tokio::test]
+async fn a_failed_mint_is_logged_once() {
+    let (told, alone) = ("request failed", "a mint failed");
+    let scene = Scene::start("").await;
+    scene.aws.next(MINT, [Answer::access_denied()]);
+    let answer = scene.my_app().await;
+    assert_eq!(problem(&answer), (502, "upstream-denied".to_owned()));
+    let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+    assert_eq!((logged(&id, told), logged(&id, alone)), (1, 0), "{}", logs::text());
+
+    // The renewal of a kept credential fails, at half its life and in the last quarter.
+    let scene = Scene::start("").await;
+    scene.my_app().await;
+    for late in [HOUR / 2 + 60, HOUR * 3 / 4 + 60] {
+        let ahead = scene.ahead.load(Ordering::SeqCst);
+        scene.forward(late - ahead);
+        scene.aws.always(MINT, Answer::error(500, "ServerException"));
+        let answer = scene.my_app().await;
+        assert_eq!(scene.source(&answer), "cached");
+        let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+        eventually("the failure is logged", async || logged(&id, alone) == 1).await;
+        assert_eq!(logged(&id, told), 0, "{}", logs::text());
+    }
+}
+
+/// The caller that the mint was started for had to leave before it failed.
+#[tokio::test]
+async fn a_mint_that_fails_after_its_caller_has_gone_is_logged() {
+    let aws = Stub::start().await;
+    let text = format!("{AUTH}\n{}", prod(&aws, "push", ""));
+    let settings = Settings::new(&text).layer("[server.timeouts]\nrequest_ms = 800\n");
+    let scene = Scene::on(settings, aws).await;
+    let late = Answer::After(Duration::from_millis(1_200), Box::new(Answer::access_denied()));
+    scene.aws.always(MINT, late);
+    let answer = scene.my_app().await;
+    assert_eq!(problem(&answer), (504, "upstream-timeout".to_owned()));
+    let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+    eventually("the failure is logged", async || logged(&id, "a mint failed") == 1).await;
+    assert_eq!(logged(&id, "request failed"), 1, "{}", logs::text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
