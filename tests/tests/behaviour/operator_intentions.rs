@@ -216,6 +216,23 @@ fn variables_of_other_programs_are_told() {
 }
 
 #[test]
+fn an_issuer_that_others_can_read_is_told() {
+    let signing = |issuer: &str| local(format!("[signing]\nissuer = \"{issuer}\"\n"));
+    for issuer in ["http://broker.example.com", "http://10.0.0.7:3000", "http://[2001:db8::1]"] {
+        let told = format!(
+            "warning: config/default.toml: signing.issuer: {issuer} is not https: clients send \
+             passwords to {issuer}/token unencrypted, and clouds do not fetch keys from there; use \
+             https"
+        );
+        warned(&signing(issuer), &[&told]);
+    }
+    for issuer in ["https://broker.example.com", "http://localhost:3000", "http://127.0.0.1:3000"] {
+        let printed = Installation::new(signing(issuer)).run(&["check"]);
+        assert!(!printed.stderr.contains("is not https"), "{}", printed.stderr);
+    }
+}
+
+#[test]
 fn a_path_that_only_a_shell_understands_is_told() {
     let text = local("").replace("@STATE@/issuer.pem", "~/issuer.pem");
     let part = "auth.issuers.0.key_file: begins with `~`, which only a shell replaces; write the \
