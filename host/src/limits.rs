@@ -3,6 +3,7 @@
 //! | Limit | Per | Counts | Refuses with |
 //! |---|---|---|---|
 //! | [`Limits::enter`] | the process | requests at once | 503 at once, or after [`LONGEST_ENTRY`] |
+//! | [`Limits::read_form`] | the process, and /32 or /56 | forms that are read at once | 503, 429 |
 //! | [`Limits::address`] | /32 or /56 | failed authentications only | 429 |
 //! | [`Limits::subject`] | issuer and `sub` | requests | 429 |
 //! | [`Limits::admit`] | project | granted requests | 429 |
@@ -19,10 +20,12 @@ mod keyed;
 mod pace;
 mod registry;
 mod settings;
+mod shares;
 
 pub use keyed::KeyedLimit;
 pub use registry::{CallTurn, LONGEST_PLACE, LONGEST_TURN, Place, RegistryLimit};
 pub use settings::{LimitSettings, Rate, RegistryLimits};
+pub use shares::Share;
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
@@ -38,6 +41,7 @@ use crate::domain::{
 };
 use crate::rules::Grant;
 use crate::survivors::Survivors;
+use shares::{Full, Shares};
 
 /// How often [`Limits::sweep`] must be called.
 pub const SWEEP: Duration = Duration::from_secs(10);
@@ -45,6 +49,8 @@ pub const SWEEP: Duration = Duration::from_secs(10);
 /// How long a request waits for one of those before it to end. A crowd that comes at once is
 /// through by then. If it is not, waiting longer would only delay everybody.
 pub const LONGEST_ENTRY: Duration = Duration::from_secs(1);
+/// When a network that has its share of the forms may send the next: most take less.
+const FORMS_AGAIN: Duration = Duration::from_secs(1);
 /// Requests that are served or wait for it, for each that may be served.
 const ENTERED: usize = 2;
 
@@ -96,7 +102,7 @@ struct InFlightLimit {
     line: Arc<Semaphore>,
     served: Arc<Semaphore>,
     /// Forms of strangers that are read, before they get a place.
-    forms: Arc<Semaphore>,
+    forms: Arc<Shares>,
 }
 
 /// One of the requests that are served at once, until dropped.
@@ -167,10 +173,12 @@ impl Limits {
     }
 
     /// Takes one of the forms that may be read at once, until the result is dropped. They hold no
-    /// place of [`Self::enter`].
-    pub fn read_form(&self) -> Result<OwnedSemaphorePermit, Refused> {
-        let forms = Arc::clone(&self.in_flight.forms).try_acquire_owned();
-        forms.map_err(|_| Refused::Overloaded { limit: "forms" })
+    /// place of [`Self::enter`]. One network has a share of them only.
+    pub fn read_form(&self, client: ClientAddress) -> Result<Share, Refused> {
+        self.in_flight.forms.claim(client.network()).map_err(|full| match full {
+            Full::All => Refused::Overloaded { limit: "forms" },
+            Full::Share => Refused::TooOften { limit: "forms-per-address", wait: FORMS_AGAIN },
+        })
     }
 
     /// Whether this client has not failed too often. Counts nothing. For a request whose token was
@@ -228,8 +236,8 @@ impl Limits {
 impl InFlightLimit {
     fn new(requests: usize) -> Self {
         let places = |number| Arc::new(Semaphore::new(number));
-        let (line, forms) = (places(requests * ENTERED), places(requests * ENTERED));
-        Self { line, served: places(requests), forms }
+        let forms = Arc::new(Shares::new(requests * ENTERED));
+        Self { line: places(requests * ENTERED), served: places(requests), forms }
     }
 }
 

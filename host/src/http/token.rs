@@ -109,7 +109,7 @@ pub(super) async fn read_form(
 async fn with_form(broker: &Broker, request: Request) -> Result<Request, Failure> {
     let context = RequestContext::of(&request)?;
     caller::check_address(broker, context)?;
-    let _reading = broker.generation.limits.read_form().map_err(Failure::Limited)?;
+    let _reading = broker.generation.limits.read_form(context.client).map_err(Failure::Limited)?;
     let read = body::read_form(request, broker.process.edge.timeouts.body).await;
     // A stranger who sends no form, or sends it slowly, must not do so again and again.
     caller::counted(broker, context.client, read)

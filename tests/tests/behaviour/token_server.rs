@@ -1,5 +1,7 @@
 //! The token server under changes and mistakes of the operator, and under slow strangers.
 
+use std::net::Ipv4Addr;
+
 use rise_broker_tests::registry::distribution;
 use rise_broker_tests::wire::Wire;
 use rise_broker_tests::{AUTH, SIGNING, Settings, TestBroker, eventually, lines};
@@ -133,8 +135,9 @@ async fn a_form_that_does_not_arrive_holds_up_nobody() {
         form.len()
     );
     let mut strangers = Vec::new();
-    for _ in 0..2 {
-        let mut stranger = Wire::connect(listening.address).await;
+    for last in [2, 3] {
+        let from = Ipv4Addr::new(127, 0, 0, last);
+        let mut stranger = Wire::connect_from(from, listening.address).await;
         stranger.send(&request[..request.len() - 1]).await;
         strangers.push(stranger);
     }
@@ -151,6 +154,47 @@ async fn a_form_that_does_not_arrive_holds_up_nobody() {
     // There is room again when they are gone.
     drop(strangers);
     eventually("a form is read again", async || post().await == 200).await;
+}
+
+/// One address, with however many connections, leaves room for the forms of others.
+#[tokio::test]
+async fn an_address_has_a_share_of_the_forms_that_are_read() {
+    let rate = "{ per_second = 1000, burst = 1000 }";
+    let limits =
+        format!("[limits]\nin_flight = 16\nsubject = {rate}\naddress = {rate}\nproject = {rate}\n");
+    let broker = builder(&limits, &[table()]).start().await;
+    let listening = broker.listen(None).await;
+    let form = format!("service={SERVICE}&password={}", broker.token_for("my-app"));
+    let request = format!(
+        "POST /token HTTP/1.1\r\nHost: r\r\nContent-Length: {}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\n{form}",
+        form.len()
+    );
+    let post = async |from: Ipv4Addr| {
+        let mut wire = Wire::connect_from(from, listening.address).await;
+        wire.send(&request).await;
+        wire.hear().await
+    };
+    let (stranger, other) = (Ipv4Addr::new(127, 0, 0, 7), Ipv4Addr::new(127, 0, 0, 8));
+    let mut held = Vec::new();
+    // An eighth of the 32 forms that are read at once, and more that are turned away.
+    for _ in 0..40 {
+        let mut wire = Wire::connect_from(stranger, listening.address).await;
+        wire.send(&request[..request.len() - 1]).await;
+        held.push(wire);
+    }
+    eventually("the share is used up", async || post(stranger).await.status == 429).await;
+    let refused = post(stranger).await;
+    assert_eq!(refused.problem().as_deref(), Some("rate-limited"), "{}", refused.body);
+    assert!(refused.header("retry-after").is_some(), "{}", refused.head);
+    assert_eq!(post(other).await.status, 200);
+    let metrics = broker.admin("/metrics").await.text;
+    let refusals = r#"limit_refusals_total{limit="forms-per-address"}"#;
+    let counted = metrics.lines().find_map(|line| Some(line.split_once(refusals)?.1.trim()));
+    let counted: Option<u32> = counted.and_then(|count| count.parse().ok());
+    assert!(counted >= Some(36), "{counted:?}");
+    drop(held);
+    eventually("a form is read again", async || post(stranger).await.status == 200).await;
 }
 
 #[tokio::test]

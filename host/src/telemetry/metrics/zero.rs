@@ -39,12 +39,13 @@ const EVENTS: [&str; 10] = [
     "authz.denied",
     "authn.denied.summary",
 ];
-const LIMITS: [&str; 8] = [
+const LIMITS: [&str; 9] = [
     "address",
     "subject",
     "project",
     "in-flight",
     "forms",
+    "forms-per-address",
     "registry-queue",
     "registry-in-flight",
     "registry-pace",
