@@ -45,8 +45,8 @@ impl Provider for Google {
         }
         if settings.pull_service_account.is_some() && settings.push_service_account.is_none() {
             log::warn(
-                "`pull_service_account` has no `push_service_account` beside it, so a grant to push \
-                 gets no credential; set it, unless this registry is for pulls alone",
+                "`pull_service_account` has no `push_service_account` beside it, so a grant to \
+                 push gets no credential; set it, unless this registry is for pulls alone",
             );
         }
         let is_narrow = settings.has_repository_for_each() && settings.is_direct();
