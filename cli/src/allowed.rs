@@ -80,9 +80,17 @@ pub(crate) fn with_grants(wanted: &Wanted, failure: Failure, who: &Explained) ->
     }
 }
 
+/// `pull, push and create`.
+fn listed(actions: &[String]) -> String {
+    match actions {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => actions.concat(),
+    }
+}
+
 fn grants(who: &Explained) -> String {
     let named = who.grants.iter().take(GRANTS).map(|grant| {
-        let actions = shown(&grant.actions.join(" and "));
+        let actions = shown(&listed(&grant.actions));
         format!("{actions} {} in {}", shown(&grant.projects), shown(&grant.registry))
     });
     let named: Vec<_> = named.collect();

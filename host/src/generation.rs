@@ -3,11 +3,13 @@
 //! **Invariant:** a generation exists only if every registry in it was checked with its provider.
 //! Building one asks nothing outside this machine.
 
+mod useless;
+
 use std::sync::Arc;
 
 use crate::config::node::Problem;
 use crate::config::{Config, Draft};
-use crate::domain::{Action, Clock, RegistryName};
+use crate::domain::{Clock, RegistryName};
 use crate::identity::{Identity, IssuerMemory, SetupError};
 use crate::keys::KeyFileError;
 use crate::limits::Limits;
@@ -79,7 +81,8 @@ impl Generation {
         for registry in registries.iter() {
             rules.set_shape(&registry.name, registry.shape);
         }
-        warnings.extend(push_only(config, &rules, &registries));
+        warnings.extend(useless::push_only(config, &rules, &registries));
+        warnings.extend(useless::unmanaged(config, &rules, &registries));
         Ok(Self { identity, rules, limits, catalog, registries, signing, warnings })
     }
 }
@@ -99,37 +102,6 @@ pub(crate) async fn examine(draft: Draft, foundation: &Foundation) -> Vec<Proble
     let loaded = load(foundation, &config, signing.as_ref()).await;
     problems.extend(loaded.err().into_iter().flatten());
     problems
-}
-
-/// Rules that allow pushes alone in a registry that accepts tokens of this broker: such registries
-/// ask for both actions before they let somebody push.
-fn push_only(config: &Config, rules: &Rules, registries: &Registries) -> Vec<Problem> {
-    let accepts_tokens = |name: &RegistryName| {
-        let tokens =
-            registries.find(name).and_then(|registry| registry.capabilities.tokens.as_ref());
-        tokens.is_some_and(|tokens| !tokens.ceiling.services.is_empty())
-    };
-    let can_pull = |issuer: &str, name: &RegistryName| {
-        rules.iter().any(|rule| {
-            rule.issuer() == issuer
-                && rule.allow().contains(Action::Pull)
-                && rule.registries().contains(name)
-        })
-    };
-    let useless = rules.iter().enumerate().filter_map(|(index, rule)| {
-        let is_push_only = !rule.allow().contains(Action::Pull);
-        let mut names = rule.registries().iter().filter(|name| accepts_tokens(name));
-        let name = names.find(|name| !can_pull(rule.issuer(), name)).filter(|_| is_push_only)?;
-        let message = format!(
-            "rule `{}` allows no `pull`, and no other rule does for tokens of `{}`: the registry \
-             `{name}` asks for pull and push before it accepts a push; write `allow = [\"pull\", \
-             \"push\"]`",
-            rule.name(),
-            rule.issuer()
-        );
-        Some(config.written.problem(&format!("/rules/{index}/allow"), message))
-    });
-    useless.collect()
 }
 
 /// Tables of `[providers]` for providers that are not there. Nothing else would notice a typing

@@ -11,7 +11,9 @@ use super::record::{
     SubjectFields, TokenFields,
 };
 use super::{Audit, AuditError, Delivery, Event, ProviderFacts};
-use crate::domain::{Actions, ClientAddress, ProblemType, RepositoryChange, Secret, Subject};
+use crate::domain::{
+    Actions, ClientAddress, ProblemType, RepositoryChange, RepositoryOperation, Secret, Subject,
+};
 use crate::rules::{Denied, Grant};
 
 const MAX_SUB: usize = 255;
@@ -65,7 +67,7 @@ impl Audit {
             client: Some(facts.client.ip()),
             registry,
             project,
-            actions,
+            actions: actions.map(Into::into),
             rules: &facts.rules,
             trial_rules: facts.trial,
             minted_by: facts.minted_by,
@@ -84,10 +86,12 @@ impl Audit {
     /// A denial stands whether or not it could be recorded, so a failure is only logged.
     pub async fn denied(&self, denied: &Denied) {
         let request = &denied.request;
+        let right = denied.operation.and_then(RepositoryOperation::right);
         let record = Record {
             project: Some(request.project.as_str()),
             registry: Some(request.registry.as_str()),
-            actions: request.actions,
+            actions: request.actions.map(Into::into).or(right.map(Into::into)),
+            operation: denied.operation.map(RepositoryOperation::as_str),
             reason: Some(ProblemType::AccessDenied.slug()),
             trial_rules: &denied.trial,
             client: request.client.map(ClientAddress::ip),
@@ -246,7 +250,8 @@ impl Audit {
         Record {
             project: Some(grant.project().as_str()),
             registry: Some(grant.registry().as_str()),
-            actions: Some(grant.actions()),
+            actions: Some(grant.rights()).filter(|rights| !rights.is_empty()),
+            operation: grant.operation().map(RepositoryOperation::as_str),
             rules: grant.rules(),
             trial_rules: grant.trial(),
             provider: Some(ProviderFields { name: provider.name, sha256: provider.digest }),

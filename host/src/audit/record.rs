@@ -11,7 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ulid::Ulid;
 
-use crate::domain::{Actions, EnforcedBy, Location, Scope};
+use crate::domain::{EnforcedBy, Location, Rights, Scope};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +131,10 @@ pub(super) struct Record<'a> {
     pub registry: Option<&'a str>,
     /// The actions that were granted, or requested if this is a denial.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub actions: Option<Actions>,
+    pub actions: Option<Rights>,
+    /// For a request about the repository itself: `describe`, `create` or `delete`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<&'static str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub rules: &'a [String],
     /// Rules in `mode = "audit"` that match. They granted nothing.
@@ -281,6 +284,7 @@ impl Record<'_> {
             project: None,
             registry: None,
             actions: None,
+            operation: None,
             rules: &[],
             trial_rules: &[],
             provider: None,

@@ -18,7 +18,9 @@ use crate::identity::{
 };
 use crate::rules::{AccessRequest, Evaluation, RuleCheck, RulePart, Rules};
 use crate::telemetry::{self, LogFormat};
-use request::ExplainRequest;
+use request::{ExplainRequest, SettledRequest};
+
+const UNSURE: &str = ", if the signature is valid";
 
 #[derive(clap::Args)]
 pub(super) struct ExplainArguments {
@@ -34,7 +36,8 @@ pub(super) struct ExplainArguments {
     /// The registry's name. By default `default`, or the only registry.
     #[arg(long)]
     registry: Option<String>,
-    /// Actions such as pull,push. By default whatever the rules allow.
+    /// Actions such as pull,push: of pull, push, create and delete. By default whatever the rules
+    /// allow.
     #[arg(long)]
     actions: Option<String>,
     /// Fetch no keys. Signatures of issuers found by discovery cannot be checked then.
@@ -73,7 +76,8 @@ pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
     let explanation = identity.explain(&token, keys).await;
     let subject = explanation.subject.as_ref();
     let request = request.settle(subject, &rules, &registries)?;
-    let report = ExplainReport::new(&rules, &request, &explanation, arguments.offline);
+    let access = request.access();
+    let report = ExplainReport::new(&rules, (&request, &access), &explanation, arguments.offline);
     if arguments.json {
         print(report.json());
     } else {
@@ -86,7 +90,7 @@ pub(super) async fn run(arguments: &ExplainArguments) -> Outcome {
 /// The result, for people and for programs.
 struct ExplainReport<'a> {
     rules: &'a Rules,
-    request: &'a AccessRequest,
+    request: &'a SettledRequest,
     explanation: &'a Explanation,
     evaluations: Vec<Evaluation<'a>>,
     granted: bool,
@@ -97,33 +101,26 @@ struct ExplainReport<'a> {
 impl<'a> ExplainReport<'a> {
     fn new(
         rules: &'a Rules,
-        request: &'a AccessRequest,
+        (request, access): (&'a SettledRequest, &'a AccessRequest),
         explanation: &'a Explanation,
         offline: bool,
     ) -> Self {
         let subject = explanation.subject.as_ref();
         let evaluations =
-            subject.map(|subject| rules.evaluate(subject, request)).unwrap_or_default();
+            subject.map(|subject| rules.evaluate(subject, access)).unwrap_or_default();
         let admits = rules.shape(&request.registry).admits(&request.project);
-        let decision = subject.map(|subject| rules.authorize(subject.clone(), request.clone()));
+        let decision = subject.map(|subject| request.decide(rules, subject));
         let (granted, because) = match decision {
             _ if explanation.has_failed() => (false, refusal(explanation)),
             _ if !explanation.is_verified() && !offline => {
                 (false, "the token could not be checked".to_owned())
             }
-            Some(Ok(grant)) if explanation.is_verified() => {
-                (true, format!("{} by {}", grant.actions(), grant.rules().join(", ")))
+            Some(Ok(granted)) => {
+                let unsure = if explanation.is_verified() { "" } else { UNSURE };
+                (true, format!("{} by {}{unsure}", granted.rights, granted.rules.join(", ")))
             }
-            Some(Ok(grant)) => (
-                true,
-                format!(
-                    "{} by {}, if the signature is valid",
-                    grant.actions(),
-                    grant.rules().join(", ")
-                ),
-            ),
             Some(Err(_)) if !admits => (false, "the registry has no such project".to_owned()),
-            Some(Err(denied)) if denied.allowed.is_empty() => {
+            Some(Err(allowed)) if allowed.is_empty() => {
                 let rules = rules
                     .iter()
                     .filter(|rule| subject.is_some_and(|subject| rule.issuer() == subject.issuer));
@@ -134,7 +131,7 @@ impl<'a> ExplainReport<'a> {
                 };
                 (false, because.to_owned())
             }
-            Some(Err(denied)) => (false, format!("the rules allow {} only", denied.allowed)),
+            Some(Err(allowed)) => (false, format!("the rules allow {allowed} only")),
             None => (false, "the token cannot be read".to_owned()),
         };
         Self { rules, request, explanation, evaluations, granted, because }
@@ -151,15 +148,15 @@ impl<'a> ExplainReport<'a> {
             lines.push("  ✓ every check passed".to_owned());
         }
         lines.extend(told.into_iter().flat_map(finding_lines));
-        let AccessRequest { project, registry, actions, .. } = self.request;
-        let wanted = actions.map_or_else(|| "any action".to_owned(), |actions| actions.to_string());
+        let SettledRequest { project, registry, wanted } = self.request;
+        let wanted = wanted.map_or_else(|| "any action".to_owned(), |rights| rights.to_string());
         lines.push(format!("rules, for {wanted} on project `{project}` in registry `{registry}`"));
         let shape = self.rules.shape(registry);
         if !shape.admits(project) {
             lines.push(format!("  ✗ registry `{registry}` has projects {shape}"));
         }
-        if self.rules.guardrail().denies_push(project) {
-            lines.push("  ✗ [limits.policy] denies pushes to the project".to_owned());
+        if self.rules.guardrail().denies_changes(project) {
+            lines.push("  ✗ [limits.policy] allows only pull of the project".to_owned());
         }
         let mut others = 0;
         for evaluation in &self.evaluations {
@@ -216,11 +213,11 @@ impl<'a> ExplainReport<'a> {
             "because": self.because,
             "project": self.request.project.as_str(),
             "registry": self.request.registry.as_str(),
-            "actions": self.request.actions,
+            "actions": self.request.wanted,
             "issuer": subject.map(|subject| &subject.issuer),
             "sub": subject.map(|subject| &subject.sub),
             "token": self.explanation.findings,
-            "push_denied_by_policy": self.rules.guardrail().denies_push(&self.request.project),
+            "push_denied_by_policy": self.rules.guardrail().denies_changes(&self.request.project),
             "rules": rules,
         });
         format!("{report:#}")

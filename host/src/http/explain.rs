@@ -15,7 +15,7 @@ use super::problem::Failure;
 use super::request_context::RequestContext;
 use super::{body, possible_problems};
 use crate::broker::Broker;
-use crate::domain::{Actions, Claims, Project, Subject};
+use crate::domain::{Claims, Project, Rights, Subject};
 use crate::rules::Holding;
 
 const MEMBERS: &[body::Member] = &[("project", "a text")];
@@ -48,8 +48,9 @@ struct GrantFields {
     registry: String,
     /// A name, `team/*`, `team-*`, `team/**` or `*`.
     projects: String,
+    /// Of `pull`, `push`, `create` and `delete`.
     #[schema(value_type = Vec<String>)]
-    actions: Actions,
+    actions: Rights,
 }
 
 /// How the broker sees the caller, and what the caller may do.

@@ -1,13 +1,17 @@
 //! A subject and its request become a grant, or the request is denied.
 //!
-//! **Invariant:** [`Grant`] has private fields, and only [`Rules::authorize`] builds it; it cannot
-//! be cloned or changed.
+//! **Invariant:** [`Grant`] has private fields, and only [`Rules::authorize`] and
+//! [`Rules::authorize_repository`] build it; it cannot be cloned or changed.
+//! **Invariant:** a grant is for credentials or for the repository. One for the repository has no
+//! actions, so that nothing made from it opens anything.
 
 use ulid::Ulid;
 
 use super::Rules;
 use super::rule::Rule;
-use crate::domain::{Action, Actions, ClientAddress, Lifetime, Project, RegistryName, Subject};
+use crate::domain::{
+    Actions, ClientAddress, Lifetime, Project, RegistryName, RepositoryOperation, Rights, Subject,
+};
 
 /// A request whose registry and project are known, before authorization.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,7 @@ pub struct Grant {
     subject: Subject,
     request: AccessRequest,
     actions: Actions,
+    operation: Option<RepositoryOperation>,
     rules: Vec<String>,
     trial: Vec<String>,
 }
@@ -40,8 +45,10 @@ pub struct Grant {
 pub struct Denied {
     pub subject: Subject,
     pub request: AccessRequest,
-    /// The actions that the matching rules allow.
-    pub allowed: Actions,
+    /// `None`: the request was for credentials.
+    pub operation: Option<RepositoryOperation>,
+    /// What the matching rules allow.
+    pub allowed: Rights,
     /// At most 20 rules of the subject's issuer, each with the first check that failed.
     pub refusals: Vec<Refusal>,
     /// The names of the matching rules on trial.
@@ -52,6 +59,14 @@ pub struct Denied {
 pub struct Refusal {
     pub rule: String,
     pub because: String,
+}
+
+/// The rules that match one request.
+struct Matching<'a> {
+    enforced: Vec<&'a Rule>,
+    trial: Vec<String>,
+    /// What the enforced ones allow together.
+    allowed: Rights,
 }
 
 /// Bounds what one denied request can write to the log.
@@ -66,31 +81,41 @@ impl Rules {
         subject: Subject,
         request: AccessRequest,
     ) -> Result<Grant, Box<Denied>> {
-        let matching: Vec<&Rule> =
-            self.candidates(&subject).filter(|rule| rule.matches(&subject, &request)).collect();
-        let (trial, matching): (Vec<&Rule>, Vec<&Rule>) =
-            matching.into_iter().partition(|rule| rule.is_on_trial());
-        let names = |rules: Vec<&Rule>| rules.iter().map(|rule| rule.name().to_owned()).collect();
-        let trial = names(trial);
-        let allowed = self.restrict(union(&matching), &request.registry, &request.project);
+        let matching = self.matching(&subject, &request);
+        let allowed = matching.allowed.actions();
         let actions = request.actions.unwrap_or(allowed);
         if actions.is_empty() || !actions.is_subset_of(allowed) {
-            let refusals = self.refusals(&subject, &request);
-            return Err(Box::new(Denied { subject, request, allowed, refusals, trial }));
+            return Err(self.denied(subject, request, None, matching));
         }
-        let contributes =
-            |rule: &&Rule| actions.iter().any(|action: Action| rule.allow().contains(action));
-        let rules = names(matching.into_iter().filter(contributes).collect());
-        Ok(Grant { subject, request, actions, rules, trial })
+        let rules = matching.contributing(actions.into());
+        let trial = matching.trial;
+        Ok(Grant { subject, request, actions, operation: None, rules, trial })
     }
 
-    /// Returns the actions that the rules together allow for one project.
+    /// The same for what is done with the repository itself. The grant has no actions.
+    pub fn authorize_repository(
+        &self,
+        subject: Subject,
+        request: AccessRequest,
+        operation: RepositoryOperation,
+    ) -> Result<Grant, Box<Denied>> {
+        let matching = self.matching(&subject, &request);
+        if !operation.is_within(matching.allowed) {
+            return Err(self.denied(subject, request, Some(operation), matching));
+        }
+        let needed = operation.right().map_or(matching.allowed, Rights::from);
+        let (rules, trial) = (matching.contributing(needed), matching.trial);
+        let (actions, operation) = (Actions::NONE, Some(operation));
+        Ok(Grant { subject, request, actions, operation, rules, trial })
+    }
+
+    /// Returns what the rules together allow for one project.
     pub(super) fn allowed(
         &self,
         subject: &Subject,
         registry: &RegistryName,
         project: &Project,
-    ) -> Actions {
+    ) -> Rights {
         let request = AccessRequest {
             id: Ulid::nil(),
             registry: registry.clone(),
@@ -99,18 +124,37 @@ impl Rules {
             lifetime: Lifetime::default(),
             client: None,
         };
-        let matching: Vec<&Rule> =
-            self.enforced(subject).filter(|rule| rule.matches(subject, &request)).collect();
-        self.restrict(union(&matching), registry, project)
+        self.matching(subject, &request).allowed
     }
 
-    /// Removes the actions that nobody has: all of them if the registry has no such project.
-    fn restrict(&self, actions: Actions, registry: &RegistryName, project: &Project) -> Actions {
+    fn matching<'a>(&'a self, subject: &Subject, request: &AccessRequest) -> Matching<'a> {
+        let matching = self.candidates(subject).filter(|rule| rule.matches(subject, request));
+        let (trial, enforced): (Vec<&Rule>, Vec<&Rule>) =
+            matching.partition(|rule| rule.is_on_trial());
+        let rights = enforced.iter().fold(Rights::NONE, |all, rule| all.union(rule.allow()));
+        let allowed = self.restrict(rights, &request.registry, &request.project);
+        Matching { enforced, trial: names(trial), allowed }
+    }
+
+    /// Removes the rights that nobody has: all of them if the registry has no such project.
+    fn restrict(&self, rights: Rights, registry: &RegistryName, project: &Project) -> Rights {
         if self.shape(registry).admits(project) {
-            self.guardrail.restrict(actions, project)
+            self.guardrail.restrict(rights, project)
         } else {
-            Actions::NONE
+            Rights::NONE
         }
+    }
+
+    fn denied(
+        &self,
+        subject: Subject,
+        request: AccessRequest,
+        operation: Option<RepositoryOperation>,
+        matching: Matching<'_>,
+    ) -> Box<Denied> {
+        let Matching { trial, allowed, .. } = matching;
+        let refusals = self.refusals(&subject, &request);
+        Box::new(Denied { subject, request, operation, allowed, refusals, trial })
     }
 
     fn refusals(&self, subject: &Subject, request: &AccessRequest) -> Vec<Refusal> {
@@ -123,8 +167,8 @@ impl Rules {
                 None if !shape.admits(&request.project) => {
                     format!("registry `{}` has projects {shape}", request.registry)
                 }
-                None if self.guardrail.denies_push(&request.project) => {
-                    "[limits.policy] denies pushes to the project".to_owned()
+                None if self.guardrail.denies_changes(&request.project) => {
+                    "[limits.policy] allows only pull of the project".to_owned()
                 }
                 None => format!("allows only {}", rule.allow()),
             };
@@ -135,8 +179,16 @@ impl Rules {
     }
 }
 
-fn union(rules: &[&Rule]) -> Actions {
-    rules.iter().fold(Actions::NONE, |all, rule| all.union(rule.allow()))
+impl Matching<'_> {
+    /// The names of the rules that allow any of these.
+    fn contributing(&self, rights: Rights) -> Vec<String> {
+        let allows = |rule: &Rule| rights.iter().any(|right| rule.allow().contains(right));
+        names(self.enforced.iter().copied().filter(|rule| allows(rule)))
+    }
+}
+
+fn names<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> Vec<String> {
+    rules.into_iter().map(|rule| rule.name().to_owned()).collect()
 }
 
 impl Grant {
@@ -160,15 +212,27 @@ impl Grant {
         &self.request.project
     }
 
+    /// What a credential may be good for. Nothing, if the grant is for the repository.
     pub fn actions(&self) -> Actions {
         self.actions
+    }
+
+    /// What may be done with the repository itself. `None`: the grant is for credentials.
+    pub fn operation(&self) -> Option<RepositoryOperation> {
+        self.operation
+    }
+
+    /// What was granted, for records.
+    pub fn rights(&self) -> Rights {
+        let right = self.operation.and_then(RepositoryOperation::right);
+        right.map_or_else(|| self.actions.into(), Rights::from)
     }
 
     pub fn lifetime(&self) -> Lifetime {
         self.request.lifetime
     }
 
-    /// Returns the names of the rules that contributed to the actions, in the order of the
+    /// Returns the names of the rules that contributed to what was granted, in the order of the
     /// settings.
     pub fn rules(&self) -> &[String] {
         &self.rules
@@ -314,7 +378,7 @@ mod tests {
         let denied = rules()
             .authorize(on_main(), request("dev", "my-app", Some(Actions::PUSH)))
             .unwrap_err();
-        assert_eq!(denied.allowed, Actions::PULL);
+        assert_eq!(denied.allowed, Actions::PULL.into());
         assert_eq!(denied.refusals[1].because, "allows only pull");
         let missing = subject("github", &serde_json::json!({ "repository": ["acme/my-app"] }));
         let denied = rules().authorize(missing, request("prod", "my-app", None)).unwrap_err();

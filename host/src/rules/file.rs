@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::domain::Action;
+use crate::domain::Right;
 
 /// One `[[rules]]` table.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -25,8 +25,9 @@ pub struct RuleFile {
     /// The names of registries.
     #[serde(default)]
     pub registries: Vec<String>,
+    /// What the subjects may do: `pull` and `push` images, `create` and `delete` the repository.
     #[serde(default)]
-    pub allow: Vec<Action>,
+    pub allow: Vec<Right>,
     /// Whether the subjects may list all repositories of the registries, by a token of `/token`.
     #[serde(default)]
     pub catalog: bool,
@@ -48,10 +49,10 @@ pub enum Mode {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuardrailFile {
-    /// Projects that nobody may push to.
+    /// Projects that callers may only pull from.
     pub deny_push_projects: Vec<ProjectsFile>,
     /// For each registry, the actions that rules may allow.
-    pub allow: BTreeMap<String, Vec<Action>>,
+    pub allow: BTreeMap<String, Vec<Right>>,
     /// For each issuer, claims on which each of its rules must have a condition.
     pub require_claims: BTreeMap<String, Vec<String>>,
     /// The largest `max_lifetime` of an issuer, in seconds.

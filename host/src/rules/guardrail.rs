@@ -1,7 +1,7 @@
 //! The central policy that no rule may exceed, whoever writes the rules.
 //!
 //! A rule that exceeds it by itself is an error at start. A rule for `*` is valid; each request is
-//! then checked, and pushes to protected projects are denied.
+//! then checked, and changes of protected projects are denied.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use super::file::GuardrailFile;
 use super::parse::{Known, RuleProblem};
 use super::projects::ProjectMatcher;
 use super::rule::Rule;
-use crate::domain::{Action, Actions, ClaimPath, Project, RegistryName};
+use crate::domain::{ClaimPath, Project, RegistryName, Rights};
 
 #[derive(Clone, Debug, Default)]
 pub struct Guardrail {
     deny_push: Vec<ProjectMatcher>,
-    /// The allowed actions by registry.
-    allow: BTreeMap<RegistryName, Actions>,
+    /// The allowed rights by registry.
+    allow: BTreeMap<RegistryName, Rights>,
     /// The required claims by issuer.
     claims: BTreeMap<String, Vec<ClaimPath>>,
 }
@@ -67,28 +67,28 @@ impl Guardrail {
         if problems.is_empty() { Ok(guardrail) } else { Err(problems) }
     }
 
-    /// Removes the actions that nobody has for this project.
-    pub(super) fn restrict(&self, actions: Actions, project: &Project) -> Actions {
-        if self.denies_push(project) { actions.without(Action::Push) } else { actions }
+    /// Removes the rights that nobody has for this project. Where nobody may push, nobody may
+    /// create or delete the repository either: both change what others pull.
+    pub(super) fn restrict(&self, rights: Rights, project: &Project) -> Rights {
+        if self.denies_changes(project) { rights.read_only() } else { rights }
     }
 
-    pub fn denies_push(&self, project: &Project) -> bool {
+    pub fn denies_changes(&self, project: &Project) -> bool {
         self.deny_push.iter().any(|denied| denied.matches(project))
     }
 
     /// Returns where a rule exceeds the policy: the key of the rule and a message.
     pub(super) fn excesses(&self, rule: &Rule) -> Vec<(&'static str, String)> {
-        let pushes = rule.allow.contains(Action::Push);
-        let denied = rule
-            .projects
-            .iter()
-            .filter(|projects| pushes && self.deny_push.iter().any(|all| projects.is_within(all)));
+        let changes = rule.allow.changes();
+        let is_denied =
+            |projects: &ProjectMatcher| self.deny_push.iter().any(|all| projects.is_within(all));
+        let denied = rule.projects.iter().filter(|it| !changes.is_empty() && is_denied(it));
         let projects = denied.map(|projects| {
             (
                 "/projects",
                 format!(
-                    "allows pushes to `{projects}`, which [limits.policy] `deny_push_projects` \
-                     forbids; remove these projects or `push`"
+                    "allows {changes} for `{projects}`, which [limits.policy] \
+                     `deny_push_projects` forbids; remove these projects or these actions"
                 ),
             )
         });
@@ -125,7 +125,7 @@ impl Guardrail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Lifetime, Subject};
+    use crate::domain::{Actions, Lifetime, Subject};
     use crate::rules::{AccessRequest, RuleFile, Rules};
 
     fn parse(rule: &str, policy: &str) -> Result<Rules, Vec<String>> {
@@ -150,6 +150,11 @@ mod tests {
             ("projects = ['base-2']", deny, None),
             ("projects = ['*']", "deny_push_projects = ['*']", Some("/rules/0/projects")),
             ("allow = ['pull']", "deny_push_projects = ['*']", None),
+            ("allow = ['create']", "deny_push_projects = ['*']", Some("/rules/0/projects")),
+            ("allow = ['delete']", "deny_push_projects = ['*']", Some("/rules/0/projects")),
+            ("allow = ['create']", "allow = { prod = ['pull', 'push'] }", Some("/rules/0/allow")),
+            ("allow = ['delete']", "allow = { prod = ['create'] }", Some("/rules/0/allow")),
+            ("allow = ['create']", "allow = { prod = ['create', 'delete'] }", None),
             ("allow = ['push']", "allow = { prod = ['pull'] }", Some("/rules/0/allow")),
             ("allow = ['pull']", "allow = { prod = ['pull'] }", None),
             ("allow = ['push']", "allow = { dev = ['pull'] }", None),
@@ -203,6 +208,6 @@ mod tests {
         assert_eq!(decide("base-2", None), Ok(Actions::PULL_AND_PUSH));
         assert_eq!(decide("base", None), Ok(Actions::PULL));
         let denied = decide("base", Some(Actions::PUSH)).unwrap_err();
-        assert_eq!(denied, "[limits.policy] denies pushes to the project");
+        assert_eq!(denied, "[limits.policy] allows only pull of the project");
     }
 }

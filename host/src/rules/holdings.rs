@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use super::Rules;
 use super::projects::ProjectMatcher;
-use crate::domain::{Actions, Project, RegistryName, Subject};
+use crate::domain::{Project, RegistryName, Rights, Subject};
 
-/// Actions that a subject has for some projects in one registry.
+/// Rights that a subject has for some projects in one registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     pub registry: RegistryName,
     /// A name such as `my-app`, `team/*`, a prefix such as `team-*` or `team/**`, or `*`.
     pub projects: String,
-    pub actions: Actions,
+    pub actions: Rights,
 }
 
 /// Bounds the answer: the caller's claim decides how many projects it names.
@@ -28,10 +28,17 @@ impl Rules {
         }
     }
 
-    /// Returns the registry of a request that names none, if the caller's rules leave no doubt.
-    pub fn only_registry(&self, subject: &Subject, project: &Project) -> Option<RegistryName> {
-        let mut holdings = self.of_project(subject, project).into_iter();
-        holdings.next().filter(|_| holdings.len() == 0).map(|only| only.registry)
+    /// Returns the registry of a request that names none, if the caller's rules leave no doubt:
+    /// there is one in which its rights are enough.
+    pub fn only_registry(
+        &self,
+        subject: &Subject,
+        project: &Project,
+        is_enough: impl Fn(Rights) -> bool,
+    ) -> Option<RegistryName> {
+        let holdings = self.of_project(subject, project).into_iter();
+        let mut enough = holdings.filter(|holding| is_enough(holding.actions));
+        enough.next().filter(|_| enough.next().is_none()).map(|only| only.registry)
     }
 
     fn of_project(&self, subject: &Subject, project: &Project) -> Vec<Holding> {
@@ -47,7 +54,7 @@ impl Rules {
     /// A pattern shows what its rules allow. For single projects of the pattern,
     /// `deny_push_projects` may deny the push.
     fn of_all(&self, subject: &Subject) -> Vec<Holding> {
-        let mut found: BTreeMap<(&RegistryName, String), Actions> = BTreeMap::new();
+        let mut found: BTreeMap<(&RegistryName, String), Rights> = BTreeMap::new();
         for rule in self.enforced(subject) {
             let mut reach = rule.reach(subject);
             reach.truncate(MOST_PROJECTS);

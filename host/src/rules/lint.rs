@@ -8,7 +8,7 @@ use super::parse::escape;
 use super::projects::ProjectMatcher;
 use super::rule::Rule;
 use super::vocabulary;
-use crate::domain::{Action, ProjectShape};
+use crate::domain::ProjectShape;
 
 /// The service that issues the tokens, if it is a known one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,18 +120,19 @@ pub(super) fn warnings(
 ) -> Vec<(String, String)> {
     let mut warnings = Vec::new();
     let mut warn = |path: &str, message: String| warnings.push((path.to_owned(), message));
-    let pushes = rule.allow.contains(Action::Push);
+    let changes = rule.allow.changes();
     let binds = rule.claims.iter().any(Condition::binds_project);
-    if rule.projects.contains(&ProjectMatcher::Any) && pushes && !binds {
+    if rule.projects.contains(&ProjectMatcher::Any) && !changes.is_empty() && !binds {
         warn(
             "/projects",
-            "allows every matching caller to push to every project; use `{project}` in a claim, or \
-             list the projects"
-                .to_owned(),
+            format!(
+                "allows {changes} on every project to every matching caller; use `{{project}}` in \
+                 a claim, or list the projects"
+            ),
         );
     }
     let protecting = kind.protecting();
-    if pushes
+    if !changes.is_empty()
         && !protecting.is_empty()
         && !looks_at(rule, protecting)
         && !has_sub(rule, ":ref:")
@@ -140,7 +141,7 @@ pub(super) fn warnings(
         warn(
             "/claims",
             format!(
-                "allows pushes from every branch, including branches that anybody with write \
+                "allows {changes} from every branch, including branches that anybody with write \
                  access creates; add a condition on one of {}",
                 list(protecting)
             ),
@@ -273,6 +274,8 @@ mod tests {
             (GithubActions, "{ repository = 'acme/p' }", "['push']", &["branch", "names"][..]),
             (GithubActions, "{ repository = 'acme/p' }", "['pull']", &["names"]),
             (GithubActions, "{ repository_id = '1' }", "['push']", &["branch"]),
+            (GithubActions, "{ repository_id = '1' }", "['create']", &["branch"]),
+            (GithubActions, "{ repository_id = '1' }", "['pull', 'delete']", &["branch"]),
             (
                 GithubActions,
                 "{ repository_id = '1', event_name = 'push' }",

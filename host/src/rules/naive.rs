@@ -5,10 +5,16 @@ use serde_json::{Value, json};
 
 use super::AccessRequest;
 use super::file::{ClaimFile, ProjectsFile, RuleFile};
-use crate::domain::{Actions, Project, Subject};
+use crate::domain::{Actions, Project, Rights, Subject};
 
 pub(crate) fn granted(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Actions {
-    let mut union = Actions::NONE;
+    let union = rights(files, subject, request).actions();
+    let asked = request.actions.unwrap_or(union);
+    if asked.is_subset_of(union) { asked } else { Actions::NONE }
+}
+
+pub(crate) fn rights(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Rights {
+    let mut union = Rights::NONE;
     let root = Value::Object(subject.claims.clone());
     for file in files {
         let project = file.projects.iter().any(|projects| match projects {
@@ -38,8 +44,7 @@ pub(crate) fn granted(files: &[RuleFile], subject: &Subject, request: &AccessReq
             union = union.union(file.allow.iter().copied().collect());
         }
     }
-    let asked = request.actions.unwrap_or(union);
-    if asked.is_subset_of(union) { asked } else { Actions::NONE }
+    union
 }
 
 fn holds(file: &ClaimFile, value: &Value, project: &Project) -> bool {

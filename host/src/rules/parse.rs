@@ -9,7 +9,7 @@ use super::guardrail::Guardrail;
 use super::lint::{self, IssuerKind};
 use super::projects::ProjectMatcher;
 use super::rule::Rule;
-use crate::domain::{Actions, ProjectShape, RegistryName};
+use crate::domain::{ProjectShape, RegistryName, Rights};
 
 /// The names that rules may refer to.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +155,7 @@ fn rule(file: RuleFile, known: &Known, report: &mut RuleReport) -> Rule {
         );
         report.add("/issuer", problem);
     }
-    let allow: Actions = file.allow.into_iter().collect();
+    let allow: Rights = file.allow.into_iter().collect();
     if allow.is_empty() {
         report.add("/allow", "allows nothing; set `allow` to [\"pull\"], [\"push\"] or both");
     }
@@ -357,7 +357,7 @@ mod tests {
             ("claims = { sub = [true] }", "expected text"),
             ("projects = [{ glob = '*' }]", "expected the name of a project"),
             ("projects = '*'", "expected a sequence"),
-            ("allow = ['delete']", "expected `pull` or `push`"),
+            ("allow = ['write']", "expected one of `pull`, `push`, `create`, `delete`"),
             ("surprise = 1", "unknown field `surprise`"),
         ] {
             let text = with(line).replace("[[rules]]\n", "");
@@ -371,6 +371,9 @@ mod tests {
         for (claims, allow, warnings) in [
             ("{ sub = 'x' }", "['push']", vec!["/rules/0/projects"]),
             ("{ sub = 'x' }", "['pull']", vec![]),
+            ("{ sub = 'x' }", "['create']", vec!["/rules/0/projects"]),
+            ("{ sub = 'x' }", "['pull', 'delete']", vec!["/rules/0/projects"]),
+            ("{ sub = 'x/{project}' }", "['create', 'delete']", vec![]),
             ("{ sub = 'x/{project}' }", "['push']", vec![]),
             ("{ sub = ['x/{project}', 'y'] }", "['push']", vec!["/rules/0/projects"]),
             ("{ sub = { glob = 'x/{project}/*' } }", "['push']", vec![]),

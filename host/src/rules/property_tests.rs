@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use ulid::Ulid;
 
 use super::*;
-use crate::domain::{Action, Actions, Claims, Lifetime};
+use crate::domain::{Actions, Claims, Lifetime, RepositoryOperation, Right, Rights};
 
 fn text() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
@@ -86,7 +86,7 @@ fn rule_file() -> impl Strategy<Value = RuleFile> {
         prop::collection::btree_map(claim_name(), claim_file(), 1..3),
         prop::collection::vec(projects, 1..3),
         prop::collection::vec(name(&["prod", "dev"]), 1..3),
-        prop::collection::vec(prop::sample::select(&Action::ALL[..]), 1..3),
+        prop::collection::vec(prop::sample::select(&Right::ALL[..]), 1..4),
     )
         .prop_map(|(issuer, claims, projects, registries, allow)| RuleFile {
             name: String::new(),
@@ -157,6 +157,20 @@ fn granted(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Ac
     rules.authorize(subject.clone(), request.clone()).map_or(Actions::NONE, |grant| grant.actions())
 }
 
+const OPERATIONS: [RepositoryOperation; 3] =
+    [RepositoryOperation::Describe, RepositoryOperation::Create, RepositoryOperation::Delete];
+
+/// Whether the subject may do this with the repository.
+fn may(
+    files: &[RuleFile],
+    subject: &Subject,
+    request: &AccessRequest,
+    operation: RepositoryOperation,
+) -> bool {
+    let rules = Rules::parse(files.to_vec(), &known()).unwrap();
+    rules.authorize_repository(subject.clone(), request.clone(), operation).is_ok()
+}
+
 /// Returns everything that the rules allow, whatever was requested.
 fn allowed(files: &[RuleFile], subject: &Subject, request: &AccessRequest) -> Actions {
     granted(files, subject, &AccessRequest { actions: None, ..request.clone() })
@@ -180,6 +194,43 @@ proptest! {
             granted(&files, &subject, &request),
             naive::granted(&files, &subject, &request),
         );
+    }
+
+    /// What is done with the repository is decided as the naive reading says, and a grant for it
+    /// has no actions.
+    #[test]
+    fn a_grant_for_the_repository_is_none_for_a_credential(
+        files in rule_files(),
+        subject in subject(),
+        request in request(),
+    ) {
+        let files: Vec<_> = files.into_iter().filter(constrains).collect();
+        let rules = Rules::parse(files.clone(), &known()).unwrap();
+        let rights = naive::rights(&files, &subject, &request);
+        for operation in OPERATIONS {
+            let decided = rules.authorize_repository(subject.clone(), request.clone(), operation);
+            prop_assert_eq!(decided.is_ok(), operation.is_within(rights), "{:?}", operation);
+            let Ok(grant) = decided else { continue };
+            prop_assert_eq!((grant.actions(), grant.operation()), (Actions::NONE, Some(operation)));
+            let named = files.iter().filter(|file| grant.rules().contains(&file.name));
+            let union: Rights = named.flat_map(|file| file.allow.iter().copied()).collect();
+            prop_assert!(operation.is_within(union));
+        }
+    }
+
+    #[test]
+    fn create_and_delete_never_yield_a_credential(
+        files in rule_files(),
+        subject in subject(),
+        request in request(),
+    ) {
+        let mut files: Vec<_> = files.into_iter().filter(constrains).collect();
+        for file in &mut files {
+            file.allow.retain(|right| matches!(right, Right::Create | Right::Delete));
+            file.allow.push(Right::Create);
+        }
+        prop_assert_eq!(allowed(&files, &subject, &request), Actions::NONE);
+        prop_assert_eq!(granted(&files, &subject, &request), Actions::NONE);
     }
 
     #[test]
@@ -249,6 +300,12 @@ proptest! {
         let (mut tried, mut fewer) = (files.clone(), files.clone());
         tried[at.index(files.len())].mode = Mode::Audit;
         fewer.remove(at.index(files.len()));
+        for operation in OPERATIONS {
+            prop_assert_eq!(
+                may(&tried, &subject, &request, operation),
+                may(&fewer, &subject, &request, operation)
+            );
+        }
         prop_assert_eq!(granted(&tried, &subject, &request), granted(&fewer, &subject, &request));
         let [tried, fewer] = [tried, fewer].map(|files| Rules::parse(files, &known()).unwrap());
         prop_assert_eq!(tried.reachable(&subject), fewer.reachable(&subject));
@@ -267,8 +324,12 @@ proptest! {
         let told = told
             .iter()
             .find(|holding| holding.registry == request.registry)
-            .map_or(Actions::NONE, |holding| holding.actions);
-        prop_assert_eq!(told, allowed(&files, &subject, &request));
+            .map_or(Rights::NONE, |holding| holding.actions);
+        prop_assert_eq!(told.actions(), allowed(&files, &subject, &request));
+        for operation in OPERATIONS {
+            let may = may(&files, &subject, &request, operation);
+            prop_assert_eq!(operation.is_within(told), may, "{:?}", operation);
+        }
         let patterns = rules.holdings(&subject, None);
         let has_pattern = patterns.iter().any(|holding| holding.registry == request.registry);
         prop_assert!(told.is_empty() || has_pattern);
@@ -286,9 +347,10 @@ proptest! {
             prop_assert!(!grant.actions().is_empty());
             prop_assert_eq!(request.actions.unwrap_or(grant.actions()), grant.actions());
             let named = files.iter().filter(|file| grant.rules().contains(&file.name));
-            let union: Actions =
+            let union: Rights =
                 named.clone().flat_map(|file| file.allow.iter().copied()).collect();
-            prop_assert!(grant.actions().is_subset_of(union));
+            prop_assert!(grant.actions().is_subset_of(union.actions()));
+            prop_assert_eq!((grant.operation(), grant.rights()), (None, grant.actions().into()));
             prop_assert!(
                 named.clone().count() > 0
                     && named.clone().all(|file| file.issuer == subject.issuer)
@@ -403,7 +465,7 @@ fn one_rule(file: ClaimFile) -> Vec<RuleFile> {
         claims: BTreeMap::from([("sub".to_owned(), file)]),
         projects: vec![ProjectsFile::Name("*".to_owned())],
         registries: vec!["prod".to_owned()],
-        allow: vec![Action::Pull],
+        allow: vec![Right::Pull],
         catalog: false,
         mode: Mode::Enforce,
     }])

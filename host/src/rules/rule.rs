@@ -6,7 +6,7 @@ use super::authorize::AccessRequest;
 use super::condition::{Condition, ConditionOutcome};
 use super::file::Mode;
 use super::projects::ProjectMatcher;
-use crate::domain::{Actions, Project, RegistryName, Subject};
+use crate::domain::{Project, RegistryName, Rights, Subject};
 
 /// Allows `allow` on these projects in these registries to the subjects of one issuer whose claims
 /// meet every condition.
@@ -17,7 +17,7 @@ pub struct Rule {
     pub(super) claims: Vec<Condition>,
     pub(super) projects: Vec<ProjectMatcher>,
     pub(super) registries: Vec<RegistryName>,
-    pub(super) allow: Actions,
+    pub(super) allow: Rights,
     pub(super) catalog: bool,
     pub(super) mode: Mode,
 }
@@ -75,7 +75,7 @@ impl Rule {
         &self.registries
     }
 
-    pub fn allow(&self) -> Actions {
+    pub fn allow(&self) -> Rights {
         self.allow
     }
 

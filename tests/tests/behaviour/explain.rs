@@ -34,7 +34,11 @@ struct TokenScene {
 }
 
 fn scene() -> TokenScene {
-    let (settings, signer) = (Settings::new(SETTINGS), Signer::new("k1"));
+    scene_with(SETTINGS)
+}
+
+fn scene_with(settings: &str) -> TokenScene {
+    let (settings, signer) = (Settings::new(settings), Signer::new("k1"));
     std::fs::write(settings.path("jwks.json"), json!({ "keys": [signer.jwk()] }).to_string())
         .unwrap();
     TokenScene { settings, signer }
@@ -264,6 +268,32 @@ fn a_good_token_is_explained_line_by_line() {
           ✓ claim `repository` is `acme/{project}`: yes
           ✓ claim `repository_id` is `42`: yes
     "#);
+}
+
+/// What is done with the repository is asked for by a request of its own.
+#[test]
+fn to_create_and_to_delete_are_explained_as_they_are_decided() {
+    for (allow, asked, first) in [
+        (r#"["pull", "push"]"#, "create", "denied: the rules allow pull, push only"),
+        (r#"["pull", "push"]"#, "push,delete", "denied: the rules allow pull, push only"),
+        (r#"["create"]"#, "create", "granted: create by main-pushes"),
+        (r#"["create"]"#, "delete", "denied: the rules allow create only"),
+        (r#"["create"]"#, "", "granted: create by main-pushes"),
+        (r#"["delete"]"#, "pull", "denied: the rules allow delete only"),
+        (r#"["pull", "create"]"#, "", "granted: pull, create by main-pushes"),
+        (r#"["push", "delete"]"#, "push,delete", "granted: push, delete by main-pushes"),
+    ] {
+        let TokenScene { settings, signer } =
+            scene_with(&SETTINGS.replace(r#"["pull", "push"]"#, allow));
+        let token = signer.sign(&claims(&json!({})));
+        let mut arguments = vec!["--project", "my-app"];
+        arguments.extend(if asked.is_empty() { vec![] } else { vec!["--actions", asked] });
+        let (code, text, problems) = explain(&settings, &token, &arguments);
+        assert_eq!(text.lines().next(), Some(first), "{allow} {asked}: {problems}");
+        assert_eq!(code, i32::from(first.starts_with("denied")), "{allow} {asked}");
+        let rights = allow.replace(['[', ']', '"'], "");
+        assert!(text.contains(&format!("rule `main-pushes`, allows {rights}")), "{text}");
+    }
 }
 
 #[test]

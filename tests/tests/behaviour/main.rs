@@ -92,6 +92,7 @@ mod provider_commands;
 mod provider_limits;
 mod release;
 mod reload;
+mod repositories_by_request;
 mod requests;
 mod settings_of_the_seeds;
 mod siege;

@@ -236,6 +236,7 @@ async fn t20_no_rule_exceeds_the_central_policy() {
         ("allow = { prod = [\"pull\"] }", "rule `ci` allow"),
         ("require_claims = { local = [\"repository_id\"] }", "rule `readers` claims"),
         ("deny_push_projects = [\"*\"]", "rule `ci` projects"),
+        ("allow = { prod = [\"create\", \"delete\"] }", "rule `ci` allow"),
         ("deny_push = true", "deny_push"),
         ("allow = { nowhere = [] }", "limits.policy.allow.nowhere"),
     ] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::Span;
 
 use crate::broker::Broker;
-use crate::domain::{IssueRequest, Project, Subject, Target};
+use crate::domain::{IssueRequest, Project, Rights, Subject, Target};
 use crate::http::observe;
 use crate::http::problem::Failure;
 use crate::http::request_context::RequestContext;
@@ -72,9 +72,12 @@ fn access_request(
             let registry = match (registry, registries.default_name()) {
                 (Some(named), _) => named,
                 (None, Ok(default)) => default.clone(),
-                (None, Err(error)) => rules.only_registry(subject, &project).ok_or_else(|| {
-                    Failure::InvalidRequest(format!("{error}: name one as `registry`."))
-                })?,
+                (None, Err(error)) => {
+                    let is_enough = |rights: Rights| !rights.actions().is_empty();
+                    rules.only_registry(subject, &project, is_enough).ok_or_else(|| {
+                        Failure::InvalidRequest(format!("{error}: name one as `registry`."))
+                    })?
+                }
             };
             within_depth(registries, &project)?;
             (registry, project)

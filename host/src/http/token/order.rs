@@ -131,7 +131,7 @@ impl Ordering<'_> {
         let wanted = scope.known_actions();
         let held = generation.rules.holdings(subject, Some(&project)).into_iter();
         let held = held.filter(|holding| holding.registry == registry.name);
-        let held = held.fold(Actions::NONE, |all, holding| all.union(holding.actions));
+        let held = held.fold(Actions::NONE, |all, holding| all.union(holding.actions.actions()));
         let both = Action::ALL.into_iter().filter(|action| !held.contains(*action));
         let both = both.fold(wanted, Actions::without);
         let access = AccessRequest {
