@@ -132,6 +132,9 @@ guests: toolchain ## build the components that tests use: those that misbehave, 
 peers: ## set up what tests talk to
 	@tests/peers/setup.sh
 
+# The commit that is built, for labels and provenance.
+REVISION := git describe --always --abbrev=40 --exclude '*' --dirty=-modified
+
 dist: providers client ## release builds: dist/bin, dist/providers, dist/share
 	$(CARGO) build --locked --release -p rise-broker -p rise-provider-kit
 	install -D -t dist/bin $(TARGET)/release/rise-broker $(TARGET)/release/rise-provider
@@ -139,6 +142,7 @@ dist: providers client ## release builds: dist/bin, dist/providers, dist/share
 	for shell in bash fish zsh; do \
 	  dist/bin/rise-broker completions $$shell >dist/share/completions/rise-broker.$$shell; \
 	done
+	$(REVISION) >dist/revision
 
 deb: ## Debian packages of what `make dist` has built, in dist/deb
 	deploy/debian/build
@@ -160,6 +164,7 @@ client: ## small builds of the client's programs in dist/bin, their manual and c
 	for shell in bash fish zsh; do \
 	  dist/bin/rise-registry completions $$shell >dist/share/completions/rise-registry.$$shell; \
 	done
+	$(REVISION) >dist/client-revision
 
 toolchain:
 	@command -v $(CARGO) >/dev/null || { echo "install Rust first: https://rustup.rs"; exit 1; }

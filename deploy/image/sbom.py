@@ -1,107 +1,59 @@
-"""Prints the bill of materials of the image in CycloneDX: the crates that the broker and its
-providers are built of, as Cargo.lock pins them, and the Debian packages of the libraries.
+"""Prints the bill of materials of an image in CycloneDX: the crates that its program and the
+providers are built of, the Debian packages that it has files of, and each of its files.
 
-Arguments: the repository, its version, the paths of the libraries.
+Arguments: the repository, the crate of the program, the version, the platform of the program, the
+folder of the files, and a list of them. A line of the list is a path in the image; after a tab
+follows the path of a Debian package that the file is from.
 """
 
+import hashlib
 import json
 import os
-import re
-import subprocess
 import sys
 
-AUTHORITIES = "ca-certificates"
+from materials import checksums, crate_url, crates_of, debian_component, debian_package_of
 
 
-def output(*command):
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def metadata(repository, platform):
-    command = ["cargo", "metadata", "--locked", "--format-version", "1"]
-    manifest = os.path.join(repository, "Cargo.toml")
-    return json.loads(
-        output(*command, "--manifest-path", manifest, "--filter-platform", platform)
-    )
-
-
-def crates(graph, roots):
-    """The packages that are linked into the roots; those that only build them are not."""
-    nodes = {node["id"]: node for node in graph["resolve"]["nodes"]}
-    packages = {package["id"]: package for package in graph["packages"]}
-    todo = [id for id, package in packages.items() if roots(package["name"])]
-    found = set()
-    while todo:
-        id = todo.pop()
-        if id in found:
-            continue
-        found.add(id)
-        for dependency in nodes[id]["deps"]:
-            if any(kind["kind"] is None for kind in dependency["dep_kinds"]):
-                todo.append(dependency["pkg"])
-    return [packages[id] for id in found]
-
-
-def checksums(repository):
-    with open(os.path.join(repository, "Cargo.lock"), encoding="utf-8") as file:
-        blocks = file.read().split("[[package]]")[1:]
-    fields = [dict(re.findall(r'^(\w+) = "(.*)"$', block, re.MULTILINE)) for block in blocks]
-    return {(crate["name"], crate["version"]): crate.get("checksum") for crate in fields}
-
-
-def crate_component(crate, sums):
-    name, version = crate["name"], crate["version"]
-    purl = f"pkg:cargo/{name}@{version}"
-    component = {"type": "library", "name": name, "version": version, "bom-ref": purl}
-    component["purl"] = purl
+def crate_component(crate, checksum):
+    url = crate_url(crate)
+    component = {"type": "library", "name": crate["name"], "version": crate["version"]}
+    component |= {"bom-ref": url, "purl": url}
     if crate.get("license"):
         component["licenses"] = [{"expression": crate["license"].replace("/", " OR ")}]
-    if sums.get((name, version)):
-        component["hashes"] = [{"alg": "SHA-256", "content": sums[(name, version)]}]
+    if checksum:
+        component["hashes"] = [{"alg": "SHA-256", "content": checksum}]
     return component
 
 
-def package_of(path):
-    # A merged /usr: dpkg may know the file by its older path.
-    real = os.path.realpath(path)
-    for known in (real, real.removeprefix("/usr"), path):
-        found = subprocess.run(["dpkg-query", "--search", known], capture_output=True, text=True)
-        if found.returncode == 0:
-            return found.stdout.split(":")[0]
-    raise SystemExit(f"{path} is of no Debian package")
-
-
-def debian_component(package):
-    fields = output("dpkg-query", "--show", "--showformat", "${Version} ${Architecture}", package)
-    version, architecture = fields.split()
-    purl = f"pkg:deb/debian/{package}@{version}?arch={architecture}"
-    return {"type": "library", "name": package, "version": version, "bom-ref": purl, "purl": purl}
-
-
-def is_provider(name):
-    return name.startswith("rise-provider-") and name != "rise-provider-kit"
+def file_component(root, path):
+    with open(root + path, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    hashes = [{"alg": "SHA-256", "content": digest}]
+    return {"type": "file", "name": path, "bom-ref": f"file:{path}", "hashes": hashes}
 
 
 def main():
-    repository, version, *libraries = sys.argv[1:]
+    repository, name, version, platform, root, listed = sys.argv[1:]
     sums = checksums(repository)
     components = {}
-    for platform, roots in [
-        (f"{os.uname().machine}-unknown-linux-gnu", lambda name: name == "rise-broker"),
-        ("wasm32-wasip2", is_provider),
-    ]:
-        for crate in crates(metadata(repository, platform), roots):
-            component = crate_component(crate, sums)
-            components[component["bom-ref"]] = component
-    for package in {*map(package_of, libraries), AUTHORITIES}:
-        component = debian_component(package)
+    for crate in crates_of(repository, name, platform):
+        component = crate_component(crate, sums.get(crate_url(crate)))
         components[component["bom-ref"]] = component
-    subject = {"type": "application", "name": "rise-broker", "version": version}
+    with open(listed, encoding="utf-8") as file:
+        lines = sorted(line.rstrip("\n").partition("\t") for line in file)
+    for path, _, source in lines:
+        component = file_component(root, path)
+        if source:
+            package = debian_component(debian_package_of(source))
+            package = components.setdefault(package["bom-ref"], package)
+            package.setdefault("components", []).append(component)
+        else:
+            components[component["bom-ref"]] = component
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
         "version": 1,
-        "metadata": {"component": subject},
+        "metadata": {"component": {"type": "application", "name": name, "version": version}},
         "components": [components[key] for key in sorted(components)],
     }
     json.dump(document, sys.stdout, indent=1)

@@ -73,20 +73,21 @@ install_quietly() (
         { tail -n 5 "$peers/apt.log" >&2; exit 1; }
 )
 
-# Debian's package of each program. buildah and podman are what runs on servers, docker's client
-# alone is enough: no engine is started.
+# Debian's package of each program. buildah and podman are what runs on servers, and runc is what
+# podman starts where crun does not. Docker's client alone is enough: no engine is started.
 package_of() {
     case $1 in
         docker)
             apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli || echo docker.io
             ;;
+        busybox) echo busybox-static ;;
         docker-credential-ecr-login) echo amazon-ecr-credential-helper ;;
         promtool) echo prometheus ;;
         *) echo "$1" ;;
     esac
 }
-programs=(docker-registry skopeo strace buildah podman docker docker-compose promtool
-    docker-credential-ecr-login)
+programs=(docker-registry skopeo strace buildah podman runc busybox minisign docker docker-compose
+    promtool docker-credential-ecr-login)
 absent=()
 for program in "${programs[@]}"; do
     command -v "$program" >/dev/null || absent+=("$(package_of "$program")")

@@ -21,6 +21,7 @@
 //! | providers' files, good and broken | [`provider_files`] |
 //! | an OCI registry | [`DockerRegistry`] |
 //! | what a benchmark compares the broker with | [`baseline`] |
+//! | the image of `deploy/image`, and containers of it | [`Containers`] |
 //! | a caller's machine, with the client's programs on it | [`Workstation`] |
 //! | a condition that comes true after a while | [`eventually`] |
 //! | what a client may meet instead of a broker | [`BrokerDouble`] |
@@ -42,6 +43,7 @@ mod broker_double;
 mod built;
 pub mod cancellation;
 pub mod chart;
+mod containers;
 pub mod crash;
 mod device_oidc;
 pub mod disk;
@@ -92,6 +94,7 @@ pub use azure::Azure;
 pub use broker::{AUDIENCE, BrokerBuilder, Response, TestBroker, audit_text, lines};
 pub use broker_double::{BrokerDouble, Saying};
 pub use built::{binary, compiled, kit_binary, repository, target};
+pub use containers::Containers;
 pub use device_oidc::DeviceOidc;
 pub use disk::FakeDisk;
 pub use docker_registry::{

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rise_broker_tests::chart::{check_manifests, read_documents, read_yaml};
-use rise_broker_tests::{Workstation, repository};
+use rise_broker_tests::{Containers, Workstation, repository, skipped};
 use serde_json::{Value, json};
 
 const CONFIGURATION: &str = "{ \"kind\": \"CredentialProviderConfig\", \"providers\": [{ \
@@ -168,4 +168,70 @@ fn only_the_removal_sees_processes_and_no_container_stays_root() {
     let page = fs::read_to_string(repository().join("docs/install/nodes.md")).unwrap();
     let command = "patch daemonset rise-registry --patch-file deploy/nodes/remove.yaml";
     assert!(page.contains(command), "{command}");
+}
+
+fn is_static(program: &str) -> bool {
+    let output = Command::new("ldd").arg(program).output().unwrap();
+    !String::from_utf8_lossy(&output.stdout).contains("libc.so")
+}
+
+/// The image runs the command of `daemonset.yaml` on a folder that stands for a node.
+#[test]
+fn a_container_installs_the_files_on_a_node() {
+    let Some(machine) = Containers::new() else { return };
+    if !Path::new("/bin/busybox").exists() || !is_static("/bin/busybox") {
+        return skipped("busybox-static is not installed");
+    }
+    let dist = machine.path("dist");
+    fs::create_dir_all(dist.join("bin")).unwrap();
+    let head = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(repository()).output();
+    machine.client(&dist, &String::from_utf8(head.unwrap().stdout).unwrap());
+    for folder in ["one", "other"] {
+        machine.build("nodes", &dist, folder, &[]);
+    }
+    let read = |name: &str| fs::read_to_string(machine.path(name)).unwrap();
+    assert_eq!(read("one/digest"), read("other/digest"));
+    assert_eq!(read("one/SHA256SUMS"), read("other/SHA256SUMS"));
+    for name in ["rise-cli@", "pkg:cargo/ureq@", "busybox-static@", "/bin/busybox"] {
+        assert!(read("one/sbom.cdx.json").contains(name), "{name}");
+    }
+    let provenance: Value = serde_json::from_str(&read("one/provenance.json")).unwrap();
+    let subject = format!("rise-registry-nodes:{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(provenance["subject"][0]["name"], subject);
+
+    let documents = read_documents("deploy/nodes/daemonset.yaml");
+    let of_kind = |kind: &str| documents.iter().find(|it| it["kind"] == kind).unwrap();
+    let container = &of_kind("DaemonSet")["spec"]["template"]["spec"]["initContainers"][0];
+    let configuration = of_kind("ConfigMap")["data"]["config.json"].as_str().unwrap();
+    for folder in ["node", "configuration"] {
+        fs::create_dir(machine.path(folder)).unwrap();
+    }
+    fs::write(machine.path("configuration/config.json"), configuration).unwrap();
+    let node = format!("{}:/var/lib/rise-registry", machine.path("node").display());
+    let config = format!("{}:/config:ro", machine.path("configuration").display());
+    let image = machine.pull("one");
+    let mut arguments = vec!["--rm", "--user=0", "--volume", &node, "--volume", &config];
+    let variables: Vec<String> = container["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            format!("--env={}={}", it["name"].as_str().unwrap(), it["value"].as_str().unwrap())
+        })
+        .collect();
+    arguments.extend(variables.iter().map(String::as_str));
+    arguments.push(&image);
+    let command = container["command"].as_array().unwrap();
+    arguments.extend(command.iter().map(|word| word.as_str().unwrap()));
+    let Some(printed) = machine.run(&arguments) else { return };
+    assert_eq!(printed.matches("install.sh: installed").count(), 2, "{printed}");
+    assert_eq!(read("node/kubelet/config.json"), configuration);
+    let program = machine.path("node/kubelet/bin/docker-credential-rise");
+    assert!(
+        fs::read(program).unwrap() == fs::read(dist.join("bin/docker-credential-rise")).unwrap()
+    );
+    assert_eq!(machine.run(&arguments).unwrap(), "", "nothing to do");
+    // The program starts in the image, too.
+    let helper = ["--rm", &image, "/opt/rise-registry/docker-credential-rise", "--version"];
+    assert!(machine.run(&helper).unwrap().contains(env!("CARGO_PKG_VERSION")));
 }
