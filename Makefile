@@ -156,9 +156,18 @@ image: ## the image of what `make dist` has built, in dist/image, by buildah
 nodes: ## the image of the nodes' DaemonSet of what `make client` has built, in dist/nodes
 	deploy/nodes/build
 
+# With musl-gcc (Debian: musl-tools) the client is static: it runs on every Linux, whatever its C
+# library.
+MUSL := $(if $(shell command -v musl-gcc),$(shell uname -m)-unknown-linux-musl)
 client: ## small builds of the client's programs in dist/bin, their manual and completions
-	$(CARGO) build --locked --profile cli -p rise-cli
-	install -D -t dist/bin $(TARGET)/cli/rise-registry $(TARGET)/cli/docker-credential-rise
+ifeq ($(MUSL),)
+	@echo "no musl-gcc (Debian: musl-tools): the client will need the C library of this machine"
+else
+	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(MUSL)" || rustup target add $(MUSL)
+endif
+	$(CARGO) build --locked --profile cli $(addprefix --target ,$(MUSL)) -p rise-cli
+	install -D -t dist/bin $(addprefix $(TARGET)/$(addsuffix /,$(MUSL))cli/, \
+	  rise-registry docker-credential-rise)
 	mkdir -p dist/share/man/man1 dist/share/completions
 	dist/bin/rise-registry man dist/share/man/man1
 	for shell in bash fish zsh; do \

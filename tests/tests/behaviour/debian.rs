@@ -84,6 +84,22 @@ fn packages_have_all_files_and_are_reproducible() {
     }
 }
 
+/// The client of a release is static; busybox stands for it.
+#[test]
+fn only_dynamic_programs_need_a_c_library() {
+    let (dist, folder) = (dist(), tempfile::tempdir().unwrap());
+    let client = dist.path().join("bin/rise-registry");
+    fs::remove_file(&client).unwrap();
+    if fs::copy("/bin/busybox", &client).is_err() {
+        return skipped("busybox-static is not installed");
+    }
+    let Some(packages) = packages(dist.path(), folder.path()) else { return };
+    let needs = packages
+        .map(|package| run(Command::new("dpkg-deb").arg("--field").arg(package).arg("Depends")));
+    assert!(needs[0].starts_with("libc6 (>= 2."), "{needs:?}");
+    assert_eq!(needs[1].trim(), "ca-certificates");
+}
+
 /// From the first installation to the last trace.
 #[test]
 fn a_package_installs_starts_upgrades_removes_and_purges() {
