@@ -54,6 +54,28 @@ fn packages(dist: &Path, to: &Path) -> Option<[PathBuf; 2]> {
     Some([found("rise-broker"), found("rise-registry")])
 }
 
+/// What a script of `tests/peers` prints that tries a package on a copy of this machine, and its
+/// errors; `None` if there can be no such copy here.
+fn on_a_copy(script: &str, package: &Path) -> Option<(String, String)> {
+    let (public, admin) = (Port::free(), Port::free());
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "180"]);
+    command.arg(repository().join("tests/peers").join(script)).arg(package);
+    command.args([public.number().to_string(), admin.number().to_string()]);
+    let output = command.output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    if output.status.code() == Some(77) || err.contains("unshare failed") {
+        return None;
+    }
+    assert!(output.status.success(), "{out}{err}");
+    Some((out, err))
+}
+
+/// Each line that `said NAME COMMAND` printed.
+fn said(printed: &str) -> BTreeMap<&str, &str> {
+    printed.lines().filter_map(|line| line.split_once(": ")).collect()
+}
+
 fn files(package: &Path) -> String {
     run(Command::new("dpkg-deb").arg("--contents").arg(package))
 }
@@ -105,18 +127,10 @@ fn only_dynamic_programs_need_a_c_library() {
 fn a_package_installs_starts_upgrades_removes_and_purges() {
     let (dist, folder) = (dist(), tempfile::tempdir().unwrap());
     let Some([broker, _]) = packages(dist.path(), folder.path()) else { return };
-    let (public, admin) = (Port::free(), Port::free());
-    let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "120"]);
-    command.arg(repository().join("tests/peers/debian_package.sh")).arg(broker);
-    command.args([public.number().to_string(), admin.number().to_string()]);
-    let output = command.output().unwrap();
-    let [out, err] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
-    if output.status.code() == Some(77) || err.contains("unshare failed") {
+    let Some((out, err)) = on_a_copy("debian_package.sh", &broker) else {
         return skipped("no overlay of this machine can be mounted");
-    }
-    assert!(output.status.success(), "{out}{err}");
-    let said: BTreeMap<&str, &str> = out.lines().filter_map(|line| line.split_once(": ")).collect();
+    };
+    let said = said(&out);
     for (name, expected) in [
         ("installed", "install ok installed"),
         ("user", "rise-broker:rise-broker 700 root:rise-broker 750"),
@@ -142,4 +156,47 @@ fn a_package_installs_starts_upgrades_removes_and_purges() {
     assert!(said["health"].contains("\"status\":\"ready\""), "{out}");
     assert!(said["remains-state"].contains("audit "), "{out}");
     assert_eq!(said.get("unit").unwrap_or(&"right").trim(), "right", "{out}");
+}
+
+/// The service under a running systemd, with a secret that systemd passes.
+#[test]
+fn systemd_starts_reloads_restarts_and_upgrades_the_service() {
+    let (dist, folder) = (dist(), tempfile::tempdir().unwrap());
+    let Some([broker, _]) = packages(dist.path(), folder.path()) else { return };
+    let Some((out, _)) = on_a_copy("debian_systemd.sh", &broker) else {
+        return skipped("systemd cannot be started here");
+    };
+    let said = said(&out);
+    for (name, expected) in [
+        ("installed", "disabled inactive"),
+        ("started", "enabled active"),
+        ("homes", ""),
+        // The same process has the new settings.
+        ("reloaded-in", "no"),
+        ("restarted", "1"),
+        ("upgraded", "yes"),
+        // A version that rejects the settings does not replace one that serves.
+        ("serves", "no"),
+        ("stopped", "Result=success ExecMainStatus=0"),
+        ("purged", "gone"),
+    ] {
+        assert_eq!(said[name].trim(), expected, "{name}\n{out}");
+    }
+    for (name, part) in [
+        (
+            "process",
+            "CapEff:\t0000000000000000 CapBnd:\t0000000000000000 NoNewPrivs:\t1 Seccomp:\t2",
+        ),
+        ("read-only", "Read-only file system"),
+        ("exposure", "OK"),
+        ("answer", "\"username\":\"robot\",\"password\":\"canary-of-systemd\""),
+        ("reloaded", "\"username\":\"droid\""),
+        ("kept", "log.no_such_setting: unknown setting"),
+        ("kept", "rise-broker was not restarted"),
+        ("answer-again", "canary-of-systemd"),
+        ("removed", "inactive"),
+        ("removed", "ended"),
+    ] {
+        assert!(said[name].contains(part), "{name}: {part}\n{out}");
+    }
 }
