@@ -17,6 +17,7 @@ mod events;
 mod failures;
 mod head;
 mod keys;
+mod past;
 mod record;
 mod recover;
 mod segments;
@@ -36,11 +37,12 @@ use crate::domain::{Clock, Credentials};
 use crate::telemetry::{Metrics, Step};
 use crate::{files, state};
 pub use disk::{Disk, Displaced, Folder, Segment, Space, any_segment_number, segment_number};
-pub use events::TokenFacts;
+pub use events::{RevocationFacts, TokenFacts};
 use failures::Failures;
 pub use head::{Head, missing};
 use keys::AuditKeys;
 pub use keys::{Fingerprints, signing_key};
+pub use past::{PastIssue, outstanding};
 use record::Record;
 pub use record::{CheckpointFields, Event, Resumes};
 pub use recover::StartError;
@@ -257,7 +259,7 @@ impl Audit {
 /// The step of a request that waits for a record of this event.
 fn step_of(event: Event) -> Step {
     match event {
-        Event::Intent | Event::RepositoryIntent => Step::AuditIntent,
+        Event::Intent | Event::RepositoryIntent | Event::RevokeIntent => Step::AuditIntent,
         Event::Denied => Step::AuditDenial,
         Event::Completed
         | Event::Minted
@@ -265,6 +267,8 @@ fn step_of(event: Event) -> Step {
         | Event::Failed
         | Event::RepositoryChanged
         | Event::RepositoryFailed
+        | Event::RevokeCompleted
+        | Event::RevokeFailed
         | Event::Aborted
         | Event::ServiceStart
         | Event::ServiceStop

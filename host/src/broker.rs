@@ -2,9 +2,10 @@
 //!
 //! Tests build a [`Broker`] with doubles in its [`Surroundings`] and drive its router in process.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::audit::Audit;
+use crate::audit::{self, Audit, Folder};
 use crate::config::node::Problem;
 use crate::config::{Config, Draft};
 use crate::generation::{self, Generation};
@@ -34,6 +35,25 @@ impl Broker {
         let process = Process::new(foundation, audit, config.edge.clone(), config.cache);
         process.issuing.serve(&generation.registries);
         Ok(Self { process: Arc::new(process), generation: Arc::new(generation) })
+    }
+
+    /// Reads from the audit log in `directory` which credentials of an earlier process are still to
+    /// be ended.
+    pub async fn recover(&self, directory: PathBuf) {
+        let (registries, longest) = self.generation.registries.that_revoke();
+        let read = tokio::task::spawn_blocking(move || {
+            audit::outstanding(&Folder::new(directory), &registries, longest)
+        });
+        let why = match read.await {
+            Ok(Ok(past)) => return self.process.issuing.recover(past),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(
+            error = why,
+            "the audit log cannot be read back: credentials that were issued before this start and \
+             that only the broker ends are not ended; correct this and start again"
+        );
     }
 
     /// The same process with another generation.

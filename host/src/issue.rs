@@ -31,8 +31,10 @@ mod key;
 mod mint;
 mod minted;
 mod outcome;
+mod outstanding;
 mod queue;
 mod repository;
+mod revoke;
 mod token;
 
 use std::sync::Arc;
@@ -58,9 +60,11 @@ pub use error::IssueError;
 use failures::RememberedFailures;
 use flight::{FailedWait, FlightResult};
 use key::{CredentialKey, MintKey};
-pub use mint::mint;
+pub use mint::{FailedMint, Leftover, mint};
 use minted::{Minted, Reuse};
 use outcome::MintOutcome;
+use outstanding::Outstanding;
+pub use outstanding::OutstandingCounts;
 use queue::Queue;
 pub use repository::{RepositoryConflict, manage};
 use repository::{RepositoryKey, RepositoryResult};
@@ -83,6 +87,8 @@ struct IssuingState {
     queue: Queue,
     flights: Flights<MintKey, FlightResult>,
     repositories: Flights<RepositoryKey, RepositoryResult>,
+    /// What the broker can end, and what is due.
+    outstanding: Outstanding,
     /// Held by the outcome of each mint from its intent on.
     minting: Arc<()>,
 }
@@ -147,6 +153,7 @@ impl Issuing {
             queue: Queue::default(),
             flights: Flights::default(),
             repositories: Flights::default(),
+            outstanding: Outstanding::default(),
             minting: Arc::default(),
             clock,
             audit,
@@ -284,6 +291,7 @@ impl Issuing {
         let facts = registry.provider_facts();
         self.0.audit.completed(admitted.grant(), facts, &delivery).await?;
         token.commit();
+        self.0.outstanding.hold(minted.by, admitted.grant().id());
         self.0.metrics.issued(registry.name.as_str(), source.as_str());
         tracing::info!(scope = %credentials.scope, source = source.as_str(), "issued credentials");
         Ok(Issued {

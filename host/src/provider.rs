@@ -21,7 +21,7 @@ pub use call::{CallError, Finished, Provider};
 pub use catalog::{Before, Catalog, RejectedFile, Scan};
 pub use engine::Engine;
 pub use export::{
-    CheckCall, Export, IssueCall, LocateCall, NeedsCall, RepositoriesCall, ResolveCall,
+    CheckCall, Export, IssueCall, LocateCall, NeedsCall, RepositoriesCall, ResolveCall, RevokeCall,
 };
 pub use inspect::TokenImports;
 pub use load::{LoadError, Loader};

@@ -20,6 +20,8 @@ pub use epoch::Epoch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+
 use jiff::Timestamp;
 
 use crate::audit::ProviderFacts;
@@ -61,7 +63,16 @@ pub struct Registry {
     pub shape: ProjectShape,
 }
 
+/// A credential that should have ended is recorded again this often, so that a start need not read
+/// the whole audit log.
+pub const RECORDED_AGAIN: SignedDuration = SignedDuration::from_hours(12);
+
 impl Registry {
+    /// Whether its provider can end credentials.
+    pub fn revokes(&self) -> bool {
+        self.provider.guest.revocation.is_some()
+    }
+
     /// Returns the facts about the provider for audit records.
     pub fn provider_facts(&self) -> ProviderFacts<'_> {
         ProviderFacts {
@@ -119,6 +130,15 @@ pub fn default_name<T>(all: &BTreeMap<RegistryName, T>) -> Result<&RegistryName,
 impl Registries {
     pub fn find(&self, name: &RegistryName) -> Option<&Arc<Registry>> {
         self.0.get(name)
+    }
+
+    /// The registries whose credentials the broker can end, and for how long the audit log may be
+    /// the only one that knows of them.
+    pub fn that_revoke(&self) -> (Vec<RegistryName>, SignedDuration) {
+        let revoking = || self.iter().filter(|registry| registry.revokes());
+        let longest = revoking().map(|registry| registry.max_lifetime).max().unwrap_or(0);
+        let names = revoking().map(|registry| registry.name.clone()).collect();
+        (names, SignedDuration::from_secs(i64::from(longest)) + RECORDED_AGAIN * 2)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Registry>> {

@@ -30,7 +30,7 @@ mod projects;
 mod rule;
 mod vocabulary;
 
-pub use authorize::{AccessRequest, Denied, Grant, Refusal};
+pub use authorize::{AccessRequest, Denied, Grant, PastGrant, Refusal};
 pub use catalog::CatalogGrant;
 pub use condition::{Condition, ConditionOutcome};
 pub use file::{ClaimFile, GuardrailFile, Mode, ProjectsFile, RuleFile};

@@ -4,7 +4,7 @@ mod builder;
 
 use std::fmt::Display;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
@@ -141,6 +141,16 @@ impl TestBroker {
 
     pub async fn send(&self, request: Request<Body>) -> Response {
         answer(&self.router, request).await
+    }
+
+    /// Puts what the audit log in `directory` has out on the list of this broker, as a start does.
+    pub async fn recover(&self, directory: PathBuf) {
+        self.current.broker().recover(directory).await;
+    }
+
+    /// Ends the credentials that are due, as a broker that serves does every second.
+    pub fn end_due(&self) {
+        self.process.issuing.end_due(&self.generation.registries);
     }
 
     pub async fn admin(&self, path: &str) -> Response {

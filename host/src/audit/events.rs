@@ -8,7 +8,7 @@ use ulid::Ulid;
 
 use super::record::{
     AwsFields, CredentialFields, ProviderFields, Record, RegistryTokenFields, RepositoryFields,
-    SubjectFields, TokenFields,
+    RevocationFields, SubjectFields, TokenFields,
 };
 use super::{Audit, AuditError, Delivery, Event, ProviderFacts};
 use crate::domain::{
@@ -37,6 +37,14 @@ pub struct TokenFacts<'a> {
     pub token: &'a Secret,
     /// In seconds since the Unix epoch.
     pub expires_at: u64,
+}
+
+/// One attempt to end a credential, as a record describes it.
+#[derive(Clone, Copy)]
+pub struct RevocationFacts<'a> {
+    pub cause: &'static str,
+    pub remembered: Option<&'a str>,
+    pub attempt: u32,
 }
 
 impl Audit {
@@ -209,6 +217,47 @@ impl Audit {
         self.record_later(&Record { repository, ..self.granted(event, grant, provider) });
     }
 
+    /// Records that a credential is to end, before its provider is called. If this fails, it must
+    /// not be called.
+    pub async fn revoke_intent(
+        &self,
+        grant: &Grant,
+        provider: ProviderFacts<'_>,
+        facts: &RevocationFacts<'_>,
+    ) -> Result<(), AuditError> {
+        self.check()?;
+        self.record(&self.revocation(Event::RevokeIntent, grant, provider, facts)).await
+    }
+
+    /// Records what came of it. Nobody waits for this record: a credential whose end is not
+    /// recorded is ended again.
+    pub fn revoke_outcome(
+        &self,
+        grant: &Grant,
+        provider: ProviderFacts<'_>,
+        facts: &RevocationFacts<'_>,
+        failed: Option<ProblemType>,
+    ) {
+        let event = if failed.is_none() { Event::RevokeCompleted } else { Event::RevokeFailed };
+        let reason = failed.map(ProblemType::slug);
+        self.record_later(&Record { reason, ..self.revocation(event, grant, provider, facts) });
+    }
+
+    fn revocation<'a>(
+        &'a self,
+        event: Event,
+        grant: &'a Grant,
+        provider: ProviderFacts<'a>,
+        facts: &RevocationFacts<'a>,
+    ) -> Record<'a> {
+        let RevocationFacts { cause, remembered, attempt } = *facts;
+        Record {
+            minted_by: Some(grant.id()),
+            revocation: Some(RevocationFields { cause, remembered, attempt }),
+            ..self.granted(event, grant, provider)
+        }
+    }
+
     fn delivered<'a>(
         &'a self,
         event: Event,
@@ -224,6 +273,8 @@ impl Audit {
             scope: credentials.scope,
             enforced_by: credentials.enforced_by,
             expires_at: credentials.expires_at.map(|at| at.to_string()),
+            ended_by: credentials.note.as_ref().map(|_| credentials.ended_by),
+            remembered: credentials.note.as_deref(),
             fingerprint: secret.map(|secret| self.fingerprints.of(secret.expose())),
             fingerprint_key: secret.map(|_| self.fingerprints.id.as_str()),
         };

@@ -11,7 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ulid::Ulid;
 
-use crate::domain::{EnforcedBy, Location, Rights, Scope};
+use crate::domain::{EndedBy, EnforcedBy, Location, Rights, Scope};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,11 @@ pub enum Event {
     RepositoryChanged,
     /// It failed, or nobody knows whether it worked.
     RepositoryFailed,
+    /// A credential is to end, before the provider is called.
+    RevokeIntent,
+    RevokeCompleted,
+    /// The credential may still work; the broker tries again.
+    RevokeFailed,
     /// Minted, and not handed out, because its record was not durable in time.
     Aborted,
     Checkpoint,
@@ -49,7 +54,7 @@ pub enum Event {
 }
 
 impl Event {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::ServiceStart,
         Self::ServiceStop,
         Self::AuthenticationDenied,
@@ -62,6 +67,9 @@ impl Event {
         Self::RepositoryIntent,
         Self::RepositoryChanged,
         Self::RepositoryFailed,
+        Self::RevokeIntent,
+        Self::RevokeCompleted,
+        Self::RevokeFailed,
         Self::Aborted,
         Self::Checkpoint,
         Self::Recovered,
@@ -85,6 +93,9 @@ impl Event {
             Self::RepositoryIntent => "repository.intent",
             Self::RepositoryChanged => "repository.changed",
             Self::RepositoryFailed => "repository.failed",
+            Self::RevokeIntent => "revoke.intent",
+            Self::RevokeCompleted => "revoke.completed",
+            Self::RevokeFailed => "revoke.failed",
             Self::Aborted => "issue.aborted",
             Self::Checkpoint => "chain.checkpoint",
             Self::Recovered => "chain.recovered",
@@ -153,6 +164,8 @@ pub(super) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<RevocationFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub registry_token: Option<RegistryTokenFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aws: Option<AwsFields<'a>>,
@@ -209,6 +222,12 @@ pub(super) struct CredentialFields<'a> {
     pub enforced_by: EnforcedBy,
     pub expires_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<EndedBy>,
+    /// The note of the provider, without a secret, of at most 1 KiB: what it needs to end the
+    /// credential early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remembered: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint_key: Option<&'a str>,
@@ -226,6 +245,17 @@ pub(super) struct RegistryTokenFields<'a> {
     pub expires_at: Option<String>,
     pub fingerprint: String,
     pub fingerprint_key: &'a str,
+}
+
+/// One attempt to end a credential. `minted_by` of the record names it.
+#[derive(Serialize)]
+pub(super) struct RevocationFields<'a> {
+    /// Why it ends: `granted-end`, `caller`, `operator`, `not-issued`.
+    pub cause: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remembered: Option<&'a str>,
+    /// How many attempts there were, with this one.
+    pub attempt: u32,
 }
 
 /// One change of a repository.
@@ -292,6 +322,7 @@ impl Record<'_> {
             minted_by: None,
             credential: None,
             repository: None,
+            revocation: None,
             registry_token: None,
             aws: None,
             reason: None,

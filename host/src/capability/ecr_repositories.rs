@@ -109,7 +109,7 @@ impl CallState {
         }
         let work = match &self.purpose {
             Purpose::Repository(work) => Arc::clone(work),
-            Purpose::Nothing | Purpose::Issue(_) => {
+            Purpose::Nothing | Purpose::Issue(_) | Purpose::Revoke(_) => {
                 let asked = format!("`{import}` outside the functions of `repositories`");
                 return Err(self.refuse(asked));
             }

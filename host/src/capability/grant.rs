@@ -8,9 +8,12 @@ use wasmtime::component::{Linker, Resource};
 use super::secrets::{SecretHandle, SecretOrigin, jwt_claim};
 use super::state::{HasState, Purpose};
 use super::{CallState, LimitExceeded, MAX_SECRET};
-use crate::capability::wit::rise::registry::types::{self, Actions};
+use crate::capability::wit::rise::registry::types::{self, Actions, Error};
 use crate::domain::{Action, Secret};
 use crate::rules::Grant;
+
+/// The longest note about a credential, in bytes.
+const MAX_NOTE: usize = 1 << 10;
 
 /// A grant that a provider holds.
 pub struct GrantHandle {
@@ -49,8 +52,37 @@ impl types::HostGrant for CallState {
         Ok(self.table.get(&grant)?.now)
     }
 
+    fn remember(
+        &mut self,
+        grant: Resource<GrantHandle>,
+        text: String,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        self.table.get(&grant)?;
+        Ok(self.keep_note(text))
+    }
+
     fn drop(&mut self, grant: Resource<GrantHandle>) -> wasmtime::Result<()> {
         self.table.delete(grant)?;
+        Ok(())
+    }
+}
+
+impl CallState {
+    /// A note goes into the audit log, so it is short, for people to read, and without a secret.
+    fn keep_note(&mut self, text: String) -> Result<(), Error> {
+        self.begin("grant.remember")?;
+        if !matches!(self.purpose, Purpose::Issue(_)) {
+            return Err(self.refuse("`grant.remember` outside `issue`".to_owned()));
+        }
+        let is_plain = !text.is_empty() && !text.chars().any(char::is_control);
+        if !is_plain || text.len() > MAX_NOTE {
+            let asked = "a note that is empty, longer than 1 KiB, or has control characters";
+            return Err(self.refuse(asked.to_owned()));
+        }
+        if let Some(secret) = self.withheld(&text) {
+            return Err(self.refuse(format!("a note that holds {secret}")));
+        }
+        self.note = Some(text);
         Ok(())
     }
 }

@@ -29,6 +29,8 @@ pub(super) enum Purpose {
     Issue(Arc<Grant>),
     /// A function of `repositories`: capabilities act for this grant's repository.
     Repository(Arc<RepositoryWork>),
+    /// `revoke`: capabilities act for the grant whose credential ends.
+    Revoke(Arc<Grant>),
 }
 
 /// Everything that belongs to one call. It is dropped with the call.
@@ -56,6 +58,8 @@ pub struct CallState {
     pub(crate) upstream_slow: bool,
     /// The first thing that the provider asked for beyond its ceiling.
     pub(crate) refused: Option<String>,
+    /// The last note of the provider about what it issued.
+    pub(crate) note: Option<String>,
     /// The last AWS session of the call, for the audit record.
     pub(crate) session: Option<AwsSession>,
     pub(super) purpose: Purpose,
@@ -95,6 +99,7 @@ impl CallState {
             keeps_apart: false,
             upstream_slow: false,
             refused: None,
+            note: None,
             session: None,
             purpose: Purpose::Nothing,
             now,
@@ -107,6 +112,15 @@ impl CallState {
     /// Opens the capabilities for `grant` and returns the handle that the provider gets.
     pub(crate) fn open(&mut self, grant: Arc<Grant>) -> wasmtime::Result<Resource<GrantHandle>> {
         self.purpose = Purpose::Issue(Arc::clone(&grant));
+        Ok(self.table.push(GrantHandle { grant, now: self.now })?)
+    }
+
+    /// Opens the capabilities to end what was issued for `grant`, and returns its handle.
+    pub(crate) fn open_revocation(
+        &mut self,
+        grant: Arc<Grant>,
+    ) -> wasmtime::Result<Resource<GrantHandle>> {
+        self.purpose = Purpose::Revoke(Arc::clone(&grant));
         Ok(self.table.push(GrantHandle { grant, now: self.now })?)
     }
 
@@ -127,11 +141,11 @@ impl CallState {
         self.granted()
     }
 
-    /// The security check of every capability: outside `issue` and `repositories` there is no grant
-    /// to act for.
+    /// The security check of every capability: outside `issue`, `repositories` and `revoke` there
+    /// is no grant to act for.
     fn granted(&self) -> Result<Arc<Grant>, Error> {
         match &self.purpose {
-            Purpose::Issue(grant) => Ok(Arc::clone(grant)),
+            Purpose::Issue(grant) | Purpose::Revoke(grant) => Ok(Arc::clone(grant)),
             Purpose::Repository(work) => Ok(Arc::clone(&work.grant)),
             Purpose::Nothing => Err(Error::Refused("capabilities are for `issue` only".to_owned())),
         }

@@ -42,3 +42,13 @@ pub mod repositories {
         require_store_data_send: true,
     });
 }
+
+pub mod revocation {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "with-revocation",
+        exports: { default: async },
+        with: { "rise:registry/types": super::rise::registry::types },
+        require_store_data_send: true,
+    });
+}

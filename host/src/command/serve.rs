@@ -29,6 +29,8 @@ use signals::Signals;
 
 /// For mints that go on without a caller when the broker stops.
 const LAST_MINTS: Duration = Duration::from_secs(5);
+/// How often the broker looks for credentials that are to end.
+const END_DUE: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(super) struct ServeArguments {
@@ -99,7 +101,17 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
         let message = format!("{}: {error}", directory.display());
         texts(vec![written.problem("/audit/directory", message)])
     })?;
+    current.broker().recover(directory).await;
     Ok(Started { current, reloader, tls, public, admin, drain_delay, edges, _log: log })
+}
+
+/// Ends what is to end, every second.
+async fn end_credentials(current: Arc<Current>) {
+    loop {
+        tokio::time::sleep(END_DUE).await;
+        let broker = current.broker();
+        broker.process.issuing.end_due(&broker.generation.registries);
+    }
 }
 
 /// Serves until a signal, and then until the last request is finished.
@@ -118,6 +130,7 @@ async fn serve(started: Started, mut signals: Signals) -> Outcome {
     background.spawn(keep_certificate(tls, signals.certificate, Arc::clone(&process)));
     background.spawn(reload::watch(reloader, signals.hangup));
     background.spawn(maintain(Arc::clone(&current)));
+    background.spawn(end_credentials(Arc::clone(&current)));
     // The admin listener outlives the public one, so that the drain can be watched.
     background.spawn(serve_admin(admin, Arc::clone(&current), edges.admin));
     let stopped = async {
@@ -164,6 +177,7 @@ async fn maintain(current: Arc<Current>) {
         broker.generation.limits.sweep();
         broker.generation.registries.sweep(broker.process.foundation.clock.now());
         broker.process.issuing.sweep();
+        broker.process.issuing.record_overdue(&broker.generation.registries).await;
         broker.process.refusals.sweep();
         broker.process.clock_steps.check();
         broker.generation.identity.prefetch();

@@ -1,6 +1,7 @@
 //! The credentials that a caller receives.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Actions, EnforcedBy, Location, Project, RegistryName, Scope, Secret};
 
@@ -14,10 +15,23 @@ pub struct Credentials {
     pub credential: Credential,
     /// `None` if the credential does not expire.
     pub expires_at: Option<Timestamp>,
+    pub ended_by: EndedBy,
+    /// What the provider needs to end it early; `None` if it cannot.
+    pub note: Option<String>,
     pub scope: Scope,
     pub enforced_by: EnforcedBy,
     /// The AWS session, if the credential was made through AWS.
     pub session: Option<AwsSession>,
+}
+
+/// The party that ends a credential at its expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndedBy {
+    /// The registry, or the times in the credential itself.
+    Registry,
+    /// The broker: the registry would let it live longer than was granted.
+    Broker,
 }
 
 /// Identifies the AWS session of a credential in `CloudTrail`. It contains no secret.

@@ -126,6 +126,11 @@ fn issuing(broker: &Broker, to: &mut Registry) {
     let used = issuing.cache_use();
     to.register("cached_credentials", "Credentials that are kept", gauge(used.entries));
     to.register("cached_credentials_bytes", "About their size", gauge(used.bytes));
+    let out = issuing.outstanding();
+    let help = "Credentials that may still work and that the broker can end";
+    to.register("outstanding_credentials", help, gauge(out.credentials as u64));
+    let help = "Credentials that should have ended and may still work";
+    to.register("overdue_credentials", help, gauge(out.overdue as u64));
     let left_alone = Family::<Labels, Gauge>::default();
     for registry in broker.generation.registries.iter() {
         let labels = vec![("registry", registry.name.to_string())];

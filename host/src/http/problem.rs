@@ -418,6 +418,12 @@ fn not_issued(error: &IssueError) -> Advice {
             pause_of(*wait),
         ),
         IssueError::Overloaded => Advice::later("The broker is overloaded", WAIT, 1),
+        IssueError::OutstandingFull => Advice::later(
+            "Too many credentials are out",
+            "The broker has to end each credential of this registry, and keeps a list of as many \
+             as it can. Wait for the number of seconds in `Retry-After`, then try again.",
+            LONG_PAUSE.min(60),
+        ),
         IssueError::Limited(refused) => limited(refused),
         IssueError::Replayed(Replayed::Used | Replayed::BeforeStart) => Advice::now(
             "The token is valid for one credential only",

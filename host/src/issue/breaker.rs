@@ -177,6 +177,7 @@ impl CallAttempt {
             Err(
                 IssueError::ProviderFailed(_)
                 | IssueError::Overloaded
+                | IssueError::OutstandingFull
                 | IssueError::LeftAlone { .. }
                 | IssueError::Limited(_)
                 | IssueError::Replayed(_)

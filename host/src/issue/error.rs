@@ -35,6 +35,9 @@ pub enum IssueError {
     /// Later: the broker runs as many provider calls as it can.
     #[error("too many provider calls at once")]
     Overloaded,
+    /// Later: the broker would have to end more credentials than it keeps a list of.
+    #[error("too many credentials wait for their end")]
+    OutstandingFull,
     /// Later: the registry has no place for another call, or its pace is used up.
     #[error(transparent)]
     Limited(#[from] Refused),
@@ -62,7 +65,7 @@ impl IssueError {
                 ProblemType::UpstreamUnavailable
             }
             Self::UpstreamTimedOut(_) => ProblemType::UpstreamTimeout,
-            Self::Overloaded => ProblemType::Overloaded,
+            Self::Overloaded | Self::OutstandingFull => ProblemType::Overloaded,
             Self::Limited(refused) => refused.problem_type(),
             Self::Replayed(Replayed::Used | Replayed::BeforeStart) => ProblemType::TokenReplayed,
             Self::Replayed(Replayed::Full) => ProblemType::ReplayStoreUnavailable,
@@ -80,6 +83,7 @@ impl IssueError {
             | Self::UpstreamTimedOut(_)
             | Self::LeftAlone { .. }
             | Self::Overloaded
+            | Self::OutstandingFull
             | Self::Limited(_) => true,
             Self::ProviderFailed(_)
             | Self::UpstreamDenied(_)

@@ -69,6 +69,7 @@ fn pause(error: &IssueError) -> Option<Duration> {
         | IssueError::Overloaded
         | IssueError::Internal(_) => Some(OTHER),
         IssueError::LeftAlone { .. }
+        | IssueError::OutstandingFull
         | IssueError::Limited(_)
         | IssueError::Replayed(_)
         | IssueError::RepositoryConflict(_)

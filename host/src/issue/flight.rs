@@ -14,7 +14,10 @@ use super::key::{CredentialKey, MintKey};
 use super::minted::{Minted, Reuse};
 use super::outcome::MintOutcome;
 use super::queue::Queued;
-use super::{CredentialSource, FoundCredential, IssueError, Issuing, Order, RESERVE, mint};
+use super::{
+    CredentialSource, FailedMint, FoundCredential, IssueError, Issuing, Leftover, Order, RESERVE,
+    mint,
+};
 use crate::domain::{Credentials, Deadline};
 use crate::flight::Flight;
 use crate::limits::{CallTurn, LONGEST_PLACE, LONGEST_TURN, Refused};
@@ -193,26 +196,37 @@ impl Issuing {
         drop(queued);
         let attempt = breaker.begin()?;
         let facts = registry.provider_facts();
+        if registry.revokes() && self.0.outstanding.is_full() {
+            return Err(IssueError::OutstandingFull);
+        }
         outcome.is_due(&self.0.minting);
         self.0.audit.intent(&grant, facts).await?;
         let started = Instant::now();
         let returned = match self.prepare(&registry, &grant).await {
             Ok(()) => self.call(&registry, &grant).await,
-            Err(error) => Err(error),
+            Err(error) => Err(FailedMint { error, leftover: Leftover::Nothing }),
+        };
+        let (returned, leftover) = match returned {
+            Ok(credentials) => (Ok(credentials), Leftover::Nothing),
+            Err(FailedMint { error, leftover }) => (Err(error), leftover),
         };
         attempt.end(&returned);
         let took = started.elapsed();
         let label = returned.as_ref().err().map_or("ok", |error| error.problem_type().slug());
         self.0.metrics.mint(registry.name.as_str(), label);
         match returned {
-            Ok(credentials) => Ok(Arc::new(Minted {
-                credentials: Arc::new(credentials),
-                by: grant.id(),
-                at: self.0.clock.now(),
-                lifetime: grant.lifetime(),
-                took,
-            })),
+            Ok(credentials) => {
+                self.0.outstanding.minted(&grant, &credentials, self.0.clock.now());
+                Ok(Arc::new(Minted {
+                    credentials: Arc::new(credentials),
+                    by: grant.id(),
+                    at: self.0.clock.now(),
+                    lifetime: grant.lifetime(),
+                    took,
+                }))
+            }
             Err(error) => {
+                self.clean_up(&registry, &grant, leftover).await?;
                 self.record_failure(&grant, &registry, &error, took).await?;
                 Err(error)
             }
@@ -223,7 +237,7 @@ impl Issuing {
         &self,
         registry: &Registry,
         grant: &Arc<Grant>,
-    ) -> Result<Credentials, IssueError> {
+    ) -> Result<Credentials, FailedMint> {
         // The provider's own limit of time ends it sooner.
         let deadline = Deadline::after(registry.provider.guest.limits.wall + RECORDS);
         let minting = mint(registry, grant, deadline, &self.0.clock);

@@ -12,8 +12,8 @@ use super::{IssueError, access, error};
 use crate::capability::secrets::{SecretHandle, SecretOrigin};
 use crate::capability::wit::rise::registry::types::{self, Issued as ReturnedCredential};
 use crate::capability::{CallState, MAX_SECRET};
-use crate::domain::{Clock, Credential, Credentials, Deadline, EnforcedBy, Scope, Secret};
-use crate::provider::{Finished, IssueCall};
+use crate::domain::{Clock, Credential, Credentials, Deadline, EndedBy, EnforcedBy, Scope, Secret};
+use crate::provider::{CallError, Finished, IssueCall};
 use crate::registries::Registry;
 use crate::rules::Grant;
 
@@ -25,6 +25,24 @@ const SHORTEST: i64 = 60;
 const MILLISECONDS: u64 = 100_000_000_000;
 const MAX_USERNAME: usize = 256;
 
+/// A provider call that brought no credential.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct FailedMint {
+    pub error: IssueError,
+    pub leftover: Leftover,
+}
+
+/// What a failed call has left at the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leftover {
+    Nothing,
+    /// Perhaps a credential that nobody got.
+    Unknown,
+    /// A credential that nobody got, with the note of its provider.
+    Noted(String),
+}
+
 /// Calls the registry's provider for `grant`. Limits and audit records are up to the caller:
 /// [`Issuing`](super::Issuing) for a server, nobody for the commands that try out a provider.
 pub async fn mint(
@@ -32,14 +50,54 @@ pub async fn mint(
     grant: &Arc<Grant>,
     deadline: Deadline,
     clock: &Clock,
-) -> Result<Credentials, IssueError> {
+) -> Result<Credentials, FailedMint> {
+    let can_end = registry.revokes();
     let issue = IssueCall { settings: Arc::clone(&registry.settings), grant: Arc::clone(grant) };
     let called = registry.provider.call_until(issue, &registry.capabilities, deadline).await;
-    let Finished { value, mut state } = called?;
-    let returned = value.map_err(|error| error::returned(error, &state))?;
-    let returned = Returned::take(returned, &mut state)?;
-    let credentials = verify(returned, registry, grant, clock.now())?;
-    Ok(Credentials { session: state.session, ..credentials })
+    let Finished { value, mut state } = called.map_err(|error| FailedMint {
+        leftover: if can_end { Leftover::of_call(&error) } else { Leftover::Nothing },
+        error: error.into(),
+    })?;
+    let note = state.note.take().filter(|_| can_end);
+    let is_unknown = can_end && value.as_ref().err().is_some_and(may_follow_a_mint);
+    let verified = value
+        .map_err(|error| error::returned(error, &state))
+        .and_then(|returned| Returned::take(returned, &mut state))
+        .and_then(|returned| verify(returned, registry, grant, (clock.now(), note.is_some())));
+    match (verified, note) {
+        (Ok(credentials), note) => Ok(Credentials { session: state.session, note, ..credentials }),
+        (Err(error), Some(note)) => Err(FailedMint { error, leftover: Leftover::Noted(note) }),
+        (Err(error), None) => {
+            let leftover = if is_unknown { Leftover::Unknown } else { Leftover::Nothing };
+            Err(FailedMint { error, leftover })
+        }
+    }
+}
+
+/// Whether the registry may have made something before this error: its answer was lost, or was not
+/// what the provider or the host accepts. A registry that denies has made nothing.
+fn may_follow_a_mint(error: &types::Error) -> bool {
+    match error {
+        types::Error::Unavailable(_) | types::Error::Failed(_) | types::Error::Refused(_) => true,
+        types::Error::InvalidSettings(_)
+        | types::Error::Denied(_)
+        | types::Error::NotFound(_)
+        | types::Error::Throttled(_)
+        | types::Error::Unsupported(_) => false,
+    }
+}
+
+impl Leftover {
+    fn of_call(error: &CallError) -> Self {
+        match error {
+            // No instance was made.
+            CallError::Overloaded => Self::Nothing,
+            CallError::Trapped(_)
+            | CallError::Limit(_)
+            | CallError::UpstreamTimedOut
+            | CallError::Host(_) => Self::Unknown,
+        }
+    }
 }
 
 /// The result of a provider call, with the secret taken out of the call.
@@ -119,7 +177,7 @@ fn verify(
     returned: Returned,
     registry: &Registry,
     grant: &Grant,
-    now: Timestamp,
+    (now, can_end): (Timestamp, bool),
 ) -> Result<Credentials, IssueError> {
     let wrong = |text: &str| Err(IssueError::ProviderFailed(format!("returned {text}")));
     let Returned { credential, secret, expires_at } = returned;
@@ -150,12 +208,20 @@ fn verify(
     {
         access::check(token.expose(), &location, grant.actions(), registry.shape.children)?;
     }
+    let known = secret.as_ref().and_then(|(_, known)| *known).or(expires_at);
+    let granted = granted_end(grant, now).filter(|_| can_end);
+    let (expires_at, ended_by) = match granted {
+        Some(end) if outlives(known, end) => (Some(end), EndedBy::Broker),
+        Some(_) | None => (expiry(secret.as_ref(), expires_at, registry, now)?, EndedBy::Registry),
+    };
     Ok(Credentials {
         project: grant.project().clone(),
         registry: registry.name.clone(),
         actions: grant.actions(),
         location,
-        expires_at: expiry(secret.as_ref(), expires_at, registry, now)?,
+        expires_at,
+        ended_by,
+        note: None,
         credential,
         scope,
         enforced_by,
@@ -206,6 +272,19 @@ fn scope_of(
 
 fn is_plain(text: &str, limit: usize) -> bool {
     (1..=limit).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// When the granted lifetime is over.
+fn granted_end(grant: &Grant, now: Timestamp) -> Option<Timestamp> {
+    let seconds = i64::from(grant.lifetime().seconds());
+    Timestamp::from_second(now.as_second().saturating_add(seconds)).ok()
+}
+
+/// Whether the registry ends the credential clearly later than `end`, or never.
+fn outlives(known: Option<u64>, end: Timestamp) -> bool {
+    let Some(seconds) = known else { return true };
+    i64::try_from(seconds)
+        .map_or(true, |seconds| seconds > end.as_second().saturating_add(SHORTEST))
 }
 
 /// The expiry of a credential. The one that the host knows counts more than the one that the

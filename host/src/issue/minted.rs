@@ -88,7 +88,7 @@ impl Minted {
 
     /// About what it takes in memory.
     pub(super) fn bytes(&self) -> usize {
-        let Credentials { location, credential, session, .. } = &*self.credentials;
+        let Credentials { location, credential, session, note, .. } = &*self.credentials;
         let username = match credential {
             Credential::Basic { username, .. } => username.len(),
             Credential::ClientAuth | Credential::Bearer(_) | Credential::Refresh(_) => 0,
@@ -99,7 +99,8 @@ impl Minted {
             let AwsSession { session_name, role_arn, access_key_id, .. } = session;
             session_name.len() + role_arn.len() + access_key_id.len() + subject
         });
-        OVERHEAD + username + secret + session + location.repository.len()
+        let note = note.as_ref().map_or(0, String::len);
+        OVERHEAD + username + secret + session + note + location.repository.len()
     }
 }
 
@@ -111,7 +112,7 @@ fn between(from: Timestamp, to: Timestamp) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Actions, EnforcedBy, Location, Scope};
+    use crate::domain::{Actions, EndedBy, EnforcedBy, Location, Scope};
 
     const NOW: i64 = 1_790_000_000;
 
@@ -130,6 +131,8 @@ mod tests {
             },
             credential: Credential::ClientAuth,
             expires_at: life.map(at),
+            ended_by: EndedBy::Registry,
+            note: None,
             scope: Scope::None,
             enforced_by: EnforcedBy::Host,
             session: None,

@@ -52,6 +52,8 @@ pub struct Guest {
     pub endpoints: Option<wit::endpoints::WithEndpointsPre<CallState>>,
     /// The same component, if it exports `repositories`.
     pub repositories: Option<wit::repositories::WithRepositoriesPre<CallState>>,
+    /// The same component, if it exports `revocation`.
+    pub revocation: Option<wit::revocation::WithRevocationPre<CallState>>,
     /// The name from the manifest; empty before `describe`.
     pub name: Arc<str>,
     pub digest: Arc<str>,

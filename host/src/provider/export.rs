@@ -147,6 +147,34 @@ impl Export for IssueCall {
     }
 }
 
+/// The optional export `revocation`.
+pub struct RevokeCall {
+    pub settings: Arc<str>,
+    pub grant: Arc<Grant>,
+    /// What `issue` remembered, if the broker knows.
+    pub note: Option<String>,
+}
+
+impl Export for RevokeCall {
+    const NAME: &'static str = "revoke";
+    type Returns = Result<(), Error>;
+
+    async fn call(
+        self,
+        guest: &Guest,
+        store: &mut Store<CallState>,
+    ) -> wasmtime::Result<Self::Returns> {
+        let Self { settings, grant, note } = self;
+        let Some(component) = &guest.revocation else {
+            return Ok(Err(Error::Unsupported("its provider ends no credentials".to_owned())));
+        };
+        let instance = component.instantiate_async(&mut *store).await?;
+        let grant = store.data_mut().open_revocation(grant)?;
+        let exported = instance.rise_registry_revocation();
+        exported.call_revoke(store, &settings, grant, note.as_deref()).await
+    }
+}
+
 /// The optional export `repositories`: the function for the task of `work`.
 pub struct RepositoriesCall {
     pub settings: Arc<str>,

@@ -21,6 +21,7 @@ pub(crate) struct Interfaces {
     pub wasi: Vec<String>,
     pub has_endpoints: bool,
     pub has_repositories: bool,
+    pub has_revocation: bool,
     pub tokens: TokenImports,
 }
 
@@ -81,6 +82,7 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Interfaces, LoadError> {
     };
     interfaces.has_endpoints = version("endpoints").as_deref() == Some(VERSION);
     interfaces.has_repositories = version("repositories").as_deref() == Some(VERSION);
+    interfaces.has_revocation = version("revocation").as_deref() == Some(VERSION);
     match version("registry").as_deref() {
         Some(VERSION) => Ok(interfaces),
         Some(other) => Err(LoadError::OtherVersion(capability::printable(other, 32))),

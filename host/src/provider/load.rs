@@ -23,6 +23,7 @@ use crate::capability::wit;
 use crate::capability::wit::endpoints::WithEndpointsPre;
 use crate::capability::wit::exports::rise::registry::registry::Manifest;
 use crate::capability::wit::repositories::WithRepositoriesPre;
+use crate::capability::wit::revocation::WithRevocationPre;
 use crate::capability::{self, CallState};
 use crate::config::schema::Schema;
 use crate::config::{ProvidersConfig, Wasi};
@@ -173,8 +174,8 @@ impl Loader {
             pins.allow(&known.manifest.name, &digest, &known.imports)?;
             return Ok(Arc::clone(known));
         }
-        let Interfaces { capabilities: imports, wasi, has_endpoints, has_repositories, tokens } =
-            inspect(&bytes)?;
+        let interfaces = inspect(&bytes)?;
+        let Interfaces { capabilities: imports, wasi, tokens, .. } = interfaces;
         check_wasi(&wasi, config.widest_wasi(), None)?;
         let component = compiled::component(
             &self.engine.wasmtime,
@@ -186,10 +187,13 @@ impl Loader {
         .await?;
         let linker = if wasi.is_empty() { &self.linker } else { &self.stubbed };
         let ready = linker.instantiate_pre(&component).map_err(misfit)?;
-        let endpoints = has_endpoints.then(|| WithEndpointsPre::new(ready.clone()));
+        let endpoints = interfaces.has_endpoints.then(|| WithEndpointsPre::new(ready.clone()));
         let endpoints = endpoints.transpose().map_err(misfit)?;
-        let repositories = has_repositories.then(|| WithRepositoriesPre::new(ready.clone()));
+        let repositories =
+            interfaces.has_repositories.then(|| WithRepositoriesPre::new(ready.clone()));
         let repositories = repositories.transpose().map_err(misfit)?;
+        let revocation = interfaces.has_revocation.then(|| WithRevocationPre::new(ready.clone()));
+        let revocation = revocation.transpose().map_err(misfit)?;
         let component = wit::ProviderPre::new(ready).map_err(misfit)?;
         // The provider's own limits are known when its name is.
         let limits = config.widest();
@@ -198,6 +202,7 @@ impl Loader {
             component,
             endpoints,
             repositories,
+            revocation,
             name: "".into(),
             digest: Arc::clone(&digest),
             limits,

@@ -1,7 +1,8 @@
 //! A subject and its request become a grant, or the request is denied.
 //!
-//! **Invariant:** [`Grant`] has private fields, and only [`Rules::authorize`] and
-//! [`Rules::authorize_repository`] build it; it cannot be cloned or changed.
+//! **Invariant:** [`Grant`] has private fields, and only this file builds it: in
+//! [`Rules::authorize`], [`Rules::authorize_repository`], and for a credential that is to end,
+//! [`PastGrant::revived`]. It cannot be cloned or changed.
 //! **Invariant:** a grant is for credentials or for the repository. One for the repository has no
 //! actions, so that nothing made from it opens anything.
 
@@ -10,7 +11,8 @@ use ulid::Ulid;
 use super::Rules;
 use super::rule::Rule;
 use crate::domain::{
-    Actions, ClientAddress, Lifetime, Project, RegistryName, RepositoryOperation, Rights, Subject,
+    Actions, Claims, ClientAddress, Lifetime, Project, RegistryName, RepositoryOperation, Rights,
+    Subject,
 };
 
 /// A request whose registry and project are known, before authorization.
@@ -36,6 +38,19 @@ pub struct Grant {
     operation: Option<RepositoryOperation>,
     rules: Vec<String>,
     trial: Vec<String>,
+}
+
+/// The grant of a credential that was issued, for as long as the credential works. It is good for
+/// ending the credential, and for nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastGrant {
+    pub id: Ulid,
+    /// The issuer's name in the settings.
+    pub issuer: String,
+    pub sub: String,
+    pub registry: RegistryName,
+    pub project: Project,
+    pub actions: Actions,
 }
 
 /// The reason why nothing was granted. The caller gets only the `Display` text, which is the same
@@ -241,6 +256,39 @@ impl Grant {
     /// Returns the names of the matching rules on trial, which contributed nothing.
     pub fn trial(&self) -> &[String] {
         &self.trial
+    }
+}
+
+impl PastGrant {
+    pub fn of(grant: &Grant) -> Self {
+        Self {
+            id: grant.id(),
+            issuer: grant.subject.issuer.clone(),
+            sub: grant.subject.sub.clone(),
+            registry: grant.registry().clone(),
+            project: grant.project().clone(),
+            actions: grant.actions,
+        }
+    }
+
+    /// The grant for the provider that ends the credential: without claims and rules.
+    pub fn revived(&self) -> Grant {
+        let Self { id, issuer, sub, registry, project, actions } = self.clone();
+        Grant {
+            subject: Subject { issuer, sub, claims: Claims::new() },
+            request: AccessRequest {
+                id,
+                registry,
+                project,
+                actions: Some(actions),
+                lifetime: Lifetime::default(),
+                client: None,
+            },
+            actions,
+            operation: None,
+            rules: Vec::new(),
+            trial: Vec::new(),
+        }
     }
 }
 

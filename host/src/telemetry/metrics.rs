@@ -25,7 +25,7 @@ use prometheus_client::registry::Registry;
 use self::labels::{
     AuditLabels, CallLabels, CredentialLabels, EventLabels, FunctionLabels, IssuedLabels,
     LimitLabels, MintLabels, OperationLabels, RefusedLabels, RegistryLabels, ReloadLabels,
-    RequestLabels, RouteLabels, StageLabels, StepLabels, UpstreamLabels,
+    RequestLabels, RevocationLabels, RouteLabels, StageLabels, StepLabels, UpstreamLabels,
 };
 use crate::domain::{Action, Actions};
 
@@ -66,6 +66,7 @@ pub struct Families {
     registry_tokens: CountsBy<IssuedLabels>,
     mints: CountsBy<MintLabels>,
     renewals: CountsBy<RegistryLabels>,
+    revocations: CountsBy<RevocationLabels>,
     remembered_failures: CountsBy<RegistryLabels>,
     reused_age: Histogram,
     load_failures: CountsBy<StageLabels>,
@@ -135,6 +136,7 @@ impl Metrics {
             registry_tokens: Family::default(),
             mints: Family::default(),
             renewals: Family::default(),
+            revocations: Family::default(),
             remembered_failures: Family::default(),
             reused_age: ages(),
             load_failures: Family::default(),
@@ -175,6 +177,8 @@ impl Families {
         to.register("mints", "Provider calls that issue", self.mints.clone());
         let help = "Mints in the background, started in the second half of a credential's life";
         to.register("renewals", help, self.renewals.clone());
+        let help = "Attempts to end a credential at its registry";
+        to.register("revocations", help, self.revocations.clone());
         let help = "Requests answered with the failure of a mint a moment ago";
         to.register("remembered_failures", help, self.remembered_failures.clone());
         let help = "Age of a kept credential when it is handed out again";
@@ -223,6 +227,11 @@ impl Families {
 
     pub(crate) fn renewal(&self, registry: &str) {
         self.renewals.get_or_create(&RegistryLabels { registry: registry.to_owned() }).inc();
+    }
+
+    pub(crate) fn revocation(&self, registry: &str, cause: &'static str, outcome: &'static str) {
+        let labels = RevocationLabels { registry: registry.to_owned(), cause, outcome };
+        self.revocations.get_or_create(&labels).inc();
     }
 
     pub(crate) fn remembered_failure(&self, registry: &str) {

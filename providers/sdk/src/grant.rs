@@ -2,7 +2,7 @@
 
 use std::ops::BitOr;
 
-use crate::host;
+use crate::{Error, host};
 
 /// Access that the host has authenticated, authorized and recorded.
 ///
@@ -40,6 +40,18 @@ impl Grant {
     /// The time of the host's clock, in seconds since the Unix epoch.
     pub fn now(&self) -> u64 {
         self.0.now()
+    }
+
+    /// Keeps a note with the record of this credential, such as the id that the registry gave it.
+    /// [`Revocation::revoke`](crate::Revocation::revoke) gets it back. Call it as soon as the
+    /// credential exists, before anything else can fail. A later note replaces an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// The note is longer than 1 KiB, empty, holds a control character or a secret, or the call is
+    /// not one of `issue`.
+    pub fn remember(&self, note: &str) -> Result<(), Error> {
+        host::remember(&self.0, note)
     }
 }
 

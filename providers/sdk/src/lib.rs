@@ -82,6 +82,7 @@ mod needs;
 mod provider;
 pub mod random;
 mod repositories;
+mod revocation;
 pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -95,6 +96,7 @@ pub use location::Location;
 pub use needs::Needs;
 pub use provider::{Problem, Provider, Scope};
 pub use repositories::{Ownership, Repositories, Repository};
+pub use revocation::Revocation;
 pub use secrets::{PrivateKeyName, Secret, SecretName};
 
 #[cfg(target_arch = "wasm32")]
@@ -103,7 +105,8 @@ pub use host::wasm::{Exported, bindings};
 
 /// Exports a [`Provider`] from the component. Use it once, at the top level of the crate.
 ///
-/// `export_provider!(Example, repositories)` also exports its [`Repositories`].
+/// `export_provider!(Example, repositories)` also exports its [`Repositories`], and
+/// `export_provider!(Example, revocation)` its [`Revocation`]. A provider may have both.
 ///
 /// On a native target there is no component, and it only checks that the type is a provider.
 #[cfg(target_arch = "wasm32")]
@@ -116,17 +119,26 @@ macro_rules! export_provider {
             Exported with_types_in $crate::bindings::endpoints
         );
     };
-    ($provider:ty, repositories) => {
+    ($provider:ty $(, $optional:ident)+) => {
         $crate::export_provider!($provider);
+        $($crate::export_provider!(@$optional);)+
+    };
+    (@repositories) => {
         $crate::bindings::repositories::export_repositories!(
             Exported with_types_in $crate::bindings::repositories
+        );
+    };
+    (@revocation) => {
+        $crate::bindings::revocation::export_revocation!(
+            Exported with_types_in $crate::bindings::revocation
         );
     };
 }
 
 /// Exports a [`Provider`] from the component. Use it once, at the top level of the crate.
 ///
-/// `export_provider!(Example, repositories)` also exports its [`Repositories`].
+/// `export_provider!(Example, repositories)` also exports its [`Repositories`], and
+/// `export_provider!(Example, revocation)` its [`Revocation`]. A provider may have both.
 ///
 /// On a native target there is no component, and it only checks that the type is a provider.
 #[cfg(not(target_arch = "wasm32"))]
@@ -135,11 +147,20 @@ macro_rules! export_provider {
     ($provider:ty) => {
         const _: &str = <$provider as $crate::Provider>::NAME;
     };
-    ($provider:ty, repositories) => {
+    ($provider:ty $(, $optional:ident)+) => {
         $crate::export_provider!($provider);
+        $($crate::export_provider!(@$optional $provider);)+
+    };
+    (@repositories $provider:ty) => {
         const _: fn() = || {
             fn manages<P: $crate::Repositories>() {}
             manages::<$provider>();
+        };
+    };
+    (@revocation $provider:ty) => {
+        const _: fn() = || {
+            fn revokes<P: $crate::Revocation>() {}
+            revokes::<$provider>();
         };
     };
 }

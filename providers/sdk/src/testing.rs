@@ -86,6 +86,8 @@ pub enum Call {
     OrphanRepository,
     /// [`ecr_repositories::delete`](crate::ecr_repositories::delete)
     DeleteRepository,
+    /// [`Grant::remember`]
+    Remember { note: String },
     /// Any function of [`log`](crate::log)
     Log { level: Level, message: String },
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rise_broker::audit::verify::{LogReport, verify};
 use rise_broker::audit::{Audit, AuditSettings, Delivery, StartError};
 use rise_broker::domain::{
-    Actions, Clock, Credential, Credentials, EnforcedBy, Lifetime, Scope, Secret, Subject,
+    Actions, Clock, Credential, Credentials, EndedBy, EnforcedBy, Lifetime, Scope, Secret, Subject,
 };
 use rise_broker::registries::Registry;
 use rise_broker::rules::{AccessRequest, Grant};
@@ -95,6 +95,8 @@ impl Issues {
             expires_at: None,
             scope: Scope::Repository,
             enforced_by: EnforcedBy::Host,
+            ended_by: EndedBy::Registry,
+            note: None,
             session: None,
         }
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use ulid::Ulid;
 use utoipa::ToSchema;
 
-use crate::domain::{Actions, Credential, EnforcedBy, Scope};
+use crate::domain::{Actions, Credential, EndedBy, EnforcedBy, Scope};
 use crate::issue::Issued;
 
 #[derive(Serialize, ToSchema)]
@@ -29,6 +29,11 @@ pub(in crate::http) struct CredentialsAnswer {
     scope: Scope,
     #[schema(value_type = String, pattern = "^(host|provider)$")]
     enforced_by: EnforcedBy,
+    /// `broker` if the registry would let the credential live longer than was granted, and the
+    /// broker ends it at `expires_at`. Absent if the credential ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^broker$")]
+    ended_by: Option<EndedBy>,
     #[schema(pattern = "^[0-9A-HJKMNP-TV-Z]{26}$")]
     request_id: String,
 }
@@ -80,6 +85,7 @@ impl CredentialsAnswer {
             refresh_after: issued.refresh_after.map(|at| at.to_string()),
             scope: credentials.scope,
             enforced_by: credentials.enforced_by,
+            ended_by: Some(credentials.ended_by).filter(|by| *by == EndedBy::Broker),
             request_id: id.to_string(),
         }
     }

@@ -88,6 +88,13 @@ pub(super) struct MintLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RevocationLabels {
+    pub(super) registry: String,
+    pub(super) cause: &'static str,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RegistryLabels {
     pub(super) registry: String,
 }

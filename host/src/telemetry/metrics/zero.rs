@@ -27,7 +27,7 @@ const MINT_FAILURES: [&str; 5] = [
     "audit-unavailable",
 ];
 /// The records of requests.
-const EVENTS: [&str; 10] = [
+const EVENTS: [&str; 13] = [
     "issue.intent",
     "issue.completed",
     "issue.failed",
@@ -36,6 +36,9 @@ const EVENTS: [&str; 10] = [
     "repository.intent",
     "repository.changed",
     "repository.failed",
+    "revoke.intent",
+    "revoke.completed",
+    "revoke.failed",
     "authz.denied",
     "authn.denied.summary",
 ];

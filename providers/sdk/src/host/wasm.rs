@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use bindings::endpoints::exports::rise::registry::endpoints;
 use bindings::exports::rise::registry::registry as exported;
 use bindings::repositories::exports::rise::registry::repositories;
+use bindings::revocation::exports::rise::registry::revocation;
 use bindings::rise::registry::{
     assertions, aws, ecr_repositories as ecr, http as wit_http, kept, log as wit_log, random,
     secrets, tokens, types,
@@ -21,7 +22,7 @@ use crate::http::Method;
 use crate::log::Level;
 use crate::{
     Actions, Credential, Error, Issued, Location, Needs, Ownership, Problem, Provider,
-    Repositories, Repository, Scope, export,
+    Repositories, Repository, Revocation, Scope, export,
 };
 
 #[allow(
@@ -63,6 +64,18 @@ pub mod bindings {
             default_bindings_module: "rise_provider::bindings::repositories",
         });
     }
+
+    #[doc(hidden)]
+    pub mod revocation {
+        wit_bindgen::generate!({
+            path: "../../wit",
+            world: "with-revocation",
+            with: { "rise:registry/types@0.1.0": super::rise::registry::types },
+            pub_export_macro: true,
+            export_macro_name: "export_revocation",
+            default_bindings_module: "rise_provider::bindings::revocation",
+        });
+    }
 }
 
 pub(crate) fn actions(grant: &Grant) -> Actions {
@@ -75,6 +88,10 @@ pub(crate) fn actions(grant: &Grant) -> Actions {
     .into_iter()
     .filter(|(theirs, _)| granted.contains(*theirs))
     .fold(Actions::NONE, |all, (_, ours)| all | ours)
+}
+
+pub(crate) fn remember(grant: &Grant, note: &str) -> Result<(), Error> {
+    grant.remember(note).map_err(Error::from)
 }
 
 pub(crate) fn secret(name: &str) -> Result<Secret, Error> {
@@ -275,6 +292,17 @@ impl<P: Repositories> repositories::Guest for Exported<P> {
 
     fn retire(settings: String, grant: Grant) -> Result<repositories::Repository, types::Error> {
         Ok(P::retire(&export::parse::<P>(&settings)?, &crate::Grant(grant))?.into())
+    }
+}
+
+impl<P: Revocation> revocation::Guest for Exported<P> {
+    fn revoke(
+        settings: String,
+        grant: Grant,
+        remembered: Option<String>,
+    ) -> Result<(), types::Error> {
+        let settings = export::parse::<P>(&settings)?;
+        Ok(P::revoke(&settings, &crate::Grant(grant), remembered.as_deref())?)
     }
 }
 

@@ -126,6 +126,18 @@ pub(crate) fn actions(grant: &Grant) -> Actions {
     grant.actions
 }
 
+/// The longest note, in bytes.
+const LONGEST_NOTE: usize = 1 << 10;
+
+pub(crate) fn remember(_: &Grant, note: &str) -> Result<(), Error> {
+    if note.is_empty() || note.len() > LONGEST_NOTE || note.chars().any(char::is_control) {
+        let asked =
+            "to remember a note that is empty, longer than 1 KiB, or has control characters";
+        return Err(Error::Refused(asked.to_owned()));
+    }
+    ask(Call::Remember { note: note.to_owned() }, |_| Ok(()))
+}
+
 pub(crate) fn secret(name: &str) -> Result<Secret, Error> {
     ask(Call::Secret { name: name.to_owned() }, |host| {
         if host.secrets.iter().any(|it| it == name) {

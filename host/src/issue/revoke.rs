@@ -1,0 +1,151 @@
+//! The end of credentials that the registry would let live longer than was granted.
+//!
+//! **Invariant:** the provider is called after `revoke.intent` is durable, and a credential whose
+//! end is not recorded is ended again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::mint::Leftover;
+use super::outstanding::{DueRevocation, OutstandingCounts, RevocationCause, Revoked};
+use super::{IssueError, Issuing, error};
+use crate::audit::{PastIssue, RevocationFacts};
+use crate::domain::{Deadline, RegistryName};
+use crate::provider::{Finished, RevokeCall};
+use crate::registries::{Registries, Registry};
+use crate::rules::{Grant, PastGrant};
+
+/// For the records of a revocation, beside what the provider may take.
+const RECORDS: Duration = Duration::from_secs(2);
+
+impl Issuing {
+    /// Starts the revocations that are due. Call it every second.
+    pub fn end_due(&self, registries: &Registries) {
+        for name in self.0.outstanding.workers(self.0.clock.now()) {
+            let (issuing, registry) = (self.clone(), registries.find(&name).cloned());
+            tokio::spawn(async move { issuing.end_all_due(&name, registry).await });
+        }
+    }
+
+    /// Puts what the audit log of an earlier process has on the list.
+    pub fn recover(&self, past: Vec<PastIssue>) {
+        let now = self.0.clock.now();
+        for past in past {
+            self.0.outstanding.recovered(past, now);
+        }
+    }
+
+    /// Records again what should have ended long ago, so that the next start finds it.
+    pub async fn record_overdue(&self, registries: &Registries) {
+        for due in self.0.outstanding.not_recorded_since_long(self.0.clock.now()) {
+            let DueRevocation { grant, note, cause, attempt } = &due;
+            let Some(registry) = registries.find(&grant.registry) else { continue };
+            let remembered = note.as_deref();
+            let facts = RevocationFacts { cause: cause.as_str(), remembered, attempt: *attempt };
+            let (grant, provider) = (grant.revived(), registry.provider_facts());
+            if let Err(error) = self.0.audit.revoke_intent(&grant, provider, &facts).await {
+                tracing::warn!(%error, "a credential that should have ended is not recorded again");
+            }
+        }
+    }
+
+    pub fn outstanding(&self) -> OutstandingCounts {
+        self.0.outstanding.counts(self.0.clock.now())
+    }
+
+    /// One worker: ends one credential after the other.
+    async fn end_all_due(&self, name: &RegistryName, registry: Option<Arc<Registry>>) {
+        while let Some(due) = self.0.outstanding.next(name, self.0.clock.now()) {
+            let outcome = if let Some(registry) = &registry {
+                self.end(registry, &due).await
+            } else {
+                tracing::error!(
+                    registry = %name,
+                    minted_by = %due.grant.id,
+                    "a credential cannot be ended: its registry is not in the settings any more; \
+                     add it again, or end the credential by hand (`audit query --json --minted-by` \
+                     shows what its provider remembered)"
+                );
+                Revoked::Denied
+            };
+            self.0.outstanding.ended(&due.grant, &outcome, self.0.clock.now());
+        }
+    }
+
+    async fn end(&self, registry: &Arc<Registry>, due: &DueRevocation) -> Revoked {
+        let DueRevocation { grant, note, cause, attempt } = due;
+        let (cause, revived) = (cause.as_str(), Arc::new(grant.revived()));
+        let facts = RevocationFacts { cause, remembered: note.as_deref(), attempt: *attempt };
+        let provider = registry.provider_facts();
+        if let Err(error) = self.0.audit.revoke_intent(&revived, provider, &facts).await {
+            tracing::warn!(%error, "a credential is not ended before its record can be written");
+            return Revoked::Later(None);
+        }
+        let called = self.call_revoke(registry, &revived, note.clone()).await;
+        let failed = called.as_ref().err();
+        let problem = failed.map(IssueError::problem_type);
+        self.0.audit.revoke_outcome(&revived, provider, &facts, problem);
+        let label = problem.map_or("ok", |problem| problem.slug());
+        self.0.metrics.revocation(registry.name.as_str(), cause, label);
+        let Some(error) = failed else {
+            tracing::info!(
+                registry = %registry.name,
+                project = %grant.project,
+                minted_by = %grant.id,
+                cause,
+                "ended a credential"
+            );
+            return Revoked::Ended;
+        };
+        tracing::warn!(
+            registry = %registry.name,
+            project = %grant.project,
+            minted_by = %grant.id,
+            problem = label,
+            cause = %error,
+            attempt,
+            "a credential could not be ended; the broker tries again"
+        );
+        if let IssueError::UpstreamThrottled(pause) = error {
+            Revoked::Later(*pause)
+        } else if error.is_temporary() {
+            Revoked::Later(None)
+        } else {
+            Revoked::Denied
+        }
+    }
+
+    async fn call_revoke(
+        &self,
+        registry: &Registry,
+        grant: &Arc<Grant>,
+        note: Option<String>,
+    ) -> Result<(), IssueError> {
+        let settings = Arc::clone(&registry.settings);
+        let call = RevokeCall { settings, grant: Arc::clone(grant), note };
+        let deadline = Deadline::after(registry.provider.guest.limits.wall + RECORDS);
+        let called = registry.provider.call_until(call, &registry.capabilities, deadline).await;
+        let Finished { value, state } = called?;
+        value.map_err(|error| error::returned(error, &state))
+    }
+
+    /// A mint failed. What it may have left at the registry ends as soon as possible.
+    pub(super) async fn clean_up(
+        &self,
+        registry: &Registry,
+        grant: &Grant,
+        leftover: Leftover,
+    ) -> Result<(), IssueError> {
+        let note = match leftover {
+            Leftover::Nothing => return Ok(()),
+            Leftover::Unknown => None,
+            Leftover::Noted(note) => Some(note),
+        };
+        let cause = RevocationCause::NotIssued.as_str();
+        let facts = RevocationFacts { cause, remembered: note.as_deref(), attempt: 1 };
+        // Before `issue.failed`, so that a start after a crash knows of it.
+        let recorded = self.0.audit.revoke_intent(grant, registry.provider_facts(), &facts).await;
+        self.0.outstanding.not_issued(PastGrant::of(grant), note, self.0.clock.now());
+        Ok(recorded?)
+    }
+}
