@@ -54,6 +54,7 @@ pub mod federation;
 pub mod fleet;
 mod google;
 pub mod handwritten;
+mod harbor;
 mod https;
 mod image;
 pub mod imaginary;
@@ -103,6 +104,7 @@ pub use docker_registry::{
 pub use eventually::{PATIENCE, eventually, eventually_blocking, within};
 pub use federated_aws::{FederatedAws, FederatedSession};
 pub use google::{GOOGLE_BROKER, GOOGLE_GONE, Google, GoogleLie};
+pub use harbor::{HARBOR_ADMIN, Harbor, HarborMood};
 pub use image::OciLayout;
 pub use imaginary::Imaginary;
 pub use installation::{Installation, Printed};

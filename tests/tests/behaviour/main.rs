@@ -58,6 +58,7 @@ mod faults_of_the_system;
 mod fleet;
 mod google;
 mod google_federation;
+mod harbor;
 mod health;
 mod helm;
 mod hostile_providers;

@@ -1,0 +1,283 @@
+//! A robot account for one grant: made, found again, deleted.
+//!
+//! Its name follows from the grant's id, so that it can be found if the broker was killed before it
+//! knew the robot's own id, and so that no other robot is ever deleted.
+
+use rise_provider::http::{Method, Request, segment};
+use rise_provider::{Actions, Credential, Error, Grant, Issued, Login};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::settings::Settings;
+
+/// Harbor counts in days.
+const DAYS: u32 = 1;
+/// The most that Harbor lists at once.
+const PAGE: usize = 100;
+
+/// What Harbor says of a robot.
+#[derive(Deserialize)]
+struct Robot {
+    id: u64,
+    name: String,
+    #[serde(default)]
+    expires_at: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct HarborProject {
+    project_id: u64,
+}
+
+pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
+    let name = name_of(grant);
+    let response = send(
+        settings,
+        Request::post(&settings.api("robots")).json(&json!({
+            "name": name,
+            "description": format!("rise-broker, grant {}", grant.id()),
+            "level": "project",
+            "duration": DAYS,
+            "disable": false,
+            "permissions": [{
+                "kind": "project",
+                "namespace": settings.project,
+                "access": access(grant)?,
+            }],
+        })),
+    )?;
+    response.success()?;
+    let password = response.take_secret("/secret");
+    let robot: Robot = response.json()?;
+    // Before anything else can fail: from here on somebody has to delete it.
+    grant.remember(&robot.id.to_string())?;
+    let password = password.ok_or_else(|| Error::Failed("a robot without `secret`".to_owned()))?;
+    if !is_named(&robot.name, settings, &name) {
+        return Err(Error::Failed(format!(
+            "a robot with the name `{}`, and `{name}` of the project `{}` was asked for",
+            robot.name, settings.project
+        )));
+    }
+    // -1: never.
+    let expires_at = robot.expires_at.and_then(|at| u64::try_from(at).ok());
+    let credential = Credential::Basic(Login { username: robot.name, password });
+    Ok(Issued { credential, expires_at })
+}
+
+pub(crate) fn delete(
+    settings: &Settings,
+    grant: &Grant,
+    remembered: Option<&str>,
+) -> Result<(), Error> {
+    let name = name_of(grant);
+    let id = match remembered.and_then(|note| note.parse::<u64>().ok()) {
+        Some(id) => find_by_id(settings, id, &name)?,
+        None => find_by_name(settings, &name)?,
+    };
+    let Some(id) = id else { return Ok(()) };
+    let url = settings.api(&format!("robots/{id}"));
+    let response = send(settings, Request::new(Method::Delete, &url))?;
+    match response.success() {
+        Ok(()) | Err(Error::NotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The robot with this id, if it is the one with this name.
+fn find_by_id(settings: &Settings, id: u64, name: &str) -> Result<Option<u64>, Error> {
+    let response = send(settings, Request::get(&settings.api(&format!("robots/{id}"))))?;
+    match response.success() {
+        Ok(()) => {
+            let robot: Robot = response.json()?;
+            Ok((robot.id == id && is_named(&robot.name, settings, name)).then_some(id))
+        }
+        // It is gone, if it is Harbor that answers.
+        Err(Error::NotFound(_)) => project_id(settings).map(|_| None),
+        Err(error) => Err(error),
+    }
+}
+
+fn find_by_name(settings: &Settings, name: &str) -> Result<Option<u64>, Error> {
+    let project = project_id(settings)?;
+    let query = segment(&format!("Level=project,ProjectID={project},name=~{name}"));
+    let url = format!("{}?page_size={PAGE}&q={query}", settings.api("robots"));
+    let response = send(settings, Request::get(&url))?;
+    response.success()?;
+    let robots: Vec<Robot> = response.json()?;
+    Ok(robots.into_iter().find(|robot| is_named(&robot.name, settings, name)).map(|robot| robot.id))
+}
+
+/// Harbor's own id of the project.
+fn project_id(settings: &Settings) -> Result<u64, Error> {
+    let url = settings.api(&format!("projects/{}", settings.project));
+    let response = send(settings, Request::get(&url))?;
+    response.success()?;
+    Ok(response.json::<HarborProject>()?.project_id)
+}
+
+fn send(settings: &Settings, request: Request) -> Result<rise_provider::http::Response, Error> {
+    request.basic(&settings.username, &settings.password.get()?).send()
+}
+
+fn name_of(grant: &Grant) -> String {
+    format!("rise-{}", grant.id().to_lowercase())
+}
+
+/// The full name is a configured prefix, the project and the name: `robot$team+name`.
+fn is_named(full: &str, settings: &Settings, name: &str) -> bool {
+    full.ends_with(&format!("{}+{name}", settings.project))
+}
+
+/// The grant in the words of Harbor, where pushing needs pulling.
+fn access(grant: &Grant) -> Result<Value, Error> {
+    let allow = |action: &str| json!({ "resource": "repository", "action": action });
+    let granted = grant.actions();
+    if granted.contains(Actions::PUSH) {
+        Ok(json!([allow("pull"), allow("push")]))
+    } else if granted.contains(Actions::PULL) {
+        Ok(json!([allow("pull")]))
+    } else {
+        Err(Error::Unsupported("a grant without pull and push".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rise_provider::testing::{self, Answer, Authorization, Body, Call, Host, Sent};
+    use rise_provider::{Provider, Revocation};
+
+    use super::*;
+    use crate::Harbor;
+    use crate::tests::settings;
+
+    const NAME: &str = "robot$team+rise-01arz3ndektsv4rrffq69g5fav";
+
+    fn answer(sent: &Sent, id: u64, name: &str) -> Answer {
+        let robot = json!({ "id": id, "name": name, "expires_at": 1_800_086_400_u64 });
+        let path = sent.url.strip_prefix("https://harbor.example.com/api/v2.0/").unwrap();
+        let path = path.split('?').next().unwrap();
+        match (sent.method, path) {
+            (Method::Post, "robots") => {
+                let mut made = robot;
+                made["secret"] = json!("t0p-secret");
+                Answer::new(201).body(&made.to_string())
+            }
+            (Method::Get, "projects/team") => Answer::new(200).body(r#"{"project_id":3}"#),
+            (Method::Get, "robots") => Answer::new(200).body(&json!([robot]).to_string()),
+            (Method::Get, path) if path == format!("robots/{id}") => {
+                Answer::new(200).body(&robot.to_string())
+            }
+            (Method::Delete, path) if path == format!("robots/{id}") => Answer::new(200),
+            _ => Answer::new(404).body("{}"),
+        }
+    }
+
+    fn host(id: u64, name: &'static str) -> Host {
+        Host::new().secret("password").http(move |sent| Ok(answer(sent, id, name)))
+    }
+
+    fn requests(calls: &[Call]) -> Vec<(Method, String)> {
+        let sent = calls.iter().filter_map(|call| match call {
+            Call::Send(sent) => Some((sent.method, sent.url.clone())),
+            _ => None,
+        });
+        sent.map(|(method, url)| (method, url.rsplit("/v2.0/").next().unwrap().to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_robot_has_exactly_the_granted_actions() {
+        for (actions, expected) in [
+            (Actions::PULL, vec!["pull"]),
+            (Actions::PUSH, vec!["pull", "push"]),
+            (Actions::PULL | Actions::PUSH, vec!["pull", "push"]),
+        ] {
+            let grant = testing::grant("my-app").actions(actions).build();
+            let (issued, calls) =
+                host(7, NAME).run(|| Harbor::issue(&settings(&json!({})), &grant));
+            let Credential::Basic(login) = issued.unwrap().credential else { panic!("no login") };
+            assert_eq!(login.username, NAME);
+            let Some(Call::Send(sent)) = calls.iter().find(|call| matches!(call, Call::Send(_)))
+            else {
+                panic!("nothing was sent");
+            };
+            assert!(matches!(&sent.authorization, Some(Authorization::Basic(user, _))
+                if user == "robot$rise"));
+            let Body::Json(body) = &sent.body else { panic!("no JSON") };
+            assert_eq!(body["name"], "rise-01arz3ndektsv4rrffq69g5fav");
+            assert_eq!(body["permissions"].as_array().unwrap().len(), 1);
+            assert_eq!(body["permissions"][0]["namespace"], "team");
+            let access = body["permissions"][0]["access"].as_array().unwrap();
+            let access: Vec<&str> =
+                access.iter().map(|allow| allow["action"].as_str().unwrap()).collect();
+            assert_eq!(access, expected);
+            assert!(calls.contains(&Call::Remember { note: "7".to_owned() }));
+        }
+    }
+
+    #[test]
+    fn a_robot_with_another_name_is_not_handed_out_but_remembered() {
+        let grant = testing::grant("my-app").build();
+        let (issued, calls) = host(7, "robot$other+rise-01arz3ndektsv4rrffq69g5fav")
+            .run(|| Harbor::issue(&settings(&json!({})), &grant));
+        assert!(matches!(issued, Err(Error::Failed(_))));
+        assert!(calls.contains(&Call::Remember { note: "7".to_owned() }));
+    }
+
+    #[test]
+    fn the_robot_of_the_grant_is_deleted_and_no_other() {
+        let revoke = |host: Host, note: Option<&str>| {
+            let grant = testing::grant("my-app").build();
+            let (ended, calls) = host.run(|| Harbor::revoke(&settings(&json!({})), &grant, note));
+            (ended, requests(&calls))
+        };
+        let deleted = (Method::Delete, "robots/7".to_owned());
+        let (ended, sent) = revoke(host(7, NAME), Some("7"));
+        assert_eq!((ended, sent.last()), (Ok(()), Some(&deleted)));
+        // By its name, if nobody knows its id.
+        let (ended, sent) = revoke(host(7, NAME), None);
+        assert_eq!((ended, sent.last()), (Ok(()), Some(&deleted)));
+        // Harbor has given the id to another robot, or has none.
+        for (host, note) in [
+            (host(7, "robot$team+release"), Some("7")),
+            (host(7, "robot$team+release"), None),
+            (host(8, NAME), Some("7")),
+        ] {
+            let (ended, sent) = revoke(host, note);
+            assert_eq!(ended, Ok(()));
+            assert!(!sent.iter().any(|(method, _)| *method == Method::Delete), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_knows_nothing_is_not_taken_for_harbor() {
+        let host = Host::new().secret("password").http(|_| Ok(Answer::new(404).body("nginx")));
+        let grant = testing::grant("my-app").build();
+        for note in [Some("7"), None] {
+            let (ended, _) = host.run(|| Harbor::revoke(&settings(&json!({})), &grant, note));
+            assert!(matches!(ended, Err(Error::NotFound(_))), "{ended:?}");
+        }
+    }
+
+    #[test]
+    fn what_harbor_answers_decides_what_happens_next() {
+        for (status, expected) in [
+            (
+                401,
+                Error::Denied("GET harbor.example.com/api/v2.0/robots/7 answered 401".to_owned()),
+            ),
+            (429, Error::Throttled(None)),
+            (
+                500,
+                Error::Unavailable(
+                    "GET harbor.example.com/api/v2.0/robots/7 answered 500".to_owned(),
+                ),
+            ),
+        ] {
+            let host = Host::new().secret("password").http(move |_| Ok(Answer::new(status)));
+            let grant = testing::grant("my-app").build();
+            let (ended, _) = host.run(|| Harbor::revoke(&settings(&json!({})), &grant, Some("7")));
+            assert_eq!(ended, Err(expected));
+        }
+    }
+}
