@@ -21,7 +21,7 @@ use aws_credential_types::Credentials as Keys;
 use wasmtime::component::{Linker, Resource};
 
 use super::secrets::{SecretHandle, SecretOrigin};
-use super::state::HasState;
+use super::state::{HasState, Purpose};
 use super::{CallState, withheld_text};
 use crate::capability::wit::rise::registry::aws::{self, RegistryLogin, Statement};
 use crate::capability::wit::rise::registry::types::Error;
@@ -173,6 +173,11 @@ impl AwsAccess {
         [self.assumes_by(), "GetAuthorizationToken"]
     }
 
+    /// The subject of the token that proves the broker to STS, if it has no keys.
+    pub(crate) fn subject(&self, grant: &Grant) -> Option<String> {
+        self.web_identity.as_ref().map(|_| IdentityClaims::of(grant).subject())
+    }
+
     fn assumes_by(&self) -> &'static str {
         match self.web_identity {
             Some(_) => "AssumeRoleWithWebIdentity",
@@ -225,9 +230,16 @@ impl CallState {
                 Some(secret) => AwsError::Nonsense(withheld_text(secret)),
                 None => error,
             };
-            tracing::warn!(registry = %self.capabilities.registry, %error, "an AWS call failed");
+            let (registry, web_identity) = (&self.capabilities.registry, self.subject());
+            tracing::warn!(%registry, web_identity, %error, "an AWS call failed");
             error.into()
         })
+    }
+
+    /// The subject of the tokens that prove this call to STS.
+    fn subject(&self) -> Option<String> {
+        let Purpose::Issue(grant) = &self.purpose else { return None };
+        self.capabilities.aws.as_ref()?.subject(grant)
     }
 
     /// Begins a function: returns the grant and the capabilities to act with, or the refusal.

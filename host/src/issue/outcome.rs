@@ -84,7 +84,11 @@ impl MintOutcome {
         let was_called = self.due.get().is_some();
         if was_called && !self.is_told.load(Ordering::Acquire) {
             let problem = error.problem_type().slug();
-            self.span.in_scope(|| tracing::warn!(problem, cause = %error, "a mint failed"));
+            let aws = self.registry.capabilities.aws.as_ref();
+            let web_identity = aws.and_then(|aws| aws.subject(&self.grant));
+            self.span.in_scope(
+                || tracing::warn!(problem, web_identity, cause = %error, "a mint failed"),
+            );
         }
     }
 }

@@ -1,11 +1,13 @@
 //! `web_identity = true`: a broker without AWS keys proves itself to STS by tokens that it signs.
 //! boto3 drives the double first; ministack compares the trust policy; moto shows what is sent.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use rise_broker_tests::registry::{RegistryTable, distribution, ecr};
 use rise_broker_tests::{
     AUTH, Answer, Client, FederatedAws, Installation, Ministack, Moto, Response, SIGNING, Settings,
-    Signer, Stub, TestBroker, lines, logs, vendor_client_of,
+    Signer, Stub, TestBroker, eventually, lines, logs, vendor_client_of,
 };
 use serde_json::{Value, json};
 
@@ -370,4 +372,28 @@ async fn check_live_tries_the_role_by_a_token() {
     for secret in aws.secrets() {
         assert!(!checked.stdout.contains(&secret) && !refused.stderr.contains(&secret));
     }
+}
+
+#[tokio::test]
+async fn a_refused_mint_is_logged_with_the_subject_of_its_token() {
+    let field = format!("web_identity=\"{SUBJECT}\"");
+    let has_subject = |answer: &Response, message: &str| {
+        let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+        let text = logs::text();
+        let line = text.lines().find(|line| line.contains(&id) && line.contains(message));
+        line.map(|line| assert!(line.contains(&field), "{line}")).is_some()
+    };
+    let (_aws, broker) = start(table, trust(&["nobody"], ASSUME)).await;
+    let refused = ask(&broker, "my-app", "").await;
+    assert_eq!(refused.status, 502, "{}", refused.text);
+    assert!(has_subject(&refused, "an AWS call failed"), "{}", logs::text());
+    // The caller of this one leaves before it fails.
+    let stub = Stub::start().await;
+    let late = Answer::After(Duration::from_millis(1_200), Box::new(Answer::access_denied()));
+    stub.always("AssumeRoleWithWebIdentity", late);
+    let settings = settings(table(stub.endpoint())).layer("[server.timeouts]\nrequest_ms = 800\n");
+    let broker = TestBroker::with_settings(settings).start().await;
+    let gone = ask(&broker, "my-app", "").await;
+    assert_eq!(gone.status, 504, "{}", gone.text);
+    eventually("the failure is logged", async || has_subject(&gone, "a mint failed")).await;
 }
