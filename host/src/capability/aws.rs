@@ -31,6 +31,7 @@ use crate::signing::IdentityClaims;
 use crate::telemetry::Metrics;
 use ceiling::AwsCeiling;
 pub use error::AwsError;
+pub use repository::{RepositoryAction, RepositoryTry};
 use repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
 use web_identity::{Proof, WebIdentity};
 
@@ -51,6 +52,8 @@ pub trait Aws: Send + Sync {
         identity: &AwsIdentity,
         region: &str,
     ) -> Result<EcrLogin, AwsError>;
+    /// `GetAuthorizationToken` of ECR Public.
+    async fn public_login(&self, identity: &AwsIdentity) -> Result<EcrLogin, AwsError>;
     /// The ARN by which AWS knows this process, before `role_arn` is assumed. It needs no
     /// permission.
     async fn caller_identity(&self) -> Result<String, AwsError>;
@@ -68,38 +71,6 @@ pub trait Aws: Send + Sync {
         place: &RepositoryPlace,
         call: RepositoryCall,
     ) -> Result<RepositoryAnswer, AwsError>;
-}
-
-/// An action of a pull or a push that can be tried without changing an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RepositoryAction {
-    BatchGetImage,
-    BatchCheckLayerAvailability,
-    /// It begins an upload, which ECR discards because nothing follows.
-    InitiateLayerUpload,
-}
-
-impl RepositoryAction {
-    pub const ALL: [Self; 3] =
-        [Self::BatchGetImage, Self::BatchCheckLayerAvailability, Self::InitiateLayerUpload];
-
-    /// The name in policies.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BatchGetImage => "ecr:BatchGetImage",
-            Self::BatchCheckLayerAvailability => "ecr:BatchCheckLayerAvailability",
-            Self::InitiateLayerUpload => "ecr:InitiateLayerUpload",
-        }
-    }
-}
-
-/// The action to try, and where.
-#[derive(Clone, Debug)]
-pub struct RepositoryTry {
-    pub action: RepositoryAction,
-    pub region: String,
-    pub account_id: String,
-    pub repository: String,
 }
 
 /// Everything that the host sends with an `AssumeRole`, checked and composed. It has no
@@ -125,6 +96,16 @@ pub enum AwsIdentity {
 
 /// How an error begins if AWS's login is for another registry.
 pub(crate) const OTHER_REGISTRY: &str = "the login is for another registry";
+
+/// Where a provider wants to log in.
+#[derive(Clone, Copy)]
+enum LoginService<'a> {
+    Ecr { region: &'a str },
+    EcrPublic,
+}
+
+/// The call that returns a login, as metrics name it.
+const LOGIN: &str = "GetAuthorizationToken";
 
 /// The answer of `GetAuthorizationToken`, decoded.
 pub struct EcrLogin {
@@ -170,7 +151,7 @@ pub struct AwsAccess {
 impl AwsAccess {
     /// The calls of each mint, as metrics name them.
     pub(crate) fn operations(&self) -> [&'static str; 2] {
-        [self.assumes_by(), "GetAuthorizationToken"]
+        [self.assumes_by(), LOGIN]
     }
 
     /// The subject of the token that proves the broker to STS, if it has no keys.
@@ -307,25 +288,15 @@ impl CallState {
         Ok(Session { identity: AwsIdentity::Unscoped, scope: Scope::Registry })
     }
 
+    /// The login of a session, to ECR in a region or to ECR Public.
     async fn login(
         &mut self,
         session: &Resource<Session>,
-        region: &str,
+        service: LoginService<'_>,
     ) -> wasmtime::Result<Result<RegistryLogin, Error>> {
         let session = self.table.get(session)?;
         let (identity, scope) = (session.identity.clone(), session.scope);
-        let capabilities = match self.aws("aws.ecr-login") {
-            Ok((_, capabilities)) => capabilities,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let Some(access) = &capabilities.aws else { return Ok(Err(Error::Refused(String::new()))) };
-        if region != access.ceiling.region {
-            return Ok(Err(
-                self.refuse(format!("a login in region `{}`", super::printable(region, 64)))
-            ));
-        }
-        let login = access.client.registry_login(&identity, region);
-        let login = match self.upstream("GetAuthorizationToken", login).await {
+        let login = match self.ask_for_login(&identity, service).await {
             Ok(login) => login,
             Err(error) => return Ok(Err(error)),
         };
@@ -340,6 +311,31 @@ impl CallState {
         };
         let password = self.table.push(handle)?;
         Ok(Ok(RegistryLogin { endpoint, username, password, expires_at }))
+    }
+
+    async fn ask_for_login(
+        &mut self,
+        identity: &AwsIdentity,
+        service: LoginService<'_>,
+    ) -> Result<EcrLogin, Error> {
+        let (_, capabilities) = self.aws(match service {
+            LoginService::Ecr { .. } => "aws.ecr-login",
+            LoginService::EcrPublic => "aws.ecr-public-login",
+        })?;
+        let Some(access) = &capabilities.aws else { return Err(Error::Refused(String::new())) };
+        let (ceiling, client) = (&access.ceiling, &access.client);
+        match service {
+            LoginService::Ecr { region } if ceiling.is_public() || region != ceiling.region => {
+                Err(self.refuse(format!("a login in region `{}`", super::printable(region, 64))))
+            }
+            LoginService::EcrPublic if !ceiling.is_public() => Err(self.refuse(
+                "a login of ECR Public, and the settings have no `public_alias`".to_owned(),
+            )),
+            LoginService::Ecr { region } => {
+                self.upstream(LOGIN, client.registry_login(identity, region)).await
+            }
+            LoginService::EcrPublic => self.upstream(LOGIN, client.public_login(identity)).await,
+        }
     }
 }
 
@@ -369,7 +365,14 @@ impl aws::HostSession for CallState {
         session: Resource<Session>,
         region: String,
     ) -> wasmtime::Result<Result<RegistryLogin, Error>> {
-        self.login(&session, &region).await
+        self.login(&session, LoginService::Ecr { region: &region }).await
+    }
+
+    async fn ecr_public_login(
+        &mut self,
+        session: Resource<Session>,
+    ) -> wasmtime::Result<Result<RegistryLogin, Error>> {
+        self.login(&session, LoginService::EcrPublic).await
     }
 
     async fn drop(&mut self, session: Resource<Session>) -> wasmtime::Result<()> {

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::Means;
 use super::build::Stated;
 use super::secrets::Secrets;
+use super::{Means, Registry};
 use crate::capability::aws::AwsAccess;
 use crate::capability::aws::ceiling::{AwsCeiling, Switches};
 use crate::capability::aws::elsewhere::{Elsewhere, elsewhere};
 use crate::capability::aws::settings::{AwsSettings, account_of};
 use crate::capability::aws::web_identity::{USUAL_AUDIENCE, WebIdentity};
-use crate::config::node::Problem;
+use crate::config::node::{Origin, Problem};
 use crate::config::{self, RegistryConfig};
 use crate::domain::Scope;
 use crate::reachable;
@@ -173,6 +173,18 @@ fn unencrypted(settings: &AwsSettings, stated: &Stated<'_>) -> Vec<Problem> {
         }
     };
     elsewhere(settings, &config::environment()).into_iter().flat_map(warning).collect()
+}
+
+/// Two hosts, or two aliases of ECR Public, can be one account: its repositories are the same then.
+pub(super) fn collision(registry: &Registry, other: &Registry, origin: &Origin) -> Option<Problem> {
+    let (aws, other_aws) = (registry.capabilities.aws.as_ref(), other.capabilities.aws.as_ref());
+    let (one, two) = aws?.ceiling.shares_with(&other_aws?.ceiling)?;
+    let message = format!(
+        "collides with the registry `{}`: `{one}` and `{two}` can be the same repository for two \
+         different projects; give them different prefixes",
+        other.name
+    );
+    Some(Problem::at(origin, format!("registries.{}", registry.name), message))
 }
 
 /// Rejects AWS settings of a registry whose provider does not use AWS: they are a mistake.

@@ -42,6 +42,7 @@ impl Registries {
                     warnings.extend(more);
                     problems.extend(built.values().filter_map(|other| {
                         location::collision(&registry, other, &origin)
+                            .or_else(|| aws::collision(&registry, other, &origin))
                             .or_else(|| tokens::confusion(&registry, other, &origin))
                     }));
                     built.insert(name, Arc::new(registry));

@@ -259,6 +259,14 @@ pub(super) fn allowed(
     if let (false, None, Some(host)) = (has_account, url("registry_url"), needed) {
         return Ok(Allowed::Host(host.clone()));
     }
+    if let Some((aws, alias)) = aws.and_then(|aws| Some((aws, aws.public_alias.as_ref()?))) {
+        // Everybody's images have this host.
+        let places = format!("{}/{alias}/{}{{project}}", aws.registry_host(), aws.repo_prefix);
+        return places
+            .parse()
+            .map(Allowed::Pattern)
+            .map_err(|error| stated.problem("/public_alias", format!("`{places}`: {error}")));
+    }
     match (aws, url("registry_url").or_else(|| url("base_url"))) {
         (Some(aws), _) if !aws.account_id.is_empty() => {
             aws.registry_host().parse().map(Allowed::Host).map_err(|_| {

@@ -32,6 +32,11 @@ pub(super) fn open(
             the broker has only the push role; remove one of the two";
         return Err(stated.problem("/repositories", message.to_owned()));
     }
+    if settings.is_public() {
+        let message = "the broker does not manage repositories of ECR Public; remove this, or \
+            `public_alias`";
+        return Err(stated.problem("/repositories", message.to_owned()));
+    }
     let wanted = WantedRepository::new(file, settings.auto_remove)
         .map_err(|(pointer, message)| stated.problem(&pointer, message))?;
     let place = RepositoryPlace {

@@ -116,6 +116,10 @@ impl Aws for Upstream {
         })
     }
 
+    async fn public_login(&self, identity: &AwsIdentity) -> Result<EcrLogin, AwsError> {
+        self.registry_login(identity, "us-east-1").await
+    }
+
     async fn caller_identity(&self) -> Result<String, AwsError> {
         Ok("arn:aws:iam::123456789012:role/conformance".to_owned())
     }

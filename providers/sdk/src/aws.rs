@@ -62,12 +62,23 @@ impl Session {
     pub fn ecr_login(&self, region: &str) -> Result<RegistryLogin, Error> {
         host::ecr_login(&self.0, region)
     }
+
+    /// Calls `GetAuthorizationToken` of ECR Public and decodes the answer. A statement of the
+    /// session needs `ecr-public:GetAuthorizationToken` and `sts:GetServiceBearerToken` on `*`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] unless the settings have `public_alias`. Otherwise the error that AWS
+    /// returned.
+    pub fn ecr_public_login(&self) -> Result<RegistryLogin, Error> {
+        host::ecr_public_login(&self.0)
+    }
 }
 
 /// The credentials of ECR for `docker login`.
 #[derive(Debug)]
 pub struct RegistryLogin {
-    /// `https://{account}.dkr.ecr.{region}.amazonaws.com`.
+    /// `https://{account}.dkr.ecr.{region}.amazonaws.com`, or `https://public.ecr.aws`.
     pub endpoint: String,
     /// Always `AWS`.
     pub username: String,

@@ -54,6 +54,8 @@ pub enum Call {
     Unscoped,
     /// [`Session::ecr_login`](crate::aws::Session::ecr_login)
     EcrLogin { region: String },
+    /// [`Session::ecr_public_login`](crate::aws::Session::ecr_public_login)
+    EcrPublicLogin,
     /// [`Request::send`](crate::http::Request::send)
     Send(Sent),
     /// [`tokens::registry_token`](crate::tokens::registry_token)

@@ -51,7 +51,7 @@ const URL: &str = "registry_url = \"registry.example.com\"\n";
 /// A way to misbehave, and the text that the report must contain.
 type GuestRow = (&'static str, &'static str);
 
-const ON_AWS: [GuestRow; 14] = [
+const ON_AWS: [GuestRow; 15] = [
     ("other-project", "repository/someone-elses`"),
     ("sibling", "repository/my-app*`"),
     ("other-role", "the role `"),
@@ -63,6 +63,7 @@ const ON_AWS: [GuestRow; 14] = [
     ("huge-policy", "2048"),
     ("giant-policy", "2048"),
     ("other-region", "a login in region `ap-southeast-2`"),
+    ("public-login", "a login of ECR Public, and the settings have no `public_alias`"),
     ("swallow", "repository/someone-elses`"),
     ("too-many", "more than 4 AWS calls"),
     ("secret-in-role", "the role `"),

@@ -22,12 +22,15 @@ use crate::config::AwsCeilingFile;
 use crate::domain::{Action, Actions, Project, ProjectShape};
 use crate::rules::Grant;
 
-/// This action has no resource type, so it needs `*` and a statement of its own.
-pub(crate) const LOGIN_ACTION: &str = "ecr:GetAuthorizationToken";
 /// The longest session policy that STS accepts, in characters.
 const MAX_POLICY: usize = 2048;
 /// The most statements that fit into a policy: each needs at least forty characters.
 const MAX_STATEMENTS: usize = 50;
+
+/// What a login needs. These actions have no resource type, so they need `*` and a statement of
+/// their own.
+const LOGIN: [&str; 1] = ["ecr:GetAuthorizationToken"];
+const PUBLIC_LOGIN: [&str; 2] = ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"];
 
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 /// The actions that `docker push` needs, by the documentation of ECR.
@@ -40,18 +43,28 @@ const PUSH: [&str; 6] = [
     "ecr:BatchGetImage",
 ];
 
+/// The actions of a push to ECR Public, by its documentation. A pull needs no login at all.
+const PUBLIC_PUSH: [&str; 5] = [
+    "ecr-public:BatchCheckLayerAvailability",
+    "ecr-public:InitiateLayerUpload",
+    "ecr-public:UploadLayerPart",
+    "ecr-public:CompleteLayerUpload",
+    "ecr-public:PutImage",
+];
+
 /// The access to AWS that the operator's settings allow one registry.
 #[derive(Clone, Debug)]
 pub struct AwsCeiling {
     pub region: String,
+    /// Whether its logins are those of ECR Public.
+    is_public: bool,
+    shape: ProjectShape,
     roles: BTreeSet<String>,
     /// Templates of ARNs, with `{project}`.
     resources: Vec<String>,
     pull: BTreeSet<String>,
     push: BTreeSet<String>,
-    unscoped: bool,
-    source_identity: bool,
-    session_tags: bool,
+    switches: Switches,
 }
 
 /// The switches among a registry's settings.
@@ -71,6 +84,8 @@ pub enum InvalidAwsCeiling {
     Resource(String),
     #[error("`{0}` is not one action such as `ecr:PutImage`")]
     Action(String),
+    #[error("`{0}` is not of ECR Public, and this registry has `public_alias`: expected `{1}…`")]
+    Service(String, &'static str),
     #[error("`child_repositories` needs a resource here that ends in `{{project}}/*`")]
     Children,
     #[error(
@@ -105,19 +120,22 @@ impl AwsCeiling {
         let strings = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
         let defaults =
             |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<BTreeSet<_>>();
+        let (pull, push): (&[&str], &[&str]) =
+            if settings.is_public() { (&[], &PUBLIC_PUSH) } else { (&PULL, &PUSH) };
         let ceiling = Self {
             region: settings.region.clone(),
+            is_public: settings.is_public(),
+            shape,
             roles: stated.map_or_else(
                 || settings.push_role_arn.iter().cloned().collect(),
                 |stated| strings(&stated.roles),
             ),
             resources: stated
                 .map_or_else(|| default_resources(settings), |stated| stated.resources.clone()),
-            pull: stated.map_or_else(|| defaults(&PULL), |stated| strings(&stated.pull)),
-            push: stated.map_or_else(|| defaults(&PUSH), |stated| strings(&stated.push)),
-            unscoped: switches.unscoped,
-            source_identity: switches.source_identity,
-            session_tags: switches.session_tags,
+            pull: stated.map_or_else(|| defaults(pull), |stated| strings(&stated.pull)),
+            push: stated.map_or_else(|| defaults(push), |stated| strings(&stated.push)),
+            // An answer of ECR Public does not say whose login it is.
+            switches: Switches { unscoped: switches.unscoped && !settings.is_public(), ..switches },
         };
         if let Some(wrong) = ceiling.resources.iter().find(|template| !is_template(template)) {
             return Err(InvalidAwsCeiling::Resource(wrong.clone()));
@@ -127,19 +145,45 @@ impl AwsCeiling {
         {
             return Err(InvalidAwsCeiling::Action(wrong.clone()));
         }
+        ceiling.has_one_service()?;
         if settings.child_repositories
             && !ceiling.resources.iter().any(|template| template.ends_with("/*"))
         {
             return Err(InvalidAwsCeiling::Children);
         }
-        match shared(&ceiling.resources, shape) {
+        match ceiling.shares_with(&ceiling) {
             Some((one, other)) => Err(InvalidAwsCeiling::Shared(one.into(), other.into(), shape)),
             None => Ok(ceiling),
         }
     }
 
+    /// A registry of ECR Public has no access to another service.
+    fn has_one_service(&self) -> Result<(), InvalidAwsCeiling> {
+        let is_other = |text: &&String, start: &str| self.is_public && !text.starts_with(start);
+        let (arn, action) = ("arn:aws:ecr-public::", "ecr-public:");
+        let mut actions = self.pull.iter().chain(&self.push);
+        let other = self.resources.iter().find(|it| is_other(it, arn)).map(|it| (it, arn));
+        let other =
+            other.or_else(|| actions.find(|it| is_other(it, action)).map(|it| (it, action)));
+        other.map_or(Ok(()), |(text, start)| Err(InvalidAwsCeiling::Service(text.clone(), start)))
+    }
+
+    /// Returns a template of each that can be one resource for two different projects.
+    pub(crate) fn shares_with<'a>(&'a self, other: &'a Self) -> Option<(&'a str, &'a str)> {
+        shared((&self.resources, self.shape), (&other.resources, other.shape))
+    }
+
     pub(crate) fn allows_unscoped(&self) -> bool {
-        self.unscoped
+        self.switches.unscoped
+    }
+
+    pub(crate) fn is_public(&self) -> bool {
+        self.is_public
+    }
+
+    /// The actions of a login.
+    pub(crate) fn login_actions(&self) -> &'static [&'static str] {
+        if self.is_public { &PUBLIC_LOGIN } else { &LOGIN }
     }
 
     /// Returns the request to send to STS, if everything that the provider asked for is within the
@@ -158,8 +202,8 @@ impl AwsCeiling {
             role_arn: role_arn.to_owned(),
             session_name: format!("rise-{}", grant.id()),
             policy,
-            source_identity: self.source_identity.then(|| source_identity(grant)),
-            tags: if self.session_tags { tags(grant) } else { Vec::new() },
+            source_identity: self.switches.source_identity.then(|| source_identity(grant)),
+            tags: if self.switches.session_tags { tags(grant) } else { Vec::new() },
         })
     }
 
@@ -182,7 +226,10 @@ impl AwsCeiling {
             .collect();
         let actions: BTreeSet<&String> = self.pull.union(&self.push).collect();
         let statements = [
-            Statement { actions: vec![LOGIN_ACTION.to_owned()], resources: vec!["*".to_owned()] },
+            Statement {
+                actions: self.login_actions().iter().map(|action| (*action).to_owned()).collect(),
+                resources: vec!["*".to_owned()],
+            },
             Statement { actions: actions.into_iter().cloned().collect(), resources },
         ];
         let policy = self.policy(&statements, project, Actions::PULL_AND_PUSH)?;
@@ -192,8 +239,8 @@ impl AwsCeiling {
             role_arn: role_arn.clone(),
             session_name: session.to_owned(),
             policy: policy.clone(),
-            source_identity: self.source_identity.then(|| session.to_owned()),
-            tags: if self.session_tags { tags.to_vec() } else { Vec::new() },
+            source_identity: self.switches.source_identity.then(|| session.to_owned()),
+            tags: if self.switches.session_tags { tags.to_vec() } else { Vec::new() },
         };
         Ok(self.roles.iter().map(probe).collect())
     }
@@ -221,8 +268,8 @@ impl AwsCeiling {
         let mut written = Vec::new();
         let mut narrowed = false;
         for statement in statements {
-            let is_login = statement.actions.iter().all(|action| action == LOGIN_ACTION)
-                && !statement.actions.is_empty();
+            let of_login = |action: &String| self.login_actions().contains(&action.as_str());
+            let is_login = statement.actions.iter().all(of_login) && !statement.actions.is_empty();
             for action in &statement.actions {
                 if !is_login && !self.covers(action, granted) {
                     return Err(BeyondAwsCeiling::Action {
@@ -328,7 +375,7 @@ mod tests {
 
     #[test]
     fn what_is_granted_is_written_as_it_is() {
-        let statements: [(&[&str], &[&str]); 2] = [(&[LOGIN_ACTION], &["*"]), (&PULL, &[ARN])];
+        let statements: [(&[&str], &[&str]); 2] = [(&LOGIN, &["*"]), (&PULL, &[ARN])];
         assert_eq!(
             policy(&ceiling(false), &statements, Actions::PULL).unwrap(),
             format!(
@@ -348,7 +395,7 @@ mod tests {
             (&["ecr:BatchGetImage"], &[&child]),
             (&["ecr:BatchGetImage"], &["*"]),
             (&["ecr:BatchGetImage"], &[ARN, "*"]),
-            (&["ecr:BatchGetImage", LOGIN_ACTION], &["*"]),
+            (&["ecr:BatchGetImage", LOGIN[0]], &["*"]),
             (&["ecr:PutImage"], &[ARN]),
             (&["ecr:*"], &[ARN]),
             (&["*"], &[ARN]),
@@ -356,7 +403,7 @@ mod tests {
             (&["ecr:DeleteRepository"], &[ARN]),
             (&[], &[ARN]),
             (&["ecr:BatchGetImage"], &[]),
-            (&[LOGIN_ACTION], &["*"]),
+            (&LOGIN, &["*"]),
         ];
         for (actions, resources) in cases {
             assert!(
@@ -374,5 +421,70 @@ mod tests {
             policy(&ceiling(true), &[(&["ecr:BatchGetImage"], &[ARN, &child])], Actions::PULL)
                 .is_ok()
         );
+    }
+
+    const PUBLIC_ARN: &str = "arn:aws:ecr-public::123456789012:repository/rise/my-app";
+
+    fn public(stated: Option<&AwsCeilingFile>) -> Result<AwsCeiling, InvalidAwsCeiling> {
+        let settings = AwsSettings {
+            region: "us-east-1".into(),
+            account_id: "123456789012".into(),
+            repo_prefix: "rise/".into(),
+            public_alias: Some("acme".into()),
+            push_role_arn: Some("arn:aws:iam::123456789012:role/push".into()),
+            ..AwsSettings::default()
+        };
+        let switches = Switches { unscoped: true, ..Switches::default() };
+        AwsCeiling::new(&settings, stated, switches, ProjectShape::default())
+    }
+
+    #[test]
+    fn a_public_registry_has_its_own_service_alone() {
+        let ceiling = public(None).unwrap();
+        assert!(!ceiling.allows_unscoped());
+        let both = Actions::PULL_AND_PUSH;
+        let right: [(&[&str], &[&str]); 2] =
+            [(&PUBLIC_LOGIN, &["*"]), (&PUBLIC_PUSH, &[PUBLIC_ARN])];
+        let written = policy(&ceiling, &right, both).unwrap();
+        assert!(written.contains(PUBLIC_ARN) && written.len() < 600, "{written}");
+        let cases: [(&[&str], &[&str], Actions); 9] = [
+            (&PUBLIC_PUSH, &[PUBLIC_ARN], Actions::PULL),
+            (&PUSH, &[PUBLIC_ARN], both),
+            (&PUBLIC_PUSH, &[ARN], both),
+            (&PUBLIC_PUSH, &["*"], both),
+            (&["ecr-public:PutImage", "sts:GetServiceBearerToken"], &["*"], both),
+            (&["ecr-public:DeleteRepository"], &[PUBLIC_ARN], both),
+            (&["ecr-public:*"], &[PUBLIC_ARN], both),
+            (&LOGIN, &["*"], both),
+            (&PUBLIC_LOGIN, &["*"], both),
+        ];
+        for (actions, resources, granted) in cases {
+            let refused = policy(&ceiling, &[(actions, resources)], granted);
+            assert!(refused.is_err(), "{actions:?} {resources:?} {granted}");
+        }
+        // Nor may a private registry log in there.
+        let login: [(&[&str], &[&str]); 2] = [(&PUBLIC_LOGIN, &["*"]), (&PULL, &[ARN])];
+        assert!(policy(&super::tests::ceiling(false), &login, both).is_err());
+    }
+
+    #[test]
+    fn a_stated_ceiling_of_a_public_registry_is_of_its_service() {
+        let texts = |text: &str| vec![text.to_owned()];
+        let stated = |resource: &str, action: &str| AwsCeilingFile {
+            roles: texts("arn:aws:iam::123456789012:role/push"),
+            resources: texts(resource),
+            pull: vec![],
+            push: texts(action),
+        };
+        let template = PUBLIC_ARN.replace("my-app", "{project}");
+        assert!(public(Some(&stated(&template, "ecr-public:PutImage"))).is_ok());
+        for (resource, action) in [
+            (template.as_str(), "ecr:PutImage"),
+            (template.as_str(), "sts:AssumeRole"),
+            (&ARN.replace("my-app", "{project}"), "ecr-public:PutImage"),
+        ] {
+            let wrong = public(Some(&stated(resource, action))).unwrap_err();
+            assert!(matches!(wrong, InvalidAwsCeiling::Service(..)), "{wrong}");
+        }
     }
 }

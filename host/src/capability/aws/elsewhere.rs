@@ -16,7 +16,9 @@ pub(crate) struct Elsewhere {
 /// Where calls of STS and ECR go, unless it is AWS. The setting has precedence, as in the SDK.
 pub(crate) fn elsewhere(settings: &AwsSettings, environment: &Environment) -> Vec<Elsewhere> {
     const IGNORED: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
-    const NAMES: [&str; 3] = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL"];
+    let service =
+        if settings.is_public() { "AWS_ENDPOINT_URL_ECR_PUBLIC" } else { "AWS_ENDPOINT_URL_ECR" };
+    let names = ["AWS_ENDPOINT_URL_STS", service, "AWS_ENDPOINT_URL"];
     if let Some(url) = settings.endpoint_url.clone() {
         return vec![Elsewhere { url, named_by: "endpoint_url" }];
     }
@@ -28,7 +30,7 @@ pub(crate) fn elsewhere(settings: &AwsSettings, environment: &Environment) -> Ve
     let found = |name: &'static str| {
         Some(Elsewhere { url: printable(variable(name)?, 256), named_by: name })
     };
-    let mut all: Vec<Elsewhere> = NAMES.into_iter().filter_map(found).collect();
+    let mut all: Vec<Elsewhere> = names.into_iter().filter_map(found).collect();
     // The general one concerns the services without an own one.
     all.truncate(2);
     all

@@ -1,6 +1,7 @@
-//! Calls of ECR on one repository, as the registry's managing identity makes them.
+//! Calls of ECR on one repository: those of the registry's managing identity, and those that show a
+//! permission.
 //!
-//! **Invariant:** a call names no other repository than its [`RepositoryPlace`], which the host
+//! **Invariant:** a managing call names no other repository than its [`RepositoryPlace`], which the host
 //! composes from a grant and the registry's settings.
 
 use std::collections::BTreeMap;
@@ -95,4 +96,46 @@ pub struct RepositoryDescription {
     pub mutability: String,
     pub scan_on_push: bool,
     pub encryption: Encryption,
+}
+
+/// An action of a pull or a push that can be tried without changing an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepositoryAction {
+    BatchGetImage,
+    BatchCheckLayerAvailability,
+    /// It begins an upload, which ECR discards because nothing follows.
+    InitiateLayerUpload,
+    PublicCheckLayer,
+    PublicInitiateUpload,
+}
+
+impl RepositoryAction {
+    /// A registry has those of one service: its ceiling has no others.
+    pub const ALL: [Self; 5] = [
+        Self::BatchGetImage,
+        Self::BatchCheckLayerAvailability,
+        Self::InitiateLayerUpload,
+        Self::PublicCheckLayer,
+        Self::PublicInitiateUpload,
+    ];
+
+    /// The name in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BatchGetImage => "ecr:BatchGetImage",
+            Self::BatchCheckLayerAvailability => "ecr:BatchCheckLayerAvailability",
+            Self::InitiateLayerUpload => "ecr:InitiateLayerUpload",
+            Self::PublicCheckLayer => "ecr-public:BatchCheckLayerAvailability",
+            Self::PublicInitiateUpload => "ecr-public:InitiateLayerUpload",
+        }
+    }
+}
+
+/// The action to try, and where.
+#[derive(Clone, Debug)]
+pub struct RepositoryTry {
+    pub action: RepositoryAction,
+    pub region: String,
+    pub account_id: String,
+    pub repository: String,
 }

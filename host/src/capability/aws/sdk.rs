@@ -6,6 +6,7 @@
 
 mod controller;
 mod failure;
+mod login;
 mod repositories;
 mod repository;
 mod retry;
@@ -22,11 +23,8 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as Keys;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenOutput;
 use aws_sdk_sts::operation::assume_role::builders::AssumeRoleFluentBuilder;
 use aws_sdk_sts::types::Tag;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 
 use self::controller::Controller;
 use self::failure::{failure, own_token};
@@ -34,10 +32,7 @@ use self::retry::retrying;
 use super::elsewhere::elsewhere;
 use super::repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
 use super::settings::{AwsSettings, account_of};
-use super::{
-    AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, OTHER_REGISTRY, RepositoryTry, http_client,
-};
-use crate::capability::printable;
+use super::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, RepositoryTry, http_client};
 use crate::config::environment;
 use crate::domain::Secret;
 
@@ -146,43 +141,6 @@ impl SdkAws {
         };
         [self.account_id.as_str()].into_iter().chain(of_session).collect()
     }
-
-    /// The login of `ask_for_login`, decoded.
-    fn decode(
-        &self,
-        answer: GetAuthorizationTokenOutput,
-        region: &str,
-        accounts: &[&str],
-    ) -> Result<EcrLogin, AwsError> {
-        let nonsense = |what: &str| AwsError::Nonsense(format!("GetAuthorizationToken {what}"));
-        let mut data = answer.authorization_data.unwrap_or_default().into_iter();
-        // From here on the token is in a `Secret`. The SDK's own type would print it.
-        let data = data.next().ok_or_else(|| nonsense("without data"))?;
-        let token =
-            Secret::new(data.authorization_token.ok_or_else(|| nonsense("without a token"))?);
-        let decoded = BASE64_STANDARD
-            .decode(token.expose())
-            .map_err(|_| nonsense("with a token that is not base64"))?;
-        let decoded = Secret::new(
-            String::from_utf8(decoded).map_err(|_| nonsense("with a token that is not text"))?,
-        );
-        let (username, password) =
-            decoded.expose().split_once(':').ok_or_else(|| nonsense("with a token without `:`"))?;
-        let expires_at = data
-            .expires_at
-            .and_then(|time| u64::try_from(time.secs()).ok())
-            .ok_or_else(|| nonsense("without an expiry"))?;
-        let endpoint = data.proxy_endpoint.unwrap_or_default();
-        if !accounts.iter().any(|account| is_of(&endpoint, account, region)) {
-            return Err(AwsError::Nonsense(other_registry(&endpoint, &self.account_id, region)));
-        }
-        Ok(EcrLogin {
-            endpoint,
-            username: username.to_owned(),
-            password: Secret::new(password.to_owned()),
-            expires_at,
-        })
-    }
 }
 
 /// The configuration without the shared cache of identities: the cache would keep these keys, and
@@ -202,15 +160,6 @@ async fn caller_arn(config: SdkConfig) -> Result<String, AwsError> {
     let answer = sts(&config).get_caller_identity().send().await;
     let arn = answer.map_err(|error| failure(&error))?.arn;
     arn.ok_or_else(|| AwsError::Nonsense("GetCallerIdentity without an ARN".to_owned()))
-}
-
-async fn ask_for_login(
-    config: SdkConfig,
-    region: String,
-) -> Result<GetAuthorizationTokenOutput, AwsError> {
-    let config = config.into_builder().region(Region::new(region)).build();
-    let request = aws_sdk_ecr::Client::new(&config).get_authorization_token();
-    request.send().await.map_err(|error| failure(&error))
 }
 
 /// One attempt to assume a role for a grant.
@@ -271,9 +220,13 @@ impl Aws for SdkAws {
         identity: &AwsIdentity,
         region: &str,
     ) -> Result<EcrLogin, AwsError> {
-        let attempt = |config: SdkConfig| ask_for_login(config, region.to_owned());
+        let attempt = |config: SdkConfig| login::ask(config, region.to_owned());
         let answer = self.act_as(identity, attempt).await?;
-        self.decode(answer, region, &self.login_accounts(identity))
+        login::decode(answer, region, &self.login_accounts(identity))
+    }
+
+    async fn public_login(&self, identity: &AwsIdentity) -> Result<EcrLogin, AwsError> {
+        login::decode_public(self.act_as(identity, login::ask_public).await?)
     }
 
     async fn caller_identity(&self) -> Result<String, AwsError> {
@@ -300,28 +253,6 @@ impl Aws for SdkAws {
         let attempt = |config| repositories::attempt(config, place.clone(), call.clone());
         self.act_as(&AwsIdentity::Unscoped, attempt).await
     }
-}
-
-/// Whether the endpoint belongs to this account and region.
-fn is_of(endpoint: &str, account_id: &str, region: &str) -> bool {
-    let Some(host) = endpoint.strip_prefix("https://") else { return false };
-    let mut labels = host.split('.');
-    let is_account = labels.next() == Some(account_id) || account_id.is_empty();
-    is_account && labels.any(|label| label == region)
-}
-
-/// Says for which registry a login is, and for which one it should be.
-fn other_registry(endpoint: &str, account_id: &str, region: &str) -> String {
-    let host = endpoint.strip_prefix("https://").unwrap_or(endpoint);
-    let labels: Vec<&str> = host.split('.').collect();
-    let found = match labels.as_slice() {
-        [account, "dkr", "ecr", region, ..] => format!("account {account} in {region}"),
-        _ => format!("`{}`", printable(host, 128)),
-    };
-    format!(
-        "{OTHER_REGISTRY}: it is for {found}, and this registry is account {account_id} in \
-         {region}"
-    )
 }
 
 /// Sends the request and returns the keys of the answer.

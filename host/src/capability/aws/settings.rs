@@ -1,6 +1,9 @@
 //! The settings of a registry that the host itself reads for AWS, and the names that follow from
 //! them.
 
+/// The host of all images in ECR Public. Each registry has an alias there.
+pub(crate) const PUBLIC_HOST: &str = "public.ecr.aws";
+
 /// The settings of a registry that the host itself reads for AWS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(default)]
@@ -10,6 +13,7 @@ pub struct AwsSettings {
     pub account_id: String,
     pub partition: Option<String>,
     pub repo_prefix: String,
+    pub public_alias: Option<String>,
     pub role_arn: Option<String>,
     pub push_role_arn: Option<String>,
     pub web_identity: bool,
@@ -26,8 +30,28 @@ impl AwsSettings {
         self.partition.as_deref().unwrap_or_else(|| partition_of(&self.region))
     }
 
-    /// The host name of ECR in this account and region.
+    /// Whether the registry is one of Amazon ECR Public, a service of its own.
+    pub fn is_public(&self) -> bool {
+        self.public_alias.is_some()
+    }
+
+    /// The service in ARNs and in the names of actions.
+    pub(crate) fn service(&self) -> &'static str {
+        if self.is_public() { "ecr-public" } else { "ecr" }
+    }
+
+    /// The ARN of a repository. Public ones have no region.
+    pub fn repository_arn(&self, repository: &str) -> String {
+        let (partition, service, account_id) = (self.partition(), self.service(), &self.account_id);
+        let region = if self.is_public() { "" } else { &self.region };
+        format!("arn:{partition}:{service}:{region}:{account_id}:repository/{repository}")
+    }
+
+    /// The host name of ECR in this account and region, or of ECR Public.
     pub fn registry_host(&self) -> String {
+        if self.is_public() {
+            return PUBLIC_HOST.to_owned();
+        }
         let (service, suffix) = match (self.dual_stack, self.partition()) {
             (true, "aws-cn") => ("dkr-ecr", "on.amazonwebservices.com.cn"),
             (true, _) => ("dkr-ecr", "on.aws"),

@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::web_identity;
 pub(super) use super::web_identity::SentToken;
-use crate::capability::aws::ceiling::LOGIN_ACTION;
 use crate::capability::aws::settings::AwsSettings;
 use crate::capability::aws::{AwsError, OTHER_REGISTRY};
 use crate::capability::printable;
@@ -38,6 +37,8 @@ pub(super) enum LiveStep {
     /// A login to ECR as `role`.
     Login {
         role: String,
+        /// What it needs.
+        actions: &'static [&'static str],
     },
     /// Calls on one repository as `role`.
     Repository {
@@ -112,7 +113,7 @@ pub(super) fn aws(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> 
         LiveStep::WebIdentity { role, .. } => {
             format!("sts:AssumeRoleWithWebIdentity of {role} with a session policy")
         }
-        LiveStep::Login { role } => format!("{LOGIN_ACTION} as {role}"),
+        LiveStep::Login { role, actions } => format!("{} as {role}", actions.join(", ")),
         LiveStep::Repository { role, repository, actions } => {
             format!("{} on the repository {repository} as {role}", actions.join(", "))
         }
@@ -182,12 +183,7 @@ fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
         AwsError::Throttled(_) => "try again in a minute".to_owned(),
         AwsError::TimedOut(_) | AwsError::Unavailable(_) => format!(
             "check that this machine reaches {}",
-            settings.endpoint_url.clone().unwrap_or_else(|| {
-                format!(
-                    "STS and ECR in {} over https (VPC endpoints: both `sts` and `ecr.api`)",
-                    settings.region
-                )
-            })
+            settings.endpoint_url.clone().unwrap_or_else(|| network(settings))
         ),
         AwsError::Nonsense(text) if text.starts_with(OTHER_REGISTRY) => format!(
             "correct `account_id` (now {}) or `region` (now {}); if they are right, create the \
@@ -203,6 +199,15 @@ fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
                 .to_owned()
         }
     }
+}
+
+/// What a registry calls.
+fn network(settings: &AwsSettings) -> String {
+    let AwsSettings { region, .. } = settings;
+    if settings.is_public() {
+        return format!("sts.{region}.amazonaws.com and api.ecr-public.{region}.amazonaws.com");
+    }
+    format!("STS and ECR in {region} over https (VPC endpoints: both `sts` and `ecr.api`)")
 }
 
 fn wrong_keys() -> String {
@@ -229,10 +234,10 @@ fn permission(step: &LiveStep, text: &str, settings: &AwsSettings) -> String {
             either(&principal(own), role, missing, "")
         ),
         LiveStep::WebIdentity { role, sent } => sent.trust(role),
-        LiveStep::Login { role } => format!(
+        LiveStep::Login { role, actions } => format!(
             "{} lacks, in a permissions policy: {}",
             principal(role),
-            statement(&[LOGIN_ACTION], "*")
+            statement(actions, "*")
         ),
         LiveStep::Repository { role, repository, actions } => {
             on_repository(&principal(role), repository, actions, text, settings)
@@ -256,12 +261,12 @@ fn on_repository(
     );
     if text.contains("RepositoryNotFoundException") {
         return format!(
-            "create it by `aws ecr create-repository --region {region} --repository-name \
-             {repository}`, or correct {named}"
+            "create it by `aws {} create-repository --region {region} --repository-name \
+             {repository}`, or correct {named}",
+            settings.service()
         );
     }
-    let arn =
-        format!("arn:{}:ecr:{region}:{account_id}:repository/{repository}", settings.partition());
+    let arn = settings.repository_arn(repository);
     if text.contains("explicit deny") {
         return format!(
             "a policy denies it explicitly: that of {role}, of {arn} or of the account"

@@ -116,6 +116,12 @@ pub(crate) fn ecr_login(session: &Session, region: &str) -> Result<RegistryLogin
     Ok(RegistryLogin { endpoint, username, password: crate::Secret(password), expires_at })
 }
 
+pub(crate) fn ecr_public_login(session: &Session) -> Result<RegistryLogin, Error> {
+    let aws::RegistryLogin { endpoint, username, password, expires_at } =
+        session.ecr_public_login()?;
+    Ok(RegistryLogin { endpoint, username, password: crate::Secret(password), expires_at })
+}
+
 pub(crate) fn registry_token(service: &str) -> Result<Secret, Error> {
     tokens::registry_token(service).map_err(Error::from)
 }

@@ -169,6 +169,17 @@ pub(crate) fn ecr_login(_: &Session, region: &str) -> Result<RegistryLogin, Erro
     })
 }
 
+pub(crate) fn ecr_public_login(_: &Session) -> Result<RegistryLogin, Error> {
+    ask(Call::EcrPublicLogin, |host| {
+        Ok(RegistryLogin {
+            endpoint: "https://public.ecr.aws".to_owned(),
+            username: "AWS".to_owned(),
+            password: crate::Secret(Secret::from(Origin::Aws)),
+            expires_at: host.login_expires_at,
+        })
+    })
+}
+
 pub(crate) fn registry_token(service: &str) -> Result<Secret, Error> {
     let call = Call::RegistryToken { service: service.to_owned() };
     ask(call, |_| Ok(Secret::from(Origin::RegistryToken(service.to_owned()))))

@@ -24,6 +24,7 @@ struct Settings {
     account_id: String,
     role_arn: Option<String>,
     push_role_arn: String,
+    public_alias: Option<String>,
     access_key_id: Option<SecretName>,
     secret_access_key: Option<SecretName>,
     endpoint_url: Option<String>,
@@ -59,6 +60,8 @@ enum Attack {
     SecretInRole,
     /// A login in a region that is not the registry's.
     OtherRegion,
+    /// A login of ECR Public, for a registry that is not there.
+    PublicLogin,
     /// Asks for another project, ignores the refusal, and then behaves.
     Swallow,
     /// No attack, for comparison.
@@ -103,11 +106,16 @@ impl Provider for AwsRogue {
             | Attack::GiantPolicy
             | Attack::TooMany
             | Attack::SecretInRole
+            | Attack::PublicLogin
             | Attack::Swallow
             | Attack::None => settings.region.as_str(),
         };
         let aws::RegistryLogin { username, password, expires_at, .. } =
-            session.ecr_login(region)?;
+            if matches!(settings.attack, Attack::PublicLogin) {
+                session.ecr_public_login()?
+            } else {
+                session.ecr_login(region)?
+            };
         let credential = Credential::Basic(Login { username, password });
         Ok(Issued { credential, expires_at: Some(expires_at) })
     }
@@ -151,7 +159,7 @@ fn session(settings: &Settings, grant: &Grant) -> Result<Session, Error> {
             drop(refused);
             assume(policy(&granted, &own))
         }
-        Attack::OtherRegion | Attack::None => assume(policy(&granted, &own)),
+        Attack::OtherRegion | Attack::PublicLogin | Attack::None => assume(policy(&granted, &own)),
     }
 }
 

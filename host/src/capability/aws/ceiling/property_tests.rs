@@ -59,7 +59,7 @@ proptest::proptest! {
 }
 
 const ASKED_ACTIONS: [&str; 6] =
-    ["ecr:BatchGetImage", "ecr:PutImage", "ecr:*", "*", LOGIN_ACTION, "ecr:DeleteRepository"];
+    ["ecr:BatchGetImage", "ecr:PutImage", "ecr:*", "*", LOGIN[0], "ecr:DeleteRepository"];
 const ASKED_RESOURCES: [&str; 4] = [
     ARN,
     "*",
@@ -88,7 +88,7 @@ proptest::proptest! {
             for statement in policy["Statement"].as_array().unwrap() {
                 for action in statement["Action"].as_array().unwrap() {
                     for resource in statement["Resource"].as_array().unwrap() {
-                        let login = action == LOGIN_ACTION;
+                        let login = action == LOGIN[0];
                         let is_pull = action == "ecr:BatchGetImage";
                         let covered = is_pull || (push && action == "ecr:PutImage");
                         let is_own = resource == ARN && (covered || login);

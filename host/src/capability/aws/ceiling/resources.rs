@@ -6,30 +6,30 @@ use crate::capability::aws::settings::AwsSettings;
 use crate::domain::ProjectShape;
 use crate::domain::location::ProjectPath;
 
-/// `arn:{partition}:ecr:{region}:{account}:repository/{prefix}{project}`, and everything below it
-/// if child repositories belong to a project.
+/// `arn:{partition}:ecr:{region}:{account}:repository/{prefix}{project}`, or that of ECR Public,
+/// and everything below it if child repositories belong to a project.
 pub(super) fn default_resources(settings: &AwsSettings) -> Vec<String> {
-    let AwsSettings { region, account_id, repo_prefix, .. } = settings;
-    let own = format!(
-        "arn:{}:ecr:{region}:{account_id}:repository/{repo_prefix}{{project}}",
-        settings.partition()
-    );
+    let own = settings.repository_arn(&format!("{}{{project}}", settings.repo_prefix));
     let children = settings.child_repositories.then(|| format!("{own}/*"));
     [own].into_iter().chain(children).collect()
 }
 
-/// Returns two templates that are the same resource for two different projects: with `a` and `a/b`
-/// as projects, `{project}/*` of `a` contains `{project}` of `a/b`.
-pub(super) fn shared(templates: &[String], shape: ProjectShape) -> Option<(&str, &str)> {
-    let all: Vec<_> = templates.iter().map(|template| paths(template, shape)).collect();
-    let mut pairs = all
-        .iter()
-        .zip(templates)
-        .flat_map(|one| all.iter().zip(templates).map(move |other| (one, other)));
-    let is_shared = |one: &[ProjectPath<'_>], other: &[ProjectPath<'_>]| {
-        one.iter().any(|one| other.iter().any(|other| one.overlaps_for_others(other)))
+/// Templates of ARNs, and the projects that they are for.
+pub(super) type Templates<'a> = (&'a [String], ProjectShape);
+
+/// Returns a template of each that are the same resource for two different projects: with `a` and
+/// `a/b` as projects, `{project}/*` of `a` contains `{project}` of `a/b`.
+pub(super) fn shared<'a>(
+    (mine, shape): Templates<'a>,
+    (theirs, other_shape): Templates<'a>,
+) -> Option<(&'a str, &'a str)> {
+    let is_shared = |one: &str, other: &str| {
+        let others = paths(other, other_shape);
+        let overlaps = |one: &ProjectPath<'_>| others.iter().any(|it| one.overlaps_for_others(it));
+        paths(one, shape).iter().any(overlaps)
     };
-    let ((_, one), (_, other)) = pairs.find(|((one, _), (other, _))| is_shared(one, other))?;
+    let mut pairs = mine.iter().flat_map(|one| theirs.iter().map(move |other| (one, other)));
+    let (one, other) = pairs.find(|(one, other)| is_shared(one, other))?;
     Some((one, other))
 }
 
@@ -101,7 +101,11 @@ mod tests {
         ] {
             let arn = |end: &&str| format!("arn:aws:ecr:us-east-1:123456789012:repository/{end}");
             let templates: Vec<String> = templates.iter().map(arn).collect();
-            assert_eq!(shared(&templates, shape).is_none(), right, "{templates:?} {shape:?}");
+            assert_eq!(
+                shared((&templates, shape), (&templates, shape)).is_none(),
+                right,
+                "{templates:?} {shape:?}"
+            );
         }
     }
 }

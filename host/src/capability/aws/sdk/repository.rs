@@ -14,6 +14,7 @@ const LAYER: &str = "sha256:0000000000000000000000000000000000000000000000000000
 pub(super) async fn attempt(config: SdkConfig, wanted: RepositoryTry) -> Result<(), AwsError> {
     let RepositoryTry { action, region, account_id, repository } = wanted;
     let config = config.into_builder().region(Region::new(region)).build();
+    let public = aws_sdk_ecrpublic::Client::new(&config);
     let client = aws_sdk_ecr::Client::new(&config);
     match action {
         RepositoryAction::BatchGetImage => {
@@ -29,6 +30,16 @@ pub(super) async fn attempt(config: SdkConfig, wanted: RepositoryTry) -> Result<
         }
         RepositoryAction::InitiateLayerUpload => {
             let request = client.initiate_layer_upload().registry_id(account_id);
+            let request = request.repository_name(repository);
+            request.send().await.map(drop).map_err(|error| failure(&error))
+        }
+        RepositoryAction::PublicCheckLayer => {
+            let request = public.batch_check_layer_availability().registry_id(account_id);
+            let request = request.repository_name(repository).layer_digests(LAYER);
+            request.send().await.map(drop).map_err(|error| failure(&error))
+        }
+        RepositoryAction::PublicInitiateUpload => {
+            let request = public.initiate_layer_upload().registry_id(account_id);
             let request = request.repository_name(repository);
             request.send().await.map(drop).map_err(|error| failure(&error))
         }

@@ -164,12 +164,17 @@ impl Attempt<'_> {
     }
 
     async fn login(&mut self, role: String, identity: AwsIdentity) {
-        let region = &self.access.ceiling.region;
-        let answer = self.access.client.registry_login(&identity, region).await;
-        if self.step(&LiveStep::Login { role: role.clone() }, answer).is_none() {
+        let AwsAccess { ceiling, client, .. } = self.access;
+        let (service, answer) = if ceiling.is_public() {
+            ("ECR Public", client.public_login(&identity).await)
+        } else {
+            ("ECR", client.registry_login(&identity, &ceiling.region).await)
+        };
+        let step = LiveStep::Login { role: role.clone(), actions: ceiling.login_actions() };
+        if self.step(&step, answer).is_none() {
             return;
         }
-        self.done("gets logins from ECR");
+        self.done(&format!("gets logins from {service}"));
         if let Some(project) = self.project.clone() {
             self.repository(&role, &identity, &project).await;
         }

@@ -14,7 +14,11 @@ impl Attempt<'_> {
         identity: &AwsIdentity,
         project: &Project,
     ) {
-        let repository = self.registry.locate(project).repository;
+        let path = self.registry.locate(project).repository;
+        // The API knows a public repository by its name below the alias.
+        let alias = self.settings.public_alias.as_ref();
+        let below = alias.and_then(|alias| path.strip_prefix(&format!("{alias}/")));
+        let repository = below.unwrap_or(&path).to_owned();
         let is_granted =
             |action: &RepositoryAction| self.access.ceiling.has_action(action.as_str());
         let (mut allowed, mut denied, mut reason) = (Vec::new(), Vec::new(), None);
