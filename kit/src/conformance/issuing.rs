@@ -5,7 +5,9 @@ use super::examples::Case;
 use super::report::Report;
 use crate::grant::grant;
 use crate::probe::{Probe, Seen};
-use rise_broker::domain::{Actions, Clock, Credential, Credentials, Deadline, Project, Scope};
+use rise_broker::domain::{
+    Action, Actions, Clock, Credential, Credentials, Deadline, Project, Scope,
+};
 use rise_broker::issue::mint;
 
 const AREA: &str = "issue";
@@ -53,7 +55,12 @@ async fn issue(
     let scope = case.registry.scope;
     match issued {
         Err(error) => wrong.push(error.to_string()),
-        Ok(credentials) if credentials.credential.secret().is_none() && scope != Scope::None => {
+        // Images that everybody may pull need a credential for a push alone.
+        Ok(credentials)
+            if credentials.credential.secret().is_none()
+                && grant.actions().contains(Action::Push)
+                && scope != Scope::None =>
+        {
             wrong.push(format!(
                 "it returned no credential, although `check` says that credentials open a {scope}: \
                  let `check` return the scope `none`, or return the credential"

@@ -3,12 +3,17 @@
 //!
 //! Without `push_role_arn` there is no role to narrow. The password then opens everything that the
 //! broker's own identity may do, and `check` returns that scope.
+//!
+//! With `public_alias` the registry is one of ECR Public. Everybody may pull from there, so only a
+//! grant to push gets a login.
 
 mod policy;
 mod repositories;
 mod settings;
 
-use rise_provider::{Credential, Error, Grant, Issued, Location, Login, Problem, Provider, Scope};
+use rise_provider::{
+    Actions, Credential, Error, Grant, Issued, Location, Login, Problem, Provider, Scope,
+};
 use rise_provider::{aws, export_provider, log};
 
 pub use crate::settings::{Partition, Settings};
@@ -42,25 +47,32 @@ impl Provider for Ecr {
     }
 
     fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
-        Ok(Location { host: settings.host(), repository: settings.repository(project) })
+        Ok(Location { host: settings.host(), repository: format!("{}{project}", settings.path()) })
     }
 
     fn resolve(settings: &Settings, location: &Location) -> Option<String> {
         if location.host != settings.host() {
             return None;
         }
-        location.repository.strip_prefix(&settings.repo_prefix).map(str::to_owned)
+        location.repository.strip_prefix(&settings.path()).map(str::to_owned)
     }
 
     fn issue(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
-        let statements =
-            policy::statements(&settings.repository_arns(&grant.project()), grant.actions())?;
+        let (actions, is_public) = (grant.actions(), settings.is_public());
+        if is_public && actions == Actions::PULL {
+            return Ok(Issued { credential: Credential::ClientAuth, expires_at: None });
+        }
+        let arns = settings.repository_arns(&grant.project());
+        let statements = policy::statements(&arns, actions, is_public)?;
         let session = match &settings.push_role_arn {
             Some(role_arn) => aws::assume_role(role_arn, statements)?,
             None => aws::unscoped()?,
         };
-        let aws::RegistryLogin { username, password, expires_at, .. } =
-            session.ecr_login(&settings.region)?;
+        let aws::RegistryLogin { username, password, expires_at, .. } = if is_public {
+            session.ecr_public_login()?
+        } else {
+            session.ecr_login(&settings.region)?
+        };
 
         let credential = Credential::Basic(Login { username, password });
         Ok(Issued { credential, expires_at: Some(expires_at) })
@@ -69,8 +81,8 @@ impl Provider for Ecr {
 
 #[cfg(test)]
 mod tests {
+    use rise_provider::SecretName;
     use rise_provider::testing::{self, Call, Host, Origin};
-    use rise_provider::{Actions, SecretName};
     use serde_json::{Value, json};
 
     use super::*;
@@ -121,6 +133,51 @@ mod tests {
         );
     }
 
+    fn public() -> Settings {
+        let role = "arn:aws:iam::123456789012:role/push";
+        settings(json!({ "public_alias": "acme", "push_role_arn": role }))
+    }
+
+    #[test]
+    fn a_push_to_ecr_public_has_a_login_of_that_service() {
+        for actions in [Actions::PUSH, Actions::PULL | Actions::PUSH] {
+            let grant = testing::grant("my-app").actions(actions).build();
+            let (issued, calls) = Host::new().run(|| Ecr::issue(&public(), &grant));
+            let Credential::Basic(login) = issued.unwrap().credential else {
+                panic!("expected a login")
+            };
+            assert_eq!(testing::origin(&login.password), &Origin::Aws);
+            let [Call::AssumeRole { statements, .. }, Call::EcrPublicLogin] = calls.as_slice()
+            else {
+                panic!("unexpected calls: {calls:?}")
+            };
+            let arn = "arn:aws:ecr-public::123456789012:repository/rise/my-app";
+            assert_eq!(statements[1].resources, [arn]);
+        }
+    }
+
+    #[test]
+    fn a_pull_from_ecr_public_needs_nothing() {
+        let grant = testing::grant("my-app").actions(Actions::PULL).build();
+        let (issued, calls) = Host::new().run(|| Ecr::issue(&public(), &grant));
+        assert!(matches!(issued.unwrap().credential, Credential::ClientAuth));
+        assert_eq!(calls, []);
+    }
+
+    #[test]
+    fn public_images_lie_below_the_alias() {
+        let location = |repository: &str| Location {
+            host: "public.ecr.aws".to_owned(),
+            repository: repository.to_owned(),
+        };
+        let own = location("acme/rise/team/my-app");
+        assert_eq!(Ecr::locate(&public(), "team/my-app"), Ok(own.clone()));
+        assert_eq!(Ecr::resolve(&public(), &own).as_deref(), Some("team/my-app"));
+        for others in ["other/rise/my-app", "acme/my-app", "rise/my-app"] {
+            assert_eq!(Ecr::resolve(&public(), &location(others)), None, "{others}");
+        }
+    }
+
     #[test]
     fn without_a_push_role_the_identity_is_the_brokers_own() {
         let grant = testing::grant("my-app").build();
@@ -137,6 +194,9 @@ mod tests {
             (Actions::PULL | Actions::DELETE, settings(json!({}))),
             (Actions::NONE, scoped()),
             (Actions::NONE, settings(json!({}))),
+            (Actions::DELETE, public()),
+            (Actions::PULL | Actions::DELETE, public()),
+            (Actions::NONE, public()),
         ] {
             let grant = testing::grant("my-app").actions(actions).build();
             let (issued, calls) = Host::new().run(|| Ecr::issue(&settings, &grant));

@@ -9,8 +9,12 @@ use serde::Deserialize;
 /// The longest repository name of ECR, less room for a project. The broker denies projects that are
 /// too long for what is left.
 const LONGEST_PREFIX: usize = 256 - 63;
+/// The same of ECR Public.
+const LONGEST_PUBLIC_PREFIX: usize = 205 - 63;
+/// The only region that answers for ECR Public.
+const PUBLIC_REGION: &str = "us-east-1";
 
-/// One registry of type `ecr`: an AWS account in a region.
+/// One registry of type `ecr`: an AWS account in a region, or its part of ECR Public.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
@@ -22,6 +26,10 @@ pub struct Settings {
     /// Prefix of the project in every repository name. Empty, or with a `/` at the end.
     #[serde(default)]
     pub repo_prefix: String,
+    /// Alias of the account's registry in ECR Public: its images are
+    /// `public.ecr.aws/ALIAS/{repo_prefix}{project}`. Everybody may pull them; logins are for
+    /// pushes. Needs `region` `us-east-1` and `push_role_arn`.
+    pub public_alias: Option<String>,
     /// The broker's own role. The broker assumes it first, unless it has the role already.
     pub role_arn: Option<String>,
     /// Role for each credential, narrowed to one repository. Without it, credentials open the whole
@@ -116,8 +124,15 @@ impl Settings {
         self.partition.unwrap_or_else(|| Partition::of_region(&self.region))
     }
 
-    /// `123456789012.dkr.ecr.eu-west-1.amazonaws.com`.
+    pub(crate) fn is_public(&self) -> bool {
+        self.public_alias.is_some()
+    }
+
+    /// `123456789012.dkr.ecr.eu-west-1.amazonaws.com`, or `public.ecr.aws`.
     pub(crate) fn host(&self) -> String {
+        if self.is_public() {
+            return "public.ecr.aws".to_owned();
+        }
         let (service, domain) = match (self.dual_stack, self.partition()) {
             (false, partition) => ("dkr.ecr", partition.domain()),
             (true, Partition::AwsCn) => ("dkr-ecr", "on.amazonwebservices.com.cn"),
@@ -127,15 +142,20 @@ impl Settings {
         format!("{}.{service}{fips}.{}.{domain}", self.account_id, self.region)
     }
 
-    pub(crate) fn repository(&self, project: &str) -> String {
-        format!("{}{project}", self.repo_prefix)
+    /// What stands before the project in an image's name.
+    pub(crate) fn path(&self) -> String {
+        let alias = self.public_alias.as_ref().map(|alias| format!("{alias}/"));
+        alias.unwrap_or_default() + &self.repo_prefix
     }
 
     /// The ARNs of exactly the project's repositories: `{project}*` would include `{project}-2`.
+    /// Those of ECR Public have no region and no alias.
     pub(crate) fn repository_arns(&self, project: &str) -> Vec<String> {
-        let Self { region, account_id, .. } = self;
-        let (partition, repository) = (self.partition().name(), self.repository(project));
-        let own = format!("arn:{partition}:ecr:{region}:{account_id}:repository/{repository}");
+        let Self { account_id, repo_prefix, .. } = self;
+        let (service, region) =
+            if self.is_public() { ("ecr-public", "") } else { ("ecr", self.region.as_str()) };
+        let registry = format!("arn:{}:{service}:{region}:{account_id}", self.partition().name());
+        let own = format!("{registry}:repository/{repo_prefix}{project}");
         if self.child_repositories { vec![format!("{own}/*"), own] } else { vec![own] }
     }
 
@@ -167,6 +187,7 @@ impl Settings {
         .into_iter()
         .chain([self.endpoint_problem()])
         .flatten()
+        .chain(self.public_problems())
         .collect()
     }
 
@@ -217,6 +238,9 @@ impl Settings {
             Some(path) if !Location::is_repository(path) => {
                 "expected path segments of lower-case letters and digits, separated by `.`, `_`, \
                 `__` or `-`"
+            }
+            Some(_) if self.is_public() && prefix.len() > LONGEST_PUBLIC_PREFIX => {
+                "expected at most 142 characters, to leave room for a project"
             }
             Some(_) if prefix.len() > LONGEST_PREFIX => {
                 "expected at most 193 characters, to leave room for a project"
@@ -284,6 +308,36 @@ impl Settings {
         wrong.then(|| Problem::new("/audience", message))
     }
 
+    /// ECR Public has one region and one host, and its logins do not say whose they are: only a
+    /// session policy names the account.
+    fn public_problems(&self) -> Vec<Problem> {
+        let Some(alias) = &self.public_alias else { return Vec::new() };
+        let region = format!(
+            "`{}`: ECR Public, which `public_alias` names, answers in `{PUBLIC_REGION}` alone; set \
+             that",
+            self.region
+        );
+        let form = format!(
+            "`{alias}` is no alias; expected 2 to 50 lower-case letters and digits, with a single \
+             `.`, `_` or `-` between them, such as `a1b2c3d4`; `aws ecr-public describe-registries \
+             --region {PUBLIC_REGION}` prints it"
+        );
+        let one_host = "ECR Public, which `public_alias` names, has one host; remove this";
+        let role = "missing: `public_alias` needs it, because the broker cannot know otherwise \
+                    which account a login is of";
+        [
+            (!is_alias(alias), "/public_alias", form.as_str()),
+            (is_region(&self.region) && self.region != PUBLIC_REGION, "/region", &region),
+            (self.push_role_arn.is_none(), "/push_role_arn", role),
+            (self.dual_stack, "/dual_stack", one_host),
+            (self.fips, "/fips", one_host),
+        ]
+        .into_iter()
+        .filter(|(is_wrong, _, _)| *is_wrong)
+        .map(|(_, path, message)| Problem::new(path, message))
+        .collect()
+    }
+
     fn endpoint_problem(&self) -> Option<Problem> {
         let url = self.endpoint_url.as_deref()?;
         let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
@@ -303,6 +357,16 @@ fn is_region(region: &str) -> bool {
     let Some((words, number)) = region.rsplit_once('-') else { return false };
 
     is_digits(number) && words.contains('-') && words.split('-').all(is_word)
+}
+
+/// An alias of ECR Public, as its API takes them: `a1b2c3d4`, `acme-images`.
+fn is_alias(text: &str) -> bool {
+    (2..=50).contains(&text.len())
+        && text.starts_with(|letter: char| letter.is_ascii_lowercase())
+        && Location::is_repository(text)
+        && !text.contains('/')
+        && !text.contains("__")
+        && !text.contains("--")
 }
 
 fn is_account(text: &str) -> bool {
@@ -353,6 +417,15 @@ mod tests {
         all
     }
 
+    /// Settings of a registry in ECR Public.
+    fn public(more: Value) -> Value {
+        let role = "arn:aws:iam::123456789012:role/push";
+        let mut all = json!({ "public_alias": "acme", "push_role_arn": role });
+        let Value::Object(more) = more else { panic!("expected an object") };
+        all.as_object_mut().unwrap().extend(more);
+        all
+    }
+
     fn paths(settings: &Value) -> Vec<String> {
         let problems = testing::check::<Ecr>(settings).err().unwrap_or_default();
         problems.into_iter().map(|problem| problem.path).collect()
@@ -371,6 +444,15 @@ mod tests {
         for more in [json!({}), json!({ "audience": "sts.amazonaws.com.cn" })] {
             assert_eq!(testing::check::<Ecr>(&with(by_token(more))), Ok(Scope::Repository));
         }
+
+        for alias in ["a1b2c3d4", "acme-images", "acme.images_2"] {
+            let settings = with(public(json!({ "public_alias": alias, "repo_prefix": "rise/" })));
+            assert_eq!(testing::check::<Ecr>(&settings), Ok(Scope::Repository), "{alias}");
+        }
+        assert_eq!(
+            testing::check::<Ecr>(&with(public(by_token(json!({}))))),
+            Ok(Scope::Repository)
+        );
 
         let keys =
             json!({ "access_key_id": "access_key_id", "secret_access_key": "secret_access_key" });
@@ -415,6 +497,18 @@ mod tests {
             (by_token(json!({ "audience": "a b" })), "/audience"),
             (json!({ "endpoint_url": "localhost:4566" }), "/endpoint_url"),
             (json!({ "endpoint_url": "http://user@localhost" }), "/endpoint_url"),
+            (public(json!({ "public_alias": "Acme" })), "/public_alias"),
+            (public(json!({ "public_alias": "a/b" })), "/public_alias"),
+            (public(json!({ "public_alias": "a" })), "/public_alias"),
+            (public(json!({ "public_alias": "1a" })), "/public_alias"),
+            (public(json!({ "public_alias": "a--b" })), "/public_alias"),
+            (public(json!({ "public_alias": "a-" })), "/public_alias"),
+            (public(json!({ "public_alias": "" })), "/public_alias"),
+            (public(json!({ "region": "eu-west-1" })), "/region"),
+            (public(json!({ "push_role_arn": null })), "/push_role_arn"),
+            (public(json!({ "dual_stack": true })), "/dual_stack"),
+            (public(json!({ "fips": true })), "/fips"),
+            (public(json!({ "repo_prefix": format!("{}/", "a".repeat(142)) })), "/repo_prefix"),
             (json!({ "region_": "x" }), ""),
             (json!({ "partition": "mars" }), ""),
         ] {
