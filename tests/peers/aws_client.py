@@ -1,5 +1,6 @@
-"""boto3 against a double of AWS. Arguments: the URL, the role, a token, the session policy. Assumes
-the role by the token and asks ECR for a login as that session. Prints both as JSON, or an error."""
+"""boto3 against a double of AWS. Arguments: the URL, the role, a token, the session policy, and
+`ecr` or `ecr-public`. Assumes the role by the token and asks that service for a login as the
+session. Prints both as JSON, or an error."""
 
 import base64
 import json
@@ -10,7 +11,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-url, role, token, policy = sys.argv[1:]
+url, role, token, policy, service = sys.argv[1:]
 once = {"retries": {"total_max_attempts": 1}, "connect_timeout": 5, "read_timeout": 10}
 try:
     sts = boto3.client(
@@ -28,7 +29,7 @@ try:
     )
     keys = assumed["Credentials"]
     ecr = boto3.client(
-        "ecr",
+        service,
         region_name="us-east-1",
         endpoint_url=url,
         aws_access_key_id=keys["AccessKeyId"],
@@ -36,9 +37,10 @@ try:
         aws_session_token=keys["SessionToken"],
         config=Config(**once),
     )
-    data = ecr.get_authorization_token()["authorizationData"][0]
+    data = ecr.get_authorization_token()["authorizationData"]
+    data = data[0] if service == "ecr" else data
     login = base64.b64decode(data["authorizationToken"]).decode()
     subject = assumed["SubjectFromWebIdentityToken"]
-    print(json.dumps({"subject": subject, "login": login, "endpoint": data["proxyEndpoint"]}))
+    print(json.dumps({"subject": subject, "login": login, "endpoint": data.get("proxyEndpoint")}))
 except ClientError as error:
     print(json.dumps({"error": error.response["Error"]["Code"]}))

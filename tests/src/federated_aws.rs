@@ -3,6 +3,7 @@
 //! OIDC provider, and the role's trust policy with its conditions. boto3 drives it first
 //! (`ecr_web_identity.rs` of the tests).
 
+mod public;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -48,6 +49,10 @@ struct Shared {
     secrets: Vec<String>,
     /// Whether errors repeat the token.
     echoes: bool,
+    /// Actions that the policies of every role lack.
+    lacking: Vec<String>,
+    /// Names of repositories in ECR Public.
+    public_repositories: Vec<String>,
 }
 
 /// It runs on the test's runtime.
@@ -91,6 +96,16 @@ impl FederatedAws {
         self.shared.lock().unwrap().echoes = true;
     }
 
+    /// From now on the policies of every role lack this action.
+    pub fn lacks(&self, action: &str) {
+        self.shared.lock().unwrap().lacking.push(action.to_owned());
+    }
+
+    /// Creates a repository in ECR Public.
+    pub fn public_repository(&self, name: &str) {
+        self.shared.lock().unwrap().public_repositories.push(name.to_owned());
+    }
+
     pub fn sessions(&self) -> Vec<FederatedSession> {
         let shared = self.shared.lock().unwrap();
         shared.sessions.iter().map(|(_, session)| session.clone()).collect()
@@ -116,6 +131,9 @@ async fn answer(
 ) -> Response {
     let mut shared = shared.lock().unwrap();
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(action) = header("x-amz-target").and_then(|it| it.strip_prefix(public::TARGET)) {
+        return shared.public(action, &headers, &body);
+    }
     if header("x-amz-target").is_some_and(|target| target.ends_with(".GetAuthorizationToken")) {
         return shared.login(&headers);
     }
@@ -192,20 +210,11 @@ impl Shared {
     }
 
     fn login(&mut self, headers: &HeaderMap) -> Response {
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let signed = header("authorization").unwrap_or_default();
-        let is_of = |key: &str| signed.contains(&format!("Credential={key}/"));
-        let session = self.sessions.iter().find(|(key, _)| is_of(key));
-        let allows = |session: &FederatedSession| {
-            let statements = session.policy["Statement"].as_array().cloned().unwrap_or_default();
-            statements.iter().any(|statement| {
-                let actions = statement["Action"].as_array().cloned().unwrap_or_default();
-                actions.contains(&json!("ecr:GetAuthorizationToken"))
-            })
-        };
-        let Some((_, session)) = session.filter(|(_, session)| allows(session)) else {
-            let body = json!({ "__type": "AccessDeniedException", "message": "not authorized" });
-            return (StatusCode::BAD_REQUEST, axum::Json(body)).into_response();
+        let signed = signature(headers);
+        let session = self.signer(headers);
+        let action = "ecr:GetAuthorizationToken";
+        let Some(session) = session.filter(|it| self.allows(it, action, "*")) else {
+            return denied(action);
         };
         let account = session.role_arn.split(':').nth(4).unwrap_or_default();
         let region = signed.split('/').nth(2).unwrap_or_default();
@@ -219,6 +228,37 @@ impl Shared {
         let body = json!({ "authorizationData": [data] }).to_string();
         ([("content-type", "application/x-amz-json-1.1")], body).into_response()
     }
+}
+
+impl Shared {
+    /// The session whose keys signed the request.
+    fn signer(&self, headers: &HeaderMap) -> Option<&FederatedSession> {
+        let signed = signature(headers);
+        let is_of = |key: &str| signed.contains(&format!("Credential={key}/"));
+        self.sessions.iter().find(|(key, _)| is_of(key)).map(|(_, session)| session)
+    }
+
+    /// Whether the role and the session policy allow this, letter by letter.
+    fn allows(&self, session: &FederatedSession, action: &str, resource: &str) -> bool {
+        let has = |list: &Value, text: &str| {
+            list.as_array().is_some_and(|list| list.contains(&json!(text)))
+        };
+        let statements = session.policy["Statement"].as_array().cloned().unwrap_or_default();
+        !self.lacking.iter().any(|lacking| lacking == action)
+            && statements.iter().any(|statement| {
+                has(&statement["Action"], action) && has(&statement["Resource"], resource)
+            })
+    }
+}
+
+fn signature(headers: &HeaderMap) -> &str {
+    headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn denied(action: &str) -> Response {
+    let message = format!("not authorized to perform: {action}");
+    let body = json!({ "__type": "AccessDeniedException", "message": message });
+    (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()
 }
 
 fn error(refusal: &Refusal) -> Response {

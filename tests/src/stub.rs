@@ -2,8 +2,8 @@
 //! hangs up and lies.
 //!
 //! It answers `AssumeRole`, `AssumeRoleWithWebIdentity`, `GetCallerIdentity` (XML) and
-//! `GetAuthorizationToken` (JSON) on one endpoint, and checks no signature of a request or a token.
-//! By default it answers as AWS does.
+//! `GetAuthorizationToken` of ECR and of ECR Public (JSON) on one endpoint, and checks no signature
+//! of a request or a token. By default it answers as AWS does.
 
 mod answer;
 mod script;

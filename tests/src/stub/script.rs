@@ -181,6 +181,10 @@ impl Script {
         let arn = self.arn(request);
         let account = arn.split(':').nth(4).unwrap_or(ACCOUNT);
         let proxy_endpoint = format!("https://{account}.dkr.ecr.{}.amazonaws.com", request.region);
+        if request.service == "ecr-public" {
+            let data = json!({ "authorizationToken": token, "expiresAt": expires_at });
+            return reply(200, JSON, json!({ "authorizationData": data }).to_string().into());
+        }
         let data = json!({
             "authorizationToken": token, "expiresAt": expires_at, "proxyEndpoint": proxy_endpoint,
         });

@@ -21,7 +21,7 @@ const SECRET_KEY: &str = "canary-secret-access-key-7d21";
 const PASSWORD: &str = "canary-registry-password-90ab";
 const FROM_FILE: &str = "canary-from-a-file-44c1";
 
-const ALL: &str = r#"["prod", "shared", "file", "made-up", "logs", "trap", "broad"]"#;
+const ALL: &str = r#"["prod", "shared", "file", "made-up", "logs", "trap", "broad", "public"]"#;
 
 /// Settings with a registry for each kind of secret.
 fn settings(aws: &str) -> String {
@@ -32,6 +32,7 @@ fn settings(aws: &str) -> String {
         .with("role_arn", "arn:aws:iam::123456789012:role/rise-backend")
         .with("source_identity", true)
         .with("session_tags", true);
+    let public = ecr.clone().named("public").with("public_alias", "acme");
     let broad = ecr
         .without("push_role_arn")
         .named("broad")
@@ -50,6 +51,7 @@ fn settings(aws: &str) -> String {
     let registries = [
         prod,
         broad,
+        public,
         oci("shared", PASSWORD),
         oci("file", "${file:@STATE@/password}"),
         misbehaves("made-up", "made-up-password").without("username").with("trust_provider", true),
@@ -127,7 +129,7 @@ fn forged(token: &str) -> String {
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode([7; 64]))
 }
 
-const QUERIES: [&str; 7] = [
+const QUERIES: [&str; 8] = [
     "project=my-app&registry=prod",
     "project=my-app&registry=shared",
     "project=my-app&registry=file",
@@ -135,7 +137,9 @@ const QUERIES: [&str; 7] = [
     "project=my-app&registry=logs",
     "project=my-app&registry=trap",
     "project=my-app&registry=broad",
+    PUBLIC,
 ];
+const PUBLIC: &str = "project=my-app&registry=public";
 
 const WRONG: [&str; 5] = [
     "project=other&registry=prod",
@@ -193,15 +197,18 @@ async fn no_secret_is_in_any_output_of_the_broker_in_process() {
             outputs.add(format!("answer to {query}"), without_password(&answer.text));
         }
     }
-    assert_eq!(granted, 6, "each kind of secret was handed out once");
+    assert_eq!(granted, 7, "each kind of secret was handed out once");
     // These fail faster than a timeout, with the same canaries on the way.
     for (action, failure) in failures() {
         let aws = Stub::start().await;
         let broker = TestBroker::with_settings(written(aws.endpoint())).start().await;
         aws.always(action, failure.clone());
         let token = broker.token_for("my-app");
-        let answer = broker.credentials(&token, QUERIES[0]).await;
-        outputs.add(format!("{action} {failure:?}"), without_password(&answer.text));
+        for query in [QUERIES[0], PUBLIC] {
+            let answer = broker.credentials(&token, query).await;
+            let name = format!("{query} {action} {failure:?}");
+            outputs.add(name, without_password(&answer.text));
+        }
         outputs.add_files(&broker.settings.path("audit"));
         let canaries =
             [token_forms(&token), aws.secrets(), key_lines(&broker.settings.path("issuer.pem"))]
@@ -271,6 +278,7 @@ async fn no_secret_is_in_any_output_of_the_binary() {
             (ran.token.clone(), "logs"),
             (ran.token.clone(), "trap"),
             (ran.token.clone(), "broad"),
+            (ran.token.clone(), "public"),
             (forged(&ran.token), "prod"),
             (format!("{}.x", ran.token), "prod"),
         ] {
@@ -281,7 +289,7 @@ async fn no_secret_is_in_any_output_of_the_binary() {
             granted += usize::from(answer.status == 200);
             outputs.add(format!("answer of {registry}"), without_password(&answer.text()));
         }
-        assert_eq!(granted, 6, "{level} {format}");
+        assert_eq!(granted, 7, "{level} {format}");
         for answer in [Answer::access_denied(), Answer::garbage(), Answer::Close] {
             aws.next("GetAuthorizationToken", vec![answer; 3]);
             let authorization = format!("Bearer {}", ran.token);

@@ -85,7 +85,7 @@ async fn boto3_assumes_a_role_by_a_token() {
     let policy = json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
     let policy = policy.as_str();
     let boto3 = async |token: &str, policy: &str| {
-        let arguments = [aws.endpoint(), ROLE, token, policy];
+        let arguments = [aws.endpoint(), ROLE, token, policy, "ecr"];
         vendor_client_of("venv", "aws_client.py", &arguments).await
     };
     let made = boto3(&key.sign(&claims), policy).await;

@@ -49,6 +49,7 @@ mod distribution_against_docker_registry;
 mod documented_issuers;
 mod ecr_against_ministack;
 mod ecr_against_moto;
+mod ecr_public;
 mod ecr_repositories;
 mod ecr_web_identity;
 mod explain;
