@@ -1,8 +1,8 @@
 //! Calls of ECR on one repository: those of the registry's managing identity, and those that show a
 //! permission.
 //!
-//! **Invariant:** a managing call names no other repository than its [`RepositoryPlace`], which the host
-//! composes from a grant and the registry's settings.
+//! **Invariant:** a managing call names no other repository than its [`RepositoryPlace`], which the
+//! host composes from a grant and the registry's settings.
 
 use std::collections::BTreeMap;
 

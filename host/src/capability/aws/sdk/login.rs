@@ -1,10 +1,11 @@
 //! Logins of ECR and of ECR Public, decoded.
 //!
-//! **Invariant:** a login is in a `Secret` as soon as it is here. The SDK's own types would print it.
+//! **Invariant:** a login is in a `Secret` as soon as it is here. The SDK's own types would print
+//! it.
 
 use aws_config::{Region, SdkConfig};
 use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenOutput;
-use aws_sdk_ecrpublic::operation::get_authorization_token::GetAuthorizationTokenOutput as PublicOutput;
+use aws_sdk_ecrpublic::operation::get_authorization_token as public;
 use aws_sdk_sts::primitives::DateTime;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -29,7 +30,9 @@ pub(super) async fn ask(
 }
 
 /// One attempt to get a login of ECR Public.
-pub(super) async fn ask_public(config: SdkConfig) -> Result<PublicOutput, AwsError> {
+pub(super) async fn ask_public(
+    config: SdkConfig,
+) -> Result<public::GetAuthorizationTokenOutput, AwsError> {
     let config = config.into_builder().region(PUBLIC_REGION).build();
     let request = aws_sdk_ecrpublic::Client::new(&config).get_authorization_token();
     request.send().await.map_err(|error| failure(&error))
@@ -55,7 +58,9 @@ pub(super) fn decode(
 }
 
 /// The login in an answer of ECR Public, which does not say whose it is.
-pub(super) fn decode_public(answer: PublicOutput) -> Result<EcrLogin, AwsError> {
+pub(super) fn decode_public(
+    answer: public::GetAuthorizationTokenOutput,
+) -> Result<EcrLogin, AwsError> {
     let data = answer.authorization_data.ok_or_else(|| nonsense("without data"))?;
     let token = data.authorization_token.map(Secret::new);
     login(token, data.expires_at, format!("https://{PUBLIC_HOST}"))
