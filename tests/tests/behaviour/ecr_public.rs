@@ -285,6 +285,7 @@ async fn a_wrong_answer_gets_nothing_through() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 async fn settings_that_cannot_work_are_refused() {
     let start = async |tables: &[RegistryTable]| {
         let tables: String = tables.iter().map(ToString::to_string).collect();
