@@ -1,14 +1,19 @@
-//! The dashboard of `deploy/grafana`: a real Prometheus scrapes a broker and answers its queries.
+//! The dashboard of `deploy/grafana` and the alerts of `deploy/prometheus`: a real Prometheus
+//! scrapes a broker, answers the queries and evaluates the alerts.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
-use rise_broker_tests::registry::ecr;
+use rise_broker_tests::chart::read_yaml;
+use rise_broker_tests::registry::{ecr, oci};
 use rise_broker_tests::{
-    Client, Installation, IssuerDouble, PATIENCE, PeerCommand, Port, Process, Signer, Stub,
-    repository, within,
+    Client, Installation, IssuerDouble, PATIENCE, PeerCommand, Port, Process, Serving, Signer,
+    Stub, repository, within,
 };
 use serde_json::Value;
 use url::form_urlencoded::byte_serialize;
+
+const ALERTS: &str = "deploy/prometheus/rise-broker.rules.yml";
 
 fn dashboard() -> Value {
     let file = repository().join("deploy/grafana/rise-broker.json");
@@ -47,17 +52,20 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// A real Prometheus that scrapes this URL four times a second.
-async fn prometheus(admin: &str) -> (Process, String) {
+/// A real Prometheus that scrapes these brokers four times a second.
+async fn prometheus(brokers: &[&Serving]) -> (Process, String) {
     let port = Port::free();
     let url = format!("http://127.0.0.1:{}", port.number());
     let command = PeerCommand::system("prometheus");
+    let host = |broker: &&Serving| format!("'{}'", broker.admin.trim_start_matches("http://"));
     let settings = format!(
-        "global: {{ scrape_interval: 250ms }}\n\
+        "global: {{ scrape_interval: 250ms, evaluation_interval: 250ms }}\n\
          scrape_configs:\n\
          - job_name: rise-broker\n\
-         \x20 static_configs: [{{ targets: ['{}'] }}]\n",
-        admin.trim_start_matches("http://")
+         \x20 static_configs: [{{ targets: [{}] }}]\n\
+         rule_files: ['{}']\n",
+        brokers.iter().map(host).collect::<Vec<_>>().join(", "),
+        repository().join(ALERTS).display()
     );
     let folder = command.directory().display().to_string();
     fs::write(command.directory().join("prometheus.yml"), settings).unwrap();
@@ -76,6 +84,18 @@ async fn series(prometheus: &str, query: &str) -> Vec<Value> {
     let answer = Client::new().get(&url).await.json();
     assert_eq!(answer["status"], "success", "{answer}");
     answer["data"]["result"].as_array().unwrap().clone()
+}
+
+/// A broker with a certificate, of which some metrics are.
+fn with_certificate() -> Serving {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let tls = "[server.tls]\ncertificate_file = \"cert.pem\"\nkey_file = \"key.pem\"\n";
+    let installation = Installation::new(format!("{tls}{}", oci("oci.example.com")));
+    installation.file("cert.pem", made.cert.pem());
+    installation.file("key.pem", made.signing_key.serialize_pem());
+    let owner_only = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(installation.path("key.pem"), owner_only).unwrap();
+    installation.serve_for_ever()
 }
 
 /// A broker to which everything happens that the dashboard shows.
@@ -97,7 +117,8 @@ async fn prometheus_answers_every_query() {
     let installation = Installation::new(settings);
     let token = installation.token_for("my-app");
     let serving = installation.serve();
-    let (_process, prometheus) = prometheus(&serving.admin).await;
+    let other = with_certificate();
+    let (_process, prometheus) = prometheus(&[&serving, &other]).await;
     let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);
     let scraped = async || !series(&prometheus, "rise_broker_build_info").await.is_empty();
     assert!(within(PATIENCE, scraped).await);
@@ -106,6 +127,8 @@ async fn prometheus_answers_every_query() {
     // Exceeds the limit, and is then still there for the second scrape.
     let refused = within(PATIENCE, async || ask().await == 429).await;
     assert!(refused);
+    assert_eq!(firing(&prometheus).await, Vec::<String>::new());
+    // A changed log level needs a restart, and counts as a reload that failed.
     fs::write(installation.path("config/local.toml"), "[log]\nlevel = \"info\"\n").unwrap();
     let mut titles = 0;
     for (title, query) in queries(&dashboard()) {
@@ -115,6 +138,42 @@ async fn prometheus_answers_every_query() {
     }
     assert!(titles > 20, "{titles}");
     assert!(series(&prometheus, "rise_broker_no_such_metric").await.is_empty());
+    alerts_read_series_that_there_are(&prometheus).await;
+    let fires = within(PATIENCE, async || firing(&prometheus).await == ["RiseBrokerReloadFailed"]);
+    assert!(fires.await, "{:?}", firing(&prometheus).await);
+}
+
+/// The names of the alerts that fire.
+async fn firing(prometheus: &str) -> Vec<String> {
+    let answer = Client::new().get(&format!("{prometheus}/api/v1/alerts")).await.json();
+    let alerts = answer["data"]["alerts"].as_array().unwrap().clone();
+    let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
+    firing.map(|alert| text(&alert["labels"]["alertname"])).collect()
+}
+
+/// An alert that does not fire has no series. So each side of its comparison is a query, which has
+/// some.
+async fn alerts_read_series_that_there_are(prometheus: &str) {
+    let mut alerts = 0;
+    for rule in read_yaml(ALERTS)["groups"][0]["rules"].as_array().unwrap() {
+        let (name, expression) = (text(&rule["alert"]), text(&rule["expr"]));
+        let found = expression.rsplit_once(" > ").or_else(|| expression.rsplit_once(" == "));
+        let (left, right) = found.unwrap_or((&expression, "0"));
+        // This alert is that there is no series.
+        let left = left.trim_start_matches("absent");
+        for query in [left, right].map(|side| side.replace("[5m]", "[10m]")) {
+            if query.trim().parse::<f64>().is_err() {
+                let found = within(PATIENCE, async || !series(prometheus, &query).await.is_empty());
+                assert!(found.await, "{name}: no series for {query}");
+            }
+        }
+        alerts += 1;
+    }
+    assert!(alerts > 15, "{alerts}");
+    let answer = Client::new().get(&format!("{prometheus}/api/v1/rules")).await.json();
+    for rule in answer["data"]["groups"][0]["rules"].as_array().unwrap() {
+        assert_eq!(rule["health"], "ok", "{rule}");
+    }
 }
 
 /// Grafana fills `$instance` and `$registry` by these labels.
