@@ -58,16 +58,22 @@ image: { digest: "sha256:0000000000000000000000000000000000000000000000000000000
 replicas: 3
 tls: { secretName: broker-tls }
 service: { type: LoadBalancer, annotations: { a: b } }
-ingress: { enabled: true, className: nginx, host: broker.example.com, tlsSecretName: broker-tls }
+ingress:
+  enabled: true
+  className: nginx
+  annotations: { a: b }
+  host: broker.example.com
+  tlsSecretName: broker-tls
 gateway: { enabled: true, parentRefs: [{ name: public }], hostnames: [broker.example.com] }
 networkPolicy:
   callers: [{ ipBlock: { cidr: 10.0.0.0/8 } }]
   egress:
     to: [{ ipBlock: { cidr: 0.0.0.0/0 } }]
     extra: [{ to: [{ ipBlock: { cidr: 10.9.0.1/32 } }], ports: [{ port: 5000, protocol: TCP }] }]
-serviceMonitor: { enabled: true, labels: { release: prometheus } }
+serviceMonitor: { enabled: true, interval: 10s, labels: { release: prometheus } }
 prometheusRule: { enabled: true, labels: { release: prometheus } }
-dashboard: { enabled: true }
+dashboard: { enabled: true, labels: { dashboards: all } }
+terminationGracePeriodSeconds: 60
 priorityClassName: high
 nodeSelector: { disk: fast }
 tolerations: [{ operator: Exists }]
@@ -95,15 +101,22 @@ config:
   registry: { type: docker, registry_url: localhost:5000 }
   server: { listen: "[::]:8080", admin_listen: "[::]:8081", state_directory: /state/rise }
 serviceAccount: { name: mine, annotations: { a: b } }
-image: { repository: r.example.com/rise-broker, tag: "2", pullSecrets: [{ name: login }] }
+image:
+  repository: r.example.com/rise-broker
+  tag: "2"
+  pullPolicy: Always
+  pullSecrets: [{ name: login }]
 persistence: { size: 1Gi, storageClass: fast, accessModes: [ReadWriteOncePod] }
-networkPolicy: { monitoring: [] }
+networkPolicy: { monitoring: [], egress: { ports: [443, 8443] } }
+podDisruptionBudget: { maxUnavailable: 0 }
 service: { port: 8443 }
 "#;
 
+const CASES: [(&str, &str); 4] =
+    [("seed", SEED), ("full", FULL), ("least", LEAST), ("others", OTHERS)];
+
 fn cases() -> Vec<(String, Rendered)> {
-    let cases = [("seed", SEED), ("full", FULL), ("least", LEAST), ("others", OTHERS)];
-    render(&cases).into_iter().map(|(name, rendered)| (name, rendered.unwrap())).collect()
+    render(&CASES).into_iter().map(|(name, rendered)| (name, rendered.unwrap())).collect()
 }
 
 fn one(values: &str) -> Rendered {
@@ -179,6 +192,53 @@ fn kubernetes_accepts_every_switch() {
         let expected: &[&str] = if name == "full" { &more } else { &[] };
         assert_eq!(unknown, expected, "{name}");
     }
+}
+
+/// Tables whose members Kubernetes or the broker know, and the chart does not.
+const FREE: [&str; 12] = [
+    "affinity",
+    "config",
+    "dashboard.labels",
+    "ingress.annotations",
+    "nodeSelector",
+    "podAnnotations",
+    "podLabels",
+    "prometheusRule.labels",
+    "resources",
+    "service.annotations",
+    "serviceMonitor.labels",
+    "serviceAccount.annotations",
+];
+
+/// The paths of all values, such as `tls.secretName`. Lists and free tables are one value.
+fn paths(values: &Value, above: &str) -> BTreeSet<String> {
+    let members = values.as_object().into_iter().flatten();
+    let below = members.flat_map(|(name, value)| {
+        let path = format!("{above}{name}");
+        let is_table = value.as_object().is_some_and(|table| !table.is_empty());
+        if is_table && !FREE.contains(&path.as_str()) {
+            paths(value, &format!("{path}."))
+        } else {
+            BTreeSet::from([path])
+        }
+    });
+    below.collect()
+}
+
+/// A new value has to be tried in a case.
+#[test]
+fn every_value_of_the_chart_is_in_a_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tried = BTreeSet::new();
+    for (name, values) in CASES {
+        let file = folder.path().join(name);
+        fs::write(&file, values).unwrap();
+        tried.extend(paths(&read_yaml(file.to_str().unwrap()), ""));
+    }
+    let all = paths(&read_yaml("deploy/helm/rise-broker/values.yaml"), "");
+    assert!(all.len() > 40, "{all:?}");
+    let untried: Vec<&String> = all.difference(&tried).collect();
+    assert!(untried.is_empty(), "{untried:?}");
 }
 
 #[test]
