@@ -15,10 +15,12 @@ mod jwks;
 mod list_providers;
 mod list_registries;
 pub mod listen;
+mod manage_repository;
 mod metrics;
 mod observe;
 mod openapi;
 mod openid_configuration;
+mod order;
 mod possible_problems;
 pub mod problem;
 mod request_context;
@@ -54,6 +56,12 @@ pub fn router(broker: Broker) -> Router {
         .head(other_method_for_credentials)
         .post(token::by_form)
         .fallback(other_method_for_credentials);
+    // A HEAD would use up a token that is good for one request.
+    let repository = get(manage_repository::describe)
+        .head(other_method_for_repositories)
+        .put(manage_repository::create)
+        .delete(manage_repository::retire)
+        .fallback(other_method_for_repositories);
     let description = openapi::text();
     let description = async move || openapi::openapi(description.clone());
     // The first one sees a request first and its answer last.
@@ -68,6 +76,7 @@ pub fn router(broker: Broker) -> Router {
         .route("/registry/credentials", credentials.clone())
         .route("/api/v1/registry/credentials", credentials)
         .route("/api/v1/registries", get(list_registries::list_registries))
+        .route("/api/v1/repositories/{*project}", repository)
         .route("/api/v1/explain", post(explain::explain))
         .route("/api/v1/openapi.json", get(description))
         .route("/.well-known/openid-configuration", get(openid_configuration::openid_configuration))
@@ -82,6 +91,10 @@ pub fn router(broker: Broker) -> Router {
 /// The header is written here because axum adds `HEAD` wherever `GET` is.
 async fn other_method_for_credentials() -> impl IntoResponse {
     ([(header::ALLOW, "GET,POST")], Failure::MethodNotAllowed)
+}
+
+async fn other_method_for_repositories() -> impl IntoResponse {
+    ([(header::ALLOW, "GET,PUT,DELETE")], Failure::MethodNotAllowed)
 }
 
 /// What operators and orchestrators reach, on a listener of its own. Health is never shed, so

@@ -12,6 +12,8 @@
 //! 6. keep the credential;
 //! 7. record the outcome, durable before the credential leaves.
 //!
+//! [`Issuing::repository`] does what a caller asks for with the repository itself.
+//!
 //! Steps 3 to 6 happen once for all orders that wait for them, as a task of its own: a caller that
 //! leaves changes nothing. Step 7 happens for each answer.
 //!
@@ -87,6 +89,8 @@ struct IssuingState {
     queue: Queue,
     flights: Flights<MintKey, FlightResult>,
     repositories: Flights<RepositoryKey, RepositoryResult>,
+    /// The same for requests of callers, which wait for their turn first.
+    repository_requests: Flights<RepositoryKey, RepositoryResult>,
     /// What the broker can end, and what is due.
     outstanding: Outstanding,
     /// Held by the outcome of each mint from its intent on.
@@ -153,6 +157,7 @@ impl Issuing {
             queue: Queue::default(),
             flights: Flights::default(),
             repositories: Flights::default(),
+            repository_requests: Flights::default(),
             outstanding: Outstanding::default(),
             minting: Arc::default(),
             clock,
@@ -164,6 +169,10 @@ impl Issuing {
     /// Answers `order` with a credential whose record is durable.
     pub async fn issue(&self, order: Order) -> Result<Issued, IssueError> {
         let grant = Arc::clone(order.admitted.grant());
+        if grant.actions().is_empty() {
+            let message = "a grant for a repository where one for credentials is needed";
+            return Err(IssueError::Internal(message.to_owned()));
+        }
         let actions = actions_label(Some(grant.actions()));
         let (span, facts) = (Span::current(), order.registry.provider_facts());
         tracing::record_all!(span, actions = actions, provider = facts.name, digest = facts.digest);

@@ -91,6 +91,12 @@ impl Registry {
         self.pattern.fill(project)
     }
 
+    /// When a repository that was orphaned at this time may be deleted, in seconds since the Unix
+    /// epoch. `None`: it is kept, or nobody knows.
+    pub fn deleted_after(&self, orphaned_at: u64) -> Option<u64> {
+        self.capabilities.repositories.as_ref()?.wanted.deleted_after(orphaned_at)
+    }
+
     /// When the broker creates a repository that does not exist.
     pub fn creates(&self) -> CreateRepositories {
         self.repositories.as_ref().map(|file| file.create).unwrap_or_default()

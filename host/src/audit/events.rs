@@ -174,7 +174,8 @@ impl Audit {
         self.record_later(&record);
     }
 
-    /// Records that a granted request got no credentials.
+    /// Records that a granted request got no credentials, or that nothing was done with the
+    /// repository.
     pub async fn failed(
         &self,
         grant: &Grant,
@@ -182,10 +183,12 @@ impl Audit {
         reason: ProblemType,
         took: Duration,
     ) -> Result<(), AuditError> {
+        let is_of_repository = grant.operation().is_some();
+        let event = if is_of_repository { Event::RepositoryFailed } else { Event::Failed };
         let record = Record {
             reason: Some(reason.slug()),
             provider_ms: Some(milliseconds(took)),
-            ..self.granted(Event::Failed, grant, provider)
+            ..self.granted(event, grant, provider)
         };
         self.record(&record).await
     }

@@ -53,8 +53,18 @@ pub struct RepositoryWork {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RepositoryTask {
     Describe,
-    Ensure { adopt: bool },
+    Ensure { adopt: Adoption },
     Retire,
+}
+
+/// Which repositories become the broker's, if they are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Adoption {
+    Nothing,
+    /// One of this project, which the broker retired.
+    Orphan,
+    /// Also one that has no tags of ownership.
+    Anything,
 }
 
 /// Records the changes of a repository.
@@ -256,9 +266,13 @@ impl CallState {
     }
 
     async fn adopt_repository(&mut self) -> Result<(), Error> {
-        let may_adopt = |task| task == RepositoryTask::Ensure { adopt: true };
-        let site = self.site_to("ecr-repositories.adopt", may_adopt)?;
-        let is_free = |claim| matches!(claim, Claim::Nobody | Claim::Orphaned(_));
+        let site = self.site_to("ecr-repositories.adopt", RepositoryTask::adopts)?;
+        let adopts_all = site.work.task == RepositoryTask::Ensure { adopt: Adoption::Anything };
+        let is_free = |claim| match claim {
+            Claim::Orphaned(_) => true,
+            Claim::Nobody => adopts_all,
+            Claim::Broker | Claim::OtherBroker => false,
+        };
         let recorded = self.begin_change(&site, RepositoryChange::Adopt, is_free).await?;
         let tags = site.access.wanted.all_tags(site.work.grant.project());
         // In this order: after half of it the repository is still an orphan, or managed.
@@ -310,6 +324,10 @@ impl RepositoryTask {
             Self::Ensure { .. } => "ensure",
             Self::Retire => "retire",
         }
+    }
+
+    fn adopts(self) -> bool {
+        matches!(self, Self::Ensure { adopt } if adopt != Adoption::Nothing)
     }
 
     fn is_ensure(self) -> bool {

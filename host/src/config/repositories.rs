@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The managed repositories of a registry. Without this table the broker manages none.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -28,12 +28,14 @@ pub struct RepositoriesFile {
 }
 
 /// When a repository that does not exist is created.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CreateRepositories {
     #[default]
     Never,
-    /// When somebody who may push gets credentials.
+    /// When a caller who may `create` asks for it.
+    OnRequest,
+    /// When somebody who may push gets credentials, and on request.
     OnPush,
 }
 

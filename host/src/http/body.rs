@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -114,14 +114,16 @@ pub(super) fn named(name: &str) -> String {
     if is_harmless { format!(" `{name}`") } else { String::new() }
 }
 
-/// Rejects a body of a request whose parameters are in its query: it would be ignored.
-pub(super) fn must_be_empty(request: &Request) -> Result<(), Failure> {
-    if request.body().is_end_stream() {
+/// Rejects a body of a request whose parameters are in its query: it would be ignored. Some clients
+/// announce a body and send none.
+pub(super) async fn must_be_empty(request: &mut Request, time: Duration) -> Result<(), Failure> {
+    let collecting = Limited::new(request.body_mut(), 0).collect();
+    let is_empty = tokio::time::timeout(time, collecting).await;
+    if is_empty.is_ok_and(|collected| collected.is_ok()) {
         return Ok(());
     }
     Err(Failure::InvalidRequest(
-        "Send no body with GET: put the parameters into the query, or POST them as a JSON body."
-            .to_owned(),
+        "Send no body with this method: put the parameters into the query.".to_owned(),
     ))
 }
 

@@ -31,9 +31,9 @@ pub(super) async fn by_query(
     State(broker): State<Broker>,
     context: RequestContext,
     Caller(subject): Caller,
-    request: Request,
+    mut request: Request,
 ) -> Result<Json<CredentialsAnswer>, Failure> {
-    body::must_be_empty(&request)?;
+    body::must_be_empty(&mut request, broker.process.edge.timeouts.body).await?;
     let request = parse::query(request.uri().query().unwrap_or_default())?;
     issue_credentials(&broker, context, subject, request).await
 }

@@ -9,6 +9,7 @@ use super::caller::Caller;
 use super::possible_problems;
 use super::problem::Failure;
 use crate::broker::Broker;
+use crate::config::CreateRepositories;
 use crate::domain::Scope;
 
 #[derive(Serialize, ToSchema)]
@@ -30,6 +31,9 @@ struct ListedRegistry {
     /// What a credential opens at least. `none`: callers use their own logins.
     #[schema(value_type = String, pattern = "^(none|repository|namespace|registry)$")]
     scope: Scope,
+    /// When the broker creates the repository of a project. `null`: it manages none here.
+    #[schema(required, value_type = Option<String>, pattern = "^(never|on-request|on-push)$")]
+    creates_repositories: Option<CreateRepositories>,
 }
 
 /// The registries that the caller may use, and where their images live.
@@ -61,6 +65,7 @@ pub(super) async fn list_registries(
                 project_depth: registry.shape.depth,
                 r#type: registry.provider.manifest.name.clone(),
                 scope: registry.scope,
+                creates_repositories: registry.repositories.as_ref().map(|_| registry.creates()),
             },
         );
     Ok(Json(ListedRegistries { registries: registries.collect() }))

@@ -14,7 +14,10 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::possible_problems::Describe;
-use super::{explain, issue_credentials, jwks, list_registries, openid_configuration, token};
+use super::{
+    explain, issue_credentials, jwks, list_registries, manage_repository, openid_configuration,
+    token,
+};
 use crate::domain::ProblemType;
 
 #[derive(OpenApi)]
@@ -27,6 +30,9 @@ use crate::domain::ProblemType;
         issue_credentials::by_query,
         issue_credentials::by_body,
         list_registries::list_registries,
+        manage_repository::describe,
+        manage_repository::create,
+        manage_repository::retire,
         explain::explain,
         token::by_query,
         token::by_form,
@@ -137,7 +143,7 @@ mod tests {
         let document = document();
         assert_eq!(document["openapi"], "3.1.0");
         let paths = document["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 8);
+        assert_eq!(paths.len(), 9);
         for (path, operations) in paths {
             for (method, operation) in operations.as_object().unwrap() {
                 let place = format!("{method} {path}");
@@ -150,7 +156,11 @@ mod tests {
                 let responses = operation["responses"].as_object().unwrap();
                 let statuses: Vec<u16> =
                     responses.keys().map(|status| status.parse().unwrap()).collect();
+                let is_repository = path.contains("repositories");
                 let expected: &[u16] = match (path.contains("credentials"), method.as_str()) {
+                    (_, "get" | "put" | "delete") if is_repository => {
+                        &[200, 400, 401, 403, 405, 409, 414, 429, 431, 500, 502, 503, 504]
+                    }
                     (true, "get") => {
                         &[200, 400, 401, 403, 405, 409, 414, 429, 431, 500, 502, 503, 504]
                     }

@@ -53,6 +53,8 @@ pub(super) struct ByQuery;
 /// Credentials asked for by a body.
 pub(super) struct ByBody;
 pub(super) struct ListRegistries;
+/// What is done with a repository.
+pub(super) struct Repository;
 pub(super) struct Explain;
 /// A registry token asked for by query.
 pub(super) struct TokenByQuery;
@@ -72,6 +74,12 @@ impl IntoResponses for ByQuery {
 impl IntoResponses for ByBody {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         responses(&[ALWAYS, WITH_TOKEN, WITH_BODY, OF_ISSUING])
+    }
+}
+
+impl IntoResponses for Repository {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(&[ALWAYS, WITH_TOKEN, OF_ISSUING])
     }
 }
 

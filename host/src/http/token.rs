@@ -53,14 +53,13 @@ pub(super) struct TokenAnswer {
 pub(super) async fn by_query(
     State(broker): State<Broker>,
     context: RequestContext,
-    request: Request,
+    mut request: Request,
 ) -> Result<Json<TokenAnswer>, Failure> {
     must_sign(&broker)?;
     let login = Login::of_header(request.headers());
-    let is_empty = body::must_be_empty(&request);
     let query = request.uri().query().unwrap_or_default().to_owned();
     let holder = caller::holder(&broker, context, login).await?;
-    is_empty?;
+    body::must_be_empty(&mut request, broker.process.edge.timeouts.body).await?;
     issue_token(&broker, context, holder, TokenParameters::parse(&query)?).await
 }
 

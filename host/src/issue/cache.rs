@@ -1,6 +1,7 @@
 //! The credentials that are kept, in memory only and bounded by number and bytes.
 //!
 //! **Invariant:** a credential of an epoch that does not serve any more is neither kept nor found.
+//! **Invariant:** nor is one of a project whose repository was retired.
 //! **Invariant:** a secret that leaves the cache is wiped with the last answer that uses it.
 
 use std::collections::HashSet;
@@ -14,13 +15,21 @@ use moka::sync::Cache;
 use super::key::CredentialKey;
 use super::minted::Minted;
 use crate::config::CacheConfig;
+use crate::domain::{Project, RegistryName};
 use crate::registries::Epoch;
 
 pub(super) struct CredentialCache {
     kept: Cache<CredentialKey, Arc<Minted>>,
     /// The epochs of the registries that serve.
     serving: RwLock<HashSet<Epoch>>,
+    /// Projects whose repository was retired a moment ago.
+    retired: Cache<(RegistryName, Project), ()>,
 }
+
+/// Longer than a mint takes that began before its project was retired.
+const RETIRED: Duration = Duration::from_mins(5);
+/// How many of them are known. One more than these costs a login that is kept too long.
+const MOST_RETIRED: u64 = 10_000;
 
 /// How full the cache is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +57,8 @@ impl CredentialCache {
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(Useful)
             .build();
-        Self { kept, serving: RwLock::default() }
+        let retired = Cache::builder().max_capacity(MOST_RETIRED).time_to_live(RETIRED).build();
+        Self { kept, serving: RwLock::default(), retired }
     }
 
     pub(super) fn find(&self, key: &CredentialKey) -> Option<Arc<Minted>> {
@@ -58,9 +68,25 @@ impl CredentialCache {
     pub(super) fn keep(&self, key: CredentialKey, minted: Arc<Minted>) {
         let serving = self.serving.read().unwrap_or_else(PoisonError::into_inner);
         // The lock is held: a reload that comes now forgets what is kept here.
-        if key.is_shared() && serving.contains(&key.epoch()) {
+        let is_retired = self.retired.contains_key(&key.place());
+        if key.is_shared() && serving.contains(&key.epoch()) && !is_retired {
             self.kept.insert(key, minted);
         }
+    }
+
+    /// Forgets the credentials of a project whose repository is not its own any more, and for a
+    /// while keeps no new ones: a mint under way may have looked at the repository before.
+    pub(super) fn retire(&self, registry: &RegistryName, project: &Project) {
+        let place = (registry.clone(), project.clone());
+        let mints = self.serving.write().unwrap_or_else(PoisonError::into_inner);
+        self.retired.insert(place.clone(), ());
+        drop(mints);
+        for (key, _) in &self.kept {
+            if key.place() == place {
+                self.kept.invalidate(&*key);
+            }
+        }
+        self.sweep();
     }
 
     /// Forgets every credential of another epoch, and keeps none from now on.

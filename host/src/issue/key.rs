@@ -65,6 +65,11 @@ impl CredentialKey {
         !matches!(self.sharer, Sharer::Request(_))
     }
 
+    /// The repository that it is for.
+    pub(super) fn place(&self) -> (RegistryName, Project) {
+        (self.registry.clone(), self.project.clone())
+    }
+
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch
     }

@@ -4,6 +4,8 @@
 //! **Invariant:** calls about one repository that run at the same time for the same task are one
 //! call, so that a thousand first pushes create it once.
 
+mod request;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,9 @@ use async_trait::async_trait;
 
 use super::{IssueError, Issuing, error};
 use crate::audit::Audit;
-use crate::capability::ecr_repositories::{RepositoryJournal, RepositoryTask, RepositoryWork};
+use crate::capability::ecr_repositories::{
+    Adoption, RepositoryJournal, RepositoryTask, RepositoryWork,
+};
 use crate::capability::printable;
 use crate::capability::wit::repositories::exports::rise::registry::repositories as contract;
 use crate::config::CreateRepositories;
@@ -34,6 +38,17 @@ pub(super) struct RepositoryKey {
     epoch: Epoch,
     project: Project,
     task: RepositoryTask,
+}
+
+impl RepositoryKey {
+    fn new(registry: &Registry, grant: &Grant, task: RepositoryTask) -> Self {
+        Self {
+            registry: registry.name.clone(),
+            epoch: registry.epoch,
+            project: grant.project().clone(),
+            task,
+        }
+    }
 }
 
 pub(super) type RepositoryResult = Result<RepositoryState, IssueError>;
@@ -128,7 +143,7 @@ impl Issuing {
         let creates = registry.creates() == CreateRepositories::OnPush
             && grant.actions().contains(Action::Push);
         let task = if creates {
-            RepositoryTask::Ensure { adopt: false }
+            RepositoryTask::Ensure { adopt: Adoption::Nothing }
         } else {
             RepositoryTask::Describe
         };
@@ -152,22 +167,23 @@ impl Issuing {
     }
 
     /// Joins the call that is under way for the same repository and task, or starts one.
-    pub(super) async fn manage(
+    async fn manage(
         &self,
         registry: &Arc<Registry>,
         grant: &Arc<Grant>,
         task: RepositoryTask,
     ) -> RepositoryResult {
-        let key = RepositoryKey {
-            registry: registry.name.clone(),
-            epoch: registry.epoch,
-            project: grant.project().clone(),
-            task,
-        };
-        let (registry, grant, audit) =
-            (Arc::clone(registry), Arc::clone(grant), self.0.audit.clone());
+        let key = RepositoryKey::new(registry, grant, task);
+        let (issuing, registry, grant) = (self.clone(), Arc::clone(registry), Arc::clone(grant));
         let deadline = registry.provider.guest.limits.wall + RECORDS * 2;
-        let work = async move { manage(&registry, &grant, task, &audit).await };
+        let work = async move {
+            let state = manage(&registry, &grant, task, &issuing.0.audit).await?;
+            let is_gone = task == RepositoryTask::Retire && state.ownership == Ownership::Absent;
+            if is_gone || state.ownership == Ownership::Orphaned {
+                issuing.0.cache.retire(&registry.name, grant.project());
+            }
+            Ok(state)
+        };
         let land = |result: Option<RepositoryResult>| {
             let late = || IssueError::UpstreamTimedOut("the repository took too long".to_owned());
             result.unwrap_or_else(|| Err(late()))

@@ -9,7 +9,7 @@ use wasmtime::Store;
 
 use super::call::Guest;
 use crate::capability::CallState;
-use crate::capability::ecr_repositories::{RepositoryTask, RepositoryWork};
+use crate::capability::ecr_repositories::{Adoption, RepositoryTask, RepositoryWork};
 use crate::capability::wit::endpoints::exports::rise::registry::endpoints::Needed;
 use crate::capability::wit::exports::rise::registry::registry::{Manifest, Problem, Scope};
 use crate::capability::wit::repositories::exports::rise::registry::repositories::Repository;
@@ -201,7 +201,8 @@ impl Export for RepositoriesCall {
         match task {
             RepositoryTask::Describe => exported.call_describe(store, &settings, grant).await,
             RepositoryTask::Ensure { adopt } => {
-                exported.call_ensure(store, &settings, grant, adopt).await
+                let adopts = adopt != Adoption::Nothing;
+                exported.call_ensure(store, &settings, grant, adopts).await
             }
             RepositoryTask::Retire => exported.call_retire(store, &settings, grant).await,
         }

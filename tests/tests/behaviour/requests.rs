@@ -352,7 +352,8 @@ async fn several_registries_want_one_named() {
     assert_eq!(
         listed.json(),
         json!({ "registries": [{ "registry": "prod", "registry_url": "prod.example.com", "image": "\
-             prod.example.com/{project}", "project_depth": 1, "type": "oci", "scope": "none" }] })
+             prod.example.com/{project}", "project_depth": 1, "type": "oci", "scope": "none",
+             "creates_repositories": null }] })
     );
     assert_eq!(
         broker

@@ -122,6 +122,11 @@ impl WantedRepository {
         orphaned_at.checked_add(self.grace).is_some_and(|end| end <= now)
     }
 
+    /// When an orphan of this time may be deleted. `None`: the operator wants it kept.
+    pub fn deleted_after(&self, orphaned_at: u64) -> Option<u64> {
+        orphaned_at.checked_add(self.grace).filter(|_| self.auto_remove)
+    }
+
     /// What of a managed repository is not as wanted.
     pub(super) fn differs(
         &self,
@@ -285,6 +290,10 @@ mod tests {
         ] {
             assert_eq!(wanted.grace_is_over(orphaned_at, now), is_over, "{orphaned_at} {now}");
         }
+        assert_eq!(wanted.deleted_after(1_000), Some(1_000 + 2 * DAY));
+        assert_eq!(wanted.deleted_after(u64::MAX), None);
+        let kept = WantedRepository { auto_remove: false, ..wanted };
+        assert_eq!(kept.deleted_after(1_000), None);
     }
 
     #[test]

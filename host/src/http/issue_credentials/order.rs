@@ -1,18 +1,13 @@
-//! From what a caller asks for to an order that may be carried out. Each step takes what the one
-//! before it made.
-
-use std::sync::Arc;
-
-use tracing::Span;
+//! From what a caller asks for to an order for credentials.
 
 use crate::broker::Broker;
-use crate::domain::{IssueRequest, Project, Rights, Subject, Target};
+use crate::domain::{IssueRequest, Rights, Subject, Target};
 use crate::http::observe;
+use crate::http::order;
 use crate::http::problem::Failure;
 use crate::http::request_context::RequestContext;
 use crate::issue::Order;
-use crate::registries::Registries;
-use crate::rules::{AccessRequest, Grant};
+use crate::rules::AccessRequest;
 use crate::telemetry::{Step, actions_label};
 
 /// Settles, authorizes and limits one request. Denials are recorded, refusals counted.
@@ -22,18 +17,20 @@ pub(super) async fn order(
     subject: Subject,
     request: IssueRequest,
 ) -> Result<Order, Failure> {
-    let metrics = &broker.process.metrics;
+    let Broker { process, generation } = broker;
     let actions = actions_label(request.actions);
     let count = |registry: &str, failure: &Failure| {
-        metrics.credentials(registry, actions, failure.problem_type().slug());
+        process.metrics.credentials(registry, actions, failure.problem_type().slug());
     };
     let settled = settle(broker, context, &subject, request).await;
     let access = settled.inspect_err(|failure| count("", failure))?;
     // Only names from the settings become labels.
-    let registry = broker.generation.registries.find(&access.registry);
+    let registry = generation.registries.find(&access.registry);
     let label = registry.map(|registry| registry.name.to_string()).unwrap_or_default();
-    let granted = grant(broker, context, subject, access).await;
-    granted.inspect_err(|failure| count(&label, failure))
+    let decide = || generation.rules.authorize(subject, access);
+    let decided = Step::Rules.measure_now(&process.metrics, decide);
+    let ordered = order::order(broker, context, decided).await;
+    ordered.inspect_err(|failure| count(&label, failure))
 }
 
 /// Decides which registry and which project a request is about.
@@ -61,7 +58,7 @@ fn access_request(
     subject: &Subject,
     request: IssueRequest,
 ) -> Result<Option<AccessRequest>, Failure> {
-    let (registries, rules) = (&broker.generation.registries, &broker.generation.rules);
+    let registries = &broker.generation.registries;
     let IssueRequest { target, registry, actions, lifetime } = request;
     let (registry, project) = match target {
         Target::Image(image) => match registries.owner(&image, registry.as_ref()) {
@@ -69,17 +66,8 @@ fn access_request(
             None => return Ok(None),
         },
         Target::Project(project) => {
-            let registry = match (registry, registries.default_name()) {
-                (Some(named), _) => named,
-                (None, Ok(default)) => default.clone(),
-                (None, Err(error)) => {
-                    let is_enough = |rights: Rights| !rights.actions().is_empty();
-                    rules.only_registry(subject, &project, is_enough).ok_or_else(|| {
-                        Failure::InvalidRequest(format!("{error}: name one as `registry`."))
-                    })?
-                }
-            };
-            within_depth(registries, &project)?;
+            let is_enough = |rights: Rights| !rights.actions().is_empty();
+            let registry = order::registry_of(broker, (subject, &project), registry, is_enough)?;
             (registry, project)
         }
     };
@@ -87,63 +75,4 @@ fn access_request(
     let most = registries.find(&registry).map(|registry| registry.max_lifetime);
     let lifetime = most.map_or(lifetime, |most| lifetime.at_most(most));
     Ok(Some(AccessRequest { id, registry, project, actions, lifetime, client: Some(client) }))
-}
-
-/// Says at once that no registry has such a project, which tells nothing about any one of them.
-fn within_depth(registries: &Registries, project: &Project) -> Result<(), Failure> {
-    let (depth, most) = (project.depth(), registries.deepest());
-    if depth <= most {
-        return Ok(());
-    }
-    Err(Failure::InvalidRequest(format!(
-        "`project`: it has {depth} components, and projects of this broker have at most {most}; \
-         the operator raises `project_depth` of a registry for more."
-    )))
-}
-
-/// Authorizes, counts for the project's limit, and reserves a token that is good for once.
-async fn grant(
-    broker: &Broker,
-    context: RequestContext,
-    subject: Subject,
-    access: AccessRequest,
-) -> Result<Order, Failure> {
-    let Broker { process, generation } = broker;
-    let grant = Arc::new(authorize(broker, subject, access).await?);
-    let registry = generation.registries.find(grant.registry()).ok_or(Failure::Denied)?;
-    let calls = generation.limits.registry(grant.registry()).ok_or(Failure::Denied)?;
-    let admitted = generation.limits.admit(Arc::clone(&grant)).map_err(Failure::Limited)?;
-    let token = match generation.identity.reserve(grant.subject()) {
-        Ok(token) => token,
-        Err(replayed) => {
-            return Err(process.issuing.reject_replay(&grant, registry, replayed).await.into());
-        }
-    };
-    let (registry, calls) = (Arc::clone(registry), Arc::clone(calls));
-    Ok(Order { admitted, registry, calls, token, deadline: context.deadline })
-}
-
-async fn authorize(
-    broker: &Broker,
-    subject: Subject,
-    access: AccessRequest,
-) -> Result<Grant, Failure> {
-    let Broker { process, generation } = broker;
-    let decided =
-        Step::Rules.measure_now(&process.metrics, || generation.rules.authorize(subject, access));
-    match decided {
-        Ok(grant) => Ok(grant),
-        Err(denied) => {
-            for rule in &denied.trial {
-                tracing::info!(rule, "a rule in audit mode matches: it grants nothing");
-            }
-            let because = denied
-                .refusals
-                .iter()
-                .map(|refusal| format!("{}: {}", refusal.rule, refusal.because));
-            Span::current().record("because", because.collect::<Vec<_>>().join("; "));
-            process.audit.denied(&denied).await;
-            Err(Failure::Denied)
-        }
-    }
 }
