@@ -2,6 +2,7 @@
 
 mod answer;
 mod problem;
+mod repository;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -9,6 +10,7 @@ use ureq::http::Method;
 use zeroize::Zeroizing;
 
 pub(crate) use self::answer::{Credentials, CredentialsForm, Kind};
+pub(crate) use self::repository::{ManagedRepository, Ownership, RepositoryRequest};
 
 use crate::deadline::Deadline;
 use crate::environment::Environment;
@@ -55,6 +57,9 @@ pub(crate) struct ListedRegistry {
     /// What a credential opens at least. Older brokers do not state it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) scope: Option<String>,
+    /// When the broker creates repositories. Older brokers do not state it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) creates_repositories: Option<String>,
 }
 
 impl ListedRegistry {
@@ -147,8 +152,9 @@ impl Broker {
         let visible = |text: &str| text.len() <= 1024 && !text.chars().any(char::is_control);
         let sound = answer.registries.len() <= REGISTRIES
             && answer.registries.iter().all(|registry| {
-                let ListedRegistry { registry, registry_url, image, r#type, scope, .. } = registry;
-                let texts = [registry, registry_url, image, r#type].into_iter().chain(scope);
+                let ListedRegistry { registry: name, registry_url, image, r#type, .. } = registry;
+                let texts = [name, registry_url, image, r#type].into_iter();
+                let texts = texts.chain(&registry.scope).chain(&registry.creates_repositories);
                 texts.into_iter().all(|text| visible(text))
             });
         if sound { Ok(answer.registries) } else { Err(self.nonsense(&"control characters").into()) }

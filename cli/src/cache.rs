@@ -182,13 +182,27 @@ impl Cache {
 
     /// All cached credentials that can be read.
     pub(crate) fn all(&self) -> Vec<Credentials> {
-        let is_json = |path: &PathBuf| path.extension().is_some_and(|name| name == "json");
-        let read = |path: PathBuf| {
-            let text = files::read_private(&path, LONGEST).ok()??;
-            let entry: CredentialsEntry<Secret> = serde_json::from_str(&text).ok()?;
-            Credentials::of(entry.answer).ok()
-        };
-        self.entries().filter(is_json).filter_map(read).collect()
+        self.entries().filter_map(|path| Self::read(&path)).collect()
+    }
+
+    /// The credentials in a file of the cache.
+    fn read(path: &Path) -> Option<Credentials> {
+        if path.extension().is_none_or(|name| name != "json") {
+            return None;
+        }
+        let text = files::read_private(path, LONGEST).ok()??;
+        let entry: CredentialsEntry<Secret> = serde_json::from_str(&text).ok()?;
+        Credentials::of(entry.answer).ok()
+    }
+
+    /// Deletes the credentials for a project, whoever asked for them.
+    pub(crate) fn forget(&self, registry: &str, project: &str) {
+        for path in self.entries().collect::<Vec<_>>() {
+            let kept = Self::read(&path);
+            if kept.is_some_and(|it| it.registry == registry && it.project == project) {
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 
     /// Deletes the files of the cache and returns the number of credentials. A lock that another

@@ -15,6 +15,7 @@ mod login;
 mod logout;
 mod man;
 mod registries;
+mod repository;
 mod whoami;
 
 use std::process::ExitCode;
@@ -81,6 +82,8 @@ enum Command {
     Configure(configure::ConfigureArguments),
     /// List the registries that you may use
     Registries(registries::RegistriesArguments),
+    /// Show, create or retire a project's repository
+    Repository(repository::RepositoryArguments),
     /// Show your identity as the broker sees it
     Whoami(whoami::WhoamiArguments),
     /// Print completions for a shell
@@ -123,6 +126,7 @@ fn run(arguments: &Arguments) -> Done {
         Command::Explain(arguments) => explain::run(&app()?, arguments),
         Command::Doctor(arguments) => Ok(doctor::run(app().map(App::without_waiting), arguments)),
         Command::Registries(arguments) => registries::run(&app()?, arguments),
+        Command::Repository(arguments) => repository::run(&app()?, arguments),
         Command::Whoami(arguments) => whoami::run(&app()?, arguments),
         Command::Completions(arguments) => Ok(completions::run(arguments)),
         Command::Man(arguments) => man::run(arguments),

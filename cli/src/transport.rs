@@ -168,6 +168,13 @@ impl Transport {
             return Err(TransportError::Late);
         }
         let mut response = match &exchange.body {
+            // Without a length, gateways wait for a body, or reject the request.
+            None if exchange.method == Method::PUT => {
+                let request = builder.header("content-length", "0").body("");
+                let request =
+                    self.agent.configure_request(request.map_err(|_| TransportError::BadToken)?);
+                self.agent.run(request.timeout_global(Some(remaining)).build())
+            }
             None => {
                 let request = builder.body(()).map_err(|_| TransportError::BadToken)?;
                 let request = self.agent.configure_request(request);

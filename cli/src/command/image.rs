@@ -139,6 +139,7 @@ mod tests {
                 project_depth: None,
                 r#type: "oci".to_owned(),
                 scope: None,
+                creates_repositories: None,
             };
             names.iter().map(registry).collect::<Vec<_>>()
         };

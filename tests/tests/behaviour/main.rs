@@ -35,6 +35,7 @@ mod client_kubelet;
 mod client_login;
 mod client_mistakes;
 mod client_registries;
+mod client_repository;
 mod client_tokens;
 mod client_waiting;
 mod commands;
