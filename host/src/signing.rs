@@ -29,6 +29,9 @@ const CLOCK_LEEWAY: i64 = 60;
 pub struct Signing {
     issuer: String,
     keys: KeySet,
+    /// The algorithm of keys that the next rotation makes.
+    later: &'static str,
+    is_kept: bool,
     token_seconds: u32,
 }
 
@@ -40,15 +43,23 @@ pub struct SignedToken {
 
 impl Signing {
     pub fn new(config: &SigningConfig, keys: KeySet) -> Self {
-        Self { issuer: config.issuer.clone(), keys, token_seconds: config.token_seconds }
+        let (issuer, token_seconds) = (config.issuer.clone(), config.token_seconds);
+        Self { issuer, keys, later: config.kind.algorithm(), is_kept: true, token_seconds }
+    }
+
+    /// Signs with keys that are in no file: the first start of the broker makes others.
+    fn pretended(config: &SigningConfig, keys: KeySet) -> Self {
+        Self { is_kept: false, ..Self::new(config, keys) }
     }
 
     /// Signs with keys that nobody else has and that are not kept, for the tools of authors. They
     /// are of the kind that every verifier accepts.
     pub fn throwaway(now: Timestamp) -> Option<Self> {
-        let keys = KeySet::generate(SigningKind::Rsa(2048), now)?;
+        let kind = SigningKind::Rsa(2048);
+        let keys = KeySet::generate(kind, now)?;
         let issuer = "https://broker.example.com".to_owned();
-        Some(Self { issuer, keys, token_seconds: 300 })
+        let later = kind.algorithm();
+        Some(Self { issuer, keys, later, is_kept: false, token_seconds: 300 })
     }
 
     /// The `iss` of every token.
@@ -69,6 +80,16 @@ impl Signing {
     /// The algorithm of the key that signs.
     pub fn algorithm(&self) -> &'static str {
         self.keys.current().key.algorithm()
+    }
+
+    /// The algorithms of the keys that will sign after one rotation, and after two.
+    pub fn later_algorithms(&self) -> [&'static str; 2] {
+        [self.keys.next().key.algorithm(), self.later]
+    }
+
+    /// Whether the keys are in a file. Nobody outside can know keys that are not.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// How long a token of `/token` is valid.

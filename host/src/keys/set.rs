@@ -65,7 +65,8 @@ pub enum RotateError {
     Busy,
     #[error(
         "the current key signs since {since} only, and tokens of the one before may be valid until \
-         {until}: rotate after that, or, if a key has leaked, with `--now`"
+         {until}: rotate after that, or with `--now` if nobody uses tokens; if a key has leaked, \
+         with `--leaked`"
     )]
     TooEarly { since: Timestamp, until: Timestamp },
 }
@@ -105,16 +106,8 @@ impl KeySet {
         Self::parse(&text).map_err(wrong)
     }
 
-    /// The set in the file. If there is none, checks that it can be created, and returns one that
-    /// is not kept.
-    pub fn open_or_pretend(
-        path: &Path,
-        kind: SigningKind,
-        now: Timestamp,
-    ) -> Result<Self, KeyFileError> {
-        if let Some(set) = Self::open(path)? {
-            return Ok(set);
-        }
+    /// Checks that the file can be created, and returns a set that is not kept.
+    pub fn pretend(path: &Path, kind: SigningKind, now: Timestamp) -> Result<Self, KeyFileError> {
         file::may_create(path)?;
         let made = Self::generate(kind, now);
         made.ok_or_else(|| KeyFileError::Generate { path: path.to_owned() })
@@ -176,6 +169,11 @@ impl KeySet {
     /// The key that signs.
     pub fn current(&self) -> &SetKey {
         &self.current
+    }
+
+    /// The key that will sign after the next rotation.
+    pub fn next(&self) -> &SetKey {
+        &self.next
     }
 
     /// Every key of the set, the current one first.

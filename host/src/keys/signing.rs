@@ -30,6 +30,17 @@ pub enum SigningKind {
     Ed25519,
 }
 
+impl SigningKind {
+    /// The `alg` of its tokens.
+    pub fn algorithm(self) -> &'static str {
+        match self {
+            Self::Rsa(_) => "RS256",
+            Self::P256 => "ES256",
+            Self::Ed25519 => "EdDSA",
+        }
+    }
+}
+
 /// A private key, and the name that tokens have for it.
 pub struct SigningKey {
     pair: Pair,

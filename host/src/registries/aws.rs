@@ -6,6 +6,7 @@ use url::Url;
 
 use super::build::Stated;
 use super::secrets::Secrets;
+use super::tokens::{ROTATE_TWICE, STOPS_LATER};
 use super::{Means, Registry};
 use crate::capability::aws::AwsAccess;
 use crate::capability::aws::ceiling::{AwsCeiling, Switches};
@@ -89,7 +90,7 @@ fn web_identity(
     if !ACCEPTED_BY_STS.contains(&signing.algorithm()) {
         let message = format!(
             "the signing key is for {}, and STS accepts RS256 and ES256 only: set `algorithm` in \
-             [signing], and run `rise-broker keys rotate` twice",
+             [signing], and {ROTATE_TWICE}",
             signing.algorithm()
         );
         return Err(stated.problem("/web_identity", message));
@@ -105,21 +106,38 @@ pub(super) fn warnings(
     stated: &Stated<'_>,
 ) -> Vec<Problem> {
     let roles = other_accounts(settings, stated);
-    let issuer = signing.filter(|_| settings.web_identity && settings.endpoint_url.is_none());
-    let issuer = issuer.and_then(|signing| unfit_issuer(signing.issuer()));
-    let issuer = issuer.into_iter().flat_map(|message| stated.problem("/web_identity", message));
-    roles.into_iter().chain(unencrypted(settings, stated)).chain(issuer).collect()
+    let signing = signing.filter(|_| settings.web_identity);
+    // An emulator, which is called without encryption, accepts any issuer.
+    let is_real = settings.endpoint_url.as_deref().is_none_or(|url| url.starts_with("https:"));
+    let issuer = signing.filter(|_| is_real).and_then(|signing| unfit_issuer(signing.issuer()));
+    let later = signing.and_then(|signing| rejected_later(signing.later_algorithms()));
+    let of_tokens = issuer.into_iter().chain(later);
+    let of_tokens = of_tokens.flat_map(|message| stated.problem("/web_identity", message));
+    roles.into_iter().chain(unencrypted(settings, stated)).chain(of_tokens).collect()
 }
 
-/// Why IAM does not accept an issuer. Its documentation asks for https and for no port.
+/// Why IAM does not accept an issuer. Its documentation asks for https and for no port. An issuer
+/// over http that is not on this machine has a warning of its own, at its setting.
 fn unfit_issuer(issuer: &str) -> Option<String> {
     let url = Url::parse(issuer).ok()?;
-    (url.scheme() != "https" || url.port().is_some()).then(|| {
-        format!(
-            "IAM accepts OIDC providers at https:// URLs without a port only, and `issuer` in \
-             [signing] is {issuer}; publish the broker on port 443"
-        )
-    })
+    let remedy = match (url.scheme(), url.port()) {
+        ("https", None) => return None,
+        ("https", Some(_)) => "publish the broker on port 443",
+        _ if reachable::is_loopback(&url) => "publish the broker over https, on port 443",
+        _ => return None,
+    };
+    Some(format!(
+        "IAM accepts OIDC providers at https:// URLs without a port only, and `issuer` in \
+         [signing] is {issuer}; {remedy}"
+    ))
+}
+
+/// The keys of today work, and a rotation would stop the registry.
+fn rejected_later(algorithms: [&str; 2]) -> Option<String> {
+    let algorithm = algorithms.iter().find(|later| !ACCEPTED_BY_STS.contains(later))?;
+    Some(format!(
+        "later keys are for {algorithm}, and STS accepts RS256 and ES256 only: {STOPS_LATER}"
+    ))
 }
 
 /// Warns about roles of another account than the registry's. That may be meant, and is more often a

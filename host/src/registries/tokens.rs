@@ -25,6 +25,12 @@ struct Verifier {
     algorithms: &'static [&'static str],
 }
 
+/// How the key that signs becomes one for another algorithm.
+pub(super) const ROTATE_TWICE: &str = "run `rise-broker keys rotate` twice, 12 hours apart (with \
+    `--now`, if nobody uses its tokens yet)";
+pub(super) const STOPS_LATER: &str = "`keys rotate` would stop this registry; set `algorithm = \
+    \"RS256\"` in [signing], and rotate twice if `keys list` shows such a key already";
+
 /// STS is not here: the host itself makes its tokens, and `aws` checks them.
 const VERIFIERS: [Verifier; 2] = [
     Verifier {
@@ -92,20 +98,30 @@ pub(super) fn signed(
     Ok(Some(signed))
 }
 
-/// Why the cloud of one of these audiences rejects every token that is signed with `algorithm`.
-fn rejected(audiences: &[String], algorithm: &str) -> Option<String> {
+/// The cloud of one of these audiences, if it rejects every token that is signed with `algorithm`.
+fn rejecting<'a>(audiences: &'a [String], algorithm: &str) -> Option<(&'a str, &'static Verifier)> {
     audiences.iter().find_map(|audience| {
         let verifier = VERIFIERS.iter().find(|known| audience.starts_with(known.audience))?;
-        let Verifier { name, algorithms, .. } = verifier;
-        (!algorithms.contains(&algorithm)).then(|| {
-            format!(
-                "`{audience}` is the audience of {name}, which accepts {} only, and the signing \
-                 key is for {algorithm}: set `algorithm = \"RS256\"` in [signing], and run \
-                 `rise-broker keys rotate` twice",
-                algorithms.join(" and ")
-            )
-        })
+        (!verifier.algorithms.contains(&algorithm)).then_some((audience.as_str(), verifier))
     })
+}
+
+/// The keys of today work, and a rotation would stop the registry.
+fn rejected_later(audiences: &[String], algorithms: [&str; 2]) -> Option<String> {
+    let rejecting = |later| Some((later, rejecting(audiences, later)?.1));
+    let (later, Verifier { name, algorithms, .. }) = algorithms.into_iter().find_map(rejecting)?;
+    let accepted = algorithms.join(" and ");
+    Some(format!("later keys are for {later}, and {name} accepts {accepted} only: {STOPS_LATER}"))
+}
+
+/// Why the cloud of one of these audiences rejects every token that is signed with `algorithm`.
+fn rejected(audiences: &[String], algorithm: &str) -> Option<String> {
+    let (audience, Verifier { name, algorithms, .. }) = rejecting(audiences, algorithm)?;
+    Some(format!(
+        "`{audience}` is the audience of {name}, which accepts {} only, and the signing key is for \
+         {algorithm}: set `algorithm = \"RS256\"` in [signing], and {ROTATE_TWICE}",
+        algorithms.join(" and ")
+    ))
 }
 
 impl Signed {
@@ -123,14 +139,15 @@ impl Signed {
         };
         let algorithm = (signing.algorithm() == "EdDSA").then(|| {
             let message = "its tokens are signed with Ed25519, which no Distribution registry and \
-                           no cloud accepts; set `algorithm = \"RS256\"` in [signing], and run \
-                           `rise-broker keys rotate`";
-            stated.problem("", message.to_owned())
+                           no cloud accepts; set `algorithm = \"RS256\"` in [signing], and";
+            stated.problem("", format!("{message} {ROTATE_TWICE}"))
         });
+        let later = rejected_later(&ceiling.audiences, signing.later_algorithms());
         [
             lacks("services", &ceiling.services, own.0),
             lacks("audiences", &ceiling.audiences, own.1),
             algorithm,
+            later.map(|message| stated.problem("/audience", message)),
         ]
         .into_iter()
         .flatten()

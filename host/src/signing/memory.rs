@@ -32,7 +32,11 @@ impl SigningMemory {
         let path = &config.key_file;
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = if self.only_reads {
-            KeySet::open_or_pretend(path, config.kind, now)?
+            let Some(keys) = KeySet::open(path)? else {
+                let keys = KeySet::pretend(path, config.kind, now)?;
+                return Ok(Signing::pretended(config, keys));
+            };
+            keys
         } else if opened.contains(path) {
             KeySet::open(path)?.ok_or_else(|| KeyFileError::Gone { path: path.clone() })?
         } else {

@@ -69,7 +69,7 @@ async fn keys_are_rotated_under_a_broker_that_serves() {
     let early = installation.run(&["keys", "rotate"]);
     assert_eq!(early.code, Some(1));
     assert!(
-        early.stderr.contains("rotate after that, or, if a key has leaked, with `--now`"),
+        early.stderr.contains("rotate after that, or with `--now` if nobody uses tokens"),
         "{}",
         early.stderr
     );
