@@ -224,7 +224,28 @@ fn name_lines(root: &mut Node, text: &str, source: &str) {
 fn toml_error(error: &toml::de::Error, text: &str) -> String {
     let start = error.span().map_or(0, |span| span.start);
     let line = text.get(..start).map_or(1, |before| before.matches('\n').count() + 1);
-    format!("line {line}: {}", first_line(error.message()))
+    let message = first_line(error.message());
+    if message == "duplicate key" {
+        return format!("line {line}: {}", twice(text, line));
+    }
+    format!("line {line}: {message}")
+}
+
+/// Says what this line states for the second time: a table, or a key of the table above it.
+fn twice(text: &str, line: usize) -> String {
+    let header = |line: &str| {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        (line.starts_with('[') && line.ends_with(']')).then(|| line.to_owned())
+    };
+    let lines: Vec<&str> = text.lines().take(line).collect();
+    let Some((written, above)) = lines.split_last() else { return "duplicate key".to_owned() };
+    if let Some(table) = header(written) {
+        return format!("the table {table} is there twice; make one of the two, or remove one");
+    }
+    let key = written.split('=').next().unwrap_or_default().trim();
+    let table = above.iter().rev().find_map(|line| header(line));
+    let table = table.map(|table| format!(" in {table}")).unwrap_or_default();
+    format!("`{}` is there twice{table}; remove one", shortened(&key.escape_debug().to_string()))
 }
 
 fn yaml_error(text: &str) -> &str {
@@ -378,9 +399,21 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named() {
         type Pairs<'a> = &'a [(&'a str, &'a str)];
-        let cases: [(Pairs<'_>, Pairs<'_>, &str); 6] = [
+        let cases: [(Pairs<'_>, Pairs<'_>, &str); 10] = [
             (&[("default.toml", ""), ("default.yaml", "")], &[], "default.yaml also exists"),
             (&[("default.toml", "a = \n")], &[], "not TOML: line 1"),
+            (&[("default.toml", "a = 1\na = 2\n")], &[], "line 2: `a` is there twice; remove one"),
+            (
+                &[("default.toml", "[a.b] # x\nc = 1\n\n[d]\nc = 1\n \"c\" = \"canary\"\n")],
+                &[],
+                "line 6: `\"c\"` is there twice in [d]; remove one",
+            ),
+            (
+                &[("default.toml", "[a.b]\nc = 1\n[d]\n[a.b]\ne = 1\n")],
+                &[],
+                "line 4: the table [a.b] is there twice; make one of the two",
+            ),
+            (&[("default.toml", "[[a]]\nb = { c = 1 }\nb.d = 1\n")], &[], "not TOML: line 3"),
             (&[("default.yaml", "a: [\n")], &[], "not YAML"),
             (&[("default.yaml", "- 1\n")], &[], "expected tables"),
             (
@@ -397,6 +430,7 @@ mod tests {
         for (files, variables, expected) in cases {
             let problems = layers(files, variables).err().expect(expected);
             assert!(problems[0].to_string().contains(expected), "{problems:?}");
+            assert!(!problems[0].to_string().contains("canary"), "{problems:?}");
         }
         assert!(load(Path::new("/nowhere/at/all"), &Environment::new()).is_err());
     }
