@@ -3,6 +3,7 @@
 
 mod advice;
 mod live;
+mod sent_token;
 mod web_identity;
 
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +20,7 @@ use crate::registries::{Registries, Registry};
 use crate::signing::IdentityClaims;
 use crate::{telemetry, user};
 use live::WantedProject;
+use sent_token::provider_arn;
 
 #[derive(clap::Args)]
 pub(super) struct CheckArguments {
@@ -87,13 +89,18 @@ fn print_web_identity(registry: &Registry) {
     let aws = registry.capabilities.aws.as_ref();
     let Some(web_identity) = aws.and_then(|aws| aws.web_identity.as_ref()) else { return };
     let Ok(project) = "my-app".parse::<Project>() else { return };
-    let (name, actions) = (&registry.name, Actions::PULL_AND_PUSH);
-    let stated = IdentityClaims { project: &project, registry: name, actions };
+    let settings: AwsSettings = serde_json::from_str(&registry.settings).unwrap_or_default();
+    let role = settings.push_role_arn.unwrap_or_default();
+    let subject =
+        |actions| IdentityClaims { project: &project, registry: &registry.name, actions }.subject();
     print(format_args!(
-        "{name}: needs no AWS keys: its role trusts tokens of {} for {}, with subjects such as {}",
-        web_identity.signing.issuer(),
+        "{}: needs no AWS keys: {role} must trust {}, for the audience {} and subjects such as {} \
+         and {}, or `actions:*` for both",
+        registry.name,
+        provider_arn(&role, web_identity.signing.issuer()),
         web_identity.audience,
-        stated.subject()
+        subject(Actions::PULL_AND_PUSH),
+        subject(Actions::PULL),
     ));
 }
 

@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use crate::check_live::check_in;
 
-const ISSUER: &str = "https://broker.example.com";
-const AUDIENCE: &str = "sts.amazonaws.com";
-const ROLE: &str = "arn:aws:iam::123456789012:role/teams/images/rise-backend-ecr-push";
-const SUBJECT: &str = "project:my-app:registry:prod:actions:push";
+pub(crate) const ISSUER: &str = "https://broker.example.com";
+pub(crate) const AUDIENCE: &str = "sts.amazonaws.com";
+pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/teams/images/rise-backend-ecr-push";
+pub(crate) const SUBJECT: &str = "project:my-app:registry:prod:actions:push";
 
-fn table(endpoint: &str) -> RegistryTable {
+pub(crate) fn table(endpoint: &str) -> RegistryTable {
     ecr(endpoint)
         .with("push_role_arn", ROLE)
         .with("web_identity", true)
@@ -26,12 +26,12 @@ fn table(endpoint: &str) -> RegistryTable {
         .without("secret_access_key")
 }
 
-fn settings(registries: impl std::fmt::Display) -> Settings {
+pub(crate) fn settings(registries: impl std::fmt::Display) -> Settings {
     Settings::new(format!("{AUTH}{SIGNING}{registries}"))
 }
 
 /// The trust policy of the documentation, for these subjects.
-fn trust(subjects: &[&str], actions: &[&str]) -> Value {
+pub(crate) fn trust(subjects: &[&str], actions: &[&str]) -> Value {
     json!({ "Version": "2012-10-17", "Statement": [{
         "Effect": "Allow",
         "Action": actions,
@@ -45,10 +45,13 @@ fn trust(subjects: &[&str], actions: &[&str]) -> Value {
     }] })
 }
 
-const ASSUME: &[&str] = &["sts:AssumeRoleWithWebIdentity"];
+pub(crate) const ASSUME: &[&str] = &["sts:AssumeRoleWithWebIdentity"];
 
 /// A broker, and an AWS that has its public keys and one role.
-async fn start(table: impl Fn(&str) -> RegistryTable, role: Value) -> (FederatedAws, TestBroker) {
+pub(crate) async fn start(
+    table: impl Fn(&str) -> RegistryTable,
+    role: Value,
+) -> (FederatedAws, TestBroker) {
     let aws = FederatedAws::start(ISSUER, AUDIENCE).await;
     let broker = TestBroker::with_settings(settings(table(aws.endpoint()))).start().await;
     aws.publish(broker.get("/.well-known/jwks.json", None).await.json());
@@ -341,16 +344,14 @@ async fn check_live_tries_the_role_by_a_token() {
     let (aws, broker) = start(table, trust(&[any], ASSUME)).await;
     let checked = check_in(&broker.settings, &[], &[]).await;
     assert!(checked.success, "{}{}", checked.stdout, checked.stderr);
-    let whom = format!(
-        "prod: needs no AWS keys: its role trusts tokens of {ISSUER} for {AUDIENCE}, with subjects \
-         such as {SUBJECT}\n"
-    );
     let narrowed = "by a token of this broker, narrowed to one repository";
-    for part in [whom.as_str(), narrowed, "gets logins from ECR"] {
+    for part in [narrowed, "gets logins from ECR"] {
         assert!(checked.stdout.contains(part), "{part}: {}", checked.stdout);
     }
     let probe = "project:rise-broker-probe-1:registry:prod:actions:push";
-    assert_eq!(aws.sessions()[0].subject, probe);
+    let pull = "project:rise-broker-probe-1:registry:prod:actions:pull";
+    let subjects: Vec<String> = aws.sessions().into_iter().map(|session| session.subject).collect();
+    assert_eq!(subjects, [probe, pull]);
     // One that lists projects is tried with one of them.
     aws.role(ROLE, trust(&[SUBJECT], ASSUME));
     let refused = check_in(&broker.settings, &[], &[]).await;
@@ -372,6 +373,23 @@ async fn check_live_tries_the_role_by_a_token() {
     for secret in aws.secrets() {
         assert!(!checked.stdout.contains(&secret) && !refused.stderr.contains(&secret));
     }
+}
+
+/// The trust policy is asked at a mint. Until then the broker answers from what it keeps.
+#[tokio::test]
+async fn a_kept_login_is_answered_although_the_role_trusts_nobody_any_more() {
+    let (aws, broker) = start(table, trust(&[SUBJECT], ASSUME)).await;
+    let first = ask(&broker, "my-app", "").await;
+    aws.role(ROLE, trust(&["nobody"], ASSUME));
+    let kept = ask(&broker, "my-app", "").await;
+    assert_eq!(kept.status, 200, "{}", kept.text);
+    assert_eq!(kept.json()["refresh_after"], first.json()["refresh_after"]);
+    let refused = ask(&broker, "other", "").await;
+    assert_eq!(refused.problem().as_deref(), Some("upstream-denied"), "{}", refused.text);
+    let restarted = TestBroker::with_settings(settings(table(aws.endpoint()))).start().await;
+    aws.publish(restarted.get("/.well-known/jwks.json", None).await.json());
+    let refused = ask(&restarted, "my-app", "").await;
+    assert_eq!(refused.problem().as_deref(), Some("upstream-denied"), "{}", refused.text);
 }
 
 #[tokio::test]

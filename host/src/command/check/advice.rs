@@ -7,8 +7,9 @@ use std::ffi::OsString;
 
 use serde_json::json;
 
+pub(super) use super::sent_token::SentToken;
+use super::sent_token::role_name;
 use super::web_identity;
-pub(super) use super::web_identity::SentToken;
 use crate::capability::aws::settings::AwsSettings;
 use crate::capability::aws::{AwsError, OTHER_REGISTRY};
 use crate::capability::printable;
@@ -58,6 +59,9 @@ const WRONG_KEYS: [&str; 6] = [
     "ExpiredToken",
     "IncompleteSignature",
 ];
+
+const NO_PERMISSION: &str = "no policy lacks a permission: STS says what is wrong, and its API \
+    reference describes this error for the call";
 
 /// An issuer that answered needs another setting; one that did not needs another network.
 pub(super) fn fetch(settings: &DiscoverySettings, error: &FetchError) -> String {
@@ -179,7 +183,9 @@ fn remedy(step: &LiveStep, error: &AwsError, settings: &AwsSettings) -> String {
             "set the clock of this machine, for example with `chronyc makestep`".to_owned()
         }
         AwsError::Denied(text) if WRONG_KEYS.iter().any(|code| text.contains(code)) => wrong_keys(),
-        AwsError::Denied(text) => permission(step, text, settings),
+        AwsError::Denied(text) => {
+            of_session(step, text, settings).unwrap_or_else(|| permission(step, text, settings))
+        }
         AwsError::Throttled(_) => "try again in a minute".to_owned(),
         AwsError::TimedOut(_) | AwsError::Unavailable(_) => format!(
             "check that this machine reaches {}",
@@ -216,6 +222,36 @@ fn wrong_keys() -> String {
         .to_owned()
 }
 
+/// What to do about a role that could not be assumed for a reason that is in no policy of a role.
+fn of_session(step: &LiveStep, text: &str, settings: &AwsSettings) -> Option<String> {
+    match step {
+        LiveStep::OwnRole { .. } | LiveStep::PushRole { .. } | LiveStep::WebIdentity { .. } => {}
+        LiveStep::Identity | LiveStep::Login { .. } | LiveStep::Repository { .. } => return None,
+    }
+    if text.contains("RegionDisabledException") {
+        return Some(format!(
+            "activate STS in {} in the account of the role: IAM, account settings, Security Token \
+             Service; or correct `region`",
+            settings.region
+        ));
+    }
+    if text.contains("PackedPolicyTooLarge") {
+        return Some(
+            "session policy and tags together are too large for STS: turn `session_tags` off, or \
+             choose a shorter `repo_prefix` and shorter names of projects"
+                .to_owned(),
+        );
+    }
+    if text.contains("MalformedPolicyDocument") {
+        return Some(
+            "STS rejects the session policy, which the broker writes from `region`, `account_id`, \
+             `repo_prefix` and `ceiling` of this registry: correct them"
+                .to_owned(),
+        );
+    }
+    (!text.contains("AccessDenied")).then(|| NO_PERMISSION.to_owned())
+}
+
 fn permission(step: &LiveStep, text: &str, settings: &AwsSettings) -> String {
     match step {
         LiveStep::Identity => {
@@ -228,12 +264,12 @@ fn permission(step: &LiveStep, text: &str, settings: &AwsSettings) -> String {
             either(&principal(own), role, &["sts:AssumeRole"], text)
         }
         // The call works without them, so nothing else is missing.
-        LiveStep::PushRole { own, role, missing } => format!(
-            "without {} the call works; add it to both: {}",
-            missing.join(" and "),
-            either(&principal(own), role, missing, "")
-        ),
-        LiveStep::WebIdentity { role, sent } => sent.trust(role),
+        LiveStep::PushRole { own, role, missing } => {
+            let (permission, trust) = lacks(&principal(own), role, missing);
+            let missing = missing.join(" and ");
+            format!("without {missing} the call works; add it to both: {permission}; or {trust}")
+        }
+        LiveStep::WebIdentity { .. } => NO_PERMISSION.to_owned(),
         LiveStep::Login { role, actions } => format!(
             "{} lacks, in a permissions policy: {}",
             principal(role),
@@ -279,11 +315,13 @@ fn on_repository(
     )
 }
 
-/// The permission of the caller and the trust of the role.
+/// The one that is missing, if AWS says which, else both.
 fn either(who: &str, role: &str, actions: &[&str], text: &str) -> String {
-    let permission = format!("{who} lacks, in a permissions policy: {}", statement(actions, role));
-    let trust = json!({ "Effect": "Allow", "Principal": { "AWS": who }, "Action": actions });
-    let trust = format!("the trust policy of {role} lacks: {trust}");
+    let (permission, trust) = lacks(who, role, actions);
+    let trust = format!(
+        "{trust}, or there is no such role: `aws iam get-role --role-name {}` shows it",
+        role_name(role)
+    );
     // Sometimes the text of AWS says which one is missing.
     if text.contains("no identity-based policy allows") {
         permission
@@ -292,6 +330,13 @@ fn either(who: &str, role: &str, actions: &[&str], text: &str) -> String {
     } else {
         format!("{permission}; or {trust}")
     }
+}
+
+/// The permission of the caller, and the trust of the role.
+fn lacks(who: &str, role: &str, actions: &[&str]) -> (String, String) {
+    let permission = format!("{who} lacks, in a permissions policy: {}", statement(actions, role));
+    let trust = json!({ "Effect": "Allow", "Principal": { "AWS": who }, "Action": actions });
+    (permission, format!("the trust policy of {role} lacks: {trust}"))
 }
 
 fn statement(actions: &[&str], resource: &str) -> String {
@@ -338,6 +383,42 @@ mod tests {
             ("invalid peer certificate: Other(OtherError(UnsupportedCertVersion))", "version 1"),
         ] {
             assert!(certificate(text).contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_no_denial_has_no_advice_about_policies() {
+        let (base, role) = ("base".to_owned(), "arn:aws:iam::1:role/x/push".to_owned());
+        let sent = || SentToken {
+            issuer: "https://broker.example.com".into(),
+            subject: "project:a:registry:r:actions:push".into(),
+            audience: "sts.amazonaws.com".into(),
+            actions: vec!["sts:AssumeRoleWithWebIdentity"],
+            is_named: false,
+        };
+        let steps = [
+            LiveStep::OwnRole { base: base.clone(), role: role.clone() },
+            LiveStep::PushRole { own: base, role: role.clone(), missing: Vec::new() },
+            LiveStep::WebIdentity { role, sent: sent() },
+        ];
+        let settings = AwsSettings { region: "eu-south-1".into(), ..AwsSettings::default() };
+        let cases = [
+            ("RegionDisabledException (403): x", "activate STS in eu-south-1"),
+            ("PackedPolicyTooLarge (400): x", "shorter `repo_prefix`"),
+            ("MalformedPolicyDocument (400): x", "rejects the session policy"),
+            ("ValidationError (400): x", "STS says what is wrong"),
+        ];
+        for step in &steps {
+            let told = |text: &str| aws(step, &AwsError::Denied(text.to_owned()), &settings);
+            for (text, part) in cases {
+                let told = told(text);
+                assert!(told.contains(part) && !told.contains("trust policy"), "{told}");
+                assert!(!told.contains("permissions policy"), "{told}");
+            }
+            // A role that is not there is denied as well.
+            let denied = told("AccessDenied (403): x");
+            assert!(denied.contains("trust policy"), "{denied}");
+            assert!(denied.contains("`aws iam get-role --role-name push`"), "{denied}");
         }
     }
 

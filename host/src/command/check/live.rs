@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::super::{Outcome, print, texts};
+use super::super::{Outcome, print, texts, warn};
 use super::advice;
 use crate::config::Config;
 use crate::config::node::{Node, Problem};
@@ -90,13 +90,17 @@ pub(super) async fn run(
         let order = places.len();
         let problem = config.written.problem("/signing/issuer", "");
         places.push(Place { problem, table: None });
-        running.spawn(async move { (order, signing::issuer(&signing).await) });
+        let fetching = signing::fetching(registries);
+        running.spawn(async move { (order, signing::issuer(&signing, &fetching).await) });
     }
     let mut reports = running.join_all().await;
     reports.sort_by_key(|(order, _)| *order);
     let mut problems = Vec::new();
     for ((_, report), place) in reports.into_iter().zip(places) {
         report.done.iter().for_each(print);
+        for warned in report.warned {
+            warn(format_args!("warning: {}", place.problem(LiveFailure::at("", warned))));
+        }
         problems.extend(report.failed.into_iter().map(|failed| place.problem(failed)));
     }
     if problems.is_empty() { Ok(()) } else { Err(texts(problems)) }
@@ -132,6 +136,8 @@ impl<'a> Place<'a> {
 #[derive(Default)]
 struct LiveReport {
     done: Vec<String>,
+    /// Could not be tried, and may be right.
+    warned: Vec<String>,
     failed: Vec<LiveFailure>,
 }
 
@@ -141,9 +147,15 @@ struct LiveFailure {
     message: String,
 }
 
+impl LiveFailure {
+    fn at(setting: &'static str, message: impl Into<String>) -> Self {
+        Self { setting, message: message.into() }
+    }
+}
+
 impl LiveReport {
     fn fail(&mut self, setting: &'static str, message: impl Into<String>) {
-        self.failed.push(LiveFailure { setting, message: message.into() });
+        self.failed.push(LiveFailure::at(setting, message));
     }
 }
 

@@ -1,12 +1,11 @@
-//! Tokens in place of AWS keys, and the role that should trust them: the token that Kubernetes
-//! gives a pod, or one that this broker signs.
+//! The token that Kubernetes gives a pod in place of AWS keys, and the role that should trust it.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::capability::printable;
 use crate::config::Environment;
@@ -58,78 +57,4 @@ fn sent(environment: &Environment) -> Option<String> {
     let parts: Vec<String> =
         [shown("iss"), shown("sub"), shown("aud"), role].into_iter().flatten().collect();
     Some(parts.join(", "))
-}
-
-/// What STS got of a token that this broker signed.
-pub(in crate::command) struct SentToken {
-    pub(super) issuer: String,
-    pub(super) subject: String,
-    pub(super) audience: String,
-}
-
-impl SentToken {
-    /// What to do if STS did not accept the token. `None` if the failure is of something else.
-    pub(super) fn remedy(&self, role: &str, text: &str) -> Option<String> {
-        let Self { issuer, audience, .. } = self;
-        let remedy = if text.contains("No OpenIDConnect provider") {
-            format!("create it: {}", self.provider())
-        } else if text.contains("InvalidIdentityToken") && text.contains("audience") {
-            format!("add `{audience}` to the audiences of the IAM OIDC provider of {issuer}")
-        } else if text.contains("IDPCommunicationError") || text.contains("IdPCommunicationError") {
-            format!(
-                "AWS must reach {issuer}/.well-known/openid-configuration from the internet, on \
-                 port 443 and with a certificate of a public authority"
-            )
-        } else if text.contains("InvalidIdentityToken") {
-            format!(
-                "AWS does not find the token's key: {issuer}/.well-known/jwks.json must be that of \
-                 this broker's `signing.key_file`"
-            )
-        } else if text.contains("AccessDenied") {
-            self.trust(role)
-        } else {
-            return None;
-        };
-        Some(remedy)
-    }
-
-    /// The command that lets an account know the broker.
-    fn provider(&self) -> String {
-        let Self { issuer, audience, .. } = self;
-        format!(
-            "`aws iam create-open-id-connect-provider --url {issuer} --client-id-list {audience}`, \
-             in the account of the role"
-        )
-    }
-
-    /// The statement that lets the broker assume the role.
-    pub(super) fn trust(&self, role: &str) -> String {
-        let Self { issuer, audience, subject } = self;
-        let host = issuer.split_once("://").map_or(issuer.as_str(), |(_, host)| host);
-        let (partition, account) = partition_and_account(role);
-        let subjects = subject.split(':').enumerate().map(|(index, part)| {
-            // Any project and any action of this registry.
-            if index == 1 || index == 5 { "*" } else { part }
-        });
-        let statement = json!({
-            "Effect": "Allow",
-            "Action": "sts:AssumeRoleWithWebIdentity",
-            "Principal": {
-                "Federated": format!("arn:{partition}:iam::{account}:oidc-provider/{host}"),
-            },
-            "Condition": {
-                "StringEquals": { format!("{host}:aud"): audience },
-                "StringLike": { format!("{host}:sub"): subjects.collect::<Vec<_>>().join(":") },
-            },
-        });
-        format!(
-            "the trust policy of {role} lacks: {statement}; one that lists projects must list this \
-             one, or be tried with `--project` (sent: sub \"{subject}\")"
-        )
-    }
-}
-
-fn partition_and_account(role: &str) -> (&str, &str) {
-    let mut parts = role.split(':').skip(1);
-    (parts.next().unwrap_or("aws"), parts.nth(2).unwrap_or_default())
 }

@@ -6,10 +6,12 @@ use tokio::time::timeout;
 use ulid::Ulid;
 
 use super::super::advice::{self, LiveStep, SentToken};
+use super::super::sent_token::needed_actions;
 use super::{LiveReport, REGISTRY_DEADLINE};
 use crate::capability::aws::settings::AwsSettings;
 use crate::capability::aws::{AssumeRole, AwsAccess, AwsError, AwsIdentity};
 use crate::domain::{Actions, Clock, Project};
+use crate::keys::SigningError;
 use crate::registries::Registry;
 use crate::signing::IdentityClaims;
 
@@ -55,6 +57,11 @@ impl Attempt<'_> {
             return self.failed(&message);
         }
         if let Some(web_identity) = &self.access.web_identity {
+            if !web_identity.signing.is_kept() {
+                let message = "was not tried: there is no signing key yet; start the broker once, \
+                               which creates it, and try again";
+                return self.report.fail("web_identity", message);
+            }
             let own = web_identity.signing.issuer().to_owned();
             return self.push_roles(&own).await;
         }
@@ -92,75 +99,83 @@ impl Attempt<'_> {
     }
 
     async fn narrowed(&mut self, own: &str, project: &Project, probe: AssumeRole) {
-        let role = probe.role_arn.clone();
-        let answer = self.assume(project, probe.clone()).await;
-        if let Some(web_identity) = &self.access.web_identity {
-            let sent = SentToken {
-                issuer: own.to_owned(),
-                subject: self.stated(project).subject(),
-                audience: web_identity.audience.clone(),
-            };
-            let step = LiveStep::WebIdentity { role: role.clone(), sent };
-            return self.assumed(&step, role, answer).await;
+        if self.access.web_identity.is_some() {
+            return self.by_token(project, probe).await;
         }
+        let role = probe.role_arn.clone();
+        let answer = self.access.assume_role(probe.clone(), None).await;
         let missing = match &answer {
-            Err(AwsError::Denied(_)) => self.missing_extras(project, probe).await,
+            Err(AwsError::Denied(_)) => self.missing_extras(probe).await,
             Ok(_) | Err(_) => Vec::new(),
         };
         let step = LiveStep::PushRole { own: own.to_owned(), role: role.clone(), missing };
-        self.assumed(&step, role, answer).await;
+        let Some(keys) = self.step(&step, answer) else { return };
+        self.done(&format!("assumes {role}, narrowed to one repository"));
+        self.login(role, AwsIdentity::Session(keys)).await;
     }
 
-    async fn assumed(&mut self, step: &LiveStep, role: String, answer: Result<Keys, AwsError>) {
-        if let Some(keys) = self.step(step, answer) {
-            let how =
-                self.access.web_identity.as_ref().map_or("", |_| " by a token of this broker");
-            self.done(&format!("assumes {role}{how}, narrowed to one repository"));
-            self.login(role, AwsIdentity::Session(keys)).await;
+    /// By the token of a grant to pull and push, and by that of one to pull alone: a trust policy
+    /// may list the subject of one of them only.
+    async fn by_token(&mut self, project: &Project, probe: AssumeRole) {
+        let role = probe.role_arn.clone();
+        let mut session = None;
+        for actions in [Actions::PULL_AND_PUSH, Actions::PULL] {
+            let (sent, answer) = match self.assume_by_token(project, actions, &probe).await {
+                Ok(assumed) => assumed,
+                Err(error) => return self.failed(&error.to_string()),
+            };
+            let step = LiveStep::WebIdentity { role: role.clone(), sent };
+            let Some(keys) = self.step(&step, answer) else { return };
+            session.get_or_insert(keys);
         }
+        let Some(keys) = session else { return };
+        self.done(&format!("assumes {role} by a token of this broker, narrowed to one repository"));
+        self.login(role, AwsIdentity::Session(keys)).await;
     }
 
-    /// Sends the request, with a token of this broker if the registry has no keys.
-    async fn assume(&self, project: &Project, request: AssumeRole) -> Result<Keys, AwsError> {
-        let proof = match &self.access.web_identity {
-            Some(web_identity) => {
-                let (id, now) = (Ulid::generate(), Clock::system().now());
-                let proof = web_identity.prove(self.stated(project), &request, id, now);
-                Some(proof.map_err(|error| AwsError::Nonsense(error.to_string()))?)
-            }
-            None => None,
+    async fn assume_by_token(
+        &self,
+        project: &Project,
+        actions: Actions,
+        request: &AssumeRole,
+    ) -> Result<(SentToken, Result<Keys, AwsError>), SigningError> {
+        let Some(web_identity) = &self.access.web_identity else { return Err(SigningError) };
+        let stated = IdentityClaims { project, registry: &self.registry.name, actions };
+        let (id, now) = (Ulid::generate(), Clock::system().now());
+        let proof = web_identity.prove(stated, request, id, now)?;
+        let (has_tags, has_source) = (!request.tags.is_empty(), request.source_identity.is_some());
+        let sent = SentToken {
+            issuer: web_identity.signing.issuer().to_owned(),
+            subject: stated.subject(),
+            audience: web_identity.audience.clone(),
+            actions: needed_actions(has_tags, has_source),
+            is_named: self.project.is_some(),
         };
-        self.access.assume_role(request, proof.as_ref()).await
-    }
-
-    /// The widest grant to the project.
-    fn stated<'p>(&'p self, project: &'p Project) -> IdentityClaims<'p> {
-        let registry = &self.registry.name;
-        IdentityClaims { project, registry, actions: Actions::PULL_AND_PUSH }
+        Ok((sent, self.access.assume_role(request.clone(), Some(&proof)).await))
     }
 
     /// The permissions that are missing beyond `sts:AssumeRole`, unless that one was denied.
-    async fn missing_extras(&self, project: &Project, probe: AssumeRole) -> Vec<&'static str> {
+    async fn missing_extras(&self, probe: AssumeRole) -> Vec<&'static str> {
         let AssumeRole { tags, source_identity, .. } = probe.clone();
         let plain = AssumeRole { tags: Vec::new(), source_identity: None, ..probe };
-        if !self.can_assume(project, &plain).await {
+        if !self.can_assume(&plain).await {
             return Vec::new();
         }
         let mut missing = Vec::new();
         let tagged = AssumeRole { tags, ..plain.clone() };
-        if !tagged.tags.is_empty() && !self.can_assume(project, &tagged).await {
+        if !tagged.tags.is_empty() && !self.can_assume(&tagged).await {
             missing.push("sts:TagSession");
         }
         if source_identity.is_some()
-            && !self.can_assume(project, &AssumeRole { source_identity, ..plain }).await
+            && !self.can_assume(&AssumeRole { source_identity, ..plain }).await
         {
             missing.push("sts:SetSourceIdentity");
         }
         missing
     }
 
-    async fn can_assume(&self, project: &Project, request: &AssumeRole) -> bool {
-        self.assume(project, request.clone()).await.is_ok()
+    async fn can_assume(&self, request: &AssumeRole) -> bool {
+        self.access.assume_role(request.clone(), None).await.is_ok()
     }
 
     async fn login(&mut self, role: String, identity: AwsIdentity) {
