@@ -242,7 +242,7 @@ fn twice(text: &str, line: usize) -> String {
     if let Some(table) = header(written) {
         return format!("the table {table} is there twice; make one of the two, or remove one");
     }
-    let key = written.split('=').next().unwrap_or_default().trim();
+    let key = written.split('=').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
     let table = above.iter().rev().find_map(|line| header(line));
     let table = table.map(|table| format!(" in {table}")).unwrap_or_default();
     format!("`{}` is there twice{table}; remove one", shortened(&key.escape_debug().to_string()))
@@ -406,7 +406,7 @@ mod tests {
             (
                 &[("default.toml", "[a.b] # x\nc = 1\n\n[d]\nc = 1\n \"c\" = \"canary\"\n")],
                 &[],
-                "line 6: `\"c\"` is there twice in [d]; remove one",
+                "line 6: `c` is there twice in [d]; remove one",
             ),
             (
                 &[("default.toml", "[a.b]\nc = 1\n[d]\n[a.b]\ne = 1\n")],

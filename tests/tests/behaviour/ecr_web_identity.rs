@@ -378,7 +378,8 @@ async fn check_live_tries_the_role_by_a_token() {
 /// The trust policy is asked at a mint. Until then the broker answers from what it keeps.
 #[tokio::test]
 async fn a_kept_login_is_answered_although_the_role_trusts_nobody_any_more() {
-    let (aws, broker) = start(table, trust(&[SUBJECT], ASSUME)).await;
+    let shared = |endpoint: &str| table(endpoint).shared("subject");
+    let (aws, broker) = start(shared, trust(&[SUBJECT], ASSUME)).await;
     let first = ask(&broker, "my-app", "").await;
     aws.role(ROLE, trust(&["nobody"], ASSUME));
     let kept = ask(&broker, "my-app", "").await;
@@ -386,7 +387,7 @@ async fn a_kept_login_is_answered_although_the_role_trusts_nobody_any_more() {
     assert_eq!(kept.json()["refresh_after"], first.json()["refresh_after"]);
     let refused = ask(&broker, "other", "").await;
     assert_eq!(refused.problem().as_deref(), Some("upstream-denied"), "{}", refused.text);
-    let restarted = TestBroker::with_settings(settings(table(aws.endpoint()))).start().await;
+    let restarted = TestBroker::with_settings(settings(shared(aws.endpoint()))).start().await;
     aws.publish(restarted.get("/.well-known/jwks.json", None).await.json());
     let refused = ask(&restarted, "my-app", "").await;
     assert_eq!(refused.problem().as_deref(), Some("upstream-denied"), "{}", refused.text);
