@@ -20,6 +20,9 @@ pub struct RepositoriesFile {
     /// The age at which an image without a tag goes; 0 keeps all.
     #[schemars(range(max = 3650))]
     pub expire_untagged_days: u32,
+    /// With `auto_remove`: how long an orphan is kept before it is deleted with its images.
+    #[schemars(range(min = 1, max = 3650))]
+    pub grace_days: u32,
     /// Tags of each repository besides those of ownership.
     pub tags: BTreeMap<String, String>,
     /// The value of the tag `rise:owner`. Brokers that share an account need different ones.
@@ -67,6 +70,7 @@ impl Default for RepositoriesFile {
             encryption: "AES256".to_owned(),
             keep_tagged: 10,
             expire_untagged_days: 7,
+            grace_days: 30,
             tags: BTreeMap::new(),
             owner: "rise-broker".to_owned(),
         }

@@ -92,7 +92,7 @@ async fn build(
     warnings.extend(used.iter().flat_map(|aws| aws::warnings(aws, signing, &stated)));
     let signed = tokens::signed(provider, &settings, &config, (signing, &stated), &mut warnings)?;
     let managed = repositories::open(provider, &aws_settings, &config, aws.as_ref(), &stated)?;
-    warnings.extend(repositories::warnings(&aws_settings, &stated));
+    warnings.extend(repositories::warnings(&aws_settings, &config, &stated));
     let epoch = Epoch::of(provider, &text, &own_secrets, &config.written_keys, trust_provider)
         .signed_by(signed.as_ref().map(|signed| &signed.signing));
     let kept = clients.kept(name, epoch);

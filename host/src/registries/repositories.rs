@@ -48,11 +48,20 @@ pub(super) fn open(
     Ok(Some(RepositoryAccess { client: Arc::clone(&aws.client), place, wanted: Arc::new(wanted) }))
 }
 
-/// Warns that `auto_remove` does nothing: no project is retired yet.
-pub(super) fn warnings(settings: &AwsSettings, stated: &Stated<'_>) -> Vec<Problem> {
-    if !settings.auto_remove {
+/// Warns that `auto_remove` does nothing where the broker manages no repositories.
+pub(super) fn warnings(
+    settings: &AwsSettings,
+    config: &RegistryConfig,
+    stated: &Stated<'_>,
+) -> Vec<Problem> {
+    if !settings.auto_remove || config.keys.repositories.is_some() {
         return Vec::new();
     }
-    let message = "`auto_remove = true` has no effect: nothing removes repositories yet";
-    stated.problem("/auto_remove", message.to_owned())
+    let message = format!(
+        "`auto_remove = true` has no effect: the broker deletes only repositories that it manages, \
+         and it manages none of this registry without the table [registries.{}.repositories]; add \
+         it, or remove this",
+        stated.name
+    );
+    stated.problem("/auto_remove", message)
 }

@@ -326,10 +326,17 @@ async fn removing_repositories_is_warned_about_only_where_it_is_asked_for() {
         warnings.iter().filter(|warning| warning.message.contains("auto_remove")).collect();
     let [told] = told[..] else { panic!("{}", lines(warnings)) };
     assert_eq!(told.key, "registries.removes.auto_remove");
-    assert_eq!(
-        told.message,
-        "`auto_remove = true` has no effect: nothing removes repositories yet"
+    assert!(
+        told.message.contains("without the table [registries.removes.repositories]"),
+        "{}",
+        told.message
     );
+    // With the table it has an effect.
+    let manages = format!("{asks}\n[registries.removes.repositories]\ngrace_days = 1\n");
+    let (broker, _) =
+        start(&toml(&manages), &[]).await.unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+    let warnings = &broker.generation.warnings;
+    assert!(warnings.iter().all(|warning| !warning.message.contains("auto_remove")));
 }
 
 /// Seed 001 hands out a credential for the whole registry: without a rule it loads with a warning,

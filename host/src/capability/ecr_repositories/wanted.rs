@@ -19,8 +19,6 @@ pub(super) const ORPHANED_AT: &str = "rise:orphaned-at";
 /// Tags below it are the broker's own.
 const PREFIX: &str = "rise:";
 const DAY: u64 = 86_400;
-/// Between the end of a project and that of its repository.
-const GRACE: u64 = 30 * DAY;
 
 /// The settings of a managed repository, checked.
 #[derive(Clone, Debug)]
@@ -82,7 +80,7 @@ impl WantedRepository {
             lifecycle: lifecycle(file.keep_tagged, file.expire_untagged_days),
             tags: file.tags.clone(),
             owner: file.owner.clone(),
-            grace: GRACE,
+            grace: u64::from(file.grace_days).saturating_mul(DAY),
             auto_remove,
         })
     }
@@ -119,7 +117,11 @@ impl WantedRepository {
 
     /// Whether an orphan of this time may be deleted now.
     pub(super) fn grace_is_over(&self, orphaned_at: u64, now: u64) -> bool {
-        orphaned_at.checked_add(self.grace).is_some_and(|end| end <= now)
+        self.grace_ends(orphaned_at).is_some_and(|end| end <= now)
+    }
+
+    pub(super) fn grace_ends(&self, orphaned_at: u64) -> Option<u64> {
+        orphaned_at.checked_add(self.grace)
     }
 
     /// When an orphan of this time may be deleted. `None`: the operator wants it kept.
