@@ -101,6 +101,8 @@ bench: peers providers ## measure, as ratios in one run (docs/benchmarks.md)
 soak: peers providers guests ## kill the broker 600 times, attack it, hang up on it (half an hour)
 	$(CARGO) build --locked -p rise-broker
 	OPENAPI_EXAMPLES=1000 $(CARGO) test --locked -p rise-broker-tests --test behaviour openapi::
+	EVERY_CASE=1 $(CARGO) test --locked -p rise-broker-tests --test behaviour repositories_safety::
+	FIRST_PUSHES=1000 $(CARGO) test --locked -p rise-broker-tests --test behaviour first_pushes
 	$(CARGO) bench --locked --profile dev -p rise-broker-tests --bench soak
 	$(CARGO) build --locked --release -p rise-broker -p rise-cli
 	ulimit -n 8192; $(CARGO) bench --locked -p rise-broker-tests --bench soak_edge

@@ -53,6 +53,8 @@ use writer::{Health, RecordWriter, WriterMessage};
 const DEADLINE: Duration = Duration::from_millis(250);
 /// How long a start waits until the last segment was read back and checked.
 const START: Duration = Duration::from_mins(1);
+/// The folder of the log of commands, in that of the broker's log.
+const OF_COMMANDS: &str = "operator";
 /// How long a stop waits for the last record.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -69,6 +71,17 @@ pub struct AuditSettings {
     pub summary_after: Duration,
     pub warn_free_percent: u64,
     pub refuse_free_percent: u64,
+    /// Whether it is the log of commands, which has a chain of its own.
+    pub is_of_commands: bool,
+}
+
+impl AuditSettings {
+    /// The log of commands that change something while a broker may serve: a folder has one writer.
+    #[must_use]
+    pub fn of_commands(&self) -> Self {
+        let directory = self.directory.join(OF_COMMANDS);
+        Self { directory, is_of_commands: true, ..self.clone() }
+    }
 }
 
 /// The audit log, as the rest of the program sees it. All clones write into the same log.

@@ -11,6 +11,7 @@ mod keys;
 mod local_key;
 mod man;
 pub mod provider;
+mod repositories;
 mod serve;
 mod token;
 mod token_file;
@@ -56,6 +57,9 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Look at providers, and pin them.
     Provider(provider::ProviderArguments),
+    /// List the repositories of projects, compare them with the projects that should exist, and
+    /// create, configure and retire them.
+    Repositories(repositories::RepositoriesArguments),
     /// List and rotate the keys that sign tokens, and print their certificates.
     Keys(keys::KeysArguments),
     /// Compile a component from standard input. The program starts itself with this command.
@@ -101,6 +105,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         | Command::Health(_)
         | Command::Audit(_)
         | Command::Provider(_)
+        | Command::Repositories(_)
         | Command::Keys(_)
         | Command::Token(_) => {}
     }
@@ -108,7 +113,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let is_explain = matches!(arguments.command, Command::Explain(_));
     let trouble = if is_explain { ExitCode::from(2) } else { ExitCode::FAILURE };
     run_with(trouble, async {
-        match arguments.command {
+        let done = match arguments.command {
+            Command::Repositories(arguments) => {
+                return Box::pin(repositories::run(&arguments)).await;
+            }
             Command::Serve(arguments) => Box::pin(serve::run(arguments)).await,
             Command::Check(arguments) => Box::pin(check::run(&arguments)).await,
             Command::Explain(arguments) => explain::run(&arguments).await,
@@ -120,17 +128,21 @@ pub fn run(arguments: Arguments) -> ExitCode {
                 Ok(())
             }
             Command::Token(arguments) => token::run(&arguments),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     })
 }
 
 /// Runs a command that reads settings, and with them secrets: this process is closed before.
 pub fn run_to_end(command: impl Future<Output = Outcome>) -> ExitCode {
-    run_with(ExitCode::FAILURE, command)
+    run_with(ExitCode::FAILURE, async { command.await.map(|()| ExitCode::SUCCESS) })
 }
 
 /// `trouble` is the exit code if there is a problem to print.
-fn run_with(trouble: ExitCode, command: impl Future<Output = Outcome>) -> ExitCode {
+fn run_with(
+    trouble: ExitCode,
+    command: impl Future<Output = Result<ExitCode, Vec<String>>>,
+) -> ExitCode {
     if let Err(error) = hardening::harden() {
         return fail(&[error.to_string()]);
     }
@@ -142,9 +154,14 @@ fn run_with(trouble: ExitCode, command: impl Future<Output = Outcome>) -> ExitCo
     let result = runtime.block_on(command);
     // Provider calls that are still running have lost their caller; they are not waited for.
     runtime.shutdown_background();
-    let is_trouble = result.as_ref().is_err_and(|problems| !problems.is_empty());
-    let code = exit_code(result);
-    if is_trouble { trouble } else { code }
+    match result {
+        Ok(code) => code,
+        Err(problems) if problems.is_empty() => ExitCode::FAILURE,
+        Err(problems) => {
+            fail(&problems);
+            trouble
+        }
+    }
 }
 
 /// Prints what is wrong.

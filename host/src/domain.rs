@@ -37,4 +37,4 @@ pub use request::{IssueRequest, Lifetime, Target};
 pub use rights::{RepositoryOperation, Right, Rights};
 pub use rise_secret::Secret;
 pub use scope::{EnforcedBy, Scope};
-pub use subject::{Claims, Subject};
+pub use subject::{COMMANDS, Claims, Subject};

@@ -7,6 +7,12 @@ pub(crate) fn own_name() -> String {
     name(own_id())
 }
 
+/// The same for records: `rise-broker`, or `uid 998`.
+pub(crate) fn own_login() -> String {
+    let (id, names) = (own_id(), fs::read_to_string("/etc/passwd").unwrap_or_default());
+    find(&names, id).map_or_else(|| format!("uid {id}"), str::to_owned)
+}
+
 pub(crate) fn own_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }

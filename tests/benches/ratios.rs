@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
-use rise_broker::capability::aws::repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
+use rise_broker::capability::aws::repository::{
+    RepositoryAnswer, RepositoryCall, RepositoryPage, RepositoryPlace,
+};
 use rise_broker::capability::aws::settings::AwsSettings;
 use rise_broker::capability::aws::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, RepositoryTry,
@@ -89,6 +91,14 @@ impl Aws for Instant0 {
         _: RepositoryCall,
     ) -> Result<RepositoryAnswer, AwsError> {
         Ok(RepositoryAnswer::Absent)
+    }
+
+    async fn repositories(
+        &self,
+        _: &RepositoryPlace,
+        _: Option<String>,
+    ) -> Result<RepositoryPage, AwsError> {
+        Ok(RepositoryPage::default())
     }
 }
 

@@ -17,6 +17,7 @@
 //! | Entra ID and an Azure Container Registry, which Microsoft's clients believe | [`Azure`] |
 //! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
+//! | something that happens between two requests of the broker to AWS | [`Relay`] |
 //! | providers that no compiler would make | [`handwritten`] |
 //! | providers' files, good and broken | [`provider_files`] |
 //! | an OCI registry | [`DockerRegistry`] |
@@ -74,6 +75,7 @@ mod process;
 pub mod projects;
 pub mod provider_files;
 pub mod registry;
+mod relay;
 pub mod scene;
 mod serving;
 mod settings;
@@ -116,6 +118,7 @@ pub use moto::Moto;
 pub use oidc::Oidc;
 pub use operator_key::OperatorKey;
 pub use process::{PeerCommand, Port, Process, peers_directory, python_program};
+pub use relay::{Instead, Moment, Passing, Relay};
 pub use serving::Serving;
 pub use settings::{AUTH, Settings};
 pub use signer::Signer;

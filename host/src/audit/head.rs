@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::AuditSettings;
 use super::disk::{Disk, any_segment_number, segment_name, segment_number};
 use super::verify::Break;
 use crate::files;
 
 const FILE: &str = "audit-head.json";
+/// The same of the log of commands.
+const OF_COMMANDS: &str = "audit-head-operator.json";
 const LARGEST_FILE: u64 = 8 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,16 +35,19 @@ impl Head {
     /// The number in `state` of the newest segment on this disk. `None` if nothing is known.
     pub fn load(state: &Path, disk: &dyn Disk) -> Option<Self> {
         let directory = disk.path()?;
-        let text = files::read_text(&state.join(FILE), LARGEST_FILE).ok()?;
-        let head: Self = serde_json::from_str(&text).ok()?;
-        (head.directory == directory).then_some(head)
+        let heads = [FILE, OF_COMMANDS].into_iter().filter_map(|file| {
+            let text = files::read_text(&state.join(file), LARGEST_FILE).ok()?;
+            serde_json::from_str::<Self>(&text).ok()
+        });
+        heads.into_iter().find(|head| head.directory == directory)
     }
 
     /// Replaces the file atomically.
-    pub(super) fn store(&self, state: &Path) -> io::Result<()> {
-        let draft = state.join(format!(".{FILE}.draft"));
+    pub(super) fn store(&self, settings: &AuditSettings) -> io::Result<()> {
+        let file = if settings.is_of_commands { OF_COMMANDS } else { FILE };
+        let draft = settings.state.join(format!(".{file}.draft"));
         fs::write(&draft, serde_json::to_vec(self)?)?;
-        fs::rename(draft, state.join(FILE))
+        fs::rename(draft, settings.state.join(file))
     }
 
     pub fn segment_name(&self) -> String {

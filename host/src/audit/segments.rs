@@ -198,7 +198,7 @@ impl Segments {
     /// costs this help, and no record.
     fn remember(&self, segment: &str) {
         let Some(head) = Head::new(&*self.disk, segment) else { return };
-        if let Err(error) = head.store(&self.settings.state) {
+        if let Err(error) = head.store(&self.settings) {
             tracing::warn!(%error, "the newest audit segment cannot be noted in the state folder");
         }
     }

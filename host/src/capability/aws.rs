@@ -32,7 +32,7 @@ use crate::telemetry::Metrics;
 use ceiling::AwsCeiling;
 pub use error::AwsError;
 pub use repository::{RepositoryAction, RepositoryTry};
-use repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
+use repository::{RepositoryAnswer, RepositoryCall, RepositoryPage, RepositoryPlace};
 use web_identity::{Proof, WebIdentity};
 
 /// The AWS calls behind this capability, for one registry. `SdkAws` in production.
@@ -71,6 +71,13 @@ pub trait Aws: Send + Sync {
         place: &RepositoryPlace,
         call: RepositoryCall,
     ) -> Result<RepositoryAnswer, AwsError>;
+    /// Lists the repositories of the account, whatever their names are, as the registry's own
+    /// identity. `place` is without a repository; `token` is that of the page before.
+    async fn repositories(
+        &self,
+        place: &RepositoryPlace,
+        token: Option<String>,
+    ) -> Result<RepositoryPage, AwsError>;
 }
 
 /// Everything that the host sends with an `AssumeRole`, checked and composed. It has no

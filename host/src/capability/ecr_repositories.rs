@@ -9,6 +9,7 @@
 //! **Invariant:** what is deleted has been an orphan for longer than the operator's grace, so that
 //! no run can orphan and delete.
 
+mod listed;
 mod wanted;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::capability::wit::rise::registry::ecr_repositories::{self, Found, Sett
 use crate::capability::wit::rise::registry::types::Error;
 use crate::domain::RepositoryChange;
 use crate::rules::Grant;
+pub use listed::Listed;
 pub use wanted::WantedRepository;
 use wanted::{Claim, ORPHANED_AT};
 
@@ -53,8 +55,14 @@ pub struct RepositoryWork {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RepositoryTask {
     Describe,
-    Ensure { adopt: Adoption },
+    Ensure {
+        adopt: Adoption,
+    },
     Retire,
+    /// A `retire` that orphans and never deletes.
+    Orphan,
+    /// A `retire` that deletes and never orphans.
+    Delete,
 }
 
 /// Which repositories become the broker's, if they are not.
@@ -282,8 +290,10 @@ impl CallState {
     }
 
     async fn orphan_repository(&mut self) -> Result<(), Error> {
-        let site =
-            self.site_to("ecr-repositories.orphan", |task| task == RepositoryTask::Retire)?;
+        let site = self.site_to("ecr-repositories.orphan", RepositoryTask::is_retire)?;
+        if site.work.task == RepositoryTask::Delete {
+            return Err(Error::Unsupported("the repository is no orphan any more".to_owned()));
+        }
         let now = wanted::orphaned_at(self.now);
         let now = now.ok_or_else(|| Error::Failed("the clock has no valid time".to_owned()))?;
         let recorded = self
@@ -294,8 +304,10 @@ impl CallState {
     }
 
     async fn delete_repository(&mut self) -> Result<(), Error> {
-        let site =
-            self.site_to("ecr-repositories.delete", |task| task == RepositoryTask::Retire)?;
+        let site = self.site_to("ecr-repositories.delete", RepositoryTask::is_retire)?;
+        if site.work.task == RepositoryTask::Orphan {
+            return Err(Error::Unsupported("the repository is an orphan already".to_owned()));
+        }
         let (wanted, now) = (Arc::clone(&site.access.wanted), self.now);
         if !wanted.auto_remove {
             return Err(self.refuse("to delete a repository without `auto_remove`".to_owned()));
@@ -322,7 +334,7 @@ impl RepositoryTask {
         match self {
             Self::Describe => "describe",
             Self::Ensure { .. } => "ensure",
-            Self::Retire => "retire",
+            Self::Retire | Self::Orphan | Self::Delete => "retire",
         }
     }
 
@@ -332,6 +344,10 @@ impl RepositoryTask {
 
     fn is_ensure(self) -> bool {
         matches!(self, Self::Ensure { .. })
+    }
+
+    fn is_retire(self) -> bool {
+        matches!(self, Self::Retire | Self::Orphan | Self::Delete)
     }
 }
 

@@ -263,6 +263,7 @@ impl AuditFile {
             summary_after: Duration::from_secs(10),
             warn_free_percent: self.warn_free_percent,
             refuse_free_percent: self.refuse_free_percent,
+            is_of_commands: false,
         }
     }
 }

@@ -226,6 +226,11 @@ impl LocationPattern {
         &self.host
     }
 
+    /// Returns the beginning of all repositories: nothing, or a path with `/` at its end.
+    pub fn prefix(&self) -> String {
+        self.before.iter().flat_map(|segment| [segment.as_str(), "/"]).collect()
+    }
+
     pub fn fill(&self, project: &Project) -> Location {
         let before = self.before.iter().map(String::as_str);
         let after = self.after.iter().map(String::as_str);

@@ -9,7 +9,7 @@ use super::memory::IssuerMemory;
 use super::policy::{Replay, TokenPolicy};
 use super::replay::UsedTokens;
 use super::settings::{IdentitySettings, IssuerSettings, KeyOrigin};
-use crate::domain::Clock;
+use crate::domain::{COMMANDS, Clock};
 
 /// A trusted issuer, ready to verify its tokens.
 pub(super) struct Issuer {
@@ -82,6 +82,11 @@ fn check(wanted: &IssuerSettings) -> Vec<String> {
     let mut problems = Vec::new();
     if !is_name(&wanted.name) {
         problems.push("`name` must be 1 to 255 printable characters".to_owned());
+    }
+    if wanted.name == COMMANDS {
+        problems.push(format!(
+            "`name` must not be `{COMMANDS}`: audit records name commands of this program so"
+        ));
     }
     if !is_name(&wanted.audience) {
         problems.push(
@@ -218,6 +223,7 @@ mod tests {
             nameless,
             missing,
             local,
+            discovery(COMMANDS, "https://c.example"),
             discovery("ok", "https://ok.example"),
             discovery("ok", "https://ok.example"),
         ]);
@@ -227,6 +233,7 @@ mod tests {
             "issuer `no-audience`: `audience` must be",
             "issuer `file`: `jwks_file` /none/x cannot be read",
             "issuer `local`: the broker's own issuer signs with EdDSA",
+            "issuer `rise-broker-command`: `name` must not be `rise-broker-command`",
             "issuer `ok`: has the same `name` as another issuer",
             "issuer `ok`: has the same `issuer` as another one",
         ];

@@ -76,7 +76,7 @@ impl IssueError {
     }
 
     /// Whether the same request may succeed later, with nothing changed.
-    pub(super) fn is_temporary(&self) -> bool {
+    pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::UpstreamThrottled(_)
             | Self::UpstreamUnavailable(_)

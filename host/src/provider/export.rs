@@ -204,7 +204,9 @@ impl Export for RepositoriesCall {
                 let adopts = adopt != Adoption::Nothing;
                 exported.call_ensure(store, &settings, grant, adopts).await
             }
-            RepositoryTask::Retire => exported.call_retire(store, &settings, grant).await,
+            RepositoryTask::Retire | RepositoryTask::Orphan | RepositoryTask::Delete => {
+                exported.call_retire(store, &settings, grant).await
+            }
         }
     }
 }

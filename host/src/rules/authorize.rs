@@ -1,8 +1,8 @@
 //! A subject and its request become a grant, or the request is denied.
 //!
 //! **Invariant:** [`Grant`] has private fields, and only this file builds it: in
-//! [`Rules::authorize`], [`Rules::authorize_repository`], and for a credential that is to end,
-//! [`PastGrant::revived`]. It cannot be cloned or changed.
+//! [`Rules::authorize`], [`Rules::authorize_repository`], for a credential that is to end,
+//! [`PastGrant::revived`], and for commands, [`Grant::of_command`]. It cannot be cloned or changed.
 //! **Invariant:** a grant is for credentials or for the repository. One for the repository has no
 //! actions, so that nothing made from it opens anything.
 
@@ -11,8 +11,8 @@ use ulid::Ulid;
 use super::Rules;
 use super::rule::Rule;
 use crate::domain::{
-    Actions, Claims, ClientAddress, Lifetime, Project, RegistryName, RepositoryOperation, Rights,
-    Subject,
+    Actions, COMMANDS, Claims, ClientAddress, Lifetime, Project, RegistryName, RepositoryOperation,
+    Rights, Subject,
 };
 
 /// A request whose registry and project are known, before authorization.
@@ -207,6 +207,32 @@ fn names<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> Vec<String> {
 }
 
 impl Grant {
+    /// Approves that a user of the broker's machine manages the repository of a project by a
+    /// command. As every grant for the repository, it has no actions.
+    pub fn of_command(
+        id: Ulid,
+        user: &str,
+        (registry, project): (&RegistryName, &Project),
+        operation: RepositoryOperation,
+    ) -> Self {
+        let (issuer, sub) = (COMMANDS.to_owned(), user.to_owned());
+        Self {
+            subject: Subject { issuer, sub, claims: Claims::new() },
+            request: AccessRequest {
+                id,
+                registry: registry.clone(),
+                project: project.clone(),
+                actions: None,
+                lifetime: Lifetime::default(),
+                client: None,
+            },
+            actions: Actions::NONE,
+            operation: Some(operation),
+            rules: Vec::new(),
+            trial: Vec::new(),
+        }
+    }
+
     pub fn id(&self) -> Ulid {
         self.request.id
     }

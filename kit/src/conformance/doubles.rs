@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 
 use super::answers::{ExampleAnswer, Exchange};
 use super::repository::RepositoryDouble;
-use rise_broker::capability::aws::repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
+use rise_broker::capability::aws::repository::{
+    RepositoryAnswer, RepositoryCall, RepositoryPage, RepositoryPlace,
+};
 use rise_broker::capability::aws::settings::AwsSettings;
 use rise_broker::capability::aws::{
     AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, RepositoryTry,
@@ -139,6 +141,14 @@ impl Aws for Upstream {
     ) -> Result<RepositoryAnswer, AwsError> {
         self.next_call().await;
         Ok(self.repository.lock().unwrap_or_else(PoisonError::into_inner).answer(call))
+    }
+
+    async fn repositories(
+        &self,
+        _: &RepositoryPlace,
+        _: Option<String>,
+    ) -> Result<RepositoryPage, AwsError> {
+        Ok(RepositoryPage::default())
     }
 }
 

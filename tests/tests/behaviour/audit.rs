@@ -36,6 +36,7 @@ fn settings(state: &TempDir) -> AuditSettings {
         summary_after: Duration::from_secs(10),
         warn_free_percent: 20,
         refuse_free_percent: 5,
+        is_of_commands: false,
     }
 }
 

@@ -133,17 +133,18 @@ fn help_and_version_are_what_was_asked_for() {
     Usage: rise-broker <COMMAND>
 
     Commands:
-      serve        Serve callers until SIGTERM
-      check        Check the settings with every provider they use, without serving. Exits 1 if anything is wrong
-      explain      Say whether a token would get what it asks for, and why not. Exits 1 if not, and 2 if that cannot be said
-      health       Ask the running broker whether it serves. Exits 1 if not
-      audit        Read the audit log: check that it is whole, search it, follow it
-      provider     Look at providers, and pin them
-      keys         List and rotate the keys that sign tokens, and print their certificates
-      token        Print a token of the built-in issuer `local`
-      completions  Print completions for a shell
-      man          Print the manual page, or write a page for each command into a folder
-      help         Print this help, or the help of a command
+      serve         Serve callers until SIGTERM
+      check         Check the settings with every provider they use, without serving. Exits 1 if anything is wrong
+      explain       Say whether a token would get what it asks for, and why not. Exits 1 if not, and 2 if that cannot be said
+      health        Ask the running broker whether it serves. Exits 1 if not
+      audit         Read the audit log: check that it is whole, search it, follow it
+      provider      Look at providers, and pin them
+      repositories  List the repositories of projects, compare them with the projects that should exist, and create, configure and retire them
+      keys          List and rotate the keys that sign tokens, and print their certificates
+      token         Print a token of the built-in issuer `local`
+      completions   Print completions for a shell
+      man           Print the manual page, or write a page for each command into a folder
+      help          Print this help, or the help of a command
 
     Options:
       -h, --help     Print help
@@ -270,7 +271,8 @@ fn check_prints_each_registry() {
     assert_eq!(
         auto_remove,
         "warning: config/default.toml: registries.ecr.auto_remove: `auto_remove = true` has no \
-         effect: nothing removes repositories yet"
+         effect: the broker deletes only repositories that it manages, and it manages none of this \
+         registry without the table [registries.ecr.repositories]; add it, or remove this"
     );
     assert!(readable.contains("registries.hub.password: a secret is written here"), "{readable}");
 }

@@ -182,8 +182,10 @@ async fn a_crowd_of_first_pushes_creates_one_repository() {
     let (ministack, roles) = account().await;
     let broker = Arc::new(broker(&ministack, &roles, ON_PUSH).await);
     let now = Clock::system().now();
+    // `make soak` has a thousand.
+    let jobs = std::env::var("FIRST_PUSHES").map_or(40, |number| number.parse().unwrap());
     let mut crowd = JoinSet::new();
-    for number in 0..40 {
+    for number in 0..jobs {
         let claims = json!({ "repository": "acme/my-app" });
         let token = broker.token_of(&format!("job-{number}"), &claims, now);
         let broker = Arc::clone(&broker);
@@ -428,6 +430,8 @@ async fn settings_of_repositories_are_checked_where_they_stand() {
         ("owner = \"a|b\"", "registries.prod.repositories.owner", "not a tag of ECR"),
         ("keep_tagged = 1001", "registries.prod.repositories.keep_tagged", "1000"),
         ("create = \"always\"", "registries.prod.repositories.create", "on-push"),
+        ("grace_days = 0", "registries.prod.repositories.grace_days", "1"),
+        ("grace_days = 4000", "registries.prod.repositories.grace_days", "3650"),
         ("keep = 3", "registries.prod.repositories.keep", "unknown"),
     ] {
         let registry = if registry.starts_with('[') {

@@ -97,6 +97,8 @@ mod provider_limits;
 mod release;
 mod reload;
 mod repositories_by_request;
+mod repositories_command;
+mod repositories_safety;
 mod requests;
 mod settings_of_the_seeds;
 mod siege;

@@ -28,7 +28,7 @@ pub enum AwsError {
 
 impl AwsError {
     /// Whether the same call may work a moment later.
-    pub(super) fn is_passing(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Throttled(_) | Self::TimedOut(_) | Self::Unavailable(_) => true,
             Self::Denied(_)

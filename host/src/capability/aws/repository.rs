@@ -2,7 +2,7 @@
 //! permission.
 //!
 //! **Invariant:** a managing call names no other repository than its [`RepositoryPlace`], which the
-//! host composes from a grant and the registry's settings.
+//! host composes from a grant and the registry's settings. Only a page of a listing has others.
 
 use std::collections::BTreeMap;
 
@@ -138,4 +138,13 @@ pub struct RepositoryTry {
     pub region: String,
     pub account_id: String,
     pub repository: String,
+}
+
+/// A part of the listing of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RepositoryPage {
+    /// By name.
+    pub repositories: Vec<(String, RepositoryDescription)>,
+    /// For the next page. `None`: this is the last one.
+    pub token: Option<String>,
 }

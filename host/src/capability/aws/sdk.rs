@@ -30,7 +30,7 @@ use self::controller::Controller;
 use self::failure::{failure, own_token};
 use self::retry::retrying;
 use super::elsewhere::elsewhere;
-use super::repository::{RepositoryAnswer, RepositoryCall, RepositoryPlace};
+use super::repository::{RepositoryAnswer, RepositoryCall, RepositoryPage, RepositoryPlace};
 use super::settings::{AwsSettings, account_of};
 use super::{AssumeRole, Aws, AwsError, AwsIdentity, EcrLogin, RepositoryTry, http_client};
 use crate::config::environment;
@@ -251,6 +251,15 @@ impl Aws for SdkAws {
         call: RepositoryCall,
     ) -> Result<RepositoryAnswer, AwsError> {
         let attempt = |config| repositories::attempt(config, place.clone(), call.clone());
+        self.act_as(&AwsIdentity::Unscoped, attempt).await
+    }
+
+    async fn repositories(
+        &self,
+        place: &RepositoryPlace,
+        token: Option<String>,
+    ) -> Result<RepositoryPage, AwsError> {
+        let attempt = |config| repositories::page(config, place.clone(), token.clone());
         self.act_as(&AwsIdentity::Unscoped, attempt).await
     }
 }

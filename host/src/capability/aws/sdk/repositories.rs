@@ -16,9 +16,12 @@ use super::failure::failure;
 use crate::capability::aws::AwsError;
 use crate::capability::aws::repository::{
     Encryption, NewRepository, RepositoryAnswer, RepositoryCall, RepositoryDescription,
-    RepositoryPlace,
+    RepositoryPage, RepositoryPlace,
 };
 use crate::config::TagMutability;
+
+/// The most repositories that ECR returns at once.
+const PAGE: i32 = 1_000;
 
 type Answer = Result<RepositoryAnswer, AwsError>;
 
@@ -80,21 +83,41 @@ pub(super) async fn attempt(
     }
 }
 
+/// One attempt to read a page of the account's repositories.
+pub(super) async fn page(
+    config: SdkConfig,
+    place: RepositoryPlace,
+    token: Option<String>,
+) -> Result<RepositoryPage, AwsError> {
+    let config = config.into_builder().region(Region::new(place.region)).build();
+    let request = Client::new(&config).describe_repositories().registry_id(place.account_id);
+    let answer = request.max_results(PAGE).set_next_token(token).send().await;
+    let answer = answer.map_err(|error| failure(&error))?;
+    let named =
+        |found: Repository| Some((found.repository_name()?.to_owned(), description(&found)));
+    let repositories = answer.repositories.unwrap_or_default().into_iter().filter_map(named);
+    Ok(RepositoryPage { repositories: repositories.collect(), token: answer.next_token })
+}
+
 fn described(found: Option<Vec<Repository>>, name: &str) -> RepositoryAnswer {
     let mut found = found.unwrap_or_default().into_iter();
     let Some(found) = found.find(|found| found.repository_name() == Some(name)) else {
         return RepositoryAnswer::Absent;
     };
+    RepositoryAnswer::Description(description(&found))
+}
+
+fn description(found: &Repository) -> RepositoryDescription {
     let mutability = found.image_tag_mutability();
     let scanning = found.image_scanning_configuration();
     let encryption = found.encryption_configuration();
     let is_aes = encryption.is_none_or(|it| *it.encryption_type() == EncryptionType::Aes256);
     let key = encryption.and_then(EncryptionConfiguration::kms_key).map(str::to_owned);
-    RepositoryAnswer::Description(RepositoryDescription {
+    RepositoryDescription {
         mutability: mutability.unwrap_or(&ImageTagMutability::Mutable).as_str().to_owned(),
         scan_on_push: scanning.is_some_and(ImageScanningConfiguration::scan_on_push),
         encryption: if is_aes { Encryption::Aes256 } else { Encryption::Kms(key) },
-    })
+    }
 }
 
 fn tagged(tags: Option<Vec<Tag>>) -> RepositoryAnswer {
