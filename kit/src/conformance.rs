@@ -21,6 +21,7 @@ mod issuing;
 mod odd;
 mod places;
 mod report;
+mod repositories;
 mod repository;
 
 pub use report::{Finding, Report, Verdict};
@@ -89,6 +90,7 @@ pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
             case.called_outside(),
         );
         issuing::check(case, &mut report).await;
+        repositories::check(case, &mut report).await;
     }
     if report.passed() {
         for case in &cases {

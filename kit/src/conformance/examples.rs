@@ -189,6 +189,9 @@ impl Case {
         if let Some(aws) = &mut capabilities.aws {
             aws.client = Arc::<Upstream>::clone(&upstream);
         }
+        if let Some(repositories) = &mut capabilities.repositories {
+            repositories.client = Arc::<Upstream>::clone(&upstream);
+        }
         if let Some(http) = &mut capabilities.http {
             http.client = upstream;
         }

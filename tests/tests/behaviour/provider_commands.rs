@@ -60,6 +60,13 @@ fn a_file_is_inspected() {
     .unwrap();
     let printed = installation.run(&["provider", "inspect", "artifactory.wasm"]).stdout;
     assert!(printed.contains("  says         which requests its settings need"), "{printed}");
+    assert!(!printed.contains("  manages"), "{printed}");
+    let printed = installation.run(&["provider", "inspect", "providers/ecr.wasm"]).stdout;
+    let manages = "  manages      repositories, if [registries.NAME.repositories] says so";
+    assert!(printed.contains(manages), "{printed}");
+    let json = installation.run(&["provider", "inspect", "--json", "providers/ecr.wasm"]).stdout;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["manages_repositories"], true);
 }
 
 #[test]

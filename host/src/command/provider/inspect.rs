@@ -57,6 +57,7 @@ fn as_json(provider: &Provider, size: u64) -> Value {
         "imports": imports.collect::<Vec<_>>(),
         "wasi": provider.wasi,
         "says_requests": says_requests(provider),
+        "manages_repositories": provider.guest.repositories.is_some(),
         "settings_schema": provider.schema.document(),
     })
 }
@@ -79,6 +80,9 @@ fn show(provider: &Provider, size: u64) {
     }
     if says_requests(provider) {
         print("  says         which requests its settings need (`check` lists them)");
+    }
+    if provider.guest.repositories.is_some() {
+        print("  manages      repositories, if [registries.NAME.repositories] says so");
     }
     if !provider.wasi.is_empty() {
         print("  needs        wasi = \"stubbed\": empty files, closed sockets");
