@@ -21,6 +21,7 @@ mod canaries;
 mod cancellation;
 mod check_live;
 mod check_live_by_token;
+mod check_live_managed;
 mod check_live_registry;
 mod check_live_repository;
 mod check_live_web_identity;

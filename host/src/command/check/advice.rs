@@ -339,7 +339,7 @@ fn lacks(who: &str, role: &str, actions: &[&str]) -> (String, String) {
     (permission, format!("the trust policy of {role} lacks: {trust}"))
 }
 
-fn statement(actions: &[&str], resource: &str) -> String {
+pub(super) fn statement(actions: &[&str], resource: &str) -> String {
     json!({ "Effect": "Allow", "Action": actions, "Resource": resource }).to_string()
 }
 

@@ -9,6 +9,7 @@
 
 mod aws;
 mod registry;
+mod repositories;
 mod repository;
 mod signing;
 

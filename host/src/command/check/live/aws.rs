@@ -77,6 +77,9 @@ impl Attempt<'_> {
             self.done(&format!("acts as {role}"));
             own = role;
         }
+        if let Some(probe) = self.project.clone().or_else(|| PROBE.parse().ok()) {
+            self.managed_repositories(&own, &probe).await;
+        }
         if self.settings.push_role_arn.is_none() {
             return self.login(own, AwsIdentity::Unscoped).await;
         }
@@ -203,7 +206,7 @@ impl Attempt<'_> {
         self.report.done.push(format!("{}: {what}", self.registry.name));
     }
 
-    fn failed(&mut self, what: &str) {
+    pub(super) fn failed(&mut self, what: &str) {
         self.report.fail("", what);
     }
 }
