@@ -62,6 +62,38 @@ locals {
     }
   }]
 
+  # What the broker's own identity does with repositories. Credentials never can: they are sessions
+  # of the push role.
+  repositories_arn = "arn:${local.partition}:ecr:${local.region}:${local.account_id}:repository/"
+  manage_actions = concat([
+    "ecr:CreateRepository",
+    "ecr:ListTagsForResource",
+    "ecr:TagResource",
+    "ecr:UntagResource",
+    "ecr:GetLifecyclePolicy",
+    "ecr:PutLifecyclePolicy",
+    "ecr:PutImageScanningConfiguration",
+    "ecr:PutImageTagMutability",
+  ], var.auto_remove ? ["ecr:DeleteRepository"] : [])
+  manage_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "Manage"
+        Effect   = "Allow"
+        Action   = local.manage_actions
+        Resource = "${local.repositories_arn}${var.repo_prefix}*"
+      },
+      # A listing names no repository.
+      {
+        Sid      = "List"
+        Effect   = "Allow"
+        Action   = "ecr:DescribeRepositories"
+        Resource = "${local.repositories_arn}*"
+      },
+    ]
+  })
+
   user_trust = [for arn in aws_iam_user.broker[*].arn : {
     Sid       = "User"
     Effect    = "Allow"
@@ -102,6 +134,14 @@ resource "aws_iam_role_policy" "broker" {
   })
 }
 
+resource "aws_iam_role_policy" "repositories" {
+  count = var.manage_repositories && local.create_iam_role ? 1 : 0
+
+  name   = "manage-repositories"
+  role   = aws_iam_role.broker[0].id
+  policy = local.manage_policy
+}
+
 # The user of a broker outside AWS
 
 resource "aws_iam_user" "broker" {
@@ -130,6 +170,15 @@ resource "aws_iam_user_policy" "broker" {
   })
 }
 
+resource "aws_iam_user_policy" "repositories" {
+  #checkov:skip=CKV_AWS_40:The user is created for the broker alone.
+  count = var.manage_repositories && var.create_iam_user && !local.create_iam_role ? 1 : 0
+
+  name   = "manage-repositories"
+  user   = aws_iam_user.broker[0].name
+  policy = local.manage_policy
+}
+
 resource "aws_iam_access_key" "broker" {
   count = var.create_iam_user ? 1 : 0
 
@@ -152,6 +201,10 @@ resource "aws_iam_role" "push" {
     precondition {
       condition     = local.broker_issuer == null || length(var.broker_subjects) > 0
       error_message = "Set broker_subjects to the tokens that may assume the push role, such as [\"project:*:registry:prod:actions:*\"]."
+    }
+    precondition {
+      condition     = !var.manage_repositories || local.broker_issuer == null
+      error_message = "Set manage_repositories or broker_oidc_provider_arn, not both: a broker without a role of its own cannot manage repositories."
     }
     precondition {
       condition     = var.create_iam_role || var.create_iam_user || local.broker_issuer != null

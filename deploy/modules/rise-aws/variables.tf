@@ -78,6 +78,12 @@ variable "session_tags" {
   default     = false
 }
 
+variable "manage_repositories" {
+  description = "Whether the broker may create, configure and tag repositories below repo_prefix, for its table [registries.NAME.repositories]; with auto_remove it may delete them, too."
+  type        = bool
+  default     = false
+}
+
 variable "broker_oidc_provider_arn" {
   description = "ARN of the IAM OIDC provider of the broker's own URL, for the setting web_identity: the push role trusts the broker's tokens, and the broker needs no role and no user."
   type        = string

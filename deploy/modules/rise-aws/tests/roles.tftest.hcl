@@ -195,6 +195,83 @@ run "tags_of_sessions_are_allowed" {
   }
 }
 
+run "repositories_are_managed_only_if_that_is_switched_on" {
+  command = plan
+
+  assert {
+    condition     = length(aws_iam_role_policy.repositories) == 0 && length(aws_iam_user_policy.repositories) == 0
+    error_message = "the broker may manage repositories without being told to"
+  }
+}
+
+run "the_broker_manages_repositories" {
+  command = plan
+
+  variables {
+    manage_repositories = true
+  }
+
+  assert {
+    condition     = length(aws_iam_role_policy.repositories) == 1 && length(aws_iam_user_policy.repositories) == 0
+    error_message = "the policy is not the role's"
+  }
+
+  assert {
+    condition = toset(jsondecode(aws_iam_role_policy.repositories[0].policy).Statement[0].Action) == toset([
+      "ecr:CreateRepository",
+      "ecr:ListTagsForResource",
+      "ecr:TagResource",
+      "ecr:UntagResource",
+      "ecr:GetLifecyclePolicy",
+      "ecr:PutLifecyclePolicy",
+      "ecr:PutImageScanningConfiguration",
+      "ecr:PutImageTagMutability",
+    ])
+    error_message = "the broker may do more or less than manage repositories"
+  }
+
+  assert {
+    condition = [for statement in jsondecode(aws_iam_role_policy.repositories[0].policy).Statement : statement.Resource] == [
+      "arn:aws:ecr:us-east-1:123456789012:repository/rise/*",
+      "arn:aws:ecr:us-east-1:123456789012:repository/*",
+    ]
+    error_message = "the broker manages other repositories"
+  }
+
+  assert {
+    condition     = !strcontains(aws_iam_role_policy.push.policy, "CreateRepository") && !strcontains(aws_iam_role_policy.push.policy, "DeleteRepository")
+    error_message = "credentials may create or delete"
+  }
+}
+
+run "the_broker_deletes_only_with_auto_remove" {
+  command = plan
+
+  variables {
+    manage_repositories = true
+    auto_remove         = true
+    create_iam_role     = false
+    create_iam_user     = true
+  }
+
+  assert {
+    condition     = contains(jsondecode(aws_iam_user_policy.repositories[0].policy).Statement[0].Action, "ecr:DeleteRepository")
+    error_message = "the user cannot delete"
+  }
+}
+
+run "nobody_would_manage_repositories" {
+  command = plan
+
+  variables {
+    manage_repositories      = true
+    broker_oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/broker.example.com"
+    broker_subjects          = ["project:*:registry:prod:actions:*"]
+  }
+
+  expect_failures = [aws_iam_role.push]
+}
+
 run "nobody_would_assume_it" {
   command = plan
 
