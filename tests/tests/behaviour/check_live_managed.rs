@@ -44,7 +44,7 @@ async fn each_missing_read_is_named_in_one_statement() {
         );
         assert!(problem.contains(&statement), "{missing}: {problem}");
     }
-    ministack.let_manage("rise/", &["ecr:CreateRepository"]).await;
+    ministack.let_manage("rise/", &["ecr:TagResource"]).await;
     let checked = check_managed(&ministack, &roles, managed("on-push")).await;
     let all = "[\"ecr:DescribeRepositories\",\"ecr:ListTagsForResource\",\
                \"ecr:GetLifecyclePolicy\"]";
