@@ -107,7 +107,10 @@ async fn build(
             let needed = needs.image_host.as_ref().filter(|_| trust_provider);
             let allowed = location::allowed(&config, &settings, used, needed, &stated)?;
             let allowed = allowed.to(signed.as_ref(), trust_provider, &settings, &stated)?;
-            allowed.check(&located.pattern, &stated).map(|()| located)
+            allowed.check(&located.pattern, &stated)?;
+            let managed = capabilities.repositories.is_some();
+            repositories::check_place(managed, &located.pattern, &aws_settings, &stated)?;
+            Ok(located)
         });
     let located = both(narrow, located)?;
     warnings.extend(located.warnings(provider, &stated));

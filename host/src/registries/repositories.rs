@@ -9,6 +9,7 @@ use crate::capability::aws::settings::AwsSettings;
 use crate::capability::ecr_repositories::{RepositoryAccess, WantedRepository};
 use crate::config::RegistryConfig;
 use crate::config::node::Problem;
+use crate::domain::location::LocationPattern;
 use crate::provider::Provider;
 
 /// Returns what its provider may do with repositories; nothing without the table.
@@ -37,6 +38,11 @@ pub(super) fn open(
             `public_alias`";
         return Err(stated.problem("/repositories", message.to_owned()));
     }
+    if settings.child_repositories {
+        let message = "`child_repositories`: the broker creates and retires the repository of a \
+            project, and not those below it; remove one of the two";
+        return Err(stated.problem("/repositories", message.to_owned()));
+    }
     let wanted = WantedRepository::new(file, settings.auto_remove)
         .map_err(|(pointer, message)| stated.problem(&pointer, message))?;
     let place = RepositoryPlace {
@@ -46,6 +52,27 @@ pub(super) fn open(
         repository: String::new(),
     };
     Ok(Some(RepositoryAccess { client: Arc::clone(&aws.client), place, wanted: Arc::new(wanted) }))
+}
+
+/// Checks that the repositories of the projects are those that the broker would create: at the
+/// registry of these settings, below its prefix. `locate` is the provider's, and may say anything.
+pub(super) fn check_place(
+    managed: bool,
+    pattern: &LocationPattern,
+    settings: &AwsSettings,
+    stated: &Stated<'_>,
+) -> Result<(), Vec<Problem>> {
+    let (host, prefix) = (settings.registry_host(), &settings.repo_prefix);
+    if !managed || (pattern.host().as_str() == host && pattern.prefix() == *prefix) {
+        return Ok(());
+    }
+    let message = format!(
+        "the broker manages repositories at {host}/{prefix}, and the images of this registry are \
+         at {}/{}; remove this, or `location`",
+        pattern.host().as_str(),
+        pattern.prefix()
+    );
+    Err(stated.problem("/repositories", message))
 }
 
 /// Warns that `auto_remove` does nothing where the broker manages no repositories.
