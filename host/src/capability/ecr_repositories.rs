@@ -24,7 +24,7 @@ use super::state::{HasState, Purpose};
 use super::{CallState, GrantHandle};
 use crate::capability::wit::rise::registry::ecr_repositories::{self, Found, Setting};
 use crate::capability::wit::rise::registry::types::Error;
-use crate::domain::RepositoryChange;
+use crate::domain::{Ownership, RepositoryChange};
 use crate::rules::Grant;
 pub use listed::Listed;
 pub use wanted::WantedRepository;
@@ -73,6 +73,14 @@ pub enum Adoption {
     Orphan,
     /// Also one that has no tags of ownership.
     Anything,
+}
+
+/// The repository of a call as the host itself last saw it. A provider cannot say anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenRepository {
+    pub ownership: Ownership,
+    /// When its project was retired, in seconds since the Unix epoch.
+    pub orphaned_at: Option<u64>,
 }
 
 /// Records the changes of a repository.
@@ -166,16 +174,23 @@ impl CallState {
     async fn tags(&mut self, site: &Site) -> Result<Option<BTreeMap<String, String>>, Error> {
         let answer = self.ask_ecr(site, RepositoryCall::Tags).await?;
         if answer == RepositoryAnswer::Absent {
-            return Ok(None);
+            return Ok(self.is_absent());
         }
         let RepositoryAnswer::Tags(tags) = answer else { return Err(unexpected()) };
+        self.repository = Some(SeenRepository::of(site.claim(&tags), &tags));
         Ok(Some(tags))
+    }
+
+    /// Nothing, after the host has seen that there is no repository.
+    fn is_absent<T>(&mut self) -> Option<T> {
+        self.repository = Some(SeenRepository { ownership: Ownership::Absent, orphaned_at: None });
+        None
     }
 
     async fn find(&mut self, site: &Site) -> Result<Option<Found>, Error> {
         let answer = self.ask_ecr(site, RepositoryCall::Describe).await?;
         if answer == RepositoryAnswer::Absent {
-            return Ok(None);
+            return Ok(self.is_absent());
         }
         let RepositoryAnswer::Description(description) = answer else { return Err(unexpected()) };
         let Some(tags) = self.tags(site).await? else { return Ok(None) };
@@ -185,7 +200,7 @@ impl CallState {
         if claim == Claim::Broker {
             let answer = self.ask_ecr(site, RepositoryCall::Lifecycle).await?;
             if answer == RepositoryAnswer::Absent {
-                return Ok(None);
+                return Ok(self.is_absent());
             }
             let RepositoryAnswer::Lifecycle(lifecycle) = answer else { return Err(unexpected()) };
             let wanted = &site.access.wanted;
@@ -229,14 +244,32 @@ impl CallState {
         call: RepositoryCall,
     ) -> Result<bool, Error> {
         let answer = self.ask_ecr(site, call).await?;
-        if answer == RepositoryAnswer::Absent {
-            return Err(Error::NotFound(format!("the repository `{}`", site.work.repository)));
+        match (answer, recorded.change) {
+            (RepositoryAnswer::Done, _)
+            // A repetition finds that the first request has worked.
+            | (RepositoryAnswer::Absent, RepositoryChange::Delete) => {}
+            (RepositoryAnswer::Exists, RepositoryChange::Create) => return Ok(false),
+            (RepositoryAnswer::Absent, _) => {
+                return Err(Error::NotFound(format!("the repository `{}`", site.work.repository)));
+            }
+            (_, _) => return Err(unexpected()),
         }
-        recorded.worked = answer == RepositoryAnswer::Done;
-        if recorded.worked || answer == RepositoryAnswer::Exists {
-            return Ok(recorded.worked);
+        recorded.worked = true;
+        let seen = |ownership, orphaned_at| Some(SeenRepository { ownership, orphaned_at });
+        match recorded.change {
+            RepositoryChange::Create | RepositoryChange::Adopt => {
+                self.repository = seen(Ownership::Managed, None);
+            }
+            RepositoryChange::Orphan => {
+                self.repository = seen(Ownership::Orphaned, Some(self.now));
+            }
+            RepositoryChange::Delete => self.repository = seen(Ownership::Absent, None),
+            RepositoryChange::Lifecycle
+            | RepositoryChange::Scanning
+            | RepositoryChange::Mutability
+            | RepositoryChange::Tags => {}
         }
-        Err(unexpected())
+        Ok(true)
     }
 
     async fn create_repository(&mut self) -> Result<bool, Error> {
@@ -283,10 +316,12 @@ impl CallState {
         };
         let recorded = self.begin_change(&site, RepositoryChange::Adopt, is_free).await?;
         let tags = site.access.wanted.all_tags(site.work.grant.project());
-        // In this order: after half of it the repository is still an orphan, or managed.
-        self.ask_ecr(&site, RepositoryCall::Tag(tags)).await?;
+        // In this order: half of it never makes an orphan, which could be old enough to be deleted.
         let untag = RepositoryCall::Untag(vec![ORPHANED_AT.to_owned()]);
-        self.finish(&site, recorded, untag).await.map(drop)
+        if self.ask_ecr(&site, untag).await? != RepositoryAnswer::Done {
+            return Err(Error::NotFound(format!("the repository `{}`", site.work.repository)));
+        }
+        self.finish(&site, recorded, RepositoryCall::Tag(tags)).await.map(drop)
     }
 
     async fn orphan_repository(&mut self) -> Result<(), Error> {
@@ -320,6 +355,21 @@ impl CallState {
         }
         let recorded = self.begin_change(&site, RepositoryChange::Delete, is_over).await?;
         self.finish(&site, recorded, RepositoryCall::Delete).await.map(drop)
+    }
+}
+
+impl SeenRepository {
+    fn of(claim: Claim, tags: &BTreeMap<String, String>) -> Self {
+        let (ownership, orphaned_at) = match claim {
+            Claim::Broker => (Ownership::Managed, None),
+            Claim::Orphaned(at) => (Ownership::Orphaned, at),
+            // Whoever retired it: nobody inherits its images.
+            Claim::OtherBroker | Claim::Nobody if tags.contains_key(ORPHANED_AT) => {
+                (Ownership::Orphaned, None)
+            }
+            Claim::OtherBroker | Claim::Nobody => (Ownership::Foreign, None),
+        };
+        Self { ownership, orphaned_at }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::ecr_repositories::RepositoryWork;
+use super::ecr_repositories::{RepositoryWork, SeenRepository};
 use super::issued::IssuedSecrets;
 use super::log::Line;
 use super::memory::Memory;
@@ -49,6 +49,8 @@ pub struct CallState {
     pub(crate) issued: IssuedSecrets,
     pub(super) aws_calls: usize,
     pub(super) repository_calls: usize,
+    /// The repository of the call, as the host last saw it.
+    pub(crate) repository: Option<SeenRepository>,
     pub(super) http_calls: usize,
     pub(super) signatures: usize,
     /// Whether what the call keeps is for grants like its own alone.
@@ -94,6 +96,7 @@ impl CallState {
             started: Instant::now(),
             aws_calls: 0,
             repository_calls: 0,
+            repository: None,
             http_calls: 0,
             signatures: 0,
             keeps_apart: false,

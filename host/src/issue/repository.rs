@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use super::{IssueError, Issuing, error};
 use crate::audit::Audit;
 use crate::capability::ecr_repositories::{
-    Adoption, RepositoryJournal, RepositoryTask, RepositoryWork,
+    Adoption, RepositoryJournal, RepositoryTask, RepositoryWork, SeenRepository,
 };
 use crate::capability::printable;
 use crate::capability::wit::repositories::exports::rise::registry::repositories as contract;
@@ -101,7 +101,17 @@ pub async fn manage(
     let deadline = Deadline::after(registry.provider.guest.limits.wall + RECORDS);
     let called = registry.provider.call_until(call, &registry.capabilities, deadline).await;
     let Finished { value, state } = called?;
-    value.map(|returned| state_of(&returned)).map_err(|error| error::returned(error, &state))
+    let returned = value.map_err(|error| error::returned(error, &state))?;
+    if registry.capabilities.repositories.is_none() {
+        return Ok(state_of(&returned));
+    }
+    // Where the host makes the calls, it believes what it saw, and not the provider.
+    let seen = state.repository.ok_or_else(|| {
+        let told = "said whose the repository is, and did not look at it";
+        IssueError::ProviderFailed(told.to_owned())
+    })?;
+    let SeenRepository { ownership, orphaned_at } = seen;
+    Ok(RepositoryState { ownership, orphaned_at, ..state_of(&returned) })
 }
 
 fn state_of(returned: &contract::Repository) -> RepositoryState {

@@ -447,3 +447,30 @@ async fn settings_of_repositories_are_checked_where_they_stand() {
         assert!(told, "{registry}: {}", rise_broker_tests::lines(&problems));
     }
 }
+
+/// Whose a repository is, the host has seen itself.
+#[tokio::test]
+async fn a_provider_that_lies_does_not_hand_out_an_orphan() {
+    for (attack, expected) in
+        [("lie-blindly", "provider-failed"), ("lie-knowingly", "repository-conflict")]
+    {
+        let moto = Moto::start().await;
+        let orphan = [
+            ("rise:owner", "rise-broker"),
+            ("rise:project", "my-app"),
+            ("rise:orphaned-at", "2026-01-01T00:00:00Z"),
+        ];
+        let tags = orphan.map(|(key, value)| Tag::builder().key(key).value(value).build().unwrap());
+        let root = moto.caller("us-east-1");
+        let create = root.ecr().create_repository().repository_name("my-app");
+        create.set_tags(Some(tags.to_vec())).send().await.unwrap();
+        let registry = on_aws("repository-rogue", moto.endpoint())
+            .with("push_role_arn", "arn:aws:iam::123456789012:role/push")
+            .with("attack", attack)
+            .lines("[registries.prod.repositories]\ncreate = \"on-push\"");
+        let broker =
+            TestBroker::with_registries(registry).guests(&["repository-rogue"]).start().await;
+        let answer = push(&broker, "my-app").await;
+        assert_eq!(answer.problem().as_deref(), Some(expected), "{attack}: {}", answer.text);
+    }
+}

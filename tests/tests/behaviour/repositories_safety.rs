@@ -143,6 +143,24 @@ fn installation(account: &Account, relay: &Relay) -> Installation {
     })
 }
 
+/// Somebody left the mark of an old orphan on a repository. Half of its adoption must not make it
+/// an orphan of this broker, which the next run would delete.
+#[tokio::test]
+async fn half_an_adoption_makes_nothing_that_can_be_deleted() {
+    let account = Account::new().await;
+    account.there("x", &[LONG_AGO]).await;
+    let hook = |passing: Passing| async move {
+        let fails = passing.action == "TagResource" && passing.moment == Moment::Before;
+        fails.then_some("AccessDeniedException")
+    };
+    let relay = Relay::start(account.ministack.endpoint(), hook).await;
+    let ended = apply(&installation(&account, &relay), "x\n", &["--adopt", "x"]).await;
+    assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
+    let tags = account.tags("x").await.unwrap();
+    assert!(!tags.contains_key("rise:owner"), "{tags:?}");
+    assert!(!tags.contains_key("rise:orphaned-at"), "{tags:?}");
+}
+
 /// The last look is not the last moment: what others create is theirs also then.
 #[tokio::test]
 async fn what_somebody_else_creates_at_the_same_time_is_theirs() {

@@ -38,6 +38,10 @@ enum Attack {
     Encryption,
     ConfigureForeign,
     TooMany,
+    /// Says that it is managed, and has not looked.
+    LieBlindly,
+    /// Says that it is managed, whatever it has seen.
+    LieKnowingly,
 }
 
 impl Provider for RepositoryRogue {
@@ -68,7 +72,9 @@ impl Provider for RepositoryRogue {
             | Attack::AdoptInEnsure
             | Attack::Encryption
             | Attack::ConfigureForeign
-            | Attack::TooMany => {}
+            | Attack::TooMany
+            | Attack::LieBlindly
+            | Attack::LieKnowingly => {}
         }
         let login = aws::unscoped()?.ecr_login(&settings.region)?;
         drop(login);
@@ -95,7 +101,10 @@ impl Repositories for RepositoryRogue {
                 ecr::configure(Setting::Lifecycle)?;
             }
             Attack::TooMany => (0..100).try_for_each(|_| ecr::describe().map(drop))?,
-            Attack::DescribeInIssue | Attack::CreateInIssue => {}
+            Attack::DescribeInIssue | Attack::CreateInIssue | Attack::LieKnowingly => {
+                ecr::describe().map(drop)?;
+            }
+            Attack::LieBlindly => {}
         }
         Ok(Repository { ownership: Ownership::Managed, ..Repository::ABSENT })
     }
