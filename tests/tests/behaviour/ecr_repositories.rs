@@ -427,6 +427,22 @@ async fn settings_of_repositories_are_checked_where_they_stand() {
             "registries.prod.repositories",
             "only the push role",
         ),
+        (
+            "[registries.prod]\ntype = \"ecr\"\nregion = \"us-east-1\"\n\
+             account_id = \"123456789012\"\nchild_repositories = true\n\
+             push_role_arn = \"arn:aws:iam::123456789012:role/push\"\n\
+             [registries.prod.repositories]\n",
+            "registries.prod.repositories",
+            "not those below it",
+        ),
+        (
+            "[registries.prod]\ntype = \"ecr\"\nregion = \"us-east-1\"\n\
+             account_id = \"123456789012\"\nlocation = \"proxy.example.com/ecr/{project}\"\n\
+             push_role_arn = \"arn:aws:iam::123456789012:role/push\"\n\
+             [registries.prod.repositories]\n",
+            "registries.prod.repositories",
+            "the images of this registry are at proxy.example.com/ecr/",
+        ),
         ("owner = \"a|b\"", "registries.prod.repositories.owner", "not a tag of ECR"),
         ("keep_tagged = 1001", "registries.prod.repositories.keep_tagged", "1000"),
         ("create = \"always\"", "registries.prod.repositories.create", "on-push"),
