@@ -81,6 +81,8 @@ pub struct SeenRepository {
     pub ownership: Ownership,
     /// When its project was retired, in seconds since the Unix epoch.
     pub orphaned_at: Option<u64>,
+    /// Whether it has the mark of an orphan, whoever owns it.
+    pub is_marked: bool,
 }
 
 /// Records the changes of a repository.
@@ -183,7 +185,7 @@ impl CallState {
 
     /// Nothing, after the host has seen that there is no repository.
     fn is_absent<T>(&mut self) -> Option<T> {
-        self.repository = Some(SeenRepository { ownership: Ownership::Absent, orphaned_at: None });
+        self.repository = Some(SeenRepository::new(Ownership::Absent, None));
         None
     }
 
@@ -255,7 +257,7 @@ impl CallState {
             (_, _) => return Err(unexpected()),
         }
         recorded.worked = true;
-        let seen = |ownership, orphaned_at| Some(SeenRepository { ownership, orphaned_at });
+        let seen = |ownership, orphaned_at| Some(SeenRepository::new(ownership, orphaned_at));
         match recorded.change {
             RepositoryChange::Create | RepositoryChange::Adopt => {
                 self.repository = seen(Ownership::Managed, None);
@@ -359,17 +361,17 @@ impl CallState {
 }
 
 impl SeenRepository {
+    fn new(ownership: Ownership, orphaned_at: Option<u64>) -> Self {
+        Self { ownership, orphaned_at, is_marked: ownership == Ownership::Orphaned }
+    }
+
     fn of(claim: Claim, tags: &BTreeMap<String, String>) -> Self {
         let (ownership, orphaned_at) = match claim {
             Claim::Broker => (Ownership::Managed, None),
             Claim::Orphaned(at) => (Ownership::Orphaned, at),
-            // Whoever retired it: nobody inherits its images.
-            Claim::OtherBroker | Claim::Nobody if tags.contains_key(ORPHANED_AT) => {
-                (Ownership::Orphaned, None)
-            }
             Claim::OtherBroker | Claim::Nobody => (Ownership::Foreign, None),
         };
-        Self { ownership, orphaned_at }
+        Self { ownership, orphaned_at, is_marked: tags.contains_key(ORPHANED_AT) }
     }
 }
 

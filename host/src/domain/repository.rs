@@ -8,6 +8,8 @@ pub struct RepositoryState {
     pub ownership: Ownership,
     /// When its project was retired, in seconds since the Unix epoch.
     pub orphaned_at: Option<u64>,
+    /// Whether it has the mark of an orphan, whoever owns it: nobody inherits its images.
+    pub is_marked: bool,
     /// The settings that are not as the operator wants them.
     pub differs: Vec<String>,
 }

@@ -110,8 +110,8 @@ pub async fn manage(
         let told = "said whose the repository is, and did not look at it";
         IssueError::ProviderFailed(told.to_owned())
     })?;
-    let SeenRepository { ownership, orphaned_at } = seen;
-    Ok(RepositoryState { ownership, orphaned_at, ..state_of(&returned) })
+    let SeenRepository { ownership, orphaned_at, is_marked } = seen;
+    Ok(RepositoryState { ownership, orphaned_at, is_marked, ..state_of(&returned) })
 }
 
 fn state_of(returned: &contract::Repository) -> RepositoryState {
@@ -123,7 +123,8 @@ fn state_of(returned: &contract::Repository) -> RepositoryState {
     };
     let differs = returned.differs.iter().take(MOST_DIFFERENCES);
     let differs = differs.map(|name| printable(name, 64)).collect();
-    RepositoryState { ownership, orphaned_at: returned.orphaned_at, differs }
+    let is_marked = ownership == Ownership::Orphaned;
+    RepositoryState { ownership, orphaned_at: returned.orphaned_at, is_marked, differs }
 }
 
 /// Why a repository is not what a caller needs.
@@ -160,6 +161,9 @@ impl Issuing {
         let state = self.manage(registry, grant, task).await?;
         match state.ownership {
             Ownership::Orphaned => {
+                Err(IssueError::RepositoryConflict(RepositoryConflict::Orphaned))
+            }
+            Ownership::Foreign if state.is_marked => {
                 Err(IssueError::RepositoryConflict(RepositoryConflict::Orphaned))
             }
             Ownership::Foreign if creates => {

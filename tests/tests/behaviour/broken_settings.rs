@@ -784,11 +784,11 @@ fn a_rule_about_an_issuer_and_a_registry_that_there_are_not_is_reported() {
 fn rules_of_a_wrong_shape_are_reported() {
     let rules = "[[rules]]\nname = \"b\"\nissuer = \"local\"\n\
          claims = { sub = { regex = \".*\" }, age = 3.5 }\n\
-         projects = [{ glob = \"*\" }, \"team-*\"]\nregistries = \"prod\"\nallow = [\"delete\"]\n\
+         projects = [{ glob = \"*\" }, \"team-*\"]\nregistries = \"prod\"\nallow = [\"remove\"]\n\
          claim = 1\n[[rules]]\nname = \"c\"\n";
     let mut installation = installed(&[AUTH, rules, ECR]);
     insta::assert_snapshot!(problems(&mut installation), @r#"
-    error: config/default.toml:14: rule `b` allow.0: expected one of pull, push, found `delete`
+    error: config/default.toml:14: rule `b` allow.0: expected one of pull, push, create, delete, found `remove`
     error: config/default.toml:14: rule `b` claims.age: expected text, a whole number, true, false, a list of texts or of numbers, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }, { lower = "a/{project}" }
     error: config/default.toml:14: rule `b` claims.sub: expected text, a whole number, true, false, a list of texts or of numbers, or one of { prefix = "a/" }, { glob = "a/*/b" }, { contains = "x" }, { lower = "a/{project}" }
     error: config/default.toml:14: rule `b` projects.0: expected the name of a project, "team/*", "*" for all projects, or { prefix = "team-" }

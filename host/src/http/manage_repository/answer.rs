@@ -39,7 +39,7 @@ impl RepositoryAnswer {
         state: RepositoryState,
         id: Ulid,
     ) -> Self {
-        let RepositoryState { ownership, orphaned_at, differs } = state;
+        let RepositoryState { ownership, orphaned_at, differs, .. } = state;
         let location = registry.locate(project);
         let orphaned_at = orphaned_at.filter(|_| ownership == Ownership::Orphaned);
         let deleted_after = orphaned_at.and_then(|at| registry.deleted_after(at));

@@ -83,7 +83,10 @@ impl Provider for RepositoryRogue {
 }
 
 impl Repositories for RepositoryRogue {
-    fn describe(_: &Settings, _: &Grant) -> Result<Repository, Error> {
+    fn describe(settings: &Settings, _: &Grant) -> Result<Repository, Error> {
+        if settings.attack != Attack::LieBlindly {
+            ecr::describe().map(drop)?;
+        }
         Ok(Repository::ABSENT)
     }
 
