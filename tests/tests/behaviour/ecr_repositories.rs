@@ -437,14 +437,6 @@ async fn settings_of_repositories_are_checked_where_they_stand() {
             "registries.prod.repositories",
             "not those below it",
         ),
-        (
-            "[registries.prod]\ntype = \"ecr\"\nregion = \"us-east-1\"\n\
-             account_id = \"123456789012\"\nlocation = \"proxy.example.com/ecr/{project}\"\n\
-             push_role_arn = \"arn:aws:iam::123456789012:role/push\"\n\
-             [registries.prod.repositories]\n",
-            "registries.prod.repositories",
-            "the images of this registry are at proxy.example.com/ecr/",
-        ),
         ("owner = \"a|b\"", "registries.prod.repositories.owner", "not a tag of ECR"),
         ("keep_tagged = 1001", "registries.prod.repositories.keep_tagged", "1000"),
         ("create = \"always\"", "registries.prod.repositories.create", "on-push"),
@@ -491,4 +483,22 @@ async fn a_provider_that_lies_does_not_hand_out_an_orphan() {
         let answer = push(&broker, "my-app").await;
         assert_eq!(answer.problem().as_deref(), Some(expected), "{attack}: {}", answer.text);
     }
+}
+
+/// A provider whose projects are elsewhere than the settings say would have the broker create and
+/// delete there.
+#[tokio::test]
+async fn repositories_outside_the_prefix_are_not_managed() {
+    let registry = on_aws("repository-rogue", "http://127.0.0.1:9")
+        .with("push_role_arn", "arn:aws:iam::123456789012:role/push")
+        .with("repo_prefix", "rise/")
+        .with("attack", "encryption")
+        .lines("[registries.prod.repositories]\ncreate = \"on-push\"");
+    let broker = TestBroker::with_registries(registry).guests(&["repository-rogue"]);
+    let problems = broker.try_start().await.err().expect("a problem");
+    let told = problems.iter().any(|problem| {
+        problem.key == "registries.prod.repositories"
+            && problem.message.contains("amazonaws.com/rise/, and the images of this registry are")
+    });
+    assert!(told, "{}", rise_broker_tests::lines(&problems));
 }

@@ -21,6 +21,8 @@ struct Settings {
     region: String,
     account_id: String,
     push_role_arn: String,
+    /// `locate` ignores it.
+    repo_prefix: Option<String>,
     access_key_id: Option<SecretName>,
     secret_access_key: Option<SecretName>,
     endpoint_url: Option<String>,
