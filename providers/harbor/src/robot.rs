@@ -177,9 +177,9 @@ mod tests {
     }
 
     fn requests(calls: &[Call]) -> Vec<(Method, String)> {
-        let sent = calls.iter().filter_map(|call| match call {
-            Call::Send(sent) => Some((sent.method, sent.url.clone())),
-            _ => None,
+        let sent = calls.iter().filter_map(|call| {
+            let Call::Send(sent) = call else { return None };
+            Some((sent.method, sent.url.clone()))
         });
         sent.map(|(method, url)| (method, url.rsplit("/v2.0/").next().unwrap().to_owned()))
             .collect()
