@@ -250,7 +250,7 @@ pub(super) struct RegistryTokenFields<'a> {
 /// One attempt to end a credential. `minted_by` of the record names it.
 #[derive(Serialize)]
 pub(super) struct RevocationFields<'a> {
-    /// Why it ends: `granted-end`, `caller`, `operator`, `not-issued`.
+    /// Why it ends: `granted-end` or `not-issued`.
     pub cause: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remembered: Option<&'a str>,

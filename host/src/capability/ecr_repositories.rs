@@ -10,6 +10,8 @@
 //! no run can orphan and delete.
 
 mod listed;
+mod seen;
+mod task;
 mod wanted;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,8 @@ use crate::capability::wit::rise::registry::types::Error;
 use crate::domain::{Ownership, RepositoryChange};
 use crate::rules::Grant;
 pub use listed::Listed;
+pub use seen::SeenRepository;
+pub use task::{Adoption, RepositoryTask};
 pub use wanted::WantedRepository;
 use wanted::{Claim, ORPHANED_AT};
 
@@ -50,39 +54,6 @@ pub struct RepositoryWork {
     pub repository: String,
     pub task: RepositoryTask,
     pub journal: Arc<dyn RepositoryJournal>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RepositoryTask {
-    Describe,
-    Ensure {
-        adopt: Adoption,
-    },
-    Retire,
-    /// A `retire` that orphans and never deletes.
-    Orphan,
-    /// A `retire` that deletes and never orphans.
-    Delete,
-}
-
-/// Which repositories become the broker's, if they are not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Adoption {
-    Nothing,
-    /// One of this project, which the broker retired.
-    Orphan,
-    /// Also one that has no tags of ownership.
-    Anything,
-}
-
-/// The repository of a call as the host itself last saw it. A provider cannot say anything else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeenRepository {
-    pub ownership: Ownership,
-    /// When its project was retired, in seconds since the Unix epoch.
-    pub orphaned_at: Option<u64>,
-    /// Whether it has the mark of an orphan, whoever owns it.
-    pub is_marked: bool,
 }
 
 /// Records the changes of a repository.
@@ -360,46 +331,9 @@ impl CallState {
     }
 }
 
-impl SeenRepository {
-    fn new(ownership: Ownership, orphaned_at: Option<u64>) -> Self {
-        Self { ownership, orphaned_at, is_marked: ownership == Ownership::Orphaned }
-    }
-
-    fn of(claim: Claim, tags: &BTreeMap<String, String>) -> Self {
-        let (ownership, orphaned_at) = match claim {
-            Claim::Broker => (Ownership::Managed, None),
-            Claim::Orphaned(at) => (Ownership::Orphaned, at),
-            Claim::OtherBroker | Claim::Nobody => (Ownership::Foreign, None),
-        };
-        Self { ownership, orphaned_at, is_marked: tags.contains_key(ORPHANED_AT) }
-    }
-}
-
 impl Site {
     fn claim(&self, tags: &BTreeMap<String, String>) -> Claim {
         self.access.wanted.claim(tags, self.work.grant.project())
-    }
-}
-
-impl RepositoryTask {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Describe => "describe",
-            Self::Ensure { .. } => "ensure",
-            Self::Retire | Self::Orphan | Self::Delete => "retire",
-        }
-    }
-
-    fn adopts(self) -> bool {
-        matches!(self, Self::Ensure { adopt } if adopt != Adoption::Nothing)
-    }
-
-    fn is_ensure(self) -> bool {
-        matches!(self, Self::Ensure { .. })
-    }
-
-    fn is_retire(self) -> bool {
-        matches!(self, Self::Retire | Self::Orphan | Self::Delete)
     }
 }
 
