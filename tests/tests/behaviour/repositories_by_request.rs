@@ -1,9 +1,11 @@
 //! Repositories that callers look at, create and retire over HTTP.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use jiff::SignedDuration;
 use rise_broker::domain::Clock;
 use rise_broker_tests::registry::{RegistryTable, ecr, on_aws};
 use rise_broker_tests::{
@@ -371,6 +373,32 @@ async fn an_orphan_is_deleted_by_a_later_request_if_the_operator_wants_that() {
         assert_eq!(found(&ministack, "rise/my-app").await.is_none(), auto_remove);
         is(&ask(&broker, "DELETE", &token, "my-app").await, last);
     }
+}
+
+/// The mark of the orphan is the broker's own, and the clock moves past its grace.
+#[tokio::test]
+async fn a_grace_ends_by_the_clock() {
+    const DAY: i64 = 86_400;
+    let (ministack, roles) = managed_account().await;
+    let days = Arc::new(AtomicI64::new(0));
+    let ahead = Arc::clone(&days);
+    let now = move || {
+        let seconds = ahead.load(Ordering::Relaxed) * DAY;
+        Clock::system().now() + SignedDuration::from_secs(seconds)
+    };
+    let table = registry(&ministack, &roles, ON_REQUEST).with("auto_remove", true);
+    let broker = TestBroker::with_settings(settings(table, RULES));
+    let broker = broker.clock(Clock::from_fn(now.clone())).start().await;
+    let claims = json!({ "creates": "my-app", "deletes": "my-app" });
+    let token = || broker.token_of("ci", &claims, now());
+    is(&ask(&broker, "PUT", &token(), "my-app").await, "managed");
+    for day in [0, 29] {
+        days.store(day, Ordering::Relaxed);
+        is(&ask(&broker, "DELETE", &token(), "my-app").await, "orphaned");
+    }
+    days.store(31, Ordering::Relaxed);
+    is(&ask(&broker, "DELETE", &token(), "my-app").await, "absent");
+    assert!(found(&ministack, "rise/my-app").await.is_none());
 }
 
 #[tokio::test]
