@@ -1,4 +1,4 @@
-//! Times in the answers of registries.
+//! Times in the requests and answers of registries.
 
 /// Reads a time of RFC 3339, such as `2027-01-15T08:15:00Z`, as seconds since the Unix epoch. It
 /// drops fractions of a second.
@@ -42,6 +42,35 @@ pub fn rfc3339(text: &str) -> Option<u64> {
     (days * 86_400 + hours * 3600 + minutes * 60 + seconds).checked_add_signed(offset)
 }
 
+/// Writes seconds since the Unix epoch as a time of RFC 3339.
+///
+/// ```
+/// use rise_provider::time;
+///
+/// assert_eq!(time::to_rfc3339(1_800_000_900), "2027-01-15T08:15:00Z");
+/// ```
+pub fn to_rfc3339(seconds: u64) -> String {
+    let (days, clock) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let (hours, minutes, seconds) = (clock / 3600, clock % 3600 / 60, clock % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}Z")
+}
+
+/// Year, month and day of a number of days since the Unix epoch: the inverse of [`days`].
+fn date(days: u64) -> (u64, u64, u64) {
+    // 400 years have 146,097 days, 100 years 36,524, and four years 1,461: each without its leap
+    // day, which is the last one.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (year * 365 + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    // A year that begins in March ends with its leap day.
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + u64::from(month <= 2), month, day)
+}
+
 /// Days since the Unix epoch.
 pub(crate) fn days(year: u64, month: u64, day: u64) -> Option<u64> {
     // A year that begins in March ends with its leap day.
@@ -76,6 +105,17 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(rfc3339(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        for seconds in [0, 951_825_600, 1_800_000_900, 253_402_300_799] {
+            assert_eq!(rfc3339(&to_rfc3339(seconds)), Some(seconds), "{}", to_rfc3339(seconds));
+        }
+        for day in 0..200_000 {
+            let (year, month, of_month) = date(day);
+            assert_eq!(days(year, month, of_month), Some(day), "{year}-{month}-{of_month}");
         }
     }
 }
