@@ -15,6 +15,7 @@
 //! | a registry with an API of its own, for providers that use `http` | [`Imaginary`] |
 //! | the address at which clouds reach a broker's keys, and what they check of its tokens | [`federation`] |
 //! | Entra ID and an Azure Container Registry, which Microsoft's clients believe | [`Azure`] |
+//! | registries whose credentials live too long, so that the broker ends them | [`minting`] |
 //! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
 //! | something that happens between two requests of the broker to AWS | [`Relay`] |
@@ -67,6 +68,7 @@ pub mod load;
 pub mod logs;
 mod loopback;
 mod ministack;
+pub mod minting;
 mod moto;
 mod oidc;
 mod operator_key;
@@ -106,7 +108,7 @@ pub use docker_registry::{
 pub use eventually::{PATIENCE, eventually, eventually_blocking, within};
 pub use federated_aws::{FederatedAws, FederatedSession};
 pub use google::{GOOGLE_BROKER, GOOGLE_GONE, Google, GoogleLie};
-pub use harbor::{HARBOR_ADMIN, Harbor, HarborMood};
+pub use harbor::{HARBOR, HARBOR_ADMIN};
 pub use image::OciLayout;
 pub use imaginary::Imaginary;
 pub use installation::{Installation, Printed};
@@ -114,6 +116,7 @@ pub use internet::Internet;
 pub use issuer_double::{IssuerDouble, Reply};
 pub use loopback::{Answered, Client};
 pub use ministack::{Ministack, TwoRoles};
+pub use minting::{Minting, MintingKind, MintingMood};
 pub use moto::Moto;
 pub use oidc::Oidc;
 pub use operator_key::OperatorKey;

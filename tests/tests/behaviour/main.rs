@@ -55,6 +55,7 @@ mod ecr_against_moto;
 mod ecr_public;
 mod ecr_repositories;
 mod ecr_web_identity;
+mod ended_by_the_broker;
 mod explain;
 mod faults_of_clients;
 mod faults_of_files;
