@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::SignedDuration;
 use rise_broker::domain::Clock;
 use rise_broker_tests::{
-    AUTH, Client, HARBOR, Installation, Minting, MintingKind, MintingMood, Response, Serving,
-    TestBroker, eventually, logs, repository,
+    AUTH, Client, GITLAB, HARBOR, Installation, Minting, MintingKind, MintingMood, Response,
+    Serving, TestBroker, eventually, logs, repository,
 };
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ macro_rules! guarantees {
 
 guarantees! {
     harbor: HARBOR,
-    gitlab:
+    gitlab: GITLAB,
 }
 
 /// A clock that a test moves on.
