@@ -54,6 +54,7 @@ mod eventually;
 mod federated_aws;
 pub mod federation;
 pub mod fleet;
+mod gitea;
 mod gitlab;
 mod google;
 pub mod handwritten;
@@ -108,6 +109,7 @@ pub use docker_registry::{
 };
 pub use eventually::{PATIENCE, eventually, eventually_blocking, within};
 pub use federated_aws::{FederatedAws, FederatedSession};
+pub use gitea::{GITEA, GITEA_BOT};
 pub use gitlab::{GITLAB, GITLAB_TOKEN};
 pub use google::{GOOGLE_BROKER, GOOGLE_GONE, Google, GoogleLie};
 pub use harbor::{HARBOR, HARBOR_ADMIN};

@@ -36,7 +36,7 @@ fn failures(report: &Report) -> String {
 
 #[tokio::test]
 async fn every_provider_of_the_repository_passes() {
-    for name in ["artifactory", "azure", "ecr", "gitlab", "google", "harbor", "oci"] {
+    for name in ["artifactory", "azure", "ecr", "gitea", "gitlab", "google", "harbor", "oci"] {
         let component = repository().join("dist/providers").join(format!("{name}.wasm"));
         let examples = repository().join("providers").join(name).join("conformance.toml");
         let report = check(&component, &examples).await;

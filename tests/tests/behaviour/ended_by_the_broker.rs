@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::SignedDuration;
 use rise_broker::domain::Clock;
 use rise_broker_tests::{
-    AUTH, Client, GITLAB, HARBOR, Installation, Minting, MintingKind, MintingMood, Response,
+    AUTH, Client, GITEA, GITLAB, HARBOR, Installation, Minting, MintingKind, MintingMood, Response,
     Serving, TestBroker, eventually, logs, repository,
 };
 use rustix::process::{Signal, kill_process};
@@ -67,6 +67,7 @@ macro_rules! guarantees {
 guarantees! {
     harbor: HARBOR,
     gitlab: GITLAB,
+    gitea: GITEA,
 }
 
 /// A clock that a test moves on.

@@ -61,6 +61,7 @@ mod faults_of_clients;
 mod faults_of_files;
 mod faults_of_the_system;
 mod fleet;
+mod gitea;
 mod gitlab;
 mod google;
 mod google_federation;

@@ -1,0 +1,174 @@
+//! An access token of the bot user for one grant: made, and deleted.
+//!
+//! Its name follows from the grant's id. Gitea has one token of a name for each user, and deletes
+//! by name, so that nothing else is ever deleted, and no id has to be known.
+
+use rise_provider::http::{Method, Request, Response};
+use rise_provider::{Actions, Credential, Error, Grant, Issued, Login};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::settings::Settings;
+
+/// What Gitea says of an access token.
+#[derive(Deserialize)]
+struct AccessToken {
+    id: u64,
+    name: String,
+}
+
+pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
+    let name = name_of(grant);
+    let asked = json!({ "name": name, "scopes": [scope(grant)?] });
+    let response = send(settings, Request::post(&settings.tokens()).json(&asked))?;
+    response.success()?;
+    let password = response.take_secret("/sha1");
+    let token: AccessToken = response.json()?;
+    // Before anything else can fail: from here on somebody has to delete it.
+    grant.remember(&token.id.to_string())?;
+    let password = password.ok_or_else(|| Error::Failed("a token without `sha1`".to_owned()))?;
+    if token.name != name {
+        return Err(Error::Failed(format!(
+            "an access token with the name `{}`, and `{name}` was asked for",
+            token.name
+        )));
+    }
+    let credential = Credential::Basic(Login { username: settings.username.clone(), password });
+    Ok(Issued { credential, expires_at: None })
+}
+
+pub(crate) fn delete(settings: &Settings, grant: &Grant) -> Result<(), Error> {
+    let tokens = settings.tokens();
+    // Text that is no number is a name.
+    let url = format!("{tokens}/{}", name_of(grant));
+    let response = send(settings, Request::new(Method::Delete, &url))?;
+    match response.success() {
+        Ok(()) => Ok(()),
+        // It is gone, if it is Gitea that answers.
+        Err(Error::NotFound(_)) => {
+            let response = send(settings, Request::get(&format!("{tokens}?page=1&limit=1")))?;
+            response.success()?;
+            response.json::<Vec<AccessToken>>().map(|_| ())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn send(settings: &Settings, request: Request) -> Result<Response, Error> {
+    request.basic(&settings.username, &settings.password.get()?).send()
+}
+
+fn name_of(grant: &Grant) -> String {
+    format!("rise-{}", grant.id().to_lowercase())
+}
+
+/// The grant in the words of Gitea, where writing includes reading.
+fn scope(grant: &Grant) -> Result<&'static str, Error> {
+    let granted = grant.actions();
+    if granted.contains(Actions::PUSH) {
+        Ok("write:package")
+    } else if granted.contains(Actions::PULL) {
+        Ok("read:package")
+    } else {
+        Err(Error::Unsupported("a grant without pull and push".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rise_provider::testing::{self, Answer, Authorization, Body, Call, Host, Sent};
+    use rise_provider::{Provider, Revocation};
+
+    use super::*;
+    use crate::Gitea;
+    use crate::tests::settings;
+
+    const TOKENS: &str = "https://gitea.example.com/api/v1/users/Rise-Bot/tokens";
+    const NAME: &str = "rise-01arz3ndektsv4rrffq69g5fav";
+
+    fn answer(sent: &Sent, name: &str) -> Answer {
+        let path = sent.url.strip_prefix(TOKENS).unwrap();
+        match (sent.method, path.split('?').next().unwrap()) {
+            (Method::Post, "") => {
+                let made = json!({ "id": 7, "name": name, "sha1": "t0p-secret" });
+                Answer::new(201).body(&made.to_string())
+            }
+            (Method::Get, "") => {
+                Answer::new(200).body(&json!([{ "id": 7, "name": name }]).to_string())
+            }
+            (Method::Delete, path) if path == format!("/{name}") => Answer::new(204),
+            _ => Answer::new(404).body(r#"{"message":"not found"}"#),
+        }
+    }
+
+    fn host(name: &'static str) -> Host {
+        Host::new().secret("password").http(move |sent| Ok(answer(sent, name)))
+    }
+
+    fn revoke(host: &Host, note: Option<&str>) -> (Result<(), Error>, Vec<(Method, String)>) {
+        let grant = testing::grant("my-app").build();
+        let (ended, calls) = host.run(|| Gitea::revoke(&settings(&json!({})), &grant, note));
+        let sent = calls.iter().filter_map(|call| {
+            let Call::Send(sent) = call else { return None };
+            Some((sent.method, sent.url.strip_prefix(TOKENS).unwrap().to_owned()))
+        });
+        (ended, sent.collect())
+    }
+
+    #[test]
+    fn a_token_has_exactly_the_granted_actions() {
+        for (actions, expected) in [
+            (Actions::PULL, "read:package"),
+            (Actions::PUSH, "write:package"),
+            (Actions::PULL | Actions::PUSH, "write:package"),
+        ] {
+            let grant = testing::grant("my-app").actions(actions).build();
+            let (issued, calls) = host(NAME).run(|| Gitea::issue(&settings(&json!({})), &grant));
+            let issued = issued.unwrap();
+            let Credential::Basic(login) = issued.credential else { panic!("no login") };
+            assert_eq!((login.username.as_str(), issued.expires_at), ("Rise-Bot", None));
+            let Some(Call::Send(sent)) = calls.iter().find(|call| matches!(call, Call::Send(_)))
+            else {
+                panic!("nothing was sent");
+            };
+            assert!(matches!(&sent.authorization, Some(Authorization::Basic(user, _))
+                if user == "Rise-Bot"));
+            assert_eq!(sent.body, Body::Json(json!({ "name": NAME, "scopes": [expected] })));
+            assert!(calls.contains(&Call::Remember { note: "7".to_owned() }));
+        }
+    }
+
+    #[test]
+    fn a_token_with_another_name_is_not_handed_out_but_remembered() {
+        let grant = testing::grant("my-app").build();
+        let (issued, calls) = host("release").run(|| Gitea::issue(&settings(&json!({})), &grant));
+        assert!(matches!(issued, Err(Error::Failed(_))));
+        assert!(calls.contains(&Call::Remember { note: "7".to_owned() }));
+    }
+
+    /// The note is for people: an id may be that of another token by now.
+    #[test]
+    fn the_token_of_the_grant_is_deleted_by_its_name() {
+        let deleted = (Method::Delete, format!("/{NAME}"));
+        for note in [Some("7"), None] {
+            let (ended, sent) = revoke(&host(NAME), note);
+            assert_eq!((ended, sent), (Ok(()), vec![deleted.clone()]));
+            let (ended, sent) = revoke(&host("release"), note);
+            let asked = (Method::Get, "?page=1&limit=1".to_owned());
+            assert_eq!((ended, sent), (Ok(()), vec![deleted.clone(), asked]));
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_knows_nothing_is_not_taken_for_gitea() {
+        let nothing =
+            || Host::new().secret("password").http(|_| Ok(Answer::new(404).body("nginx")));
+        let (ended, _) = revoke(&nothing(), None);
+        assert!(matches!(ended, Err(Error::NotFound(_))), "{ended:?}");
+        let page = Host::new().secret("password").http(|sent| {
+            let is_delete = sent.method == Method::Delete;
+            Ok(Answer::new(if is_delete { 404 } else { 200 }).body("<html>"))
+        });
+        assert!(matches!(revoke(&page, Some("7")).0, Err(Error::Failed(_))));
+    }
+}
