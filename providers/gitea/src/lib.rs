@@ -57,9 +57,8 @@ impl Provider for Gitea {
 }
 
 impl Revocation for Gitea {
-    /// The name is enough: a user has one token of a name, and Gitea deletes by it.
-    fn revoke(settings: &Settings, grant: &Grant, _remembered: Option<&str>) -> Result<(), Error> {
-        token::delete(settings, grant)
+    fn revoke(settings: &Settings, grant: &Grant, remembered: Option<&str>) -> Result<(), Error> {
+        token::delete(settings, grant, remembered)
     }
 }
 

@@ -4,7 +4,7 @@
 //! by name, so that nothing else is ever deleted, and no id has to be known.
 
 use rise_provider::http::{Method, Request, Response};
-use rise_provider::{Actions, Credential, Error, Grant, Issued, Login};
+use rise_provider::{Actions, Credential, Error, Grant, Issued, Login, remembered_id};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -13,7 +13,6 @@ use crate::settings::Settings;
 /// What Gitea says of an access token.
 #[derive(Deserialize)]
 struct AccessToken {
-    id: u64,
     name: String,
 }
 
@@ -25,7 +24,7 @@ pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error
     let password = response.take_secret("/sha1");
     let token: AccessToken = response.json()?;
     // Before anything else can fail: from here on somebody has to delete it.
-    grant.remember(&token.id.to_string())?;
+    grant.remember(&url_of(settings, grant))?;
     let password = password.ok_or_else(|| Error::Failed("a token without `sha1`".to_owned()))?;
     if token.name != name {
         return Err(Error::Failed(format!(
@@ -37,11 +36,16 @@ pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error
     Ok(Issued { credential, expires_at: None })
 }
 
-pub(crate) fn delete(settings: &Settings, grant: &Grant) -> Result<(), Error> {
+pub(crate) fn delete(
+    settings: &Settings,
+    grant: &Grant,
+    remembered: Option<&str>,
+) -> Result<(), Error> {
     let tokens = settings.tokens();
-    // Text that is no number is a name.
-    let url = format!("{tokens}/{}", name_of(grant));
-    let response = send(settings, Request::new(Method::Delete, &url))?;
+    if let Some(note) = remembered {
+        remembered_id(note, &tokens)?;
+    }
+    let response = send(settings, Request::new(Method::Delete, &url_of(settings, grant)))?;
     match response.success() {
         Ok(()) => Ok(()),
         // It is gone, if it is Gitea that answers.
@@ -56,6 +60,11 @@ pub(crate) fn delete(settings: &Settings, grant: &Grant) -> Result<(), Error> {
 
 fn send(settings: &Settings, request: Request) -> Result<Response, Error> {
     request.basic(&settings.username, &settings.password.get()?).send()
+}
+
+/// Gitea takes text that is no number for a name.
+fn url_of(settings: &Settings, grant: &Grant) -> String {
+    format!("{}/{}", settings.tokens(), name_of(grant))
 }
 
 fn name_of(grant: &Grant) -> String {
@@ -134,7 +143,7 @@ mod tests {
             assert!(matches!(&sent.authorization, Some(Authorization::Basic(user, _))
                 if user == "Rise-Bot"));
             assert_eq!(sent.body, Body::Json(json!({ "name": NAME, "scopes": [expected] })));
-            assert!(calls.contains(&Call::Remember { note: "7".to_owned() }));
+            assert!(calls.contains(&Call::Remember { note: format!("{TOKENS}/{NAME}") }));
         }
     }
 
@@ -143,14 +152,15 @@ mod tests {
         let grant = testing::grant("my-app").build();
         let (issued, calls) = host("release").run(|| Gitea::issue(&settings(&json!({})), &grant));
         assert!(matches!(issued, Err(Error::Failed(_))));
-        assert!(calls.contains(&Call::Remember { note: "7".to_owned() }));
+        assert!(calls.contains(&Call::Remember { note: format!("{TOKENS}/{NAME}") }));
     }
 
-    /// The note is for people: an id may be that of another token by now.
+    /// Whatever has its id by now.
     #[test]
     fn the_token_of_the_grant_is_deleted_by_its_name() {
         let deleted = (Method::Delete, format!("/{NAME}"));
-        for note in [Some("7"), None] {
+        let token = format!("{TOKENS}/{NAME}");
+        for note in [Some(token.as_str()), None] {
             let (ended, sent) = revoke(&host(NAME), note);
             assert_eq!((ended, sent), (Ok(()), vec![deleted.clone()]));
             let (ended, sent) = revoke(&host("release"), note);
@@ -169,6 +179,16 @@ mod tests {
             let is_delete = sent.method == Method::Delete;
             Ok(Answer::new(if is_delete { 404 } else { 200 }).body("<html>"))
         });
-        assert!(matches!(revoke(&page, Some("7")).0, Err(Error::Failed(_))));
+        assert!(matches!(revoke(&page, None).0, Err(Error::Failed(_))));
+    }
+    /// A 404 of another Gitea, or to another user, would say nothing about the token.
+    #[test]
+    fn what_was_made_with_other_settings_is_not_taken_for_gone() {
+        for (at, user) in [("old.example.com", "Rise-Bot"), ("gitea.example.com", "Old-Bot")] {
+            let note = format!("https://{at}/api/v1/users/{user}/tokens/{NAME}");
+            let (ended, sent) = revoke(&host(NAME), Some(&note));
+            assert!(matches!(&ended, Err(Error::InvalidSettings(text)) if text.contains(&note)));
+            assert_eq!(sent, []);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! knew the token's own id, and so that no other token is ever deleted.
 
 use rise_provider::http::{Method, Request, Response};
-use rise_provider::{Actions, Credential, Error, Grant, Issued, Login, time};
+use rise_provider::{Actions, Credential, Error, Grant, Issued, Login, remembered_id, time};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -28,10 +28,10 @@ struct DeployToken {
 }
 
 pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
-    let name = name_of(grant);
+    let (tokens, name) = (settings.tokens(&grant.project()), name_of(grant));
     let response = send(
         settings,
-        Request::post(&settings.tokens(&grant.project())).json(&json!({
+        Request::post(&tokens).json(&json!({
             "name": name,
             "scopes": scopes(grant)?,
             "expires_at": time::to_rfc3339(midnight(grant)),
@@ -41,7 +41,7 @@ pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error
     let password = response.take_secret("/token");
     let token: DeployToken = response.json()?;
     // Before anything else can fail: from here on somebody has to delete it.
-    grant.remember(&token.id.to_string())?;
+    grant.remember(&format!("{tokens}/{}", token.id))?;
     let password = password.ok_or_else(|| Error::Failed("a token without `token`".to_owned()))?;
     if token.name != name {
         return Err(Error::Failed(format!(
@@ -60,33 +60,31 @@ pub(crate) fn delete(
     remembered: Option<&str>,
 ) -> Result<(), Error> {
     let (tokens, name) = (settings.tokens(&grant.project()), name_of(grant));
-    let id = match remembered.and_then(|note| note.parse::<u64>().ok()) {
-        Some(id) => find_by_id(settings, &tokens, id, &name)?,
-        None => find_by_name(settings, &tokens, &name)?,
+    let found = match remembered {
+        Some(note) => {
+            let id = remembered_id(note, &tokens)?;
+            is_there(settings, &tokens, id, &name)?.then(|| note.to_owned())
+        }
+        None => find_by_name(settings, &tokens, &name)?.map(|id| format!("{tokens}/{id}")),
     };
-    let Some(id) = id else { return Ok(()) };
-    let response = send(settings, Request::new(Method::Delete, &format!("{tokens}/{id}")))?;
+    let Some(url) = found else { return Ok(()) };
+    let response = send(settings, Request::new(Method::Delete, &url))?;
     match response.success() {
         Ok(()) | Err(Error::NotFound(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// The token with this id, if it is the one with this name.
-fn find_by_id(
-    settings: &Settings,
-    tokens: &str,
-    id: u64,
-    name: &str,
-) -> Result<Option<u64>, Error> {
+/// Whether the token with this id is the one that was made for the grant.
+fn is_there(settings: &Settings, tokens: &str, id: &str, name: &str) -> Result<bool, Error> {
     let response = send(settings, Request::get(&format!("{tokens}/{id}")))?;
     match response.success() {
         Ok(()) => {
             let token: DeployToken = response.json()?;
-            Ok((token.id == id && token.name == name).then_some(id))
+            Ok(token.id.to_string() == id && token.name == name)
         }
         // It is gone, if it is GitLab that answers.
-        Err(Error::NotFound(_)) => page(settings, tokens, 1).map(|_| None),
+        Err(Error::NotFound(_)) => page(settings, tokens, 1).map(|_| false),
         Err(error) => Err(error),
     }
 }
@@ -156,6 +154,7 @@ mod tests {
     use crate::tests::settings;
 
     const TOKENS: &str = "https://gitlab.example.com/api/v4/projects/group%2Fapp/deploy_tokens";
+    const TOKEN: &str = "https://gitlab.example.com/api/v4/projects/group%2Fapp/deploy_tokens/7";
     const NAME: &str = "rise-01arz3ndektsv4rrffq69g5fav";
 
     fn shown(id: u64, name: &str) -> Value {
@@ -225,7 +224,7 @@ mod tests {
             let Body::Json(body) = &sent.body else { panic!("no JSON") };
             assert_eq!(body["name"], NAME);
             assert_eq!(body["scopes"], json!(expected));
-            assert!(calls.contains(&Call::Remember { note: "7".to_owned() }));
+            assert!(calls.contains(&Call::Remember { note: TOKEN.to_owned() }));
         }
     }
 
@@ -254,22 +253,22 @@ mod tests {
         let (issued, calls) =
             host(7, "release").run(|| Gitlab::issue(&settings(&json!({})), &grant));
         assert!(matches!(issued, Err(Error::Failed(_))));
-        assert!(calls.contains(&Call::Remember { note: "7".to_owned() }));
+        assert!(calls.contains(&Call::Remember { note: TOKEN.to_owned() }));
     }
 
     #[test]
     fn the_token_of_the_grant_is_deleted_and_no_other() {
         let deleted = (Method::Delete, "/7".to_owned());
-        let (ended, sent) = revoke(&host(7, NAME), Some("7"));
+        let (ended, sent) = revoke(&host(7, NAME), Some(TOKEN));
         assert_eq!((ended, sent.last()), (Ok(()), Some(&deleted)));
         // By its name, if nobody knows its id.
         let (ended, sent) = revoke(&host(7, NAME), None);
         assert_eq!((ended, sent.last()), (Ok(()), Some(&deleted)));
         // GitLab has given the id to another token, or has none.
         for (host, note) in [
-            (host(7, "release"), Some("7")),
+            (host(7, "release"), Some(TOKEN)),
             (host(7, "release"), None),
-            (host(8, NAME), Some("7")),
+            (host(8, NAME), Some(TOKEN)),
         ] {
             let (ended, sent) = revoke(&host, note);
             assert_eq!(ended, Ok(()));
@@ -308,11 +307,20 @@ mod tests {
 
     #[test]
     fn a_proxy_that_knows_nothing_is_not_taken_for_gitlab() {
-        for note in [Some("7"), None] {
+        for note in [Some(TOKEN), None] {
             let host =
                 Host::new().secret("private_token").http(|_| Ok(Answer::new(404).body("nginx")));
             let (ended, _) = revoke(&host, note);
             assert!(matches!(ended, Err(Error::NotFound(_))), "{ended:?}");
+        }
+    }
+    /// A 404 of another GitLab, or for another project, would say nothing about the token.
+    #[test]
+    fn what_was_made_with_other_settings_is_not_taken_for_gone() {
+        for note in [TOKEN.replace("gitlab.", "old."), TOKEN.replace("%2Fapp", "%2Fold")] {
+            let (ended, sent) = revoke(&host(7, NAME), Some(&note));
+            assert!(matches!(&ended, Err(Error::InvalidSettings(text)) if text.contains(&note)));
+            assert_eq!(sent, []);
         }
     }
 }

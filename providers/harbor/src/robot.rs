@@ -4,7 +4,7 @@
 //! knew the robot's own id, and so that no other robot is ever deleted.
 
 use rise_provider::http::{Method, Request, segment};
-use rise_provider::{Actions, Credential, Error, Grant, Issued, Login};
+use rise_provider::{Actions, Credential, Error, Grant, Issued, Login, remembered_id};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error
     let password = response.take_secret("/secret");
     let robot: Robot = response.json()?;
     // Before anything else can fail: from here on somebody has to delete it.
-    grant.remember(&robot.id.to_string())?;
+    grant.remember(&format!("{}/{}", settings.api("robots"), robot.id))?;
     let password = password.ok_or_else(|| Error::Failed("a robot without `secret`".to_owned()))?;
     if !is_named(&robot.name, settings, &name) {
         return Err(Error::Failed(format!(
@@ -70,12 +70,14 @@ pub(crate) fn delete(
     remembered: Option<&str>,
 ) -> Result<(), Error> {
     let name = name_of(grant);
-    let id = match remembered.and_then(|note| note.parse::<u64>().ok()) {
-        Some(id) => find_by_id(settings, id, &name)?,
-        None => find_by_name(settings, &name)?,
+    let robots = settings.api("robots");
+    let found = match remembered {
+        Some(note) => {
+            is_there(settings, note, remembered_id(note, &robots)?, &name)?.then(|| note.to_owned())
+        }
+        None => find_by_name(settings, &name)?.map(|id| format!("{robots}/{id}")),
     };
-    let Some(id) = id else { return Ok(()) };
-    let url = settings.api(&format!("robots/{id}"));
+    let Some(url) = found else { return Ok(()) };
     let response = send(settings, Request::new(Method::Delete, &url))?;
     match response.success() {
         Ok(()) | Err(Error::NotFound(_)) => Ok(()),
@@ -83,16 +85,17 @@ pub(crate) fn delete(
     }
 }
 
-/// The robot with this id, if it is the one with this name.
-fn find_by_id(settings: &Settings, id: u64, name: &str) -> Result<Option<u64>, Error> {
-    let response = send(settings, Request::get(&settings.api(&format!("robots/{id}"))))?;
+/// Whether the robot at this URL is the one that was made for the grant. The settings may name
+/// another project of Harbor by now.
+fn is_there(settings: &Settings, url: &str, id: &str, name: &str) -> Result<bool, Error> {
+    let response = send(settings, Request::get(url))?;
     match response.success() {
         Ok(()) => {
             let robot: Robot = response.json()?;
-            Ok((robot.id == id && is_named(&robot.name, settings, name)).then_some(id))
+            Ok(robot.id.to_string() == id && robot.name.ends_with(&format!("+{name}")))
         }
         // It is gone, if it is Harbor that answers.
-        Err(Error::NotFound(_)) => project_id(settings).map(|_| None),
+        Err(Error::NotFound(_)) => project_id(settings).map(|_| false),
         Err(error) => Err(error),
     }
 }
@@ -150,6 +153,7 @@ mod tests {
     use crate::Harbor;
     use crate::tests::settings;
 
+    const ROBOT: &str = "https://harbor.example.com/api/v2.0/robots/7";
     const NAME: &str = "robot$team+rise-01arz3ndektsv4rrffq69g5fav";
 
     fn answer(sent: &Sent, id: u64, name: &str) -> Answer {
@@ -211,7 +215,7 @@ mod tests {
             let access: Vec<&str> =
                 access.iter().map(|allow| allow["action"].as_str().unwrap()).collect();
             assert_eq!(access, expected);
-            assert!(calls.contains(&Call::Remember { note: "7".to_owned() }));
+            assert!(calls.contains(&Call::Remember { note: ROBOT.to_owned() }));
         }
     }
 
@@ -221,7 +225,7 @@ mod tests {
         let (issued, calls) = host(7, "robot$other+rise-01arz3ndektsv4rrffq69g5fav")
             .run(|| Harbor::issue(&settings(&json!({})), &grant));
         assert!(matches!(issued, Err(Error::Failed(_))));
-        assert!(calls.contains(&Call::Remember { note: "7".to_owned() }));
+        assert!(calls.contains(&Call::Remember { note: ROBOT.to_owned() }));
     }
 
     #[test]
@@ -232,16 +236,16 @@ mod tests {
             (ended, requests(&calls))
         };
         let deleted = (Method::Delete, "robots/7".to_owned());
-        let (ended, sent) = revoke(host(7, NAME), Some("7"));
+        let (ended, sent) = revoke(host(7, NAME), Some(ROBOT));
         assert_eq!((ended, sent.last()), (Ok(()), Some(&deleted)));
         // By its name, if nobody knows its id.
         let (ended, sent) = revoke(host(7, NAME), None);
         assert_eq!((ended, sent.last()), (Ok(()), Some(&deleted)));
         // Harbor has given the id to another robot, or has none.
         for (host, note) in [
-            (host(7, "robot$team+release"), Some("7")),
+            (host(7, "robot$team+release"), Some(ROBOT)),
             (host(7, "robot$team+release"), None),
-            (host(8, NAME), Some("7")),
+            (host(8, NAME), Some(ROBOT)),
         ] {
             let (ended, sent) = revoke(host, note);
             assert_eq!(ended, Ok(()));
@@ -253,7 +257,7 @@ mod tests {
     fn a_proxy_that_knows_nothing_is_not_taken_for_harbor() {
         let host = Host::new().secret("password").http(|_| Ok(Answer::new(404).body("nginx")));
         let grant = testing::grant("my-app").build();
-        for note in [Some("7"), None] {
+        for note in [Some(ROBOT), None] {
             let (ended, _) = host.run(|| Harbor::revoke(&settings(&json!({})), &grant, note));
             assert!(matches!(ended, Err(Error::NotFound(_))), "{ended:?}");
         }
@@ -276,8 +280,30 @@ mod tests {
         ] {
             let host = Host::new().secret("password").http(move |_| Ok(Answer::new(status)));
             let grant = testing::grant("my-app").build();
-            let (ended, _) = host.run(|| Harbor::revoke(&settings(&json!({})), &grant, Some("7")));
+            let (ended, _) =
+                host.run(|| Harbor::revoke(&settings(&json!({})), &grant, Some(ROBOT)));
             assert_eq!(ended, Err(expected));
         }
+    }
+
+    /// A 404 of another Harbor would say nothing about the robot.
+    #[test]
+    fn a_robot_of_another_harbor_is_not_taken_for_gone() {
+        let grant = testing::grant("my-app").build();
+        let note = ROBOT.replace("harbor.", "old.");
+        let (ended, calls) =
+            host(7, NAME).run(|| Harbor::revoke(&settings(&json!({})), &grant, Some(&note)));
+        assert!(matches!(&ended, Err(Error::InvalidSettings(text)) if text.contains(&note)));
+        assert_eq!(requests(&calls), []);
+    }
+
+    /// The settings name another project by now, and the robot has not moved.
+    #[test]
+    fn a_robot_of_the_project_before_is_deleted() {
+        let grant = testing::grant("my-app").build();
+        let settings = settings(&json!({ "project": "new-team" }));
+        let (ended, calls) = host(7, NAME).run(|| Harbor::revoke(&settings, &grant, Some(ROBOT)));
+        let deleted = (Method::Delete, "robots/7".to_owned());
+        assert_eq!((ended, requests(&calls).last()), (Ok(()), Some(&deleted)));
     }
 }

@@ -96,7 +96,7 @@ pub use location::Location;
 pub use needs::Needs;
 pub use provider::{Problem, Provider, Scope};
 pub use repositories::{Ownership, Repositories, Repository};
-pub use revocation::Revocation;
+pub use revocation::{Revocation, remembered_id};
 pub use secrets::{PrivateKeyName, Secret, SecretName};
 
 #[cfg(target_arch = "wasm32")]

@@ -51,6 +51,11 @@ macro_rules! guarantees {
                 super::a_restart_forgets_nothing(&$kind).await;
             }
 
+            #[tokio::test]
+            async fn another_registry_is_not_taken_for_the_one_before() {
+                super::another_registry_is_not_taken_for_the_one_before(&$kind).await;
+            }
+
             #[tokio::test(flavor = "multi_thread")]
             async fn a_killed_broker_leaves_nothing_behind() {
                 super::a_killed_broker_leaves_nothing_behind(&$kind).await;
@@ -307,6 +312,29 @@ async fn a_restart_forgets_nothing(kind: &'static MintingKind) {
     assert_eq!(scene.opens(&two).await, 200);
     scene.ahead.by(3000);
     until_empty(&scene.server, &next).await;
+}
+
+/// The settings were changed before the end. Another registry has no such credential, and says so.
+async fn another_registry_is_not_taken_for_the_one_before(kind: &'static MintingKind) {
+    let scene = Scene::of(kind).await;
+    let answer = scene.issue("&lifetime=600").await;
+    let other = Minting::start(kind).await;
+    let changed = Scene::broker(&other, &scene.ahead, kind).await;
+    changed.recover(scene.broker.settings.path("audit")).await;
+    scene.ahead.by(605);
+    eventually("the end is tried", async || {
+        changed.end_due();
+        changed.audit().iter().any(|record| record["event"] == "revoke.failed")
+    })
+    .await;
+    assert_eq!(changed.process.issuing.outstanding().overdue, 1);
+    assert_eq!(other.requests(), Vec::<String>::new());
+    let url = format!("`{}/api/", scene.server.url());
+    let said = |line: &str| line.contains(&url) && line.contains("was made with other settings");
+    assert!(logs::text().lines().any(said), "{}", logs::text());
+    assert_eq!(scene.opens(&answer).await, 200);
+    // With the settings as they were, it ends.
+    scene.until_empty().await;
 }
 
 /// Killed while the registry makes the credential: there is an intent and nothing else.
