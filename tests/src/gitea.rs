@@ -25,6 +25,7 @@ pub const GITEA: MintingKind = MintingKind {
     provider: "gitea",
     secret: GITEA_BOT.1,
     repository: "team/my-app",
+    member: Some("sha1"),
     routes: || {
         Router::new()
             .route("/api/v1/users/{user}/tokens", get(list).post(create))
@@ -80,7 +81,7 @@ async fn create(
         return refusal(400, "invalid access token scope provided");
     }
     let Some(name) = asked["name"].as_str() else { return refusal(422, "[Name]: Required") };
-    if tokens.lock().alive.values().any(|token| token.name == name) {
+    if tokens.lock().id_of(name).is_some() {
         return refusal(400, "access token name has been used already");
     }
     let token = |_, ending: &str| MintedCredential {
@@ -88,7 +89,7 @@ async fn create(
         scopes,
         ..MintedCredential::new(format!("{name}{ending}"), OWNERS)
     };
-    tokens.mint(token, shown, "sha1").await
+    tokens.mint(token, shown).await
 }
 
 async fn list(
@@ -117,10 +118,7 @@ async fn remove(
     if let Some(refused) = refuses(&tokens, &headers, &user, &format!("DELETE tokens/{token}")) {
         return refused;
     }
-    let found = token.parse::<u64>().ok().or_else(|| {
-        let tokens = tokens.lock();
-        tokens.alive.iter().find(|(_, known)| known.name == token).map(|(id, _)| *id)
-    });
+    let found = token.parse().ok().or_else(|| tokens.lock().id_of(&token));
     match found {
         Some(id) => tokens.delete(id).await,
         None => refusal(404, "not found"),

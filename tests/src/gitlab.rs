@@ -25,6 +25,7 @@ pub const GITLAB: MintingKind = MintingKind {
     provider: "gitlab",
     secret: GITLAB_TOKEN,
     repository: "group/app/my-app",
+    member: Some("token"),
     routes: || {
         let tokens = "/api/v4/projects/{project}/deploy_tokens";
         Router::new()
@@ -89,7 +90,7 @@ async fn create(
         expires_at: end.map(jiff::Timestamp::as_second),
         ..MintedCredential::new(format!("{name}{ending}"), opens)
     };
-    tokens.mint(token, shown, "token").await
+    tokens.mint(token, shown).await
 }
 
 /// In pages, with the headers that say which is the next one.

@@ -23,6 +23,7 @@ pub const HARBOR: MintingKind = MintingKind {
     provider: "harbor",
     secret: HARBOR_ADMIN.1,
     repository: "team/my-app",
+    member: Some("secret"),
     routes: || {
         Router::new()
             .route("/api/v2.0/robots", get(list).post(create))
@@ -73,7 +74,7 @@ async fn create(
         return refusal(403, "forbidden");
     }
     let name = format!("robot${}+{}", PROJECT.0, asked["name"].as_str().unwrap_or_default());
-    if robots.lock().alive.values().any(|robot| robot.name == name) {
+    if robots.lock().id_of(&name).is_some() {
         return refusal(409, "the robot exists");
     }
     let access = permission["access"].as_array().cloned().unwrap_or_default();
@@ -83,7 +84,7 @@ async fn create(
         expires_at: Some(jiff::Timestamp::now().as_second() + days * DAY),
         ..MintedCredential::new(format!("{name}{ending}"), &["team"])
     };
-    robots.mint(robot, shown, "secret").await
+    robots.mint(robot, shown).await
 }
 
 async fn list(

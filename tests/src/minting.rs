@@ -54,6 +54,9 @@ pub struct MintingKind {
     pub secret: &'static str,
     /// What `project=my-app` is in the registry.
     pub repository: &'static str,
+    /// The member of an answer that has the secret of a new credential. `None`: the provider makes
+    /// it.
+    pub member: Option<&'static str>,
     pub routes: fn() -> Router<MintedCredentials>,
     /// A table of settings for the double at this URL.
     pub table: fn(&str) -> RegistryTable,
@@ -66,7 +69,7 @@ pub struct MintedCredential {
     pub name: String,
     pub username: String,
     pub secret: String,
-    /// It opens these repositories, and those below them.
+    /// It opens these repositories, and those below them; `""`: all.
     pub opens: &'static [&'static str],
     /// Its scopes or actions, as it was asked for them.
     pub scopes: Vec<String>,
@@ -199,7 +202,7 @@ impl MintedCredential {
         let now = jiff::Timestamp::now().as_second();
         let is_below = |start: &&str| {
             let rest = repository.strip_prefix(start);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            rest.is_some_and(|rest| start.is_empty() || rest.is_empty() || rest.starts_with('/'))
         };
         (self.username.as_str(), self.secret.as_str()) == (user, password)
             && self.expires_at.is_none_or(|end| end > now)
@@ -212,14 +215,12 @@ impl MintedCredentials {
         self.state.lock().unwrap()
     }
 
-    /// Makes a credential for one request of the API. `asked` gets the id and the end of its name,
-    /// and returns the credential; `shown` returns the answer without the secret, which is put at
-    /// `member`.
+    /// Makes a credential for one request of the API. `minted` gets the id and the end of its name,
+    /// and returns the credential; `shown` returns the answer without the secret.
     pub async fn mint(
         &self,
         minted: impl FnOnce(u64, &str) -> MintedCredential,
         shown: impl FnOnce(u64, &MintedCredential) -> Value,
-        member: &str,
     ) -> Response {
         let (answer, mood) = {
             let mut state = self.lock();
@@ -227,10 +228,12 @@ impl MintedCredentials {
             let ending = if mood == Some(MintingMood::OtherName) { "-2" } else { "" };
             let (id, minted) = state.keep(|id| minted(id, ending));
             let mut answer = shown(id, &minted);
-            answer[member] = match mood {
-                Some(MintingMood::OwnLogin) => json!(self.kind.secret),
-                _ => json!(minted.secret),
-            };
+            if let Some(member) = self.kind.member {
+                answer[member] = match mood {
+                    Some(MintingMood::OwnLogin) => json!(self.kind.secret),
+                    _ => json!(minted.secret),
+                };
+            }
             (answer, mood)
         };
         match mood {
@@ -275,6 +278,11 @@ impl MintedCredentials {
 }
 
 impl MintedState {
+    /// The id of the credential with this name.
+    pub fn id_of(&self, name: &str) -> Option<u64> {
+        self.alive.iter().find(|(_, minted)| minted.name == name).map(|(id, _)| *id)
+    }
+
     fn keep(&mut self, minted: impl FnOnce(u64) -> MintedCredential) -> (u64, MintedCredential) {
         self.last += 1;
         let (id, minted) = (self.last, minted(self.last));

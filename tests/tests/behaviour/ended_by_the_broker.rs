@@ -171,7 +171,8 @@ async fn until_empty(server: &Minting, broker: &TestBroker) {
 async fn a_credential_lives_as_long_as_was_granted(kind: &'static MintingKind) {
     let scene = Scene::of(kind).await;
     let answer = scene.issue("&lifetime=600").await;
-    assert_eq!((&answer["scope"], &answer["ended_by"]), (&json!("namespace"), &json!("broker")));
+    let scope = scene.server.table().setting("accept_scope");
+    assert_eq!((&answer["scope"], &answer["ended_by"]), (&json!(scope), &json!("broker")));
     assert_eq!(answer["enforced_by"], "provider");
     assert_eq!(answer["repository"], kind.repository);
     let left = answer["credentials"]["expires_in"].as_i64().unwrap();
@@ -263,6 +264,9 @@ async fn a_failed_mint_leaves_nothing_behind(kind: &'static MintingKind) {
         (MintingMood::Away, 503, 0),
         (MintingMood::Throttles, 503, 0),
     ] {
+        if mood == MintingMood::OwnLogin && kind.member.is_none() {
+            continue;
+        }
         let scene = Scene::of(kind).await;
         scene.server.mood(Some(mood));
         let answer = scene.ask("").await;
