@@ -18,6 +18,7 @@ mod failures;
 mod head;
 mod keys;
 mod past;
+mod past_answer;
 mod record;
 mod recover;
 mod segments;
@@ -37,12 +38,13 @@ use crate::domain::{Clock, Credentials};
 use crate::telemetry::{Metrics, Step};
 use crate::{files, state};
 pub use disk::{Disk, Displaced, Folder, Segment, Space, any_segment_number, segment_number};
-pub use events::{RevocationFacts, TokenFacts};
+pub use events::{RevocationFacts, RevocationRequestFacts, Revoker, TokenFacts};
 use failures::Failures;
 pub use head::{Head, missing};
 use keys::AuditKeys;
 pub use keys::{Fingerprints, signing_key};
 pub use past::{PastIssue, outstanding};
+pub use past_answer::{BeyondReach, PastAnswer, PastSelection, answer_of, beyond_reach};
 use record::Record;
 pub use record::{CheckpointFields, Event, Resumes};
 pub use recover::StartError;
@@ -91,6 +93,7 @@ pub struct Audit {
     health: Arc<Health>,
     failures: Arc<Failures>,
     fingerprints: Arc<Fingerprints>,
+    directory: Arc<Path>,
     clock: Clock,
     metrics: Metrics,
 }
@@ -164,6 +167,7 @@ impl Audit {
         let keys = AuditKeys::open_or_create(&settings.state).map_err(|error| error.to_string())?;
         let (sender, receiver) = sync_channel(writer::QUEUE);
         let (health, failures) = (Arc::<Health>::default(), Arc::<Failures>::default());
+        let directory = settings.directory.as_path().into();
         let writer = RecordWriter {
             receiver,
             segments: Segments::new(disk, keys.signer, settings.clone(), clock.clone()),
@@ -177,7 +181,7 @@ impl Audit {
             .spawn(move || writer.run())
             .map_err(|error| format!("cannot start the thread that writes records: {error}"))?;
         let fingerprints = Arc::new(keys.fingerprints);
-        Ok(Self { sender, health, failures, fingerprints, clock, metrics })
+        Ok(Self { sender, health, failures, fingerprints, directory, clock, metrics })
     }
 
     /// Checks and repairs the end of the log, and records that the service starts.
@@ -201,6 +205,11 @@ impl Audit {
         if !matches!(tokio::time::timeout(STOP, stop).await, Ok(true)) {
             tracing::error!("the audit log did not record the end of the service in time");
         }
+    }
+
+    /// The folder of the segments, to read what was recorded.
+    pub fn folder(&self) -> Folder {
+        Folder::new(self.directory.to_path_buf())
     }
 
     /// Why no credential can be issued now. `None` if nothing is wrong.
@@ -280,6 +289,8 @@ fn step_of(event: Event) -> Step {
         | Event::Failed
         | Event::RepositoryChanged
         | Event::RepositoryFailed
+        | Event::RevokeReturned
+        | Event::RevokeRequested
         | Event::RevokeCompleted
         | Event::RevokeFailed
         | Event::Aborted

@@ -8,6 +8,8 @@
 pub(crate) mod bearer;
 mod body;
 mod caller;
+mod end_credential;
+pub(crate) mod end_credentials;
 mod explain;
 mod health;
 mod issue_credentials;
@@ -33,7 +35,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tower::ServiceBuilder;
 use tracing::Instrument;
 
@@ -62,6 +64,7 @@ pub fn router(broker: Broker) -> Router {
         .put(manage_repository::create)
         .delete(manage_repository::retire)
         .fallback(other_method_for_repositories);
+    let credential = delete(end_credential::end_credential);
     let description = openapi::text();
     let description = async move || openapi::openapi(description.clone());
     // The first one sees a request first and its answer last.
@@ -75,6 +78,8 @@ pub fn router(broker: Broker) -> Router {
     Router::new()
         .route("/registry/credentials", credentials.clone())
         .route("/api/v1/registry/credentials", credentials)
+        .route("/api/v1/registry/credentials/{request_id}", credential)
+        .route("/api/v1/registry/revocations", post(end_credentials::end_credentials))
         .route("/api/v1/registries", get(list_registries::list_registries))
         .route("/api/v1/repositories/{*project}", repository)
         .route("/api/v1/explain", post(explain::explain))

@@ -12,6 +12,8 @@
 //! 6. keep the credential;
 //! 7. record the outcome, durable before the credential leaves.
 //!
+//! `outstanding` lists what the broker can end, `revoke` ends it at its time, and `end_early`
+//! sooner.
 //! [`Issuing::repository`] does what a caller asks for with the repository itself.
 //!
 //! Steps 3 to 6 happen once for all orders that wait for them, as a task of its own: a caller that
@@ -26,6 +28,7 @@ mod access;
 mod breaker;
 mod breakers;
 mod cache;
+mod end_early;
 mod error;
 mod failures;
 mod flight;
@@ -43,6 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tracing::Span;
 use ulid::Ulid;
 
@@ -58,6 +62,7 @@ use crate::telemetry::{Metrics, actions_label};
 use breakers::Breakers;
 pub use cache::CacheUse;
 use cache::CredentialCache;
+pub use end_early::{EndRequest, EndedEarly};
 pub use error::IssueError;
 use failures::RememberedFailures;
 use flight::{FailedWait, FlightResult};
@@ -66,7 +71,7 @@ pub use mint::{FailedMint, Leftover, mint};
 use minted::{Minted, Reuse};
 use outcome::MintOutcome;
 use outstanding::Outstanding;
-pub use outstanding::OutstandingCounts;
+pub use outstanding::{OutstandingCounts, OutstandingView, Selection};
 use queue::Queue;
 pub use repository::{RepositoryConflict, manage};
 use repository::{RepositoryKey, RepositoryResult};
@@ -74,6 +79,8 @@ pub use token::{GrantedScope, IssuedToken, TokenBasis, TokenOrder};
 
 /// The part of a request's time that is kept for the record and the answer.
 const RESERVE: Duration = Duration::from_millis(300);
+/// How often an order asks for a credential that is revoked before it has it.
+const MOST_TRIES: usize = 3;
 
 /// What it takes to answer grants, for as long as the process lives.
 #[derive(Clone)]
@@ -93,6 +100,8 @@ struct IssuingState {
     repository_requests: Flights<RepositoryKey, RepositoryResult>,
     /// What the broker can end, and what is due.
     outstanding: Outstanding,
+    /// Reads of the audit log for callers who give something back.
+    lookups: Arc<Semaphore>,
     /// Held by the outcome of each mint from its intent on.
     minting: Arc<()>,
 }
@@ -159,6 +168,7 @@ impl Issuing {
             repositories: Flights::default(),
             repository_requests: Flights::default(),
             outstanding: Outstanding::default(),
+            lookups: Arc::new(Semaphore::new(1)),
             minting: Arc::default(),
             clock,
             audit,
@@ -176,7 +186,7 @@ impl Issuing {
         let actions = actions_label(Some(grant.actions()));
         let (span, facts) = (Span::current(), order.registry.provider_facts());
         tracing::record_all!(span, actions = actions, provider = facts.name, digest = facts.digest);
-        let issued = match self.find(&order).await {
+        let issued = match self.find_held(&order).await {
             Ok(found) => self.hand_over(order, found).await,
             Err(error) => Err(error),
         };
@@ -231,6 +241,20 @@ impl Issuing {
     /// For how long the registry is left alone because it does not answer or asked for a pause.
     pub fn left_alone(&self, registry: &Registry) -> Option<Duration> {
         self.0.breakers.find(registry)?.left_alone()
+    }
+
+    /// Steps 1 to 6. What is about to end is not handed out: it may have been revoked meanwhile.
+    async fn find_held(&self, order: &Order) -> Result<FoundCredential, IssueError> {
+        let grant = order.admitted.grant();
+        for _ in 0..MOST_TRIES {
+            let found = self.find(order).await?;
+            if self.0.outstanding.hold(&found.minted, grant, self.0.clock.now()) {
+                return Ok(found);
+            }
+            let key = CredentialKey::new(grant, order.registry.epoch, order.registry.share);
+            self.0.cache.forget(&key, found.minted.by);
+        }
+        Err(IssueError::UpstreamUnavailable("each new credential was revoked at once".to_owned()))
     }
 
     /// Steps 1 to 6.
@@ -298,9 +322,12 @@ impl Issuing {
             outcome.is_recorded();
         }
         let facts = registry.provider_facts();
-        self.0.audit.completed(admitted.grant(), facts, &delivery).await?;
+        let recorded = self.0.audit.completed(admitted.grant(), facts, &delivery).await;
+        if recorded.is_err() {
+            self.0.outstanding.release(minted.by, admitted.grant());
+        }
+        recorded?;
         token.commit();
-        self.0.outstanding.hold(minted.by, admitted.grant().id());
         self.0.metrics.issued(registry.name.as_str(), source.as_str());
         tracing::info!(scope = %credentials.scope, source = source.as_str(), "issued credentials");
         Ok(Issued {

@@ -24,6 +24,7 @@ mod lint;
 mod matcher;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod naive;
+mod operator;
 mod parse;
 mod pattern;
 mod projects;
@@ -37,6 +38,7 @@ pub use file::{ClaimFile, GuardrailFile, Mode, ProjectsFile, RuleFile};
 pub use guardrail::Guardrail;
 pub use holdings::Holding;
 pub use lint::IssuerKind;
+pub use operator::{OperatorFile, OperatorRight, Operators};
 pub use parse::{Known, RuleProblem};
 pub use projects::ProjectMatcher;
 pub use rule::{Evaluation, Rule, RuleCheck, RulePart};
@@ -56,6 +58,7 @@ pub struct Rules {
     /// The projects that each registry has.
     shapes: BTreeMap<RegistryName, ProjectShape>,
     warnings: Vec<RuleProblem>,
+    operators: Operators,
 }
 
 impl Rules {
@@ -84,7 +87,8 @@ impl Rules {
                 let warnings =
                     warnings.into_iter().map(|warning| warning.below("/rules")).collect();
                 let index = RuleIndex::new(&rules);
-                Ok(Self { all: rules, index, guardrail, shapes: known.shapes(), warnings })
+                let (shapes, operators) = (known.shapes(), Operators::default());
+                Ok(Self { all: rules, index, guardrail, shapes, warnings, operators })
             }
             (guardrail, rules) => {
                 let mut problems: Vec<RuleProblem> = guardrail.err().unwrap_or_default();
@@ -111,6 +115,15 @@ impl Rules {
     /// Returns those that are not on trial.
     fn enforced(&self, subject: &Subject) -> impl Iterator<Item = &Rule> {
         self.candidates(subject).filter(|rule| !rule.is_on_trial())
+    }
+
+    /// Adds the subjects with powers over all projects.
+    pub fn set_operators(&mut self, operators: Operators) {
+        self.operators = operators;
+    }
+
+    pub fn operators(&self) -> &Operators {
+        &self.operators
     }
 
     /// Replaces what the settings told about the projects of a registry by what its provider told.

@@ -99,7 +99,7 @@ impl TestBroker {
         let current = Arc::clone(&self.current);
         let mut reloader = Reloader::new(current, source, self.config.clone());
         self.settings.write(text);
-        reloader.check_for_changes(true).await;
+        Box::pin(reloader.check_for_changes(true)).await;
         assert_eq!(self.process.findings.last().settings, Vec::<String>::new());
     }
 
@@ -137,6 +137,19 @@ impl TestBroker {
             request.header("authorization", format!("Bearer {token}"))
         });
         self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn delete(&self, path: &str, token: &str) -> Response {
+        let request = Request::delete(path).header("authorization", format!("Bearer {token}"));
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// Sends a JSON body.
+    pub async fn post(&self, path: &str, token: &str, body: &Value) -> Response {
+        let request = Request::post(path)
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {token}"));
+        self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
     pub async fn send(&self, request: Request<Body>) -> Response {

@@ -8,13 +8,14 @@ use ulid::Ulid;
 
 use super::record::{
     AwsFields, CredentialFields, ProviderFields, Record, RegistryTokenFields, RepositoryFields,
-    RevocationFields, SubjectFields, TokenFields,
+    RevocationFields, RevokerFields, SubjectFields, TokenFields,
 };
 use super::{Audit, AuditError, Delivery, Event, ProviderFacts};
 use crate::domain::{
-    Actions, ClientAddress, ProblemType, RepositoryChange, RepositoryOperation, Secret, Subject,
+    Actions, ClientAddress, ProblemType, RepositoryChange, RepositoryOperation, RevocationCause,
+    Secret, Subject, hash_of_sub,
 };
-use crate::rules::{Denied, Grant};
+use crate::rules::{Denied, Grant, PastGrant};
 
 const MAX_SUB: usize = 255;
 
@@ -42,9 +43,31 @@ pub struct TokenFacts<'a> {
 /// One attempt to end a credential, as a record describes it.
 #[derive(Clone, Copy)]
 pub struct RevocationFacts<'a> {
-    pub cause: &'static str,
+    pub cause: RevocationCause,
     pub remembered: Option<&'a str>,
     pub attempt: u32,
+    pub by: Option<&'a Revoker>,
+}
+
+/// Who ends a credential before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoker {
+    pub issuer: String,
+    pub sub: String,
+    pub request: Ulid,
+}
+
+/// What an operator ends, as a record describes it. Parts that are not given select all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RevocationRequestFacts<'a> {
+    pub project: Option<&'a str>,
+    pub registry: Option<&'a str>,
+    pub provider: Option<&'a str>,
+    /// `issuer:sub`
+    pub subject: Option<&'a str>,
+    pub request: Option<Ulid>,
+    /// How many there are.
+    pub credentials: usize,
 }
 
 impl Audit {
@@ -253,12 +276,84 @@ impl Audit {
         provider: ProviderFacts<'a>,
         facts: &RevocationFacts<'a>,
     ) -> Record<'a> {
-        let RevocationFacts { cause, remembered, attempt } = *facts;
+        let RevocationFacts { cause, remembered, attempt, by } = *facts;
+        let by = by.map(|by| RevokerFields {
+            issuer: &by.issuer,
+            sub: cut(&by.sub, MAX_SUB),
+            request_id: by.request,
+        });
+        let revocation = RevocationFields {
+            cause: cause.as_str(),
+            remembered,
+            attempt: Some(attempt),
+            by,
+            ..RevocationFields::default()
+        };
         Record {
             minted_by: Some(grant.id()),
-            revocation: Some(RevocationFields { cause, remembered, attempt }),
+            revocation: Some(revocation),
             ..self.granted(event, grant, provider)
         }
+    }
+
+    /// Records that a caller gave back what it got by `request`.
+    pub async fn revoke_returned(
+        &self,
+        (id, client, subject): (Ulid, ClientAddress, &Subject),
+        request: Ulid,
+        credential: &PastGrant,
+    ) -> Result<(), AuditError> {
+        let revocation = RevocationFields {
+            cause: RevocationCause::Returned.as_str(),
+            request_id: Some(request),
+            ..RevocationFields::default()
+        };
+        let record = Record {
+            client: Some(client.ip()),
+            project: Some(credential.project.as_str()),
+            registry: Some(credential.registry.as_str()),
+            minted_by: Some(credential.id),
+            revocation: Some(revocation),
+            ..self.about(Event::RevokeReturned, id, subject)
+        };
+        self.record(&record).await
+    }
+
+    /// Records that an operator ends credentials, before the first one ends. A user of the broker's
+    /// machine has no client address.
+    pub async fn revoke_requested(
+        &self,
+        (id, client, subject): (Ulid, Option<ClientAddress>, &Subject),
+        facts: &RevocationRequestFacts<'_>,
+    ) -> Result<(), AuditError> {
+        self.check()?;
+        let revocation = RevocationFields {
+            cause: RevocationCause::Operator.as_str(),
+            request_id: facts.request,
+            subject: facts.subject.map(|subject| cut(subject, MAX_SUB)),
+            provider: facts.provider,
+            credentials: Some(facts.credentials),
+            ..RevocationFields::default()
+        };
+        let record = Record {
+            client: client.map(ClientAddress::ip),
+            project: facts.project,
+            registry: facts.registry,
+            revocation: Some(revocation),
+            ..self.about(Event::RevokeRequested, id, subject)
+        };
+        self.record(&record).await
+    }
+
+    /// Records that a caller wanted to end what is not its own, or had no right to.
+    pub async fn denied_revocation(&self, id: Ulid, client: ClientAddress, subject: &Subject) {
+        let record = Record {
+            operation: Some("revoke"),
+            reason: Some(ProblemType::AccessDenied.slug()),
+            client: Some(client.ip()),
+            ..self.about(Event::Denied, id, subject)
+        };
+        self.record_denial(&record).await;
     }
 
     fn delivered<'a>(
@@ -317,11 +412,14 @@ impl Audit {
     fn about<'a>(&self, event: Event, request_id: Ulid, subject: &'a Subject) -> Record<'a> {
         let number = |name| subject.claims.get(name).and_then(serde_json::Value::as_i64);
         let jti = subject.claims.get("jti").and_then(serde_json::Value::as_str);
+        let sub = cut(&subject.sub, MAX_SUB);
+        let is_cut = sub.len() < subject.sub.len();
         Record {
             request_id: Some(request_id),
             subject: Some(SubjectFields {
                 issuer: &subject.issuer,
-                sub: cut(&subject.sub, MAX_SUB),
+                sub,
+                sub_sha256: is_cut.then(|| hex::encode(hash_of_sub(&subject.sub))),
             }),
             token: Some(TokenFields {
                 jti: jti.map(|id| self.fingerprints.of(id)),

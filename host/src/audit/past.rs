@@ -2,7 +2,7 @@
 //! keeps in memory, as the log of the process before it has it.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead};
+use std::io;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -10,8 +10,8 @@ use ulid::Ulid;
 
 use super::disk::Disk;
 use super::record::Event;
-use super::verify::{Extent, extents};
-use crate::domain::{Action, EndedBy, RegistryName};
+use super::verify::{Extent, each_line, extents, first_line};
+use crate::domain::{Action, EndedBy, RegistryName, SubjectDigest};
 use crate::rules::PastGrant;
 
 /// A credential that may still work.
@@ -26,41 +26,46 @@ pub struct PastIssue {
     pub ended_by: EndedBy,
     /// `None`: it should have ended by now.
     pub expires_at: Option<Timestamp>,
-    /// The requests that were answered with it.
-    pub holders: Vec<Ulid>,
+    /// The requests that were answered with it and have not given it back, and their subjects.
+    pub holders: Vec<(Ulid, SubjectDigest)>,
 }
 
 /// The members of a record that matter here.
 #[derive(Deserialize)]
-struct PastRecord {
-    event: Event,
-    request_id: Option<String>,
-    minted_by: Option<String>,
-    subject: Option<PastSubject>,
-    project: Option<String>,
-    registry: Option<String>,
+pub(super) struct PastRecord {
+    pub(super) event: Event,
+    pub(super) request_id: Option<String>,
+    pub(super) minted_by: Option<String>,
+    pub(super) subject: Option<PastSubject>,
+    pub(super) project: Option<String>,
+    pub(super) registry: Option<String>,
     #[serde(default)]
     actions: Vec<Action>,
-    credential: Option<PastCredential>,
+    pub(super) credential: Option<PastCredential>,
     revocation: Option<PastRevocation>,
 }
 
 #[derive(Deserialize)]
-struct PastSubject {
+pub(super) struct PastSubject {
     issuer: String,
     sub: String,
+    sub_sha256: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct PastCredential {
-    expires_at: Option<String>,
+pub(super) struct PastCredential {
+    #[serde(default)]
+    pub(super) kind: String,
+    pub(super) expires_at: Option<String>,
     ended_by: Option<EndedBy>,
-    remembered: Option<String>,
+    pub(super) remembered: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct PastRevocation {
     remembered: Option<String>,
+    /// Whose answer was given back.
+    request_id: Option<String>,
 }
 
 /// What the records so far say.
@@ -85,22 +90,21 @@ pub fn outstanding(
     let needles: Vec<String> =
         registries.iter().map(|name| format!(r#""registry":"{name}""#)).collect();
     for extent in young(disk, window)? {
-        for line in extent.open(disk)?.split(b'\n') {
-            let line = line?;
-            let Ok(text) = std::str::from_utf8(&line) else { continue };
+        each_line(disk, &extent, |line| {
+            let text = std::str::from_utf8(line).unwrap_or_default();
             if needles.iter().any(|needle| text.contains(needle)) {
                 // `verify` finds lines that are no records.
                 if let Ok(record) = serde_json::from_str(text) {
                     past.add(&record);
                 }
             }
-        }
+        })?;
     }
     Ok(past.finish())
 }
 
 /// The segments that are young enough, in order.
-fn young(disk: &dyn Disk, window: SignedDuration) -> io::Result<Vec<Extent>> {
+pub(super) fn young(disk: &dyn Disk, window: SignedDuration) -> io::Result<Vec<Extent>> {
     let mut extents = extents(disk)?;
     let mut begins = Vec::new();
     for extent in &extents {
@@ -114,20 +118,19 @@ fn young(disk: &dyn Disk, window: SignedDuration) -> io::Result<Vec<Extent>> {
 }
 
 /// The time of the first record.
-fn begin(disk: &dyn Disk, extent: &Extent) -> io::Result<Option<Timestamp>> {
+pub(super) fn begin(disk: &dyn Disk, extent: &Extent) -> io::Result<Option<Timestamp>> {
     #[derive(Deserialize)]
     struct Timed {
         time: String,
     }
-    let first = extent.open(disk)?.split(b'\n').next().transpose()?.unwrap_or_default();
+    let first = first_line(disk, &extent.segment)?;
     Ok(serde_json::from_slice::<Timed>(&first).ok().and_then(|record| record.time.parse().ok()))
 }
 
 impl Past {
     fn add(&mut self, record: &PastRecord) {
-        let id = |text: &Option<String>| text.as_ref()?.parse::<Ulid>().ok();
-        let Some(request) = id(&record.request_id) else { return };
-        let id = id(&record.minted_by).unwrap_or(request);
+        let Some(request) = id_of(&record.request_id) else { return };
+        let id = id_of(&record.minted_by).unwrap_or(request);
         match record.event {
             Event::Intent => {
                 self.open.extend(record.grant(id).map(|grant| (id, grant)));
@@ -148,8 +151,15 @@ impl Past {
                 }
             }
             Event::RevokeCompleted => drop(self.out.remove(&id)),
+            Event::RevokeReturned => {
+                let returned = record.revocation.as_ref().and_then(|it| id_of(&it.request_id));
+                if let (Some(known), Some(request)) = (self.out.get_mut(&id), returned) {
+                    known.holders.retain(|(holder, _)| *holder != request);
+                }
+            }
             // After `issue.aborted` nobody knows whether the provider was called.
             Event::Aborted
+            | Event::RevokeRequested
             | Event::RevokeFailed
             | Event::ServiceStart
             | Event::ServiceStop
@@ -187,7 +197,7 @@ impl Past {
             known.grant = grant;
         }
         if record.event == Event::Completed {
-            known.holders.push(request);
+            known.holders.extend(record.owner().map(|owner| (request, owner)));
         }
     }
 
@@ -210,13 +220,29 @@ impl PastIssue {
     }
 }
 
+/// The id in this member.
+#[expect(clippy::ref_option, reason = "the shape of a record's members")]
+pub(super) fn id_of(text: &Option<String>) -> Option<Ulid> {
+    text.as_ref()?.parse().ok()
+}
+
 impl PastRecord {
+    /// The subject of the request.
+    pub(super) fn owner(&self) -> Option<SubjectDigest> {
+        let PastSubject { issuer, sub, sub_sha256 } = self.subject.as_ref()?;
+        let Some(hash) = sub_sha256 else { return Some(SubjectDigest::of(issuer, sub)) };
+        let mut whole = [0; 32];
+        hex::decode_to_slice(hash, &mut whole).ok()?;
+        Some(SubjectDigest::of_hashed(issuer, whole))
+    }
+
     fn grant(&self, id: Ulid) -> Option<PastGrant> {
         let subject = self.subject.as_ref()?;
         Some(PastGrant {
             id,
             issuer: subject.issuer.clone(),
             sub: subject.sub.clone(),
+            owner: self.owner()?,
             registry: self.registry.as_ref()?.parse().ok()?,
             project: self.project.as_ref()?.parse().ok()?,
             actions: self.actions.iter().copied().collect(),
@@ -277,8 +303,36 @@ mod tests {
         let [issue] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((issue.grant.id, issue.grant.sub.as_str()), (Ulid(1), "ci-1"));
         assert_eq!(issue.remembered.as_deref(), Some("7"));
-        assert_eq!(issue.holders, [Ulid(1), Ulid(2)]);
+        let holder = |id: u128| (Ulid(id), SubjectDigest::of("local", &format!("ci-{id}")));
+        assert_eq!(issue.holders, [holder(1), holder(2)]);
         assert!(issue.was_minted && issue.expires_at.is_some());
+    }
+
+    #[test]
+    fn who_gave_it_back_holds_it_no_more() {
+        let returned = json!({ "revocation": { "request_id": id(1) } });
+        let found = read(&[
+            record("issue.completed", 1, 1, &credential(Some("7"))),
+            record("issue.completed", 2, 1, &credential(Some("7"))),
+            record("revoke.returned", 3, 1, &returned),
+        ]);
+        assert_eq!(found[0].holders, [(Ulid(2), SubjectDigest::of("local", "ci-2"))]);
+    }
+
+    /// A record has the beginning of a long `sub`, which two subjects may share.
+    #[test]
+    fn a_long_subject_is_known_by_its_whole_text() {
+        let long = "a".repeat(400);
+        let hash = hex::encode(crate::domain::hash_of_sub(&long));
+        let subject = json!({ "subject": {
+            "issuer": "local", "sub": long.get(..255).unwrap(), "sub_sha256": hash
+        } });
+        let mut issued = record("issue.completed", 1, 1, &credential(Some("7")));
+        issued.as_object_mut().unwrap().extend(subject.as_object().unwrap().clone());
+        let owner = SubjectDigest::of("local", &long);
+        let found = read(&[issued]);
+        assert_eq!((found[0].grant.owner, found[0].holders[0].1), (owner, owner));
+        assert_ne!(owner, SubjectDigest::of("local", &long[..255]));
     }
 
     #[test]

@@ -35,6 +35,10 @@ pub enum Event {
     RepositoryChanged,
     /// It failed, or nobody knows whether it worked.
     RepositoryFailed,
+    /// A caller gave back what it got. Others may still have it.
+    RevokeReturned,
+    /// An operator ends credentials. Each of them has records of its own.
+    RevokeRequested,
     /// A credential is to end, before the provider is called.
     RevokeIntent,
     RevokeCompleted,
@@ -54,7 +58,7 @@ pub enum Event {
 }
 
 impl Event {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::ServiceStart,
         Self::ServiceStop,
         Self::AuthenticationDenied,
@@ -67,6 +71,8 @@ impl Event {
         Self::RepositoryIntent,
         Self::RepositoryChanged,
         Self::RepositoryFailed,
+        Self::RevokeReturned,
+        Self::RevokeRequested,
         Self::RevokeIntent,
         Self::RevokeCompleted,
         Self::RevokeFailed,
@@ -93,6 +99,8 @@ impl Event {
             Self::RepositoryIntent => "repository.intent",
             Self::RepositoryChanged => "repository.changed",
             Self::RepositoryFailed => "repository.failed",
+            Self::RevokeReturned => "revoke.returned",
+            Self::RevokeRequested => "revoke.requested",
             Self::RevokeIntent => "revoke.intent",
             Self::RevokeCompleted => "revoke.completed",
             Self::RevokeFailed => "revoke.failed",
@@ -194,6 +202,9 @@ pub(super) struct Record<'a> {
 pub(super) struct SubjectFields<'a> {
     pub issuer: &'a str,
     pub sub: &'a str,
+    /// The SHA-256 of the whole `sub`, if that is longer than what stands here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub_sha256: Option<String>,
 }
 
 /// Fields that identify a token, without the token.
@@ -247,15 +258,39 @@ pub(super) struct RegistryTokenFields<'a> {
     pub fingerprint_key: &'a str,
 }
 
-/// One attempt to end a credential. `minted_by` of the record names it.
-#[derive(Serialize)]
+/// The end of a credential, which `minted_by` of the record names.
+#[derive(Default, Serialize)]
 pub(super) struct RevocationFields<'a> {
-    /// Why it ends: `granted-end` or `not-issued`.
+    /// Why it ends.
     pub cause: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remembered: Option<&'a str>,
     /// How many attempts there were, with this one.
-    pub attempt: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Who ends it before its time, and by which request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<RevokerFields<'a>>,
+    /// The request whose answer is given back.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_some")]
+    pub request_id: Option<Ulid>,
+    /// The subject whose credentials an operator ends: `issuer:sub`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<&'a str>,
+    /// The provider whose credentials an operator ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<&'a str>,
+    /// How many credentials an operator ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<usize>,
+}
+
+#[derive(Serialize)]
+pub(super) struct RevokerFields<'a> {
+    pub issuer: &'a str,
+    pub sub: &'a str,
+    #[serde(serialize_with = "display")]
+    pub request_id: Ulid,
 }
 
 /// One change of a repository.

@@ -169,7 +169,7 @@ pub fn extents(disk: &dyn Disk) -> io::Result<Vec<Extent>> {
     while let Some((segment, before)) = names.get(..end).and_then(<[String]>::split_last) {
         extents.push(Extent { segment: segment.clone(), bytes: bytes.take() });
         end = before.len();
-        let resumes = first_line(disk, segment)?
+        let resumes = first_record(disk, segment)?
             .filter(|line| matches!(line.event, Event::Poisoned | Event::Displaced));
         let Some((event, resumes)) = resumes.and_then(|line| Some((line.event, line.resumes?)))
         else {
@@ -187,15 +187,36 @@ pub fn extents(disk: &dyn Disk) -> io::Result<Vec<Extent>> {
     Ok(extents)
 }
 
-fn first_line(disk: &dyn Disk, segment: &str) -> io::Result<Option<Line>> {
+/// Calls `each` with every line of an extent, in order. A line that is longer than a record comes
+/// in pieces, so that a damaged segment cannot fill the memory.
+pub(super) fn each_line(
+    disk: &dyn Disk,
+    extent: &Extent,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let (mut reader, mut line) = (extent.open(disk)?, Vec::new());
+    while reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? > 0 {
+        each(line.strip_suffix(b"\n").unwrap_or(&line));
+        line.clear();
+    }
+    Ok(())
+}
+
+fn first_record(disk: &dyn Disk, segment: &str) -> io::Result<Option<Line>> {
+    let line = first_line(disk, segment)?;
+    Ok(Line::read(&line).ok().map(|(line, _)| line))
+}
+
+/// The first line of a segment, without its end; empty if it is incomplete.
+pub(super) fn first_line(disk: &dyn Disk, segment: &str) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     disk.open(segment)?.take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-    Ok(line.strip_suffix(b"\n").and_then(|line| Line::read(line).ok()).map(|(line, _)| line))
+    Ok(if line.pop() == Some(b'\n') { line } else { Vec::new() })
 }
 
 /// Whether the first record of a segment is of this event.
 pub(super) fn begins_with(disk: &dyn Disk, segment: &str, event: Event) -> io::Result<bool> {
-    Ok(first_line(disk, segment)?.is_some_and(|line| line.event == event))
+    Ok(first_record(disk, segment)?.is_some_and(|line| line.event == event))
 }
 
 /// The last whole line of an extent, if it is a record.

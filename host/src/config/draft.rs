@@ -20,7 +20,9 @@ use super::{
 };
 use crate::domain::{RegistryName, TrustedProxies};
 use crate::identity::IdentitySettings;
-use crate::rules::{GuardrailFile, Known, Rule, RuleFile, Rules};
+use crate::rules::{
+    GuardrailFile, Known, OperatorFile, Operators, Rule, RuleFile, RuleProblem, Rules,
+};
 use crate::telemetry::LogConfig;
 
 const NO_REGISTRY: &str =
@@ -79,7 +81,7 @@ impl Draft {
         let server: ServerFile = sections.take("server");
         let providers: ProvidersFile = sections.take("providers");
         let auth: AuthFile = sections.take("auth");
-        let rules = sections.take("rules");
+        let (rules, operators) = (sections.take("rules"), sections.take("operators"));
         let audit: AuditFile = sections.take("audit");
         let cache: CacheFile = sections.take("cache");
         let signing: SigningFile = sections.take("signing");
@@ -90,7 +92,7 @@ impl Draft {
         let registries = registries::registries(&node, &sections.unfilled, &mut problems);
         let longest = policy.max_token_lifetime;
         let known = issuers::known(&node, &auth.issuers, &registries);
-        let rules = parse_rules(&node, rules, policy, &known, &mut problems);
+        let rules = parse_rules(&node, (rules, operators), policy, &known, &mut problems);
         let doubts = doubtful(&node, &auth.issuers, &secrets);
         let identity = issuers::identity(&node, auth, longest, &mut problems);
         files.extend(identity.files());
@@ -219,16 +221,19 @@ fn log_level(level: &str, written: &Written) -> Option<Problem> {
 
 fn parse_rules(
     root: &Node,
-    files: Vec<RuleFile>,
+    (rules, operators): (Vec<RuleFile>, Vec<OperatorFile>),
     guardrail: GuardrailFile,
     known: &Known,
     problems: &mut Vec<Problem>,
 ) -> Rules {
-    Rules::parse_within(files, guardrail, known).unwrap_or_else(|more| {
-        problems
-            .extend(more.into_iter().map(|problem| placed(root, &problem.path, problem.message)));
-        Rules::default()
-    })
+    let mut report = |more: Vec<RuleProblem>| {
+        let more = more.into_iter();
+        problems.extend(more.map(|problem| placed(root, &problem.path, problem.message)));
+    };
+    let rules = Rules::parse_within(rules, guardrail, known);
+    let mut rules = rules.map_err(&mut report).unwrap_or_default();
+    rules.set_operators(Operators::parse(operators, known).map_err(report).unwrap_or_default());
+    rules
 }
 
 /// Adds the origin to a problem.
@@ -263,9 +268,9 @@ fn warnings(
     rules: &Rules,
     longest: Option<u32>,
 ) -> Vec<Problem> {
-    let rule =
-        |warning: &crate::rules::RuleProblem| placed(root, &warning.path, warning.message.clone());
-    let mut warnings: Vec<Problem> = rules.warnings().iter().map(rule).collect();
+    let rule = |warning: &RuleProblem| placed(root, &warning.path, warning.message.clone());
+    let of_rules = rules.warnings().iter().chain(rules.operators().warnings());
+    let mut warnings: Vec<Problem> = of_rules.map(rule).collect();
     for (index, rule) in rules.iter().enumerate() {
         let mut issuers = identity.issuers.iter();
         let issuer = issuers.find(|issuer| issuer.name.as_str() == rule.issuer());

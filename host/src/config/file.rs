@@ -15,7 +15,7 @@ use super::signing::SigningFile;
 use super::traffic::{TimeoutsFile, TrafficFile};
 use crate::domain::Scope;
 use crate::identity::{Preset, Replay};
-use crate::rules::{Mode, RuleFile};
+use crate::rules::{Mode, OperatorFile, RuleFile};
 use crate::telemetry::LogFormat;
 
 #[derive(Deserialize, JsonSchema)]
@@ -28,6 +28,7 @@ pub(super) struct SettingsFile {
     pub registries: BTreeMap<String, Map<String, Value>>,
     pub auth: AuthFile,
     pub rules: Vec<RuleFile>,
+    pub operators: Vec<OperatorFile>,
     pub audit: AuditFile,
     pub cache: CacheFile,
     pub signing: SigningFile,

@@ -23,4 +23,10 @@ impl Deadline {
     pub fn less(self, reserve: Duration) -> Self {
         Self(self.0.checked_sub(reserve).unwrap_or(self.0))
     }
+
+    /// Returns a deadline that is no later than `time` from now.
+    #[must_use]
+    pub fn within(self, time: Duration) -> Self {
+        Self(self.0.min(Instant::now() + time))
+    }
 }

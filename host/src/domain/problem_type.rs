@@ -19,6 +19,7 @@ pub enum ProblemType {
     UnsupportedMediaType,
     RateLimited,
     RepositoryConflict,
+    RevocationUnsupported,
     Internal,
     ProviderFailed,
     UpstreamDenied,
@@ -31,7 +32,7 @@ pub enum ProblemType {
 }
 
 impl ProblemType {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidRequest,
         Self::MissingToken,
         Self::InvalidToken,
@@ -45,6 +46,7 @@ impl ProblemType {
         Self::UnsupportedMediaType,
         Self::RateLimited,
         Self::RepositoryConflict,
+        Self::RevocationUnsupported,
         Self::Internal,
         Self::ProviderFailed,
         Self::UpstreamDenied,
@@ -71,6 +73,7 @@ impl ProblemType {
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::RateLimited => "rate-limited",
             Self::RepositoryConflict => "repository-conflict",
+            Self::RevocationUnsupported => "revocation-unsupported",
             Self::Internal => "internal",
             Self::ProviderFailed => "provider-failed",
             Self::UpstreamDenied => "upstream-denied",

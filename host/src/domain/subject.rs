@@ -1,5 +1,7 @@
 //! The identity of a caller whose token is verified.
 
+use sha2::{Digest, Sha256};
+
 /// The claims of a verified token.
 pub type Claims = serde_json::Map<String, serde_json::Value>;
 
@@ -17,4 +19,32 @@ pub struct Subject {
     pub issuer: String,
     pub sub: String,
     pub claims: Claims,
+}
+
+/// Tells whether two subjects are the same, however long their `sub` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SubjectDigest([u8; 32]);
+
+impl SubjectDigest {
+    pub fn of(issuer: &str, sub: &str) -> Self {
+        Self::of_hashed(issuer, hash_of_sub(sub))
+    }
+
+    /// The same where only the hash of `sub` is known.
+    pub fn of_hashed(issuer: &str, sub: [u8; 32]) -> Self {
+        // Of fixed length, so that no `sub` continues the name of an issuer.
+        let issuer = Sha256::digest(issuer.as_bytes());
+        Self(Sha256::new().chain_update(issuer).chain_update(sub).finalize().into())
+    }
+}
+
+/// What a record has of a `sub` that is too long for it.
+pub fn hash_of_sub(sub: &str) -> [u8; 32] {
+    Sha256::digest(sub.as_bytes()).into()
+}
+
+impl Subject {
+    pub fn digest(&self) -> SubjectDigest {
+        SubjectDigest::of(&self.issuer, &self.sub)
+    }
 }

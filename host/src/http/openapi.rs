@@ -15,8 +15,8 @@ use utoipa::OpenApi;
 
 use super::possible_problems::Describe;
 use super::{
-    explain, issue_credentials, jwks, list_registries, manage_repository, openid_configuration,
-    token,
+    end_credential, end_credentials, explain, issue_credentials, jwks, list_registries,
+    manage_repository, openid_configuration, token,
 };
 use crate::domain::ProblemType;
 
@@ -29,6 +29,8 @@ use crate::domain::ProblemType;
     paths(
         issue_credentials::by_query,
         issue_credentials::by_body,
+        end_credential::end_credential,
+        end_credentials::end_credentials,
         list_registries::list_registries,
         manage_repository::describe,
         manage_repository::create,
@@ -143,7 +145,7 @@ mod tests {
         let document = document();
         assert_eq!(document["openapi"], "3.1.0");
         let paths = document["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 9);
+        assert_eq!(paths.len(), 11);
         for (path, operations) in paths {
             for (method, operation) in operations.as_object().unwrap() {
                 let place = format!("{method} {path}");
@@ -158,6 +160,12 @@ mod tests {
                     responses.keys().map(|status| status.parse().unwrap()).collect();
                 let is_repository = path.contains("repositories");
                 let expected: &[u16] = match (path.contains("credentials"), method.as_str()) {
+                    (_, "delete") if path.ends_with("/{request_id}") => {
+                        &[200, 202, 400, 401, 404, 405, 409, 414, 429, 431, 500, 503, 504]
+                    }
+                    (_, "post") if path.ends_with("/revocations") => {
+                        &[200, 202, 400, 401, 403, 405, 408, 413, 414, 415, 429, 431, 500, 503, 504]
+                    }
                     (_, "get" | "put" | "delete") if is_repository => {
                         &[200, 400, 401, 403, 405, 409, 414, 429, 431, 500, 502, 503, 504]
                     }

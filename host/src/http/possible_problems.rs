@@ -48,6 +48,14 @@ const OF_TOKENS: &[ProblemType] = &[
     ProblemType::ReplayStoreUnavailable,
 ];
 
+/// The end of one credential.
+const OF_ENDING: &[ProblemType] = &[
+    ProblemType::InvalidRequest,
+    ProblemType::NotFound,
+    ProblemType::RevocationUnsupported,
+    ProblemType::AuditUnavailable,
+];
+
 /// Credentials asked for by query.
 pub(super) struct ByQuery;
 /// Credentials asked for by a body.
@@ -56,6 +64,10 @@ pub(super) struct ListRegistries;
 /// What is done with a repository.
 pub(super) struct Repository;
 pub(super) struct Explain;
+/// The end of one credential.
+pub(super) struct EndCredential;
+/// The end of credentials that an operator selects.
+pub(super) struct EndCredentials;
 /// A registry token asked for by query.
 pub(super) struct TokenByQuery;
 /// A registry token asked for by a form.
@@ -92,6 +104,23 @@ impl IntoResponses for ListRegistries {
 impl IntoResponses for Explain {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         responses(&[ALWAYS, WITH_TOKEN, WITH_BODY, &[ProblemType::InvalidRequest]])
+    }
+}
+
+impl IntoResponses for EndCredential {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(&[ALWAYS, WITH_TOKEN, OF_ENDING])
+    }
+}
+
+impl IntoResponses for EndCredentials {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        const OF_OPERATORS: &[ProblemType] = &[
+            ProblemType::InvalidRequest,
+            ProblemType::AccessDenied,
+            ProblemType::AuditUnavailable,
+        ];
+        responses(&[ALWAYS, WITH_TOKEN, WITH_BODY, OF_OPERATORS])
     }
 }
 
@@ -162,6 +191,7 @@ mod tests {
         for problem in lists.iter().flat_map(|list| list.iter()) {
             assert!(missing.remove(problem), "{problem:?} is listed twice");
         }
-        assert_eq!(missing.into_iter().collect::<Vec<_>>(), [ProblemType::NotFound]);
+        let of_some = [ProblemType::NotFound, ProblemType::RevocationUnsupported];
+        assert_eq!(missing.into_iter().collect::<Vec<_>>(), of_some);
     }
 }

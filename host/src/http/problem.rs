@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Serialize;
 use ulid::Ulid;
 use utoipa::ToSchema;
@@ -38,6 +39,10 @@ pub enum Failure {
     Limited(Refused),
     Issue(IssueError),
     NotFound,
+    /// The caller got nothing by the request that it names.
+    NoSuchCredential,
+    /// Nobody can end the credential before it ends by itself, then or never.
+    NotRevocable(Option<Timestamp>),
     MethodNotAllowed,
     UnsupportedMediaType,
     /// The body of a request for a registry token is something else.
@@ -96,7 +101,9 @@ pub(super) fn status(problem: ProblemType) -> StatusCode {
         ProblemType::UriTooLong => StatusCode::URI_TOO_LONG,
         ProblemType::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ProblemType::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        ProblemType::RepositoryConflict => StatusCode::CONFLICT,
+        ProblemType::RepositoryConflict | ProblemType::RevocationUnsupported => {
+            StatusCode::CONFLICT
+        }
         ProblemType::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ProblemType::ProviderFailed | ProblemType::UpstreamDenied => StatusCode::BAD_GATEWAY,
         ProblemType::IssuerUnavailable
@@ -122,7 +129,8 @@ impl Failure {
             Self::Denied => ProblemType::AccessDenied,
             Self::Limited(refused) => refused.problem_type(),
             Self::Issue(error) => error.problem_type(),
-            Self::NotFound => ProblemType::NotFound,
+            Self::NotFound | Self::NoSuchCredential => ProblemType::NotFound,
+            Self::NotRevocable(_) => ProblemType::RevocationUnsupported,
             Self::MethodNotAllowed => ProblemType::MethodNotAllowed,
             Self::UnsupportedMediaType | Self::NotAForm => ProblemType::UnsupportedMediaType,
             Self::PayloadTooLarge { .. } => ProblemType::PayloadTooLarge,
@@ -145,6 +153,8 @@ impl Failure {
             | Self::Denied
             | Self::Issue(_)
             | Self::NotFound
+            | Self::NoSuchCredential
+            | Self::NotRevocable(_)
             | Self::MethodNotAllowed
             | Self::UnsupportedMediaType
             | Self::NotAForm
@@ -192,6 +202,8 @@ impl Failure {
                 "Get credentials at /api/v1/registry/credentials. \
                  /api/v1/openapi.json lists every path.",
             ),
+            Self::NoSuchCredential => no_such_credential(),
+            Self::NotRevocable(until) => not_revocable(*until),
             Self::MethodNotAllowed => Advice::now(
                 "The method is not allowed",
                 "Use one of the methods in the header `Allow`.",
@@ -248,6 +260,8 @@ impl Failure {
             Self::InvalidPassword(invalid) => Some(invalid.to_string()),
             Self::Denied
             | Self::NotFound
+            | Self::NoSuchCredential
+            | Self::NotRevocable(_)
             | Self::MethodNotAllowed
             | Self::UnsupportedMediaType
             | Self::NotAForm
@@ -342,6 +356,26 @@ fn wrong_password() -> Advice {
         "It has expired, is for another registry, or is none of this broker's. Get new \
          credentials, log in with them and try again. If that does not help, give the request id \
          to the operator: the broker's log says why.",
+    )
+}
+
+/// The same whether somebody else got it or nobody did.
+fn no_such_credential() -> Advice {
+    Advice::now(
+        "There is no such credential of yours",
+        "Use the `request_id` of an answer with credentials, and a token of the same subject. A \
+         request that is older than the broker's audit log is not known any more.",
+    )
+}
+
+fn not_revocable(until: Option<Timestamp>) -> Advice {
+    let until = match until {
+        Some(end) => format!("It works until {end}."),
+        None => "It does not expire.".to_owned(),
+    };
+    Advice::now(
+        "The credential cannot be ended early",
+        &format!("The registry, or its provider, has no way to end it: `unsupported`. {until}"),
     )
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use moka::Expiry;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use ulid::Ulid;
 
 use super::key::CredentialKey;
 use super::minted::Minted;
@@ -71,6 +72,13 @@ impl CredentialCache {
         let is_retired = self.retired.contains_key(&key.place());
         if key.is_shared() && serving.contains(&key.epoch()) && !is_retired {
             self.kept.insert(key, minted);
+        }
+    }
+
+    /// Forgets the credential that was minted for this request, which is about to end.
+    pub(super) fn forget(&self, key: &CredentialKey, minted_by: Ulid) {
+        if self.kept.get(key).is_some_and(|minted| minted.by == minted_by) {
+            self.kept.invalidate(key);
         }
     }
 

@@ -78,6 +78,7 @@ struct Mint {
     turn: CallTurn,
     queued: Queued,
     outcome: Arc<MintOutcome>,
+    key: CredentialKey,
 }
 
 impl Issuing {
@@ -159,6 +160,7 @@ impl Issuing {
             turn,
             queued,
             outcome: Arc::clone(&outcome),
+            key: key.credential.clone(),
         };
         // One call for the repository, and one for the credential.
         let calls = (registry.provider.guest.limits.wall + RECORDS * 2) * 2;
@@ -186,7 +188,7 @@ impl Issuing {
 
     /// A failure is recorded if the intent was.
     async fn mint(&self, mint: Mint) -> FlightResult {
-        let Mint { grant, registry, breaker, turn, queued, outcome } = mint;
+        let Mint { grant, registry, breaker, turn, queued, outcome, key } = mint;
         // A registry that turns out to be down is not waited for. The turn goes to somebody else.
         let _place = tokio::select! {
             biased;
@@ -216,7 +218,7 @@ impl Issuing {
         self.0.metrics.mint(registry.name.as_str(), label);
         match returned {
             Ok(credentials) => {
-                self.0.outstanding.minted(&grant, &credentials, self.0.clock.now());
+                self.0.outstanding.minted(&grant, &credentials, key, self.0.clock.now());
                 Ok(Arc::new(Minted {
                     credentials: Arc::new(credentials),
                     by: grant.id(),

@@ -1,4 +1,5 @@
-//! The end of credentials that the registry would let live longer than was granted.
+//! The end of credentials at their registry: at the end of what was granted, or when somebody wants
+//! it sooner (`end_early`).
 //!
 //! **Invariant:** the provider is called after `revoke.intent` is durable, and a credential whose
 //! end is not recorded is ended again.
@@ -7,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mint::Leftover;
-use super::outstanding::{DueRevocation, OutstandingCounts, RevocationCause, Revoked};
+use super::outstanding::{DueRevocation, OutstandingCounts, Revoked};
 use super::{IssueError, Issuing, error};
 use crate::audit::{PastIssue, RevocationFacts};
-use crate::domain::{Deadline, RegistryName};
+use crate::domain::{Deadline, RegistryName, RevocationCause};
 use crate::provider::{Finished, RevokeCall};
 use crate::registries::{Registries, Registry};
 use crate::rules::{Grant, PastGrant};
@@ -38,10 +39,10 @@ impl Issuing {
     /// Records again what should have ended long ago, so that the next start finds it.
     pub async fn record_overdue(&self, registries: &Registries) {
         for due in self.0.outstanding.not_recorded_since_long(self.0.clock.now()) {
-            let DueRevocation { grant, note, cause, attempt } = &due;
+            let DueRevocation { grant, note, cause, by, attempt } = &due;
             let Some(registry) = registries.find(&grant.registry) else { continue };
-            let remembered = note.as_deref();
-            let facts = RevocationFacts { cause: cause.as_str(), remembered, attempt: *attempt };
+            let (remembered, by) = (note.as_deref(), by.as_ref());
+            let facts = RevocationFacts { cause: *cause, remembered, attempt: *attempt, by };
             let (grant, provider) = (grant.revived(), registry.provider_facts());
             if let Err(error) = self.0.audit.revoke_intent(&grant, provider, &facts).await {
                 tracing::warn!(%error, "a credential that should have ended is not recorded again");
@@ -56,26 +57,33 @@ impl Issuing {
     /// One worker: ends one credential after the other.
     async fn end_all_due(&self, name: &RegistryName, registry: Option<Arc<Registry>>) {
         while let Some(due) = self.0.outstanding.next(name, self.0.clock.now()) {
-            let outcome = if let Some(registry) = &registry {
-                self.end(registry, &due).await
+            let grant = due.grant.clone();
+            let outcome = if let Some(registry) = registry.clone() {
+                // A task of its own: if it panics, the credential is ended later.
+                let issuing = self.clone();
+                let ending = tokio::spawn(async move { issuing.end(&registry, &due).await });
+                ending.await.unwrap_or(Revoked::Later(None))
             } else {
                 tracing::error!(
                     registry = %name,
-                    minted_by = %due.grant.id,
+                    minted_by = %grant.id,
                     "a credential cannot be ended: its registry is not in the settings any more; \
                      add it again, or end the credential by hand (`audit query --json --minted-by` \
                      shows what its provider remembered)"
                 );
                 Revoked::Denied
             };
-            self.0.outstanding.ended(&due.grant, &outcome, self.0.clock.now());
+            self.0.outstanding.ended(&grant, &outcome, self.0.clock.now());
         }
+        self.0.outstanding.worker_ends(name);
     }
 
     async fn end(&self, registry: &Arc<Registry>, due: &DueRevocation) -> Revoked {
-        let DueRevocation { grant, note, cause, attempt } = due;
-        let (cause, revived) = (cause.as_str(), Arc::new(grant.revived()));
-        let facts = RevocationFacts { cause, remembered: note.as_deref(), attempt: *attempt };
+        let DueRevocation { grant, note, cause, by, attempt } = due;
+        let revived = Arc::new(grant.revived());
+        let (remembered, by) = (note.as_deref(), by.as_ref());
+        let facts = RevocationFacts { cause: *cause, remembered, attempt: *attempt, by };
+        let cause = cause.as_str();
         let provider = registry.provider_facts();
         if let Err(error) = self.0.audit.revoke_intent(&revived, provider, &facts).await {
             tracing::warn!(%error, "a credential is not ended before its record can be written");
@@ -141,8 +149,8 @@ impl Issuing {
             Leftover::Unknown => None,
             Leftover::Noted(note) => Some(note),
         };
-        let cause = RevocationCause::NotIssued.as_str();
-        let facts = RevocationFacts { cause, remembered: note.as_deref(), attempt: 1 };
+        let (cause, remembered) = (RevocationCause::NotIssued, note.as_deref());
+        let facts = RevocationFacts { cause, remembered, attempt: 1, by: None };
         // Before `issue.failed`, so that a start after a crash knows of it.
         let recorded = self.0.audit.revoke_intent(grant, registry.provider_facts(), &facts).await;
         self.0.outstanding.not_issued(PastGrant::of(grant), note, self.0.clock.now());

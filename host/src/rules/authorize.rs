@@ -8,11 +8,11 @@
 
 use ulid::Ulid;
 
-use super::Rules;
 use super::rule::Rule;
+use super::{OperatorRight, Rules};
 use crate::domain::{
     Actions, COMMANDS, Claims, ClientAddress, Lifetime, Project, RegistryName, RepositoryOperation,
-    Rights, Subject,
+    Right, Rights, Subject, SubjectDigest,
 };
 
 /// A request whose registry and project are known, before authorization.
@@ -47,7 +47,10 @@ pub struct PastGrant {
     pub id: Ulid,
     /// The issuer's name in the settings.
     pub issuer: String,
+    /// Perhaps only the beginning of it.
     pub sub: String,
+    /// Of the whole `sub`.
+    pub owner: SubjectDigest,
     pub registry: RegistryName,
     pub project: Project,
     pub actions: Actions,
@@ -116,7 +119,15 @@ impl Rules {
     ) -> Result<Grant, Box<Denied>> {
         let matching = self.matching(&subject, &request);
         if !operation.is_within(matching.allowed) {
-            return Err(self.denied(subject, request, Some(operation), matching));
+            let all = [Right::Create, Right::Delete].into_iter().collect();
+            let possible = self.restrict(all, &request.registry, &request.project);
+            let operator = self.operators.find(&subject, OperatorRight::Repositories);
+            let Some(name) = operator.filter(|_| operation.is_within(possible)) else {
+                return Err(self.denied(subject, request, Some(operation), matching));
+            };
+            let (rules, trial) = (vec![format!("operator {name}")], matching.trial);
+            let (actions, operation) = (Actions::NONE, Some(operation));
+            return Ok(Grant { subject, request, actions, operation, rules, trial });
         }
         let needed = operation.right().map_or(matching.allowed, Rights::from);
         let (rules, trial) = (matching.contributing(needed), matching.trial);
@@ -291,6 +302,7 @@ impl PastGrant {
             id: grant.id(),
             issuer: grant.subject.issuer.clone(),
             sub: grant.subject.sub.clone(),
+            owner: grant.subject.digest(),
             registry: grant.registry().clone(),
             project: grant.project().clone(),
             actions: grant.actions,
@@ -299,7 +311,7 @@ impl PastGrant {
 
     /// The grant for the provider that ends the credential: without claims and rules.
     pub fn revived(&self) -> Grant {
-        let Self { id, issuer, sub, registry, project, actions } = self.clone();
+        let Self { id, issuer, sub, registry, project, actions, owner: _ } = self.clone();
         Grant {
             subject: Subject { issuer, sub, claims: Claims::new() },
             request: AccessRequest {

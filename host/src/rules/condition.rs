@@ -77,6 +77,11 @@ impl Condition {
         !same_for_all && self.matcher.constrains()
     }
 
+    /// Returns whether it matches a family of texts.
+    pub(super) fn is_wide(&self) -> bool {
+        self.matcher.is_wide()
+    }
+
     /// Returns whether it compares with whole numbers.
     pub(super) fn is_number(&self) -> bool {
         self.matcher.is_number()

@@ -147,14 +147,21 @@ pub(super) fn warnings(
             ),
         );
     }
+    warnings.extend(of_claims(rule, kind));
+    warnings.extend(absent(rule, shapes));
+    warnings
+}
+
+/// The warnings about conditions, whatever they are for.
+pub(super) fn of_claims(rule: &Rule, kind: IssuerKind) -> Vec<(String, String)> {
+    let mut warnings = Vec::new();
     for condition in &rule.claims {
         if let Some(mistake) = vocabulary::mistake(condition, kind) {
-            warn(&format!("/claims/{}", escape(condition.name())), mistake);
+            warnings.push((format!("/claims/{}", escape(condition.name())), mistake));
         }
     }
     warnings.extend(unowned(rule, kind));
     warnings.extend(literal_stars(rule));
-    warnings.extend(absent(rule, shapes));
     warnings.extend(doubtful(rule, kind));
     warnings
 }

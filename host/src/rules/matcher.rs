@@ -170,6 +170,11 @@ impl Matcher {
         }
     }
 
+    /// Returns whether it matches a family of texts.
+    pub(super) fn is_wide(&self) -> bool {
+        matches!(self, Self::Prefix(_) | Self::Glob(_))
+    }
+
     /// Returns whether it contains a `*` that is a literal character.
     pub(super) fn has_literal_star(&self) -> bool {
         self.patterns().iter().any(Pattern::has_literal_star)

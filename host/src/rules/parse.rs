@@ -54,11 +54,11 @@ impl Known {
         self.issuers.contains_key(name)
     }
 
-    fn kind_of(&self, issuer: &str) -> IssuerKind {
+    pub(super) fn kind_of(&self, issuer: &str) -> IssuerKind {
         self.issuers.get(issuer).map(|(kind, _)| *kind).unwrap_or_default()
     }
 
-    fn is_on_trial(&self, issuer: &str) -> bool {
+    pub(super) fn is_on_trial(&self, issuer: &str) -> bool {
         self.issuers.get(issuer).is_some_and(|(_, mode)| *mode == Mode::Audit)
     }
 
@@ -90,11 +90,7 @@ pub(super) fn rules(
     let (mut rules, mut problems, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let mut names = BTreeSet::new();
     for (index, file) in files.into_iter().enumerate() {
-        let mut report = RuleReport {
-            place: format!("/{index}"),
-            rule: file.name.clone(),
-            problems: Vec::new(),
-        };
+        let mut report = RuleReport::new("rule", index, &file.name);
         if !names.insert(file.name.clone()) {
             report.add(
                 "/name",
@@ -126,35 +122,29 @@ pub(super) fn rules(
     if problems.is_empty() { Ok((rules, warnings)) } else { Err(problems) }
 }
 
-/// Collects the problems of one rule.
-struct RuleReport {
+/// Collects the problems of one rule or operator.
+pub(super) struct RuleReport {
     place: String,
-    rule: String,
-    problems: Vec<RuleProblem>,
+    whose: String,
+    pub(super) problems: Vec<RuleProblem>,
 }
 
 impl RuleReport {
-    fn add(&mut self, path: &str, message: impl fmt::Display) {
+    /// `kind` is `rule` or `operator`.
+    pub(super) fn new(kind: &str, index: usize, name: &str) -> Self {
+        let (place, whose) = (format!("/{index}"), format!("{kind} `{name}`"));
+        Self { place, whose, problems: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, path: &str, message: impl fmt::Display) {
         let path = format!("{}{path}", self.place);
-        self.problems
-            .push(RuleProblem { path, message: format!("rule `{}`: {message}", self.rule) });
+        self.problems.push(RuleProblem { path, message: format!("{}: {message}", self.whose) });
     }
 }
 
 /// Parses the whole rule. The result is usable only if nothing was reported.
 fn rule(file: RuleFile, known: &Known, report: &mut RuleReport) -> Rule {
-    let printable = file.name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
-    if !printable || file.name.trim().is_empty() || file.name.len() > 64 {
-        report.add("/name", "`name` must have 1 to 64 printable ASCII characters");
-    }
-    if !known.knows_issuer(&file.issuer) {
-        let names = list(known.issuers.keys());
-        let problem = format!(
-            "unknown issuer `{}`, expected the name of one of [[auth.issuers]]: {names}",
-            file.issuer
-        );
-        report.add("/issuer", problem);
-    }
+    named(&file.name, &file.issuer, known, report);
     let allow: Rights = file.allow.into_iter().collect();
     if allow.is_empty() {
         report.add("/allow", "allows nothing; set `allow` to [\"pull\"], [\"push\"] or both");
@@ -176,7 +166,25 @@ fn rule(file: RuleFile, known: &Known, report: &mut RuleReport) -> Rule {
     Rule { name, issuer, claims, projects, registries, allow, catalog, mode }
 }
 
-fn conditions(files: BTreeMap<String, ClaimFile>, report: &mut RuleReport) -> Vec<Condition> {
+/// Checks the name of a rule or operator, and the name of its issuer.
+pub(super) fn named(name: &str, issuer: &str, known: &Known, report: &mut RuleReport) {
+    let printable = name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    if !printable || name.trim().is_empty() || name.len() > 64 {
+        report.add("/name", "`name` must have 1 to 64 printable ASCII characters");
+    }
+    if !known.knows_issuer(issuer) {
+        let names = list(known.issuers.keys());
+        let problem = format!(
+            "unknown issuer `{issuer}`, expected the name of one of [[auth.issuers]]: {names}"
+        );
+        report.add("/issuer", problem);
+    }
+}
+
+pub(super) fn conditions(
+    files: BTreeMap<String, ClaimFile>,
+    report: &mut RuleReport,
+) -> Vec<Condition> {
     let stated = files.len();
     let mut conditions = Vec::new();
     for (name, file) in files {

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use rise_broker::domain::Clock;
 use rise_broker_tests::{
     AUTH, Client, GITEA, GITLAB, HARBOR, Installation, Minting, MintingKind, MintingMood, Response,
-    Serving, TestBroker, eventually, logs, repository,
+    Serving, Settings, TestBroker, eventually, logs, repository,
 };
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
@@ -24,6 +24,11 @@ macro_rules! guarantees {
             #[tokio::test]
             async fn a_credential_lives_as_long_as_was_granted() {
                 super::a_credential_lives_as_long_as_was_granted(&$kind).await;
+            }
+
+            #[tokio::test]
+            async fn its_caller_and_an_operator_end_a_credential() {
+                super::its_caller_and_an_operator_end_a_credential(&$kind).await;
             }
 
             #[tokio::test]
@@ -74,6 +79,14 @@ guarantees! {
     gitlab: GITLAB,
     gitea: GITEA,
 }
+
+const OPERATOR: &str = r#"
+[[operators]]
+name = "sre"
+issuer = "local"
+claims = { role = "operator" }
+allow = ["revoke"]
+"#;
 
 /// A clock that a test moves on.
 #[derive(Clone, Default)]
@@ -193,6 +206,37 @@ async fn a_credential_lives_as_long_as_was_granted(kind: &'static MintingKind) {
     let expected = ["issue.completed", "revoke.intent", "revoke.completed"];
     eventually("the end is recorded", async || scene.events(id) == expected).await;
     scene.expect_no_secret().await;
+}
+
+/// `revocation.rs` has the cases of these.
+async fn its_caller_and_an_operator_end_a_credential(kind: &'static MintingKind) {
+    let server = Minting::start(kind).await;
+    let settings = Settings::new(format!("{AUTH}{}{OPERATOR}", server.table()));
+    let broker = TestBroker::with_settings(settings).providers(&[kind.provider]).start().await;
+    let token = broker.token(&json!({ "repository": "acme/my-app", "role": "operator" }));
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let answer = broker.credentials(&token, "project=my-app").await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answers.push(answer.json());
+    }
+    let path = |answer: &Value| {
+        format!("/api/v1/registry/credentials/{}", answer["request_id"].as_str().unwrap())
+    };
+    let ended = broker.delete(&path(&answers[0]), &token).await;
+    assert_eq!((ended.status.as_u16(), &ended.json()["state"]), (200, &json!("ended")));
+    let mut opens = Vec::new();
+    for answer in &answers {
+        opens.push(server.opens(answer, kind.repository).await);
+    }
+    assert_eq!(opens, [401, 200, 200]);
+    let body = json!({ "provider": kind.provider });
+    let all = broker.post("/api/v1/registry/revocations", &token, &body).await;
+    assert_eq!((all.status.as_u16(), &all.json()["matched"]), (202, &json!(2)), "{}", all.text);
+    until_empty(&server, &broker).await;
+    for answer in &answers {
+        assert_eq!(server.opens(answer, kind.repository).await, 401);
+    }
 }
 
 async fn a_registry_that_ended_nothing_is_caught_up_with(kind: &'static MintingKind) {

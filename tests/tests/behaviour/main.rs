@@ -104,6 +104,7 @@ mod repositories_by_request;
 mod repositories_command;
 mod repositories_safety;
 mod requests;
+mod revocation;
 mod settings_of_the_seeds;
 mod siege;
 mod stop_and_tls;

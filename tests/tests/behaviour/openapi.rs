@@ -24,6 +24,11 @@ claims = { role = "any" }
 projects = ["*"]
 registries = ["prod"]
 allow = ["pull", "push"]
+[[operators]]
+name = "anything"
+issuer = "local"
+claims = { role = "any" }
+allow = ["revoke"]
 "#;
 
 /// The checks of answers, and the checks that wrong requests are refused.
@@ -64,7 +69,7 @@ async fn metrics(broker: &Serving) -> String {
 async fn search(broker: &Serving, token: Option<&str>) -> BTreeSet<String> {
     let header = token.map(|token| format!("Authorization: Bearer {token}"));
     let printed = schemathesis(broker, "schemathesis.toml", header.as_deref(), &[]).await;
-    assert!(printed.contains("13 selected / 13 total"), "{printed}");
+    assert!(printed.contains("15 selected / 15 total"), "{printed}");
     outcomes(broker, "/regist").await
 }
 
@@ -130,7 +135,8 @@ async fn no_answer_with_a_valid_token_is_undescribed() {
     let outcomes = search(&broker, Some(&token)).await;
     known(
         &outcomes,
-        &[&BEFORE_THE_TOKEN[..], &ABOUT_THE_REQUEST, &["ok", "access-denied"]].concat(),
+        &[&BEFORE_THE_TOKEN[..], &ABOUT_THE_REQUEST, &["ok", "access-denied", "not-found"]]
+            .concat(),
     );
     assert!(outcomes.contains("ok") && outcomes.contains("invalid-request"), "{outcomes:?}");
 }
@@ -153,7 +159,8 @@ async fn no_answer_without_rights_is_undescribed() {
     // The list of registries is an answer, and empty.
     known(
         &outcomes,
-        &[&BEFORE_THE_TOKEN[..], &ABOUT_THE_REQUEST, &["ok", "access-denied"]].concat(),
+        &[&BEFORE_THE_TOKEN[..], &ABOUT_THE_REQUEST, &["ok", "access-denied", "not-found"]]
+            .concat(),
     );
     assert!(outcomes.contains("access-denied"), "{outcomes:?}");
     let metrics = metrics(&broker).await;

@@ -34,6 +34,8 @@ pub(in crate::http) struct CredentialsAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, pattern = "^broker$")]
     ended_by: Option<EndedBy>,
+    /// Whether the credential can be given back before it expires.
+    revocable: bool,
     #[schema(pattern = "^[0-9A-HJKMNP-TV-Z]{26}$")]
     request_id: String,
 }
@@ -86,6 +88,7 @@ impl CredentialsAnswer {
             scope: credentials.scope,
             enforced_by: credentials.enforced_by,
             ended_by: Some(credentials.ended_by).filter(|by| *by == EndedBy::Broker),
+            revocable: credentials.note.is_some(),
             request_id: id.to_string(),
         }
     }

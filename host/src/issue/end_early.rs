@@ -1,0 +1,187 @@
+//! Ends credentials before their time: for a caller who gives back what it got, and for operators.
+//!
+//! **Invariant:** a credential that is about to end leaves the cache first.
+//! **Invariant:** a caller ends nothing that somebody else still has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::timeout_at;
+use ulid::Ulid;
+
+use super::outstanding::{GivenBack, OutstandingView, Selection};
+use super::{IssueError, Issuing, RESERVE};
+use crate::audit::{
+    BeyondReach, Folder, PastAnswer, PastSelection, RevocationRequestFacts, Revoker, answer_of,
+    beyond_reach,
+};
+use crate::domain::{ClientAddress, Deadline, Subject};
+use crate::registries::Registries;
+use crate::rules::PastGrant;
+
+/// How long a caller waits for the registry. The broker goes on without it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who wants something to end, and by which request.
+pub struct EndRequest<'a> {
+    pub id: Ulid,
+    /// `None`: a user of the broker's machine.
+    pub client: Option<ClientAddress>,
+    pub subject: &'a Subject,
+    pub deadline: Deadline,
+}
+
+/// What became of a credential that was given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedEarly {
+    Ended,
+    /// The registry has not confirmed it yet. The broker tries until it does.
+    Ending,
+    /// Others have it too. It ends when they have given it back, or then.
+    Shared(Timestamp),
+    /// Nobody can end it before that. `None`: it does not expire.
+    Unsupported(Option<Timestamp>),
+    /// This subject got nothing by this request. `true`: somebody else did.
+    Unknown(bool),
+}
+
+impl Issuing {
+    /// A caller gives back what it got by `request`.
+    pub async fn give_back(
+        &self,
+        request: Ulid,
+        asked: &EndRequest<'_>,
+        registries: &Registries,
+    ) -> Result<EndedEarly, IssueError> {
+        self.0.audit.check()?;
+        let (owner, now) = (asked.subject.digest(), self.0.clock.now());
+        match self.0.outstanding.give_back(request, &owner, (&asked.revoker(), now)) {
+            GivenBack::Ending(credential, key) => {
+                if let Some(key) = key {
+                    self.0.cache.forget(&key, credential.id);
+                }
+                self.returned(request, asked, &credential).await?;
+                self.end_due(registries);
+                Ok(self.until_ended(credential.id, asked.deadline).await)
+            }
+            GivenBack::Shared(credential, ends) => {
+                self.returned(request, asked, &credential).await?;
+                Ok(EndedEarly::Shared(ends))
+            }
+            GivenBack::Unknown => self.not_on_the_list(request, asked).await,
+        }
+    }
+
+    /// Waits for the end of a credential, as long as a caller may.
+    pub async fn until_ended(&self, minted_by: Ulid, deadline: Deadline) -> EndedEarly {
+        let until = deadline.less(RESERVE).within(PATIENCE);
+        let left = self.0.outstanding.until_left(minted_by);
+        let ended = timeout_at(until.instant().into(), left).await;
+        if ended.is_ok() { EndedEarly::Ended } else { EndedEarly::Ending }
+    }
+
+    async fn returned(
+        &self,
+        request: Ulid,
+        asked: &EndRequest<'_>,
+        credential: &PastGrant,
+    ) -> Result<(), IssueError> {
+        let Some(client) = asked.client else { return Ok(()) };
+        let by = (asked.id, client, asked.subject);
+        Ok(self.0.audit.revoke_returned(by, request, credential).await?)
+    }
+
+    /// What the audit log knows of a credential that is not on the list, or not with this holder.
+    async fn not_on_the_list(
+        &self,
+        request: Ulid,
+        asked: &EndRequest<'_>,
+    ) -> Result<EndedEarly, IssueError> {
+        let found = self.look_up(asked.deadline, move |folder| answer_of(folder, request)).await?;
+        let Some(answer) = found else { return Ok(EndedEarly::Unknown(false)) };
+        if answer.owner != asked.subject.digest() {
+            return Ok(EndedEarly::Unknown(true));
+        }
+        Ok(self.known(&answer))
+    }
+
+    fn known(&self, answer: &PastAnswer) -> EndedEarly {
+        let PastAnswer { minted_by, expires_at, can_end, has_ended, .. } = *answer;
+        let is_over = expires_at.is_some_and(|end| end <= self.0.clock.now());
+        if has_ended || is_over {
+            return EndedEarly::Ended;
+        }
+        match expires_at {
+            // This caller has given it back before, and others have not.
+            Some(end) if can_end && self.0.outstanding.has(minted_by) => EndedEarly::Shared(end),
+            expires_at => EndedEarly::Unsupported(expires_at),
+        }
+    }
+
+    /// What an operator could end.
+    pub fn select(&self, selection: &Selection) -> Vec<OutstandingView> {
+        self.0.outstanding.select(selection, self.0.clock.now())
+    }
+
+    /// What nobody can end, as far as the audit log knows.
+    pub async fn beyond_reach(
+        &self,
+        selection: &Selection,
+        (deadline, registries): (Deadline, &Registries),
+    ) -> Result<Vec<BeyondReach>, IssueError> {
+        let longest = registries.iter().map(|registry| registry.max_lifetime).max().unwrap_or(0);
+        let times = (SignedDuration::from_secs(i64::from(longest)), self.0.clock.now());
+        let Selection { project, registries, subject, request } = selection.clone();
+        let selection = PastSelection { project, registries, subject, request };
+        self.look_up(deadline, move |folder| beyond_reach(folder, &selection, times)).await
+    }
+
+    /// Reads the audit log. One read goes on at a time.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        deadline: Deadline,
+        read: impl FnOnce(&Folder) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, IssueError> {
+        let until = deadline.less(RESERVE).instant().into();
+        let turn = timeout_at(until, Arc::clone(&self.0.lookups).acquire_owned()).await;
+        let turn = turn.map_err(|_| IssueError::Overloaded)?;
+        let folder = self.0.audit.folder();
+        let reading = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            read(&folder)
+        });
+        let read = timeout_at(until, reading).await.map_err(|_| IssueError::Overloaded)?;
+        let read = read.map_err(|error| IssueError::Internal(error.to_string()))?;
+        read.map_err(|error| IssueError::Internal(format!("the audit log: {error}")))
+    }
+
+    /// An operator ends credentials. Returns when that is recorded; the broker ends them one after
+    /// the other.
+    pub async fn end_selected(
+        &self,
+        selection: &Selection,
+        asked: &EndRequest<'_>,
+        facts: RevocationRequestFacts<'_>,
+        registries: &Registries,
+    ) -> Result<Vec<OutstandingView>, IssueError> {
+        let credentials = self.select(selection).len();
+        let by = (asked.id, asked.client, asked.subject);
+        let facts = RevocationRequestFacts { credentials, ..facts };
+        self.0.audit.revoke_requested(by, &facts).await?;
+        let by = (&asked.revoker(), self.0.clock.now());
+        let (credentials, kept) = self.0.outstanding.end_selected(selection, by);
+        for (minted_by, key) in kept {
+            self.0.cache.forget(&key, minted_by);
+        }
+        self.end_due(registries);
+        Ok(credentials)
+    }
+}
+
+impl EndRequest<'_> {
+    fn revoker(&self) -> Revoker {
+        let Subject { issuer, sub, .. } = self.subject;
+        Revoker { issuer: issuer.clone(), sub: sub.clone(), request: self.id }
+    }
+}
