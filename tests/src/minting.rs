@@ -35,6 +35,8 @@ pub enum MintingMood {
     LosesAnswer,
     /// Makes a credential, and does not answer.
     Hangs,
+    /// Loses its answer, and makes the credential when [`Minting::arrive`] is called.
+    Late,
     /// Makes a credential, and its answer is lost. Then it does not answer when it is to delete it.
     LosesAnswerAndHangs,
     /// Answers 503 to everything.
@@ -88,6 +90,8 @@ pub struct MintedCredentials {
 pub struct MintedState {
     last: u64,
     pub alive: BTreeMap<u64, MintedCredential>,
+    /// Those that are yet to be made.
+    late: Vec<(u64, MintedCredential)>,
     /// The secrets of all that ever were.
     secrets: Vec<String>,
     mood: Option<MintingMood>,
@@ -139,6 +143,13 @@ impl Minting {
         let alive: Vec<_> = state.alive.values().cloned().collect();
         let [only] = alive.as_slice() else { panic!("{alive:?}") };
         only.clone()
+    }
+
+    /// Makes the credentials that were asked for a while ago.
+    pub fn arrive(&self) {
+        let mut state = self.credentials.lock();
+        let late = std::mem::take(&mut state.late);
+        state.alive.extend(late);
     }
 
     /// Deletes every credential, as a person would.
@@ -227,6 +238,10 @@ impl MintedCredentials {
             let mood = state.mood;
             let ending = if mood == Some(MintingMood::OtherName) { "-2" } else { "" };
             let (id, minted) = state.keep(|id| minted(id, ending));
+            if mood == Some(MintingMood::Late) {
+                let late = state.alive.remove_entry(&id);
+                state.late.extend(late);
+            }
             let mut answer = shown(id, &minted);
             if let Some(member) = self.kind.member {
                 answer[member] = match mood {
@@ -238,7 +253,9 @@ impl MintedCredentials {
         };
         match mood {
             Some(MintingMood::Hangs) => tokio::time::sleep(Duration::from_mins(10)).await,
-            Some(MintingMood::LosesAnswer | MintingMood::LosesAnswerAndHangs) => {
+            Some(
+                MintingMood::Late | MintingMood::LosesAnswer | MintingMood::LosesAnswerAndHangs,
+            ) => {
                 return refusal(502, "bad gateway");
             }
             _ => {}

@@ -8,7 +8,8 @@
 //! **Invariant:** the list is bounded. While it is full, nothing is minted that would have to be
 //! on it.
 //! **Invariant:** a credential leaves the list when its provider says that it has ended, or when
-//! the registry has ended it, and not before.
+//! the registry has ended it, and not before. Where nobody knows whether it was made, its provider
+//! says so twice, a minute apart.
 //! **Invariant:** a credential that is about to end is not handed out any more.
 
 mod holders;
@@ -36,6 +37,9 @@ pub use selection::{OutstandingView, Selection};
 
 /// About 1 KiB each. What an earlier process left is on the list also beyond this number.
 const MOST: usize = 50_000;
+/// A registry may carry out a request long after nobody waits for its answer any more. So many
+/// seconds later it is asked again to end what it had not made yet.
+const LATEST_MINT: i64 = 60;
 /// Requests that share the credential of another one, of all credentials together.
 const MOST_SHARING: usize = 200_000;
 
@@ -66,6 +70,8 @@ struct OutstandingCredential {
     /// When it ends by itself, or should have been ended.
     ends: Timestamp,
     attempts: u32,
+    /// Whether a success is its end. Not the first one if nobody knows whether it was made.
+    is_settled: bool,
     /// When a record of the audit log last had it.
     recorded: Timestamp,
     holders: Holders,
@@ -90,6 +96,8 @@ pub(super) struct DueRevocation {
     pub by: Option<Revoker>,
     /// Counted from 1.
     pub attempt: u32,
+    /// Whether a success is its end.
+    pub is_settled: bool,
 }
 
 /// What came of a revocation.
@@ -259,6 +267,8 @@ impl Outstanding {
         let pace = state.registries.entry(grant.registry.clone()).or_default();
         if let Some(pause) = pace.after(outcome, attempts, now) {
             state.schedule(grant.id, later(now, pause));
+        } else if state.settles(grant.id) {
+            state.schedule(grant.id, later(now, LATEST_MINT));
         } else {
             state.forget(grant.id);
             drop(state);
@@ -318,6 +328,7 @@ impl OutstandingState {
         let id = grant.id;
         self.forget(id);
         let credential = OutstandingCredential {
+            is_settled: note.is_some(),
             grant,
             note,
             next,
@@ -367,6 +378,13 @@ impl OutstandingState {
         self.due.insert((due, id));
     }
 
+    /// Whether this success was the first of two. The second is the end.
+    fn settles(&mut self, id: Ulid) -> bool {
+        let Some(credential) = self.credentials.get_mut(&id) else { return false };
+        credential.attempts = 0;
+        !std::mem::replace(&mut credential.is_settled, true)
+    }
+
     fn next_of(&mut self, name: &RegistryName, now: Timestamp) -> Option<DueRevocation> {
         if self.registries.get(name)?.is_paused(now) {
             return None;
@@ -391,7 +409,8 @@ impl OutstandingCredential {
     fn due_revocation(&self) -> Option<DueRevocation> {
         let NextStep::End(cause) = self.next else { return None };
         let (grant, note, by) = (self.grant.clone(), self.note.clone(), self.by.clone());
-        Some(DueRevocation { grant, note, cause, by, attempt: self.attempts })
+        let (attempt, is_settled) = (self.attempts, self.is_settled);
+        Some(DueRevocation { grant, note, cause, by, attempt, is_settled })
     }
 
     fn is_overdue(&self, now: Timestamp) -> bool {

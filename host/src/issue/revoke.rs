@@ -39,7 +39,7 @@ impl Issuing {
     /// Records again what should have ended long ago, so that the next start finds it.
     pub async fn record_overdue(&self, registries: &Registries) {
         for due in self.0.outstanding.not_recorded_since_long(self.0.clock.now()) {
-            let DueRevocation { grant, note, cause, by, attempt } = &due;
+            let DueRevocation { grant, note, cause, by, attempt, is_settled: _ } = &due;
             let Some(registry) = registries.find(&grant.registry) else { continue };
             let (remembered, by) = (note.as_deref(), by.as_ref());
             let facts = RevocationFacts { cause: *cause, remembered, attempt: *attempt, by };
@@ -79,7 +79,7 @@ impl Issuing {
     }
 
     async fn end(&self, registry: &Arc<Registry>, due: &DueRevocation) -> Revoked {
-        let DueRevocation { grant, note, cause, by, attempt } = due;
+        let DueRevocation { grant, note, cause, by, attempt, is_settled } = due;
         let revived = Arc::new(grant.revived());
         let (remembered, by) = (note.as_deref(), by.as_ref());
         let facts = RevocationFacts { cause: *cause, remembered, attempt: *attempt, by };
@@ -92,10 +92,16 @@ impl Issuing {
         let called = self.call_revoke(registry, &revived, note.clone()).await;
         let failed = called.as_ref().err();
         let problem = failed.map(IssueError::problem_type);
-        self.0.audit.revoke_outcome(&revived, provider, &facts, problem);
+        if *is_settled || problem.is_some() {
+            self.0.audit.revoke_outcome(&revived, provider, &facts, problem);
+        }
         let label = problem.map_or("ok", |problem| problem.slug());
         self.0.metrics.revocation(registry.name.as_str(), cause, label);
         let Some(error) = failed else {
+            if !is_settled {
+                // The registry may make it yet: it is asked once more.
+                return Revoked::Ended;
+            }
             tracing::info!(
                 registry = %registry.name,
                 project = %grant.project,
@@ -150,7 +156,7 @@ impl Issuing {
             Leftover::Noted(note) => Some(note),
         };
         let (cause, remembered) = (RevocationCause::NotIssued, note.as_deref());
-        let facts = RevocationFacts { cause, remembered, attempt: 1, by: None };
+        let facts = RevocationFacts { cause, remembered, attempt: 0, by: None };
         // Before `issue.failed`, so that a start after a crash knows of it.
         let recorded = self.0.audit.revoke_intent(grant, registry.provider_facts(), &facts).await;
         self.0.outstanding.not_issued(PastGrant::of(grant), note, self.0.clock.now());

@@ -47,6 +47,11 @@ macro_rules! guarantees {
             }
 
             #[tokio::test]
+            async fn what_is_made_late_is_ended_too() {
+                super::what_is_made_late_is_ended_too(&$kind).await;
+            }
+
+            #[tokio::test]
             async fn a_credential_that_got_the_id_since_is_left_alone() {
                 super::a_credential_that_got_the_id_since_is_left_alone(&$kind).await;
             }
@@ -156,7 +161,14 @@ impl Scene {
     }
 
     async fn until_empty(&self) {
-        until_empty(&self.server, &self.broker).await;
+        eventually("no credential is left, in the registry and on the list", async || {
+            // Where nobody knows what the registry has made, it is asked again a minute later.
+            self.ahead.by(1);
+            self.broker.end_due();
+            self.server.alive().is_empty()
+                && self.broker.process.issuing.outstanding().credentials == 0
+        })
+        .await;
     }
 
     /// Searches everything that the broker wrote, except answers with a credential.
@@ -327,6 +339,28 @@ async fn a_failed_mint_leaves_nothing_behind(kind: &'static MintingKind) {
         scene.until_empty().await;
         scene.expect_no_secret().await;
     }
+}
+
+/// The registry was asked, and does it when the broker has looked and found nothing.
+async fn what_is_made_late_is_ended_too(kind: &'static MintingKind) {
+    let scene = Scene::of(kind).await;
+    scene.server.mood(Some(MintingMood::Late));
+    assert_eq!(scene.ask("").await.status, 503);
+    scene.server.mood(None);
+    let asked = scene.server.requests().len();
+    eventually("the broker has looked", async || {
+        scene.broker.end_due();
+        scene.server.requests().len() > asked
+    })
+    .await;
+    scene.server.arrive();
+    assert_eq!(scene.server.alive().len(), 1);
+    scene.until_empty().await;
+    let completed = |record: &Value| record["event"] == "revoke.completed";
+    eventually("its end is recorded once", async || {
+        scene.broker.audit().iter().filter(|record| completed(record)).count() == 1
+    })
+    .await;
 }
 
 async fn a_credential_that_got_the_id_since_is_left_alone(kind: &'static MintingKind) {

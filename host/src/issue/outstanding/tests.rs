@@ -218,3 +218,25 @@ fn an_operator_ends_what_it_selects() {
     assert_eq!(select(Selection { request: Some(Ulid(20)), ..all() }), [2]);
     assert_eq!(select(Selection { request: Some(Ulid(3)), ..all() }), [3]);
 }
+
+/// The registry may make it after it was asked to delete it.
+#[test]
+fn what_may_not_have_been_made_is_ended_twice() {
+    let outstanding = Outstanding::default();
+    outstanding.not_issued(grant(1, "prod"), None, at(0));
+    let end = |now: i64| {
+        outstanding.workers(at(now));
+        let due = outstanding.next(&name("prod"), at(now))?;
+        outstanding.worker_ends(&name("prod"));
+        outstanding.ended(&due.grant, &Revoked::Ended, at(now));
+        Some(due.is_settled)
+    };
+    assert_eq!([end(0), end(30), end(59)], [Some(false), None, None]);
+    assert_eq!(outstanding.counts(at(59)), OutstandingCounts { credentials: 1, overdue: 0 });
+    assert_eq!(end(60), Some(true));
+    assert_eq!(outstanding.counts(at(60)).credentials, 0);
+    // What is known to have been made ends at once.
+    outstanding.not_issued(grant(2, "prod"), Some("7".to_owned()), at(0));
+    assert_eq!(end(0), Some(true));
+    assert_eq!(outstanding.counts(at(0)).credentials, 0);
+}
