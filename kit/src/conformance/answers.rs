@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use reqwest::header::AUTHORIZATION;
 use serde::Deserialize;
@@ -138,12 +138,20 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// A JWT that ends when `{expires_at}` says. The token is its signature, so that it is found
-    /// where it must not be.
+    /// A JWT that ends when `{expires_at}` says, of the user that the request logs in. The token is
+    /// its signature, so that it is found where it must not be.
     fn jwt(&self) -> String {
         let encode = |part: &Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
-        let claims = json!({ "sub": "conformance", "exp": self.expires_at });
+        let user = self.user().unwrap_or_else(|| "conformance".to_owned());
+        let claims = json!({ "sub": user, "exp": self.expires_at });
         format!("{}.{}.{}", encode(&json!({ "alg": "RS256" })), encode(&claims), self.token)
+    }
+
+    /// The user name of Basic authentication.
+    fn user(&self) -> Option<String> {
+        let basic = self.request.headers.get(AUTHORIZATION)?.to_str().ok()?;
+        let pair = BASE64_STANDARD.decode(basic.strip_prefix("Basic ")?).ok()?;
+        Some(String::from_utf8(pair).ok()?.split_once(':')?.0.to_owned())
     }
 
     /// What the request has at a JSON Pointer; text stands without its quotes.
@@ -257,6 +265,12 @@ mod tests {
         let signature = jwt.split('.').next_back();
         assert_eq!(signature, Some("T"));
         assert!(String::from_utf8_lossy(&claims).contains("\"exp\":100"));
+        let mut login = request("");
+        let basic = format!("Basic {}", BASE64_STANDARD.encode("acme+robot:secret"));
+        login.headers.insert(AUTHORIZATION, basic.parse().unwrap());
+        let jwt = Exchange::new(&login, "T", 100).fill("{jwt}");
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).unwrap()).unwrap();
+        assert!(String::from_utf8_lossy(&claims).contains("\"sub\":\"acme+robot\""));
         let later: u64 = Exchange::new(&json, "T", 100).fill("{now+86400}").parse().unwrap();
         assert!(later > 1_700_000_000);
         assert!(Exchange::new(&json, "T", 100).fill("{now+60_rfc3339}").ends_with('Z'));

@@ -5,9 +5,7 @@ use super::examples::Case;
 use super::report::Report;
 use crate::grant::grant;
 use crate::probe::{Probe, Seen};
-use rise_broker::domain::{
-    Action, Actions, Clock, Credential, Credentials, Deadline, Project, Scope,
-};
+use rise_broker::domain::{Actions, Clock, Credential, Credentials, Deadline, Project, Scope};
 use rise_broker::issue::mint;
 
 const AREA: &str = "issue";
@@ -18,10 +16,22 @@ const CHECK: &str = "returns what the broker accepts, and asks for nothing beyon
 pub(super) async fn check(case: &Case, report: &mut Report) {
     let (mut wrong, mut hints) = (Vec::new(), Vec::new());
     for project in case.projects() {
+        let mut has_credential = false;
         for actions in ["pull", "pull,push"] {
-            for seen in issue(case, &project, actions, &mut hints).await {
-                wrong.push(format!("for `{project}`, to {actions}: {seen}"));
-            }
+            let tried = issue(case, &project, actions, &mut hints).await;
+            has_credential |= tried.has_credential;
+            let seen = tried.wrong.into_iter();
+            wrong.extend(seen.map(|seen| format!("for `{project}`, to {actions}: {seen}")));
+        }
+        // Images that everybody may pull need a credential for a push alone, and a job that pushes
+        // may have a login of its own.
+        let scope = case.registry.scope;
+        if wrong.is_empty() && !has_credential && scope != Scope::None {
+            wrong.push(format!(
+                "for `{project}`: it returned no credential, although `check` says that \
+                 credentials open a {scope}: let `check` return the scope `none`, or return the \
+                 credential"
+            ));
         }
     }
     report.record(AREA, CHECK, wrong);
@@ -34,48 +44,39 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
 
 type Hint = (&'static str, String);
 
-async fn issue(
-    case: &Case,
-    project: &Project,
-    actions: &str,
-    hints: &mut Vec<Hint>,
-) -> Vec<String> {
+/// What came of one call of `issue`.
+#[derive(Default)]
+struct Tried {
+    wrong: Vec<String>,
+    has_credential: bool,
+}
+
+async fn issue(case: &Case, project: &Project, actions: &str, hints: &mut Vec<Hint>) -> Tried {
     let actions = Actions::parse(actions.split(',')).map_err(|error| error.to_string());
     let grant = actions.and_then(|actions| grant(&case.registry, project, Some(actions), None));
     let grant = match grant {
         Ok(grant) => grant,
-        Err(error) => return vec![error],
+        Err(error) => return Tried { wrong: vec![error], ..Tried::default() },
     };
     let (registry, probe) = case.behind(case.upstream(), Probe::default());
     let deadline = Deadline::after(PATIENCE);
     let issued = mint(&registry, &grant, deadline, &Clock::system()).await;
     let seen = probe.seen();
     hints.extend(habits(case, &seen));
-    let mut wrong = case.violations(&seen);
-    let scope = case.registry.scope;
+    let mut tried = Tried { wrong: case.violations(&seen), has_credential: false };
     match issued {
-        Err(error) => wrong.push(error.to_string()),
-        // Images that everybody may pull need a credential for a push alone.
-        Ok(credentials)
-            if credentials.credential.secret().is_none()
-                && grant.actions().contains(Action::Push)
-                && scope != Scope::None =>
-        {
-            wrong.push(format!(
-                "it returned no credential, although `check` says that credentials open a {scope}: \
-                 let `check` return the scope `none`, or return the credential"
-            ));
-        }
+        Err(error) => tried.wrong.push(error.to_string()),
         Ok(credentials) => {
+            tried.has_credential = credentials.credential.secret().is_some();
             if let Credential::Basic { username, .. } = &credentials.credential
                 && case.leaks(username)
             {
-                wrong.push("a secret is in the user name".to_owned());
+                tried.wrong.push("a secret is in the user name".to_owned());
             }
             hints.extend(outlives(&credentials, grant.lifetime().seconds()));
         }
     }
-    wrong
+    tried
 }
 
 /// Habits that do no harm here, and that the author may not know of.
