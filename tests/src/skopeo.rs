@@ -12,6 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::OciLayout;
 use crate::process::{SYSTEM_PATH, find_program, standard_environment};
 
 const LONGEST_RUN: Duration = Duration::from_secs(30);
@@ -86,6 +87,33 @@ impl Skopeo {
             stdout: String::from_utf8_lossy(&ran.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&ran.stderr).into_owned(),
         }
+    }
+
+    /// Copies an image to a registry that speaks plain http: `HOST/REPOSITORY:TAG`.
+    ///
+    /// # Errors
+    /// What it printed.
+    ///
+    /// # Panics
+    /// As [`Skopeo::run`].
+    pub async fn push(&self, layout: &OciLayout, image: &str) -> Result<(), String> {
+        let image = format!("docker://{image}");
+        let to = ["copy", "--dest-tls-verify=false", "--preserve-digests"];
+        let ran = self.run(&[&to[..], &[&layout.reference(), &image]].concat()).await;
+        if ran.success { Ok(()) } else { Err(ran.stderr) }
+    }
+
+    /// Copies an image from a registry that speaks plain http to a folder.
+    ///
+    /// # Errors
+    /// What it printed.
+    ///
+    /// # Panics
+    /// As [`Skopeo::run`].
+    pub async fn pull(&self, image: &str, to: &Path) -> Result<(), String> {
+        let (image, copy) = (format!("docker://{image}"), format!("oci:{}:tiny", to.display()));
+        let ran = self.run(&["copy", "--src-tls-verify=false", &image, &copy]).await;
+        if ran.success { Ok(()) } else { Err(ran.stderr) }
     }
 
     fn write_auth_file(&self, text: &str) {

@@ -58,6 +58,7 @@ providers! {
     google,
     harbor,
     oci,
+    quay,
 }
 
 async fn passes(name: &str) {

@@ -2,7 +2,6 @@
 //! pulls `my-app` by the helper, and by an OIDC token as the password.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use jiff::SignedDuration;
@@ -11,19 +10,6 @@ use rise_broker_tests::{
     OciLayout, Printed, Skopeo, TokenRegistry, Workstation, eventually, python_program,
 };
 use serde_json::json;
-
-async fn push(skopeo: &Skopeo, layout: &OciLayout, image: &str) -> Result<(), String> {
-    let image = format!("docker://{image}");
-    let to = ["copy", "--dest-tls-verify=false", "--preserve-digests"];
-    let ran = skopeo.run(&[&to[..], &[&layout.reference(), &image]].concat()).await;
-    if ran.success { Ok(()) } else { Err(ran.stderr) }
-}
-
-async fn pull(skopeo: &Skopeo, image: &str, to: &Path) -> Result<(), String> {
-    let (image, copy) = (format!("docker://{image}"), format!("oci:{}:tiny", to.display()));
-    let ran = skopeo.run(&["copy", "--src-tls-verify=false", &image, &copy]).await;
-    if ran.success { Ok(()) } else { Err(ran.stderr) }
-}
 
 #[tokio::test]
 async fn skopeo_pushes_and_pulls_with_what_the_broker_answered() {
@@ -41,14 +27,14 @@ async fn skopeo_pushes_and_pulls_with_what_the_broker_answered() {
     let folder = tempfile::tempdir().unwrap();
     let layout = OciLayout::write(&folder.path().join("layout"), "by the broker's answer");
     let (skopeo, image) = (Skopeo::new(), scene.image("my-app", "v1"));
-    push(&skopeo, &layout, &image).await.unwrap_err();
+    skopeo.push(&layout, &image).await.unwrap_err();
     skopeo.log_in(scene.registry.host(), user, password);
-    push(&skopeo, &layout, &image).await.unwrap();
-    pull(&skopeo, &image, &folder.path().join("copy")).await.unwrap();
+    skopeo.push(&layout, &image).await.unwrap();
+    skopeo.pull(&image, &folder.path().join("copy")).await.unwrap();
     for other in ["other", "my-app/web", "my-app2"] {
-        let refused = push(&skopeo, &layout, &scene.image(other, "v1")).await.unwrap_err();
+        let refused = skopeo.push(&layout, &scene.image(other, "v1")).await.unwrap_err();
         assert!(refused.contains("denied"), "{other}: {refused}");
-        pull(&skopeo, &scene.image(other, "v1"), &folder.path().join(other)).await.unwrap_err();
+        skopeo.pull(&scene.image(other, "v1"), &folder.path().join(other)).await.unwrap_err();
     }
 }
 
@@ -59,21 +45,21 @@ async fn an_oidc_token_is_a_password_without_a_client_of_ours() {
     let layout = OciLayout::write(&folder.path().join("layout"), "by an OIDC token");
     let (skopeo, image) = (Skopeo::new(), scene.image("my-app", "v1"));
     skopeo.log_in(scene.registry.host(), "oidc", &scene.broker.token_for("my-app"));
-    push(&skopeo, &layout, &image).await.unwrap();
-    pull(&skopeo, &image, &folder.path().join("copy")).await.unwrap();
-    push(&skopeo, &layout, &scene.image("other", "v1")).await.unwrap_err();
+    skopeo.push(&layout, &image).await.unwrap();
+    skopeo.pull(&image, &folder.path().join("copy")).await.unwrap();
+    skopeo.push(&layout, &scene.image("other", "v1")).await.unwrap_err();
     // Whoever may pull only cannot push.
     let reader = Skopeo::new();
     let token = scene.broker.token(&json!({ "role": "reader" }));
     reader.log_in(scene.registry.host(), "anybody", &token);
-    pull(&reader, &image, &folder.path().join("again")).await.unwrap();
-    let refused = push(&reader, &layout, &image).await.unwrap_err();
+    reader.pull(&image, &folder.path().join("again")).await.unwrap();
+    let refused = reader.push(&layout, &image).await.unwrap_err();
     assert!(refused.contains("denied"), "{refused}");
     // Nobody else's token is a password.
     let stranger = Skopeo::new();
     for password in ["", "secret", "eyJhbGciOiJub25lIn0.e30."] {
         stranger.log_in(scene.registry.host(), "oidc", password);
-        pull(&stranger, &image, &folder.path().join("no")).await.unwrap_err();
+        stranger.pull(&image, &folder.path().join("no")).await.unwrap_err();
     }
 }
 
@@ -84,7 +70,7 @@ async fn the_registry_refuses_to_mount_from_another_repository() {
     let layout = OciLayout::write(&folder.path().join("layout"), "a secret layer");
     let owner = Skopeo::new();
     owner.log_in(scene.registry.host(), "oidc", &scene.broker.token_for("other"));
-    push(&owner, &layout, &scene.image("other", "v1")).await.unwrap();
+    owner.push(&layout, &scene.image("other", "v1")).await.unwrap();
     let layer = layout.layer_digest();
     let login = format!("oidc:{}", scene.broker.token_for("my-app"));
     let curl = Workstation::new();
@@ -159,7 +145,7 @@ async fn a_push_outlives_its_tokens() {
     let layout = OciLayout::write(&folder.path().join("layout"), "with tokens of seconds");
     let skopeo = Skopeo::new();
     skopeo.log_in(scene.registry.host(), "rise", &password);
-    push(&skopeo, &layout, &scene.image("my-app", "v1")).await.unwrap();
+    skopeo.push(&layout, &scene.image("my-app", "v1")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

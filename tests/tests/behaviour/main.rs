@@ -98,6 +98,7 @@ mod process;
 mod project_names;
 mod provider_commands;
 mod provider_limits;
+mod quay;
 mod release;
 mod reload;
 mod repositories_by_request;
