@@ -35,7 +35,7 @@ python_environment() {
 python_environment venv requirements.txt "350 MB, a minute"
 python_environment schemathesis schemathesis.txt "95 MB, half a minute"
 python_environment clients clients.txt "400 MB, a minute"
-python_environment vendors vendors.txt "90 MB, some seconds"
+python_environment vendors vendors.txt "210 MB, half a minute"
 python_environment manifests manifests.txt "150 MB, some seconds"
 
 # An OIDC provider with the device flow, whose exact packages package-lock.json names.

@@ -51,6 +51,7 @@ macro_rules! providers {
 providers! {
     artifactory,
     azure,
+    cloudsmith,
     distribution,
     ecr,
     gitea,

@@ -40,6 +40,7 @@ mod client_registries;
 mod client_repository;
 mod client_tokens;
 mod client_waiting;
+mod cloudsmith;
 mod commands;
 mod compose;
 mod conformance;
