@@ -59,10 +59,13 @@ pub(crate) fn host(server: &str) -> Option<&str> {
 
 /// The names of Docker Hub's registry.
 const HUB: &[&str] = &["docker.io", "index.docker.io", "registry-1.docker.io"];
+/// Another host with the same repositories. Clients keep logins for it apart.
+const HUB_ALIAS: &str = "registry.hub.docker.com";
 
 /// Whether two hosts are names of the same registry.
 pub(crate) fn is_same_registry(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other) || (is_hub(one) && is_hub(other))
+    let serves_hub = |host: &str| is_hub(host) || host.eq_ignore_ascii_case(HUB_ALIAS);
+    one.eq_ignore_ascii_case(other) || (serves_hub(one) && serves_hub(other))
 }
 
 /// Whether an entry of a client's file is about the host. Docker Hub has keys of several forms.
@@ -175,11 +178,18 @@ mod tests {
 
     #[test]
     fn docker_hub_has_several_names() {
-        for name in ["docker.io", "index.docker.io", "registry-1.docker.io", "Docker.IO"] {
+        assert!(is_same_registry(HUB_ALIAS, "docker.io"));
+        assert!(!is_key_of(HUB_ALIAS, "docker.io"), "docker would not match it");
+        for name in HUB.iter().copied().chain(["Docker.IO"]) {
             assert!(is_same_registry(name, "docker.io"), "{name}");
             assert_eq!(docker_key(name), "https://index.docker.io/v1/");
         }
-        for key in ["docker.io", "https://index.docker.io/v1/", "index.docker.io"] {
+        for key in [
+            "docker.io",
+            "https://index.docker.io/v1/",
+            "index.docker.io",
+            "https://registry-1.docker.io/v2/",
+        ] {
             assert!(is_key_of(key, "docker.io"), "{key}");
         }
         for other in ["docker.io.example.com", "mydocker.io", "r.example.com"] {

@@ -80,9 +80,10 @@ impl RegistryTable {
         self
     }
 
-    /// The text of one setting.
+    /// The text of one setting; empty if it is not set.
     pub fn setting(&self, key: &str) -> String {
-        self.settings[key].as_str().unwrap_or_default().to_owned()
+        let text = self.settings.get(key).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
     }
 
     pub fn without(mut self, key: &str) -> Self {

@@ -29,6 +29,12 @@ impl Settings {
         let url =
             url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or(url);
         let host = url.strip_suffix('/').unwrap_or(url).to_ascii_lowercase();
+        // Docker's own files call Docker Hub `https://index.docker.io/v1/`.
+        if let Some((hub, "v1" | "v2")) = host.split_once('/')
+            && is_docker_hub(hub)
+        {
+            return Ok("docker.io".to_owned());
+        }
 
         if host.contains(['/', '?', '#', '@']) {
             return Err(
@@ -124,6 +130,8 @@ mod tests {
             ("index.docker.io", "docker.io"),
             ("https://registry-1.docker.io", "docker.io"),
             ("registry.hub.docker.com", "docker.io"),
+            ("https://index.docker.io/v1/", "docker.io"),
+            ("https://registry-1.docker.io/v2/", "docker.io"),
         ] {
             assert_eq!(host(url).as_deref(), Some(expected), "{url}");
         }
@@ -137,7 +145,8 @@ mod tests {
             "registry",
             "ftp://r.example.com",
             "r.example.com/team",
-            "https://index.docker.io/v1/",
+            "https://index.docker.io/v3/",
+            "https://r.example.com/v1/",
             "r.example.com//",
             "user@r.example.com",
             "user:pass@r.example.com",

@@ -53,6 +53,7 @@ providers! {
     azure,
     cloudsmith,
     distribution,
+    dockerhub,
     ecr,
     gitea,
     gitlab,

@@ -50,6 +50,7 @@ mod debian;
 mod directions;
 mod distribution;
 mod distribution_against_docker_registry;
+mod dockerhub;
 mod documented_issuers;
 mod ecr_against_ministack;
 mod ecr_against_moto;
