@@ -55,6 +55,7 @@ providers! {
     distribution,
     dockerhub,
     ecr,
+    ghcr,
     gitea,
     gitlab,
     google,

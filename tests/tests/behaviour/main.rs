@@ -63,6 +63,7 @@ mod faults_of_clients;
 mod faults_of_files;
 mod faults_of_the_system;
 mod fleet;
+mod ghcr;
 mod gitea;
 mod gitlab;
 mod google;
