@@ -98,6 +98,7 @@ mod token_registry;
 mod vendor_client;
 pub mod wire;
 mod workstation;
+mod zot;
 
 pub use artifactory::{ARTIFACTORY_ADMIN, Artifactory, ArtifactoryLie};
 pub use aws::caller::{Caller, Keys, Verdict};
@@ -146,3 +147,4 @@ pub use token_registry::{SIGNING, TokenInstallation, TokenRegistry};
 pub use vendor_client::{vendor_client, vendor_client_of};
 pub use wire::{Listening, Wire};
 pub use workstation::Workstation;
+pub use zot::Zot;

@@ -124,6 +124,7 @@ mod token_cases;
 mod token_server;
 mod volumes;
 mod wycheproof;
+mod zot;
 
 /// The compiler ignores a file without a line above: its tests would never run.
 #[test]
