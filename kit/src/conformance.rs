@@ -12,6 +12,7 @@
 //! `conformance.toml`: canaries take their place.
 
 mod answers;
+mod declared;
 mod doubles;
 mod endurance;
 mod example_key;
@@ -24,11 +25,12 @@ mod report;
 mod repositories;
 mod repository;
 
+pub use declared::{Declared, Opened};
 pub use report::{Finding, Report, Verdict};
 
 use std::path::Path;
 
-use examples::Examples;
+use examples::{Case, Examples};
 use rise_broker::config::Environment;
 use rise_broker::provider::Trial;
 use rise_broker::provider::compile::Compiler;
@@ -61,25 +63,7 @@ pub struct Bench<'a> {
 /// Checks the provider in `file` with the settings and answers in `examples`.
 pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
     let mut report = Report::new(file);
-    let examples = match Examples::load(examples, bench) {
-        Ok(examples) => examples,
-        Err(problems) => {
-            for problem in &problems {
-                report.fail("examples", "can be read", problem.to_string());
-            }
-            return report;
-        }
-    };
-    let trial = Trial::load(file, examples.providers(), bench.cache, bench.compiler.clone()).await;
-    let trial = match trial {
-        Ok(trial) => trial,
-        Err(error) => {
-            report.fail("file", "is a provider that this broker would load", error);
-            return report;
-        }
-    };
-    report.describe(&trial);
-    let Some(cases) = examples.cases(&trial, &mut report).await else { return report };
+    let Some(cases) = cases(file, examples, bench, &mut report).await else { return report };
     for case in &cases {
         report.begin_case(case.name());
         places::check(case, &mut report).await;
@@ -105,4 +89,52 @@ pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
         }
     }
     report
+}
+
+/// Returns what the provider in `file` does with each example.
+///
+/// # Errors
+///
+/// What is wrong with the provider or an example.
+pub async fn declared(
+    file: &Path,
+    examples: &Path,
+    bench: &Bench<'_>,
+) -> Result<Vec<Declared>, String> {
+    let mut report = Report::new(file);
+    let cases = cases(file, examples, bench, &mut report).await;
+    let cases = cases.ok_or_else(|| report.to_string())?;
+    let mut declared = Vec::new();
+    for case in &cases {
+        declared.push(declared::of(case).await?);
+    }
+    Ok(declared)
+}
+
+/// Loads the provider with its examples. Returns `None` if one is wrong; the report has the reason.
+async fn cases(
+    file: &Path,
+    examples: &Path,
+    bench: &Bench<'_>,
+    report: &mut Report,
+) -> Option<Vec<Case>> {
+    let examples = match Examples::load(examples, bench) {
+        Ok(examples) => examples,
+        Err(problems) => {
+            for problem in &problems {
+                report.fail("examples", "can be read", problem.to_string());
+            }
+            return None;
+        }
+    };
+    let trial = Trial::load(file, examples.providers(), bench.cache, bench.compiler.clone()).await;
+    let trial = match trial {
+        Ok(trial) => trial,
+        Err(error) => {
+            report.fail("file", "is a provider that this broker would load", error);
+            return None;
+        }
+    };
+    report.describe(&trial);
+    examples.cases(&trial, report).await
 }

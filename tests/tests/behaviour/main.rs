@@ -102,6 +102,7 @@ mod project_names;
 mod provider_commands;
 mod provider_limits;
 mod quay;
+mod registries_page;
 mod release;
 mod reload;
 mod repositories_by_request;
