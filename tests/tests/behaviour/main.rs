@@ -52,6 +52,7 @@ mod distribution;
 mod distribution_against_docker_registry;
 mod dockerhub;
 mod documented_issuers;
+mod documented_registries;
 mod ecr_against_ministack;
 mod ecr_against_moto;
 mod ecr_public;
