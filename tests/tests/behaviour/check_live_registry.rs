@@ -1,12 +1,13 @@
 //! `check --live` asks a registry to which only callers connect, as Docker does before a login.
 
-use rise_broker_tests::registry::oci;
+use rise_broker_tests::registry::{RegistryTable, oci, registry};
 use rise_broker_tests::{
     AUTH, DEMO_PASSWORD, DockerRegistry, IssuerDouble, RegistryAuth, Reply, SECOND_PASSWORD,
+    Settings,
 };
 use serde_json::json;
 
-use crate::check_live::{Checked, check_with};
+use crate::check_live::{Checked, check_in, check_with};
 
 async fn check(host: &str, account: Option<(&str, &str)>) -> Checked {
     let mut registry = oci(host);
@@ -58,6 +59,43 @@ async fn the_account_of_a_real_registry_is_tried() {
     let untried =
         format!("{host} answers as a registry and asks for no login, so the account was not tried");
     finds(&check(host, Some(("demo", DEMO_PASSWORD))).await, &untried);
+}
+
+/// A wrong token for pulls would show on the nodes only.
+#[tokio::test]
+async fn each_login_that_callers_get_is_tried() {
+    let server = DockerRegistry::start(RegistryAuth::Htpasswd).await;
+    let table = |password: &str, pull_password: &str| {
+        registry("ghcr")
+            .with("registry_url", server.host())
+            .with("namespace", "acme")
+            .with("username", "demo")
+            .with("password", password)
+            .with("pull_password", pull_password)
+            .with("accept_scope", "registry")
+    };
+    let (right, wrong) = (DEMO_PASSWORD, SECOND_PASSWORD);
+    let check = async |table: RegistryTable| {
+        let settings = Settings::new(format!("{AUTH}{table}")).providers(&["ghcr"]);
+        let checked = check_in(&settings, &[], &[]).await;
+        let printed = format!("{}{}", checked.stdout, checked.stderr);
+        assert!(!printed.contains(right) && !printed.contains(wrong), "{printed}");
+        checked
+    };
+    let host = server.host();
+    let both = format!(
+        "{host} accepts the login of `demo` with `password` and `demo` with \
+                        `pull_password`"
+    );
+    finds(&check(table(right, right)).await, &both);
+    let one = format!("{host} accepts the login of `demo`");
+    finds(&check(table(right, right).without("password")).await, &one);
+    for (password, pull_password, setting) in
+        [(right, wrong, "pull_password"), (wrong, right, "password")]
+    {
+        let found = format!("rejects the login of `demo` (401): correct `username` or `{setting}`");
+        fails(&check(table(password, pull_password)).await, setting, &found);
+    }
 }
 
 fn raw(status: &str, headers: &str, body: &str) -> Reply {

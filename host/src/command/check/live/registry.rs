@@ -38,24 +38,31 @@ fn wrong(setting: &'static str, message: impl Into<String>) -> RegistryFinding {
     RegistryFinding::Wrong { setting, message: message.into() }
 }
 
-/// The login that every caller of the registry gets.
+/// A login that callers of the registry get.
 struct Account {
     username: String,
+    /// The setting that has its password.
+    setting: &'static str,
     header: Zeroizing<String>,
 }
 
 impl Account {
     /// Providers name them so, and a provider that only hands on secrets needs no others.
-    fn of(registry: &Registry) -> Option<Self> {
+    fn all(registry: &Registry) -> Vec<Self> {
+        let settings = ["password", "pull_password"];
+        settings.into_iter().filter_map(|setting| Self::of(registry, setting)).collect()
+    }
+
+    fn of(registry: &Registry, setting: &'static str) -> Option<Self> {
         let secrets = &registry.capabilities.secrets;
         let settings: Value = serde_json::from_str(&registry.settings).ok()?;
         let written = || settings.get("username")?.as_str().map(str::to_owned);
         let secret = secrets.get("username").map(|secret| secret.expose().to_owned());
         let username = secret.or_else(written)?;
-        let password = secrets.get("password")?.expose();
+        let password = secrets.get(setting)?.expose();
         let login = Zeroizing::new(format!("{username}:{password}"));
         let header = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*login)));
-        Some(Self { username, header })
+        Some(Self { username, setting, header })
     }
 }
 
@@ -80,46 +87,61 @@ async fn ask(registry: &Registry) -> Result<String, RegistryFinding> {
     let host = registry.pattern.host().to_string();
     let client = client().map_err(|error| RegistryFinding::Unknown(error.to_string()))?;
     let (api, first) = first_answer(&client, &host).await?;
-    let account = Account::of(registry);
-    let challenge = match (first.judge(&api)?, account.as_ref()) {
-        (Judged::Open, None) => return Ok(format!("{host} answers as a registry")),
-        (Judged::Open, Some(_)) => {
+    let accounts = Account::all(registry);
+    let challenge = match (first.judge(&api)?, accounts.is_empty()) {
+        (Judged::Open, true) => return Ok(format!("{host} answers as a registry")),
+        (Judged::Open, false) => {
             return Ok(format!(
                 "{host} answers as a registry and asks for no login, so the account was not tried"
             ));
         }
-        (Judged::Asks(_), None) => {
+        (Judged::Asks(_), true) => {
             return Ok(format!("{host} answers as a registry and asks callers for their login"));
         }
-        (Judged::Asks(challenge), Some(_)) => challenge,
+        (Judged::Asks(challenge), false) => challenge,
     };
-    let Some(account) = account else { return Ok(host) };
+    let mut accepted = Vec::new();
+    for account in &accounts {
+        log_in(&client, (&api, &host), &challenge, account).await?;
+        accepted.push(match accounts.len() {
+            1 => format!("`{}`", account.username),
+            _ => format!("`{}` with `{}`", account.username, account.setting),
+        });
+    }
+    Ok(format!("{host} accepts the login of {}", accepted.join(" and ")))
+}
+
+/// Tries one login.
+async fn log_in(
+    client: &Client,
+    (api, host): (&Url, &str),
+    challenge: &Challenge,
+    account: &Account,
+) -> Result<(), RegistryFinding> {
     let header = match challenge {
         Challenge::Basic => account.header.clone(),
         Challenge::Bearer { realm, service } => {
-            let url = token_url(&api, &realm, service.as_deref(), &account.username)?;
-            token(&client, url, &account).await?
+            let url = token_url(api, realm, service.as_deref(), &account.username)?;
+            token(client, url, account).await?
         }
     };
-    let answer = get(&client, api.clone(), Some(&header)).await;
+    let answer = get(client, api.clone(), Some(&header)).await;
     let answer = answer.map_err(RegistryFinding::Unknown)?;
     match answer.status {
-        401 | 403 => Err(rejected(&account, &host, answer.status)),
-        _ => match answer.judge(&api)? {
-            Judged::Open | Judged::Asks(_) => {
-                Ok(format!("{host} accepts the login of `{}`", account.username))
-            }
+        401 | 403 => Err(rejected(account, host, answer.status)),
+        _ => match answer.judge(api)? {
+            Judged::Open | Judged::Asks(_) => Ok(()),
         },
     }
 }
 
 fn rejected(account: &Account, by: &str, status: u16) -> RegistryFinding {
     let message = format!(
-        "{by} rejects the login of `{}` ({status}): correct `username` or `password`, or create \
-         the account",
-        account.username
+        "{by} rejects the login of `{}` ({status}): correct `username` or `{}`, or create the \
+         account",
+        account.username, account.setting
     );
-    wrong("password", message)
+    wrong(account.setting, message)
 }
 
 /// Like Docker, without encryption only on this machine.
