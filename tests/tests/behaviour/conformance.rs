@@ -130,7 +130,7 @@ async fn each_attack_on_a_repository_fails_by_what_was_asked() {
 
 const TRUSTED: &str = "trust_provider = true";
 /// The same with more settings.
-const MISBEHAVIOUR: [(&str, &str, &str); 22] = [
+const MISBEHAVIOUR: [(&str, &str, &str); 23] = [
     ("loop", "", "limit of CPU time"),
     ("recurse", "", "limit of stack"),
     ("recurse-in-memory", "", "provider trapped"),
@@ -148,6 +148,7 @@ const MISBEHAVIOUR: [(&str, &str, &str); 22] = [
     ("expiry-zero", TRUSTED, "less than 60 seconds"),
     ("expiry-never", TRUSTED, "not a valid time"),
     ("made-up-password", "", "of its own making"),
+    ("no-credential", "", "returned no credential, although `check` says"),
     ("error-denied", "", "said by misbehaves"),
     ("error-giant", "", "xxxxxxxx"),
     ("error-throttled", "", "a pause"),

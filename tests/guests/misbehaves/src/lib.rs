@@ -72,6 +72,7 @@ impl Provider for Misbehaves {
             "expiry-zero" => login("ci", "p", Some(0)),
             "expiry-never" => login("ci", "p", Some(u64::MAX)),
             "state" => login(&calls_so_far().to_string(), "p", later),
+            "no-credential" => Ok(Issued { credential: Credential::ClientAuth, expires_at: None }),
             "secret-as-password" | "says-repository" => configured(settings),
             how => Err(error(how)),
         }
