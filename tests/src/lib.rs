@@ -15,6 +15,8 @@
 //! | a registry with an API of its own, for providers that use `http` | [`Imaginary`] |
 //! | the address at which clouds reach a broker's keys, and what they check of its tokens | [`federation`] |
 //! | Entra ID and an Azure Container Registry, which Microsoft's clients believe | [`Azure`] |
+//! | Quay and Cloudsmith, which know a broker by its tokens, and a registry behind them | [`Quay`], [`Cloudsmith`] |
+//! | Docker Hub and zot, with their token servers, and a registry behind them | [`DockerHub`], [`Zot`] |
 //! | registries whose credentials live too long, so that the broker ends them | [`minting`] |
 //! | a disk that forgets what was not synced, and fails as told | [`FakeDisk`] |
 //! | STS and ECR that fail, stall or lie as told | [`Stub`] |
