@@ -22,6 +22,8 @@ const DAY: u64 = 86_400;
 /// The most tokens that are listed at once, and the most pages of them.
 const PAGE: u32 = 100;
 const PAGES: u32 = 3;
+/// The longest reason of Docker Hub that a message repeats, in characters.
+const LONGEST_REASON: usize = 200;
 
 /// What Docker Hub says of a token.
 #[derive(Deserialize)]
@@ -30,6 +32,11 @@ struct AccessToken {
     label: String,
     #[serde(default)]
     resources: Value,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    message: String,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +60,7 @@ pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error
         "resources": resources,
     }));
     let response = send(settings, grant, request)?;
-    response.success()?;
+    response.success().map_err(|error| explained(error, &response))?;
     let password = response.take_secret("/token");
     let made: AccessToken = response.json()?;
     // Before anything else can fail: from here on somebody has to delete it.
@@ -85,6 +92,20 @@ pub(crate) fn delete(
         Ok(()) | Err(Error::NotFound(_)) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Adds the reason of Docker Hub and the remedy to a denial.
+fn explained(error: Error, response: &Response) -> Error {
+    let (Error::Denied(text) | Error::NotFound(text) | Error::Failed(text)) = error else {
+        return error;
+    };
+    let reason = response.json::<Refusal>().map(|refusal| refusal.message).unwrap_or_default();
+    let reason: String = reason.chars().take(LONGEST_REASON).collect();
+    Error::Denied(format!(
+        "{text}: {reason} (`username` must own the organization, whose plan has organization \
+         access tokens: ten or a hundred, and those that have ended count until they are deleted; \
+         the repository must exist)"
+    ))
 }
 
 /// The token with this id, if it is the grant's.
@@ -266,6 +287,22 @@ mod tests {
                 }))
             );
         }
+    }
+
+    #[test]
+    fn a_refusal_names_the_cap() {
+        let refuses = |status: u16| {
+            let host = Host::new().secret("password").kept("login");
+            host.http(move |_| Ok(Answer::new(status).body(r#"{"message":"limit reached"}"#)))
+        };
+        let grant = testing::grant("my-app").build();
+        for status in [400, 402, 403, 404, 409] {
+            let (issued, _) = refuses(status).run(|| DockerHub::issue(&settings(), &grant));
+            let Err(Error::Denied(text)) = issued else { panic!("{status}: {issued:?}") };
+            assert!(text.contains("limit reached") && text.contains("ten or a hundred"), "{text}");
+        }
+        let (issued, _) = refuses(500).run(|| DockerHub::issue(&settings(), &grant));
+        assert!(matches!(issued, Err(Error::Unavailable(_))), "{issued:?}");
     }
 
     #[test]
