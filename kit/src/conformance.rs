@@ -19,17 +19,20 @@ mod example_key;
 mod examples;
 mod faults;
 mod issuing;
+mod object;
 mod odd;
 mod places;
 mod report;
 mod repositories;
 mod repository;
+mod revocation;
 
 pub use declared::{Declared, Opened};
 pub use report::{Finding, Report, Verdict};
 
 use std::path::Path;
 
+use answers::ExampleAnswer;
 use examples::{Case, Examples};
 use rise_broker::config::Environment;
 use rise_broker::provider::Trial;
@@ -75,12 +78,16 @@ pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
         );
         issuing::check(case, &mut report).await;
         repositories::check(case, &mut report).await;
+        revocation::check(case, &mut report).await;
     }
     if report.passed() {
         for case in &cases {
             report.begin_case(case.name());
             faults::check(case, &mut report).await;
+            revocation::check_faults(case, &mut report).await;
         }
+        report.begin_case("");
+        unused(&cases, &mut report);
     }
     if report.passed() {
         for case in &cases {
@@ -137,4 +144,14 @@ async fn cases(
     };
     report.describe(&trial);
     examples.cases(&trial, report).await
+}
+
+/// Hints at answers that the provider never asked for. They may be what the author forgot to ask.
+fn unused(cases: &[Case], report: &mut Report) {
+    let answers = cases.first().map(Case::answers).unwrap_or_default();
+    for (index, answer) in answers.iter().enumerate().filter(|(_, answer)| answer.is_unused()) {
+        let ExampleAnswer { method, path, .. } = answer;
+        let seen = format!("answers.{index} ({method} {path}): no request got it");
+        report.hint("examples", "each of the [[answers]] is used", seen);
+    }
 }

@@ -258,10 +258,13 @@ fn scope_of(
         Some((SecretOrigin::Http, _)) => {
             wrong("a secret from an HTTP answer, and this registry does not set `trust_provider`")
         }
+        Some((SecretOrigin::Random, _)) => wrong(
+            "a password that the host made for it, and only the provider knows what that opens: \
+             this registry does not set `trust_provider`",
+        ),
         // `is_for_callers` has rejected the last three.
         Some((
             SecretOrigin::Guest
-            | SecretOrigin::Random
             | SecretOrigin::Kept
             | SecretOrigin::Assertion
             | SecretOrigin::IdentityToken,
@@ -299,17 +302,22 @@ fn expiry(
     if let Some(seconds) = known.or(returned) {
         return checked(seconds, registry, now).map(Some);
     }
-    // The broker ends nothing that a registry made. A shared account of the settings never ended.
+    // Without a note the broker ends nothing. A shared account of the settings never ended.
     let was_made = matches!(
         secret,
         Some((SecretOrigin::Http | SecretOrigin::Random | SecretOrigin::Guest, _))
     );
     if was_made && !registry.accept_endless {
-        return Err(IssueError::ProviderFailed(
-            "returned a credential without an expiry; let the registry make one that expires, or \
-             accept it with `accept_endless = true`"
-                .to_owned(),
-        ));
+        let forgot = if registry.revokes() {
+            "the provider exports `revocation` and remembered nothing, so the broker would not end \
+             it: call `grant.remember` as soon as the registry has made it; or "
+        } else {
+            ""
+        };
+        return Err(IssueError::ProviderFailed(format!(
+            "returned a credential without an expiry; {forgot}let the registry make one that \
+             expires, or accept it with `accept_endless = true`"
+        )));
     }
     Ok(None)
 }

@@ -1,6 +1,8 @@
 //! `[[answers]]`: what the registry answers to a request.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -10,19 +12,17 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
+use super::object::Existence;
 use rise_broker::capability::http::Outgoing;
 use rise_broker::domain::Clock;
-
-/// The length of a grant's id, a ULID.
-const ID: usize = 26;
 
 /// One answer of the registry. A request gets the first answer that matches it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExampleAnswer {
     pub method: String,
-    /// The path of the request, without the query. `*` stands for any text without a `/`, and
-    /// `{id}` for the id of the grant.
+    /// The path of the request, without the query. `*` stands for any text without a `/`, `{id}`
+    /// for the id of the grant, and `{id_lower}` for the same in lower case.
     pub path: String,
     /// Host and port of the request, for a provider that asks several.
     pub host: Option<String>,
@@ -33,6 +33,16 @@ pub(super) struct ExampleAnswer {
     /// Has placeholders, which [`Exchange::fill`] fills in; so have the headers.
     #[serde(default)]
     pub body: String,
+    /// The registry has made the credential when it answers this.
+    #[serde(default)]
+    pub makes: bool,
+    /// The registry has ended the credential when it answers this. By default, each `DELETE`.
+    pub ends: Option<bool>,
+    /// The answer is given only while the credential exists, or only while it does not.
+    pub when: Option<Existence>,
+    /// Whether a request got this answer.
+    #[serde(skip)]
+    pub used: Arc<AtomicBool>,
 }
 
 fn ok() -> u16 {
@@ -40,6 +50,20 @@ fn ok() -> u16 {
 }
 
 impl ExampleAnswer {
+    pub(super) fn ends(&self) -> bool {
+        self.ends.unwrap_or(self.method == "DELETE")
+    }
+
+    /// Whether the registry gives this answer while its credential exists, or does not.
+    pub(super) fn is_given(&self, existence: Existence) -> bool {
+        let when = self.when.or(self.ends().then_some(Existence::Made));
+        when.is_none_or(|when| when == existence)
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        !self.used.load(Ordering::Relaxed)
+    }
+
     /// Placeholders that nothing fills in: they would be in the answer as they are.
     pub(super) fn problems(&self) -> impl Iterator<Item = String> {
         let texts = [&self.body].into_iter().chain(self.headers.values());
@@ -63,38 +87,33 @@ fn looks_like_placeholder(name: &str) -> bool {
 }
 
 fn is_placeholder(name: &str) -> bool {
-    let names = ["token", "jwt", "authorization", "id", "expires_at", "expires_at_rfc3339"];
+    let names =
+        ["token", "jwt", "authorization", "id", "id_lower", "expires_at", "expires_at_rfc3339"];
     let seconds = name.strip_prefix("now+").map(|rest| rest.trim_end_matches("_rfc3339"));
     names.contains(&name)
-        || name == "request"
-        || name.starts_with("request/")
+        || ["request", "made"].contains(&name.split('/').next().unwrap_or_default())
         || seconds.is_some_and(|seconds| seconds.parse::<u64>().is_ok())
 }
 
-/// A request, and the answer to it.
-#[derive(Clone)]
+/// A request, and what its answer depends on.
 pub(super) struct Exchange<'a> {
-    request: &'a Outgoing,
-    token: &'a str,
-    expires_at: u64,
-    /// The id of the grant, from the path of the request.
-    id: String,
+    pub request: &'a Outgoing,
+    pub token: &'a str,
+    pub expires_at: u64,
+    /// The id of the grant.
+    pub id: &'a str,
+    /// The body of the request that made the credential.
+    pub made: Option<&'a [u8]>,
 }
 
-impl<'a> Exchange<'a> {
-    pub(super) fn new(request: &'a Outgoing, token: &'a str, expires_at: u64) -> Self {
-        Self { request, token, expires_at, id: String::new() }
-    }
-
-    /// Returns the exchange with this answer, if the answer matches the request.
-    pub(super) fn of(&self, answer: &ExampleAnswer) -> Option<Self> {
+impl Exchange<'_> {
+    /// Whether the answer is one to this request.
+    pub(super) fn is_of(&self, answer: &ExampleAnswer) -> bool {
         let url = &self.request.url;
         let is_host = answer.host.as_ref().is_none_or(|host| host == url.authority());
-        if answer.method != self.request.method.as_str() || !is_host {
-            return None;
-        }
-        let id = matched(&answer.path, url.path())?;
-        Some(Self { id, ..self.clone() })
+        answer.method == self.request.method.as_str()
+            && is_host
+            && fits(&answer.path, url.path(), self.id)
     }
 
     /// Fills in the placeholders of a text:
@@ -103,8 +122,9 @@ impl<'a> Exchange<'a> {
     /// - `{expires_at}` and `{expires_at_rfc3339}`: the end of the granted lifetime,
     /// - `{now+SECONDS}` and `{now+SECONDS_rfc3339}`: another time,
     /// - `{authorization}`: the header of the request,
-    /// - `{id}`: the text that `{id}` stands for in the path,
-    /// - `{request/POINTER}`: a member of the request's JSON body, or a field of its form.
+    /// - `{id}` and `{id_lower}`: the id of the grant, as the host writes it or in lower case,
+    /// - `{request/POINTER}`: a member of the request's JSON body, or a field of its form,
+    /// - `{made/POINTER}`: the same of the request that made the credential.
     pub(super) fn fill(&self, text: &str) -> String {
         let (mut filled, mut rest) = (String::new(), text);
         while let Some((before, after)) = rest.split_once('{') {
@@ -128,12 +148,16 @@ impl<'a> Exchange<'a> {
             "token" => Some(self.token.to_owned()),
             "jwt" => Some(self.jwt()),
             "authorization" => Some(header().unwrap_or_default().to_owned()),
-            "id" => Some(self.id.clone()),
+            "id" => Some(self.id.to_owned()),
+            "id_lower" => Some(self.id.to_ascii_lowercase()),
             "expires_at" => Some(self.expires_at.to_string()),
             "expires_at_rfc3339" => rfc3339(self.expires_at),
             _ => match name.strip_prefix("now+") {
                 Some(rest) => in_future(rest),
-                None => self.sent(name.strip_prefix("request")?),
+                None => match name.strip_prefix("made") {
+                    Some(pointer) => member(self.made?, pointer),
+                    None => member(self.request.body.as_ref()?, name.strip_prefix("request")?),
+                },
             },
         }
     }
@@ -153,18 +177,17 @@ impl<'a> Exchange<'a> {
         let pair = BASE64_STANDARD.decode(basic.strip_prefix("Basic ")?).ok()?;
         Some(String::from_utf8(pair).ok()?.split_once(':')?.0.to_owned())
     }
+}
 
-    /// What the request has at a JSON Pointer; text stands without its quotes.
-    fn sent(&self, pointer: &str) -> Option<String> {
-        let body = self.request.body.as_ref()?;
-        if let Ok(json) = serde_json::from_slice::<Value>(body) {
-            let value = json.pointer(pointer)?;
-            return Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-        }
-        let mut fields = form_urlencoded::parse(body);
-        let (_, value) = fields.find(|(name, _)| pointer.strip_prefix('/') == Some(name))?;
-        Some(value.into_owned())
+/// What the body of a request has at a JSON Pointer; text stands without its quotes.
+fn member(body: &[u8], pointer: &str) -> Option<String> {
+    if let Ok(json) = serde_json::from_slice::<Value>(body) {
+        let value = json.pointer(pointer)?;
+        return Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     }
+    let mut fields = form_urlencoded::parse(body);
+    let (_, value) = fields.find(|(name, _)| pointer.strip_prefix('/') == Some(name))?;
+    Some(value.into_owned())
 }
 
 fn in_future(text: &str) -> Option<String> {
@@ -180,22 +203,24 @@ fn rfc3339(seconds: u64) -> Option<String> {
     Some(Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?.to_string())
 }
 
-/// Whether `path` fits to `pattern`, as the text that `{id}` stands for.
-fn matched(pattern: &str, path: &str) -> Option<String> {
+/// Whether `path` fits to `pattern`, for the grant with this id.
+fn fits(pattern: &str, path: &str, id: &str) -> bool {
     if let Some(rest) = pattern.strip_prefix("{id}") {
-        let (id, after) = path.split_at_checked(ID)?;
-        let is_id = id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        return (is_id && matched(rest, after).is_some()).then(|| id.to_owned());
+        return path.strip_prefix(id).is_some_and(|path| fits(rest, path, id));
+    }
+    if let Some(rest) = pattern.strip_prefix("{id_lower}") {
+        let lower = id.to_ascii_lowercase();
+        return path.strip_prefix(&lower).is_some_and(|path| fits(rest, path, id));
     }
     if let Some(rest) = pattern.strip_prefix('*') {
         let ends = path.char_indices().map(|(index, _)| index).chain([path.len()]);
         let until_slash = path.find('/').unwrap_or(path.len());
         let mut ends = ends.take_while(|end| *end <= until_slash);
-        return ends.find_map(|end| matched(rest, path.get(end..)?));
+        return ends.any(|end| path.get(end..).is_some_and(|path| fits(rest, path, id)));
     }
-    let Some(first) = pattern.chars().next() else { return path.is_empty().then(String::new) };
-    let rest = path.strip_prefix(first)?;
-    matched(pattern.get(first.len_utf8()..)?, rest)
+    let Some(first) = pattern.chars().next() else { return path.is_empty() };
+    let after = pattern.get(first.len_utf8()..);
+    path.strip_prefix(first).zip(after).is_some_and(|(path, rest)| fits(rest, path, id))
 }
 
 #[cfg(test)]
@@ -204,23 +229,28 @@ mod tests {
 
     use super::*;
 
+    const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
     #[test]
     fn a_path_may_have_wildcards() {
-        let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        let lower = ID.to_lowercase();
         for (pattern, path, expected) in [
-            ("/a", "/a", Some("")),
-            ("/a", "/a/b", None),
-            ("/robots/rise-{id}", &format!("/robots/rise-{id}"), Some(id)),
-            ("/robots/rise-{id}/x", &format!("/robots/rise-{id}/x"), Some(id)),
-            ("/robots/rise-{id}", "/robots/rise-7", None),
-            ("/robots/*", "/robots/7", Some("")),
-            ("/robots/*", "/robots/", Some("")),
-            ("/robots/*", "/robots/7/x", None),
-            ("/*/{id}", &format!("/a%2Fb/{id}"), Some(id)),
-            ("/*-*/x", "/a-b-c/x", Some("")),
-            ("/*b", "/abab", Some("")),
+            ("/a", "/a", true),
+            ("/a", "/a/b", false),
+            ("/robots/rise-{id}", &format!("/robots/rise-{ID}"), true),
+            ("/robots/rise-{id}/x", &format!("/robots/rise-{ID}/x"), true),
+            ("/robots/rise-{id}", &format!("/robots/rise-{lower}"), false),
+            ("/robots/rise-{id_lower}", &format!("/robots/rise-{lower}"), true),
+            ("/robots/rise-{id_lower}", &format!("/robots/rise-{ID}"), false),
+            ("/robots/rise-{id}", "/robots/rise-7", false),
+            ("/robots/*", "/robots/7", true),
+            ("/robots/*", "/robots/", true),
+            ("/robots/*", "/robots/7/x", false),
+            ("/*/{id}", &format!("/a%2Fb/{ID}"), true),
+            ("/*-*/x", "/a-b-c/x", true),
+            ("/*b", "/abab", true),
         ] {
-            assert_eq!(matched(pattern, path).as_deref(), expected, "{pattern} {path}");
+            assert_eq!(fits(pattern, path, ID), expected, "{pattern} {path}");
         }
     }
 
@@ -229,6 +259,8 @@ mod tests {
         for (body, unknown) in [
             (r#"{"t":"{token}","e":{expires_at},"n":{now+60},"r":"{request/a}"}"#, None),
             (r#"{"a":{}, "b": { "c": 1 }}"#, None),
+            ("{made/a/0}{id}{id_lower}{made}", None),
+            ("{maid/a}", Some("{maid/a}")),
             ("{expire_at}", Some("{expire_at}")),
             ("{now+x}", Some("{now+x}")),
             (r#"{"t":"{tokn}"}"#, Some("{tokn}")),
@@ -248,23 +280,32 @@ mod tests {
         Outgoing { method: reqwest::Method::POST, url, headers: HeaderMap::new(), body }
     }
 
+    fn exchange(request: &Outgoing) -> Exchange<'_> {
+        let made = Some(&br#"{"name":"rise-1"}"#[..]);
+        Exchange { request, token: "T", expires_at: 100, id: ID, made }
+    }
+
     #[test]
     fn placeholders_are_filled_in() {
         let (json, form) = (request(r#"{"a":{"b":[7]},"c":"x"}"#), request("c=x%20y&d=1"));
+        let ids = format!("{ID} {}", ID.to_lowercase());
         for (request, text, expected) in [
             (&json, r#"{"t":"{token}","e":{expires_at}}"#, r#"{"t":"T","e":100}"#),
             (&json, "{request/a/b/0} {request/c} {request/a}", r#"7 x {"b":[7]}"#),
             (&json, "{request/no} {unknown} { {", "{request/no} {unknown} { {"),
             (&json, "{expires_at_rfc3339}", "1970-01-01T00:01:40Z"),
+            (&json, "{id} {id_lower}", ids.as_str()),
+            (&json, "{made/name} {made/no}", "rise-1 {made/no}"),
             (&form, "{request/c}{request/d}", "x y1"),
         ] {
-            assert_eq!(Exchange::new(request, "T", 100).fill(text), expected);
+            assert_eq!(exchange(request).fill(text), expected);
         }
-        let jwt = Exchange::new(&json, "T", 100).fill("{jwt}");
+        let jwt = exchange(&json).fill("{jwt}");
         let claims = BASE64_URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).unwrap()).unwrap();
         let signature = jwt.split('.').next_back();
         assert_eq!(signature, Some("T"));
         assert!(String::from_utf8_lossy(&claims).contains("\"exp\":100"));
+<<<<<<< HEAD
         let mut login = request("");
         let basic = format!("Basic {}", BASE64_STANDARD.encode("acme+robot:secret"));
         login.headers.insert(AUTHORIZATION, basic.parse().unwrap());
@@ -272,26 +313,44 @@ mod tests {
         let claims = BASE64_URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).unwrap()).unwrap();
         assert!(String::from_utf8_lossy(&claims).contains("\"sub\":\"acme+robot\""));
         let later: u64 = Exchange::new(&json, "T", 100).fill("{now+86400}").parse().unwrap();
+=======
+        let later: u64 = exchange(&json).fill("{now+86400}").parse().unwrap();
+>>>>>>> 129ee06 (Kit: revocation is checked, with a registry that remembers)
         assert!(later > 1_700_000_000);
-        assert!(Exchange::new(&json, "T", 100).fill("{now+60_rfc3339}").ends_with('Z'));
+        assert!(exchange(&json).fill("{now+60_rfc3339}").ends_with('Z'));
+    }
+
+    fn answer(more: &Value) -> ExampleAnswer {
+        let mut answer = json!({ "method": "POST", "path": "/api" });
+        answer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(answer).unwrap()
     }
 
     #[test]
     fn an_answer_may_be_for_one_host() {
         let request = request("");
-        let exchange = Exchange::new(&request, "T", 100);
-        for (host, fits) in
+        for (host, expected) in
             [(None, true), (Some("r.example.com:8443"), true), (Some("r.example.com"), false)]
         {
-            let answer = ExampleAnswer {
-                method: "POST".to_owned(),
-                path: "/api".to_owned(),
-                host: host.map(str::to_owned),
-                status: 200,
-                headers: BTreeMap::new(),
-                body: String::new(),
-            };
-            assert_eq!(exchange.of(&answer).is_some(), fits, "{host:?}");
+            let answer = answer(&json!({ "host": host }));
+            assert_eq!(exchange(&request).is_of(&answer), expected, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_may_be_for_a_credential_that_exists_or_for_none() {
+        for (more, made, gone) in [
+            (json!({}), true, true),
+            (json!({ "when": "made" }), true, false),
+            (json!({ "when": "gone" }), false, true),
+            (json!({ "ends": true }), true, false),
+            (json!({ "method": "DELETE" }), true, false),
+            (json!({ "method": "DELETE", "ends": false }), true, true),
+            (json!({ "method": "DELETE", "when": "gone" }), false, true),
+        ] {
+            let answer = answer(&more);
+            let given = [Existence::Made, Existence::Gone].map(|it| answer.is_given(it));
+            assert_eq!(given, [made, gone], "{more}");
         }
     }
 }

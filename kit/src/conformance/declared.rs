@@ -52,7 +52,7 @@ pub(super) async fn of(case: &Case) -> Result<Declared, String> {
 async fn opened(case: &Case, actions: &str) -> Result<Opened, String> {
     let granted = Actions::parse(actions.split(',')).map_err(|error| error.to_string())?;
     let grant = grant(&case.registry, &case.project()?, Some(granted), None)?;
-    let (registry, _) = case.behind(case.upstream(), Probe::default());
+    let (registry, _) = case.behind(case.upstream(&grant), Probe::default());
     let issued = mint(&registry, &grant, Deadline::after(PATIENCE), &Clock::system()).await;
     let issued = issued.map_err(|error| format!("{}, to {actions}: {error}", case.name()))?;
     Ok(Opened {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials as Keys;
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::answers::{ExampleAnswer, Exchange};
+use super::object::{Existence, RegistryObject};
 use super::repository::RepositoryDouble;
 use rise_broker::capability::aws::repository::{
     RepositoryAnswer, RepositoryCall, RepositoryPage, RepositoryPlace,
@@ -45,6 +46,9 @@ pub(super) struct Upstream {
     answers: Arc<[ExampleAnswer]>,
     /// What it issues.
     token: Arc<str>,
+    /// The id of the grant that the provider is called for.
+    grant: String,
+    object: Mutex<RegistryObject>,
     repository: Mutex<RepositoryDouble>,
     calls: AtomicUsize,
     /// The call that is never answered, counted from 0.
@@ -60,6 +64,8 @@ pub(super) enum Spoilt {
     Body(&'static str),
     /// A body of this many bytes.
     Giant(usize),
+    /// The registry does what it is asked for, and its answer does not arrive.
+    Lost,
 }
 
 impl Upstream {
@@ -69,11 +75,22 @@ impl Upstream {
             host: host.to_owned(),
             answers,
             token,
+            grant: String::new(),
+            object: Mutex::default(),
             repository: Mutex::default(),
             calls,
             hangs_at: None,
             spoilt: None,
         }
+    }
+
+    /// Returns it for calls with the grant of this id, with the credential that it has made before.
+    pub(super) fn for_grant(self, id: String, object: RegistryObject) -> Self {
+        Self { grant: id, object: Mutex::new(object), ..self }
+    }
+
+    pub(super) fn object(&self) -> RegistryObject {
+        self.object.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn calls(&self) -> usize {
@@ -156,22 +173,55 @@ impl Aws for Upstream {
 impl Http for Upstream {
     async fn send(&self, request: Outgoing) -> Result<http::HttpAnswer, HttpError> {
         let index = self.next_call().await;
-        let exchange = Exchange::new(&request, &self.token, Self::expires_at());
-        let answered = self.answers.iter().find_map(|answer| Some((answer, exchange.of(answer)?)));
-        let Some((answer, exchange)) = answered else {
+        let spoilt = self.spoilt.filter(|(at, _)| *at == index).map(|(_, spoilt)| spoilt);
+        let mut answer = self.answer(&request, matches!(spoilt, Some(Spoilt::Status(_))))?;
+        match spoilt {
+            Some(Spoilt::Status(other)) => answer.status = other,
+            Some(Spoilt::Body(other)) => answer.body = Zeroizing::new(other.as_bytes().to_vec()),
+            Some(Spoilt::Giant(bytes)) => answer.body = Zeroizing::new(vec![b'x'; bytes]),
+            Some(Spoilt::Lost) => {
+                return Err(HttpError::Unavailable("the answer was lost".to_owned()));
+            }
+            None => {}
+        }
+        Ok(answer)
+    }
+}
+
+impl Upstream {
+    /// The answer of the author's examples. With `is_refused` it does nothing.
+    fn answer(&self, request: &Outgoing, is_refused: bool) -> Result<http::HttpAnswer, HttpError> {
+        let mut object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
+        let existence = object.existence(request, &self.grant);
+        let before = object.clone();
+        let exchange = Exchange {
+            request,
+            token: &self.token,
+            expires_at: Self::expires_at(),
+            id: &self.grant,
+            made: before.request.as_deref(),
+        };
+        let mut answers = self.answers.iter().filter(|answer| exchange.is_of(answer)).peekable();
+        if answers.peek().is_none() {
             let (method, url) = (&request.method, &request.url);
             return Err(HttpError::Unavailable(format!(
                 "the examples have no [[answers]] for {method} {} at {}",
                 url.path(),
                 url.authority()
             )));
+        }
+        let Some(answer) = answers.find(|answer| answer.is_given(existence)) else {
+            return Ok(http::HttpAnswer {
+                status: 404,
+                headers: HeaderMap::new(),
+                body: Zeroizing::default(),
+            });
         };
-        let (mut status, mut body) = (answer.status, exchange.fill(&answer.body).into_bytes());
-        match self.spoilt {
-            Some((at, Spoilt::Status(other))) if at == index => status = other,
-            Some((at, Spoilt::Body(other))) if at == index => body = other.as_bytes().to_vec(),
-            Some((at, Spoilt::Giant(bytes))) if at == index => body = vec![b'x'; bytes],
-            Some(_) | None => {}
+        answer.used.store(true, Ordering::Relaxed);
+        if answer.makes && !is_refused {
+            object.make(request, &self.grant);
+        } else if answer.ends() && existence == Existence::Made && !is_refused {
+            object.end(request, &self.grant);
         }
         let headers = answer.headers.iter().filter_map(|(name, value)| {
             Some((
@@ -179,7 +229,8 @@ impl Http for Upstream {
                 HeaderValue::try_from(exchange.fill(value)).ok()?,
             ))
         });
-        Ok(http::HttpAnswer { status, headers: headers.collect(), body: Zeroizing::new(body) })
+        let body = Zeroizing::new(exchange.fill(&answer.body).into_bytes());
+        Ok(http::HttpAnswer { status: answer.status, headers: headers.collect(), body })
     }
 }
 

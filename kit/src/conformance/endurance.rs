@@ -73,7 +73,7 @@ async fn parallel(case: &Case, calls: u32, report: &mut Report) {
 /// Issues one credential. Returns the memory in bytes and the CPU time in ticks.
 async fn issue_once(case: &Case) -> Result<(usize, u64), String> {
     let grant = grant(&case.registry, &case.project()?, None, None)?;
-    let (registry, probe) = case.behind(case.upstream(), Probe::default());
+    let (registry, probe) = case.behind(case.upstream(&grant), Probe::default());
     let deadline = Deadline::after(PATIENCE);
     let issued = mint(&registry, &grant, deadline, &Clock::system()).await;
     issued.map_err(|error| error.to_string())?;

@@ -26,6 +26,7 @@ use super::Bench;
 use super::answers::ExampleAnswer;
 use super::doubles::{Doubles, Upstream};
 use super::example_key;
+use super::object::RegistryObject;
 use super::report::Report;
 use crate::probe::{Probe, Seen};
 use crate::settings::Settings;
@@ -37,6 +38,7 @@ use rise_broker::domain::{Clock, Project, Secret};
 use rise_broker::provider::Engine;
 use rise_broker::provider::Trial;
 use rise_broker::registries::{Clients, Means, Registries, Registry};
+use rise_broker::rules::Grant;
 use rise_broker::signing::Signing;
 
 pub(super) struct Examples {
@@ -170,8 +172,31 @@ impl Case {
         }
     }
 
-    pub(super) fn upstream(&self) -> Upstream {
-        Upstream::new(&self.host, Arc::clone(&self.answers), Arc::clone(&self.issued))
+    /// Returns the upstreams for calls with this grant. The registry has not made anything yet.
+    pub(super) fn upstream(&self, grant: &Grant) -> Upstream {
+        self.upstream_with(grant, RegistryObject::default())
+    }
+
+    /// Returns the upstreams for calls with this grant, with what the registry has made before.
+    pub(super) fn upstream_with(&self, grant: &Grant, object: RegistryObject) -> Upstream {
+        let upstream =
+            Upstream::new(&self.host, Arc::clone(&self.answers), Arc::clone(&self.issued));
+        upstream.for_grant(grant.id().to_string(), object)
+    }
+
+    /// The answers of the examples, which are the same for each of their registries.
+    pub(super) fn answers(&self) -> &[ExampleAnswer] {
+        &self.answers
+    }
+
+    /// Whether the provider sends requests of its own.
+    pub(super) fn asks_over_http(&self) -> bool {
+        self.registry.provider.imports.contains(&"http")
+    }
+
+    /// Whether the examples say which request makes a credential, so that its end can be checked.
+    pub(super) fn says_what_makes(&self) -> bool {
+        self.answers.iter().any(|answer| answer.makes)
     }
 
     /// Returns the registry with `upstream` behind it, observed by `probe`.

@@ -17,10 +17,10 @@ use rise_broker::rules::Grant;
 
 const AREA: &str = "faults";
 /// The longest text of an error, in bytes. An operator reads it in one line.
-const LONGEST_TEXT: usize = 4096;
+pub(super) const LONGEST_TEXT: usize = 4096;
 /// The deadline of a call whose upstream hangs, and how much later the call may end.
-const HANGS: Duration = Duration::from_millis(300);
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const HANGS: Duration = Duration::from_millis(300);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
     let grant = case.project().and_then(|project| grant(&case.registry, &project, None, None));
@@ -40,7 +40,7 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
 
 /// Makes a call without faults. Returns what it asked for, and the number of its upstream calls.
 async fn clean(case: &Case, grant: &Arc<Grant>) -> (Seen, usize) {
-    let upstream = Arc::new(case.upstream());
+    let upstream = Arc::new(case.upstream(grant));
     let (registry, probe) = case.behind_shared(Arc::clone(&upstream), Probe::default());
     let _ = issue(&registry, grant, PATIENCE).await;
     (probe.seen(), upstream.calls())
@@ -55,7 +55,7 @@ async fn issue(
     registry.provider.call_until(issue, &registry.capabilities, Deadline::after(time)).await
 }
 
-fn variants() -> Vec<(&'static str, Error)> {
+pub(super) fn variants() -> Vec<(&'static str, Error)> {
     let text = || "said by the conformance kit \u{1f4a5}".to_owned();
     vec![
         ("invalid-settings", Error::InvalidSettings(text())),
@@ -70,7 +70,7 @@ fn variants() -> Vec<(&'static str, Error)> {
     ]
 }
 
-fn kind(error: &Error) -> &'static str {
+pub(super) fn kind(error: &Error) -> &'static str {
     match error {
         Error::InvalidSettings(_) => "invalid-settings",
         Error::Refused(_) => "refused",
@@ -88,7 +88,7 @@ async fn errors(case: &Case, grant: &Arc<Grant>, quiet: &Seen, report: &mut Repo
     for (at, asked) in quiet.asked.iter().enumerate() {
         for (name, error) in variants() {
             let probe = Probe::failing(Fault { at, with: error });
-            let seen = outcome(case, grant, case.upstream(), probe).await;
+            let seen = outcome(case, grant, case.upstream(grant), probe).await;
             let import = asked.import;
             match seen {
                 Err(seen) => wrong.push(format!("{import} returns {name}: {seen}")),
@@ -137,7 +137,7 @@ async fn outcome(
 async fn hangs(case: &Case, grant: &Arc<Grant>, calls: usize, report: &mut Report) {
     let mut wrong = Vec::new();
     for at in 0..calls {
-        let mut upstream = case.upstream();
+        let mut upstream = case.upstream(grant);
         upstream.hangs_at = Some(at);
         let (registry, _) = case.behind(upstream, Probe::default());
         let started = Instant::now();
@@ -157,19 +157,23 @@ async fn hangs(case: &Case, grant: &Arc<Grant>, calls: usize, report: &mut Repor
     report.record(AREA, &check, wrong);
 }
 
+/// Answers that a provider's author did not expect.
+pub(super) fn unexpected() -> impl Iterator<Item = Spoilt> {
+    let statuses = [204, 301, 400, 401, 403, 404, 409, 422, 429, 500, 503].map(Spoilt::Status);
+    let bodies = ["", "{", "null", "[]", "{}", "\"x\"", "{\"token\": 1}", "\u{1f4a5}", "<html>"];
+    let huge = [Spoilt::Giant(100_000), Spoilt::Giant(10 << 20)];
+    statuses.into_iter().chain(bodies.map(Spoilt::Body)).chain(huge)
+}
+
 async fn nonsense(case: &Case, grant: &Arc<Grant>, quiet: &Seen, report: &mut Report) {
     let sends = quiet.asked.iter().filter(|asked| asked.import == "http.send").count();
     if sends == 0 {
         return;
     }
     let mut wrong = Vec::new();
-    let statuses = [204, 301, 400, 401, 403, 404, 409, 422, 429, 500, 503].map(Spoilt::Status);
-    let bodies = ["", "{", "null", "[]", "{}", "\"x\"", "{\"token\": 1}", "\u{1f4a5}", "<html>"];
-    let huge = [Spoilt::Giant(100_000), Spoilt::Giant(10 << 20)];
-    let all = statuses.into_iter().chain(bodies.map(Spoilt::Body)).chain(huge);
-    for spoilt in all {
+    for spoilt in unexpected() {
         for at in 0..sends {
-            let mut upstream = case.upstream();
+            let mut upstream = case.upstream(grant);
             upstream.spoilt = Some((at, spoilt));
             if let Err(seen) = outcome(case, grant, upstream, Probe::default()).await {
                 wrong.push(format!("request {at} is answered {spoilt:?}: {seen}"));

@@ -58,7 +58,7 @@ async fn issue(case: &Case, project: &Project, actions: &str, hints: &mut Vec<Hi
         Ok(grant) => grant,
         Err(error) => return Tried { wrong: vec![error], ..Tried::default() },
     };
-    let (registry, probe) = case.behind(case.upstream(), Probe::default());
+    let (registry, probe) = case.behind(case.upstream(&grant), Probe::default());
     let deadline = Deadline::after(PATIENCE);
     let issued = mint(&registry, &grant, deadline, &Clock::system()).await;
     let seen = probe.seen();

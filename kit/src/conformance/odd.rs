@@ -12,7 +12,7 @@ use super::report::Report;
 use crate::grant::grant;
 use crate::probe::Probe;
 use rise_broker::domain::Deadline;
-use rise_broker::provider::{CheckCall, Finished, IssueCall, LocateCall, ResolveCall};
+use rise_broker::provider::{CheckCall, Finished, IssueCall, LocateCall, ResolveCall, RevokeCall};
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
     let (mut wrong, mut paths) = (Vec::new(), BTreeSet::new());
@@ -91,9 +91,9 @@ async fn calls(case: &Case, settings: &Arc<str>, paths: &mut BTreeSet<String>) -
     if let Err(error) = provider.call(resolve, quiet).await {
         wrong.push(format!("resolve: {error}"));
     }
-    let (registry, probe) = case.behind(case.upstream(), Probe::default());
-    let Ok(grant) = grant(&registry, &project, None, None) else { return wrong };
-    let issue = IssueCall { settings: settings(), grant };
+    let Ok(grant) = grant(&case.registry, &project, None, None) else { return wrong };
+    let (registry, probe) = case.behind(case.upstream(&grant), Probe::default());
+    let issue = IssueCall { settings: settings(), grant: Arc::clone(&grant) };
     let deadline = Deadline::after(PATIENCE);
     let issued = provider.call_until(issue, &registry.capabilities, deadline).await;
     match issued {
@@ -106,8 +106,17 @@ async fn calls(case: &Case, settings: &Arc<str>, paths: &mut BTreeSet<String>) -
             }
         }
     }
+    let revoke = RevokeCall { settings: settings(), grant, note: None };
+    match provider.call_until(revoke, &registry.capabilities, Deadline::after(PATIENCE)).await {
+        Err(error) => wrong.push(format!("revoke: {error}")),
+        Ok(finished) => {
+            if finished.value.is_err_and(|error| case.leaks(&error.to_string())) {
+                wrong.push("revoke: a secret is in the text of its error".to_owned());
+            }
+        }
+    }
     if case.logged_secret(&probe.seen()) {
-        wrong.push("issue: wrote a secret to the log".to_owned());
+        wrong.push("wrote a secret to the log".to_owned());
     }
     wrong
 }

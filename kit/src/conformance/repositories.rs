@@ -63,7 +63,7 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
         Ok(grant) => grant,
         Err(error) => return report.fail(AREA, "can be called", error),
     };
-    let (registry, probe) = case.behind(case.upstream(), Probe::default());
+    let (registry, probe) = case.behind(case.upstream(&grant), Probe::default());
     let mut wrong = Vec::new();
     for (number, (task, expected, may_change)) in CALLS.into_iter().enumerate() {
         let changes = Arc::new(Changes::default());

@@ -89,6 +89,11 @@ impl Request {
         Self::new(Method::Post, url)
     }
 
+    /// Begins a `DELETE`.
+    pub fn delete(url: &str) -> Self {
+        Self::new(Method::Delete, url)
+    }
+
     /// Adds a header. The host refuses line breaks, and headers that it writes itself or that
     /// mislead a server: `Authorization`, `Host`, `Cookie`, `Content-Length`, `Transfer-Encoding`,
     /// `Connection`, `Accept-Encoding`, `Range`, `Proxy-…`, `X-Forwarded-…`,

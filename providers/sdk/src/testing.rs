@@ -222,6 +222,13 @@ pub fn grant(project: &str) -> NewGrant {
 pub struct NewGrant(double::Grant);
 
 impl NewGrant {
+    /// Sets the id, a ULID. Another id is another grant.
+    #[must_use]
+    pub fn id(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.0.id);
+        self
+    }
+
     /// Sets the granted actions.
     #[must_use]
     pub fn actions(mut self, actions: Actions) -> Self {

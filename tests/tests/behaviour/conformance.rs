@@ -394,6 +394,100 @@ async fn each_misuse_of_a_login_fails_by_what_was_asked() {
     covered("login-rogue", "Misbehave", rows);
 }
 
+const REVOKING: [GuestRow; 18] = [
+    ("panics", "revocation-rogue was told to panic"),
+    ("ends-nothing", "it returns success, and no request ended the credential"),
+    ("ignores-note", "tokens/7`: returns Error::Unavailable"),
+    ("needs-note", "without a note: it returns success, and no request ended"),
+    ("ends-others", "ends a credential whose name is that of another grant"),
+    ("fails-when-gone", "a second time: returns Error::NotFound"),
+    ("failure-is-gone", "it returns success, and the credential is still there"),
+    ("denies-after-mint", "the broker calls no `revoke` then"),
+    ("forgets", "remembered nothing"),
+    ("logs-answer", "wrote a secret to the log"),
+    ("tells-answer", "a secret is in the text of its error"),
+    ("revokes-other-project", "someone-elses"),
+    ("revokes-elsewhere", "elsewhere.example.com"),
+    ("remembers-in-revoke", "`grant.remember` outside `issue`"),
+    ("remembers-too-much", "longer than 1 KiB"),
+    ("remembers-lines", "control characters"),
+    ("remembers-nothing", "a note that is empty"),
+    ("remembers-issued", "a note that holds an issued secret"),
+];
+
+async fn revoking(how: &str) -> Report {
+    let tokens = "http://127.0.0.1:5000/api/projects/{project}/tokens";
+    let settings = format!(
+        r#"base_url = "http://127.0.0.1:5000"
+admin_token = "a canary"
+misbehave = "{how}"
+trust_provider = true
+[registries.example.ceiling.http]
+private = true
+allow = ["POST {tokens}", "GET {tokens}", "DELETE {tokens}"]
+[[answers]]
+method = "POST"
+path = "/api/projects/*/tokens"
+makes = true
+body = '{{"id": 7, "name": "{{request/name}}", "token": "{{token}}"}}'
+[[answers]]
+method = "GET"
+path = "/api/projects/*/tokens"
+when = "made"
+body = '[{{"id": 7, "name": "{{made/name}}", "token": "{{token}}"}}]'
+[[answers]]
+method = "GET"
+path = "/api/projects/*/tokens"
+body = "[]"
+[[answers]]
+method = "DELETE"
+path = "/api/projects/*/tokens/7"
+status = 204
+[[answers]]
+method = "GET"
+path = "/api/nobody"
+"#
+    );
+    guest("revocation-rogue", &settings).await
+}
+
+#[tokio::test]
+async fn each_misuse_of_revocation_fails_by_what_was_done() {
+    let report = revoking("no").await;
+    assert!(report.passed(), "{report}");
+    // What nobody asked for is told.
+    let said = report.to_string();
+    assert!(said.contains("answers.4 (GET /api/nobody): no request got it"), "{said}");
+    assert!(!said.contains("answers.3"), "{said}");
+    let mut wrong = Vec::new();
+    for (how, reason) in REVOKING {
+        let said = failures(&revoking(how).await);
+        if !said.contains(reason) {
+            wrong.push(format!("{how}: {said}"));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+    let rows = REVOKING.iter().map(|row| row.0);
+    // The kit configures another secret than the one that it knows: `hostile_providers.rs`.
+    covered("revocation-rogue", "Misbehave", rows.chain(["no", "remembers-configured"]));
+}
+
+#[tokio::test]
+async fn revocation_without_a_word_of_what_makes_a_credential_fails() {
+    let settings = r#"base_url = "http://127.0.0.1:5000"
+admin_token = "a canary"
+trust_provider = true
+[registries.example.ceiling.http]
+private = true
+[[answers]]
+method = "POST"
+path = "/api/projects/*/tokens"
+body = '{"id": 7, "token": "{token}"}'
+"#;
+    let said = failures(&guest("revocation-rogue", settings).await);
+    assert!(said.contains("write `makes = true` into the [[answers]]"), "{said}");
+}
+
 /// Checks that every variant of the guest's enum is in the table.
 fn covered<'a>(guest: &str, name: &str, seen: impl Iterator<Item = &'a str>) {
     let source = repository().join(format!("tests/guests/{guest}/src/lib.rs"));

@@ -3,8 +3,9 @@
 
 use std::time::Instant;
 
+use rise_broker_tests::imaginary::ADMIN_TOKEN;
 use rise_broker_tests::registry::{RegistryTable, on_aws, registry};
-use rise_broker_tests::{Response, Stub, TestBroker, logs};
+use rise_broker_tests::{Imaginary, Response, Stub, TestBroker, eventually, logs};
 
 /// A registry of the guest `aws-rogue`, which uses AWS as `ecr` does.
 fn rogue(aws: &Stub, attack: &str, more: &str) -> RegistryTable {
@@ -262,5 +263,79 @@ async fn every_error_of_the_contract_has_its_answer() {
         assert_eq!(answer.header("retry-after"), retry_after, "{how}");
         assert!(!answer.text.contains("said by misbehaves"), "{how}: {}", answer.text);
         assert_eq!(broker.audit().pop().unwrap()["reason"], problem, "{how}");
+    }
+}
+
+/// A registry of the guest `revocation-rogue`, whose tokens it may make, see and delete for the
+/// grant's project.
+async fn revoker(server: &Imaginary, how: &str) -> TestBroker {
+    let tokens = format!("{}/api/projects/{{project}}/tokens", server.url());
+    let allow = ["POST", "GET", "DELETE"].map(|method| format!("\"{method} {tokens}\""));
+    let table = registry("revocation-rogue")
+        .with("base_url", server.url())
+        .with("admin_token", ADMIN_TOKEN)
+        .with("misbehave", how)
+        .with("trust_provider", true)
+        .ceiling(&format!("private = true\nallow = [{}]", allow.join(", ")));
+    TestBroker::with_registries(table).guests(&["revocation-rogue"]).start().await
+}
+
+fn refused(asked: &str) -> bool {
+    let said = "a provider asked for more than its registry allows";
+    logs::text().lines().any(|line| line.contains(said) && line.contains(asked))
+}
+
+/// A note goes into the audit log and comes back in another call.
+#[tokio::test]
+async fn a_note_is_short_printable_and_without_a_secret() {
+    for (how, asked) in [
+        ("remembers-too-much", "longer than 1 KiB"),
+        ("remembers-lines", "control characters"),
+        ("remembers-nothing", "a note that is empty"),
+        ("remembers-configured", "a note that holds a configured secret"),
+        ("remembers-issued", "a note that holds an issued secret"),
+    ] {
+        let server = Imaginary::start().await;
+        let broker = revoker(&server, how).await;
+        let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
+        assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{how}: {}", answer.text);
+        assert!(refused(asked), "{how}");
+        // It was made, and nobody got it: it is to end without a note.
+        let records = broker.audit();
+        let events: Vec<_> = records.iter().map(|record| record["event"].clone()).collect();
+        assert_eq!(events, ["issue.intent", "revoke.intent", "issue.failed"], "{how}");
+        let text = serde_json::to_string(&records).unwrap();
+        for secret in [ADMIN_TOKEN, "made-for-"] {
+            assert!(!text.contains(secret), "{how}: {text}");
+        }
+        assert!(records[1]["revocation"]["remembered"].is_null(), "{how}: {text}");
+    }
+}
+
+/// In `revoke`, a provider may do what it may do in `issue`, for the same project.
+#[tokio::test]
+async fn a_provider_ends_nothing_beyond_its_grant() {
+    for (how, asked) in [
+        ("revokes-other-project", "someone-elses"),
+        ("revokes-elsewhere", "elsewhere.example.com"),
+        ("remembers-in-revoke", "`grant.remember` outside `issue`"),
+    ] {
+        let server = Imaginary::start().await;
+        let broker = revoker(&server, how).await;
+        let token = broker.token_for("my-app");
+        let answer = broker.credentials(&token, "project=my-app").await;
+        assert_eq!(answer.status, 200, "{how}: {}", answer.text);
+        let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+        let path = format!("/api/v1/registry/credentials/{id}");
+        let ended = broker.delete(&path, &token).await;
+        assert_eq!(ended.json()["state"], "ending", "{how}: {}", ended.text);
+        eventually("the failure is recorded", async || {
+            broker.audit().iter().any(|record| record["event"] == "revoke.failed")
+        })
+        .await;
+        assert!(refused(asked), "{how}");
+        let sent: Vec<String> =
+            server.heard().into_iter().map(|it| it.method.to_string()).collect();
+        assert!(!sent.contains(&"DELETE".to_owned()), "{how}: {sent:?}");
     }
 }
