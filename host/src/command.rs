@@ -17,8 +17,10 @@ mod token;
 mod token_file;
 
 use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -155,6 +157,7 @@ fn run_with(
     // Provider calls that are still running have lost their caller; they are not waited for.
     runtime.shutdown_background();
     match result {
+        Ok(_) if HAS_LOST_OUTPUT.load(Ordering::Relaxed) => trouble,
         Ok(code) => code,
         Err(problems) if problems.is_empty() => ExitCode::FAILURE,
         Err(problems) => {
@@ -167,6 +170,7 @@ fn run_with(
 /// Prints what is wrong.
 pub fn exit_code(outcome: Outcome) -> ExitCode {
     match outcome {
+        Ok(()) if HAS_LOST_OUTPUT.load(Ordering::Relaxed) => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(problems) => fail(&problems),
     }
@@ -195,17 +199,24 @@ async fn load_tls(config: &Config) -> Result<Option<Tls>, Vec<Problem>> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what a command was asked for goes to standard output")]
+/// Whether standard output has lost a line. It belongs to the process, as standard output does.
+static HAS_LOST_OUTPUT: AtomicBool = AtomicBool::new(false);
+
+/// Writes what a command was asked for to standard output. A reader such as `| head` may have
+/// enough of it.
 pub fn print(text: impl Display) {
-    println!("{text}");
+    if let Err(error) = writeln!(io::stdout().lock(), "{text}")
+        && error.kind() != io::ErrorKind::BrokenPipe
+        && !HAS_LOST_OUTPUT.swap(true, Ordering::Relaxed)
+    {
+        warn(format_args!("error: cannot write to standard output: {error}"));
+    }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the log may not have been started yet, and problems are for people"
-)]
+/// Writes to standard error: the log may not have been started yet, and problems are for people.
 pub fn warn(text: impl Display) {
-    eprintln!("{text}");
+    // Nobody is left to tell.
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 fn fail(problems: &[impl Display]) -> ExitCode {

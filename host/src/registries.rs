@@ -70,7 +70,7 @@ pub const RECORDED_AGAIN: SignedDuration = SignedDuration::from_hours(12);
 impl Registry {
     /// Whether its provider can end credentials.
     pub fn revokes(&self) -> bool {
-        self.provider.guest.revocation.is_some()
+        self.provider.ends_credentials()
     }
 
     /// Returns the facts about the provider for audit records.

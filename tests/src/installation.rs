@@ -180,10 +180,15 @@ impl Installation {
 
     /// Runs `rise-provider` with these arguments and waits for its end.
     pub fn run_kit(&self, arguments: &[&str]) -> Printed {
+        self.printed(&self.kit_command(arguments).output().unwrap())
+    }
+
+    /// Prepares `rise-provider` with these arguments, as [`Self::command`] does.
+    pub fn kit_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(kit_binary());
         command.args(arguments);
         self.prepare(&mut command);
-        self.printed(&command.output().unwrap())
+        command
     }
 
     /// Replaces this folder by `DIR` and the shared state by `STATE`, which differ from run to run.

@@ -71,6 +71,9 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
         for endpoint in ceiling.into_iter().flat_map(HttpCeiling::endpoints) {
             print(format_args!("  may send {endpoint}"));
         }
+        if registry.revokes() {
+            print("  deletes each credential at the registry when its grant is over");
+        }
         print_web_identity(registry);
         for Elsewhere { url, named_by } in elsewhere(registry) {
             print(format_args!("{}: calls of AWS go to {url}, by {named_by}", registry.name));

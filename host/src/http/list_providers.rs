@@ -30,6 +30,8 @@ struct ListedProvider {
     is_locked: bool,
     /// The capabilities that the provider imports, and so needs.
     capabilities: Vec<&'static str>,
+    /// Whether the provider deletes the credentials that it makes, when the broker says so.
+    ends_credentials: bool,
     /// The registries that use the provider.
     registries: Vec<String>,
 }
@@ -46,6 +48,7 @@ pub(super) async fn list_providers(State(broker): State<Broker>) -> Json<ListedP
         is_locked: generation.catalog.is_locked(provider),
         file: provider.file.display().to_string(),
         capabilities: provider.imports.clone(),
+        ends_credentials: provider.ends_credentials(),
         registries: generation
             .registries
             .iter()

@@ -112,6 +112,11 @@ impl Provider {
         self.imports.iter().any(|name| Capability::find(name).is_none_or(acts_outside))
     }
 
+    /// Whether it exports `revocation`: the broker has it end the credentials that it makes.
+    pub fn ends_credentials(&self) -> bool {
+        self.guest.revocation.is_some()
+    }
+
     /// The provider's name and its aliases.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.manifest.name).chain(&self.manifest.aliases).map(String::as_str)

@@ -20,10 +20,11 @@ use rise_broker::config::{ProvidersConfig, environment};
 use rise_broker::domain::{
     Action, Actions, Clock, Credential, Credentials, Deadline, Lifetime, Project, RegistryName,
 };
-use rise_broker::issue::mint;
-use rise_broker::provider::Trial;
+use rise_broker::issue::{Leftover, mint};
 use rise_broker::provider::compile::Compiler;
+use rise_broker::provider::{RevokeCall, Trial};
 use rise_broker::registries::{BuiltRegistries, Clients, Means, Registries, Registry, Sdk};
+use rise_broker::rules::Grant;
 use rise_broker::signing::Signing;
 use rise_broker::state;
 
@@ -51,6 +52,9 @@ pub(super) struct RunArguments {
     /// Print the issued secret. Without this option only its length is printed.
     #[arg(long)]
     show_secret: bool,
+    /// End the credential at once, for a provider with `revocation`: calls its `revoke`.
+    #[arg(long)]
+    revoke: bool,
 }
 
 pub(super) async fn run(arguments: &RunArguments) -> Outcome {
@@ -83,16 +87,78 @@ pub(super) async fn run(arguments: &RunArguments) -> Outcome {
     let grant = grant.map_err(|error| vec![error])?;
     let probe = Arc::new(Probe::default());
     let registry = watched(&registry, &probe);
+    if arguments.revoke && !registry.revokes() {
+        return Err(vec!["--revoke: the provider exports no `revocation`".to_owned()]);
+    }
     let started = Instant::now();
-    let deadline = Deadline::after(Duration::from_mins(1));
+    let deadline = Deadline::after(LIMIT);
     let issued = mint(&registry, &grant, deadline, &clock).await;
     let elapsed = started.elapsed();
     print_calls(&probe.seen(), started, &registry);
     print(format_args!("loaded in {:?}, called in {elapsed:?}", trial.load_time));
-    let credentials = issued.map_err(|error| vec![error.to_string()])?;
-    print(format_args!("{:#}", answer(&credentials, arguments.show_secret)));
+    let (issued, leftover) = match issued {
+        Ok(credentials) => {
+            print(format_args!("{:#}", answer(&credentials, arguments.show_secret)));
+            let leftover = match credentials.note {
+                Some(note) => Leftover::Noted(note),
+                None => Leftover::Nothing,
+            };
+            (Ok(()), leftover)
+        }
+        Err(failed) => (Err(vec![failed.to_string()]), failed.leftover),
+    };
+    if arguments.revoke {
+        let ended = end(&registry, &grant, leftover).await;
+        return issued.and(ended);
+    }
+    tell(&leftover);
+    issued
+}
+
+/// How long a call may take at most.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// What stays at the registry.
+fn tell(leftover: &Leftover) {
+    const END: &str = "no broker ends it; delete it by hand, or use --revoke the next time";
+    match leftover {
+        Leftover::Nothing => {}
+        Leftover::Unknown => {
+            warn(format_args!("note: the registry may have made a credential all the same: {END}"));
+        }
+        Leftover::Noted(note) => {
+            warn(format_args!("note: the credential stays at the registry, as `{note}`: {END}"));
+        }
+    }
+}
+
+/// Ends what `issue` may have made, as a broker would.
+async fn end(registry: &Registry, grant: &Arc<Grant>, leftover: Leftover) -> Outcome {
+    let note = match leftover {
+        Leftover::Nothing => {
+            warn("note: `issue` remembered nothing, so a broker would not call `revoke`");
+            return Ok(());
+        }
+        Leftover::Unknown => None,
+        Leftover::Noted(note) => Some(note),
+    };
+    let probe = Arc::new(Probe::default());
+    let registry = watched(registry, &probe);
+    let given = note.as_ref().map_or("without a note".to_owned(), |note| format!("with `{note}`"));
+    let settings = Arc::clone(&registry.settings);
+    let call = RevokeCall { settings, grant: Arc::clone(grant), note };
+    let started = Instant::now();
+    let called =
+        registry.provider.call_until(call, &registry.capabilities, Deadline::after(LIMIT)).await;
+    print_calls(&probe.seen(), started, &registry);
+    let failed = |error: String| vec![format!("revoke {given}: {error}; {STAYS}")];
+    let returned = called.map_err(|error| failed(error.to_string()))?;
+    returned.value.map_err(|error| failed(format!("{error:?}")))?;
+    print(format_args!("revoked {given} in {:?}", started.elapsed()));
     Ok(())
 }
+
+const STAYS: &str = "the credential may still be at the registry: delete it by hand";
 
 fn pick(
     registries: &Registries,
@@ -109,7 +175,7 @@ fn pick(
     }
 }
 
-fn watched(registry: &Arc<Registry>, probe: &Arc<Probe>) -> Registry {
+fn watched(registry: &Registry, probe: &Arc<Probe>) -> Registry {
     let observer = Arc::<Probe>::clone(probe);
     let capabilities = Capabilities { observer, ..Capabilities::clone(&registry.capabilities) };
     Registry { capabilities: Arc::new(capabilities), ..Registry::clone(registry) }
@@ -158,6 +224,7 @@ fn answer(credentials: &Credentials, show_secret: bool) -> Value {
         "username": username,
         "password": credentials.credential.secret().map(|text| secret(text.expose())),
         "expires_at": credentials.expires_at.map(|time| time.to_string()),
+        "ended_by": credentials.ended_by,
         "actions": credentials.actions.iter().map(Action::as_str).collect::<Vec<_>>(),
         "scope": credentials.scope.to_string(),
         "enforced_by": credentials.enforced_by,

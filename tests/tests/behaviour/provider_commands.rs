@@ -2,9 +2,10 @@
 //! inspect`: what they print, and which exit code they end with.
 
 use std::fs;
+use std::process::Stdio;
 
 use rise_broker_tests::provider_files::{component, digest};
-use rise_broker_tests::{Installation, repository};
+use rise_broker_tests::{AUTH, HARBOR, Installation, Minting, MintingMood, TestBroker, repository};
 use serde_json::Value;
 
 /// An installation with a broken file beside the real providers.
@@ -66,7 +67,135 @@ fn a_file_is_inspected() {
     assert!(printed.contains(manages), "{printed}");
     let json = installation.run(&["provider", "inspect", "--json", "providers/ecr.wasm"]).stdout;
     let json: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["manages_repositories"], true);
+    assert_eq!(
+        (&json["manages_repositories"], &json["ends_credentials"]),
+        (&true.into(), &false.into())
+    );
+    let harbor = repository().join("dist/providers/harbor.wasm");
+    fs::copy(harbor, installation.path("harbor.wasm")).unwrap();
+    let printed = installation.run(&["provider", "inspect", "harbor.wasm"]).stdout;
+    assert!(printed.contains("  ends         each credential that it makes, when "), "{printed}");
+    let json = installation.run(&["provider", "inspect", "--json", "harbor.wasm"]).stdout;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["ends_credentials"], true);
+}
+
+/// `| head` closes the pipe when it has enough.
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    let installation = installation();
+    let of_broker: [&[&str]; 5] = [
+        &["provider", "inspect", "providers/ecr.wasm"],
+        &["provider", "inspect", "--json", "providers/ecr.wasm"],
+        &["help"],
+        &["completions", "bash"],
+        &["man"],
+    ];
+    let of_kit: [&[&str]; 2] =
+        [&["inspect", "providers/ecr.wasm"], &["check", "providers/oci.wasm"]];
+    let of_broker = of_broker.map(|arguments| installation.command(arguments));
+    let of_kit = of_kit.map(|arguments| installation.kit_command(arguments));
+    for mut command in of_broker.into_iter().chain(of_kit) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stdout(writer).stderr(Stdio::piped());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*said), (Some(0), ""), "{command:?}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let installation = installation();
+    let mut command = installation.command(&["provider", "inspect", "providers/oci.wasm"]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = "error: cannot write to standard output: No space left on device";
+    assert!(said.starts_with(expected) && said.lines().count() == 1, "{said}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+/// A robot that Harbor keeps for a day. No broker deletes what `run` makes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_run_makes_is_ended_on_request() {
+    let server = Minting::start(&HARBOR).await;
+    let installation = Installation::new("");
+    installation.file("settings.toml", server.table().to_string());
+    let harbor = repository().join("dist/providers/harbor.wasm").display().to_string();
+    let run = |more: &[&str]| {
+        let arguments = ["run", &harbor, "--settings", "settings.toml", "--project", "my-app"];
+        installation.run_kit(&[&arguments[..], more].concat())
+    };
+    let printed = run(&[]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    assert!(printed.stdout.contains(r#""ended_by": "broker""#), "{}", printed.stdout);
+    let note = format!("`{}/api/v2.0/robots/1`", server.url());
+    let told = format!("note: the credential stays at the registry, as {note}: no broker ends it;");
+    assert!(printed.stderr.contains(&told), "{}", printed.stderr);
+    assert_eq!(server.alive().len(), 1);
+    server.remove_all();
+
+    let printed = run(&["--revoke"]);
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
+    let note = format!("revoked with `{}/api/v2.0/robots/2`", server.url());
+    assert!(printed.stdout.contains(&note), "{}", printed.stdout);
+    assert!(server.alive().is_empty());
+
+    // What it failed to issue is ended as well.
+    server.mood(Some(MintingMood::LosesAnswer));
+    let printed = run(&["--revoke"]);
+    assert_eq!(printed.code, Some(1));
+    assert!(printed.stdout.contains("revoked without a note"), "{}", printed.stdout);
+    assert!(server.alive().is_empty());
+    let printed = run(&[]);
+    let told = "note: the registry may have made a credential all the same";
+    assert!(printed.stderr.contains(told), "{}", printed.stderr);
+    server.mood(Some(MintingMood::Refuses));
+    let printed = run(&["--revoke"]);
+    assert_eq!(printed.code, Some(1));
+    assert!(printed.stderr.contains("may still be at the registry"), "{}", printed.stderr);
+    assert!(!printed.stderr.contains(HARBOR.secret) && !printed.stdout.contains(HARBOR.secret));
+}
+
+#[test]
+fn a_provider_without_revocation_ends_nothing() {
+    let installation = installation();
+    let settings = "registry_url = \"localhost:5000\"";
+    let printed = installation.run_kit(&[
+        "run",
+        "providers/oci.wasm",
+        "--project",
+        "my-app",
+        "--settings",
+        settings,
+        "--revoke",
+    ]);
+    let expected = "error: --revoke: the provider exports no `revocation`\n";
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(1), expected));
+}
+
+/// The operator reads once that the broker deletes things at the registry.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_and_the_admin_page_say_what_is_deleted() {
+    let server = Minting::start(&HARBOR).await;
+    let installation = Installation::new(format!("{AUTH}{}", server.table()));
+    installation.provider(&repository().join("dist/providers/harbor.wasm"), "harbor");
+    let printed = installation.run(&["check"]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let told = "  deletes each credential at the registry when its grant is over\n";
+    assert_eq!(printed.stdout.matches(told).count(), 1, "{}", printed.stdout);
+    assert!(!printed.stderr.contains("deletes"), "{}", printed.stderr);
+    let broker =
+        TestBroker::with_registries(server.table()).providers(&["harbor", "oci"]).start().await;
+    let listed = broker.admin("/api/v1/providers").await.json();
+    let listed = listed["providers"].as_array().unwrap();
+    let ends = |name: &str| {
+        let found = listed.iter().find(|provider| provider["name"] == name).unwrap();
+        found["ends_credentials"].as_bool()
+    };
+    assert_eq!((ends("harbor"), ends("oci")), (Some(true), Some(false)));
 }
 
 #[test]

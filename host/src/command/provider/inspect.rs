@@ -58,6 +58,7 @@ fn as_json(provider: &Provider, size: u64) -> Value {
         "wasi": provider.wasi,
         "says_requests": says_requests(provider),
         "manages_repositories": provider.guest.repositories.is_some(),
+        "ends_credentials": provider.ends_credentials(),
         "settings_schema": provider.schema.document(),
     })
 }
@@ -83,6 +84,9 @@ fn show(provider: &Provider, size: u64) {
     }
     if provider.guest.repositories.is_some() {
         print("  manages      repositories, if [registries.NAME.repositories] says so");
+    }
+    if provider.ends_credentials() {
+        print("  ends         each credential that it makes, when its grant is over or you say so");
     }
     if !provider.wasi.is_empty() {
         print("  needs        wasi = \"stubbed\": empty files, closed sockets");
