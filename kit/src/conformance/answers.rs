@@ -305,17 +305,13 @@ mod tests {
         let signature = jwt.split('.').next_back();
         assert_eq!(signature, Some("T"));
         assert!(String::from_utf8_lossy(&claims).contains("\"exp\":100"));
-<<<<<<< HEAD
         let mut login = request("");
         let basic = format!("Basic {}", BASE64_STANDARD.encode("acme+robot:secret"));
         login.headers.insert(AUTHORIZATION, basic.parse().unwrap());
-        let jwt = Exchange::new(&login, "T", 100).fill("{jwt}");
+        let jwt = exchange(&login).fill("{jwt}");
         let claims = BASE64_URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).unwrap()).unwrap();
         assert!(String::from_utf8_lossy(&claims).contains("\"sub\":\"acme+robot\""));
-        let later: u64 = Exchange::new(&json, "T", 100).fill("{now+86400}").parse().unwrap();
-=======
         let later: u64 = exchange(&json).fill("{now+86400}").parse().unwrap();
->>>>>>> 129ee06 (Kit: revocation is checked, with a registry that remembers)
         assert!(later > 1_700_000_000);
         assert!(exchange(&json).fill("{now+60_rfc3339}").ends_with('Z'));
     }

@@ -37,7 +37,7 @@ impl Grant {
         self.0.lifetime()
     }
 
-    /// The time of the host's clock, in seconds since the Unix epoch.
+    /// The time of the host's clock at this call, in seconds since the Unix epoch.
     pub fn now(&self) -> u64 {
         self.0.now()
     }

@@ -133,7 +133,7 @@ impl Request {
     }
 
     /// Replaces the value at this JSON Pointer by a secret. [`json`](Request::json) sets the body
-    /// before.
+    /// before, with any value in this place, such as `null`.
     ///
     /// ```
     /// use rise_provider::testing::{Answer, Body, Call, Host};

@@ -7,8 +7,9 @@ use crate::Secret;
 pub struct Issued {
     /// The credential that the caller presents to the registry.
     pub credential: Credential,
-    /// The expiry in seconds since the Unix epoch, or `None` if the registry sets none. Do not
-    /// guess: the host passes it on to the caller.
+    /// The end that the registry itself has set, in seconds since the Unix epoch, or `None` if it
+    /// sets none. Do not guess: the host passes it on to the caller, unless the broker ends the
+    /// credential sooner ([`Grant::remember`](crate::Grant::remember)).
     pub expires_at: Option<u64>,
 }
 

@@ -1,7 +1,7 @@
 //! Lines for the operator, tagged with the registry and the grant.
 //!
-//! It is the only capability that also works outside `issue`. The host limits the number of lines
-//! and their length.
+//! Every function may write them. The other capabilities work only in functions with a grant. The
+//! host limits the number of lines and their length.
 //!
 //! ```
 //! use rise_provider::log::{self, Level};

@@ -8,8 +8,9 @@ use crate::{Error, Grant, Issued, Location, Needs};
 /// One kind of registry.
 ///
 /// Each call runs in a fresh instance and keeps nothing for the next one, so there is no `self`.
-/// Only [`issue`](Provider::issue) may use capabilities. In the other functions the host refuses
-/// every capability except [`log`](crate::log).
+/// Only [`issue`](Provider::issue) may use capabilities, and the functions with a grant of
+/// [`Revocation`](crate::Revocation) and [`Repositories`](crate::Repositories). In the other
+/// functions the host refuses every capability except [`log`](crate::log).
 pub trait Provider {
     /// The settings of one registry. The host checks a configuration against its JSON Schema, and
     /// operators read the doc comments of the fields. Add `#[serde(deny_unknown_fields)]`, and make
@@ -67,7 +68,8 @@ pub trait Provider {
 pub enum Scope {
     /// One repository, and only the granted actions.
     Repository,
-    /// A group of repositories: a Harbor or GitLab project, an owner.
+    /// A group of repositories: a Harbor or GitLab project, an owner, or one Docker repository of
+    /// Nexus or Artifactory with all images in it.
     Namespace,
     /// Everything that the registry's own account may do. The broker starts only if the operator
     /// accepts that.

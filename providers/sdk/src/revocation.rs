@@ -9,16 +9,18 @@ use crate::{Error, Grant, Provider};
 /// with `export_provider!(Example, revocation)`.
 pub trait Revocation: Provider {
     /// Ends the credential that `issue` made for this grant. Capabilities work as in `issue`, for
-    /// the grant's project.
+    /// the grant's project. The grant has the id, project, actions and lifetime that it had in
+    /// `issue`, and [`Grant::now`] is the time of this call.
     ///
     /// `remembered` is the last note that `issue` gave to [`Grant::remember`]. It is `None` if the
     /// broker does not know how far `issue` got: the credential, if there is one, has the name
     /// that `issue` gave it, so let that name follow from [`Grant::id`] alone.
     ///
-    /// The host calls this again after every failure, and may call it after a success. A
-    /// credential that is gone, or that never was, is a success. Before you end what a note names,
-    /// make sure that the name is that of this grant: the registry may have given the id to
-    /// something else. Before you believe that it is gone, make sure that you asked where it was
+    /// The host calls this again after every failure, and may call it after a success: a registry
+    /// may make late what it was asked for in time. A credential that is gone, or that never was,
+    /// is a success. Before you end what a note names, make sure that the name is that of this
+    /// grant: the registry may have given the id to something else. What somebody else made stays
+    /// as it is, and is a success: this grant's credential is gone. Before you believe that it is gone, make sure that you asked where it was
     /// made: see [`remembered_id`].
     fn revoke(
         settings: &Self::Settings,
