@@ -1,5 +1,5 @@
-"""nexus-api-client of Sonatype's community against a double of Nexus Repository 3. Arguments: the URL,
-a user, a password, then a command. Prints JSON.
+"""nexus-api-client of Sonatype's community against a double of Nexus Repository 3. Arguments: the
+URL, a user, a password, then a command. Prints JSON.
 
     create ID PASSWORD ROLE...   makes a local user
     find TEXT                    lists the ids of the local users that begin with the text

@@ -1,5 +1,5 @@
-//! A double of Sonatype Nexus Repository 3: local users with roles, which never expire. The client of
-//! Sonatype's community drives it first (`nexus.rs` of the tests).
+//! A double of Sonatype Nexus Repository 3: local users with roles, which never expire. The client
+//! of Sonatype's community drives it first (`nexus.rs` of the tests).
 
 use std::collections::BTreeMap;
 

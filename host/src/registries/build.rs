@@ -86,7 +86,12 @@ async fn build(
     let shape = config.shape(settings.get("child_repositories") == Some(&Value::Bool(true)));
     let kind = (scope, trust_provider, shape, clients);
     let needs = needs::ask(provider, &bare, &text, &stated).await?;
-    let http = http::open(provider, &settings, &config, kind, &needs, &stated)?;
+    let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none());
+    let narrow = accept(narrow, &config, &stated, &mut warnings);
+    let http = match http::open(provider, &settings, &config, kind, &needs, &stated) {
+        Ok(http) => http,
+        Err(problems) => return both(narrow, Err(problems)),
+    };
     warnings.extend(of_secrets(&config, http.as_ref(), &provider.schema, &stated));
     let used = has_aws.then_some(&aws_settings);
     warnings.extend(used.iter().flat_map(|aws| aws::warnings(aws, signing, &stated)));
@@ -98,8 +103,6 @@ async fn build(
     let kept = clients.kept(name, epoch);
     let capabilities = Capabilities { aws, http, kept, ..Capabilities::clone(&bare) };
     let capabilities = Arc::new(Capabilities { repositories: managed, ..capabilities });
-    let narrow = narrow_enough(scope, accepted, has_aws && aws_settings.push_role_arn.is_none());
-    let narrow = accept(narrow, &config, &stated, &mut warnings);
     let located = location::derive(provider, &capabilities, &text, shape)
         .await
         .map_err(|message| stated.problem("", message))

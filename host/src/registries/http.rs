@@ -44,7 +44,8 @@ pub(super) fn open(
         return Ok(None);
     }
     let base_url = settings.get("base_url").and_then(Value::as_str);
-    let ceiling = HttpCeiling::new(allowed, needed, base_url, shape).map_err(|error| {
+    let ceiling = HttpCeiling::new(allowed, needed, base_url, shape);
+    let ceiling = ceiling.map_err(|error| {
         let pointer = match &error {
             InvalidHttpCeiling::Missing | InvalidHttpCeiling::Needed { .. } => {
                 "/ceiling/http".to_owned()
@@ -53,11 +54,15 @@ pub(super) fn open(
             InvalidHttpCeiling::Endpoint { index, .. } => format!("/ceiling/http/allow/{index}"),
             InvalidHttpCeiling::BaseUrl { .. } => "/base_url".to_owned(),
         };
-        stated.problem(&pointer, error.to_string())
+        let mut problems = stated.problem(&pointer, error.to_string());
+        if !is_trusted && scope != Scope::None {
+            problems.extend(stated.problem("/trust_provider", untrusted(provider, None)));
+        }
+        problems
     })?;
     let chose_itself = needed.is_some() && !states_requests && !ceiling.stays_at(base_url);
     if !is_trusted && (scope != Scope::None || chose_itself) {
-        return Err(stated.problem("/trust_provider", untrusted(provider, &ceiling)));
+        return Err(stated.problem("/trust_provider", untrusted(provider, Some(&ceiling))));
     }
     let proxy = allowed.and_then(|allowed| allowed.proxy.as_deref());
     if proxy.is_some_and(|proxy| reachable::proxy(proxy).is_none()) {
@@ -92,13 +97,18 @@ fn authorities(
     Ok(Some(pem))
 }
 
-fn untrusted(provider: &Provider, ceiling: &HttpCeiling) -> String {
-    let endpoints = ceiling.endpoints().take(8).collect::<Vec<_>>().join(", ");
+/// `ceiling`: what it may send, if that is known.
+fn untrusted(provider: &Provider, ceiling: Option<&HttpCeiling>) -> String {
+    let endpoints = ceiling.map(|ceiling| {
+        let endpoints = ceiling.endpoints().take(8).collect::<Vec<_>>().join(", ");
+        format!(", and it may send {endpoints}")
+    });
     format!(
-        "missing; the provider `{}` issues what the registry returns over HTTP, and only the \
-         provider knows the scope of that; review the provider, then set `trust_provider = true` \
-         or run `rise-broker provider lock`; answers then have `enforced_by: provider`, and it may \
-         send {endpoints}",
-        provider.manifest.name
+        "missing; the provider `{}` issues what the registry returns over HTTP or what it makes \
+         itself, and only the provider knows the scope of that; review the provider, then set \
+         `trust_provider = true` or run `rise-broker provider lock`; answers then have \
+         `enforced_by: provider`{}",
+        provider.manifest.name,
+        endpoints.unwrap_or_default()
     )
 }

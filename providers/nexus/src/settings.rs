@@ -72,9 +72,8 @@ impl Settings {
     fn host(&self) -> Option<&str> {
         let url = self.url();
         let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
-        let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| {
-            (host, Some(path))
-        });
+        let (host, path) =
+            rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
         (Location::is_host(host) && path.is_none_or(is_path)).then_some(host)
     }
 

@@ -23,7 +23,8 @@ const LOCAL: &str = "default";
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct User {
-    user_id: String,
+    #[serde(rename = "userId")]
+    id: String,
     source: String,
     #[serde(default)]
     first_name: Option<String>,
@@ -64,10 +65,10 @@ pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error
     // Before anything else can fail: from here on somebody has to delete it.
     grant.remember(&format!("{}/{id}", settings.users()))?;
     let made: User = response.json()?;
-    if made.user_id != id || !made.is_of(grant) || made.roles != [role] {
+    if made.id != id || !made.is_of(grant) || made.roles != [role] {
         return Err(Error::Failed(format!(
             "Nexus answered with a user `{}`, and `{id}` with the role `{role}` was asked for",
-            excerpt(&made.user_id)
+            excerpt(&made.id)
         )));
     }
     let credential = Credential::Basic(Login { username: id, password });
@@ -97,7 +98,7 @@ pub(crate) fn delete(
 fn of_somebody_else(user: &User, grant: &Grant, was_made: bool) -> Result<(), Error> {
     let text = format!(
         "the user `{}` (source `{}`) has not the names of a user made by the broker",
-        user.user_id,
+        user.id,
         excerpt(&user.source)
     );
     if was_made {
@@ -117,7 +118,7 @@ fn find(settings: &Settings, id: &str) -> Result<Option<User>, Error> {
     let response = send(settings, Request::get(&url))?;
     success(&response, "nx-users-read")?;
     let found: Vec<User> = response.json()?;
-    Ok(found.into_iter().find(|user| user.user_id == id))
+    Ok(found.into_iter().find(|user| user.id == id))
 }
 
 fn send(settings: &Settings, request: Request) -> Result<Response, Error> {

@@ -60,6 +60,7 @@ providers! {
     gitlab,
     google,
     harbor,
+    nexus,
     oci,
     quay,
 }

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use rise_broker::domain::Clock;
 use rise_broker_tests::{
     AUTH, Client, GITEA, GITLAB, HARBOR, HUB_ORGANIZATION, Installation, Minting, MintingKind,
-    MintingMood, Response, Serving, Settings, TestBroker, eventually, logs, repository,
+    MintingMood, NEXUS, Response, Serving, Settings, TestBroker, eventually, logs, repository,
 };
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
@@ -83,6 +83,7 @@ guarantees! {
     harbor: HARBOR,
     gitlab: GITLAB,
     gitea: GITEA,
+    nexus: NEXUS,
     dockerhub: HUB_ORGANIZATION,
 }
 

@@ -211,3 +211,19 @@ async fn neither_works_outside_of_issue() {
         assert_eq!(answer.status, 200, "{how}: {}", answer.text);
     }
 }
+
+/// A provider that sends no request starts without trust. What it makes still needs it.
+#[tokio::test]
+async fn a_password_of_the_host_reaches_a_caller_only_with_trust() {
+    let server = Imaginary::start().await;
+    let table = table(&server, "random-password")
+        .without("trust_provider")
+        .with("requests", Vec::<String>::new())
+        .ceiling("");
+    let broker = broker(table).await;
+    let answer = ask(&broker).await;
+    assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
+    let said = "a password that the host made for it, and only the provider knows what that opens: \
+                this registry does not set `trust_provider`";
+    assert!(logs::text().lines().any(|line| line.contains(said)), "{}", logs::text());
+}

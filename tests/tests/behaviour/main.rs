@@ -85,6 +85,7 @@ mod keys;
 mod limits;
 mod named_paths;
 mod needs_of_providers;
+mod nexus;
 mod nodes;
 mod observability;
 mod oci_against_docker_registry;

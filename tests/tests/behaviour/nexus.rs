@@ -1,7 +1,9 @@
 //! Sonatype Nexus: its double is driven by the client of Sonatype's community, then by the broker.
 //! `ended_by_the_broker.rs` has what holds for the end of its users.
 
-use rise_broker_tests::{Minting, NEXUS, NEXUS_ADMIN, TestBroker, logs, vendor_client};
+use rise_broker_tests::{
+    AUTH, Installation, Minting, NEXUS, NEXUS_ADMIN, TestBroker, logs, repository, vendor_client,
+};
 use serde_json::{Value, json};
 
 async fn client(server: &Minting, arguments: &[&str]) -> Value {
@@ -72,19 +74,21 @@ async fn a_missing_role_is_told_to_the_operator() {
     assert_eq!(broker.process.issuing.outstanding().credentials, 0);
 }
 
-/// A password that the provider had made reaches callers only if the operator trusts it with that.
-#[tokio::test]
-async fn a_password_of_the_host_needs_trust() {
+/// Everything that only the operator can say is asked for at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_has_to_accept_is_told_at_once() {
     let server = Minting::start(&NEXUS).await;
-    let users = format!("{}/service/rest/v1/security/users", server.url());
-    let allow = ["POST", "GET", "DELETE"].map(|method| format!("\"{method} {users}\""));
-    let table = server
-        .table()
-        .without("trust_provider")
-        .ceiling(&format!("private = true\nallow = [{}]", allow.join(", ")));
-    let broker = TestBroker::with_registries(table).providers(&["nexus"]).start().await;
-    let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
-    assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
-    let said = "a password that the host made for it, and only the provider knows what that opens";
-    assert!(logs::text().lines().any(|line| line.contains(said)), "{}", logs::text());
+    let table = server.table().without("trust_provider").without("accept_scope").ceiling("");
+    let installation = Installation::new(format!("{AUTH}{table}"));
+    installation.provider(&repository().join("dist/providers/nexus.wasm"), "nexus");
+    let printed = installation.run(&["check"]);
+    assert_eq!(printed.code, Some(1), "{}", printed.stdout);
+    for missing in [
+        "set `accept_scope = \"namespace\"`",
+        "registries.prod.trust_provider: missing; the provider `nexus` issues what the registry \
+         returns over HTTP or what it makes itself",
+        "`ceiling.http.private = true`",
+    ] {
+        assert!(printed.stderr.contains(missing), "{missing}: {}", printed.stderr);
+    }
 }

@@ -106,6 +106,14 @@ const ROWS: &[Row] = &[
         shortest: "as granted, and 24 hours for a client that exchanged it; Gitea itself ends none",
     },
     Row {
+        provider: "nexus",
+        examples: &["users", "paths"],
+        registry: "[Nexus](nexus.md)",
+        settings: "all",
+        apart: "yes",
+        shortest: "as granted; Nexus itself ends none",
+    },
+    Row {
         provider: "azure",
         examples: &["public", "government", "federated"],
         registry: "[Azure Container Registry](azure.md)",

@@ -205,8 +205,8 @@ impl Made {
 }
 
 impl Ending {
-    /// What was wrong while something failed. `is_strict`: the credential is there, and nothing said
-    /// that it is gone.
+    /// What was wrong while something failed. `is_strict`: the credential is there, and nothing
+    /// said that it is gone.
     fn after_fault(&self, case: &Case, is_strict: bool, what: &str) -> Vec<String> {
         let mut wrong = self.problems(case);
         match &self.returned {

@@ -48,10 +48,7 @@ impl Registry {
 
     fn ids(&self) -> Vec<String> {
         let users = self.0.borrow();
-        users
-            .iter()
-            .map(|user| user["userId"].as_str().unwrap().to_owned())
-            .collect()
+        users.iter().map(|user| user["userId"].as_str().unwrap().to_owned()).collect()
     }
 
     fn answer(&self, sent: &Sent) -> Answer {
@@ -68,9 +65,7 @@ impl Registry {
             rest.strip_prefix('/'),
         ) {
             (Method::Post, None, None) => {
-                let Body::Json(mut user) = sent.body.clone() else {
-                    panic!("expected JSON")
-                };
+                let Body::Json(mut user) = sent.body.clone() else { panic!("expected JSON") };
                 if users.iter().any(|other| other["userId"] == user["userId"]) {
                     let told = format!("User '{}' already exists.", id_of(&user));
                     return Answer::new(400).body(&told);
@@ -85,10 +80,8 @@ impl Registry {
                 Answer::new(200).body(&body)
             }
             (Method::Get, Some(prefix), None) => {
-                let found: Vec<_> = users
-                    .iter()
-                    .filter(|user| id_of(user).starts_with(prefix))
-                    .collect();
+                let found: Vec<_> =
+                    users.iter().filter(|user| id_of(user).starts_with(prefix)).collect();
                 Answer::new(200).body(&json!(found).to_string())
             }
             (Method::Delete, None, Some(id)) => {
@@ -102,17 +95,13 @@ impl Registry {
 
     fn host(&self) -> Host {
         let registry = self.clone();
-        Host::new()
-            .secret("password")
-            .http(move |sent| Ok(registry.answer(sent)))
+        Host::new().secret("password").http(move |sent| Ok(registry.answer(sent)))
     }
 }
 
 /// A host whose registry always answers the same.
 fn answers(answer: Answer) -> Host {
-    Host::new()
-        .secret("password")
-        .http(move |_| Ok(answer.clone()))
+    Host::new().secret("password").http(move |_| Ok(answer.clone()))
 }
 
 fn revoke(host: &Host, note: Option<&str>) -> (Result<(), Error>, Vec<Call>) {
@@ -120,9 +109,9 @@ fn revoke(host: &Host, note: Option<&str>) -> (Result<(), Error>, Vec<Call>) {
 }
 
 fn methods(calls: &[Call]) -> Vec<Method> {
-    let method = |call: &Call| match call {
-        Call::Send(sent) => Some(sent.method),
-        _ => None,
+    let method = |call: &Call| {
+        let Call::Send(sent) = call else { return None };
+        Some(sent.method)
     };
     calls.iter().filter_map(method).collect()
 }
@@ -140,15 +129,13 @@ fn each_grant_gets_a_user_with_the_role_of_its_actions() {
 
         let issued = issued.unwrap();
         assert_eq!(issued.expires_at, None);
-        let Credential::Basic(login) = issued.credential else {
-            panic!("expected a login")
-        };
+        let Credential::Basic(login) = issued.credential else { panic!("expected a login") };
         assert_eq!(login.username, ID);
         assert_eq!(testing::origin(&login.password), &Origin::Random);
 
-        let sent = calls.iter().find_map(|call| match call {
-            Call::Send(sent) => Some(sent),
-            _ => None,
+        let sent = calls.iter().find_map(|call| {
+            let Call::Send(sent) = call else { return None };
+            Some(sent)
         });
         let expected = json!({
             "userId": ID, "firstName": "rise-broker", "lastName": GRANT,
@@ -162,29 +149,15 @@ fn each_grant_gets_a_user_with_the_role_of_its_actions() {
 
 #[test]
 fn the_note_follows_at_once_after_the_answer() {
-    let (issued, calls) = Registry::default()
-        .host()
-        .run(|| Nexus::issue(&usual(), &grant()));
+    let (issued, calls) = Registry::default().host().run(|| Nexus::issue(&usual(), &grant()));
     assert!(issued.is_ok());
-    let sent = calls
-        .iter()
-        .position(|call| matches!(call, Call::Send(_)))
-        .unwrap();
-    assert_eq!(
-        calls[sent + 1],
-        Call::Remember {
-            note: NOTE.to_owned()
-        }
-    );
+    let sent = calls.iter().position(|call| matches!(call, Call::Send(_))).unwrap();
+    assert_eq!(calls[sent + 1], Call::Remember { note: NOTE.to_owned() });
 }
 
 #[test]
 fn actions_without_a_role_are_refused_before_anything_is_sent() {
-    for actions in [
-        Actions::NONE,
-        Actions::DELETE,
-        Actions::PULL | Actions::DELETE,
-    ] {
+    for actions in [Actions::NONE, Actions::DELETE, Actions::PULL | Actions::DELETE] {
         let registry = Registry::default();
         let grant = testing::grant("my-app").actions(actions).build();
         let (issued, calls) = registry.host().run(|| Nexus::issue(&usual(), &grant));
@@ -198,9 +171,7 @@ fn what_nexus_says_is_handed_on() {
     for (status, expected) in [
         (
             401,
-            Error::Denied(format!(
-                "POST {ASKED} answered 401: `username` or `password` is wrong"
-            )),
+            Error::Denied(format!("POST {ASKED} answered 401: `username` or `password` is wrong")),
         ),
         (
             403,
@@ -210,39 +181,24 @@ fn what_nexus_says_is_handed_on() {
         ),
         (
             404,
-            Error::NotFound(format!(
-                "POST {ASKED} answered 404: is `base_url` the URL of Nexus?"
-            )),
+            Error::NotFound(format!("POST {ASKED} answered 404: is `base_url` the URL of Nexus?")),
         ),
         (429, Error::Throttled(None)),
-        (
-            503,
-            Error::Unavailable(format!("POST {ASKED} answered 503")),
-        ),
+        (503, Error::Unavailable(format!("POST {ASKED} answered 503"))),
     ] {
         let (issued, calls) = answers(Answer::new(status)).run(|| Nexus::issue(&usual(), &grant()));
         assert_eq!(issued.unwrap_err(), expected);
-        assert!(
-            !calls
-                .iter()
-                .any(|call| matches!(call, Call::Remember { .. }))
-        );
+        assert!(!calls.iter().any(|call| matches!(call, Call::Remember { .. })));
     }
     let slow = Answer::new(429).header("Retry-After", "9");
     assert_eq!(
-        answers(slow)
-            .run(|| Nexus::issue(&usual(), &grant()))
-            .0
-            .unwrap_err(),
+        answers(slow).run(|| Nexus::issue(&usual(), &grant())).0.unwrap_err(),
         Error::Throttled(Some(9))
     );
-    let away = Host::new()
-        .secret("password")
-        .http(|_| Err(Error::Unavailable("no".to_owned())));
-    for result in [
-        away.run(|| Nexus::issue(&usual(), &grant()).map(|_| ())).0,
-        revoke(&away, None).0,
-    ] {
+    let away = Host::new().secret("password").http(|_| Err(Error::Unavailable("no".to_owned())));
+    for result in
+        [away.run(|| Nexus::issue(&usual(), &grant()).map(|_| ())).0, revoke(&away, None).0]
+    {
         assert!(matches!(result, Err(Error::Unavailable(_))));
     }
 }
@@ -256,11 +212,7 @@ fn a_user_that_exists_is_neither_used_nor_deleted_nor_remembered() {
          User '{ID}' already exists."
     );
     assert_eq!(issued.unwrap_err(), Error::Denied(expected));
-    assert!(
-        !calls
-            .iter()
-            .any(|call| matches!(call, Call::Remember { .. }))
-    );
+    assert!(!calls.iter().any(|call| matches!(call, Call::Remember { .. })));
 
     // The broker calls this without a note.
     let (revoked, calls) = revoke(&registry.host(), None);
@@ -272,11 +224,7 @@ fn a_user_that_exists_is_neither_used_nor_deleted_nor_remembered() {
 fn rejects(users: Answer) -> Host {
     Host::new().secret("password").http(move |sent| {
         let rejected = Answer::new(400).body("Role 'rise-push' does not exist.");
-        Ok(if sent.method == Method::Get {
-            users.clone()
-        } else {
-            rejected
-        })
+        Ok(if sent.method == Method::Get { users.clone() } else { rejected })
     })
 }
 
@@ -323,11 +271,7 @@ fn an_answer_that_makes_no_sense_is_remembered_and_not_issued() {
         let host = answers(Answer::new(200).body(&body));
         let (issued, calls) = host.run(|| Nexus::issue(&usual(), &grant()));
         assert!(matches!(issued, Err(Error::Failed(_))), "{body}");
-        assert!(
-            calls
-                .iter()
-                .any(|call| matches!(call, Call::Remember { .. }))
-        );
+        assert!(calls.iter().any(|call| matches!(call, Call::Remember { .. })));
     }
 }
 
@@ -350,10 +294,7 @@ fn a_user_is_deleted_with_and_without_a_note_and_again() {
     for note in [Some(NOTE), None] {
         let registry = Registry::with([ours()]);
         let (revoked, calls) = revoke(&registry.host(), note);
-        assert_eq!(
-            (revoked, methods(&calls)),
-            (Ok(()), vec![Method::Get, Method::Delete])
-        );
+        assert_eq!((revoked, methods(&calls)), (Ok(()), vec![Method::Get, Method::Delete]));
         assert_eq!(registry.ids(), [""; 0]);
 
         let (again, calls) = revoke(&registry.host(), note);
@@ -380,12 +321,7 @@ fn a_user_of_somebody_else_stays() {
     of_ldap["source"] = json!("LDAP");
     let mut nameless = ours();
     nameless.as_object_mut().unwrap().remove("lastName");
-    for other in [
-        user(ID, "Ada", "Lovelace"),
-        user(ID, "rise-broker", "X"),
-        of_ldap,
-        nameless,
-    ] {
+    for other in [user(ID, "Ada", "Lovelace"), user(ID, "rise-broker", "X"), of_ldap, nameless] {
         let registry = Registry::with([other]);
         assert_eq!(revoke(&registry.host(), None).0, Ok(()));
         // Nexus has said that it made the user, so the end cannot be taken for granted.
@@ -397,36 +333,34 @@ fn a_user_of_somebody_else_stays() {
 
 #[test]
 fn an_end_that_is_not_sure_is_an_error() {
-    for (status, body) in [
-        (200, "<html>"),
-        (200, "{}"),
-        (200, "[{}]"),
-        (404, ""),
-        (401, ""),
-        (400, ""),
-    ] {
+    for (status, body) in
+        [(200, "<html>"), (200, "{}"), (200, "[{}]"), (404, ""), (401, ""), (400, "")]
+    {
         for note in [None, Some(NOTE)] {
             let (revoked, _) = revoke(&answers(Answer::new(status).body(body)), note);
             assert!(revoked.is_err(), "{status} {body}");
         }
     }
     // Found, but not deleted.
-    for (status, is_over) in [
-        (204, true),
-        (404, true),
-        (403, false),
-        (500, false),
-        (400, false),
-    ] {
+    for (status, is_over) in [(204, true), (404, true), (403, false), (500, false), (400, false)] {
         let host = Host::new().secret("password").http(move |sent| {
             let found = Answer::new(200).body(&json!([ours()]).to_string());
-            Ok(if sent.method == Method::Get {
-                found
-            } else {
-                Answer::new(status)
-            })
+            Ok(if sent.method == Method::Get { found } else { Answer::new(status) })
         });
         assert_eq!(revoke(&host, Some(NOTE)).0.is_ok(), is_over, "{status}");
+    }
+}
+
+#[test]
+fn the_user_of_another_grant_stays() {
+    let registry = Registry::with([ours()]);
+    let other = testing::grant("my-app").id("01BX5ZZKBKACTAV9WEVGEMMVRZ").build();
+    let users = "https://nexus.example.com/service/rest/v1/security/users";
+    for note in [None, Some(NOTE), Some(&*format!("{users}/rise-01bx5zzkbkactav9wevgemmvrz"))] {
+        let host = registry.host();
+        let (revoked, calls) = host.run(|| Nexus::revoke(&settings(&json!({})), &other, note));
+        assert_eq!((revoked, methods(&calls)), (Ok(()), vec![Method::Get]), "{note:?}");
+        assert_eq!(registry.ids(), [ID]);
     }
 }
 
@@ -444,8 +378,6 @@ fn another_nexus_is_not_asked() {
 fn a_long_answer_does_not_fill_the_error() {
     let host = answers(Answer::new(400).body(&"x\n".repeat(5000)));
     let (issued, _) = host.run(|| Nexus::issue(&usual(), &grant()));
-    let Err(Error::Failed(text)) = issued else {
-        panic!("expected a failure")
-    };
+    let Err(Error::Failed(text)) = issued else { panic!("expected a failure") };
     assert!(text.len() < 512 && !text.contains('\n'));
 }
