@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use minisign::KeyPair;
 use rise_broker_tests::provider_files::{component, digest, drop_in, guest, noted};
 use rise_broker_tests::registry::{oci, registry};
-use rise_broker_tests::{AUTH, Installation, Serving};
+use rise_broker_tests::{AUTH, Installation, Serving, repository};
 use serde_json::Value;
 
 fn installation(require: &str) -> Installation {
@@ -248,6 +248,26 @@ fn locking_shows_what_is_asked_for_and_writes_only_when_told_to() {
     installation.provider(Path::new("/etc/hostname"), "nonsense");
     let printed = installation.run(&["provider", "lock", "--yes"]);
     assert_eq!(printed.code, Some(1), "what cannot be loaded is not locked");
+}
+
+/// An export is no permission, but the operator should know what the provider is for.
+#[test]
+fn locking_shows_what_is_managed_and_ended() {
+    let installation = installation("");
+    for name in ["ecr", "harbor"] {
+        installation.provider(&repository().join(format!("dist/providers/{name}.wasm")), name);
+    }
+    let printed = lock(&installation);
+    let of = |name: &str| {
+        let start = printed.find(&format!("{name} 0.")).unwrap();
+        printed[start..].split("\n  file").nth(1).unwrap().split("\n  sha256").nth(1).unwrap()
+    };
+    let section =
+        |name: &str| of(name).lines().take_while(|line| !line.is_empty()).collect::<String>();
+    assert!(section("ecr").contains("  manages repositories, if "), "{printed}");
+    assert!(!section("ecr").contains("  ends "), "{printed}");
+    assert!(section("harbor").contains("  ends    each credential that it makes"), "{printed}");
+    assert!(!section("oci").contains("  ends "), "{printed}");
 }
 
 #[tokio::test]

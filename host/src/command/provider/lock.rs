@@ -112,6 +112,12 @@ fn show(provider: &Provider) {
     for import in &provider.imports {
         print(format_args!("  may     {}", capability::in_words(import)));
     }
+    if provider.guest.repositories.is_some() {
+        print("  manages repositories, if [registries.NAME.repositories] says so");
+    }
+    if provider.ends_credentials() {
+        print("  ends    each credential that it makes, when its grant is over or you say so");
+    }
     for import in &provider.wasi {
         print(format_args!("  sees    an empty {import}"));
     }
