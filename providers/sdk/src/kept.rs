@@ -49,7 +49,7 @@ pub fn keep(name: &str, value: &Secret, expires_at: u64) -> Result<(), Error> {
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] outside `issue`.
+/// [`Error::Refused`] in a function without a grant.
 pub fn find(name: &str) -> Result<Option<Secret>, Error> {
     Ok(host::find_kept(name)?.map(Secret))
 }
@@ -58,7 +58,7 @@ pub fn find(name: &str) -> Result<Option<Secret>, Error> {
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] outside `issue`.
+/// [`Error::Refused`] in a function without a grant.
 pub fn forget(name: &str) -> Result<(), Error> {
     host::forget(name)
 }

@@ -19,7 +19,8 @@ use crate::{Error, assertions, host};
 ///
 /// # Errors
 ///
-/// [`Error::InvalidSettings`] if there is no such secret, [`Error::Refused`] outside `issue`.
+/// [`Error::InvalidSettings`] if there is no such secret, [`Error::Refused`] in a function without
+/// a grant.
 ///
 /// ```
 /// use rise_provider::{secrets, testing};
