@@ -46,6 +46,10 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
         let seen = "none of the requests of `issue` got an answer with `makes = true`";
         return report.fail(AREA, "the examples say what makes a credential", seen.to_owned());
     }
+    if made.object.exists() && made.note.is_none() {
+        let seen = "it calls no `grant.remember`, so the broker would never call `revoke` for it";
+        report.fail(AREA, "issue remembers what it made", seen.to_owned());
+    }
     report.record(AREA, ENDS, ends(case, &made).await);
     report.record(AREA, OTHERS, others(case, &made).await);
     half_way::check(case, report).await;

@@ -395,7 +395,7 @@ async fn each_misuse_of_a_login_fails_by_what_was_asked() {
     covered("login-rogue", "Misbehave", rows);
 }
 
-const REVOKING: [GuestRow; 18] = [
+const REVOKING: [GuestRow; 19] = [
     ("panics", "revocation-rogue was told to panic"),
     ("ends-nothing", "it returns success, and no request ended the credential"),
     ("ignores-note", "tokens/7`: returns Error::Unavailable"),
@@ -405,6 +405,7 @@ const REVOKING: [GuestRow; 18] = [
     ("failure-is-gone", "it returns success, and the credential is still there"),
     ("denies-after-mint", "the broker calls no `revoke` then"),
     ("forgets", "remembered nothing"),
+    ("forgets-what-ends", "issue remembers what it made: it calls no `grant.remember`"),
     ("logs-answer", "wrote a secret to the log"),
     ("tells-answer", "a secret is in the text of its error"),
     ("revokes-other-project", "someone-elses"),

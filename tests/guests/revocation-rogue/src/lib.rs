@@ -50,6 +50,8 @@ enum Misbehave {
     /// Says that the registry has denied the token that it made.
     DeniesAfterMint,
     Forgets,
+    /// The same for a token that the registry ends.
+    ForgetsWhatEnds,
     LogsAnswer,
     /// Puts the answer into its error.
     TellsAnswer,
@@ -109,7 +111,8 @@ impl Provider for RevocationRogue {
         let password = response.take_secret("/token");
         let password = password.ok_or_else(|| Error::Failed("no token".to_owned()))?;
         let credential = Credential::Basic(Login { username: name, password });
-        Ok(Issued { credential, expires_at: None })
+        let ends = settings.misbehave == Misbehave::ForgetsWhatEnds;
+        Ok(Issued { credential, expires_at: ends.then(|| grant.now() + 3600) })
     }
 }
 
@@ -141,7 +144,7 @@ impl Revocation for RevocationRogue {
 impl Settings {
     fn remember(&self, grant: &Grant, id: u64, made: &Value) -> Result<(), Error> {
         let how = self.misbehave;
-        if how == Misbehave::Forgets {
+        if how == Misbehave::Forgets || how == Misbehave::ForgetsWhatEnds {
             return Ok(());
         }
         grant.remember(&if how == Misbehave::RemembersTooMuch {
