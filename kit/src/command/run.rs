@@ -118,7 +118,7 @@ pub(super) async fn run(arguments: &RunArguments) -> Outcome {
 /// How long a call may take at most.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// What stays at the registry.
+/// Says what stays at the registry.
 fn tell(leftover: &Leftover) {
     const END: &str = "no broker ends it; delete it by hand, or use --revoke the next time";
     match leftover {

@@ -179,7 +179,7 @@ impl Exchange<'_> {
     }
 }
 
-/// What the body of a request has at a JSON Pointer; text stands without its quotes.
+/// The value in the body of a request at a JSON Pointer; text stands without its quotes.
 fn member(body: &[u8], pointer: &str) -> Option<String> {
     if let Ok(json) = serde_json::from_slice::<Value>(body) {
         let value = json.pointer(pointer)?;

@@ -19,7 +19,7 @@ const ADDRESS: &str = "rise@example.invalid";
 /// The users of Nexus itself. Others come from LDAP and the like.
 const LOCAL: &str = "default";
 
-/// What Nexus says of a user.
+/// A user as Nexus describes it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct User {

@@ -19,9 +19,9 @@ pub trait Revocation: Provider {
     /// The host calls this again after every failure, and may call it after a success: a registry
     /// may make late what it was asked for in time. A credential that is gone, or that never was,
     /// is a success. Before you end what a note names, make sure that the name is that of this
-    /// grant: the registry may have given the id to something else. What somebody else made stays
-    /// as it is, and is a success: this grant's credential is gone. Before you believe that it is
-    /// gone, make sure that you asked where it was made: see [`remembered_id`].
+    /// grant: the registry may have given the id to something else. Leave what somebody else made
+    /// as it is, and return a success: this grant's credential is gone. Before you believe that it
+    /// is gone, make sure that you asked where it was made: see [`remembered_id`].
     fn revoke(
         settings: &Self::Settings,
         grant: &Grant,

@@ -457,7 +457,7 @@ path = "/api/nobody"
 async fn each_misuse_of_revocation_fails_by_what_was_done() {
     let report = revoking("no").await;
     assert!(report.passed(), "{report}");
-    // What nobody asked for is told.
+    // An answer that nobody asked for is reported.
     let said = report.to_string();
     assert!(said.contains("answers.4 (GET /api/nobody): no request got it"), "{said}");
     assert!(!said.contains("answers.3"), "{said}");

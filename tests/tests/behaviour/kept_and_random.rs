@@ -212,7 +212,7 @@ async fn neither_works_outside_of_issue() {
     }
 }
 
-/// A provider that sends no request starts without trust. What it makes still needs it.
+/// A provider that sends no request starts without trust. A password that it makes still needs it.
 #[tokio::test]
 async fn a_password_of_the_host_reaches_a_caller_only_with_trust() {
     let server = Imaginary::start().await;

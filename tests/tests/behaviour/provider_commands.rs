@@ -144,7 +144,7 @@ async fn what_run_makes_is_ended_on_request() {
     assert!(printed.stdout.contains(&note), "{}", printed.stdout);
     assert!(server.alive().is_empty());
 
-    // What it failed to issue is ended as well.
+    // A credential of a failed call is ended as well.
     server.mood(Some(MintingMood::LosesAnswer));
     let printed = run(&["--revoke"]);
     assert_eq!(printed.code, Some(1));

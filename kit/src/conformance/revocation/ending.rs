@@ -45,7 +45,7 @@ impl Made {
     }
 }
 
-/// What a call of `revoke` did.
+/// The effects of a call of `revoke`.
 pub(super) struct Ending {
     /// The error of the provider with its text for a report, or the end of a call without one.
     pub returned: Result<Result<(), (Error, String)>, String>,
@@ -56,7 +56,7 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// What it did wrong, whatever it returned.
+    /// The mistakes of the call, whatever it returned.
     pub(super) fn problems(&self, case: &Case) -> Vec<String> {
         let mut wrong = case.violations(&self.seen);
         if let Ok(Err((error, _))) = &self.returned {
@@ -205,8 +205,8 @@ impl Made {
 }
 
 impl Ending {
-    /// What was wrong while something failed. `is_strict`: the credential is there, and nothing
-    /// said that it is gone.
+    /// The mistakes while something failed. `is_strict`: the credential is there, and nothing said
+    /// that it is gone.
     fn after_fault(&self, case: &Case, is_strict: bool, what: &str) -> Vec<String> {
         let mut wrong = self.problems(case);
         match &self.returned {
