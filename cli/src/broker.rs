@@ -3,6 +3,7 @@
 mod answer;
 mod problem;
 mod repository;
+mod revocation;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -11,6 +12,9 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::answer::{Credentials, CredentialsForm, Kind};
 pub(crate) use self::repository::{ManagedRepository, Ownership, RepositoryRequest};
+pub(crate) use self::revocation::{
+    CredentialState, EndedCredential, RevocationRequest, Revocations,
+};
 
 use crate::deadline::Deadline;
 use crate::environment::Environment;

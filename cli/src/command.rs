@@ -16,6 +16,7 @@ mod logout;
 mod man;
 mod registries;
 mod repository;
+mod revoke;
 mod whoami;
 
 use std::process::ExitCode;
@@ -84,6 +85,8 @@ enum Command {
     Registries(registries::RegistriesArguments),
     /// Show, create or retire a project's repository
     Repository(repository::RepositoryArguments),
+    /// Give credentials back, or end those of others as an operator
+    Revoke(revoke::RevokeArguments),
     /// Show your identity as the broker sees it
     Whoami(whoami::WhoamiArguments),
     /// Print completions for a shell
@@ -127,6 +130,7 @@ fn run(arguments: &Arguments) -> Done {
         Command::Doctor(arguments) => Ok(doctor::run(app().map(App::without_waiting), arguments)),
         Command::Registries(arguments) => registries::run(&app()?, arguments),
         Command::Repository(arguments) => repository::run(&app()?, arguments),
+        Command::Revoke(arguments) => revoke::run(&app()?, arguments),
         Command::Whoami(arguments) => whoami::run(&app()?, arguments),
         Command::Completions(arguments) => Ok(completions::run(arguments)),
         Command::Man(arguments) => man::run(arguments),

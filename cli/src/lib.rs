@@ -20,6 +20,7 @@ mod documentation;
 mod environment;
 mod failure;
 mod files;
+mod give_back;
 pub mod helper;
 mod names;
 mod oidc;

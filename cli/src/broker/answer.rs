@@ -32,6 +32,8 @@ pub(crate) struct Credentials {
     pub(crate) refresh_after: Option<String>,
     pub(crate) scope: String,
     pub(crate) enforced_by: String,
+    /// Whether it can be given back. Older brokers do not state it.
+    pub(crate) revocable: bool,
     pub(crate) request_id: String,
 }
 
@@ -61,6 +63,8 @@ pub(crate) struct CredentialsForm<S> {
     refresh_after: Option<String>,
     scope: String,
     enforced_by: String,
+    #[serde(default)]
+    revocable: bool,
     request_id: String,
 }
 
@@ -104,6 +108,7 @@ impl Credentials {
             refresh_after: form.refresh_after,
             scope: form.scope,
             enforced_by: form.enforced_by,
+            revocable: form.revocable,
             request_id: form.request_id,
         };
         credentials.check()?;
@@ -164,6 +169,7 @@ impl Credentials {
             refresh_after: self.refresh_after.clone(),
             scope: self.scope.clone(),
             enforced_by: self.enforced_by.clone(),
+            revocable: self.revocable,
             request_id: self.request_id.clone(),
         }
     }

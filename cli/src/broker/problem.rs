@@ -80,6 +80,9 @@ fn failure(whom: &str, problem: &Problem, reply: &Reply, token: &Token, now: u64
         500..=599 => {
             Failure::Unavailable(format!("{whom} failed: {detail}; ask its operator{request}"))
         }
+        404 if problem.r#type == "urn:rise:problem:credential-not-found" => {
+            Failure::Denied(format!("{whom} denies the request: {detail}{request}"))
+        }
         404 => unknown_path(whom, &request),
         _ => Failure::Untrusted(format!(
             "{whom} answers {status}, which is not an answer of a broker: {detail}; check \

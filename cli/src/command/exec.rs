@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** these credentials are in that folder only, not in the cache and not in a
 //! variable.
+//! **Invariant:** what can be given back is given back when the command has ended.
 //! **Invariant:** the folder is removed however the command ends. Signals to this process are
 //! passed on to the command, and this process ends after it.
 
@@ -14,6 +15,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -26,7 +28,11 @@ use crate::broker::Wanted;
 use crate::cache::Kept;
 use crate::docker::ConfigFile;
 use crate::failure::Failure;
-use crate::{allowed, credentials, names, terminal};
+use crate::give_back::Returnable;
+use crate::{allowed, credentials, give_back, names, terminal};
+
+/// For each credential that is given back. The caller waits for the exit code.
+const GIVING_BACK: Duration = Duration::from_secs(5);
 
 const MORE: &str = "\
 For the command, DOCKER_CONFIG, BUILDX_CONFIG and REGISTRY_AUTH_FILE name private files that contain
@@ -57,6 +63,9 @@ struct ProjectLogin {
     kept: Kept,
 }
 
+/// Every credential that the command had and that can be given back.
+type Held = Arc<Mutex<Vec<Returnable>>>;
+
 /// The folder, shared with the thread that renews credentials. `None` once it is removed.
 type SharedFolder = Arc<Mutex<Option<Folder>>>;
 
@@ -81,7 +90,10 @@ pub(super) fn run(app: App, arguments: &ExecArguments) -> Done {
         }
     };
     let shared: SharedFolder = Arc::new(Mutex::new(Some(folder)));
-    let stop = renewal::start(app, logins, Arc::clone(&shared));
+    let app = Arc::new(app);
+    let held = logins.iter().filter_map(|login| Returnable::of(&login.kept.credentials));
+    let held: Held = Arc::new(Mutex::new(held.collect()));
+    let stop = renewal::start(Arc::clone(&app), logins, (Arc::clone(&shared), Arc::clone(&held)));
     for event in events {
         match event {
             ChildEvent::Signal(signal) => child::forward(&child, signal),
@@ -97,6 +109,10 @@ pub(super) fn run(app: App, arguments: &ExecArguments) -> Done {
     if let Some(why) = folder.and_then(|folder| folder.remove().err()) {
         terminal::error_line(&format!("rise-registry: {why}"));
     }
+    // The command has ended, so that nobody uses them any more.
+    let held = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
+    let patience = app.patience.restarted().once_within(GIVING_BACK);
+    give_back::give_all_back(&app, &held, patience);
     status
         .map(code_of)
         .map_err(|error| Failure::Other(format!("cannot wait for the command: {error}")))

@@ -1,7 +1,8 @@
 //! `rise-registry logout`: removes the stored login, all cached credentials and what `docker-login`
-//! wrote, and revokes the refresh token at the issuer.
+//! wrote, gives back what can be given back, and revokes the refresh token at the issuer.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -9,8 +10,12 @@ use super::Done;
 use crate::app::App;
 use crate::docker::ConfigFile;
 use crate::failure::Failure;
+use crate::give_back::{Returnable, give_all_back};
 use crate::oidc::Issuer;
 use crate::token::StoredLogin;
+
+/// For each credential that is given back.
+const GIVING_BACK: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(super) struct LogoutArguments {}
@@ -18,9 +23,11 @@ pub(super) struct LogoutArguments {}
 pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
     // A damaged login is removed too.
     let stored = StoredLogin::load(&app.environment).unwrap_or_default();
-    let had = StoredLogin::remove(&app.environment)?;
     let (logins, unreadable) = log_out_of_clients(app);
+    let kept: Vec<_> = app.cache().all().iter().filter_map(Returnable::of).collect();
     let credentials = app.cache().clear();
+    give_all_back(app, &kept, app.patience.once_within(GIVING_BACK));
+    let had = StoredLogin::remove(&app.environment)?;
     if let Some(stored) = stored
         && let Some(refresh_token) = &stored.refresh_token
     {
@@ -35,11 +42,13 @@ pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
             ));
         }
     }
-    let login = if had { "the login was removed" } else { "there was no login" };
+    let login = if had { "the login was removed" } else { "nobody was logged in by `login`" };
     app.terminal
         .note(&format!("rise-registry: {login}; cached credentials removed: {credentials}"));
     if logins > 0 {
-        app.terminal.note(&format!("rise-registry: logins in clients' files removed: {logins}"));
+        app.terminal.note(&format!(
+            "rise-registry: logins that `docker-login` wrote into clients' files, removed: {logins}"
+        ));
     }
     unreadable.map_or(Ok(ExitCode::SUCCESS), |failure| {
         Err(failure.with("; a login that `docker-login` wrote may be left there: remove it"))

@@ -12,6 +12,7 @@ pub enum ProblemType {
     TokenReplayed,
     AccessDenied,
     NotFound,
+    CredentialNotFound,
     MethodNotAllowed,
     RequestTimeout,
     PayloadTooLarge,
@@ -32,13 +33,14 @@ pub enum ProblemType {
 }
 
 impl ProblemType {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidRequest,
         Self::MissingToken,
         Self::InvalidToken,
         Self::TokenReplayed,
         Self::AccessDenied,
         Self::NotFound,
+        Self::CredentialNotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
         Self::PayloadTooLarge,
@@ -66,6 +68,7 @@ impl ProblemType {
             Self::TokenReplayed => "token-replayed",
             Self::AccessDenied => "access-denied",
             Self::NotFound => "not-found",
+            Self::CredentialNotFound => "credential-not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::RequestTimeout => "request-timeout",
             Self::PayloadTooLarge => "payload-too-large",

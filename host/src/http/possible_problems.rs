@@ -51,7 +51,7 @@ const OF_TOKENS: &[ProblemType] = &[
 /// The end of one credential.
 const OF_ENDING: &[ProblemType] = &[
     ProblemType::InvalidRequest,
-    ProblemType::NotFound,
+    ProblemType::CredentialNotFound,
     ProblemType::RevocationUnsupported,
     ProblemType::AuditUnavailable,
 ];
@@ -191,7 +191,11 @@ mod tests {
         for problem in lists.iter().flat_map(|list| list.iter()) {
             assert!(missing.remove(problem), "{problem:?} is listed twice");
         }
-        let of_some = [ProblemType::NotFound, ProblemType::RevocationUnsupported];
+        let of_some = [
+            ProblemType::NotFound,
+            ProblemType::CredentialNotFound,
+            ProblemType::RevocationUnsupported,
+        ];
         assert_eq!(missing.into_iter().collect::<Vec<_>>(), of_some);
     }
 }

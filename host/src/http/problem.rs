@@ -94,7 +94,7 @@ pub(super) fn status(problem: ProblemType) -> StatusCode {
             StatusCode::UNAUTHORIZED
         }
         ProblemType::AccessDenied => StatusCode::FORBIDDEN,
-        ProblemType::NotFound => StatusCode::NOT_FOUND,
+        ProblemType::NotFound | ProblemType::CredentialNotFound => StatusCode::NOT_FOUND,
         ProblemType::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ProblemType::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ProblemType::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -129,7 +129,8 @@ impl Failure {
             Self::Denied => ProblemType::AccessDenied,
             Self::Limited(refused) => refused.problem_type(),
             Self::Issue(error) => error.problem_type(),
-            Self::NotFound | Self::NoSuchCredential => ProblemType::NotFound,
+            Self::NotFound => ProblemType::NotFound,
+            Self::NoSuchCredential => ProblemType::CredentialNotFound,
             Self::NotRevocable(_) => ProblemType::RevocationUnsupported,
             Self::MethodNotAllowed => ProblemType::MethodNotAllowed,
             Self::UnsupportedMediaType | Self::NotAForm => ProblemType::UnsupportedMediaType,

@@ -232,8 +232,8 @@ fn logout_removes_what_docker_login_wrote() {
     let out = it.rise(&["logout"]);
     assert_eq!(out.code, Some(0), "{out:?}");
     insta::assert_snapshot!(out.stderr, @r"
-    rise-registry: there was no login; cached credentials removed: 1
-    rise-registry: logins in clients' files removed: 2
+    rise-registry: nobody was logged in by `login`; cached credentials removed: 1
+    rise-registry: logins that `docker-login` wrote into clients' files, removed: 2
     ");
     assert_eq!(it.docker_config(), own);
     assert_eq!(json_of(&it, "auth.json"), json!({ "auths": {} }));

@@ -115,7 +115,7 @@ async fn a_person_logs_in_works_and_logs_out() {
     assert_eq!(machine.rise(&["credentials"]).code, Some(3), "nothing is left of it in the cache");
     assert_eq!(
         machine.rise(&["logout"]).stderr,
-        "rise-registry: there was no login; cached credentials removed: 0\n"
+        "rise-registry: nobody was logged in by `login`; cached credentials removed: 0\n"
     );
     // The issuer has revoked it.
     machine.file(LOGIN, kept);

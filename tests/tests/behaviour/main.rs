@@ -38,6 +38,7 @@ mod client_login;
 mod client_mistakes;
 mod client_registries;
 mod client_repository;
+mod client_revoke;
 mod client_tokens;
 mod client_waiting;
 mod cloudsmith;

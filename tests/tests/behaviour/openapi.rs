@@ -135,8 +135,12 @@ async fn no_answer_with_a_valid_token_is_undescribed() {
     let outcomes = search(&broker, Some(&token)).await;
     known(
         &outcomes,
-        &[&BEFORE_THE_TOKEN[..], &ABOUT_THE_REQUEST, &["ok", "access-denied", "not-found"]]
-            .concat(),
+        &[
+            &BEFORE_THE_TOKEN[..],
+            &ABOUT_THE_REQUEST,
+            &["ok", "access-denied", "credential-not-found"],
+        ]
+        .concat(),
     );
     assert!(outcomes.contains("ok") && outcomes.contains("invalid-request"), "{outcomes:?}");
 }
@@ -159,8 +163,12 @@ async fn no_answer_without_rights_is_undescribed() {
     // The list of registries is an answer, and empty.
     known(
         &outcomes,
-        &[&BEFORE_THE_TOKEN[..], &ABOUT_THE_REQUEST, &["ok", "access-denied", "not-found"]]
-            .concat(),
+        &[
+            &BEFORE_THE_TOKEN[..],
+            &ABOUT_THE_REQUEST,
+            &["ok", "access-denied", "credential-not-found"],
+        ]
+        .concat(),
     );
     assert!(outcomes.contains("access-denied"), "{outcomes:?}");
     let metrics = metrics(&broker).await;

@@ -8,6 +8,7 @@ use crate::broker::{Broker, Clock, Credentials, Explained, Wanted};
 use crate::deadline::spoken;
 use crate::docker::{ConfigFile, HELPER, preferred_logins};
 use crate::failure::{Failure, shown};
+use crate::give_back::{Returnable, give_all_back};
 use crate::names;
 use crate::settings::{BrokerUrl, Settings, Stated};
 use crate::token::{ORDER, Token, TokenSource};
@@ -64,6 +65,8 @@ pub(super) fn check_all(app: &App, report: &mut Report) {
     let accepted = granted.as_ref().map_or_else(not_reached, |granted| registry(app, granted));
     report.add("registry", accepted);
     report.add("docker", docker(app, granted.as_ref()));
+    let returnable = granted.as_ref().and_then(Returnable::of);
+    give_all_back(app, returnable.as_slice(), app.patience);
 }
 
 fn not_reached() -> Outcome {

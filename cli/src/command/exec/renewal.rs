@@ -1,14 +1,15 @@
 //! Renews credentials in the folder of `exec` at half of their lifetime.
 
-use std::sync::PoisonError;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{ProjectLogin, SharedFolder};
+use super::{Held, ProjectLogin, SharedFolder};
 use crate::app::App;
 use crate::credentials;
 use crate::failure::Failure;
+use crate::give_back::Returnable;
 use crate::terminal;
 
 /// Seconds between two attempts after a failure. The broker limits requests per subject.
@@ -16,7 +17,11 @@ const AGAIN: u64 = 15;
 
 /// Starts the thread. It ends after the returned sender is dropped, but nothing waits for it,
 /// because it may be in the middle of a request.
-pub(super) fn start(app: App, mut logins: Vec<ProjectLogin>, folder: SharedFolder) -> Sender<()> {
+pub(super) fn start(
+    app: Arc<App>,
+    mut logins: Vec<ProjectLogin>,
+    shared: (SharedFolder, Held),
+) -> Sender<()> {
     let (stop, stopped) = channel();
     thread::spawn(move || {
         let mut failed_at = None;
@@ -26,7 +31,7 @@ pub(super) fn start(app: App, mut logins: Vec<ProjectLogin>, folder: SharedFolde
             if !matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout)) {
                 return;
             }
-            let renewed = renew(&app, &mut logins, &folder);
+            let renewed = renew(&app, &mut logins, &shared);
             match (&renewed, failed_at) {
                 // Reported once, so that the command's own output stays readable.
                 (Err(failure), None) => terminal::error_line(&format!(
@@ -53,9 +58,16 @@ fn due(logins: &[ProjectLogin], failed_at: Option<u64>) -> u64 {
 
 /// Renews the credentials that are due. The token's source is read again, because a token file may
 /// contain a new token by now.
-fn renew(app: &App, logins: &mut [ProjectLogin], folder: &SharedFolder) -> Result<(), Failure> {
+fn renew(
+    app: &App,
+    logins: &mut [ProjectLogin],
+    (folder, held): &(SharedFolder, Held),
+) -> Result<(), Failure> {
     for login in logins.iter_mut().filter(|login| login.kept.half_life() <= (app.now)()) {
         login.kept = credentials::ask(app, app.source()?, &login.wanted, app.patience.restarted())?;
+        // The command may still use the one before, so both are given back at its end.
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.extend(Returnable::of(&login.kept.credentials));
     }
     match folder.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
         Some(folder) => folder.write(logins.iter().map(|login| &login.kept.credentials)),
