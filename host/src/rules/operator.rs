@@ -41,8 +41,6 @@ pub struct OperatorFile {
 pub enum OperatorRight {
     /// To see which credentials are out, and to end them.
     Revoke,
-    /// To read the audit log.
-    Audit,
     /// To look at the repository of every project, to create it and to retire it.
     Repositories,
 }
@@ -62,12 +60,11 @@ struct Operator {
 }
 
 impl OperatorRight {
-    pub const ALL: [Self; 3] = [Self::Revoke, Self::Audit, Self::Repositories];
+    pub const ALL: [Self; 2] = [Self::Revoke, Self::Repositories];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Revoke => "revoke",
-            Self::Audit => "audit",
             Self::Repositories => "repositories",
         }
     }
@@ -125,10 +122,7 @@ fn operator(file: OperatorFile, known: &Known, report: &mut RuleReport) -> Opera
     named(&name, &issuer, known, report);
     let allow: BTreeSet<OperatorRight> = allow.into_iter().collect();
     if allow.is_empty() {
-        report.add(
-            "/allow",
-            "allows nothing; set `allow` to some of \"revoke\", \"audit\" and \"repositories\"",
-        );
+        report.add("/allow", "allows nothing; set `allow` to \"revoke\", \"repositories\" or both");
     }
     let claims = conditions(claims, report);
     for condition in claims.iter().filter(|condition| condition.mentions("{project}")) {
@@ -216,14 +210,13 @@ mod tests {
 
     #[test]
     fn an_operator_has_its_powers_and_no_others() {
-        let operators = parse(&with("allow = ['revoke', 'audit']")).unwrap();
+        let operators = parse(&with("allow = ['revoke']")).unwrap();
         assert_eq!(operators.warnings(), []);
         let sre = serde_json::json!({ "groups": ["dev", "sre"] });
         let found = |issuer, claims, right| {
             operators.find(&subject(issuer, claims), right).map(ToOwned::to_owned)
         };
         assert_eq!(found("corp", &sre, OperatorRight::Revoke).as_deref(), Some("sre"));
-        assert_eq!(found("corp", &sre, OperatorRight::Audit).as_deref(), Some("sre"));
         assert_eq!(found("corp", &sre, OperatorRight::Repositories), None);
         assert_eq!(found("github", &sre, OperatorRight::Revoke), None);
         for others in [

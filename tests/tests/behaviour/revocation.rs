@@ -16,7 +16,7 @@ allow = ["revoke"]
 name = "readers"
 issuer = "local"
 claims = { groups = { contains = "readers" } }
-allow = ["audit"]
+allow = ["repositories"]
 "#;
 /// An id of the right form that no request has.
 const NOBODYS: &str = "01M7XW52RJVA23PFBZSRPG9G5D";
