@@ -155,6 +155,7 @@ async fn both_paths_answer_in_the_shape_of_the_seeds_and_ours() {
       "registry": "prod",
       "repository": "rise/my-app",
       "request_id": "[request_id]",
+      "revocable": false,
       "scope": "repository"
     }
     "#);
