@@ -235,4 +235,4 @@ impl Upstream {
 }
 
 /// The deadline of a call. Calls end much earlier unless something is wrong.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);

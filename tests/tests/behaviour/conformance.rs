@@ -360,6 +360,7 @@ trust_provider = true
 private = true
 [providers.login-rogue.limits]
 cpu_ms = 5000
+wall_ms = 60000
 [[answers]]
 method = "POST"
 path = "/api/tokens"
