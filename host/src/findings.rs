@@ -79,6 +79,13 @@ impl Found {
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether the next start would find fault with what is on disk.
+    pub fn was_rejected(&self) -> bool {
+        let Self { providers, missing_files, settings, waiting, needs_restart: _ } = self;
+        !(providers.is_empty() && missing_files.is_empty() && settings.is_empty())
+            || waiting.is_some()
+    }
 }
 
 impl Findings {

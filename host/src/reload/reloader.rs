@@ -134,7 +134,7 @@ impl Reloader {
         let mut known = BTreeSet::new();
         found.settings.retain(|problem| known.insert(problem.clone()));
         let Process { metrics, findings, .. } = &*broker.process;
-        metrics.reloaded(found.is_nothing());
+        metrics.reloaded(!found.was_rejected());
         findings.report(found, asked, metrics);
     }
 

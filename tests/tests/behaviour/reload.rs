@@ -209,6 +209,9 @@ async fn a_hangup_takes_all_over_as_one_and_what_needs_a_restart_is_said() {
     assert_eq!(line["setting"], "log.level");
     let says = |said: &Value| said["not_taken_over"]["needs_restart"][0] == "log.level";
     serving.until("/readyz", says).await;
+    // The next start takes it, so that nobody has to be called.
+    let metrics = Client::new().get(&format!("{}/metrics", serving.admin)).await.text();
+    assert!(metrics.contains("reloads_total{outcome=\"failed\"} 0"), "{metrics}");
 }
 
 #[tokio::test]
