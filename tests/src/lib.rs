@@ -81,6 +81,7 @@ mod moto;
 mod nexus;
 mod oidc;
 mod operator_key;
+pub mod outstanding;
 pub mod preload;
 mod process;
 pub mod projects;

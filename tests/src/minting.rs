@@ -43,6 +43,8 @@ pub enum MintingMood {
     Away,
     /// Answers 429 to everything, and asks for a pause of 30 seconds.
     Throttles,
+    /// Answers so many requests a second, and 429 to the others with a pause of a second.
+    ThrottlesAbove(usize),
     /// Deletes nothing: 403.
     Refuses,
 }
@@ -96,6 +98,10 @@ pub struct MintedState {
     secrets: Vec<String>,
     mood: Option<MintingMood>,
     requests: Vec<String>,
+    /// The current second, and the requests in it.
+    second: (i64, usize),
+    /// The requests that were answered with 429.
+    throttled: usize,
 }
 
 /// A double that runs on the test's runtime.
@@ -178,6 +184,11 @@ impl Minting {
         let mut secrets = self.credentials.lock().secrets.clone();
         secrets.push(self.credentials.kind.secret.to_owned());
         secrets
+    }
+
+    /// How many requests it has answered with 429.
+    pub fn throttled(&self) -> usize {
+        self.credentials.lock().throttled
     }
 
     /// Methods and paths of the requests to its API, oldest first.
@@ -283,11 +294,12 @@ impl MintedCredentials {
     pub fn refuses(&self, is_known: bool, request: String) -> Option<Response> {
         let mut state = self.lock();
         state.requests.push(request);
-        match state.mood {
+        let mood = state.mood;
+        match mood {
             Some(MintingMood::Away) => Some(refusal(503, "away")),
-            Some(MintingMood::Throttles) => {
-                let pause = [("retry-after", "30")];
-                Some((pause, refusal(429, "too many requests")).into_response())
+            Some(MintingMood::Throttles) => Some(state.throttle("30")),
+            Some(MintingMood::ThrottlesAbove(most)) if state.in_this_second() > most => {
+                Some(state.throttle("1"))
             }
             _ => (!is_known).then(|| refusal(401, "unauthorized")),
         }
@@ -298,6 +310,21 @@ impl MintedState {
     /// The id of the credential with this name.
     pub fn id_of(&self, name: &str) -> Option<u64> {
         self.alive.iter().find(|(_, minted)| minted.name == name).map(|(id, _)| *id)
+    }
+
+    /// Counts a request.
+    fn in_this_second(&mut self) -> usize {
+        let now = jiff::Timestamp::now().as_second();
+        if self.second.0 != now {
+            self.second = (now, 0);
+        }
+        self.second.1 += 1;
+        self.second.1
+    }
+
+    fn throttle(&mut self, seconds: &'static str) -> Response {
+        self.throttled += 1;
+        ([("retry-after", seconds)], refusal(429, "too many requests")).into_response()
     }
 
     fn keep(&mut self, minted: impl FnOnce(u64) -> MintedCredential) -> (u64, MintedCredential) {

@@ -2,7 +2,7 @@
 
 use rise_broker_tests::registry::{self, RegistryTable};
 use rise_broker_tests::{
-    AUTH, HARBOR, Minting, MintingMood, Response, Settings, TestBroker, eventually,
+    AUTH, HARBOR, Minting, MintingMood, Response, Settings, TestBroker, eventually, outstanding,
 };
 use serde_json::{Value, json};
 
@@ -337,4 +337,14 @@ async fn others_are_no_operators() {
     assert!(opens(&server, &answer).await);
     let denied = broker.audit().iter().filter(|record| record["operation"] == "revoke").count();
     assert_eq!(denied, 10);
+}
+
+/// `make soak` does it with 10,000.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_out_is_read_back_and_ends_at_the_pace_of_its_registry() {
+    let report = outstanding::run(40, 30).await;
+    assert_eq!((report.issued, report.failed, report.listed), (80, 0, 80), "{report:?}");
+    assert_eq!((report.matched, report.left), (40, 40), "{report:?}");
+    // 80 requests, of which it answers 30 a second.
+    assert!(report.throttled > 0, "{report:?}");
 }
