@@ -113,6 +113,7 @@ async fn an_image_goes_there_and_back_with_what_the_broker_answered() {
       "registry": "prod",
       "repository": "rise/apps/my-app",
       "request_id": "[request_id]",
+      "revocable": false,
       "scope": "registry"
     }
     "#);
