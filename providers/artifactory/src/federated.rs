@@ -26,7 +26,7 @@ pub(crate) fn issue(
     grant: &Grant,
 ) -> Result<Issued, Error> {
     let scope = scope(settings, grant)?;
-    let place = settings.place().map_err(|problem| crate::invalid(&problem))?;
+    let place = settings.place()?;
     let response = Request::post(&place.exchange)
         .json(&json!({
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",

@@ -55,7 +55,7 @@ impl Provider for Artifactory {
     }
 
     fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
-        let Place { host, prefix, .. } = settings.place().map_err(|problem| invalid(&problem))?;
+        let Place { host, prefix, .. } = settings.place()?;
         if !settings.has_project(project) {
             return Err(Error::Unsupported(
                 "a token for `a` opens everything below it; set `child_repositories = true` for \
@@ -73,7 +73,7 @@ impl Provider for Artifactory {
     }
 
     fn issue(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
-        match settings.access().map_err(|problem| invalid(&problem))? {
+        match settings.access()? {
             Access::Helper => Ok(Issued { credential: Credential::ClientAuth, expires_at: None }),
             Access::Account(username, password) => {
                 let login = Login { username: username.to_owned(), password: password.get()? };
@@ -83,11 +83,6 @@ impl Provider for Artifactory {
             Access::Federated(integration) => federated::issue(settings, &integration, grant),
         }
     }
-}
-
-/// `check` has reported the same to the operator, with the setting.
-fn invalid(problem: &Problem) -> Error {
-    Error::InvalidSettings(format!("`{}`: {}", problem.path, problem.message))
 }
 
 #[cfg(test)]

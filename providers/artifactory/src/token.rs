@@ -30,7 +30,7 @@ pub(crate) fn issue(
     let scope = scope(settings, grant)?;
     let username =
         settings.username.clone().unwrap_or_else(|| format!("rise-{}", grant.id().to_lowercase()));
-    let place = settings.place().map_err(|problem| crate::invalid(&problem))?;
+    let place = settings.place()?;
     let response = Request::post(&place.tokens)
         .bearer(&admin.get()?)
         .json(&json!({

@@ -50,7 +50,7 @@ impl Provider for Cloudsmith {
     }
 
     fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
-        let host = settings.host().map_err(|problem| invalid(&problem))?;
+        let host = settings.host()?;
         Ok(Location { host, repository: format!("{}{project}", settings.prefix()) })
     }
 
@@ -70,11 +70,6 @@ impl Provider for Cloudsmith {
         let credential = Credential::Basic(Login { username: USERNAME.to_owned(), password });
         Ok(Issued { credential, expires_at: Some(expires_at) })
     }
-}
-
-/// `check` has reported the same to the operator, with the setting.
-fn invalid(problem: &Problem) -> Error {
-    Error::InvalidSettings(format!("`{}`: {}", problem.path, problem.message))
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ impl Provider for Ghcr {
     }
 
     fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
-        let host = settings.host().map_err(|problem| invalid(&problem))?;
+        let host = settings.host()?;
         Ok(Location { host, repository: format!("{}/{project}", settings.namespace) })
     }
 
@@ -66,10 +66,6 @@ impl Provider for Ghcr {
         };
         Ok(Issued { credential, expires_at: None })
     }
-}
-
-fn invalid(problem: &Problem) -> Error {
-    Error::InvalidSettings(format!("`{}`: {}", problem.path, problem.message))
 }
 
 #[cfg(test)]

@@ -37,10 +37,7 @@ impl Provider for Gitlab {
     }
 
     fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
-        // `check` has reported the same to the operator, with the setting.
-        let host = settings.image_host().map_err(|problem| {
-            Error::InvalidSettings(format!("`{}`: {}", problem.path, problem.message))
-        })?;
+        let host = settings.image_host()?;
         Ok(Location { host, repository: format!("{}{project}", settings.prefix()) })
     }
 

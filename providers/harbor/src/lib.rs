@@ -43,7 +43,7 @@ impl Provider for Harbor {
     }
 
     fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
-        let host = settings.host().map_err(|problem| invalid(&problem))?;
+        let host = settings.host()?;
         Ok(Location { host, repository: format!("{}/{project}", settings.project) })
     }
 
@@ -62,11 +62,6 @@ impl Revocation for Harbor {
     fn revoke(settings: &Settings, grant: &Grant, remembered: Option<&str>) -> Result<(), Error> {
         robot::delete(settings, grant, remembered)
     }
-}
-
-/// `check` has reported the same to the operator, with the setting.
-fn invalid(problem: &Problem) -> Error {
-    Error::InvalidSettings(format!("`{}`: {}", problem.path, problem.message))
 }
 
 #[cfg(test)]

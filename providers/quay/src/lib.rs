@@ -49,7 +49,7 @@ impl Provider for Quay {
     }
 
     fn locate(settings: &Settings, project: &str) -> Result<Location, Error> {
-        let host = settings.host().map_err(|problem| invalid(&problem))?;
+        let host = settings.host()?;
         if !settings.has_project(project) {
             return Err(Error::Unsupported(
                 "a robot for each project, and the name of a robot has no `/`; set \
@@ -78,11 +78,6 @@ impl Provider for Quay {
         let credential = Credential::Basic(Login { username, password });
         Ok(Issued { credential, expires_at: Some(expires_at) })
     }
-}
-
-/// `check` has reported the same to the operator, with the setting.
-fn invalid(problem: &Problem) -> Error {
-    Error::InvalidSettings(format!("`{}`: {}", problem.path, problem.message))
 }
 
 #[cfg(test)]

@@ -98,3 +98,17 @@ impl Problem {
         Self { path: path.into(), message: message.into() }
     }
 }
+
+/// For functions that read the settings again after `check` has accepted them.
+///
+/// ```
+/// use rise_provider::{Error, Problem};
+/// let problem = Problem::new("/account_id", "expected 12 digits");
+/// let error = Error::InvalidSettings("`/account_id`: expected 12 digits".to_owned());
+/// assert_eq!(Error::from(problem), error);
+/// ```
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::InvalidSettings(format!("`{}`: {}", problem.path, problem.message))
+    }
+}
