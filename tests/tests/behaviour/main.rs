@@ -113,6 +113,7 @@ mod repositories_command;
 mod repositories_safety;
 mod requests;
 mod revocation;
+mod rolling;
 mod settings_of_the_seeds;
 mod siege;
 mod stop_and_tls;
