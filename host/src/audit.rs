@@ -12,7 +12,9 @@
 //! credential and no call to AWS.
 
 mod chain;
+mod copies;
 mod disk;
+mod durable;
 mod events;
 mod failures;
 mod head;
@@ -31,13 +33,17 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use ulid::Ulid;
 
 use crate::domain::{Clock, Credentials};
 use crate::telemetry::{Metrics, Step};
 use crate::{files, state};
-pub use disk::{Disk, Displaced, Folder, Segment, Space, any_segment_number, segment_number};
+pub use copies::{ChainCopy, Copies, CopiesReport};
+pub use disk::{
+    Disk, Displaced, Folder, Segment, Space, any_segment_number, segment_name, segment_number,
+};
+pub use durable::Durable;
 pub use events::{RevocationFacts, RevocationRequestFacts, Revoker, TokenFacts};
 use failures::Failures;
 pub use head::{Head, missing};
@@ -94,6 +100,7 @@ pub struct Audit {
     failures: Arc<Failures>,
     fingerprints: Arc<Fingerprints>,
     directory: Arc<Path>,
+    durable: watch::Receiver<Durable>,
     clock: Clock,
     metrics: Metrics,
 }
@@ -168,9 +175,11 @@ impl Audit {
         let (sender, receiver) = sync_channel(writer::QUEUE);
         let (health, failures) = (Arc::<Health>::default(), Arc::<Failures>::default());
         let directory = settings.directory.as_path().into();
+        let segments = Segments::new(disk, keys.signer, settings.clone(), clock.clone());
+        let durable = segments.durable();
         let writer = RecordWriter {
             receiver,
-            segments: Segments::new(disk, keys.signer, settings.clone(), clock.clone()),
+            segments,
             settings,
             clock: clock.clone(),
             health: Arc::clone(&health),
@@ -181,7 +190,7 @@ impl Audit {
             .spawn(move || writer.run())
             .map_err(|error| format!("cannot start the thread that writes records: {error}"))?;
         let fingerprints = Arc::new(keys.fingerprints);
-        Ok(Self { sender, health, failures, fingerprints, directory, clock, metrics })
+        Ok(Self { sender, health, failures, fingerprints, directory, durable, clock, metrics })
     }
 
     /// Checks and repairs the end of the log, and records that the service starts.
@@ -210,6 +219,12 @@ impl Audit {
     /// The folder of the segments, to read what was recorded.
     pub fn folder(&self) -> Folder {
         Folder::new(self.directory.to_path_buf())
+    }
+
+    /// The end of what is durable, as it moves on. What lies behind it in the folder is not for
+    /// readers.
+    pub fn durable(&self) -> watch::Receiver<Durable> {
+        self.durable.clone()
     }
 
     /// Why no credential can be issued now. `None` if nothing is wrong.

@@ -84,7 +84,7 @@ const PREFIX: &str = "audit-";
 const SUFFIX: &str = ".jsonl";
 
 /// The name of a segment by its number.
-pub(super) fn segment_name(number: u64) -> String {
+pub fn segment_name(number: u64) -> String {
     format!("{PREFIX}{number:08}{SUFFIX}")
 }
 

@@ -13,10 +13,12 @@ use std::io;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::AuditSettings;
 use super::chain::Position;
 use super::disk::{Disk, Displaced, Segment, Space, segment_name};
+use super::durable::{Durable, Publisher};
 use super::head::Head;
 use super::keys::CheckpointSigner;
 use super::record::{CheckpointFields, Event, Record, Resumes};
@@ -41,6 +43,7 @@ pub(super) struct Segments {
     checkpoint: Checkpoint,
     /// Keeps other writers away.
     lock: Option<Box<dyn Send>>,
+    durable: Publisher,
 }
 
 struct OpenSegment {
@@ -92,7 +95,13 @@ impl Segments {
             dropped: 0,
             checkpoint: Checkpoint { records: 0, at: Instant::now() },
             lock: None,
+            durable: Publisher::default(),
         }
+    }
+
+    /// The end of what is durable, from now on.
+    pub(super) fn durable(&self) -> watch::Receiver<Durable> {
+        self.durable.subscribe()
     }
 
     /// Locks the folder and finds the end of its chain.
@@ -191,6 +200,7 @@ impl Segments {
         self.end = Resumes { segment: current.name.clone(), bytes: current.bytes };
         self.current = Some(current);
         self.advance(sealed);
+        self.durable.publish(&self.tail, &self.end);
         Ok(())
     }
 

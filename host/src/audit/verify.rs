@@ -63,6 +63,11 @@ pub struct Extent {
 }
 
 impl Extent {
+    /// How many bytes are valid. `None`: all of them.
+    pub fn bytes(&self) -> Option<u64> {
+        self.bytes
+    }
+
     /// Opens the valid part for reading.
     pub fn open(&self, disk: &dyn Disk) -> io::Result<impl BufRead + use<>> {
         Ok(disk.open(&self.segment)?.take(self.bytes.unwrap_or(u64::MAX)))
@@ -276,7 +281,10 @@ pub(super) fn walk(
     }
 }
 
-fn check(line: &[u8], before: Option<&Position>) -> Result<(Line, Position), &'static str> {
+pub(super) fn check(
+    line: &[u8],
+    before: Option<&Position>,
+) -> Result<(Line, Position), &'static str> {
     let (line, at) = Line::read(line)?;
     if let Some(before) = before {
         if line.event == Event::BrokenAccepted {

@@ -1,0 +1,192 @@
+//! Checks chains whose records were stored elsewhere, such as in a database that has those of every
+//! broker.
+//!
+//! A copy has no segments: its records come by chain and number, and one may be there twice. So
+//! what is checked is that each record is as it was written, that none is missing between two
+//! others, and that every checkpoint that was kept elsewhere is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ulid::Ulid;
+
+use super::chain::Position;
+use super::record::Event;
+use super::verify::{Kept, check};
+
+/// One chain of a copy, in numbers.
+#[derive(Clone, Debug)]
+pub struct ChainCopy {
+    pub chain: Ulid,
+    pub first: u64,
+    pub last: u64,
+    pub records: u64,
+    pub checkpoints: u64,
+    /// It begins behind a chain that was broken, because an operator accepted that.
+    pub is_behind_broken: bool,
+    /// The first place where it is not as it was written. Nothing behind it was checked.
+    pub broken: Option<String>,
+}
+
+/// What a copy has.
+#[derive(Debug, Default)]
+pub struct CopiesReport {
+    pub chains: Vec<ChainCopy>,
+    /// The public keys that signed checkpoints.
+    pub keys: BTreeSet<String>,
+    /// Checkpoints that were kept elsewhere and are here with the same hash.
+    pub confirmed: u64,
+    /// What is missing as a whole.
+    pub missing: Vec<String>,
+}
+
+/// Checks one record after another.
+#[derive(Default)]
+pub struct Copies {
+    report: CopiesReport,
+    kept: BTreeMap<(Ulid, u64), Kept>,
+    position: Option<Position>,
+}
+
+impl Copies {
+    /// Each of `kept` must be in the copy.
+    pub fn new(kept: Vec<Kept>) -> Self {
+        let kept = kept.into_iter().map(|kept| ((kept.chain, kept.checkpoint.seq), kept));
+        Self { kept: kept.collect(), ..Self::default() }
+    }
+
+    /// Checks the next line, which the copy has under this chain and number. Chains come one after
+    /// another, and the records of each in their order. `problem`: what the caller found wrong.
+    pub fn add(&mut self, chain: Ulid, seq: u64, line: &[u8], problem: Option<&'static str>) {
+        if self.report.chains.last().is_none_or(|last| last.chain != chain) {
+            self.position = None;
+            self.report.chains.push(ChainCopy {
+                chain,
+                first: seq,
+                last: seq,
+                records: 0,
+                checkpoints: 0,
+                is_behind_broken: false,
+                broken: None,
+            });
+        }
+        if self.report.chains.last().is_some_and(|last| last.broken.is_some()) {
+            return;
+        }
+        let checked = self.check(chain, seq, line).and_then(|()| problem.map_or(Ok(()), Err));
+        let before = self.position.as_ref().map_or(0, |position| position.seq);
+        let Some(current) = self.report.chains.last_mut() else { return };
+        if let Err(why) = checked {
+            let gap = if before > 0 && seq > before.saturating_add(1) {
+                format!(" (the record before it here is {before})")
+            } else {
+                String::new()
+            };
+            current.broken = Some(format!("record {seq}{gap}: {why}"));
+        }
+    }
+
+    fn check(&mut self, chain: Ulid, seq: u64, line: &[u8]) -> Result<(), &'static str> {
+        let (read, at) = check(line, None)?;
+        if (at.chain, at.seq) != (chain, seq) {
+            return Err("it is stored under another chain or number than its own");
+        }
+        if self.position.as_ref() == Some(&at) {
+            // The same record once more.
+            return Ok(());
+        }
+        if let Some(before) = &self.position {
+            read.follows(before)?;
+        }
+        if let Some(current) = self.report.chains.last_mut() {
+            current.is_behind_broken |= read.event == Event::BrokenAccepted;
+            current.records += 1;
+            current.last = seq;
+            current.checkpoints += u64::from(read.checkpoint.is_some());
+        }
+        self.report.keys.extend(read.checkpoint.map(|checkpoint| checkpoint.key));
+        match self.kept.remove(&(chain, seq)) {
+            Some(kept) if kept.checkpoint.hash != hex::encode(at.hash) => {
+                return Err("a checkpoint that was kept elsewhere has another hash for this \
+                            record: the chain was rewritten");
+            }
+            Some(_) => self.report.confirmed += 1,
+            None => {}
+        }
+        self.position = Some(at);
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> CopiesReport {
+        let mut gone: BTreeMap<Ulid, u64> = BTreeMap::new();
+        for (chain, seq) in self.kept.into_keys() {
+            gone.insert(chain, seq);
+        }
+        for (chain, seq) in gone {
+            let found = self.report.chains.iter_mut().find(|found| found.chain == chain);
+            match found {
+                // Records before the first one were removed together with their checkpoints.
+                Some(found) if seq < found.first || found.broken.is_some() => {}
+                Some(found) => {
+                    found.broken = Some(format!(
+                        "it ends at record {}, but record {seq} was signed: records were cut off, \
+                         or are not shipped yet",
+                        found.last
+                    ));
+                }
+                None => self.report.missing.push(format!(
+                    "nothing of chain {chain} is here, but its record {seq} was signed"
+                )),
+            }
+        }
+        self.report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(position: &mut Position) -> Vec<u8> {
+        let mut line = Vec::new();
+        position.seal(br#""event":"issue.intent","project":"my-app""#, &mut line);
+        line.pop();
+        line
+    }
+
+    fn broken(chain: Ulid, lines: &[(u64, &[u8])]) -> Option<String> {
+        let mut copies = Copies::new(Vec::new());
+        for (seq, line) in lines {
+            copies.add(chain, *seq, line, None);
+        }
+        copies.finish().chains.remove(0).broken
+    }
+
+    #[test]
+    fn what_is_changed_missing_or_moved_is_found_and_what_is_doubled_is_not() {
+        let chain = Ulid::from_parts(1, 2);
+        let mut position = Position::beginning(chain);
+        let (one, two, three) = (line(&mut position), line(&mut position), line(&mut position));
+        let changed = String::from_utf8(two.clone()).unwrap().replace("my-app", "my-apq");
+        let mut fork = Position::beginning(chain);
+        fork.seal(br#""event":"issue.failed""#, &mut Vec::new());
+        let forked = line(&mut fork);
+        for (lines, expected) in [
+            (vec![(1, &*one), (2, &*two), (3, &*three)], None),
+            (vec![(2, &*two), (3, &*three)], None),
+            (vec![(1, &*one), (1, &*one), (2, &*two)], None),
+            (vec![(1, &*one), (3, &*three)], Some("record 3 (the record before it here is 1)")),
+            (vec![(1, &*one), (2, changed.as_bytes())], Some("was changed")),
+            (vec![(1, &*one), (2, &*forked)], Some("replaced or removed")),
+            (vec![(1, &*one), (2, &*two), (2, &*forked)], Some("missing, doubled or moved")),
+            (vec![(2, &*one)], Some("under another chain or number")),
+            (vec![(1, b"{}")], Some("not a record")),
+        ] {
+            let found = broken(chain, &lines);
+            let found = found.as_deref();
+            match expected {
+                None => assert_eq!(found, None),
+                Some(words) => assert!(found.unwrap().contains(words), "{found:?}"),
+            }
+        }
+    }
+}
