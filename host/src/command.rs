@@ -123,7 +123,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Check(arguments) => Box::pin(check::run(&arguments)).await,
             Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Health(arguments) => health::run(&arguments).await,
-            Command::Audit(arguments) => audit::run(&arguments),
+            Command::Audit(arguments) => audit::run(&arguments).await,
             Command::Provider(arguments) => provider::run(&arguments).await,
             Command::Keys(arguments) => keys::run(arguments),
             Command::Compile(_) | Command::Completions(_) | Command::Man(_) | Command::Help(_) => {

@@ -33,6 +33,7 @@ mod repositories;
 mod run_mode;
 pub mod schema;
 mod sections;
+mod ship;
 mod signing;
 mod traffic;
 mod unread;
@@ -48,6 +49,7 @@ pub use modes::readable;
 pub use providers::{CallLimits, ProvidersConfig};
 pub use registries::{RegistryConfig, authorities};
 pub use repositories::{CreateRepositories, RepositoriesFile, TagMutability};
+pub(crate) use ship::connection as postgres_connection;
 pub use signing::SigningConfig;
 pub use traffic::{Edge, Timeouts};
 
@@ -61,6 +63,7 @@ use crate::domain::RegistryName;
 use crate::identity::IdentitySettings;
 use crate::limits::LimitSettings;
 use crate::rules::Rules;
+use crate::ship::ShipSettings;
 use crate::telemetry::LogConfig;
 use node::{Node, Problem, dotted};
 
@@ -80,6 +83,8 @@ pub struct Config {
     pub identity: IdentitySettings,
     pub rules: Rules,
     pub audit: AuditSettings,
+    /// Read at start only.
+    pub ship: ShipSettings,
     /// Read at start only.
     pub cache: CacheConfig,
     /// `None`: this broker signs no tokens.

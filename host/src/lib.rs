@@ -26,6 +26,7 @@ pub mod limits;
 pub mod provider;
 pub mod registries;
 pub mod rules;
+pub mod ship;
 
 pub mod domain;
 mod files;

@@ -20,6 +20,7 @@ use crate::limits::Counts;
 use crate::provider::compile::Compiler;
 use crate::provider::{Engine, Loader};
 use crate::registries::{Clients, ConnectAws, Sdk};
+use crate::ship::Shipping;
 use crate::signing::SigningMemory;
 use crate::state;
 use crate::telemetry::{ClockSteps, LostLines, Metrics, Refusals};
@@ -38,6 +39,8 @@ pub struct Process {
     pub clock_steps: ClockSteps,
     /// Set once the log has a thread of its own.
     pub lost_lines: OnceLock<LostLines>,
+    /// Set once the log is shipped somewhere.
+    pub shipping: OnceLock<Shipping>,
     /// Which refused requests are logged one by one.
     pub refusals: Refusals,
     /// Answers that list all rules of a caller, which takes long with many rules.
@@ -146,6 +149,7 @@ impl Process {
             foundation,
             clock_steps: ClockSteps::new(clock.clone()),
             lost_lines: OnceLock::new(),
+            shipping: OnceLock::new(),
             refusals: Refusals::new(clock.clone()),
             explaining: Semaphore::new(EXPLAINING),
             issuing: Issuing::new(clock, audit.clone(), metrics.clone(), cache),

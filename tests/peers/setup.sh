@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what tests/src starts: Python environments in target/peers (venv for the peers,
-# schemathesis, clients, vendors, manifests), and the Debian packages of docker-registry, of clients
-# and of strace. May be called again at any time, also in parallel; does nothing, quickly, when
-# everything is there.
+# schemathesis, clients, vendors, manifests), and the Debian packages of docker-registry,
+# PostgreSQL, clients and strace. May be called again at any time, also in parallel; does nothing,
+# quickly, when everything is there.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -58,8 +58,8 @@ node_modules() {
 }
 node_modules
 
-# A policy-rc.d that says no keeps the docker-registry package from starting its service on port
-# 5000. One that is already there is the machine's own business.
+# A policy-rc.d that says no keeps the packages from starting their services: docker-registry on
+# port 5000, PostgreSQL on 5432. One that is already there is the machine's own business.
 install_quietly() (
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
@@ -83,11 +83,12 @@ package_of() {
         busybox) echo busybox-static ;;
         docker-credential-ecr-login) echo amazon-ecr-credential-helper ;;
         promtool) echo prometheus ;;
+        */postgres) echo postgresql-15 ;;
         *) echo "$1" ;;
     esac
 }
 programs=(docker-registry skopeo strace buildah podman runc busybox minisign docker docker-compose
-    promtool docker-credential-ecr-login)
+    promtool docker-credential-ecr-login /usr/lib/postgresql/15/bin/postgres)
 absent=()
 for program in "${programs[@]}"; do
     command -v "$program" >/dev/null || absent+=("$(package_of "$program")")

@@ -31,6 +31,7 @@
 //! | what a client may meet instead of a broker | [`BrokerDouble`] |
 //! | an OCI client, and something to push | [`Skopeo`], [`OciLayout`] |
 //! | a client that breaks the rules of HTTP, from an address of its choice | [`Wire`] to a [`Listening`] |
+//! | a database that the audit log is shipped to | [`Postgres`] |
 //! | an OIDC issuer | [`Oidc`] |
 //! | an OIDC issuer with the device flow | [`DeviceOidc`] |
 //! | an OIDC issuer that misbehaves as told, and keys to sign with | [`IssuerDouble`], [`Signer`] |
@@ -83,6 +84,7 @@ mod nexus;
 mod oidc;
 mod operator_key;
 pub mod outstanding;
+mod postgres;
 pub mod preload;
 mod process;
 pub mod projects;
@@ -94,6 +96,7 @@ pub mod rolling;
 pub mod scene;
 mod serving;
 mod settings;
+pub mod shipping;
 pub mod siege;
 mod signer;
 mod skipped;
@@ -141,6 +144,7 @@ pub use moto::Moto;
 pub use nexus::{NEXUS, NEXUS_ADMIN};
 pub use oidc::Oidc;
 pub use operator_key::OperatorKey;
+pub use postgres::Postgres;
 pub use process::{PeerCommand, Port, Process, peers_directory, python_program};
 pub use quay::{QUAY_ROBOT_PASSWORD, Quay, QuayLie};
 pub use relay::{Instead, Moment, Passing, Relay};

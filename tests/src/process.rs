@@ -47,6 +47,24 @@ impl Process {
     /// # Panics
     /// If it exits or does not answer within 30 s. The message ends with the peer's output.
     pub async fn start(name: &'static str, command: PeerCommand, port: Port, url: &str) -> Self {
+        let client = Client::new();
+        let answers = async || {
+            let answered = client.try_get(url).await;
+            answered.is_ok_and(|answered| answered.status < 300 || answered.status == 401)
+        };
+        Self::start_until(name, command, port, answers).await
+    }
+
+    /// The same for a peer that does not speak HTTP: waits until `answers`.
+    ///
+    /// # Panics
+    /// As [`Process::start`].
+    pub async fn start_until(
+        name: &'static str,
+        command: PeerCommand,
+        port: Port,
+        answers: impl AsyncFnMut() -> bool,
+    ) -> Self {
         let PeerCommand { program, arguments, environment, directory } = command;
         let log = File::create(directory.path().join("output.log")).unwrap();
         let child = Command::new("/bin/sh")
@@ -64,7 +82,7 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
         let mut process = Self { name, child, directory, _port: port };
-        process.wait_until_it_answers(url).await;
+        process.wait_until_it_answers(answers).await;
         process
     }
 
@@ -88,21 +106,18 @@ impl Process {
         self.child.id()
     }
 
-    async fn wait_until_it_answers(&mut self, url: &str) {
-        let client = Client::new();
+    async fn wait_until_it_answers(&mut self, mut answers: impl AsyncFnMut() -> bool) {
         let deadline = Instant::now() + START;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("{} ended with {status} before it answered:\n{}", self.name, self.tail());
             }
-            if let Ok(answered) = client.try_get(url).await
-                && (answered.status < 300 || answered.status == 401)
-            {
+            if answers().await {
                 return;
             }
             assert!(
                 Instant::now() < deadline,
-                "{} did not answer {url} in {START:?}:\n{}",
+                "{} did not answer in {START:?}:\n{}",
                 self.name,
                 self.tail()
             );

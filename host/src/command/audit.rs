@@ -1,7 +1,8 @@
-//! `rise-broker audit`: reads the log that `serve` writes. It changes nothing, and may run while
-//! the broker serves.
+//! `rise-broker audit`: reads the log that `serve` writes, and what was shipped of it. It changes
+//! no record, and may run while the broker serves.
 
 mod query;
+mod shipped;
 mod tail;
 mod verify;
 
@@ -25,6 +26,8 @@ enum AuditCommand {
     Verify(verify::VerifyArguments),
     /// Print the records that match every filter given, oldest first.
     Query(query::QueryArguments),
+    /// Make or change the tables of the database of `[audit.ship.postgres]`. May be run again.
+    Migrate(shipped::MigrateArguments),
     /// Print the last records, and with --follow also new ones.
     Tail(tail::TailArguments),
     /// Print the fingerprint by which records name a secret: a password, or a token's `jti`. Reads
@@ -113,10 +116,11 @@ impl LogFolders {
     }
 }
 
-pub(super) fn run(arguments: &AuditArguments) -> Outcome {
+pub(super) async fn run(arguments: &AuditArguments) -> Outcome {
     match &arguments.command {
-        AuditCommand::Verify(arguments) => verify::run(arguments),
-        AuditCommand::Query(arguments) => query::run(arguments),
+        AuditCommand::Verify(arguments) => verify::run(arguments).await,
+        AuditCommand::Query(arguments) => query::run(arguments).await,
+        AuditCommand::Migrate(arguments) => shipped::migrate(arguments).await,
         AuditCommand::Tail(arguments) => tail::run(arguments),
         AuditCommand::Fingerprint(log) => fingerprint(log),
     }

@@ -7,6 +7,7 @@ mod edges;
 mod signals;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +24,15 @@ use crate::http::listen::{Draining, Tls};
 use crate::limits::SWEEP;
 use crate::process::{Process, Surroundings};
 use crate::reload::{self, Current, Reloader, Source};
+use crate::ship::{ShipSettings, Shipping, ShippingPlace, ShippingTasks};
 use crate::{hardening, http, telemetry};
 use edges::Edges;
 use signals::Signals;
 
 /// For mints that go on without a caller when the broker stops.
 const LAST_MINTS: Duration = Duration::from_secs(5);
+/// For the records that were not shipped yet.
+const LAST_SHIPPED: Duration = Duration::from_secs(5);
 /// How often the broker looks for credentials that are to end.
 const END_DUE: Duration = Duration::from_secs(1);
 
@@ -50,6 +54,7 @@ struct Started {
     admin: TcpListener,
     drain_delay: Duration,
     edges: Edges,
+    shipping: Option<ShippingTasks>,
     _log: telemetry::Flushing,
 }
 
@@ -95,6 +100,7 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
     let public = bind(config.listen, &config.written, "listen").await?;
     let admin = bind(config.admin_listen, &config.written, "admin_listen").await?;
     let (written, directory) = (config.written.clone(), config.audit.directory.clone());
+    let (ship_settings, state) = (config.ship.clone(), config.state_directory.clone());
     let reloader = Reloader::new(Arc::clone(&current), source, config);
     let started = process.audit.start(arguments.accept_broken_chain).await;
     started.map_err(|error| {
@@ -102,7 +108,22 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
         texts(vec![written.problem("/audit/directory", message)])
     })?;
     current.broker().recover(directory).await;
-    Ok(Started { current, reloader, tls, public, admin, drain_delay, edges, _log: log })
+    let shipping = ship(&ship_settings, state, &current.broker());
+    Ok(Started { current, reloader, tls, public, admin, drain_delay, edges, shipping, _log: log })
+}
+
+/// Sends the audit log on, if the settings want it.
+fn ship(settings: &ShipSettings, state: PathBuf, broker: &Broker) -> Option<ShippingTasks> {
+    let (_, keep) = broker.generation.registries.that_revoke();
+    let place = ShippingPlace {
+        audit: &broker.process.audit,
+        state,
+        clock: broker.process.foundation.clock.clone(),
+        keep: Duration::try_from(keep).unwrap_or_default(),
+    };
+    let (shipping, tasks) = Shipping::start(settings, place)?;
+    let _ = broker.process.shipping.set(shipping);
+    Some(tasks)
 }
 
 /// Ends what is to end, every second.
@@ -116,7 +137,8 @@ async fn end_credentials(current: Arc<Current>) {
 
 /// Serves until a signal, and then until the last request is finished.
 async fn serve(started: Started, mut signals: Signals) -> Outcome {
-    let Started { current, reloader, tls, public, admin, drain_delay, edges, _log } = started;
+    let Started { current, reloader, tls, public, admin, drain_delay, edges, shipping, _log } =
+        started;
     let process = current.broker().process;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(
@@ -150,6 +172,9 @@ async fn serve(started: Started, mut signals: Signals) -> Outcome {
         _ = signals.stop.wait() => tracing::warn!("stopping at once, after a second signal"),
     }
     process.audit.stop().await;
+    if let Some(shipping) = shipping {
+        shipping.finish(Deadline::after(LAST_SHIPPED)).await;
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -16,7 +16,7 @@ use super::signing::SigningFile;
 use super::traffic::{Edge, TrafficFile};
 use super::{
     Config, RegistryConfig, Written, contradictions, doubts, foreign, installed, interpolate,
-    issuers, listeners, modes, places, providers, registries, signing, unread,
+    issuers, listeners, modes, places, providers, registries, ship, signing, unread,
 };
 use crate::domain::{RegistryName, TrustedProxies};
 use crate::identity::IdentitySettings;
@@ -82,15 +82,13 @@ impl Draft {
         let providers: ProvidersFile = sections.take("providers");
         let auth: AuthFile = sections.take("auth");
         let (rules, operators) = (sections.take("rules"), sections.take("operators"));
-        let audit: AuditFile = sections.take("audit");
-        let cache: CacheFile = sections.take("cache");
+        let mut audit: AuditFile = sections.take("audit");
+        let (cache, log): (CacheFile, LogFile) = (sections.take("cache"), sections.take("log"));
         let signing: SigningFile = sections.take("signing");
-        let log: LogFile = sections.take("log");
         let mut traffic: TrafficFile = sections.take("limits");
         let policy = std::mem::take(&mut traffic.policy);
-        let (mut problems, broken) = (sections.problems, sections.broken);
+        let (mut problems, longest) = (sections.problems, policy.max_token_lifetime);
         let registries = registries::registries(&node, &sections.unfilled, &mut problems);
-        let longest = policy.max_token_lifetime;
         let known = issuers::known(&node, &auth.issuers, &registries);
         let rules = parse_rules(&node, (rules, operators), policy, &known, &mut problems);
         let doubts = doubtful(&node, &auth.issuers, &secrets);
@@ -104,15 +102,16 @@ impl Draft {
         problems.extend(log_level(&log.level, &written));
         let has_none = registries.is_empty() && problems.is_empty();
         problems.extend(has_none.then(|| written.problem("/registries", NO_REGISTRY)));
-        let mut warnings = warnings(&written.0, &identity, &rules, longest);
-        warnings.extend(doubts.into_iter().chain(of_listeners));
+        let warnings = warnings(&written.0, &identity, &rules, longest).into_iter();
+        let warnings = warnings.chain(doubts).chain(of_listeners).collect();
         let mut warnings = name_rules(&written.0, warnings);
         warnings.extend(without_default(&registries, &rules, &written));
         let providers = providers::config(directory, providers, &written, &mut problems);
         warnings.extend(contradictions::warnings(&server, &audit, &providers, &written));
+        let ship = ship::config(&mut audit, &written, (&mut problems, &mut warnings));
         let state = &server.state_directory;
         let signing = signing::config(signing, state, &identity, &written, &mut problems);
-        files.extend(signing.iter().map(|signing| signing.key_file.clone()));
+        files.extend(signing.iter().map(|it| it.key_file.clone()));
         let config = Config {
             listen: server.listen,
             admin_listen: server.admin_listen,
@@ -125,6 +124,7 @@ impl Draft {
             identity,
             rules,
             audit: audit.settings(state),
+            ship,
             cache: cache.config(),
             signing,
             state_directory: server.state_directory,
@@ -134,7 +134,7 @@ impl Draft {
             written,
         };
         let problems = name_rules(&config.written.0, problems);
-        Ok(Self { config, problems, unread: Vec::new(), broken })
+        Ok(Self { config, problems, unread: Vec::new(), broken: sections.broken })
     }
 
     /// Makes a draft with a problem that was found elsewhere.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::cache::{CacheFile, RegistryCacheFile};
 use super::repositories::RepositoriesFile;
+use super::ship::ShipFile;
 use super::signing::SigningFile;
 use super::traffic::{TimeoutsFile, TrafficFile};
 use crate::domain::Scope;
@@ -236,6 +237,7 @@ pub(super) struct AuditFile {
     /// The broker issues no credentials if less of the disk is free.
     #[schemars(range(max = 100))]
     pub refuse_free_percent: u64,
+    pub ship: ShipFile,
 }
 
 impl Default for AuditFile {
@@ -248,6 +250,7 @@ impl Default for AuditFile {
             checkpoint_seconds: 60,
             warn_free_percent: 20,
             refuse_free_percent: 5,
+            ship: ShipFile::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::broker::Broker;
+use crate::ship::Shipping;
 
 pub(super) async fn healthz() -> Json<Value> {
     Json(json!({ "status": "ok" }))
@@ -18,6 +19,10 @@ pub(super) async fn readyz(State(broker): State<Broker>) -> (StatusCode, Json<Va
     }
     if let Some(reason) = process.audit.refusal() {
         let body = json!({ "status": "not ready", "audit": reason });
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(body));
+    }
+    if let Some(reason) = process.shipping.get().and_then(Shipping::refusal) {
+        let body = json!({ "status": "not ready", "audit_ship": reason });
         return (StatusCode::SERVICE_UNAVAILABLE, Json(body));
     }
     // An issuer that is down makes its own callers wait and nobody else, so the broker stays ready.

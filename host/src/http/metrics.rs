@@ -79,6 +79,7 @@ fn current_values(broker: &Broker) -> Registry {
     if let Some(lost) = process.lost_lines.get() {
         to.register("log_lines_lost", "Log lines that could not be written", counter(lost.count()));
     }
+    shipping(broker, &mut to);
     issuing(broker, &mut to);
     issuers(&broker.generation.identity, &mut to);
     of_process(&mut to);
@@ -119,6 +120,28 @@ fn counter(value: u64) -> Counter {
     let counter = Counter::default();
     counter.inc_by(value);
     counter
+}
+
+fn shipping(broker: &Broker, to: &mut Registry) {
+    let Some(shipping) = broker.process.shipping.get() else { return };
+    let (lag, behind) = (Family::<Labels, Gauge>::default(), Family::<Labels, Gauge>::default());
+    let (shipped, failures) =
+        (Family::<Labels, Counter>::default(), Family::<Labels, Counter>::default());
+    for figures in shipping.figures() {
+        let target = || ("target", figures.target.to_owned());
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        lag.get_or_create(&vec![target()]).set(number(figures.lag.as_secs()));
+        behind.get_or_create(&vec![target()]).set(number(figures.lag_records));
+        shipped.get_or_create(&vec![target()]).inc_by(figures.shipped);
+        for (reason, count) in &figures.failures {
+            let labels = vec![target(), ("reason", (*reason).to_owned())];
+            failures.get_or_create(&labels).inc_by(*count);
+        }
+    }
+    to.register("audit_ship_lag_seconds", "Age of the oldest record not shipped yet", lag);
+    to.register("audit_ship_lag_records", "Records not shipped yet", behind);
+    to.register("audit_shipped_records", "Records that were shipped", shipped);
+    to.register("audit_ship_failures", "Attempts to ship records that failed", failures);
 }
 
 fn issuing(broker: &Broker, to: &mut Registry) {

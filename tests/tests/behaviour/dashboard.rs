@@ -110,6 +110,7 @@ async fn prometheus_answers_every_query() {
          [[rules]]\nname = \"ci\"\nissuer = \"local\"\n\
          claims = {{ repository = \"acme/{{project}}\" }}\n\
          projects = [\"*\"]\nregistries = [\"prod\"]\nallow = [\"pull\", \"push\"]\n\
+         [audit.ship.postgres]\nurl = \"postgresql://nobody@127.0.0.1:1/nothing\"\n\
          [limits]\nproject = {{ per_second = 1, burst = 2 }}\n{}",
         issuer.issuer(),
         ecr(aws.endpoint())

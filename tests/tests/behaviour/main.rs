@@ -115,6 +115,8 @@ mod requests;
 mod revocation;
 mod rolling;
 mod settings_of_the_seeds;
+mod ship_postgres;
+mod ship_postgres_failures;
 mod siege;
 mod stop_and_tls;
 mod supply_chain;

@@ -7,14 +7,19 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::super::{Outcome, warn};
+use super::shipped::{self, ShippedTo};
 use super::{LogArguments, unreadable};
 use crate::audit::verify::{Extent, extents};
 use crate::audit::{Event, Folder, time_of};
+use crate::ship::Search;
 
 #[derive(clap::Args)]
 pub(super) struct QueryArguments {
     #[command(flatten)]
     log: LogArguments,
+    /// Search what every broker has shipped, instead of the log of this one.
+    #[arg(long, value_name = "TARGET", conflicts_with = "directory")]
+    from: Option<ShippedTo>,
     #[command(flatten)]
     pub filter: Filter,
 }
@@ -39,6 +44,9 @@ pub(super) struct Filter {
     /// every request that got this credential.
     #[arg(long, value_parser = request_id)]
     minted_by: Option<String>,
+    /// What `audit fingerprint` prints for a password: the records of the credential or token.
+    #[arg(long)]
+    fingerprint: Option<String>,
     /// From this time on, such as 2026-11-21T10:00:00Z; 90m or 24h means so long ago.
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
@@ -50,8 +58,17 @@ pub(super) struct Filter {
     pub json: bool,
 }
 
-pub(super) fn run(arguments: &QueryArguments) -> Outcome {
-    arguments.filter.check()?;
+pub(super) async fn run(arguments: &QueryArguments) -> Outcome {
+    let filter = &arguments.filter;
+    filter.check()?;
+    if let Some(ShippedTo::Postgres) = arguments.from {
+        let show = |line: &str| filter.show(line.as_bytes());
+        let settings = &arguments.log.settings;
+        if shipped::query(settings, &filter.search(), show).await? == 0 {
+            warn("no record matches");
+        }
+        return Ok(());
+    }
     let disk = arguments.log.find()?.disk()?;
     let mut found = 0_u64;
     for extent in extents(&disk).map_err(unreadable)? {
@@ -90,6 +107,27 @@ impl Filter {
                  them"
             )]),
             _ => Ok(()),
+        }
+    }
+
+    /// The same filter for records that were shipped.
+    fn search(&self) -> Search {
+        let is_wanted = |wanted: &str, name: &str| {
+            name.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        Search {
+            project: self.project.clone(),
+            subject: self.subject.clone(),
+            registry: self.registry.clone(),
+            events: self.event.as_ref().map(|wanted| {
+                let names = Event::ALL.map(Event::as_str).into_iter();
+                names.filter(|name| is_wanted(wanted, name)).map(ToOwned::to_owned).collect()
+            }),
+            request_id: self.request_id.clone(),
+            minted_by: self.minted_by.clone(),
+            fingerprint: self.fingerprint.clone(),
+            since: self.since,
+            until: self.until,
         }
     }
 
@@ -148,6 +186,8 @@ impl Filter {
             && is(&self.registry, "/registry")
             && is(&self.request_id, "/request_id")
             && is(&self.minted_by, "/minted_by")
+            && (is(&self.fingerprint, "/credential/fingerprint")
+                || is(&self.fingerprint, "/registry_token/fingerprint"))
             && self.event.as_deref().is_none_or(event)
             && self.since.is_none_or(|since| time.is_some_and(|time| time >= since))
             && self.until.is_none_or(|until| time.is_some_and(|time| time < until))

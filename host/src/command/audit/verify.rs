@@ -1,5 +1,6 @@
 //! `rise-broker audit verify`: checks that the log is as it was written.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -8,9 +9,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::super::{Outcome, print, warn};
-use super::{LogArguments, unreadable};
+use super::shipped::{self, ShippedTo};
+use super::{LogArguments, LogFolders, unreadable};
 use crate::audit::verify::{Kept, LogReport, verify};
-use crate::audit::{CheckpointFields, Head, missing, signing_key};
+use crate::audit::{CheckpointFields, CopiesReport, Head, missing, signing_key};
 use crate::files::Stream;
 
 /// Longer than any line of the broker's log.
@@ -20,6 +22,9 @@ const LONGEST_LINE: u64 = 1 << 20;
 pub(super) struct VerifyArguments {
     #[command(flatten)]
     log: LogArguments,
+    /// Check the chains of every broker, as they were shipped, instead of the log of this one.
+    #[arg(long, value_name = "TARGET", conflicts_with = "directory")]
+    from: Option<ShippedTo>,
     /// A copy of the broker's JSON log from elsewhere. Each `audit checkpoint` line in it must be
     /// in the audit log. Without it, nobody notices that records were cut off at the end, or that
     /// the log was rewritten with the signing key.
@@ -30,41 +35,98 @@ pub(super) struct VerifyArguments {
     trusted: Vec<String>,
 }
 
-pub(super) fn run(arguments: &VerifyArguments) -> Outcome {
+pub(super) async fn run(arguments: &VerifyArguments) -> Outcome {
     let folders = arguments.log.find()?;
     let kept = arguments.checkpoints.as_deref().map_or(Ok(Vec::new()), checkpoints)?;
+    if let Some(ShippedTo::Postgres) = arguments.from {
+        let count = kept.len();
+        let report = shipped::verify(&arguments.log.settings, kept).await?;
+        let mut problems = print_copies(&report, count);
+        problems.extend(strangers(arguments, &folders, &report.keys)?);
+        return if problems.is_empty() { Ok(()) } else { Err(problems) };
+    }
     let disk = folders.disk()?;
     let mut report = verify(&disk, &kept).map_err(unreadable)?;
     let head = folders.state.as_deref().and_then(|state| Head::load(state, &disk));
     if report.broken.is_none() {
         report.broken = missing(&disk, head.as_ref()).map_err(unreadable)?;
     }
-    let mut trusted = arguments.trusted.clone();
-    if let Some(state) = &folders.state {
-        trusted.extend(signing_key(state).map_err(|error| vec![error.to_string()])?);
-    }
     print_summary(&report, kept.len());
     let mut problems = Vec::new();
     if let Some(broken) = &report.broken {
         problems.push(format!("the audit log is broken at {broken}"));
+    }
+    problems.extend(strangers(arguments, &folders, &report.keys)?);
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Says which keys signed that nobody trusts.
+fn strangers(
+    arguments: &VerifyArguments,
+    folders: &LogFolders,
+    keys: &BTreeSet<String>,
+) -> Result<Vec<String>, Vec<String>> {
+    let mut trusted = arguments.trusted.clone();
+    if let Some(state) = &folders.state {
+        trusted.extend(signing_key(state).map_err(|error| vec![error.to_string()])?);
     }
     if trusted.is_empty() {
         warn(
             "warning: no signing key is known, so anybody may have signed the checkpoints; name \
              one by --trust-key",
         );
-    } else {
-        let strangers = report.keys.iter().filter(|key| !trusted.contains(key));
-        problems.extend(strangers.map(|key| {
-            format!(
-                "the signature of checkpoints is not this broker's: the key is {key}, expected {}; \
-                 if {key} was this broker's before, name it by --trust-key; otherwise somebody \
-                 else wrote these checkpoints",
-                trusted.join(" or ")
-            )
-        }));
+        return Ok(Vec::new());
     }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    let others = if arguments.from.is_some() {
+        "if it is the key of another broker that ships there, or was this one's before"
+    } else {
+        "if it was this broker's before"
+    };
+    let strangers = keys.iter().filter(|key| !trusted.contains(key));
+    let said = strangers.map(|key| {
+        format!(
+            "the signature of checkpoints is not this broker's: the key is {key}, expected {}; \
+             {others}, name it by --trust-key; otherwise somebody else wrote these checkpoints",
+            trusted.join(" or ")
+        )
+    });
+    Ok(said.collect())
+}
+
+/// Prints each chain of a copy. Returns what is wrong.
+fn print_copies(report: &CopiesReport, kept: usize) -> Vec<String> {
+    let mut problems = report.missing.clone();
+    if report.chains.is_empty() {
+        print("no record was shipped");
+    }
+    for found in &report.chains {
+        let whole = if found.broken.is_none() { "unbroken" } else { "unbroken up to the break" };
+        let mut notes = String::new();
+        if found.first > 1 {
+            notes = format!("; the records before {} are missing here", found.first);
+        }
+        if found.is_behind_broken {
+            notes.push_str("; it begins behind a chain that was broken");
+        }
+        print(format_args!(
+            "chain {} is {whole}: {}, {} to {}, {}{notes}",
+            found.chain,
+            count(found.records, "record"),
+            found.first,
+            found.last,
+            count(found.checkpoints, "checkpoint")
+        ));
+        let problem = found.broken.as_ref();
+        problems.extend(problem.map(|why| format!("chain {} is broken at {why}", found.chain)));
+    }
+    if kept > 0 {
+        print(format_args!(
+            "{} kept elsewhere: {} in these chains",
+            count(u64::try_from(kept).unwrap_or(u64::MAX), "checkpoint"),
+            report.confirmed
+        ));
+    }
+    problems
 }
 
 /// The text of a public key as records have it.
