@@ -56,6 +56,7 @@ pub use traffic::{Edge, Timeouts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::audit::AuditSettings;
@@ -84,7 +85,7 @@ pub struct Config {
     pub rules: Rules,
     pub audit: AuditSettings,
     /// Read at start only.
-    pub ship: ShipSettings,
+    pub ship: Arc<ShipSettings>,
     /// Read at start only.
     pub cache: CacheConfig,
     /// `None`: this broker signs no tokens.

@@ -11,12 +11,16 @@
 //! **Invariant:** a record is sent at least once, and in the order of its chain. Targets that can
 //! tell keep it once: it is named by its chain and number.
 
+mod client;
 mod cursor;
 mod follower;
+mod https;
+mod otlp;
 mod postgres;
 mod reader;
 mod record;
 mod retention;
+mod s3;
 mod settings;
 mod status;
 
@@ -32,9 +36,12 @@ use crate::audit::Audit;
 use crate::domain::{Clock, Deadline};
 use cursor::CursorFile;
 use follower::Follower;
+use https::{Https, Poster};
+use otlp::Otlp;
 pub use postgres::{Migrated, Postgres, PostgresError, Search};
 pub use record::ShippedRecord;
-pub use settings::{PostgresSettings, ShipSettings};
+pub use s3::S3;
+pub use settings::{ObjectLock, PostSettings, PostgresSettings, S3Settings, ShipSettings};
 pub use status::{TargetFigures, TargetStatus};
 
 /// Records of one chain, in order, from one segment.
@@ -42,6 +49,14 @@ pub use status::{TargetFigures, TargetStatus};
 pub struct Batch {
     pub records: Vec<ShippedRecord>,
     bytes: usize,
+}
+
+impl Batch {
+    /// The same records have the same name, however often they are sent.
+    fn name(&self) -> Option<String> {
+        let (first, last) = (self.records.first()?, self.records.last()?);
+        Some(format!("{}-{}-{}", first.chain, first.seq, last.seq))
+    }
 }
 
 /// How large a batch becomes.
@@ -59,8 +74,9 @@ pub trait Target: Send {
     /// The name of its table in `[audit.ship]`, for metrics and the log.
     fn name(&self) -> &'static str;
     fn limits(&self) -> BatchLimits;
-    /// Returns once the target has all records durably. It may have some of them from before.
-    async fn send(&mut self, batch: &Batch) -> Result<(), ShipError>;
+    /// Returns once the target has all records durably, and how many it refused for good. It may
+    /// have some of them from before.
+    async fn send(&mut self, batch: &Batch) -> Result<usize, ShipError>;
 }
 
 /// Why a batch did not arrive. It is sent again.
@@ -73,8 +89,8 @@ pub struct ShipError {
 }
 
 /// The words of [`ShipError::reason`].
-pub(crate) const REASONS: [&str; 6] =
-    ["unavailable", "timed-out", "denied", "full", "rejected", "unreadable"];
+pub(crate) const REASONS: [&str; 7] =
+    ["unavailable", "timed-out", "denied", "full", "rejected", "refused", "unreadable"];
 
 impl ShipError {
     pub(crate) fn new(reason: &'static str, text: impl Into<String>) -> Self {
@@ -112,7 +128,7 @@ impl Shipping {
         settings: &ShipSettings,
         place: ShippingPlace<'_>,
     ) -> Option<(Self, ShippingTasks)> {
-        let targets = targets(settings);
+        let targets = targets(settings, &place.clock);
         if targets.is_empty() {
             return None;
         }
@@ -174,10 +190,19 @@ impl ShippingTasks {
     }
 }
 
-fn targets(settings: &ShipSettings) -> Vec<Box<dyn Target>> {
+fn targets(settings: &ShipSettings, clock: &Clock) -> Vec<Box<dyn Target>> {
     let mut targets: Vec<Box<dyn Target>> = Vec::new();
     if let Some(postgres) = &settings.postgres {
         targets.push(Box::new(Postgres::new(postgres.clone())));
+    }
+    if let Some(s3) = &settings.s3 {
+        targets.push(Box::new(S3::new(s3.clone(), clock.clone())));
+    }
+    if let Some(https) = &settings.https {
+        targets.push(Box::new(Https { poster: Poster::new(https.clone()) }));
+    }
+    if let Some(otlp) = &settings.otlp {
+        targets.push(Box::new(Otlp { poster: Poster::new(otlp.clone()) }));
     }
     targets
 }

@@ -31,6 +31,7 @@
 //! | what a client may meet instead of a broker | [`BrokerDouble`] |
 //! | an OCI client, and something to push | [`Skopeo`], [`OciLayout`] |
 //! | a client that breaks the rules of HTTP, from an address of its choice | [`Wire`] to a [`Listening`] |
+//! | a server that records are posted to, and that fails as told | [`Collector`] |
 //! | a database that the audit log is shipped to | [`Postgres`] |
 //! | an OIDC issuer | [`Oidc`] |
 //! | an OIDC issuer with the device flow | [`DeviceOidc`] |
@@ -50,6 +51,7 @@ mod built;
 pub mod cancellation;
 pub mod chart;
 mod cloudsmith;
+mod collector;
 mod containers;
 pub mod crash;
 mod device_oidc;
@@ -118,6 +120,7 @@ pub use broker::{AUDIENCE, BrokerBuilder, Response, TestBroker, audit_text, line
 pub use broker_double::{BrokerDouble, Saying};
 pub use built::{binary, compiled, kit_binary, repository, target};
 pub use cloudsmith::{CLOUDSMITH_API_KEY, Cloudsmith, CloudsmithLie};
+pub use collector::{Collected, Collector, Collects};
 pub use containers::Containers;
 pub use device_oidc::DeviceOidc;
 pub use disk::FakeDisk;

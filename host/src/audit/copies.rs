@@ -5,13 +5,16 @@
 //! what is checked is that each record is as it was written, that none is missing between two
 //! others, and that every checkpoint that was kept elsewhere is there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ulid::Ulid;
 
-use super::chain::Position;
+use super::chain::{Hash, Position};
 use super::record::Event;
 use super::verify::{Kept, check};
+
+/// Parts of a copy may overlap by as many records as the largest part of an object store has.
+const MOST_RECENT: usize = 1 << 17;
 
 /// One chain of a copy, in numbers.
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ pub struct Copies {
     report: CopiesReport,
     kept: BTreeMap<(Ulid, u64), Kept>,
     position: Option<Position>,
+    /// The last records of the chain, up to that position.
+    recent: VecDeque<Hash>,
 }
 
 impl Copies {
@@ -59,6 +64,7 @@ impl Copies {
     pub fn add(&mut self, chain: Ulid, seq: u64, line: &[u8], problem: Option<&'static str>) {
         if self.report.chains.last().is_none_or(|last| last.chain != chain) {
             self.position = None;
+            self.recent.clear();
             self.report.chains.push(ChainCopy {
                 chain,
                 first: seq,
@@ -90,9 +96,8 @@ impl Copies {
         if (at.chain, at.seq) != (chain, seq) {
             return Err("it is stored under another chain or number than its own");
         }
-        if self.position.as_ref() == Some(&at) {
-            // The same record once more.
-            return Ok(());
+        if let Some(again) = self.seen(&at) {
+            return if again { Ok(()) } else { Err("it is there twice, with different content") };
         }
         if let Some(before) = &self.position {
             read.follows(before)?;
@@ -112,8 +117,19 @@ impl Copies {
             Some(_) => self.report.confirmed += 1,
             None => {}
         }
+        if self.recent.len() == MOST_RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(at.hash);
         self.position = Some(at);
         Ok(())
+    }
+
+    /// Whether a recent record with this number is the same. `None`: there is none.
+    fn seen(&self, at: &Position) -> Option<bool> {
+        let back = self.position.as_ref()?.seq.checked_sub(at.seq)?;
+        let index = self.recent.len().checked_sub(1)?.checked_sub(usize::try_from(back).ok()?)?;
+        self.recent.get(index).map(|hash| *hash == at.hash)
     }
 
     pub fn finish(mut self) -> CopiesReport {
@@ -177,7 +193,9 @@ mod tests {
             (vec![(1, &*one), (3, &*three)], Some("record 3 (the record before it here is 1)")),
             (vec![(1, &*one), (2, changed.as_bytes())], Some("was changed")),
             (vec![(1, &*one), (2, &*forked)], Some("replaced or removed")),
-            (vec![(1, &*one), (2, &*two), (2, &*forked)], Some("missing, doubled or moved")),
+            (vec![(1, &*one), (2, &*two), (2, &*forked)], Some("twice, with different content")),
+            (vec![(1, &*one), (2, &*two), (1, &*one), (2, &*two), (3, &*three)], None),
+            (vec![(2, &*two), (3, &*three), (1, &*one)], Some("missing, doubled or moved")),
             (vec![(2, &*one)], Some("under another chain or number")),
             (vec![(1, b"{}")], Some("not a record")),
         ] {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -124,7 +125,7 @@ impl Draft {
             identity,
             rules,
             audit: audit.settings(state),
-            ship,
+            ship: Arc::new(ship),
             cache: cache.config(),
             signing,
             state_directory: server.state_directory,

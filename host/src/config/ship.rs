@@ -1,20 +1,22 @@
-//! `[audit.ship]`: where the records of the audit log are sent.
+//! `[audit.ship]`: where the records of the audit log are sent. Each target has a file here.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod post;
+mod postgres;
+mod s3;
+
 use std::time::Duration;
 
-use rise_secret::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio_postgres::config::{Config, Host};
 
 use super::Written;
 use super::file::AuditFile;
 use super::node::Problem;
-use crate::ship::{PostgresSettings, ShipSettings};
-
-const URL: &str = "a URL such as \"postgresql://rise_ship@db.example.com/audit\"";
+use crate::ship::ShipSettings;
+use post::PostFile;
+use postgres::PostgresFile;
+pub(crate) use postgres::connection;
+use s3::S3File;
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -26,25 +28,13 @@ pub(super) struct ShipFile {
     #[schemars(range(min = 1, max = 3650))]
     pub delete_after_days: Option<u64>,
     pub postgres: Option<PostgresFile>,
+    pub s3: Option<S3File>,
+    pub https: Option<PostFile>,
+    pub otlp: Option<PostFile>,
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PostgresFile {
-    /// `postgresql://user@host:port/database`, without a password.
-    pub url: String,
-    #[schemars(with = "Option<String>", extend("writeOnly" = true))]
-    pub password: Option<Secret>,
-    /// Whether connections are encrypted, and the server's certificate is checked.
-    #[serde(default = "yes")]
-    pub tls: bool,
-    /// A PEM file of the only authorities that may sign the server's certificate.
-    pub ca_file: Option<PathBuf>,
-}
-
-fn yes() -> bool {
-    true
-}
+/// What is wrong with a target: the key in its table, and the message.
+type Wrong = (&'static str, String);
 
 /// The settings of `[audit.ship]`, with their problems and warnings.
 pub(super) fn config(
@@ -53,117 +43,33 @@ pub(super) fn config(
     (problems, warnings): (&mut Vec<Problem>, &mut Vec<Problem>),
 ) -> ShipSettings {
     let file = std::mem::take(&mut audit.ship);
-    let postgres = file.postgres.and_then(|file| {
-        let settings = postgres(file);
-        let pointer = "/audit/ship/postgres/url";
-        let settings =
-            settings.map_err(|message| problems.push(written.problem(pointer, message))).ok()?;
-        warnings.extend(plain(&settings).map(|message| written.problem(pointer, message)));
-        Some(settings)
-    });
+    let at = |target: &str, (key, message): Wrong| {
+        written.problem(&format!("/audit/ship/{target}/{key}"), message)
+    };
+    let has_target =
+        file.postgres.is_some() || file.s3.is_some() || file.https.is_some() || file.otlp.is_some();
+    let mut wrong = |target, wrong| problems.push(at(target, wrong));
     let settings = ShipSettings {
         required_lag: file.required_lag_seconds.map(Duration::from_secs),
         delete_after: file.delete_after_days.map(|days| Duration::from_hours(days * 24)),
-        postgres,
+        postgres: file
+            .postgres
+            .and_then(|file| file.settings().map_err(|it| wrong("postgres", it)).ok()),
+        s3: file.s3.and_then(|file| file.settings().map_err(|it| wrong("s3", it)).ok()),
+        https: file.https.and_then(|file| file.settings().map_err(|it| wrong("https", it)).ok()),
+        otlp: file.otlp.and_then(|file| file.settings().map_err(|it| wrong("otlp", it)).ok()),
     };
-    if postgres_is_missing(&settings) {
-        for (key, is_stated) in [
-            ("required_lag_seconds", settings.required_lag.is_some()),
-            ("delete_after_days", settings.delete_after.is_some()),
-        ] {
+    let plain = settings.postgres.as_ref().and_then(postgres::plain);
+    warnings.extend(plain.map(|message| at("postgres", ("url", message))));
+    for (key, is_stated) in [
+        ("required_lag_seconds", settings.required_lag.is_some()),
+        ("delete_after_days", settings.delete_after.is_some()),
+    ] {
+        if is_stated && !has_target {
             let message = "has no effect, because records are shipped nowhere; add a table such as \
                            [audit.ship.postgres]";
-            let pointer = format!("/audit/ship/{key}");
-            problems.extend(is_stated.then(|| written.problem(&pointer, message)));
+            problems.push(written.problem(&format!("/audit/ship/{key}"), message));
         }
     }
     settings
-}
-
-fn postgres_is_missing(settings: &ShipSettings) -> bool {
-    settings.postgres.is_none()
-}
-
-fn postgres(file: PostgresFile) -> Result<PostgresSettings, String> {
-    let connection = connection(&file.url)?;
-    let password = file.password.map(Arc::new);
-    Ok(PostgresSettings { connection, password, tls: file.tls, ca_file: file.ca_file })
-}
-
-/// What a URL without a password says.
-pub(crate) fn connection(url: &str) -> Result<Config, String> {
-    let is_url = url.starts_with("postgresql://") || url.starts_with("postgres://");
-    let connection = url.parse::<Config>().ok().filter(|_| is_url);
-    let Some(connection) = connection else {
-        // The text may have a password.
-        return Err(format!("is not the address of a database, expected {URL}"));
-    };
-    if connection.get_password().is_some() {
-        return Err("has a password; state it as `password`, such as \
-                    \"${file:/run/secrets/audit-database}\""
-            .to_owned());
-    }
-    if url.contains("sslmode=") {
-        return Err("has `sslmode`; state `tls` instead, which is `true` by default".to_owned());
-    }
-    for (is_there, what) in [
-        (!connection.get_hosts().is_empty(), "host"),
-        (connection.get_user().is_some(), "user"),
-        (connection.get_dbname().is_some(), "database"),
-    ] {
-        if !is_there {
-            return Err(format!("names no {what}, expected {URL}"));
-        }
-    }
-    Ok(connection)
-}
-
-/// Passwords and records would cross a network in the clear.
-fn plain(settings: &PostgresSettings) -> Option<String> {
-    let is_local = |name: &str| {
-        name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback())
-    };
-    let mut hosts = settings.connection.get_hosts().iter();
-    let remote = hosts.find_map(|host| match host {
-        Host::Tcp(name) if !is_local(name) => Some(name),
-        Host::Tcp(_) | Host::Unix(_) => None,
-    })?;
-    (!settings.tls).then(|| {
-        format!(
-            "{remote} is another machine, and with `tls = false` whoever is between can read and \
-             change the records; remove `tls`"
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_of_a_database_has_all_but_a_password() {
-        for (url, problem) in [
-            ("postgresql://ship@db.example.com/audit", None),
-            ("postgres://ship@10.0.0.1:6432,10.0.0.2/audit?target_session_attrs=read-write", None),
-            ("postgresql:///audit?host=/run/postgresql&user=ship", None),
-            ("postgresql://ship:s3cret@db/audit", Some("state it as `password`")),
-            ("postgresql://ship@db/audit?password=s3cret", Some("state it as `password`")),
-            ("postgresql://ship@db/audit?sslmode=disable", Some("state `tls`")),
-            ("postgresql://db.example.com/audit", Some("names no user")),
-            ("postgresql://ship@db.example.com", Some("names no database")),
-            ("postgresql://ship@/audit", Some("names no host")),
-            ("host=db user=ship dbname=audit", Some("expected a URL")),
-            ("https://db.example.com/audit", Some("expected a URL")),
-            ("", Some("expected a URL")),
-        ] {
-            let found = connection(url).err();
-            match problem {
-                None => assert_eq!(found, None, "{url}"),
-                Some(words) => {
-                    let found = found.unwrap_or_else(|| panic!("{url} is accepted"));
-                    assert!(found.contains(words) && !found.contains("s3cret"), "{url}: {found}");
-                }
-            }
-        }
-    }
 }

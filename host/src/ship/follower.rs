@@ -71,7 +71,7 @@ impl Follower {
         mut durable: watch::Receiver<Durable>,
         mut stop: watch::Receiver<bool>,
     ) {
-        self.begin().await;
+        self.begin(&mut stop).await;
         let limits = self.target.limits();
         let mut has_more = false;
         loop {
@@ -119,12 +119,18 @@ impl Follower {
     }
 
     /// Goes to where the target is.
-    async fn begin(&mut self) {
+    async fn begin(&mut self, stop: &mut watch::Receiver<bool>) {
         let Some(cursor) = self.file.load() else { return };
         let target = self.target.name();
-        let sought = {
-            let cursor = cursor.clone();
-            self.with_reader(move |reader| reader.seek(&cursor)).await
+        let sought = loop {
+            let place = cursor.clone();
+            match self.with_reader(move |reader| reader.seek(&place)).await {
+                Err(error) if !*stop.borrow() => {
+                    self.fails(&ShipError::new("unreadable", error.to_string()));
+                    pause(LAST_RETRY, stop).await;
+                }
+                sought => break sought,
+            }
         };
         match sought {
             Ok(true) => self.cursor = Some(cursor),
@@ -135,7 +141,7 @@ impl Follower {
                 "the audit log does not have the record that was shipped last, so older ones are \
                  shipped again; was it restored from a backup?"
             ),
-            Err(error) => self.fails(&ShipError::new("unreadable", error.to_string())),
+            Err(_) => {}
         }
         self.status.begins_at(self.cursor.clone());
     }
@@ -209,7 +215,10 @@ impl Follower {
             let sent = timeout(ATTEMPT, self.target.send(batch)).await;
             let late = || ShipError::new("timed-out", "no answer within 30 seconds");
             match sent.unwrap_or_else(|_| Err(late())) {
-                Ok(()) => break,
+                Ok(refused) => {
+                    self.status.refused(refused);
+                    break;
+                }
                 Err(error) => self.fails(&error),
             }
             sleep(retry).await;

@@ -140,10 +140,10 @@ impl Target for Postgres {
         BatchLimits { records: RECORDS, bytes: BYTES, gather: GATHER }
     }
 
-    async fn send(&mut self, batch: &Batch) -> Result<(), ShipError> {
+    async fn send(&mut self, batch: &Batch) -> Result<usize, ShipError> {
         // If this is not finished, nobody knows what the connection still does.
         let sent = self.insert(&batch.records).await;
-        sent.map_err(|error| {
+        sent.map(|()| 0).map_err(|error| {
             self.connection = None;
             ShipError::new(error.reason(), error.to_string())
         })

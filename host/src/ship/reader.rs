@@ -23,10 +23,17 @@ pub(super) struct Reader {
     open: Option<Box<dyn BufRead + Send>>,
     /// How many of its bytes are known to be durable.
     durable: u64,
-    /// Where the segment ends and which one follows, once it is not written any more.
-    sealed: Option<Sealed>,
+    listed: Listed,
     /// Lines that were no records. `audit verify` reports them.
     pub(super) unreadable: u64,
+}
+
+/// The valid parts of all segments, as they were when this one began to be written: their numbers,
+/// and where they end.
+#[derive(Default)]
+struct Listed {
+    at: u64,
+    extents: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Copy)]
@@ -37,7 +44,15 @@ struct Sealed {
 
 impl Reader {
     pub(super) fn new(folder: Folder) -> Self {
-        Self { folder, segment: 0, bytes: 0, open: None, durable: 0, sealed: None, unreadable: 0 }
+        Self {
+            folder,
+            segment: 0,
+            bytes: 0,
+            open: None,
+            durable: 0,
+            listed: Listed::default(),
+            unreadable: 0,
+        }
     }
 
     pub(super) fn segment(&self) -> u64 {
@@ -103,30 +118,24 @@ impl Reader {
 
     fn enter(&mut self, segment: u64) {
         (self.segment, self.bytes, self.durable) = (segment, 0, 0);
-        (self.open, self.sealed) = (None, None);
+        self.open = None;
     }
 
     /// Where the segment ends, which is not written any more, and the one behind it.
     fn seal(&mut self, durable: Durable) -> io::Result<Sealed> {
-        if let Some(sealed) = self.sealed {
-            return Ok(sealed);
+        if self.listed.at != durable.segment {
+            let found = extents(&self.folder)?.into_iter().filter_map(|extent| {
+                let number = segment_number(&extent.segment)?;
+                Some((number, extent.bytes().unwrap_or(u64::MAX)))
+            });
+            self.listed = Listed { at: durable.segment, extents: found.collect() };
         }
-        let number = |segment: &str| segment_number(segment).unwrap_or(0);
-        let (mut end, mut next) = (None, None);
-        for extent in extents(&self.folder)? {
-            let found = number(&extent.segment);
-            if found == self.segment {
-                end = Some(extent.bytes().unwrap_or(u64::MAX));
-            } else if found > self.segment && found <= durable.segment {
-                next = Some(found);
-                break;
-            }
-        }
+        let mut listed = self.listed.extents.iter();
+        let end = listed.clone().find(|(number, _)| *number == self.segment).map(|(_, end)| *end);
+        let is_next = |number: u64| number > self.segment && number <= durable.segment;
+        let next = listed.find(|(number, _)| is_next(*number)).map(|(number, _)| *number);
         // A segment that somebody took away may have ended with what never became durable.
-        let end = end.unwrap_or(self.durable);
-        let sealed = Sealed { end, next };
-        self.sealed = Some(sealed).filter(|sealed| sealed.next.is_some());
-        Ok(sealed)
+        Ok(Sealed { end: end.unwrap_or(self.durable), next })
     }
 
     fn fill(&mut self, batch: &mut Batch, end: u64, limits: BatchLimits) -> io::Result<()> {

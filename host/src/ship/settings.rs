@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rise_secret::Secret;
 use tokio_postgres::Config;
+use url::Url;
+
+use crate::domain::Secret;
 
 /// `[audit.ship]`.
 #[derive(Clone, Default)]
@@ -15,6 +17,50 @@ pub struct ShipSettings {
     /// Segments that every target has are deleted when they are older. `None`: never.
     pub delete_after: Option<Duration>,
     pub postgres: Option<PostgresSettings>,
+    pub s3: Option<S3Settings>,
+    /// `[audit.ship.https]`.
+    pub https: Option<PostSettings>,
+    /// `[audit.ship.otlp]`.
+    pub otlp: Option<PostSettings>,
+}
+
+impl ShipSettings {
+    /// Whether there is a target.
+    pub fn is_used(&self) -> bool {
+        self.postgres.is_some() || self.s3.is_some() || self.https.is_some() || self.otlp.is_some()
+    }
+}
+
+/// `[audit.ship.s3]`.
+#[derive(Clone)]
+pub struct S3Settings {
+    /// The URL of the bucket, with a `/` at its end.
+    pub url: Url,
+    pub region: String,
+    /// What the names of all objects begin with.
+    pub prefix: String,
+    /// `None`: those that AWS's tools find.
+    pub keys: Option<(Arc<Secret>, Arc<Secret>)>,
+    pub ca_file: Option<PathBuf>,
+    pub part_bytes: usize,
+    pub part_after: Duration,
+    pub lock: Option<ObjectLock>,
+}
+
+/// How long nobody can delete an object.
+#[derive(Clone, Copy)]
+pub struct ObjectLock {
+    /// `GOVERNANCE` or `COMPLIANCE`.
+    pub mode: &'static str,
+    pub days: u32,
+}
+
+/// A URL to which records are posted.
+#[derive(Clone)]
+pub struct PostSettings {
+    pub url: Url,
+    pub token: Option<Arc<Secret>>,
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[audit.ship.postgres]`.

@@ -80,6 +80,13 @@ impl TargetStatus {
         });
     }
 
+    /// So many records will never be there.
+    pub(super) fn refused(&self, records: usize) {
+        if records > 0 {
+            self.with(|state| *state.failures.entry("refused").or_default() += 1);
+        }
+    }
+
     /// Returns whether it worked before.
     pub(super) fn failed(&self, reason: &'static str, problem: String) -> bool {
         self.with(|state| {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::super::{Outcome, warn};
-use super::shipped::{self, ShippedTo};
+use super::shipped::{self, SearchedIn};
 use super::{LogArguments, unreadable};
 use crate::audit::verify::{Extent, extents};
 use crate::audit::{Event, Folder, time_of};
@@ -19,7 +19,7 @@ pub(super) struct QueryArguments {
     log: LogArguments,
     /// Search what every broker has shipped, instead of the log of this one.
     #[arg(long, value_name = "TARGET", conflicts_with = "directory")]
-    from: Option<ShippedTo>,
+    from: Option<SearchedIn>,
     #[command(flatten)]
     pub filter: Filter,
 }
@@ -61,7 +61,7 @@ pub(super) struct Filter {
 pub(super) async fn run(arguments: &QueryArguments) -> Outcome {
     let filter = &arguments.filter;
     filter.check()?;
-    if let Some(ShippedTo::Postgres) = arguments.from {
+    if let Some(SearchedIn::Postgres) = arguments.from {
         let show = |line: &str| filter.show(line.as_bytes());
         let settings = &arguments.log.settings;
         if shipped::query(settings, &filter.search(), show).await? == 0 {

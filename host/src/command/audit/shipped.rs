@@ -12,7 +12,7 @@ use crate::audit::{Copies, CopiesReport};
 use crate::config::{Config, environment, postgres_connection};
 use crate::domain::Clock;
 use crate::files;
-use crate::ship::{Postgres, PostgresSettings, Search};
+use crate::ship::{Postgres, PostgresSettings, S3, Search, ShipSettings};
 
 const LARGEST_PASSWORD: u64 = 64 << 10;
 
@@ -34,6 +34,15 @@ pub(super) struct MigrateArguments {
 pub(super) enum ShippedTo {
     /// The database of `[audit.ship.postgres]`.
     Postgres,
+    /// The bucket of `[audit.ship.s3]`.
+    S3,
+}
+
+/// Where records can be searched.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum SearchedIn {
+    /// The database of `[audit.ship.postgres]`.
+    Postgres,
 }
 
 pub(super) async fn migrate(arguments: &MigrateArguments) -> Outcome {
@@ -45,7 +54,10 @@ pub(super) async fn migrate(arguments: &MigrateArguments) -> Outcome {
         settings.password = arguments.password_file.as_deref().map(password).transpose()?;
     }
     let migrated = Postgres::new(settings).migrate(Clock::system().now(), shipper.as_deref()).await;
-    let migrated = migrated.map_err(|error| vec![error.to_string()])?;
+    let migrated = migrated.map_err(|error| match arguments.url {
+        Some(_) => vec![error.to_string()],
+        None => vec![format!("{error}; name the owner of the database by --url")],
+    })?;
     let changed = match migrated.from {
         0 => format!("the schema rise_audit was created with version {}", migrated.to),
         from if from == migrated.to => format!("the schema rise_audit has version {from}"),
@@ -64,14 +76,14 @@ fn password(path: &Path) -> Result<Arc<Secret>, Vec<String>> {
     Ok(Arc::new(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())))
 }
 
-fn settings(directory: &ConfigDirectory) -> Result<PostgresSettings, Vec<String>> {
+fn ship_settings(directory: &ConfigDirectory) -> Result<Arc<ShipSettings>, Vec<String>> {
     let config = Config::load(&directory.path(), &environment()).map_err(texts)?;
-    let missing = || {
-        vec![
-            "the settings have no [audit.ship.postgres]; name the database in its `url`".to_owned(),
-        ]
-    };
-    config.ship.postgres.ok_or_else(missing)
+    Ok(config.ship)
+}
+
+fn settings(directory: &ConfigDirectory) -> Result<PostgresSettings, Vec<String>> {
+    let missing = || vec!["the settings have no [audit.ship.postgres]; add it".to_owned()];
+    ship_settings(directory)?.postgres.clone().ok_or_else(missing)
 }
 
 /// Prints what `show` makes of the records that match. Returns how many there were.
@@ -104,10 +116,21 @@ pub(super) async fn query(
 /// Checks every chain.
 pub(super) async fn verify(
     directory: &ConfigDirectory,
+    from: ShippedTo,
     kept: Vec<Kept>,
 ) -> Result<CopiesReport, Vec<String>> {
     let mut copies = Copies::new(kept);
-    let postgres = Postgres::new(settings(directory)?);
-    postgres.check(&mut copies).await.map_err(|error| vec![error.to_string()])?;
+    match from {
+        ShippedTo::Postgres => {
+            let postgres = Postgres::new(settings(directory)?);
+            postgres.check(&mut copies).await.map_err(|error| vec![error.to_string()])?;
+        }
+        ShippedTo::S3 => {
+            let missing = || vec!["the settings have no [audit.ship.s3]; add it".to_owned()];
+            let settings = ship_settings(directory)?.s3.clone().ok_or_else(missing)?;
+            let s3 = S3::new(settings, Clock::system());
+            s3.check(&mut copies).await.map_err(|error| vec![error.to_string()])?;
+        }
+    }
     Ok(copies.finish())
 }

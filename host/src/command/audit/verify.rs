@@ -38,9 +38,9 @@ pub(super) struct VerifyArguments {
 pub(super) async fn run(arguments: &VerifyArguments) -> Outcome {
     let folders = arguments.log.find()?;
     let kept = arguments.checkpoints.as_deref().map_or(Ok(Vec::new()), checkpoints)?;
-    if let Some(ShippedTo::Postgres) = arguments.from {
+    if let Some(from) = arguments.from {
         let count = kept.len();
-        let report = shipped::verify(&arguments.log.settings, kept).await?;
+        let report = shipped::verify(&arguments.log.settings, from, kept).await?;
         let mut problems = print_copies(&report, count);
         problems.extend(strangers(arguments, &folders, &report.keys)?);
         return if problems.is_empty() { Ok(()) } else { Err(problems) };

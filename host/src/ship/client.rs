@@ -1,0 +1,96 @@
+//! The HTTP client of targets.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, Request, Response, redirect, retry};
+
+use super::ShipError;
+use crate::files;
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// Less than a follower waits for one attempt.
+const ANSWER: Duration = Duration::from_secs(25);
+const LARGEST_CA_FILE: u64 = 1 << 20;
+/// An object of the largest size, and a listing of 1,000.
+const LARGEST_ANSWER: usize = 80 << 20;
+const LONGEST_SHOWN: usize = 200;
+
+/// Makes a client without redirects, retries and proxies. `ca_file` has the only authorities that
+/// count.
+pub(super) fn client(ca_file: Option<&Path>) -> Result<Client, ShipError> {
+    let mut builder = Client::builder()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .referer(false)
+        .http1_only()
+        .connect_timeout(CONNECT)
+        .timeout(ANSWER)
+        .pool_max_idle_per_host(1);
+    if let Some(path) = ca_file {
+        let wrong = |error: String| {
+            ShipError::new("unavailable", format!("cannot use {}: {error}", path.display()))
+        };
+        let pem = files::read(path, LARGEST_CA_FILE).map_err(|error| wrong(error.to_string()))?;
+        let authorities =
+            Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
+        if authorities.is_empty() {
+            return Err(wrong("it has no certificate in PEM".to_owned()));
+        }
+        builder = builder.tls_certs_only(authorities);
+    }
+    builder.build().map_err(|error| failure(&error))
+}
+
+/// Sends a request. Returns the body of an answer that says it worked.
+pub(super) async fn send(client: &Client, request: Request) -> Result<Vec<u8>, ShipError> {
+    let host = request.url().authority().to_owned();
+    let answer = client.execute(request).await.map_err(|error| failure(&error.without_url()))?;
+    let status = answer.status();
+    let body = read(answer, LARGEST_ANSWER).await?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    let reason = match status.as_u16() {
+        401 | 403 | 407 => "denied",
+        408 | 504 => "timed-out",
+        507 => "full",
+        429 | 500..=599 => "unavailable",
+        _ => "rejected",
+    };
+    Err(ShipError::new(reason, format!("{host} answers {status}{}", shown(&body))))
+}
+
+/// Reads a body of at most `most` bytes.
+pub(super) async fn read(mut answer: Response, most: usize) -> Result<Vec<u8>, ShipError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| failure(&error.without_url()))? {
+        if body.len() + chunk.len() > most {
+            let text = format!("an answer of more than {most} bytes");
+            return Err(ShipError::new("rejected", text));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The beginning of what a server says, on one line.
+pub(super) fn shown(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text: String = text.trim().chars().take(LONGEST_SHOWN).collect();
+    if text.is_empty() { String::new() } else { format!(": {}", text.escape_debug()) }
+}
+
+pub(super) fn failure(error: &reqwest::Error) -> ShipError {
+    let mut texts = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        texts.push(cause.to_string());
+        source = cause.source();
+    }
+    texts.dedup();
+    let reason = if error.is_timeout() { "timed-out" } else { "unavailable" };
+    ShipError::new(reason, texts.join(": "))
+}

@@ -1,0 +1,206 @@
+//! The audit log in an object store (moto): what arrives after failures, how it is locked, and that
+//! `verify` finds what somebody changed there.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use rise_broker_tests::shipping::{ShippingBroker, has_everything};
+use rise_broker_tests::{
+    Collected, Collector, Collects, Moto, Serving, eventually, python_program, repository,
+};
+use serde_json::json;
+
+const SECRET: &str = "s3-secret-access-key-4242";
+
+/// Moto with a bucket, and a collector before it.
+async fn store() -> (Moto, Collector, reqwest::Client) {
+    let moto = Moto::start().await;
+    let client = somebody();
+    let bucket = client
+        .put(format!("{}/records", moto.endpoint()))
+        .header("x-amz-bucket-object-lock-enabled", "true")
+        .send()
+        .await
+        .unwrap();
+    assert!(bucket.status().is_success(), "{bucket:?}");
+    let collector = Collector::start(Some(moto.endpoint())).await;
+    (moto, collector, client)
+}
+
+/// A client of somebody with keys: moto accepts any signature.
+fn somebody() -> reqwest::Client {
+    let signed = "AWS4-HMAC-SHA256 Credential=AKIASOMEBODY/20261127/us-east-1/s3/aws4_request, \
+                  SignedHeaders=host, Signature=0";
+    let headers = [(AUTHORIZATION, HeaderValue::from_static(signed))].into_iter().collect();
+    reqwest::Client::builder().default_headers(headers).build().unwrap()
+}
+
+async fn put(client: &reqwest::Client, url: String, text: &str) {
+    let request = client.put(url).header(CONTENT_TYPE, "text/plain").body(text.to_owned());
+    assert_eq!(request.send().await.unwrap().status(), 200);
+}
+
+async fn delete(client: &reqwest::Client, url: String) {
+    assert_eq!(client.delete(url).send().await.unwrap().status(), 204);
+}
+
+fn settings(collector: &Collector) -> String {
+    format!(
+        "[audit.ship.s3]\nbucket = 'records'\nregion = 'us-east-1'\nendpoint_url = '{}'\n\
+         access_key_id = 'AKIASHIP'\nsecret_access_key = '{SECRET}'\npart_seconds = 1\n\
+         object_lock = 'compliance'\nretain_days = 365\n",
+        collector.url()
+    )
+}
+
+fn stop(mut serving: Serving) -> String {
+    serving.terminate();
+    assert!(serving.ended().success(), "{}", serving.log());
+    serving.log()
+}
+
+fn verify(broker: &ShippingBroker) -> (Option<i32>, String) {
+    let printed =
+        broker.installation.run(&["audit", "verify", "--from", "s3", "--checkpoints", "log"]);
+    (printed.code, printed.stdout + &printed.stderr)
+}
+
+/// The requests that stored something, without those that were repeated.
+fn stored(collector: &Collector) -> Vec<Collected> {
+    let all = collector.collected().into_iter();
+    all.filter(|it| it.method == "PUT" && it.status == Some(200)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_arrive_in_order_locked_and_whatever_the_store_answers_first() {
+    let (moto, collector, client) = store().await;
+    let broker = ShippingBroker::new(&settings(&collector)).await;
+    let mut logs = String::new();
+    for status in [500, 503, 403] {
+        collector.next([Collects::Answers(status, "<Error/>".to_owned())]);
+        let serving = broker.installation.serve();
+        broker.issue(&serving, 2).await;
+        eventually("it was asked", async || collector.is_done()).await;
+        has_everything(&serving, "s3").await;
+        logs += &stop(serving);
+    }
+    let own = broker.own_lines();
+    let objects = stored(&collector);
+    let arrived: Vec<u8> = objects.iter().flat_map(|object| object.body.clone()).collect();
+    assert_eq!(String::from_utf8(arrived).unwrap().lines().collect::<Vec<_>>(), own);
+    let names: Vec<&str> = objects.iter().map(|object| object.url.as_str()).collect();
+    assert!(names.is_sorted() && names.len() >= 3, "{names:?}");
+    for object in &objects {
+        assert_eq!(object.headers["x-amz-object-lock-mode"], "COMPLIANCE");
+        let url = object.url.replace(collector.url(), moto.endpoint());
+        let locked = client.get(url).send().await.unwrap();
+        assert_eq!(locked.headers()["x-amz-object-lock-mode"], "COMPLIANCE");
+        check_signature(object);
+    }
+    assert!(!logs.contains(SECRET));
+    broker.installation.file("log", logs);
+    let (code, said) = verify(&broker);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains(&format!("unbroken: {} records, 1 to {}", own.len(), own.len())),
+        "{said}"
+    );
+    // Also the signatures of the requests that read.
+    let read = collector.collected().into_iter().filter(|it| it.method == "GET");
+    let read: Vec<_> = read.filter(|it| it.headers.contains_key("authorization")).collect();
+    assert!(read.len() > names.len());
+    read.iter().for_each(check_signature);
+}
+
+/// Compares a signature with that of botocore.
+fn check_signature(request: &Collected) {
+    let sent = &request.headers["authorization"];
+    let (_, names) = sent.split_once("SignedHeaders=").unwrap();
+    let names = names.split(',').next().unwrap().split(';');
+    let headers: serde_json::Map<_, _> =
+        names.map(|name| (name.to_owned(), request.headers[name].clone().into())).collect();
+    let told = json!({
+        "method": request.method, "url": request.url, "headers": headers,
+        "body": STANDARD.encode(&request.body),
+        "id": "AKIASHIP", "secret": SECRET, "region": "us-east-1",
+    });
+    let mut python = Command::new(python_program("venv", "python"))
+        .arg(repository().join("tests/peers/s3_signature.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    python.stdin.take().unwrap().write_all(told.to_string().as_bytes()).unwrap();
+    let printed = python.wait_with_output().unwrap().stdout;
+    assert_eq!(String::from_utf8(printed).unwrap().trim(), sent, "{request:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_changed_in_the_store_is_found() {
+    let (moto, collector, client) = store().await;
+    let broker = ShippingBroker::new(
+        &settings(&collector).replace("object_lock = 'compliance'\nretain_days = 365\n", ""),
+    )
+    .await;
+    let mut logs = String::new();
+    for _ in 0..3 {
+        let serving = broker.installation.serve();
+        broker.issue(&serving, 2).await;
+        logs += &stop(serving);
+    }
+    broker.installation.file("log", logs);
+    let (code, said) = verify(&broker);
+    assert_eq!(code, Some(0), "{said}");
+    let objects = stored(&collector);
+    let at = |object: &Collected| object.url.replace(collector.url(), moto.endpoint());
+    let (middle, last) = (&objects[1], objects.last().unwrap());
+    let text = String::from_utf8(middle.body.clone()).unwrap();
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    lines.remove(1);
+    let without_a_line = lines.concat();
+    for (changed, expected) in [
+        (Some(text.replacen("ci", "co", 1)), "does not match its hash"),
+        (Some(without_a_line), "under another chain or number"),
+        (Some(String::new()), "not a record"),
+        (None, "its number does not follow the one before"),
+    ] {
+        match changed {
+            Some(text) => put(&client, at(middle), &text).await,
+            None => delete(&client, at(middle)).await,
+        }
+        let (code, said) = verify(&broker);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(expected), "{expected}: {said}");
+        put(&client, at(middle), &text).await;
+        assert_eq!(verify(&broker).0, Some(0));
+    }
+    delete(&client, at(last)).await;
+    let (code, said) = verify(&broker);
+    assert!(code == Some(1) && said.contains("records were cut off"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_sent_again_is_the_same_object() {
+    let (_moto, collector, _client) = store().await;
+    let broker = ShippingBroker::new(&settings(&collector)).await;
+    let cursor = broker.installation.path("state/audit-ship-s3.json");
+    let mut logs = String::new();
+    for round in 0..3 {
+        let serving = broker.installation.serve();
+        broker.issue(&serving, 2).await;
+        has_everything(&serving, "s3").await;
+        logs += &stop(serving);
+        if round == 1 {
+            // As if the broker had been killed before it noted what had arrived.
+            std::fs::remove_file(&cursor).unwrap();
+        }
+    }
+    broker.installation.file("log", logs);
+    let (code, said) = verify(&broker);
+    assert_eq!(code, Some(0), "{said}");
+    let own = broker.own_lines().len();
+    assert!(said.contains(&format!("unbroken: {own} records, 1 to {own}")), "{said}");
+}
