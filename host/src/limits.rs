@@ -98,6 +98,8 @@ impl Refused {
 /// Requests at once. Those that wait are served in the order in which they came: a client that is
 /// turned away loses its place in the line of a registry.
 struct InFlightLimit {
+    /// How many may be served or wait.
+    most: usize,
     /// A place to wait in or to be served from.
     line: Arc<Semaphore>,
     served: Arc<Semaphore>,
@@ -172,6 +174,11 @@ impl Limits {
         Ok(InFlight([line, served]))
     }
 
+    /// How many requests are served now, or wait to be.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.most.saturating_sub(self.in_flight.line.available_permits())
+    }
+
     /// Takes one of the forms that may be read at once, until the result is dropped. They hold no
     /// place of [`Self::enter`]. One network has a share of them only.
     pub fn read_form(&self, client: ClientAddress) -> Result<Share, Refused> {
@@ -235,9 +242,9 @@ impl Limits {
 
 impl InFlightLimit {
     fn new(requests: usize) -> Self {
-        let places = |number| Arc::new(Semaphore::new(number));
-        let forms = Arc::new(Shares::new(requests * ENTERED));
-        Self { line: places(requests * ENTERED), served: places(requests), forms }
+        let (most, places) = (requests * ENTERED, |number| Arc::new(Semaphore::new(number)));
+        let forms = Arc::new(Shares::new(most));
+        Self { most, line: places(most), served: places(requests), forms }
     }
 }
 

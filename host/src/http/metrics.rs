@@ -71,6 +71,8 @@ fn current_values(broker: &Broker) -> Registry {
         "The most instances that may be alive",
         gauge(most as u64),
     );
+    let in_flight = broker.generation.limits.in_flight() as u64;
+    to.register("requests_in_flight", "Requests that are served or wait", gauge(in_flight));
     to.register("draining", "1 while stopping", gauge(u64::from(broker.process.is_draining())));
     findings(&broker.process.findings, &mut to);
     let process = &broker.process;

@@ -112,8 +112,23 @@ podDisruptionBudget: { maxUnavailable: 0 }
 service: { port: 8443 }
 "#;
 
-const CASES: [(&str, &str); 4] =
-    [("seed", SEED), ("full", FULL), ("least", LEAST), ("others", OTHERS)];
+/// Several replicas that share everything, and have no volume.
+const SHARED: &str = r#"
+config:
+  registry: { type: docker, registry_url: localhost:5000 }
+  audit:
+    ship:
+      postgres:
+        url: "postgresql://rise_ship@db.example.com/audit"
+        password: "${file:/run/secrets/rise-shared/database}"
+secrets: [rise-shared]
+persistence: { enabled: false }
+autoscaling: { enabled: true, minReplicas: 2, maxReplicas: 9, requestsInFlight: 50 }
+networkPolicy: { egress: { ports: [443, 5432, 6379] } }
+"#;
+
+const CASES: [(&str, &str); 5] =
+    [("seed", SEED), ("full", FULL), ("least", LEAST), ("others", OTHERS), ("shared", SHARED)];
 
 fn cases() -> Vec<(String, Rendered)> {
     render(&CASES).into_iter().map(|(name, rendered)| (name, rendered.unwrap())).collect()
@@ -123,8 +138,15 @@ fn one(values: &str) -> Rendered {
     render(&[("one", values)]).remove("one").unwrap().unwrap()
 }
 
+fn workload(rendered: &Rendered) -> &Value {
+    let is_it = |object: &&Value| object["spec"]["template"]["spec"]["containers"].is_array();
+    let found: Vec<&Value> = rendered.objects.iter().filter(is_it).collect();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found[0]
+}
+
 fn pod(rendered: &Rendered) -> &Value {
-    &rendered.one("StatefulSet", "")["spec"]["template"]["spec"]
+    &workload(rendered)["spec"]["template"]["spec"]
 }
 
 /// A folder for the broker, in which these settings are a mounted `ConfigMap`.
@@ -173,6 +195,25 @@ fn the_pages_values_work_as_printed() {
         let checked = installation.run(&["check"]);
         assert_eq!(checked.code, Some(0), "{block}: {}", checked.stderr);
     }
+}
+
+#[test]
+fn replicas_without_volumes_are_a_deployment_that_scales_and_never_shrinks_first() {
+    let rendered = one(SHARED);
+    let workload = workload(&rendered);
+    assert_eq!(workload["kind"], "Deployment");
+    assert!(workload["spec"].get("replicas").is_none(), "the autoscaler chooses");
+    let expected = json!({ "maxSurge": 1, "maxUnavailable": 0 });
+    assert_eq!(workload["spec"]["strategy"]["rollingUpdate"], expected);
+    let scaler = rendered.one("HorizontalPodAutoscaler", "rise-broker");
+    assert_eq!(scaler["spec"]["scaleTargetRef"]["kind"], "Deployment");
+    assert_eq!(scaler["spec"]["maxReplicas"], 9);
+    let least = one(LEAST);
+    assert_eq!(self::workload(&least)["spec"]["replicas"], 1);
+    assert!(least.notes.contains("the audit log ends with its pod"), "{}", least.notes);
+    assert!(!rendered.notes.contains("the audit log ends"), "{}", rendered.notes);
+    assert!(one(FULL).notes.contains("count limits and used tokens alone"));
+    assert_eq!(self::workload(&one(SEED))["kind"], "StatefulSet");
 }
 
 #[test]
@@ -324,7 +365,7 @@ async fn a_changed_config_map_is_loaded_without_a_restart() {
     let (first, second) =
         (one(&values), one(&values.replacen("config:\n  registries:\n", more, 1)));
     let annotations = |rendered: &Rendered| {
-        rendered.one("StatefulSet", "")["spec"]["template"]["metadata"]["annotations"].clone()
+        workload(rendered)["spec"]["template"]["metadata"]["annotations"].clone()
     };
     assert_eq!(annotations(&first), annotations(&second), "the pods restart");
     let third = one(&values.replace("debug", "info"));
@@ -372,6 +413,10 @@ fn a_secret_stands_in_no_config_map() {
             (format!("config.registry.{name}"), one("$${canary}")),
             (format!("config.registries.prod.{name}"), many("canary")),
             (format!("config.registry.more.0.{name}"), deep("canary")),
+            (
+                format!("config.shared.{name}"),
+                format!("config: {{ shared: {} }}", table(name, "x-canary")),
+            ),
         ] {
             cases.push((format!("{} {text}", cases.len()), text, Some(path)));
         }

@@ -6,6 +6,11 @@
 {{- end -}}
 {{- end }}
 
+{{- /* Without a volume of its own, a replica needs no name that stays. */ -}}
+{{- define "rise-broker.kind" -}}
+{{- ternary "StatefulSet" "Deployment" .Values.persistence.enabled -}}
+{{- end }}
+
 {{- define "rise-broker.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -9,7 +9,7 @@ metadata:
     {{- end }}
   annotations:
     # The broker itself reads all other settings when they change.
-    rise-broker/needs-restart: {{ pick $config "server" "audit" "cache" "log" | toJson | sha256sum }}
+    rise-broker/needs-restart: {{ pick $config "server" "audit" "cache" "log" "shared" | toJson | sha256sum }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
