@@ -13,8 +13,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Less than a follower waits for one attempt.
 const ANSWER: Duration = Duration::from_secs(25);
 const LARGEST_CA_FILE: u64 = 1 << 20;
-/// An object of the largest size, and a listing of 1,000.
-const LARGEST_ANSWER: usize = 80 << 20;
 const LONGEST_SHOWN: usize = 200;
 
 /// Makes a client without redirects, retries and proxies. `ca_file` has the only authorities that
@@ -44,12 +42,16 @@ pub(super) fn client(ca_file: Option<&Path>) -> Result<Client, ShipError> {
     builder.build().map_err(|error| failure(&error))
 }
 
-/// Sends a request. Returns the body of an answer that says it worked.
-pub(super) async fn send(client: &Client, request: Request) -> Result<Vec<u8>, ShipError> {
+/// Sends a request. Returns the body of an answer that says it worked, of at most `most` bytes.
+pub(super) async fn send(
+    client: &Client,
+    request: Request,
+    most: usize,
+) -> Result<Vec<u8>, ShipError> {
     let host = request.url().authority().to_owned();
     let answer = client.execute(request).await.map_err(|error| failure(&error.without_url()))?;
     let status = answer.status();
-    let body = read(answer, LARGEST_ANSWER).await?;
+    let body = read(answer, most).await?;
     if status.is_success() {
         return Ok(body);
     }
@@ -64,7 +66,7 @@ pub(super) async fn send(client: &Client, request: Request) -> Result<Vec<u8>, S
 }
 
 /// Reads a body of at most `most` bytes.
-pub(super) async fn read(mut answer: Response, most: usize) -> Result<Vec<u8>, ShipError> {
+async fn read(mut answer: Response, most: usize) -> Result<Vec<u8>, ShipError> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| failure(&error.without_url()))? {
         if body.len() + chunk.len() > most {
@@ -83,7 +85,7 @@ pub(super) fn shown(body: &[u8]) -> String {
     if text.is_empty() { String::new() } else { format!(": {}", text.escape_debug()) }
 }
 
-pub(super) fn failure(error: &reqwest::Error) -> ShipError {
+fn failure(error: &reqwest::Error) -> ShipError {
     let mut texts = vec![error.to_string()];
     let mut source = error.source();
     while let Some(cause) = source {

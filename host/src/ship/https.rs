@@ -11,6 +11,8 @@ use super::{Batch, BatchLimits, ShipError, Target, client};
 
 const RECORDS: usize = 1000;
 const BYTES: usize = 1 << 20;
+/// A few words about a batch.
+const LARGEST_ANSWER: usize = 64 << 10;
 const GATHER: Duration = Duration::from_millis(500);
 
 pub(super) struct Https {
@@ -70,8 +72,9 @@ impl Poster {
             headers.insert(AUTHORIZATION, value);
         }
         *request.body_mut() = Some(body.into());
-        let answer =
-            client::send(&client, request).await.map_err(|error| self.without_token(error))?;
+        let answer = client::send(&client, request, LARGEST_ANSWER)
+            .await
+            .map_err(|error| self.without_token(error))?;
         self.client = Some(client);
         Ok(answer)
     }

@@ -29,6 +29,9 @@ use crate::ship::{ShipError, client};
 /// Keys that expire sooner are asked for again.
 const FRESH: Duration = Duration::from_mins(5);
 
+/// An object of the largest size, and a listing of 1,000.
+const LARGEST_ANSWER: usize = 80 << 20;
+
 pub(super) struct Bucket {
     client: Client,
     url: Url,
@@ -88,7 +91,7 @@ impl Bucket {
         }
         self.sign(&mut request, &headers, &body).await?;
         *request.body_mut() = Some(body.into());
-        client::send(&self.client, request).await
+        client::send(&self.client, request, LARGEST_ANSWER).await
     }
 
     async fn sign(
