@@ -17,8 +17,10 @@ mod disk;
 mod durable;
 mod events;
 mod failures;
+pub mod filter;
 mod head;
 mod keys;
+mod newest;
 mod past;
 mod past_answer;
 mod record;
@@ -44,11 +46,13 @@ pub use disk::{
     Disk, Displaced, Folder, Segment, Space, any_segment_number, segment_name, segment_number,
 };
 pub use durable::Durable;
-pub use events::{RevocationFacts, RevocationRequestFacts, Revoker, TokenFacts};
+pub use events::{AuditReadFacts, RevocationFacts, RevocationRequestFacts, Revoker, TokenFacts};
 use failures::Failures;
+pub use filter::Filter;
 pub use head::{Head, missing};
 use keys::AuditKeys;
 pub use keys::{Fingerprints, signing_key};
+pub use newest::{Newest, SearchBounds, newest};
 pub use past::{PastIssue, outstanding};
 pub use past_answer::{BeyondReach, PastAnswer, PastSelection, answer_of, beyond_reach};
 use record::Record;
@@ -308,6 +312,7 @@ fn step_of(event: Event) -> Step {
         | Event::RevokeRequested
         | Event::RevokeCompleted
         | Event::RevokeFailed
+        | Event::AuditRead
         | Event::Aborted
         | Event::ServiceStart
         | Event::ServiceStop

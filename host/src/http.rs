@@ -25,6 +25,7 @@ mod openid_configuration;
 mod order;
 mod possible_problems;
 pub mod problem;
+mod read_audit;
 mod request_context;
 pub(crate) mod token;
 
@@ -82,6 +83,7 @@ pub fn router(broker: Broker) -> Router {
         .route("/api/v1/registry/revocations", post(end_credentials::end_credentials))
         .route("/api/v1/registries", get(list_registries::list_registries))
         .route("/api/v1/repositories/{*project}", repository)
+        .route("/api/v1/audit", get(read_audit::read_audit))
         .route("/api/v1/explain", post(explain::explain))
         .route("/api/v1/openapi.json", get(description))
         .route("/.well-known/openid-configuration", get(openid_configuration::openid_configuration))

@@ -45,6 +45,8 @@ pub struct Process {
     pub refusals: Refusals,
     /// Answers that list all rules of a caller, which takes long with many rules.
     pub explaining: Semaphore,
+    /// Searches of the audit log over HTTP.
+    pub searches: Arc<Semaphore>,
     /// `[server]` is read at start only.
     pub edge: Edge,
     draining: AtomicBool,
@@ -152,6 +154,7 @@ impl Process {
             shipping: OnceLock::new(),
             refusals: Refusals::new(clock.clone()),
             explaining: Semaphore::new(EXPLAINING),
+            searches: Arc::new(Semaphore::new(1)),
             issuing: Issuing::new(clock, audit.clone(), metrics.clone(), cache),
             metrics,
             audit,

@@ -70,6 +70,15 @@ pub struct RevocationRequestFacts<'a> {
     pub credentials: usize,
 }
 
+/// What an operator reads of the log.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditReadFacts<'a> {
+    /// The name of the operator in the settings.
+    pub operator: &'a str,
+    pub project: Option<&'a str>,
+    pub registry: Option<&'a str>,
+}
+
 impl Audit {
     /// Records a registry token before it leaves. If this fails, it must not leave.
     pub async fn token_issued(&self, facts: &TokenFacts<'_>) -> Result<(), AuditError> {
@@ -345,8 +354,31 @@ impl Audit {
         self.record(&record).await
     }
 
-    /// Records that a caller wanted to end what is not its own, or had no right to.
-    pub async fn denied_revocation(&self, id: Ulid, client: ClientAddress, subject: &Subject) {
+    /// Records that an operator reads the log, before it is read.
+    pub async fn read(
+        &self,
+        (id, client, subject): (Ulid, ClientAddress, &Subject),
+        facts: &AuditReadFacts<'_>,
+    ) -> Result<(), AuditError> {
+        let AuditReadFacts { operator, project, registry } = *facts;
+        let rules = [format!("operator {operator}")];
+        let record = Record {
+            client: Some(client.ip()),
+            project,
+            registry,
+            rules: &rules,
+            ..self.about(Event::AuditRead, id, subject)
+        };
+        self.record(&record).await
+    }
+
+    /// Records that a caller wanted what only an operator with this right may do: `revoke` also of
+    /// a credential that is somebody else's.
+    pub async fn denied_operation(
+        &self,
+        (id, client, subject): (Ulid, ClientAddress, &Subject),
+        operation: &'static str,
+    ) {
         let record = Record {
             operation: Some("revoke"),
             reason: Some(ProblemType::AccessDenied.slug()),

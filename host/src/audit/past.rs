@@ -161,6 +161,7 @@ impl Past {
             Event::Aborted
             | Event::RevokeRequested
             | Event::RevokeFailed
+            | Event::AuditRead
             | Event::ServiceStart
             | Event::ServiceStop
             | Event::AuthenticationDenied

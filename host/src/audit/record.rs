@@ -44,6 +44,8 @@ pub enum Event {
     RevokeCompleted,
     /// The credential may still work; the broker tries again.
     RevokeFailed,
+    /// An operator reads the log over HTTP.
+    AuditRead,
     /// Minted, and not handed out, because its record was not durable in time.
     Aborted,
     Checkpoint,
@@ -58,7 +60,7 @@ pub enum Event {
 }
 
 impl Event {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::ServiceStart,
         Self::ServiceStop,
         Self::AuthenticationDenied,
@@ -76,6 +78,7 @@ impl Event {
         Self::RevokeIntent,
         Self::RevokeCompleted,
         Self::RevokeFailed,
+        Self::AuditRead,
         Self::Aborted,
         Self::Checkpoint,
         Self::Recovered,
@@ -104,6 +107,7 @@ impl Event {
             Self::RevokeIntent => "revoke.intent",
             Self::RevokeCompleted => "revoke.completed",
             Self::RevokeFailed => "revoke.failed",
+            Self::AuditRead => "audit.read",
             Self::Aborted => "issue.aborted",
             Self::Checkpoint => "chain.checkpoint",
             Self::Recovered => "chain.recovered",

@@ -17,7 +17,7 @@ use super::record::{CheckpointFields, Event};
 const DISPLACED: &str = "the segment before this one was removed or moved away; its records are \
                          missing here";
 /// Longer than any record can be.
-const LONGEST_LINE: u64 = 64 << 10;
+pub(super) const LONGEST_LINE: u64 = 64 << 10;
 
 /// The first place where the log is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

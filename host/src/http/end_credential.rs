@@ -105,7 +105,7 @@ pub(super) async fn end_credential(
         EndedEarly::Unsupported(until) => Err(Failure::NotRevocable(until)),
         EndedEarly::Unknown(is_of_another) => {
             if is_of_another {
-                process.audit.denied_revocation(id, context.client, &subject).await;
+                process.audit.denied_operation((id, context.client, &subject), "revoke").await;
             }
             Err(Failure::NoSuchCredential)
         }

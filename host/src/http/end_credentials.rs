@@ -124,7 +124,7 @@ pub(super) async fn end_credentials(
     let Broker { process, generation } = &broker;
     let (id, client, deadline) = (context.id, Some(context.client), context.deadline);
     if generation.rules.operators().find(&subject, OperatorRight::Revoke).is_none() {
-        process.audit.denied_revocation(id, context.client, &subject).await;
+        process.audit.denied_operation((id, context.client, &subject), "revoke").await;
         return Err(Failure::Denied);
     }
     let parameters = body::json(request, process.edge.timeouts.body, MEMBERS).await?;

@@ -16,7 +16,7 @@ use utoipa::OpenApi;
 use super::possible_problems::Describe;
 use super::{
     end_credential, end_credentials, explain, issue_credentials, jwks, list_registries,
-    manage_repository, openid_configuration, token,
+    manage_repository, openid_configuration, read_audit, token,
 };
 use crate::domain::ProblemType;
 
@@ -36,6 +36,7 @@ use crate::domain::ProblemType;
         manage_repository::create,
         manage_repository::retire,
         explain::explain,
+        read_audit::read_audit,
         token::by_query,
         token::by_form,
         openid_configuration::openid_configuration,
@@ -145,7 +146,7 @@ mod tests {
         let document = document();
         assert_eq!(document["openapi"], "3.1.0");
         let paths = document["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 11);
+        assert_eq!(paths.len(), 12);
         for (path, operations) in paths {
             for (method, operation) in operations.as_object().unwrap() {
                 let place = format!("{method} {path}");
@@ -165,6 +166,9 @@ mod tests {
                     }
                     (_, "post") if path.ends_with("/revocations") => {
                         &[200, 202, 400, 401, 403, 405, 408, 413, 414, 415, 429, 431, 500, 503, 504]
+                    }
+                    (_, "get") if path.ends_with("/audit") => {
+                        &[200, 400, 401, 403, 405, 414, 429, 431, 500, 503, 504]
                     }
                     (_, "get" | "put" | "delete") if is_repository => {
                         &[200, 400, 401, 403, 405, 409, 414, 429, 431, 500, 502, 503, 504]

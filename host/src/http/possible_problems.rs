@@ -56,6 +56,10 @@ const OF_ENDING: &[ProblemType] = &[
     ProblemType::AuditUnavailable,
 ];
 
+/// What only operators may do.
+const OF_OPERATORS: &[ProblemType] =
+    &[ProblemType::InvalidRequest, ProblemType::AccessDenied, ProblemType::AuditUnavailable];
+
 /// Credentials asked for by query.
 pub(super) struct ByQuery;
 /// Credentials asked for by a body.
@@ -68,6 +72,8 @@ pub(super) struct Explain;
 pub(super) struct EndCredential;
 /// The end of credentials that an operator selects.
 pub(super) struct EndCredentials;
+/// The audit log, which an operator reads.
+pub(super) struct ReadAudit;
 /// A registry token asked for by query.
 pub(super) struct TokenByQuery;
 /// A registry token asked for by a form.
@@ -115,12 +121,13 @@ impl IntoResponses for EndCredential {
 
 impl IntoResponses for EndCredentials {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        const OF_OPERATORS: &[ProblemType] = &[
-            ProblemType::InvalidRequest,
-            ProblemType::AccessDenied,
-            ProblemType::AuditUnavailable,
-        ];
         responses(&[ALWAYS, WITH_TOKEN, WITH_BODY, OF_OPERATORS])
+    }
+}
+
+impl IntoResponses for ReadAudit {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(&[ALWAYS, WITH_TOKEN, OF_OPERATORS])
     }
 }
 

@@ -41,6 +41,8 @@ pub struct OperatorFile {
 pub enum OperatorRight {
     /// To see which credentials are out, and to end them.
     Revoke,
+    /// To read the audit log.
+    Audit,
     /// To look at the repository of every project, to create it and to retire it.
     Repositories,
 }
@@ -60,11 +62,12 @@ struct Operator {
 }
 
 impl OperatorRight {
-    pub const ALL: [Self; 2] = [Self::Revoke, Self::Repositories];
+    pub const ALL: [Self; 3] = [Self::Revoke, Self::Audit, Self::Repositories];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Revoke => "revoke",
+            Self::Audit => "audit",
             Self::Repositories => "repositories",
         }
     }
@@ -122,7 +125,10 @@ fn operator(file: OperatorFile, known: &Known, report: &mut RuleReport) -> Opera
     named(&name, &issuer, known, report);
     let allow: BTreeSet<OperatorRight> = allow.into_iter().collect();
     if allow.is_empty() {
-        report.add("/allow", "allows nothing; set `allow` to \"revoke\", \"repositories\" or both");
+        report.add(
+            "/allow",
+            "allows nothing; set `allow` to some of \"revoke\", \"audit\" and \"repositories\"",
+        );
     }
     let claims = conditions(claims, report);
     for condition in claims.iter().filter(|condition| condition.mentions("{project}")) {
@@ -158,10 +164,11 @@ impl Operator {
         }
         let is_wide = |condition: &Condition| !condition.constrains() || condition.is_wide();
         if self.rule.claims().iter().all(is_wide) {
-            let message = "matches a whole family of tokens; an operator ends the credentials of \
-                           everybody, so add a condition with an exact text, such as the group of \
-                           your operators"
-                .to_owned();
+            let message =
+                "matches a whole family of tokens; an operator has powers over everybody, \
+                           so add a condition with an exact text, such as the group of your \
+                           operators"
+                    .to_owned();
             warnings.push(("/claims".to_owned(), message));
         }
         warnings
@@ -210,13 +217,14 @@ mod tests {
 
     #[test]
     fn an_operator_has_its_powers_and_no_others() {
-        let operators = parse(&with("allow = ['revoke']")).unwrap();
+        let operators = parse(&with("allow = ['revoke', 'audit']")).unwrap();
         assert_eq!(operators.warnings(), []);
         let sre = serde_json::json!({ "groups": ["dev", "sre"] });
         let found = |issuer, claims, right| {
             operators.find(&subject(issuer, claims), right).map(ToOwned::to_owned)
         };
         assert_eq!(found("corp", &sre, OperatorRight::Revoke).as_deref(), Some("sre"));
+        assert_eq!(found("corp", &sre, OperatorRight::Audit).as_deref(), Some("sre"));
         assert_eq!(found("corp", &sre, OperatorRight::Repositories), None);
         assert_eq!(found("github", &sre, OperatorRight::Revoke), None);
         for others in [

@@ -99,6 +99,7 @@ mod operator_intentions;
 mod operator_mistakes;
 mod operator_places;
 mod operator_values;
+mod operators;
 mod peers;
 mod process;
 mod project_names;

@@ -28,7 +28,7 @@ allow = ["pull", "push"]
 name = "anything"
 issuer = "local"
 claims = { role = "any" }
-allow = ["revoke"]
+allow = ["revoke", "audit"]
 "#;
 
 /// The checks of answers, and the checks that wrong requests are refused.
@@ -69,7 +69,7 @@ async fn metrics(broker: &Serving) -> String {
 async fn search(broker: &Serving, token: Option<&str>) -> BTreeSet<String> {
     let header = token.map(|token| format!("Authorization: Bearer {token}"));
     let printed = schemathesis(broker, "schemathesis.toml", header.as_deref(), &[]).await;
-    assert!(printed.contains("15 selected / 15 total"), "{printed}");
+    assert!(printed.contains("16 selected / 16 total"), "{printed}");
     outcomes(broker, "/regist").await
 }
 

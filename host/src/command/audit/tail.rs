@@ -5,7 +5,7 @@ use std::io::{BufRead, Read};
 use std::time::Duration;
 
 use super::super::{Outcome, print};
-use super::query::Filter;
+use super::query::FilterArguments;
 use super::{LogArguments, unreadable};
 use crate::audit::{Disk, Folder};
 
@@ -16,7 +16,7 @@ pub(super) struct TailArguments {
     #[command(flatten)]
     log: LogArguments,
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterArguments,
     /// How many of the last matching records to print.
     #[arg(short = 'n', long, default_value_t = 10)]
     lines: usize,
@@ -33,12 +33,12 @@ struct Reached {
 }
 
 pub(super) fn run(arguments: &TailArguments) -> Outcome {
-    arguments.filter.check()?;
+    let shown = arguments.filter.shown()?;
     let disk = arguments.log.find()?.disk()?;
     let mut reached = Reached::default();
     let mut last = VecDeque::new();
     read_on(&disk, &mut reached, |line| {
-        last.extend(arguments.filter.show(line));
+        last.extend(shown.text(line));
         if last.len() > arguments.lines {
             last.pop_front();
         }
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &TailArguments) -> Outcome {
     loop {
         std::thread::sleep(POLL);
         read_on(&disk, &mut reached, |line| {
-            arguments.filter.show(line).iter().for_each(print);
+            shown.text(line).iter().for_each(print);
         })
         .map_err(unreadable)?;
     }
