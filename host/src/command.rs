@@ -12,6 +12,7 @@ mod local_key;
 mod man;
 pub mod provider;
 mod repositories;
+mod revoke;
 mod serve;
 mod token;
 mod token_file;
@@ -62,6 +63,9 @@ enum Command {
     /// List the repositories of projects, compare them with the projects that should exist, and
     /// create, configure and retire them.
     Repositories(repositories::RepositoriesArguments),
+    /// End credentials before their time, by the running broker. Exits 1 if some have not ended in
+    /// time.
+    Revoke(revoke::RevokeArguments),
     /// List and rotate the keys that sign tokens, and print their certificates.
     Keys(keys::KeysArguments),
     /// Compile a component from standard input. The program starts itself with this command.
@@ -108,6 +112,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         | Command::Audit(_)
         | Command::Provider(_)
         | Command::Repositories(_)
+        | Command::Revoke(_)
         | Command::Keys(_)
         | Command::Token(_) => {}
     }
@@ -125,6 +130,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             Command::Health(arguments) => health::run(&arguments).await,
             Command::Audit(arguments) => audit::run(&arguments).await,
             Command::Provider(arguments) => provider::run(&arguments).await,
+            Command::Revoke(arguments) => revoke::run(&arguments).await,
             Command::Keys(arguments) => keys::run(arguments),
             Command::Compile(_) | Command::Completions(_) | Command::Man(_) | Command::Help(_) => {
                 Ok(())

@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod command;
 pub mod config;
+mod control;
 mod findings;
 pub mod generation;
 pub mod hardening;

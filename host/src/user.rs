@@ -9,7 +9,12 @@ pub(crate) fn own_name() -> String {
 
 /// The same for records: `rise-broker`, or `uid 998`.
 pub(crate) fn own_login() -> String {
-    let (id, names) = (own_id(), fs::read_to_string("/etc/passwd").unwrap_or_default());
+    login(own_id())
+}
+
+/// A user for records.
+pub(crate) fn login(id: u32) -> String {
+    let names = fs::read_to_string("/etc/passwd").unwrap_or_default();
     find(&names, id).map_or_else(|| format!("uid {id}"), str::to_owned)
 }
 

@@ -45,6 +45,9 @@ pub(crate) struct RevocationRequest<'a> {
     pub(crate) subject: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_id: Option<&'a str>,
+    /// Older brokers do not know it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) gone: bool,
     pub(crate) dry_run: bool,
 }
 

@@ -29,6 +29,7 @@ broker goes on without it.";
 
 #[derive(Args)]
 #[command(after_help = MORE)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct RevokeArguments {
     /// The `request_id` of an answer with a credential
     #[arg(value_name = "REQUEST_ID")]
@@ -38,6 +39,10 @@ pub(super) struct RevokeArguments {
     cached: bool,
     #[command(flatten)]
     selection: SelectionArguments,
+    /// Say that they are gone already: deleted at the registry by hand, or of a registry that is
+    /// not there any more; for operators, with --of-request or --of-registry
+    #[arg(long)]
+    gone: bool,
     /// Only list what an operator would end
     #[arg(long)]
     dry_run: bool,
@@ -69,11 +74,13 @@ struct SelectionArguments {
 
 pub(super) fn run(app: &App, arguments: &RevokeArguments) -> Done {
     if let Some(request) = arguments.selection.request() {
-        let request = RevocationRequest { dry_run: arguments.dry_run, ..request };
+        let RevokeArguments { gone, dry_run, .. } = *arguments;
+        let request = RevocationRequest { gone, dry_run, ..request };
         return end_selected(app, &request, arguments.json);
     }
-    if arguments.dry_run {
-        let what = "--dry-run lists what an operator would end: name it, for example by --subject";
+    if arguments.dry_run || arguments.gone {
+        let what = "--dry-run and --gone are about what an operator selects: name it, for example \
+                    by --of-request";
         return Err(Failure::Settings(what.to_owned()));
     }
     if arguments.cached {
@@ -143,9 +150,10 @@ impl SelectionArguments {
         let all = [subject, of_project, of_registry, provider, of_request];
         let [subject, project, registry, provider, request_id] = all.map(Option::as_deref);
         let is_given = all.into_iter().any(Option::is_some);
-        let request =
-            RevocationRequest { project, registry, provider, subject, request_id, dry_run: false };
-        is_given.then_some(request)
+        let none = RevocationRequest::default();
+        let selected =
+            RevocationRequest { project, registry, provider, subject, request_id, ..none };
+        is_given.then_some(selected)
     }
 }
 
@@ -162,8 +170,8 @@ fn end_selected(app: &App, request: &RevocationRequest<'_>, json: bool) -> Done 
             terminal::line(&line);
         }
     }
-    let look = RevocationRequest { dry_run: true, ..request.clone() };
-    let mut left = if request.dry_run { 0 } else { answer.matched };
+    let look = RevocationRequest { gone: false, dry_run: true, ..request.clone() };
+    let mut left = if request.dry_run || request.gone { 0 } else { answer.matched };
     while left > 0 && app.patience.deadline().remaining() > LOOK {
         thread::sleep(LOOK);
         left = ask(&look)?.matched;
@@ -175,7 +183,8 @@ fn end_selected(app: &App, request: &RevocationRequest<'_>, json: bool) -> Done 
         )));
     }
     if !request.dry_run && !json {
-        terminal::line(&format!("ended: {}", answer.matched));
+        let word = if request.gone { "gone" } else { "ended" };
+        terminal::line(&format!("{word}: {}", answer.matched));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -66,6 +66,8 @@ pub struct RevocationRequestFacts<'a> {
     /// `issuer:sub`
     pub subject: Option<&'a str>,
     pub request: Option<Ulid>,
+    /// Whether they are gone already, as the operator says.
+    pub gone: bool,
     /// How many there are.
     pub credentials: usize,
 }
@@ -278,6 +280,23 @@ impl Audit {
         self.record_later(&Record { reason, ..self.revocation(event, grant, provider, facts) });
     }
 
+    /// Records that a credential is gone, by the word of an operator. No provider is called, so the
+    /// record has none.
+    pub async fn revoke_gone(
+        &self,
+        grant: &Grant,
+        remembered: Option<&str>,
+        by: &Revoker,
+    ) -> Result<(), AuditError> {
+        self.check()?;
+        let nobody = ProviderFacts { name: "", digest: "", reaches_outside: false };
+        let (cause, by) = (RevocationCause::Operator, Some(by));
+        let facts = RevocationFacts { cause, remembered, attempt: 0, by };
+        let record = self.revocation(Event::RevokeCompleted, grant, nobody, &facts);
+        let revocation = record.revocation.map(|fields| RevocationFields { gone: true, ..fields });
+        self.record(&Record { provider: None, revocation, ..record }).await
+    }
+
     fn revocation<'a>(
         &'a self,
         event: Event,
@@ -341,6 +360,7 @@ impl Audit {
             request_id: facts.request,
             subject: facts.subject.map(|subject| cut(subject, MAX_SUB)),
             provider: facts.provider,
+            gone: facts.gone,
             credentials: Some(facts.credentials),
             ..RevocationFields::default()
         };
@@ -380,7 +400,7 @@ impl Audit {
         operation: &'static str,
     ) {
         let record = Record {
-            operation: Some("revoke"),
+            operation: Some(operation),
             reason: Some(ProblemType::AccessDenied.slug()),
             client: Some(client.ip()),
             ..self.about(Event::Denied, id, subject)

@@ -284,6 +284,9 @@ pub(super) struct RevocationFields<'a> {
     /// The provider whose credentials an operator ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<&'a str>,
+    /// The provider was not called: an operator says that the credential is gone.
+    #[serde(skip_serializing_if = "is_false")]
+    pub gone: bool,
     /// How many credentials an operator ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<usize>,
@@ -382,6 +385,11 @@ impl Record<'_> {
         body.remove(0);
         Ok(body)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {

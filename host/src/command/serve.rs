@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::{Outcome, load, load_tls, local_key, texts};
 use crate::broker::Broker;
 use crate::config::{Edge, Written, environment};
+use crate::control::{self, ControlFolders};
 use crate::domain::Deadline;
 use crate::http::listen::{Draining, Tls};
 use crate::limits::SWEEP;
@@ -55,6 +56,7 @@ struct Started {
     drain_delay: Duration,
     edges: Edges,
     shipping: Option<ShippingTasks>,
+    control: ControlFolders,
     _log: telemetry::Flushing,
 }
 
@@ -101,6 +103,8 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
     let admin = bind(config.admin_listen, &config.written, "admin_listen").await?;
     let (written, directory) = (config.written.clone(), config.audit.directory.clone());
     let (ship_settings, state) = (config.ship.clone(), config.state_directory.clone());
+    let control =
+        ControlFolders { state: config.state_directory.clone(), audit: directory.clone() };
     let reloader = Reloader::new(Arc::clone(&current), source, config);
     let started = process.audit.start(arguments.accept_broken_chain).await;
     started.map_err(|error| {
@@ -109,7 +113,18 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
     })?;
     current.broker().recover(directory).await;
     let shipping = ship(&ship_settings, state, &current.broker());
-    Ok(Started { current, reloader, tls, public, admin, drain_delay, edges, shipping, _log: log })
+    Ok(Started {
+        current,
+        reloader,
+        tls,
+        public,
+        admin,
+        drain_delay,
+        edges,
+        shipping,
+        control,
+        _log: log,
+    })
 }
 
 /// Sends the audit log on, if the settings want it.
@@ -137,8 +152,18 @@ async fn end_credentials(current: Arc<Current>) {
 
 /// Serves until a signal, and then until the last request is finished.
 async fn serve(started: Started, mut signals: Signals) -> Outcome {
-    let Started { current, reloader, tls, public, admin, drain_delay, edges, shipping, _log } =
-        started;
+    let Started {
+        current,
+        reloader,
+        tls,
+        public,
+        admin,
+        drain_delay,
+        edges,
+        shipping,
+        control,
+        _log,
+    } = started;
     let process = current.broker().process;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(
@@ -153,6 +178,7 @@ async fn serve(started: Started, mut signals: Signals) -> Outcome {
     background.spawn(reload::watch(reloader, signals.hangup));
     background.spawn(maintain(Arc::clone(&current)));
     background.spawn(end_credentials(Arc::clone(&current)));
+    background.spawn(control::listen(Arc::clone(&current), control));
     // The admin listener outlives the public one, so that the drain can be watched.
     background.spawn(serve_admin(admin, Arc::clone(&current), edges.admin));
     let stopped = async {

@@ -11,7 +11,7 @@ pub const COMMANDS: &str = "rise-broker-command";
 
 /// A verified identity. `sub` alone is never a key, because two issuers may use the same one.
 ///
-/// Only `identity` makes subjects, and `rules` those of commands. The fields are public because
+/// Only `identity` makes subjects, but for [`Subject::of_command`]. The fields are public because
 /// rules and audit records read them.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -19,6 +19,13 @@ pub struct Subject {
     pub issuer: String,
     pub sub: String,
     pub claims: Claims,
+}
+
+impl Subject {
+    /// A user of the broker's machine, who runs a command.
+    pub fn of_command(user: &str) -> Self {
+        Self { issuer: COMMANDS.to_owned(), sub: user.to_owned(), claims: Claims::new() }
+    }
 }
 
 /// Tells whether two subjects are the same, however long their `sub` is.

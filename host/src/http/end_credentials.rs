@@ -14,7 +14,7 @@ use super::request_context::RequestContext;
 use super::{body, possible_problems};
 use crate::audit::{BeyondReach, RevocationRequestFacts};
 use crate::broker::Broker;
-use crate::domain::{Actions, Project, RegistryName, SubjectDigest};
+use crate::domain::{Action, Project, RegistryName, SubjectDigest};
 use crate::issue::{EndRequest, OutstandingView, Selection};
 use crate::registries::Registries;
 use crate::rules::OperatorRight;
@@ -28,11 +28,14 @@ const MEMBERS: &[body::Member] = &[
     ("provider", "a text"),
     ("subject", "a text `ISSUER:SUB`"),
     ("request_id", "a text"),
+    ("gone", "`true` or `false`"),
     ("dry_run", "`true` or `false`"),
 ];
+/// The members that select nothing.
+const SWITCHES: [&str; 2] = ["gone", "dry_run"];
 
 /// Which credentials end: those that every member selects. At least one member selects.
-#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schema(as = RevocationParameters)]
 pub(crate) struct RevocationParameters {
@@ -54,62 +57,66 @@ pub(crate) struct RevocationParameters {
     /// The request that got it, or that it was minted for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_id: Option<String>,
+    /// They are gone already, and their registry is not asked: somebody deleted them by hand, or
+    /// the registry is not there any more. With `request_id` or `registry`.
+    pub(crate) gone: bool,
     /// Only list them.
     pub(crate) dry_run: bool,
 }
 
-#[derive(Serialize, ToSchema)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[schema(as = Revocations, description = "The credentials that end.")]
 pub(crate) struct RevocationsAnswer {
     /// How many credentials end, or would end. Those that are ending already count too.
-    matched: usize,
+    pub(crate) matched: usize,
     /// The first hundred of them.
-    credentials: Vec<OutstandingFields>,
+    pub(crate) credentials: Vec<OutstandingFields>,
     /// Credentials that work and that nobody can end, by registry.
-    unsupported: Vec<UnsupportedFields>,
-    dry_run: bool,
+    pub(crate) unsupported: Vec<UnsupportedFields>,
+    pub(crate) dry_run: bool,
     #[schema(pattern = "^[0-9A-HJKMNP-TV-Z]{26}$")]
-    request_id: String,
+    pub(crate) request_id: String,
 }
 
-#[derive(Serialize, ToSchema)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[schema(as = OutstandingCredential)]
-struct OutstandingFields {
+pub(crate) struct OutstandingFields {
     /// The request that it was minted for.
-    minted_by: String,
-    registry: String,
-    project: String,
+    pub(crate) minted_by: String,
+    pub(crate) registry: String,
+    pub(crate) project: String,
     #[schema(value_type = Vec<String>)]
-    actions: Actions,
+    pub(crate) actions: Vec<Action>,
     /// Of the subject that it was minted for.
-    issuer: String,
-    sub: String,
+    pub(crate) issuer: String,
+    pub(crate) sub: String,
     /// How many requests were answered with it and have not given it back.
-    holders: usize,
+    pub(crate) holders: usize,
     #[schema(format = DateTime)]
-    expires_at: String,
+    pub(crate) expires_at: String,
     /// Whether its end is under way.
-    ending: bool,
+    pub(crate) ending: bool,
 }
 
-#[derive(Serialize, ToSchema)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[schema(as = UnsupportedRevocation)]
-struct UnsupportedFields {
-    registry: String,
-    credentials: usize,
+pub(crate) struct UnsupportedFields {
+    pub(crate) registry: String,
+    pub(crate) credentials: usize,
     /// When the last of them ends by itself. `null` if one does not expire.
     #[schema(required, format = DateTime)]
-    until: Option<String>,
+    pub(crate) until: Option<String>,
 }
 
-/// Ends all selected credentials, one after the other, as fast as their registries take it. Needs
-/// an operator who may revoke. To see what is left, ask with `dry_run`.
+/// Ends all selected credentials, one after the other, as fast as their registries take it, or
+/// takes the operator's word that they are gone. Needs an operator who may revoke. To see what is
+/// left, ask with `dry_run`.
 #[utoipa::path(
     post,
     path = "/api/v1/registry/revocations",
     request_body = RevocationParameters,
     responses(
-        (status = 200, description = "What would end", body = RevocationsAnswer),
+        (status = 200, description = "What would end, or is gone", body = RevocationsAnswer),
         (status = 202, description = "What ends now", body = RevocationsAnswer),
         possible_problems::EndCredentials
     ),
@@ -130,7 +137,8 @@ pub(super) async fn end_credentials(
     let parameters = body::json(request, process.edge.timeouts.body, MEMBERS).await?;
     let asked = EndRequest { id, client, subject: &subject, deadline };
     let answer = end_selected(&broker, &parameters, &asked).await?;
-    let status = if parameters.dry_run { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let is_done = parameters.dry_run || parameters.gone;
+    let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(answer)))
 }
 
@@ -152,9 +160,14 @@ pub(crate) async fn end_selected(
             provider: parameters.provider.as_deref(),
             subject: parameters.subject.as_deref(),
             request: selection.request,
+            gone: parameters.gone,
             credentials: 0,
         };
-        issuing.end_selected(&selection, asked, facts, registries).await?
+        if parameters.gone {
+            issuing.forget_selected(&selection, asked, facts).await?
+        } else {
+            issuing.end_selected(&selection, asked, facts, registries).await?
+        }
     };
     Ok(RevocationsAnswer {
         matched: credentials.len(),
@@ -167,17 +180,23 @@ pub(crate) async fn end_selected(
 
 impl RevocationParameters {
     fn selection(&self, registries: &Registries) -> Result<Selection, Failure> {
-        let Self { project, registry, provider, subject, request_id, dry_run: _ } = self;
+        let Self { project, registry, provider, subject, request_id, gone, dry_run: _ } = self;
         if [project, registry, provider, subject, request_id].into_iter().all(Option::is_none) {
             let names: Vec<_> = MEMBERS
                 .iter()
                 .map(|(name, _)| format!("`{name}`"))
-                .filter(|name| name != "`dry_run`")
+                .filter(|name| !SWITCHES.iter().any(|switch| name.trim_matches('`') == *switch))
                 .collect();
             return Err(invalid(&format!(
                 "Nothing is selected: send at least one of {}.",
                 names.join(", ")
             )));
+        }
+        if *gone && request_id.is_none() && registry.is_none() {
+            return Err(invalid(
+                "`gone` needs `request_id` or `registry`: one credential is gone, or all of a \
+                 registry that is not there any more.",
+            ));
         }
         let project = project.as_deref().map(str::parse::<Project>).transpose();
         let project = project.map_err(|error| invalid(&format!("`project`: {error}.")))?;
@@ -230,7 +249,7 @@ impl From<OutstandingView> for OutstandingFields {
             minted_by: view.minted_by.to_string(),
             registry: view.registry.to_string(),
             project: view.project.to_string(),
-            actions: view.actions,
+            actions: view.actions.iter().collect(),
             issuer: view.issuer,
             sub: view.sub,
             holders: view.holders,

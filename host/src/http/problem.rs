@@ -273,6 +273,11 @@ impl Failure {
         }
     }
 
+    /// The reason, for an operator at the broker's machine: nothing is hidden from it.
+    pub(crate) fn for_operator(&self) -> String {
+        self.cause().unwrap_or_else(|| self.advice().detail)
+    }
+
     /// Whether the broker refused without any work. Repeated refusals of one client are summed in
     /// the log; each failure of something else has a cause of its own.
     pub fn is_refusal(&self) -> bool {

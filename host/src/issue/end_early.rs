@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 use ulid::Ulid;
 
-use super::outstanding::{GivenBack, OutstandingView, Selection};
+use super::outstanding::{GivenBack, Gone, OutstandingView, Selection};
 use super::{IssueError, Issuing, RESERVE};
 use crate::audit::{
-    BeyondReach, Folder, PastAnswer, PastSelection, RevocationRequestFacts, Revoker, answer_of,
-    beyond_reach,
+    AuditError, BeyondReach, Folder, PastAnswer, PastSelection, RevocationRequestFacts, Revoker,
+    answer_of, beyond_reach,
 };
 use crate::domain::{ClientAddress, Deadline, Subject};
 use crate::registries::Registries;
@@ -176,6 +177,56 @@ impl Issuing {
         }
         self.end_due(registries);
         Ok(credentials)
+    }
+}
+
+/// Records that are written at once. They share their syncs.
+const AT_ONCE: usize = 64;
+
+impl Issuing {
+    /// Takes the word of an operator that credentials are gone. Returns when that is recorded. Those
+    /// that cannot be recorded are ended by the broker.
+    pub async fn forget_selected(
+        &self,
+        selection: &Selection,
+        asked: &EndRequest<'_>,
+        facts: RevocationRequestFacts<'_>,
+    ) -> Result<Vec<OutstandingView>, IssueError> {
+        let credentials = self.select(selection).len();
+        let by = (asked.id, asked.client, asked.subject);
+        let facts = RevocationRequestFacts { credentials, ..facts };
+        self.0.audit.revoke_requested(by, &facts).await?;
+        let by = asked.revoker();
+        let gone = self.0.outstanding.set_aside(selection, (&by, self.0.clock.now()));
+        let mut views = Vec::new();
+        let mut failed = None;
+        let mut gone = gone.into_iter().peekable();
+        while gone.peek().is_some() {
+            let mut writing = JoinSet::new();
+            for one in gone.by_ref().take(AT_ONCE) {
+                views.push(one.view.clone());
+                let (issuing, by) = (self.clone(), by.clone());
+                writing.spawn(async move { issuing.forget(one, &by).await });
+            }
+            for written in writing.join_all().await {
+                failed = written.err().or(failed);
+            }
+        }
+        failed.map_or(Ok(views), |error| Err(error.into()))
+    }
+
+    async fn forget(&self, gone: Gone, by: &Revoker) -> Result<(), AuditError> {
+        let Gone { grant, note, key, .. } = gone;
+        let id = grant.id;
+        if let Some(key) = key {
+            self.0.cache.forget(&key, id);
+        }
+        let recorded = self.0.audit.revoke_gone(&grant.revived(), note.as_deref(), by).await;
+        match recorded {
+            Ok(()) => self.0.outstanding.is_gone(id),
+            Err(_) => self.0.outstanding.put_back(id, self.0.clock.now()),
+        }
+        recorded
     }
 }
 

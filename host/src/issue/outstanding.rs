@@ -7,11 +7,12 @@
 //!
 //! **Invariant:** the list is bounded. While it is full, nothing is minted that would have to be
 //! on it.
-//! **Invariant:** a credential leaves the list when its provider says that it has ended, or when
-//! the registry has ended it, and not before. Where nobody knows whether it was made, its provider
+//! **Invariant:** a credential leaves the list when its provider says that it has ended, when the
+//! registry has ended it, or when an operator says so (`gone`), and not before. Where nobody knows whether it was made, its provider
 //! says so twice, a minute apart.
 //! **Invariant:** a credential that is about to end is not handed out any more.
 
+mod gone;
 mod holders;
 mod pace;
 mod selection;
@@ -31,6 +32,7 @@ use crate::audit::{PastIssue, Revoker};
 use crate::domain::{Credentials, EndedBy, RegistryName, RevocationCause, SubjectDigest};
 use crate::registries::RECORDED_AGAIN;
 use crate::rules::{Grant, PastGrant};
+pub(super) use gone::Gone;
 use holders::Holders;
 use pace::{Pace, later};
 pub use selection::{OutstandingView, Selection};

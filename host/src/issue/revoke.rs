@@ -69,7 +69,8 @@ impl Issuing {
                     minted_by = %grant.id,
                     "a credential cannot be ended: its registry is not in the settings any more; \
                      add it again, or end the credential by hand (`audit query --json --minted-by` \
-                     shows what its provider remembered)"
+                     shows what its provider remembered) and say so: `rise-broker revoke --gone \
+                     --of-request` with the id in `minted_by`"
                 );
                 Revoked::Denied
             };

@@ -11,8 +11,8 @@ use ulid::Ulid;
 use super::rule::Rule;
 use super::{OperatorRight, Rules};
 use crate::domain::{
-    Actions, COMMANDS, Claims, ClientAddress, Lifetime, Project, RegistryName, RepositoryOperation,
-    Right, Rights, Subject, SubjectDigest,
+    Actions, Claims, ClientAddress, Lifetime, Project, RegistryName, RepositoryOperation, Right,
+    Rights, Subject, SubjectDigest,
 };
 
 /// A request whose registry and project are known, before authorization.
@@ -226,9 +226,8 @@ impl Grant {
         (registry, project): (&RegistryName, &Project),
         operation: RepositoryOperation,
     ) -> Self {
-        let (issuer, sub) = (COMMANDS.to_owned(), user.to_owned());
         Self {
-            subject: Subject { issuer, sub, claims: Claims::new() },
+            subject: Subject::of_command(user),
             request: AccessRequest {
                 id,
                 registry: registry.clone(),

@@ -149,6 +149,14 @@ async fn an_operator_ends_what_others_have() {
     assert!(waiting.stderr.contains("1 credentials have not ended yet"), "{}", waiting.stderr);
     scene.server.mood(None);
     eventually("the broker has ended it", async || scene.server.alive().is_empty()).await;
+    // Somebody deleted it by hand, and the registry is away.
+    scene.job.rise(&["revoke", "--cached"]);
+    let by_hand = issue(&scene.job);
+    scene.server.mood(Some(MintingMood::Away));
+    let gone = scene.operator.rise(&["revoke", "--of-request", &by_hand, "--gone"]);
+    assert_eq!(gone.code, Some(0), "{}", gone.stderr);
+    assert!(gone.stdout.ends_with("gone: 1\n"), "{}", gone.stdout);
+    scene.server.mood(None);
     let none = scene.operator.rise(&["revoke", "--of-request", &cd]);
     assert_eq!(none.code, Some(0), "{}", none.stderr);
     assert!(none.stdout.starts_with("no credential that the broker can end"), "{}", none.stdout);

@@ -114,6 +114,7 @@ mod repositories_command;
 mod repositories_safety;
 mod requests;
 mod revocation;
+mod revoke_command;
 mod rolling;
 mod settings_of_the_seeds;
 mod ship_otlp_and_https;

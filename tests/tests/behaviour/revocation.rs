@@ -288,6 +288,9 @@ async fn an_operator_selects_by_what_it_knows() {
         (json!({ "project": "My-App" }), "`project`"),
         (json!({ "request_id": "x" }), "`request_id`"),
         (json!({ "all": true }), "unknown member"),
+        (json!({ "gone": true }), "Nothing is selected"),
+        (json!({ "project": "my-app", "gone": true }), "`gone` needs `request_id` or `registry`"),
+        (json!({ "request_id": cd["request_id"], "gone": "yes" }), "`gone` must be"),
     ] {
         let refused = revoke(&broker, &sre, &body).await;
         assert_eq!(refused.problem().as_deref(), Some("invalid-request"), "{body}");
@@ -301,6 +304,58 @@ async fn an_operator_selects_by_what_it_knows() {
         assert_eq!(revoke(&broker, &sre, &others).await.json()["matched"], 0, "{others}");
     }
     assert!(opens(&server, &cd).await);
+}
+
+/// It was deleted at the registry by hand, and the registry does not let the broker look.
+#[tokio::test]
+async fn the_word_of_an_operator_that_it_is_gone_ends_the_alert() {
+    let server = Minting::start(&HARBOR).await;
+    let broker = start(server.table().shared("subject")).await;
+    let (one, other) = (issue(&broker, "ci", "").await, issue(&broker, "cd", "").await);
+    let sre = operator(&broker, "sre");
+    server.mood(Some(MintingMood::Away));
+    let ending = give_back(&broker, &sre, id(&one)).await;
+    assert_eq!(ending.json()["state"], "ending", "{}", ending.text);
+    let overdue = async || {
+        let metrics = broker.admin("/metrics").await.text;
+        let line = metrics.lines().find(|line| line.starts_with("rise_broker_overdue_credentials"));
+        line.unwrap().ends_with(" 1")
+    };
+    assert!(overdue().await);
+    let selected = json!({ "request_id": id(&one), "gone": true, "dry_run": true });
+    assert_eq!(revoke(&broker, &sre, &selected).await.json()["matched"], 1);
+    assert!(overdue().await, "nothing happened");
+    let requests = server.requests().len();
+    let selected = json!({ "request_id": id(&one), "gone": true });
+    let gone = revoke(&broker, &sre, &selected).await;
+    assert_eq!((gone.status.as_u16(), &gone.json()["matched"]), (200, &json!(1)), "{}", gone.text);
+    assert!(!overdue().await);
+    assert_eq!(revoke(&broker, &sre, &selected).await.json()["matched"], 0);
+    broker.end_due();
+    let records = broker.audit();
+    let find = |event: &str| {
+        let mut of = records.iter().rev().filter(|record| record["event"] == event);
+        of.next().unwrap().clone()
+    };
+    let (requested, completed) = (find("revoke.requested"), find("revoke.completed"));
+    assert_eq!(requested["revocation"]["gone"], true);
+    assert_eq!(
+        (&completed["minted_by"], &completed["provider"]),
+        (&one["request_id"], &Value::Null)
+    );
+    assert_eq!(completed["revocation"]["gone"], true);
+    assert_eq!(completed["revocation"]["by"]["sub"], "alice");
+    assert_eq!(find("revoke.intent").pointer("/revocation/gone"), None);
+    // A caller hears that it has ended, a restart does not bring it back, and others go on.
+    let again = give_back(&broker, &token(&broker, "ci"), id(&one)).await;
+    assert_eq!(again.json()["state"], "ended");
+    let after = start(server.table().shared("subject")).await;
+    after.recover(broker.settings.path("audit")).await;
+    let sre = operator(&after, "sre");
+    let all = revoke(&after, &sre, &json!({ "registry": "prod", "dry_run": true })).await;
+    assert_eq!(all.json()["matched"], 1, "{}", all.text);
+    assert_eq!(all.json()["credentials"][0]["minted_by"], other["request_id"]);
+    assert_eq!(server.requests().len(), requests, "the registry was not asked");
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ impl Outstanding {
 }
 
 impl OutstandingState {
-    fn selected(&self, selection: &Selection) -> Vec<Ulid> {
+    pub(super) fn selected(&self, selection: &Selection) -> Vec<Ulid> {
         let request = selection.request;
         let only = request.map(|id| self.sharing.get(&id).copied().unwrap_or(id));
         let selects = |(id, known): &(&Ulid, &OutstandingCredential)| {
@@ -93,7 +93,7 @@ impl Selection {
 }
 
 impl OutstandingCredential {
-    fn view(&self, now: Timestamp) -> OutstandingView {
+    pub(super) fn view(&self, now: Timestamp) -> OutstandingView {
         let grant = &self.grant;
         OutstandingView {
             minted_by: grant.id,
