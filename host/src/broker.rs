@@ -45,7 +45,9 @@ impl Broker {
             audit::outstanding(&Folder::new(directory), &registries, longest)
         });
         let why = match read.await {
-            Ok(Ok(past)) => return self.process.issuing.recover(past),
+            Ok(Ok(past)) => {
+                return self.process.issuing.recover(past, &self.generation.registries);
+            }
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };

@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use crate::audit::ProviderFacts;
 use crate::capability::Capabilities;
 use crate::capability::aws::AwsAccess;
+use crate::capability::aws::denials::RoleDenials;
 use crate::config::node::Problem;
 use crate::config::{CreateRepositories, RepositoriesFile, Share};
 use crate::domain::location::LocationPattern;
@@ -71,6 +72,11 @@ impl Registry {
     /// Whether its provider can end credentials.
     pub fn revokes(&self) -> bool {
         self.provider.ends_credentials()
+    }
+
+    /// The sessions in AWS that the broker can end, which no provider ends.
+    pub fn denials(&self) -> Option<&RoleDenials> {
+        self.capabilities.aws.as_ref()?.denials.as_ref()
     }
 
     /// Returns the facts about the provider for audit records.
@@ -141,7 +147,8 @@ impl Registries {
     /// The registries whose credentials the broker can end, and for how long the audit log may be
     /// the only one that knows of them.
     pub fn that_revoke(&self) -> (Vec<RegistryName>, SignedDuration) {
-        let revoking = || self.iter().filter(|registry| registry.revokes());
+        let ends = |registry: &&Arc<Registry>| registry.revokes() || registry.denials().is_some();
+        let revoking = || self.iter().filter(ends);
         let longest = revoking().map(|registry| registry.max_lifetime).max().unwrap_or(0);
         let names = revoking().map(|registry| registry.name.clone()).collect();
         (names, SignedDuration::from_secs(i64::from(longest)) + RECORDED_AGAIN * 2)

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
+use rise_broker::capability::aws::denials::PolicyCall;
 use rise_broker::capability::aws::repository::{
     RepositoryAnswer, RepositoryCall, RepositoryPage, RepositoryPlace,
 };
@@ -91,6 +92,15 @@ impl Aws for Instant0 {
         _: RepositoryCall,
     ) -> Result<RepositoryAnswer, AwsError> {
         Ok(RepositoryAnswer::Absent)
+    }
+
+    async fn role_policy(
+        &self,
+        _: &str,
+        _: &str,
+        _: PolicyCall,
+    ) -> Result<Option<String>, AwsError> {
+        Ok(None)
     }
 
     async fn repositories(

@@ -94,6 +94,44 @@ locals {
     ]
   })
 
+  # What the broker's own identity does to end a session of the push role.
+  revocation_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid      = "Revoke"
+      Effect   = "Allow"
+      Action   = ["iam:GetRolePolicy", "iam:PutRolePolicy", "iam:DeleteRolePolicy"]
+      Resource = aws_iam_role.push.arn
+    }]
+  })
+
+  push_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      # IAM has no resource for this action.
+      {
+        Sid      = "Login"
+        Effect   = "Allow"
+        Action   = "ecr:GetAuthorizationToken"
+        Resource = "*"
+      },
+      {
+        Sid    = "Images"
+        Effect = "Allow"
+        Action = [
+          "ecr:BatchGetImage",
+          "ecr:GetDownloadUrlForLayer",
+          "ecr:BatchCheckLayerAvailability",
+          "ecr:InitiateLayerUpload",
+          "ecr:UploadLayerPart",
+          "ecr:CompleteLayerUpload",
+          "ecr:PutImage",
+        ]
+        Resource = "arn:${local.partition}:ecr:${local.region}:${local.account_id}:repository/${var.repo_prefix}*"
+      },
+    ]
+  })
+
   user_trust = [for arn in aws_iam_user.broker[*].arn : {
     Sid       = "User"
     Effect    = "Allow"
@@ -142,6 +180,14 @@ resource "aws_iam_role_policy" "repositories" {
   policy = local.manage_policy
 }
 
+resource "aws_iam_role_policy" "revocation" {
+  count = var.revocation && local.create_iam_role ? 1 : 0
+
+  name   = "revoke"
+  role   = aws_iam_role.broker[0].id
+  policy = local.revocation_policy
+}
+
 # The user of a broker outside AWS
 
 resource "aws_iam_user" "broker" {
@@ -179,6 +225,15 @@ resource "aws_iam_user_policy" "repositories" {
   policy = local.manage_policy
 }
 
+resource "aws_iam_user_policy" "revocation" {
+  #checkov:skip=CKV_AWS_40:The user is created for the broker alone.
+  count = var.revocation && var.create_iam_user && !local.create_iam_role ? 1 : 0
+
+  name   = "revoke"
+  user   = aws_iam_user.broker[0].name
+  policy = local.revocation_policy
+}
+
 resource "aws_iam_access_key" "broker" {
   count = var.create_iam_user ? 1 : 0
 
@@ -191,6 +246,8 @@ resource "aws_iam_role" "push" {
   name        = "${var.name}-ecr-push"
   description = "Sessions of the registry credential broker, each for one repository"
   tags        = var.tags
+
+  permissions_boundary = one(aws_iam_policy.push_boundary[*].arn)
 
   assume_role_policy = jsonencode({
     Version   = "2012-10-17"
@@ -207,6 +264,10 @@ resource "aws_iam_role" "push" {
       error_message = "Set manage_repositories or broker_oidc_provider_arn, not both: a broker without a role of its own cannot manage repositories."
     }
     precondition {
+      condition     = !var.revocation || local.broker_issuer == null
+      error_message = "Set revocation or broker_oidc_provider_arn, not both: a broker without a role of its own cannot deny sessions."
+    }
+    precondition {
       condition     = var.create_iam_role || var.create_iam_user || local.broker_issuer != null
       error_message = "Set create_iam_role or create_iam_user: nobody else could assume the push role."
     }
@@ -214,33 +275,17 @@ resource "aws_iam_role" "push" {
 }
 
 resource "aws_iam_role_policy" "push" {
-  name = "images"
-  role = aws_iam_role.push.id
+  name   = "images"
+  role   = aws_iam_role.push.id
+  policy = local.push_policy
+}
 
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [
-      # IAM has no resource for this action.
-      {
-        Sid      = "Login"
-        Effect   = "Allow"
-        Action   = "ecr:GetAuthorizationToken"
-        Resource = "*"
-      },
-      {
-        Sid    = "Images"
-        Effect = "Allow"
-        Action = [
-          "ecr:BatchGetImage",
-          "ecr:GetDownloadUrlForLayer",
-          "ecr:BatchCheckLayerAvailability",
-          "ecr:InitiateLayerUpload",
-          "ecr:UploadLayerPart",
-          "ecr:CompleteLayerUpload",
-          "ecr:PutImage",
-        ]
-        Resource = "arn:${local.partition}:ecr:${local.region}:${local.account_id}:repository/${var.repo_prefix}*"
-      },
-    ]
-  })
+# A broker that may write policies of the push role could write more than a deny.
+resource "aws_iam_policy" "push_boundary" {
+  count = var.revocation ? 1 : 0
+
+  name        = "${var.name}-ecr-push-boundary"
+  description = "The most that the push role may do, whatever its policies say"
+  policy      = local.push_policy
+  tags        = var.tags
 }

@@ -84,6 +84,12 @@ variable "manage_repositories" {
   default     = false
 }
 
+variable "revocation" {
+  description = "Whether the broker may deny single sessions of the push role, for its setting revocation = \"deny-policy\". The push role then has a permissions boundary, so that nothing which is written into it can widen it."
+  type        = bool
+  default     = false
+}
+
 variable "broker_oidc_provider_arn" {
   description = "ARN of the IAM OIDC provider of the broker's own URL, for the setting web_identity: the push role trusts the broker's tokens, and the broker needs no role and no user."
   type        = string

@@ -23,6 +23,8 @@ pub struct PastIssue {
     pub remembered: Option<String>,
     /// `false`: the log has no answer with it, so that nobody got it.
     pub was_minted: bool,
+    /// No provider remembered it: `remembered` is the name of its session in AWS.
+    pub is_session: bool,
     pub ended_by: EndedBy,
     /// `None`: it should have ended by now.
     pub expires_at: Option<Timestamp>,
@@ -43,6 +45,12 @@ pub(super) struct PastRecord {
     actions: Vec<Action>,
     pub(super) credential: Option<PastCredential>,
     revocation: Option<PastRevocation>,
+    aws: Option<PastSession>,
+}
+
+#[derive(Deserialize)]
+struct PastSession {
+    role_session_name: String,
 }
 
 #[derive(Deserialize)]
@@ -181,14 +189,14 @@ impl Past {
     /// A credential with a note was answered, or kept.
     fn issued(&mut self, id: Ulid, request: Ulid, record: &PastRecord) {
         let Some(credential) = &record.credential else { return };
-        if credential.remembered.is_none() {
-            return;
-        }
+        let session = record.aws.as_ref().map(|aws| &aws.role_session_name);
+        let Some(note) = credential.remembered.as_ref().or(session) else { return };
         let Some(grant) = record.grant(id) else { return };
         let known = self.out.entry(id).or_insert_with(|| PastIssue {
             grant: grant.clone(),
-            remembered: credential.remembered.clone(),
+            remembered: Some(note.clone()),
             was_minted: true,
+            is_session: credential.remembered.is_none(),
             ended_by: credential.ended_by.unwrap_or(EndedBy::Registry),
             expires_at: credential.expires_at.as_ref().and_then(|text| text.parse().ok()),
             holders: Vec::new(),
@@ -214,6 +222,7 @@ impl PastIssue {
             grant,
             remembered,
             was_minted: false,
+            is_session: false,
             ended_by: EndedBy::Broker,
             expires_at: None,
             holders: Vec::new(),

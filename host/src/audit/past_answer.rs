@@ -49,21 +49,34 @@ pub struct PastSelection {
 }
 
 /// Reads which selected credentials of the last `window` still work and cannot be ended.
+/// `is_within` says whether the one of this mint can be.
 pub fn beyond_reach(
     disk: &dyn Disk,
     selection: &PastSelection,
     (window, now): (SignedDuration, Timestamp),
+    is_within: impl Fn(Ulid) -> bool,
 ) -> io::Result<Vec<BeyondReach>> {
     let mut found: BTreeMap<RegistryName, HashMap<Ulid, Option<Timestamp>>> = BTreeMap::new();
     for extent in young(disk, window)? {
         each_line(disk, &extent, |line| {
             let text = std::str::from_utf8(line).unwrap_or_default();
-            if !text.contains(r#""event":"issue.completed""#) {
+            let events = [r#""event":"issue.completed""#, r#""event":"revoke.completed""#];
+            if !events.iter().any(|event| text.contains(event)) {
                 return;
             }
             let Ok(record) = serde_json::from_str::<PastRecord>(text) else { return };
+            if record.event == Event::RevokeCompleted {
+                if let Some(ended) = id_of(&record.minted_by) {
+                    for ends in found.values_mut() {
+                        ends.remove(&ended);
+                    }
+                }
+                return;
+            }
             let Some((registry, id, end)) = selection.unreachable(&record, now) else { return };
-            found.entry(registry).or_default().insert(id, end);
+            if !is_within(id) {
+                found.entry(registry).or_default().insert(id, end);
+            }
         })?;
     }
     let beyond = |(registry, ends): (_, HashMap<_, Option<Timestamp>>)| BeyondReach {
@@ -75,7 +88,8 @@ pub fn beyond_reach(
             .collect::<Option<Vec<_>>>()
             .and_then(|ends| ends.into_iter().max()),
     };
-    Ok(found.into_iter().map(beyond).collect())
+    let found = found.into_iter().filter(|(_, ends)| !ends.is_empty());
+    Ok(found.map(beyond).collect())
 }
 
 impl PastSelection {

@@ -5,6 +5,7 @@
 //! that it has checked.
 
 pub mod ceiling;
+pub mod denials;
 pub(crate) mod elsewhere;
 mod error;
 mod http_client;
@@ -30,6 +31,7 @@ use crate::rules::Grant;
 use crate::signing::IdentityClaims;
 use crate::telemetry::Metrics;
 use ceiling::AwsCeiling;
+use denials::{PolicyCall, RoleDenials};
 pub use error::AwsError;
 pub use repository::{RepositoryAction, RepositoryTry};
 use repository::{RepositoryAnswer, RepositoryCall, RepositoryPage, RepositoryPlace};
@@ -71,6 +73,14 @@ pub trait Aws: Send + Sync {
         place: &RepositoryPlace,
         call: RepositoryCall,
     ) -> Result<RepositoryAnswer, AwsError>;
+    /// Reads or changes an inline policy of a role, as the registry's own identity. Returns the
+    /// policy if it is read and there is one.
+    async fn role_policy(
+        &self,
+        role: &str,
+        policy: &str,
+        call: PolicyCall,
+    ) -> Result<Option<String>, AwsError>;
     /// Lists the repositories of the account, whatever their names are, as the registry's own
     /// identity. `place` is without a repository; `token` is that of the page before.
     async fn repositories(
@@ -153,6 +163,8 @@ pub struct AwsAccess {
     pub client: Arc<dyn Aws>,
     /// What proves the broker to STS in place of keys.
     pub web_identity: Option<WebIdentity>,
+    /// `None`: nobody ends its sessions before their time.
+    pub denials: Option<RoleDenials>,
 }
 
 impl AwsAccess {

@@ -74,6 +74,13 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
         if registry.revokes() {
             print("  deletes each credential at the registry when its grant is over");
         }
+        if let Some(denials) = registry.denials() {
+            print(format_args!(
+                "  denies sessions that an operator revokes: needs iam:GetRolePolicy, \
+                 iam:PutRolePolicy and iam:DeleteRolePolicy on the role {}",
+                denials.role
+            ));
+        }
         print_web_identity(registry);
         for Elsewhere { url, named_by } in elsewhere(registry) {
             print(format_args!("{}: calls of AWS go to {url}, by {named_by}", registry.name));

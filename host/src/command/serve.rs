@@ -229,6 +229,7 @@ async fn maintain(current: Arc<Current>) {
         broker.generation.registries.sweep(broker.process.foundation.clock.now());
         broker.process.issuing.sweep();
         broker.process.issuing.record_overdue(&broker.generation.registries).await;
+        broker.process.issuing.sweep_denials(&broker.generation.registries);
         broker.process.refusals.sweep();
         broker.process.clock_steps.check();
         broker.generation.identity.prefetch();

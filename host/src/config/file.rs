@@ -303,6 +303,8 @@ pub struct RegistryKeys {
     pub max_lifetime: Option<u32>,
     pub source_identity: bool,
     pub session_tags: bool,
+    /// How an operator's revocation ends a credential that AWS does not end. Without it: not.
+    pub revocation: Option<RevocationMeans>,
     pub ceiling: CeilingFile,
     pub cache: RegistryCacheFile,
     /// What the broker does with the repositories of this registry. Without it: nothing.
@@ -323,6 +325,13 @@ impl From<AcceptScope> for Scope {
             AcceptScope::Registry => Self::Registry,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevocationMeans {
+    /// An inline policy of the push role denies everything to the session.
+    DenyPolicy,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -376,7 +385,7 @@ pub struct TokenCeilingFile {
 }
 
 impl RegistryKeys {
-    pub const NAMES: [&str; 11] = [
+    pub const NAMES: [&str; 12] = [
         "location",
         "project_depth",
         "accept_scope",
@@ -385,6 +394,7 @@ impl RegistryKeys {
         "max_lifetime",
         "source_identity",
         "session_tags",
+        "revocation",
         "ceiling",
         "cache",
         "repositories",

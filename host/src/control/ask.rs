@@ -51,21 +51,23 @@ async fn exchange(mut stream: UnixStream, request: &ControlRequest) -> io::Resul
 
 /// Why nobody is reached, and what to do.
 fn unreachable(folders: &ControlFolders, path: &Path, error: &io::Error) -> String {
-    let shown = path.display();
-    match error.kind() {
-        ErrorKind::NotFound => format!(
+    let (shown, kind) = (path.display(), error.kind());
+    if kind == ErrorKind::NotFound {
+        return format!(
             "no broker of these settings runs on this machine: there is no {shown}; if one runs, \
              its log says why it could not create it, and `rise-registry revoke` reaches it over \
              HTTP"
-        ),
-        ErrorKind::ConnectionRefused => {
-            format!("the broker that created {shown} has ended; start it, and try again")
-        }
-        ErrorKind::PermissionDenied => {
-            let owner = std::fs::metadata(&folders.state).map(|found| user::name(found.uid()));
-            let owner = owner.unwrap_or_else(|_| "the broker's user".to_owned());
-            format!("cannot connect to {shown}: {error}; run this command as root or as {owner}")
-        }
-        _ => format!("cannot connect to {shown}: {error}"),
+        );
     }
+    if kind == ErrorKind::ConnectionRefused {
+        return format!("the broker that created {shown} has ended; start it, and try again");
+    }
+    let remedy = if kind == ErrorKind::PermissionDenied {
+        let owner = std::fs::metadata(&folders.state).map(|found| user::name(found.uid()));
+        let owner = owner.unwrap_or_else(|_| "the broker's user".to_owned());
+        format!("; run this command as root or as {owner}")
+    } else {
+        String::new()
+    };
+    format!("cannot connect to {shown}: {error}{remedy}")
 }

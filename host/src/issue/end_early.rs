@@ -135,7 +135,10 @@ impl Issuing {
         let times = (SignedDuration::from_secs(i64::from(longest)), self.0.clock.now());
         let Selection { project, registries, subject, request } = selection.clone();
         let selection = PastSelection { project, registries, subject, request };
-        self.look_up(deadline, move |folder| beyond_reach(folder, &selection, times)).await
+        let issuing = self.clone();
+        let is_within = move |id| issuing.0.outstanding.has(id);
+        let read = move |folder: &Folder| beyond_reach(folder, &selection, times, is_within);
+        self.look_up(deadline, read).await
     }
 
     /// Reads the audit log. One read goes on at a time.
@@ -184,8 +187,8 @@ impl Issuing {
 const AT_ONCE: usize = 64;
 
 impl Issuing {
-    /// Takes the word of an operator that credentials are gone. Returns when that is recorded. Those
-    /// that cannot be recorded are ended by the broker.
+    /// Takes the word of an operator that credentials are gone. Returns when that is recorded. The
+    /// broker ends those that cannot be recorded.
     pub async fn forget_selected(
         &self,
         selection: &Selection,
@@ -223,7 +226,7 @@ impl Issuing {
         }
         let recorded = self.0.audit.revoke_gone(&grant.revived(), note.as_deref(), by).await;
         match recorded {
-            Ok(()) => self.0.outstanding.is_gone(id),
+            Ok(()) => self.0.outstanding.forget_gone(id),
             Err(_) => self.0.outstanding.put_back(id, self.0.clock.now()),
         }
         recorded

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::RepositoryConflict;
 use crate::audit::AuditError;
+use crate::capability::aws::AwsError;
 use crate::capability::wit::rise::registry::types::Error;
 use crate::capability::{CallState, printable, withheld_text};
 use crate::domain::ProblemType;
@@ -91,6 +92,21 @@ impl IssueError {
             | Self::Audit(_)
             | Self::RepositoryConflict(_)
             | Self::Internal(_) => false,
+        }
+    }
+}
+
+impl From<AwsError> for IssueError {
+    fn from(error: AwsError) -> Self {
+        let text = error.to_string();
+        match error {
+            AwsError::Denied(_)
+            | AwsError::RejectedKeys(_)
+            | AwsError::InvalidSettings(_)
+            | AwsError::Nonsense(_) => Self::UpstreamDenied(text),
+            AwsError::Throttled(_) => Self::UpstreamThrottled(None),
+            AwsError::TimedOut(_) => Self::UpstreamTimedOut(text),
+            AwsError::ClockDiffers(_) | AwsError::Unavailable(_) => Self::UpstreamUnavailable(text),
         }
     }
 }

@@ -218,7 +218,8 @@ impl Issuing {
         self.0.metrics.mint(registry.name.as_str(), label);
         match returned {
             Ok(credentials) => {
-                self.0.outstanding.minted(&grant, &credentials, key, self.0.clock.now());
+                let facts = (registry.denials().is_some(), self.0.clock.now());
+                self.0.outstanding.minted(&grant, &credentials, key, facts);
                 Ok(Arc::new(Minted {
                     credentials: Arc::new(credentials),
                     by: grant.id(),

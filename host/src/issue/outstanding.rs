@@ -8,8 +8,8 @@
 //! **Invariant:** the list is bounded. While it is full, nothing is minted that would have to be
 //! on it.
 //! **Invariant:** a credential leaves the list when its provider says that it has ended, when the
-//! registry has ended it, or when an operator says so (`gone`), and not before. Where nobody knows whether it was made, its provider
-//! says so twice, a minute apart.
+//! registry has ended it, or when an operator says so (`gone`), and not before. Where nobody knows
+//! whether it was made, its provider says so twice, a minute apart.
 //! **Invariant:** a credential that is about to end is not handed out any more.
 
 mod gone;
@@ -42,6 +42,8 @@ const MOST: usize = 50_000;
 /// A registry may carry out a request long after nobody waits for its answer any more. So many
 /// seconds later it is asked again to end what it had not made yet.
 const LATEST_MINT: i64 = 60;
+/// A login of ECR works for twelve hours, in seconds. The rest is for clocks.
+const LONGEST_LOGIN: i64 = 14 * 3600;
 /// Requests that share the credential of another one, of all credentials together.
 const MOST_SHARING: usize = 200_000;
 
@@ -66,6 +68,8 @@ struct OutstandingCredential {
     grant: PastGrant,
     /// What its provider remembered. `None` if nobody knows whether it was made.
     note: Option<String>,
+    /// It is a session in AWS, which the broker ends itself, and only for an operator.
+    is_session: bool,
     next: NextStep,
     /// When that is due; `None` while it is under way.
     due: Option<Timestamp>,
@@ -94,6 +98,7 @@ enum NextStep {
 pub(super) struct DueRevocation {
     pub grant: PastGrant,
     pub note: Option<String>,
+    pub is_session: bool,
     pub cause: RevocationCause,
     pub by: Option<Revoker>,
     /// Counted from 1.
@@ -133,15 +138,23 @@ impl Outstanding {
         self.lock().credentials.len() >= MOST
     }
 
-    /// A credential was minted, and its provider can end it.
+    /// A credential was minted, and its provider can end it, or the broker itself its session.
     pub(super) fn minted(
         &self,
         grant: &Grant,
         credentials: &Credentials,
         key: CredentialKey,
-        now: Timestamp,
+        (ends_sessions, now): (bool, Timestamp),
     ) {
-        let (Some(note), Some(ends)) = (&credentials.note, credentials.expires_at) else { return };
+        let session = credentials.session.as_ref().map(|session| &session.session_name);
+        let session = session.filter(|_| ends_sessions && credentials.note.is_none());
+        let note = credentials.note.as_ref().or(session);
+        let (Some(note), Some(ends)) = (note, credentials.expires_at) else { return };
+        let is_session = session.is_some();
+        if is_session && self.is_full() {
+            // It ends by itself, so it need not wait for a place.
+            return;
+        }
         let next = match credentials.ended_by {
             EndedBy::Broker => NextStep::End(RevocationCause::GrantedEnd),
             EndedBy::Registry => NextStep::Forget,
@@ -150,6 +163,7 @@ impl Outstanding {
         state.add(PastGrant::of(grant), Some(note.clone()), next, (ends, now));
         if let Some(credential) = state.credentials.get_mut(&grant.id()) {
             credential.key = Some(key);
+            credential.is_session = is_session;
         }
     }
 
@@ -169,6 +183,13 @@ impl Outstanding {
             (false, ..) => (NextStep::End(RevocationCause::NotIssued), now),
         };
         state.add(past.grant, past.remembered, next, (due, now));
+        if let Some(credential) = state.credentials.get_mut(&id)
+            && past.is_session
+        {
+            // What was to end before its time has no end in the list, and ends by itself.
+            credential.is_session = true;
+            credential.ends = past.expires_at.unwrap_or_else(|| session_end(id, now));
+        }
         for (request, owner) in past.holders {
             state.hold(id, request, owner);
         }
@@ -177,12 +198,13 @@ impl Outstanding {
     /// A request is about to be answered with a credential. Returns whether it may be: not if it
     /// ends.
     pub(super) fn hold(&self, minted: &Minted, grant: &Grant, now: Timestamp) -> bool {
-        if minted.credentials.note.is_none() {
-            return true;
-        }
         let mut state = self.lock();
-        if state.credentials.get(&minted.by).is_none_or(|known| known.is_ending(now)) {
-            return false;
+        match state.credentials.get(&minted.by) {
+            // Nobody ends it before its time.
+            None if minted.credentials.note.is_none() => return true,
+            None => return false,
+            Some(known) if known.is_ending(now) => return false,
+            Some(_) => {}
         }
         state.hold(minted.by, grant.id(), grant.subject().digest());
         true
@@ -210,7 +232,7 @@ impl Outstanding {
         let mut state = self.lock();
         let id = state.sharing.get(&request).copied().unwrap_or(request);
         let Some(credential) = state.credentials.get_mut(&id) else { return GivenBack::Unknown };
-        if !credential.holders.remove(request, owner) {
+        if credential.is_session || !credential.holders.remove(request, owner) {
             return GivenBack::Unknown;
         }
         let grant = credential.grant.clone();
@@ -265,9 +287,12 @@ impl Outstanding {
     /// Records what came of a revocation that [`Outstanding::next`] returned.
     pub(super) fn ended(&self, grant: &PastGrant, outcome: &Revoked, now: Timestamp) {
         let mut state = self.lock();
-        let attempts = state.credentials.get(&grant.id).map_or(0, |known| known.attempts);
+        let known = state.credentials.get(&grant.id);
+        let is_over = known.is_some_and(|known| known.is_session && known.ends <= now);
+        let attempts = known.map_or(0, |known| known.attempts);
         let pace = state.registries.entry(grant.registry.clone()).or_default();
-        if let Some(pause) = pace.after(outcome, attempts, now) {
+        let pause = pace.after(outcome, attempts, now).filter(|_| !is_over);
+        if let Some(pause) = pause {
             state.schedule(grant.id, later(now, pause));
         } else if state.settles(grant.id) {
             state.schedule(grant.id, later(now, LATEST_MINT));
@@ -319,6 +344,13 @@ impl Outstanding {
     }
 }
 
+/// When no login of the session that was opened for this mint works any more.
+fn session_end(mint: Ulid, now: Timestamp) -> Timestamp {
+    let minted = i64::try_from(mint.timestamp_ms()).ok();
+    let minted = minted.and_then(|at| Timestamp::from_millisecond(at).ok());
+    later(minted.unwrap_or(now), LONGEST_LOGIN)
+}
+
 impl OutstandingState {
     fn add(
         &mut self,
@@ -333,6 +365,7 @@ impl OutstandingState {
             is_settled: note.is_some(),
             grant,
             note,
+            is_session: false,
             next,
             due: Some(due),
             ends: due,
@@ -411,8 +444,8 @@ impl OutstandingCredential {
     fn due_revocation(&self) -> Option<DueRevocation> {
         let NextStep::End(cause) = self.next else { return None };
         let (grant, note, by) = (self.grant.clone(), self.note.clone(), self.by.clone());
-        let (attempt, is_settled) = (self.attempts, self.is_settled);
-        Some(DueRevocation { grant, note, cause, by, attempt, is_settled })
+        let Self { attempts: attempt, is_settled, is_session, .. } = *self;
+        Some(DueRevocation { grant, note, is_session, cause, by, attempt, is_settled })
     }
 
     fn is_overdue(&self, now: Timestamp) -> bool {

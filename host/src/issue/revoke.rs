@@ -29,17 +29,39 @@ impl Issuing {
     }
 
     /// Puts what the audit log of an earlier process has on the list.
-    pub fn recover(&self, past: Vec<PastIssue>) {
+    pub fn recover(&self, past: Vec<PastIssue>, registries: &Registries) {
         let now = self.0.clock.now();
-        for past in past {
+        let ends = |past: &PastIssue| {
+            let registry = registries.find(&past.grant.registry);
+            !past.is_session || registry.is_some_and(|registry| registry.denials().is_some())
+        };
+        for past in past.into_iter().filter(ends) {
             self.0.outstanding.recovered(past, now);
+        }
+    }
+
+    /// Keeps the policies in order by which sessions in AWS are denied. Call it every minute.
+    pub fn sweep_denials(&self, registries: &Registries) {
+        for registry in registries.iter().filter(|registry| registry.denials().is_some()) {
+            let (issuing, registry) = (self.clone(), Arc::clone(registry));
+            tokio::spawn(async move {
+                let Some(aws) = &registry.capabilities.aws else { return };
+                if let Err(error) = aws.sweep_denials(issuing.0.clock.now()).await {
+                    tracing::warn!(
+                        registry = %registry.name,
+                        %error,
+                        "the policy that denies revoked sessions cannot be kept in order; \
+                         revocations of this registry fail as well"
+                    );
+                }
+            });
         }
     }
 
     /// Records again what should have ended long ago, so that the next start finds it.
     pub async fn record_overdue(&self, registries: &Registries) {
         for due in self.0.outstanding.not_recorded_since_long(self.0.clock.now()) {
-            let DueRevocation { grant, note, cause, by, attempt, is_settled: _ } = &due;
+            let DueRevocation { grant, note, cause, by, attempt, .. } = &due;
             let Some(registry) = registries.find(&grant.registry) else { continue };
             let (remembered, by) = (note.as_deref(), by.as_ref());
             let facts = RevocationFacts { cause: *cause, remembered, attempt: *attempt, by };
@@ -80,7 +102,7 @@ impl Issuing {
     }
 
     async fn end(&self, registry: &Arc<Registry>, due: &DueRevocation) -> Revoked {
-        let DueRevocation { grant, note, cause, by, attempt, is_settled } = due;
+        let DueRevocation { grant, note, is_session, cause, by, attempt, is_settled } = due;
         let revived = Arc::new(grant.revived());
         let (remembered, by) = (note.as_deref(), by.as_ref());
         let facts = RevocationFacts { cause: *cause, remembered, attempt: *attempt, by };
@@ -90,7 +112,11 @@ impl Issuing {
             tracing::warn!(%error, "a credential is not ended before its record can be written");
             return Revoked::Later(None);
         }
-        let called = self.call_revoke(registry, &revived, note.clone()).await;
+        let called = if *is_session {
+            self.deny_session(registry, &revived).await
+        } else {
+            self.call_revoke(registry, &revived, note.clone()).await
+        };
         let failed = called.as_ref().err();
         let problem = failed.map(IssueError::problem_type);
         if *is_settled || problem.is_some() {
@@ -128,6 +154,13 @@ impl Issuing {
         } else {
             Revoked::Denied
         }
+    }
+
+    async fn deny_session(&self, registry: &Registry, grant: &Grant) -> Result<(), IssueError> {
+        let Some(aws) = &registry.capabilities.aws else {
+            return Err(IssueError::Internal("a session without AWS".to_owned()));
+        };
+        Ok(aws.deny(grant.id(), self.0.clock.now()).await?)
     }
 
     async fn call_revoke(

@@ -10,11 +10,12 @@ use super::tokens::{ROTATE_TWICE, STOPS_LATER};
 use super::{Means, Registry};
 use crate::capability::aws::AwsAccess;
 use crate::capability::aws::ceiling::{AwsCeiling, Switches};
+use crate::capability::aws::denials::RoleDenials;
 use crate::capability::aws::elsewhere::{Elsewhere, elsewhere};
 use crate::capability::aws::settings::{AwsSettings, account_of};
 use crate::capability::aws::web_identity::{USUAL_AUDIENCE, WebIdentity};
 use crate::config::node::{Origin, Problem};
-use crate::config::{self, RegistryConfig};
+use crate::config::{self, RegistryConfig, RevocationMeans};
 use crate::domain::Scope;
 use crate::reachable;
 use crate::signing::Signing;
@@ -68,8 +69,41 @@ pub(super) async fn open(
         }
     };
     let web_identity = web_identity(settings, means.signing, stated)?;
+    let denials = denials(settings, config, stated, means)?;
     let client = means.clients.aws(settings.clone(), pair).await;
-    Ok(AwsAccess { ceiling, client, web_identity })
+    Ok(AwsAccess { ceiling, client, web_identity, denials })
+}
+
+/// What `revocation = "deny-policy"` needs.
+fn denials(
+    settings: &AwsSettings,
+    config: &RegistryConfig,
+    stated: &Stated<'_>,
+    means: Means<'_>,
+) -> Result<Option<RoleDenials>, Vec<Problem>> {
+    let Some(RevocationMeans::DenyPolicy) = config.keys.revocation else { return Ok(None) };
+    let wrong = |message: String| Err(stated.problem("/revocation", message));
+    let Some(push_role_arn) = &settings.push_role_arn else {
+        let message =
+            "denies sessions of `push_role_arn`, which is not set; set it, or remove this";
+        return wrong(message.to_owned());
+    };
+    if settings.web_identity {
+        let message = "is done by the broker's own identity in AWS, and with `web_identity` it has \
+                       none; remove one of the two";
+        return wrong(message.to_owned());
+    }
+    let own = settings.role_arn.as_deref().and_then(account_of);
+    if let (Some(own), Some(other)) = (own, account_of(push_role_arn))
+        && own != other
+    {
+        return wrong(format!(
+            "changes `push_role_arn` in account {other}, which `role_arn` in account {own} cannot; \
+             remove this, or use roles of one account"
+        ));
+    }
+    let role = push_role_arn.rsplit('/').next().unwrap_or_default().to_owned();
+    Ok(Some(RoleDenials { role, sessions: means.clients.denials(push_role_arn) }))
 }
 
 /// What proves the broker to STS, if the registry has no keys.
@@ -215,6 +249,7 @@ pub(super) fn must_not_be_stated(
         ("/ceiling/aws", keys.ceiling.aws.is_some()),
         ("/source_identity", keys.source_identity),
         ("/session_tags", keys.session_tags),
+        ("/revocation", keys.revocation.is_some()),
     ];
     match of_aws.into_iter().find(|(_, is_stated)| *is_stated) {
         Some((pointer, _)) => {

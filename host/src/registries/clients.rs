@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use super::Epoch;
 use crate::capability::aws::Aws;
+use crate::capability::aws::denials::SessionDenials;
 use crate::capability::aws::sdk::{RetryBudget, SdkAws};
 use crate::capability::aws::settings::AwsSettings;
 use crate::capability::http::client::{HttpConnections, ReqwestHttp};
@@ -55,6 +56,8 @@ pub struct Clients {
     aws: Survivors<AwsClientSource, dyn Aws>,
     http: Survivors<HttpClientSource, ReqwestHttp>,
     kept: Survivors<(RegistryName, Epoch), Kept>,
+    /// By the ARN of the role.
+    denials: Survivors<String, SessionDenials>,
 }
 
 /// What an AWS client is made from.
@@ -94,6 +97,7 @@ impl Clients {
             aws: Survivors::default(),
             http: Survivors::default(),
             kept: Survivors::default(),
+            denials: Survivors::default(),
         }
     }
 
@@ -123,6 +127,11 @@ impl Clients {
         })?);
         self.http.remember(source, &client);
         Ok(client)
+    }
+
+    /// The sessions of a role that are denied. Registries may share the role.
+    pub(super) fn denials(&self, role_arn: &str) -> Arc<SessionDenials> {
+        self.denials.find_or_make(role_arn.to_owned(), |_| SessionDenials::default())
     }
 
     /// What the providers of a registry keep between calls, in this epoch.

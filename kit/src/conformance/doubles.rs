@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::answers::{ExampleAnswer, Exchange};
 use super::object::{Existence, RegistryObject};
 use super::repository::RepositoryDouble;
+use rise_broker::capability::aws::denials::PolicyCall;
 use rise_broker::capability::aws::repository::{
     RepositoryAnswer, RepositoryCall, RepositoryPage, RepositoryPlace,
 };
@@ -158,6 +159,15 @@ impl Aws for Upstream {
     ) -> Result<RepositoryAnswer, AwsError> {
         self.next_call().await;
         Ok(self.repository.lock().unwrap_or_else(PoisonError::into_inner).answer(call))
+    }
+
+    async fn role_policy(
+        &self,
+        _: &str,
+        _: &str,
+        _: PolicyCall,
+    ) -> Result<Option<String>, AwsError> {
+        Ok(None)
     }
 
     async fn repositories(

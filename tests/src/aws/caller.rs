@@ -36,6 +36,8 @@ impl Verdict {
     }
 }
 
+const SESSION: &str = "rise-test";
+
 /// Calls one endpoint for STS and ECR with one set of keys, without retries.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -97,20 +99,30 @@ impl Caller {
 
     /// Assumes `role_arn`. `Err` is the error's code.
     pub async fn assume(&self, role_arn: &str) -> Result<Self, String> {
-        self.assume_session(role_arn, None).await
+        self.assume_session(role_arn, SESSION, None).await
+    }
+
+    /// The same with this session name.
+    pub async fn assume_as(&self, role_arn: &str, session: &str) -> Result<Self, String> {
+        self.assume_session(role_arn, session, None).await
     }
 
     /// The same as [`Caller::assume`], narrowed by a session policy.
     pub async fn assume_with_policy(&self, role_arn: &str, policy: &Value) -> Result<Self, String> {
-        self.assume_session(role_arn, Some(policy.to_string())).await
+        self.assume_session(role_arn, SESSION, Some(policy.to_string())).await
     }
 
-    async fn assume_session(&self, role_arn: &str, policy: Option<String>) -> Result<Self, String> {
+    async fn assume_session(
+        &self,
+        role_arn: &str,
+        session: &str,
+        policy: Option<String>,
+    ) -> Result<Self, String> {
         let request = self
             .sts
             .assume_role()
             .role_arn(role_arn)
-            .role_session_name("rise-test")
+            .role_session_name(session)
             .duration_seconds(900);
         let answer = request.set_policy(policy).send().await.map_err(|error| code(&error))?;
         let session = answer.credentials.unwrap();

@@ -58,6 +58,7 @@ mod ecr_against_ministack;
 mod ecr_against_moto;
 mod ecr_public;
 mod ecr_repositories;
+mod ecr_revocation;
 mod ecr_web_identity;
 mod ended_by_the_broker;
 mod explain;

@@ -195,6 +195,35 @@ run "tags_of_sessions_are_allowed" {
   }
 }
 
+run "sessions_are_denied_only_if_that_is_switched_on" {
+  command = plan
+
+  assert {
+    condition     = length(aws_iam_role_policy.revocation) == 0 && length(aws_iam_policy.push_boundary) == 0
+    error_message = "the broker may change the push role without being told to"
+  }
+}
+
+run "the_broker_denies_sessions_within_a_boundary" {
+  command = plan
+
+  variables {
+    revocation = true
+  }
+
+  assert {
+    condition = toset(jsondecode(aws_iam_role_policy.revocation[0].policy).Statement[0].Action) == toset([
+      "iam:GetRolePolicy", "iam:PutRolePolicy", "iam:DeleteRolePolicy",
+    ])
+    error_message = "the broker cannot deny a session"
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_policy.push_boundary[0].policy) == jsondecode(aws_iam_role_policy.push.policy)
+    error_message = "the boundary of the push role is not what it may do"
+  }
+}
+
 run "repositories_are_managed_only_if_that_is_switched_on" {
   command = plan
 

@@ -10,6 +10,7 @@ mod login;
 mod repositories;
 mod repository;
 mod retry;
+mod role_policies;
 
 pub use retry::RetryBudget;
 
@@ -29,6 +30,7 @@ use aws_sdk_sts::types::Tag;
 use self::controller::Controller;
 use self::failure::{failure, own_token};
 use self::retry::retrying;
+use super::denials::PolicyCall;
 use super::elsewhere::elsewhere;
 use super::repository::{RepositoryAnswer, RepositoryCall, RepositoryPage, RepositoryPlace};
 use super::settings::{AwsSettings, account_of};
@@ -251,6 +253,17 @@ impl Aws for SdkAws {
         call: RepositoryCall,
     ) -> Result<RepositoryAnswer, AwsError> {
         let attempt = |config| repositories::attempt(config, place.clone(), call.clone());
+        self.act_as(&AwsIdentity::Unscoped, attempt).await
+    }
+
+    async fn role_policy(
+        &self,
+        role: &str,
+        policy: &str,
+        call: PolicyCall,
+    ) -> Result<Option<String>, AwsError> {
+        let names = (role.to_owned(), policy.to_owned());
+        let attempt = |config| role_policies::attempt(config, names.clone(), call.clone());
         self.act_as(&AwsIdentity::Unscoped, attempt).await
     }
 

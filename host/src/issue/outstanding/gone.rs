@@ -47,7 +47,7 @@ impl Outstanding {
     }
 
     /// It is on record that this one is gone.
-    pub(in crate::issue) fn is_gone(&self, id: Ulid) {
+    pub(in crate::issue) fn forget_gone(&self, id: Ulid) {
         self.lock().forget(id);
         self.left.notify_waiters();
     }

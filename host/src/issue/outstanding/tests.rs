@@ -26,6 +26,7 @@ fn past(id: u128, registry: &str, ended_by: EndedBy, end: i64) -> PastIssue {
         grant: grant(id, registry),
         remembered: Some(id.to_string()),
         was_minted: true,
+        is_session: false,
         ended_by,
         expires_at: Some(at(end)),
         holders: vec![(Ulid(id), SubjectDigest::of("local", "ci"))],
@@ -239,4 +240,34 @@ fn what_may_not_have_been_made_is_ended_twice() {
     outstanding.not_issued(grant(2, "prod"), Some("7".to_owned()), at(0));
     assert_eq!(end(0), Some(true));
     assert_eq!(outstanding.counts(at(0)).credentials, 0);
+}
+
+/// A session in AWS ends by itself, also if nobody could end it before its time.
+#[test]
+fn a_session_is_tried_until_its_login_has_ended() {
+    let outstanding = Outstanding::default();
+    let minted = Ulid::from_parts(u64::try_from(NOW).unwrap() * 1000, 1);
+    let past = past(minted.0, "prod", EndedBy::Registry, 0);
+    // It was to end, and the process was killed.
+    let past = PastIssue { is_session: true, expires_at: None, ..past };
+    outstanding.recovered(past, at(60));
+    let denied = |now: i64| {
+        outstanding.workers(at(now));
+        let due = outstanding.next(&name("prod"), at(now)).unwrap();
+        assert!(due.is_session);
+        outstanding.worker_ends(&name("prod"));
+        outstanding.ended(&due.grant, &Revoked::Denied, at(now));
+        outstanding.counts(at(now)).credentials
+    };
+    assert_eq!([denied(60), denied(3600), denied(13 * 3600), denied(14 * 3600)], [1, 1, 1, 0]);
+    // Nobody gives it back: only operators end it.
+    let kept = past_session(minted);
+    outstanding.recovered(kept, at(60));
+    let given = outstanding.give_back(minted, &owner("ci"), (&revoker(), at(61)));
+    assert!(matches!(given, GivenBack::Unknown));
+    assert!(outstanding.workers(at(599)).is_empty());
+}
+
+fn past_session(minted: Ulid) -> PastIssue {
+    PastIssue { is_session: true, ..past(minted.0, "prod", EndedBy::Registry, 600) }
 }
