@@ -34,6 +34,9 @@ impl Broker {
         let audit = audit.map_err(|message| vec![of_audit(&config, message)])?;
         let process = Process::new(foundation, audit, config.edge.clone(), config.cache);
         process.issuing.serve(&generation.registries);
+        if let Some(shared) = &process.foundation.shared {
+            shared.start().await;
+        }
         Ok(Self { process: Arc::new(process), generation: Arc::new(generation) })
     }
 
@@ -77,8 +80,15 @@ pub async fn check(config: &Config) -> Result<(Foundation, Generation), Vec<Prob
 
 /// The foundation. If it cannot be opened, the problems of the issuers are returned too.
 fn open(config: &Config, surroundings: &Surroundings) -> Result<Foundation, Vec<Problem>> {
-    let Config { providers, state_directory, written, .. } = config;
+    let Config { providers, state_directory, written, shared, .. } = config;
     let opened = Foundation::open(providers, state_directory, written, surroundings);
+    let opened = opened.and_then(|mut foundation| match shared {
+        None => Ok(foundation),
+        Some(settings) => match foundation.share(settings, written) {
+            Ok(()) => Ok(foundation),
+            Err(problem) => Err(vec![problem]),
+        },
+    });
     opened.map_err(|problems| {
         let memory = IssuerMemory::new(true);
         let issuers = generation::identity(config, &surroundings.clock, &memory);

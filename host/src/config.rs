@@ -33,6 +33,7 @@ mod repositories;
 mod run_mode;
 pub mod schema;
 mod sections;
+mod shared;
 mod ship;
 mod signing;
 mod traffic;
@@ -64,6 +65,7 @@ use crate::domain::RegistryName;
 use crate::identity::IdentitySettings;
 use crate::limits::LimitSettings;
 use crate::rules::Rules;
+use crate::shared::SharedSettings;
 use crate::ship::ShipSettings;
 use crate::telemetry::LogConfig;
 use node::{Node, Problem, dotted};
@@ -88,6 +90,8 @@ pub struct Config {
     pub ship: Arc<ShipSettings>,
     /// Read at start only.
     pub cache: CacheConfig,
+    /// Read at start only. `None`: this broker shares nothing with others.
+    pub shared: Option<SharedSettings>,
     /// `None`: this broker signs no tokens.
     pub signing: Option<SigningConfig>,
     pub log: LogConfig,
@@ -99,7 +103,8 @@ pub struct Config {
     pub written: Written,
 }
 
-/// Knows the origin of each setting. It does not contain the registries, which may contain secrets.
+/// Knows the origin of each setting. It contains neither the registries nor the password of
+/// `[shared]`, which are secrets.
 #[derive(Clone)]
 pub struct Written(Node);
 

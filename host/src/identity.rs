@@ -146,10 +146,10 @@ impl Identity {
     /// Reserves the subject's token, if tokens of its issuer can be used only once: nobody else can
     /// use it meanwhile. Call it when everything is granted. Unless it is committed, the token can
     /// be used again.
-    pub(crate) fn reserve(&self, subject: &Subject) -> Result<Reservation, Replayed> {
+    pub(crate) async fn reserve(&self, subject: &Subject) -> Result<Reservation, Replayed> {
         let issuer = self.issuers.values().find(|issuer| issuer.name == subject.issuer);
         match issuer.and_then(|issuer| issuer.used.as_ref()) {
-            Some(used) => used.reserve(&subject.claims, &self.clock),
+            Some(used) => used.reserve(&subject.claims, &self.clock).await,
             None => Ok(Reservation::unlimited()),
         }
     }

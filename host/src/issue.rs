@@ -188,7 +188,10 @@ impl Issuing {
         tracing::record_all!(span, actions = actions, provider = facts.name, digest = facts.digest);
         let issued = match self.find_held(&order).await {
             Ok(found) => self.hand_over(order, found).await,
-            Err(error) => Err(error),
+            Err(error) => {
+                order.token.release().await;
+                Err(error)
+            }
         };
         let outcome = issued.as_ref().err().map_or("ok", |error| error.problem_type().slug());
         self.0.metrics.credentials(grant.registry().as_str(), actions, outcome);
@@ -310,6 +313,11 @@ impl Issuing {
     async fn hand_over(&self, order: Order, found: FoundCredential) -> Result<Issued, IssueError> {
         let Order { admitted, registry, token, .. } = order;
         let FoundCredential { minted, source, outcome } = found;
+        if let Err(replayed) = token.secure().await {
+            self.0.outstanding.release(minted.by, admitted.grant());
+            token.release().await;
+            return Err(self.reject_replay(admitted.grant(), &registry, replayed).await);
+        }
         let credentials = &minted.credentials;
         let delivery = Delivery {
             credentials,
@@ -323,10 +331,11 @@ impl Issuing {
         }
         let facts = registry.provider_facts();
         let recorded = self.0.audit.completed(admitted.grant(), facts, &delivery).await;
-        if recorded.is_err() {
+        if let Err(unrecorded) = recorded {
             self.0.outstanding.release(minted.by, admitted.grant());
+            token.release().await;
+            return Err(unrecorded.into());
         }
-        recorded?;
         token.commit();
         self.0.metrics.issued(registry.name.as_str(), source.as_str());
         tracing::info!(scope = %credentials.scope, source = source.as_str(), "issued credentials");

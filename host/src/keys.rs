@@ -59,6 +59,12 @@ pub enum KeyFileError {
     )]
     SecretFormat { path: PathBuf },
     #[error(
+        "key file {} is missing: copy the one of the other brokers, or create the first with \
+         `openssl rand -hex 32`, mode 0600",
+        path.display()
+    )]
+    SecretMissing { path: PathBuf },
+    #[error(
         "key file {} is not a whole set of signing keys ({problem}): restore it from your backup, \
          or remove it, so that the broker creates new keys; registries and clouds then need those, \
          too",

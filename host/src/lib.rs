@@ -37,4 +37,5 @@ pub mod fuzzing;
 pub mod keys;
 mod names;
 mod reachable;
+pub mod shared;
 pub mod signing;

@@ -20,6 +20,7 @@ use crate::limits::Counts;
 use crate::provider::compile::Compiler;
 use crate::provider::{Engine, Loader};
 use crate::registries::{Clients, ConnectAws, Sdk};
+use crate::shared::{Shared, SharedSettings, SharedSetupError};
 use crate::ship::Shipping;
 use crate::signing::SigningMemory;
 use crate::state;
@@ -66,6 +67,8 @@ pub struct Foundation {
     pub issuers: IssuerMemory,
     /// The files of signing keys that were opened.
     pub signing: SigningMemory,
+    /// `None`: this broker shares nothing with others.
+    pub shared: Option<Arc<Shared>>,
 }
 
 /// The world outside, as [`Surroundings::real`] or as the doubles of a test.
@@ -135,7 +138,20 @@ impl Foundation {
             counts: Counts::default(),
             issuers: IssuerMemory::new(outside.only_reads),
             signing: SigningMemory::new(outside.only_reads),
+            shared: None,
         })
+    }
+
+    /// Opens what `[shared]` names. Connects to nothing yet.
+    pub fn share(&mut self, settings: &SharedSettings, written: &Written) -> Result<(), Problem> {
+        let opened = Shared::open(settings, &self.clock, &self.engine.metrics);
+        let shared = opened.map_err(|error| match error {
+            SharedSetupError::Key(error) => written.problem("/shared/key_files", error.to_string()),
+            SharedSetupError::Authorities(message) => written.problem("/shared/ca_file", message),
+        })?;
+        self.issuers.share(&shared);
+        self.shared = Some(shared);
+        Ok(())
     }
 }
 

@@ -88,7 +88,7 @@ package_of() {
     esac
 }
 programs=(docker-registry skopeo strace buildah podman runc busybox minisign docker docker-compose
-    promtool docker-credential-ecr-login /usr/lib/postgresql/15/bin/postgres)
+    promtool docker-credential-ecr-login redis-server /usr/lib/postgresql/15/bin/postgres)
 absent=()
 for program in "${programs[@]}"; do
     command -v "$program" >/dev/null || absent+=("$(package_of "$program")")

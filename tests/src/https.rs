@@ -31,6 +31,10 @@ impl Certificate {
         &self.pem
     }
 
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
     fn acceptor(&self) -> TlsAcceptor {
         let chain = CertificateDer::pem_slice_iter(self.pem.as_bytes());
         let tls = ServerConfig::builder().with_no_client_auth().with_single_cert(

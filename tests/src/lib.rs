@@ -23,6 +23,8 @@
 //! | something that happens between two requests of the broker to AWS | [`Relay`] |
 //! | providers that no compiler would make | [`handwritten`] |
 //! | providers' files, good and broken | [`provider_files`] |
+//! | a store that brokers share, and a network that fails on the way to it | [`redis`] |
+//! | several brokers on one store | [`replicas`] |
 //! | an OCI registry | [`DockerRegistry`] |
 //! | what a benchmark compares the broker with | [`baseline`] |
 //! | the image of `deploy/image`, and containers of it | [`Containers`] |
@@ -92,8 +94,10 @@ mod process;
 pub mod projects;
 pub mod provider_files;
 mod quay;
+pub mod redis;
 pub mod registry;
 mod relay;
+pub mod replicas;
 pub mod rolling;
 pub mod scene;
 mod serving;

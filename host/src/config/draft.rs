@@ -13,11 +13,12 @@ use super::interpolate::SecretFile;
 use super::layers::{self, Environment};
 use super::node::{Node, Problem, dotted};
 use super::sections::Sections;
+use super::shared::SharedFile;
 use super::signing::SigningFile;
 use super::traffic::{Edge, TrafficFile};
 use super::{
     Config, RegistryConfig, Written, contradictions, doubts, foreign, installed, interpolate,
-    issuers, listeners, modes, places, providers, registries, ship, signing, unread,
+    issuers, listeners, modes, places, providers, registries, shared, ship, signing, unread,
 };
 use crate::domain::{RegistryName, TrustedProxies};
 use crate::identity::IdentitySettings;
@@ -62,6 +63,7 @@ impl Draft {
         draft.config.warnings.extend(of_modes);
         let of_signing = signing::warning(&draft.config);
         draft.config.warnings.extend(of_signing);
+        draft.config.warnings.extend(shared::warning(&draft.config));
         let of_places = places::warnings(directory, &draft.config);
         draft.config.warnings.extend(of_places);
         let of_installed = installed::warnings(&draft.config.providers, &draft.config.written);
@@ -86,6 +88,7 @@ impl Draft {
         let mut audit: AuditFile = sections.take("audit");
         let (cache, log): (CacheFile, LogFile) = (sections.take("cache"), sections.take("log"));
         let signing: SigningFile = sections.take("signing");
+        let shared: SharedFile = sections.take("shared");
         let mut traffic: TrafficFile = sections.take("limits");
         let policy = std::mem::take(&mut traffic.policy);
         let (mut problems, longest) = (sections.problems, policy.max_token_lifetime);
@@ -96,13 +99,11 @@ impl Draft {
         let identity = issuers::identity(&node, auth, longest, &mut problems);
         files.extend(identity.files());
         files.extend(registries.values().filter_map(RegistryConfig::ca_file));
-        let written = Written(without_registries(node));
+        let written = Written(without_secrets(node));
         let edge = edge(&server, &written, &mut problems);
         let of_listeners = listeners::check(&server, &written, &mut problems);
         let limits = traffic.settings(&registries, &written, &mut problems);
-        problems.extend(log_level(&log.level, &written));
-        let has_none = registries.is_empty() && problems.is_empty();
-        problems.extend(has_none.then(|| written.problem("/registries", NO_REGISTRY)));
+        check_rest(&log, &registries, &written, &mut problems);
         let warnings = warnings(&written.0, &identity, &rules, longest).into_iter();
         let warnings = warnings.chain(doubts).chain(of_listeners).collect();
         let mut warnings = name_rules(&written.0, warnings);
@@ -127,6 +128,7 @@ impl Draft {
             audit: audit.settings(state),
             ship: Arc::new(ship),
             cache: cache.config(),
+            shared: shared::config(shared, &written, &mut problems),
             signing,
             state_directory: server.state_directory,
             log: LogConfig { level: log.level, format: log.format },
@@ -171,6 +173,17 @@ fn edge(server: &ServerFile, written: &Written, problems: &mut Vec<Problem>) -> 
     }
 }
 
+fn check_rest(
+    log: &LogFile,
+    registries: &BTreeMap<RegistryName, RegistryConfig>,
+    written: &Written,
+    problems: &mut Vec<Problem>,
+) {
+    problems.extend(log_level(&log.level, written));
+    let has_none = registries.is_empty() && problems.is_empty();
+    problems.extend(has_none.then(|| written.problem("/registries", NO_REGISTRY)));
+}
+
 /// A caller whose rules reach one registry need not name it, but others must.
 fn without_default(
     registries: &BTreeMap<RegistryName, RegistryConfig>,
@@ -193,9 +206,12 @@ fn without_default(
     Some(written.problem("/registries", message))
 }
 
-fn without_registries(mut root: Node) -> Node {
+fn without_secrets(mut root: Node) -> Node {
     if let Some(map) = root.table_mut() {
         map.remove("registries");
+        if let Some(shared) = map.get_mut("shared").and_then(Node::table_mut) {
+            shared.remove("password");
+        }
     }
     root
 }

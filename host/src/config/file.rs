@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::cache::{CacheFile, RegistryCacheFile};
 use super::repositories::RepositoriesFile;
+use super::shared::SharedFile;
 use super::ship::ShipFile;
 use super::signing::SigningFile;
 use super::traffic::{TimeoutsFile, TrafficFile};
@@ -32,6 +33,7 @@ pub(super) struct SettingsFile {
     pub operators: Vec<OperatorFile>,
     pub audit: AuditFile,
     pub cache: CacheFile,
+    pub shared: SharedFile,
     pub signing: SigningFile,
     pub log: LogFile,
     pub limits: TrafficFile,

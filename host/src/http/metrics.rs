@@ -82,6 +82,10 @@ fn current_values(broker: &Broker) -> Registry {
         to.register("log_lines_lost", "Log lines that could not be written", counter(lost.count()));
     }
     shipping(broker, &mut to);
+    if let Some(shared) = &broker.process.foundation.shared {
+        let help = "1 while the shared store answers";
+        to.register("shared_up", help, gauge(u64::from(shared.is_up())));
+    }
     issuing(broker, &mut to);
     issuers(&broker.generation.identity, &mut to);
     of_process(&mut to);

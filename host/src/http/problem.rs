@@ -465,17 +465,7 @@ fn not_issued(error: &IssueError) -> Advice {
             LONG_PAUSE.min(60),
         ),
         IssueError::Limited(refused) => limited(refused),
-        IssueError::Replayed(Replayed::Used | Replayed::BeforeStart) => Advice::now(
-            "The token is valid for one credential only",
-            "It was used before, or it was issued before the broker started. Get a fresh token for \
-             each request.",
-        ),
-        IssueError::Replayed(Replayed::Full) => Advice::later(
-            "The broker remembers as many used tokens as it can",
-            "Your token is valid for one credential only, and the broker has no room to remember \
-             that it was used. Wait for the number of seconds in `Retry-After`, then try again.",
-            PAUSE,
-        ),
+        IssueError::Replayed(replayed) => not_reserved(*replayed),
         IssueError::Audit(_) => Advice::later(
             "The request cannot be recorded",
             "The broker hands out no credential without a durable audit record. Wait for the \
@@ -485,6 +475,31 @@ fn not_issued(error: &IssueError) -> Advice {
         ),
         IssueError::RepositoryConflict(conflict) => repository::conflict(*conflict),
         IssueError::Internal(_) => internal(),
+    }
+}
+
+/// A token that is valid for one credential only.
+fn not_reserved(replayed: Replayed) -> Advice {
+    match replayed {
+        Replayed::Used | Replayed::BeforeStart => Advice::now(
+            "The token is valid for one credential only",
+            "It was used before, or it was issued before the broker started. Get a fresh token for \
+             each request.",
+        ),
+        Replayed::Unknown(_) => Advice::later(
+            "The broker cannot tell whether the token was used",
+            "Your token is valid for one credential only, and the store in which the brokers \
+             remember used tokens does not answer. Wait for the number of seconds in \
+             `Retry-After`, then try again with a fresh token. If this continues, tell the \
+             operator.",
+            PAUSE,
+        ),
+        Replayed::Full => Advice::later(
+            "The broker remembers as many used tokens as it can",
+            "Your token is valid for one credential only, and the broker has no room to remember \
+             that it was used. Wait for the number of seconds in `Retry-After`, then try again.",
+            PAUSE,
+        ),
     }
 }
 

@@ -7,15 +7,16 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 
 use super::jwks::{self, Keys};
 use super::local::LocalIssuer;
-use super::replay::UsedTokens;
+use super::replay::{SharedTokens, UsedTokens};
 use super::settings::DiscoverySettings;
 use crate::keys::KeyFileError;
+use crate::shared::Shared;
 use crate::survivors::Survivors;
 
 /// Lives as long as the process. [`super::Identity::build`] reads and fills it.
@@ -26,6 +27,8 @@ pub struct IssuerMemory {
     /// The key files of the built-in issuer that this process has opened.
     opened: Mutex<BTreeSet<PathBuf>>,
     only_reads: bool,
+    /// Where used tokens are remembered for several brokers.
+    shared: OnceLock<Arc<Shared>>,
 }
 
 /// Fetched keys are kept only if all of this stays the same.
@@ -48,6 +51,12 @@ impl IssuerMemory {
     /// With `only_reads`, a missing key of the built-in issuer is not created.
     pub fn new(only_reads: bool) -> Self {
         Self { only_reads, ..Self::default() }
+    }
+
+    /// From now on used tokens are remembered for several brokers.
+    pub(crate) fn share(&self, shared: &Arc<Shared>) {
+        // The first one stays: `[shared]` is read at start only.
+        let _ = self.shared.set(Arc::clone(shared));
     }
 
     /// The keys that a living generation fetches from the same place, or else those of `make`.
@@ -88,6 +97,9 @@ impl IssuerMemory {
     /// The used tokens of the issuer, or an empty set if no living generation keeps one.
     pub(super) fn used_tokens(&self, name: &str, iss: &str, now: Timestamp) -> Arc<UsedTokens> {
         let id = IssuerId { name: name.to_owned(), iss: iss.to_owned() };
-        self.used.find_or_make(id, |_| UsedTokens::new(now))
+        self.used.find_or_make(id, |id| {
+            let shared = self.shared.get().map(|shared| SharedTokens::new(shared, &id.iss));
+            UsedTokens::new(now, shared)
+        })
     }
 }

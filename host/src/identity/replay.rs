@@ -1,12 +1,15 @@
 //! Remembers which tokens were used, for issuers with `replay = "single_use"`.
 //!
 //! The memory is lost at a restart, so a token that was issued before the start is rejected: the
-//! broker does not know whether it was used. Brokers do not share what they remember.
+//! broker does not know whether it was used. With `[shared]`, brokers also ask a common memory
+//! (`shared`), which outlives them.
 //!
 //! **Invariant:** a token that is reserved or used is rejected until it expires. If its credential
 //! did not reach the caller, the token can be used again.
 //! **Invariant:** the memory is bounded. When it is full, further tokens are rejected; no used
 //! token is forgotten before it expires.
+
+mod shared;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -18,6 +21,9 @@ use sha2::{Digest, Sha256};
 use super::bounds::LEEWAY;
 use super::claims::integer;
 use crate::domain::{Claims, Clock};
+use crate::shared::StoreUnavailable;
+use shared::SharedToken;
+pub(super) use shared::SharedTokens;
 
 /// About 10 MiB for one issuer; enough for 13 tokens a second that live for an hour.
 const MOST_TOKENS: usize = 50_000;
@@ -32,6 +38,8 @@ type Id = [u8; 32];
 /// a clock that nobody can set. A wall clock that runs ahead for a while and is set back makes no
 /// used token usable again.
 pub(super) struct UsedTokens {
+    /// The memory of all brokers, which is asked after this one.
+    shared: Option<SharedTokens>,
     started: Timestamp,
     most: usize,
     used: Mutex<Used>,
@@ -66,13 +74,19 @@ pub enum Replayed {
     #[error("the token was used already, or another request is using it")]
     Used,
     /// The caller needs another token.
-    #[error("the token was issued before the broker started, so it may have been used before")]
+    #[error(
+        "the token was issued before the memory of used tokens began, so it may have been used \
+         before"
+    )]
     BeforeStart,
     /// The caller may try again.
     #[error(
         "{MOST_TOKENS} used tokens of the issuer are remembered, and there is no room for more"
     )]
     Full,
+    /// The caller may try again.
+    #[error("{0}, so that nobody knows whether the token was used")]
+    Unknown(StoreUnavailable),
 }
 
 /// A token that nobody else can use. When this is dropped without a commit, the token can be used
@@ -83,28 +97,66 @@ pub struct Reservation(Option<Held>);
 struct Held {
     store: Arc<UsedTokens>,
     id: Id,
+    shared: Option<SharedToken>,
+}
+
+/// What is remembered of one token.
+struct Token {
+    id: Id,
+    /// In seconds since 1970.
+    issued: i64,
+    /// When it can be forgotten, in seconds since 1970.
+    expires: i64,
+}
+
+impl Token {
+    /// `claims` are verified: `jti`, `iat` and `exp` are present.
+    fn of(claims: &Claims) -> Option<Self> {
+        Some(Self {
+            id: Id::from(Sha256::digest(claims.get("jti")?.as_str()?)),
+            issued: integer(claims, "iat").unwrap_or(0),
+            expires: integer(claims, "exp").unwrap_or(i64::MAX).saturating_add(LEEWAY + MARGIN),
+        })
+    }
 }
 
 impl UsedTokens {
-    pub(super) fn new(started: Timestamp) -> Self {
-        Self { started, most: MOST_TOKENS, used: Mutex::default() }
+    pub(super) fn new(started: Timestamp, shared: Option<SharedTokens>) -> Self {
+        Self { shared, started, most: MOST_TOKENS, used: Mutex::default() }
     }
 
-    /// `claims` must be verified: `jti`, `iat` and `exp` are present.
-    pub(super) fn reserve(
+    /// `claims` must be verified.
+    pub(super) async fn reserve(
         self: &Arc<Self>,
         claims: &Claims,
         clock: &Clock,
     ) -> Result<Reservation, Replayed> {
-        let now = Now::of(clock);
-        // Compared in milliseconds: a token of the second in which the broker started is rejected.
-        let issued = integer(claims, "iat").unwrap_or(0).saturating_mul(1000);
-        if issued < self.started.as_millisecond() {
-            return Err(Replayed::BeforeStart);
+        let token = Token::of(claims).ok_or(Replayed::Used)?;
+        let Some(shared) = &self.shared else {
+            // Compared in milliseconds: a token of the second in which the broker started is
+            // rejected.
+            if token.issued.saturating_mul(1000) < self.started.as_millisecond() {
+                return Err(Replayed::BeforeStart);
+            }
+            return self.reserve_here(&token, clock);
+        };
+        // A store that lies cannot make this broker accept a token twice.
+        let mut reservation = self.reserve_here(&token, clock)?;
+        let reserved = shared.token(&token);
+        if let Some(held) = &mut reservation.0 {
+            held.shared = Some(reserved.clone());
         }
-        let expires = integer(claims, "exp").unwrap_or(i64::MAX).saturating_add(LEEWAY + MARGIN);
-        let id = claims.get("jti").and_then(|jti| jti.as_str()).ok_or(Replayed::Used)?;
-        let id = Id::from(Sha256::digest(id));
+        reserved.reserve().await?;
+        Ok(reservation)
+    }
+
+    fn reserve_here(
+        self: &Arc<Self>,
+        token: &Token,
+        clock: &Clock,
+    ) -> Result<Reservation, Replayed> {
+        let now = Now::of(clock);
+        let Token { id, expires, .. } = *token;
         let mut used = self.used();
         used.forget(now);
         if used.by_id.contains_key(&id) {
@@ -115,7 +167,7 @@ impl UsedTokens {
         }
         used.remember(id, expires, now);
         drop(used);
-        Ok(Reservation(Some(Held { store: Arc::clone(self), id })))
+        Ok(Reservation(Some(Held { store: Arc::clone(self), id, shared: None })))
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
@@ -166,16 +218,36 @@ impl Reservation {
         Self(None)
     }
 
-    /// Marks the token as used.
+    /// Makes sure that no broker accepts the token again, before its credential is handed out.
+    pub(crate) async fn secure(&self) -> Result<(), Replayed> {
+        match self.0.as_ref().and_then(|held| held.shared.as_ref()) {
+            Some(shared) => shared.secure().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The token is used. It must be secured.
     pub(crate) fn commit(mut self) {
         self.0 = None;
+    }
+
+    /// The token can be used again, on every broker.
+    pub(crate) async fn release(mut self) {
+        let Some(Held { store, id, shared }) = self.0.take() else { return };
+        store.used().release(&id);
+        if let Some(shared) = shared {
+            shared.release().await;
+        }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let Some(Held { store, id }) = self.0.take() else { return };
+        let Some(Held { store, id, shared }) = self.0.take() else { return };
         store.used().release(&id);
+        if let Some(shared) = shared {
+            shared.release_soon();
+        }
     }
 }
 
@@ -200,7 +272,7 @@ mod tests {
 
     fn store(most: usize) -> Arc<UsedTokens> {
         let started = Timestamp::from_second(START).unwrap();
-        Arc::new(UsedTokens { most, ..UsedTokens::new(started) })
+        Arc::new(UsedTokens { most, ..UsedTokens::new(started, None) })
     }
 
     fn token(jti: &str, issued: i64, lifetime: i64) -> Claims {
@@ -209,7 +281,8 @@ mod tests {
     }
 
     fn reserve(store: &Arc<UsedTokens>, token: &Claims, now: i64) -> Result<Reservation, Replayed> {
-        store.reserve(token, &at(now))
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(store.reserve(token, &at(now)))
     }
 
     #[test]
@@ -252,7 +325,7 @@ mod tests {
     #[test]
     fn what_was_issued_before_the_start_may_have_been_used() {
         let half = Timestamp::from_millisecond(START * 1000 + 500).unwrap();
-        let store = Arc::new(UsedTokens::new(half));
+        let store = Arc::new(UsedTokens::new(half, None));
         for issued in [START - 1, START] {
             assert_eq!(
                 reserve(&store, &token("a", issued, 300), START + 1).unwrap_err(),

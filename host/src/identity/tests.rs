@@ -349,16 +349,16 @@ async fn a_reload_keeps_fetched_keys_and_used_tokens() {
     claims["iat"] = json!(NOW + 1);
     let token = Secret::new(ours.sign("EdDSA", &claims));
     let subject = first.verify(&token).await.unwrap();
-    first.reserve(&subject).unwrap().commit();
+    first.reserve(&subject).await.unwrap().commit();
 
     // The issuer would return other keys now.
     it.server.publish(&[&theirs]);
     let second = build("us", false);
     let subject = second.verify(&token).await.unwrap();
-    assert_eq!(second.reserve(&subject).unwrap_err(), Replayed::Used);
+    assert_eq!(second.reserve(&subject).await.unwrap_err(), Replayed::Used);
     // With other settings the keys are fetched again, but a used token stays used.
     let third = build("us", true);
     assert!(third.verify(&token).await.is_err());
-    assert_eq!(third.reserve(&subject).unwrap_err(), Replayed::Used);
+    assert_eq!(third.reserve(&subject).await.unwrap_err(), Replayed::Used);
     assert!(build("them", false).verify(&token).await.is_err());
 }

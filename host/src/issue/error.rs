@@ -69,7 +69,9 @@ impl IssueError {
             Self::Overloaded | Self::OutstandingFull => ProblemType::Overloaded,
             Self::Limited(refused) => refused.problem_type(),
             Self::Replayed(Replayed::Used | Replayed::BeforeStart) => ProblemType::TokenReplayed,
-            Self::Replayed(Replayed::Full) => ProblemType::ReplayStoreUnavailable,
+            Self::Replayed(Replayed::Full | Replayed::Unknown(_)) => {
+                ProblemType::ReplayStoreUnavailable
+            }
             Self::Audit(_) => ProblemType::AuditUnavailable,
             Self::RepositoryConflict(_) => ProblemType::RepositoryConflict,
             Self::Internal(_) => ProblemType::Internal,

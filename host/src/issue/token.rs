@@ -100,6 +100,9 @@ impl Issuing {
             token: &signed.token,
             expires_at: signed.expires_at,
         };
+        if let TokenBasis::Caller { token: Some(token), .. } = &basis {
+            token.secure().await?;
+        }
         self.0.audit.token_issued(&facts).await?;
         let (registry, source) = (basis.registry(), basis.source());
         self.0.metrics.registry_token(&registry, source);

@@ -15,6 +15,11 @@ pub(crate) fn open(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileErr
     file::read(path, LARGEST_FILE, format)?.map(|text| parse(&text).ok_or_else(format)).transpose()
 }
 
+/// The bytes in a file that somebody else makes.
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    open(path)?.ok_or_else(|| KeyFileError::SecretMissing { path: path.to_owned() })
+}
+
 pub(crate) fn open_or_create(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     if let Some(bytes) = open(path)? {
         return Ok(bytes);

@@ -25,7 +25,8 @@ use prometheus_client::registry::Registry;
 use self::labels::{
     AuditLabels, CallLabels, CredentialLabels, EventLabels, FunctionLabels, IssuedLabels,
     LimitLabels, MintLabels, OperationLabels, RefusedLabels, RegistryLabels, ReloadLabels,
-    RequestLabels, RevocationLabels, RouteLabels, StageLabels, StepLabels, UpstreamLabels,
+    RequestLabels, RevocationLabels, RouteLabels, SharedLabels, StageLabels, StepLabels,
+    UpstreamLabels,
 };
 use crate::domain::{Action, Actions};
 
@@ -71,6 +72,7 @@ pub struct Families {
     reused_age: Histogram,
     load_failures: CountsBy<StageLabels>,
     reloads: CountsBy<ReloadLabels>,
+    shared_failures: CountsBy<SharedLabels>,
 }
 
 /// The value of the label `actions`. `None`: the caller did not say.
@@ -141,6 +143,7 @@ impl Metrics {
             reused_age: ages(),
             load_failures: Family::default(),
             reloads: Family::default(),
+            shared_failures: Family::default(),
         };
         families.registry = families.registered();
         families.start_at_zero();
@@ -184,6 +187,8 @@ impl Families {
         let help = "Age of a kept credential when it is handed out again";
         to.register("reused_age_seconds", help, self.reused_age.clone());
         to.register("reloads", "Reloads of changed settings and providers", self.reloads.clone());
+        let help = "Questions to the shared store that it did not answer";
+        to.register("shared_failures", help, self.shared_failures.clone());
         to.register("limit_refusals", "Requests that exceeded a limit", self.refused.clone());
         to
     }
@@ -290,6 +295,11 @@ impl Families {
     /// Counts a provider file that was not loaded, by the stage that failed.
     pub(crate) fn provider_load_failed(&self, stage: &'static str) {
         self.load_failures.get_or_create(&StageLabels { stage }).inc();
+    }
+
+    /// `purpose` is what the shared store was asked for.
+    pub(crate) fn shared_failure(&self, purpose: &'static str, reason: &'static str) {
+        self.shared_failures.get_or_create(&SharedLabels { purpose, reason }).inc();
     }
 
     pub(crate) fn reloaded(&self, is_right: bool) {

@@ -103,7 +103,7 @@ impl Ordering<'_> {
         }
         let token = match self.reserve(&granted).await? {
             None if catalog.is_some() => {
-                let reserved = self.broker.generation.identity.reserve(&subject);
+                let reserved = self.broker.generation.identity.reserve(&subject).await;
                 Some(reserved.map_err(|replayed| Failure::from(IssueError::from(replayed)))?)
             }
             token => token,
@@ -168,7 +168,7 @@ impl Ordering<'_> {
         let Some(first) = granted.first() else { return Ok(None) };
         let grant = first.admitted.grant();
         let registry = generation.registries.find(grant.registry()).ok_or(Failure::Denied)?;
-        match generation.identity.reserve(grant.subject()) {
+        match generation.identity.reserve(grant.subject()).await {
             Ok(token) => Ok(Some(token)),
             Err(replayed) => {
                 Err(process.issuing.reject_replay(grant, registry, replayed).await.into())

@@ -40,12 +40,13 @@ impl Issuing {
         let started = Instant::now();
         let grant = Arc::clone(order.admitted.grant());
         let operation = grant.operation().ok_or_else(not_of_a_repository)?;
-        let done = match operation {
-            RepositoryOperation::Describe => {
+        let done = match (order.token.secure().await, operation) {
+            (Err(replayed), _) => Err(replayed.into()),
+            (Ok(()), RepositoryOperation::Describe) => {
                 self.ask_provider(&order, RepositoryTask::Describe).await
             }
-            RepositoryOperation::Create => self.create(&order, adopt).await,
-            RepositoryOperation::Delete => self.retire(&order).await,
+            (Ok(()), RepositoryOperation::Create) => self.create(&order, adopt).await,
+            (Ok(()), RepositoryOperation::Delete) => self.retire(&order).await,
         };
         match done {
             Ok(state) => {
@@ -57,6 +58,7 @@ impl Issuing {
                     let took = started.elapsed();
                     self.record_failure(&grant, &order.registry, &error, took).await?;
                 }
+                order.token.release().await;
                 Err(error)
             }
         }

@@ -113,3 +113,9 @@ pub(super) struct StageLabels {
 pub(super) struct ReloadLabels {
     pub(super) outcome: &'static str,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SharedLabels {
+    pub(super) purpose: &'static str,
+    pub(super) reason: &'static str,
+}

@@ -1,0 +1,151 @@
+//! State that several brokers share, on one Redis or Valkey.
+//!
+//! [`Shared`] asks the store and says when it cannot: `connect` opens a connection, `greeting`
+//! checks what it reached, `link` keeps one open, `episode` logs and counts failures, `keys` names
+//! what is stored. Each room that shares something keeps its own memory and its own scripts:
+//! `identity/replay` for used tokens.
+//!
+//! To share something else: a [`Use`], a script, and what holds while the store is away.
+//!
+//! **Invariant (I12):** a store that is away, slow or lying costs availability, never a wider
+//! credential or a lost record. Every answer is bounded, and parsed strictly.
+//! **Invariant:** the store learns no password, no token and no project name: names are keyed
+//! digests, and no secret is stored.
+
+mod connect;
+mod episode;
+mod failure;
+mod greeting;
+mod keys;
+mod link;
+mod received;
+mod settings;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+
+use crate::domain::Clock;
+use crate::keys::KeyFileError;
+use crate::telemetry::Metrics;
+use connect::Connector;
+pub use episode::{Reason, Use};
+use keys::SharedKeys;
+use link::Link;
+pub use settings::{SharedSettings, StoreAddress};
+
+/// The longest that a question waits.
+const BUDGET: Duration = Duration::from_millis(100);
+
+/// The connection to the store, for as long as the process lives.
+pub struct Shared {
+    link: Link,
+    keys: Arc<SharedKeys>,
+    prefix: String,
+    clock: Clock,
+}
+
+/// The store could not be asked, or its answer is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the shared store is {}", .0.as_str())]
+pub struct StoreUnavailable(pub Reason);
+
+/// A Lua script, which the store runs as a whole.
+pub(crate) struct Script<'a> {
+    pub(crate) text: &'static str,
+    pub(crate) keys: &'a [String],
+    pub(crate) arguments: &'a [&'a [u8]],
+}
+
+impl Shared {
+    /// Reads the key files. Connects to nothing yet.
+    pub(crate) fn open(
+        settings: &SharedSettings,
+        clock: &Clock,
+        metrics: &Metrics,
+    ) -> Result<Arc<Self>, SharedSetupError> {
+        let keys = Arc::new(SharedKeys::open(&settings.key_files)?);
+        let connector = Connector::new(settings, Arc::clone(&keys), clock.clone())
+            .map_err(SharedSetupError::Authorities)?;
+        Ok(Arc::new(Self {
+            link: Link::new(connector, metrics.clone(), clock.clone()),
+            keys,
+            prefix: settings.prefix.clone(),
+            clock: clock.clone(),
+        }))
+    }
+
+    /// Begins to keep a connection open, and waits a moment for the first one.
+    pub(crate) async fn start(&self) {
+        self.link.start().await;
+    }
+
+    /// Runs `script` for `purpose`.
+    pub(crate) async fn run(
+        &self,
+        purpose: Use,
+        script: Script<'_>,
+    ) -> Result<Value, StoreUnavailable> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(script.text).arg(script.keys.len()).arg(script.keys);
+        for argument in script.arguments {
+            command.arg(*argument);
+        }
+        self.ask(purpose, &command).await
+    }
+
+    async fn ask(&self, purpose: Use, command: &Cmd) -> Result<Value, StoreUnavailable> {
+        self.link.ask(purpose, BUDGET, command).await
+    }
+
+    /// An answer that no store gives. The connection is given up.
+    pub(crate) fn nonsense(&self, purpose: Use) -> StoreUnavailable {
+        self.link.nonsense(purpose)
+    }
+
+    /// The key with the facts about the store itself.
+    pub(crate) fn about(&self) -> String {
+        greeting::about(&self.prefix)
+    }
+
+    /// The names of one thing, under each of the keys. The first is the one to write.
+    pub(crate) fn names(&self, kind: &str, parts: &[&[u8]]) -> Vec<String> {
+        let name = |digest| greeting::key(&self.prefix, &format!("{kind}:{digest}"));
+        self.keys.digests(kind, parts).map(name).collect()
+    }
+
+    /// Which memory the connected store has, for scripts that find it emptied.
+    pub(crate) fn run_id(&self, purpose: Use) -> Result<Arc<str>, StoreUnavailable> {
+        let connected = self.link.connected(purpose)?;
+        Ok(Arc::clone(&connected.facts.run_id))
+    }
+
+    /// Whether the store may forget a key before its time.
+    pub(crate) fn evicts(&self) -> bool {
+        self.link.evicts()
+    }
+
+    /// The fingerprint of the first key.
+    pub(crate) fn fingerprint(&self) -> &str {
+        self.keys.fingerprint()
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Whether the store answers.
+    pub fn is_up(&self) -> bool {
+        self.link.is_up()
+    }
+}
+
+/// What is wrong with the files that `[shared]` names.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SharedSetupError {
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    #[error("{0}")]
+    Authorities(String),
+}

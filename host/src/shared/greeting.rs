@@ -1,0 +1,117 @@
+//! The first questions on a new connection: whether the store can be written, what it remembers,
+//! and whether the other brokers have the same key.
+
+use std::sync::Arc;
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, Value};
+
+use super::Reason;
+use super::failure::{CheckFailure, ConnectFailure, nonsense};
+use super::keys::SharedKeys;
+use crate::domain::Clock;
+
+/// How far the clocks of broker and store may be apart before a line is logged, in milliseconds.
+const CLOCKS_APART: i64 = 5_000;
+
+/// Reads what the store says of itself, and resets it if it is another store than before: one that
+/// was restarted or took over may have lost what was written last. Returns `ok` or `other-key`, and
+/// the time of the store.
+const HELLO: &str = "
+local about = redis.call('HMGET', KEYS[1], 'since', 'run', 'key')
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local known = false
+for i = 3, #ARGV do known = known or about[3] == ARGV[i] end
+if about[3] and not known then return { 'other-key', now } end
+local since = about[1]
+if not since or about[2] ~= ARGV[2] then
+  since = string.format('%.0f', math.max(now, tonumber(ARGV[1])))
+end
+redis.call('HSET', KEYS[1], 'since', since, 'run', ARGV[2], 'key', ARGV[3])
+return { 'ok', now }";
+
+/// A name in the store. The braces keep all of them on one node of a Cluster, as scripts need it.
+pub(super) fn key(prefix: &str, name: &str) -> String {
+    format!("{{{prefix}}}:{name}")
+}
+
+pub(super) fn about(prefix: &str) -> String {
+    key(prefix, "about")
+}
+
+pub(super) struct StoreFacts {
+    /// Another one after a restart or a failover.
+    pub(super) run_id: Arc<str>,
+    /// Whether the store forgets keys before their time when it is full.
+    pub(super) evicts: bool,
+}
+
+/// Asks the store for what it says of itself, and checks that it can be written.
+pub(super) async fn greet(
+    connection: &mut MultiplexedConnection,
+    prefix: &str,
+    keys: &SharedKeys,
+    clock: &Clock,
+) -> Result<StoreFacts, CheckFailure> {
+    let said = text(ask(connection, &redis::cmd("INFO")).await?)?;
+    let line = |name: &str| {
+        let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.to_owned());
+        said.lines().find_map(value)
+    };
+    let run_id = line("run_id").ok_or_else(|| nonsense("INFO names no run_id"))?;
+    let policy = line("maxmemory_policy").unwrap_or_default();
+    let is_bounded = line("maxmemory").is_none_or(|most| most != "0");
+    let now = clock.now().as_millisecond();
+    let mut hello = redis::cmd("EVAL");
+    hello.arg(HELLO).arg(1).arg(about(prefix)).arg(now).arg(&run_id);
+    hello.arg(keys.fingerprint());
+    for fingerprint in keys.fingerprints().skip(1) {
+        hello.arg(fingerprint);
+    }
+    let Value::Array(answer) = ask(connection, &hello).await? else {
+        return Err(nonsense("the answer to a script is none").into());
+    };
+    match answer.as_slice() {
+        [Value::BulkString(word), Value::Int(theirs)] if word == b"ok" => {
+            warn_of_clocks(now, *theirs);
+        }
+        [Value::BulkString(word), Value::Int(_)] if word == b"other-key" => {
+            return Err(other_key(prefix).into());
+        }
+        _ => return Err(nonsense("the answer to a script is none").into()),
+    }
+    Ok(StoreFacts { run_id: run_id.into(), evicts: is_bounded && policy != "noeviction" })
+}
+
+pub(super) async fn ask(
+    connection: &mut MultiplexedConnection,
+    command: &redis::Cmd,
+) -> Result<Value, RedisError> {
+    connection.send_packed_command(command).await?.extract_error()
+}
+
+pub(super) fn text(value: Value) -> Result<String, ConnectFailure> {
+    let Value::BulkString(bytes) = value else { return Err(nonsense("an answer is no text")) };
+    String::from_utf8(bytes).map_err(|_| nonsense("an answer is no text"))
+}
+
+fn warn_of_clocks(ours: i64, theirs: i64) {
+    let apart = ours.saturating_sub(theirs);
+    if apart.abs() > CLOCKS_APART {
+        tracing::warn!(
+            seconds = apart / 1000,
+            "the clocks of this broker and of the shared store are apart: synchronize both, \
+             because tokens are judged by one and limits are counted by the other"
+        );
+    }
+}
+
+fn other_key(prefix: &str) -> ConnectFailure {
+    let text = format!(
+        "the other brokers use a key that is not among `key_files` of [shared]: give all brokers \
+         the same files, or, if that key is lost, delete the key `{}` of the store",
+        about(prefix)
+    );
+    ConnectFailure { reason: Reason::Refusing, text }
+}

@@ -1,0 +1,208 @@
+//! Keeps one connection to the store open.
+//!
+//! While there is none, every question fails at once: no request waits for a store that is away. A
+//! task of its own tries again.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::{Cmd, Value};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::connect::{Connected, Connector};
+use super::episode::Episodes;
+use super::failure::ConnectFailure;
+use super::{Reason, StoreUnavailable, Use};
+use crate::domain::Clock;
+use crate::telemetry::Metrics;
+
+/// A connection is given up when so many answers in a row are late: it may be dead.
+const MOST_LATE: u32 = 5;
+/// How long one attempt to connect may take, with all its questions.
+const CONNECT: Duration = Duration::from_secs(2);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often the connection is tried when nobody uses it.
+const BEAT: Duration = Duration::from_secs(2);
+
+const NO_CONNECTION: &str = "there is no connection";
+
+pub(super) struct Link {
+    state: Arc<LinkState>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct LinkState {
+    connector: Connector,
+    connected: ArcSwapOption<Connected>,
+    /// Late answers in a row.
+    late: AtomicU32,
+    /// Told when the connection is given up.
+    lost: Notify,
+    episodes: Episodes,
+}
+
+impl Link {
+    pub(super) fn new(connector: Connector, metrics: Metrics, clock: Clock) -> Self {
+        let state = LinkState {
+            connector,
+            connected: ArcSwapOption::empty(),
+            late: AtomicU32::new(0),
+            lost: Notify::new(),
+            episodes: Episodes::new(clock, metrics),
+        };
+        Self { state: Arc::new(state), keeper: Mutex::default() }
+    }
+
+    /// Connects, and keeps the connection until this is dropped.
+    pub(super) async fn start(&self) {
+        self.state.connect().await;
+        let state = Arc::clone(&self.state);
+        let keeper = tokio::spawn(async move { state.keep().await });
+        *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
+    }
+
+    pub(super) async fn ask(
+        &self,
+        purpose: Use,
+        budget: Duration,
+        command: &Cmd,
+    ) -> Result<Value, StoreUnavailable> {
+        self.state.ask(purpose, budget, command).await
+    }
+
+    pub(super) fn nonsense(&self, purpose: Use) -> StoreUnavailable {
+        let connected = self.state.connected.load_full();
+        let text = "an answer to a script is none";
+        self.state.give_up(connected.as_ref(), purpose, Reason::Nonsense, text)
+    }
+
+    pub(super) fn connected(&self, purpose: Use) -> Result<Arc<Connected>, StoreUnavailable> {
+        let connected = self.state.connected.load_full();
+        connected.ok_or_else(|| self.state.failed(purpose, Reason::Away, NO_CONNECTION))
+    }
+
+    pub(super) fn evicts(&self) -> bool {
+        self.state.connected.load().as_ref().is_some_and(|connected| connected.facts.evicts)
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.state.connected.load().is_some() && self.state.episodes.is_calm()
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keeper) = keeper.take() {
+            keeper.abort();
+        }
+    }
+}
+
+impl LinkState {
+    async fn ask(
+        &self,
+        purpose: Use,
+        budget: Duration,
+        command: &Cmd,
+    ) -> Result<Value, StoreUnavailable> {
+        let Some(connected) = self.connected.load_full() else {
+            return Err(self.failed(purpose, Reason::Away, NO_CONNECTION));
+        };
+        let mut connection = connected.connection.clone();
+        let answer = timeout(budget, connection.send_packed_command(command)).await;
+        let Ok(answer) = answer else {
+            let text = format!("no answer within {} ms", budget.as_millis());
+            if self.late.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_LATE {
+                return Err(self.give_up(Some(&connected), purpose, Reason::Slow, &text));
+            }
+            return Err(self.failed(purpose, Reason::Slow, &text));
+        };
+        match answer.and_then(Value::extract_error) {
+            Ok(value) => {
+                self.late.store(0, Ordering::Relaxed);
+                connected.received.answered();
+                self.episodes.answered();
+                Ok(value)
+            }
+            Err(error) => {
+                let (reason, text) = (Reason::of(&error), error.to_string());
+                Err(self.give_up(Some(&connected), purpose, reason, &text))
+            }
+        }
+    }
+
+    /// Whatever came back, the next connection is checked anew: the store may have become a
+    /// replica, or there may be another one.
+    fn give_up(
+        &self,
+        connected: Option<&Arc<Connected>>,
+        purpose: Use,
+        reason: Reason,
+        text: &str,
+    ) -> StoreUnavailable {
+        if let Some(connected) = connected {
+            let held = Some(Arc::clone(connected));
+            let before = self.connected.compare_and_swap(&held, None);
+            if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, connected)) {
+                self.lost.notify_one();
+            }
+        }
+        self.failed(purpose, reason, text)
+    }
+
+    fn failed(&self, purpose: Use, reason: Reason, text: &str) -> StoreUnavailable {
+        self.episodes.failed(purpose, reason, text);
+        StoreUnavailable(reason)
+    }
+
+    /// Connects whenever there is no connection, and tries the one that there is.
+    async fn keep(&self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if self.connected.load().is_none() {
+                tokio::time::sleep(pause).await;
+                pause = if self.connect().await { FIRST_PAUSE } else { pause * 2 };
+                pause = pause.min(LONGEST_PAUSE);
+                continue;
+            }
+            if timeout(BEAT, self.lost.notified()).await.is_err() {
+                let _ = self.ask(Use::Connection, CONNECT, &redis::cmd("PING")).await;
+            }
+        }
+    }
+
+    async fn connect(&self) -> bool {
+        let slow = |_| ConnectFailure {
+            reason: Reason::Slow,
+            text: format!("no connection within {} s", CONNECT.as_secs()),
+        };
+        match timeout(CONNECT, self.connector.connect()).await.map_err(slow).flatten() {
+            Ok(connected) => {
+                self.late.store(0, Ordering::Relaxed);
+                warn_of_eviction(&connected);
+                self.connected.store(Some(Arc::new(connected)));
+                self.episodes.answered();
+                true
+            }
+            Err(ConnectFailure { reason, text }) => {
+                self.failed(Use::Connection, reason, &text);
+                false
+            }
+        }
+    }
+}
+
+fn warn_of_eviction(connected: &Connected) {
+    if connected.facts.evicts {
+        tracing::warn!(
+            "the shared store forgets keys when it is full, and with them used tokens: single-use \
+             tokens are rejected until it has `maxmemory-policy noeviction`"
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! Several brokers in process that share one store, one AWS and one issuer.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use rise_broker::domain::Clock;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::redis::{GateMode, REDIS_PASSWORD, Redis, RedisGate};
+use crate::{AUTH, Response, Settings, Stub, TestBroker, registry};
+
+/// What brokers that share a store have in common.
+pub struct Replicas {
+    pub redis: Redis,
+    pub gate: RedisGate,
+    pub aws: Stub,
+    folder: TempDir,
+    text: String,
+}
+
+impl Replicas {
+    /// Starts the store and the AWS. `text` is what the settings state beside issuers, rules and
+    /// the registry `prod`, whose credentials are shared as `share` says.
+    pub async fn prepare(text: &str, share: &str) -> Self {
+        Self::on(Redis::start().await, text, share).await
+    }
+
+    /// The same on this store.
+    pub async fn on(redis: Redis, text: &str, share: &str) -> Self {
+        let gate = RedisGate::start(GateMode::Pass(redis.port())).await;
+        let aws = Stub::start().await;
+        let table = registry::ecr(aws.endpoint()).shared(share);
+        let auth =
+            AUTH.replace("name = \"local\"\nkey", "name = \"local\"\nreplay = \"single_use\"\nkey");
+        let text = format!("{text}\n{auth}\n{table}");
+        let replicas = Self { redis, gate, aws, folder: tempfile::tempdir().unwrap(), text };
+        replicas.key("shared.key", 7);
+        replicas
+    }
+
+    /// Writes a key file of `[shared]` with 32 bytes of this value.
+    pub fn key(&self, name: &str, byte: u8) -> PathBuf {
+        let path = self.folder.path().join(name);
+        secret_file(&path, &hex(byte));
+        path
+    }
+
+    /// `[shared]` with these key files, and `more` in it.
+    pub fn table(&self, keys: &[&str], more: &str) -> String {
+        let keys: Vec<_> =
+            keys.iter().map(|name| self.folder.path().join(name).display().to_string()).collect();
+        format!(
+            "[shared]\nurl = \"redis://127.0.0.1:{}\"\npassword = \"{REDIS_PASSWORD}\"\n\
+             key_files = {keys:?}\n{more}\n",
+            self.gate.port()
+        )
+    }
+
+    /// Starts one more broker.
+    pub async fn broker(&self) -> TestBroker {
+        self.broker_with(&self.table(&["shared.key"], "")).await
+    }
+
+    /// Starts one more broker with this `[shared]`.
+    pub async fn broker_with(&self, shared: &str) -> TestBroker {
+        let settings = Settings::new(format!("{shared}{}", self.text));
+        let key = self.folder.path().join("issuer.pem");
+        if key.exists() {
+            fs::copy(&key, settings.path("issuer.pem")).unwrap();
+        }
+        let text = settings.path("issuer.pem");
+        let broker = TestBroker::with_settings(settings).start().await;
+        fs::copy(text, key).unwrap();
+        broker
+    }
+
+    pub async fn brokers<const N: usize>(&self) -> [TestBroker; N] {
+        let mut brokers = Vec::new();
+        for _ in 0..N {
+            brokers.push(self.broker().await);
+        }
+        brokers.try_into().unwrap_or_else(|_| unreachable!("as many as were made"))
+    }
+}
+
+/// A token for `my-app`, issued so many seconds from now: memories of used tokens reject those of
+/// the second in which they began.
+pub fn token_at(broker: &TestBroker, seconds: i64) -> String {
+    let at: Timestamp = Clock::system().now() + SignedDuration::from_secs(seconds);
+    broker.token_of("ci", &json!({ "repository": "acme/my-app" }), at)
+}
+
+/// Asks for `my-app`: the status, and the problem if there is one.
+pub async fn ask(broker: &TestBroker, token: &str) -> (u16, String) {
+    let answer: Response = broker.credentials(token, "project=my-app").await;
+    (answer.status.as_u16(), answer.problem().unwrap_or_default())
+}
+
+fn hex(byte: u8) -> String {
+    format!("{byte:02x}").repeat(32)
+}
+
+fn secret_file(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
