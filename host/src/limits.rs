@@ -16,6 +16,7 @@
 //! and no provider is called to issue without a [`Place`], which only [`CallTurn::place`] makes.
 //! **Invariant:** counts by a text that callers choose lie in a map of bounded size (`keyed`).
 
+mod counted;
 mod keyed;
 mod pace;
 mod registry;
@@ -28,8 +29,7 @@ pub use settings::{LimitSettings, Rate, RegistryLimits};
 pub use shares::Share;
 
 use std::collections::BTreeMap;
-use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,7 +40,9 @@ use crate::domain::{
     ClientAddress, ClientNetwork, Clock, ProblemType, Project, RegistryName, Subject,
 };
 use crate::rules::Grant;
+use crate::shared::Shared;
 use crate::survivors::Survivors;
+use counted::{Counted, LimitKey};
 use shares::{Full, Shares};
 
 /// How often [`Limits::sweep`] must be called.
@@ -57,9 +59,9 @@ const ENTERED: usize = 2;
 /// The limits of one generation. Their counts are those of [`Counts`].
 pub struct Limits {
     in_flight: Arc<InFlightLimit>,
-    addresses: Arc<KeyedLimit<ClientNetwork>>,
-    subjects: Arc<KeyedLimit<(String, String)>>,
-    projects: Arc<KeyedLimit<Project>>,
+    addresses: Arc<Counted<ClientNetwork>>,
+    subjects: Arc<Counted<(String, String)>>,
+    projects: Arc<Counted<Project>>,
     registries: BTreeMap<RegistryName, Arc<RegistryLimit>>,
 }
 
@@ -126,10 +128,20 @@ impl Admitted {
 #[derive(Default)]
 pub struct Counts {
     in_flight: Survivors<usize, InFlightLimit>,
-    addresses: Survivors<KeyedSettings, KeyedLimit<ClientNetwork>>,
-    subjects: Survivors<KeyedSettings, KeyedLimit<(String, String)>>,
-    projects: Survivors<KeyedSettings, KeyedLimit<Project>>,
+    addresses: Survivors<KeyedSettings, Counted<ClientNetwork>>,
+    subjects: Survivors<KeyedSettings, Counted<(String, String)>>,
+    projects: Survivors<KeyedSettings, Counted<Project>>,
     registries: Survivors<(RegistryName, RegistryLimits), RegistryLimit>,
+    /// Where addresses, subjects and projects are counted for several brokers.
+    shared: OnceLock<Arc<Shared>>,
+}
+
+impl Counts {
+    /// From now on limits are counted for several brokers.
+    pub(crate) fn share(&self, shared: &Arc<Shared>) {
+        // The first one stays: `[shared]` is read at start only.
+        let _ = self.shared.set(Arc::clone(shared));
+    }
 }
 
 /// A rate and how many keys it is counted for.
@@ -151,14 +163,19 @@ impl Limits {
                 .find_or_make(made_from, |(_, limits)| RegistryLimit::new(limits, clock));
             (name.clone(), limit)
         };
-        let keys = settings.keys;
+        let (keys, shared) = (settings.keys, counts.shared.get());
         Self {
             in_flight: counts
                 .in_flight
                 .find_or_make(settings.in_flight, |requests| InFlightLimit::new(*requests)),
-            addresses: keyed("address", (settings.address, keys), &counts.addresses, clock),
-            subjects: keyed("subject", (settings.subject, keys), &counts.subjects, clock),
-            projects: keyed("project", (settings.project, keys), &counts.projects, clock),
+            addresses: keyed(
+                "address",
+                (settings.address, keys),
+                (&counts.addresses, shared),
+                clock,
+            ),
+            subjects: keyed("subject", (settings.subject, keys), (&counts.subjects, shared), clock),
+            projects: keyed("project", (settings.project, keys), (&counts.projects, shared), clock),
             registries: registries.map(registry).collect(),
         }
     }
@@ -190,36 +207,36 @@ impl Limits {
 
     /// Whether this client has not failed too often. Counts nothing. For a request whose token was
     /// not read yet.
-    pub fn address(&self, client: ClientAddress) -> Result<(), Refused> {
-        self.addresses.check(&client.network())
+    pub async fn address(&self, client: ClientAddress) -> Result<(), Refused> {
+        self.addresses.check(&client.network()).await
     }
 
     /// Counts a failed authentication. Successful ones count nothing for their address, so that the
     /// callers behind one gateway do not block each other.
-    pub fn failed_authentication(&self, client: ClientAddress) {
-        let _ = self.addresses.count(&client.network());
+    pub async fn failed_authentication(&self, client: ClientAddress) {
+        let _ = self.addresses.count(&client.network()).await;
     }
 
     /// Counts one request of this subject.
-    pub fn subject(&self, subject: &Subject) -> Result<(), Refused> {
-        self.subjects.count(&(subject.issuer.clone(), subject.sub.clone()))
+    pub async fn subject(&self, subject: &Subject) -> Result<(), Refused> {
+        self.subjects.count(&(subject.issuer.clone(), subject.sub.clone())).await
     }
 
     /// Counts one request by a credential that this broker issued, as one of a subject of its own.
-    pub fn password(&self, granted_to: Ulid) -> Result<(), Refused> {
+    pub async fn password(&self, granted_to: Ulid) -> Result<(), Refused> {
         // No issuer has an empty name.
-        self.subjects.count(&(String::new(), granted_to.to_string()))
+        self.subjects.count(&(String::new(), granted_to.to_string())).await
     }
 
     /// Counts one request for the project of `grant`, before any credential is looked for.
-    pub fn admit(&self, grant: Arc<Grant>) -> Result<Admitted, Refused> {
-        self.project(grant.project())?;
+    pub async fn admit(&self, grant: Arc<Grant>) -> Result<Admitted, Refused> {
+        self.project(grant.project()).await?;
         Ok(Admitted { grant })
     }
 
     /// Counts one request for a project that was granted before.
-    pub fn project(&self, project: &Project) -> Result<(), Refused> {
-        self.projects.count(project)
+    pub async fn project(&self, project: &Project) -> Result<(), Refused> {
+        self.projects.count(project).await
     }
 
     /// The limit on calls of this registry.
@@ -249,13 +266,13 @@ impl InFlightLimit {
 }
 
 /// The limit with these settings that counts already, or a new one.
-fn keyed<K: Hash + Eq + Clone>(
+fn keyed<K: LimitKey>(
     name: &'static str,
     settings: KeyedSettings,
-    counts: &Survivors<KeyedSettings, KeyedLimit<K>>,
+    (counts, shared): (&Survivors<KeyedSettings, Counted<K>>, Option<&Arc<Shared>>),
     clock: &Clock,
-) -> Arc<KeyedLimit<K>> {
-    counts.find_or_make(settings, |(rate, keys)| KeyedLimit::new(name, *rate, *keys, clock))
+) -> Arc<Counted<K>> {
+    counts.find_or_make(settings, |settings| Counted::new(name, *settings, shared, clock))
 }
 
 #[cfg(test)]
@@ -314,7 +331,7 @@ mod tests {
             Limits::new(settings, names.iter().map(|name| (name, false)), &counts, &clock)
         };
         let before = limits(&settings, &names);
-        before.subject(&subject).unwrap();
+        before.subject(&subject).await.unwrap();
         let place = async |limits: &Limits| {
             let place = limits.registries[&names[0]].take_turn().unwrap().place();
             tokio::time::timeout(Duration::from_millis(1), place).await
@@ -322,7 +339,7 @@ mod tests {
         let _held = place(&before).await.unwrap().unwrap();
 
         let after = limits(&settings, &names[..1]);
-        assert!(after.subject(&subject).is_err(), "has asked before");
+        assert!(after.subject(&subject).await.is_err(), "has asked before");
         assert!(place(&after).await.is_err(), "its only place is taken");
         assert_eq!(after.registries.len(), 1);
 
@@ -332,7 +349,7 @@ mod tests {
             ..settings
         };
         let after = limits(&wider, &names);
-        assert!(after.subject(&subject).is_ok(), "another limit counts anew");
+        assert!(after.subject(&subject).await.is_ok(), "another limit counts anew");
         assert!(place(&after).await.is_ok());
     }
 }

@@ -150,6 +150,7 @@ impl Foundation {
             SharedSetupError::Authorities(message) => written.problem("/shared/ca_file", message),
         })?;
         self.issuers.share(&shared);
+        self.counts.share(&shared);
         self.shared = Some(shared);
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! [`Shared`] asks the store and says when it cannot: `connect` opens a connection, `greeting`
 //! checks what it reached, `link` keeps one open, `episode` logs and counts failures, `keys` names
 //! what is stored. Each room that shares something keeps its own memory and its own scripts:
-//! `identity/replay` for used tokens.
+//! `identity/replay` for used tokens, `limits/counted` for rates.
 //!
 //! To share something else: a [`Use`], a script, and what holds while the store is away.
 //!
@@ -35,7 +35,9 @@ use keys::SharedKeys;
 use link::Link;
 pub use settings::{SharedSettings, StoreAddress};
 
-/// The longest that a question waits.
+/// The longest that a question waits. Without an answer a limit counts by itself, so it is not
+/// worth a longer wait.
+const LIMITS_BUDGET: Duration = Duration::from_millis(20);
 const BUDGET: Duration = Duration::from_millis(100);
 
 /// The connection to the store, for as long as the process lives.
@@ -44,6 +46,8 @@ pub struct Shared {
     keys: Arc<SharedKeys>,
     prefix: String,
     clock: Clock,
+    /// How many brokers share the store.
+    pub(crate) replicas: u32,
 }
 
 /// The store could not be asked, or its answer is of no use.
@@ -73,6 +77,7 @@ impl Shared {
             keys,
             prefix: settings.prefix.clone(),
             clock: clock.clone(),
+            replicas: settings.replicas,
         }))
     }
 
@@ -96,7 +101,8 @@ impl Shared {
     }
 
     async fn ask(&self, purpose: Use, command: &Cmd) -> Result<Value, StoreUnavailable> {
-        self.link.ask(purpose, BUDGET, command).await
+        let budget = if purpose == Use::Limits { LIMITS_BUDGET } else { BUDGET };
+        self.link.ask(purpose, budget, command).await
     }
 
     /// An answer that no store gives. The connection is given up.
@@ -113,6 +119,12 @@ impl Shared {
     pub(crate) fn names(&self, kind: &str, parts: &[&[u8]]) -> Vec<String> {
         let name = |digest| greeting::key(&self.prefix, &format!("{kind}:{digest}"));
         self.keys.digests(kind, parts).map(name).collect()
+    }
+
+    /// The name of one thing under the first key.
+    pub(crate) fn name(&self, kind: &str, parts: &[&[u8]]) -> String {
+        let digest = self.keys.digests(kind, parts).next().unwrap_or_default();
+        greeting::key(&self.prefix, &format!("{kind}:{digest}"))
     }
 
     /// Which memory the connected store has, for scripts that find it emptied.

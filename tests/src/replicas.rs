@@ -61,7 +61,7 @@ impl Replicas {
 
     /// Starts one more broker.
     pub async fn broker(&self) -> TestBroker {
-        self.broker_with(&self.table(&["shared.key"], "")).await
+        self.broker_with(&self.table(&["shared.key"], "replicas = 3")).await
     }
 
     /// Starts one more broker with this `[shared]`.

@@ -29,7 +29,7 @@ impl TokenRegistry {
     /// # Panics
     /// If one of them does not start.
     pub async fn start() -> Self {
-        Self::start_with("", |table| table).await
+        Box::pin(Self::start_with("", |table| table)).await
     }
 
     /// `more` are lines of `[signing]`, and `change` changes the registry's table.

@@ -32,6 +32,9 @@ pub(super) struct SharedFile {
     pub prefix: String,
     /// Files with 32 bytes in hex. The first encrypts, all of them decrypt.
     pub key_files: Vec<PathBuf>,
+    /// How many brokers share the store.
+    #[schemars(range(min = 1, max = 1000))]
+    pub replicas: u32,
 }
 
 impl Default for SharedFile {
@@ -44,6 +47,7 @@ impl Default for SharedFile {
             ca_file: None,
             prefix: "rise".to_owned(),
             key_files: Vec::new(),
+            replicas: 2,
         }
     }
 }
@@ -102,6 +106,7 @@ pub(super) fn config(
         ca_file: file.ca_file,
         prefix: file.prefix,
         key_files: file.key_files,
+        replicas: file.replicas,
     })
 }
 

@@ -31,13 +31,13 @@ impl FromRequestParts<Broker> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, broker: &Broker) -> Result<Self, Failure> {
         let context = RequestContext::from_request_parts(parts, broker).await?;
-        check_address(broker, context)?;
+        check_address(broker, context).await?;
         let verified = match Bearer::from_request_parts(parts, broker).await {
             Ok(token) => token.verify(broker).await,
             Err(failure) => Err(failure),
         };
-        let subject = counted(broker, context.client, verified)?;
-        broker.generation.limits.subject(&subject).map_err(Failure::Limited)?;
+        let subject = counted(broker, context.client, verified).await?;
+        broker.generation.limits.subject(&subject).await.map_err(Failure::Limited)?;
         Ok(Self(subject))
     }
 }
@@ -48,27 +48,27 @@ pub(super) async fn holder(
     context: RequestContext,
     login: Result<Login, Failure>,
 ) -> Result<Holder, Failure> {
-    check_address(broker, context)?;
+    check_address(broker, context).await?;
     let verified = match login {
         Ok(login) => login.verify(broker).await,
         Err(failure) => Err(failure),
     };
-    let holder = counted(broker, context.client, verified)?;
+    let holder = counted(broker, context.client, verified).await?;
     let limits = &broker.generation.limits;
     let within = match &holder {
-        Holder::Caller(subject) => limits.subject(subject),
-        Holder::Password(password) => limits.password(password.grant),
+        Holder::Caller(subject) => limits.subject(subject).await,
+        Holder::Password(password) => limits.password(password.grant).await,
     };
     within.map(|()| holder).map_err(Failure::Limited)
 }
 
 /// Whether this address has not failed too often.
-pub(super) fn check_address(broker: &Broker, context: RequestContext) -> Result<(), Failure> {
-    broker.generation.limits.address(context.client).map_err(Failure::Limited)
+pub(super) async fn check_address(broker: &Broker, context: RequestContext) -> Result<(), Failure> {
+    broker.generation.limits.address(context.client).await.map_err(Failure::Limited)
 }
 
 /// Counts a failed authentication.
-pub(super) fn counted<T>(
+pub(super) async fn counted<T>(
     broker: &Broker,
     client: ClientAddress,
     verified: Result<T, Failure>,
@@ -77,7 +77,7 @@ pub(super) fn counted<T>(
         // It is not known whether the token was good.
         Ok(_)
         | Err(Failure::Identity(IdentityError::IssuerUnavailable { .. }) | Failure::NotFound) => {}
-        Err(_) => broker.generation.limits.failed_authentication(client),
+        Err(_) => broker.generation.limits.failed_authentication(client).await,
     }
     verified
 }

@@ -59,7 +59,7 @@ pub(super) async fn order(
     };
     let registry = generation.registries.find(grant.registry()).ok_or(Failure::Denied)?;
     let calls = generation.limits.registry(grant.registry()).ok_or(Failure::Denied)?;
-    let admitted = generation.limits.admit(Arc::clone(&grant)).map_err(Failure::Limited)?;
+    let admitted = generation.limits.admit(Arc::clone(&grant)).await.map_err(Failure::Limited)?;
     let token = match generation.identity.reserve(grant.subject()).await {
         Ok(token) => token,
         Err(replayed) => {

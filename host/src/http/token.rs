@@ -79,10 +79,10 @@ pub(super) async fn by_form(
     request: Request,
 ) -> Result<Json<TokenAnswer>, Failure> {
     must_sign(&broker)?;
-    caller::check_address(&broker, context)?;
+    caller::check_address(&broker, context).await?;
     let has_header = Login::is_in_header(request.headers());
     let form = body::form(request, broker.process.edge.timeouts.body).await;
-    let form = caller::counted(&broker, context.client, form)?;
+    let form = caller::counted(&broker, context.client, form).await?;
     let login = Login::of_form(&form, has_header);
     let holder = caller::holder(&broker, context, login).await?;
     issue_token(&broker, context, holder, TokenParameters::parse(&form)?).await
@@ -107,11 +107,11 @@ pub(super) async fn read_form(
 
 async fn with_form(broker: &Broker, request: Request) -> Result<Request, Failure> {
     let context = RequestContext::of(&request)?;
-    caller::check_address(broker, context)?;
+    caller::check_address(broker, context).await?;
     let _reading = broker.generation.limits.read_form(context.client).map_err(Failure::Limited)?;
     let read = body::read_form(request, broker.process.edge.timeouts.body).await;
     // A stranger who sends no form, or sends it slowly, must not do so again and again.
-    caller::counted(broker, context.client, read)
+    caller::counted(broker, context.client, read).await
 }
 
 /// A broker that signs nothing has no such path.

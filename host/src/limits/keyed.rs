@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,12 +40,26 @@ pub struct KeyedLimit<K: Hash + Eq + Clone> {
 
 impl<K: Hash + Eq + Clone> KeyedLimit<K> {
     pub fn new(name: &'static str, rate: Rate, keys: usize, clock: &Clock) -> Self {
+        Self::with_quota(name, rate.quota(), keys, clock)
+    }
+
+    /// One of `replicas` equal shares of the rate, for each key.
+    pub(super) fn share(
+        name: &'static str,
+        (rate, replicas): (Rate, u32),
+        keys: usize,
+        clock: &Clock,
+    ) -> Self {
+        Self::with_quota(name, rate.share(replicas), keys, clock)
+    }
+
+    fn with_quota(name: &'static str, quota: Quota, keys: usize, clock: &Clock) -> Self {
         let clock = Elapsed(clock.clone());
         let buckets = Arc::new(Buckets::new(keys));
         Self {
             name,
-            counting: Governor::new(rate.quota(), Counting(Arc::clone(&buckets)), clock.clone()),
-            checking: Governor::new(rate.quota(), Checking(Arc::clone(&buckets)), clock.clone()),
+            counting: Governor::new(quota, Counting(Arc::clone(&buckets)), clock.clone()),
+            checking: Governor::new(quota, Checking(Arc::clone(&buckets)), clock.clone()),
             clock,
             buckets,
             swept: AtomicU64::new(0),
@@ -98,6 +113,14 @@ impl<K: Hash + Eq + Clone> KeyedLimit<K> {
 impl Rate {
     fn quota(self) -> Quota {
         Quota::per_second(self.per_second).allow_burst(self.burst)
+    }
+
+    /// Of a burst at least one, or nothing would get through.
+    fn share(self, replicas: u32) -> Quota {
+        let each = Duration::from_secs(1) * replicas.max(1) / self.per_second.get();
+        let burst = self.burst.get().div_ceil(replicas.max(1));
+        let quota = Quota::with_period(each).unwrap_or_else(|| self.quota());
+        NonZeroU32::new(burst).map_or(quota, |burst| quota.allow_burst(burst))
     }
 }
 

@@ -15,6 +15,7 @@ pub enum Use {
     /// To keep the connection.
     Connection,
     Tokens,
+    Limits,
 }
 
 /// Why the store is of no use now.
@@ -40,6 +41,7 @@ impl Use {
         match self {
             Self::Connection => "connection",
             Self::Tokens => "tokens",
+            Self::Limits => "limits",
         }
     }
 }
@@ -95,8 +97,8 @@ impl Episodes {
             reason = reason.as_str(),
             purpose = purpose.as_str(),
             cause,
-            "the shared store of [shared] fails: until it answers, single-use tokens are \
-             rejected"
+            "the shared store of [shared] fails: until it answers, limits count this broker's \
+             share, and single-use tokens are rejected"
         );
     }
 

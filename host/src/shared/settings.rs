@@ -20,6 +20,8 @@ pub struct SharedSettings {
     pub prefix: String,
     /// The first key encrypts, all of them decrypt. Never empty.
     pub key_files: Vec<PathBuf>,
+    /// How many brokers share the store.
+    pub replicas: u32,
 }
 
 /// A host and a port.

@@ -118,6 +118,7 @@ mod revocation;
 mod revoke_command;
 mod rolling;
 mod settings_of_the_seeds;
+mod shared_limits;
 mod shared_tokens;
 mod ship_otlp_and_https;
 mod ship_postgres;

@@ -54,7 +54,7 @@ pub(super) async fn order(
         Holder::Caller(subject) => ordering.of_caller(subject).await?,
         Holder::Password(password) => {
             let owner = owner(broker, &password)?;
-            ordering.of_password(password, &owner)?
+            ordering.of_password(password, &owner).await?
         }
     };
     let left_out = ordering.left_out.iter().map(ToString::to_string).collect();
@@ -96,7 +96,7 @@ impl Ordering<'_> {
                 self.left_out.extend(catalog.is_none().then_some(scope));
                 continue;
             }
-            let scope_granted = self.authorize(&subject, &scope)?;
+            let scope_granted = self.authorize(&subject, &scope).await?;
             let actions = scope_granted.as_ref().map_or(Actions::NONE, GrantedScope::actions);
             self.left_out.extend(scope.beyond(actions));
             granted.extend(scope_granted);
@@ -118,7 +118,7 @@ impl Ordering<'_> {
     }
 
     /// What the rules grant of one scope.
-    fn authorize(
+    async fn authorize(
         &mut self,
         subject: &Subject,
         scope: &TokenScope,
@@ -148,7 +148,7 @@ impl Ordering<'_> {
             Ok(grant) => {
                 self.trial.extend(grant.trial().iter().cloned());
                 let admitted =
-                    generation.limits.admit(Arc::new(grant)).map_err(Failure::Limited)?;
+                    generation.limits.admit(Arc::new(grant)).await.map_err(Failure::Limited)?;
                 let repository = location.repository;
                 Ok(Some(GrantedScope { admitted, repository }))
             }
@@ -176,7 +176,11 @@ impl Ordering<'_> {
         }
     }
 
-    fn of_password(&mut self, password: Password, owner: &Project) -> Result<TokenBasis, Failure> {
+    async fn of_password(
+        &mut self,
+        password: Password,
+        owner: &Project,
+    ) -> Result<TokenBasis, Failure> {
         let mut covered = Vec::new();
         for scope in std::mem::take(&mut self.scopes) {
             let place = self.place(&scope).filter(|(location, registry)| {
@@ -187,7 +191,7 @@ impl Ordering<'_> {
                 password.cover(&location.repository, scope.known_actions())
             });
             if part.is_some() {
-                self.broker.generation.limits.project(owner).map_err(Failure::Limited)?;
+                self.broker.generation.limits.project(owner).await.map_err(Failure::Limited)?;
             }
             let actions = part.as_ref().map_or(Actions::NONE, |part| part.actions);
             self.left_out.extend(scope.beyond(actions));
