@@ -14,8 +14,8 @@ use crate::domain::{ClientNetwork, Clock, Project};
 use crate::shared::{Script, Shared, StoreUnavailable, Use};
 
 /// Keys: when the key's bucket will have recovered, in microseconds. Arguments: the time of one
-/// request, the tolerance, and 1 to count. Returns how long to wait, or 0. A bucket can be no fuller
-/// than full: if it is, the clock was set back.
+/// request, the tolerance, and 1 to count. Returns how long to wait, or 0. A bucket that is fuller
+/// than full says that the clock was set back.
 const COUNT: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
