@@ -140,6 +140,7 @@ fn help_and_version_are_what_was_asked_for() {
       audit         Read the audit log: check that it is whole, search it, follow it
       provider      Look at providers, and pin them
       repositories  List the repositories of projects, compare them with the projects that should exist, and create, configure and retire them
+      revoke        End credentials before their time, by the running broker. Exits 1 if some have not ended in time
       keys          List and rotate the keys that sign tokens, and print their certificates
       token         Print a token of the built-in issuer `local`
       completions   Print completions for a shell
