@@ -72,7 +72,7 @@ impl BrokerBuilder {
     pub async fn try_start(self) -> Result<TestBroker, Vec<Problem>> {
         logs::start();
         let config = self.settings.config(&self.environment)?;
-        let broker = Broker::build(config.clone(), self.surroundings).await?;
+        let broker = Box::pin(Broker::build(config.clone(), self.surroundings)).await?;
         Ok(TestBroker::new(broker, self.settings, config))
     }
 }
