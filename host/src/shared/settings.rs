@@ -18,7 +18,7 @@ pub struct SharedSettings {
     pub ca_file: Option<PathBuf>,
     /// What every key begins with.
     pub prefix: String,
-    /// The first key encrypts, all of them decrypt. Never empty.
+    /// The first names what is written, all of them find it. Never empty.
     pub key_files: Vec<PathBuf>,
     /// How many brokers share the store.
     pub replicas: u32,
