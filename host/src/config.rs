@@ -27,6 +27,7 @@ mod modes;
 pub mod node;
 mod owners;
 mod places;
+mod post;
 mod providers;
 mod registries;
 mod repositories;

@@ -36,6 +36,7 @@ mod flight;
 pub mod fuzzing;
 pub mod keys;
 mod names;
+mod posting;
 mod reachable;
 pub mod shared;
 pub mod signing;

@@ -11,7 +11,6 @@
 //! **Invariant:** a record is sent at least once, and in the order of its chain. Targets that can
 //! tell keep it once: it is named by its chain and number.
 
-mod client;
 mod cursor;
 mod follower;
 mod https;
@@ -34,14 +33,15 @@ use tokio::task::JoinSet;
 
 use crate::audit::Audit;
 use crate::domain::{Clock, Deadline};
+use crate::posting::{PostError, Poster};
 use cursor::CursorFile;
 use follower::Follower;
-use https::{Https, Poster};
+use https::Https;
 use otlp::Otlp;
 pub use postgres::{Migrated, Postgres, PostgresError, Search};
 pub use record::ShippedRecord;
 pub use s3::S3;
-pub use settings::{ObjectLock, PostSettings, PostgresSettings, S3Settings, ShipSettings};
+pub use settings::{ObjectLock, PostgresSettings, S3Settings, ShipSettings};
 pub use status::{TargetFigures, TargetStatus};
 
 /// Records of one chain, in order, from one segment.
@@ -91,6 +91,12 @@ pub struct ShipError {
 /// The words of [`ShipError::reason`].
 pub(crate) const REASONS: [&str; 7] =
     ["unavailable", "timed-out", "denied", "full", "rejected", "refused", "unreadable"];
+
+impl From<PostError> for ShipError {
+    fn from(PostError { reason, text }: PostError) -> Self {
+        Self { reason, text }
+    }
+}
 
 impl ShipError {
     pub(crate) fn new(reason: &'static str, text: impl Into<String>) -> Self {

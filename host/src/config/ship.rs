@@ -1,6 +1,5 @@
 //! `[audit.ship]`: where the records of the audit log are sent. Each target has a file here.
 
-mod post;
 mod postgres;
 mod s3;
 
@@ -12,8 +11,8 @@ use serde::Deserialize;
 use super::Written;
 use super::file::AuditFile;
 use super::node::Problem;
+use super::post::PostFile;
 use crate::ship::ShipSettings;
-use post::PostFile;
 use postgres::PostgresFile;
 pub(crate) use postgres::connection;
 use s3::S3File;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::https::Poster;
 use super::record::ShippedRecord;
-use super::{Batch, BatchLimits, ShipError, Target, client};
+use super::{Batch, BatchLimits, ShipError, Target};
+use crate::posting::{self, Poster};
 
 const RECORDS: usize = 500;
 const BYTES: usize = 1 << 20;
@@ -30,8 +30,9 @@ impl Target for Otlp {
     }
 
     async fn send(&mut self, batch: &Batch) -> Result<usize, ShipError> {
-        let body = logs(&batch.records).to_string();
-        let answer = self.poster.post("application/json", batch, body.into_bytes()).await?;
+        let (name, body) = (batch.name(), logs(&batch.records).to_string());
+        let answer =
+            self.poster.post("application/json", name.as_deref(), body.into_bytes()).await?;
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
         let partial = answer.get("partialSuccess");
         let refused = partial.and_then(|partial| partial.get("rejectedLogRecords"));
@@ -44,7 +45,7 @@ impl Target for Otlp {
             tracing::error!(
                 target = "otlp",
                 records = refused,
-                why = client::shown(why.as_bytes()),
+                why = posting::shown(why.as_bytes()),
                 "records were refused for good; they stay in the log on this disk"
             );
         }

@@ -8,6 +8,7 @@ use tokio_postgres::Config;
 use url::Url;
 
 use crate::domain::Secret;
+use crate::posting::PostSettings;
 
 /// `[audit.ship]`.
 #[derive(Clone, Default)]
@@ -53,14 +54,6 @@ pub struct ObjectLock {
     /// `GOVERNANCE` or `COMPLIANCE`.
     pub mode: &'static str,
     pub days: u32,
-}
-
-/// A URL to which records are posted.
-#[derive(Clone)]
-pub struct PostSettings {
-    pub url: Url,
-    pub token: Option<Arc<Secret>>,
-    pub ca_file: Option<PathBuf>,
 }
 
 /// `[audit.ship.postgres]`.

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Wrong, post};
+use super::Wrong;
+use crate::config::post;
 use crate::domain::Secret;
 use crate::ship::{ObjectLock, S3Settings};
 

@@ -23,8 +23,9 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use crate::domain::Clock;
+use crate::posting;
+use crate::ship::ShipError;
 use crate::ship::settings::S3Settings;
-use crate::ship::{ShipError, client};
 
 /// Keys that expire sooner are asked for again.
 const FRESH: Duration = Duration::from_mins(5);
@@ -59,7 +60,7 @@ impl Bucket {
                 .credentials_provider()
                 .ok_or_else(|| ShipError::new("denied", "no AWS keys were found"))?,
         };
-        let client = client::client(settings.ca_file.as_deref())?;
+        let client = posting::client(settings.ca_file.as_deref())?;
         let url = settings.url.clone();
         Ok(Self { client, url, region, provider, keys: Mutex::default(), clock })
     }
@@ -91,7 +92,7 @@ impl Bucket {
         }
         self.sign(&mut request, &headers, &body).await?;
         *request.body_mut() = Some(body.into());
-        client::send(&self.client, request, LARGEST_ANSWER).await
+        Ok(posting::send(&self.client, request, LARGEST_ANSWER).await?)
     }
 
     async fn sign(

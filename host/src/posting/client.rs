@@ -1,4 +1,4 @@
-//! The HTTP client of targets.
+//! The HTTP client of what the broker posts.
 
 use std::error::Error;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, Request, Response, redirect, retry};
 
-use super::ShipError;
+use super::PostError;
 use crate::files;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -17,7 +17,7 @@ const LONGEST_SHOWN: usize = 200;
 
 /// Makes a client without redirects, retries and proxies. `ca_file` has the only authorities that
 /// count.
-pub(super) fn client(ca_file: Option<&Path>) -> Result<Client, ShipError> {
+pub(crate) fn client(ca_file: Option<&Path>) -> Result<Client, PostError> {
     let mut builder = Client::builder()
         .redirect(redirect::Policy::none())
         .retry(retry::never())
@@ -29,7 +29,7 @@ pub(super) fn client(ca_file: Option<&Path>) -> Result<Client, ShipError> {
         .pool_max_idle_per_host(1);
     if let Some(path) = ca_file {
         let wrong = |error: String| {
-            ShipError::new("unavailable", format!("cannot use {}: {error}", path.display()))
+            PostError::new("unavailable", format!("cannot use {}: {error}", path.display()))
         };
         let pem = files::read(path, LARGEST_CA_FILE).map_err(|error| wrong(error.to_string()))?;
         let authorities =
@@ -43,11 +43,11 @@ pub(super) fn client(ca_file: Option<&Path>) -> Result<Client, ShipError> {
 }
 
 /// Sends a request. Returns the body of an answer that says it worked, of at most `most` bytes.
-pub(super) async fn send(
+pub(crate) async fn send(
     client: &Client,
     request: Request,
     most: usize,
-) -> Result<Vec<u8>, ShipError> {
+) -> Result<Vec<u8>, PostError> {
     let host = request.url().authority().to_owned();
     let answer = client.execute(request).await.map_err(|error| failure(&error.without_url()))?;
     let status = answer.status();
@@ -62,16 +62,16 @@ pub(super) async fn send(
         429 | 500..=599 => "unavailable",
         _ => "rejected",
     };
-    Err(ShipError::new(reason, format!("{host} answers {status}{}", shown(&body))))
+    Err(PostError::new(reason, format!("{host} answers {status}{}", shown(&body))))
 }
 
 /// Reads a body of at most `most` bytes.
-async fn read(mut answer: Response, most: usize) -> Result<Vec<u8>, ShipError> {
+async fn read(mut answer: Response, most: usize) -> Result<Vec<u8>, PostError> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| failure(&error.without_url()))? {
         if body.len() + chunk.len() > most {
             let text = format!("an answer of more than {most} bytes");
-            return Err(ShipError::new("rejected", text));
+            return Err(PostError::new("rejected", text));
         }
         body.extend_from_slice(&chunk);
     }
@@ -79,13 +79,13 @@ async fn read(mut answer: Response, most: usize) -> Result<Vec<u8>, ShipError> {
 }
 
 /// The beginning of what a server says, on one line.
-pub(super) fn shown(body: &[u8]) -> String {
+pub(crate) fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text: String = text.trim().chars().take(LONGEST_SHOWN).collect();
     if text.is_empty() { String::new() } else { format!(": {}", text.escape_debug()) }
 }
 
-fn failure(error: &reqwest::Error) -> ShipError {
+fn failure(error: &reqwest::Error) -> PostError {
     let mut texts = vec![error.to_string()];
     let mut source = error.source();
     while let Some(cause) = source {
@@ -94,5 +94,5 @@ fn failure(error: &reqwest::Error) -> ShipError {
     }
     texts.dedup();
     let reason = if error.is_timeout() { "timed-out" } else { "unavailable" };
-    ShipError::new(reason, texts.join(": "))
+    PostError::new(reason, texts.join(": "))
 }

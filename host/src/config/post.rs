@@ -1,4 +1,4 @@
-//! `[audit.ship.https]` and `[audit.ship.otlp]`: a URL to which records are posted.
+//! A URL to which something is posted: `[audit.ship.https]` and `[audit.ship.otlp]`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,14 +7,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
-use super::Wrong;
 use crate::domain::Secret;
+use crate::posting::PostSettings;
 use crate::reachable;
-use crate::ship::PostSettings;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::config) struct PostFile {
+pub(super) struct PostFile {
     /// The whole address, such as `https://collector.example.com/v1/logs`.
     pub url: String,
     /// It is sent as `Authorization: Bearer …`.
@@ -25,13 +24,13 @@ pub(in crate::config) struct PostFile {
 }
 
 impl PostFile {
-    pub(super) fn settings(self) -> Result<PostSettings, Wrong> {
+    pub(super) fn settings(self) -> Result<PostSettings, (&'static str, String)> {
         let url = url(&self.url).map_err(|message| ("url", message))?;
         Ok(PostSettings { url, token: self.token.map(Arc::new), ca_file: self.ca_file })
     }
 }
 
-/// A URL by which records can be sent: nobody between may read them.
+/// A URL that nobody between can listen to.
 pub(super) fn url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).ok().filter(Url::has_host);
     let Some(url) = url else {
@@ -45,9 +44,11 @@ pub(super) fn url(text: &str) -> Result<Url, String> {
     match url.scheme() {
         "https" => Ok(url),
         "http" if reachable::is_loopback(&url) => Ok(url),
-        "http" => Err("begins with `http://`, and whoever is between could read the records; use \
+        "http" => {
+            Err("begins with `http://`, and others on the network could read what is sent; use \
                        `https://`, which only a server on this machine does not need"
-            .to_owned()),
+                .to_owned())
+        }
         other => Err(format!("begins with `{other}:`, expected `https:`")),
     }
 }
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_go_where_nobody_between_can_read_them() {
+    fn nobody_between_can_read_what_is_posted() {
         for (text, problem) in [
             ("https://logs.example.com/audit?x=1", None),
             ("http://127.0.0.1:4318/v1/logs", None),
