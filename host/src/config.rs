@@ -37,6 +37,7 @@ mod sections;
 mod shared;
 mod ship;
 mod signing;
+mod traces;
 mod traffic;
 mod unread;
 
@@ -68,7 +69,7 @@ use crate::limits::LimitSettings;
 use crate::rules::Rules;
 use crate::shared::SharedSettings;
 use crate::ship::ShipSettings;
-use crate::telemetry::LogConfig;
+use crate::telemetry::{LogConfig, TraceSettings};
 use node::{Node, Problem, dotted};
 
 #[derive(Clone)]
@@ -96,6 +97,8 @@ pub struct Config {
     /// `None`: this broker signs no tokens.
     pub signing: Option<SigningConfig>,
     pub log: LogConfig,
+    /// Read at start only. `None`: no traces are sent.
+    pub traces: Option<Arc<TraceSettings>>,
     /// Warnings about settings that are valid but probably not intended.
     pub warnings: Vec<Problem>,
     /// Files outside the settings folder whose content is part of the settings.
@@ -105,7 +108,7 @@ pub struct Config {
 }
 
 /// Knows the origin of each setting. It contains neither the registries nor the password of
-/// `[shared]`, which are secrets.
+/// `[shared]` nor the token of `[traces]`, which are secrets.
 #[derive(Clone)]
 pub struct Written(Node);
 

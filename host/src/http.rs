@@ -28,6 +28,7 @@ pub mod problem;
 mod read_audit;
 mod request_context;
 pub(crate) mod token;
+mod trace;
 
 use std::sync::Arc;
 
@@ -38,7 +39,6 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use tower::ServiceBuilder;
-use tracing::Instrument;
 
 use crate::broker::Broker;
 use observe::Observed;
@@ -71,6 +71,7 @@ pub fn router(broker: Broker) -> Router {
     // The first one sees a request first and its answer last.
     let middleware = ServiceBuilder::new()
         .layer(from_fn_with_state(broker.clone(), give_context))
+        .layer(from_fn_with_state(broker.clone(), trace::begin))
         .layer(from_fn_with_state(broker.clone(), answer))
         .layer(from_fn(refuse_long_uri))
         .layer(from_fn_with_state(broker.clone(), count_failed_authentication))
@@ -130,9 +131,9 @@ async fn answer(State(broker): State<Broker>, request: Request, next: Next) -> R
         Ok(context) => context,
         Err(failure) => return failure.into_response(),
     };
-    let mut observed = Observed::new(metrics, &request);
-    let span = observed.span(id, client);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let mut observed = Observed::new(metrics, id, &request);
+    let span = observed.span(client);
+    let mut response = observed.follow(span.clone(), next.run(request)).await;
     observed.outcome = if response.status().is_server_error() { "failed" } else { "ok" };
     if let Some(failure) = response.extensions().get::<Arc<Failure>>().cloned() {
         observed.outcome = failure.problem_type().slug();
@@ -147,6 +148,7 @@ async fn answer(State(broker): State<Broker>, request: Request, next: Next) -> R
         response = failure.respond(id);
         response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
     }
+    observed.status = Some(response.status().as_u16());
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -58,7 +58,7 @@ use crate::identity::{Replayed, Reservation};
 use crate::limits::{Admitted, RegistryLimit};
 use crate::registries::{Registries, Registry};
 use crate::rules::Grant;
-use crate::telemetry::{Metrics, actions_label};
+use crate::telemetry::{Metrics, actions_label, traces};
 use breakers::Breakers;
 pub use cache::CacheUse;
 use cache::CredentialCache;
@@ -186,6 +186,7 @@ impl Issuing {
         let actions = actions_label(Some(grant.actions()));
         let (span, facts) = (Span::current(), order.registry.provider_facts());
         tracing::record_all!(span, actions = actions, provider = facts.name, digest = facts.digest);
+        traces::about(&[("rise.actions", actions), ("rise.provider", facts.name)]);
         let issued = match self.find_held(&order).await {
             Ok(found) => self.hand_over(order, found).await,
             Err(error) => {
@@ -339,6 +340,8 @@ impl Issuing {
         token.commit();
         self.0.metrics.issued(registry.name.as_str(), source.as_str());
         tracing::info!(scope = %credentials.scope, source = source.as_str(), "issued credentials");
+        let minted_by = minted.by.to_string();
+        traces::about(&[("rise.source", source.as_str()), ("rise.minted_by", &minted_by)]);
         Ok(Issued {
             credentials: Arc::clone(credentials),
             source,

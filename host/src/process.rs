@@ -24,7 +24,7 @@ use crate::shared::{Shared, SharedSettings, SharedSetupError};
 use crate::ship::Shipping;
 use crate::signing::SigningMemory;
 use crate::state;
-use crate::telemetry::{ClockSteps, LostLines, Metrics, Refusals};
+use crate::telemetry::{ClockSteps, LostLines, Metrics, Refusals, Traces};
 
 /// More at once would take processors from requests for credentials.
 const EXPLAINING: usize = 2;
@@ -42,6 +42,8 @@ pub struct Process {
     pub lost_lines: OnceLock<LostLines>,
     /// Set once the log is shipped somewhere.
     pub shipping: OnceLock<Shipping>,
+    /// Set once traces are sent somewhere.
+    pub traces: OnceLock<Traces>,
     /// Which refused requests are logged one by one.
     pub refusals: Refusals,
     /// Answers that list all rules of a caller, which takes long with many rules.
@@ -169,6 +171,7 @@ impl Process {
             clock_steps: ClockSteps::new(clock.clone()),
             lost_lines: OnceLock::new(),
             shipping: OnceLock::new(),
+            traces: OnceLock::new(),
             refusals: Refusals::new(clock.clone()),
             explaining: Semaphore::new(EXPLAINING),
             searches: Arc::new(Semaphore::new(1)),

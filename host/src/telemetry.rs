@@ -1,8 +1,8 @@
 //! Logs to standard error, as JSON or as text for people, and [`Metrics`].
 //!
 //! `lines` writes log lines, `json` formats them, `step` measures the steps of a request, `metrics`
-//! counts, `refusals` sums repeated lines, `clock_steps` watches
-//! the clock. Lines of a request carry its `request_id`, from the span that `http` opens.
+//! counts, `traces` makes spans, `refusals` sums repeated lines, `clock_steps` watches the clock.
+//! Lines of a request carry its `request_id`, from the span that `http` opens.
 //!
 //! **Invariant:** no level, however low, makes a library write a secret.
 
@@ -15,6 +15,7 @@ pub(crate) mod prometheus;
 mod refusals;
 mod settings;
 mod step;
+pub(crate) mod traces;
 
 pub use clock_steps::ClockSteps;
 pub use lines::LostLines;
@@ -25,6 +26,8 @@ pub use refusals::Refusals;
 pub use settings::LogConfig;
 pub(crate) use settings::LogFormat;
 pub(crate) use step::Step;
+pub(crate) use traces::RequestTrace;
+pub use traces::{TraceCounts, TraceSettings, Traces};
 
 use std::io::IsTerminal;
 

@@ -29,7 +29,7 @@ use crate::capability::wit::rise::registry::types::Error;
 use crate::domain::{AwsSession, Scope, Secret};
 use crate::rules::Grant;
 use crate::signing::IdentityClaims;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, traces};
 use ceiling::AwsCeiling;
 use denials::{PolicyCall, RoleDenials};
 pub use error::AwsError;
@@ -153,6 +153,8 @@ impl Drop for UpstreamCall {
     fn drop(&mut self) {
         let registry = &self.capabilities.registry;
         self.metrics.upstream_call(registry, self.operation, self.outcome, self.started.elapsed());
+        let facts = [("rise.registry", &**registry), ("rise.outcome", self.outcome)];
+        traces::called(self.operation, self.started, &facts);
     }
 }
 

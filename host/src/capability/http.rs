@@ -33,6 +33,7 @@ use super::state::HasState;
 use super::{CallState, Capabilities, LimitExceeded, printable};
 use crate::capability::wit::rise::registry::http::{self, Method};
 use crate::capability::wit::rise::registry::types::Error;
+use crate::telemetry::traces;
 use ceiling::HttpCeiling;
 use request::{Composed, NotSent};
 
@@ -101,6 +102,9 @@ impl Drop for RequestInFlight {
         let Self { method, host, path, secrets, status, outcome, .. } = self;
         let (registry, elapsed) = (&self.capabilities.registry, self.started.elapsed());
         self.metrics.upstream_call(registry, method, outcome, elapsed);
+        let facts =
+            [("rise.registry", &**registry), ("rise.outcome", *outcome), ("server.address", host)];
+        traces::called(method, self.started, &facts);
         tracing::info!(
             %registry, digest = %self.digest, %method, %host, %path, %outcome,
             status = status.unwrap_or(0),

@@ -26,6 +26,7 @@ use crate::limits::SWEEP;
 use crate::process::{Process, Surroundings};
 use crate::reload::{self, Current, Reloader, Source};
 use crate::ship::{ShipSettings, Shipping, ShippingPlace, ShippingTasks};
+use crate::telemetry::Traces;
 use crate::{hardening, http, telemetry};
 use edges::Edges;
 use signals::Signals;
@@ -34,6 +35,8 @@ use signals::Signals;
 const LAST_MINTS: Duration = Duration::from_secs(5);
 /// For the records that were not shipped yet.
 const LAST_SHIPPED: Duration = Duration::from_secs(5);
+/// For the spans that were not sent yet.
+const LAST_SPANS: Duration = Duration::from_secs(5);
 /// How often the broker looks for credentials that are to end.
 const END_DUE: Duration = Duration::from_secs(1);
 
@@ -102,7 +105,8 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
     let public = bind(config.listen, &config.written, "listen").await?;
     let admin = bind(config.admin_listen, &config.written, "admin_listen").await?;
     let (written, directory) = (config.written.clone(), config.audit.directory.clone());
-    let (ship_settings, state) = (config.ship.clone(), config.state_directory.clone());
+    let (ship_settings, traces) = (config.ship.clone(), config.traces.clone());
+    let state = config.state_directory.clone();
     let control =
         ControlFolders { state: config.state_directory.clone(), audit: directory.clone() };
     let reloader = Reloader::new(Arc::clone(&current), source, config);
@@ -113,6 +117,9 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
     })?;
     current.broker().recover(directory).await;
     let shipping = ship(&ship_settings, state, &current.broker());
+    if let Some(traces) = &traces {
+        let _ = process.traces.set(Traces::start(traces));
+    }
     Ok(Started {
         current,
         reloader,
@@ -200,6 +207,9 @@ async fn serve(started: Started, mut signals: Signals) -> Outcome {
     process.audit.stop().await;
     if let Some(shipping) = shipping {
         shipping.finish(Deadline::after(LAST_SHIPPED)).await;
+    }
+    if let Some(traces) = process.traces.get() {
+        traces.finish(Deadline::after(LAST_SPANS)).await;
     }
     tracing::info!("stopped");
     Ok(())

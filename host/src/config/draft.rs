@@ -13,12 +13,11 @@ use super::interpolate::SecretFile;
 use super::layers::{self, Environment};
 use super::node::{Node, Problem, dotted};
 use super::sections::Sections;
-use super::shared::SharedFile;
-use super::signing::SigningFile;
 use super::traffic::{Edge, TrafficFile};
 use super::{
     Config, RegistryConfig, Written, contradictions, doubts, foreign, installed, interpolate,
-    issuers, listeners, modes, places, providers, registries, shared, ship, signing, unread,
+    issuers, listeners, modes, places, providers, registries, shared, ship, signing, traces,
+    unread,
 };
 use crate::domain::{RegistryName, TrustedProxies};
 use crate::identity::IdentitySettings;
@@ -87,8 +86,8 @@ impl Draft {
         let (rules, operators) = (sections.take("rules"), sections.take("operators"));
         let mut audit: AuditFile = sections.take("audit");
         let (cache, log): (CacheFile, LogFile) = (sections.take("cache"), sections.take("log"));
-        let signing: SigningFile = sections.take("signing");
-        let shared: SharedFile = sections.take("shared");
+        let (signing, shared) = (sections.take("signing"), sections.take("shared"));
+        let traces = sections.take("traces");
         let mut traffic: TrafficFile = sections.take("limits");
         let policy = std::mem::take(&mut traffic.policy);
         let (mut problems, longest) = (sections.problems, policy.max_token_lifetime);
@@ -110,7 +109,6 @@ impl Draft {
         warnings.extend(without_default(&registries, &rules, &written));
         let providers = providers::config(directory, providers, &written, &mut problems);
         warnings.extend(contradictions::warnings(&server, &audit, &providers, &written));
-        let ship = ship::config(&mut audit, &written, (&mut problems, &mut warnings));
         let state = &server.state_directory;
         let signing = signing::config(signing, state, &identity, &written, &mut problems);
         files.extend(signing.iter().map(|it| it.key_file.clone()));
@@ -125,13 +123,14 @@ impl Draft {
             registries,
             identity,
             rules,
+            ship: Arc::new(ship::config(&mut audit, &written, (&mut problems, &mut warnings))),
             audit: audit.settings(state),
-            ship: Arc::new(ship),
             cache: cache.config(),
             shared: shared::config(shared, &written, &mut problems),
             signing,
             state_directory: server.state_directory,
             log: LogConfig { level: log.level, format: log.format },
+            traces: traces::config(traces, &written, &mut problems),
             warnings,
             files,
             written,
@@ -209,8 +208,10 @@ fn without_default(
 fn without_secrets(mut root: Node) -> Node {
     if let Some(map) = root.table_mut() {
         map.remove("registries");
-        if let Some(shared) = map.get_mut("shared").and_then(Node::table_mut) {
-            shared.remove("password");
+        for (table, secret) in [("shared", "password"), ("traces", "token")] {
+            if let Some(table) = map.get_mut(table).and_then(Node::table_mut) {
+                table.remove(secret);
+            }
         }
     }
     root

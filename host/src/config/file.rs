@@ -14,6 +14,7 @@ use super::repositories::RepositoriesFile;
 use super::shared::SharedFile;
 use super::ship::ShipFile;
 use super::signing::SigningFile;
+use super::traces::TracesFile;
 use super::traffic::{TimeoutsFile, TrafficFile};
 use crate::domain::Scope;
 use crate::identity::{Preset, Replay};
@@ -36,6 +37,7 @@ pub(super) struct SettingsFile {
     pub shared: SharedFile,
     pub signing: SigningFile,
     pub log: LogFile,
+    pub traces: TracesFile,
     pub limits: TrafficFile,
 }
 

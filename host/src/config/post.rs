@@ -1,4 +1,4 @@
-//! A URL to which something is posted: `[audit.ship.https]` and `[audit.ship.otlp]`.
+//! A URL to which something is posted: `[audit.ship.https]`, `[audit.ship.otlp]`, `[traces]`.
 
 use std::path::PathBuf;
 use std::sync::Arc;

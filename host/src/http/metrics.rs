@@ -14,7 +14,7 @@ use crate::broker::Broker;
 use crate::findings::Findings;
 use crate::identity::Identity;
 use crate::telemetry::metrics::registry;
-use crate::telemetry::{process, prometheus};
+use crate::telemetry::{TraceCounts, process, prometheus};
 use crate::version;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -82,6 +82,12 @@ fn current_values(broker: &Broker) -> Registry {
         to.register("log_lines_lost", "Log lines that could not be written", counter(lost.count()));
     }
     shipping(broker, &mut to);
+    if let Some(traces) = process.traces.get() {
+        let TraceCounts { sent, lost } = traces.counts();
+        to.register("trace_spans_sent", "Spans that the collector took", counter(sent));
+        let help = "Spans that were lost: the collector was away, refused them, or is too slow";
+        to.register("trace_spans_lost", help, counter(lost));
+    }
     if let Some(shared) = &broker.process.foundation.shared {
         let help = "1 while the shared store answers";
         to.register("shared_up", help, gauge(u64::from(shared.is_up())));

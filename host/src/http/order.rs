@@ -12,6 +12,7 @@ use crate::domain::{Project, RegistryName, Rights, Subject};
 use crate::issue::Order;
 use crate::registries::Registries;
 use crate::rules::{Denied, Grant};
+use crate::telemetry::traces;
 
 /// Returns the registry of a request for `project`: the named one, else the default, else the only
 /// one in which the caller's rights are enough.
@@ -76,7 +77,9 @@ async fn refuse(broker: &Broker, denied: &Denied) -> Failure {
     }
     let because =
         denied.refusals.iter().map(|refusal| format!("{}: {}", refusal.rule, refusal.because));
-    Span::current().record("because", because.collect::<Vec<_>>().join("; "));
+    let because = because.collect::<Vec<_>>().join("; ");
+    traces::refused(&because);
+    Span::current().record("because", because);
     broker.process.audit.denied(denied).await;
     Failure::Denied
 }

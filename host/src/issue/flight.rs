@@ -24,6 +24,7 @@ use crate::limits::{CallTurn, LONGEST_PLACE, LONGEST_TURN, Refused};
 use crate::registries::Registry;
 use crate::rules::Grant;
 use crate::telemetry::Step;
+use crate::telemetry::traces::with_trace;
 
 pub(super) type FlightResult = Result<Arc<Minted>, IssueError>;
 
@@ -166,7 +167,7 @@ impl Issuing {
         let calls = (registry.provider.guest.limits.wall + RECORDS * 2) * 2;
         let deadline = LONGEST_TURN + LONGEST_PLACE + calls;
         let (issuing, landing) = (self.clone(), (self.clone(), key.clone()));
-        let work = async move { issuing.fly(mint).await }.in_current_span();
+        let work = with_trace(async move { issuing.fly(mint).await }.in_current_span());
         let land = move |result| landing.0.land(landing.1, result);
         let flight = self.0.flights.join_or_start(key.clone(), deadline, work, land);
         Ok(Start::Flight { key, flight, outcome: Some(outcome) })

@@ -31,6 +31,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
+use crate::telemetry::traces::with_trace;
+
 /// A call that computes for longer before it first waits is not brief.
 const BRIEF: Duration = Duration::from_millis(2);
 /// Requests come before guests.
@@ -73,8 +75,8 @@ impl GuestThreads {
         if let Some(ended) = turns.begin(&mut call).await {
             return ended;
         }
-        // The log lines of another thread belong to the request all the same.
-        let rest = turns.clone().go_on(Handle::current(), call).in_current_span();
+        // The log lines and spans of another thread belong to the request all the same.
+        let rest = with_trace(turns.clone().go_on(Handle::current(), call).in_current_span());
         let task = match &self.0 {
             Some(threads) => threads.spawn(rest),
             None => tokio::spawn(rest),

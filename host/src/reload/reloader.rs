@@ -321,7 +321,7 @@ fn texts(problems: &[Problem]) -> Vec<String> {
 
 /// Settings that were changed since the start and are read at start only.
 fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
-    let mut changed: Vec<String> = ["server", "audit", "cache", "shared", "log"]
+    let mut changed: Vec<String> = ["server", "audit", "cache", "shared", "log", "traces"]
         .iter()
         .flat_map(|table| Written::changes(&started.written, &now.written, table))
         .collect();

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -26,12 +27,15 @@ use self::labels::{
     AuditLabels, CallLabels, CredentialLabels, EventLabels, FunctionLabels, IssuedLabels,
     LimitLabels, MintLabels, OperationLabels, RefusedLabels, RegistryLabels, ReloadLabels,
     RequestLabels, RevocationLabels, RouteLabels, SharedLabels, StageLabels, StepLabels,
-    UpstreamLabels,
+    TraceLabels, UpstreamLabels,
 };
 use crate::domain::{Action, Actions};
 
 type CountsBy<L> = Family<L, Counter>;
 type TimesBy<L> = Family<L, Histogram, fn() -> Histogram>;
+type TracedTimesBy<L> = Family<L, TracedTimes, fn() -> TracedTimes>;
+/// Each bucket names the last trace that fell into it.
+type TracedTimes = HistogramWithExemplars<TraceLabels>;
 
 /// Every name begins with this.
 const PREFIX: &str = "rise_broker";
@@ -52,7 +56,7 @@ impl Deref for Metrics {
 pub struct Families {
     registry: Registry,
     requests: CountsBy<RequestLabels>,
-    request_seconds: TimesBy<RouteLabels>,
+    request_seconds: TracedTimesBy<RouteLabels>,
     credentials: CountsBy<CredentialLabels>,
     step_seconds: TimesBy<StepLabels>,
     provider_calls: CountsBy<CallLabels>,
@@ -100,8 +104,16 @@ pub(crate) struct ProviderCall<'a> {
 
 /// Buckets from 50 µs, which a rule takes, to 13 s, which exceeds every deadline; each is twice the
 /// one before.
+fn buckets() -> impl Iterator<Item = f64> {
+    (0..19).map(|power| 0.000_05 * f64::from(1_u32 << power))
+}
+
 fn seconds() -> Histogram {
-    Histogram::new((0..19).map(|power| 0.000_05 * f64::from(1_u32 << power)))
+    Histogram::new(buckets())
+}
+
+fn traced_seconds() -> TracedTimes {
+    HistogramWithExemplars::new(buckets())
 }
 
 /// From a second to nine hours; each four times the one before, up to the life of an ECR login.
@@ -123,7 +135,7 @@ impl Metrics {
         let mut families = Families {
             registry: Registry::default(),
             requests: Family::default(),
-            request_seconds: times(),
+            request_seconds: Family::new_with_constructor(traced_seconds),
             credentials: Family::default(),
             step_seconds: times(),
             provider_calls: Family::default(),
@@ -200,11 +212,15 @@ impl Families {
         method: &'static str,
         outcome: &'static str,
         elapsed: Duration,
+        trace_id: Option<String>,
     ) {
         let route = route.to_owned();
-        self.request_seconds
-            .get_or_create(&RouteLabels { route: route.clone() })
-            .observe(elapsed.as_secs_f64());
+        let exemplar = trace_id.map(|trace_id| TraceLabels { trace_id });
+        self.request_seconds.get_or_create(&RouteLabels { route: route.clone() }).observe(
+            elapsed.as_secs_f64(),
+            exemplar,
+            None,
+        );
         self.requests.get_or_create(&RequestLabels { route, method, outcome }).inc();
     }
 
@@ -339,7 +355,7 @@ mod tests {
     #[test]
     fn the_text_ends_as_openmetrics_does() {
         let metrics = Metrics::new();
-        metrics.request("/x", "GET", "ok", Duration::from_millis(3));
+        metrics.request("/x", "GET", "ok", Duration::from_millis(3), None);
         let text = metrics.encode(&registry()).unwrap();
         assert!(text.ends_with("# EOF\n"));
         assert!(text.contains("rise_broker_request_seconds_bucket{le=\"0.0032\",route=\"/x\"} 1"));

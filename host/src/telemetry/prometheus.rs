@@ -36,12 +36,19 @@ pub(crate) fn text(openmetrics: &str) -> String {
         } else if line == "# EOF" || line.starts_with("# UNIT ") {
             continue;
         } else {
-            line.to_owned()
+            without_exemplar(line).to_owned()
         };
         out.push_str(&written);
         out.push('\n');
     }
     out
+}
+
+/// Only buckets have exemplars: ` # {trace_id="…"} 0.5` after the value. No value of their labels
+/// has a `#`: routes have none.
+fn without_exemplar(line: &str) -> &str {
+    let is_bucket = line.split('{').next().is_some_and(|name| name.ends_with("_bucket"));
+    line.split_once(" # {").filter(|_| is_bucket).map_or(line, |(sample, _)| sample)
 }
 
 #[cfg(test)]
@@ -61,5 +68,7 @@ mod tests {
              # HELP c Seconds.\n# TYPE c histogram\nc_sum 0.0\nc_count 0\n\
              # TYPE d gauge\nd 1\n"
         );
+        let bucket = "c_bucket{le=\"0.1\"} 1 # {trace_id=\"0af7\"} 0.05\na{x=\" # {\"} 1\n";
+        assert_eq!(text(bucket), "c_bucket{le=\"0.1\"} 1\na{x=\" # {\"} 1\n");
     }
 }

@@ -1,10 +1,10 @@
-//! The steps of a request. Each step is a time in the metrics.
+//! The steps of a request. Each step is a time in the metrics and a span of the trace.
 
 use std::time::Instant;
 
 use tracing::{Instrument, Span, info_span};
 
-use super::Metrics;
+use super::{Metrics, traces};
 
 /// In the order in which a request takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Step {
     /// Runs `work` as this step.
     pub(crate) async fn measure<T>(self, metrics: &Metrics, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
-        let done = work.instrument(self.span()).await;
+        let done = traces::step(self.as_str(), work.instrument(self.span())).await;
         metrics.step(self.as_str(), started.elapsed());
         done
     }
@@ -51,6 +51,7 @@ impl Step {
         let started = Instant::now();
         let done = work();
         metrics.step(self.as_str(), started.elapsed());
+        traces::stepped(self.as_str(), started);
         done
     }
 }

@@ -136,6 +136,7 @@ mod threats_operation;
 mod threats_tokens;
 mod token_cases;
 mod token_server;
+mod traces;
 mod volumes;
 mod wycheproof;
 mod zot;

@@ -19,6 +19,7 @@ use crate::issue::{IssueError, Issuing, Order, RESERVE};
 use crate::limits::{CallTurn, LONGEST_PLACE, LONGEST_TURN};
 use crate::registries::Registry;
 use crate::rules::Grant;
+use crate::telemetry::traces::with_trace;
 
 /// One call of the provider that a caller's request needs.
 struct RequestedCall {
@@ -125,7 +126,7 @@ impl Issuing {
         let (turn, task) = (order.calls.take_turn()?, key.task);
         let call = RequestedCall { grant, registry, breaker, turn, task };
         let issuing = self.clone();
-        let work = async move { issuing.call_in_turn(call).await }.in_current_span();
+        let work = with_trace(async move { issuing.call_in_turn(call).await }.in_current_span());
         let land = |result: Option<RepositoryResult>| result.unwrap_or_else(|| Err(late()));
         Ok(self.0.repository_requests.join_or_start(key, deadline, work, land))
     }

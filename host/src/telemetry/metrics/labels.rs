@@ -18,6 +18,12 @@ pub(super) struct RouteLabels {
     pub(super) route: String,
 }
 
+/// The label of an exemplar: it names one trace, and is no label of a series.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TraceLabels {
+    pub(super) trace_id: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct CredentialLabels {
     pub(super) registry: String,
