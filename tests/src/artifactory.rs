@@ -176,7 +176,7 @@ async fn make_token(State(shared): State<Store>, headers: HeaderMap, body: Bytes
         .get("expires_in")
         .and_then(|value| value.as_i64().or_else(|| value.as_str()?.parse().ok()));
     if !is_admin(&headers) {
-        return problem(403, "only administrators set a scope");
+        return problem(401, "only administrators set a scope");
     }
     let (mut user, mut scope) = (text("username").to_lowercase(), text("scope"));
     let expires_in = number.unwrap_or(3600);

@@ -169,7 +169,9 @@ async fn exchange(State(service): State<Service>, body: Bytes) -> Response {
     }
     let mut shared = service.shared.lock().unwrap();
     shared.assertions.push(assertion.clone());
-    let (header, claims) = service.key.verify(assertion);
+    let Some((header, claims)) = service.key.try_verify(assertion) else {
+        return problem(400, "invalid_grant");
+    };
     let (now, number) = (Timestamp::now().as_second(), |name: &str| claims[name].as_i64());
     let life = number("exp").zip(number("iat")).map(|(exp, iat)| exp - iat);
     let is_right = header["alg"] == "RS256"

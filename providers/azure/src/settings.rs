@@ -100,7 +100,9 @@ impl Settings {
 
     /// The SHA-256 of the certificate, or `None` if `certificate_sha256` is no such text.
     pub(crate) fn thumbprint(&self) -> Option<Vec<u8>> {
-        let digits = self.certificate_sha256.as_deref()?.replace(':', "");
+        // openssl prints `sha256 Fingerprint=` before it.
+        let written = self.certificate_sha256.as_deref()?;
+        let digits = written.rsplit('=').next()?.trim().replace(':', "");
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let is_hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         let bytes = digits.as_bytes().chunks(2).map(byte).collect::<Option<Vec<_>>>()?;

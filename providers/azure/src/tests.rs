@@ -105,6 +105,17 @@ fn a_token_is_made_for_what_was_granted() {
 }
 
 #[test]
+fn a_fingerprint_is_read_as_openssl_prints_it() {
+    for written in ["ab".repeat(32), format!("sha256 Fingerprint={}", ["AB"; 32].join(":"))] {
+        let settings = settings(&json!({ "certificate_sha256": written }));
+        assert_eq!(settings.thumbprint(), Some(vec![0xab; 32]), "{written}");
+    }
+    for wrong in ["", "ab", "sha256 Fingerprint=", &"zz".repeat(32)] {
+        assert_eq!(settings(&json!({ "certificate_sha256": wrong })).thumbprint(), None, "{wrong}");
+    }
+}
+
+#[test]
 fn a_certificate_is_as_good_as_a_client_secret() {
     let settings = settings(&json!({
         "client_secret": null, "private_key": "private_key", "certificate_sha256": "00".repeat(32),

@@ -1,5 +1,6 @@
 //! Starts the double of a vendor's cloud, and prints what the settings of a broker need to use it.
-//! It runs until its input ends: `rise-doubles google`, then Ctrl-D.
+//! It runs until its input ends: `rise-doubles google`, then Ctrl-D; in the background `sleep 900 |
+//! rise-doubles google`.
 //!
 //! A double has the accounts of its file in `tests/src`. With an issuer it also accepts that
 //! issuer's identity tokens, as after the set-up of a page in `docs/registries`.
@@ -29,12 +30,14 @@ struct Federation {
     /// The `issuer` of the broker's `[signing]`, whose keys the double fetches over https.
     #[arg(long, requires = "authority", requires = "audience", requires = "subject")]
     issuer: Option<String>,
-    /// The certificate of the issuer's server, in PEM.
+    /// A file with the certificate of the issuer's server, in PEM.
     #[arg(long)]
     authority: Option<String>,
+    /// The `audience` of the registry in the settings.
     #[arg(long)]
     audience: Option<String>,
-    /// A subject that is trusted, such as `project:my-app:registry:prod:actions:push`.
+    /// A subject that is trusted, such as `project:my-app:registry:prod:actions:push`. May be
+    /// stated several times.
     #[arg(long)]
     subject: Vec<String>,
 }
@@ -56,7 +59,12 @@ async fn main() {
                 artifactory.url()
             );
             if let Some(trust) = federation.trust() {
-                let scope = |_: &str| "applied-permissions/groups:pushers".to_owned();
+                // As the mappings of the page: one repository of `docker-local` for each project.
+                let scope = |subject: &str| {
+                    let project = subject.split(':').nth(1).unwrap_or_default();
+                    let letters = if subject.ends_with(":push") { "r,w" } else { "r" };
+                    format!("artifact:docker-local/{project}/**:{letters}")
+                };
                 artifactory.trust(trust, "rise", scope);
             }
             until_the_end().await;

@@ -146,6 +146,6 @@ async fn an_admin_token_that_artifactory_rejects_is_told_by_path() {
     let table = table(&server).with("access_token", "not-the-admin-token");
     let broker = TestBroker::with_registries(table).providers(PROVIDER).start().await;
     assert_eq!(ask(&broker, "").await.problem().as_deref(), Some("upstream-denied"));
-    let told = format!("POST {}/access/api/v1/tokens answered 403", server.host());
+    let told = format!("POST {}/access/api/v1/tokens answered 401", server.host());
     assert!(logs::text().contains(&told), "{}", logs::text());
 }
