@@ -35,6 +35,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use ulid::Ulid;
 
@@ -270,8 +271,19 @@ impl Audit {
 
     /// Queues a record that nobody waits for. A disk that does not answer now may accept it later.
     fn record_later(&self, record: &Record<'_>) {
-        if let Err(error) = self.queue(record, None) {
+        let (event, started) = (record.event.as_str(), Instant::now());
+        let (reply, durable) = oneshot::channel();
+        let queued = self.queue(record, Some(reply));
+        if let Err(error) = &queued {
             tracing::warn!(%error, "an audit record was dropped");
+        }
+        let metrics = self.metrics.clone();
+        let counting = async move {
+            let recorded = queued.is_ok() && matches!(durable.await, Ok(Ok(())));
+            metrics.audit_record(event, recorded, started.elapsed());
+        };
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(counting);
         }
     }
 

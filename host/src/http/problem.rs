@@ -381,7 +381,7 @@ fn not_revocable(until: Option<Timestamp>) -> Advice {
     };
     Advice::now(
         "The credential cannot be ended early",
-        &format!("The registry, or its provider, has no way to end it: `unsupported`. {until}"),
+        &format!("Its registry or provider lets no caller end it: `unsupported`. {until}"),
     )
 }
 

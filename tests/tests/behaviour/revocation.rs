@@ -82,6 +82,9 @@ async fn what_is_given_back_has_ended() {
     assert!(server.alive().is_empty());
     let expected = ["issue.completed", "revoke.returned", "revoke.intent", "revoke.completed"];
     eventually("the end is recorded", async || events(&broker, id(&answer)) == expected).await;
+    let counted = "rise_broker_audit_records_total{event=\"revoke.completed\",outcome=\"ok\"} 1";
+    let is_counted = async || broker.admin("/metrics").await.text.contains(counted);
+    eventually("its record is counted", is_counted).await;
     let records = broker.audit();
     let intent = records.iter().find(|record| record["event"] == "revoke.intent").unwrap();
     assert_eq!(intent["revocation"]["cause"], "returned");
