@@ -1,5 +1,7 @@
 //! Debian's redis-server, and a gate before it at which the network fails as told.
 
+pub mod sentinel;
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -48,6 +50,16 @@ impl Redis {
         }
         let process = Process::start_until("redis-server", command, port, || accepts(number)).await;
         Self { process, port: number, certificate: None }
+    }
+
+    /// Starts a node of a Cluster that has no slots and knows no other node.
+    ///
+    /// # Panics
+    /// As [`Redis::start`].
+    pub async fn start_node() -> Self {
+        let bus = Port::free();
+        let bus = bus.number().to_string();
+        Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await
     }
 
     /// Starts one that speaks TLS alone.
@@ -120,6 +132,11 @@ impl Redis {
         kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
     }
 
+    /// Ends it as a power cut does.
+    pub fn kill(self) {
+        drop(self);
+    }
+
     /// Everything that is stored, as the store writes it to disk.
     pub fn dump(&self) -> Vec<u8> {
         self.ask(&["SAVE"]);
@@ -127,7 +144,7 @@ impl Redis {
     }
 }
 
-async fn accepts(port: u16) -> bool {
+pub(crate) async fn accepts(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()
 }
 
