@@ -21,7 +21,8 @@ pub use call::{CallError, Finished, Provider};
 pub use catalog::{Before, Catalog, RejectedFile, Scan};
 pub use engine::Engine;
 pub use export::{
-    CheckCall, Export, IssueCall, LocateCall, NeedsCall, RepositoriesCall, ResolveCall, RevokeCall,
+    CheckCall, EndLeftoverCall, Export, FindLeftoversCall, IssueCall, LocateCall, NeedsCall,
+    RepositoriesCall, ResolveCall, RevokeCall,
 };
 pub use inspect::TokenImports;
 pub use load::{LoadError, Loader};

@@ -108,7 +108,10 @@ impl CallState {
         }
         let work = match &self.purpose {
             Purpose::Repository(work) => Arc::clone(work),
-            Purpose::Nothing | Purpose::Issue(_) | Purpose::Revoke(_) => {
+            Purpose::Nothing
+            | Purpose::Issue(_)
+            | Purpose::Revoke(_)
+            | Purpose::Leftovers { .. } => {
                 let asked = format!("`{import}` outside the functions of `repositories`");
                 return Err(self.refuse(asked));
             }

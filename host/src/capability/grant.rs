@@ -74,16 +74,21 @@ impl CallState {
         if !matches!(self.purpose, Purpose::Issue(_)) {
             return Err(self.refuse("`grant.remember` outside `issue`".to_owned()));
         }
-        let is_plain = !text.is_empty() && !text.chars().any(char::is_control);
-        if !is_plain || text.len() > MAX_NOTE {
-            let asked = "a note that is empty, longer than 1 KiB, or has control characters";
-            return Err(self.refuse(asked.to_owned()));
-        }
-        if let Some(secret) = self.withheld(&text) {
-            return Err(self.refuse(format!("a note that holds {secret}")));
+        if let Some(asked) = self.wrong_note(&text) {
+            return Err(self.refuse(asked));
         }
         self.note = Some(text);
         Ok(())
+    }
+
+    /// What is wrong with a note about a credential.
+    pub(crate) fn wrong_note(&self, text: &str) -> Option<String> {
+        let is_plain = !text.is_empty() && !text.chars().any(char::is_control);
+        if !is_plain || text.len() > MAX_NOTE {
+            let wrong = "a note that is empty, longer than 1 KiB, or has control characters";
+            return Some(wrong.to_owned());
+        }
+        self.withheld(text).map(|secret| format!("a note that holds {secret}"))
     }
 }
 

@@ -7,7 +7,8 @@
 //! secrets. The host cannot know what a credential in the answer opens: that is as narrow as the
 //! provider says (`enforced_by: provider`).
 //!
-//! **Invariant:** a request leaves through `exchange` alone, and only in `issue`.
+//! **Invariant:** a request leaves through `exchange` alone, and only in a call with a grant or one
+//! of `leftovers`. A call that looks for leftovers only reads.
 
 pub mod ceiling;
 pub mod client;
@@ -29,7 +30,7 @@ use wasmtime::component::{Linker, Resource};
 use zeroize::Zeroizing;
 
 use super::secrets::{SecretHandle, SecretOrigin, jwt_expiry};
-use super::state::HasState;
+use super::state::{Errand, HasState};
 use super::{CallState, Capabilities, LimitExceeded, printable};
 use crate::capability::wit::rise::registry::http::{self, Method};
 use crate::capability::wit::rise::registry::types::Error;
@@ -121,7 +122,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 impl CallState {
     /// Checks and sends a request, and reads the answer.
     async fn exchange(&mut self, request: Request) -> Result<Response, Error> {
-        let grant = self.begin("http.send")?;
+        let errand = self.begin_for_registry("http.send")?;
         // Counted before anything is checked: checking costs time too.
         self.http_calls += 1;
         if self.http_calls > self.limits.http_calls {
@@ -138,9 +139,17 @@ impl CallState {
             NotSent::Failed(text) => Error::Failed(text),
             NotSent::Settings(text) => Error::InvalidSettings(text),
         })?;
+        let project = match &errand {
+            Errand::For(grant) => Some(grant.project()),
+            Errand::Look if !matches!(method, Method::Get | Method::Head) => {
+                let asked = ceiling::name(method);
+                return Err(self.refuse(format!("{asked} in `leftovers.find`, which only reads")));
+            }
+            Errand::Look | Errand::End => None,
+        };
         let url = access
             .ceiling
-            .admit(method, &url, grant.project())
+            .admit(method, &url, project)
             .map_err(|beyond| self.refuse(beyond.to_string()))?;
         self.send(access, method, url, composed).await
     }

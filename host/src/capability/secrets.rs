@@ -55,7 +55,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 
 impl secrets::Host for CallState {
     fn get(&mut self, name: String) -> wasmtime::Result<Result<Resource<SecretHandle>, Error>> {
-        if let Err(refused) = self.begin("secrets.get") {
+        if let Err(refused) = self.begin_for_registry("secrets.get") {
             return Ok(Err(refused));
         }
         match self.capabilities.secrets.get(&name).map(Arc::clone) {

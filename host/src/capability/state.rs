@@ -31,6 +31,18 @@ pub(super) enum Purpose {
     Repository(Arc<RepositoryWork>),
     /// `revoke`: capabilities act for the grant whose credential ends.
     Revoke(Arc<Grant>),
+    /// A function of `leftovers`: there is no grant, and only `secrets` and `http` are open. A call
+    /// that may not change anything only reads over `http`.
+    Leftovers { may_change: bool },
+}
+
+/// What `secrets` and `http` act for.
+pub(super) enum Errand {
+    For(Arc<Grant>),
+    /// To find leftovers, and to change nothing.
+    Look,
+    /// To end a leftover.
+    End,
 }
 
 /// Everything that belongs to one call. It is dropped with the call.
@@ -127,6 +139,11 @@ impl CallState {
         Ok(self.table.push(GrantHandle { grant, now: self.now })?)
     }
 
+    /// Opens `secrets` and `http` for a call without a grant.
+    pub(crate) fn open_leftovers(&mut self, may_change: bool) {
+        self.purpose = Purpose::Leftovers { may_change };
+    }
+
     /// Keeps warnings for [`CallState::warnings`], in place of the log.
     pub(crate) fn keep_warnings(&mut self) {
         self.warnings = Some(Vec::new());
@@ -144,12 +161,27 @@ impl CallState {
         self.granted()
     }
 
+    /// The same for the capabilities that also act without a grant.
+    pub(super) fn begin_for_registry(&self, import: &'static str) -> Result<Errand, Error> {
+        self.capabilities.observer.called(import)?;
+        match self.purpose {
+            Purpose::Leftovers { may_change: true } => Ok(Errand::End),
+            Purpose::Leftovers { may_change: false } => Ok(Errand::Look),
+            Purpose::Nothing | Purpose::Issue(_) | Purpose::Repository(_) | Purpose::Revoke(_) => {
+                self.granted().map(Errand::For)
+            }
+        }
+    }
+
     /// The security check of every capability: outside `issue`, `repositories` and `revoke` there
     /// is no grant to act for.
     fn granted(&self) -> Result<Arc<Grant>, Error> {
         match &self.purpose {
             Purpose::Issue(grant) | Purpose::Revoke(grant) => Ok(Arc::clone(grant)),
             Purpose::Repository(work) => Ok(Arc::clone(&work.grant)),
+            Purpose::Leftovers { .. } => Err(Error::Refused(
+                "`leftovers` has no grant: only `log`, `secrets` and `http` are for it".to_owned(),
+            )),
             Purpose::Nothing => Err(Error::Refused("capabilities are for `issue` only".to_owned())),
         }
     }

@@ -43,6 +43,16 @@ pub mod repositories {
     });
 }
 
+pub mod leftovers {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "with-leftovers",
+        exports: { default: async },
+        with: { "rise:registry/types": super::rise::registry::types },
+        require_store_data_send: true,
+    });
+}
+
 pub mod revocation {
     wasmtime::component::bindgen!({
         path: "../wit",

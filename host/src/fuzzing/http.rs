@@ -17,8 +17,8 @@ pub fn http_ceiling(bytes: &[u8]) {
     let stated = HttpCeilingFile { allow, ..HttpCeilingFile::default() };
     let ceiling = HttpCeiling::new(Some(&stated), None, None, ProjectShape::default()).unwrap();
     let project: Project = "my-app".parse().unwrap();
-    assert!(ceiling.admit(Method::Delete, text, &project).is_err() || text.contains(":8443"));
-    let Ok(url) = ceiling.admit(Method::Post, text, &project) else { return };
+    assert!(ceiling.admit(Method::Delete, text, Some(&project)).is_err() || text.contains(":8443"));
+    let Ok(url) = ceiling.admit(Method::Post, text, Some(&project)) else { return };
     let sent = url.as_str();
     let endpoint = ENDPOINTS.into_iter().find_map(|(origin, path)| {
         Some((path, sent.strip_prefix(origin)?)).filter(|(_, rest)| rest.starts_with('/'))

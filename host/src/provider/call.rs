@@ -54,6 +54,8 @@ pub struct Guest {
     pub repositories: Option<wit::repositories::WithRepositoriesPre<CallState>>,
     /// The same component, if it exports `revocation`.
     pub revocation: Option<wit::revocation::WithRevocationPre<CallState>>,
+    /// The same component, if it exports `leftovers`.
+    pub leftovers: Option<wit::leftovers::WithLeftoversPre<CallState>>,
     /// The name from the manifest; empty before `describe`.
     pub name: Arc<str>,
     pub digest: Arc<str>,
@@ -115,6 +117,11 @@ impl Provider {
     /// Whether it exports `revocation`: the broker has it end the credentials that it makes.
     pub fn ends_credentials(&self) -> bool {
         self.guest.revocation.is_some()
+    }
+
+    /// Whether it exports `leftovers` as well: it finds credentials at the registry by their names.
+    pub fn finds_leftovers(&self) -> bool {
+        self.ends_credentials() && self.guest.leftovers.is_some()
     }
 
     /// The provider's name and its aliases.

@@ -12,6 +12,7 @@ use crate::capability::CallState;
 use crate::capability::ecr_repositories::{Adoption, RepositoryTask, RepositoryWork};
 use crate::capability::wit::endpoints::exports::rise::registry::endpoints::Needed;
 use crate::capability::wit::exports::rise::registry::registry::{Manifest, Problem, Scope};
+use crate::capability::wit::leftovers::exports::rise::registry::leftovers::Leftover;
 use crate::capability::wit::repositories::exports::rise::registry::repositories::Repository;
 use crate::capability::wit::rise::registry::types::{Error, Issued, Location as WitLocation};
 use crate::domain::{Location, Project};
@@ -172,6 +173,53 @@ impl Export for RevokeCall {
         let grant = store.data_mut().open_revocation(grant)?;
         let exported = instance.rise_registry_revocation();
         exported.call_revoke(store, &settings, grant, note.as_deref()).await
+    }
+}
+
+/// The optional export `leftovers`: looks for credentials by their names.
+pub struct FindLeftoversCall {
+    pub settings: Arc<str>,
+}
+
+impl Export for FindLeftoversCall {
+    const NAME: &'static str = "find-leftovers";
+    type Returns = Result<Vec<Leftover>, Error>;
+
+    async fn call(
+        self,
+        guest: &Guest,
+        store: &mut Store<CallState>,
+    ) -> wasmtime::Result<Self::Returns> {
+        let Some(component) = &guest.leftovers else {
+            return Ok(Err(Error::Unsupported("its provider finds no leftovers".to_owned())));
+        };
+        let instance = component.instantiate_async(&mut *store).await?;
+        store.data_mut().open_leftovers(false);
+        instance.rise_registry_leftovers().call_find(store, &self.settings).await
+    }
+}
+
+/// The optional export `leftovers`: ends one of them.
+pub struct EndLeftoverCall {
+    pub settings: Arc<str>,
+    pub leftover: Leftover,
+}
+
+impl Export for EndLeftoverCall {
+    const NAME: &'static str = "end-leftover";
+    type Returns = Result<(), Error>;
+
+    async fn call(
+        self,
+        guest: &Guest,
+        store: &mut Store<CallState>,
+    ) -> wasmtime::Result<Self::Returns> {
+        let Some(component) = &guest.leftovers else {
+            return Ok(Err(Error::Unsupported("its provider ends no leftovers".to_owned())));
+        };
+        let instance = component.instantiate_async(&mut *store).await?;
+        store.data_mut().open_leftovers(true);
+        instance.rise_registry_leftovers().call_end(store, &self.settings, &self.leftover).await
     }
 }
 

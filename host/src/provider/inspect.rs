@@ -15,6 +15,7 @@ const PREAMBLE: [u8; 8] = [0x00, 0x61, 0x73, 0x6d, 0x0d, 0x00, 0x01, 0x00];
 
 /// The imports of a component, and what it exports besides `registry`.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an export of its own")]
 pub(crate) struct Interfaces {
     pub capabilities: Vec<&'static str>,
     /// The interfaces of WASI that only providers with `wasi = "stubbed"` get.
@@ -22,6 +23,7 @@ pub(crate) struct Interfaces {
     pub has_endpoints: bool,
     pub has_repositories: bool,
     pub has_revocation: bool,
+    pub has_leftovers: bool,
     pub tokens: TokenImports,
 }
 
@@ -83,6 +85,7 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Interfaces, LoadError> {
     interfaces.has_endpoints = version("endpoints").as_deref() == Some(VERSION);
     interfaces.has_repositories = version("repositories").as_deref() == Some(VERSION);
     interfaces.has_revocation = version("revocation").as_deref() == Some(VERSION);
+    interfaces.has_leftovers = version("leftovers").as_deref() == Some(VERSION);
     match version("registry").as_deref() {
         Some(VERSION) => Ok(interfaces),
         Some(other) => Err(LoadError::OtherVersion(capability::printable(other, 32))),

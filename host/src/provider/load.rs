@@ -22,6 +22,7 @@ use super::{Catalog, Engine, compiled};
 use crate::capability::wit;
 use crate::capability::wit::endpoints::WithEndpointsPre;
 use crate::capability::wit::exports::rise::registry::registry::Manifest;
+use crate::capability::wit::leftovers::WithLeftoversPre;
 use crate::capability::wit::repositories::WithRepositoriesPre;
 use crate::capability::wit::revocation::WithRevocationPre;
 use crate::capability::{self, CallState};
@@ -187,13 +188,12 @@ impl Loader {
         .await?;
         let linker = if wasi.is_empty() { &self.linker } else { &self.stubbed };
         let ready = linker.instantiate_pre(&component).map_err(misfit)?;
-        let endpoints = interfaces.has_endpoints.then(|| WithEndpointsPre::new(ready.clone()));
-        let endpoints = endpoints.transpose().map_err(misfit)?;
+        let again = || ready.clone();
+        let endpoints = optional(interfaces.has_endpoints, || WithEndpointsPre::new(again()))?;
         let repositories =
-            interfaces.has_repositories.then(|| WithRepositoriesPre::new(ready.clone()));
-        let repositories = repositories.transpose().map_err(misfit)?;
-        let revocation = interfaces.has_revocation.then(|| WithRevocationPre::new(ready.clone()));
-        let revocation = revocation.transpose().map_err(misfit)?;
+            optional(interfaces.has_repositories, || WithRepositoriesPre::new(again()))?;
+        let revocation = optional(interfaces.has_revocation, || WithRevocationPre::new(again()))?;
+        let leftovers = optional(interfaces.has_leftovers, || WithLeftoversPre::new(again()))?;
         let component = wit::ProviderPre::new(ready).map_err(misfit)?;
         // The provider's own limits are known when its name is.
         let limits = config.widest();
@@ -203,6 +203,7 @@ impl Loader {
             endpoints,
             repositories,
             revocation,
+            leftovers,
             name: "".into(),
             digest: Arc::clone(&digest),
             limits,
@@ -224,6 +225,14 @@ impl Loader {
         let file = file.to_owned();
         Ok(Arc::new(Provider { manifest, schema, file, digest, imports, tokens, wasi, guest }))
     }
+}
+
+/// The component as one that has an optional export, if it has it.
+fn optional<T>(
+    is_exported: bool,
+    prepare: impl FnOnce() -> wasmtime::Result<T>,
+) -> Result<Option<T>, LoadError> {
+    is_exported.then(prepare).transpose().map_err(misfit)
 }
 
 /// Checks the imports of WASI: before anything of the file runs against the widest setting, and

@@ -76,6 +76,7 @@ mod host;
 pub mod http;
 mod issued;
 pub mod kept;
+mod leftovers;
 mod location;
 pub mod log;
 mod needs;
@@ -92,6 +93,7 @@ pub mod tokens;
 pub use error::Error;
 pub use grant::{Actions, Grant};
 pub use issued::{Credential, Issued, Login};
+pub use leftovers::{Leftover, Leftovers};
 pub use location::Location;
 pub use needs::Needs;
 pub use provider::{Problem, Provider, Scope};
@@ -105,8 +107,10 @@ pub use host::wasm::{Exported, bindings};
 
 /// Exports a [`Provider`] from the component. Use it once, at the top level of the crate.
 ///
-/// `export_provider!(Example, repositories)` also exports its [`Repositories`], and
-/// `export_provider!(Example, revocation)` its [`Revocation`]. A provider may have both.
+/// `export_provider!(Example, repositories)` also exports its [`Repositories`],
+/// `export_provider!(Example, revocation)` its [`Revocation`], and
+/// `export_provider!(Example, revocation, leftovers)` its [`Leftovers`], too. A provider may have
+/// all of them.
 ///
 /// On a native target there is no component, and it only checks that the type is a provider.
 #[cfg(target_arch = "wasm32")]
@@ -133,12 +137,19 @@ macro_rules! export_provider {
             Exported with_types_in $crate::bindings::revocation
         );
     };
+    (@leftovers) => {
+        $crate::bindings::leftovers::export_leftovers!(
+            Exported with_types_in $crate::bindings::leftovers
+        );
+    };
 }
 
 /// Exports a [`Provider`] from the component. Use it once, at the top level of the crate.
 ///
-/// `export_provider!(Example, repositories)` also exports its [`Repositories`], and
-/// `export_provider!(Example, revocation)` its [`Revocation`]. A provider may have both.
+/// `export_provider!(Example, repositories)` also exports its [`Repositories`],
+/// `export_provider!(Example, revocation)` its [`Revocation`], and
+/// `export_provider!(Example, revocation, leftovers)` its [`Leftovers`], too. A provider may have
+/// all of them.
 ///
 /// On a native target there is no component, and it only checks that the type is a provider.
 #[cfg(not(target_arch = "wasm32"))]
@@ -161,6 +172,12 @@ macro_rules! export_provider {
         const _: fn() = || {
             fn revokes<P: $crate::Revocation>() {}
             revokes::<$provider>();
+        };
+    };
+    (@leftovers $provider:ty) => {
+        const _: fn() = || {
+            fn finds<P: $crate::Leftovers>() {}
+            finds::<$provider>();
         };
     };
 }

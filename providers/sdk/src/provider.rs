@@ -8,9 +8,10 @@ use crate::{Error, Grant, Issued, Location, Needs};
 /// One kind of registry.
 ///
 /// Each call runs in a fresh instance and keeps nothing for the next one, so there is no `self`.
-/// Only [`issue`](Provider::issue) may use capabilities, and the functions with a grant of
-/// [`Revocation`](crate::Revocation) and [`Repositories`](crate::Repositories). In the other
-/// functions the host refuses every capability except [`log`](crate::log).
+/// Only [`issue`](Provider::issue) may use capabilities, and the functions of
+/// [`Revocation`](crate::Revocation), [`Repositories`](crate::Repositories) and
+/// [`Leftovers`](crate::Leftovers). In the other functions the host refuses every capability except
+/// [`log`](crate::log).
 pub trait Provider {
     /// The settings of one registry. The host checks a configuration against its JSON Schema, and
     /// operators read the doc comments of the fields. Add `#[serde(deny_unknown_fields)]`, and make

@@ -127,12 +127,13 @@ impl HttpCeiling {
         if self.private { Reach::Internal } else { Reach::Public }
     }
 
-    /// Returns the URL to send to, if the registry may send this request for `project`.
+    /// Returns the URL to send to, if the registry may send this request for `project`. Without a
+    /// project it may send none to an endpoint of projects.
     pub(crate) fn admit(
         &self,
         method: Method,
         text: &str,
-        project: &Project,
+        project: Option<&Project>,
     ) -> Result<Url, BeyondHttpCeiling> {
         // A query may have private content, and is not compared.
         let shown = || printable(text.split(['?', '#']).next().unwrap_or_default(), 256);
@@ -208,8 +209,12 @@ impl Endpoint {
         Ok(Self { method, origin, path: path.trim_end_matches('/').to_owned(), below })
     }
 
-    fn covers(&self, method: Method, url: &Url, project: &Project) -> bool {
-        let path = self.path.replace(PROJECT, &project.as_url_segment());
+    fn covers(&self, method: Method, url: &Url, project: Option<&Project>) -> bool {
+        let path = match project {
+            Some(project) => self.path.replace(PROJECT, &project.as_url_segment()),
+            None if self.path.contains(PROJECT) => return false,
+            None => self.path.clone(),
+        };
         let asked = upper_case_escapes(url.path());
         let rest = asked.strip_prefix(&path);
         self.method.is_none_or(|allowed| allowed == method)
@@ -340,7 +345,7 @@ mod tests {
     }
 
     fn admits(ceiling: &HttpCeiling, method: Method, url: &str) -> bool {
-        ceiling.admit(method, url, &"my-app".parse().unwrap()).is_ok()
+        ceiling.admit(method, url, Some(&"my-app".parse().unwrap())).is_ok()
     }
 
     #[test]
@@ -504,7 +509,7 @@ mod tests {
         fn no_path_leaves_its_entry(rest in "([a-b./;%]|%2[eEfF5]|\\.\\.|%5[cC]|%3[bB]){0,12}") {
             let ceiling = ceiling(&["* https://a.example.com/x/y"], false).unwrap();
             let url = format!("https://a.example.com/x/y{rest}");
-            if let Ok(admitted) = ceiling.admit(Method::Get, &url, &"p".parse().unwrap()) {
+            if let Ok(admitted) = ceiling.admit(Method::Get, &url, Some(&"p".parse().unwrap())) {
                 prop_assert_eq!(admitted.as_str(), &url);
                 let decoded = upper_case_escapes(admitted.path()).replace("%2F", "/");
                 let again = Url::parse(&format!("https://a.example.com{decoded}")).unwrap();
@@ -606,14 +611,14 @@ mod tests {
             let fill = |project: &Project| {
                 format!("{origin}{}", template.replace("{project}", &project.as_url_segment()))
             };
-            prop_assert!(ceiling.admit(Method::Get, &fill(&mine), &mine).is_ok());
+            prop_assert!(ceiling.admit(Method::Get, &fill(&mine), Some(&mine)).is_ok());
             let asked = format!("{}{tail}", fill(&mine));
-            if let Ok(url) = ceiling.admit(Method::Get, &asked, &mine) {
+            if let Ok(url) = ceiling.admit(Method::Get, &asked, Some(&mine)) {
                 let decoded = |url: &str| url.trim_end_matches('/').replace("%2F", "/");
                 prop_assert_ne!(decoded(url.as_str()), decoded(&fill(&theirs)));
-                prop_assert!(ceiling.admit(Method::Get, &asked, &theirs).is_err());
+                prop_assert!(ceiling.admit(Method::Get, &asked, Some(&theirs)).is_err());
             }
-            prop_assert!(ceiling.admit(Method::Get, &fill(&theirs), &mine).is_err());
+            prop_assert!(ceiling.admit(Method::Get, &fill(&theirs), Some(&mine)).is_err());
         }
     }
 }

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use bindings::endpoints::exports::rise::registry::endpoints;
 use bindings::exports::rise::registry::registry as exported;
+use bindings::leftovers::exports::rise::registry::leftovers;
 use bindings::repositories::exports::rise::registry::repositories;
 use bindings::revocation::exports::rise::registry::revocation;
 use bindings::rise::registry::{
@@ -21,8 +22,8 @@ use crate::ecr_repositories::{Found, Owner, Setting};
 use crate::http::Method;
 use crate::log::Level;
 use crate::{
-    Actions, Credential, Error, Issued, Location, Needs, Ownership, Problem, Provider,
-    Repositories, Repository, Revocation, Scope, export,
+    Actions, Credential, Error, Issued, Leftover, Leftovers, Location, Needs, Ownership, Problem,
+    Provider, Repositories, Repository, Revocation, Scope, export,
 };
 
 #[allow(
@@ -50,6 +51,18 @@ pub mod bindings {
             pub_export_macro: true,
             export_macro_name: "export_endpoints",
             default_bindings_module: "rise_provider::bindings::endpoints",
+        });
+    }
+
+    #[doc(hidden)]
+    pub mod leftovers {
+        wit_bindgen::generate!({
+            path: "../../wit",
+            world: "with-leftovers",
+            with: { "rise:registry/types@0.1.0": super::rise::registry::types },
+            pub_export_macro: true,
+            export_macro_name: "export_leftovers",
+            default_bindings_module: "rise_provider::bindings::leftovers",
         });
     }
 
@@ -309,6 +322,19 @@ impl<P: Revocation> revocation::Guest for Exported<P> {
     ) -> Result<(), types::Error> {
         let settings = export::parse::<P>(&settings)?;
         Ok(P::revoke(&settings, &crate::Grant(grant), remembered.as_deref())?)
+    }
+}
+
+impl<P: Leftovers> leftovers::Guest for Exported<P> {
+    fn find(settings: String) -> Result<Vec<leftovers::Leftover>, types::Error> {
+        let found = P::find(&export::parse::<P>(&settings)?)?;
+        let found = found.into_iter();
+        Ok(found.map(|Leftover { id, note }| leftovers::Leftover { id, note }).collect())
+    }
+
+    fn end(settings: String, leftover: leftovers::Leftover) -> Result<(), types::Error> {
+        let leftovers::Leftover { id, note } = leftover;
+        Ok(P::end(&export::parse::<P>(&settings)?, &Leftover { id, note })?)
     }
 }
 
