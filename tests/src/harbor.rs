@@ -102,9 +102,17 @@ async fn list(
     if !conditions.is_empty() && conditions.get("ProjectID") != Some(&"3") {
         return refusal(403, "forbidden");
     }
+    let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok());
+    let (page, size) = (number("page").unwrap_or(1), number("page_size").unwrap_or(10).min(100));
     let robots = robots.lock();
+    // The order of ids is that of creation.
     let found = robots.alive.iter().filter(|(_, robot)| robot.name.contains(part));
-    axum::Json(found.map(|(id, robot)| shown(*id, robot)).collect::<Vec<_>>()).into_response()
+    let mut found: Vec<Value> = found.map(|(id, robot)| shown(*id, robot)).collect();
+    if query.get("sort").is_some_and(|sort| sort.starts_with('-')) {
+        found.reverse();
+    }
+    let body: Vec<Value> = found.into_iter().skip((page - 1) * size).take(size).collect();
+    axum::Json(body).into_response()
 }
 
 async fn read(

@@ -6,7 +6,8 @@ mod settings;
 mod token;
 
 use rise_provider::{
-    Error, Grant, Issued, Location, Needs, Problem, Provider, Revocation, Scope, export_provider,
+    Error, Grant, Issued, Leftover, Leftovers, Location, Needs, Problem, Provider, Revocation,
+    Scope, export_provider,
 };
 
 pub use crate::settings::Settings;
@@ -14,7 +15,7 @@ pub use crate::settings::Settings;
 /// The provider of type `gitea`.
 pub struct Gitea;
 
-export_provider!(Gitea, revocation);
+export_provider!(Gitea, revocation, leftovers);
 
 impl Provider for Gitea {
     type Settings = Settings;
@@ -55,7 +56,17 @@ impl Provider for Gitea {
 
 impl Revocation for Gitea {
     fn revoke(settings: &Settings, grant: &Grant, remembered: Option<&str>) -> Result<(), Error> {
-        token::delete(settings, grant, remembered)
+        token::delete(settings, &grant.id(), remembered)
+    }
+}
+
+impl Leftovers for Gitea {
+    fn find(settings: &Settings) -> Result<Vec<Leftover>, Error> {
+        token::list(settings)
+    }
+
+    fn end(settings: &Settings, leftover: &Leftover) -> Result<(), Error> {
+        token::delete(settings, &leftover.id, Some(&leftover.note))
     }
 }
 

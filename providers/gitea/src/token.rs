@@ -4,11 +4,17 @@
 //! by name, so that nothing else is ever deleted, and no id has to be known.
 
 use rise_provider::http::{Method, Request, Response};
-use rise_provider::{Actions, Credential, Error, Grant, Issued, Login, remembered_id};
+use rise_provider::{Actions, Credential, Error, Grant, Issued, Leftover, Login, remembered_id};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::settings::Settings;
+
+/// The most that Gitea lists at once.
+const PAGE: usize = 50;
+/// A call may send eight requests.
+const PAGES: usize = 8;
+const PREFIX: &str = "rise-";
 
 /// What Gitea says of an access token.
 #[derive(Deserialize)]
@@ -17,14 +23,14 @@ struct AccessToken {
 }
 
 pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
-    let name = name_of(grant);
+    let name = name_of(&grant.id());
     let asked = json!({ "name": name, "scopes": [scope(grant)?] });
     let response = send(settings, Request::post(&settings.tokens()).json(&asked))?;
     response.success()?;
     let password = response.take_secret("/sha1");
     let token: AccessToken = response.json()?;
     // Before anything else can fail: from here on somebody has to delete it.
-    grant.remember(&url_of(settings, grant))?;
+    grant.remember(&url_of(settings, &grant.id()))?;
     let password = password.ok_or_else(|| Error::Failed("a token without `sha1`".to_owned()))?;
     if token.name != name {
         return Err(Error::Failed(format!(
@@ -36,16 +42,12 @@ pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error
     Ok(Issued { credential, expires_at: None })
 }
 
-pub(crate) fn delete(
-    settings: &Settings,
-    grant: &Grant,
-    remembered: Option<&str>,
-) -> Result<(), Error> {
+pub(crate) fn delete(settings: &Settings, id: &str, remembered: Option<&str>) -> Result<(), Error> {
     let tokens = settings.tokens();
     if let Some(note) = remembered {
         remembered_id(note, &tokens)?;
     }
-    let response = send(settings, Request::new(Method::Delete, &url_of(settings, grant)))?;
+    let response = send(settings, Request::new(Method::Delete, &url_of(settings, id)))?;
     match response.success() {
         Ok(()) => Ok(()),
         // It is gone, if it is Gitea that answers.
@@ -58,17 +60,49 @@ pub(crate) fn delete(
     }
 }
 
+/// The tokens of the bot user that are named after grants. Gitea lists the newest first, so the
+/// last pages are read if there are many.
+pub(crate) fn list(settings: &Settings) -> Result<Vec<Leftover>, Error> {
+    let (mut tokens, all) = page(settings, 1)?;
+    let pages = all.map(|all| all.div_ceil(tokens.len().max(1)));
+    let numbers: Vec<usize> = match pages {
+        Some(pages) => (2..=pages).rev().take(PAGES - 1).collect(),
+        None => (2..=PAGES).collect(),
+    };
+    for number in numbers {
+        let (more, _) = page(settings, number)?;
+        if more.is_empty() {
+            break;
+        }
+        tokens.extend(more);
+    }
+    let note = |name: &str| format!("{}/{name}", settings.tokens());
+    let found = tokens.iter();
+    let found = found.filter_map(|token| Leftover::named(&token.name, PREFIX, note(&token.name)));
+    Ok(found.collect())
+}
+
+/// One page of the tokens, and how many there are in all. A proxy may drop the header.
+fn page(settings: &Settings, number: usize) -> Result<(Vec<AccessToken>, Option<usize>), Error> {
+    let url = format!("{}?page={number}&limit={PAGE}", settings.tokens());
+    let response = send(settings, Request::get(&url))?;
+    response.success()?;
+    let all = response.header("x-total-count").and_then(|text| text.parse().ok());
+    Ok((response.json()?, all))
+}
+
 fn send(settings: &Settings, request: Request) -> Result<Response, Error> {
     request.basic(&settings.username, &settings.password.get()?).send()
 }
 
 /// Gitea takes text that is no number for a name.
-fn url_of(settings: &Settings, grant: &Grant) -> String {
-    format!("{}/{}", settings.tokens(), name_of(grant))
+fn url_of(settings: &Settings, id: &str) -> String {
+    format!("{}/{}", settings.tokens(), name_of(id))
 }
 
-fn name_of(grant: &Grant) -> String {
-    format!("rise-{}", grant.id().to_lowercase())
+/// The name of the token for the grant with this id.
+fn name_of(id: &str) -> String {
+    format!("{PREFIX}{}", id.to_lowercase())
 }
 
 /// The grant in the words of Gitea, where writing includes reading.
@@ -86,7 +120,7 @@ fn scope(grant: &Grant) -> Result<&'static str, Error> {
 #[cfg(test)]
 mod tests {
     use rise_provider::testing::{self, Answer, Authorization, Body, Call, Host, Sent};
-    use rise_provider::{Provider, Revocation};
+    use rise_provider::{Leftovers, Provider, Revocation};
 
     use super::*;
     use crate::Gitea;
@@ -190,5 +224,60 @@ mod tests {
             assert!(matches!(&ended, Err(Error::InvalidSettings(text)) if text.contains(&note)));
             assert_eq!(sent, []);
         }
+    }
+
+    /// A bot user with so many tokens, the newest first; with or without Gitea's header.
+    fn many(all: usize, with_header: bool) -> Host {
+        Host::new().secret("password").http(move |sent| {
+            let query = sent.url.strip_prefix(TOKENS).and_then(|rest| rest.strip_prefix("?page="));
+            let page: usize = query.unwrap().split('&').next().unwrap().parse().unwrap();
+            let numbers = (0..all).rev().skip((page - 1) * PAGE).take(PAGE);
+            let names = numbers.map(|number| json!({ "name": format!("rise-{number:026}") }));
+            let body = json!(names.collect::<Vec<_>>()).to_string();
+            let answer = Answer::new(200).body(&body);
+            Ok(if with_header { answer.header("X-Total-Count", &all.to_string()) } else { answer })
+        })
+    }
+
+    #[test]
+    fn of_many_tokens_the_oldest_are_listed() {
+        for (all, with_header, found, requests) in [
+            (0, true, 0, 1),
+            (50, true, 50, 1),
+            (51, true, 51, 2),
+            (130, false, 130, 4),
+            (1000, true, 400, 8),
+            (1000, false, 400, 8),
+        ] {
+            let host = many(all, with_header);
+            let (listed, calls) = host.run(|| Gitea::find(&settings(&json!({}))));
+            let listed = listed.unwrap();
+            let sent = calls.iter().filter(|call| matches!(call, Call::Send(_))).count();
+            assert_eq!((listed.len(), sent), (found, requests), "{all} {with_header}");
+            let oldest = listed.iter().map(|leftover| leftover.id.as_str()).min();
+            let is_there = oldest == Some("00000000000000000000000000");
+            assert_eq!(is_there, all > 0 && (with_header || all < 400), "{all} {with_header}");
+        }
+    }
+
+    #[test]
+    fn only_tokens_that_are_named_after_a_grant_are_listed() {
+        let names = json!([
+            { "name": "release" }, { "name": NAME }, { "name": "rise-nightly" },
+            { "name": format!("{NAME}-2") }, { "name": NAME.to_uppercase() },
+        ]);
+        let host = Host::new().secret("password");
+        let host = host.http(move |_| Ok(Answer::new(200).body(&names.to_string())));
+        let (listed, _) = host.run(|| Gitea::find(&settings(&json!({}))));
+        let note = format!("{TOKENS}/{NAME}");
+        let id = "01arz3ndektsv4rrffq69g5fav".to_owned();
+        let leftover = Leftover { id, note };
+        assert!(listed.unwrap().iter().all(|found| *found == leftover));
+        let (ended, calls) = self::host(NAME).run(|| Gitea::end(&settings(&json!({})), &leftover));
+        assert_eq!(ended, Ok(()));
+        assert!(calls.iter().any(|call| {
+            matches!(call, Call::Send(sent)
+                if sent.method == Method::Delete && sent.url == format!("{TOKENS}/{NAME}"))
+        }));
     }
 }

@@ -6,7 +6,8 @@ mod settings;
 mod token;
 
 use rise_provider::{
-    Error, Grant, Issued, Location, Needs, Problem, Provider, Revocation, Scope, export_provider,
+    Error, Grant, Issued, Leftover, Leftovers, Location, Needs, Problem, Provider, Revocation,
+    Scope, export_provider,
 };
 
 pub use crate::settings::Settings;
@@ -14,7 +15,7 @@ pub use crate::settings::Settings;
 /// The provider of type `gitlab`.
 pub struct Gitlab;
 
-export_provider!(Gitlab, revocation);
+export_provider!(Gitlab, revocation, leftovers);
 
 impl Provider for Gitlab {
     type Settings = Settings;
@@ -53,7 +54,19 @@ impl Provider for Gitlab {
 
 impl Revocation for Gitlab {
     fn revoke(settings: &Settings, grant: &Grant, remembered: Option<&str>) -> Result<(), Error> {
-        token::delete(settings, grant, remembered)
+        let tokens = settings.tokens(&grant.project());
+        token::delete(settings, &tokens, &grant.id(), remembered)
+    }
+}
+
+impl Leftovers for Gitlab {
+    fn find(settings: &Settings) -> Result<Vec<Leftover>, Error> {
+        token::list(settings, &settings.tokens_of_all()?)
+    }
+
+    fn end(settings: &Settings, leftover: &Leftover) -> Result<(), Error> {
+        let tokens = settings.tokens_of_all()?;
+        token::delete(settings, &tokens, &leftover.id, Some(&leftover.note))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The settings of one registry of GitLab: their checks, and the addresses that follow.
 
 use rise_provider::http::segment;
-use rise_provider::{Location, Problem, SecretName};
+use rise_provider::{Error, Location, Problem, SecretName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -76,6 +76,15 @@ impl Settings {
     /// The deploy tokens of the GitLab project of this project of the broker.
     pub(crate) fn tokens(&self, project: &str) -> String {
         self.tokens_of(&segment(&self.project.replace(PLACEHOLDER, project)))
+    }
+
+    /// The deploy tokens of all projects of the broker, if they share one GitLab project.
+    pub(crate) fn tokens_of_all(&self) -> Result<String, Error> {
+        if self.project.ends_with(PLACEHOLDER) {
+            let text = "each project has a GitLab project of its own, with a list of its own";
+            return Err(Error::Unsupported(text.to_owned()));
+        }
+        Ok(self.tokens_of(&segment(&self.project)))
     }
 
     /// The same with `{project}` in it, for the ceiling.

@@ -4,7 +4,9 @@
 //! knew the token's own id, and so that no other token is ever deleted.
 
 use rise_provider::http::{Method, Request, Response};
-use rise_provider::{Actions, Credential, Error, Grant, Issued, Login, remembered_id, time};
+use rise_provider::{
+    Actions, Credential, Error, Grant, Issued, Leftover, Login, remembered_id, time,
+};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -15,6 +17,7 @@ const DAY: u64 = 86_400;
 const PAGE: u32 = 100;
 /// A call may send eight requests, and one of them deletes.
 const PAGES: u32 = 6;
+const PREFIX: &str = "rise-";
 
 /// What GitLab says of a deploy token.
 #[derive(Deserialize)]
@@ -28,7 +31,7 @@ struct DeployToken {
 }
 
 pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
-    let (tokens, name) = (settings.tokens(&grant.project()), name_of(grant));
+    let (tokens, name) = (settings.tokens(&grant.project()), name_of(&grant.id()));
     let response = send(
         settings,
         Request::post(&tokens).json(&json!({
@@ -56,16 +59,17 @@ pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error
 
 pub(crate) fn delete(
     settings: &Settings,
-    grant: &Grant,
+    tokens: &str,
+    id: &str,
     remembered: Option<&str>,
 ) -> Result<(), Error> {
-    let (tokens, name) = (settings.tokens(&grant.project()), name_of(grant));
+    let name = name_of(id);
     let found = match remembered {
         Some(note) => {
-            let id = remembered_id(note, &tokens)?;
-            is_there(settings, &tokens, id, &name)?.then(|| note.to_owned())
+            let id = remembered_id(note, tokens)?;
+            is_there(settings, tokens, id, &name)?.then(|| note.to_owned())
         }
-        None => find_by_name(settings, &tokens, &name)?.map(|id| format!("{tokens}/{id}")),
+        None => find_by_name(settings, tokens, &name)?.map(|id| format!("{tokens}/{id}")),
     };
     let Some(url) = found else { return Ok(()) };
     let response = send(settings, Request::new(Method::Delete, &url))?;
@@ -107,6 +111,21 @@ fn find_by_name(settings: &Settings, tokens: &str, name: &str) -> Result<Option<
     )))
 }
 
+/// The tokens of these that are named after grants and have not ended.
+pub(crate) fn list(settings: &Settings, tokens: &str) -> Result<Vec<Leftover>, Error> {
+    let mut leftovers = Vec::new();
+    for number in 1..=PAGES {
+        let (found, is_last) = page(settings, tokens, number)?;
+        leftovers.extend(found.iter().filter_map(|token| {
+            Leftover::named(&token.name, PREFIX, format!("{tokens}/{}", token.id))
+        }));
+        if is_last {
+            break;
+        }
+    }
+    Ok(leftovers)
+}
+
 /// One page of the tokens that have not ended, and whether it is the last one.
 fn page(settings: &Settings, tokens: &str, number: u32) -> Result<(Vec<DeployToken>, bool), Error> {
     let url = format!("{tokens}?active=true&per_page={PAGE}&page={number}");
@@ -122,8 +141,9 @@ fn send(settings: &Settings, request: Request) -> Result<Response, Error> {
     request.header_secret("PRIVATE-TOKEN", &settings.private_token.get()?).send()
 }
 
-fn name_of(grant: &Grant) -> String {
-    format!("rise-{}", grant.id().to_lowercase())
+/// The name of the token for the grant with this id.
+fn name_of(id: &str) -> String {
+    format!("{PREFIX}{}", id.to_lowercase())
 }
 
 /// GitLab ends deploy tokens at midnight UTC: the first one at which the grant is over.
@@ -146,7 +166,7 @@ fn scopes(grant: &Grant) -> Result<&'static [&'static str], Error> {
 #[cfg(test)]
 mod tests {
     use rise_provider::testing::{self, Answer, Body, Call, Host, Sent};
-    use rise_provider::{Provider, Revocation};
+    use rise_provider::{Leftovers, Provider, Revocation};
     use serde_json::Value;
 
     use super::*;
@@ -322,5 +342,32 @@ mod tests {
             assert!(matches!(&ended, Err(Error::InvalidSettings(text)) if text.contains(&note)));
             assert_eq!(sent, []);
         }
+    }
+
+    #[test]
+    fn tokens_that_are_named_after_a_grant_are_listed_page_by_page() {
+        let leftover =
+            Leftover { id: "01arz3ndektsv4rrffq69g5fav".to_owned(), note: TOKEN.to_owned() };
+        for (of_token, all, found, requests) in [(3, 3, 1, 3), (9, 3, 0, 3), (99, 99, 0, 6)] {
+            let host = pages(of_token, all, true);
+            let (listed, calls) = host.run(|| Gitlab::find(&settings(&json!({}))));
+            assert_eq!(listed, Ok(vec![leftover.clone(); found]));
+            assert_eq!(self::requests(&calls).len(), requests, "{of_token} {all}");
+        }
+        let deleted = (Method::Delete, "/7".to_owned());
+        for (name, is_deleted) in [(NAME, true), ("release", false)] {
+            let (ended, calls) =
+                host(7, name).run(|| Gitlab::end(&settings(&json!({})), &leftover));
+            assert_eq!(ended, Ok(()));
+            assert_eq!(requests(&calls).contains(&deleted), is_deleted, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_gitlab_project_for_each_project_has_no_list_of_all() {
+        let each = settings(&json!({ "project": "group/{project}" }));
+        let (listed, calls) = host(7, NAME).run(|| Gitlab::find(&each));
+        assert!(matches!(listed, Err(Error::Unsupported(_))), "{listed:?}");
+        assert_eq!(requests(&calls), []);
     }
 }

@@ -6,7 +6,8 @@ mod robot;
 mod settings;
 
 use rise_provider::{
-    Error, Grant, Issued, Location, Needs, Problem, Provider, Revocation, Scope, export_provider,
+    Error, Grant, Issued, Leftover, Leftovers, Location, Needs, Problem, Provider, Revocation,
+    Scope, export_provider,
 };
 
 pub use crate::settings::Settings;
@@ -14,7 +15,7 @@ pub use crate::settings::Settings;
 /// The provider of type `harbor`.
 pub struct Harbor;
 
-export_provider!(Harbor, revocation);
+export_provider!(Harbor, revocation, leftovers);
 
 impl Provider for Harbor {
     type Settings = Settings;
@@ -60,7 +61,17 @@ impl Provider for Harbor {
 
 impl Revocation for Harbor {
     fn revoke(settings: &Settings, grant: &Grant, remembered: Option<&str>) -> Result<(), Error> {
-        robot::delete(settings, grant, remembered)
+        robot::delete(settings, &grant.id(), remembered)
+    }
+}
+
+impl Leftovers for Harbor {
+    fn find(settings: &Settings) -> Result<Vec<Leftover>, Error> {
+        robot::list(settings)
+    }
+
+    fn end(settings: &Settings, leftover: &Leftover) -> Result<(), Error> {
+        robot::delete(settings, &leftover.id, Some(&leftover.note))
     }
 }
 

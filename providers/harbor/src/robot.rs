@@ -4,7 +4,7 @@
 //! knew the robot's own id, and so that no other robot is ever deleted.
 
 use rise_provider::http::{Method, Request, segment};
-use rise_provider::{Actions, Credential, Error, Grant, Issued, Login, remembered_id};
+use rise_provider::{Actions, Credential, Error, Grant, Issued, Leftover, Login, remembered_id};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,6 +14,9 @@ use crate::settings::Settings;
 const DAYS: u32 = 1;
 /// The most that Harbor lists at once.
 const PAGE: usize = 100;
+/// A call may send eight requests, and one of them asks for the project.
+const PAGES: usize = 7;
+const PREFIX: &str = "rise-";
 
 /// What Harbor says of a robot.
 #[derive(Deserialize)]
@@ -30,7 +33,7 @@ struct HarborProject {
 }
 
 pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
-    let name = name_of(grant);
+    let name = name_of(&grant.id());
     let response = send(
         settings,
         Request::post(&settings.api("robots")).json(&json!({
@@ -64,12 +67,8 @@ pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error
     Ok(Issued { credential, expires_at })
 }
 
-pub(crate) fn delete(
-    settings: &Settings,
-    grant: &Grant,
-    remembered: Option<&str>,
-) -> Result<(), Error> {
-    let name = name_of(grant);
+pub(crate) fn delete(settings: &Settings, id: &str, remembered: Option<&str>) -> Result<(), Error> {
+    let name = name_of(id);
     let robots = settings.api("robots");
     let found = match remembered {
         Some(note) => {
@@ -110,6 +109,30 @@ fn find_by_name(settings: &Settings, name: &str) -> Result<Option<u64>, Error> {
     Ok(robots.into_iter().find(|robot| is_named(&robot.name, settings, name)).map(|robot| robot.id))
 }
 
+/// The robots of the project that are named after grants, the oldest first.
+pub(crate) fn list(settings: &Settings) -> Result<Vec<Leftover>, Error> {
+    let project = project_id(settings)?;
+    let query = segment(&format!("Level=project,ProjectID={project},name=~{PREFIX}"));
+    let robots = settings.api("robots");
+    let start = format!("{}+", settings.project);
+    let mut found = Vec::new();
+    for page in 1..=PAGES {
+        let url = format!("{robots}?page={page}&page_size={PAGE}&sort=creation_time&q={query}");
+        let response = send(settings, Request::get(&url))?;
+        response.success()?;
+        let listed: Vec<Robot> = response.json()?;
+        let is_last = listed.len() < PAGE;
+        found.extend(listed.into_iter().filter_map(|robot| {
+            let (_, name) = robot.name.split_once(&start)?;
+            Leftover::named(name, PREFIX, format!("{robots}/{}", robot.id))
+        }));
+        if is_last {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 /// Harbor's own id of the project.
 fn project_id(settings: &Settings) -> Result<u64, Error> {
     let url = settings.api(&format!("projects/{}", settings.project));
@@ -122,8 +145,9 @@ fn send(settings: &Settings, request: Request) -> Result<rise_provider::http::Re
     request.basic(&settings.username, &settings.password.get()?).send()
 }
 
-fn name_of(grant: &Grant) -> String {
-    format!("rise-{}", grant.id().to_lowercase())
+/// The name of the robot for the grant with this id.
+fn name_of(id: &str) -> String {
+    format!("{PREFIX}{}", id.to_lowercase())
 }
 
 /// The full name is a configured prefix, the project and the name: `robot$team+name`.
@@ -147,7 +171,7 @@ fn access(grant: &Grant) -> Result<Value, Error> {
 #[cfg(test)]
 mod tests {
     use rise_provider::testing::{self, Answer, Authorization, Body, Call, Host, Sent};
-    use rise_provider::{Provider, Revocation};
+    use rise_provider::{Leftovers, Provider, Revocation};
 
     use super::*;
     use crate::Harbor;
@@ -305,5 +329,70 @@ mod tests {
         let (ended, calls) = host(7, NAME).run(|| Harbor::revoke(&settings, &grant, Some(ROBOT)));
         let deleted = (Method::Delete, "robots/7".to_owned());
         assert_eq!((ended, requests(&calls).last()), (Ok(()), Some(&deleted)));
+    }
+
+    /// What people, other programs and other projects named is none of the broker's.
+    #[test]
+    fn only_robots_that_are_named_after_a_grant_are_listed() {
+        let names = [
+            NAME,
+            "robot$team+rise-01bx5zzkbkactav9wevgemmvrz",
+            "robot$team+rise-nightly",
+            "robot$team+rise-01arz3ndektsv4rrffq69g5fav-2",
+            "robot$team+x-rise-01arz3ndektsv4rrffq69g5fav",
+            "robot$other+rise-01arz3ndektsv4rrffq69g5fav",
+            "robot$rise",
+        ];
+        let host = Host::new().secret("password").http(move |sent| {
+            let robots = names.iter().zip(1..).map(|(name, id)| json!({ "id": id, "name": name }));
+            let robots: Vec<Value> = robots.collect();
+            Ok(if sent.url.contains("/robots?page=1&page_size=100&sort=creation_time&q=") {
+                Answer::new(200).body(&json!(robots).to_string())
+            } else {
+                answer(sent, 7, NAME)
+            })
+        });
+        let (found, calls) = host.run(|| Harbor::find(&settings(&json!({}))));
+        let robots = "https://harbor.example.com/api/v2.0/robots";
+        let expected = [
+            ("01arz3ndektsv4rrffq69g5fav", format!("{robots}/1")),
+            ("01bx5zzkbkactav9wevgemmvrz", format!("{robots}/2")),
+        ];
+        let expected = expected.map(|(id, note)| Leftover { id: id.to_owned(), note });
+        assert_eq!(found, Ok(expected.to_vec()));
+        assert!(requests(&calls).iter().all(|(method, _)| *method == Method::Get));
+    }
+
+    #[test]
+    fn pages_are_read_until_one_is_not_full() {
+        for (robots, expected) in [(0, 1), (99, 1), (100, 2), (250, 3), (2000, PAGES)] {
+            let host = Host::new().secret("password").http(move |sent| {
+                let Some(query) = sent.url.split("robots?page=").nth(1) else {
+                    return Ok(answer(sent, 7, NAME));
+                };
+                let page: usize = query.split('&').next().unwrap().parse().unwrap();
+                let on_page = robots.min(page * PAGE).saturating_sub((page - 1) * PAGE);
+                let list = vec![json!({ "id": 7, "name": NAME }); on_page];
+                Ok(Answer::new(200).body(&json!(list).to_string()))
+            });
+            let (found, calls) = host.run(|| Harbor::find(&settings(&json!({}))));
+            assert_eq!(found.unwrap().len(), robots.min(PAGES * PAGE));
+            // The first one asks for the project.
+            assert_eq!(requests(&calls).len(), expected + 1, "{robots}");
+        }
+    }
+
+    #[test]
+    fn a_leftover_is_deleted_if_its_name_is_that_of_its_id() {
+        let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        let deleted = (Method::Delete, "robots/7".to_owned());
+        for (name, is_deleted) in
+            [(NAME, true), ("robot$team+rise-nightly", false), ("robot$team+release", false)]
+        {
+            let leftover = Leftover { id: id.to_owned(), note: ROBOT.to_owned() };
+            let (ended, calls) =
+                host(7, name).run(|| Harbor::end(&settings(&json!({})), &leftover));
+            assert_eq!((ended, requests(&calls).contains(&deleted)), (Ok(()), is_deleted));
+        }
     }
 }

@@ -6,7 +6,8 @@ mod settings;
 mod user;
 
 use rise_provider::{
-    Error, Grant, Issued, Location, Needs, Problem, Provider, Revocation, Scope, export_provider,
+    Error, Grant, Issued, Leftover, Leftovers, Location, Needs, Problem, Provider, Revocation,
+    Scope, export_provider,
 };
 
 pub use crate::settings::Settings;
@@ -14,7 +15,7 @@ pub use crate::settings::Settings;
 /// The provider of type `nexus`.
 pub struct Nexus;
 
-export_provider!(Nexus, revocation);
+export_provider!(Nexus, revocation, leftovers);
 
 impl Provider for Nexus {
     type Settings = Settings;
@@ -56,7 +57,17 @@ impl Provider for Nexus {
 
 impl Revocation for Nexus {
     fn revoke(settings: &Settings, grant: &Grant, remembered: Option<&str>) -> Result<(), Error> {
-        user::delete(settings, grant, remembered)
+        user::delete(settings, &grant.id(), remembered)
+    }
+}
+
+impl Leftovers for Nexus {
+    fn find(settings: &Settings) -> Result<Vec<Leftover>, Error> {
+        user::list(settings)
+    }
+
+    fn end(settings: &Settings, leftover: &Leftover) -> Result<(), Error> {
+        user::delete(settings, &leftover.id, Some(&leftover.note))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use rise_provider::http::{Request, Response, segment};
 use rise_provider::random::{self, LETTERS_AND_DIGITS};
-use rise_provider::{Credential, Error, Grant, Issued, Login, log, remembered_id};
+use rise_provider::{Credential, Error, Grant, Issued, Leftover, Login, log, remembered_id};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -16,6 +16,8 @@ use crate::settings::Settings;
 const FIRST_NAME: &str = "rise-broker";
 /// Nexus requires an address, and never writes to it.
 const ADDRESS: &str = "rise@example.invalid";
+/// The id of such a user begins with it.
+const PREFIX: &str = "rise-";
 /// The users of Nexus itself. Others come from LDAP and the like.
 const LOCAL: &str = "default";
 
@@ -35,16 +37,16 @@ struct User {
 }
 
 impl User {
-    /// Whether it was made for this grant.
-    fn is_of(&self, grant: &Grant) -> bool {
+    /// Whether it was made for the grant with this id.
+    fn is_of(&self, id: &str) -> bool {
         self.source == LOCAL
             && self.first_name.as_deref() == Some(FIRST_NAME)
-            && self.last_name.as_deref() == Some(grant.id().as_str())
+            && self.last_name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(id))
     }
 }
 
 pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
-    let (role, id) = (settings.role(grant.actions())?, id_of(grant));
+    let (role, id) = (settings.role(grant.actions())?, id_of(&grant.id()));
     let password = random::password(32, LETTERS_AND_DIGITS)?;
     let request = Request::post(&settings.users())
         .json(&json!({
@@ -65,7 +67,7 @@ pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error
     // Before anything else can fail: from here on somebody has to delete it.
     grant.remember(&format!("{}/{id}", settings.users()))?;
     let made: User = response.json()?;
-    if made.id != id || !made.is_of(grant) || made.roles != [role] {
+    if made.id != id || !made.is_of(&grant.id()) || made.roles != [role] {
         return Err(Error::Failed(format!(
             "Nexus answered with a user `{}`, and `{id}` with the role `{role}` was asked for",
             excerpt(&made.id)
@@ -77,7 +79,7 @@ pub(crate) fn create(settings: &Settings, grant: &Grant) -> Result<Issued, Error
 
 pub(crate) fn delete(
     settings: &Settings,
-    grant: &Grant,
+    grant: &str,
     remembered: Option<&str>,
 ) -> Result<(), Error> {
     if let Some(note) = remembered {
@@ -95,7 +97,7 @@ pub(crate) fn delete(
 
 /// A user with the grant's id that has other names. `was_made`: Nexus has said that it made the
 /// grant's user, so this may be that user, with a password that still works.
-fn of_somebody_else(user: &User, grant: &Grant, was_made: bool) -> Result<(), Error> {
+fn of_somebody_else(user: &User, grant: &str, was_made: bool) -> Result<(), Error> {
     let text = format!(
         "the user `{}` (source `{}`) has not the names of a user made by the broker",
         user.id,
@@ -104,39 +106,53 @@ fn of_somebody_else(user: &User, grant: &Grant, was_made: bool) -> Result<(), Er
     if was_made {
         return Err(Error::Failed(format!(
             "{text}, although the broker made one: delete it if nobody needs it, or name it \
-             `{FIRST_NAME}` `{}`",
-            grant.id()
+             `{FIRST_NAME}` `{grant}`"
         )));
     }
     log::warn(&format!("{text}: it belongs to somebody else and stays"));
     Ok(())
 }
 
-/// The user with this id. Nexus lists every user whose id begins with it.
+/// The users that this provider made for grants.
+pub(crate) fn list(settings: &Settings) -> Result<Vec<Leftover>, Error> {
+    let users = settings.users();
+    let found = beginning_with(settings, PREFIX)?.into_iter().filter_map(|user| {
+        let note = format!("{users}/{}", user.id);
+        Leftover::named(&user.id, PREFIX, note).filter(|leftover| user.is_of(&leftover.id))
+    });
+    Ok(found.collect())
+}
+
+/// The user with this id.
 fn find(settings: &Settings, id: &str) -> Result<Option<User>, Error> {
-    let url = format!("{}?userId={}&source={LOCAL}", settings.users(), segment(id));
+    Ok(beginning_with(settings, id)?.into_iter().find(|user| user.id == id))
+}
+
+/// The users whose ids begin with this text. Nexus lists them all at once.
+fn beginning_with(settings: &Settings, start: &str) -> Result<Vec<User>, Error> {
+    let url = format!("{}?userId={}&source={LOCAL}", settings.users(), segment(start));
     let response = send(settings, Request::get(&url))?;
     success(&response, "nx-users-read")?;
-    let found: Vec<User> = response.json()?;
-    Ok(found.into_iter().find(|user| user.id == id))
+    response.json()
 }
 
 fn send(settings: &Settings, request: Request) -> Result<Response, Error> {
     request.basic(&settings.username, &settings.password.get()?).send()
 }
 
-fn id_of(grant: &Grant) -> String {
-    format!("rise-{}", grant.id().to_lowercase())
+/// The id of the user for the grant with this id.
+fn id_of(grant: &str) -> String {
+    format!("{PREFIX}{}", grant.to_lowercase())
 }
 
 /// Why Nexus answered 400: the user exists, or the role does not.
 fn rejected(settings: &Settings, grant: &Grant, role: &str, response: &Response) -> Error {
-    let (id, why) = (id_of(grant), excerpt(&response.text()));
+    let (id, why) = (id_of(&grant.id()), excerpt(&response.text()));
     match find(settings, &id) {
         Ok(None) => Error::Denied(format!(
             "Nexus rejected the user `{id}`; does it have the role `{role}`? It wrote: {why}"
         )),
-        Ok(Some(user)) if !user.is_of(grant) => Error::Denied(format!(
+        Ok(Some(user)) if !user.is_of(&grant.id()) => Error::Denied(format!(
             "somebody else made a user `{id}`, which stays as it is; Nexus wrote: {why}"
         )),
         // A proxy sent the request twice. The broker calls `revoke` after this error.

@@ -3,7 +3,7 @@ use std::rc::Rc;
 
 use rise_provider::http::Method;
 use rise_provider::testing::{self, Answer, Authorization, Body, Call, Host, Origin, Sent};
-use rise_provider::{Actions, Provider, Revocation};
+use rise_provider::{Actions, Leftovers, Provider, Revocation};
 use serde_json::Value;
 
 use super::*;
@@ -380,4 +380,33 @@ fn a_long_answer_does_not_fill_the_error() {
     let (issued, _) = host.run(|| Nexus::issue(&usual(), &grant()));
     let Err(Error::Failed(text)) = issued else { panic!("expected a failure") };
     assert!(text.len() < 512 && !text.contains('\n'));
+}
+
+#[test]
+fn only_users_that_the_broker_made_are_listed_and_deleted() {
+    let older =
+        user("rise-01bx5zzkbkactav9wevgemmvrz", "rise-broker", "01BX5ZZKBKACTAV9WEVGEMMVRZ");
+    let ldap = json!({ "source": "LDAP" });
+    let mut elsewhere = ours();
+    elsewhere.as_object_mut().unwrap().extend(ldap.as_object().unwrap().clone());
+    let registry = Registry::with([
+        ours(),
+        older,
+        elsewhere,
+        user("rise-admin", "rise-broker", "admin"),
+        user("rise-01arz3ndektsv4rrffq69g5faz", "Ada", "Lovelace"),
+        user("rise-01arz3ndektsv4rrffq69g5fax", "rise-broker", GRANT),
+    ]);
+    let (listed, _) = registry.host().run(|| Nexus::find(&usual()));
+    let listed = listed.unwrap();
+    let ids: Vec<&str> = listed.iter().map(|leftover| leftover.id.as_str()).collect();
+    assert_eq!(ids, ["01arz3ndektsv4rrffq69g5fav", "01bx5zzkbkactav9wevgemmvrz"]);
+    assert_eq!(listed[0].note, NOTE);
+    let registry = Registry::with([ours(), user("rise-admin", "Ada", "Lovelace")]);
+    let (ended, _) = registry.host().run(|| Nexus::end(&usual(), &listed[0]));
+    assert_eq!((ended, registry.ids()), (Ok(()), vec!["rise-admin".to_owned()]));
+    let other = Registry::with([user(ID, "Ada", "Lovelace")]);
+    let (ended, _) = other.host().run(|| Nexus::end(&usual(), &listed[0]));
+    assert!(matches!(ended, Err(Error::Failed(_))), "{ended:?}");
+    assert_eq!(other.ids(), [ID]);
 }
