@@ -20,6 +20,7 @@ mod failures;
 pub mod filter;
 mod head;
 mod keys;
+mod leftovers;
 mod newest;
 mod past;
 mod past_answer;

@@ -44,8 +44,8 @@ mod unread;
 pub use cache::{CacheConfig, RegistryCacheFile, Share};
 pub use draft::Draft;
 pub use file::{
-    AcceptScope, AwsCeilingFile, HttpCeilingFile, RegistryKeys, Require, RevocationMeans, TlsFile,
-    TokenCeilingFile, Wasi,
+    AcceptScope, AwsCeilingFile, HttpCeilingFile, LeftoverPolicy, RegistryKeys, Require,
+    RevocationMeans, TlsFile, TokenCeilingFile, Wasi,
 };
 pub use layers::{Environment, environment, find_directory, parse_file, parse_toml};
 pub use modes::readable;

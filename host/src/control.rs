@@ -1,7 +1,8 @@
 //! What commands of this machine ask of the running broker, over a Unix socket in its state
 //! directory: one line of JSON there, and one line back.
 //!
-//! `listen` is the broker's side, `ask` that of a command. To add a request: a variant of
+//! `listen` is the broker's side, `ask` that of a command. `leftovers` has what only a command may
+//! ask for. To add a request: a variant of
 //! [`ControlTask`], and its arm in `listen`.
 //!
 //! **Invariant:** only root and the broker's own user get an answer, whatever the modes of the
@@ -10,6 +11,7 @@
 //! folder of the audit log, which has one writer.
 
 mod ask;
+mod leftovers;
 mod listen;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::end_credentials::{RevocationParameters, RevocationsAnswer};
 pub(crate) use ask::ask;
+pub(crate) use leftovers::{LeftoverFields, LeftoverParameters, LeftoversAnswer};
 pub(crate) use listen::listen;
 
 const SOCKET: &str = "control.sock";
@@ -45,12 +48,14 @@ struct ControlRequest {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ControlTask {
     Revoke(RevocationParameters),
+    Leftovers(LeftoverParameters),
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum ControlReply {
+pub(crate) enum ControlReply {
     Revocations(RevocationsAnswer),
+    Leftovers(LeftoversAnswer),
     /// Why nothing was done.
     Refused(String),
 }

@@ -13,7 +13,7 @@
 //! 7. record the outcome, durable before the credential leaves.
 //!
 //! `outstanding` lists what the broker can end, `revoke` ends it at its time, and `end_early`
-//! sooner.
+//! sooner. `leftovers` finds what the list should have and has not.
 //! [`Issuing::repository`] does what a caller asks for with the repository itself.
 //!
 //! Steps 3 to 6 happen once for all orders that wait for them, as a task of its own: a caller that
@@ -33,6 +33,7 @@ mod error;
 mod failures;
 mod flight;
 mod key;
+mod leftovers;
 mod mint;
 mod minted;
 mod outcome;
@@ -67,6 +68,8 @@ pub use error::IssueError;
 use failures::RememberedFailures;
 use flight::{FailedWait, FlightResult};
 use key::{CredentialKey, MintKey};
+pub use leftovers::FoundLeftover;
+use leftovers::LeftoverSearches;
 pub use mint::{FailedMint, Leftover, mint};
 use minted::{Minted, Reuse};
 use outcome::MintOutcome;
@@ -100,6 +103,8 @@ struct IssuingState {
     repository_requests: Flights<RepositoryKey, RepositoryResult>,
     /// What the broker can end, and what is due.
     outstanding: Outstanding,
+    /// What has no record, as it was last found at the registries.
+    leftovers: LeftoverSearches,
     /// Reads of the audit log for callers who give something back.
     lookups: Arc<Semaphore>,
     /// Held by the outcome of each mint from its intent on.
@@ -168,6 +173,7 @@ impl Issuing {
             repositories: Flights::default(),
             repository_requests: Flights::default(),
             outstanding: Outstanding::default(),
+            leftovers: LeftoverSearches::default(),
             lookups: Arc::new(Semaphore::new(1)),
             minting: Arc::default(),
             clock,

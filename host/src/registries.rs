@@ -29,7 +29,7 @@ use crate::capability::Capabilities;
 use crate::capability::aws::AwsAccess;
 use crate::capability::aws::denials::RoleDenials;
 use crate::config::node::Problem;
-use crate::config::{CreateRepositories, RepositoriesFile, Share};
+use crate::config::{CreateRepositories, LeftoverPolicy, RepositoriesFile, Share};
 use crate::domain::location::LocationPattern;
 use crate::domain::{ImageReference, Location, Project, ProjectShape, RegistryName, Scope};
 use crate::provider::Provider;
@@ -56,6 +56,8 @@ pub struct Registry {
     pub accept_endless: bool,
     /// The longest lifetime in seconds.
     pub max_lifetime: u32,
+    /// What the broker does with credentials at the registry that it has no record of.
+    pub leftovers: LeftoverPolicy,
     /// The locations of the projects, derived from `locate`.
     pub pattern: LocationPattern,
     /// What the broker does with the repositories of the projects; `None`: nothing.
@@ -72,6 +74,11 @@ impl Registry {
     /// Whether its provider can end credentials.
     pub fn revokes(&self) -> bool {
         self.provider.ends_credentials()
+    }
+
+    /// Whether its provider finds credentials at the registry by their names.
+    pub fn finds_leftovers(&self) -> bool {
+        self.provider.finds_leftovers()
     }
 
     /// The sessions in AWS that the broker can end, which no provider ends.

@@ -166,6 +166,12 @@ impl TestBroker {
         self.process.issuing.end_due(&self.generation.registries);
     }
 
+    /// Looks for leftovers where it is time to, as a broker that serves does every few seconds.
+    pub fn look_for_leftovers(&self) {
+        let broker = self.current.broker();
+        broker.process.issuing.look_for_leftovers(&broker.generation.registries);
+    }
+
     pub async fn admin(&self, path: &str) -> Response {
         answer(&self.admin, Request::get(path).body(Body::empty()).unwrap()).await
     }

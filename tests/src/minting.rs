@@ -179,6 +179,12 @@ impl Minting {
         }
     }
 
+    /// Adds a credential of somebody else with this name.
+    pub fn add(&self, name: &str) {
+        let other = MintedCredential::new(name.to_owned(), &[]);
+        self.credentials.lock().keep(|_| other);
+    }
+
     /// Every secret that it made, and that of the settings.
     pub fn secrets(&self) -> Vec<String> {
         let mut secrets = self.credentials.lock().secrets.clone();

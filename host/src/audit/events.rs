@@ -68,6 +68,8 @@ pub struct RevocationRequestFacts<'a> {
     pub request: Option<Ulid>,
     /// Whether they are gone already, as the operator says.
     pub gone: bool,
+    /// Whether they are credentials without a record, found at the registry.
+    pub leftovers: bool,
     /// How many there are.
     pub credentials: usize,
 }
@@ -304,22 +306,9 @@ impl Audit {
         provider: ProviderFacts<'a>,
         facts: &RevocationFacts<'a>,
     ) -> Record<'a> {
-        let RevocationFacts { cause, remembered, attempt, by } = *facts;
-        let by = by.map(|by| RevokerFields {
-            issuer: &by.issuer,
-            sub: cut(&by.sub, MAX_SUB),
-            request_id: by.request,
-        });
-        let revocation = RevocationFields {
-            cause: cause.as_str(),
-            remembered,
-            attempt: Some(attempt),
-            by,
-            ..RevocationFields::default()
-        };
         Record {
             minted_by: Some(grant.id()),
-            revocation: Some(revocation),
+            revocation: Some(facts.fields()),
             ..self.granted(event, grant, provider)
         }
     }
@@ -355,8 +344,10 @@ impl Audit {
         facts: &RevocationRequestFacts<'_>,
     ) -> Result<(), AuditError> {
         self.check()?;
+        let is_leftover = facts.leftovers;
+        let cause = if is_leftover { RevocationCause::Leftover } else { RevocationCause::Operator };
         let revocation = RevocationFields {
-            cause: RevocationCause::Operator.as_str(),
+            cause: cause.as_str(),
             request_id: facts.request,
             subject: facts.subject.map(|subject| cut(subject, MAX_SUB)),
             provider: facts.provider,
@@ -479,6 +470,24 @@ impl Audit {
                 exp: number("exp"),
             }),
             ..Record::blank(self.clock.now(), event)
+        }
+    }
+}
+
+impl<'a> RevocationFacts<'a> {
+    pub(super) fn fields(&self) -> RevocationFields<'a> {
+        let Self { cause, remembered, attempt, by } = *self;
+        let by = by.map(|by| RevokerFields {
+            issuer: &by.issuer,
+            sub: cut(&by.sub, MAX_SUB),
+            request_id: by.request,
+        });
+        RevocationFields {
+            cause: cause.as_str(),
+            remembered,
+            attempt: Some(attempt),
+            by,
+            ..RevocationFields::default()
         }
     }
 }

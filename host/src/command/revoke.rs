@@ -1,6 +1,8 @@
 //! `rise-broker revoke`: a user of the broker's machine ends credentials. The running broker does
 //! it; this command asks it, as `rise-registry revoke` does over HTTP.
 
+mod leftovers;
+
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -9,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{Outcome, print, texts};
 use crate::capability::printable;
 use crate::config::{Draft, environment};
-use crate::control::{ControlFolders, ControlTask, ask};
+use crate::control::{ControlFolders, ControlReply, ControlTask, ask};
 use crate::http::end_credentials::{OutstandingFields, RevocationParameters, RevocationsAnswer};
 
 /// How often the command looks what is left.
@@ -66,12 +68,19 @@ struct SelectionArguments {
     /// End the credential that this request got, or that was minted for it.
     #[arg(long, value_name = "REQUEST_ID")]
     of_request: Option<String>,
+    /// End credentials at registries that the broker has no record of and that are too old to be in
+    /// use by anybody. Look at them with --dry-run first. With --of-registry: those of that one.
+    #[arg(long, conflicts_with_all = ["subject", "of_project", "provider", "of_request", "gone"])]
+    leftovers: bool,
 }
 
 pub(super) async fn run(arguments: &RevokeArguments) -> Outcome {
     // The broker serves with what it read at start, so problems elsewhere do not matter.
     let config = Draft::load(&arguments.directory.path(), &environment()).map_err(texts)?.config;
     let folders = ControlFolders { state: config.state_directory, audit: config.audit.directory };
+    if arguments.selection.leftovers {
+        return leftovers::run(arguments, &folders).await;
+    }
     let look = RevocationParameters { dry_run: true, ..arguments.selection.parameters() };
     let (gone, dry_run) = (arguments.gone, arguments.dry_run);
     let end = RevocationParameters { gone, dry_run, ..arguments.selection.parameters() };
@@ -100,7 +109,15 @@ async fn revoke(
     folders: &ControlFolders,
     parameters: RevocationParameters,
 ) -> Result<RevocationsAnswer, Vec<String>> {
-    ask(folders, ControlTask::Revoke(parameters)).await.map_err(|why| vec![why])
+    match ask(folders, ControlTask::Revoke(parameters)).await {
+        Ok(ControlReply::Revocations(answer)) => Ok(answer),
+        Ok(ControlReply::Leftovers(_) | ControlReply::Refused(_)) => Err(other_answer()),
+        Err(why) => Err(vec![why]),
+    }
+}
+
+fn other_answer() -> Vec<String> {
+    vec!["the broker answered something else; both must be of one version".to_owned()]
 }
 
 impl SelectionArguments {

@@ -240,6 +240,7 @@ async fn maintain(current: Arc<Current>) {
         broker.process.issuing.sweep();
         broker.process.issuing.record_overdue(&broker.generation.registries).await;
         broker.process.issuing.sweep_denials(&broker.generation.registries);
+        broker.process.issuing.look_for_leftovers(&broker.generation.registries);
         broker.process.refusals.sweep();
         broker.process.clock_steps.check();
         broker.generation.identity.prefetch();

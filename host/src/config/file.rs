@@ -309,6 +309,9 @@ pub struct RegistryKeys {
     pub session_tags: bool,
     /// How an operator's revocation ends a credential that AWS does not end. Without it: not.
     pub revocation: Option<RevocationMeans>,
+    /// What the broker does with credentials at the registry that it has no record of. The default
+    /// is `report`.
+    pub leftovers: Option<LeftoverPolicy>,
     pub ceiling: CeilingFile,
     pub cache: RegistryCacheFile,
     /// What the broker does with the repositories of this registry. Without it: nothing.
@@ -336,6 +339,18 @@ impl From<AcceptScope> for Scope {
 pub enum RevocationMeans {
     /// An inline policy of the push role denies everything to the session.
     DenyPolicy,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LeftoverPolicy {
+    /// The broker does not look for them.
+    Off,
+    /// The broker logs and counts them.
+    #[default]
+    Report,
+    /// The broker ends them.
+    End,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -389,7 +404,7 @@ pub struct TokenCeilingFile {
 }
 
 impl RegistryKeys {
-    pub const NAMES: [&str; 12] = [
+    pub const NAMES: [&str; 13] = [
         "location",
         "project_depth",
         "accept_scope",
@@ -399,6 +414,7 @@ impl RegistryKeys {
         "source_identity",
         "session_tags",
         "revocation",
+        "leftovers",
         "ceiling",
         "cache",
         "repositories",

@@ -10,18 +10,17 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{ControlFolders, ControlReply, ControlRequest, ControlTask, LONGEST_REPLY};
-use crate::http::end_credentials::RevocationsAnswer;
 use crate::user;
 
 /// Longer than the broker takes at most.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// Sends one request to the broker of these folders, and returns its answer. The error says what to
-/// do.
+/// Sends one request to the broker of these folders, and returns its answer, which is no refusal.
+/// The error says what to do.
 pub(crate) async fn ask(
     folders: &ControlFolders,
     task: ControlTask,
-) -> Result<RevocationsAnswer, String> {
+) -> Result<ControlReply, String> {
     let path = folders.socket()?;
     let stream = UnixStream::connect(&path).await;
     let stream = stream.map_err(|error| unreachable(folders, &path, &error))?;
@@ -31,8 +30,8 @@ pub(crate) async fn ask(
     let talked = timeout(PATIENCE, exchange(stream, &request)).await;
     let talked = talked.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
     match talked.map_err(failed)? {
-        ControlReply::Revocations(answer) => Ok(answer),
         ControlReply::Refused(why) => Err(why),
+        reply @ (ControlReply::Revocations(_) | ControlReply::Leftovers(_)) => Ok(reply),
     }
 }
 

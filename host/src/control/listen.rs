@@ -13,7 +13,11 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use ulid::Ulid;
 
-use super::{ControlFolders, ControlReply, ControlRequest, ControlTask, LONGEST_REQUEST, real};
+use super::leftovers::end_leftovers;
+use super::{
+    ControlFolders, ControlReply, ControlRequest, ControlTask, LONGEST_REQUEST, LeftoverParameters,
+    real,
+};
 use crate::broker::Broker;
 use crate::domain::{Deadline, Subject};
 use crate::http::end_credentials::{RevocationParameters, end_selected};
@@ -155,8 +159,14 @@ async fn answer(line: &[u8], broker: &Broker, (user, audit): (u32, PathBuf)) -> 
             request.audit_directory.display()
         ));
     }
-    let ControlTask::Revoke(parameters) = request.task;
-    let done = timeout(WORK, revoke(broker, &user::login(user), &parameters)).await;
+    let user = user::login(user);
+    let done = timeout(WORK, async {
+        match request.task {
+            ControlTask::Revoke(parameters) => revoke(broker, &user, &parameters).await,
+            ControlTask::Leftovers(parameters) => leftovers(broker, &user, &parameters).await,
+        }
+    });
+    let done = done.await;
     done.unwrap_or_else(|_| ControlReply::Refused("the broker did not answer in time".to_owned()))
 }
 
@@ -177,6 +187,25 @@ async fn revoke(broker: &Broker, user: &str, parameters: &RevocationParameters) 
             let refused = failure.for_operator();
             tracing::info!(request_id = %id, user, cause = refused, "command refused");
             ControlReply::Refused(refused)
+        }
+    }
+}
+
+/// The same for credentials that no record tells of.
+async fn leftovers(broker: &Broker, user: &str, parameters: &LeftoverParameters) -> ControlReply {
+    let (id, deadline) = (Ulid::generate(), Deadline::after(WORK));
+    let subject = Subject::of_command(user);
+    let asked = EndRequest { id, client: None, subject: &subject, deadline };
+    match end_leftovers(broker, parameters, &asked).await {
+        Ok(answer) => {
+            if !parameters.dry_run {
+                tracing::info!(request_id = %id, user, "a command ends leftovers");
+            }
+            ControlReply::Leftovers(answer)
+        }
+        Err(cause) => {
+            tracing::info!(request_id = %id, user, cause, "command refused");
+            ControlReply::Refused(cause)
         }
     }
 }

@@ -10,10 +10,13 @@ pub enum RevocationCause {
     Returned,
     /// An operator ends it.
     Operator,
+    /// It was found at the registry by its name, and the broker has no record of it.
+    Leftover,
 }
 
 impl RevocationCause {
-    pub const ALL: [Self; 4] = [Self::GrantedEnd, Self::NotIssued, Self::Returned, Self::Operator];
+    pub const ALL: [Self; 5] =
+        [Self::GrantedEnd, Self::NotIssued, Self::Returned, Self::Operator, Self::Leftover];
 
     /// The word for it in records and metrics.
     pub fn as_str(self) -> &'static str {
@@ -22,6 +25,7 @@ impl RevocationCause {
             Self::NotIssued => "not-issued",
             Self::Returned => "returned",
             Self::Operator => "operator",
+            Self::Leftover => "leftover",
         }
     }
 }

@@ -161,6 +161,7 @@ pub(crate) async fn end_selected(
             subject: parameters.subject.as_deref(),
             request: selection.request,
             gone: parameters.gone,
+            leftovers: false,
             credentials: 0,
         };
         if parameters.gone {

@@ -166,15 +166,21 @@ fn issuing(broker: &Broker, to: &mut Registry) {
     to.register("outstanding_credentials", help, gauge(out.credentials as u64));
     let help = "Credentials that should have ended and may still work";
     to.register("overdue_credentials", help, gauge(out.overdue as u64));
+    let leftovers = Family::<Labels, Gauge>::default();
     let left_alone = Family::<Labels, Gauge>::default();
     for registry in broker.generation.registries.iter() {
         let labels = vec![("registry", registry.name.to_string())];
         let is_left_alone = issuing.left_alone(registry).is_some();
         left_alone.get_or_create(&labels).set(i64::from(is_left_alone));
+        if let Some(found) = issuing.leftovers(registry) {
+            leftovers.get_or_create(&labels).set(i64::try_from(found).unwrap_or(i64::MAX));
+        }
     }
     let help =
         "1 while the registry is not called, because it does not answer or asked for a pause";
     to.register("registry_left_alone", help, left_alone);
+    let help = "Credentials of no record that the registry had when it was last asked";
+    to.register("leftovers", help, leftovers);
 }
 
 fn issuers(identity: &Identity, to: &mut Registry) {

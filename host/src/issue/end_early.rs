@@ -234,7 +234,7 @@ impl Issuing {
 }
 
 impl EndRequest<'_> {
-    fn revoker(&self) -> Revoker {
+    pub(super) fn revoker(&self) -> Revoker {
         let Subject { issuer, sub, .. } = self.subject;
         Revoker { issuer: issuer.clone(), sub: sub.clone(), request: self.id }
     }

@@ -79,6 +79,7 @@ async fn build(
         // These problems are already reported, and others would follow from them.
         return Err(vec![]);
     }
+    leftovers(provider, &config, &stated)?;
     let has_aws = provider.imports.contains(&"aws");
     let aws = open_aws(has_aws, &aws_settings, &config, &own_secrets, &stated, means).await?;
     // The operator has reviewed a provider that is in the lock.
@@ -130,11 +131,25 @@ async fn build(
         trust_provider,
         accept_endless: config.keys.accept_endless,
         max_lifetime: config.keys.max_lifetime.unwrap_or(DEFAULT_MAX_LIFETIME),
+        leftovers: config.keys.leftovers.unwrap_or_default(),
         repositories: config.keys.repositories,
         shape: located.shape,
         pattern: located.pattern,
     };
     Ok((registry, warnings))
+}
+
+/// Rejects a setting that would have no effect.
+fn leftovers(
+    provider: &Provider,
+    config: &RegistryConfig,
+    stated: &Stated<'_>,
+) -> Result<(), Vec<Problem>> {
+    if config.keys.leftovers.is_none() || provider.finds_leftovers() {
+        return Ok(());
+    }
+    let message = "its provider cannot find credentials by their names; remove this".to_owned();
+    Err(stated.problem("/leftovers", message))
 }
 
 async fn open_aws(

@@ -84,6 +84,7 @@ mod issuing;
 mod issuing_isolation;
 mod kept_and_random;
 mod keys;
+mod leftovers;
 mod limits;
 mod named_paths;
 mod needs_of_providers;

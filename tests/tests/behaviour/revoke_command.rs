@@ -53,7 +53,7 @@ pub(super) async fn issue(serving: &Serving, installation: &Installation, sub: &
 }
 
 /// The command reaches the broker: its socket is there a moment after it is ready.
-async fn reached(installation: &Installation, arguments: &[&str]) -> Printed {
+pub(super) async fn reached(installation: &Installation, arguments: &[&str]) -> Printed {
     let mut printed = None;
     eventually("the broker answers", async || {
         let ran = installation.run(arguments);

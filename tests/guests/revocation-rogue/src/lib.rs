@@ -1,12 +1,12 @@
 //! Makes tokens that never end, and deletes them like a provider with `revocation`. `misbehave`
-//! selects what it does wrong instead.
+//! selects what it does wrong instead, and `finds` what it does when it looks for leftovers.
 //!
 //! It knows the configured `admin_token`, because the tests use a fixed one.
 
 use rise_provider::http::{Request, Response};
 use rise_provider::{
-    Credential, Error, Grant, Issued, Location, Login, Problem, Provider, Revocation, Scope,
-    Secret, SecretName, log,
+    Credential, Error, Grant, Issued, Leftover, Leftovers, Location, Login, Problem, Provider,
+    Revocation, Scope, Secret, SecretName, log, random,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 struct RevocationRogue;
 
-rise_provider::export_provider!(RevocationRogue, revocation);
+rise_provider::export_provider!(RevocationRogue, revocation, leftovers);
 
 /// The `admin_token` that the tests configure.
 const KNOWN: &str = "canary-admin-token-1f0c";
@@ -26,6 +26,45 @@ struct Settings {
     admin_token: SecretName,
     #[serde(default)]
     misbehave: Misbehave,
+    /// Without it, the registry cannot list tokens.
+    finds: Option<Finds>,
+    /// The ids for `finds = "told"`, with their notes.
+    #[serde(default)]
+    told: Vec<(String, String)>,
+}
+
+/// What it does when it looks for leftovers.
+#[derive(Clone, Copy, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum Finds {
+    /// Lists the tokens that are named after grants, for comparison.
+    All,
+    Nothing,
+    /// Lists the tokens of others, too.
+    Others,
+    /// Lists what the settings say.
+    Told,
+    /// Lists ten thousand leftovers.
+    TooMany,
+    /// Lists a leftover whose note holds the configured secret.
+    Configured,
+    /// Deletes a token when it is to look.
+    Deletes,
+    /// Makes a token when it is to look.
+    Makes,
+    /// Looks at the tokens of one project.
+    OfAProject,
+    /// Asks for what needs a grant.
+    Random,
+    Panics,
+    /// Ends what the note names without a look at its name.
+    EndsOthers,
+    /// Says that it has ended a leftover, and does nothing.
+    EndsNothing,
+    /// Takes a leftover that is gone for a failure.
+    FailsWhenGone,
+    /// Takes every failure of the registry for an empty list.
+    FailureIsNothing,
 }
 
 #[derive(Clone, Copy, Default, Deserialize, JsonSchema, PartialEq)]
@@ -141,7 +180,85 @@ impl Revocation for RevocationRogue {
     }
 }
 
+impl Leftovers for RevocationRogue {
+    #[expect(clippy::panic, reason = "one of the ways to misbehave")]
+    fn find(settings: &Settings) -> Result<Vec<Leftover>, Error> {
+        let unsupported = || Error::Unsupported("`finds` is not set".to_owned());
+        let (all, one) = (settings.all(), format!("{}/1", settings.all()));
+        let leftover = |id: &str, note: &str| Leftover { id: id.to_owned(), note: note.to_owned() };
+        let old = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        match settings.finds.ok_or_else(unsupported)? {
+            Finds::Nothing => return Ok(Vec::new()),
+            Finds::Told => {
+                return Ok(settings.told.iter().map(|(id, note)| leftover(id, note)).collect());
+            }
+            Finds::TooMany => {
+                let ids = (0..10_000).map(|number| format!("{number:026}"));
+                return Ok(ids.map(|id| leftover(&id, "x")).collect());
+            }
+            Finds::Configured => return Ok(vec![leftover(old, KNOWN)]),
+            Finds::Deletes => settings.delete(&one)?,
+            Finds::Makes => {
+                settings.send(Request::post(&all).json(&json!({ "name": "rise-x" })))?.success()?;
+            }
+            Finds::OfAProject => {
+                settings.send(Request::get(&settings.tokens("my-app")))?.success()?;
+            }
+            Finds::Random => drop(random::password(32, random::LETTERS_AND_DIGITS)?),
+            Finds::Panics => panic!("revocation-rogue was told to panic"),
+            Finds::All
+            | Finds::Others
+            | Finds::EndsOthers
+            | Finds::EndsNothing
+            | Finds::FailsWhenGone
+            | Finds::FailureIsNothing => {}
+        }
+        let listed = match settings.list() {
+            Err(_) if settings.finds == Some(Finds::FailureIsNothing) => Vec::new(),
+            listed => listed?,
+        };
+        let lists_others = settings.finds == Some(Finds::Others);
+        Ok(listed
+            .into_iter()
+            .filter_map(|token| {
+                let note = format!("{all}/{}", token.id);
+                let other = lists_others.then(|| leftover(old, &note));
+                Leftover::named(&token.name, "rise-", note).or(other)
+            })
+            .collect())
+    }
+
+    fn end(settings: &Settings, leftover: &Leftover) -> Result<(), Error> {
+        match settings.finds {
+            Some(Finds::EndsNothing) => Ok(()),
+            Some(Finds::EndsOthers | Finds::Told) => settings.delete(&leftover.note),
+            _ => {
+                let name = format!("rise-{}", leftover.id.to_lowercase());
+                let listed = settings.list()?;
+                match listed.iter().find(|token| token.name == name) {
+                    Some(token) => settings.delete(&format!("{}/{}", settings.all(), token.id)),
+                    None if settings.finds == Some(Finds::FailsWhenGone) => {
+                        Err(Error::NotFound("the token is gone".to_owned()))
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
 impl Settings {
+    /// The tokens of all projects.
+    fn all(&self) -> String {
+        format!("{}/api/tokens", self.base_url)
+    }
+
+    fn list(&self) -> Result<Vec<Described>, Error> {
+        let response = self.send(Request::get(&self.all()))?;
+        response.success()?;
+        response.json()
+    }
+
     fn remember(&self, grant: &Grant, id: u64, made: &Value) -> Result<(), Error> {
         let how = self.misbehave;
         if how == Misbehave::Forgets || how == Misbehave::ForgetsWhatEnds {
