@@ -19,6 +19,7 @@ mod example_key;
 mod examples;
 mod faults;
 mod issuing;
+mod leftovers;
 mod object;
 mod odd;
 mod places;
@@ -79,12 +80,14 @@ pub async fn check(file: &Path, examples: &Path, bench: &Bench<'_>) -> Report {
         issuing::check(case, &mut report).await;
         repositories::check(case, &mut report).await;
         revocation::check(case, &mut report).await;
+        leftovers::check(case, &mut report).await;
     }
     if report.passed() {
         for case in &cases {
             report.begin_case(case.name());
             faults::check(case, &mut report).await;
             revocation::check_faults(case, &mut report).await;
+            leftovers::check_faults(case, &mut report).await;
         }
         report.begin_case("");
         unused(&cases, &mut report);

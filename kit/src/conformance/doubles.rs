@@ -52,6 +52,8 @@ pub(super) struct Upstream {
     object: Mutex<RegistryObject>,
     repository: Mutex<RepositoryDouble>,
     calls: AtomicUsize,
+    /// What stands in its answers in place of the id of the grant.
+    pub renamed: Option<&'static str>,
     /// The call that is never answered, counted from 0.
     pub hangs_at: Option<usize>,
     /// The call whose answer differs from the author's example, counted from 0.
@@ -80,6 +82,7 @@ impl Upstream {
             object: Mutex::default(),
             repository: Mutex::default(),
             calls,
+            renamed: None,
             hangs_at: None,
             spoilt: None,
         }
@@ -185,6 +188,12 @@ impl Http for Upstream {
         let index = self.next_call().await;
         let spoilt = self.spoilt.filter(|(at, _)| *at == index).map(|(_, spoilt)| spoilt);
         let mut answer = self.answer(&request, matches!(spoilt, Some(Spoilt::Status(_))))?;
+        if let Some(other) = self.renamed {
+            let body = String::from_utf8_lossy(&answer.body);
+            let body = body.replace(&self.grant, other);
+            let body = body.replace(&self.grant.to_ascii_lowercase(), other);
+            answer.body = Zeroizing::new(body.into_bytes());
+        }
         match spoilt {
             Some(Spoilt::Status(other)) => answer.status = other,
             Some(Spoilt::Body(other)) => answer.body = Zeroizing::new(other.as_bytes().to_vec()),

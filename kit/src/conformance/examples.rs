@@ -179,9 +179,14 @@ impl Case {
 
     /// Returns the upstreams for calls with this grant, with what the registry has made before.
     pub(super) fn upstream_with(&self, grant: &Grant, object: RegistryObject) -> Upstream {
+        self.upstream_of(grant.id().to_string(), object)
+    }
+
+    /// The same for calls about the grant with this id.
+    pub(super) fn upstream_of(&self, id: String, object: RegistryObject) -> Upstream {
         let upstream =
             Upstream::new(&self.host, Arc::clone(&self.answers), Arc::clone(&self.issued));
-        upstream.for_grant(grant.id().to_string(), object)
+        upstream.for_grant(id, object)
     }
 
     /// The answers of the examples, which are the same for each of their registries.

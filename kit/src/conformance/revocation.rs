@@ -6,7 +6,7 @@
 mod ending;
 mod half_way;
 
-use ending::{Ending, Made};
+use ending::Ending;
 
 use super::doubles::PATIENCE;
 use super::examples::Case;
@@ -15,7 +15,7 @@ use super::report::Report;
 use crate::grant::grant;
 use crate::probe::Probe;
 
-pub(super) use ending::check_faults;
+pub(super) use ending::{Made, check_faults};
 
 const AREA: &str = "revocation";
 const ENDS: &str =

@@ -475,6 +475,81 @@ async fn each_misuse_of_revocation_fails_by_what_was_done() {
     covered("revocation-rogue", "Misbehave", rows.chain(["no", "remembers-configured"]));
 }
 
+const FINDING: [GuestRow; 14] = [
+    ("nothing", "is not in its list"),
+    ("others", "it is named `…nightly`, and it lists"),
+    ("told", "is not in its list"),
+    ("too-many", "is not in its list"),
+    ("configured", "is not in its list"),
+    ("deletes", "DELETE in `leftovers.find`, which only reads"),
+    ("makes", "POST in `leftovers.find`, which only reads"),
+    ("of-a-project", "/api/projects/my-app/tokens"),
+    ("random", "`leftovers` has no grant"),
+    ("panics", "revocation-rogue was told to panic"),
+    ("ends-others", "ends a credential whose name is that of another grant"),
+    ("ends-nothing", "returns success, and no request ended it"),
+    ("fails-when-gone", "a second time: returns Error::NotFound"),
+    ("failure-is-nothing", "a list without the credential that is there"),
+];
+
+async fn finding(how: &str) -> Report {
+    let url = "http://127.0.0.1:5000/api";
+    let allow = ["POST", "GET", "DELETE"].map(|method| {
+        format!(r#""{method} {url}/tokens", "{method} {url}/projects/{{project}}/tokens""#)
+    });
+    let answers = ["/api/projects/*/tokens", "/api/tokens"].map(|path| {
+        format!(
+            r#"[[answers]]
+method = "POST"
+path = "{path}"
+makes = true
+body = '{{"id": 7, "name": "{{request/name}}", "token": "{{token}}"}}'
+[[answers]]
+method = "GET"
+path = "{path}"
+when = "made"
+body = '[{{"id": 7, "name": "{{made/name}}"}}, {{"id": 8, "name": "release"}}]'
+[[answers]]
+method = "GET"
+path = "{path}"
+body = "[]"
+[[answers]]
+method = "DELETE"
+path = "{path}/7"
+status = 204
+"#
+        )
+    });
+    let settings = format!(
+        r#"base_url = "http://127.0.0.1:5000"
+admin_token = "a canary"
+finds = "{how}"
+trust_provider = true
+[registries.example.ceiling.http]
+private = true
+allow = [{}]
+{}"#,
+        allow.join(", "),
+        answers.concat()
+    );
+    guest("revocation-rogue", &settings).await
+}
+
+#[tokio::test]
+async fn each_misuse_of_leftovers_fails_by_what_was_done() {
+    let report = finding("all").await;
+    assert!(report.passed(), "{report}");
+    let mut wrong = Vec::new();
+    for (how, reason) in FINDING {
+        let said = failures(&finding(how).await);
+        if !said.contains(reason) {
+            wrong.push(format!("{how}: {said}"));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+    covered("revocation-rogue", "Finds", FINDING.iter().map(|row| row.0).chain(["all"]));
+}
+
 #[tokio::test]
 async fn revocation_without_a_word_of_what_makes_a_credential_fails() {
     let settings = r#"base_url = "http://127.0.0.1:5000"

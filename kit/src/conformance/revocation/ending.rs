@@ -21,14 +21,14 @@ const FAULTS: &str = "revoke returns no success while the credential may still b
 const HANGING: &str = "revoke ends at its deadline while an upstream call hangs";
 
 /// A credential that `issue` made.
-pub(super) struct Made {
+pub(in super::super) struct Made {
     pub grant: Arc<Grant>,
     pub note: Option<String>,
     pub object: RegistryObject,
 }
 
 impl Made {
-    pub(super) async fn issue(case: &Case) -> Result<Self, String> {
+    pub(in super::super) async fn issue(case: &Case) -> Result<Self, String> {
         let grant = grant(&case.registry, &case.project()?, None, None)?;
         let upstream = Arc::new(case.upstream(&grant));
         let (registry, _) = case.behind_shared(Arc::clone(&upstream), Probe::default());
