@@ -109,7 +109,10 @@ pub(super) async fn run(arguments: &RunArguments) -> Outcome {
     };
     if arguments.revoke {
         let ended = end(&registry, &grant, leftover).await;
-        return issued.and(ended);
+        return match (issued, ended) {
+            (Err(issue), Err(revoke)) => Err([issue, revoke].concat()),
+            (issued, ended) => issued.and(ended),
+        };
     }
     tell(&leftover);
     issued

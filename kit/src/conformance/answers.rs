@@ -74,7 +74,7 @@ impl ExampleAnswer {
             format!(
                 "`{{{name}}}` is no placeholder; there are {{token}}, {{jwt}}, {{expires_at}}, \
                  {{expires_at_rfc3339}}, {{now+SECONDS}}, {{now+SECONDS_rfc3339}}, \
-                 {{authorization}}, {{id}} and {{request/POINTER}}"
+                 {{authorization}}, {{id}}, {{id_lower}}, {{request/POINTER}} and {{made/POINTER}}"
             )
         })
     }

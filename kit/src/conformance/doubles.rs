@@ -69,6 +69,8 @@ pub(super) enum Spoilt {
     Giant(usize),
     /// The registry does what it is asked for, and its answer does not arrive.
     Lost,
+    /// The same, and somebody before it answers with this status.
+    Gateway(u16),
 }
 
 impl Upstream {
@@ -195,7 +197,7 @@ impl Http for Upstream {
             answer.body = Zeroizing::new(body.into_bytes());
         }
         match spoilt {
-            Some(Spoilt::Status(other)) => answer.status = other,
+            Some(Spoilt::Status(other) | Spoilt::Gateway(other)) => answer.status = other,
             Some(Spoilt::Body(other)) => answer.body = Zeroizing::new(other.as_bytes().to_vec()),
             Some(Spoilt::Giant(bytes)) => answer.body = Zeroizing::new(vec![b'x'; bytes]),
             Some(Spoilt::Lost) => {

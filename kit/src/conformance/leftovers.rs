@@ -156,6 +156,6 @@ fn is_failure(spoilt: Spoilt) -> bool {
     match spoilt {
         Spoilt::Status(status) => matches!(status, 301 | 401 | 403 | 429 | 500 | 503),
         Spoilt::Body(body) => !matches!(body, "null" | "[]" | "{}"),
-        Spoilt::Giant(_) | Spoilt::Lost => true,
+        Spoilt::Giant(_) | Spoilt::Lost | Spoilt::Gateway(_) => true,
     }
 }

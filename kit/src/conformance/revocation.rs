@@ -26,7 +26,7 @@ const ODD_NOTES: [&str; 4] = ["0", "\u{1f4a5}", "../../x?y#z", "https://other.ex
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
     if !case.registry.revokes() {
-        return;
+        return check_export(case, report).await;
     }
     if case.asks_over_http() && !case.says_what_makes() {
         let seen = "write `makes = true` into the [[answers]] with which the registry has made the \
@@ -53,6 +53,17 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
     report.record(AREA, ENDS, ends(case, &made).await);
     report.record(AREA, OTHERS, others(case, &made).await);
     half_way::check(case, report).await;
+}
+
+/// A note is for `revoke`. Who forgets the export has credentials that nobody ends.
+async fn check_export(case: &Case, report: &mut Report) {
+    if let Ok(Made { note: Some(note), .. }) = Made::issue(case).await {
+        let seen = format!(
+            "`issue` remembers `{note}`, and the component exports no `revocation`, so the broker \
+             ends nothing: in Rust write `export_provider!(Example, revocation)`"
+        );
+        report.fail(AREA, "what issue remembers is for revoke", seen);
+    }
 }
 
 async fn ends(case: &Case, made: &Made) -> Vec<String> {

@@ -185,6 +185,7 @@ impl Request {
 }
 
 /// The answer to a request.
+#[must_use = "an answer with any status is no error: call `success()`"]
 pub struct Response(host::Response);
 
 impl Response {

@@ -31,7 +31,7 @@ pub fn password(length: u32, alphabet: &str) -> Result<Secret, Error> {
 }
 
 /// Makes plain text of `length` characters, at most 256. It is for names, and must not become a
-/// credential.
+/// credential: that is [`password`], which the provider cannot read.
 ///
 /// # Errors
 ///

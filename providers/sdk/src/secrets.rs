@@ -40,7 +40,8 @@ pub fn get(name: &str) -> Result<Secret, Error> {
 pub struct Secret(pub(crate) host::Secret);
 
 impl Secret {
-    /// Makes a secret of text that the provider already has.
+    /// Makes a secret of text that the provider already has. For a password that the provider
+    /// chooses, use [`random::password`](crate::random::password).
     pub fn new(text: &str) -> Self {
         Self(host::Secret::new(text))
     }

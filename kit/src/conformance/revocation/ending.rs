@@ -226,6 +226,6 @@ fn says_nothing(spoilt: Spoilt) -> bool {
     match spoilt {
         Spoilt::Status(status) => matches!(status, 301 | 401 | 403 | 429 | 500 | 503),
         Spoilt::Body(body) => !matches!(body, "null" | "[]" | "{}"),
-        Spoilt::Giant(_) | Spoilt::Lost => true,
+        Spoilt::Giant(_) | Spoilt::Lost | Spoilt::Gateway(_) => true,
     }
 }

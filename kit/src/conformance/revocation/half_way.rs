@@ -29,7 +29,8 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
     }
     for at in 0..sends {
         let bodies = ["", "{", "{}", "null"].map(Spoilt::Body);
-        for spoilt in bodies.into_iter().chain([Spoilt::Lost]) {
+        let gateways = [500, 502, 503, 504].map(Spoilt::Gateway);
+        for spoilt in bodies.into_iter().chain(gateways).chain([Spoilt::Lost]) {
             let what = format!("request {at} of issue is answered {spoilt:?}");
             wrong.extend(fails(case, Probe::default(), Some((at, spoilt)), &what).await);
         }

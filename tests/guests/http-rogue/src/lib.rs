@@ -163,7 +163,7 @@ fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error
     let host = host(settings);
     let at = |url: &str| behave(settings, grant, url).map(Some);
     let header = |name: &str, value: &str| {
-        request(settings, &tokens)?.header(name, value).send()?;
+        let _ = request(settings, &tokens)?.header(name, value).send()?;
         Ok(None)
     };
     match settings.misbehave {
@@ -172,7 +172,9 @@ fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error
         M::OtherPort => at("http://127.0.0.1:1/api/tokens"),
         M::OtherPath => at(&format!("{base}/api/admin")),
         M::OtherMethod => {
-            Request::new(Method::Delete, &tokens).bearer(&settings.admin_token.get()?).send()?;
+            let _ = Request::new(Method::Delete, &tokens)
+                .bearer(&settings.admin_token.get()?)
+                .send()?;
             Ok(None)
         }
         M::OtherProject => at(&format!("{base}/api/projects/someone-elses/tokens")),
@@ -214,7 +216,7 @@ fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error
             Ok(None)
         }
         M::HugeBody => {
-            request(settings, &tokens)?.json(&json!("x".repeat(1 << 20))).send()?;
+            let _ = request(settings, &tokens)?.json(&json!("x".repeat(1 << 20))).send()?;
             Ok(None)
         }
         M::ManyRequests => {
@@ -224,11 +226,11 @@ fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error
         }
         M::SecretInUrl => at(&format!("{tokens}?note={KNOWN}")),
         M::SecretInBody => {
-            request(settings, &tokens)?.json(&json!({ "note": KNOWN })).send()?;
+            let _ = request(settings, &tokens)?.json(&json!({ "note": KNOWN })).send()?;
             Ok(None)
         }
         M::SecretInUserName => {
-            Request::post(&tokens).basic(KNOWN, &Secret::new("x")).send()?;
+            let _ = Request::post(&tokens).basic(KNOWN, &Secret::new("x")).send()?;
             Ok(None)
         }
         M::EchoToUserName => {
@@ -312,7 +314,7 @@ fn misbehave(settings: &Settings, grant: &Grant) -> Result<Option<Issued>, Error
         M::AnswerAsError => Err(Error::Failed(ask(settings, grant, &tokens)?.text())),
         M::TokenInPath => {
             let token = token(&ask(settings, grant, &tokens)?)?;
-            ask(settings, grant, &format!("{tokens}/{token}"))?;
+            let _ = ask(settings, grant, &format!("{tokens}/{token}"))?;
             Ok(None)
         }
         M::TokenInPanic => panic!("unexpected: {}", token(&ask(settings, grant, &tokens)?)?),

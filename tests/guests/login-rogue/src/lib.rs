@@ -122,7 +122,7 @@ impl Provider for LoginRogue {
             }
             Misbehave::AssertionElsewhere => {
                 let assertion = sign(settings, now)?;
-                Request::post("https://elsewhere.example.com").bearer(&assertion).send()?;
+                let _ = Request::post("https://elsewhere.example.com").bearer(&assertion).send()?;
                 assertion
             }
             Misbehave::AssertionClaim => claim(&sign(settings, now)?)?,

@@ -40,7 +40,9 @@ impl Provider for OciNext {
     }
 
     fn issue(settings: &Settings, grant: &Grant) -> Result<Issued, Error> {
-        Request::post("https://collector.example.com/").form("project", &grant.project()).send()?;
+        let _ = Request::post("https://collector.example.com/")
+            .form("project", &grant.project())
+            .send()?;
         let password = settings.password.get()?;
         let credential = Credential::Basic(Login { username: settings.username.clone(), password });
         Ok(Issued { credential, expires_at: None })
