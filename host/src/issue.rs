@@ -13,7 +13,8 @@
 //! 7. record the outcome, durable before the credential leaves.
 //!
 //! `outstanding` lists what the broker can end, `revoke` ends it at its time, and `end_early`
-//! sooner. `leftovers` finds what the list should have and has not.
+//! sooner. Brokers do that for each other (`together`) by a list that they share
+//! (`shared_outstanding`). `leftovers` finds what the list should have and has not.
 //! [`Issuing::repository`] does what a caller asks for with the repository itself.
 //!
 //! Steps 3 to 6 happen once for all orders that wait for them, as a task of its own: a caller that
@@ -29,6 +30,7 @@ mod breaker;
 mod breakers;
 mod cache;
 mod end_early;
+mod ended;
 mod error;
 mod failures;
 mod flight;
@@ -41,6 +43,8 @@ mod outstanding;
 mod queue;
 mod repository;
 mod revoke;
+mod shared_outstanding;
+mod together;
 mod token;
 
 use std::sync::Arc;
@@ -59,6 +63,7 @@ use crate::identity::{Replayed, Reservation};
 use crate::limits::{Admitted, RegistryLimit};
 use crate::registries::{Registries, Registry};
 use crate::rules::Grant;
+use crate::shared::Shared;
 use crate::telemetry::{Metrics, actions_label, traces};
 use breakers::Breakers;
 pub use cache::CacheUse;
@@ -78,6 +83,7 @@ pub use outstanding::{OutstandingCounts, OutstandingView, Selection};
 use queue::Queue;
 pub use repository::{RepositoryConflict, manage};
 use repository::{RepositoryKey, RepositoryResult};
+use shared_outstanding::SharedOutstanding;
 pub use token::{GrantedScope, IssuedToken, TokenBasis, TokenOrder};
 
 /// The part of a request's time that is kept for the record and the answer.
@@ -105,6 +111,8 @@ struct IssuingState {
     outstanding: Outstanding,
     /// What has no record, as it was last found at the registries.
     leftovers: LeftoverSearches,
+    /// What all brokers together can end. `None`: this broker shares nothing.
+    together: Option<SharedOutstanding>,
     /// Reads of the audit log for callers who give something back.
     lookups: Arc<Semaphore>,
     /// Held by the outcome of each mint from its intent on.
@@ -163,7 +171,12 @@ impl CredentialSource {
 }
 
 impl Issuing {
-    pub(crate) fn new(clock: Clock, audit: Audit, metrics: Metrics, cache: CacheConfig) -> Self {
+    pub(crate) fn new(
+        (clock, metrics): (Clock, Metrics),
+        audit: Audit,
+        cache: CacheConfig,
+        shared: Option<&Arc<Shared>>,
+    ) -> Self {
         Self(Arc::new(IssuingState {
             cache: CredentialCache::new(cache),
             failures: RememberedFailures::new(cache.entries, clock.clone()),
@@ -174,6 +187,7 @@ impl Issuing {
             repository_requests: Flights::default(),
             outstanding: Outstanding::default(),
             leftovers: LeftoverSearches::default(),
+            together: shared.map(SharedOutstanding::new),
             lookups: Arc::new(Semaphore::new(1)),
             minting: Arc::default(),
             clock,
@@ -258,7 +272,7 @@ impl Issuing {
         let grant = order.admitted.grant();
         for _ in 0..MOST_TRIES {
             let found = self.find(order).await?;
-            if self.0.outstanding.hold(&found.minted, grant, self.0.clock.now()) {
+            if self.hold(&found.minted, grant, &order.registry).await {
                 return Ok(found);
             }
             let key = CredentialKey::new(grant, order.registry.epoch, order.registry.share);
@@ -321,7 +335,7 @@ impl Issuing {
         let Order { admitted, registry, token, .. } = order;
         let FoundCredential { minted, source, outcome } = found;
         if let Err(replayed) = token.secure().await {
-            self.0.outstanding.release(minted.by, admitted.grant());
+            self.release(&minted, admitted.grant(), &registry).await;
             token.release().await;
             return Err(self.reject_replay(admitted.grant(), &registry, replayed).await);
         }
@@ -339,7 +353,7 @@ impl Issuing {
         let facts = registry.provider_facts();
         let recorded = self.0.audit.completed(admitted.grant(), facts, &delivery).await;
         if let Err(unrecorded) = recorded {
-            self.0.outstanding.release(minted.by, admitted.grant());
+            self.release(&minted, admitted.grant(), &registry).await;
             token.release().await;
             return Err(unrecorded.into());
         }

@@ -166,16 +166,18 @@ impl Process {
         cache: CacheConfig,
     ) -> Self {
         let (clock, metrics) = (foundation.clock.clone(), foundation.engine.metrics.clone());
+        let shared = foundation.shared.as_ref();
+        let issuing = Issuing::new((clock.clone(), metrics.clone()), audit.clone(), cache, shared);
         Self {
             foundation,
             clock_steps: ClockSteps::new(clock.clone()),
             lost_lines: OnceLock::new(),
             shipping: OnceLock::new(),
             traces: OnceLock::new(),
-            refusals: Refusals::new(clock.clone()),
+            refusals: Refusals::new(clock),
             explaining: Semaphore::new(EXPLAINING),
             searches: Arc::new(Semaphore::new(1)),
-            issuing: Issuing::new(clock, audit.clone(), metrics.clone(), cache),
+            issuing,
             metrics,
             audit,
             findings: Findings::default(),

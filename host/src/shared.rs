@@ -2,15 +2,16 @@
 //!
 //! [`Shared`] asks the store and says when it cannot: `connect` opens a connection, `greeting`
 //! checks what it reached, `link` keeps one open, `episode` logs and counts failures, `keys` names
-//! what is stored. Each room that shares something keeps its own memory and its own scripts:
-//! `identity/replay` for used tokens, `limits/counted` for rates.
+//! what is stored, and `seal` encrypts it. Each room that shares something keeps its own memory and
+//! its own scripts: `identity/replay` for used tokens, `limits/counted` for rates,
+//! `issue/shared_outstanding` for what is out.
 //!
 //! To share something else: a [`Use`], a script, and what holds while the store is away.
 //!
 //! **Invariant (I12):** a store that is away, slow or lying costs availability, never a wider
 //! credential or a lost record. Every answer is bounded, and parsed strictly.
 //! **Invariant:** the store learns no password, no token and no project name: names are keyed
-//! digests, and no secret is stored.
+//! digests, and values that tell something are sealed.
 
 mod connect;
 mod episode;
@@ -19,12 +20,14 @@ mod greeting;
 mod keys;
 mod link;
 mod received;
+mod seal;
 mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
+use zeroize::Zeroizing;
 
 use crate::domain::Clock;
 use crate::keys::KeyFileError;
@@ -115,6 +118,16 @@ impl Shared {
         greeting::about(&self.prefix)
     }
 
+    /// The name of something that all brokers know, whatever their first key is.
+    pub(crate) fn common_name(&self, name: &str) -> String {
+        greeting::key(&self.prefix, name)
+    }
+
+    /// The digests of one thing by each of the keys.
+    pub(crate) fn digests(&self, kind: &str, parts: &[&[u8]]) -> Vec<String> {
+        self.keys.digests(kind, parts).collect()
+    }
+
     /// The names of one thing, under each of the keys. The first is the one to write.
     pub(crate) fn names(&self, kind: &str, parts: &[&[u8]]) -> Vec<String> {
         let name = |digest| greeting::key(&self.prefix, &format!("{kind}:{digest}"));
@@ -125,6 +138,26 @@ impl Shared {
     pub(crate) fn name(&self, kind: &str, parts: &[&[u8]]) -> String {
         let digest = self.keys.digests(kind, parts).next().unwrap_or_default();
         greeting::key(&self.prefix, &format!("{kind}:{digest}"))
+    }
+
+    /// Encrypts what is stored under `name`, with the first key. `None`: the text is too long.
+    pub(crate) fn seal(&self, kind: &str, name: &str, text: Zeroizing<Vec<u8>>) -> Option<Vec<u8>> {
+        self.keys.seal((kind, name), text)
+    }
+
+    /// The text of a value that was found under `name`. A value that does not open is as good as
+    /// none, and counted.
+    pub(crate) fn unseal(
+        &self,
+        purpose: Use,
+        (kind, name): (&str, &str),
+        value: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let text = self.keys.unseal((kind, name), value);
+        if text.is_none() {
+            self.link.unreadable(purpose);
+        }
+        text
     }
 
     /// Which memory the connected store has, for scripts that find it emptied.

@@ -172,6 +172,12 @@ impl TestBroker {
         broker.process.issuing.look_for_leftovers(&broker.generation.registries);
     }
 
+    /// Tells other brokers what is out, and does what they want, as a broker that serves does every
+    /// few seconds.
+    pub async fn follow_others(&self) {
+        self.process.issuing.follow_others(&self.generation.registries).await;
+    }
+
     pub async fn admin(&self, path: &str) -> Response {
         answer(&self.admin, Request::get(path).body(Body::empty()).unwrap()).await
     }

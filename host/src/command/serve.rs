@@ -39,6 +39,8 @@ const LAST_SHIPPED: Duration = Duration::from_secs(5);
 const LAST_SPANS: Duration = Duration::from_secs(5);
 /// How often the broker looks for credentials that are to end.
 const END_DUE: Duration = Duration::from_secs(1);
+/// How often the list of what is out is compared with that of the other brokers.
+const FOLLOW: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
 pub(super) struct ServeArguments {
@@ -157,6 +159,15 @@ async fn end_credentials(current: Arc<Current>) {
     }
 }
 
+/// Ends what other brokers cannot, every few seconds.
+async fn follow_others(current: Arc<Current>) {
+    loop {
+        let broker = current.broker();
+        broker.process.issuing.follow_others(&broker.generation.registries).await;
+        tokio::time::sleep(FOLLOW).await;
+    }
+}
+
 /// Serves until a signal, and then until the last request is finished.
 async fn serve(started: Started, mut signals: Signals) -> Outcome {
     let Started {
@@ -185,6 +196,7 @@ async fn serve(started: Started, mut signals: Signals) -> Outcome {
     background.spawn(reload::watch(reloader, signals.hangup));
     background.spawn(maintain(Arc::clone(&current)));
     background.spawn(end_credentials(Arc::clone(&current)));
+    let following = background.spawn(follow_others(Arc::clone(&current)));
     background.spawn(control::listen(Arc::clone(&current), control));
     // The admin listener outlives the public one, so that the drain can be watched.
     background.spawn(serve_admin(admin, Arc::clone(&current), edges.admin));
@@ -204,6 +216,8 @@ async fn serve(started: Started, mut signals: Signals) -> Outcome {
         () = finish(draining, &process) => {}
         _ = signals.stop.wait() => tracing::warn!("stopping at once, after a second signal"),
     }
+    following.abort();
+    process.issuing.leave_others().await;
     process.audit.stop().await;
     if let Some(shipping) = shipping {
         shipping.finish(Deadline::after(LAST_SHIPPED)).await;

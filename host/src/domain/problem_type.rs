@@ -29,11 +29,12 @@ pub enum ProblemType {
     Overloaded,
     AuditUnavailable,
     ReplayStoreUnavailable,
+    SharedStoreUnavailable,
     UpstreamTimeout,
 }
 
 impl ProblemType {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::InvalidRequest,
         Self::MissingToken,
         Self::InvalidToken,
@@ -57,6 +58,7 @@ impl ProblemType {
         Self::Overloaded,
         Self::AuditUnavailable,
         Self::ReplayStoreUnavailable,
+        Self::SharedStoreUnavailable,
         Self::UpstreamTimeout,
     ];
 
@@ -85,6 +87,7 @@ impl ProblemType {
             Self::Overloaded => "overloaded",
             Self::AuditUnavailable => "audit-unavailable",
             Self::ReplayStoreUnavailable => "replay-store-unavailable",
+            Self::SharedStoreUnavailable => "shared-store-unavailable",
             Self::UpstreamTimeout => "upstream-timeout",
         }
     }

@@ -37,6 +37,14 @@ impl SubjectDigest {
         Self::of_hashed(issuer, hash_of_sub(sub))
     }
 
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The same where only the hash of `sub` is known.
     pub fn of_hashed(issuer: &str, sub: [u8; 32]) -> Self {
         // Of fixed length, so that no `sub` continues the name of an issuer.

@@ -152,7 +152,7 @@ pub(crate) async fn end_selected(
     let selection = parameters.selection(registries)?;
     let unsupported = issuing.beyond_reach(&selection, (asked.deadline, registries)).await?;
     let credentials = if parameters.dry_run {
-        issuing.select(&selection)
+        issuing.select(&selection, asked.deadline).await?
     } else {
         let facts = RevocationRequestFacts {
             project: parameters.project.as_deref(),
@@ -165,7 +165,7 @@ pub(crate) async fn end_selected(
             credentials: 0,
         };
         if parameters.gone {
-            issuing.forget_selected(&selection, asked, facts).await?
+            issuing.forget_selected(&selection, asked, facts, registries).await?
         } else {
             issuing.end_selected(&selection, asked, facts, registries).await?
         }
@@ -206,6 +206,7 @@ impl RevocationParameters {
             registries: self.registries(registries)?,
             subject: subject.as_deref().map(digest).transpose()?,
             request: request_id.as_deref().map(id).transpose()?,
+            ..Selection::default()
         })
     }
 

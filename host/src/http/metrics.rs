@@ -166,6 +166,10 @@ fn issuing(broker: &Broker, to: &mut Registry) {
     to.register("outstanding_credentials", help, gauge(out.credentials as u64));
     let help = "Credentials that should have ended and may still work";
     to.register("overdue_credentials", help, gauge(out.overdue as u64));
+    if let Some(together) = issuing.outstanding_together() {
+        let help = "Credentials that the brokers of [shared] together can end";
+        to.register("shared_outstanding_credentials", help, gauge(together));
+    }
     let leftovers = Family::<Labels, Gauge>::default();
     let left_alone = Family::<Labels, Gauge>::default();
     for registry in broker.generation.registries.iter() {

@@ -54,11 +54,14 @@ const OF_ENDING: &[ProblemType] = &[
     ProblemType::CredentialNotFound,
     ProblemType::RevocationUnsupported,
     ProblemType::AuditUnavailable,
+    ProblemType::SharedStoreUnavailable,
 ];
 
 /// What only operators may do.
 const OF_OPERATORS: &[ProblemType] =
     &[ProblemType::InvalidRequest, ProblemType::AccessDenied, ProblemType::AuditUnavailable];
+/// What is out, on all brokers.
+const OF_ALL_BROKERS: &[ProblemType] = &[ProblemType::SharedStoreUnavailable];
 
 /// Credentials asked for by query.
 pub(super) struct ByQuery;
@@ -121,7 +124,7 @@ impl IntoResponses for EndCredential {
 
 impl IntoResponses for EndCredentials {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        responses(&[ALWAYS, WITH_TOKEN, WITH_BODY, OF_OPERATORS])
+        responses(&[ALWAYS, WITH_TOKEN, WITH_BODY, OF_OPERATORS, OF_ALL_BROKERS])
     }
 }
 
@@ -202,6 +205,7 @@ mod tests {
             ProblemType::NotFound,
             ProblemType::CredentialNotFound,
             ProblemType::RevocationUnsupported,
+            ProblemType::SharedStoreUnavailable,
         ];
         assert_eq!(missing.into_iter().collect::<Vec<_>>(), of_some);
     }

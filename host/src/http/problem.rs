@@ -110,7 +110,8 @@ pub(super) fn status(problem: ProblemType) -> StatusCode {
         | ProblemType::UpstreamUnavailable
         | ProblemType::Overloaded
         | ProblemType::AuditUnavailable
-        | ProblemType::ReplayStoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        | ProblemType::ReplayStoreUnavailable
+        | ProblemType::SharedStoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         ProblemType::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
 }
@@ -458,6 +459,13 @@ fn not_issued(error: &IssueError) -> Advice {
             pause_of(*wait),
         ),
         IssueError::Overloaded => Advice::later("The broker is overloaded", WAIT, 1),
+        IssueError::ListUnavailable(_) => Advice::later(
+            "The broker cannot ask the others",
+            "The store in which the brokers list what is out does not answer, so that credentials \
+             of other brokers have not ended. Wait for the number of seconds in `Retry-After`, \
+             then try again. If this continues, tell the operator.",
+            PAUSE,
+        ),
         IssueError::OutstandingFull => Advice::later(
             "Too many credentials are out",
             "The broker has to end each credential of this registry, and keeps a list of as many \

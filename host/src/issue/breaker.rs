@@ -178,6 +178,7 @@ impl CallAttempt {
                 IssueError::ProviderFailed(_)
                 | IssueError::Overloaded
                 | IssueError::OutstandingFull
+                | IssueError::ListUnavailable(_)
                 | IssueError::LeftAlone { .. }
                 | IssueError::Limited(_)
                 | IssueError::Replayed(_)

@@ -56,12 +56,23 @@ impl Issuing {
         registries: &Registries,
     ) -> Result<EndedEarly, IssueError> {
         self.0.audit.check()?;
+        if let Some(list) = &self.0.together {
+            return self.give_back_together(list, request, asked, registries).await;
+        }
+        self.give_back_here(request, asked, registries).await
+    }
+
+    /// The same for what is on this broker's own list.
+    pub(super) async fn give_back_here(
+        &self,
+        request: Ulid,
+        asked: &EndRequest<'_>,
+        registries: &Registries,
+    ) -> Result<EndedEarly, IssueError> {
         let (owner, now) = (asked.subject.digest(), self.0.clock.now());
         match self.0.outstanding.give_back(request, &owner, (&asked.revoker(), now)) {
             GivenBack::Ending(credential, key) => {
-                if let Some(key) = key {
-                    self.0.cache.forget(&key, credential.id);
-                }
+                self.forget_kept(key, credential.id);
                 self.returned(request, asked, &credential).await?;
                 self.end_due(registries);
                 Ok(self.until_ended(credential.id, asked.deadline).await)
@@ -82,7 +93,7 @@ impl Issuing {
         if ended.is_ok() { EndedEarly::Ended } else { EndedEarly::Ending }
     }
 
-    async fn returned(
+    pub(super) async fn returned(
         &self,
         request: Ulid,
         asked: &EndRequest<'_>,
@@ -94,7 +105,7 @@ impl Issuing {
     }
 
     /// What the audit log knows of a credential that is not on the list, or not with this holder.
-    async fn not_on_the_list(
+    pub(super) async fn not_on_the_list(
         &self,
         request: Ulid,
         asked: &EndRequest<'_>,
@@ -104,25 +115,26 @@ impl Issuing {
         if answer.owner != asked.subject.digest() {
             return Ok(EndedEarly::Unknown(true));
         }
-        Ok(self.known(&answer))
+        self.known(&answer).await
     }
 
-    fn known(&self, answer: &PastAnswer) -> EndedEarly {
+    async fn known(&self, answer: &PastAnswer) -> Result<EndedEarly, IssueError> {
         let PastAnswer { minted_by, expires_at, can_end, has_ended, .. } = *answer;
         let is_over = expires_at.is_some_and(|end| end <= self.0.clock.now());
         if has_ended || is_over {
-            return EndedEarly::Ended;
+            return Ok(EndedEarly::Ended);
         }
-        match expires_at {
+        if let Some(list) = &self.0.together
+            && can_end
+            && list.has_ended(minted_by).await?
+        {
+            return Ok(EndedEarly::Ended);
+        }
+        Ok(match expires_at {
             // This caller has given it back before, and others have not.
             Some(end) if can_end && self.0.outstanding.has(minted_by) => EndedEarly::Shared(end),
             expires_at => EndedEarly::Unsupported(expires_at),
-        }
-    }
-
-    /// What an operator could end.
-    pub fn select(&self, selection: &Selection) -> Vec<OutstandingView> {
-        self.0.outstanding.select(selection, self.0.clock.now())
+        })
     }
 
     /// What nobody can end, as far as the audit log knows.
@@ -133,7 +145,7 @@ impl Issuing {
     ) -> Result<Vec<BeyondReach>, IssueError> {
         let longest = registries.iter().map(|registry| registry.max_lifetime).max().unwrap_or(0);
         let times = (SignedDuration::from_secs(i64::from(longest)), self.0.clock.now());
-        let Selection { project, registries, subject, request } = selection.clone();
+        let Selection { project, registries, subject, request, adopted: _ } = selection.clone();
         let selection = PastSelection { project, registries, subject, request };
         let issuing = self.clone();
         let is_within = move |id| issuing.0.outstanding.has(id);
@@ -169,17 +181,31 @@ impl Issuing {
         facts: RevocationRequestFacts<'_>,
         registries: &Registries,
     ) -> Result<Vec<OutstandingView>, IssueError> {
-        let credentials = self.select(selection).len();
-        let by = (asked.id, asked.client, asked.subject);
-        let facts = RevocationRequestFacts { credentials, ..facts };
-        self.0.audit.revoke_requested(by, &facts).await?;
+        let (selection, adopted) =
+            self.adopt_selected(selection, (registries, false), asked.deadline).await;
+        let selection = &selection;
+        self.requested(selection, asked, facts).await?;
         let by = (&asked.revoker(), self.0.clock.now());
         let (credentials, kept) = self.0.outstanding.end_selected(selection, by);
         for (minted_by, key) in kept {
             self.0.cache.forget(&key, minted_by);
         }
         self.end_due(registries);
-        Ok(credentials)
+        // If the others could not be asked, their credentials are still out.
+        adopted.map(|()| credentials)
+    }
+
+    /// Records what an operator ends of this broker's list.
+    async fn requested(
+        &self,
+        selection: &Selection,
+        asked: &EndRequest<'_>,
+        facts: RevocationRequestFacts<'_>,
+    ) -> Result<(), IssueError> {
+        let credentials = self.0.outstanding.select(selection, self.0.clock.now()).len();
+        let by = (asked.id, asked.client, asked.subject);
+        let facts = RevocationRequestFacts { credentials, ..facts };
+        Ok(self.0.audit.revoke_requested(by, &facts).await?)
     }
 }
 
@@ -194,11 +220,12 @@ impl Issuing {
         selection: &Selection,
         asked: &EndRequest<'_>,
         facts: RevocationRequestFacts<'_>,
+        registries: &Registries,
     ) -> Result<Vec<OutstandingView>, IssueError> {
-        let credentials = self.select(selection).len();
-        let by = (asked.id, asked.client, asked.subject);
-        let facts = RevocationRequestFacts { credentials, ..facts };
-        self.0.audit.revoke_requested(by, &facts).await?;
+        let (selection, adopted) =
+            self.adopt_selected(selection, (registries, true), asked.deadline).await;
+        let selection = &selection;
+        self.requested(selection, asked, facts).await?;
         let by = asked.revoker();
         let gone = self.0.outstanding.set_aside(selection, (&by, self.0.clock.now()));
         let mut views = Vec::new();
@@ -215,18 +242,22 @@ impl Issuing {
                 failed = written.err().or(failed);
             }
         }
-        failed.map_or(Ok(views), |error| Err(error.into()))
+        failed.map_or(Ok(()), |error| Err(IssueError::from(error)))?;
+        adopted.map(|()| views)
     }
 
     async fn forget(&self, gone: Gone, by: &Revoker) -> Result<(), AuditError> {
         let Gone { grant, note, key, .. } = gone;
         let id = grant.id;
-        if let Some(key) = key {
-            self.0.cache.forget(&key, id);
-        }
+        self.forget_kept(key, id);
         let recorded = self.0.audit.revoke_gone(&grant.revived(), note.as_deref(), by).await;
         match recorded {
-            Ok(()) => self.0.outstanding.forget_gone(id),
+            Ok(()) => {
+                self.0.outstanding.forget_gone(id);
+                if let Some(list) = &self.0.together {
+                    let _ = list.finish(id, self.0.clock.now()).await;
+                }
+            }
             Err(_) => self.0.outstanding.put_back(id, self.0.clock.now()),
         }
         recorded

@@ -11,6 +11,7 @@ use crate::domain::ProblemType;
 use crate::identity::Replayed;
 use crate::limits::Refused;
 use crate::provider::CallError;
+use crate::shared::StoreUnavailable;
 
 /// Grouped by what happens next. Texts are for the operator.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -42,6 +43,9 @@ pub enum IssueError {
     /// Later: the registry has no place for another call, or its pace is used up.
     #[error(transparent)]
     Limited(#[from] Refused),
+    /// Later: the store in which brokers list what is out does not answer.
+    #[error("what other brokers have minted is not known: {0}")]
+    ListUnavailable(#[from] StoreUnavailable),
     /// The caller needs another token, or the broker cannot remember that this one was used.
     #[error(transparent)]
     Replayed(#[from] Replayed),
@@ -72,6 +76,7 @@ impl IssueError {
             Self::Replayed(Replayed::Full | Replayed::Unknown(_)) => {
                 ProblemType::ReplayStoreUnavailable
             }
+            Self::ListUnavailable(_) => ProblemType::SharedStoreUnavailable,
             Self::Audit(_) => ProblemType::AuditUnavailable,
             Self::RepositoryConflict(_) => ProblemType::RepositoryConflict,
             Self::Internal(_) => ProblemType::Internal,
@@ -87,6 +92,7 @@ impl IssueError {
             | Self::LeftAlone { .. }
             | Self::Overloaded
             | Self::OutstandingFull
+            | Self::ListUnavailable(_)
             | Self::Limited(_) => true,
             Self::ProviderFailed(_)
             | Self::UpstreamDenied(_)

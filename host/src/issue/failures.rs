@@ -70,6 +70,7 @@ fn pause(error: &IssueError) -> Option<Duration> {
         | IssueError::Internal(_) => Some(OTHER),
         IssueError::LeftAlone { .. }
         | IssueError::OutstandingFull
+        | IssueError::ListUnavailable(_)
         | IssueError::Limited(_)
         | IssueError::Replayed(_)
         | IssueError::RepositoryConflict(_)

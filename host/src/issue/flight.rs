@@ -221,6 +221,7 @@ impl Issuing {
             Ok(credentials) => {
                 let facts = (registry.denials().is_some(), self.0.clock.now());
                 self.0.outstanding.minted(&grant, &credentials, key, facts);
+                self.tell_others(grant.id()).await;
                 Ok(Arc::new(Minted {
                     credentials: Arc::new(credentials),
                     by: grant.id(),

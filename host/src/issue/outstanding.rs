@@ -14,7 +14,10 @@
 
 mod gone;
 mod holders;
+mod listing;
 mod pace;
+mod recovered;
+mod returned;
 mod selection;
 #[cfg(test)]
 mod tests;
@@ -27,14 +30,16 @@ use tokio::sync::Notify;
 use ulid::Ulid;
 
 use super::key::CredentialKey;
-use super::minted::Minted;
-use crate::audit::{PastIssue, Revoker};
+use crate::audit::Revoker;
 use crate::domain::{Credentials, EndedBy, RegistryName, RevocationCause, SubjectDigest};
 use crate::registries::RECORDED_AGAIN;
 use crate::rules::{Grant, PastGrant};
 pub(super) use gone::Gone;
 use holders::Holders;
+pub(super) use listing::KnownHold;
+use listing::Minter;
 use pace::{Pace, later};
+pub(super) use returned::{GivenBack, LocalHold};
 pub use selection::{OutstandingView, Selection};
 
 /// About 1 KiB each. What an earlier process left is on the list also beyond this number.
@@ -42,8 +47,6 @@ const MOST: usize = 50_000;
 /// A registry may carry out a request long after nobody waits for its answer any more. So many
 /// seconds later it is asked again to end what it had not made yet.
 const LATEST_MINT: i64 = 60;
-/// A login of ECR works for twelve hours, in seconds. The rest is for clocks.
-const LONGEST_LOGIN: i64 = 14 * 3600;
 /// Requests that share the credential of another one, of all credentials together.
 const MOST_SHARING: usize = 200_000;
 
@@ -85,6 +88,9 @@ struct OutstandingCredential {
     key: Option<CredentialKey>,
     /// Who ends it before its time.
     by: Option<Revoker>,
+    /// Whether the other brokers know of it, with all its holders.
+    is_listed: bool,
+    minter: Minter,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +107,8 @@ pub(super) struct DueRevocation {
     pub is_session: bool,
     pub cause: RevocationCause,
     pub by: Option<Revoker>,
+    /// When it ends by itself, or should have been ended.
+    pub ends: Timestamp,
     /// Counted from 1.
     pub attempt: u32,
     /// Whether a success is its end.
@@ -114,15 +122,10 @@ pub(super) enum Revoked {
     Later(Option<u32>),
     /// The registry or the provider refuses.
     Denied,
-}
-
-/// What follows when a caller gives a credential back.
-pub(super) enum GivenBack {
-    /// This subject did not get it by this request, or has given it back.
-    Unknown,
-    /// Others have it, so it goes on until then.
-    Shared(PastGrant, Timestamp),
-    Ending(PastGrant, Option<CredentialKey>),
+    /// Another broker ends it. It may be asked for again after so many seconds.
+    Elsewhere(i64),
+    /// Another broker has ended it.
+    EndedElsewhere,
 }
 
 /// How many credentials are out, for metrics.
@@ -172,82 +175,6 @@ impl Outstanding {
         self.lock().add(grant, note, NextStep::End(RevocationCause::NotIssued), (now, now));
     }
 
-    /// What the audit log of an earlier process has.
-    pub(super) fn recovered(&self, past: PastIssue, now: Timestamp) {
-        let mut state = self.lock();
-        let id = past.grant.id;
-        let (next, due) = match (past.was_minted, past.ended_by, past.expires_at) {
-            (true, EndedBy::Registry, Some(end)) => (NextStep::Forget, end),
-            (true, EndedBy::Broker, Some(end)) => (NextStep::End(RevocationCause::GrantedEnd), end),
-            (true, _, None) => (NextStep::End(RevocationCause::GrantedEnd), now),
-            (false, ..) => (NextStep::End(RevocationCause::NotIssued), now),
-        };
-        state.add(past.grant, past.remembered, next, (due, now));
-        if let Some(credential) = state.credentials.get_mut(&id)
-            && past.is_session
-        {
-            // What was to end before its time has no end in the list, and ends by itself.
-            credential.is_session = true;
-            credential.ends = past.expires_at.unwrap_or_else(|| session_end(id, now));
-        }
-        for (request, owner) in past.holders {
-            state.hold(id, request, owner);
-        }
-    }
-
-    /// A request is about to be answered with a credential. Returns whether it may be: not if it
-    /// ends.
-    pub(super) fn hold(&self, minted: &Minted, grant: &Grant, now: Timestamp) -> bool {
-        let mut state = self.lock();
-        match state.credentials.get(&minted.by) {
-            // Nobody ends it before its time.
-            None if minted.credentials.note.is_none() => return true,
-            None => return false,
-            Some(known) if known.is_ending(now) => return false,
-            Some(_) => {}
-        }
-        state.hold(minted.by, grant.id(), grant.subject().digest());
-        true
-    }
-
-    /// The request was not answered with it after all.
-    pub(super) fn release(&self, minted_by: Ulid, grant: &Grant) {
-        let mut state = self.lock();
-        let (request, owner) = (grant.id(), grant.subject().digest());
-        if let Some(credential) = state.credentials.get_mut(&minted_by)
-            && credential.holders.remove(request, &owner)
-        {
-            state.sharing.remove(&request);
-        }
-    }
-
-    /// The subject of `owner` gives back what it got by this request. The last who does so ends the
-    /// credential.
-    pub(super) fn give_back(
-        &self,
-        request: Ulid,
-        owner: &SubjectDigest,
-        (by, now): (&Revoker, Timestamp),
-    ) -> GivenBack {
-        let mut state = self.lock();
-        let id = state.sharing.get(&request).copied().unwrap_or(request);
-        let Some(credential) = state.credentials.get_mut(&id) else { return GivenBack::Unknown };
-        if credential.is_session || !credential.holders.remove(request, owner) {
-            return GivenBack::Unknown;
-        }
-        let grant = credential.grant.clone();
-        if !credential.holders.is_empty() && !credential.is_ending(now) {
-            let ends = credential.ends;
-            state.sharing.remove(&request);
-            return GivenBack::Shared(grant, ends);
-        }
-        // Known until it has ended, so that the same request can be repeated.
-        credential.holders.add(request, *owner, true);
-        let key = credential.key.clone();
-        state.end(id, RevocationCause::Returned, (by, now));
-        GivenBack::Ending(grant, key)
-    }
-
     /// Forgets what registries have ended. Returns each registry with a revocation that is due,
     /// once for each worker that may start.
     pub(super) fn workers(&self, now: Timestamp) -> Vec<RegistryName> {
@@ -287,6 +214,15 @@ impl Outstanding {
     /// Records what came of a revocation that [`Outstanding::next`] returned.
     pub(super) fn ended(&self, grant: &PastGrant, outcome: &Revoked, now: Timestamp) {
         let mut state = self.lock();
+        match outcome {
+            Revoked::EndedElsewhere => {
+                drop(state);
+                self.ended_elsewhere(grant.id);
+                return;
+            }
+            Revoked::Elsewhere(pause) => return state.left_alone(grant.id, later(now, *pause)),
+            Revoked::Ended | Revoked::Later(_) | Revoked::Denied => {}
+        }
         let known = state.credentials.get(&grant.id);
         let is_over = known.is_some_and(|known| known.is_session && known.ends <= now);
         let attempts = known.map_or(0, |known| known.attempts);
@@ -344,13 +280,6 @@ impl Outstanding {
     }
 }
 
-/// When no login of the session that was opened for this mint works any more.
-fn session_end(mint: Ulid, now: Timestamp) -> Timestamp {
-    let minted = i64::try_from(mint.timestamp_ms()).ok();
-    let minted = minted.and_then(|at| Timestamp::from_millisecond(at).ok());
-    later(minted.unwrap_or(now), LONGEST_LOGIN)
-}
-
 impl OutstandingState {
     fn add(
         &mut self,
@@ -374,6 +303,8 @@ impl OutstandingState {
             holders: Holders::default(),
             key: None,
             by: None,
+            is_listed: false,
+            minter: Minter::ThisBroker,
         };
         self.credentials.insert(id, credential);
         self.due.insert((due, id));
@@ -413,6 +344,14 @@ impl OutstandingState {
         self.due.insert((due, id));
     }
 
+    /// It was not tried: another broker ends it.
+    fn left_alone(&mut self, id: Ulid, due: Timestamp) {
+        if let Some(credential) = self.credentials.get_mut(&id) {
+            credential.attempts = credential.attempts.saturating_sub(1);
+        }
+        self.schedule(id, due);
+    }
+
     /// Whether this success was the first of two. The second is the end.
     fn settles(&mut self, id: Ulid) -> bool {
         let Some(credential) = self.credentials.get_mut(&id) else { return false };
@@ -444,8 +383,8 @@ impl OutstandingCredential {
     fn due_revocation(&self) -> Option<DueRevocation> {
         let NextStep::End(cause) = self.next else { return None };
         let (grant, note, by) = (self.grant.clone(), self.note.clone(), self.by.clone());
-        let Self { attempts: attempt, is_settled, is_session, .. } = *self;
-        Some(DueRevocation { grant, note, is_session, cause, by, attempt, is_settled })
+        let Self { attempts: attempt, is_settled, is_session, ends, .. } = *self;
+        Some(DueRevocation { grant, note, is_session, cause, by, ends, attempt, is_settled })
     }
 
     fn is_overdue(&self, now: Timestamp) -> bool {

@@ -7,8 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ulid::Ulid;
+
 use super::mint::Leftover;
 use super::outstanding::{DueRevocation, OutstandingCounts, Revoked};
+use super::shared_outstanding::Claimed;
 use super::{IssueError, Issuing, error};
 use crate::audit::{PastIssue, RevocationFacts};
 use crate::domain::{Deadline, RegistryName, RevocationCause};
@@ -18,6 +21,10 @@ use crate::rules::{Grant, PastGrant};
 
 /// For the records of a revocation, beside what the provider may take.
 const RECORDS: Duration = Duration::from_secs(2);
+/// When this broker asks again for a credential that another one ends, in seconds.
+const ELSEWHERE: i64 = 10;
+/// After so many failures others may try: perhaps they reach the registry.
+const MOST_ATTEMPTS: u32 = 4;
 
 impl Issuing {
     /// Starts the revocations that are due. Call it every second.
@@ -94,6 +101,7 @@ impl Issuing {
                      shows what its provider remembered) and say so: `rise-broker revoke --gone \
                      --of-request` with the id in `minted_by`"
                 );
+                self.leave_to_others(grant.id).await;
                 Revoked::Denied
             };
             self.0.outstanding.ended(&grant, &outcome, self.0.clock.now());
@@ -101,8 +109,33 @@ impl Issuing {
         self.0.outstanding.worker_ends(name);
     }
 
+    /// Ends a credential, unless another broker does.
     async fn end(&self, registry: &Arc<Registry>, due: &DueRevocation) -> Revoked {
-        let DueRevocation { grant, note, is_session, cause, by, attempt, is_settled } = due;
+        let Some(list) = &self.0.together else { return self.end_here(registry, due).await };
+        let (id, ends) = (due.grant.id, due.ends);
+        let tries = registry.provider.guest.limits.wall + RECORDS * 2;
+        match list.claim(id, due.cause, (ends, tries)).await {
+            // While the store is away, each broker ends what is on its list.
+            Ok(Claimed::Ours) | Err(_) => {}
+            Ok(Claimed::Theirs) => return Revoked::Elsewhere(ELSEWHERE),
+            Ok(Claimed::Busy) => return Revoked::Elsewhere(1),
+            Ok(Claimed::Ended) => return Revoked::EndedElsewhere,
+        }
+        let revoked = self.end_here(registry, due).await;
+        // If this fails, others try in vain, or a little later.
+        let _ = match &revoked {
+            Revoked::Ended if due.is_settled => list.finish(id, ends).await,
+            Revoked::Ended => list.pause(id, false).await,
+            Revoked::Later(_)
+            | Revoked::Denied
+            | Revoked::Elsewhere(_)
+            | Revoked::EndedElsewhere => list.pause(id, due.attempt >= MOST_ATTEMPTS).await,
+        };
+        revoked
+    }
+
+    async fn end_here(&self, registry: &Arc<Registry>, due: &DueRevocation) -> Revoked {
+        let DueRevocation { grant, note, is_session, cause, by, attempt, is_settled, .. } = due;
         let revived = Arc::new(grant.revived());
         let (remembered, by) = (note.as_deref(), by.as_ref());
         let facts = RevocationFacts { cause: *cause, remembered, attempt: *attempt, by };
@@ -153,6 +186,12 @@ impl Issuing {
             Revoked::Later(None)
         } else {
             Revoked::Denied
+        }
+    }
+
+    async fn leave_to_others(&self, id: Ulid) {
+        if let Some(list) = &self.0.together {
+            let _ = list.pause(id, true).await;
         }
     }
 

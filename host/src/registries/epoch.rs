@@ -52,6 +52,16 @@ impl Epoch {
         Self(digest.finalize().into())
     }
 
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The same on each broker with the same settings. Secrets are in it: it must not be stored or
+    /// logged, because who has it can try out what they are.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     #[cfg(test)]
     pub(crate) fn of_test(number: u8) -> Self {
         Self([number; 32])

@@ -16,6 +16,8 @@ pub enum Use {
     Connection,
     Tokens,
     Limits,
+    /// To know which credentials are out, and which have ended.
+    Outstanding,
 }
 
 /// Why the store is of no use now.
@@ -42,6 +44,7 @@ impl Use {
             Self::Connection => "connection",
             Self::Tokens => "tokens",
             Self::Limits => "limits",
+            Self::Outstanding => "outstanding",
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The keys of `[shared] key_files`: they name what is stored, so that the store cannot tell what
-//! a name stands for.
+//! a name stands for, and encrypt what it must not read (`seal`).
 //!
 //! **Invariant:** parts of a name are joined with their lengths, so that two different things have
 //! two names.
@@ -7,18 +7,20 @@
 use std::path::PathBuf;
 
 use aws_lc_rs::hmac;
+use zeroize::Zeroizing;
 
+use super::seal::{FINGERPRINT, Place, Sealed, SealingKey};
 use crate::keys::{KeyFileError, secret};
 
 /// Of a digest, in bytes: two names never meet by accident.
 const NAME: usize = 20;
-const FINGERPRINT: usize = 8;
 
 /// Never empty.
 pub(super) struct SharedKeys(Vec<SharedKey>);
 
 struct SharedKey {
     names: hmac::Key,
+    values: SealingKey,
     /// Tells keys apart, and says nothing about them.
     fingerprint: String,
 }
@@ -41,6 +43,19 @@ impl SharedKeys {
     pub(super) fn fingerprints(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|key| &*key.fingerprint)
     }
+
+    /// Encrypts with the first key. `None`: the text is too long.
+    pub(super) fn seal(&self, place: Place<'_>, text: Zeroizing<Vec<u8>>) -> Option<Vec<u8>> {
+        let key = self.0.first()?;
+        key.values.seal(key.fingerprint_bytes()?, place, text)
+    }
+
+    /// `None`: none of the keys has sealed it for this place.
+    pub(super) fn unseal(&self, place: Place<'_>, value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let sealed = Sealed::parse(value)?;
+        let key = self.0.iter().find(|key| key.fingerprint_bytes() == Some(sealed.fingerprint))?;
+        key.values.open(&sealed, place)
+    }
 }
 
 impl FromIterator<SharedKey> for SharedKeys {
@@ -56,7 +71,13 @@ impl SharedKey {
         let derive = |label: &str| hmac::sign(&key, label.as_bytes());
         let names = hmac::Key::new(hmac::HMAC_SHA256, derive("rise shared names").as_ref());
         let fingerprint = hex(derive("rise shared fingerprint").as_ref(), FINGERPRINT);
-        Self { names, fingerprint }
+        Self { names, values: SealingKey::new(bytes), fingerprint }
+    }
+
+    fn fingerprint_bytes(&self) -> Option<[u8; FINGERPRINT]> {
+        let mut bytes = [0; FINGERPRINT];
+        hex::decode_to_slice(&self.fingerprint, &mut bytes).ok()?;
+        Some(bytes)
     }
 
     fn digest(&self, kind: &str, parts: &[&[u8]]) -> String {
@@ -83,8 +104,8 @@ mod tests {
         let keys: SharedKeys =
             [[1; 32], [2; 32]].iter().map(|bytes| SharedKey::new(bytes)).collect();
         let names = |kind, parts: &[&[u8]]| keys.digests(kind, parts).collect::<Vec<_>>();
-        let [first, second] = names("t", &[b"ab", b"c"]).try_into().unwrap();
-        assert_ne!(first, second);
+        let [first, other] = names("t", &[b"ab", b"c"]).try_into().unwrap();
+        assert_ne!(first, other);
         assert_eq!(names("t", &[b"ab", b"c"])[0], first);
         for (kind, parts) in [
             ("t", &[&b"a"[..], b"bc"][..]),
@@ -95,6 +116,11 @@ mod tests {
         ] {
             assert_ne!(names(kind, parts)[0], first, "{kind} {parts:?}");
         }
+        let place = ("t", &*first);
+        let value = keys.seal(place, Zeroizing::new(b"text".to_vec())).unwrap();
+        assert_eq!(**keys.unseal(place, &value).unwrap(), *b"text");
+        let second: SharedKeys = [SharedKey::new(&[2; 32])].into_iter().collect();
+        assert!(second.unseal(place, &value).is_none(), "the first key seals");
         let fingerprints: Vec<_> = keys.fingerprints().collect();
         assert_ne!(fingerprints[0], fingerprints[1]);
         assert_eq!(keys.fingerprint(), fingerprints[0]);

@@ -81,6 +81,13 @@ impl Link {
         self.state.give_up(connected.as_ref(), purpose, Reason::Nonsense, text)
     }
 
+    /// A stored value that no broker with these keys has stored. The connection is as good as
+    /// before.
+    pub(super) fn unreadable(&self, purpose: Use) {
+        let text = "a stored value was edited, moved, or sealed with another key";
+        self.state.failed(purpose, Reason::Nonsense, text);
+    }
+
     pub(super) fn connected(&self, purpose: Use) -> Result<Arc<Connected>, StoreUnavailable> {
         let connected = self.state.connected.load_full();
         connected.ok_or_else(|| self.state.failed(purpose, Reason::Away, NO_CONNECTION))

@@ -50,6 +50,16 @@ impl Holders {
         self.known.iter().any(|(_, known)| known == owner)
     }
 
+    pub(super) fn all(&self) -> &[(Ulid, SubjectDigest)] {
+        &self.known
+    }
+
+    /// Whether others hold it too. `None`: this request of this subject does not hold it.
+    pub(super) fn has_others_than(&self, request: Ulid, owner: &SubjectDigest) -> Option<bool> {
+        let has_others = self.has_others || self.known.len() > 1;
+        self.known.contains(&(request, *owner)).then_some(has_others)
+    }
+
     pub(super) fn requests(&self) -> impl Iterator<Item = Ulid> {
         self.known.iter().map(|(request, _)| *request)
     }

@@ -61,6 +61,8 @@ impl Pace {
                 Some(pause)
             }
             Revoked::Denied => Some(doubled(attempts).min(LONGEST_DENIAL)),
+            Revoked::Elsewhere(pause) => Some(*pause),
+            Revoked::EndedElsewhere => None,
         }
     }
 }

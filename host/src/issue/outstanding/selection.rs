@@ -1,5 +1,7 @@
 //! Which credentials an operator wants to end, and what an operator sees of them.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use ulid::Ulid;
 
@@ -7,6 +9,8 @@ use super::{NextStep, Outstanding, OutstandingCredential, OutstandingState};
 use crate::audit::Revoker;
 use crate::domain::{Actions, Project, RegistryName, RevocationCause, SubjectDigest};
 use crate::issue::key::CredentialKey;
+use crate::issue::shared_outstanding::Found;
+use crate::rules::PastGrant;
 
 /// Those that every part selects. A part that is not given selects all.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +21,8 @@ pub struct Selection {
     pub subject: Option<SubjectDigest>,
     /// The one that this request was answered with, or that was minted for it.
     pub request: Option<Ulid>,
+    /// Those that other brokers minted and that were found by the rest.
+    pub adopted: BTreeSet<Ulid>,
 }
 
 /// A credential that is out.
@@ -72,7 +78,8 @@ impl OutstandingState {
         let request = selection.request;
         let only = request.map(|id| self.sharing.get(&id).copied().unwrap_or(id));
         let selects = |(id, known): &(&Ulid, &OutstandingCredential)| {
-            only.is_none_or(|only| **id == only) && selection.selects(known)
+            selection.adopted.contains(id)
+                || only.is_none_or(|only| **id == only) && selection.selects(known)
         };
         let mut ids: Vec<Ulid> =
             self.credentials.iter().filter(selects).map(|(id, _)| *id).collect();
@@ -83,28 +90,44 @@ impl OutstandingState {
 
 impl Selection {
     fn selects(&self, known: &OutstandingCredential) -> bool {
-        let grant = &known.grant;
+        let holds = self.subject.is_some_and(|subject| known.holders.has(&subject));
+        self.selects_grant(&known.grant, holds)
+    }
+
+    /// Whether it selects the credential of this grant, beside `request`. `holds`: whether the
+    /// subject got it.
+    pub(in crate::issue) fn selects_grant(&self, grant: &PastGrant, holds: bool) -> bool {
         self.project.as_ref().is_none_or(|project| grant.project == *project)
             && self.registries.as_ref().is_none_or(|names| names.contains(&grant.registry))
-            && self
-                .subject
-                .is_none_or(|subject| grant.owner == subject || known.holders.has(&subject))
+            && self.subject.is_none_or(|subject| grant.owner == subject || holds)
     }
 }
 
-impl OutstandingCredential {
-    pub(super) fn view(&self, now: Timestamp) -> OutstandingView {
-        let grant = &self.grant;
-        OutstandingView {
+impl OutstandingView {
+    fn of(grant: &PastGrant, ends: Timestamp, holders: usize, is_ending: bool) -> Self {
+        Self {
             minted_by: grant.id,
             issuer: grant.issuer.clone(),
             sub: grant.sub.clone(),
             project: grant.project.clone(),
             registry: grant.registry.clone(),
             actions: grant.actions,
-            expires_at: self.ends,
-            holders: self.holders.len(),
-            is_ending: matches!(self.next, NextStep::End(_)) && self.is_ending(now),
+            expires_at: ends,
+            holders,
+            is_ending,
         }
+    }
+
+    /// A credential that another broker has minted.
+    pub(in crate::issue) fn of_another(found: &Found) -> Self {
+        let Found { entry, holders, ending, .. } = found;
+        Self::of(&entry.grant, entry.ends, *holders, ending.is_some())
+    }
+}
+
+impl OutstandingCredential {
+    pub(super) fn view(&self, now: Timestamp) -> OutstandingView {
+        let is_ending = matches!(self.next, NextStep::End(_)) && self.is_ending(now);
+        OutstandingView::of(&self.grant, self.ends, self.holders.len(), is_ending)
     }
 }

@@ -1,5 +1,6 @@
 use super::pace::AT_ONCE;
 use super::*;
+use crate::audit::PastIssue;
 use crate::domain::Actions;
 
 const NOW: i64 = 1_790_000_000;
