@@ -3,7 +3,8 @@
 //! [`Issuing::issue`] answers one order, in this order:
 //!
 //! 1. look for a kept credential that is still good for it (`cache`, `minted`);
-//! 2. join the mint that is under way for the same [`key`], or start one (`flight`);
+//! 2. join the mint that is under way for the same [`key`], or start one (`flight`), unless another
+//!    broker has one or is minting it (`shared`);
 //! 3. the mint waits for its turn and a place at the registry, unless the registry is down
 //!    (`breaker`) or the same mint failed a moment ago (`failures`);
 //! 4. record the intent, if the provider can reach anything outside;
@@ -43,6 +44,7 @@ mod outstanding;
 mod queue;
 mod repository;
 mod revoke;
+mod shared;
 mod shared_outstanding;
 mod together;
 mod token;
@@ -83,6 +85,7 @@ pub use outstanding::{OutstandingCounts, OutstandingView, Selection};
 use queue::Queue;
 pub use repository::{RepositoryConflict, manage};
 use repository::{RepositoryKey, RepositoryResult};
+use shared::SharedMints;
 use shared_outstanding::SharedOutstanding;
 pub use token::{GrantedScope, IssuedToken, TokenBasis, TokenOrder};
 
@@ -104,6 +107,8 @@ struct IssuingState {
     breakers: Breakers,
     queue: Queue,
     flights: Flights<MintKey, FlightResult>,
+    /// `None`: this broker shares nothing with others.
+    shared: Option<SharedMints>,
     repositories: Flights<RepositoryKey, RepositoryResult>,
     /// The same for requests of callers, which wait for their turn first.
     repository_requests: Flights<RepositoryKey, RepositoryResult>,
@@ -178,6 +183,7 @@ impl Issuing {
         shared: Option<&Arc<Shared>>,
     ) -> Self {
         Self(Arc::new(IssuingState {
+            shared: shared.map(|shared| SharedMints::new(shared, clock.clone())),
             cache: CredentialCache::new(cache),
             failures: RememberedFailures::new(cache.entries, clock.clone()),
             breakers: Breakers::default(),

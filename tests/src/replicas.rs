@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use rise_broker::domain::Clock;
@@ -10,13 +12,16 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::redis::{GateMode, REDIS_PASSWORD, Redis, RedisGate};
-use crate::{AUTH, Response, Settings, Stub, TestBroker, registry};
+use crate::registry::{self, RegistryTable};
+use crate::{AUTH, Answer, Response, Settings, Stub, TestBroker};
 
 /// What brokers that share a store have in common.
 pub struct Replicas {
     pub redis: Redis,
     pub gate: RedisGate,
     pub aws: Stub,
+    /// Seconds that the brokers' clock is ahead.
+    ahead: Arc<AtomicI64>,
     folder: TempDir,
     text: String,
 }
@@ -30,15 +35,43 @@ impl Replicas {
 
     /// The same on this store.
     pub async fn on(redis: Redis, text: &str, share: &str) -> Self {
-        let gate = RedisGate::start(GateMode::Pass(redis.port())).await;
-        let aws = Stub::start().await;
-        let table = registry::ecr(aws.endpoint()).shared(share);
         let auth =
             AUTH.replace("name = \"local\"\nkey", "name = \"local\"\nreplay = \"single_use\"\nkey");
-        let text = format!("{text}\n{auth}\n{table}");
-        let replicas = Self { redis, gate, aws, folder: tempfile::tempdir().unwrap(), text };
+        Self::of(redis, &format!("{text}\n{auth}"), |table| table.shared(share)).await
+    }
+
+    /// The same with tokens that are good more than once, and with a registry `prod` that `change`
+    /// returns for a table of ECR.
+    pub async fn with_registry(change: impl Fn(RegistryTable) -> RegistryTable) -> Self {
+        Self::of(Redis::start().await, AUTH, change).await
+    }
+
+    async fn of(redis: Redis, text: &str, table: impl Fn(RegistryTable) -> RegistryTable) -> Self {
+        let gate = RedisGate::start(GateMode::Pass(redis.port())).await;
+        let aws = Stub::start().await;
+        let text = format!("{text}\n{}", table(registry::ecr(aws.endpoint())));
+        let ahead = Arc::new(AtomicI64::new(0));
+        let folder = tempfile::tempdir().unwrap();
+        let replicas = Self { redis, gate, aws, ahead, folder, text };
         replicas.key("shared.key", 7);
         replicas
+    }
+
+    /// Moves the clock of every broker, and of what the AWS says from now on.
+    pub fn forward(&self, seconds: i64) {
+        let ahead = self.ahead.fetch_add(seconds, Ordering::SeqCst) + seconds;
+        let expires = Answer::Expires(SignedDuration::from_secs(ahead + 3600));
+        self.aws.always("GetAuthorizationToken", expires);
+    }
+
+    /// The settings of one more broker.
+    pub fn settings(&self) -> String {
+        format!("{}{}", self.table(&["shared.key"], "replicas = 3"), self.text)
+    }
+
+    /// The key of the issuer that all brokers have. There is one once a broker has started.
+    pub fn issuer_key(&self) -> PathBuf {
+        self.folder.path().join("issuer.pem")
     }
 
     /// Writes a key file of `[shared]` with 32 bytes of this value.
@@ -66,13 +99,22 @@ impl Replicas {
 
     /// Starts one more broker with this `[shared]`.
     pub async fn broker_with(&self, shared: &str) -> TestBroker {
-        let settings = Settings::new(format!("{shared}{}", self.text));
-        let key = self.folder.path().join("issuer.pem");
+        self.broker_of(&format!("{shared}{}", self.text)).await
+    }
+
+    /// Starts one more broker with these settings.
+    pub async fn broker_of(&self, text: &str) -> TestBroker {
+        let settings = Settings::new(text);
+        let key = self.issuer_key();
         if key.exists() {
             fs::copy(&key, settings.path("issuer.pem")).unwrap();
         }
         let text = settings.path("issuer.pem");
-        let broker = TestBroker::with_settings(settings).start().await;
+        let (system, ahead) = (Clock::system(), Arc::clone(&self.ahead));
+        let clock = Clock::from_fn(move || {
+            system.now() + SignedDuration::from_secs(ahead.load(Ordering::SeqCst))
+        });
+        let broker = TestBroker::with_settings(settings).clock(clock).start().await;
         fs::copy(text, key).unwrap();
         broker
     }

@@ -33,7 +33,7 @@ impl fmt::Display for Scope {
 }
 
 /// The party that enforces the scope of a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EnforcedBy {
     /// The host ensures the scope, whatever the provider does.

@@ -35,8 +35,10 @@ impl RememberedFailures {
         Self { failures, clock }
     }
 
-    pub(super) fn remember(&self, key: CredentialKey, error: &IssueError) {
-        let Some(pause) = pause(error).filter(|_| key.is_shared()) else { return };
+    /// `left`: for how long, if another broker knows that.
+    pub(super) fn remember(&self, key: CredentialKey, error: &IssueError, left: Option<Duration>) {
+        let pause = left.or_else(|| pause(error));
+        let Some(pause) = pause.filter(|_| key.is_shared()) else { return };
         let until = self.clock.elapsed() + pause;
         self.failures.insert(key, Arc::new(Remembered { error: error.clone(), until }));
     }
@@ -48,15 +50,19 @@ impl RememberedFailures {
             self.failures.invalidate(key);
             return None;
         }
-        let error = remembered.error.clone();
-        let is_pause = matches!(error, IssueError::UpstreamThrottled(Some(_)));
-        Some(if is_pause { IssueError::UpstreamThrottled(Some(seconds(left))) } else { error })
+        Some(shortened(remembered.error.clone(), left))
     }
+}
+
+/// What is left of a pause that the registry asked for.
+pub(super) fn shortened(error: IssueError, left: Duration) -> IssueError {
+    let is_pause = matches!(error, IssueError::UpstreamThrottled(Some(_)));
+    if is_pause { IssueError::UpstreamThrottled(Some(seconds(left))) } else { error }
 }
 
 /// How long `error` is the answer to everybody who asks for the same. `None`: it says nothing about
 /// the next mint.
-fn pause(error: &IssueError) -> Option<Duration> {
+pub(super) fn pause(error: &IssueError) -> Option<Duration> {
     match error {
         IssueError::UpstreamDenied(_) => Some(DENIED),
         IssueError::UpstreamThrottled(Some(asked)) => {

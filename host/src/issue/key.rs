@@ -75,6 +75,21 @@ impl CredentialKey {
     }
 }
 
+impl MintKey {
+    /// Everything in it, for its name in a store that brokers share.
+    pub(super) fn parts(&self) -> Vec<Vec<u8>> {
+        let CredentialKey { registry, epoch, project, actions, sharer } = &self.credential;
+        let sharer = match sharer {
+            Sharer::Subject { issuer, sub } => ["subject", issuer, sub].map(str::to_owned),
+            Sharer::Everybody => ["everybody", "", ""].map(str::to_owned),
+            Sharer::Request(id) => ["request".to_owned(), id.to_string(), String::new()],
+        };
+        let texts = [registry.as_str(), project.as_str(), &actions.to_string()].map(str::to_owned);
+        let parts = texts.into_iter().chain(sharer).map(String::into_bytes);
+        parts.chain([epoch.bytes().to_vec(), self.lifetime.to_le_bytes().to_vec()]).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -18,12 +18,12 @@ use crate::registries::Registry;
 use crate::rules::Grant;
 
 /// An expiry may lie this many seconds beyond the registry's bound, because clocks differ.
-const CLOCK_LEEWAY: i64 = 300;
+pub(super) const CLOCK_LEEWAY: i64 = 300;
 /// Credentials that expire sooner than this are rejected: no client could use them.
 const SHORTEST: i64 = 60;
 /// As seconds, this is in the year 5138; as milliseconds, in 1973.
 const MILLISECONDS: u64 = 100_000_000_000;
-const MAX_USERNAME: usize = 256;
+pub(super) const MAX_USERNAME: usize = 256;
 
 /// A provider call that brought no credential.
 #[derive(Debug, thiserror::Error)]
@@ -273,7 +273,7 @@ fn scope_of(
     }
 }
 
-fn is_plain(text: &str, limit: usize) -> bool {
+pub(super) fn is_plain(text: &str, limit: usize) -> bool {
     (1..=limit).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 

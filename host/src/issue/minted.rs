@@ -139,7 +139,8 @@ mod tests {
         };
         let by = Ulid::nil();
         let took = Duration::ZERO;
-        Minted { credentials: Arc::new(credentials), by, at: at(0), lifetime, took }
+        let credentials = Arc::new(credentials);
+        Minted { credentials, by, at: at(0), lifetime, took }
     }
 
     #[test]

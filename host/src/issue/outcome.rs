@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use tracing::Span;
 
-use super::flight::FlightResult;
+use super::flight::{FlightResult, Landed};
 use super::{CredentialSource, IssueError};
 use crate::audit::{Audit, Delivery};
 use crate::registries::Registry;
@@ -102,7 +102,9 @@ impl Drop for MintOutcome {
             self.metrics.credentials(self.grant.registry().as_str(), actions, outcome);
         }
         let minted = match result {
-            Ok(minted) => minted,
+            Ok(Landed { minted, source: CredentialSource::Minted }) => minted,
+            // Another broker has minted it: there is no intent.
+            Ok(_) => return,
             Err(error) => return self.log_unless_told(error),
         };
         if self.is_recorded.load(Ordering::Acquire) {

@@ -6,18 +6,24 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::key::MintKey;
 
-/// The moment of each mint, by the broker's clock. Bounded by the flights that there are.
+/// The moment of each mint. Bounded by the flights that there are.
 #[derive(Clone, Default)]
-pub(super) struct Queue(Arc<Mutex<HashMap<MintKey, Duration>>>);
+pub(super) struct Queue(Arc<Mutex<Moments>>);
 
-pub(super) struct LockedQueue<'a>(MutexGuard<'a, HashMap<MintKey, Duration>>);
+/// By the broker's clock; `None` until the mint has taken its turn.
+type Moments = HashMap<MintKey, watch::Receiver<Option<Duration>>>;
+
+pub(super) struct LockedQueue<'a>(MutexGuard<'a, Moments>);
 
 /// One mint that waits, until dropped.
 pub(super) struct Queued {
     queue: Queue,
     key: MintKey,
+    moment: watch::Sender<Option<Duration>>,
 }
 
 impl Queue {
@@ -27,13 +33,21 @@ impl Queue {
 }
 
 impl LockedQueue<'_> {
-    pub(super) fn moment(&self, key: &MintKey) -> Option<Duration> {
-        self.0.get(key).copied()
+    pub(super) fn moment(&self, key: &MintKey) -> Option<watch::Receiver<Option<Duration>>> {
+        self.0.get(key).cloned()
     }
 
-    pub(super) fn enter(&mut self, queue: &Queue, key: MintKey, moment: Duration) -> Queued {
-        self.0.insert(key.clone(), moment);
-        Queued { queue: queue.clone(), key }
+    pub(super) fn enter(&mut self, queue: &Queue, key: MintKey) -> Queued {
+        let (moment, waits) = watch::channel(None);
+        self.0.insert(key.clone(), waits);
+        Queued { queue: queue.clone(), key, moment }
+    }
+}
+
+impl Queued {
+    /// The mint has taken its turn.
+    pub(super) fn until(&self, moment: Duration) {
+        self.moment.send_replace(Some(moment));
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Use {
     Limits,
     /// To know which credentials are out, and which have ended.
     Outstanding,
+    /// Kept credentials, and who mints.
+    Credentials,
 }
 
 /// Why the store is of no use now.
@@ -45,6 +47,7 @@ impl Use {
             Self::Tokens => "tokens",
             Self::Limits => "limits",
             Self::Outstanding => "outstanding",
+            Self::Credentials => "credentials",
         }
     }
 }
@@ -101,7 +104,7 @@ impl Episodes {
             purpose = purpose.as_str(),
             cause,
             "the shared store of [shared] fails: until it answers, limits count this broker's \
-             share, and single-use tokens are rejected"
+             share, each broker mints for itself, and single-use tokens are rejected"
         );
     }
 
