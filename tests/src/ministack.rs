@@ -246,9 +246,14 @@ impl Ministack {
     /// Sends a request to IAM as the account's root, with `Action` and its parameters, to take away
     /// what [`Ministack::two_roles`] gave.
     pub async fn iam(&self, form: &[(&str, &str)]) -> Answered {
+        self.try_iam(form).await.accepted()
+    }
+
+    /// The same, whatever the answer is.
+    pub async fn try_iam(&self, form: &[(&str, &str)]) -> Answered {
         let form = [&[("Version", "2010-05-08")], form].concat();
         let signed = self.unchecked_signature("iam");
-        self.client.post_form(&self.endpoint, &form, &[("Authorization", &signed)]).await.accepted()
+        self.client.post_form(&self.endpoint, &form, &[("Authorization", &signed)]).await
     }
 
     async fn json(&self, service: &str, target: &str, body: &Value) -> Answered {

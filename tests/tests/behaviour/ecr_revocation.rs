@@ -90,8 +90,9 @@ async fn policy(ministack: &Ministack) -> Option<Value> {
         return None;
     }
     let form = [("Action", "GetRolePolicy"), ("RoleName", ROLE), ("PolicyName", POLICY)];
-    let answer = ministack.iam(&form).await.text();
-    let encoded = answer.split("<PolicyDocument>").nth(1).unwrap();
+    // Or it has just been deleted.
+    let answer = ministack.try_iam(&form).await.text();
+    let encoded = answer.split("<PolicyDocument>").nth(1)?;
     let encoded = encoded.split("</PolicyDocument>").next().unwrap().replace("&quot;", "\"");
     let decoded = url::form_urlencoded::parse(encoded.as_bytes()).next().unwrap().0.into_owned();
     Some(serde_json::from_str(&decoded).unwrap())
