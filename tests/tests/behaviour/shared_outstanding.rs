@@ -303,13 +303,14 @@ async fn a_broker_that_lives_ends_its_own() {
     assert_eq!((out(&other), out(&third)), (0, 0));
     // Its registry is away, and it gives up for a while: others try.
     group.server.mood(Some(MintingMood::Away));
-    eventually("another broker tries", async || {
+    let patience = 4 * rise_broker_tests::PATIENCE;
+    let tries = rise_broker_tests::within(patience, async || {
         group.forward(31);
         one.end_due();
         other.follow_others().await;
         out(&other) == 1
-    })
-    .await;
+    });
+    assert!(tries.await, "no other broker tries");
     group.server.mood(None);
     eventually("it has ended once", async || {
         group.forward(31);
