@@ -109,7 +109,7 @@ soak: peers providers guests ## kill the broker 600 times, attack it, hang up on
 	$(CARGO) bench --locked -p rise-broker-tests \
 	  --bench soak_reload --bench soak_guests --bench soak_cancellation --bench soak_fleet \
 	  --bench soak_keys --bench soak_outstanding --bench audit_postgres \
-  --bench soak_rolling
+	  --bench soak_rolling --bench soak_shared
 
 # Builds only the cdylib: together with an rlib, cargo disables link-time optimization.
 providers: toolchain ## build the providers into dist/providers

@@ -24,7 +24,7 @@
 //! | providers that no compiler would make | [`handwritten`] |
 //! | providers' files, good and broken | [`provider_files`] |
 //! | a store that brokers share, and a network that fails on the way to it | [`redis`] |
-//! | several brokers on one store | [`replicas`] |
+//! | several brokers on one store, in process and as programs | [`replicas`], [`together`] |
 //! | an OCI registry | [`DockerRegistry`] |
 //! | what a benchmark compares the broker with | [`baseline`] |
 //! | the image of `deploy/image`, and containers of it | [`Containers`] |
@@ -109,6 +109,7 @@ mod skipped;
 mod skopeo;
 mod stub;
 mod terraform;
+pub mod together;
 mod token_registry;
 mod vendor_client;
 pub mod wire;

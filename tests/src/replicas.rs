@@ -147,5 +147,9 @@ fn hex(byte: u8) -> String {
 
 fn secret_file(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
+    only_mine(path);
+}
+
+pub(crate) fn only_mine(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }

@@ -1,0 +1,187 @@
+//! Brokers as programs on one Redis and one PostgreSQL behind a balancer, and what is asked of them
+//! while the store fails.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+use ulid::Ulid;
+
+use crate::redis::{GateMode, REDIS_PASSWORD, Redis, RedisGate};
+use crate::{Balancer, Client, Installation, Postgres, Serving, Signer, Stub, registry, within};
+
+const ISSUERS: [(&str, &str); 2] = [("jobs", "off"), ("once", "single_use")];
+
+/// The brokers, and what they share.
+pub struct Together {
+    pub redis: Redis,
+    pub gate: RedisGate,
+    pub aws: Stub,
+    pub balancer: Balancer,
+    pub brokers: Vec<Serving>,
+    pub installations: Vec<Installation>,
+    signer: Signer,
+    client: Client,
+    _postgres: Option<Postgres>,
+}
+
+/// How many requests were answered with each status.
+pub type Statuses = BTreeMap<u16, usize>;
+
+impl Together {
+    /// Starts so many brokers. `limits` is a part of their settings. With `ships` they send their
+    /// audit logs to one PostgreSQL.
+    ///
+    /// # Panics
+    /// If something does not start.
+    pub async fn start(brokers: usize, limits: &str, ships: bool) -> Self {
+        let redis = Redis::start().await;
+        let gate = RedisGate::start(GateMode::Pass(redis.port())).await;
+        let (aws, signer) = (Stub::start().await, Signer::with_algorithm("k1", "ES256"));
+        let postgres = if ships { Some(Postgres::start().await) } else { None };
+        let balancer = Balancer::start().await;
+        let mut installations = Vec::new();
+        for _ in 0..brokers {
+            let mut text = settings(&gate, &aws, brokers) + limits;
+            text.push_str(&postgres.as_ref().map(Postgres::settings).unwrap_or_default());
+            let installation = Installation::new(text);
+            installation.file("jwks.json", json!({ "keys": [signer.jwk()] }).to_string());
+            let key = installation.path("shared.key");
+            fs::write(&key, "07".repeat(32)).unwrap();
+            crate::replicas::only_mine(&key);
+            installations.push(installation);
+        }
+        if let Some(postgres) = &postgres {
+            let url = postgres.owner_url();
+            installations[0].file("owner", format!("{}\n", postgres.passwords()[0]));
+            let migrate = ["audit", "migrate", "--url", &url, "--password-file", "owner"];
+            let printed = installations[0].run(&migrate);
+            assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        }
+        let brokers: Vec<_> = installations.iter().map(Installation::serve).collect();
+        brokers.iter().enumerate().for_each(|(index, broker)| balancer.put(index, broker));
+        balancer.all_are_ready().await;
+        let client = Client::new();
+        Self {
+            redis,
+            gate,
+            aws,
+            balancer,
+            brokers,
+            installations,
+            signer,
+            client,
+            _postgres: postgres,
+        }
+    }
+
+    /// A token for a project, of an issuer whose tokens are good once, or as often as one likes.
+    pub fn token(&self, is_once: bool, project: &str) -> String {
+        let issuer = if is_once { "once" } else { "jobs" };
+        // Memories of used tokens reject those of the second in which they began.
+        let now = jiff::Timestamp::now().as_second() + 2;
+        self.signer.sign(&json!({
+            "iss": format!("https://{issuer}.example.test"), "sub": "ci", "aud": "rise-registry",
+            "iat": now, "nbf": now - 60, "exp": now + 900, "jti": Ulid::generate().to_string(),
+            "repository": format!("acme/{project}"),
+        }))
+    }
+
+    /// Asks one broker, or one of the balancer's choice. 0: there was no answer.
+    pub fn ask(
+        &self,
+        broker: Option<usize>,
+        token: &str,
+        project: &str,
+    ) -> impl Future<Output = u16> + Send + use<> {
+        let url = match broker {
+            Some(index) => self.brokers[index].url.clone(),
+            None => format!("http://{}", self.balancer.address),
+        };
+        let url = format!("{url}/api/v1/registry/credentials?project={project}");
+        let (client, token) = (self.client.clone(), token.to_owned());
+        async move { client.get_as(&url, &token).await.map_or(0, |answer| answer.status) }
+    }
+
+    /// Asks all brokers at once with one token that is good once.
+    pub async fn crowd_with_one_token(&self, requests: usize) -> Statuses {
+        let token = self.token(true, "my-app");
+        let brokers = self.brokers.len();
+        let asks = (0..requests).map(|index| self.ask(Some(index % brokers), &token, "my-app"));
+        count(asks.collect::<JoinSet<_>>().join_all().await)
+    }
+
+    /// Asks all brokers at once for one project, as the jobs of a matrix do.
+    pub async fn matrix(&self, jobs: usize, project: &str) -> Statuses {
+        let token = self.token(false, project);
+        let brokers = self.brokers.len();
+        let asks = (0..jobs).map(|index| self.ask(Some(index % brokers), &token, project));
+        count(asks.collect::<JoinSet<_>>().join_all().await)
+    }
+
+    /// Asks each broker in turn this often a second for so long. Returns the answers to tokens that
+    /// are good as often as one likes, and to those that are good once.
+    pub async fn load(&self, per_second: u32, time: Duration) -> [Statuses; 2] {
+        let started = Instant::now();
+        let mut answers = [Statuses::new(), Statuses::new()];
+        while started.elapsed() < time {
+            let next = Instant::now() + Duration::from_millis(100);
+            let mut crowd = JoinSet::new();
+            for index in 0..per_second as usize / 10 {
+                let (is_once, broker) = (index % 2 == 0, index / 2 % self.brokers.len());
+                let asking = self.ask(Some(broker), &self.token(is_once, "my-app"), "my-app");
+                crowd.spawn(async move { (is_once, asking.await) });
+            }
+            for (is_once, status) in crowd.join_all().await {
+                *answers[usize::from(is_once)].entry(status).or_default() += 1;
+            }
+            tokio::time::sleep_until(next.into()).await;
+        }
+        answers
+    }
+
+    /// How long until every broker serves tokens that are good once.
+    ///
+    /// # Panics
+    /// If that takes more than a minute.
+    pub async fn recovers(&self) -> Duration {
+        let started = Instant::now();
+        let serves = async || {
+            let ask = |broker| self.ask(Some(broker), &self.token(true, "my-app"), "my-app");
+            let all = (0..self.brokers.len()).map(ask).collect::<JoinSet<_>>();
+            all.join_all().await.iter().all(|status| *status == 200)
+        };
+        assert!(within(Duration::from_mins(1), serves).await, "the brokers have not recovered");
+        started.elapsed()
+    }
+}
+
+fn count(statuses: Vec<u16>) -> Statuses {
+    let mut counted = Statuses::new();
+    for status in statuses {
+        *counted.entry(status).or_default() += 1;
+    }
+    counted
+}
+
+fn settings(gate: &RedisGate, aws: &Stub, replicas: usize) -> String {
+    let mut text = format!(
+        "[shared]\nurl = 'redis://127.0.0.1:{}'\npassword = '{REDIS_PASSWORD}'\n\
+         key_files = ['shared.key']\nreplicas = {replicas}\n[auth]\naudience = 'rise-registry'\n",
+        gate.port()
+    );
+    for (issuer, replay) in ISSUERS {
+        text.push_str(&format!(
+            "[[auth.issuers]]\nname = '{issuer}'\nissuer = 'https://{issuer}.example.test'\n\
+             jwks_file = 'jwks.json'\nalgorithms = ['ES256']\nreplay = '{replay}'\n\
+             max_lifetime = 3600\n\
+             [[rules]]\nname = '{issuer}'\nissuer = '{issuer}'\n\
+             claims = {{ repository = 'acme/{{project}}' }}\nprojects = ['*']\n\
+             registries = ['prod']\nallow = ['pull', 'push']\n"
+        ));
+    }
+    text.push_str(&registry::ecr(aws.endpoint()).shared("project").to_string());
+    text
+}
