@@ -13,6 +13,12 @@ use rise_broker_tests::together::{Statuses, Together};
 
 const LIMIT: usize = 3000;
 const PER_SECOND: u32 = 60;
+/// Limits that nothing here meets.
+const WIDE: &str = "[limits]
+address = { per_second = 1000000, burst = 1000000 }
+subject = { per_second = 1000000, burst = 1000000 }
+project = { per_second = 1000000, burst = 1000000 }
+";
 
 fn main() {
     let rounds = number("ROUNDS", 1000);
@@ -24,7 +30,7 @@ fn main() {
         all_holds &= holds;
     };
     runtime.block_on(async {
-        let group = Together::start(3, "", true).await;
+        let group = Together::start(3, WIDE, true).await;
         let (twice, good, late) = good_once(&group, rounds).await;
         promise(
             twice == 0,
@@ -202,10 +208,7 @@ async fn flushed(group: &Together, time: Duration) -> (Statuses, Statuses, usize
 
 /// Requests a second that so many brokers answer from their caches.
 async fn throughput(brokers: usize) -> f64 {
-    let limits = "[limits]\naddress = { per_second = 1000000, burst = 1000000 }\n\
-                  subject = { per_second = 1000000, burst = 1000000 }\n\
-                  project = { per_second = 1000000, burst = 1000000 }\n";
-    let group = Together::start(brokers, limits, false).await;
+    let group = Together::start(brokers, WIDE, false).await;
     let token = group.token(false, "my-app");
     tokio::time::sleep(Duration::from_secs(2)).await;
     let path = "/api/v1/registry/credentials?project=my-app";
