@@ -125,7 +125,14 @@ impl LinkState {
         let answer = timeout(budget, connection.send_packed_command(command)).await;
         let Ok(answer) = answer else {
             let text = format!("no answer within {} ms", budget.as_millis());
-            if self.late.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_LATE {
+            // A crowd of limits is late within one busy moment, and that says nothing of the
+            // connection. The keeper's own question does: it waits for much longer.
+            let counts = match purpose {
+                Use::Limits => 0,
+                Use::Connection => MOST_LATE,
+                Use::Tokens | Use::Credentials | Use::Outstanding => 1,
+            };
+            if self.late.fetch_add(counts, Ordering::Relaxed) + counts >= MOST_LATE {
                 return Err(self.give_up(Some(&connected), purpose, Reason::Slow, &text));
             }
             return Err(self.failed(purpose, Reason::Slow, &text));
