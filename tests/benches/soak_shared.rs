@@ -36,6 +36,7 @@ fn main() {
             twice == 0,
             format!("no token is good twice: {good} of {rounds} rounds, {late} late"),
         );
+        println!("the store answered too late: {:?}", group.store_failures().await);
         let minted = matrices(&group, rounds / 50).await;
         promise(
             minted.iter().all(|mints| *mints == 1),

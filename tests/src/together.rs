@@ -142,6 +142,18 @@ impl Together {
         answers
     }
 
+    /// What the brokers say about failures of the store.
+    pub async fn store_failures(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for broker in &self.brokers {
+            let text = self.client.get(&format!("{}/metrics", broker.admin)).await.text();
+            let failures =
+                text.lines().filter_map(|it| it.strip_prefix("rise_broker_shared_failures_"));
+            lines.extend(failures.filter(|line| !line.ends_with(" 0")).map(ToOwned::to_owned));
+        }
+        lines
+    }
+
     /// How long until every broker serves tokens that are good once.
     ///
     /// # Panics
@@ -169,7 +181,8 @@ fn count(statuses: Vec<u16>) -> Statuses {
 fn settings(gate: &RedisGate, aws: &Stub, replicas: usize) -> String {
     let mut text = format!(
         "[shared]\nurl = 'redis://127.0.0.1:{}'\npassword = '{REDIS_PASSWORD}'\n\
-         key_files = ['shared.key']\nreplicas = {replicas}\n[auth]\naudience = 'rise-registry'\n",
+         key_files = ['shared.key']\nreplicas = {replicas}\n\
+         [server]\nconnections_per_address = 10000\n[auth]\naudience = 'rise-registry'\n",
         gate.port()
     );
     for (issuer, replay) in ISSUERS {
