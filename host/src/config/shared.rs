@@ -30,7 +30,7 @@ pub(super) struct SharedFile {
     pub ca_file: Option<PathBuf>,
     /// What each key of the store begins with.
     pub prefix: String,
-    /// Files with 32 bytes in hex. The first names what is written, all of them find it.
+    /// Files with 32 bytes in hex. The first names and seals what is written, all of them find it.
     pub key_files: Vec<PathBuf>,
     /// How many brokers share the store.
     #[schemars(range(min = 1, max = 1000))]
