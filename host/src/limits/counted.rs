@@ -1,7 +1,8 @@
 //! One rate for each key, counted by this broker alone or by all brokers together.
 //!
 //! Together, one script of the shared store counts as `governor` does, by the store's clock. While
-//! the store does not answer, this broker counts its share of the rate.
+//! the store does not answer, this broker lets its share of the rate through, less what it has let
+//! through before.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ pub(super) struct Counted<K: LimitKey> {
 struct Together<K: LimitKey> {
     shared: Arc<Shared>,
     rate: Rate,
-    /// This broker's share, for the time without a store.
+    /// What this broker has let through of its share: what it may let through without a store.
     share: KeyedLimit<K>,
 }
 
@@ -94,9 +95,15 @@ impl<K: LimitKey> Counted<K> {
         // that is over the limit here costs the store nothing.
         self.here.check(key)?;
         match together.ask(self.name, key, true).await {
-            Ok(answer) => answer.and_then(|()| self.here.count(key)),
-            Err(StoreUnavailable(_)) => together.share.count(key),
+            Ok(answer) => {
+                answer?;
+                // A store that is late now and then gives nobody a second share. More than the
+                // share is what another broker did not need.
+                let _ = together.share.count(key);
+            }
+            Err(StoreUnavailable(_)) => together.share.count(key)?,
         }
+        self.here.count(key)
     }
 
     /// Whether [`Self::count`] would succeed. Counts nothing.

@@ -89,6 +89,18 @@ async fn each_broker_counts_its_share_while_the_store_is_away() {
     assert!(expected.contains(&failures), "{failures}");
 }
 
+/// Who can make the store fail would else get a limit twice.
+#[tokio::test]
+async fn a_store_that_goes_away_gives_nobody_a_second_share() {
+    let replicas = Replicas::prepare(LIMITS, "subject").await;
+    let brokers: [_; 3] = replicas.brokers().await;
+    let started = Instant::now();
+    let before = within(&brokers, 90, || "bad".to_owned()).await;
+    replicas.gate.set(GateMode::Refuse);
+    let after = within(&brokers, 90, || "bad".to_owned()).await;
+    assert!(as_one(30, started).contains(&(before + after)), "{before} and {after}");
+}
+
 /// A store that answers anything makes no broker let through more than one alone would.
 #[tokio::test]
 async fn a_store_that_lies_lifts_no_limit() {
