@@ -117,7 +117,7 @@ struct IssuingState {
     /// What has no record, as it was last found at the registries.
     leftovers: LeftoverSearches,
     /// What all brokers together can end. `None`: this broker shares nothing.
-    together: Option<SharedOutstanding>,
+    together: Option<Arc<SharedOutstanding>>,
     /// Reads of the audit log for callers who give something back.
     lookups: Arc<Semaphore>,
     /// Held by the outcome of each mint from its intent on.
@@ -182,8 +182,9 @@ impl Issuing {
         cache: CacheConfig,
         shared: Option<&Arc<Shared>>,
     ) -> Self {
+        let together = shared.map(|shared| Arc::new(SharedOutstanding::new(shared)));
         Self(Arc::new(IssuingState {
-            shared: shared.map(|shared| SharedMints::new(shared, clock.clone())),
+            shared: shared.zip(together.as_ref()).map(SharedMints::new),
             cache: CredentialCache::new(cache),
             failures: RememberedFailures::new(cache.entries, clock.clone()),
             breakers: Breakers::default(),
@@ -193,7 +194,7 @@ impl Issuing {
             repository_requests: Flights::default(),
             outstanding: Outstanding::default(),
             leftovers: LeftoverSearches::default(),
-            together: shared.map(SharedOutstanding::new),
+            together,
             lookups: Arc::new(Semaphore::new(1)),
             minting: Arc::default(),
             clock,
@@ -233,10 +234,8 @@ impl Issuing {
         replayed: Replayed,
     ) -> IssueError {
         let error = IssueError::Replayed(replayed);
-        match self.record_failure(grant, registry, &error, Duration::ZERO).await {
-            Ok(()) => error,
-            Err(unrecorded) => unrecorded,
-        }
+        let recorded = self.record_failure(grant, registry, &error, Duration::ZERO).await;
+        recorded.err().unwrap_or(error)
     }
 
     /// From now on only credentials of these registries are kept, and only their breakers.

@@ -178,6 +178,13 @@ impl TestBroker {
         self.process.issuing.follow_others(&self.generation.registries).await;
     }
 
+    /// Whether the store of `[shared]` answers again.
+    pub async fn has_store(&self) -> bool {
+        // It may not have noticed yet that its connection is broken.
+        self.follow_others().await;
+        self.admin("/metrics").await.text.lines().any(|line| line == "rise_broker_shared_up 1")
+    }
+
     pub async fn admin(&self, path: &str) -> Response {
         answer(&self.admin, Request::get(path).body(Body::empty()).unwrap()).await
     }

@@ -3,6 +3,7 @@
 //! **Invariant:** a credential that is about to end leaves the cache first.
 //! **Invariant:** a caller ends nothing that somebody else still has.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::audit::{
 use crate::domain::{ClientAddress, Deadline, Subject};
 use crate::registries::Registries;
 use crate::rules::PastGrant;
+use crate::shared::{Reason, StoreUnavailable};
 
 /// How long a caller waits for the registry. The broker goes on without it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -130,9 +132,14 @@ impl Issuing {
         {
             return Ok(EndedEarly::Ended);
         }
+        let is_here = self.0.outstanding.has(minted_by);
+        if self.0.together.is_some() && can_end && !is_here {
+            // Another broker minted it, and the store has forgotten that for a moment.
+            return Err(StoreUnavailable(Reason::Forgetful).into());
+        }
         Ok(match expires_at {
             // This caller has given it back before, and others have not.
-            Some(end) if can_end && self.0.outstanding.has(minted_by) => EndedEarly::Shared(end),
+            Some(end) if can_end && is_here => EndedEarly::Shared(end),
             expires_at => EndedEarly::Unsupported(expires_at),
         })
     }
@@ -143,13 +150,20 @@ impl Issuing {
         selection: &Selection,
         (deadline, registries): (Deadline, &Registries),
     ) -> Result<Vec<BeyondReach>, IssueError> {
+        let elsewhere = if registries.iter().any(|registry| registry.denials().is_some()) {
+            // If the others cannot be asked, the request fails when it has ended what is here.
+            self.found_together(selection, deadline).await.unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         let longest = registries.iter().map(|registry| registry.max_lifetime).max().unwrap_or(0);
         let times = (SignedDuration::from_secs(i64::from(longest)), self.0.clock.now());
         let Selection { project, registries, subject, request, adopted: _ } = selection.clone();
-        let selection = PastSelection { project, registries, subject, request };
+        let past = PastSelection { project, registries, subject, request };
+        let elsewhere: BTreeSet<Ulid> = elsewhere.iter().map(|it| it.entry.grant.id).collect();
         let issuing = self.clone();
-        let is_within = move |id| issuing.0.outstanding.has(id);
-        let read = move |folder: &Folder| beyond_reach(folder, &selection, times, is_within);
+        let is_within = move |id| elsewhere.contains(&id) || issuing.0.outstanding.has(id);
+        let read = move |folder: &Folder| beyond_reach(folder, &past, times, is_within);
         self.look_up(deadline, read).await
     }
 
@@ -247,7 +261,7 @@ impl Issuing {
     }
 
     async fn forget(&self, gone: Gone, by: &Revoker) -> Result<(), AuditError> {
-        let Gone { grant, note, key, .. } = gone;
+        let Gone { view, grant, note, key } = gone;
         let id = grant.id;
         self.forget_kept(key, id);
         let recorded = self.0.audit.revoke_gone(&grant.revived(), note.as_deref(), by).await;
@@ -255,7 +269,7 @@ impl Issuing {
             Ok(()) => {
                 self.0.outstanding.forget_gone(id);
                 if let Some(list) = &self.0.together {
-                    let _ = list.finish(id, self.0.clock.now()).await;
+                    list.finish(id, view.expires_at).await;
                 }
             }
             Err(_) => self.0.outstanding.put_back(id, self.0.clock.now()),

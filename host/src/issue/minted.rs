@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use ulid::Ulid;
 
 use crate::domain::{AwsSession, Credential, Credentials, Lifetime};
+use crate::registries::Registry;
 
 /// Nothing is handed out with less left: no client could use it.
 const SHORTEST: i64 = 60;
@@ -25,6 +26,8 @@ pub(super) struct Minted {
     pub(super) lifetime: Lifetime,
     /// How long the provider call took.
     pub(super) took: Duration,
+    /// Whether this broker minted it, so that its own list has it if it can be ended.
+    pub(super) is_ours: bool,
 }
 
 /// The use of a kept credential.
@@ -79,6 +82,17 @@ impl Minted {
     pub(super) fn useful(&self) -> Duration {
         let life = self.credentials.expires_at.map(|end| between(self.at, end) - SHORTEST);
         Duration::from_secs(u64::try_from(life.unwrap_or(ENDLESS)).unwrap_or(0))
+    }
+
+    /// Whether it can be given back.
+    pub(super) fn is_noted(&self) -> bool {
+        self.credentials.note.is_some()
+    }
+
+    /// Whether somebody can end it: its caller, or an operator alone.
+    pub(super) fn is_endable(&self, registry: &Registry) -> bool {
+        let is_session = self.credentials.session.is_some();
+        self.is_noted() || is_session && registry.denials().is_some()
     }
 
     /// In seconds.
@@ -140,7 +154,7 @@ mod tests {
         let by = Ulid::nil();
         let took = Duration::ZERO;
         let credentials = Arc::new(credentials);
-        Minted { credentials, by, at: at(0), lifetime, took }
+        Minted { credentials, by, at: at(0), lifetime, took, is_ours: true }
     }
 
     #[test]

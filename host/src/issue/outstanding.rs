@@ -36,8 +36,8 @@ use crate::registries::RECORDED_AGAIN;
 use crate::rules::{Grant, PastGrant};
 pub(super) use gone::Gone;
 use holders::Holders;
+use listing::Elsewhere;
 pub(super) use listing::KnownHold;
-use listing::Minter;
 use pace::{Pace, later};
 pub(super) use returned::{GivenBack, LocalHold};
 pub use selection::{OutstandingView, Selection};
@@ -88,9 +88,7 @@ struct OutstandingCredential {
     key: Option<CredentialKey>,
     /// Who ends it before its time.
     by: Option<Revoker>,
-    /// Whether the other brokers know of it, with all its holders.
-    is_listed: bool,
-    minter: Minter,
+    elsewhere: Elsewhere,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,8 +301,7 @@ impl OutstandingState {
             holders: Holders::default(),
             key: None,
             by: None,
-            is_listed: false,
-            minter: Minter::ThisBroker,
+            elsewhere: Elsewhere::default(),
         };
         self.credentials.insert(id, credential);
         self.due.insert((due, id));

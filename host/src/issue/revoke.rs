@@ -14,6 +14,7 @@ use super::outstanding::{DueRevocation, OutstandingCounts, Revoked};
 use super::shared_outstanding::Claimed;
 use super::{IssueError, Issuing, error};
 use crate::audit::{PastIssue, RevocationFacts};
+use crate::config::Share;
 use crate::domain::{Deadline, RegistryName, RevocationCause};
 use crate::provider::{Finished, RevokeCall};
 use crate::registries::{Registries, Registry};
@@ -43,7 +44,12 @@ impl Issuing {
             !past.is_session || registry.is_some_and(|registry| registry.denials().is_some())
         };
         for past in past.into_iter().filter(ends) {
+            let id = past.grant.id;
+            let registry = registries.find(&past.grant.registry);
             self.0.outstanding.recovered(past, now);
+            if registry.is_none_or(|registry| registry.share != Share::Off) {
+                self.0.outstanding.set_published(id);
+            }
         }
     }
 
@@ -122,15 +128,19 @@ impl Issuing {
             Ok(Claimed::Ended) => return Revoked::EndedElsewhere,
         }
         let revoked = self.end_here(registry, due).await;
-        // If this fails, others try in vain, or a little later.
-        let _ = match &revoked {
-            Revoked::Ended if due.is_settled => list.finish(id, ends).await,
-            Revoked::Ended => list.pause(id, false).await,
+        let others = match &revoked {
+            Revoked::Ended if due.is_settled => {
+                list.finish(id, ends).await;
+                return revoked;
+            }
+            Revoked::Ended => false,
             Revoked::Later(_)
             | Revoked::Denied
             | Revoked::Elsewhere(_)
-            | Revoked::EndedElsewhere => list.pause(id, due.attempt >= MOST_ATTEMPTS).await,
+            | Revoked::EndedElsewhere => due.attempt >= MOST_ATTEMPTS,
         };
+        // If this fails, others try in vain, or a little later.
+        let _ = list.pause(id, others).await;
         revoked
     }
 

@@ -11,6 +11,8 @@
 //!
 //! **Invariant (I12):** while the store does not answer, every flight mints for its own broker. A
 //! credential that comes from the store is within the grant, or it is not used.
+//! **Invariant:** a credential that somebody can end is published once the others have it on the
+//! list of what is out (`shared_outstanding`), and none takes it that is not on it, or that ends.
 
 mod form;
 mod lease;
@@ -26,6 +28,7 @@ use super::IssueError;
 use super::failures::{LONGEST_PAUSE, pause};
 use super::key::MintKey;
 use super::minted::{Minted, Reuse};
+use super::shared_outstanding::{HoldAnswer, SharedOutstanding};
 use crate::domain::Clock;
 use crate::registries::Registry;
 use crate::rules::Grant;
@@ -45,7 +48,7 @@ const LEASE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 const JITTER: u128 = 50;
 /// After so many late answers in a row a flight mints by itself. One may be a busy moment.
-const MOST_LATE: usize = 3;
+pub(super) const MOST_LATE: usize = 3;
 /// A store that offers more values than these that are of no use is not asked again.
 const MOST_REFUSED: usize = 8;
 /// Of a value, in bytes: tells it from all others of its name.
@@ -78,6 +81,7 @@ return { 'lead' }";
 /// The mints of this broker and of those that share its store.
 pub(super) struct SharedMints {
     shared: Arc<Shared>,
+    out: Arc<SharedOutstanding>,
     clock: Clock,
 }
 
@@ -147,14 +151,15 @@ struct StoredValue {
 }
 
 impl SharedMints {
-    pub(super) fn new(shared: &Arc<Shared>, clock: Clock) -> Self {
-        Self { shared: Arc::clone(shared), clock }
+    pub(super) fn new((shared, out): (&Arc<Shared>, &Arc<SharedOutstanding>)) -> Self {
+        let clock = shared.clock().clone();
+        Self { shared: Arc::clone(shared), out: Arc::clone(out), clock }
     }
 
-    /// Whether credentials of `registry` are for all brokers. One that can be ended, or whose
-    /// repository can be retired, is for the broker that knows of that.
+    /// Whether credentials of `registry` are for all brokers. One whose repository can be retired
+    /// is for the broker that knows of that.
     pub(super) fn are_of(registry: &Registry) -> bool {
-        !registry.revokes() && registry.denials().is_none() && registry.repositories.is_none()
+        registry.repositories.is_none()
     }
 
     /// Finds the credential of `key`, or the right to mint it. Waits while another broker mints it.
@@ -167,7 +172,7 @@ impl SharedMints {
             let answer = questions.ask().await;
             late = if is_late(&answer) { late + 1 } else { 0 };
             let value = match answer {
-                Ok(Answer::Kept(value)) => match questions.credential(&value) {
+                Ok(Answer::Kept(value)) => match questions.credential(&value).await {
                     Some(minted) => return Found::Kept { minted, has_waited },
                     None => value,
                 },
@@ -233,8 +238,8 @@ impl Questions<'_> {
         Answer::parse(answer).ok_or_else(|| shared.nonsense(Use::Credentials))
     }
 
-    /// The credential in `value`, if it is good for long enough.
-    fn credential(&self, value: &StoredValue) -> Option<Minted> {
+    /// The credential in `value`, if it is good for long enough, and does not end before.
+    async fn credential(&self, value: &StoredValue) -> Option<Minted> {
         let Wanted { registry, grant, renews, .. } = self.wanted;
         let text = self.open(KEPT, self.names.kept.get(value.at)?, value)?;
         let now = self.mints.clock.now();
@@ -244,6 +249,11 @@ impl Questions<'_> {
             Reuse::Renewing => !renews,
             Reuse::Late | Reuse::Unusable => false,
         };
+        let is_out = async || {
+            let answer = self.mints.out.could_hold(minted.by).await;
+            matches!(answer, Ok(HoldAnswer::Held))
+        };
+        let is_good = is_good && (!minted.is_endable(registry) || is_out().await);
         is_good.then_some(minted)
     }
 

@@ -13,6 +13,7 @@ mod answers;
 mod entry;
 mod holders;
 mod scripts;
+mod untold;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,7 @@ use crate::shared::{Script, Shared, StoreUnavailable, Use};
 pub(super) use answers::{Claimed, Compared, Due, Found};
 pub(super) use entry::SharedEntry;
 pub(super) use holders::{HoldAnswer, SharedReturn};
+use untold::Untold;
 
 /// For each broker. Its own list has as many.
 const MOST: u64 = 50_000;
@@ -48,12 +50,23 @@ pub(super) struct SharedOutstanding {
     most: String,
     /// How many credentials were on the list a moment ago.
     listed: AtomicU64,
+    untold: Untold,
 }
 
 /// A credential of this broker's list, for the others.
 pub(super) struct Listed {
     pub(super) entry: SharedEntry,
     pub(super) holders: Vec<(Ulid, SubjectDigest)>,
+    pub(super) unknown: UnknownHolders,
+}
+
+/// Whether there are more holders than those that a broker knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnknownHolders {
+    No,
+    Yes,
+    /// If the store has forgotten who got it from other brokers.
+    IfForgotten,
 }
 
 /// Whether others know of a credential now.
@@ -94,6 +107,7 @@ impl SharedOutstanding {
             index: shared.common_name("outstanding"),
             me: shared.common_name(&format!("broker:{}", Ulid::generate())),
             listed: AtomicU64::new(0),
+            untold: Untold::default(),
             most: (MOST * u64::from(shared.replicas)).to_string(),
             shared: Arc::clone(shared),
         }
@@ -101,7 +115,7 @@ impl SharedOutstanding {
 
     /// Puts a credential on the list.
     pub(super) async fn list(&self, listed: &Listed) -> Result<Listing, StoreUnavailable> {
-        let Listed { entry, holders } = listed;
+        let Listed { entry, holders, unknown } = listed;
         let id = entry.grant.id;
         let names = self.names(id);
         let first = names.first().map_or("", String::as_str);
@@ -124,7 +138,12 @@ impl SharedOutstanding {
             .number(entry.ends.as_millisecond())
             .number(stays)
             .argument(&self.most)
-            .argument(word);
+            .argument(word)
+            .argument(match unknown {
+                UnknownHolders::No => "",
+                UnknownHolders::Yes => "yes",
+                UnknownHolders::IfForgotten => "if-forgotten",
+            });
         for (request, owner) in holders {
             let (field, value) = self.holder(*request, owner);
             let pointer = self.pointers(*request).into_iter().next();
@@ -254,13 +273,6 @@ impl SharedOutstanding {
     /// Whether a broker has ended it, or is about to.
     pub(super) async fn has_ended(&self, id: Ulid) -> Result<bool, StoreUnavailable> {
         self.marks().has(id).await
-    }
-
-    /// It has ended.
-    pub(super) async fn finish(&self, id: Ulid, ends: Timestamp) -> Result<(), StoreUnavailable> {
-        let marks = self.marks();
-        let call = self.call().keys(marks.names(id)).keys(self.names(id)).number(marks.stays(ends));
-        self.word(scripts::FINISH, call).await.map(drop)
     }
 
     /// It has not ended yet. `others`: whether somebody else shall try.

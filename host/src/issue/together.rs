@@ -41,6 +41,7 @@ impl Issuing {
         registries: &Registries,
     ) -> Result<(), StoreUnavailable> {
         list.live(true).await?;
+        list.finish_untold().await?;
         for id in self.0.outstanding.unlisted() {
             if self.tell_others_of(list, id).await? == Listing::Full {
                 break;
@@ -61,7 +62,7 @@ impl Issuing {
                     }
                     Compared::Leaving => outstanding.is_elsewhere(*id),
                     Compared::Missing => {
-                        outstanding.set_listed(*id, false);
+                        outstanding.lost(*id);
                         None
                     }
                     Compared::Ended => outstanding.ended_elsewhere(*id),
@@ -155,7 +156,7 @@ impl Issuing {
 
     /// How many credentials the brokers together can end. `None`: this broker shares nothing.
     pub fn outstanding_together(&self) -> Option<u64> {
-        self.0.together.as_ref().map(SharedOutstanding::listed)
+        self.0.together.as_ref().map(|list| list.listed())
     }
 
     /// The credential is about to end: nobody gets it any more.

@@ -1,6 +1,8 @@
 //! Credentials of ECR that an operator ends: `revocation = "deny-policy"`. ministack evaluates the
 //! policy as IAM does; moto is a second opinion on the calls.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,6 +13,7 @@ use rise_broker::capability::aws::denials::PolicyCall;
 use rise_broker::capability::aws::sdk::SdkAws;
 use rise_broker::capability::aws::settings::AwsSettings;
 use rise_broker::domain::{Clock, Secret};
+use rise_broker_tests::redis::{REDIS_PASSWORD, Redis};
 use rise_broker_tests::registry::RegistryTable;
 use rise_broker_tests::{
     AUTH, Client, Installation, Ministack, Moto, Settings, TestBroker, TwoRoles, eventually,
@@ -181,6 +184,44 @@ async fn what_is_denied_leaves_the_cache() {
     revoke(&broker, &json!({ "request_id": one })).await;
     issue(&broker).await;
     assert_eq!(ministack.recorded("GetAuthorizationToken").await.len(), 2);
+}
+
+/// What one broker has minted, all hand out until one of them has denied it.
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_on_one_store_hand_out_a_session_until_it_is_denied() {
+    let (ministack, roles) = cloud().await;
+    let redis = Redis::start().await;
+    let shared = format!(
+        "[shared]\nurl = \"redis://127.0.0.1:{}\"\npassword = \"{REDIS_PASSWORD}\"\n\
+         key_files = [\"@STATE@/shared.key\"]\nreplicas = 3\n",
+        redis.port()
+    );
+    let table = denying(&ministack, &roles).shared("subject");
+    let mut brokers: Vec<TestBroker> = Vec::new();
+    for _ in 0..3 {
+        let settings = Settings::new(format!("{shared}{AUTH}{table}{OPERATORS}"));
+        let key = settings.path("shared.key");
+        fs::write(&key, "07".repeat(32)).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some(first) = brokers.first() {
+            fs::copy(first.settings.path("issuer.pem"), settings.path("issuer.pem")).unwrap();
+        }
+        brokers.push(TestBroker::with_settings(settings).start().await);
+    }
+    let mints = async || ministack.recorded("GetAuthorizationToken").await.len();
+    let mut ids = Vec::new();
+    for broker in &brokers {
+        ids.push(issue(broker).await);
+    }
+    assert_eq!(mints().await, 1);
+    // The third one has neither minted it nor answered this request.
+    let ended = revoke(&brokers[2], &json!({ "request_id": ids[1] })).await;
+    assert_eq!((&ended["matched"], &ended["unsupported"]), (&json!(1), &json!([])), "{ended}");
+    eventually("it is denied", async || denied(&ministack).await == from_ref(&ids[0])).await;
+    for broker in &brokers {
+        issue(broker).await;
+    }
+    assert_eq!(mints().await, 2, "one more for all of them");
 }
 
 #[tokio::test(flavor = "multi_thread")]

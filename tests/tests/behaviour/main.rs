@@ -120,6 +120,7 @@ mod revoke_command;
 mod rolling;
 mod settings_of_the_seeds;
 mod shared_cache;
+mod shared_ends;
 mod shared_limits;
 mod shared_outstanding;
 mod shared_places;

@@ -244,10 +244,7 @@ async fn while_the_store_fails_each_broker_mints_for_itself() {
         }
         replicas.gate.set(pass.clone());
         for broker in &brokers {
-            eventually("the store is back", async || {
-                broker.admin("/metrics").await.text.contains("rise_broker_shared_up 1")
-            })
-            .await;
+            eventually("the store is back", async || broker.has_store().await).await;
         }
     }
     assert!(logs::text().contains("the shared store of [shared] fails"));
@@ -272,10 +269,7 @@ async fn a_store_that_cannot_write_costs_mints() {
     };
     let recovers = async || {
         for broker in &brokers {
-            eventually("the store is back", async || {
-                broker.admin("/metrics").await.text.contains("rise_broker_shared_up 1")
-            })
-            .await;
+            eventually("the store is back", async || broker.has_store().await).await;
         }
     };
     redis.pause();

@@ -64,8 +64,11 @@ impl Issuing {
                 (Err(shortened(error, left)), Some(left))
             }
             Found::Lead(lead) => {
+                let registry = Arc::clone(registry);
                 let result = self.mint(work).await;
-                together.publish(lead, &result).await;
+                if result.as_ref().map_or(true, |minted| self.is_for_others(minted, &registry)) {
+                    together.publish(lead, &result).await;
+                }
                 (result.map(Landed::minted), None)
             }
             Found::Alone => (self.mint(work).await.map(Landed::minted), None),
@@ -79,6 +82,20 @@ impl Issuing {
         key: &CredentialKey,
     ) -> Option<&SharedMints> {
         self.0.shared.as_ref().filter(|_| key.is_shared() && SharedMints::are_of(registry))
+    }
+
+    /// Whether other brokers may answer with it: not if somebody can end it, and they do not know
+    /// of it.
+    fn is_for_others(&self, minted: &Minted, registry: &Registry) -> bool {
+        let outstanding = &self.0.outstanding;
+        if !minted.is_endable(registry) {
+            return true;
+        }
+        let is_listed = outstanding.is_listed(minted.by);
+        if is_listed {
+            outstanding.set_published(minted.by);
+        }
+        is_listed
     }
 
     /// Steps 3 to 5. A failure is recorded if the intent was.
@@ -125,6 +142,7 @@ impl Issuing {
                     at: self.0.clock.now(),
                     lifetime: grant.lifetime(),
                     took,
+                    is_ours: true,
                 }))
             }
             Err(error) => {

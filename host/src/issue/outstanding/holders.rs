@@ -42,6 +42,15 @@ impl Holders {
         self.known.is_empty() && !self.has_others
     }
 
+    /// Somebody holds it who is not known.
+    pub(super) fn add_unknown(&mut self) {
+        self.has_others = true;
+    }
+
+    pub(super) fn has_others(&self) -> bool {
+        self.has_others
+    }
+
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }

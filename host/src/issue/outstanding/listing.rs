@@ -7,13 +7,17 @@ use super::{NextStep, Outstanding, OutstandingCredential};
 use crate::audit::Revoker;
 use crate::domain::{RegistryName, RevocationCause, SubjectDigest};
 use crate::issue::key::CredentialKey;
-use crate::issue::shared_outstanding::{Listed, SharedEntry};
+use crate::issue::shared_outstanding::{Listed, SharedEntry, UnknownHolders};
 
-/// Who has minted a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Minter {
-    ThisBroker,
-    Another,
+/// A credential of this list on the other brokers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Elsewhere {
+    /// Whether one of them has minted it.
+    was_minted: bool,
+    /// Whether they know of it, with all its holders here.
+    is_listed: bool,
+    /// Whether it may be an answer of theirs.
+    is_published: bool,
 }
 
 /// A credential that a caller holds by one request.
@@ -45,20 +49,49 @@ impl Outstanding {
             ends: known.ends,
             epoch: known.key.as_ref().map(CredentialKey::epoch),
         };
-        Some(Listed { entry, holders: known.holders.all().to_vec() })
+        let unknown = if known.holders.has_others() {
+            UnknownHolders::Yes
+        } else if known.elsewhere.is_published {
+            UnknownHolders::IfForgotten
+        } else {
+            UnknownHolders::No
+        };
+        Some(Listed { entry, holders: known.holders.all().to_vec(), unknown })
     }
 
     /// Whether the others know of it now.
     pub(in crate::issue) fn set_listed(&self, id: Ulid, is_listed: bool) {
         if let Some(known) = self.lock().credentials.get_mut(&id) {
-            known.is_listed = is_listed;
+            known.elsewhere.is_listed = is_listed;
+        }
+    }
+
+    pub(in crate::issue) fn is_listed(&self, id: Ulid) -> bool {
+        self.lock().credentials.get(&id).is_some_and(|known| known.elsewhere.is_listed)
+    }
+
+    /// The others knew of it, and the store has forgotten that, with those who got it elsewhere.
+    pub(in crate::issue) fn lost(&self, id: Ulid) {
+        if let Some(known) = self.lock().credentials.get_mut(&id) {
+            known.elsewhere.is_listed = false;
+            if known.elsewhere.is_published {
+                known.holders.add_unknown();
+            }
+        }
+    }
+
+    /// Other brokers may answer with it from now on.
+    pub(in crate::issue) fn set_published(&self, id: Ulid) {
+        if let Some(known) = self.lock().credentials.get_mut(&id) {
+            known.elsewhere.is_published = true;
         }
     }
 
     /// Those that the others do not know of.
     pub(in crate::issue) fn unlisted(&self) -> Vec<Ulid> {
         let state = self.lock();
-        state.credentials.iter().filter(|(_, known)| !known.is_listed).map(|(id, _)| *id).collect()
+        let unlisted = state.credentials.iter().filter(|(_, known)| !known.elsewhere.is_listed);
+        unlisted.map(|(id, _)| *id).collect()
     }
 
     /// Those that the others know of, and why they end now.
@@ -68,7 +101,7 @@ impl Outstanding {
             NextStep::End(_) | NextStep::Forget => None,
         };
         let state = self.lock();
-        let listed = state.credentials.iter().filter(|(_, known)| known.is_listed);
+        let listed = state.credentials.iter().filter(|(_, known)| known.elsewhere.is_listed);
         listed.map(|(id, known)| (*id, ending(known))).collect()
     }
 
@@ -82,7 +115,7 @@ impl Outstanding {
         let minted_by = state.sharing.get(&request).copied().unwrap_or(request);
         let known = state.credentials.get(&minted_by)?;
         let has_others = known.holders.has_others_than(request, owner)?;
-        Some(KnownHold { minted_by, has_others, is_listed: known.is_listed })
+        Some(KnownHold { minted_by, has_others, is_listed: known.elsewhere.is_listed })
     }
 
     pub(in crate::issue) fn registry_of(&self, id: Ulid) -> Option<RegistryName> {
@@ -114,7 +147,7 @@ impl Outstanding {
         let mut state = self.lock();
         let known = state.credentials.get(&id)?;
         let (key, may_leave) =
-            (known.key.clone(), known.minter == Minter::Another && known.due.is_some());
+            (known.key.clone(), known.elsewhere.was_minted && known.due.is_some());
         if may_leave {
             state.forget(id);
             drop(state);
@@ -164,7 +197,7 @@ impl Outstanding {
             known.is_session = is_session;
             known.ends = ends;
             known.by = by.cloned();
-            (known.is_listed, known.minter) = (true, Minter::Another);
+            known.elsewhere = Elsewhere { was_minted: true, is_listed: true, is_published: true };
         }
         None
     }

@@ -21,7 +21,7 @@ pub struct Selection {
     pub subject: Option<SubjectDigest>,
     /// The one that this request was answered with, or that was minted for it.
     pub request: Option<Ulid>,
-    /// Those that other brokers minted and that were found by the rest.
+    /// Those that the list of all brokers has, found by the rest.
     pub adopted: BTreeSet<Ulid>,
 }
 
@@ -118,8 +118,8 @@ impl OutstandingView {
         }
     }
 
-    /// A credential that another broker has minted.
-    pub(in crate::issue) fn of_another(found: &Found) -> Self {
+    /// A credential of the list that brokers share.
+    pub(in crate::issue) fn of_shared(found: &Found) -> Self {
         let Found { entry, holders, ending, .. } = found;
         Self::of(&entry.grant, entry.ends, *holders, ending.is_some())
     }

@@ -122,7 +122,9 @@ pub(super) fn credential(
     let is_accepted = form.scope <= registry.accepted && form.scope >= registry.scope;
     let is_narrow = if has_secret { is_accepted } else { form.scope == Scope::None };
     let has_note = form.note.as_ref().is_none_or(|note| registry.revokes() && is_short(note));
-    if !is_narrow || (has_secret && form.scope == Scope::None) || !has_note {
+    // Only what a provider remembered can a broker end.
+    let has_end = form.ended_by == EndedBy::Registry || form.note.is_some();
+    if !is_narrow || (has_secret && form.scope == Scope::None) || !has_note || !has_end {
         return None;
     }
     let credential = credential_of(form.kind, form.username, secret, registry)?;
@@ -141,7 +143,7 @@ pub(super) fn credential(
         session: session.map_or(Some(None), |session| session.map(Some))?,
     };
     let (credentials, lifetime) = (Arc::new(credentials), grant.lifetime());
-    Some(Minted { credentials, by, at, lifetime, took: Duration::ZERO })
+    Some(Minted { credentials, by, at, lifetime, took: Duration::ZERO, is_ours: false })
 }
 
 /// Whether a credential can have been minted then, and is of use now.

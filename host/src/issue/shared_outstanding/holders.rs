@@ -3,7 +3,7 @@
 use redis::Value;
 use ulid::Ulid;
 
-use super::{SharedEntry, SharedOutstanding, scripts};
+use super::{Call, SharedEntry, SharedOutstanding, scripts};
 use crate::domain::{RevocationCause, SubjectDigest};
 use crate::shared::StoreUnavailable;
 
@@ -43,7 +43,19 @@ impl SharedOutstanding {
         let pointer = self.pointers(request).into_iter().next();
         let call = self.call().keys(self.marks().names(minted_by)).keys(self.names(minted_by));
         let call = call.keys(pointer.filter(|_| request != minted_by));
-        let call = call.argument(field).argument(value);
+        self.held(call.argument(field).argument(value)).await
+    }
+
+    /// Whether somebody could have this credential.
+    pub(in crate::issue) async fn could_hold(
+        &self,
+        minted_by: Ulid,
+    ) -> Result<HoldAnswer, StoreUnavailable> {
+        let call = self.call().keys(self.marks().names(minted_by)).keys(self.names(minted_by));
+        self.held(call).await
+    }
+
+    async fn held(&self, call: Call) -> Result<HoldAnswer, StoreUnavailable> {
         match &*self.word(scripts::HOLD, call).await? {
             b"held" => Ok(HoldAnswer::Held),
             b"ending" => Ok(HoldAnswer::Ending),

@@ -56,15 +56,17 @@ end
     };
 }
 
-/// Puts a credential on the list, or says who has it. Keys: marks, names, and the pointers of those
-/// who hold it by another request. Arguments: body, moment,
-/// how long it stays, the most entries, `due`, `session` or nothing, and holders in pairs.
+/// Puts a credential on the list, or says that it has ended. Keys: marks, names, and the pointers
+/// of those who hold it by another request. Arguments: body, moment, how long it stays, the most
+/// entries, `due`, `session` or nothing, whether there are more holders than these, and holders in
+/// pairs.
 pub(super) const LIST: &str = script!(
     "
 if has_ended(3) then return 'ended' end
 lives()
 local entry = find(3 + names)
-if not entry then
+local is_new = not entry
+if is_new then
   if redis.call('ZCARD', index) >= tonumber(ARGV[5]) then return 'full' end
   entry = KEYS[3 + names]
   redis.call('HSET', entry, 'body', ARGV[2], 'by', me)
@@ -74,7 +76,8 @@ if not entry then
 elseif not is_elsewhere(entry) then
   redis.call('HSET', entry, 'by', me)
 end
-for i = 7, #ARGV, 2 do hold(entry, ARGV[i], ARGV[i + 1]) end
+if ARGV[7] == 'yes' or is_new and ARGV[7] ~= '' then redis.call('HSET', entry, 'more', '1') end
+for i = 8, #ARGV, 2 do hold(entry, ARGV[i], ARGV[i + 1]) end
 for i = 3 + 2 * names, #KEYS do redis.call('SET', KEYS[i], entry, 'PX', ARGV[4]) end
 return 'listed'"
 );
@@ -111,14 +114,14 @@ return words"
 );
 
 /// Somebody is about to get a credential. Keys: marks, names, the pointer of its request if it is
-/// another one than that of the mint. Arguments: field, value.
+/// another one than that of the mint. Arguments: field, value; without them nobody gets it yet.
 pub(super) const HOLD: &str = script!(
     "
 if is_marked(3) then return 'ending' end
 local entry = find(3 + names)
 if not entry then return 'missing' end
 if redis.call('HGET', entry, 'ending') then return 'ending' end
-hold(entry, ARGV[2], ARGV[3])
+if ARGV[2] then hold(entry, ARGV[2], ARGV[3]) end
 local pointer = KEYS[3 + 2 * names]
 if pointer then redis.call('SET', pointer, entry, 'PX', redis.call('PTTL', entry)) end
 return 'held'"

@@ -8,44 +8,50 @@ use crate::domain::RevocationCause;
 use crate::issue::end_early::{EndRequest, EndedEarly};
 use crate::issue::minted::Minted;
 use crate::issue::outstanding::{KnownHold, LocalHold};
+use crate::issue::shared::MOST_LATE;
 use crate::issue::shared_outstanding::{HoldAnswer, SharedEntry, SharedOutstanding, SharedReturn};
 use crate::issue::{IssueError, Issuing};
 use crate::registries::{Registries, Registry};
 use crate::rules::Grant;
-use crate::shared::StoreUnavailable;
+use crate::shared::{Reason, StoreUnavailable};
 
 impl Issuing {
     /// A request is about to be answered with a credential. Returns whether it may be: not if it
-    /// ends. While the store is away, only what is on this broker's own list is good.
+    /// ends. While the store is away, only what this broker minted is good: another one may have
+    /// ended the rest.
     pub(in crate::issue) async fn hold(
         &self,
         minted: &Minted,
         grant: &Grant,
         registry: &Registry,
     ) -> bool {
-        let by = &minted.by;
-        let here = self.0.outstanding.hold(*by, grant, self.0.clock.now());
-        let may_end = is_endable(minted, registry) && here != LocalHold::Ending;
-        let Some(list) = self.0.together.as_ref().filter(|_| may_end) else {
+        let by = minted.by;
+        let here = self.0.outstanding.hold(by, grant, self.0.clock.now());
+        let asks = minted.is_endable(registry) && here != LocalHold::Ending;
+        let Some(list) = self.0.together.as_ref().filter(|_| asks) else {
             return match here {
                 LocalHold::Held => true,
                 LocalHold::Ending => false,
-                LocalHold::NotListed => !is_noted(minted),
+                LocalHold::NotListed => !minted.is_noted(),
             };
         };
-        let held = list.hold(*by, (grant.id(), &grant.subject().digest())).await;
-        match (here, held) {
-            (_, Ok(HoldAnswer::Held)) => true,
-            (_, Ok(HoldAnswer::Ending)) | (LocalHold::Ending, _) => {
-                self.0.outstanding.release(*by, grant);
-                false
+        let is_good_here = minted.is_ours && (here == LocalHold::Held || !minted.is_noted());
+        let may = match hold_together(list, minted, grant).await {
+            Ok(HoldAnswer::Held) => true,
+            Ok(HoldAnswer::Ending) => false,
+            Ok(HoldAnswer::Missing) => {
+                self.0.outstanding.lost(by);
+                is_good_here
             }
-            (LocalHold::Held, Ok(HoldAnswer::Missing) | Err(_)) => {
-                self.0.outstanding.set_listed(*by, false);
-                true
+            Err(_) => {
+                self.0.outstanding.set_listed(by, false);
+                is_good_here
             }
-            (LocalHold::NotListed, Ok(HoldAnswer::Missing) | Err(_)) => !is_noted(minted),
+        };
+        if !may {
+            self.0.outstanding.release(by, grant);
         }
+        may
     }
 
     /// The request was not answered with it after all.
@@ -56,7 +62,7 @@ impl Issuing {
         registry: &Registry,
     ) {
         self.0.outstanding.release(minted.by, grant);
-        let list = self.0.together.as_ref().filter(|_| is_endable(minted, registry));
+        let list = self.0.together.as_ref().filter(|_| minted.is_endable(registry));
         if let Some(list) = list {
             // If this fails, it is held to its end.
             let _ = list.release(minted.by, grant.id()).await;
@@ -86,6 +92,7 @@ impl Issuing {
             Ok(SharedReturn::Unsupported(entry)) => Ok(EndedEarly::Unsupported(Some(entry.ends))),
             Ok(SharedReturn::Another) if known.is_none() => Ok(EndedEarly::Unknown(true)),
             Ok(SharedReturn::Unknown | SharedReturn::Another) => {
+                self.0.outstanding.lost(minted_by);
                 self.give_back_here(request, asked, registries).await
             }
             Ok(SharedReturn::Shared(entry)) => {
@@ -162,13 +169,20 @@ impl Issuing {
     }
 }
 
-/// Whether somebody can end it: its caller, or an operator alone.
-fn is_endable(minted: &Minted, registry: &Registry) -> bool {
-    let is_session = minted.credentials.session.is_some();
-    is_noted(minted) || is_session && registry.denials().is_some()
-}
-
-/// Whether it can be given back.
-fn is_noted(minted: &Minted) -> bool {
-    minted.credentials.note.is_some()
+/// A late answer is no reason to mint another one: it may be a busy moment. Who was counted and
+/// did not get it holds it to its end.
+async fn hold_together(
+    list: &SharedOutstanding,
+    minted: &Minted,
+    grant: &Grant,
+) -> Result<HoldAnswer, StoreUnavailable> {
+    let tries = if minted.is_ours { 1 } else { MOST_LATE };
+    let mut answer = Ok(HoldAnswer::Missing);
+    for _ in 0..tries {
+        answer = list.hold(minted.by, (grant.id(), &grant.subject().digest())).await;
+        if !matches!(answer, Err(StoreUnavailable(Reason::Slow))) {
+            break;
+        }
+    }
+    answer
 }
