@@ -21,6 +21,7 @@ mod keyed;
 mod pace;
 mod registry;
 mod settings;
+mod shared_pace;
 mod shares;
 
 pub use keyed::KeyedLimit;
@@ -132,7 +133,8 @@ pub struct Counts {
     subjects: Survivors<KeyedSettings, Counted<(String, String)>>,
     projects: Survivors<KeyedSettings, Counted<Project>>,
     registries: Survivors<(RegistryName, RegistryLimits), RegistryLimit>,
-    /// Where addresses, subjects and projects are counted for several brokers.
+    /// Where addresses, subjects, projects and the pace of registries are counted for several
+    /// brokers.
     shared: OnceLock<Arc<Shared>>,
 }
 
@@ -155,15 +157,14 @@ impl Limits {
         counts: &Counts,
         clock: &Clock,
     ) -> Self {
+        let (keys, shared) = (settings.keys, counts.shared.get());
         let registry = |(name, uses_aws): (&'a RegistryName, bool)| {
-            let limits = settings.registry(name, uses_aws);
-            let made_from = (name.clone(), limits);
-            let limit = counts
-                .registries
-                .find_or_make(made_from, |(_, limits)| RegistryLimit::new(limits, clock));
+            let made_from = (name.clone(), settings.registry(name, uses_aws));
+            let limit = counts.registries.find_or_make(made_from, |(name, limits)| {
+                RegistryLimit::new(name, limits, shared, clock)
+            });
             (name.clone(), limit)
         };
-        let (keys, shared) = (settings.keys, counts.shared.get());
         Self {
             in_flight: counts
                 .in_flight
@@ -333,7 +334,7 @@ mod tests {
         let before = limits(&settings, &names);
         before.subject(&subject).await.unwrap();
         let place = async |limits: &Limits| {
-            let place = limits.registries[&names[0]].take_turn().unwrap().place();
+            let place = limits.registries[&names[0]].take_turn().await.unwrap().place();
             tokio::time::timeout(Duration::from_millis(1), place).await
         };
         let _held = place(&before).await.unwrap().unwrap();

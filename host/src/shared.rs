@@ -3,8 +3,9 @@
 //! [`Shared`] asks the store and says when it cannot: `connect` opens a connection, `greeting`
 //! checks what it reached, `link` keeps one open, `episode` logs and counts failures, `keys` names
 //! what is stored, and `seal` encrypts it. Each room that shares something keeps its own memory and
-//! its own scripts: `identity/replay` for used tokens, `limits/counted` for rates, `issue/shared`
-//! for credentials, `issue/shared_outstanding` for what is out.
+//! its own scripts: `identity/replay` for used tokens, `limits/counted` for rates,
+//! `limits/shared_pace` for registries, `issue/shared` for credentials, `issue/shared_outstanding`
+//! for what is out.
 //!
 //! To share something else: a [`Use`], a script, and what holds while the store is away.
 //!

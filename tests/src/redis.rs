@@ -161,6 +161,9 @@ pub enum GateMode {
     Silent,
     /// Answers each request with these bytes.
     Lie(Vec<u8>),
+    /// Passes everything on to this port, with one text of requests replaced by another one, so
+    /// that a script answers something else.
+    Edit(u16, &'static str, &'static str),
 }
 
 /// Stands between brokers and a store. It runs on the test's runtime.
@@ -231,10 +234,11 @@ async fn serve(
 
 async fn treat(stream: TcpStream, mode: GateMode, seen: Arc<Mutex<Vec<u8>>>) {
     let (mut from, mut to) = stream.into_split();
-    let (port, delay) = match mode {
+    let (port, delay, edit) = match mode {
         GateMode::Refuse => return,
-        GateMode::Pass(port) => (port, Duration::ZERO),
-        GateMode::Slow(port, delay) => (port, delay),
+        GateMode::Pass(port) => (port, Duration::ZERO, None),
+        GateMode::Slow(port, delay) => (port, delay, None),
+        GateMode::Edit(port, text, with) => (port, Duration::ZERO, Some((text, with))),
         GateMode::Silent => {
             while from.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {}
             return;
@@ -251,15 +255,15 @@ async fn treat(stream: TcpStream, mode: GateMode, seen: Arc<Mutex<Vec<u8>>>) {
     let Ok(store) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { return };
     let (answers, requests) = store.into_split();
     tokio::select! {
-        () = pass(from, requests, Duration::ZERO, &seen) => {}
-        () = pass(answers, to, delay, &seen) => {}
+        () = pass(from, requests, (Duration::ZERO, edit), &seen) => {}
+        () = pass(answers, to, (delay, None), &seen) => {}
     }
 }
 
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    delay: Duration,
+    (delay, edit): (Duration, Option<(&str, &str)>),
     seen: &Mutex<Vec<u8>>,
 ) {
     let mut buffer = vec![0; 1 << 16];
@@ -268,8 +272,22 @@ async fn pass(
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
+        if let Some((text, with)) = edit {
+            replace(&mut buffer[..read], text, with);
+        }
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Keeps the length, which the request states.
+fn replace(bytes: &mut [u8], text: &str, with: &str) {
+    let with = format!("{with:width$}", width = text.len());
+    assert_eq!(with.len(), text.len(), "it is too long: {with}");
+    for at in 0..bytes.len().saturating_sub(text.len()) {
+        if bytes[at..].starts_with(text.as_bytes()) {
+            bytes[at..at + text.len()].copy_from_slice(with.as_bytes());
         }
     }
 }

@@ -43,7 +43,12 @@ impl Replicas {
     /// The same with tokens that are good more than once, and with a registry `prod` that `change`
     /// returns for a table of ECR.
     pub async fn with_registry(change: impl Fn(RegistryTable) -> RegistryTable) -> Self {
-        Self::of(Redis::start().await, AUTH, change).await
+        Self::with("", change).await
+    }
+
+    /// The same with `text` in the settings.
+    pub async fn with(text: &str, change: impl Fn(RegistryTable) -> RegistryTable) -> Self {
+        Self::of(Redis::start().await, &format!("{text}\n{AUTH}"), change).await
     }
 
     async fn of(redis: Redis, text: &str, table: impl Fn(RegistryTable) -> RegistryTable) -> Self {

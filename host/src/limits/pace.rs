@@ -29,8 +29,18 @@ struct Moments {
 
 impl Pace {
     pub(super) fn new(rate: Rate) -> Self {
-        let interval = Duration::from_secs(1) / rate.per_second.get();
-        let ahead = interval.saturating_mul(rate.burst.get() - 1);
+        Self::with_burst(Duration::from_secs(1) / rate.per_second.get(), rate.burst.get())
+    }
+
+    /// The part of `rate` that is one broker's of so many. Of a burst at least one.
+    pub(super) fn share(rate: Rate, replicas: u32) -> Self {
+        let replicas = replicas.max(1);
+        let interval = Duration::from_secs(1) * replicas / rate.per_second.get();
+        Self::with_burst(interval, rate.burst.get().div_ceil(replicas))
+    }
+
+    fn with_burst(interval: Duration, burst: u32) -> Self {
+        let ahead = interval.saturating_mul(burst.saturating_sub(1));
         Self { interval, ahead, moments: Mutex::default() }
     }
 
@@ -59,6 +69,13 @@ impl Pace {
         self.moments().free.push(Reverse(moment));
     }
 
+    /// A call starts at `moment` by the pace of all brokers. What this pace gives comes after it,
+    /// and without a burst at first.
+    pub(super) fn follow(&self, moment: Duration) {
+        let mut moments = self.moments();
+        moments.next = moments.next.max(moment + self.ahead);
+    }
+
     fn moments(&self) -> MutexGuard<'_, Moments> {
         self.moments.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,5 +102,28 @@ mod tests {
         for expected in [1_000, 1_000, 1_000, 1_050] {
             assert_eq!(pace.take(ms(1_000), longest), Ok(ms(expected)));
         }
+    }
+
+    #[test]
+    fn a_share_follows_what_was_taken_by_the_pace_of_all() {
+        let rate = Rate { per_second: 20.try_into().unwrap(), burst: 8.try_into().unwrap() };
+        let (pace, now, longest) =
+            (Pace::share(rate, 3), Duration::from_secs(100), Duration::from_mins(1));
+        let ms = |number| now + Duration::from_millis(number);
+        for expected in [0, 0, 0, 150, 300] {
+            assert_eq!(pace.take(now, longest), Ok(ms(expected)));
+        }
+        pace.follow(ms(20_000));
+        for expected in [20_000, 20_150] {
+            assert_eq!(pace.take(ms(10_000), longest), Ok(ms(expected)));
+        }
+        pace.follow(ms(10_000));
+        assert_eq!(pace.take(ms(10_000), longest), Ok(ms(20_300)));
+        // The smallest rate of many brokers.
+        let rate = Rate { per_second: 1.try_into().unwrap(), burst: 1.try_into().unwrap() };
+        let pace = Pace::share(rate, 100);
+        assert_eq!(pace.take(now, longest), Ok(now));
+        assert_eq!(pace.take(now, longest), Err(Duration::from_secs(100)));
+        assert_eq!(pace.take(ms(100_000), longest), Ok(ms(100_000)));
     }
 }

@@ -3,16 +3,19 @@
 //! upstream accepts from the whole account.
 //!
 //! A call first takes its [`CallTurn`], which says when it may start, and later its [`Place`].
+//! Brokers that share a store keep one pace together (`shared_pace`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::pace::Pace;
+use super::shared_pace::{SharedMoment, SharedPace};
 use super::{Refused, RegistryLimits};
-use crate::domain::Clock;
+use crate::domain::{Clock, RegistryName};
+use crate::shared::Shared;
 
 /// No call waits longer for the pace. A minute of waiting is what clients afford.
 pub const LONGEST_TURN: Duration = Duration::from_mins(1);
@@ -28,8 +31,14 @@ pub struct RegistryLimit {
     /// A place to wait in or to be called from.
     line: Arc<Semaphore>,
     calls: Arc<Semaphore>,
-    pace: Option<Pace>,
+    pace: RegistryPace,
     clock: Clock,
+}
+
+enum RegistryPace {
+    Unlimited,
+    Here(Pace),
+    Together(Box<SharedPace>),
 }
 
 /// When a call may start.
@@ -37,43 +46,81 @@ pub struct CallTurn {
     limit: Arc<RegistryLimit>,
     /// By the broker's clock.
     pub moment: Duration,
+    /// What was taken of the pace of all brokers.
+    together: Option<SharedMoment>,
 }
 
 /// One of the calls that a registry may have at once, until dropped.
 pub struct Place(#[expect(dead_code, reason = "held, not read")] [OwnedSemaphorePermit; 2]);
 
 impl RegistryLimit {
-    pub fn new(limits: &RegistryLimits, clock: &Clock) -> Self {
+    /// `shared`: where the pace is kept for several brokers.
+    pub(super) fn new(
+        registry: &RegistryName,
+        limits: &RegistryLimits,
+        shared: Option<&Arc<Shared>>,
+        clock: &Clock,
+    ) -> Self {
+        let pace = match (limits.pace, shared) {
+            (None, _) => RegistryPace::Unlimited,
+            (Some(rate), None) => RegistryPace::Here(Pace::new(rate)),
+            (Some(rate), Some(shared)) => {
+                RegistryPace::Together(Box::new(SharedPace::new(registry, rate, shared, clock)))
+            }
+        };
         Self {
             line: Arc::new(Semaphore::new(limits.in_flight * (1 + WAITING))),
             calls: Arc::new(Semaphore::new(limits.in_flight)),
-            pace: limits.pace.map(Pace::new),
+            pace,
             clock: clock.clone(),
         }
     }
 
     /// Takes the next turn. Calls start in the order in which they take their turns.
-    pub fn take_turn(self: &Arc<Self>) -> Result<CallTurn, Refused> {
+    pub async fn take_turn(self: &Arc<Self>) -> Result<CallTurn, Refused> {
         let now = self.clock.elapsed();
-        let taken = self.pace.as_ref().map_or(Ok(now), |pace| pace.take(now, LONGEST_TURN));
-        let moment = taken.map_err(|wait| Refused::Queued { wait })?;
-        Ok(CallTurn { limit: Arc::clone(self), moment })
+        let taken = match &self.pace {
+            RegistryPace::Unlimited => Ok((now, None)),
+            RegistryPace::Here(pace) => pace.take(now, LONGEST_TURN).map(|moment| (moment, None)),
+            RegistryPace::Together(pace) => {
+                pace.take().await.map(|taken| (taken.moment, Some(taken)))
+            }
+        };
+        let (moment, together) = taken.map_err(|wait| Refused::Queued { wait })?;
+        Ok(CallTurn { limit: Arc::clone(self), moment, together })
     }
 }
 
 impl CallTurn {
     /// Waits for the turn, and then for a place.
-    pub async fn place(self) -> Result<Place, Refused> {
+    pub async fn place(mut self) -> Result<Place, Refused> {
+        self.comes().await;
+        let full = |limit| Refused::Overloaded { limit };
+        let line = Arc::clone(&self.limit.line).try_acquire_owned();
+        let line = line.map_err(|_| full("registry-queue"))?;
+        let longest = Instant::now() + LONGEST_PLACE;
+        self.start_here()?;
+        self.comes().await;
+        let calls = Arc::clone(&self.limit.calls);
+        let call = timeout_at(longest, calls.acquire_owned()).await;
+        let call = call.ok().and_then(Result::ok).ok_or_else(|| full("registry-in-flight"))?;
+        Ok(Place([line, call]))
+    }
+
+    async fn comes(&self) {
         while !self.wait().is_zero() {
             sleep(self.wait().clamp(Duration::from_millis(1), LOOK)).await;
         }
-        let limit = &self.limit;
-        let full = |limit| Refused::Overloaded { limit };
-        let line = Arc::clone(&limit.line).try_acquire_owned();
-        let line = line.map_err(|_| full("registry-queue"))?;
-        let call = timeout(LONGEST_PLACE, Arc::clone(&limit.calls).acquire_owned()).await;
-        let call = call.ok().and_then(Result::ok).ok_or_else(|| full("registry-in-flight"))?;
-        Ok(Place([line, call]))
+    }
+
+    /// The moment of all brokers has come: from here on the call waits for this broker's own pace.
+    /// It does not have to wait unless the store has given many calls one moment.
+    fn start_here(&mut self) -> Result<(), Refused> {
+        let RegistryPace::Together(pace) = &self.limit.pace else { return Ok(()) };
+        let taken = pace.here.take(self.limit.clock.elapsed(), LONGEST_PLACE);
+        self.moment = taken.map_err(|wait| Refused::Queued { wait })?;
+        self.together = None;
+        Ok(())
     }
 
     fn wait(&self) -> Duration {
@@ -84,15 +131,21 @@ impl CallTurn {
 /// A turn that was not waited for is somebody else's.
 impl Drop for CallTurn {
     fn drop(&mut self) {
-        if let Some(pace) = self.limit.pace.as_ref().filter(|_| !self.wait().is_zero()) {
-            pace.give_back(self.moment);
+        if self.wait().is_zero() {
+            return;
+        }
+        match (&self.limit.pace, self.together.take()) {
+            (RegistryPace::Unlimited, _) => {}
+            (RegistryPace::Here(pace), _) => pace.give_back(self.moment),
+            (RegistryPace::Together(pace), Some(taken)) => pace.give_back(taken),
+            (RegistryPace::Together(pace), None) => pace.here.give_back(self.moment),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use tokio::time::timeout;
 
     use super::super::Rate;
     use super::*;
@@ -102,13 +155,17 @@ mod tests {
     }
 
     fn limit(in_flight: usize, pace: Option<Rate>) -> Arc<RegistryLimit> {
-        Arc::new(RegistryLimit::new(&RegistryLimits { in_flight, pace }, &Clock::system()))
+        let (name, limits) = ("prod".parse().unwrap(), RegistryLimits { in_flight, pace });
+        Arc::new(RegistryLimit::new(&name, &limits, None, &Clock::system()))
     }
 
     #[tokio::test]
     async fn calls_at_once_are_bounded_and_so_are_those_who_wait() {
         let limit = limit(2, None);
-        let place = || limit.take_turn().unwrap().place();
+        let place = || {
+            let limit = Arc::clone(&limit);
+            async move { limit.take_turn().await.unwrap().place().await }
+        };
         let first = place().await.unwrap();
         let _second = place().await.unwrap();
         let soon = Duration::from_millis(20);
@@ -134,29 +191,32 @@ mod tests {
         let limit = limit(64, Some(rate(20, 3)));
         let started = Instant::now();
         for _ in 0..3 {
-            let turn = limit.take_turn().unwrap();
+            let turn = limit.take_turn().await.unwrap();
             assert!(turn.moment <= limit.clock.elapsed(), "the burst does not wait");
             drop(turn.place().await.unwrap());
         }
-        let (first, second) = (limit.take_turn().unwrap(), limit.take_turn().unwrap());
+        let (first, second) = (limit.take_turn().await.unwrap(), limit.take_turn().await.unwrap());
         assert!(first.moment < second.moment);
         drop(second.place().await.unwrap());
         assert!(started.elapsed() >= Duration::from_millis(90), "{:?}", started.elapsed());
         drop(first.place().await.unwrap());
         // A turn that is not waited for, or not to its end, goes to the next who asks.
-        let [third, fourth] = [limit.take_turn().unwrap(), limit.take_turn().unwrap()];
+        let [third, fourth] = [limit.take_turn().await.unwrap(), limit.take_turn().await.unwrap()];
         let moments = [third.moment, fourth.moment];
         assert!(timeout(Duration::from_millis(1), third.place()).await.is_err());
         drop(fourth);
-        let again = [limit.take_turn().unwrap(), limit.take_turn().unwrap()];
+        let again = [limit.take_turn().await.unwrap(), limit.take_turn().await.unwrap()];
         assert_eq!(again.each_ref().map(|turn| turn.moment), moments);
     }
 
     #[tokio::test]
     async fn a_turn_that_is_too_far_away_is_not_taken() {
         let limit = limit(1, Some(rate(1, 1)));
-        let _taken: Vec<CallTurn> = (0..=60).map(|_| limit.take_turn().unwrap()).collect();
-        let Err(Refused::Queued { wait }) = limit.take_turn() else { panic!("it is taken") };
+        let mut taken = Vec::new();
+        for _ in 0..=60 {
+            taken.push(limit.take_turn().await.unwrap());
+        }
+        let Err(Refused::Queued { wait }) = limit.take_turn().await else { panic!("it is taken") };
         assert!(wait > LONGEST_TURN && wait <= LONGEST_TURN + Duration::from_secs(1), "{wait:?}");
     }
 }

@@ -20,6 +20,8 @@ pub enum Use {
     Outstanding,
     /// Kept credentials, and who mints.
     Credentials,
+    /// When calls of a registry may start.
+    Registries,
 }
 
 /// Why the store is of no use now.
@@ -48,6 +50,7 @@ impl Use {
             Self::Limits => "limits",
             Self::Outstanding => "outstanding",
             Self::Credentials => "credentials",
+            Self::Registries => "registries",
         }
     }
 }

@@ -130,7 +130,7 @@ impl LinkState {
             let counts = match purpose {
                 Use::Limits => 0,
                 Use::Connection => MOST_LATE,
-                Use::Tokens | Use::Credentials | Use::Outstanding => 1,
+                Use::Tokens | Use::Credentials | Use::Outstanding | Use::Registries => 1,
             };
             if self.late.fetch_add(counts, Ordering::Relaxed) + counts >= MOST_LATE {
                 return Err(self.give_up(Some(&connected), purpose, Reason::Slow, &text));

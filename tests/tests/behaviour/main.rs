@@ -123,6 +123,7 @@ mod shared_cache;
 mod shared_ends;
 mod shared_limits;
 mod shared_outstanding;
+mod shared_pace;
 mod shared_places;
 mod shared_tokens;
 mod ship_otlp_and_https;

@@ -109,9 +109,8 @@ impl Work {
         grant: &Arc<Grant>,
         task: RepositoryTask,
     ) -> Result<RepositoryState, IssueError> {
-        let turn = self.limit.as_ref().map(RegistryLimit::take_turn).transpose()?;
-        let _place = match turn {
-            Some(turn) => Some(turn.place().await?),
+        let _place = match &self.limit {
+            Some(limit) => Some(limit.take_turn().await?.place().await?),
             None => None,
         };
         issue::manage(&self.managed.registry, grant, task, &self.audit).await

@@ -102,7 +102,7 @@ impl Issuing {
     async fn mint(&self, work: Work) -> Result<Arc<Minted>, IssueError> {
         let Work { grant, registry, calls, breaker, queued, outcome, key, .. } = work;
         breaker.check()?;
-        let turn = calls.take_turn()?;
+        let turn = calls.take_turn().await?;
         queued.until(turn.moment);
         // A registry that turns out to be down is not waited for. The turn goes to somebody else.
         let _place = tokio::select! {

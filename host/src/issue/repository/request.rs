@@ -104,7 +104,10 @@ impl Issuing {
         self.0.audit.check()?;
         let key = RepositoryKey::new(registry, grant, task);
         let under_way = self.0.repository_requests.join(&key);
-        let flight = under_way.map_or_else(|| self.take_off(order, key), Ok)?;
+        let flight = match under_way {
+            Some(flight) => flight,
+            None => self.take_off(order, key).await?,
+        };
         let until = order.deadline.less(RESERVE);
         let landed = timeout_at(until.instant().into(), flight.landed()).await;
         let ended = || Err(IssueError::Internal("the call about a repository ended".to_owned()));
@@ -113,7 +116,7 @@ impl Issuing {
 
     /// Starts the call, which waits for its turn. A call that another request has started in the
     /// meantime is joined, and the turn given back.
-    fn take_off(
+    async fn take_off(
         &self,
         order: &Order,
         key: RepositoryKey,
@@ -123,7 +126,7 @@ impl Issuing {
         breaker.check()?;
         let deadline =
             LONGEST_TURN + LONGEST_PLACE + registry.provider.guest.limits.wall + RECORDS * 3;
-        let (turn, task) = (order.calls.take_turn()?, key.task);
+        let (turn, task) = (order.calls.take_turn().await?, key.task);
         let call = RequestedCall { grant, registry, breaker, turn, task };
         let issuing = self.clone();
         let work = with_trace(async move { issuing.call_in_turn(call).await }.in_current_span());
