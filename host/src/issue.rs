@@ -187,7 +187,7 @@ impl Issuing {
             shared: shared.zip(together.as_ref()).map(SharedMints::new),
             cache: CredentialCache::new(cache),
             failures: RememberedFailures::new(cache.entries, clock.clone()),
-            breakers: Breakers::default(),
+            breakers: Breakers::new(shared),
             queue: Queue::default(),
             flights: Flights::default(),
             repositories: Flights::default(),

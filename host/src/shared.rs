@@ -4,8 +4,8 @@
 //! checks what it reached, `link` keeps one open, `episode` logs and counts failures, `keys` names
 //! what is stored, and `seal` encrypts it. Each room that shares something keeps its own memory and
 //! its own scripts: `identity/replay` for used tokens, `limits/counted` for rates,
-//! `limits/shared_pace` for registries, `issue/shared` for credentials, `issue/shared_outstanding`
-//! for what is out.
+//! `limits/shared_pace` and `issue/breaker/shared` for registries, `issue/shared` for credentials,
+//! `issue/shared_outstanding` for what is out.
 //!
 //! To share something else: a [`Use`], a script, and what holds while the store is away.
 //!

@@ -3,6 +3,12 @@
 //! A breaker opens when enough of the calls of ten seconds were not answered. It then lets one call
 //! through at a time, each after a longer pause, until one is answered. Mints that wait for their
 //! turn hear of it at once.
+//!
+//! Brokers that share a store (`shared`) ask it before each call: what one of them has found out
+//! holds for all, and one of them at a time tries the registry. Each counts its own failures, and
+//! while the store does not answer, each goes by its own breaker.
+
+mod shared;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +18,9 @@ use tokio::sync::Notify;
 use super::IssueError;
 use super::failures::LONGEST_PAUSE;
 use crate::domain::Clock;
+use crate::registries::Registry;
+use crate::shared::{Shared, StoreUnavailable};
+use shared::{Finding, ProbeLease, SharedBreaker, StoredState};
 
 /// The calls of this time are counted together.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -28,48 +37,144 @@ pub(super) struct Breaker {
     state: Mutex<BreakerState>,
     /// Told each time that it opens.
     opening: Notify,
+    /// What all brokers know together.
+    shared: Option<Arc<SharedBreaker>>,
 }
 
+/// Moments are by the broker's clock.
 #[derive(Default)]
 struct BreakerState {
-    /// When the window began, by the broker's clock.
+    /// When the window began.
     began: Duration,
     calls: u32,
     failures: u32,
     /// How often it has opened in a row. 0: it is closed.
     opened: u32,
+    /// When it opened last.
+    opened_at: Duration,
     /// No call before this.
     until: Duration,
     is_probing: bool,
+    elsewhere: Elsewhere,
+}
+
+/// What other brokers have found out, as the store said last.
+#[derive(Default)]
+struct Elsewhere {
+    /// No call before this.
+    until: Duration,
+    is_down: bool,
+    /// Since when the store has said nothing but that the registry is left alone, while this broker
+    /// found no failure itself. After [`LONGEST_PAUSE`] this broker goes by its own breaker: a
+    /// store that lies keeps no registry closed for longer.
+    since: Option<Duration>,
 }
 
 /// One call that the breaker has let through.
 pub(super) struct CallAttempt {
     breaker: Arc<Breaker>,
     is_probe: bool,
+    /// What lets it try the registry for all brokers.
+    lease: Option<ProbeLease>,
 }
 
 impl Breaker {
-    pub(super) fn new(registry: &str, clock: Clock) -> Self {
-        let (state, opening) = (Mutex::default(), Notify::new());
-        Self { registry: registry.to_owned(), clock, state, opening }
+    /// `shared`: where brokers share what they find out.
+    pub(super) fn new(registry: &Registry, shared: Option<&Arc<Shared>>, clock: Clock) -> Self {
+        let shared = shared.map(|shared| SharedBreaker::new(shared, registry));
+        Self { shared, ..Self::alone(registry.name.as_str(), clock) }
     }
 
-    /// Whether a call would be let through now.
-    pub(super) fn check(&self) -> Result<(), IssueError> {
+    fn alone(registry: &str, clock: Clock) -> Self {
+        let (state, opening) = (Mutex::default(), Notify::new());
+        Self { registry: registry.to_owned(), clock, state, opening, shared: None }
+    }
+
+    /// Whether this broker would let a call through now, if it alone knows.
+    pub(super) fn check_here(&self) -> Result<(), IssueError> {
+        if self.shared.is_some() {
+            return Ok(());
+        }
         self.refusal(&self.state()).map_or(Ok(()), Err)
     }
 
+    /// Whether a call would be let through now. Other brokers may have closed what is open here.
+    pub(super) async fn check(&self) -> Result<(), IssueError> {
+        let Some(refusal) = self.refusal(&self.state()) else { return Ok(()) };
+        let Some(shared) = &self.shared else { return Err(refusal) };
+        match shared.look().await {
+            Ok(state) => self.hear(state),
+            Err(StoreUnavailable(_)) => Err(refusal),
+        }
+    }
+
     /// Lets a call through.
-    pub(super) fn begin(self: &Arc<Self>) -> Result<CallAttempt, IssueError> {
+    pub(super) async fn begin(self: &Arc<Self>) -> Result<CallAttempt, IssueError> {
+        let Some(shared) = &self.shared else { return self.begin_here(None) };
+        self.check().await?;
+        match shared.begin().await {
+            Ok((StoredState::MayTry(opened), Some(lease))) => {
+                self.hear(StoredState::MayTry(opened))?;
+                self.begin_here(Some((opened, lease)))
+            }
+            Ok((state, _)) => {
+                self.hear(state)?;
+                self.begin_here(None)
+            }
+            Err(StoreUnavailable(_)) => self.begin_here(None),
+        }
+    }
+
+    fn begin_here(
+        self: &Arc<Self>,
+        lease: Option<(u32, ProbeLease)>,
+    ) -> Result<CallAttempt, IssueError> {
         let mut state = self.state();
         if let Some(error) = self.refusal(&state) {
             return Err(error);
         }
+        if let Some((opened, _)) = &lease {
+            state.opened = state.opened.max(*opened);
+        }
         let is_probe = state.opened > 0;
         state.is_probing |= is_probe;
         drop(state);
-        Ok(CallAttempt { breaker: Arc::clone(self), is_probe })
+        let lease = lease.map(|(_, lease)| lease);
+        Ok(CallAttempt { breaker: Arc::clone(self), is_probe, lease })
+    }
+
+    /// Takes over what the store says, and says whether a call would be let through.
+    fn hear(&self, stored: StoredState) -> Result<(), IssueError> {
+        let now = self.clock.elapsed();
+        let mut state = self.state();
+        match stored {
+            StoredState::Unknown => state.elsewhere = Elsewhere::default(),
+            StoredState::Closed(age) => {
+                // What this broker has found out since is newer.
+                let is_old = state.opened > 0 && now.saturating_sub(age) <= state.opened_at;
+                if state.is_down() && !is_old {
+                    self.close(&mut state, now);
+                }
+                state.elsewhere = Elsewhere::default();
+            }
+            StoredState::MayTry(_) => state.elsewhere.until = Duration::ZERO,
+            StoredState::LeftAlone { left, is_down } => {
+                let since = *state.elsewhere.since.get_or_insert(now);
+                let is_believed = now.saturating_sub(since) < LONGEST_PAUSE;
+                state.elsewhere.until = if is_believed { now + left } else { Duration::ZERO };
+                if is_down && !state.elsewhere.is_down {
+                    tracing::warn!(
+                        registry = self.registry,
+                        "another broker gets no answer of a registry: it is left alone"
+                    );
+                }
+                state.elsewhere.is_down = is_down;
+                if is_down && is_believed {
+                    self.opening.notify_waiters();
+                }
+            }
+        }
+        self.refusal(&state).map_or(Ok(()), Err)
     }
 
     /// Waits until it opens, and returns what those hear whose turn has not come. A pause that the
@@ -79,7 +184,7 @@ impl Breaker {
             let opening = self.opening.notified();
             tokio::pin!(opening);
             opening.as_mut().enable();
-            let refusal = Some(self.state()).filter(|state| state.opened > 0);
+            let refusal = Some(self.state()).filter(|state| state.is_down());
             if let Some(error) = refusal.and_then(|state| self.refusal(&state)) {
                 return error;
             }
@@ -90,19 +195,20 @@ impl Breaker {
     /// For how long the registry is left alone, if it is.
     pub(super) fn left_alone(&self) -> Option<Duration> {
         let state = self.state();
-        let left = state.until.saturating_sub(self.clock.elapsed());
+        let left = state.until().saturating_sub(self.clock.elapsed());
         (state.opened > 0 || !left.is_zero()).then_some(left)
     }
 
     fn refusal(&self, state: &BreakerState) -> Option<IssueError> {
-        let left = state.until.saturating_sub(self.clock.elapsed());
+        let left = state.until().saturating_sub(self.clock.elapsed());
         if left.is_zero() && !state.is_probing {
             return None;
         }
         Some(IssueError::LeftAlone { wait: left.max(Duration::from_secs(1)) })
     }
 
-    fn failed(&self, is_probe: bool) {
+    /// Returns what other brokers should know.
+    fn failed(&self, is_probe: bool) -> Option<Finding> {
         let now = self.clock.elapsed();
         let mut state = self.state();
         if now.saturating_sub(state.began) > WINDOW {
@@ -110,42 +216,54 @@ impl Breaker {
         }
         state.calls += 1;
         state.failures += 1;
+        state.elsewhere.since = None;
         let is_down = state.failures >= FAILURES && state.failures * 2 >= state.calls;
         // Calls that began before it opened say nothing new.
-        if is_probe || (state.opened == 0 && is_down) {
-            let pause = FIRST_PAUSE * (1 << state.opened.min(MOST_DOUBLINGS));
-            state.until = now + pause.min(Duration::from_mins(1));
-            state.opened += 1;
-            self.opening.notify_waiters();
-            if state.opened == 1 {
-                tracing::warn!(
-                    registry = self.registry,
-                    failures = state.failures,
-                    "a registry does not answer: until it does, one call at a time tries it"
-                );
-            }
+        if !is_probe && (state.opened > 0 || !is_down) {
+            return None;
         }
+        let pause = FIRST_PAUSE * (1 << state.opened.min(MOST_DOUBLINGS));
+        let pause = pause.min(Duration::from_mins(1));
+        (state.until, state.opened_at) = (now + pause, now);
+        state.opened += 1;
+        self.opening.notify_waiters();
+        if state.opened == 1 {
+            tracing::warn!(
+                registry = self.registry,
+                failures = state.failures,
+                "a registry does not answer: until it does, one call at a time tries it"
+            );
+        }
+        Some(Finding { opened: state.opened, pause })
     }
 
-    fn answered(&self) {
+    /// Returns what other brokers should know: that the registry was left alone, and answers.
+    fn answered(&self) -> Option<Finding> {
         let now = self.clock.elapsed();
         let mut state = self.state();
         if now.saturating_sub(state.began) > WINDOW {
             state.begin_window(now);
         }
         state.calls += 1;
-        if state.opened > 0 {
-            tracing::info!(registry = self.registry, "a registry answers again");
-            state.opened = 0;
-            state.until = Duration::ZERO;
-            state.begin_window(now);
+        let was_down = state.is_down();
+        if was_down {
+            self.close(&mut state, now);
         }
+        was_down.then_some(Finding { opened: 0, pause: Duration::ZERO })
     }
 
-    fn pause(&self, asked: u32) {
+    fn close(&self, state: &mut BreakerState, now: Duration) {
+        tracing::info!(registry = self.registry, "a registry answers again");
+        (state.opened, state.until) = (0, Duration::ZERO);
+        (state.elsewhere.is_down, state.elsewhere.until) = (false, Duration::ZERO);
+        state.begin_window(now);
+    }
+
+    fn pause(&self, asked: u32) -> Duration {
         let pause = Duration::from_secs(asked.into()).min(LONGEST_PAUSE);
         let mut state = self.state();
         state.until = state.until.max(self.clock.elapsed() + pause);
+        pause
     }
 
     fn state(&self) -> MutexGuard<'_, BreakerState> {
@@ -157,21 +275,39 @@ impl BreakerState {
     fn begin_window(&mut self, now: Duration) {
         (self.began, self.calls, self.failures) = (now, 0, 0);
     }
+
+    fn is_down(&self) -> bool {
+        self.opened > 0 || self.elsewhere.is_down
+    }
+
+    fn until(&self) -> Duration {
+        self.until.max(self.elsewhere.until)
+    }
 }
 
 impl CallAttempt {
-    /// Counts how the call ended.
-    pub(super) fn end<T>(self, result: &Result<T, IssueError>) {
+    /// Counts how the call ended, and tells the other brokers what they should know.
+    pub(super) async fn end<T>(mut self, result: &Result<T, IssueError>) {
+        let finding = self.finding(result);
+        if let (Some(finding), Some(shared)) = (finding, &self.breaker.shared) {
+            shared.tell(finding, self.lease.take()).await;
+        }
+    }
+
+    fn finding<T>(&self, result: &Result<T, IssueError>) -> Option<Finding> {
+        let breaker = &self.breaker;
         match result {
             Err(IssueError::UpstreamUnavailable(_) | IssueError::UpstreamTimedOut(_)) => {
-                self.breaker.failed(self.is_probe);
+                breaker.failed(self.is_probe)
             }
             Err(IssueError::UpstreamThrottled(asked)) => {
-                self.breaker.answered();
-                self.breaker.pause(asked.unwrap_or(0));
+                let answers = breaker.answered();
+                let pause = breaker.pause(asked.unwrap_or(0));
+                let finding = answers.or((!pause.is_zero()).then_some(Finding::default()));
+                finding.map(|finding| Finding { pause, ..finding })
             }
             Ok(_) | Err(IssueError::UpstreamDenied(_) | IssueError::RepositoryConflict(_)) => {
-                self.breaker.answered();
+                breaker.answered()
             }
             // Nothing is known about the registry.
             Err(
@@ -184,7 +320,7 @@ impl CallAttempt {
                 | IssueError::Replayed(_)
                 | IssueError::Audit(_)
                 | IssueError::Internal(_),
-            ) => {}
+            ) => None,
         }
     }
 }
@@ -198,93 +334,4 @@ impl Drop for CallAttempt {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicI64, Ordering};
-
-    use jiff::Timestamp;
-
-    use super::*;
-
-    fn breaker() -> (Arc<Breaker>, impl Fn(i64)) {
-        let now = Arc::new(AtomicI64::new(1_790_000_000));
-        let read = Arc::clone(&now);
-        let clock =
-            Clock::from_fn(move || Timestamp::from_second(read.load(Ordering::SeqCst)).unwrap());
-        let forward = move |seconds| {
-            now.fetch_add(seconds, Ordering::SeqCst);
-        };
-        (Arc::new(Breaker::new("prod", clock)), forward)
-    }
-
-    fn down() -> Result<(), IssueError> {
-        Err(IssueError::UpstreamUnavailable(String::new()))
-    }
-
-    #[test]
-    fn it_opens_lets_one_probe_through_and_closes() {
-        let (breaker, forward) = breaker();
-        for _ in 0..FAILURES {
-            breaker.begin().unwrap().end(&down());
-        }
-        for (pause, failed) in [(5, 1), (10, 2), (20, 3), (40, 4), (60, 5), (60, 6)] {
-            assert_eq!(breaker.left_alone(), Some(Duration::from_secs(pause)), "{failed}");
-            forward(i64::try_from(pause).unwrap() - 1);
-            assert!(breaker.begin().is_err() && breaker.check().is_err());
-            forward(1);
-            let probe = breaker.begin().unwrap();
-            assert!(breaker.begin().is_err(), "one at a time");
-            probe.end(&down());
-        }
-        forward(60);
-        // A probe that ends without a verdict is followed by another one.
-        drop(breaker.begin().unwrap());
-        breaker.begin().unwrap().end(&Ok(()));
-        assert_eq!(breaker.left_alone(), None);
-        assert!(breaker.begin().is_ok() && breaker.begin().is_ok());
-    }
-
-    #[tokio::test]
-    async fn those_who_wait_hear_that_it_opens() {
-        let (breaker, _) = breaker();
-        let waits = Arc::clone(&breaker);
-        let waiting = tokio::spawn(async move { waits.opens().await });
-        let paused = Err::<(), _>(IssueError::UpstreamThrottled(Some(1)));
-        breaker.begin().unwrap().end(&paused);
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished(), "a pause ends no wait");
-        for _ in 0..FAILURES {
-            breaker.failed(false);
-        }
-        assert!(matches!(waiting.await.unwrap(), IssueError::LeftAlone { .. }));
-        assert!(matches!(breaker.opens().await, IssueError::LeftAlone { .. }), "later, too");
-    }
-
-    #[test]
-    fn it_stays_closed_while_most_calls_are_answered_or_failures_are_rare() {
-        let (breaker, forward) = breaker();
-        for _ in 0..50 {
-            breaker.begin().unwrap().end(&Ok(()));
-            breaker.begin().unwrap().end(&Err::<(), _>(IssueError::UpstreamDenied(String::new())));
-            breaker.begin().unwrap().end(&down());
-        }
-        assert_eq!(breaker.left_alone(), None);
-        for _ in 0..50 {
-            forward(4);
-            breaker.begin().unwrap().end(&down());
-        }
-        assert_eq!(breaker.left_alone(), None);
-    }
-
-    #[test]
-    fn a_registry_that_asks_for_a_pause_gets_it() {
-        let (breaker, forward) = breaker();
-        breaker.begin().unwrap().end(&Err::<(), _>(IssueError::UpstreamThrottled(Some(30))));
-        forward(29);
-        let Err(IssueError::LeftAlone { wait }) = breaker.check() else { panic!("it is asked") };
-        assert_eq!(wait, Duration::from_secs(1));
-        forward(1);
-        assert!(breaker.begin().is_ok() && breaker.begin().is_ok(), "it is closed");
-        breaker.begin().unwrap().end(&Err::<(), _>(IssueError::UpstreamThrottled(Some(u32::MAX))));
-        assert_eq!(breaker.left_alone(), Some(LONGEST_PAUSE));
-    }
-}
+mod tests;

@@ -6,16 +6,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::breaker::Breaker;
 use crate::domain::{Clock, RegistryName};
 use crate::registries::{Epoch, Registries, Registry};
+use crate::shared::Shared;
 
 type BreakerKey = (RegistryName, Epoch);
 
 /// A registry whose settings change starts with a closed breaker: they may have been the cause.
-#[derive(Default)]
-pub(super) struct Breakers(Mutex<HashMap<BreakerKey, Arc<Breaker>>>);
+pub(super) struct Breakers {
+    all: Mutex<HashMap<BreakerKey, Arc<Breaker>>>,
+    /// Where brokers share what they find out.
+    shared: Option<Arc<Shared>>,
+}
 
 impl Breakers {
+    pub(super) fn new(shared: Option<&Arc<Shared>>) -> Self {
+        Self { all: Mutex::default(), shared: shared.cloned() }
+    }
+
     pub(super) fn of(&self, registry: &Registry, clock: &Clock) -> Arc<Breaker> {
-        let make = || Arc::new(Breaker::new(registry.name.as_str(), clock.clone()));
+        let make = || Arc::new(Breaker::new(registry, self.shared.as_ref(), clock.clone()));
         Arc::clone(self.all().entry(key(registry)).or_insert_with(make))
     }
 
@@ -31,7 +39,7 @@ impl Breakers {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<BreakerKey, Arc<Breaker>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

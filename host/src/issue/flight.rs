@@ -151,10 +151,8 @@ impl Issuing {
             return Ok(Start::Failed(error));
         }
         let breaker = self.0.breakers.of(registry, &self.0.clock);
+        breaker.check_here()?;
         let together = self.together(registry, &key.credential);
-        if together.is_none() {
-            breaker.check()?;
-        }
         let observers = (self.0.audit.clone(), self.0.metrics.clone());
         let outcome = MintOutcome::new(observers, grant, registry);
         // One call for the repository, and one for the credential.

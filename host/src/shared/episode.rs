@@ -20,7 +20,7 @@ pub enum Use {
     Outstanding,
     /// Kept credentials, and who mints.
     Credentials,
-    /// When calls of a registry may start.
+    /// When calls of a registry may start, and which registries are left alone.
     Registries,
 }
 

@@ -119,6 +119,7 @@ mod revocation;
 mod revoke_command;
 mod rolling;
 mod settings_of_the_seeds;
+mod shared_breaker;
 mod shared_cache;
 mod shared_ends;
 mod shared_limits;

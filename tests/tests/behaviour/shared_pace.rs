@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rise_broker_tests::redis::GateMode;
 use rise_broker_tests::replicas::Replicas;
-use rise_broker_tests::{Response, TestBroker};
+use rise_broker_tests::{Answer, Response, TestBroker, eventually};
 use tokio::task::JoinSet;
 
 /// Slow enough that a burst on a busy machine lets few further calls through. Callers whose turn
@@ -152,4 +152,26 @@ async fn a_clock_that_is_set_back_stops_no_call_for_long() {
     #[expect(clippy::cast_precision_loss, reason = "seconds are compared")]
     let ahead = (next - now as f64) / 1e6;
     assert!(ahead < 92.0, "after the longest wait and the burst there is a turn: {ahead}");
+}
+
+/// Their turns would else be lost for everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn turns_that_nobody_waits_for_go_to_other_brokers() {
+    let limits = LIMITS.replace("burst = 30", "burst = 5");
+    let replicas = Replicas::with(&limits, |table| table).await;
+    let [one, other] = replicas.brokers().await.map(Arc::new);
+    replicas.aws.always("AssumeRole", Answer::error(500, "InternalFailure"));
+    for answer in crowd(&[one], 30).await {
+        assert_ne!(answer.status, 200);
+    }
+    // The registry is down, and those who wait have heard it.
+    let free = || replicas.redis.ask(&["KEYS", "{rise}:pace-free:*"]);
+    eventually("the turns are given back", async || !free().is_empty()).await;
+    let count = || replicas.redis.ask(&["ZCARD", &free()]).parse::<usize>().unwrap();
+    eventually("all of them", async || count() >= 10).await;
+    replicas.aws.always("AssumeRole", Answer::Usual);
+    let name = replicas.redis.ask(&["KEYS", "{rise}:registry:*"]);
+    replicas.redis.ask(&["HSET", &name, "until", "0"]);
+    // The line is half a minute long.
+    assert_eq!(served(&crowd(&[other], 1).await), 1);
 }

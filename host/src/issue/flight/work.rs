@@ -101,7 +101,7 @@ impl Issuing {
     /// Steps 3 to 5. A failure is recorded if the intent was.
     async fn mint(&self, work: Work) -> Result<Arc<Minted>, IssueError> {
         let Work { grant, registry, calls, breaker, queued, outcome, key, .. } = work;
-        breaker.check()?;
+        breaker.check().await?;
         let turn = calls.take_turn().await?;
         queued.until(turn.moment);
         // A registry that turns out to be down is not waited for. The turn goes to somebody else.
@@ -111,7 +111,7 @@ impl Issuing {
             place = turn.place() => place?,
         };
         drop(queued);
-        let attempt = breaker.begin()?;
+        let attempt = breaker.begin().await?;
         let facts = registry.provider_facts();
         if registry.revokes() && self.0.outstanding.is_full() {
             return Err(IssueError::OutstandingFull);
@@ -127,7 +127,7 @@ impl Issuing {
             Ok(credentials) => (Ok(credentials), Leftover::Nothing),
             Err(FailedMint { error, leftover }) => (Err(error), leftover),
         };
-        attempt.end(&returned);
+        attempt.end(&returned).await;
         let took = started.elapsed();
         let label = returned.as_ref().err().map_or("ok", |error| error.problem_type().slug());
         self.0.metrics.mint(registry.name.as_str(), label);

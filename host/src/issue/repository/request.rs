@@ -123,7 +123,7 @@ impl Issuing {
     ) -> Result<Flight<RepositoryResult>, IssueError> {
         let (grant, registry) = (Arc::clone(order.admitted.grant()), Arc::clone(&order.registry));
         let breaker = self.0.breakers.of(&registry, &self.0.clock);
-        breaker.check()?;
+        breaker.check().await?;
         let deadline =
             LONGEST_TURN + LONGEST_PLACE + registry.provider.guest.limits.wall + RECORDS * 3;
         let (turn, task) = (order.calls.take_turn().await?, key.task);
@@ -141,11 +141,11 @@ impl Issuing {
             left_alone = breaker.opens() => return Err(left_alone),
             place = turn.place() => place?,
         };
-        let attempt = breaker.begin()?;
+        let attempt = breaker.begin().await?;
         // A stop of the broker waits until the outcome of each change is recorded.
         let _changing = Arc::clone(&self.0.minting);
         let result = self.manage(&registry, &grant, task).await;
-        attempt.end(&result);
+        attempt.end(&result).await;
         result
     }
 }
