@@ -106,8 +106,9 @@ impl Episodes {
             reason = reason.as_str(),
             purpose = purpose.as_str(),
             cause,
-            "the shared store of [shared] fails: until it answers, limits count this broker's \
-             share, each broker mints for itself, and single-use tokens are rejected"
+            "the shared store of [shared] fails: until it answers, limits and the pace of \
+             registries are this broker's share, each broker mints for itself and ends only what \
+             it has issued itself, and single-use tokens are rejected"
         );
     }
 
