@@ -38,6 +38,8 @@ use crate::telemetry::traces;
 use ceiling::HttpCeiling;
 use request::{Composed, NotSent};
 
+/// The longest body of an answer, in bytes. No provider gets a longer one.
+pub const LARGEST_BODY: usize = 256 << 10;
 /// The longest path of a request that a message shows, in bytes.
 const LONGEST_PATH_SHOWN: usize = 256;
 
@@ -73,6 +75,13 @@ pub enum HttpError {
     Unavailable(String),
     #[error("{0}")]
     Nonsense(String),
+}
+
+impl HttpError {
+    /// The registry answered with more than [`LARGEST_BODY`].
+    pub fn body_too_long() -> Self {
+        Self::Nonsense(format!("an answer of more than {LARGEST_BODY} bytes"))
+    }
 }
 
 /// The ceiling of one registry over HTTP, and the client that sends requests.

@@ -205,6 +205,11 @@ impl Http for Upstream {
             }
             None => {}
         }
+        // The client of a broker stops reading there. What the host does with an answer, such as
+        // the search for secrets, counts as time of the call.
+        if answer.body.len() > http::LARGEST_BODY {
+            return Err(HttpError::body_too_long());
+        }
         Ok(answer)
     }
 }

@@ -10,6 +10,7 @@ use super::report::Report;
 use crate::contract::types::{Error, Issued};
 use crate::grant::grant;
 use crate::probe::{Fault, Probe, Seen};
+use rise_broker::capability::http::LARGEST_BODY;
 use rise_broker::domain::Deadline;
 use rise_broker::provider::{CallError, Finished, IssueCall};
 use rise_broker::registries::Registry;
@@ -161,7 +162,7 @@ async fn hangs(case: &Case, grant: &Arc<Grant>, calls: usize, report: &mut Repor
 pub(super) fn unexpected() -> impl Iterator<Item = Spoilt> {
     let statuses = [204, 301, 400, 401, 403, 404, 409, 422, 429, 500, 503].map(Spoilt::Status);
     let bodies = ["", "{", "null", "[]", "{}", "\"x\"", "{\"token\": 1}", "\u{1f4a5}", "<html>"];
-    let huge = [Spoilt::Giant(100_000), Spoilt::Giant(10 << 20)];
+    let huge = [Spoilt::Giant(LARGEST_BODY), Spoilt::Giant(LARGEST_BODY + 1)];
     statuses.into_iter().chain(bodies.map(Spoilt::Body)).chain(huge)
 }
 

@@ -12,7 +12,7 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use reqwest::{Certificate, Client, Proxy, redirect, retry};
 use zeroize::Zeroizing;
 
-use super::{Http, HttpAnswer, HttpError, Outgoing};
+use super::{Http, HttpAnswer, HttpError, LARGEST_BODY, Outgoing};
 use crate::domain::Reach;
 use crate::reachable::{OutOfReach, Reachable};
 
@@ -24,7 +24,6 @@ const IDLE: Duration = Duration::from_secs(30);
 const IDLE_CONNECTIONS: usize = 16;
 const MOST_HEADERS: usize = 64;
 const LARGEST_HEADERS: usize = 16 << 10;
-const LARGEST_BODY: usize = 256 << 10;
 
 pub struct ReqwestHttp {
     encrypted: Client,
@@ -90,8 +89,7 @@ impl Http for ReqwestHttp {
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = answer.chunk().await.map_err(failure)? {
             if body.len() + chunk.len() > LARGEST_BODY {
-                let text = format!("an answer of more than {LARGEST_BODY} bytes");
-                return Err(HttpError::Nonsense(text));
+                return Err(HttpError::body_too_long());
             }
             body.extend_from_slice(&chunk);
         }
