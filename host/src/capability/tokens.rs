@@ -24,6 +24,9 @@ use crate::signing::{SignedToken, Signing};
 
 /// The longest name of a service or audience.
 const LONGEST_NAME: usize = 255;
+/// A default is the provider's word, and only the operator opens a ceiling.
+const WRITTEN: &str = "as the settings of the operator have it: a default of the provider opens \
+    nothing";
 
 /// What one registry may have signed, and by whom.
 #[derive(Clone)]
@@ -90,22 +93,16 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 }
 
 impl CallState {
-    /// Begins a function: returns the grant to sign for and what to sign with, or the refusal.
-    fn tokens(&mut self, import: &'static str) -> Result<(Arc<Grant>, TokenAccess), Error> {
+    /// Begins a function: returns the grant to sign for and what to sign with, or the refusal. A
+    /// registry that has nothing signed has no access.
+    fn tokens(&mut self, import: &'static str) -> Result<(Arc<Grant>, Option<TokenAccess>), Error> {
         let grant = self.begin(import)?;
         // Counted before anything is checked: a signature takes a millisecond of a processor.
         self.signatures += 1;
         if self.signatures > MOST {
             return Err(self.refuse(format!("more than {MOST} signatures")));
         }
-        let Some(access) = self.capabilities.tokens.clone() else {
-            return Err(self.refuse(
-                "a token, and its registry has none signed: set `issuer` in [signing], and \
-                 `ceiling.tokens` of the registry if its settings name no service or audience"
-                    .to_owned(),
-            ));
-        };
-        Ok((grant, access))
+        Ok((grant, self.capabilities.tokens.clone()))
     }
 
     pub(super) fn time(&self) -> Timestamp {
@@ -115,13 +112,15 @@ impl CallState {
 
     fn sign_for_registry(&mut self, service: &str) -> Result<SecretHandle, Error> {
         let (grant, access) = self.tokens("tokens.registry-token")?;
-        if !access.ceiling.services.iter().any(|allowed| allowed == service) {
+        let names = |access: &TokenAccess| access.ceiling.services.iter().any(|it| it == service);
+        let Some(access) = access.filter(names) else {
             let asked = printable(service, LONGEST_NAME);
             return Err(self.refuse(format!(
                 "a registry token for the service `{asked}`, which is not in \
-                 `ceiling.tokens.services`"
+                 `ceiling.tokens.services` of its registry; by default that is the setting \
+                 `service`, or else the host of `registry_url`, {WRITTEN}"
             )));
-        }
+        };
         let place = (&access.pattern, access.children);
         let signed = access.signing.grant_token(&grant, service, place, self.time());
         self.handle(signed, SecretOrigin::RegistryToken, "registry-token")
@@ -129,13 +128,15 @@ impl CallState {
 
     fn sign_for_cloud(&mut self, audience: &str) -> Result<SecretHandle, Error> {
         let (grant, access) = self.tokens("tokens.identity-token")?;
-        if !access.ceiling.audiences.iter().any(|allowed| allowed == audience) {
+        let names = |access: &TokenAccess| access.ceiling.audiences.iter().any(|it| it == audience);
+        let Some(access) = access.filter(names) else {
             let asked = printable(audience, LONGEST_NAME);
             return Err(self.refuse(format!(
                 "an identity token for the audience `{asked}`, which is not in \
-                 `ceiling.tokens.audiences`"
+                 `ceiling.tokens.audiences` of its registry; by default that is the setting \
+                 `audience`, {WRITTEN}"
             )));
-        }
+        };
         let signed = access.signing.identity_token(&grant, audience, self.time());
         let handle = self.handle(signed, SecretOrigin::IdentityToken, "identity-token")?;
         // From now on the cloud may answer what it trusts this one project with.

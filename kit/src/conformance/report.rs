@@ -1,5 +1,6 @@
 //! The report of the kit, for people and as JSON.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -95,11 +96,14 @@ impl Report {
         self.push(area, check, Verdict::Note, &seen);
     }
 
-    /// Records one check of many things: passed, or failed for each of `wrong`.
-    pub(super) fn record(&mut self, area: &'static str, check: &str, wrong: Vec<String>) {
+    /// Records one check of many things: passed, or failed once for each of `wrong`.
+    pub(super) fn record(&mut self, area: &'static str, check: &str, mut wrong: Vec<String>) {
         if wrong.is_empty() {
             self.pass(area, check);
         }
+        // A call often fails by what it was refused.
+        let mut seen = BTreeSet::new();
+        wrong.retain(|text| seen.insert(text.clone()));
         for seen in wrong.into_iter().take(8) {
             self.fail(area, check, seen);
         }

@@ -614,6 +614,11 @@ async fn each_attack_with_tokens_fails_by_what_was_asked() {
     ] {
         let said = failures(&with_tokens(how).await);
         assert!(said.contains(reason), "{how}: {said}");
+        let mut lines: Vec<&str> = said.lines().collect();
+        let all = lines.len();
+        lines.sort_unstable();
+        lines.dedup();
+        assert_eq!(lines.len(), all, "a failure is reported twice: {said}");
     }
 }
 
