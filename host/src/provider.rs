@@ -13,6 +13,7 @@ pub mod folder;
 pub(crate) mod inspect;
 mod load;
 pub mod lock;
+mod opening;
 mod pins;
 mod trial;
 mod turn;
@@ -26,5 +27,6 @@ pub use export::{
 };
 pub use inspect::TokenImports;
 pub use load::{LoadError, Loader};
+pub use opening::{OpeningSetting, opening_settings};
 pub use pins::Pins;
 pub use trial::Trial;

@@ -35,8 +35,7 @@ use rise_broker::capability::assertions::SigningKey;
 use rise_broker::config::node::Problem;
 use rise_broker::config::{Config, ProvidersConfig, RegistryKeys, parse_file};
 use rise_broker::domain::{Clock, Project, Secret};
-use rise_broker::provider::Engine;
-use rise_broker::provider::Trial;
+use rise_broker::provider::{Engine, OpeningSetting, Trial, opening_settings};
 use rise_broker::registries::{Clients, Means, Registries, Registry};
 use rise_broker::rules::Grant;
 use rise_broker::signing::Signing;
@@ -106,6 +105,15 @@ impl Examples {
         if !taken.is_empty() {
             let seen = format!("the host removes {} before the provider's turn", taken.join(", "));
             report.fail("settings", "no setting has the name of a key of the host", seen);
+        }
+        for OpeningSetting { name, opens, .. } in
+            opening_settings(&trial.provider).into_iter().filter(|setting| setting.has_default)
+        {
+            let seen = format!(
+                "the default of `{name}` opens nothing: the operator has to write it to allow \
+                 {opens}, so make it required"
+            );
+            report.hint("settings", "what opens a ceiling has no default", seen);
         }
         if self.config.registries.is_empty() {
             report.fail("settings", check, "the examples have no registry".to_owned());

@@ -61,6 +61,10 @@ fn a_file_is_inspected() {
     .unwrap();
     let printed = installation.run(&["provider", "inspect", "artifactory.wasm"]).stdout;
     assert!(printed.contains("  says         which requests its settings need"), "{printed}");
+    let opens =
+        "  opens        identity tokens for this audience, by the setting `audience` if you";
+    assert!(printed.contains(opens), "{printed}");
+    assert!(!printed.contains("by the setting `base_url`"), "`needs` says more: {printed}");
     assert!(!printed.contains("  manages"), "{printed}");
     let printed = installation.run(&["provider", "inspect", "providers/ecr.wasm"]).stdout;
     let manages = "  manages      repositories, if [registries.NAME.repositories] says so";

@@ -9,7 +9,7 @@ use super::super::{Outcome, print};
 use crate::capability::{in_words, printable};
 use crate::config::{ProvidersConfig, environment};
 use crate::provider::compile::Compiler;
-use crate::provider::{Provider, Trial, inspect};
+use crate::provider::{OpeningSetting, Provider, Trial, inspect, opening_settings};
 use crate::state;
 
 #[derive(clap::Args)]
@@ -56,6 +56,7 @@ fn as_json(provider: &Provider, size: u64) -> Value {
         "contract": inspect::VERSION,
         "imports": imports.collect::<Vec<_>>(),
         "wasi": provider.wasi,
+        "opened_by": opening_settings(provider).iter().map(|it| it.name).collect::<Vec<_>>(),
         "says_requests": says_requests(provider),
         "manages_repositories": provider.guest.repositories.is_some(),
         "ends_credentials": provider.ends_credentials(),
@@ -78,6 +79,9 @@ fn show(provider: &Provider, size: u64) {
     }
     for import in &provider.imports {
         print(format_args!("  may          {}", in_words(import)));
+    }
+    for OpeningSetting { name, opens, .. } in opening_settings(provider) {
+        print(format_args!("  opens        {opens}, by the setting `{name}` if you write it"));
     }
     if says_requests(provider) {
         print("  says         which requests its settings need (`check` lists them)");
