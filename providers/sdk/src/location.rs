@@ -39,16 +39,27 @@ impl Location {
             Some((name, port)) => (name, Some(port)),
             None => (text, None),
         };
-        name.len() <= 253 && name.split('.').all(is_label) && port.is_none_or(is_port)
+        name.len() <= 253 && name.split('.').all(Self::is_label) && port.is_none_or(is_port)
     }
-}
 
-fn is_label(label: &str) -> bool {
-    let is_edge = |character: char| character.is_ascii_alphanumeric();
-    label.len() <= 63
-        && label.starts_with(is_edge)
-        && label.ends_with(is_edge)
-        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    /// Whether `text` is a label of a DNS name: 1 to 63 letters, digits and `-`, with no `-` at
+    /// either end. Such a project can be a part of a host name or of the name of an account.
+    ///
+    /// ```
+    /// use rise_provider::Location;
+    ///
+    /// assert!(Location::is_label("my-app"));
+    /// assert!(!Location::is_label("my.app"));
+    /// assert!(!Location::is_label("my_app"));
+    /// assert!(!Location::is_label("team/my-app"));
+    /// ```
+    pub fn is_label(text: &str) -> bool {
+        let is_edge = |character: char| character.is_ascii_alphanumeric();
+        text.len() <= 63
+            && text.starts_with(is_edge)
+            && text.ends_with(is_edge)
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    }
 }
 
 fn is_port(port: &str) -> bool {

@@ -1,7 +1,8 @@
 //! Tokens that the broker signs.
 //!
 //! The host sets the key, the issuer, the subject, the access, the times and the id. A provider
-//! chooses only the arguments of these functions, within `ceiling.tokens` of its registry.
+//! chooses only the arguments of these functions: the settings `service` and `audience` of its
+//! registry, or what `ceiling.tokens` allows.
 
 use crate::{Actions, Error, Grant, Secret, host};
 

@@ -75,7 +75,8 @@ impl Secret {
     /// A JWT has an expiry, whoever signed it.
     pub(crate) fn expires_at(&self) -> Option<u64> {
         match self.0 {
-            Origin::RegistryToken(_) | Origin::IdentityToken(_) => Some(NOW + 900),
+            Origin::RegistryToken(_) => Some(NOW + 900),
+            Origin::IdentityToken(_) => Some(NOW + 300),
             Origin::Kept(_) => Some(NOW + 3600),
             Origin::Http(_) => self.claims()?.get("exp")?.as_u64(),
             Origin::Written(_)
