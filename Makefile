@@ -98,7 +98,7 @@ bench: peers providers ## measure, as ratios in one run (docs/benchmarks.md)
 	$(CARGO) build --locked --profile cli -p rise-cli
 	$(CARGO) bench --locked -p rise-broker-tests --bench client
 
-soak: peers providers guests ## kill the broker 600 times, attack it, hang up on it (half an hour)
+soak: peers providers guests ## kill the broker 600 times, attack it, hang up on it (two hours)
 	$(CARGO) build --locked -p rise-broker
 	OPENAPI_EXAMPLES=1000 $(CARGO) test --locked -p rise-broker-tests --test behaviour openapi::
 	EVERY_CASE=1 $(CARGO) test --locked -p rise-broker-tests --test behaviour repositories_safety::
@@ -109,7 +109,8 @@ soak: peers providers guests ## kill the broker 600 times, attack it, hang up on
 	$(CARGO) bench --locked -p rise-broker-tests \
 	  --bench soak_reload --bench soak_guests --bench soak_cancellation --bench soak_fleet \
 	  --bench soak_keys --bench soak_outstanding --bench audit_postgres \
-	  --bench soak_rolling --bench soak_shared
+	  --bench soak_postgres --bench soak_rolling \
+	  --bench soak_shared --bench soak_everything
 
 # Builds only the cdylib: together with an rlib, cargo disables link-time optimization.
 providers: toolchain ## build the providers into dist/providers

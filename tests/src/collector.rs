@@ -88,6 +88,11 @@ impl Collector {
         self.shared.collected.lock().unwrap().clone()
     }
 
+    /// Forgets the requests so far, and returns how many there were.
+    pub fn forget(&self) -> usize {
+        std::mem::take(&mut *self.shared.collected.lock().unwrap()).len()
+    }
+
     /// The bodies of the requests that it accepted, one after another.
     pub fn accepted(&self) -> Vec<u8> {
         let all = self.collected().into_iter();

@@ -61,6 +61,7 @@ pub mod disk;
 mod docker_registry;
 mod dockerhub;
 mod eventually;
+pub mod everything;
 mod federated_aws;
 pub mod federation;
 pub mod fleet;

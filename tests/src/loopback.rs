@@ -54,6 +54,25 @@ impl Client {
         answered(self.0.get(url).bearer_auth(token)).await
     }
 
+    /// The same with a login.
+    pub(crate) async fn get_as_user(
+        &self,
+        url: &str,
+        user: &str,
+        password: &str,
+    ) -> Result<Answered, reqwest::Error> {
+        answered(self.0.get(url).basic_auth(user, Some(password))).await
+    }
+
+    /// Sends a `DELETE` with a bearer token.
+    pub(crate) async fn delete_as(
+        &self,
+        url: &str,
+        token: &str,
+    ) -> Result<Answered, reqwest::Error> {
+        answered(self.0.delete(url).bearer_auth(token)).await
+    }
+
     pub async fn post_form(
         &self,
         url: &str,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde_json::Value;
 
 use crate::aws::caller::{Caller, Keys};
@@ -48,6 +49,26 @@ impl Moto {
     /// The value for `endpoint_url`: STS and ECR share it.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// A client of somebody with keys: it accepts any signature.
+    pub fn somebody() -> reqwest::Client {
+        let signed = "AWS4-HMAC-SHA256 Credential=AKIASOMEBODY/20261127/us-east-1/s3/aws4_request, \
+                      SignedHeaders=host, Signature=0";
+        let headers = [(AUTHORIZATION, HeaderValue::from_static(signed))].into_iter().collect();
+        reqwest::Client::builder().default_headers(headers).build().unwrap()
+    }
+
+    /// Makes a bucket whose objects can be locked.
+    ///
+    /// # Panics
+    /// If it is not made.
+    pub async fn make_bucket(&self, name: &str) {
+        let bucket = Self::somebody()
+            .put(format!("{}/{name}", self.endpoint))
+            .header("x-amz-bucket-object-lock-enabled", "true");
+        let answer = bucket.send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
     }
 
     /// A caller with keys; it accepts any.

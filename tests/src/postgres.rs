@@ -66,7 +66,11 @@ impl Postgres {
         server
     }
 
-    fn give(&self, path: &Path) {
+    /// Gives a file or folder to the user that runs it.
+    ///
+    /// # Panics
+    /// If that is forbidden.
+    pub fn give(&self, path: &Path) {
         if let Some((user, group)) = self.user {
             chown(path, Some(user), Some(group)).unwrap();
         }
@@ -190,6 +194,10 @@ impl Postgres {
              password = '{SHIPPER_PASSWORD}'\ntls = {}\n",
             self.has_tls
         )
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port.number()
     }
 
     /// Kills it with all its processes, and waits until they have ended.

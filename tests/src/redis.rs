@@ -201,6 +201,14 @@ impl RedisGate {
     pub fn seen(&self) -> Vec<u8> {
         self.seen.lock().unwrap().clone()
     }
+
+    /// Forgets what passed so far.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn forget(&self) {
+        self.seen.lock().unwrap().clear();
+    }
 }
 
 impl Drop for RedisGate {

@@ -37,6 +37,10 @@ impl ShippingBroker {
         Self { installation, aws, token }
     }
 
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Asks for so many credentials; each request must be answered with one.
     pub async fn issue(&self, serving: &Serving, requests: usize) {
         let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);

@@ -23,20 +23,33 @@ pub struct Together {
     pub brokers: Vec<Serving>,
     pub installations: Vec<Installation>,
     signer: Signer,
-    client: Client,
-    _postgres: Option<Postgres>,
+    pub client: Client,
+    pub postgres: Option<Postgres>,
 }
 
 /// How many requests were answered with each status.
 pub type Statuses = BTreeMap<u16, usize>;
 
 impl Together {
-    /// Starts so many brokers. `limits` is a part of their settings. With `ships` they send their
+    /// Starts so many brokers. `text` is a part of their settings. With `ships` they send their
     /// audit logs to one PostgreSQL.
     ///
     /// # Panics
     /// If something does not start.
-    pub async fn start(brokers: usize, limits: &str, ships: bool) -> Self {
+    pub async fn start(brokers: usize, text: &str, ships: bool) -> Self {
+        Self::prepared(brokers, text, ships, |_| {}).await
+    }
+
+    /// The same after `prepare` has changed the folder of each.
+    ///
+    /// # Panics
+    /// If something does not start.
+    pub async fn prepared(
+        brokers: usize,
+        more: &str,
+        ships: bool,
+        prepare: impl Fn(&Installation),
+    ) -> Self {
         let redis = Redis::start().await;
         let gate = RedisGate::start(GateMode::Pass(redis.port())).await;
         let (aws, signer) = (Stub::start().await, Signer::with_algorithm("k1", "ES256"));
@@ -44,13 +57,14 @@ impl Together {
         let balancer = Balancer::start().await;
         let mut installations = Vec::new();
         for _ in 0..brokers {
-            let mut text = settings(&gate, &aws, brokers) + limits;
+            let mut text = settings(&gate, &aws, brokers) + more;
             text.push_str(&postgres.as_ref().map(Postgres::settings).unwrap_or_default());
             let installation = Installation::new(text);
             installation.file("jwks.json", json!({ "keys": [signer.jwk()] }).to_string());
             let key = installation.path("shared.key");
             fs::write(&key, "07".repeat(32)).unwrap();
             crate::replicas::only_mine(&key);
+            prepare(&installation);
             installations.push(installation);
         }
         if let Some(postgres) = &postgres {
@@ -64,17 +78,7 @@ impl Together {
         brokers.iter().enumerate().for_each(|(index, broker)| balancer.put(index, broker));
         balancer.all_are_ready().await;
         let client = Client::new();
-        Self {
-            redis,
-            gate,
-            aws,
-            balancer,
-            brokers,
-            installations,
-            signer,
-            client,
-            _postgres: postgres,
-        }
+        Self { redis, gate, aws, balancer, brokers, installations, signer, client, postgres }
     }
 
     /// A token for a project, of an issuer whose tokens are good once, or as often as one likes.
@@ -84,22 +88,19 @@ impl Together {
         let now = jiff::Timestamp::now().as_second() + 2;
         self.signer.sign(&json!({
             "iss": format!("https://{issuer}.example.test"), "sub": "ci", "aud": "rise-registry",
-            "iat": now, "nbf": now - 60, "exp": now + 900, "jti": Ulid::generate().to_string(),
+            "iat": now, "nbf": now - 60, "exp": now + 120, "jti": Ulid::generate().to_string(),
             "repository": format!("acme/{project}"),
         }))
     }
 
-    /// Asks one broker, or one of the balancer's choice. 0: there was no answer.
+    /// Asks one broker. 0: there was no answer.
     pub fn ask(
         &self,
-        broker: Option<usize>,
+        broker: usize,
         token: &str,
         project: &str,
     ) -> impl Future<Output = u16> + Send + use<> {
-        let url = match broker {
-            Some(index) => self.brokers[index].url.clone(),
-            None => format!("http://{}", self.balancer.address),
-        };
+        let url = &self.brokers[broker].url;
         let url = format!("{url}/api/v1/registry/credentials?project={project}");
         let (client, token) = (self.client.clone(), token.to_owned());
         async move { client.get_as(&url, &token).await.map_or(0, |answer| answer.status) }
@@ -109,7 +110,7 @@ impl Together {
     pub async fn crowd_with_one_token(&self, requests: usize) -> Statuses {
         let token = self.token(true, "my-app");
         let brokers = self.brokers.len();
-        let asks = (0..requests).map(|index| self.ask(Some(index % brokers), &token, "my-app"));
+        let asks = (0..requests).map(|index| self.ask(index % brokers, &token, "my-app"));
         count(asks.collect::<JoinSet<_>>().join_all().await)
     }
 
@@ -117,7 +118,7 @@ impl Together {
     pub async fn matrix(&self, jobs: usize, project: &str) -> Statuses {
         let token = self.token(false, project);
         let brokers = self.brokers.len();
-        let asks = (0..jobs).map(|index| self.ask(Some(index % brokers), &token, project));
+        let asks = (0..jobs).map(|index| self.ask(index % brokers, &token, project));
         count(asks.collect::<JoinSet<_>>().join_all().await)
     }
 
@@ -131,7 +132,7 @@ impl Together {
             let mut crowd = JoinSet::new();
             for index in 0..per_second as usize / 10 {
                 let (is_once, broker) = (index % 2 == 0, index / 2 % self.brokers.len());
-                let asking = self.ask(Some(broker), &self.token(is_once, "my-app"), "my-app");
+                let asking = self.ask(broker, &self.token(is_once, "my-app"), "my-app");
                 crowd.spawn(async move { (is_once, asking.await) });
             }
             for (is_once, status) in crowd.join_all().await {
@@ -140,6 +141,20 @@ impl Together {
             tokio::time::sleep_until(next.into()).await;
         }
         answers
+    }
+
+    /// The seconds of processor time that the brokers and the store have used.
+    ///
+    /// # Panics
+    /// If the store does not say.
+    pub fn cpu(&self) -> [f64; 2] {
+        let of_brokers = self.brokers.iter().map(Serving::cpu_seconds).sum();
+        let text = self.redis.ask(&["INFO", "cpu"]);
+        let part = |name: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.strip_prefix(':')).unwrap().trim().parse().unwrap()
+        };
+        [of_brokers, part("used_cpu_sys") + part("used_cpu_user")]
     }
 
     /// What the brokers say about failures of the store.
@@ -161,7 +176,7 @@ impl Together {
     pub async fn recovers(&self) -> Duration {
         let started = Instant::now();
         let serves = async || {
-            let ask = |broker| self.ask(Some(broker), &self.token(true, "my-app"), "my-app");
+            let ask = |broker| self.ask(broker, &self.token(true, "my-app"), "my-app");
             let all = (0..self.brokers.len()).map(ask).collect::<JoinSet<_>>();
             all.join_all().await.iter().all(|status| *status == 200)
         };

@@ -94,6 +94,8 @@ fn current_values(broker: &Broker) -> Registry {
     }
     issuing(broker, &mut to);
     issuers(&broker.generation.identity, &mut to);
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    to.register("tasks", "Tasks of the runtime that serves requests", gauge(tasks as u64));
     of_process(&mut to);
     to
 }

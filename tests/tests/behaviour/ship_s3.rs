@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::CONTENT_TYPE;
 use rise_broker_tests::shipping::{ShippingBroker, has_everything};
 use rise_broker_tests::{
     Collected, Collector, Collects, Moto, Serving, eventually, python_program, repository,
@@ -18,24 +18,9 @@ const SECRET: &str = "s3-secret-access-key-4242";
 /// Moto with a bucket, and a collector before it.
 async fn store() -> (Moto, Collector, reqwest::Client) {
     let moto = Moto::start().await;
-    let client = somebody();
-    let bucket = client
-        .put(format!("{}/records", moto.endpoint()))
-        .header("x-amz-bucket-object-lock-enabled", "true")
-        .send()
-        .await
-        .unwrap();
-    assert!(bucket.status().is_success(), "{bucket:?}");
+    moto.make_bucket("records").await;
     let collector = Collector::start(Some(moto.endpoint())).await;
-    (moto, collector, client)
-}
-
-/// A client of somebody with keys: moto accepts any signature.
-fn somebody() -> reqwest::Client {
-    let signed = "AWS4-HMAC-SHA256 Credential=AKIASOMEBODY/20261127/us-east-1/s3/aws4_request, \
-                  SignedHeaders=host, Signature=0";
-    let headers = [(AUTHORIZATION, HeaderValue::from_static(signed))].into_iter().collect();
-    reqwest::Client::builder().default_headers(headers).build().unwrap()
+    (moto, collector, Moto::somebody())
 }
 
 async fn put(client: &reqwest::Client, url: String, text: &str) {
