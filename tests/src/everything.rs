@@ -209,17 +209,17 @@ impl Everything {
         let project = format!("app-{}", number / EACH_TICK % PROJECTS);
         let token = |project: &str| self.group.token(matches!(kind, Kind::Once), project);
         let (token, path) = match kind {
-            Kind::Usual | Kind::Once => (token(&project), credentials(&project)),
+            Kind::Usual | Kind::Once => (token(&project), credentials("prod", &project)),
             Kind::EndedByTheBroker | Kind::GivenBack => {
-                let path = credentials("my-app");
-                (token("my-app"), format!("{path}&registry=harbor&lifetime={LIFETIME}"))
+                let path = credentials("harbor", "my-app");
+                (token("my-app"), format!("{path}&lifetime={LIFETIME}"))
             }
             Kind::Token => {
                 let scope = format!("repository:{project}:pull");
                 (token(&project), format!("/token?service=127.0.0.1:1&scope={scope}"))
             }
-            Kind::Denied => (token(&project), credentials("somebody-else")),
-            Kind::BadToken => ("bad".to_owned(), credentials(&project)),
+            Kind::Denied => (token(&project), credentials("prod", "somebody-else")),
+            Kind::BadToken => ("bad".to_owned(), credentials("prod", &project)),
         };
         let broker = &self.group.brokers[usize::try_from(number / EACH_TICK).unwrap() % BROKERS];
         let other = &self.group.brokers[usize::try_from(number).unwrap() % BROKERS];
@@ -232,6 +232,9 @@ impl Everything {
                 client.get_as(&url, &token).await
             };
             let Ok(answer) = answer else { return (kind, 0) };
+            if answer.status >= 500 && !matches!(kind, Kind::Once) {
+                println!("{}: {}", kind.name(), answer.text());
+            }
             if !matches!(kind, Kind::GivenBack) || answer.status != 200 {
                 return (kind, answer.status);
             }
@@ -281,8 +284,14 @@ impl Everything {
             }
             behind == 0
         };
-        let installation = &self.group.installations[0];
-        let verify = |from| installation.run(&["audit", "verify", "--from", from]).code == Some(0);
+        let keys: Vec<String> = self.group.brokers.iter().map(checkpoint_key).collect();
+        let verify = |from| {
+            let mut arguments = vec!["audit", "verify", "--from", from];
+            arguments.extend(keys.iter().flat_map(|key| ["--trust-key", key.as_str()]));
+            let printed = self.group.installations[0].run(&arguments);
+            println!("{}{}", printed.stdout, printed.stderr);
+            printed.code == Some(0)
+        };
         within(Duration::from_mins(2), is_there).await && verify("postgres") && verify("s3")
     }
 
@@ -300,13 +309,22 @@ issuer = 'https://broker.example.com'
 key_file = 'signing-keys.pem'
 ";
 
-fn credentials(project: &str) -> String {
-    format!("/api/v1/registry/credentials?project={project}")
+fn credentials(registry: &str, project: &str) -> String {
+    format!("/api/v1/registry/credentials?project={project}&registry={registry}")
 }
 
 fn request_id(answer: &Answered) -> String {
     let Value::String(id) = &answer.json()["request_id"] else { panic!("{}", answer.text()) };
     id.clone()
+}
+
+/// The key with which a broker signs its checkpoints.
+fn checkpoint_key(broker: &Serving) -> String {
+    let lines = broker.log();
+    let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut checkpoints = lines.filter(|line| line["message"] == "audit checkpoint");
+    let checkpoint = checkpoints.next().expect("there is a checkpoint after some minutes");
+    checkpoint["key"].as_str().unwrap().to_owned()
 }
 
 /// The keys that a broker makes at its first start, for all of them.
