@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use rise_broker::domain::Clock;
 use serde_json::json;
 use tempfile::TempDir;
@@ -120,7 +121,11 @@ impl Replicas {
             system.now() + SignedDuration::from_secs(ahead.load(Ordering::SeqCst))
         });
         let broker = TestBroker::with_settings(settings).clock(clock).start().await;
-        fs::copy(text, key).unwrap();
+        if !key.exists() {
+            fs::copy(text, key).unwrap();
+            // The memory of used tokens has begun.
+            next_second().await;
+        }
         broker
     }
 
@@ -133,11 +138,16 @@ impl Replicas {
     }
 }
 
-/// A token for `my-app`, issued so many seconds from now: memories of used tokens reject those of
-/// the second in which they began.
-pub fn token_at(broker: &TestBroker, seconds: i64) -> String {
-    let at: Timestamp = Clock::system().now() + SignedDuration::from_secs(seconds);
-    broker.token_of("ci", &json!({ "repository": "acme/my-app" }), at)
+/// A token for `my-app` that was issued now.
+pub fn fresh_token(broker: &TestBroker) -> String {
+    broker.token_of("ci", &json!({ "repository": "acme/my-app" }), Clock::system().now())
+}
+
+/// Waits until the next second begins. Memories of used tokens reject tokens of the second in which
+/// they began.
+pub async fn next_second() {
+    let millisecond = Clock::system().now().as_millisecond().rem_euclid(1000);
+    tokio::time::sleep(Duration::from_millis(1001 - u64::try_from(millisecond).unwrap())).await;
 }
 
 /// Asks for `my-app`: the status, and the problem if there is one.

@@ -494,6 +494,11 @@ fn not_reserved(replayed: Replayed) -> Advice {
             "It was used before, or it was issued before the broker started. Get a fresh token for \
              each request.",
         ),
+        Replayed::Early => Advice::now(
+            "The token is not valid yet",
+            "It was issued in the future by the broker's clock, and is valid for one credential \
+             only. Check the clock of the machine that issued it.",
+        ),
         Replayed::Unknown(_) => Advice::later(
             "The broker cannot tell whether the token was used",
             "Your token is valid for one credential only, and the store in which the brokers \

@@ -6,6 +6,8 @@
 //!
 //! **Invariant:** a token that is reserved or used is rejected until it expires. If its credential
 //! did not reach the caller, the token can be used again.
+//! **Invariant:** a token is used after it was issued by the broker's clock. A memory that begins
+//! later knows by `iat` that it may have been used.
 //! **Invariant:** the memory is bounded. When it is full, further tokens are rejected; no used
 //! token is forgotten before it expires.
 
@@ -14,6 +16,7 @@ mod shared;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -27,6 +30,8 @@ pub(super) use shared::SharedTokens;
 
 /// About 10 MiB for one issuer; enough for 13 tokens a second that live for an hour.
 const MOST_TOKENS: usize = 50_000;
+/// How long a token waits whose issuer's clock is ahead.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Seconds for which a token is remembered after it can no longer be accepted.
 const MARGIN: i64 = 5;
 
@@ -79,6 +84,12 @@ pub enum Replayed {
          before"
     )]
     BeforeStart,
+    /// The caller needs another token, later.
+    #[error(
+        "the token was issued more than {} s in the future, and is good for one request",
+        LONGEST_WAIT.as_secs()
+    )]
+    Early,
     /// The caller may try again.
     #[error(
         "{MOST_TOKENS} used tokens of the issuer are remembered, and there is no room for more"
@@ -118,6 +129,19 @@ impl Token {
             expires: integer(claims, "exp").unwrap_or(i64::MAX).saturating_add(LEEWAY + MARGIN),
         })
     }
+
+    /// Waits until the token was issued by this broker's clock. If it were used before, a memory
+    /// that begins in the meantime would take it for a new one.
+    async fn is_issued(&self, clock: &Clock) -> Result<(), Replayed> {
+        let ahead = self.issued.saturating_mul(1000).saturating_sub(clock.now().as_millisecond());
+        let Ok(ahead @ 1..) = u64::try_from(ahead) else { return Ok(()) };
+        let ahead = Duration::from_millis(ahead);
+        if ahead > LONGEST_WAIT {
+            return Err(Replayed::Early);
+        }
+        tokio::time::sleep(ahead).await;
+        Ok(())
+    }
 }
 
 impl UsedTokens {
@@ -132,6 +156,7 @@ impl UsedTokens {
         clock: &Clock,
     ) -> Result<Reservation, Replayed> {
         let token = Token::of(claims).ok_or(Replayed::Used)?;
+        token.is_issued(clock).await?;
         let Some(shared) = &self.shared else {
             // Compared in milliseconds: a token of the second in which the broker started is
             // rejected.
@@ -281,7 +306,8 @@ mod tests {
     }
 
     fn reserve(store: &Arc<UsedTokens>, token: &Claims, now: i64) -> Result<Reservation, Replayed> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.unwrap();
         runtime.block_on(store.reserve(token, &at(now)))
     }
 
@@ -333,6 +359,22 @@ mod tests {
             );
         }
         assert!(reserve(&store, &token("a", START + 1, 300), START + 1).is_ok());
+    }
+
+    #[test]
+    fn a_token_of_the_future_waits_for_its_time() {
+        let begin = Timestamp::from_millisecond(START * 1000 + 950).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let started = std::time::Instant::now();
+        let clock = Clock::from_fn(move || begin + started.elapsed());
+        let reserve = |issued| {
+            let store = store(10);
+            let token = token("a", issued, 300);
+            let reserved = runtime.block_on(store.reserve(&token, &clock));
+            (reserved.map(Reservation::commit), clock.now().as_second() >= issued)
+        };
+        assert_eq!(reserve(START + 1), (Ok(()), true));
+        assert_eq!(reserve(START + 7), (Err(Replayed::Early), false));
     }
 
     #[test]

@@ -72,7 +72,9 @@ impl IssueError {
             Self::UpstreamTimedOut(_) => ProblemType::UpstreamTimeout,
             Self::Overloaded | Self::OutstandingFull => ProblemType::Overloaded,
             Self::Limited(refused) => refused.problem_type(),
-            Self::Replayed(Replayed::Used | Replayed::BeforeStart) => ProblemType::TokenReplayed,
+            Self::Replayed(Replayed::Used | Replayed::BeforeStart | Replayed::Early) => {
+                ProblemType::TokenReplayed
+            }
             Self::Replayed(Replayed::Full | Replayed::Unknown(_)) => {
                 ProblemType::ReplayStoreUnavailable
             }

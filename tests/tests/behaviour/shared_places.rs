@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rise_broker_tests::redis::Redis;
 use rise_broker_tests::redis::sentinel::{STORE, Sentinel};
-use rise_broker_tests::replicas::{Replicas, ask, token_at};
+use rise_broker_tests::replicas::{Replicas, ask, fresh_token};
 use rise_broker_tests::{TestBroker, eventually};
 
 fn served() -> (u16, String) {
@@ -23,7 +23,7 @@ fn table(replicas: &Replicas, port: u16, more: &str) -> String {
 }
 
 async fn serves(broker: &TestBroker, what: &str) {
-    eventually(what, async || ask(broker, &token_at(broker, 2)).await == served()).await;
+    eventually(what, async || ask(broker, &fresh_token(broker)).await == served()).await;
 }
 
 /// A store, its replica, a Sentinel, and two brokers that ask it.
@@ -75,7 +75,7 @@ impl Watched {
 async fn brokers_follow_a_sentinel_to_the_replica_that_takes_over() {
     let mut watched = Watched::start().await;
     let [one, other] = &watched.brokers;
-    let used = token_at(one, 2);
+    let used = fresh_token(one);
     assert_eq!(ask(one, &used).await, served());
     assert_eq!(ask(other, &used).await, replayed());
     watched.fail_over().await;
@@ -97,7 +97,7 @@ async fn a_failover_that_loses_writes_makes_no_token_good_twice() {
         watched.replica.ask(&["INFO", "replication"]).contains("master_link_status:down")
     })
     .await;
-    let used: Vec<_> = (0..10).map(|_| token_at(one, 2)).collect();
+    let used: Vec<_> = (0..10).map(|_| fresh_token(one)).collect();
     for token in &used {
         assert_eq!(ask(one, token).await, served());
     }
@@ -133,7 +133,7 @@ async fn brokers_find_the_node_of_a_cluster_that_has_their_keys() {
     let replicas = Replicas::prepare("", "off").await;
     let shared = table(&replicas, asked.port(), "");
     let [one, other] = [replicas.broker_with(&shared).await, replicas.broker_with(&shared).await];
-    let used = token_at(&one, 2);
+    let used = fresh_token(&one);
     assert_eq!(ask(&one, &used).await, served());
     assert_eq!(ask(&other, &used).await, replayed());
     assert!(!owner.ask(&["KEYS", "{rise}:*"]).is_empty());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rise_broker_tests::redis::{GateMode, REDIS_PASSWORD, Redis};
-use rise_broker_tests::replicas::{Replicas, ask, token_at};
+use rise_broker_tests::replicas::{Replicas, ask, fresh_token, next_second};
 use rise_broker_tests::{TestBroker, eventually, logs};
 
 fn replayed() -> (u16, String) {
@@ -22,7 +22,7 @@ fn served() -> (u16, String) {
 
 /// Waits until the broker serves fresh tokens again.
 async fn recovers(broker: &TestBroker, failure: &str) {
-    eventually(failure, async || ask(broker, &token_at(broker, 2)).await == served()).await;
+    eventually(failure, async || ask(broker, &fresh_token(broker)).await == served()).await;
 }
 
 /// Whether the broker has counted failures of this kind.
@@ -36,7 +36,7 @@ async fn a_token_is_good_once_on_three_brokers() {
     let brokers: [_; 3] = replicas.brokers().await;
     let mut good = 0;
     for round in 0..5 {
-        let token = token_at(&brokers[0], 2);
+        let token = fresh_token(&brokers[0]);
         let crowd = (0..50).map(|index| ask(&brokers[index % 3], &token));
         let mut answers = BTreeMap::<_, usize>::new();
         for answer in futures(crowd).await {
@@ -57,10 +57,10 @@ async fn a_token_is_good_once_on_three_brokers() {
 async fn a_broker_that_starts_knows_what_was_used_before_and_rejects_nothing_else() {
     let replicas = Replicas::prepare("", "off").await;
     let first = replicas.broker().await;
-    let [used, fresh] = [token_at(&first, 2), token_at(&first, 2)];
+    let [used, fresh] = [fresh_token(&first), fresh_token(&first)];
     assert_eq!(ask(&first, &used).await, served());
     drop(first);
-    tokio::time::sleep(Duration::from_millis(2100)).await;
+    next_second().await;
     let second = replicas.broker().await;
     assert_eq!(ask(&second, &used).await, replayed());
     assert_eq!(ask(&second, &fresh).await, served(), "issued before this broker started");
@@ -70,7 +70,7 @@ async fn a_broker_that_starts_knows_what_was_used_before_and_rejects_nothing_els
 async fn a_failed_request_does_not_use_up_the_token() {
     let replicas = Replicas::prepare("", "off").await;
     let [one, other] = replicas.brokers().await;
-    let token = token_at(&one, 2);
+    let token = fresh_token(&one);
     replicas.aws.next("GetAuthorizationToken", [rise_broker_tests::Answer::access_denied()]);
     assert_eq!(ask(&one, &token).await.0, 502);
     assert_eq!(ask(&other, &token).await, served());
@@ -96,11 +96,11 @@ async fn a_store_that_fails_costs_requests_and_no_token_is_good_twice() {
         ("says that an answer is huge", lie(&b"$2000000000\r\n".repeat(10)), "slow"),
         ("is not ready", lie(&b"-LOADING Redis is loading\r\n".repeat(10)), "refusing"),
     ] {
-        let used = token_at(&one, 2);
+        let used = fresh_token(&one);
         assert_eq!(ask(&one, &used).await, served(), "{failure}: before");
         replicas.gate.set(mode);
         for broker in [&one, &other] {
-            let fresh = token_at(broker, 2);
+            let fresh = fresh_token(broker);
             assert_eq!(ask(broker, &fresh).await, unknown(), "{failure}");
             let again = ask(broker, &used).await;
             assert!([replayed(), unknown()].contains(&again), "{failure}: {again:?}");
@@ -125,7 +125,7 @@ async fn a_store_that_cannot_write_costs_requests() {
     let redis = &replicas.redis;
     let rejects = async |failure: &str| {
         for broker in [&one, &other] {
-            let token = token_at(broker, 2);
+            let token = fresh_token(broker);
             assert_eq!(ask(broker, &token).await, unknown(), "{failure}");
         }
     };
@@ -155,7 +155,7 @@ async fn a_store_that_forgets_keys_is_not_relied_on() {
     let redis = Redis::start_with(&arguments).await;
     let replicas = Replicas::on(redis, "", "off").await;
     let broker = replicas.broker().await;
-    assert_eq!(ask(&broker, &token_at(&broker, 2)).await, unknown());
+    assert_eq!(ask(&broker, &fresh_token(&broker)).await, unknown());
 }
 
 /// Emptied, restarted, or another store: what was used before is unknown, so that a token of
@@ -164,16 +164,15 @@ async fn a_store_that_forgets_keys_is_not_relied_on() {
 async fn a_store_that_lost_its_memory_accepts_no_token_of_before() {
     let replicas = Replicas::prepare("", "off").await;
     let [one, other] = replicas.brokers().await;
-    let [used, fresh] = [token_at(&one, 1), token_at(&one, 1)];
+    let [used, fresh] = [fresh_token(&one), fresh_token(&one)];
     assert_eq!(ask(&one, &used).await, served());
-    tokio::time::sleep(Duration::from_millis(1100)).await;
     replicas.redis.ask(&["FLUSHALL"]);
     for token in [&used, &fresh] {
         assert_eq!(ask(&other, token).await, replayed(), "after FLUSHALL");
     }
-    let (used, fresh) = (token_at(&one, 2), token_at(&one, 2));
+    next_second().await;
+    let (used, fresh) = (fresh_token(&one), fresh_token(&one));
     assert_eq!(ask(&other, &used).await, served());
-    tokio::time::sleep(Duration::from_millis(2100)).await;
     // What takes over has what the old one had, or lacks the last writes: nobody knows.
     let replica = Redis::start().await;
     replica.ask(&["REPLICAOF", "127.0.0.1", &replicas.redis.port().to_string()]);
@@ -201,11 +200,11 @@ async fn keys_are_rotated_while_tokens_stay_used() {
         replicas.table(&["new.key", "shared.key"], ""),
     ];
     let first = replicas.broker_with(&old).await;
-    let used_by_old = token_at(&first, 2);
+    let used_by_old = fresh_token(&first);
     assert_eq!(ask(&first, &used_by_old).await, served());
     let second = replicas.broker_with(&both).await;
     let third = replicas.broker_with(&new).await;
-    let used_by_new = token_at(&third, 2);
+    let used_by_new = fresh_token(&third);
     assert_eq!(ask(&third, &used_by_new).await, served());
     for broker in [&second, &third] {
         assert_eq!(ask(broker, &used_by_old).await, replayed());
@@ -213,7 +212,7 @@ async fn keys_are_rotated_while_tokens_stay_used() {
     }
     // A broker that lacks the key of the others would not know what they used.
     let foreign = replicas.broker_with(&replicas.table(&["foreign.key"], "")).await;
-    assert_eq!(ask(&foreign, &token_at(&foreign, 2)).await, unknown());
+    assert_eq!(ask(&foreign, &fresh_token(&foreign)).await, unknown());
     assert!(logs::text().contains("a key that is not among `key_files`"));
 }
 
@@ -233,9 +232,9 @@ async fn the_store_is_reached_over_tls_by_its_authority_alone() {
     let url = format!("rediss://127.0.0.1:{port}");
     let right = at(&url, &format!("ca_file = \"{}\"", path.display()));
     let broker = replicas.broker_with(&right).await;
-    assert_eq!(ask(&broker, &token_at(&broker, 2)).await, served());
+    assert_eq!(ask(&broker, &fresh_token(&broker)).await, served());
     let strange = replicas.broker_with(&at(&url, "")).await;
-    assert_eq!(ask(&strange, &token_at(&strange, 2)).await, unknown());
+    assert_eq!(ask(&strange, &fresh_token(&strange)).await, unknown());
 }
 
 /// Neither the wire nor what the store keeps tells what was asked for.
@@ -243,7 +242,7 @@ async fn the_store_is_reached_over_tls_by_its_authority_alone() {
 async fn the_store_learns_no_token_and_no_project() {
     let replicas = Replicas::prepare("", "off").await;
     let broker = replicas.broker().await;
-    let token = token_at(&broker, 2);
+    let token = fresh_token(&broker);
     assert_eq!(ask(&broker, &token).await, served());
     let (wire, dump) = (replicas.gate.seen(), replicas.redis.dump());
     assert!(contains(&wire, "rise"), "something was written");
