@@ -250,8 +250,13 @@ impl Questions<'_> {
             Reuse::Late | Reuse::Unusable => false,
         };
         let is_out = async || {
-            let answer = self.mints.out.could_hold(minted.by).await;
-            matches!(answer, Ok(HoldAnswer::Held))
+            for _ in 0..MOST_LATE {
+                match self.mints.out.could_hold(minted.by).await {
+                    Err(StoreUnavailable(Reason::Slow)) => {}
+                    answer => return matches!(answer, Ok(HoldAnswer::Held)),
+                }
+            }
+            false
         };
         let is_good = is_good && (!minted.is_endable(registry) || is_out().await);
         is_good.then_some(minted)

@@ -41,7 +41,7 @@ fn source(broker: &TestBroker, answer: &Value) -> (String, String) {
 async fn one_for_all(brokers: [&TestBroker; 3]) -> [Value; 3] {
     let mut answers = Vec::new();
     for broker in brokers {
-        answers.push(issue(broker, "ci", "&lifetime=600").await);
+        answers.push(issue(broker, "ci", "").await);
     }
     let [first, ..] = answers.as_slice() else { unreachable!("three") };
     assert!(answers.iter().all(|answer| common(answer) == common(first)), "{answers:?}");
@@ -148,12 +148,12 @@ async fn while_the_store_is_away_a_broker_hands_out_what_it_minted_itself() {
     {
         let [first, second, _] = one_for_all([&one, &other, &third]).await;
         group.gate.set(mode.clone());
-        let own = issue(&one, "ci", "&lifetime=600").await;
+        let own = issue(&one, "ci", "").await;
         assert_eq!(login(&own), login(&first), "{mode:?}");
-        let theirs = issue(&other, "ci", "&lifetime=600").await;
+        let theirs = issue(&other, "ci", "").await;
         assert_ne!(login(&theirs), login(&first), "{mode:?}");
         assert_eq!(source(&other, &theirs).0, "minted");
-        let again = issue(&other, "ci", "&lifetime=600").await;
+        let again = issue(&other, "ci", "").await;
         assert_eq!(login(&again), login(&theirs), "{mode:?}: it is its own");
         // Nobody knows who else has it.
         let refused = give_back(&other, "ci", id(&second)).await;
@@ -170,7 +170,7 @@ async fn while_the_store_is_away_a_broker_hands_out_what_it_minted_itself() {
             give_back(&third, "ci", id(answer)).await;
         }
         assert_eq!(group.server.alive().len(), 1, "{mode:?}");
-        group.forward(605);
+        group.forward(3605);
         group.until_ended(&one, 0).await;
         assert_eq!(group.deletions(), 2 * (number + 1), "{mode:?}");
     }
@@ -203,7 +203,7 @@ async fn a_store_that_forgot_who_has_it_ends_nothing_too_early() {
     let [first, second, last] = one_for_all([&one, &other, &third]).await;
     group.redis.ask(&["FLUSHALL"]);
     // The copies are of no use before the minter has told of them again.
-    let again = issue(&other, "ci", "&lifetime=600").await;
+    let again = issue(&other, "ci", "").await;
     assert_ne!(login(&again), login(&first));
     let early = give_back(&one, "ci", id(&first)).await;
     assert_eq!(state(&early), stated(200, "shared"), "{}", early.text);
@@ -213,7 +213,7 @@ async fn a_store_that_forgot_who_has_it_ends_nothing_too_early() {
         one.follow_others().await;
     }
     assert_eq!(group.server.opens(&second, HARBOR.repository).await, 200);
-    group.forward(605);
+    group.forward(3605);
     group.until_ended(&one, 1).await;
     assert_eq!(group.deletions(), 1);
 }
@@ -256,16 +256,16 @@ async fn a_killed_minter_takes_nothing_with_it() {
     installation.provider(&repository().join("dist/providers/harbor.wasm"), "harbor");
     installation.unlimited();
     let mut serving = installation.serve();
-    let url = format!("{}/api/v1/registry/credentials?project=my-app&lifetime=600", serving.url);
+    let url = format!("{}/api/v1/registry/credentials?project=my-app", serving.url);
     let answer = Client::new().get_as(&url, &installation.token_for("my-app")).await.unwrap();
     assert_eq!(answer.status, 200);
     let minted = answer.json();
-    let first = issue(&one, "ci", "&lifetime=600").await;
+    let first = issue(&one, "ci", "").await;
     assert_eq!(login(&first), login(&minted));
     kill_process(serving.id(), Signal::KILL).unwrap();
     serving.ended();
     drop(installation);
-    let second = issue(&other, "cd", "&lifetime=600").await;
+    let second = issue(&other, "cd", "").await;
     assert_eq!(login(&second), login(&minted));
     // Whoever the killed broker answered may have it.
     for (sub, answer) in [("ci", &first), ("cd", &second)] {
@@ -273,7 +273,7 @@ async fn a_killed_minter_takes_nothing_with_it() {
     }
     assert_eq!(group.server.opens(&minted, HARBOR.repository).await, 200);
     group.nobody_lives();
-    group.forward(605);
+    group.forward(3605);
     let taken_over = within(std::time::Duration::from_mins(1), async || {
         other.follow_others().await;
         other.end_due();
