@@ -164,12 +164,12 @@ impl Shared {
     /// Which memory the connected store has, for scripts that find it emptied.
     pub(crate) fn run_id(&self, purpose: Use) -> Result<Arc<str>, StoreUnavailable> {
         let connected = self.link.connected(purpose)?;
-        Ok(Arc::clone(&connected.facts.run_id))
+        Ok(Arc::clone(&connected.run_id))
     }
 
-    /// Whether the store may forget a key before its time.
-    pub(crate) fn evicts(&self) -> bool {
-        self.link.evicts()
+    /// Whether the store may forget a key before its time, which is counted as a failure.
+    pub(crate) fn evicts(&self, purpose: Use) -> bool {
+        self.link.evicts(purpose)
     }
 
     /// The fingerprint of the first key.

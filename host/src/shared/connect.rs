@@ -1,6 +1,7 @@
 //! Opens a connection, to wherever a Sentinel or a Cluster says that the store is.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value};
@@ -13,7 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::Reason;
-use super::failure::{ConnectFailure, moved, nonsense};
+use super::failure::{CheckFailure, ConnectFailure, moved, nonsense};
 use super::greeting::{self, StoreFacts, ask, text};
 use super::keys::SharedKeys;
 use super::received::{BoundedStream, Received};
@@ -25,6 +26,7 @@ use crate::files;
 const LARGEST_AUTHORITIES: u64 = 1 << 20;
 /// How often a Cluster may send the broker elsewhere.
 const MOST_HOPS: usize = 3;
+
 /// What it takes to connect.
 pub(super) struct Connector {
     settings: SharedSettings,
@@ -37,7 +39,10 @@ pub(super) struct Connector {
 pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
     pub(super) received: Received,
-    pub(super) facts: StoreFacts,
+    /// Another one after a restart or a failover.
+    pub(super) run_id: Arc<str>,
+    /// Whether the store forgets keys before their time when it is full.
+    pub(super) evicts: AtomicBool,
     driver: tokio::task::JoinHandle<()>,
 }
 
@@ -90,12 +95,12 @@ impl Connector {
             info = info.set_password(password.expose());
         }
         let (mut connection, received, driver) = self.open(address, &info).await?;
-        let opened = |facts, connection, received, driver| {
-            Greeting::Ready(Connected { connection, received, facts, driver })
-        };
-        match greeting::greet(&mut connection, &self.settings.prefix, &self.keys, &self.clock).await
-        {
-            Ok(facts) => Ok(opened(facts, connection, received, driver)),
+        match self.ask_facts(&mut connection).await {
+            Ok(StoreFacts { run_id, evicts, ahead }) => {
+                greeting::warn_of_clocks(ahead);
+                let evicts = AtomicBool::new(evicts);
+                Ok(Greeting::Ready(Connected { connection, received, run_id, evicts, driver }))
+            }
             Err(error) => {
                 driver.abort();
                 match moved(&error) {
@@ -104,6 +109,14 @@ impl Connector {
                 }
             }
         }
+    }
+
+    /// Asks what has to be known of the store, and lets it begin a new memory if it lost its own.
+    pub(super) async fn ask_facts(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<StoreFacts, CheckFailure> {
+        greeting::greet(connection, &self.settings.prefix, &self.keys, &self.clock).await
     }
 
     async fn open(

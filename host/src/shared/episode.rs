@@ -90,9 +90,14 @@ impl Episodes {
         Self { clock, metrics, current: Mutex::default() }
     }
 
+    /// Counts a failure that begins no episode: the store answers.
+    pub(super) fn count(&self, purpose: Use, reason: Reason) {
+        self.metrics.shared_failure(purpose.as_str(), reason.as_str());
+    }
+
     /// `cause` is for the operator.
     pub(super) fn failed(&self, purpose: Use, reason: Reason, cause: &str) {
-        self.metrics.shared_failure(purpose.as_str(), reason.as_str());
+        self.count(purpose, reason);
         let now = self.clock.elapsed();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(episode) = current.as_mut() {

@@ -1,5 +1,6 @@
-//! The first questions on a new connection: whether the store can be written, what it remembers,
-//! and whether the other brokers have the same key.
+//! What a broker asks on a new connection and every two seconds: whether the store can be written,
+//! whether it is still the same one and remembers what it was told, and whether the other brokers
+//! have the same key.
 
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use crate::domain::Clock;
 const CLOCKS_APART: i64 = 5_000;
 
 /// Reads what the store says of itself, and resets it if it is another store than before: one that
-/// was restarted or took over may have lost what was written last. Returns `ok` or `other-key`, and
-/// the time of the store.
+/// was restarted or took over may have lost what was written last. Returns `ok`, `new` if
+/// its memory begins now, or `other-key`, and the time of the store.
 const HELLO: &str = "
 local about = redis.call('HMGET', KEYS[1], 'since', 'run', 'key')
 local time = redis.call('TIME')
@@ -24,12 +25,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local known = false
 for i = 3, #ARGV do known = known or about[3] == ARGV[i] end
 if about[3] and not known then return { 'other-key', now } end
-local since = about[1]
+local since, word = about[1], 'ok'
 if not since or about[2] ~= ARGV[2] then
-  since = string.format('%.0f', math.max(now, tonumber(ARGV[1])))
+  since, word = string.format('%.0f', math.max(now, tonumber(ARGV[1]))), 'new'
 end
 redis.call('HSET', KEYS[1], 'since', since, 'run', ARGV[2], 'key', ARGV[3])
-return { 'ok', now }";
+return { word, now }";
 
 /// A name in the store. The braces keep all of them on one node of a Cluster, as scripts need it.
 pub(super) fn key(prefix: &str, name: &str) -> String {
@@ -45,6 +46,8 @@ pub(super) struct StoreFacts {
     pub(super) run_id: Arc<str>,
     /// Whether the store forgets keys before their time when it is full.
     pub(super) evicts: bool,
+    /// How far this broker's clock is ahead of the store's, in milliseconds.
+    pub(super) ahead: i64,
 }
 
 /// Asks the store for what it says of itself, and checks that it can be written.
@@ -72,16 +75,23 @@ pub(super) async fn greet(
     let Value::Array(answer) = ask(connection, &hello).await? else {
         return Err(nonsense("the answer to a script is none").into());
     };
-    match answer.as_slice() {
-        [Value::BulkString(word), Value::Int(theirs)] if word == b"ok" => {
-            warn_of_clocks(now, *theirs);
+    let theirs = match answer.as_slice() {
+        [Value::BulkString(word), Value::Int(theirs)] if word == b"ok" || word == b"new" => {
+            if word == b"new" {
+                tracing::warn!(
+                    "the shared store is new, was emptied, restarted or took over: single-use \
+                     tokens that were issued before now are rejected"
+                );
+            }
+            theirs
         }
         [Value::BulkString(word), Value::Int(_)] if word == b"other-key" => {
             return Err(other_key(prefix).into());
         }
         _ => return Err(nonsense("the answer to a script is none").into()),
-    }
-    Ok(StoreFacts { run_id: run_id.into(), evicts: is_bounded && policy != "noeviction" })
+    };
+    let evicts = is_bounded && policy != "noeviction";
+    Ok(StoreFacts { run_id: run_id.into(), evicts, ahead: now.saturating_sub(*theirs) })
 }
 
 pub(super) async fn ask(
@@ -96,8 +106,8 @@ pub(super) fn text(value: Value) -> Result<String, ConnectFailure> {
     String::from_utf8(bytes).map_err(|_| nonsense("an answer is no text"))
 }
 
-fn warn_of_clocks(ours: i64, theirs: i64) {
-    let apart = ours.saturating_sub(theirs);
+/// One line for each connection: clocks do not run apart quickly.
+pub(super) fn warn_of_clocks(apart: i64) {
     if apart.abs() > CLOCKS_APART {
         tracing::warn!(
             seconds = apart / 1000,

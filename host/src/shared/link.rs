@@ -93,8 +93,14 @@ impl Link {
         connected.ok_or_else(|| self.state.failed(purpose, Reason::Away, NO_CONNECTION))
     }
 
-    pub(super) fn evicts(&self) -> bool {
-        self.state.connected.load().as_ref().is_some_and(|connected| connected.facts.evicts)
+    /// Whether the store may forget a key before its time, which is counted as a failure.
+    pub(super) fn evicts(&self, purpose: Use) -> bool {
+        let connected = self.state.connected.load_full();
+        let evicts = connected.is_some_and(|connected| connected.evicts.load(Ordering::Relaxed));
+        if evicts {
+            self.state.episodes.count(purpose, Reason::Forgetful);
+        }
+        evicts
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -126,10 +132,9 @@ impl LinkState {
         let Ok(answer) = answer else {
             let text = format!("no answer within {} ms", budget.as_millis());
             // A crowd of limits is late within one busy moment, and that says nothing of the
-            // connection. The keeper's own question does: it waits for much longer.
+            // connection.
             let counts = match purpose {
-                Use::Limits => 0,
-                Use::Connection => MOST_LATE,
+                Use::Limits | Use::Connection => 0,
                 Use::Tokens | Use::Credentials | Use::Outstanding | Use::Registries => 1,
             };
             if self.late.fetch_add(counts, Ordering::Relaxed) + counts >= MOST_LATE {
@@ -186,7 +191,36 @@ impl LinkState {
                 continue;
             }
             if timeout(BEAT, self.lost.notified()).await.is_err() {
-                let _ = self.ask(Use::Connection, CONNECT, &redis::cmd("PING")).await;
+                self.check().await;
+            }
+        }
+    }
+
+    /// Asks whether the connection and the store behind it are as before.
+    async fn check(&self) {
+        let Some(connected) = self.connected.load_full() else { return };
+        let mut connection = connected.connection.clone();
+        let slow = |_| ConnectFailure {
+            reason: Reason::Slow,
+            text: format!("no answer within {} s", CONNECT.as_secs()),
+        };
+        let asked = timeout(CONNECT, self.connector.ask_facts(&mut connection)).await;
+        match asked.map_err(slow).and_then(|facts| Ok(facts?)) {
+            Ok(facts) if facts.run_id == connected.run_id => {
+                let evicted = connected.evicts.swap(facts.evicts, Ordering::Relaxed);
+                if evicted != facts.evicts {
+                    log_eviction(facts.evicts);
+                }
+                self.late.store(0, Ordering::Relaxed);
+                connected.received.answered();
+                self.episodes.answered();
+            }
+            Ok(_) => {
+                let text = "another store answers than before";
+                self.give_up(Some(&connected), Use::Connection, Reason::Away, text);
+            }
+            Err(ConnectFailure { reason, text }) => {
+                self.give_up(Some(&connected), Use::Connection, reason, &text);
             }
         }
     }
@@ -197,9 +231,11 @@ impl LinkState {
             text: format!("no connection within {} s", CONNECT.as_secs()),
         };
         match timeout(CONNECT, self.connector.connect()).await.map_err(slow).flatten() {
-            Ok(connected) => {
+            Ok(mut connected) => {
                 self.late.store(0, Ordering::Relaxed);
-                warn_of_eviction(&connected);
+                if *connected.evicts.get_mut() {
+                    log_eviction(true);
+                }
                 self.connected.store(Some(Arc::new(connected)));
                 self.episodes.answered();
                 true
@@ -212,11 +248,13 @@ impl LinkState {
     }
 }
 
-fn warn_of_eviction(connected: &Connected) {
-    if connected.facts.evicts {
+fn log_eviction(evicts: bool) {
+    if evicts {
         tracing::warn!(
             "the shared store forgets keys when it is full, and with them used tokens: single-use \
              tokens are rejected until it has `maxmemory-policy noeviction`"
         );
+    } else {
+        tracing::info!("the shared store keeps its keys when it is full: single-use tokens work");
     }
 }

@@ -156,6 +156,30 @@ async fn a_store_that_forgets_keys_is_not_relied_on() {
     let replicas = Replicas::on(redis, "", "off").await;
     let broker = replicas.broker().await;
     assert_eq!(ask(&broker, &fresh_token(&broker)).await, unknown());
+    assert!(counts(&broker, "forgetful").await);
+    // The broker notices by itself, and does so again.
+    let policy = |policy| replicas.redis.ask(&["CONFIG", "SET", "maxmemory-policy", policy]);
+    policy("noeviction");
+    recovers(&broker, "the store keeps its keys").await;
+    policy("volatile-ttl");
+    eventually("the broker has noticed", async || {
+        ask(&broker, &fresh_token(&broker)).await == unknown()
+    })
+    .await;
+}
+
+/// Its memory begins when the brokers notice, and not when the next token comes.
+#[tokio::test]
+async fn a_store_that_was_emptied_soon_takes_fresh_tokens() {
+    let replicas = Replicas::prepare("", "off").await;
+    let broker = replicas.broker().await;
+    replicas.redis.ask(&["FLUSHALL"]);
+    eventually("a memory has begun", async || {
+        replicas.redis.ask(&["EXISTS", "{rise}:about"]) == "1"
+    })
+    .await;
+    next_second().await;
+    assert_eq!(ask(&broker, &fresh_token(&broker)).await, served());
 }
 
 /// Emptied, restarted, or another store: what was used before is unknown, so that a token of

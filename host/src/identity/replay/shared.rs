@@ -98,7 +98,7 @@ impl SharedTokens {
 impl SharedToken {
     pub(super) async fn reserve(&self) -> Result<(), Replayed> {
         let SharedTokenState { shared, keys, issued, owner, .. } = &*self.0;
-        if shared.evicts() {
+        if shared.evicts(Use::Tokens) {
             return Err(Replayed::Unknown(StoreUnavailable(Reason::Forgetful)));
         }
         let run_id = shared.run_id(Use::Tokens).map_err(Replayed::Unknown)?;
