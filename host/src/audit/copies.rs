@@ -26,7 +26,8 @@ pub struct ChainCopy {
     pub checkpoints: u64,
     /// It begins behind a chain that was broken, because an operator accepted that.
     pub is_behind_broken: bool,
-    /// The first place where it is not as it was written. Nothing behind it was checked.
+    /// The first place where it is not as it was written, such as `at record 3: …`. Nothing behind
+    /// it was checked.
     pub broken: Option<String>,
 }
 
@@ -34,8 +35,8 @@ pub struct ChainCopy {
 #[derive(Debug, Default)]
 pub struct CopiesReport {
     pub chains: Vec<ChainCopy>,
-    /// The public keys that signed checkpoints.
-    pub keys: BTreeSet<String>,
+    /// The public keys that signed checkpoints, and of which chains.
+    pub keys: BTreeMap<String, BTreeSet<Ulid>>,
     /// Checkpoints that were kept elsewhere and are here with the same hash.
     pub confirmed: u64,
     /// What is missing as a whole.
@@ -87,7 +88,7 @@ impl Copies {
             } else {
                 String::new()
             };
-            current.broken = Some(format!("record {seq}{gap}: {why}"));
+            current.broken = Some(format!("at record {seq}{gap}: {why}"));
         }
     }
 
@@ -108,7 +109,9 @@ impl Copies {
             current.last = seq;
             current.checkpoints += u64::from(read.checkpoint.is_some());
         }
-        self.report.keys.extend(read.checkpoint.map(|checkpoint| checkpoint.key));
+        if let Some(checkpoint) = read.checkpoint {
+            self.report.keys.entry(checkpoint.key).or_default().insert(chain);
+        }
         match self.kept.remove(&(chain, seq)) {
             Some(kept) if kept.checkpoint.hash != hex::encode(at.hash) => {
                 return Err("a checkpoint that was kept elsewhere has another hash for this \
@@ -144,8 +147,8 @@ impl Copies {
                 Some(found) if seq < found.first || found.broken.is_some() => {}
                 Some(found) => {
                     found.broken = Some(format!(
-                        "it ends at record {}, but record {seq} was signed: records were cut off, \
-                         or are not shipped yet",
+                        "behind record {}, the last one here: record {seq} was signed, so records \
+                         were cut off, or are not shipped yet",
                         found.last
                     ));
                 }

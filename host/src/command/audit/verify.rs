@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+use ulid::Ulid;
 
 use super::super::{Outcome, print, warn};
 use super::shipped::{self, ShippedTo};
@@ -17,6 +18,8 @@ use crate::files::Stream;
 
 /// Longer than any line of the broker's log.
 const LONGEST_LINE: u64 = 1 << 20;
+/// Of one key in a message.
+const CHAINS_SHOWN: usize = 3;
 
 #[derive(clap::Args)]
 pub(super) struct VerifyArguments {
@@ -25,9 +28,9 @@ pub(super) struct VerifyArguments {
     /// Check the chains of every broker, as they were shipped, instead of the log of this one.
     #[arg(long, value_name = "TARGET", conflicts_with = "directory")]
     from: Option<ShippedTo>,
-    /// A copy of the broker's JSON log from elsewhere. Each `audit checkpoint` line in it must be
-    /// in the audit log. Without it, nobody notices that records were cut off at the end, or that
-    /// the log was rewritten with the signing key.
+    /// A copy of the broker's JSON log from elsewhere, or those of all brokers in one file. Each
+    /// `audit checkpoint` line in it must be in the audit log. Without it, nobody notices that
+    /// records were cut off at the end, or that the log was rewritten with the signing key.
     #[arg(long, value_name = "FILE")]
     checkpoints: Option<PathBuf>,
     /// A public key (base64url) that may also have signed checkpoints, such as a replaced one.
@@ -42,7 +45,8 @@ pub(super) async fn run(arguments: &VerifyArguments) -> Outcome {
         let count = kept.len();
         let report = shipped::verify(&arguments.log.settings, from, kept).await?;
         let mut problems = print_copies(&report, count);
-        problems.extend(strangers(arguments, &folders, &report.keys)?);
+        let keys = report.keys.iter().map(|(key, chains)| (key, of_chains(chains)));
+        problems.extend(strangers(arguments, &folders, keys)?);
         return if problems.is_empty() { Ok(()) } else { Err(problems) };
     }
     let disk = folders.disk()?;
@@ -56,15 +60,26 @@ pub(super) async fn run(arguments: &VerifyArguments) -> Outcome {
     if let Some(broken) = &report.broken {
         problems.push(format!("the audit log is broken at {broken}"));
     }
-    problems.extend(strangers(arguments, &folders, &report.keys)?);
+    let keys = report.keys.iter().map(|key| (key, String::new()));
+    problems.extend(strangers(arguments, &folders, keys)?);
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-/// Says which keys signed that nobody trusts.
-fn strangers(
+/// The chains of a key, as a part of a message.
+fn of_chains(chains: &BTreeSet<Ulid>) -> String {
+    let named: Vec<String> = chains.iter().take(CHAINS_SHOWN).map(ToString::to_string).collect();
+    let more = match chains.len().saturating_sub(CHAINS_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(" of the chain{} {}{more}", if chains.len() == 1 { "" } else { "s" }, named.join(", "))
+}
+
+/// Says which keys signed that nobody trusts. Each comes with where it did.
+fn strangers<'a>(
     arguments: &VerifyArguments,
     folders: &LogFolders,
-    keys: &BTreeSet<String>,
+    keys: impl Iterator<Item = (&'a String, String)>,
 ) -> Result<Vec<String>, Vec<String>> {
     let mut trusted = arguments.trusted.clone();
     if let Some(state) = &folders.state {
@@ -82,11 +97,11 @@ fn strangers(
     } else {
         "if it was this broker's before"
     };
-    let strangers = keys.iter().filter(|key| !trusted.contains(key));
-    let said = strangers.map(|key| {
+    let strangers = keys.filter(|(key, _)| !trusted.contains(key));
+    let said = strangers.map(|(key, place)| {
         format!(
-            "the signature of checkpoints is not this broker's: the key is {key}, expected {}; \
-             {others}, name it by --trust-key; otherwise somebody else wrote these checkpoints",
+            "the signature of checkpoints{place} is not this broker's: the key is {key}, expected \
+             {}; {others}, name it by --trust-key; otherwise somebody else wrote these checkpoints",
             trusted.join(" or ")
         )
     });
@@ -117,7 +132,7 @@ fn print_copies(report: &CopiesReport, kept: usize) -> Vec<String> {
             count(found.checkpoints, "checkpoint")
         ));
         let problem = found.broken.as_ref();
-        problems.extend(problem.map(|why| format!("chain {} is broken at {why}", found.chain)));
+        problems.extend(problem.map(|why| format!("chain {} is broken {why}", found.chain)));
     }
     if kept > 0 {
         print(format_args!(
