@@ -78,11 +78,22 @@ async fn read(mut answer: Response, most: usize) -> Result<Vec<u8>, PostError> {
     Ok(body)
 }
 
-/// The beginning of what a server says, on one line.
+/// The beginning of what a server says, on one line. Of an error of S3, its code and its message.
 pub(crate) fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let text: String = text.trim().chars().take(LONGEST_SHOWN).collect();
+    let text = match (element(&text, "Code"), element(&text, "Message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => text.into_owned(),
+    };
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text: String = text.chars().take(LONGEST_SHOWN).collect();
     if text.is_empty() { String::new() } else { format!(": {}", text.escape_debug()) }
+}
+
+/// The text of the first such element. XML of S3 has no attributes.
+fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (_, behind) = xml.split_once(&format!("<{name}>"))?;
+    Some(behind.split_once(&format!("</{name}>"))?.0)
 }
 
 fn failure(error: &reqwest::Error) -> PostError {
@@ -95,4 +106,25 @@ fn failure(error: &reqwest::Error) -> PostError {
     texts.dedup();
     let reason = if error.is_timeout() { "timed-out" } else { "unavailable" };
     PostError::new(reason, texts.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_one_short_line() {
+        let s3 = "<?xml version=\"1.0\"?>\n<Error>\n  <Code>NoSuchBucket</Code>\n  <Message>The \
+                  specified bucket does not exist</Message>\n</Error>";
+        let long = "x".repeat(300);
+        for (body, expected) in [
+            (s3, ": NoSuchBucket: The specified bucket does not exist"),
+            ("<html>\n<Code>\n", ": <html> <Code>"),
+            (" busy,\r\n\ttry\u{1b} later\n", ": busy, try\\u{1b} later"),
+            (&long, &format!(": {}", "x".repeat(LONGEST_SHOWN))),
+            (" \n", ""),
+        ] {
+            assert_eq!(shown(body.as_bytes()), expected);
+        }
+    }
 }
