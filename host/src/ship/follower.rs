@@ -135,7 +135,7 @@ impl Follower {
         match sought {
             Ok(true) => self.cursor = Some(cursor),
             Ok(false) => tracing::warn!(
-                target,
+                shipped_to = target,
                 chain = %cursor.chain,
                 seq = cursor.seq,
                 "the audit log does not have the record that was shipped last, so older ones are \
@@ -165,7 +165,7 @@ impl Follower {
         if unreadable > 0 {
             let target = self.target.name();
             tracing::warn!(
-                target,
+                shipped_to = target,
                 lines = unreadable,
                 "lines of the audit log are no records and are not shipped; run `audit verify`"
             );
@@ -195,7 +195,7 @@ impl Follower {
         let (Some(cursor), Some(first)) = (&self.cursor, batch.records.first()) else { return };
         if first.chain == cursor.chain && first.seq > cursor.seq.saturating_add(1) {
             tracing::error!(
-                target = self.target.name(),
+                shipped_to = self.target.name(),
                 chain = %first.chain,
                 from = cursor.seq + 1,
                 to = first.seq - 1,
@@ -226,7 +226,7 @@ impl Follower {
         }
         if let Some(since) = self.failing.take() {
             let (target, seconds) = (self.target.name(), since.elapsed().as_secs());
-            tracing::info!(target, seconds, "the audit log is shipped again");
+            tracing::info!(shipped_to = target, seconds, "the audit log is shipped again");
         }
         let (segment, bytes) =
             self.reader.as_ref().map_or((0, 0), |reader| (reader.segment(), reader.bytes));
@@ -246,7 +246,7 @@ impl Follower {
         let target = self.target.name();
         if self.status.failed(error.reason, error.to_string()) {
             tracing::error!(
-                target,
+                shipped_to = target,
                 %error,
                 "the audit log is not shipped; it stays here, and the broker tries again"
             );
@@ -260,7 +260,7 @@ impl Follower {
         match self.file.store(cursor) {
             Ok(()) => self.is_changed = false,
             Err(error) => tracing::warn!(
-                target = self.target.name(),
+                shipped_to = self.target.name(),
                 %error,
                 "the place up to which audit records were shipped cannot be stored; the next start \
                  ships them again"

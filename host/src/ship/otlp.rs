@@ -43,7 +43,7 @@ impl Target for Otlp {
             let why = partial.and_then(|partial| partial.get("errorMessage"));
             let why = why.and_then(Value::as_str).unwrap_or_default();
             tracing::error!(
-                target = "otlp",
+                shipped_to = "otlp",
                 records = refused,
                 why = posting::shown(why.as_bytes()),
                 "records were refused for good; they stay in the log on this disk"
