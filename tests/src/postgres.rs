@@ -181,6 +181,12 @@ impl Postgres {
         format!("postgresql://{OWNER}@127.0.0.1:{}/{DATABASE}", self.port.number())
     }
 
+    /// The owner's URL over the socket. `host` turns the path of its folder into a parameter.
+    pub fn socket_url(&self, user: &str, host: impl Fn(&str) -> String) -> String {
+        let (folder, port) = (self.directory.path().display().to_string(), self.port.number());
+        format!("postgresql:///{DATABASE}?host={}&port={port}&user={user}", host(&folder))
+    }
+
     /// The passwords of both roles.
     pub fn passwords(&self) -> [&'static str; 2] {
         [OWNER_PASSWORD, SHIPPER_PASSWORD]

@@ -51,6 +51,11 @@ pub enum PostgresError {
     Authorities { file: String, why: String },
     #[error("cannot connect to PostgreSQL at {address}: {}", explain(source))]
     Connect { address: String, source: tokio_postgres::Error },
+    /// Where the password is stated depends on whose it is.
+    #[error("PostgreSQL at {0} asks for a password, and none is stated")]
+    NoPassword(String),
+    #[error("PostgreSQL: {0} (SQLSTATE 42501); {1} is not the owner of this database")]
+    NotOwner(String, String),
     #[error("PostgreSQL at {0} does not answer within {1} seconds")]
     TimedOut(String, u64),
     #[error("PostgreSQL: {}", explain(.0))]
@@ -151,11 +156,21 @@ impl Target for Postgres {
 }
 
 impl PostgresError {
+    fn connect(address: String, source: tokio_postgres::Error) -> Self {
+        let is_answer = source.as_db_error().is_some();
+        if !is_answer && explain(&source).contains("password missing") {
+            Self::NoPassword(address)
+        } else {
+            Self::Connect { address, source }
+        }
+    }
+
     fn reason(&self) -> &'static str {
         match self {
             Self::TimedOut(..) => "timed-out",
-            Self::Authorities { .. } | Self::Connect { .. } => "unavailable",
-            Self::Failed(error) => reason(error),
+            Self::Authorities { .. } => "unavailable",
+            Self::NoPassword(_) | Self::NotOwner(..) => "denied",
+            Self::Connect { source: error, .. } | Self::Failed(error) => reason(error),
             Self::Newer { .. } | Self::Encoding(_) | Self::Unexpected(_) => "rejected",
         }
     }

@@ -88,7 +88,7 @@ async fn what_is_changed_in_the_database_is_found() {
     for (change, expected) in [
         (
             "UPDATE rise_audit.records SET line = replace(line, 'my-app', 'my-apq') WHERE seq = 3",
-            "record 3: its content does not match its hash",
+            "is broken at record 3: its content does not match its hash",
         ),
         (
             "UPDATE rise_audit.records SET project = 'innocent' WHERE seq = 3",
@@ -107,7 +107,10 @@ async fn what_is_changed_in_the_database_is_found() {
             "DELETE FROM rise_audit.records WHERE seq = 3",
             "record 4 (the record before it here is 2): its number does not follow",
         ),
-        ("DELETE FROM rise_audit.records WHERE seq > 3", "records were cut off"),
+        (
+            "DELETE FROM rise_audit.records WHERE seq > 3",
+            "is broken behind record 3, the last one here: record",
+        ),
         ("DELETE FROM rise_audit.records", "nothing of chain"),
     ] {
         owner
@@ -231,6 +234,104 @@ async fn a_broker_that_starts_later_ships_what_was_recorded_before() {
     assert!(line["error"].as_str().unwrap().contains("rise-broker audit migrate"), "{line}");
     broker.migrate(&postgres);
     has_everything(&serving, "postgres").await;
-    serving.wait_for_line("the audit log is shipped again");
+    let line = serving.wait_for_line("the audit log is shipped again");
+    assert_eq!(line["shipped_to"], "postgres", "{line}");
     eventually("all is there", async || shipped_lines(&postgres).await == broker.own_lines()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_of_this_machine_is_used_without_tls() {
+    let postgres = Postgres::start().await;
+    let (as_it_is, encoded) = (|path: &str| path.to_owned(), |path: &str| path.replace('/', "%2F"));
+    let [_, password] = postgres.passwords();
+    let ca_file = "ca_file = 'nowhere.pem'\n";
+    for (url, more) in [
+        (postgres.socket_url("rise_ship", as_it_is), ""),
+        (postgres.socket_url("rise_ship", encoded), "tls = false\n"),
+        (postgres.socket_url("rise_ship", as_it_is), ca_file),
+    ] {
+        let table =
+            format!("[audit.ship.postgres]\nurl = '{url}'\npassword = '{password}'\n{more}");
+        let broker = ShippingBroker::new(&table).await;
+        broker.installation.file("owner-password", postgres.passwords()[0]);
+        let owner = postgres.socket_url("owner", encoded);
+        let arguments = ["audit", "migrate", "--url", &owner, "--password-file", "owner-password"];
+        let (code, said) = run(&broker.installation, &arguments);
+        assert_eq!(code, Some(0), "{said}");
+        let serving = broker.installation.serve();
+        broker.issue(&serving, 1).await;
+        has_everything(&serving, "postgres").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_says_what_its_role_lacks_and_shows_no_password() {
+    let postgres = Postgres::start().await;
+    let broker = ShippingBroker::new(&postgres.settings()).await;
+    let [owner_password, ship_password] = postgres.passwords();
+    broker.installation.file("owner", owner_password);
+    broker.installation.file("ship", ship_password);
+    let url = postgres.owner_url();
+    let with_password = url.replace("owner@", &format!("owner:{owner_password}@"));
+    let shipper = url.replace("owner@", "rise_ship@");
+    for (arguments, expected) in [
+        (
+            vec!["--url", &with_password],
+            "--url has a password; name a file with it by `--password-file`",
+        ),
+        (
+            vec!["--url", &url],
+            "asks for a password, and none is stated; name a file with it by `--password-file`",
+        ),
+        (
+            vec!["--url", &shipper, "--password-file", "ship"],
+            "permission denied for database audit (SQLSTATE 42501); rise_ship is not the owner",
+        ),
+        (vec![], "rise_ship is not the owner of this database; name the owner of the database by"),
+    ] {
+        let (code, said) =
+            run(&broker.installation, &[&["audit", "migrate"], &*arguments].concat());
+        assert_eq!(code, Some(1), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+        assert!(!said.contains(owner_password) && !said.contains(ship_password), "{said}");
+    }
+    for (mode, is_warned) in [(0o644, true), (0o600, false)] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(broker.installation.path("owner"), mode).unwrap();
+        let arguments = ["audit", "migrate", "--url", &url, "--password-file", "owner"];
+        let (code, said) = run(&broker.installation, &arguments);
+        assert_eq!(code, Some(0), "{said}");
+        let warning = "warning: --password-file owner can be read by other users (mode 0644): run";
+        assert_eq!(said.contains(warning), is_warned, "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chain_of_another_broker_is_named_until_its_key_is_trusted() {
+    let (postgres, broker) = shipping().await;
+    let other = ShippingBroker::new(&postgres.settings()).await;
+    let mut logs = Vec::new();
+    for broker in [&broker, &other] {
+        let serving = broker.installation.serve();
+        broker.issue(&serving, 1).await;
+        logs.push(stop(serving));
+    }
+    let checkpoint = logs[1].lines().map(record).find(|it| it["message"] == "audit checkpoint");
+    let checkpoint = checkpoint.unwrap();
+    let text = |name: &str| checkpoint[name].as_str().unwrap();
+    let (code, said) = run(&broker.installation, &["audit", "verify", "--from", "postgres"]);
+    assert_eq!(code, Some(1), "{said}");
+    let expected = format!(
+        "the signature of checkpoints of the chain {} is not this broker's: the key is {}",
+        text("chain"),
+        text("key")
+    );
+    assert!(said.contains(&expected), "{said}");
+    assert_eq!(said.matches(" is unbroken").count(), 2, "{said}");
+    // The logs of both brokers in one file.
+    broker.installation.file("logs", logs.concat());
+    let arguments = ["audit", "verify", "--from", "postgres", "--checkpoints", "logs"];
+    let trusting = [&arguments[..], &["--trust-key", text("key")]].concat();
+    let (code, said) = run(&broker.installation, &trusting);
+    assert_eq!(code, Some(0), "{said}");
 }

@@ -205,3 +205,19 @@ async fn records_that_were_removed_before_they_were_shipped_are_named() {
     let gap = format!("the record before it here is {}", line["from"].as_u64().unwrap() - 1);
     assert!(printed.code == Some(1) && printed.stderr.contains(&gap), "{}", printed.stderr);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_refused_is_counted_by_its_reason() {
+    let postgres = Postgres::start().await;
+    let settings = postgres.settings();
+    let [_, password] = postgres.passwords();
+    for (settings, reason) in [
+        (settings.replace(password, "another"), "denied"),
+        (settings.replace(&format!("password = '{password}'"), ""), "denied"),
+        (settings.replace("/audit'", "/nowhere'"), "rejected"),
+        (settings.replace("tls = false", "tls = true"), "unavailable"),
+    ] {
+        let broker = ShippingBroker::new(&settings).await;
+        fails(&broker.installation.serve(), reason).await;
+    }
+}

@@ -1,18 +1,19 @@
 //! `rise-broker audit migrate`, and `query` and `verify` on what was shipped.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rise_secret::Secret;
 
-use super::super::{ConfigDirectory, Outcome, print, texts};
+use super::super::{ConfigDirectory, Outcome, print, texts, warn};
 use crate::audit::verify::Kept;
 use crate::audit::{Copies, CopiesReport};
 use crate::config::{Config, environment, postgres_connection};
 use crate::domain::Clock;
 use crate::files;
-use crate::ship::{Postgres, PostgresSettings, S3, Search, ShipSettings};
+use crate::ship::{Postgres, PostgresError, PostgresSettings, S3, Search, ShipSettings};
 
 const LARGEST_PASSWORD: u64 = 64 << 10;
 
@@ -22,8 +23,8 @@ pub(super) struct MigrateArguments {
     settings: ConfigDirectory,
     /// Connect as the owner of the database instead of as the role of the settings, which is then
     /// allowed to ship: `postgresql://owner@db.example.com/audit`.
-    #[arg(long, value_name = "URL", value_parser = postgres_connection)]
-    url: Option<tokio_postgres::Config>,
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     /// A file with the password of the owner.
     #[arg(long, value_name = "FILE", requires = "url")]
     password_file: Option<PathBuf>,
@@ -48,15 +49,21 @@ pub(super) enum SearchedIn {
 pub(super) async fn migrate(arguments: &MigrateArguments) -> Outcome {
     let mut settings = settings(&arguments.settings)?;
     let mut shipper = None;
-    if let Some(connection) = &arguments.url {
+    if let Some(url) = &arguments.url {
+        let elsewhere = "name a file with it by `--password-file`";
+        let connection = postgres_connection(url, elsewhere);
+        let connection = connection.map_err(|message| vec![format!("--url {message}")])?;
         shipper = settings.connection.get_user().map(ToOwned::to_owned);
-        settings.connection = connection.clone();
+        settings.connection = connection;
         settings.password = arguments.password_file.as_deref().map(password).transpose()?;
     }
     let migrated = Postgres::new(settings).migrate(Clock::system().now(), shipper.as_deref()).await;
-    let migrated = migrated.map_err(|error| match arguments.url {
-        Some(_) => vec![error.to_string()],
-        None => vec![format!("{error}; name the owner of the database by --url")],
+    let migrated = migrated.map_err(|error| match (&arguments.url, &error) {
+        (Some(_), PostgresError::NoPassword(_)) => {
+            vec![format!("{error}; name a file with it by `--password-file`")]
+        }
+        (Some(_), _) => vec![error.to_string()],
+        (None, _) => vec![format!("{error}; name the owner of the database by --url")],
     })?;
     let changed = match migrated.from {
         0 => format!("the schema rise_audit was created with version {}", migrated.to),
@@ -71,8 +78,17 @@ pub(super) async fn migrate(arguments: &MigrateArguments) -> Outcome {
 }
 
 fn password(path: &Path) -> Result<Arc<Secret>, Vec<String>> {
-    let text = files::read_text(path, LARGEST_PASSWORD)
-        .map_err(|error| vec![format!("--password-file {}: {error}", path.display())])?;
+    let unreadable =
+        |error: io::Error| vec![format!("--password-file {}: {error}", path.display())];
+    let text = files::read_text(path, LARGEST_PASSWORD).map_err(unreadable)?;
+    let mode = path.metadata().map_err(unreadable)?.mode() & 0o7777;
+    if mode & 0o007 != 0 {
+        let path = path.display();
+        warn(format_args!(
+            "warning: --password-file {path} can be read by other users (mode {mode:04o}): run \
+             `chmod 600 {path}`"
+        ));
+    }
     Ok(Arc::new(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())))
 }
 

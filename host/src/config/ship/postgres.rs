@@ -33,24 +33,23 @@ fn yes() -> bool {
 
 impl PostgresFile {
     pub(super) fn settings(self) -> Result<PostgresSettings, Wrong> {
-        let connection = connection(&self.url).map_err(|message| ("url", message))?;
+        let elsewhere = "state it as `password`, such as \"${file:/run/secrets/audit-database}\"";
+        let connection = connection(&self.url, elsewhere).map_err(|message| ("url", message))?;
         let password = self.password.map(Arc::new);
         Ok(PostgresSettings { connection, password, tls: self.tls, ca_file: self.ca_file })
     }
 }
 
-/// What a URL without a password says.
-pub(crate) fn connection(url: &str) -> Result<Config, String> {
+/// What a URL without a password says. `elsewhere`: what to do with a password. The message never
+/// shows the URL.
+pub(crate) fn connection(url: &str, elsewhere: &str) -> Result<Config, String> {
     let is_url = url.starts_with("postgresql://") || url.starts_with("postgres://");
     let connection = url.parse::<Config>().ok().filter(|_| is_url);
     let Some(connection) = connection else {
-        // The text may have a password.
         return Err(format!("is not the address of a database, expected {URL}"));
     };
     if connection.get_password().is_some() {
-        return Err("has a password; state it as `password`, such as \
-                    \"${file:/run/secrets/audit-database}\""
-            .to_owned());
+        return Err(format!("has a password; {elsewhere}"));
     }
     if url.contains("sslmode=") {
         return Err("has `sslmode`; state `tls` instead, which is `true` by default".to_owned());
@@ -95,8 +94,8 @@ mod tests {
             ("postgresql://ship@db.example.com/audit", None),
             ("postgres://ship@10.0.0.1:6432,10.0.0.2/audit?target_session_attrs=read-write", None),
             ("postgresql:///audit?host=/run/postgresql&user=ship", None),
-            ("postgresql://ship:s3cret@db/audit", Some("state it as `password`")),
-            ("postgresql://ship@db/audit?password=s3cret", Some("state it as `password`")),
+            ("postgresql://ship:s3cret@db/audit", Some("has a password; elsewhere")),
+            ("postgresql://ship@db/audit?password=s3cret", Some("has a password; elsewhere")),
             ("postgresql://ship@db/audit?sslmode=disable", Some("state `tls`")),
             ("postgresql://db.example.com/audit", Some("names no user")),
             ("postgresql://ship@db.example.com", Some("names no database")),
@@ -105,7 +104,7 @@ mod tests {
             ("https://db.example.com/audit", Some("expected a URL")),
             ("", Some("expected a URL")),
         ] {
-            let found = connection(url).err();
+            let found = connection(url, "elsewhere").err();
             match problem {
                 None => assert_eq!(found, None, "{url}"),
                 Some(words) => {

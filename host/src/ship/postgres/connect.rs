@@ -58,7 +58,7 @@ impl Connection {
         let connecting = timeout(CONNECT, config.connect(tls)).await;
         let (client, driver) = connecting
             .map_err(|_| PostgresError::TimedOut(address.clone(), CONNECT.as_secs()))?
-            .map_err(|source| PostgresError::Connect { address, source })?;
+            .map_err(|source| PostgresError::connect(address, source))?;
         let mut tasks = JoinSet::new();
         // Its error is that of the statement that was under way.
         tasks.spawn(async { drop(driver.await) });
@@ -113,14 +113,16 @@ impl MakeTlsConnect<Socket> for Tls {
     type Error = InvalidDnsNameError;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<ToServer, Self::Error> {
-        let name = ServerName::try_from(host.to_owned())?;
+        let is_socket = host.is_empty();
+        let name = (!is_socket).then(|| ServerName::try_from(host.to_owned())).transpose()?;
         Ok(ToServer { connector: self.0.clone(), name })
     }
 }
 
 struct ToServer {
     connector: TlsConnector,
-    name: ServerName<'static>,
+    /// `None`: a socket of this machine, over which there is no TLS.
+    name: Option<ServerName<'static>>,
 }
 
 impl TlsConnect<Socket> for ToServer {
@@ -130,7 +132,8 @@ impl TlsConnect<Socket> for ToServer {
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
-            let stream = self.connector.connect(self.name, socket).await?;
+            let name = self.name.ok_or_else(|| io::Error::other("a socket has no TLS"))?;
+            let stream = self.connector.connect(name, socket).await?;
             Ok(Encrypted(Box::new(stream)))
         })
     }

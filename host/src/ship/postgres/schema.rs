@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use tokio_postgres::Transaction;
+use tokio_postgres::error::SqlState;
 
 use super::connect::Connection;
 use super::{Postgres, PostgresError};
@@ -68,6 +69,15 @@ impl Postgres {
         now: Timestamp,
         shipper: Option<&str>,
     ) -> Result<Migrated, PostgresError> {
+        let role = self.settings.connection.get_user().unwrap_or_default();
+        self.change(now, shipper).await.map_err(|error| not_owner(error, role))
+    }
+
+    async fn change(
+        &self,
+        now: Timestamp,
+        shipper: Option<&str>,
+    ) -> Result<Migrated, PostgresError> {
         let mut connection = Connection::open_unbounded(&self.settings).await?;
         let encoding = connection.client.query_one("SHOW server_encoding", &[]).await?;
         let encoding: String = encoding.try_get(0)?;
@@ -92,6 +102,16 @@ impl Postgres {
         let granted = grant(&transaction, shipper).await?;
         transaction.commit().await?;
         Ok(Migrated { from, to: known, partitions, granted })
+    }
+}
+
+/// Only the owner may do what a migration does, so no grant helps.
+fn not_owner(error: PostgresError, role: &str) -> PostgresError {
+    let PostgresError::Failed(failed) = &error else { return error };
+    let found = failed.as_db_error();
+    match found.filter(|found| *found.code() == SqlState::INSUFFICIENT_PRIVILEGE) {
+        Some(found) => PostgresError::NotOwner(found.message().to_owned(), role.to_owned()),
+        None => error,
     }
 }
 
