@@ -59,6 +59,12 @@ pub enum KeyFileError {
     )]
     SecretFormat { path: PathBuf },
     #[error(
+        "key file {} is not 32 bytes in hex: copy the one of the other brokers, or create the \
+         first with `openssl rand -hex 32`, mode 0600",
+        path.display()
+    )]
+    GivenSecretFormat { path: PathBuf },
+    #[error(
         "key file {} is missing: copy the one of the other brokers, or create the first with \
          `openssl rand -hex 32`, mode 0600",
         path.display()

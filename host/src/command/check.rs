@@ -87,6 +87,13 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
         }
     }
     if arguments.live {
+        let untried = live::untried(&config);
+        if !untried.is_empty() {
+            print(format_args!(
+                "not tried: {}; the broker's log says whether they answer",
+                untried.join(", ")
+            ));
+        }
         let wanted = wanted(arguments, &generation.registries)?;
         live::run(issuers, &generation, wanted, &config).await?;
     }

@@ -1,5 +1,6 @@
 //! `[shared]`: the Redis or Valkey on which several brokers share their state.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -69,6 +70,14 @@ pub(super) fn config(
         let message = "missing; name at least one file with 32 bytes in hex, the same for all \
                        brokers: `openssl rand -hex 32`";
         wrong("key_files", message.to_owned());
+    }
+    let mut named = BTreeSet::new();
+    if let Some(twice) = file.key_files.iter().find(|path| !named.insert(*path)) {
+        wrong("key_files", format!("{} is named twice; remove one of them", twice.display()));
+    }
+    if file.username.is_some() && file.password.is_none() {
+        let message = "has no effect without `password`; state the password of this user, too";
+        wrong("username", message.to_owned());
     }
     let is_right = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     if file.prefix.is_empty()

@@ -11,13 +11,13 @@ const LARGEST_FILE: u64 = 4096;
 
 /// The bytes in the file; `None` if there is no such file.
 pub(crate) fn open(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
-    let format = || KeyFileError::SecretFormat { path: path.to_owned() };
-    file::read(path, LARGEST_FILE, format)?.map(|text| parse(&text).ok_or_else(format)).transpose()
+    find(path, || KeyFileError::SecretFormat { path: path.to_owned() })
 }
 
 /// The bytes in a file that somebody else makes.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-    open(path)?.ok_or_else(|| KeyFileError::SecretMissing { path: path.to_owned() })
+    let found = find(path, || KeyFileError::GivenSecretFormat { path: path.to_owned() })?;
+    found.ok_or_else(|| KeyFileError::SecretMissing { path: path.to_owned() })
 }
 
 pub(crate) fn open_or_create(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
@@ -35,6 +35,14 @@ pub(crate) fn open_or_create(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileE
 /// Checks the file, or that it can be created.
 pub(crate) fn examine(path: &Path) -> Result<(), KeyFileError> {
     if open(path)?.is_some() { Ok(()) } else { file::may_create(path) }
+}
+
+fn find(
+    path: &Path,
+    format: impl Fn() -> KeyFileError,
+) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
+    let text = file::read(path, LARGEST_FILE, &format)?;
+    text.map(|text| parse(&text).ok_or_else(&format)).transpose()
 }
 
 fn parse(text: &str) -> Option<Zeroizing<Vec<u8>>> {

@@ -178,15 +178,19 @@ async fn drive(
 fn connector(settings: &SharedSettings) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &settings.ca_file {
-        let pem = files::read(path, LARGEST_AUTHORITIES)
-            .map_err(|error| format!("cannot be read: {error}; make it readable"))?;
+        let pem = files::read(path, LARGEST_AUTHORITIES).map_err(|error| {
+            format!(
+                "{} cannot be read: {error}; name a file that the broker's user can read",
+                path.display()
+            )
+        })?;
         let found = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
         if roots.add_parsable_certificates(found).0 == 0 {
-            return Err(
-                "has no certificate in PEM; name the file of the authority that signed the \
-                        store's certificate"
-                    .to_owned(),
-            );
+            return Err(format!(
+                "{} has no certificate in PEM; name the file of the authority that signed the \
+                 store's certificate",
+                path.display()
+            ));
         }
     } else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -65,6 +65,20 @@ pub(super) fn issuers(settings: &IdentitySettings) -> Vec<RemoteIssuer> {
     settings.issuers.iter().enumerate().filter_map(remote).collect()
 }
 
+/// The tables of what the broker connects to and a check does not: it would write there.
+pub(super) fn untried(config: &Config) -> Vec<&'static str> {
+    let ship = &config.ship;
+    let tables = [
+        ("[shared]", config.shared.is_some()),
+        ("[audit.ship.postgres]", ship.postgres.is_some()),
+        ("[audit.ship.s3]", ship.s3.is_some()),
+        ("[audit.ship.https]", ship.https.is_some()),
+        ("[audit.ship.otlp]", ship.otlp.is_some()),
+        ("[traces]", config.traces.is_some()),
+    ];
+    tables.into_iter().filter_map(|(table, is_there)| is_there.then_some(table)).collect()
+}
+
 /// Tries everything at once, and reports in the order of the settings.
 pub(super) async fn run(
     issuers: Vec<RemoteIssuer>,

@@ -1,0 +1,71 @@
+//! What an operator reads when `[shared]` is wrong, and when `check` does not try the store.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use rise_broker_tests::{AUTH, Installation, registry};
+
+/// Runs `check` with these lines in `[shared]`.
+fn check(lines: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let text = format!("[shared]\n{lines}\n{AUTH}{}", registry::oci("127.0.0.1:1"));
+    let installation = Installation::new(text);
+    for (name, content) in
+        [("right.key", "07".repeat(32)), ("short.key", "07".repeat(31)), ("empty.pem", " ".into())]
+    {
+        installation.file(name, content);
+        let private = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(installation.path(name), private).unwrap();
+    }
+    let printed = installation.run(&[&["check"], arguments].concat());
+    (printed.code, printed.stdout + &printed.stderr)
+}
+
+#[test]
+fn each_mistake_is_named_with_its_remedy() {
+    let url = "url = \"rediss://127.0.0.1:1\"\n";
+    let right = "key_files = [\"right.key\"]\n";
+    for (lines, expected) in [
+        (
+            format!("{url}key_files = [\"short.key\"]"),
+            "shared.key_files: key file short.key is not 32 bytes in hex: copy the one of the \
+             other brokers, or create the first with `openssl rand -hex 32`, mode 0600\n",
+        ),
+        (
+            format!("{url}key_files = [\"nowhere.key\"]"),
+            "shared.key_files: key file nowhere.key is missing: copy the one of the other brokers",
+        ),
+        (
+            format!("{url}key_files = [\"right.key\", \"right.key\"]"),
+            "shared.key_files: right.key is named twice; remove one of them",
+        ),
+        (
+            format!("{url}{right}ca_file = \"nowhere.pem\""),
+            "shared.ca_file: nowhere.pem cannot be read: No such file or directory (os error 2); \
+             name a file that the broker's user can read",
+        ),
+        (
+            format!("{url}{right}ca_file = \"empty.pem\""),
+            "shared.ca_file: empty.pem has no certificate in PEM; name the file of the authority",
+        ),
+        (
+            format!("{url}{right}username = \"rise\""),
+            "shared.username: has no effect without `password`; state the password of this user",
+        ),
+    ] {
+        let (code, said) = check(&lines, &[]);
+        assert_eq!(code, Some(1), "{lines}: {said}");
+        assert!(said.contains(expected), "{lines}: {said}");
+    }
+}
+
+#[test]
+fn a_live_check_names_what_it_does_not_try() {
+    let lines = "url = \"redis://127.0.0.1:1\"\nkey_files = [\"right.key\"]\n[audit.ship.postgres]\n\
+                 url = \"postgresql://ship@127.0.0.1:1/audit\"";
+    let (code, said) = check(lines, &["--live"]);
+    assert_eq!(code, Some(0), "{said}");
+    let expected = "not tried: [shared], [audit.ship.postgres]; the broker's log says whether they";
+    assert!(said.contains(expected), "{said}");
+    let (_, said) = check(lines, &[]);
+    assert!(!said.contains("not tried"), "{said}");
+}
