@@ -491,8 +491,8 @@ fn not_reserved(replayed: Replayed) -> Advice {
     match replayed {
         Replayed::Used | Replayed::BeforeStart => Advice::now(
             "The token is valid for one credential only",
-            "It was used before, or it was issued before the broker started. Get a fresh token for \
-             each request.",
+            "It was used before, or it was issued before the broker's memory of used tokens began, \
+             at its start or in the store that brokers share. Get a fresh token for each request.",
         ),
         Replayed::Early => Advice::now(
             "The token is not valid yet",
