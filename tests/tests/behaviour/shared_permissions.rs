@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rise_broker_tests::redis::{REDIS_PASSWORD, Redis};
-use rise_broker_tests::replicas::{Replicas, ask, token_at};
+use rise_broker_tests::replicas::{Replicas, ask, fresh_token};
 use rise_broker_tests::{Settings, TestBroker, eventually, repository};
 use serde_json::json;
 
@@ -80,15 +80,15 @@ async fn the_user_of_the_page_may_use_tokens_once_and_another_database_with_sele
     make_user(&replicas.redis, "");
     let table = as_user(&replicas.table(&["shared.key"], "replicas = 2"));
     let one = replicas.broker_with(&table).await;
-    let token = token_at(&one, 2);
+    let token = fresh_token(&one);
     assert_eq!(ask(&one, &token).await.0, 200);
     assert_eq!(ask(&one, &token).await.0, 401);
     assert_eq!(denied(&replicas.redis), "");
     let port = format!("127.0.0.1:{}", replicas.gate.port());
     let second = replicas.broker_with(&table.replace(&port, &format!("{port}/1"))).await;
-    assert_eq!(ask(&second, &token_at(&second, 2)).await.0, 503);
+    assert_eq!(ask(&second, &fresh_token(&second)).await.0, 503);
     assert!(denied(&replicas.redis).contains("select"));
     make_user(&replicas.redis, "+select");
-    let serves = async || ask(&second, &token_at(&second, 2)).await.0 == 200;
+    let serves = async || ask(&second, &fresh_token(&second)).await.0 == 200;
     eventually("it may use another database", serves).await;
 }
