@@ -17,7 +17,9 @@ mod doubles;
 mod endurance;
 mod example_key;
 mod examples;
+mod exchange;
 mod faults;
+mod habits;
 mod issuing;
 mod leftovers;
 mod object;
@@ -149,12 +151,23 @@ async fn cases(
     examples.cases(&trial, report).await
 }
 
-/// Hints at answers that the provider never asked for. They may be what the author forgot to ask.
+/// Hints at answers that the provider never asked for, which may be what the author forgot to ask,
+/// and at placeholders that name nothing.
 fn unused(cases: &[Case], report: &mut Report) {
     let answers = cases.first().map(Case::answers).unwrap_or_default();
     for (index, answer) in answers.iter().enumerate().filter(|(_, answer)| answer.is_unused()) {
         let ExampleAnswer { method, path, .. } = answer;
         let seen = format!("answers.{index} ({method} {path}): no request got it");
         report.hint("examples", "each of the [[answers]] is used", seen);
+    }
+    for (index, answer) in answers.iter().enumerate() {
+        let ExampleAnswer { method, path, .. } = answer;
+        for name in answer.unnamed() {
+            let seen = format!(
+                "answers.{index} ({method} {path}): no request had what `{{{name}}}` names, so it \
+                 stays in the answer as it is"
+            );
+            report.hint("examples", "each placeholder names a part of a request", seen);
+        }
     }
 }

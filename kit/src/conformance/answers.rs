@@ -1,20 +1,13 @@
 //! `[[answers]]`: what the registry answers to a request.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use jiff::Timestamp;
-use reqwest::header::AUTHORIZATION;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use url::form_urlencoded;
 
+use super::exchange::Exchange;
 use super::object::Existence;
-use rise_broker::capability::http::Outgoing;
-use rise_broker::domain::Clock;
 
 /// One answer of the registry. A request gets the first answer that matches it.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,6 +36,9 @@ pub(super) struct ExampleAnswer {
     /// Whether a request got this answer.
     #[serde(skip)]
     pub used: Arc<AtomicBool>,
+    /// Whether a request had what a placeholder names, for each that names a part of a request.
+    #[serde(skip)]
+    named: Arc<Mutex<BTreeMap<String, bool>>>,
 }
 
 fn ok() -> u16 {
@@ -64,17 +60,49 @@ impl ExampleAnswer {
         !self.used.load(Ordering::Relaxed)
     }
 
-    /// Placeholders that nothing fills in: they would be in the answer as they are.
-    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+    /// Notes that a request gets this answer.
+    pub(super) fn give_to(&self, exchange: &Exchange<'_>) {
+        self.used.store(true, Ordering::Relaxed);
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in self.placeholders().filter(|name| is_of_request(name)) {
+            *named.entry(name.to_owned()).or_default() |= exchange.value(name).is_some();
+        }
+    }
+
+    /// Placeholders that named nothing in any request.
+    pub(super) fn unnamed(&self) -> Vec<String> {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        named.iter().filter(|(_, is_named)| !**is_named).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether the registry itself says in it when something ends. The host reads a JWT.
+    pub(super) fn tells_end(&self) -> bool {
+        self.placeholders().any(|name| name.starts_with("expires_at"))
+    }
+
+    /// Whether it repeats when something ends, or has a JWT.
+    pub(super) fn mentions_end(&self) -> bool {
+        let is_end = |name: &str| name.starts_with("jwt") || name.starts_with("now+");
+        self.body.contains("expir") || self.placeholders().any(is_end)
+    }
+
+    /// The texts between braces.
+    fn placeholders(&self) -> impl Iterator<Item = &str> {
         let texts = [&self.body].into_iter().chain(self.headers.values());
         let names = texts.flat_map(|text| text.split('{').skip(1));
-        let names = names.filter_map(|rest| Some(rest.split_once('}')?.0));
+        names.filter_map(|rest| Some(rest.split_once('}')?.0))
+    }
+
+    /// Placeholders that nothing fills in: they would be in the answer as they are.
+    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+        let names = self.placeholders();
         let unknown = names.filter(|name| looks_like_placeholder(name) && !is_placeholder(name));
         unknown.map(|name| {
             format!(
-                "`{{{name}}}` is no placeholder; there are {{token}}, {{jwt}}, {{expires_at}}, \
-                 {{expires_at_rfc3339}}, {{now+SECONDS}}, {{now+SECONDS_rfc3339}}, \
-                 {{authorization}}, {{id}}, {{id_lower}}, {{request/POINTER}} and {{made/POINTER}}"
+                "`{{{name}}}` is no placeholder; there are {{token}}, {{jwt}}, {{jwt+SECONDS}}, \
+                 {{expires_at}}, {{expires_at_rfc3339}}, {{now+SECONDS}}, \
+                 {{now+SECONDS_rfc3339}}, {{authorization}}, {{id}}, {{id_lower}}, \
+                 {{request/POINTER}} and {{made/POINTER}}"
             )
         })
     }
@@ -89,170 +117,23 @@ fn looks_like_placeholder(name: &str) -> bool {
 fn is_placeholder(name: &str) -> bool {
     let names =
         ["token", "jwt", "authorization", "id", "id_lower", "expires_at", "expires_at_rfc3339"];
-    let seconds = name.strip_prefix("now+").map(|rest| rest.trim_end_matches("_rfc3339"));
+    let time = name.strip_prefix("now+").map(|rest| rest.trim_end_matches("_rfc3339"));
+    let seconds = time.or_else(|| name.strip_prefix("jwt+"));
     names.contains(&name)
-        || ["request", "made"].contains(&name.split('/').next().unwrap_or_default())
+        || is_of_request(name)
         || seconds.is_some_and(|seconds| seconds.parse::<u64>().is_ok())
 }
 
-/// A request, and what its answer depends on.
-pub(super) struct Exchange<'a> {
-    pub request: &'a Outgoing,
-    pub token: &'a str,
-    pub expires_at: u64,
-    /// The id of the grant.
-    pub id: &'a str,
-    /// The body of the request that made the credential.
-    pub made: Option<&'a [u8]>,
-}
-
-impl Exchange<'_> {
-    /// Whether the answer is one to this request.
-    pub(super) fn is_of(&self, answer: &ExampleAnswer) -> bool {
-        let url = &self.request.url;
-        let is_host = answer.host.as_ref().is_none_or(|host| host == url.authority());
-        answer.method == self.request.method.as_str()
-            && is_host
-            && fits(&answer.path, url.path(), self.id)
-    }
-
-    /// Fills in the placeholders of a text:
-    ///
-    /// - `{token}` and `{jwt}`, which are what the registry issues,
-    /// - `{expires_at}` and `{expires_at_rfc3339}`: the end of the granted lifetime,
-    /// - `{now+SECONDS}` and `{now+SECONDS_rfc3339}`: another time,
-    /// - `{authorization}`: the header of the request,
-    /// - `{id}` and `{id_lower}`: the id of the grant, as the host writes it or in lower case,
-    /// - `{request/POINTER}`: a member of the request's JSON body, or a field of its form,
-    /// - `{made/POINTER}`: the same of the request that made the credential.
-    pub(super) fn fill(&self, text: &str) -> String {
-        let (mut filled, mut rest) = (String::new(), text);
-        while let Some((before, after)) = rest.split_once('{') {
-            filled.push_str(before);
-            let named = after.split_once('}');
-            let value = named.and_then(|(name, rest)| Some((self.value(name)?, rest)));
-            if let Some((value, after)) = value {
-                filled.push_str(&value);
-                rest = after;
-            } else {
-                filled.push('{');
-                rest = after;
-            }
-        }
-        filled + rest
-    }
-
-    fn value(&self, name: &str) -> Option<String> {
-        let header = || self.request.headers.get(AUTHORIZATION)?.to_str().ok();
-        match name {
-            "token" => Some(self.token.to_owned()),
-            "jwt" => Some(self.jwt()),
-            "authorization" => Some(header().unwrap_or_default().to_owned()),
-            "id" => Some(self.id.to_owned()),
-            "id_lower" => Some(self.id.to_ascii_lowercase()),
-            "expires_at" => Some(self.expires_at.to_string()),
-            "expires_at_rfc3339" => rfc3339(self.expires_at),
-            _ => match name.strip_prefix("now+") {
-                Some(rest) => in_future(rest),
-                None => match name.strip_prefix("made") {
-                    Some(pointer) => member(self.made?, pointer),
-                    None => member(self.request.body.as_ref()?, name.strip_prefix("request")?),
-                },
-            },
-        }
-    }
-
-    /// A JWT that ends when `{expires_at}` says, of the user that the request logs in. The token is
-    /// its signature, so that it is found where it must not be.
-    fn jwt(&self) -> String {
-        let encode = |part: &Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
-        let user = self.user().unwrap_or_else(|| "conformance".to_owned());
-        let claims = json!({ "sub": user, "exp": self.expires_at });
-        format!("{}.{}.{}", encode(&json!({ "alg": "RS256" })), encode(&claims), self.token)
-    }
-
-    /// The user name of Basic authentication.
-    fn user(&self) -> Option<String> {
-        let basic = self.request.headers.get(AUTHORIZATION)?.to_str().ok()?;
-        let pair = BASE64_STANDARD.decode(basic.strip_prefix("Basic ")?).ok()?;
-        Some(String::from_utf8(pair).ok()?.split_once(':')?.0.to_owned())
-    }
-}
-
-/// The value in the body of a request at a JSON Pointer; text stands without its quotes.
-fn member(body: &[u8], pointer: &str) -> Option<String> {
-    if let Ok(json) = serde_json::from_slice::<Value>(body) {
-        let value = json.pointer(pointer)?;
-        return Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    }
-    let mut fields = form_urlencoded::parse(body);
-    let (_, value) = fields.find(|(name, _)| pointer.strip_prefix('/') == Some(name))?;
-    Some(value.into_owned())
-}
-
-fn in_future(text: &str) -> Option<String> {
-    let (seconds, is_text) = match text.strip_suffix("_rfc3339") {
-        Some(seconds) => (seconds, true),
-        None => (text, false),
-    };
-    let time = Clock::system().unix_seconds().checked_add(seconds.parse().ok()?)?;
-    if is_text { rfc3339(time) } else { Some(time.to_string()) }
-}
-
-fn rfc3339(seconds: u64) -> Option<String> {
-    Some(Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?.to_string())
-}
-
-/// Whether `path` fits to `pattern`, for the grant with this id.
-fn fits(pattern: &str, path: &str, id: &str) -> bool {
-    if let Some(rest) = pattern.strip_prefix("{id}") {
-        return path.strip_prefix(id).is_some_and(|path| fits(rest, path, id));
-    }
-    if let Some(rest) = pattern.strip_prefix("{id_lower}") {
-        let lower = id.to_ascii_lowercase();
-        return path.strip_prefix(&lower).is_some_and(|path| fits(rest, path, id));
-    }
-    if let Some(rest) = pattern.strip_prefix('*') {
-        let ends = path.char_indices().map(|(index, _)| index).chain([path.len()]);
-        let until_slash = path.find('/').unwrap_or(path.len());
-        let mut ends = ends.take_while(|end| *end <= until_slash);
-        return ends.any(|end| path.get(end..).is_some_and(|path| fits(rest, path, id)));
-    }
-    let Some(first) = pattern.chars().next() else { return path.is_empty() };
-    let after = pattern.get(first.len_utf8()..);
-    path.strip_prefix(first).zip(after).is_some_and(|(path, rest)| fits(rest, path, id))
+/// Whether a placeholder stands for a part of a request.
+fn is_of_request(name: &str) -> bool {
+    ["request", "made"].contains(&name.split('/').next().unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderMap;
+    use serde_json::{Value, json};
 
     use super::*;
-
-    const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-
-    #[test]
-    fn a_path_may_have_wildcards() {
-        let lower = ID.to_lowercase();
-        for (pattern, path, expected) in [
-            ("/a", "/a", true),
-            ("/a", "/a/b", false),
-            ("/robots/rise-{id}", &format!("/robots/rise-{ID}"), true),
-            ("/robots/rise-{id}/x", &format!("/robots/rise-{ID}/x"), true),
-            ("/robots/rise-{id}", &format!("/robots/rise-{lower}"), false),
-            ("/robots/rise-{id_lower}", &format!("/robots/rise-{lower}"), true),
-            ("/robots/rise-{id_lower}", &format!("/robots/rise-{ID}"), false),
-            ("/robots/rise-{id}", "/robots/rise-7", false),
-            ("/robots/*", "/robots/7", true),
-            ("/robots/*", "/robots/", true),
-            ("/robots/*", "/robots/7/x", false),
-            ("/*/{id}", &format!("/a%2Fb/{ID}"), true),
-            ("/*-*/x", "/a-b-c/x", true),
-            ("/*b", "/abab", true),
-        ] {
-            assert_eq!(fits(pattern, path, ID), expected, "{pattern} {path}");
-        }
-    }
 
     #[test]
     fn a_placeholder_that_nothing_fills_in_is_told() {
@@ -263,6 +144,9 @@ mod tests {
             ("{maid/a}", Some("{maid/a}")),
             ("{expire_at}", Some("{expire_at}")),
             ("{now+x}", Some("{now+x}")),
+            ("{jwt+7200}", None),
+            ("{jwt+x}", Some("{jwt+x}")),
+            ("{jwt+60_rfc3339}", Some("{jwt+60_rfc3339}")),
             (r#"{"t":"{tokn}"}"#, Some("{tokn}")),
         ] {
             let answer: ExampleAnswer =
@@ -274,63 +158,10 @@ mod tests {
         }
     }
 
-    fn request(body: &str) -> Outgoing {
-        let url = "https://r.example.com:8443/api".parse().unwrap();
-        let body = Some(body.to_owned().into());
-        Outgoing { method: reqwest::Method::POST, url, headers: HeaderMap::new(), body }
-    }
-
-    fn exchange(request: &Outgoing) -> Exchange<'_> {
-        let made = Some(&br#"{"name":"rise-1"}"#[..]);
-        Exchange { request, token: "T", expires_at: 100, id: ID, made }
-    }
-
-    #[test]
-    fn placeholders_are_filled_in() {
-        let (json, form) = (request(r#"{"a":{"b":[7]},"c":"x"}"#), request("c=x%20y&d=1"));
-        let ids = format!("{ID} {}", ID.to_lowercase());
-        for (request, text, expected) in [
-            (&json, r#"{"t":"{token}","e":{expires_at}}"#, r#"{"t":"T","e":100}"#),
-            (&json, "{request/a/b/0} {request/c} {request/a}", r#"7 x {"b":[7]}"#),
-            (&json, "{request/no} {unknown} { {", "{request/no} {unknown} { {"),
-            (&json, "{expires_at_rfc3339}", "1970-01-01T00:01:40Z"),
-            (&json, "{id} {id_lower}", ids.as_str()),
-            (&json, "{made/name} {made/no}", "rise-1 {made/no}"),
-            (&form, "{request/c}{request/d}", "x y1"),
-        ] {
-            assert_eq!(exchange(request).fill(text), expected);
-        }
-        let jwt = exchange(&json).fill("{jwt}");
-        let claims = BASE64_URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).unwrap()).unwrap();
-        let signature = jwt.split('.').next_back();
-        assert_eq!(signature, Some("T"));
-        assert!(String::from_utf8_lossy(&claims).contains("\"exp\":100"));
-        let mut login = request("");
-        let basic = format!("Basic {}", BASE64_STANDARD.encode("acme+robot:secret"));
-        login.headers.insert(AUTHORIZATION, basic.parse().unwrap());
-        let jwt = exchange(&login).fill("{jwt}");
-        let claims = BASE64_URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).unwrap()).unwrap();
-        assert!(String::from_utf8_lossy(&claims).contains("\"sub\":\"acme+robot\""));
-        let later: u64 = exchange(&json).fill("{now+86400}").parse().unwrap();
-        assert!(later > 1_700_000_000);
-        assert!(exchange(&json).fill("{now+60_rfc3339}").ends_with('Z'));
-    }
-
     fn answer(more: &Value) -> ExampleAnswer {
         let mut answer = json!({ "method": "POST", "path": "/api" });
         answer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value(answer).unwrap()
-    }
-
-    #[test]
-    fn an_answer_may_be_for_one_host() {
-        let request = request("");
-        for (host, expected) in
-            [(None, true), (Some("r.example.com:8443"), true), (Some("r.example.com"), false)]
-        {
-            let answer = answer(&json!({ "host": host }));
-            assert_eq!(exchange(&request).is_of(&answer), expected, "{host:?}");
-        }
     }
 
     #[test]

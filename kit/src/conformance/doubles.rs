@@ -1,6 +1,6 @@
 //! The upstreams of a provider that is checked: doubles of AWS and of a registry.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use aws_credential_types::Credentials as Keys;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-use super::answers::{ExampleAnswer, Exchange};
+use super::answers::ExampleAnswer;
+use super::exchange::Exchange;
 use super::object::{Existence, RegistryObject};
 use super::repository::RepositoryDouble;
 use rise_broker::capability::aws::denials::PolicyCall;
@@ -24,7 +25,7 @@ use rise_broker::capability::http::{self, Http, HttpError, Outgoing};
 use rise_broker::domain::{Clock, Secret};
 use rise_broker::registries::ConnectAws;
 
-/// The lifetime of the credentials that the doubles return, in seconds.
+/// The lifetime of the credentials that the doubles return, in seconds: that of a grant.
 const LIFETIME: u64 = 3600;
 
 /// Returns doubles instead of clients. No connection is opened.
@@ -52,8 +53,13 @@ pub(super) struct Upstream {
     object: Mutex<RegistryObject>,
     repository: Mutex<RepositoryDouble>,
     calls: AtomicUsize,
+    /// Whether an answer that it gave says when something ends, and whether one repeats it.
+    tells_end: AtomicBool,
+    mentions_end: AtomicBool,
     /// What stands in its answers in place of the id of the grant.
     pub renamed: Option<&'static str>,
+    /// By how many seconds its credentials outlive the grant.
+    pub later: u64,
     /// The call that is never answered, counted from 0.
     pub hangs_at: Option<usize>,
     /// The call whose answer differs from the author's example, counted from 0.
@@ -84,7 +90,10 @@ impl Upstream {
             object: Mutex::default(),
             repository: Mutex::default(),
             calls,
+            tells_end: AtomicBool::default(),
+            mentions_end: AtomicBool::default(),
             renamed: None,
+            later: 0,
             hangs_at: None,
             spoilt: None,
         }
@@ -103,6 +112,16 @@ impl Upstream {
         self.calls.load(Ordering::Relaxed)
     }
 
+    /// Whether an answer that it gave says when something ends.
+    pub(super) fn told_end(&self) -> bool {
+        self.tells_end.load(Ordering::Relaxed)
+    }
+
+    /// Whether an answer that it gave repeats when something ends, or has a JWT.
+    pub(super) fn mentioned_end(&self) -> bool {
+        self.mentions_end.load(Ordering::Relaxed)
+    }
+
     async fn next_call(&self) -> usize {
         let index = self.calls.fetch_add(1, Ordering::Relaxed);
         if self.hangs_at == Some(index) {
@@ -111,8 +130,8 @@ impl Upstream {
         index
     }
 
-    fn expires_at() -> u64 {
-        Clock::system().unix_seconds() + LIFETIME
+    fn expires_at(&self) -> u64 {
+        Clock::system().unix_seconds() + LIFETIME + self.later
     }
 }
 
@@ -137,7 +156,7 @@ impl Aws for Upstream {
             endpoint: format!("https://{}", self.host),
             username: "AWS".to_owned(),
             password: Secret::new(self.token.to_string()),
-            expires_at: Self::expires_at() + 39_600,
+            expires_at: self.expires_at() + 39_600,
         })
     }
 
@@ -223,7 +242,7 @@ impl Upstream {
         let exchange = Exchange {
             request,
             token: &self.token,
-            expires_at: Self::expires_at(),
+            expires_at: self.expires_at(),
             id: &self.grant,
             made: before.request.as_deref(),
         };
@@ -243,7 +262,9 @@ impl Upstream {
                 body: Zeroizing::default(),
             });
         };
-        answer.used.store(true, Ordering::Relaxed);
+        answer.give_to(&exchange);
+        self.tells_end.fetch_or(answer.tells_end(), Ordering::Relaxed);
+        self.mentions_end.fetch_or(answer.mentions_end(), Ordering::Relaxed);
         if answer.makes && !is_refused {
             object.make(request, &self.grant);
         } else if answer.ends() && existence == Existence::Made && !is_refused {

@@ -2,27 +2,29 @@
 
 use super::doubles::PATIENCE;
 use super::examples::Case;
+use super::habits::{self, Hint};
 use super::report::Report;
 use crate::grant::grant;
-use crate::probe::{Probe, Seen};
+use crate::probe::Probe;
 use rise_broker::domain::{Actions, Clock, Credential, Credentials, Deadline, Project, Scope};
 use rise_broker::issue::mint;
 
 const AREA: &str = "issue";
-/// Credentials may end this many seconds after their grant: clocks differ, and registries round.
-const LEEWAY: i64 = 300;
 const CHECK: &str = "returns what the broker accepts, and asks for nothing beyond its settings";
 
 pub(super) async fn check(case: &Case, report: &mut Report) {
     let (mut wrong, mut hints) = (Vec::new(), Vec::new());
     for project in case.projects() {
-        let mut has_credential = false;
+        let mut issued = Vec::new();
         for actions in ["pull", "pull,push"] {
             let tried = issue(case, &project, actions, &mut hints).await;
-            has_credential |= tried.has_credential;
+            issued.extend(tried.credentials);
             let seen = tried.wrong.into_iter();
             wrong.extend(seen.map(|seen| format!("for `{project}`, to {actions}: {seen}")));
         }
+        hints.extend(habits::same_secret(case, &issued));
+        hints.extend(habits::guessed_end(case, &project).await);
+        let has_credential = issued.iter().any(|issued| issued.credential.secret().is_some());
         // Images that everybody may pull need a credential for a push alone, and a job that pushes
         // may have a login of its own.
         let scope = case.registry.scope;
@@ -34,6 +36,10 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
             ));
         }
     }
+    match habits::refused_name(case).await {
+        Ok(hint) => hints.extend(hint),
+        Err(seen) => wrong.push(seen),
+    }
     report.record(AREA, CHECK, wrong);
     hints.sort();
     hints.dedup();
@@ -42,13 +48,11 @@ pub(super) async fn check(case: &Case, report: &mut Report) {
     }
 }
 
-type Hint = (&'static str, String);
-
 /// What came of one call of `issue`.
 #[derive(Default)]
 struct Tried {
     wrong: Vec<String>,
-    has_credential: bool,
+    credentials: Option<Credentials>,
 }
 
 async fn issue(case: &Case, project: &Project, actions: &str, hints: &mut Vec<Hint>) -> Tried {
@@ -62,54 +66,19 @@ async fn issue(case: &Case, project: &Project, actions: &str, hints: &mut Vec<Hi
     let deadline = Deadline::after(PATIENCE);
     let issued = mint(&registry, &grant, deadline, &Clock::system()).await;
     let seen = probe.seen();
-    hints.extend(habits(case, &seen));
-    let mut tried = Tried { wrong: case.violations(&seen), has_credential: false };
+    hints.extend(habits::of_call(case, &seen));
+    let mut tried = Tried { wrong: case.violations(&seen), credentials: None };
     match issued {
         Err(error) => tried.wrong.push(error.to_string()),
         Ok(credentials) => {
-            tried.has_credential = credentials.credential.secret().is_some();
             if let Credential::Basic { username, .. } = &credentials.credential
                 && case.leaks(username)
             {
                 tried.wrong.push("a secret is in the user name".to_owned());
             }
-            hints.extend(outlives(&credentials, grant.lifetime().seconds()));
+            hints.extend(habits::outlives(&credentials, grant.lifetime().seconds()));
+            tried.credentials = Some(credentials);
         }
     }
     tried
-}
-
-/// Habits that do no harm here, and that the author may not know of.
-fn habits(case: &Case, seen: &Seen) -> Vec<Hint> {
-    let mut hints = Vec::new();
-    if seen.made_secrets.iter().any(|text| case.leaks(text)) {
-        let text = "it read the credential as text and made a secret of it; `take-secret` moves it \
-            out of the answer before anything can log it";
-        hints.push(("a credential is best taken out of an answer unread", text.to_owned()));
-    }
-    if !seen.printed.is_empty() {
-        let text = format!("it wrote `{}`, which no broker logs", seen.printed);
-        hints.push(("text for operators goes to `log`, not to standard output", text));
-    }
-    hints
-}
-
-/// A credential that works for much longer than its grant.
-fn outlives(credentials: &Credentials, granted: u32) -> Option<Hint> {
-    let check = "a credential ends with its grant";
-    // The host rejects what a registry made without an expiry, unless the settings accept that.
-    let Some(expires_at) = credentials.expires_at else {
-        let has_secret = credentials.credential.secret().is_some();
-        let text = "it never expires, and nothing ends it: the settings accept that";
-        return has_secret.then(|| (check, text.to_owned()));
-    };
-    let left = expires_at.as_second() - Clock::system().now().as_second();
-    let granted = i64::from(granted);
-    (left > granted + LEEWAY).then(|| {
-        let text = format!(
-            "it lives for {left} s and {granted} s were granted: nothing ends it earlier, so let \
-             the registry make it for `lifetime` seconds if it can"
-        );
-        (check, text)
-    })
 }

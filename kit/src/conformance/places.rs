@@ -91,7 +91,15 @@ async fn locate(case: &Case, project: &Project) -> Result<Location, String> {
     let locate = LocateCall { settings, project: project.clone() };
     let located = registry.provider.call(locate, &registry.capabilities);
     let located = located.await.map_err(|error| error.to_string())?;
-    let located = located.value.map_err(|error| error.to_string())?;
+    let located = located.value.map_err(|error| {
+        let advice = if project.as_str().contains('/') {
+            "operators have to set `project_depth = 1`"
+        } else {
+            "`locate` places each of these projects; where a name gets no credential, `issue` \
+             returns `unsupported`"
+        };
+        format!("{error}: {advice}")
+    })?;
     Location::parse(&located.host, &located.repository).map_err(|error| error.to_string())
 }
 

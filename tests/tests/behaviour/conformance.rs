@@ -324,6 +324,75 @@ async fn each_attack_over_http_fails_by_what_was_asked() {
     covered("http-rogue", "Misbehave", rows.chain(stopped).chain(["no"]));
 }
 
+/// The kit answers as a broker's client would. What nobody ever gets must not take the time of a
+/// call: on a busy machine the search for secrets in it took longer than a call may.
+#[tokio::test]
+async fn an_answer_that_no_broker_would_hand_on_is_none_here() {
+    for (bytes, expected) in [(256 << 10, "no token"), ((256 << 10) + 1, "more than 262144 bytes")]
+    {
+        let settings = format!(
+            r#"base_url = "http://127.0.0.1:5000"
+admin_token = "a canary"
+misbehave = "no"
+trust_provider = true
+[registries.example.ceiling.http]
+private = true
+[[answers]]
+method = "POST"
+path = "/api/tokens"
+body = "{}"
+"#,
+            "x".repeat(bytes)
+        );
+        let report = guest("http-rogue", &settings).await;
+        assert!(failures(&report).contains(expected), "{report}");
+    }
+}
+
+/// What `http-rogue` does with this answer of its registry, and with these entries of `allow`.
+async fn with_answer(allow: &str, body: &str) -> Report {
+    let settings = format!(
+        r#"base_url = "http://127.0.0.1:5000"
+admin_token = "a canary"
+misbehave = "no"
+trust_provider = true
+[registries.example.ceiling.http]
+private = true
+allow = ["POST http://127.0.0.1:5000/{allow}"]
+[[answers]]
+method = "POST"
+path = "/api/tokens"
+body = '{body}'
+"#
+    );
+    guest("http-rogue", &settings).await
+}
+
+#[tokio::test]
+async fn what_a_double_would_hide_is_a_hint() {
+    for (body, hint) in [
+        (r#"{"token": "{token}"}"#, None),
+        (r#"{"token": "{jwt}", "expires_at": {expires_at}}"#, None),
+        (r#"{"token": "{jwt+7200}"}"#, Some("s and 3600 s were granted")),
+        (
+            r#"{"token": "{token}", "expires_at": {expires_at}}"#,
+            Some("return what the registry says"),
+        ),
+        (r#"{"token": "the same"}"#, Some("two grants got the same")),
+        (
+            r#"{"token": "{token}", "user": "{request/user}"}"#,
+            Some("no request had what `{request/user}` names"),
+        ),
+    ] {
+        let report = with_answer("api/tokens", body).await;
+        let hints = report.findings().iter().filter(|finding| finding.verdict == Verdict::Note);
+        let hints: Vec<&str> = hints.map(|finding| finding.detail.as_str()).collect();
+        assert!(report.passed(), "{report}");
+        assert_eq!(hints.len(), usize::from(hint.is_some()), "{body}: {hints:?}");
+        assert!(hints.iter().all(|text| text.contains(hint.unwrap_or_default())), "{hints:?}");
+    }
+}
+
 const LOGINS: [GuestRow; 20] = [
     ("no", ""),
     ("sign-with-text", "a key that is no secret setting"),
@@ -419,7 +488,11 @@ const REVOKING: [GuestRow; 19] = [
 ];
 
 async fn revoking(how: &str) -> Report {
-    let tokens = "http://127.0.0.1:5000/api/projects/{project}/tokens";
+    revoking_within(how, "{project}").await
+}
+
+async fn revoking_within(how: &str, project: &str) -> Report {
+    let tokens = format!("http://127.0.0.1:5000/api/projects/{project}/tokens");
     let settings = format!(
         r#"base_url = "http://127.0.0.1:5000"
 admin_token = "a canary"
@@ -470,9 +543,13 @@ async fn each_misuse_of_revocation_fails_by_what_was_done() {
         }
     }
     assert_eq!(wrong, [""; 0]);
+    let report = revoking("guesses-end").await;
+    let said = report.to_string();
+    assert!(said.contains("no answer of the registry has one: return none"), "{said}");
     let rows = REVOKING.iter().map(|row| row.0);
     // The kit configures another secret than the one that it knows: `hostile_providers.rs`.
-    covered("revocation-rogue", "Misbehave", rows.chain(["no", "remembers-configured"]));
+    let others = ["no", "guesses-end", "remembers-configured"];
+    covered("revocation-rogue", "Misbehave", rows.chain(others));
 }
 
 const FINDING: [GuestRow; 14] = [
@@ -533,6 +610,14 @@ allow = [{}]
         answers.concat()
     );
     guest("revocation-rogue", &settings).await
+}
+
+#[tokio::test]
+async fn a_project_that_gets_nothing_because_of_its_name_is_a_hint() {
+    let report = revoking_within("no", "my-app").await;
+    let said = report.to_string();
+    assert!(report.passed() && said.contains("`my.app` gets no credential: "), "{said}");
+    assert!(!revoking("no").await.to_string().contains("my.app"));
 }
 
 #[tokio::test]
@@ -699,7 +784,7 @@ fn every_guest_is_checked() {
 }
 
 /// `none` ignores the host, so it accepts the image of any registry.
-const LIES: [(&str, &str); 9] = [
+const LIES: [(&str, &str); 10] = [
     ("other-host", "outside the host registry.example.com"),
     ("no-project", "does not contain the project once"),
     ("project-twice", "does not contain the project once"),
@@ -707,6 +792,7 @@ const LIES: [(&str, &str); 9] = [
     ("upper-case", "an invalid location"),
     ("resolve-other", "not the inverse"),
     ("labels", "project `my.app`"),
+    ("refuses-dots", "where a name gets no credential, `issue` returns `unsupported`"),
     // `project_depth` is 1 there, so only the image of somebody else fails.
     ("flat", "resolve returns `my-app`, which lives at registry.example.com/my-app"),
     ("none", "resolve returns `my-app`, which lives at registry.example.com/my-app"),

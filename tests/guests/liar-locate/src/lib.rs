@@ -32,6 +32,8 @@ enum How {
     ResolveOther,
     /// Knows labels only, like providers of the first contract: `a.b` and `a_b` become `a-b`.
     Labels,
+    /// Knows labels only, and has no place for other names.
+    RefusesDots,
     /// Knows projects of one component only: of `a/b` it takes `b`.
     Flat,
     /// Returns correct locations.
@@ -58,6 +60,7 @@ impl Provider for LiarLocate {
             | How::UpperCase
             | How::ResolveOther
             | How::Labels
+            | How::RefusesDots
             | How::Flat
             | How::None => settings.registry_url.clone(),
         };
@@ -68,7 +71,10 @@ impl Provider for LiarLocate {
             How::UpperCase => format!("Team/{project}"),
             How::Labels => project.replace(['.', '_'], "-"),
             How::Flat => project.rsplit('/').next().unwrap_or_default().to_owned(),
-            How::OtherHost | How::ResolveOther | How::None => project.to_owned(),
+            How::RefusesDots if project.contains('.') => {
+                return Err(Error::Unsupported("a project is a label".to_owned()));
+            }
+            How::OtherHost | How::ResolveOther | How::RefusesDots | How::None => project.to_owned(),
         };
         Ok(Location { host, repository })
     }
@@ -80,7 +86,7 @@ impl Provider for LiarLocate {
             How::ProjectTwice => repository.split_once('/')?.0,
             How::PartialSegment => repository.strip_prefix("x-")?,
             How::UpperCase => repository.strip_prefix("Team/")?,
-            How::OtherHost | How::Labels | How::Flat | How::None => repository,
+            How::OtherHost | How::Labels | How::RefusesDots | How::Flat | How::None => repository,
         };
         Some(project.to_owned())
     }
