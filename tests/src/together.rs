@@ -77,6 +77,8 @@ impl Together {
         let brokers: Vec<_> = installations.iter().map(Installation::serve).collect();
         brokers.iter().enumerate().for_each(|(index, broker)| balancer.put(index, broker));
         balancer.all_are_ready().await;
+        // The memory of used tokens has begun.
+        crate::replicas::next_second().await;
         let client = Client::new();
         Self { redis, gate, aws, balancer, brokers, installations, signer, client, postgres }
     }
