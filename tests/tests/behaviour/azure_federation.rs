@@ -196,5 +196,5 @@ async fn only_a_registry_that_federates_needs_a_broker_that_signs() {
         .unwrap_or_else(|problems| panic!("{}", lines(&problems)));
     let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
     assert_eq!(answer.problem().as_deref(), Some("provider-failed"), "{}", answer.text);
-    assert!(logs::text().contains("set `issuer` in [signing]"), "{}", logs::text());
+    assert!(logs::text().contains("not in `ceiling.tokens.audiences`"), "{}", logs::text());
 }
