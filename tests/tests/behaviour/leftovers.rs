@@ -148,11 +148,13 @@ async fn what_a_lost_log_had_is_reported_and_ended_by_the_word_of_an_operator() 
         let young = sorted(server.alive());
         assert_eq!(young, others, "{}", kind.provider);
         for id in [&one, &two] {
-            let records = scene.records();
-            let of: Vec<&[String; 3]> = records.iter().filter(|record| record[2] == **id).collect();
-            let expected = ["revoke.intent", "revoke.completed"];
-            assert_eq!(of.iter().map(|record| record[0].as_str()).collect::<Vec<_>>(), expected);
-            assert!(of.iter().all(|record| record[1] == "leftover"));
+            eventually("it is recorded", async || {
+                let records = scene.records();
+                let of: Vec<_> = records.iter().filter(|record| record[2] == **id).collect();
+                assert!(of.iter().all(|record| record[1] == "leftover"));
+                of.iter().map(|record| &*record[0]).eq(["revoke.intent", "revoke.completed"])
+            })
+            .await;
         }
         let metrics = scene.broker.admin("/metrics").await.text;
         let counted =
