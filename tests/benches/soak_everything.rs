@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use rise_broker_tests::everything::{Answers, Everything, Use};
 use rise_broker_tests::siege::flat;
+use rise_broker_tests::within;
 
+/// How long what is used may take to return.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Of the time, until everything that is bounded by a lifetime has reached its size.
 const WARM: u32 = 5;
 
@@ -22,7 +25,13 @@ fn main() {
         let before = at_rest(&everything).await;
         let more = everything.load(time / WARM * (WARM - 1)).await;
         println!("{more:?}");
-        let after = at_rest(&everything).await;
+        let mut after = at_rest(&everything).await;
+        // Connections that are kept for a while come and go.
+        let returned = within(PATIENCE, async || {
+            after = everything.uses().await;
+            grown(&before, &after).iter().all(|(holds, _)| *holds)
+        });
+        returned.await;
         println!("before {before:?}\nafter {after:?}");
         let mut holds = grown(&before, &after);
         holds
