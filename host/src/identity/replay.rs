@@ -132,7 +132,7 @@ impl Token {
 
     /// Waits until the token was issued by this broker's clock. If it were used before, a memory
     /// that begins in the meantime would take it for a new one.
-    async fn is_issued(&self, clock: &Clock) -> Result<(), Replayed> {
+    async fn wait_until_issued(&self, clock: &Clock) -> Result<(), Replayed> {
         let ahead = self.issued.saturating_mul(1000).saturating_sub(clock.now().as_millisecond());
         let Ok(ahead @ 1..) = u64::try_from(ahead) else { return Ok(()) };
         let ahead = Duration::from_millis(ahead);
@@ -156,7 +156,7 @@ impl UsedTokens {
         clock: &Clock,
     ) -> Result<Reservation, Replayed> {
         let token = Token::of(claims).ok_or(Replayed::Used)?;
-        token.is_issued(clock).await?;
+        token.wait_until_issued(clock).await?;
         let Some(shared) = &self.shared else {
             // Compared in milliseconds: a token of the second in which the broker started is
             // rejected.
