@@ -49,6 +49,8 @@ pub use status::{TargetFigures, TargetStatus};
 pub struct Batch {
     pub records: Vec<ShippedRecord>,
     bytes: usize,
+    /// Lines that were no records. `audit verify` reports them.
+    unreadable: u64,
 }
 
 impl Batch {

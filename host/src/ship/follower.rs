@@ -57,7 +57,7 @@ impl Follower {
             file,
             status,
             clock,
-            reader: Some(Reader::new(folder)),
+            reader: Some(Reader::new(Box::new(folder))),
             cursor: None,
             stored: Instant::now(),
             is_changed: false,
@@ -156,17 +156,12 @@ impl Follower {
 
     async fn read(&mut self, durable: Durable) -> io::Result<Batch> {
         let limits = self.target.limits();
-        let (batch, unreadable) = self
-            .with_reader(move |reader| {
-                let batch = reader.read(durable, limits)?;
-                Ok((batch, std::mem::take(&mut reader.unreadable)))
-            })
-            .await?;
-        if unreadable > 0 {
+        let batch = self.with_reader(move |reader| reader.read(durable, limits)).await?;
+        if batch.unreadable > 0 {
             let target = self.target.name();
             tracing::warn!(
                 shipped_to = target,
-                lines = unreadable,
+                lines = batch.unreadable,
                 "lines of the audit log are no records and are not shipped; run `audit verify`"
             );
         }
@@ -229,7 +224,7 @@ impl Follower {
             tracing::info!(shipped_to = target, seconds, "the audit log is shipped again");
         }
         let (segment, bytes) =
-            self.reader.as_ref().map_or((0, 0), |reader| (reader.segment(), reader.bytes));
+            self.reader.as_ref().map_or((0, 0), |reader| (reader.segment(), reader.bytes()));
         let before = self.cursor.as_ref().map_or(0, |cursor| cursor.checkpoint_segment);
         let has_checkpoint = batch.records.iter().any(|record| record.is_checkpoint);
         let checkpoint_segment = if has_checkpoint { segment } else { before };
