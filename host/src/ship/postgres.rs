@@ -42,6 +42,7 @@ ON CONFLICT DO NOTHING";
 /// Sends records to PostgreSQL, and reads them there.
 pub struct Postgres {
     settings: PostgresSettings,
+    /// Of the last statement, if it worked.
     connection: Option<Connection>,
 }
 
@@ -79,13 +80,14 @@ impl Postgres {
         Self { settings, connection: None }
     }
 
-    async fn connected(&mut self) -> Result<&Connection, PostgresError> {
+    /// The connection of the last statement, or a new one. The caller keeps it after a success, and
+    /// only then: nobody knows what a connection still does whose statement failed or was given up.
+    async fn connected(&mut self) -> Result<Connection, PostgresError> {
         let usable = self.connection.take().filter(|connection| !connection.client.is_closed());
-        let connection = match usable {
-            Some(connection) => connection,
-            None => Connection::open(&self.settings).await?,
-        };
-        Ok(self.connection.insert(connection))
+        match usable {
+            Some(connection) => Ok(connection),
+            None => Connection::open(&self.settings).await,
+        }
     }
 
     async fn insert(&mut self, records: &[ShippedRecord]) -> Result<(), PostgresError> {
@@ -118,6 +120,7 @@ impl Postgres {
             text(&lines),
         ];
         connection.client.execute_typed(INSERT, &parameters).await?;
+        self.connection = Some(connection);
         Ok(())
     }
 }
@@ -146,12 +149,8 @@ impl Target for Postgres {
     }
 
     async fn send(&mut self, batch: &Batch) -> Result<usize, ShipError> {
-        // If this is not finished, nobody knows what the connection still does.
         let sent = self.insert(&batch.records).await;
-        sent.map(|()| 0).map_err(|error| {
-            self.connection = None;
-            ShipError::new(error.reason(), error.to_string())
-        })
+        sent.map(|()| 0).map_err(|error| ShipError::new(error.reason(), error.to_string()))
     }
 }
 

@@ -2,11 +2,15 @@
 //! there: no request fails, nothing is lost, and nothing is there twice.
 
 use std::fs;
+use std::time::Duration;
 
+use rise_broker::config::Environment;
+use rise_broker::ship::{self, Batch, ShippedRecord, Target as _};
 use rise_broker_tests::kill::serve_under_strace;
 use rise_broker_tests::shipping::{ShippingBroker, has_everything, ship_metric, shipped_lines};
-use rise_broker_tests::{Client, Postgres, Serving, eventually};
-use rustix::process::{Signal, kill_process};
+use rise_broker_tests::{AUTH, Client, Postgres, Serving, Settings, eventually, registry};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::timeout;
 
 const LAG: &str = "audit_ship_lag_records";
 const TARGET: &str = "target=\"postgres\"";
@@ -97,6 +101,31 @@ async fn a_database_that_fails_costs_lag_and_nothing_else() {
     assert!((4..=12).contains(&failed), "{}", serving.log());
     let printed = broker.installation.run(&["audit", "verify", "--from", "postgres"]);
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_hung_is_not_used_for_the_next_attempt() {
+    let (postgres, _broker) = shipping("").await;
+    let registry = registry::ecr("http://127.0.0.1:9");
+    let settings = Settings::new(format!("{AUTH}{registry}{}", postgres.settings()));
+    let config = settings.config(&Environment::new()).unwrap();
+    let mut target = ship::Postgres::new(config.ship.postgres.clone().unwrap());
+    let line = concat!(
+        r#"{"chain":"01M7XYNW8K6XBGT75WF4PVR3VR","seq":1,"time":"2026-11-21T10:00:00Z","#,
+        r#""event":"service.start"}"#
+    );
+    let mut batch = Batch::default();
+    batch.records.extend(ShippedRecord::parse(line.as_bytes()));
+    assert_eq!(batch.records.len(), 1);
+    assert_eq!(target.send(&batch).await.unwrap(), 0);
+
+    let process = "SELECT pid FROM pg_stat_activity WHERE application_name = 'rise-broker'";
+    let process = postgres.owner().await.query_one(process, &[]).await.unwrap().get(0);
+    kill_process(Pid::from_raw(process).unwrap(), Signal::STOP).unwrap();
+    let attempt = timeout(Duration::from_millis(500), target.send(&batch)).await;
+    assert!(attempt.is_err(), "its server process is stopped, and it answered: {attempt:?}");
+    let next = timeout(Duration::from_secs(20), target.send(&batch)).await;
+    assert_eq!(next.expect("it has another connection").unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
