@@ -21,6 +21,10 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 /// The cursor is written at most this often: its sync must not delay those of the log.
 const STORE: Duration = Duration::from_secs(1);
 
+/// They may come back, and later ones come.
+const TAKEN_AWAY: &str = "records that were written are not in the newest segment: it was \
+                          shortened, changed or removed";
+
 pub(super) struct Follower {
     target: Box<dyn Target>,
     file: CursorFile,
@@ -78,25 +82,25 @@ impl Follower {
             let is_stopping = *stop.borrow();
             if !has_more && !is_stopping {
                 if self.has_all(*durable.borrow_and_update()) {
-                    self.status.is_behind(None);
+                    self.status.has_all();
                     let woken = wait(&mut durable, &mut stop, self.is_changed).await;
                     if woken == Woken::Time {
                         self.store();
                     }
                     continue;
                 }
-                self.status.is_behind(Some(self.clock.now()));
+                self.status.is_behind(self.clock.now());
                 pause(limits.gather, &mut stop).await;
             }
             let end = *durable.borrow_and_update();
             match self.read(end).await {
                 Ok(batch) if batch.records.is_empty() => {
                     has_more = false;
-                    // A file that is shorter than it was: nothing to do but to wait.
-                    if is_stopping || !self.has_all(end) {
-                        if is_stopping {
-                            break;
-                        }
+                    if is_stopping {
+                        break;
+                    }
+                    if !self.has_all(end) {
+                        self.fails(&ShipError::new("unreadable", TAKEN_AWAY));
                         pause(LAST_RETRY, &mut stop).await;
                     }
                 }
@@ -121,6 +125,7 @@ impl Follower {
     /// Goes to where the target is.
     async fn begin(&mut self, stop: &mut watch::Receiver<bool>) {
         let Some(cursor) = self.file.load() else { return };
+        self.status.is_behind(self.clock.now());
         let target = self.target.name();
         let sought = loop {
             let place = cursor.clone();
@@ -204,7 +209,7 @@ impl Follower {
         let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) else {
             return;
         };
-        self.status.is_behind(Some(first.time));
+        self.status.is_behind_since(first.time);
         let mut retry = FIRST_RETRY;
         loop {
             let sent = timeout(ATTEMPT, self.target.send(batch)).await;
@@ -230,7 +235,7 @@ impl Follower {
         let checkpoint_segment = if has_checkpoint { segment } else { before };
         let cursor =
             Cursor { chain: last.chain, seq: last.seq, segment, bytes, checkpoint_segment };
-        self.status.arrived(batch.records.len(), cursor.clone());
+        self.status.arrived(batch.records.len(), last.time, cursor.clone());
         (self.cursor, self.is_changed) = (Some(cursor), true);
         if self.stored.elapsed() >= STORE {
             self.store();

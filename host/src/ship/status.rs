@@ -23,7 +23,7 @@ struct State {
     /// Records that arrived since the start.
     shipped: u64,
     failures: BTreeMap<&'static str, u64>,
-    /// The time of the oldest record that is durable here and not there.
+    /// The time of the oldest record that is durable here and not there, as far as is known.
     behind_since: Option<Timestamp>,
     problem: Option<String>,
 }
@@ -67,14 +67,28 @@ impl TargetStatus {
         self.with(|state| state.cursor = cursor);
     }
 
-    /// The oldest record that did not arrive is of this time. `None`: all did.
-    pub(super) fn is_behind(&self, since: Option<Timestamp>) {
-        self.with(|state| state.behind_since = since);
+    /// All records arrived.
+    pub(super) fn has_all(&self) {
+        self.with(|state| state.behind_since = None);
     }
 
-    pub(super) fn arrived(&self, records: usize, cursor: Cursor) {
+    /// A record did not arrive, and nobody has read it yet. If the target was behind before, it is
+    /// so since then.
+    pub(super) fn is_behind(&self, now: Timestamp) {
+        self.with(|state| _ = state.behind_since.get_or_insert(now));
+    }
+
+    /// The oldest record that did not arrive is of this time.
+    pub(super) fn is_behind_since(&self, oldest: Timestamp) {
+        self.with(|state| state.behind_since = Some(oldest));
+    }
+
+    /// So many records arrived. Those that did not are not older than the last of them, which is of
+    /// this time.
+    pub(super) fn arrived(&self, records: usize, last: Timestamp, cursor: Cursor) {
         self.with(|state| {
             state.shipped = state.shipped.saturating_add(records as u64);
+            state.behind_since = Some(last);
             state.cursor = Some(cursor);
             state.problem = None;
         });
@@ -106,5 +120,32 @@ impl TargetStatus {
 
     fn with<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
         read(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ulid::Ulid;
+
+    #[test]
+    fn the_lag_grows_until_records_arrive_however_often_it_is_tried() {
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let status = TargetStatus::new("postgres", watch::channel(Durable::default()).1);
+        let lag = |second| status.figures(at(second)).lag.as_secs();
+        for second in [0, 10, 20] {
+            status.is_behind(at(second));
+            assert_eq!(lag(second), u64::try_from(second).unwrap());
+        }
+        // What was read is older than the time at which it was noticed.
+        status.is_behind_since(at(-5));
+        assert_eq!(lag(20), 25);
+        let chain = Ulid::from_parts(1, 2);
+        let cursor = Cursor { chain, seq: 7, segment: 2, bytes: 512, checkpoint_segment: 1 };
+        status.arrived(3, at(15), cursor);
+        status.is_behind(at(21));
+        assert_eq!(lag(30), 15);
+        status.has_all();
+        assert_eq!(lag(30), 0);
     }
 }

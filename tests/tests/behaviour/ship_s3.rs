@@ -189,3 +189,24 @@ async fn a_part_that_is_sent_again_is_the_same_object() {
     let own = broker.own_lines().len();
     assert!(said.contains(&format!("unbroken: {own} records, 1 to {own}")), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_somebody_cut_off_before_they_were_shipped_are_reported() {
+    let (_moto, collector, _client) = store().await;
+    // There is time to cut them off: a part is read four seconds after its first record.
+    let settings = settings(&collector).replace("part_seconds = 1", "part_seconds = 4");
+    let lag = "[audit.ship]\nrequired_lag_seconds = 6\n";
+    let broker = ShippingBroker::new(&format!("{lag}{settings}")).await;
+    let serving = broker.installation.serve();
+    has_everything(&serving, "s3").await;
+    let segment = broker.installation.path("audit/audit-00000001.jsonl");
+    let shipped = std::fs::metadata(&segment).unwrap().len();
+    broker.issue(&serving, 1).await;
+    let segment = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
+    segment.set_len(shipped).unwrap();
+    let line = serving
+        .wait_for_line("the audit log is not shipped; it stays here, and the broker tries again");
+    assert!(line["error"].as_str().unwrap().contains("it was shortened"), "{line}");
+    let said = serving.until("/readyz", |said| said["status"] == "not ready").await;
+    assert!(said["audit_ship"].as_str().unwrap().contains("it was shortened"), "{said}");
+}
