@@ -25,57 +25,93 @@ pub(super) async fn run(
     clock: Clock,
     age: Duration,
 ) {
-    let mut folder = Some(folder);
+    let mut retention = Retention { folder, problems: Vec::new() };
     loop {
         tokio::time::sleep(PAUSE).await;
         let needed = statuses.iter().map(|status| status.needs_from()).min().flatten();
         let before = clock.now().checked_sub(age).ok();
-        let (Some(needed), Some(before), Some(taken)) = (needed, before, folder.take()) else {
-            continue;
-        };
-        let done = tokio::task::spawn_blocking(move || {
-            let deleted = delete(&taken, needed, before);
-            (taken, deleted)
+        let (Some(needed), Some(before)) = (needed, before) else { continue };
+        let turn = tokio::task::spawn_blocking(move || {
+            retention.turn(needed, before);
+            retention
         });
-        match done.await {
-            Ok((taken, deleted)) => {
-                folder = Some(taken);
-                match deleted {
-                    Ok(0) => {}
-                    Ok(segments) => tracing::info!(segments, "shipped audit segments were deleted"),
-                    Err(error) => {
-                        tracing::warn!(%error, "a shipped audit segment cannot be deleted");
-                    }
-                }
-            }
+        match turn.await {
+            Ok(after) => retention = after,
             Err(_) => return,
         }
     }
 }
 
-/// Deletes segments before `needed` whose records are from before this time, oldest first.
-fn delete(folder: &Folder, needed: u64, before: Timestamp) -> io::Result<u64> {
-    let names = folder.segments()?;
-    let mut deleted = 0;
-    for pair in names.windows(STAY) {
-        let [oldest, next] = pair else { break };
-        let is_shipped = segment_number(next).is_some_and(|next| next <= needed);
-        // All records of a segment are older than the first one of the next.
-        let is_old = begin(folder, next)?.is_some_and(|begin| begin < before);
-        if !is_shipped || !is_old || next == names.last().unwrap_or(next) {
-            break;
-        }
-        folder.remove(oldest)?;
-        deleted += 1;
-    }
-    Ok(deleted)
+struct Retention {
+    folder: Folder,
+    /// What was wrong in the last turn, and is logged.
+    problems: Vec<String>,
 }
 
-/// The time of the first record.
-fn begin(folder: &Folder, segment: &str) -> io::Result<Option<Timestamp>> {
-    let mut line = Vec::new();
-    folder.open(segment)?.take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-    Ok(line.strip_suffix(b"\n").and_then(ShippedRecord::parse).map(|record| record.time))
+impl Retention {
+    /// Deletes what may be deleted, and logs what is wrong for the first time.
+    fn turn(&mut self, needed: u64, before: Timestamp) {
+        let mut problems = Vec::new();
+        match self.delete(needed, before, &mut problems) {
+            Ok(0) => {}
+            Ok(segments) => tracing::info!(segments, "shipped audit segments were deleted"),
+            Err(error) => problems.push(format!("a segment cannot be deleted: {error}")),
+        }
+        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            tracing::warn!(problem, "old audit segments may stay longer than they should");
+        }
+        self.problems = problems;
+    }
+
+    /// Deletes segments before `needed` whose records are from before this time, oldest first.
+    fn delete(
+        &self,
+        needed: u64,
+        before: Timestamp,
+        problems: &mut Vec<String>,
+    ) -> io::Result<u64> {
+        let names = self.folder.segments()?;
+        let mut deleted = 0;
+        for (index, pair) in names.windows(STAY).enumerate() {
+            let [oldest, next] = pair else { break };
+            let is_shipped = segment_number(next).is_some_and(|next| next <= needed);
+            if !is_shipped || next == names.last().unwrap_or(next) {
+                break;
+            }
+            // All records of a segment are older than the first one behind it.
+            let later = names.get(index + 1..).unwrap_or_default();
+            if !self.begin(later, problems)?.is_some_and(|begin| begin < before) {
+                break;
+            }
+            self.folder.remove(oldest)?;
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+
+    /// The time of the first record of these segments. A start that was interrupted leaves one
+    /// without a record.
+    fn begin(
+        &self,
+        segments: &[String],
+        problems: &mut Vec<String>,
+    ) -> io::Result<Option<Timestamp>> {
+        for segment in segments {
+            let mut line = Vec::new();
+            self.folder.open(segment)?.take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+            let record = line.strip_suffix(b"\n").and_then(ShippedRecord::parse);
+            if let Some(record) = record {
+                return Ok(Some(record.time));
+            }
+            let problem = format!("{segment} does not begin with a record; run `audit verify`");
+            // The newest one is being written.
+            let is_wrong = !line.is_empty() && Some(segment) != segments.last();
+            if is_wrong && !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+        Ok(None)
+    }
 }
 
 #[cfg(test)]
@@ -113,10 +149,33 @@ mod tests {
             (&[], 1, &[]),
         ] {
             let (_log, folder) = log(hours);
-            let deleted = delete(&folder, needed, noon).unwrap();
+            let mut retention = Retention { folder, problems: Vec::new() };
+            retention.turn(needed, noon);
             let names: Vec<String> = left.iter().map(|number| segment_name(*number)).collect();
-            assert_eq!(folder.segments().unwrap(), names, "{hours:?} {needed}");
-            assert_eq!(deleted, (hours.len() - left.len()) as u64);
+            assert_eq!(retention.folder.segments().unwrap(), names, "{hours:?} {needed}");
+            assert_eq!(retention.problems, [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_segment_without_a_record_keeps_no_other_one() {
+        let noon = "2026-11-21T12:00:00Z".parse().unwrap();
+        for (text, hours, left, is_told) in [
+            ("", &[1, 2, 3, 4, 5][..], &[4, 5][..], false),
+            ("{\n", &[1, 2, 3, 4, 5], &[4, 5], true),
+            // The records of the first may be as young as the third.
+            ("", &[1, 2, 13, 14, 15], &[1, 2, 3, 4, 5], false),
+            ("{\n", &[1, 2, 13, 14, 15], &[1, 2, 3, 4, 5], true),
+        ] {
+            let (log, folder) = log(hours);
+            std::fs::write(log.path().join(segment_name(2)), text).unwrap();
+            let mut retention = Retention { folder, problems: Vec::new() };
+            retention.turn(5, noon);
+            let names: Vec<String> = left.iter().map(|number| segment_name(*number)).collect();
+            assert_eq!(retention.folder.segments().unwrap(), names, "{text:?} {hours:?}");
+            let told: Vec<&str> = retention.problems.iter().map(String::as_str).collect();
+            let expected = "audit-00000002.jsonl does not begin with a record; run `audit verify`";
+            assert_eq!(told, if is_told { vec![expected] } else { vec![] });
         }
     }
 }
