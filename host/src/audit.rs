@@ -19,6 +19,7 @@ mod events;
 mod failures;
 pub mod filter;
 mod head;
+mod kept;
 mod keys;
 mod leftovers;
 mod newest;
@@ -52,6 +53,7 @@ pub use events::{AuditReadFacts, RevocationFacts, RevocationRequestFacts, Revoke
 use failures::Failures;
 pub use filter::Filter;
 pub use head::{Head, missing};
+pub use kept::Kept;
 use keys::AuditKeys;
 pub use keys::{Fingerprints, signing_key};
 pub use newest::{Newest, SearchBounds, newest};

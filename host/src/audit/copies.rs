@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ulid::Ulid;
 
 use super::chain::{Hash, Position};
+use super::kept::{Kept, KeptHashes};
 use super::record::Event;
-use super::verify::{Kept, check};
+use super::verify::check;
 
 /// Parts of a copy may overlap by as many records as the largest part of an object store has.
 const MOST_RECENT: usize = 1 << 17;
@@ -47,7 +48,7 @@ pub struct CopiesReport {
 #[derive(Default)]
 pub struct Copies {
     report: CopiesReport,
-    kept: BTreeMap<(Ulid, u64), Kept>,
+    kept: KeptHashes,
     position: Option<Position>,
     /// The last records of the chain, up to that position.
     recent: VecDeque<Hash>,
@@ -55,9 +56,8 @@ pub struct Copies {
 
 impl Copies {
     /// Each of `kept` must be in the copy.
-    pub fn new(kept: Vec<Kept>) -> Self {
-        let kept = kept.into_iter().map(|kept| ((kept.chain, kept.checkpoint.seq), kept));
-        Self { kept: kept.collect(), ..Self::default() }
+    pub fn new(kept: &[Kept]) -> Self {
+        Self { kept: KeptHashes::new(kept), ..Self::default() }
     }
 
     /// Checks the next line, which the copy has under this chain and number. Chains come one after
@@ -112,12 +112,12 @@ impl Copies {
         if let Some(checkpoint) = read.checkpoint {
             self.report.keys.entry(checkpoint.key).or_default().insert(chain);
         }
-        match self.kept.remove(&(chain, seq)) {
-            Some(kept) if kept.checkpoint.hash != hex::encode(at.hash) => {
+        match self.kept.confirm(&at) {
+            Some(false) => {
                 return Err("a checkpoint that was kept elsewhere has another hash for this \
                             record: the chain was rewritten");
             }
-            Some(_) => self.report.confirmed += 1,
+            Some(true) => self.report.confirmed += 1,
             None => {}
         }
         if self.recent.len() == MOST_RECENT {
@@ -137,7 +137,7 @@ impl Copies {
 
     pub fn finish(mut self) -> CopiesReport {
         let mut gone: BTreeMap<Ulid, u64> = BTreeMap::new();
-        for (chain, seq) in self.kept.into_keys() {
+        for (chain, seq) in self.kept.unseen() {
             gone.insert(chain, seq);
         }
         for (chain, seq) in gone {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn broken(chain: Ulid, lines: &[(u64, &[u8])]) -> Option<String> {
-        let mut copies = Copies::new(Vec::new());
+        let mut copies = Copies::new(&[]);
         for (seq, line) in lines {
             copies.add(chain, *seq, line, None);
         }

@@ -4,7 +4,7 @@
 //! says where that is (`resumes`). What lies behind it is void, because nobody was told that it is
 //! durable.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read};
 
 use ulid::Ulid;
@@ -12,7 +12,8 @@ use ulid::Ulid;
 use super::chain::{Line, Position};
 use super::disk::{Disk, any_segment_number, segment_number};
 use super::head;
-use super::record::{CheckpointFields, Event};
+use super::kept::{Kept, KeptHashes};
+use super::record::Event;
 
 const DISPLACED: &str = "the segment before this one was removed or moved away; its records are \
                          missing here";
@@ -48,13 +49,6 @@ pub struct LogReport {
     pub packed: Vec<String>,
 }
 
-/// A checkpoint that was kept elsewhere.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    pub chain: Ulid,
-    pub checkpoint: CheckpointFields,
-}
-
 /// The valid part of a segment.
 pub struct Extent {
     pub segment: String,
@@ -87,8 +81,7 @@ pub(super) struct Walked {
 /// Checks everything in the folder. `kept` are checkpoints that were kept elsewhere: each of them
 /// must be in the log.
 pub fn verify(disk: &dyn Disk, kept: &[Kept]) -> io::Result<LogReport> {
-    let mut kept: BTreeMap<(Ulid, u64), &Kept> =
-        kept.iter().map(|kept| ((kept.chain, kept.checkpoint.seq), kept)).collect();
+    let mut kept = KeptHashes::new(kept);
     let mut report = LogReport::default();
     let extents = extents(disk)?;
     let mut position = None;
@@ -115,14 +108,14 @@ pub fn verify(disk: &dyn Disk, kept: &[Kept]) -> io::Result<LogReport> {
                 report.checkpoints += 1;
                 report.keys.insert(checkpoint.key.clone());
             }
-            match kept.remove(&(at.chain, at.seq)) {
-                Some(kept) if kept.checkpoint.hash != hex::encode(at.hash) => {
+            match kept.confirm(at) {
+                Some(false) => {
                     wrong.get_or_insert(
                         "a checkpoint that was kept elsewhere has another hash for this record: \
                          the log was rewritten",
                     );
                 }
-                Some(_) => report.confirmed += 1,
+                Some(true) => report.confirmed += 1,
                 None => {}
             }
             wrong
@@ -135,7 +128,7 @@ pub fn verify(disk: &dyn Disk, kept: &[Kept]) -> io::Result<LogReport> {
         }
         report.torn = walked.torn;
     }
-    report.broken = missing(&report, kept.into_values(), extents.last());
+    report.broken = missing(&report, kept.unseen(), extents.last());
     Ok(report)
 }
 
@@ -149,19 +142,18 @@ fn unfinished(extent: &Extent, walked: &Walked, is_last: bool) -> Option<Break> 
 }
 
 /// A kept checkpoint beyond the end of the log shows that records were cut off.
-fn missing<'a>(
+fn missing(
     report: &LogReport,
-    kept: impl Iterator<Item = &'a Kept>,
+    unseen: impl Iterator<Item = (Ulid, u64)>,
     last: Option<&Extent>,
 ) -> Option<Break> {
     let (chain, first, end) = report.range.unwrap_or_default();
     // Checkpoints before the first record here were archived together with their records.
-    let is_due = |kept: &&Kept| kept.chain != chain || kept.checkpoint.seq >= first;
-    let signed = kept.filter(is_due).max_by_key(|kept| kept.checkpoint.seq)?;
+    let is_due = |(of, seq): &(Ulid, u64)| *of != chain || *seq >= first;
+    let (signed_chain, signed) = unseen.filter(is_due).max_by_key(|(_, seq)| *seq)?;
     let why = format!(
-        "the log ends at record {end} of chain {chain}, but record {} of chain {} was signed: \
-         records were cut off",
-        signed.checkpoint.seq, signed.chain
+        "the log ends at record {end} of chain {chain}, but record {signed} of chain \
+         {signed_chain} was signed: records were cut off"
     );
     let segment = last.map_or_else(|| "(no segment)".to_owned(), |extent| extent.segment.clone());
     Some(Break { segment, line: report.records + 1, byte: 0, why })

@@ -387,7 +387,7 @@ async fn a_tail_that_was_cut_is_found_by_checkpoints_from_elsewhere() {
         .filter_map(|record| {
             let checkpoint = serde_json::from_value(record.get("checkpoint")?.clone()).unwrap();
             let chain = record["chain"].as_str().unwrap().parse().unwrap();
-            Some(rise_broker::audit::verify::Kept { chain, checkpoint })
+            Some(rise_broker::audit::Kept { chain, checkpoint })
         })
         .collect();
     let report = verify(&disk, &kept).unwrap();

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use rise_secret::Secret;
 
 use super::super::{ConfigDirectory, Outcome, print, texts, warn};
-use crate::audit::verify::Kept;
-use crate::audit::{Copies, CopiesReport};
+use crate::audit::{Copies, CopiesReport, Kept};
 use crate::config::{Config, environment, postgres_connection};
 use crate::domain::Clock;
 use crate::files;
@@ -133,7 +132,7 @@ pub(super) async fn query(
 pub(super) async fn verify(
     directory: &ConfigDirectory,
     from: ShippedTo,
-    kept: Vec<Kept>,
+    kept: &[Kept],
 ) -> Result<CopiesReport, Vec<String>> {
     let mut copies = Copies::new(kept);
     match from {

@@ -12,8 +12,8 @@ use ulid::Ulid;
 use super::super::{Outcome, print, warn};
 use super::shipped::{self, ShippedTo};
 use super::{LogArguments, LogFolders, unreadable};
-use crate::audit::verify::{Kept, LogReport, verify};
-use crate::audit::{CheckpointFields, CopiesReport, Head, missing, signing_key};
+use crate::audit::verify::{LogReport, verify};
+use crate::audit::{CheckpointFields, CopiesReport, Head, Kept, missing, signing_key};
 use crate::files::Stream;
 
 /// Longer than any line of the broker's log.
@@ -40,11 +40,11 @@ pub(super) struct VerifyArguments {
 
 pub(super) async fn run(arguments: &VerifyArguments) -> Outcome {
     let folders = arguments.log.find()?;
-    let kept = arguments.checkpoints.as_deref().map_or(Ok(Vec::new()), checkpoints)?;
+    let mut kept = arguments.checkpoints.as_deref().map_or(Ok(Vec::new()), checkpoints)?;
+    let mut problems = Kept::distinct(&mut kept);
     if let Some(from) = arguments.from {
-        let count = kept.len();
-        let report = shipped::verify(&arguments.log.settings, from, kept).await?;
-        let mut problems = print_copies(&report, count);
+        let report = shipped::verify(&arguments.log.settings, from, &kept).await?;
+        problems.extend(print_copies(&report, kept.len()));
         let keys = report.keys.iter().map(|(key, chains)| (key, of_chains(chains)));
         problems.extend(strangers(arguments, &folders, keys)?);
         return if problems.is_empty() { Ok(()) } else { Err(problems) };
@@ -56,7 +56,6 @@ pub(super) async fn run(arguments: &VerifyArguments) -> Outcome {
         report.broken = missing(&disk, head.as_ref()).map_err(unreadable)?;
     }
     print_summary(&report, kept.len());
-    let mut problems = Vec::new();
     if let Some(broken) = &report.broken {
         problems.push(format!("the audit log is broken at {broken}"));
     }
