@@ -74,6 +74,9 @@ const OF_COMMANDS: &str = "operator";
 /// How long a stop waits for the last record.
 const STOP: Duration = Duration::from_secs(5);
 
+/// The number of records after which a checkpoint is written, unless the settings have another.
+pub const CHECKPOINT_RECORDS: u64 = 10_000;
+
 /// Where the log lies and how it is kept.
 #[derive(Clone, Debug)]
 pub struct AuditSettings {

@@ -6,13 +6,14 @@
 //! others, and that every checkpoint that was kept elsewhere is there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use ulid::Ulid;
 
 use super::chain::{Hash, Position};
 use super::kept::{Kept, KeptHashes};
 use super::record::Event;
-use super::verify::check;
+use super::verify::{check, unsigned};
 
 /// Parts of a copy may overlap by as many records as the largest part of an object store has.
 const MOST_RECENT: usize = 1 << 17;
@@ -25,11 +26,20 @@ pub struct ChainCopy {
     pub last: u64,
     pub records: u64,
     pub checkpoints: u64,
+    /// The number of the last checkpoint.
+    pub last_checkpoint: Option<u64>,
     /// It begins behind a chain that was broken, because an operator accepted that.
     pub is_behind_broken: bool,
     /// The first place where it is not as it was written, such as `at record 3: …`. Nothing behind
     /// it was checked.
     pub broken: Option<String>,
+}
+
+impl ChainCopy {
+    /// The records behind the last checkpoint.
+    pub fn unsigned(&self) -> Option<RangeInclusive<u64>> {
+        unsigned(self.first, self.last, self.last_checkpoint)
+    }
 }
 
 /// What a copy has.
@@ -72,6 +82,7 @@ impl Copies {
                 last: seq,
                 records: 0,
                 checkpoints: 0,
+                last_checkpoint: None,
                 is_behind_broken: false,
                 broken: None,
             });
@@ -107,7 +118,10 @@ impl Copies {
             current.is_behind_broken |= read.event == Event::BrokenAccepted;
             current.records += 1;
             current.last = seq;
-            current.checkpoints += u64::from(read.checkpoint.is_some());
+            if read.checkpoint.is_some() {
+                current.checkpoints += 1;
+                current.last_checkpoint = Some(seq);
+            }
         }
         if let Some(checkpoint) = read.checkpoint {
             self.report.keys.entry(checkpoint.key).or_default().insert(chain);

@@ -5,7 +5,7 @@ use std::io;
 
 use ulid::Ulid;
 
-use super::chain::Position;
+use super::chain::{Line, Position};
 use super::disk::{Disk, any_segment_number};
 use super::head::{Head, missing, packed_before};
 use super::record::{Event, Resumes};
@@ -43,6 +43,8 @@ pub(super) struct Recovered {
     pub all_gone: bool,
     /// The key that signed the last checkpoint in the last segment.
     pub signed_by: Option<String>,
+    /// How many records come after the last checkpoint.
+    pub unsigned: u64,
 }
 
 impl Recovered {
@@ -59,6 +61,7 @@ impl Recovered {
             accepted: false,
             all_gone: false,
             signed_by: None,
+            unsigned: 0,
         })
     }
 }
@@ -89,7 +92,7 @@ pub(super) fn recover(
             extents.last().map_or(Ok(None), |before| verify::end_of(disk, before))?;
         let begins_anew = position.is_none();
         let Walked { records, bytes, torn, broken } =
-            walk(disk, &extent, &mut position, !begins_anew, &mut recovered.signed_by)?;
+            walk(disk, &extent, &mut position, !begins_anew, &mut recovered)?;
         let packed = match extents.last() {
             Some(before) => packed_before(disk, &before.segment, &extent.segment)?,
             None => None,
@@ -109,10 +112,33 @@ pub(super) fn recover(
         if let (Some(tail), true) = (position, records > 0) {
             recovered.tail = tail;
             recovered.end = Resumes { segment: extent.segment, bytes };
+            if recovered.signed_by.is_none() {
+                recovered.unsigned = recovered.unsigned.saturating_add(unsigned(disk, extents));
+            }
             return Ok(recovered);
         }
     }
     Ok(recovered)
+}
+
+/// How many records at the end of these segments no checkpoint signs. A broker that is killed
+/// again and again writes none for its time, so that the number must count.
+fn unsigned(disk: &dyn Disk, mut extents: Vec<verify::Extent>) -> u64 {
+    let (mut records, mut is_signed) = (0_u64, false);
+    while let Some(extent) = extents.pop().filter(|_| !is_signed) {
+        let mut here = 0;
+        let read = verify::each_line(disk, &extent, |line| {
+            let has_checkpoint = Line::read(line).map(|(line, _)| line.checkpoint.is_some());
+            is_signed |= has_checkpoint == Ok(true);
+            here = if has_checkpoint == Ok(true) { 0 } else { here + 1 };
+        });
+        records = records.saturating_add(here);
+        // Whether a start can do without this segment was decided before.
+        if read.is_err() {
+            break;
+        }
+    }
+    records
 }
 
 /// A chain that began anew because the operator accepted a break is not broken at that place, and
@@ -123,15 +149,17 @@ fn walk(
     extent: &verify::Extent,
     position: &mut Option<Position>,
     follows: bool,
-    signed_by: &mut Option<String>,
+    recovered: &mut Recovered,
 ) -> io::Result<Walked> {
     let begins_with = |event| verify::begins_with(disk, &extent.segment, event);
     if follows && (begins_with(Event::BrokenAccepted)? || begins_with(Event::Displaced)?) {
         *position = None;
     }
     verify::walk(disk, extent, position, |line, _| {
+        recovered.unsigned = recovered.unsigned.saturating_add(1);
         if let Some(checkpoint) = &line.checkpoint {
-            *signed_by = Some(checkpoint.key.clone());
+            recovered.signed_by = Some(checkpoint.key.clone());
+            recovered.unsigned = 0;
         }
         None
     })

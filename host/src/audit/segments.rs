@@ -110,7 +110,8 @@ impl Segments {
         let head = Head::load(&self.settings.state, &*self.disk);
         let recovered = recover(&*self.disk, head.as_ref(), accept_broken)?;
         self.warn(&recovered);
-        let Recovered { tail, end, next, bytes_cut, accepted, all_gone, .. } = recovered;
+        let Recovered { tail, end, next, bytes_cut, accepted, all_gone, unsigned, .. } = recovered;
+        self.checkpoint.records = unsigned;
         (self.tail, self.end, self.next, self.bytes_cut) = (tail, end, next, bytes_cut);
         self.resume = match (accepted, all_gone) {
             (true, _) => Some(Event::BrokenAccepted),

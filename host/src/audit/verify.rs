@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read};
+use std::ops::RangeInclusive;
 
 use ulid::Ulid;
 
@@ -38,6 +39,8 @@ pub struct LogReport {
     /// The last chain, and the numbers of its first and last record.
     pub range: Option<(Ulid, u64, u64)>,
     pub checkpoints: u64,
+    /// The number of the last checkpoint.
+    pub last_checkpoint: Option<u64>,
     /// The public keys that signed them.
     pub keys: BTreeSet<String>,
     /// Bytes of an incomplete line at the very end.
@@ -47,6 +50,24 @@ pub struct LogReport {
     pub confirmed: u64,
     /// Files before the first segment that were packed or renamed, and were not checked.
     pub packed: Vec<String>,
+}
+
+impl LogReport {
+    /// The records behind the last checkpoint.
+    pub fn unsigned(&self) -> Option<RangeInclusive<u64>> {
+        let (_, first, last) = self.range?;
+        unsigned(first, last, self.last_checkpoint)
+    }
+}
+
+/// Records that no checkpoint signs: they could be rewritten without the signing key.
+pub(super) fn unsigned(
+    first: u64,
+    last: u64,
+    checkpoint: Option<u64>,
+) -> Option<RangeInclusive<u64>> {
+    let first = checkpoint.map_or(first, |checkpoint| checkpoint.saturating_add(1));
+    (first <= last).then_some(first..=last)
 }
 
 /// The valid part of a segment.
@@ -106,6 +127,7 @@ pub fn verify(disk: &dyn Disk, kept: &[Kept]) -> io::Result<LogReport> {
             report.range = Some((at.chain, first, at.seq));
             if let Some(checkpoint) = &line.checkpoint {
                 report.checkpoints += 1;
+                report.last_checkpoint = Some(at.seq);
                 report.keys.insert(checkpoint.key.clone());
             }
             match kept.confirm(at) {

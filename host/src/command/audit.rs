@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::{Outcome, print, texts};
-use crate::audit::{Fingerprints, Folder, any_segment_number};
+use crate::audit::{CHECKPOINT_RECORDS, Fingerprints, Folder, any_segment_number};
 use crate::config::{Config, environment};
 
 #[derive(clap::Args)]
@@ -50,6 +50,8 @@ struct LogFolders {
     segments: PathBuf,
     /// The folder of the keys; `None` if there are no settings.
     state: Option<PathBuf>,
+    /// After how many records the broker writes a checkpoint.
+    checkpoint_records: u64,
     /// The command line named the folder.
     is_named: bool,
 }
@@ -64,14 +66,20 @@ impl LogArguments {
     /// With `--directory`, there need not be any settings.
     fn find(&self) -> Result<LogFolders, Vec<String>> {
         match (&self.directory, Config::load(&self.settings.path(), &environment())) {
-            (Some(directory), settings) => Ok(LogFolders {
-                segments: directory.clone(),
-                state: settings.ok().map(|config| config.audit.state),
-                is_named: true,
-            }),
-            (None, Ok(config)) => Ok(LogFolders {
-                segments: config.audit.directory,
-                state: Some(config.audit.state),
+            (Some(directory), settings) => {
+                let audit = settings.ok().map(|config| config.audit);
+                let records = audit.as_ref().map(|audit| audit.checkpoint_records);
+                Ok(LogFolders {
+                    segments: directory.clone(),
+                    state: audit.map(|audit| audit.state),
+                    checkpoint_records: records.unwrap_or(CHECKPOINT_RECORDS),
+                    is_named: true,
+                })
+            }
+            (None, Ok(Config { audit, .. })) => Ok(LogFolders {
+                segments: audit.directory,
+                state: Some(audit.state),
+                checkpoint_records: audit.checkpoint_records,
                 is_named: false,
             }),
             (None, Err(problems)) => Err(texts(problems)),

@@ -250,7 +250,7 @@ impl Default for AuditFile {
             directory: None,
             rotate_mib: 256,
             rotate_minutes: 60,
-            checkpoint_records: 10_000,
+            checkpoint_records: crate::audit::CHECKPOINT_RECORDS,
             checkpoint_seconds: 60,
             warn_free_percent: 20,
             refuse_free_percent: 5,

@@ -399,6 +399,23 @@ async fn a_tail_that_was_cut_is_found_by_checkpoints_from_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_killed_again_and_again_signs_what_it_wrote() {
+    let issues = Issues::new().await;
+    let mut disk = FakeDisk::new();
+    for _ in 0..5 {
+        let audit = issues.audit(&disk);
+        audit.start(false).await.unwrap();
+        // Fewer records than those after which a checkpoint comes.
+        assert!(issues.issue(&audit).await.is_some());
+        disk = disk.after_crash(|_| 0);
+    }
+    let report = whole(&disk);
+    assert!(report.checkpoints >= 1, "{}", disk.text());
+    let unsigned = report.unsigned().map_or(0, Iterator::count);
+    assert!(unsigned < 10, "{}", disk.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_tokens_are_counted_and_secrets_are_fingerprints() {
     let state = tempfile::tempdir().unwrap();
     let disk = FakeDisk::new();

@@ -132,6 +132,7 @@ mod shared_tokens;
 mod ship_otlp_and_https;
 mod ship_postgres;
 mod ship_postgres_failures;
+mod ship_rewritten;
 mod ship_s3;
 mod siege;
 mod stop_and_tls;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -30,7 +31,8 @@ pub(super) struct VerifyArguments {
     from: Option<ShippedTo>,
     /// A copy of the broker's JSON log from elsewhere, or those of all brokers in one file. Each
     /// `audit checkpoint` line in it must be in the audit log. Without it, nobody notices that
-    /// records were cut off at the end, or that the log was rewritten with the signing key.
+    /// records were cut off at the end, that those behind the last checkpoint were rewritten, or
+    /// that the log was rewritten with the signing key.
     #[arg(long, value_name = "FILE")]
     checkpoints: Option<PathBuf>,
     /// A public key (base64url) that may also have signed checkpoints, such as a replaced one.
@@ -44,7 +46,7 @@ pub(super) async fn run(arguments: &VerifyArguments) -> Outcome {
     let mut problems = Kept::distinct(&mut kept);
     if let Some(from) = arguments.from {
         let report = shipped::verify(&arguments.log.settings, from, &kept).await?;
-        problems.extend(print_copies(&report, kept.len()));
+        problems.extend(print_copies(&report, kept.len(), folders.checkpoint_records));
         let keys = report.keys.iter().map(|(key, chains)| (key, of_chains(chains)));
         problems.extend(strangers(arguments, &folders, keys)?);
         return if problems.is_empty() { Ok(()) } else { Err(problems) };
@@ -56,8 +58,12 @@ pub(super) async fn run(arguments: &VerifyArguments) -> Outcome {
         report.broken = missing(&disk, head.as_ref()).map_err(unreadable)?;
     }
     print_summary(&report, kept.len());
-    if let Some(broken) = &report.broken {
-        problems.push(format!("the audit log is broken at {broken}"));
+    match &report.broken {
+        Some(broken) => problems.push(format!("the audit log is broken at {broken}")),
+        None => problems.extend(
+            too_many_unsigned(report.unsigned(), folders.checkpoint_records)
+                .map(|why| format!("the audit log {why}")),
+        ),
     }
     let keys = report.keys.iter().map(|key| (key, String::new()));
     problems.extend(strangers(arguments, &folders, keys)?);
@@ -107,8 +113,35 @@ fn strangers<'a>(
     Ok(said.collect())
 }
 
+/// What a checkpoint does not sign, as a part of a line.
+fn shown_unsigned(unsigned: &RangeInclusive<u64>, checkpoints: u64) -> String {
+    let (first, last) = (unsigned.start(), unsigned.end());
+    match (checkpoints, first == last) {
+        (0, _) => "no checkpoint signs these records".to_owned(),
+        (_, true) => format!("record {first} is behind the last checkpoint"),
+        (_, false) => format!("the records {first} to {last} are behind the last checkpoint"),
+    }
+}
+
+/// Whoever rewrites a chain without the signing key must leave out its checkpoints.
+fn too_many_unsigned(
+    unsigned: Option<RangeInclusive<u64>>,
+    checkpoint_records: u64,
+) -> Option<String> {
+    let unsigned = unsigned?;
+    let records = unsigned.end().saturating_sub(*unsigned.start()).saturating_add(1);
+    // A batch of records may come before a checkpoint that is due.
+    (records > checkpoint_records.saturating_mul(2)).then(|| {
+        format!(
+            "has {records} records behind its last checkpoint, and a broker writes one after \
+             {checkpoint_records} (`audit.checkpoint_records`): somebody may have rewritten them \
+             without the signing key"
+        )
+    })
+}
+
 /// Prints each chain of a copy. Returns what is wrong.
-fn print_copies(report: &CopiesReport, kept: usize) -> Vec<String> {
+fn print_copies(report: &CopiesReport, kept: usize, checkpoint_records: u64) -> Vec<String> {
     let mut problems = report.missing.clone();
     if report.chains.is_empty() {
         print("no record was shipped");
@@ -122,6 +155,10 @@ fn print_copies(report: &CopiesReport, kept: usize) -> Vec<String> {
         if found.is_behind_broken {
             notes.push_str("; it begins behind a chain that was broken");
         }
+        if let Some(unsigned) = found.unsigned() {
+            notes.push_str("; ");
+            notes.push_str(&shown_unsigned(&unsigned, found.checkpoints));
+        }
         print(format_args!(
             "chain {} is {whole}: {}, {} to {}, {}{notes}",
             found.chain,
@@ -130,8 +167,11 @@ fn print_copies(report: &CopiesReport, kept: usize) -> Vec<String> {
             found.last,
             count(found.checkpoints, "checkpoint")
         ));
-        let problem = found.broken.as_ref();
-        problems.extend(problem.map(|why| format!("chain {} is broken {why}", found.chain)));
+        let problem = match &found.broken {
+            Some(why) => Some(format!("is broken {why}")),
+            None => too_many_unsigned(found.unsigned(), checkpoint_records),
+        };
+        problems.extend(problem.map(|problem| format!("chain {} {problem}", found.chain)));
     }
     if kept > 0 {
         print(format_args!(
@@ -171,6 +211,9 @@ fn print_summary(report: &LogReport, kept: usize) {
     ));
     if first > 1 {
         print(format_args!("the records before {first} are missing here"));
+    }
+    if let Some(unsigned) = report.unsigned() {
+        print(shown_unsigned(&unsigned, report.checkpoints));
     }
     if !report.packed.is_empty() {
         print(format_args!(
@@ -231,4 +274,30 @@ fn checkpoint(line: &str) -> Option<Kept> {
     let chain = fields.get("chain")?.as_str()?.parse().ok()?;
     let checkpoint: CheckpointFields = serde_json::from_value(fields.clone()).ok()?;
     Some(Kept { chain, checkpoint })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_that_no_checkpoint_signs_are_named_and_too_many_are_a_problem() {
+        for (unsigned, checkpoints, shown) in [
+            (1..=9, 0, "no checkpoint signs these records"),
+            (9..=9, 2, "record 9 is behind the last checkpoint"),
+            (5..=9, 2, "the records 5 to 9 are behind the last checkpoint"),
+        ] {
+            assert_eq!(shown_unsigned(&unsigned, checkpoints), shown);
+        }
+        for (unsigned, is_told) in [
+            (None, false),
+            (Some(1..=20), false),
+            (Some(101..=120), false),
+            (Some(1..=21), true),
+            (Some(101..=121), true),
+        ] {
+            let told = too_many_unsigned(unsigned.clone(), 10);
+            assert_eq!(told.is_some(), is_told, "{unsigned:?}");
+        }
+    }
 }
