@@ -129,6 +129,7 @@ mod shared_permissions;
 mod shared_places;
 mod shared_settings;
 mod shared_tokens;
+mod ship_migrate;
 mod ship_otlp_and_https;
 mod ship_postgres;
 mod ship_postgres_failures;

@@ -162,8 +162,11 @@ async fn add_partition(
         return Ok(false);
     }
     let (from, to) = (format!("'{month} 00:00:00+00'"), format!("'{next} 00:00:00+00'"));
+    // Brokers ship meanwhile. A record that came into the default partition after those of its
+    // month were moved would not let the month be attached. They wait for the lock, or try again.
     let statements = format!(
-        "CREATE TABLE {table} (LIKE rise_audit.records INCLUDING ALL);
+        "LOCK TABLE rise_audit.records_default IN ACCESS EXCLUSIVE MODE;
+         CREATE TABLE {table} (LIKE rise_audit.records INCLUDING ALL);
          WITH moved AS (
              DELETE FROM rise_audit.records_default WHERE time >= {from} AND time < {to}
              RETURNING *
