@@ -46,3 +46,26 @@ async fn a_record_that_arrives_during_a_migration_is_moved_too() {
     });
     assert_eq!((count(&owner, "records_default").await, count(&owner, "records").await), (0, 2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_time_of_a_record_holds_up_a_migration() {
+    let postgres = Postgres::start().await;
+    let broker = ShippingBroker::new(&postgres.settings()).await;
+    broker.migrate(&postgres);
+    let shipper = postgres.shipper().await;
+    for time in ["-infinity", "4000-01-01 BC", "0001-01-01", "1970-01-01", "9999-12-31", "infinity"]
+    {
+        let statement = format!(
+            "INSERT INTO rise_audit.records (chain, seq, time, event, line)
+             VALUES ('x', 1, '{time}', 'service.start', '{{}}')"
+        );
+        shipper.batch_execute(&statement).await.unwrap();
+    }
+    let said = broker.migrate(&postgres);
+    assert!(said.contains("; 0 monthly partitions were added"), "{said}");
+    insert(&shipper, 2, 70).await;
+    let said = broker.migrate(&postgres);
+    assert!(!said.contains("; 0 monthly partitions were added"), "{said}");
+    // They stay there; what can be moved is moved.
+    assert_eq!(count(&postgres.owner().await, "records_default").await, 6);
+}

@@ -1,8 +1,10 @@
 //! Makes the schema `rise_audit`, and brings an older one up to date.
 //!
 //! To change it: another entry of [`VERSIONS`], which must leave brokers of the version before at
-//! work. Partitions are made for each month from the oldest record on until two years from now;
-//! records of any other time are in the default partition until `migrate` runs again.
+//! work. Partitions are made for each month from the oldest record of the last ten years on until
+//! two years from now; records of any other time are in the default partition.
+//!
+//! **Invariant:** no row can hold up a migration: a broker writes its rows with any time.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -15,6 +17,8 @@ use super::{Postgres, PostgresError};
 
 /// Months that have a partition ahead of time.
 const AHEAD: i32 = 24;
+/// Years that may have partitions. A record that states a time before them has none.
+const BACK: i32 = 10;
 /// "rise": no other program that uses this database takes the same lock.
 const LOCK: i64 = 0x7269_7365;
 
@@ -135,12 +139,14 @@ async fn add_partitions(
     transaction: &Transaction<'_>,
     now: Timestamp,
 ) -> Result<u64, PostgresError> {
-    let oldest = "SELECT to_char(min(time) AT TIME ZONE 'UTC', 'YYYY-MM-DD')
-                  FROM rise_audit.records_default";
-    let oldest: Option<String> = transaction.query_one(oldest, &[]).await?.try_get(0)?;
-    let today = now.to_zoned(TimeZone::UTC).date();
-    let first = oldest.and_then(|text| text.parse::<Date>().ok()).unwrap_or(today).min(today);
     let beyond = || PostgresError::Unexpected("the clock is beyond the calendar".to_owned());
+    let today = now.to_zoned(TimeZone::UTC).date();
+    let earliest = today.checked_sub(BACK.years()).map_err(|_| beyond())?.first_of_month();
+    let earliest = earliest.to_zoned(TimeZone::UTC).map_err(|_| beyond())?.timestamp();
+    let oldest = "SELECT to_char(min(time) AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+                  FROM rise_audit.records_default WHERE time >= $1";
+    let oldest: Option<String> = transaction.query_one(oldest, &[&earliest]).await?.try_get(0)?;
+    let first = oldest.and_then(|text| text.parse::<Date>().ok()).unwrap_or(today).min(today);
     let last = today.checked_add(AHEAD.months()).map_err(|_| beyond())?;
     let (mut month, mut made) = (first.first_of_month(), 0);
     while month <= last {
