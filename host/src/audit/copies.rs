@@ -50,9 +50,14 @@ pub struct CopiesReport {
     pub keys: BTreeMap<String, BTreeSet<Ulid>>,
     /// Checkpoints that were kept elsewhere and are here with the same hash.
     pub confirmed: u64,
-    /// What is missing as a whole.
-    pub missing: Vec<String>,
+    /// What is wrong beside the chains: some are missing as a whole, or are none.
+    pub problems: Vec<String>,
 }
+
+/// Whoever can write a row can write millions.
+const MOST_PROBLEMS: usize = 100;
+/// Of what is shown of a name, in characters.
+const LONGEST_NAME: usize = 64;
 
 /// Checks one record after another.
 #[derive(Default)]
@@ -62,12 +67,32 @@ pub struct Copies {
     position: Option<Position>,
     /// The last records of the chain, up to that position.
     recent: VecDeque<Hash>,
+    /// The name of the last chain that cannot be one.
+    strange: Option<String>,
+    /// Names of that kind that are not in the report.
+    left_out: u64,
 }
 
 impl Copies {
     /// Each of `kept` must be in the copy.
     pub fn new(kept: &[Kept]) -> Self {
         Self { kept: KeptHashes::new(kept), ..Self::default() }
+    }
+
+    /// Notes a record under the name of a chain that cannot be one.
+    pub fn add_strange(&mut self, name: &str) {
+        if self.strange.as_deref() == Some(name) {
+            return;
+        }
+        self.strange = Some(name.to_owned());
+        if self.report.problems.len() < MOST_PROBLEMS {
+            let name: String = name.chars().take(LONGEST_NAME).collect();
+            self.report.problems.push(format!(
+                "there are records of a chain {name:?}, expected a ULID: no broker wrote them"
+            ));
+        } else {
+            self.left_out += 1;
+        }
     }
 
     /// Checks the next line, which the copy has under this chain and number. Chains come one after
@@ -150,6 +175,10 @@ impl Copies {
     }
 
     pub fn finish(mut self) -> CopiesReport {
+        if self.left_out > 0 {
+            let more = format!("there are {} more chains whose names are no ULID", self.left_out);
+            self.report.problems.push(more);
+        }
         let mut gone: BTreeMap<Ulid, u64> = BTreeMap::new();
         for (chain, seq) in self.kept.unseen() {
             gone.insert(chain, seq);
@@ -166,7 +195,7 @@ impl Copies {
                         found.last
                     ));
                 }
-                None => self.report.missing.push(format!(
+                None => self.report.problems.push(format!(
                     "nothing of chain {chain} is here, but its record {seq} was signed"
                 )),
             }

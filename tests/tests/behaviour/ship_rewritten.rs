@@ -69,3 +69,47 @@ async fn a_chain_that_was_rewritten_without_the_signing_key_is_found() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("are behind the last checkpoint"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_no_broker_wrote_do_not_hide_the_other_chains() {
+    let postgres = Postgres::start().await;
+    let broker = ShippingBroker::new(&postgres.settings()).await;
+    broker.migrate(&postgres);
+    let mut serving = broker.installation.serve();
+    broker.issue(&serving, 1).await;
+    has_everything(&serving, "postgres").await;
+    serving.terminate();
+    assert!(serving.ended().success(), "{}", serving.log());
+    let records = shipped_lines(&postgres).await.len();
+    let whole = format!(" is unbroken: {records} records, 1 to {records}");
+    let line = r#"{"chain":"01ARZ3NDEKTSV4RRFFQ69G5FAV","seq":1,"time":"2026-11-21T10:00:00Z"}"#;
+    let shipper = postgres.shipper().await;
+    for (chain, seq, time, expected) in [
+        ("", 1, "now", "there are records of a chain \"\", expected a ULID"),
+        ("zzz", 1, "infinity", "there are records of a chain \"zzz\", expected a ULID"),
+        (
+            "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            1,
+            "-infinity",
+            "chain 01ARZ3NDEKTSV4RRFFQ69G5FAV is broken",
+        ),
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAW", -1, "4000-01-01 BC", "chain 01ARZ3NDEKTSV4RRFFQ69G5FAW is"),
+    ] {
+        let statement = format!(
+            "INSERT INTO rise_audit.records (chain, seq, time, event, line)
+             VALUES ('{chain}', {seq}, '{time}', 'service.start', '{line}')"
+        );
+        shipper.batch_execute(&statement).await.unwrap();
+        let (code, said) = verify(&broker);
+        assert_eq!(code, Some(1), "{chain}: {said}");
+        assert!(said.contains(expected) && said.contains(&whole), "{chain}: {said}");
+    }
+    // A row whose time cannot be read, under the chain of the broker.
+    let owner = postgres.owner().await;
+    let update = "UPDATE rise_audit.records SET time = 'infinity' WHERE seq = 2 AND issuer <> ''";
+    assert_eq!(owner.execute(update, &[]).await.unwrap(), 1);
+    let (code, said) = verify(&broker);
+    assert_eq!(code, Some(1), "{said}");
+    let expected = "record 2: the columns of its row are not those of its line";
+    assert!(said.contains(expected) && said.contains("chain \"zzz\""), "{said}");
+}

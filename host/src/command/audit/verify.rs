@@ -142,7 +142,7 @@ fn too_many_unsigned(
 
 /// Prints each chain of a copy. Returns what is wrong.
 fn print_copies(report: &CopiesReport, kept: usize, checkpoint_records: u64) -> Vec<String> {
-    let mut problems = report.missing.clone();
+    let mut problems = report.problems.clone();
     if report.chains.is_empty() {
         print("no record was shipped");
     }

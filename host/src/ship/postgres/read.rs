@@ -67,9 +67,10 @@ impl Postgres {
         while let Some(row) = rows.try_next().await? {
             let (chain, seq): (&str, i64) = (row.try_get(0)?, row.try_get(1)?);
             let line: &str = row.try_get(11)?;
-            let chain = chain.parse().map_err(|_| {
-                PostgresError::Unexpected(format!("a row has the chain {chain:?}, expected a ULID"))
-            })?;
+            let Ok(chain) = chain.parse() else {
+                copies.add_strange(chain);
+                continue;
+            };
             let problem = contradiction(&row, line)?;
             copies.add(chain, u64::try_from(seq).unwrap_or(0), line.as_bytes(), problem);
         }
@@ -82,8 +83,10 @@ fn contradiction(row: &Row, line: &str) -> Result<Option<&'static str>, Postgres
     // What is no record is reported as such.
     let Some(record) = ShippedRecord::parse(line.as_bytes()) else { return Ok(None) };
     let found_by = &record.found_by;
-    let mut is_same = row.try_get::<_, Timestamp>(2)? == stored_time(&record)
-        && row.try_get::<_, &str>(3)? == found_by.event;
+    // A column may have a time that no record can have, such as `infinity`.
+    let time = row.try_get::<_, Timestamp>(2).ok();
+    let mut is_same =
+        time == Some(stored_time(&record)) && row.try_get::<_, &str>(3)? == found_by.event;
     for (index, value) in [
         (4, &found_by.request_id),
         (5, &found_by.minted_by),
