@@ -40,6 +40,7 @@ use https::Https;
 use otlp::Otlp;
 pub use postgres::{Migrated, Postgres, PostgresError, Search};
 pub use record::ShippedRecord;
+use retention::Age;
 pub use s3::S3;
 pub use settings::{ObjectLock, PostgresSettings, S3Settings, ShipSettings};
 pub use status::{TargetFigures, TargetStatus};
@@ -126,9 +127,12 @@ pub struct ShippingPlace<'a> {
     /// The folder of the cursors.
     pub state: PathBuf,
     pub clock: Clock,
-    /// No segment is deleted that has records younger than this: the next start reads them.
-    pub keep: Duration,
+    pub keep: Keep,
 }
+
+/// No segment is deleted that has records younger than this: the next start reads them. It is asked
+/// again and again, because a reload may change it.
+pub type Keep = Box<dyn Fn() -> Duration + Send + Sync>;
 
 impl Shipping {
     /// Starts a follower for each target. Returns `None` if there is no target.
@@ -154,7 +158,7 @@ impl Shipping {
         let mut retention = JoinSet::new();
         if let Some(age) = settings.delete_after {
             let (folder, statuses, clock) = (audit.folder(), statuses.clone(), clock.clone());
-            retention.spawn(retention::run(folder, statuses, clock, age.max(keep)));
+            retention.spawn(retention::run(folder, statuses, clock, Age::new(age, keep)));
         }
         let tasks = ShippingTasks { followers, stop, _retention: retention };
         Some((Self { statuses, required_lag: settings.required_lag, clock }, tasks))

@@ -118,7 +118,7 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
         texts(vec![written.problem("/audit/directory", message)])
     })?;
     current.broker().recover(directory).await;
-    let shipping = ship(&ship_settings, state, &current.broker());
+    let shipping = ship(&ship_settings, state, &current);
     if let Some(traces) = &traces {
         let _ = process.traces.set(Traces::start(traces));
     }
@@ -137,13 +137,17 @@ async fn start(arguments: ServeArguments) -> Result<Started, Vec<String>> {
 }
 
 /// Sends the audit log on, if the settings want it.
-fn ship(settings: &ShipSettings, state: PathBuf, broker: &Broker) -> Option<ShippingTasks> {
-    let (_, keep) = broker.generation.registries.that_revoke();
+fn ship(settings: &ShipSettings, state: PathBuf, current: &Arc<Current>) -> Option<ShippingTasks> {
+    let (broker, asked) = (current.broker(), Arc::clone(current));
+    let keep = move || {
+        let (_, keep) = asked.broker().generation.registries.that_revoke();
+        Duration::try_from(keep).unwrap_or_default()
+    };
     let place = ShippingPlace {
         audit: &broker.process.audit,
         state,
         clock: broker.process.foundation.clock.clone(),
-        keep: Duration::try_from(keep).unwrap_or_default(),
+        keep: Box::new(keep),
     };
     let (shipping, tasks) = Shipping::start(settings, place)?;
     let _ = broker.process.shipping.set(shipping);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Keep;
 use super::record::ShippedRecord;
 use super::status::TargetStatus;
 use crate::audit::{Disk, Folder, segment_number};
@@ -19,17 +20,36 @@ const PAUSE: Duration = Duration::from_mins(1);
 const STAY: usize = 2;
 const LONGEST_LINE: u64 = 64 << 10;
 
+/// How old all records of a segment are before it is deleted.
+pub(super) struct Age {
+    /// Of the settings, or longer.
+    age: Duration,
+    keep: Keep,
+}
+
+impl Age {
+    pub(super) fn new(age: Duration, keep: Keep) -> Self {
+        Self { age: age.max(keep()), keep }
+    }
+
+    /// It never becomes less: what was issued before a reload lives as long as it was told.
+    fn now(&mut self) -> Duration {
+        self.age = self.age.max((self.keep)());
+        self.age
+    }
+}
+
 pub(super) async fn run(
     folder: Folder,
     statuses: Vec<Arc<TargetStatus>>,
     clock: Clock,
-    age: Duration,
+    mut age: Age,
 ) {
     let mut retention = Retention { folder, problems: Vec::new() };
     loop {
         tokio::time::sleep(PAUSE).await;
         let needed = statuses.iter().map(|status| status.needs_from()).min().flatten();
-        let before = clock.now().checked_sub(age).ok();
+        let before = clock.now().checked_sub(age.now()).ok();
         let (Some(needed), Some(before)) = (needed, before) else { continue };
         let turn = tokio::task::spawn_blocking(move || {
             retention.turn(needed, before);
@@ -116,6 +136,8 @@ impl Retention {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::audit::segment_name;
 
@@ -154,6 +176,18 @@ mod tests {
             let names: Vec<String> = left.iter().map(|number| segment_name(*number)).collect();
             assert_eq!(retention.folder.segments().unwrap(), names, "{hours:?} {needed}");
             assert_eq!(retention.problems, [""; 0]);
+        }
+    }
+
+    #[test]
+    fn what_a_reload_must_keep_is_kept_and_stays_so() {
+        let keep = Arc::new(AtomicU64::new(5));
+        let asked = Arc::clone(&keep);
+        let asked = move || Duration::from_hours(asked.load(Ordering::Relaxed));
+        let mut age = Age::new(Duration::from_hours(10), Box::new(asked));
+        for (hours, expected) in [(5, 10), (20, 20), (12, 20), (30, 30)] {
+            keep.store(hours, Ordering::Relaxed);
+            assert_eq!(age.now(), Duration::from_hours(expected));
         }
     }
 
