@@ -54,6 +54,14 @@ pub(crate) fn connection(url: &str, elsewhere: &str) -> Result<Config, String> {
     if url.contains("sslmode=") {
         return Err("has `sslmode`; state `tls` instead, which is `true` by default".to_owned());
     }
+    if !connection.get_hostaddrs().is_empty() {
+        // The certificate of a server is checked against its name, and `tls` is for named ones.
+        return Err(
+            "has `hostaddr`; name the server as the host of the URL instead, by its name or \
+                    its address"
+                .to_owned(),
+        );
+    }
     for (is_there, what) in [
         (!connection.get_hosts().is_empty(), "host"),
         (connection.get_user().is_some(), "user"),
@@ -97,6 +105,8 @@ mod tests {
             ("postgresql://ship:s3cret@db/audit", Some("has a password; elsewhere")),
             ("postgresql://ship@db/audit?password=s3cret", Some("has a password; elsewhere")),
             ("postgresql://ship@db/audit?sslmode=disable", Some("state `tls`")),
+            ("postgresql://ship@/audit?hostaddr=10.0.0.1", Some("has `hostaddr`; name the server")),
+            ("postgresql:///audit?host=/run/x&hostaddr=10.0.0.1&user=ship", Some("has `hostaddr`")),
             ("postgresql://db.example.com/audit", Some("names no user")),
             ("postgresql://ship@db.example.com", Some("names no database")),
             ("postgresql://ship@/audit", Some("names no host")),
