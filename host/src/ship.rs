@@ -52,6 +52,8 @@ pub struct Batch {
     bytes: usize,
     /// Lines that were no records. `audit verify` reports them.
     unreadable: u64,
+    /// The first segment that has such lines.
+    unreadable_in: Option<u64>,
 }
 
 impl Batch {

@@ -3,6 +3,7 @@
 //! **Invariant:** the file never says more than a target has: it is replaced after a batch arrived.
 //! An older one, or none, only means that records are sent again.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,9 @@ pub(super) struct Cursor {
     pub bytes: u64,
     /// The segment of the last checkpoint that the target has.
     pub checkpoint_segment: u64,
+    /// Segments before that place with records that the target will never have.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lacking: BTreeSet<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,9 +102,19 @@ mod tests {
         let file = CursorFile::new(state.path(), "postgres", &folder);
         assert_eq!(file.load(), None);
         let chain = Ulid::from_parts(1, 2);
-        let cursor = Cursor { chain, seq: 7, segment: 2, bytes: 512, checkpoint_segment: 1 };
-        file.store(&cursor).unwrap();
-        assert_eq!(file.load().as_ref(), Some(&cursor));
+        let mut cursor = Cursor {
+            chain,
+            seq: 7,
+            segment: 2,
+            bytes: 512,
+            checkpoint_segment: 1,
+            lacking: BTreeSet::new(),
+        };
+        for lacking in [&[][..], &[1, 2]] {
+            cursor.lacking = lacking.iter().copied().collect();
+            file.store(&cursor).unwrap();
+            assert_eq!(file.load().as_ref(), Some(&cursor));
+        }
         let elsewhere = Folder::new(state.path().to_owned());
         assert_eq!(CursorFile::new(state.path(), "postgres", &elsewhere).load(), None);
         for broken in ["", "{", "{}", r#"{"directory":"/x"}"#] {

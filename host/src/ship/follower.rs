@@ -1,5 +1,6 @@
 //! Delivers the log to one target, batch by batch, until it is stopped.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 /// The cursor is written at most this often: its sync must not delay those of the log.
 const STORE: Duration = Duration::from_secs(1);
+/// Segments of which a cursor notes that the target lacks records. The first of them holds up the
+/// deletion of all that follow.
+const MOST_LACKING: usize = 100;
 
 /// They may come back, and later ones come.
 const TAKEN_AWAY: &str = "records that were written are not in the newest segment: it was \
@@ -33,6 +37,8 @@ pub(super) struct Follower {
     /// `None` while it reads, on another thread.
     reader: Option<Reader>,
     cursor: Option<Cursor>,
+    /// As in the cursor.
+    lacking: BTreeSet<u64>,
     stored: Instant,
     /// Whether the cursor differs from its file.
     is_changed: bool,
@@ -63,6 +69,7 @@ impl Follower {
             clock,
             reader: Some(Reader::new(Box::new(folder))),
             cursor: None,
+            lacking: BTreeSet::new(),
             stored: Instant::now(),
             is_changed: false,
             failing: None,
@@ -138,7 +145,7 @@ impl Follower {
             }
         };
         match sought {
-            Ok(true) => self.cursor = Some(cursor),
+            Ok(true) => self.cursor = Some(cursor.clone()),
             Ok(false) => tracing::warn!(
                 shipped_to = target,
                 chain = %cursor.chain,
@@ -148,7 +155,20 @@ impl Follower {
             ),
             Err(_) => {}
         }
-        self.status.begins_at(self.cursor.clone());
+        self.lacking = cursor.lacking;
+        self.status.is_at(self.cursor.clone());
+    }
+
+    /// The target will never have a record of this segment.
+    fn lacks(&mut self, segment: u64) {
+        if self.lacking.len() >= MOST_LACKING || !self.lacking.insert(segment) {
+            return;
+        }
+        if let Some(cursor) = &mut self.cursor {
+            cursor.lacking.clone_from(&self.lacking);
+            self.is_changed = true;
+            self.status.is_at(self.cursor.clone());
+        }
     }
 
     fn has_all(&self, durable: Durable) -> bool {
@@ -169,6 +189,9 @@ impl Follower {
                 lines = batch.unreadable,
                 "lines of the audit log are no records and are not shipped; run `audit verify`"
             );
+        }
+        if let Some(segment) = batch.unreadable_in {
+            self.lacks(segment);
         }
         self.note_gap(&batch);
         Ok(batch)
@@ -209,6 +232,8 @@ impl Follower {
         let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) else {
             return;
         };
+        let (segment, bytes) =
+            self.reader.as_ref().map_or((0, 0), |reader| (reader.segment(), reader.bytes()));
         self.status.is_behind_since(first.time);
         let mut retry = FIRST_RETRY;
         loop {
@@ -217,6 +242,9 @@ impl Follower {
             match sent.unwrap_or_else(|_| Err(late())) {
                 Ok(refused) => {
                     self.status.refused(refused);
+                    if refused > 0 {
+                        self.lacks(segment);
+                    }
                     break;
                 }
                 Err(error) => self.fails(&error),
@@ -228,13 +256,12 @@ impl Follower {
             let (target, seconds) = (self.target.name(), since.elapsed().as_secs());
             tracing::info!(shipped_to = target, seconds, "the audit log is shipped again");
         }
-        let (segment, bytes) =
-            self.reader.as_ref().map_or((0, 0), |reader| (reader.segment(), reader.bytes()));
         let before = self.cursor.as_ref().map_or(0, |cursor| cursor.checkpoint_segment);
         let has_checkpoint = batch.records.iter().any(|record| record.is_checkpoint);
         let checkpoint_segment = if has_checkpoint { segment } else { before };
-        let cursor =
-            Cursor { chain: last.chain, seq: last.seq, segment, bytes, checkpoint_segment };
+        let lacking = self.lacking.clone();
+        let (chain, seq) = (last.chain, last.seq);
+        let cursor = Cursor { chain, seq, segment, bytes, checkpoint_segment, lacking };
         self.status.arrived(batch.records.len(), last.time, cursor.clone());
         (self.cursor, self.is_changed) = (Some(cursor), true);
         if self.stored.elapsed() >= STORE {

@@ -184,13 +184,13 @@ impl Reader {
                 Err(error) => return Err(error),
             };
             place.bytes += length as u64;
-            match line.strip_suffix(b"\n").and_then(ShippedRecord::parse) {
-                Some(record) => {
-                    batch.bytes += length;
-                    batch.records.push(record);
-                }
-                None => batch.unreadable += 1,
-            }
+            let Some(record) = line.strip_suffix(b"\n").and_then(ShippedRecord::parse) else {
+                batch.unreadable += 1;
+                batch.unreadable_in.get_or_insert(place.segment);
+                continue;
+            };
+            batch.bytes += length;
+            batch.records.push(record);
         }
         Ok(())
     }

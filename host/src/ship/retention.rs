@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::Keep;
 use super::record::ShippedRecord;
 use super::status::TargetStatus;
-use crate::audit::{Disk, Folder, segment_number};
+use crate::audit::{Disk, Folder, segment_name, segment_number};
 use crate::domain::Clock;
 
 const PAUSE: Duration = Duration::from_mins(1);
@@ -45,14 +45,12 @@ pub(super) async fn run(
     clock: Clock,
     mut age: Age,
 ) {
-    let mut retention = Retention { folder, problems: Vec::new() };
+    let mut retention = Retention { folder, statuses, problems: Vec::new() };
     loop {
         tokio::time::sleep(PAUSE).await;
-        let needed = statuses.iter().map(|status| status.needs_from()).min().flatten();
-        let before = clock.now().checked_sub(age.now()).ok();
-        let (Some(needed), Some(before)) = (needed, before) else { continue };
+        let Ok(before) = clock.now().checked_sub(age.now()) else { continue };
         let turn = tokio::task::spawn_blocking(move || {
-            retention.turn(needed, before);
+            retention.turn(before);
             retention
         });
         match turn.await {
@@ -64,15 +62,16 @@ pub(super) async fn run(
 
 struct Retention {
     folder: Folder,
+    statuses: Vec<Arc<TargetStatus>>,
     /// What was wrong in the last turn, and is logged.
     problems: Vec<String>,
 }
 
 impl Retention {
     /// Deletes what may be deleted, and logs what is wrong for the first time.
-    fn turn(&mut self, needed: u64, before: Timestamp) {
+    fn turn(&mut self, before: Timestamp) {
         let mut problems = Vec::new();
-        match self.delete(needed, before, &mut problems) {
+        match self.delete(before, &mut problems) {
             Ok(0) => {}
             Ok(segments) => tracing::info!(segments, "shipped audit segments were deleted"),
             Err(error) => problems.push(format!("a segment cannot be deleted: {error}")),
@@ -83,14 +82,25 @@ impl Retention {
         self.problems = problems;
     }
 
-    /// Deletes segments before `needed` whose records are from before this time, oldest first.
-    fn delete(
-        &self,
-        needed: u64,
-        before: Timestamp,
-        problems: &mut Vec<String>,
-    ) -> io::Result<u64> {
+    /// Deletes segments that no target needs and whose records are from before this time, oldest
+    /// first.
+    fn delete(&self, before: Timestamp, problems: &mut Vec<String>) -> io::Result<u64> {
         let names = self.folder.segments()?;
+        let Some(oldest) = names.first().and_then(|name| segment_number(name)) else {
+            return Ok(0);
+        };
+        let needed = self.statuses.iter().map(|status| status.needs_from(oldest)).min().flatten();
+        let Some(needed) = needed else { return Ok(0) };
+        for status in &self.statuses {
+            problems.extend(status.lacks_from(oldest).map(|lacking| {
+                format!(
+                    "{} will never have all records of {}; keep that segment elsewhere, and move \
+                     it away with those before it",
+                    status.target(),
+                    segment_name(lacking)
+                )
+            }));
+        }
         let mut deleted = 0;
         for (index, pair) in names.windows(STAY).enumerate() {
             let [oldest, next] = pair else { break };
@@ -100,7 +110,8 @@ impl Retention {
             }
             // All records of a segment are older than the first one behind it.
             let later = names.get(index + 1..).unwrap_or_default();
-            if !self.begin(later, problems)?.is_some_and(|begin| begin < before) {
+            let is_old = self.begin(later, problems)?.is_some_and(|begin| begin < before);
+            if !is_old {
                 break;
             }
             self.folder.remove(oldest)?;
@@ -138,8 +149,12 @@ impl Retention {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use tokio::sync::watch;
+    use ulid::Ulid;
+
     use super::*;
-    use crate::audit::segment_name;
+    use crate::audit::Durable;
+    use crate::ship::cursor::Cursor;
 
     /// A segment for each of these hours of a day.
     fn log(hours: &[u8]) -> (tempfile::TempDir, Folder) {
@@ -152,6 +167,36 @@ mod tests {
         }
         let folder = Folder::new(log.path().to_owned());
         (log, folder)
+    }
+
+    /// A target that has everything before this segment, but for these.
+    fn target(segment: u64, lacking: &[u64]) -> Vec<Arc<TargetStatus>> {
+        let status = TargetStatus::new("otlp", watch::channel(Durable::default()).1);
+        let (chain, lacking) = (Ulid::from_parts(1, 2), lacking.iter().copied().collect());
+        let checkpoint_segment = segment;
+        let cursor = Cursor { chain, seq: 7, segment, bytes: 512, checkpoint_segment, lacking };
+        status.is_at(Some(cursor));
+        vec![Arc::new(status)]
+    }
+
+    #[test]
+    fn a_segment_that_a_target_lacks_stays_until_somebody_moves_it_away() {
+        let noon = "2026-11-21T12:00:00Z".parse().unwrap();
+        let (log, folder) = log(&[1, 2, 3, 4, 5, 6]);
+        let statuses = target(6, &[2, 4]);
+        let mut retention = Retention { folder, statuses, problems: Vec::new() };
+        for (moved, left) in
+            [(None, &[2, 3, 4, 5, 6][..]), (Some(2), &[4, 5, 6]), (Some(4), &[5, 6])]
+        {
+            if let Some(moved) = moved {
+                std::fs::remove_file(log.path().join(segment_name(moved))).unwrap();
+            }
+            retention.turn(noon);
+            let names: Vec<String> = left.iter().map(|number| segment_name(*number)).collect();
+            assert_eq!(retention.folder.segments().unwrap(), names);
+            let is_told = retention.problems.iter().any(|it| it.contains(&names[0]));
+            assert_eq!(is_told, moved != Some(4), "{:?}", retention.problems);
+        }
     }
 
     #[test]
@@ -171,8 +216,9 @@ mod tests {
             (&[], 1, &[]),
         ] {
             let (_log, folder) = log(hours);
-            let mut retention = Retention { folder, problems: Vec::new() };
-            retention.turn(needed, noon);
+            let mut retention =
+                Retention { folder, statuses: target(needed, &[]), problems: Vec::new() };
+            retention.turn(noon);
             let names: Vec<String> = left.iter().map(|number| segment_name(*number)).collect();
             assert_eq!(retention.folder.segments().unwrap(), names, "{hours:?} {needed}");
             assert_eq!(retention.problems, [""; 0]);
@@ -203,8 +249,9 @@ mod tests {
         ] {
             let (log, folder) = log(hours);
             std::fs::write(log.path().join(segment_name(2)), text).unwrap();
-            let mut retention = Retention { folder, problems: Vec::new() };
-            retention.turn(5, noon);
+            let mut retention =
+                Retention { folder, statuses: target(5, &[]), problems: Vec::new() };
+            retention.turn(noon);
             let names: Vec<String> = left.iter().map(|number| segment_name(*number)).collect();
             assert_eq!(retention.folder.segments().unwrap(), names, "{text:?} {hours:?}");
             let told: Vec<&str> = retention.problems.iter().map(String::as_str).collect();

@@ -63,7 +63,7 @@ impl TargetStatus {
         })
     }
 
-    pub(super) fn begins_at(&self, cursor: Option<Cursor>) {
+    pub(super) fn is_at(&self, cursor: Option<Cursor>) {
         self.with(|state| state.cursor = cursor);
     }
 
@@ -109,13 +109,23 @@ impl TargetStatus {
         })
     }
 
-    /// The first segment that the target still needs: it has those before, and a checkpoint behind
-    /// each of their records.
-    pub(super) fn needs_from(&self) -> Option<u64> {
+    /// The first segment that the target still needs, of those from `oldest` on: it has those
+    /// before, and a checkpoint behind each of their records.
+    pub(super) fn needs_from(&self, oldest: u64) -> Option<u64> {
+        let lacking = self.lacks_from(oldest).unwrap_or(u64::MAX);
         self.with(|state| {
             let cursor = state.cursor.as_ref()?;
-            Some(cursor.segment.min(cursor.checkpoint_segment))
+            Some(cursor.segment.min(cursor.checkpoint_segment).min(lacking))
         })
+    }
+
+    /// The first segment, of those from `oldest` on, with a record that the target will never have.
+    pub(super) fn lacks_from(&self, oldest: u64) -> Option<u64> {
+        self.with(|state| state.cursor.as_ref()?.lacking.range(oldest..).next().copied())
+    }
+
+    pub(super) fn target(&self) -> &'static str {
+        self.target
     }
 
     fn with<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
@@ -125,8 +135,31 @@ impl TargetStatus {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use ulid::Ulid;
+
+    use super::*;
+
+    fn cursor(segment: u64, checkpoint_segment: u64, lacking: &[u64]) -> Cursor {
+        let (chain, lacking) = (Ulid::from_parts(1, 2), lacking.iter().copied().collect());
+        Cursor { chain, seq: 7, segment, bytes: 512, checkpoint_segment, lacking }
+    }
+
+    #[test]
+    fn a_segment_that_the_target_lacks_is_needed_as_long_as_it_is_there() {
+        let status = TargetStatus::new("otlp", watch::channel(Durable::default()).1);
+        assert_eq!(status.needs_from(1), None);
+        for (at, oldest, needed) in [
+            (cursor(9, 8, &[]), 1, 8),
+            (cursor(8, 9, &[]), 1, 8),
+            (cursor(9, 8, &[3, 5]), 1, 3),
+            (cursor(9, 8, &[3, 5]), 3, 3),
+            (cursor(9, 8, &[3, 5]), 4, 5),
+            (cursor(9, 8, &[3, 5]), 6, 8),
+        ] {
+            status.is_at(Some(at.clone()));
+            assert_eq!(status.needs_from(oldest), Some(needed), "{at:?} {oldest}");
+        }
+    }
 
     #[test]
     fn the_lag_grows_until_records_arrive_however_often_it_is_tried() {
@@ -140,9 +173,7 @@ mod tests {
         // What was read is older than the time at which it was noticed.
         status.is_behind_since(at(-5));
         assert_eq!(lag(20), 25);
-        let chain = Ulid::from_parts(1, 2);
-        let cursor = Cursor { chain, seq: 7, segment: 2, bytes: 512, checkpoint_segment: 1 };
-        status.arrived(3, at(15), cursor);
+        status.arrived(3, at(15), cursor(2, 1, &[]));
         status.is_behind(at(21));
         assert_eq!(lag(30), 15);
         status.has_all();

@@ -110,6 +110,17 @@ async fn what_a_collector_refuses_for_good_is_counted_and_holds_up_nothing() {
     has_everything(&serving, "otlp").await;
     let labels = "target=\"otlp\",reason=\"refused\"";
     assert_eq!(ship_metric(&serving, "audit_ship_failures_total", labels).await, 1);
+    // So that the segment is not deleted, also not after a start.
+    let is_noted = || {
+        let cursor = broker.installation.path("state/audit-ship-otlp.json");
+        std::fs::read_to_string(cursor).is_ok_and(|text| text.contains("\"lacking\":[1]"))
+    };
+    eventually("the segment is noted", async || is_noted()).await;
+    drop(serving);
+    let serving = broker.installation.serve();
+    has_everything(&serving, "otlp").await;
+    drop(serving);
+    assert!(is_noted());
 }
 
 #[tokio::test(flavor = "multi_thread")]
