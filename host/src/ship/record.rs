@@ -4,6 +4,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use ulid::Ulid;
 
+/// SHA-256 in hexadecimal digits.
+const HASH: usize = 64;
+
 /// One record of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShippedRecord {
@@ -58,6 +61,13 @@ struct Fingerprinted {
 }
 
 impl ShippedRecord {
+    /// The hash of the record, in hexadecimal digits. `None`: `audit verify` reports it.
+    pub fn hash(&self) -> Option<&str> {
+        let (_, hash) = self.line.strip_suffix("\"}")?.rsplit_once(",\"hash\":\"")?;
+        let is_hash = hash.len() == HASH && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hash.then_some(hash)
+    }
+
     /// Reads a line without its line break. `None`: it is not a record, as `audit verify` reports.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let line = std::str::from_utf8(line).ok()?;
@@ -105,6 +115,10 @@ mod tests {
         assert_eq!((record.seq, record.line.as_str()), (7, line));
         assert_eq!(record.found_by.sub.as_deref(), Some("a\u{fffd}b"));
         assert_eq!(record.found_by.fingerprint.as_deref(), Some("f0"));
+        assert_eq!(record.hash(), None);
+        let hash = "0a".repeat(32);
+        let whole = line.replace("\"hash\":\"00\"", &format!("\"hash\":\"{hash}\""));
+        assert_eq!(ShippedRecord::parse(whole.as_bytes()).unwrap().hash(), Some(&*hash));
         for other in ["", "{}", "\u{0}\u{0}", r#"{"chain":"x","seq":1}"#] {
             assert_eq!(ShippedRecord::parse(other.as_bytes()), None, "{other}");
         }

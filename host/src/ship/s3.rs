@@ -1,8 +1,10 @@
 //! The target `s3`: objects in a bucket, of AWS or of any store that speaks its protocol.
 //!
 //! `request` signs and sends requests, and `read` is for `audit verify`. An object holds records of
-//! one segment in the order of their chain, as they are in the log. Its name has the chain and the
-//! number of its first record: sent again, it is the same object with the same records or more.
+//! one segment in the order of their chain, as they are in the log. Its name has the chain, the
+//! number and the hash of its first record: sent again, it is the same object with the same records
+//! or more. A broker that was restored from a snapshot writes other records under numbers that are
+//! there, and so other objects.
 
 mod read;
 mod request;
@@ -17,6 +19,8 @@ use crate::domain::Clock;
 use request::Bucket;
 
 const KIND: &str = "application/x-ndjson";
+/// Digits of a hash in a name.
+const HASH: usize = 12;
 
 /// Sends records to a bucket, and reads them there.
 pub struct S3 {
@@ -63,7 +67,9 @@ impl Target for S3 {
             Some(bucket) => bucket,
             None => Bucket::open(&self.settings, self.clock.clone()).await?,
         };
-        let name = format!("{}{}/{:020}.jsonl", self.settings.prefix, first.chain, first.seq);
+        let hash = first.hash().and_then(|hash| hash.get(..HASH)).unwrap_or("none");
+        let (prefix, chain) = (&self.settings.prefix, first.chain);
+        let name = format!("{prefix}{chain}/{:020}-{hash}.jsonl", first.seq);
         let lines = batch.records.iter().flat_map(|record| [record.line.as_str(), "\n"]);
         let body = lines.collect::<String>().into_bytes();
         bucket.send(Method::PUT, &name, &[], &self.headers(), body).await?;

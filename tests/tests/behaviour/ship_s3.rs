@@ -1,7 +1,10 @@
 //! The audit log in an object store (moto): what arrives after failures, how it is locked, and that
 //! `verify` finds what somebody changed there.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use base64::Engine as _;
@@ -180,7 +183,7 @@ async fn a_part_that_is_sent_again_is_the_same_object() {
         logs += &stop(serving);
         if round == 1 {
             // As if the broker had been killed before it noted what had arrived.
-            std::fs::remove_file(&cursor).unwrap();
+            fs::remove_file(&cursor).unwrap();
         }
     }
     broker.installation.file("log", logs);
@@ -188,6 +191,47 @@ async fn a_part_that_is_sent_again_is_the_same_object() {
     assert_eq!(code, Some(0), "{said}");
     let own = broker.own_lines().len();
     assert!(said.contains(&format!("unbroken: {own} records, 1 to {own}")), "{said}");
+}
+
+/// The files of the log and of the state folder, as a snapshot of a disk has them.
+fn snapshot(broker: &ShippingBroker) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = ["audit", "state"].map(|name| fs::read_dir(broker.installation.path(name)));
+    let paths =
+        entries.into_iter().flat_map(|entries| entries.unwrap().map(|it| it.unwrap().path()));
+    let files = paths.filter(|path| path.symlink_metadata().unwrap().is_file());
+    files.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_restored_from_a_snapshot_overwrites_nothing_and_is_found() {
+    let (_moto, collector, _client) = store().await;
+    let broker = ShippingBroker::new(&settings(&collector)).await;
+    let run = async || {
+        let serving = broker.installation.serve();
+        broker.issue(&serving, 2).await;
+        has_everything(&serving, "s3").await;
+        stop(serving);
+    };
+    run().await;
+    let before = snapshot(&broker);
+    run().await;
+    let arguments = ["audit", "verify", "--from", "s3"];
+    let printed = broker.installation.run(&arguments);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    for path in snapshot(&broker).into_keys().filter(|path| !before.contains_key(path)) {
+        fs::remove_file(path).unwrap();
+    }
+    for (path, content) in before {
+        fs::write(path, content).unwrap();
+    }
+    run().await;
+    let printed = broker.installation.run(&arguments);
+    assert_eq!(printed.code, Some(1), "{}", printed.stdout);
+    assert!(printed.stderr.contains("different content"), "{}", printed.stderr);
+    let names: BTreeSet<String> = stored(&collector).into_iter().map(|it| it.url).collect();
+    let begins = names.iter().map(|name| name.rsplit_once('-').unwrap().0);
+    let begins: BTreeSet<&str> = begins.collect();
+    assert!(begins.len() < names.len(), "two objects begin with the same number: {names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,9 +244,9 @@ async fn records_that_somebody_cut_off_before_they_were_shipped_are_reported() {
     let serving = broker.installation.serve();
     has_everything(&serving, "s3").await;
     let segment = broker.installation.path("audit/audit-00000001.jsonl");
-    let shipped = std::fs::metadata(&segment).unwrap().len();
+    let shipped = fs::metadata(&segment).unwrap().len();
     broker.issue(&serving, 1).await;
-    let segment = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
+    let segment = fs::OpenOptions::new().write(true).open(segment).unwrap();
     segment.set_len(shipped).unwrap();
     let line = serving
         .wait_for_line("the audit log is not shipped; it stays here, and the broker tries again");

@@ -46,7 +46,10 @@ impl S3 {
 /// The chain of an object and the number of its first record, by the end of its name.
 fn place(name: &str) -> Option<(Ulid, u64)> {
     let (chain, file) = name.split_once('/')?;
-    Some((chain.parse().ok()?, file.strip_suffix(".jsonl")?.parse().ok()?))
+    let begin = file.strip_suffix(".jsonl")?;
+    // Names had no hash at first.
+    let seq = begin.split_once('-').map_or(begin, |(seq, _hash)| seq);
+    Some((chain.parse().ok()?, seq.parse().ok()?))
 }
 
 /// The texts of all elements of this name, in XML of S3, which has no attributes and no comments.
@@ -73,14 +76,21 @@ mod tests {
 
     #[test]
     fn a_listing_is_read_and_other_objects_are_left_out() {
-        let xml = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>true</IsTruncated>\
-            <Contents><Key>audit/01M7XYNW8K6XBGT75WF4PVR3VR/00000000000000000042.jsonl</Key>\
-            <Size>1</Size></Contents><Contents><Key>audit/readme.txt</Key></Contents>\
-            <Contents><Key>audit/x/1.jsonl</Key></Contents>\
-            <NextContinuationToken>a&amp;b=</NextContinuationToken></ListBucketResult>";
+        let chain = "01M7XYNW8K6XBGT75WF4PVR3VR";
+        let names = [
+            format!("audit/{chain}/00000000000000000042-0a1b2c3d4e5f.jsonl"),
+            format!("audit/{chain}/00000000000000000099.jsonl"),
+            "audit/readme.txt".to_owned(),
+            "audit/x/1-0a.jsonl".to_owned(),
+        ];
+        let contents = names.map(|name| format!("<Contents><Key>{name}</Key></Contents>")).concat();
+        let xml = &format!(
+            "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>true</IsTruncated>{contents}\
+             <NextContinuationToken>a&amp;b=</NextContinuationToken></ListBucketResult>"
+        );
         let places: Vec<_> = elements(xml, "Key").map(|name| place(&name[6..])).collect();
-        let chain = "01M7XYNW8K6XBGT75WF4PVR3VR".parse().unwrap();
-        assert_eq!(places, [Some((chain, 42)), None, None]);
+        let chain = chain.parse().unwrap();
+        assert_eq!(places, [Some((chain, 42)), Some((chain, 99)), None, None]);
         let token = elements(xml, "NextContinuationToken").next().map(unescaped);
         assert_eq!(token.as_deref(), Some("a&b="));
     }
