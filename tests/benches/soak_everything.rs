@@ -36,6 +36,7 @@ fn main() {
         let mut holds = grown(&before, &after);
         holds
             .push((is_right(&answers) && is_right(&more), "each request is answered as it should"));
+        holds.push((everything.all_reloads_worked().await, "each reload is taken over"));
         holds.push((everything.all_end().await, "no credential outlives its grant"));
         // Each end is a record, too.
         holds.push((everything.is_shipped().await, "every record is everywhere, in whole chains"));

@@ -198,7 +198,7 @@ impl Everything {
         let broker = minute % BROKERS;
         let installation = &self.group.installations[broker];
         let text = fs::read_to_string(installation.path("config/default.toml")).unwrap();
-        let numbers = ["1000000", "2000000"];
+        let numbers = ["1000000", "999999"];
         installation.settings(text.replace(numbers[(minute + 1) % 2], numbers[minute % 2]));
         self.group.brokers[broker].hang_up();
     }
@@ -253,7 +253,7 @@ impl Everything {
         let brokers = &self.group.brokers;
         let mut tasks = Vec::new();
         for broker in brokers {
-            tasks.push(self.metric(broker, "tasks").await);
+            tasks.push(self.metric(broker, "tasks").await.unwrap());
         }
         let memory = self.group.redis.ask(&["INFO", "memory"]);
         let store = memory.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
@@ -267,10 +267,20 @@ impl Everything {
         }
     }
 
-    async fn metric(&self, broker: &Serving, name: &str) -> u64 {
+    /// Whether each reload was taken over.
+    pub async fn all_reloads_worked(&self) -> bool {
+        for broker in &self.group.brokers {
+            if self.metric(broker, "reloads_total{outcome=\"failed\"}").await.unwrap_or(0) > 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn metric(&self, broker: &Serving, name: &str) -> Option<u64> {
         let text = self.group.client.get(&format!("{}/metrics", broker.admin)).await.text();
         let series = format!("rise_broker_{name} ");
-        text.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse().unwrap()
+        text.lines().find_map(|line| line.strip_prefix(&series)).map(|text| text.parse().unwrap())
     }
 
     /// Whether every record is everywhere soon, and each chain there is whole.
