@@ -15,7 +15,8 @@
 //!
 //! `outstanding` lists what the broker can end, `revoke` ends it at its time, and `end_early`
 //! sooner. Brokers do that for each other (`together`) by a list that they share
-//! (`shared_outstanding`). `leftovers` finds what the list should have and has not.
+//! (`shared_outstanding`). What is minted before a repository is retired is not handed out after it
+//! (`tenure`). `leftovers` finds what the list should have and has not.
 //! [`Issuing::repository`] does what a caller asks for with the repository itself.
 //!
 //! Steps 3 to 6 happen once for all orders that wait for them, as a task of its own: a caller that
@@ -46,6 +47,7 @@ mod repository;
 mod revoke;
 mod shared;
 mod shared_outstanding;
+mod tenure;
 mod together;
 mod token;
 
@@ -87,6 +89,7 @@ pub use repository::{RepositoryConflict, manage};
 use repository::{RepositoryKey, RepositoryResult};
 use shared::SharedMints;
 use shared_outstanding::SharedOutstanding;
+pub use tenure::Tenures;
 pub use token::{GrantedScope, IssuedToken, TokenBasis, TokenOrder};
 
 /// The part of a request's time that is kept for the record and the answer.
@@ -109,6 +112,8 @@ struct IssuingState {
     flights: Flights<MintKey, FlightResult>,
     /// `None`: this broker shares nothing with others.
     shared: Option<SharedMints>,
+    /// Of managed repositories. `None`: this broker shares nothing.
+    tenures: Option<Tenures>,
     repositories: Flights<RepositoryKey, RepositoryResult>,
     /// The same for requests of callers, which wait for their turn first.
     repository_requests: Flights<RepositoryKey, RepositoryResult>,
@@ -185,6 +190,7 @@ impl Issuing {
         let together = shared.map(|shared| Arc::new(SharedOutstanding::new(shared)));
         Self(Arc::new(IssuingState {
             shared: shared.zip(together.as_ref()).map(SharedMints::new),
+            tenures: shared.map(Tenures::new),
             cache: CredentialCache::new(cache),
             failures: RememberedFailures::new(cache.entries, clock.clone()),
             breakers: Breakers::new(shared),
@@ -275,22 +281,33 @@ impl Issuing {
     /// Steps 1 to 6. What is about to end is not handed out: it may have been revoked meanwhile.
     async fn find_held(&self, order: &Order) -> Result<FoundCredential, IssueError> {
         let grant = order.admitted.grant();
+        let key = self.key(order).await;
         for _ in 0..MOST_TRIES {
-            let found = self.find(order).await?;
+            let found = self.find(order, key.clone()).await?;
             if self.hold(&found.minted, grant, &order.registry).await {
                 return Ok(found);
             }
-            let key = CredentialKey::new(grant, order.registry.epoch, order.registry.share);
             self.0.cache.forget(&key, found.minted.by);
         }
         Err(IssueError::UpstreamUnavailable("each new credential was revoked at once".to_owned()))
     }
 
+    async fn key(&self, order: &Order) -> CredentialKey {
+        let registry = &order.registry;
+        let key = CredentialKey::new(order.admitted.grant(), registry.epoch, registry.share);
+        match &self.0.tenures {
+            Some(tenures) if key.is_shared() && registry.repositories.is_some() => {
+                let tenure = tenures.of(&key.place()).await;
+                key.of_tenure(tenure)
+            }
+            Some(_) | None => key,
+        }
+    }
+
     /// Steps 1 to 6.
-    async fn find(&self, order: &Order) -> Result<FoundCredential, IssueError> {
+    async fn find(&self, order: &Order, key: CredentialKey) -> Result<FoundCredential, IssueError> {
         self.0.audit.check()?;
         let grant = order.admitted.grant();
-        let key = CredentialKey::new(grant, order.registry.epoch, order.registry.share);
         let Some((minted, reuse)) = self.reusable(&key, grant) else {
             return self.minted(order, key).await;
         };

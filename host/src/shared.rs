@@ -5,7 +5,7 @@
 //! what is stored, and `seal` encrypts it. Each room that shares something keeps its own memory and
 //! its own scripts: `identity/replay` for used tokens, `limits/counted` for rates,
 //! `limits/shared_pace` and `issue/breaker/shared` for registries, `issue/shared` for credentials,
-//! `issue/shared_outstanding` for what is out.
+//! `issue/shared_outstanding` for what is out, `issue/tenure` for managed repositories.
 //!
 //! To share something else: a [`Use`], a script, and what holds while the store is away.
 //!

@@ -19,12 +19,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{load, texts};
+use super::{load, texts, warn};
 use crate::broker;
 use crate::capability::ecr_repositories::RepositoryAccess;
 use crate::config::Config;
 use crate::domain::{Project, RegistryName};
 use crate::generation::Generation;
+use crate::issue::Tenures;
 use crate::process::Foundation;
 use crate::registries::Registry;
 use crate::telemetry;
@@ -35,6 +36,8 @@ type Coded = Result<ExitCode, Vec<String>>;
 
 /// `plan --detailed-exitcode` found something to do.
 const CHANGES: u8 = 2;
+const NO_STORE: &str =
+    "the store of [shared] does not answer: this command goes at its share of the registry's pace";
 
 #[derive(clap::Args)]
 pub(super) struct RepositoriesArguments {
@@ -177,8 +180,10 @@ async fn apply(arguments: &ApplyArguments) -> Coded {
         Vec::new()
     } else {
         let audit = record::open(&opened, arguments.accept_broken_chain).await?;
+        let brokers = opened.reach_brokers().await;
         let limit = opened.generation.limits.registry(&managed.registry.name);
-        let results = apply::carry_out(&managed, &plan, limit, &audit, !wanted.scene.json).await;
+        let means = apply::Means { limit, audit: &audit, tenures: brokers.as_ref() };
+        let results = apply::carry_out(&managed, &plan, means, !wanted.scene.json).await;
         audit.stop().await;
         results
     };
@@ -203,6 +208,17 @@ impl Scene {
 }
 
 impl Opened {
+    /// Connects to the store of running brokers, if there is one: they keep one pace with this
+    /// command, and learn what it retires.
+    async fn reach_brokers(&self) -> Option<Arc<Tenures>> {
+        let shared = self.foundation.shared.as_ref()?;
+        shared.start().await;
+        if !shared.is_up() {
+            warn(NO_STORE);
+        }
+        Some(Arc::new(Tenures::new(shared)))
+    }
+
     /// The registry of this name, or all whose repositories are managed.
     fn managed(&self, named: Option<&RegistryName>) -> Result<Vec<ManagedRegistry>, Vec<String>> {
         let registries = &self.generation.registries;

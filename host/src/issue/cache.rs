@@ -15,6 +15,7 @@ use ulid::Ulid;
 
 use super::key::CredentialKey;
 use super::minted::Minted;
+use super::tenure::Place;
 use crate::config::CacheConfig;
 use crate::domain::{Project, RegistryName};
 use crate::registries::Epoch;
@@ -24,7 +25,7 @@ pub(super) struct CredentialCache {
     /// The epochs of the registries that serve.
     serving: RwLock<HashSet<Epoch>>,
     /// Projects whose repository was retired a moment ago.
-    retired: Cache<(RegistryName, Project), ()>,
+    retired: Cache<Place, ()>,
 }
 
 /// Longer than a mint takes that began before its project was retired.

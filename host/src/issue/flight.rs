@@ -152,7 +152,7 @@ impl Issuing {
         }
         let breaker = self.0.breakers.of(registry, &self.0.clock);
         breaker.check_here()?;
-        let together = self.together(registry, &key.credential);
+        let together = self.together(&key.credential);
         let observers = (self.0.audit.clone(), self.0.metrics.clone());
         let outcome = MintOutcome::new(observers, grant, registry);
         // One call for the repository, and one for the credential.

@@ -6,6 +6,7 @@
 
 use ulid::Ulid;
 
+use super::tenure::Place;
 use crate::config::Share;
 use crate::domain::{Actions, Project, RegistryName};
 use crate::registries::Epoch;
@@ -18,6 +19,8 @@ pub(super) struct CredentialKey {
     project: Project,
     actions: Actions,
     sharer: Sharer,
+    /// Of a repository that brokers manage together.
+    tenure: Option<Ulid>,
 }
 
 /// The callers that share a credential.
@@ -57,7 +60,13 @@ impl CredentialKey {
             project: grant.project().clone(),
             actions: grant.actions(),
             sharer,
+            tenure: None,
         }
+    }
+
+    /// The key of what was minted in this tenure of its repository.
+    pub(super) fn of_tenure(self, tenure: Ulid) -> Self {
+        Self { tenure: Some(tenure), ..self }
     }
 
     /// Whether another request can have this key.
@@ -66,7 +75,7 @@ impl CredentialKey {
     }
 
     /// The repository that it is for.
-    pub(super) fn place(&self) -> (RegistryName, Project) {
+    pub(super) fn place(&self) -> Place {
         (self.registry.clone(), self.project.clone())
     }
 
@@ -78,7 +87,7 @@ impl CredentialKey {
 impl MintKey {
     /// Everything in it, for its name in a store that brokers share.
     pub(super) fn parts(&self) -> Vec<Vec<u8>> {
-        let CredentialKey { registry, epoch, project, actions, sharer } = &self.credential;
+        let CredentialKey { registry, epoch, project, actions, sharer, tenure } = &self.credential;
         let sharer = match sharer {
             Sharer::Subject { issuer, sub } => ["subject", issuer, sub].map(str::to_owned),
             Sharer::Everybody => ["everybody", "", ""].map(str::to_owned),
@@ -86,7 +95,9 @@ impl MintKey {
         };
         let texts = [registry.as_str(), project.as_str(), &actions.to_string()].map(str::to_owned);
         let parts = texts.into_iter().chain(sharer).map(String::into_bytes);
-        parts.chain([epoch.bytes().to_vec(), self.lifetime.to_le_bytes().to_vec()]).collect()
+        let tenure = tenure.map_or_else(Vec::new, |tenure| tenure.to_bytes().to_vec());
+        let lifetime = self.lifetime.to_le_bytes().to_vec();
+        parts.chain([epoch.bytes().to_vec(), lifetime, tenure]).collect()
     }
 }
 
@@ -108,6 +119,7 @@ mod tests {
         project: &'static str,
         actions: Actions,
         epoch: u8,
+        tenure: Option<u128>,
     }
 
     const ASKED: Asked = Asked {
@@ -118,6 +130,7 @@ mod tests {
         project: "my-app",
         actions: Actions::PULL,
         epoch: 1,
+        tenure: None,
     };
 
     fn key(asked: Asked, share: Share) -> CredentialKey {
@@ -142,7 +155,11 @@ mod tests {
             client: None,
         };
         let grant = rules.authorize(subject, request).unwrap();
-        CredentialKey::new(&grant, Epoch::of_test(asked.epoch), share)
+        let key = CredentialKey::new(&grant, Epoch::of_test(asked.epoch), share);
+        match asked.tenure {
+            Some(tenure) => key.of_tenure(Ulid(tenure)),
+            None => key,
+        }
     }
 
     /// Each part of the key alone tells two requests apart. Whoever removes one meets a row here.
@@ -157,6 +174,7 @@ mod tests {
             ("issuer", Asked { issuer: "gitlab", ..ASKED }, &[Share::Subject]),
             ("sub", Asked { sub: "cd", ..ASKED }, &[Share::Subject]),
             ("request", Asked { id: 2, ..ASKED }, &[Share::Off]),
+            ("tenure", Asked { tenure: Some(1), ..ASKED }, &everybody),
             ("none", ASKED, &[]),
         ] {
             for share in everybody {

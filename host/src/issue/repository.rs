@@ -180,6 +180,14 @@ impl Issuing {
         }
     }
 
+    /// No broker hands out what was minted before.
+    async fn retired(&self, registry: &RegistryName, project: &Project) {
+        self.0.cache.retire(registry, project);
+        if let Some(tenures) = &self.0.tenures {
+            tenures.end(registry, project).await;
+        }
+    }
+
     /// Joins the call that is under way for the same repository and task, or starts one.
     async fn manage(
         &self,
@@ -194,7 +202,7 @@ impl Issuing {
             let state = manage(&registry, &grant, task, &issuing.0.audit).await?;
             let is_gone = task == RepositoryTask::Retire && state.ownership == Ownership::Absent;
             if is_gone || state.ownership == Ownership::Orphaned {
-                issuing.0.cache.retire(&registry.name, grant.project());
+                issuing.retired(&registry.name, grant.project()).await;
             }
             Ok(state)
         };

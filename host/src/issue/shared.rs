@@ -156,12 +156,6 @@ impl SharedMints {
         Self { shared: Arc::clone(shared), out: Arc::clone(out), clock }
     }
 
-    /// Whether credentials of `registry` are for all brokers. One whose repository can be retired
-    /// is for the broker that knows of that.
-    pub(super) fn are_of(registry: &Registry) -> bool {
-        registry.repositories.is_none()
-    }
-
     /// Finds the credential of `key`, or the right to mint it. Waits while another broker mints it.
     pub(super) async fn find(&self, key: &MintKey, wanted: Wanted<'_>) -> Found {
         let (names, owner) = (self.names(key), Ulid::generate().to_string());

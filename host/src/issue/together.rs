@@ -42,6 +42,9 @@ impl Issuing {
     ) -> Result<(), StoreUnavailable> {
         list.live(true).await?;
         list.finish_untold().await?;
+        if let Some(tenures) = &self.0.tenures {
+            tenures.end_untold().await?;
+        }
         for id in self.0.outstanding.unlisted() {
             if self.tell_others_of(list, id).await? == Listing::Full {
                 break;

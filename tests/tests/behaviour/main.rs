@@ -127,6 +127,7 @@ mod shared_outstanding;
 mod shared_pace;
 mod shared_permissions;
 mod shared_places;
+mod shared_repositories;
 mod shared_settings;
 mod shared_tokens;
 mod ship_migrate;

@@ -44,7 +44,7 @@ allow = ["pull", "create", "delete"]
 mode = "audit"
 "#;
 
-const ON_REQUEST: &str = "[registries.prod.repositories]\ncreate = \"on-request\"\n";
+pub(super) const ON_REQUEST: &str = "[registries.prod.repositories]\ncreate = \"on-request\"\n";
 
 /// The tags of a repository that the broker retired.
 const ORPHAN: [(&str, &str); 3] = [
@@ -54,7 +54,7 @@ const ORPHAN: [(&str, &str); 3] = [
 ];
 
 /// An account whose controller may do everything that is done with a repository.
-async fn managed_account() -> (Ministack, TwoRoles) {
+pub(super) async fn managed_account() -> (Ministack, TwoRoles) {
     let (ministack, roles) = account().await;
     let all: Vec<&str> = MANAGES.into_iter().chain(["ecr:DeleteRepository"]).collect();
     ministack.let_manage("rise/", &all).await;
@@ -74,7 +74,7 @@ async fn broker(ministack: &Ministack, roles: &TwoRoles, repositories: &str) -> 
 }
 
 /// Sends `METHOD /api/v1/repositories/{path}`.
-async fn ask(broker: &TestBroker, method: &str, token: &str, path: &str) -> Response {
+pub(super) async fn ask(broker: &TestBroker, method: &str, token: &str, path: &str) -> Response {
     let request = Request::builder()
         .method(method)
         .uri(format!("/api/v1/repositories/{path}"))
@@ -82,13 +82,13 @@ async fn ask(broker: &TestBroker, method: &str, token: &str, path: &str) -> Resp
     broker.send(request.body(Body::empty()).unwrap()).await
 }
 
-fn token(broker: &TestBroker, claims: &[&str]) -> String {
+pub(super) fn token(broker: &TestBroker, claims: &[&str]) -> String {
     let claims = claims.iter().map(|claim| ((*claim).to_owned(), json!("my-app")));
     broker.token(&Value::Object(claims.collect()))
 }
 
 #[track_caller]
-fn is(answer: &Response, ownership: &str) -> Value {
+pub(super) fn is(answer: &Response, ownership: &str) -> Value {
     assert_eq!(answer.status, 200, "{}", answer.text);
     let json = answer.json();
     assert_eq!(json["ownership"], ownership, "{}", answer.text);
@@ -96,7 +96,7 @@ fn is(answer: &Response, ownership: &str) -> Value {
 }
 
 #[track_caller]
-fn conflicts(answer: &Response, part: &str) {
+pub(super) fn conflicts(answer: &Response, part: &str) {
     assert_eq!(answer.status, 409, "{}", answer.text);
     assert_eq!(answer.problem().as_deref(), Some("repository-conflict"));
     assert!(answer.text.contains(part), "{part}: {}", answer.text);
@@ -487,12 +487,12 @@ async fn a_look_at_an_orphan_ends_a_kept_login() {
     conflicts(&login(&broker, "my-app").await, "--adopt");
 }
 
-async fn login(broker: &TestBroker, project: &str) -> Response {
+pub(super) async fn login(broker: &TestBroker, project: &str) -> Response {
     broker.credentials(&broker.token_for(project), &format!("project={project}")).await
 }
 
 /// How each credential came about.
-fn sources(broker: &TestBroker) -> Vec<String> {
+pub(super) fn sources(broker: &TestBroker) -> Vec<String> {
     let records = broker.audit().into_iter();
     let completed = records.filter(|record| record["event"] == "issue.completed");
     completed.map(|record| record["source"].as_str().unwrap().to_owned()).collect()

@@ -14,8 +14,8 @@ use super::report;
 use crate::audit::Audit;
 use crate::capability::ecr_repositories::{Adoption, RepositoryTask};
 use crate::command::warn;
-use crate::domain::{Ownership, RepositoryOperation, RepositoryState};
-use crate::issue::{self, IssueError};
+use crate::domain::{Ownership, Project, RepositoryOperation, RepositoryState};
+use crate::issue::{self, IssueError, Tenures};
 use crate::limits::RegistryLimit;
 use crate::rules::Grant;
 use crate::user;
@@ -29,12 +29,21 @@ pub(super) struct StepResult {
     pub(super) problem: Option<String>,
 }
 
+/// What the steps of a plan share.
+pub(super) struct Means<'a> {
+    pub(super) limit: Option<&'a Arc<RegistryLimit>>,
+    pub(super) audit: &'a Audit,
+    /// Of running brokers. `None`: they share nothing.
+    pub(super) tenures: Option<&'a Arc<Tenures>>,
+}
+
 /// What all steps need.
 #[derive(Clone)]
 struct Work {
     managed: ManagedRegistry,
     limit: Option<Arc<RegistryLimit>>,
     audit: Audit,
+    tenures: Option<Arc<Tenures>>,
 }
 
 /// Asks on the terminal.
@@ -61,11 +70,12 @@ pub(super) fn agrees(changes: usize) -> Result<bool, Vec<String>> {
 pub(super) async fn carry_out(
     managed: &ManagedRegistry,
     plan: &Plan,
-    limit: Option<&Arc<RegistryLimit>>,
-    audit: &Audit,
+    means: Means<'_>,
     is_told: bool,
 ) -> Vec<StepResult> {
-    let work = Work { managed: managed.clone(), limit: limit.cloned(), audit: audit.clone() };
+    let Means { limit, audit, tenures } = means;
+    let (limit, audit, tenures) = (limit.cloned(), audit.clone(), tenures.cloned());
+    let work = Work { managed: managed.clone(), limit, audit, tenures };
     let (mut running, mut results) = (JoinSet::new(), Vec::new());
     let mut waiting = plan.steps.iter().cloned().enumerate();
     loop {
@@ -94,14 +104,33 @@ impl Work {
         let grant = Arc::new(Grant::of_command(id, &user, about, step.kind.operation()));
         let task = step.kind.task();
         let made = patiently(|| self.attempt(&grant, task), IssueError::is_temporary).await;
+        let is_retired = matches!(step.kind, StepKind::Orphan | StepKind::Delete);
         let problem = match made {
-            Ok(state) => step.kind.unexpected(&state),
+            Ok(state) => {
+                if is_retired {
+                    self.tell_brokers(&step.project).await;
+                }
+                step.kind.unexpected(&state)
+            }
             Err(denied @ IssueError::UpstreamDenied(_)) => Some(format!(
                 "{denied}; `rise-broker check --live` names the permissions that are missing"
             )),
             Err(error) => Some(error.to_string()),
         };
         StepResult { step, problem }
+    }
+
+    /// They hand out nothing more that they have kept for it.
+    async fn tell_brokers(&self, project: &Project) {
+        let registry = &self.managed.registry.name;
+        if let Some(tenures) = &self.tenures
+            && !tenures.end(registry, project).await
+        {
+            warn(format_args!(
+                "{project}: the store of [shared] does not answer, so that brokers may hand out \
+                 the logins that they have kept for it; restart them to prevent that"
+            ));
+        }
     }
 
     async fn attempt(

@@ -48,7 +48,7 @@ impl Issuing {
 
     /// Also returns for how long a failure is remembered, if another broker knows that.
     async fn find_or_mint(&self, work: Work) -> (FlightResult, Option<Duration>) {
-        let Some(together) = self.together(&work.registry, &work.key.credential) else {
+        let Some(together) = self.together(&work.key.credential) else {
             return (self.mint(work).await.map(Landed::minted), None);
         };
         let Work { registry, grant, renews, longest, .. } = &work;
@@ -76,12 +76,8 @@ impl Issuing {
     }
 
     /// The brokers that mint together with this one, if credentials of `key` are for all of them.
-    pub(super) fn together(
-        &self,
-        registry: &Registry,
-        key: &CredentialKey,
-    ) -> Option<&SharedMints> {
-        self.0.shared.as_ref().filter(|_| key.is_shared() && SharedMints::are_of(registry))
+    pub(super) fn together(&self, key: &CredentialKey) -> Option<&SharedMints> {
+        self.0.shared.as_ref().filter(|_| key.is_shared())
     }
 
     /// Whether other brokers may answer with it: not if somebody can end it, and they do not know
