@@ -85,6 +85,11 @@ impl Shared {
         }))
     }
 
+    /// Connects once, as a broker does. The error says what is wrong.
+    pub(crate) async fn try_out(&self) -> Result<(), String> {
+        self.link.try_out().await
+    }
+
     /// Begins to keep a connection open, and waits a moment for the first one.
     pub(crate) async fn start(&self) {
         self.link.start().await;

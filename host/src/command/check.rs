@@ -53,7 +53,7 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
     }
     let issuers = if arguments.live { live::issuers(&config.identity) } else { Vec::new() };
     let tls = load_tls(&config).await.map_err(texts)?;
-    let (_foundation, generation) = Box::pin(broker::check(&config)).await.map_err(texts)?;
+    let (foundation, generation) = Box::pin(broker::check(&config)).await.map_err(texts)?;
     if let Some(problem) = tls.and_then(|tls| tls.state(Clock::system().now()).problem) {
         warn(format_args!("warning: {}", config.written.problem("/server/tls", problem)));
     }
@@ -95,7 +95,8 @@ pub(super) async fn run(arguments: &CheckArguments) -> Outcome {
             ));
         }
         let wanted = wanted(arguments, &generation.registries)?;
-        live::run(issuers, &generation, wanted, &config).await?;
+        let shared = foundation.shared.as_deref();
+        live::run(issuers, (&generation, shared), wanted, &config).await?;
     }
     print(format_args!("the settings in {} are right", directory.display()));
     Ok(())

@@ -66,6 +66,14 @@ impl Link {
         *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
     }
 
+    /// Connects, and keeps nothing.
+    pub(super) async fn try_out(&self) -> Result<(), String> {
+        let connected = self.state.open().await;
+        connected.map(drop).map_err(|ConnectFailure { reason, text }| {
+            format!("the store is {}: {text}", reason.as_str())
+        })
+    }
+
     pub(super) async fn ask(
         &self,
         purpose: Use,
@@ -225,12 +233,16 @@ impl LinkState {
         }
     }
 
-    async fn connect(&self) -> bool {
+    async fn open(&self) -> Result<Connected, ConnectFailure> {
         let slow = |_| ConnectFailure {
             reason: Reason::Slow,
             text: format!("no connection within {} s", CONNECT.as_secs()),
         };
-        match timeout(CONNECT, self.connector.connect()).await.map_err(slow).flatten() {
+        timeout(CONNECT, self.connector.connect()).await.map_err(slow).flatten()
+    }
+
+    async fn connect(&self) -> bool {
+        match self.open().await {
             Ok(mut connected) => {
                 self.late.store(0, Ordering::Relaxed);
                 if *connected.evicts.get_mut() {

@@ -1,17 +1,21 @@
-//! What an operator reads when `[shared]` is wrong, and when `check` does not try the store.
+//! What an operator reads when `[shared]` is wrong, and when `check` tries the store.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use rise_broker_tests::redis::{REDIS_PASSWORD, Redis};
 use rise_broker_tests::{AUTH, Installation, registry};
 
 /// Runs `check` with these lines in `[shared]`.
 fn check(lines: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let text = format!("[shared]\n{lines}\n{AUTH}{}", registry::oci("127.0.0.1:1"));
     let installation = Installation::new(text);
-    for (name, content) in
-        [("right.key", "07".repeat(32)), ("short.key", "07".repeat(31)), ("empty.pem", " ".into())]
-    {
+    for (name, content) in [
+        ("right.key", "07".repeat(32)),
+        ("other.key", "08".repeat(32)),
+        ("short.key", "07".repeat(31)),
+        ("empty.pem", " ".into()),
+    ] {
         installation.file(name, content);
         let private = fs::Permissions::from_mode(0o600);
         fs::set_permissions(installation.path(name), private).unwrap();
@@ -58,14 +62,39 @@ fn each_mistake_is_named_with_its_remedy() {
     }
 }
 
-#[test]
-fn a_live_check_names_what_it_does_not_try() {
-    let lines = "url = \"redis://127.0.0.1:1\"\nkey_files = [\"right.key\"]\n[audit.ship.postgres]\n\
-                 url = \"postgresql://ship@127.0.0.1:1/audit\"";
-    let (code, said) = check(lines, &["--live"]);
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_check_connects_to_the_store_and_names_what_it_does_not_try() {
+    let redis = Redis::start().await;
+    let answers = format!(
+        "url = \"redis://127.0.0.1:{}\"\npassword = \"{REDIS_PASSWORD}\"\n\
+         key_files = [\"right.key\"]\n[audit.ship.postgres]\n\
+         url = \"postgresql://ship@127.0.0.1:1/audit\"",
+        redis.port()
+    );
+    let (code, said) = check(&answers, &["--live"]);
     assert_eq!(code, Some(0), "{said}");
-    let expected = "not tried: [shared], [audit.ship.postgres]; the broker's log says whether they";
-    assert!(said.contains(expected), "{said}");
-    let (_, said) = check(lines, &[]);
-    assert!(!said.contains("not tried"), "{said}");
+    for expected in [
+        "[shared]: the store answers, and takes the keys",
+        "not tried: [audit.ship.postgres]; the broker's log says whether",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    let (_, said) = check(&answers, &[]);
+    assert!(!said.contains("tried") && !said.contains("the store"), "{said}");
+    for (right, wrong, expected) in [
+        (
+            REDIS_PASSWORD,
+            "wrong",
+            "shared.url: the store is refusing: Password authentication failed",
+        ),
+        ("right.key", "other.key", "shared.url: the store is refusing: "),
+    ] {
+        let (code, said) = check(&answers.replace(right, wrong), &["--live"]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+    let nowhere = "url = \"redis://127.0.0.1:1\"\nkey_files = [\"right.key\"]";
+    let (code, said) = check(nowhere, &["--live"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("shared.url: the store is away: "), "{said}");
 }

@@ -1,4 +1,5 @@
-//! Tries once what the settings need outside this machine: issuers, AWS roles, ECR's login.
+//! Tries once what the settings need outside this machine: issuers, AWS roles, ECR's login, and the
+//! store of `[shared]`.
 //!
 //! `repository` tries the permissions on a project's repository, if one is named; `registry` asks
 //! the registries that only callers connect to.
@@ -28,6 +29,7 @@ use crate::generation::Generation;
 use crate::identity::jwks::{Discovery, FETCH_DEADLINE, FetchError, KeySource, PATIENCE};
 use crate::identity::{DiscoverySettings, IdentitySettings, IssuerSettings, KeyOrigin};
 use crate::registries::Registry;
+use crate::shared::Shared;
 
 /// For all calls of one registry. A call takes at most four seconds with its retries, and there are
 /// usually four.
@@ -69,7 +71,6 @@ pub(super) fn issuers(settings: &IdentitySettings) -> Vec<RemoteIssuer> {
 pub(super) fn untried(config: &Config) -> Vec<&'static str> {
     let ship = &config.ship;
     let tables = [
-        ("[shared]", config.shared.is_some()),
         ("[audit.ship.postgres]", ship.postgres.is_some()),
         ("[audit.ship.s3]", ship.s3.is_some()),
         ("[audit.ship.https]", ship.https.is_some()),
@@ -82,7 +83,7 @@ pub(super) fn untried(config: &Config) -> Vec<&'static str> {
 /// Tries everything at once, and reports in the order of the settings.
 pub(super) async fn run(
     issuers: Vec<RemoteIssuer>,
-    generation: &Generation,
+    (generation, shared): (&Generation, Option<&Shared>),
     wanted: Option<WantedProject>,
     config: &Config,
 ) -> Outcome {
@@ -109,6 +110,10 @@ pub(super) async fn run(
         running.spawn(async move { (order, signing::issuer(&signing, &fetching).await) });
     }
     let mut reports = running.join_all().await;
+    if let Some(shared) = shared {
+        reports.push((places.len(), store(shared).await));
+        places.push(Place { problem: config.written.problem("/shared/url", ""), table: None });
+    }
     reports.sort_by_key(|(order, _)| *order);
     let mut problems = Vec::new();
     for ((_, report), place) in reports.into_iter().zip(places) {
@@ -172,6 +177,16 @@ impl LiveReport {
     fn fail(&mut self, setting: &'static str, message: impl Into<String>) {
         self.failed.push(LiveFailure::at(setting, message));
     }
+}
+
+/// The store that brokers share.
+async fn store(shared: &Shared) -> LiveReport {
+    let mut report = LiveReport::default();
+    match shared.try_out().await {
+        Ok(()) => report.done.push("[shared]: the store answers, and takes the keys".to_owned()),
+        Err(text) => report.fail("", text),
+    }
+    report
 }
 
 async fn keys(remote: &RemoteIssuer) -> LiveReport {
