@@ -26,7 +26,7 @@ pub use actions::{Action, Actions};
 pub use address::{ClientAddress, ClientNetwork, TrustedProxies};
 pub use claim_path::{ClaimPath, InvalidClaimPath};
 pub use clock::Clock;
-pub use credentials::{AwsSession, Credential, Credentials, EndedBy};
+pub use credentials::{AwsAccount, AwsSession, Credential, Credentials, EndedBy};
 pub use deadline::Deadline;
 pub use location::{Host, ImageReference, Location};
 pub use name::RegistryName;

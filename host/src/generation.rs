@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::config::node::Problem;
 use crate::config::{Config, Draft};
-use crate::domain::{Clock, RegistryName};
+use crate::domain::{AwsAccount, Clock, RegistryName};
 use crate::identity::{Identity, IssuerMemory, SetupError};
 use crate::keys::KeyFileError;
 use crate::limits::Limits;
@@ -125,8 +125,11 @@ fn unknown_providers(config: &Config, catalog: &Catalog) -> Vec<Problem> {
 }
 
 /// Each registry's name, and whether it calls AWS, which throttles whole accounts.
-fn limited(registries: &Registries) -> impl Iterator<Item = (&RegistryName, bool)> {
-    registries.iter().map(|registry| (&registry.name, registry.provider.imports.contains(&"aws")))
+fn limited(registries: &Registries) -> impl Iterator<Item = (&RegistryName, Option<AwsAccount>)> {
+    registries.iter().map(|registry| {
+        let aws = registry.capabilities.aws.as_ref();
+        (&registry.name, aws.map(|aws| aws.account.clone()))
+    })
 }
 
 async fn load(

@@ -7,7 +7,8 @@
 //! | [`Limits::address`] | /32 or /56 | failed authentications only | 429 |
 //! | [`Limits::subject`] | issuer and `sub` | requests | 429 |
 //! | [`Limits::admit`] | project | granted requests | 429 |
-//! | [`RegistryLimit::take_turn`], [`CallTurn::place`] | registry | calls started, calls at once | 503 |
+//! | [`RegistryLimit::take_turn`] | registry, or account and region of AWS | calls started | 503 |
+//! | [`CallTurn::place`] | registry | calls at once | 503 |
 //!
 //! To add one: a field, a method that takes the result of the step before it, a row above, a
 //! setting.
@@ -38,12 +39,14 @@ use tokio::time::timeout;
 use ulid::Ulid;
 
 use crate::domain::{
-    ClientAddress, ClientNetwork, Clock, ProblemType, Project, RegistryName, Subject,
+    AwsAccount, ClientAddress, ClientNetwork, Clock, ProblemType, Project, RegistryName, Subject,
 };
 use crate::rules::Grant;
 use crate::shared::Shared;
 use crate::survivors::Survivors;
 use counted::{Counted, LimitKey};
+use registry::RegistryPace;
+use settings::PaceOf;
 use shares::{Full, Shares};
 
 /// How often [`Limits::sweep`] must be called.
@@ -132,7 +135,8 @@ pub struct Counts {
     addresses: Survivors<KeyedSettings, Counted<ClientNetwork>>,
     subjects: Survivors<KeyedSettings, Counted<(String, String)>>,
     projects: Survivors<KeyedSettings, Counted<Project>>,
-    registries: Survivors<(RegistryName, RegistryLimits), RegistryLimit>,
+    registries: Survivors<(RegistryName, RegistryLimits, PaceOf), RegistryLimit>,
+    paces: Survivors<(PaceOf, Rate), RegistryPace>,
     /// Where addresses, subjects, projects and the pace of registries are counted for several
     /// brokers.
     shared: OnceLock<Arc<Shared>>,
@@ -150,20 +154,24 @@ impl Counts {
 type KeyedSettings = (Rate, usize);
 
 impl Limits {
-    /// `registries`: each one's name, and whether it calls AWS, which throttles whole accounts.
+    /// `registries`: each one's name, and the account of AWS that it calls.
     pub fn new<'a>(
         settings: &LimitSettings,
-        registries: impl Iterator<Item = (&'a RegistryName, bool)>,
+        registries: impl Iterator<Item = (&'a RegistryName, Option<AwsAccount>)>,
         counts: &Counts,
         clock: &Clock,
     ) -> Self {
         let (keys, shared) = (settings.keys, counts.shared.get());
-        let registry = |(name, uses_aws): (&'a RegistryName, bool)| {
-            let made_from = (name.clone(), settings.registry(name, uses_aws));
-            let limit = counts.registries.find_or_make(made_from, |(name, limits)| {
-                RegistryLimit::new(name, limits, shared, clock)
+        let registry = |(name, account): (&'a RegistryName, Option<AwsAccount>)| {
+            let (limits, of) = settings.registry(name, account);
+            let pace = limits.pace.map(|rate| {
+                let make =
+                    |(of, rate): &(PaceOf, Rate)| RegistryPace::new(of, *rate, shared, clock);
+                counts.paces.find_or_make((of.clone(), rate), make)
             });
-            (name.clone(), limit)
+            let made_from = (name.clone(), limits, of);
+            let make = |_: &_| RegistryLimit::new(limits.in_flight, pace, clock);
+            (name.clone(), counts.registries.find_or_make(made_from, make))
         };
         Self {
             in_flight: counts
@@ -329,7 +337,7 @@ mod tests {
             Subject { issuer: "ci".into(), sub: "s".into(), claims: crate::domain::Claims::new() };
         let counts = Counts::default();
         let limits = |settings: &LimitSettings, names: &[RegistryName]| {
-            Limits::new(settings, names.iter().map(|name| (name, false)), &counts, &clock)
+            Limits::new(settings, names.iter().map(|name| (name, None)), &counts, &clock)
         };
         let before = limits(&settings, &names);
         before.subject(&subject).await.unwrap();
@@ -352,5 +360,39 @@ mod tests {
         let after = limits(&wider, &names);
         assert!(after.subject(&subject).await.is_ok(), "another limit counts anew");
         assert!(place(&after).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn registries_of_one_account_and_region_have_one_pace() {
+        let names: [RegistryName; 6] =
+            ["prod", "dev", "far", "other", "public", "own"].map(|name| name.parse().unwrap());
+        let account = |name: &str| AwsAccount {
+            service: if name == "public" { "ecr-public" } else { "ecr" },
+            account: if name == "other" { "2" } else { "1" }.to_owned(),
+            region: if name == "far" { "eu-west-1" } else { "us-east-1" }.to_owned(),
+        };
+        let clock = Clock::from_fn(|| jiff::Timestamp::UNIX_EPOCH);
+        let limits = |settings: &LimitSettings| {
+            let all = names.iter().map(|name| (name, Some(account(name.as_str()))));
+            Limits::new(settings, all, &Counts::default(), &clock)
+        };
+        let waits = async |limits: &Limits, name: usize| {
+            let turn = limits.registries[&names[name]].take_turn().await.unwrap();
+            let waits = !turn.moment.is_zero();
+            std::mem::forget(turn);
+            waits
+        };
+        let one = LimitSettings { aws_pace: rate(1), ..settings(10) };
+        let stated = RegistryLimits { in_flight: 1, pace: Some(rate(1)) };
+        let own = BTreeMap::from([(names[5].clone(), stated)]);
+        let all = LimitSettings { registry: stated, aws_pace: rate(9), ..one.clone() };
+        for settings in [&one, &all] {
+            let settings = LimitSettings { registries: own.clone(), ..settings.clone() };
+            let limits = limits(&settings);
+            assert!(!waits(&limits, 0).await);
+            for (index, name) in names.iter().enumerate().skip(1) {
+                assert_eq!(waits(&limits, index).await, name.as_str() == "dev", "{name}");
+            }
+        }
     }
 }

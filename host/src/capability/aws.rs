@@ -26,7 +26,7 @@ use super::state::{HasState, Purpose};
 use super::{CallState, withheld_text};
 use crate::capability::wit::rise::registry::aws::{self, RegistryLogin, Statement};
 use crate::capability::wit::rise::registry::types::Error;
-use crate::domain::{AwsSession, Scope, Secret};
+use crate::domain::{AwsAccount, AwsSession, Scope, Secret};
 use crate::rules::Grant;
 use crate::signing::IdentityClaims;
 use crate::telemetry::{Metrics, traces};
@@ -167,6 +167,8 @@ pub struct AwsAccess {
     pub web_identity: Option<WebIdentity>,
     /// `None`: nobody ends its sessions before their time.
     pub denials: Option<RoleDenials>,
+    /// Whose calls AWS counts.
+    pub account: AwsAccount,
 }
 
 impl AwsAccess {

@@ -128,7 +128,7 @@ impl TrafficFile {
         let aws_pace = rate(&RateFile::default(), AWS_PACE);
         let registry = |file: &RegistryLimitsFile| RegistryLimits {
             in_flight: size(file.in_flight.or(self.registry.in_flight), 64),
-            pace: file.pace(AWS_PACE).or(self.registry.pace(AWS_PACE)),
+            pace: file.pace(AWS_PACE),
         };
         let mut registries = BTreeMap::new();
         for (text, file) in &self.registries {
@@ -146,7 +146,7 @@ impl TrafficFile {
             address: rate(&self.address, (20, 40)),
             subject: rate(&self.subject, SUBJECT),
             project: rate(&self.project, PROJECT),
-            registry: registry(&RegistryLimitsFile::default()),
+            registry: registry(&self.registry),
             aws_pace,
             registries,
         }

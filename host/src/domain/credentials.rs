@@ -34,6 +34,16 @@ pub enum EndedBy {
     Broker,
 }
 
+/// What AWS throttles as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsAccount {
+    /// `ecr` or `ecr-public`.
+    pub service: &'static str,
+    /// Empty: the one of the broker's own identity.
+    pub account: String,
+    pub region: String,
+}
+
 /// Identifies the AWS session of a credential in `CloudTrail`. It contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsSession {

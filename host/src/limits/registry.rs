@@ -1,6 +1,6 @@
 //! Provider calls of one registry. Their number at once is limited, so that a registry that hangs
 //! does not take every instance. Their starts per second are limited below what the registry's
-//! upstream accepts from the whole account.
+//! upstream accepts: AWS from a whole account, whichever registry calls it.
 //!
 //! A call first takes its [`CallTurn`], which says when it may start, and later its [`Place`].
 //! Brokers that share a store keep one pace together (`shared_pace`).
@@ -12,9 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::pace::Pace;
+use super::settings::PaceOf;
 use super::shared_pace::{SharedMoment, SharedPace};
-use super::{Refused, RegistryLimits};
-use crate::domain::{Clock, RegistryName};
+use super::{Rate, Refused};
+use crate::domain::Clock;
 use crate::shared::Shared;
 
 /// No call waits longer for the pace. A minute of waiting is what clients afford.
@@ -31,12 +32,13 @@ pub struct RegistryLimit {
     /// A place to wait in or to be called from.
     line: Arc<Semaphore>,
     calls: Arc<Semaphore>,
-    pace: RegistryPace,
+    /// `None`: it is unlimited.
+    pace: Option<Arc<RegistryPace>>,
     clock: Clock,
 }
 
-enum RegistryPace {
-    Unlimited,
+/// How fast calls start, of one registry or of all that call one account.
+pub(super) enum RegistryPace {
     Here(Pace),
     Together(Box<SharedPace>),
 }
@@ -53,24 +55,26 @@ pub struct CallTurn {
 /// One of the calls that a registry may have at once, until dropped.
 pub struct Place(#[expect(dead_code, reason = "held, not read")] [OwnedSemaphorePermit; 2]);
 
-impl RegistryLimit {
-    /// `shared`: where the pace is kept for several brokers.
+impl RegistryPace {
+    /// `shared`: where it is kept for several brokers.
     pub(super) fn new(
-        registry: &RegistryName,
-        limits: &RegistryLimits,
+        of: &PaceOf,
+        rate: Rate,
         shared: Option<&Arc<Shared>>,
         clock: &Clock,
     ) -> Self {
-        let pace = match (limits.pace, shared) {
-            (None, _) => RegistryPace::Unlimited,
-            (Some(rate), None) => RegistryPace::Here(Pace::new(rate)),
-            (Some(rate), Some(shared)) => {
-                RegistryPace::Together(Box::new(SharedPace::new(registry, rate, shared, clock)))
-            }
-        };
+        match shared {
+            None => Self::Here(Pace::new(rate)),
+            Some(shared) => Self::Together(Box::new(SharedPace::new(of, rate, shared, clock))),
+        }
+    }
+}
+
+impl RegistryLimit {
+    pub(super) fn new(in_flight: usize, pace: Option<Arc<RegistryPace>>, clock: &Clock) -> Self {
         Self {
-            line: Arc::new(Semaphore::new(limits.in_flight * (1 + WAITING))),
-            calls: Arc::new(Semaphore::new(limits.in_flight)),
+            line: Arc::new(Semaphore::new(in_flight * (1 + WAITING))),
+            calls: Arc::new(Semaphore::new(in_flight)),
             pace,
             clock: clock.clone(),
         }
@@ -79,10 +83,12 @@ impl RegistryLimit {
     /// Takes the next turn. Calls start in the order in which they take their turns.
     pub async fn take_turn(self: &Arc<Self>) -> Result<CallTurn, Refused> {
         let now = self.clock.elapsed();
-        let taken = match &self.pace {
-            RegistryPace::Unlimited => Ok((now, None)),
-            RegistryPace::Here(pace) => pace.take(now, LONGEST_TURN).map(|moment| (moment, None)),
-            RegistryPace::Together(pace) => {
+        let taken = match self.pace.as_deref() {
+            None => Ok((now, None)),
+            Some(RegistryPace::Here(pace)) => {
+                pace.take(now, LONGEST_TURN).map(|moment| (moment, None))
+            }
+            Some(RegistryPace::Together(pace)) => {
                 pace.take().await.map(|taken| (taken.moment, Some(taken)))
             }
         };
@@ -116,7 +122,7 @@ impl CallTurn {
     /// The moment of all brokers has come: from here on the call waits for this broker's own pace.
     /// It does not have to wait unless the store has given many calls one moment.
     fn start_here(&mut self) -> Result<(), Refused> {
-        let RegistryPace::Together(pace) = &self.limit.pace else { return Ok(()) };
+        let Some(RegistryPace::Together(pace)) = self.limit.pace.as_deref() else { return Ok(()) };
         let taken = pace.here.take(self.limit.clock.elapsed(), LONGEST_PLACE);
         self.moment = taken.map_err(|wait| Refused::Queued { wait })?;
         self.together = None;
@@ -134,11 +140,11 @@ impl Drop for CallTurn {
         if self.wait().is_zero() {
             return;
         }
-        match (&self.limit.pace, self.together.take()) {
-            (RegistryPace::Unlimited, _) => {}
-            (RegistryPace::Here(pace), _) => pace.give_back(self.moment),
-            (RegistryPace::Together(pace), Some(taken)) => pace.give_back(taken),
-            (RegistryPace::Together(pace), None) => pace.here.give_back(self.moment),
+        match (self.limit.pace.as_deref(), self.together.take()) {
+            (None, _) => {}
+            (Some(RegistryPace::Here(pace)), _) => pace.give_back(self.moment),
+            (Some(RegistryPace::Together(pace)), Some(taken)) => pace.give_back(taken),
+            (Some(RegistryPace::Together(pace)), None) => pace.here.give_back(self.moment),
         }
     }
 }
@@ -147,7 +153,6 @@ impl Drop for CallTurn {
 mod tests {
     use tokio::time::timeout;
 
-    use super::super::Rate;
     use super::*;
 
     fn rate(per_second: u32, burst: u32) -> Rate {
@@ -155,8 +160,9 @@ mod tests {
     }
 
     fn limit(in_flight: usize, pace: Option<Rate>) -> Arc<RegistryLimit> {
-        let (name, limits) = ("prod".parse().unwrap(), RegistryLimits { in_flight, pace });
-        Arc::new(RegistryLimit::new(&name, &limits, None, &Clock::system()))
+        let (clock, of) = (Clock::system(), PaceOf::Registry("prod".parse().unwrap()));
+        let pace = pace.map(|rate| Arc::new(RegistryPace::new(&of, rate, None, &clock)));
+        Arc::new(RegistryLimit::new(in_flight, pace, &clock))
     }
 
     #[tokio::test]

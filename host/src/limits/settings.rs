@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use crate::domain::RegistryName;
+use crate::domain::{AwsAccount, RegistryName};
 
 /// How often something may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,9 @@ pub struct LimitSettings {
     pub project: Rate,
     /// The limits of a registry that is not in `registries`.
     pub registry: RegistryLimits,
-    /// The pace of a registry that calls AWS and has no pace of its own.
+    /// The pace of AWS accounts if `registry` has none.
     pub aws_pace: Rate,
+    /// Each with the pace of its own, if it has one.
     pub registries: BTreeMap<RegistryName, RegistryLimits>,
 }
 
@@ -42,10 +43,38 @@ pub struct RegistryLimits {
     pub pace: Option<Rate>,
 }
 
+/// What has one pace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PaceOf {
+    Registry(RegistryName),
+    Aws(AwsAccount),
+}
+
 impl LimitSettings {
-    pub(super) fn registry(&self, name: &RegistryName, uses_aws: bool) -> RegistryLimits {
-        let stated = self.registries.get(name).copied().unwrap_or(self.registry);
-        let default = uses_aws.then_some(self.aws_pace);
-        RegistryLimits { pace: stated.pace.or(default), ..stated }
+    /// The limits of a registry, and of what its pace is. `account`: the one that it calls.
+    pub(super) fn registry(
+        &self,
+        name: &RegistryName,
+        account: Option<AwsAccount>,
+    ) -> (RegistryLimits, PaceOf) {
+        let usual = RegistryLimits { pace: None, ..self.registry };
+        let stated = self.registries.get(name).copied().unwrap_or(usual);
+        let of_aws = account.as_ref().map(|_| self.aws_pace);
+        let pace = stated.pace.or(self.registry.pace).or(of_aws);
+        let of = match account {
+            Some(account) if stated.pace.is_none() => PaceOf::Aws(account),
+            Some(_) | None => PaceOf::Registry(name.clone()),
+        };
+        (RegistryLimits { pace, ..stated }, of)
+    }
+}
+
+impl PaceOf {
+    /// For its name in a store that brokers share.
+    pub(super) fn parts(&self) -> Vec<&str> {
+        match self {
+            Self::Registry(name) => vec![name.as_str()],
+            Self::Aws(AwsAccount { service, account, region }) => vec![service, account, region],
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The pace of one registry, kept by all brokers together.
+//! The pace of one registry, or of one AWS account, kept by all brokers together.
 //!
 //! One script of the shared store gives each call the next moment at which one may start, by the
 //! store's clock. While the store does not answer, this broker takes the moments of its share of
@@ -14,8 +14,9 @@ use redis::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::pace::Pace;
+use super::settings::PaceOf;
 use super::{LONGEST_TURN, Rate};
-use crate::domain::{Clock, RegistryName};
+use crate::domain::Clock;
 use crate::shared::{Script, Shared, StoreUnavailable, Use};
 
 /// Keys: when the next call may start if there is no burst left, and the moments that were given
@@ -99,16 +100,11 @@ enum Taken {
 }
 
 impl SharedPace {
-    pub(super) fn new(
-        registry: &RegistryName,
-        rate: Rate,
-        shared: &Arc<Shared>,
-        clock: &Clock,
-    ) -> Self {
+    pub(super) fn new(of: &PaceOf, rate: Rate, shared: &Arc<Shared>, clock: &Clock) -> Self {
         // Another rate counts anew, as in memory.
-        let texts = [registry.as_str(), &rate.per_second.to_string(), &rate.burst.to_string()]
-            .map(str::to_owned);
-        let parts = texts.each_ref().map(String::as_bytes);
+        let (per_second, burst) = (rate.per_second.to_string(), rate.burst.to_string());
+        let parts: Vec<_> = of.parts().into_iter().chain([&*per_second, &burst]).collect();
+        let parts: Vec<_> = parts.into_iter().map(str::as_bytes).collect();
         let names = [shared.names("pace", &parts), shared.names("pace-free", &parts)].concat();
         let seconds = u32::try_from(LONGEST_TURN.as_secs()).unwrap_or(u32::MAX);
         let turns = rate.per_second.get().saturating_mul(seconds).saturating_add(rate.burst.get());

@@ -71,7 +71,8 @@ pub(super) async fn open(
     let web_identity = web_identity(settings, means.signing, stated)?;
     let denials = denials(settings, config, stated, means)?;
     let client = means.clients.aws(settings.clone(), pair).await;
-    Ok(AwsAccess { ceiling, client, web_identity, denials })
+    let account = settings.calling_account();
+    Ok(AwsAccess { ceiling, client, web_identity, denials, account })
 }
 
 /// What `revocation = "deny-policy"` needs.

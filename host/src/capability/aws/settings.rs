@@ -1,6 +1,8 @@
 //! The settings of a registry that the host itself reads for AWS, and the names that follow from
 //! them.
 
+use crate::domain::AwsAccount;
+
 /// The host of all images in ECR Public. Each registry has an alias there.
 pub(crate) const PUBLIC_HOST: &str = "public.ecr.aws";
 
@@ -38,6 +40,14 @@ impl AwsSettings {
     /// The service in ARNs and in the names of actions.
     pub(crate) fn service(&self) -> &'static str {
         if self.is_public() { "ecr-public" } else { "ecr" }
+    }
+
+    /// Whose calls AWS counts: those of the role that makes the last one, or of the broker's own
+    /// identity.
+    pub fn calling_account(&self) -> AwsAccount {
+        let role = self.push_role_arn.as_deref().or(self.role_arn.as_deref());
+        let account = role.and_then(account_of).unwrap_or(&self.account_id).to_owned();
+        AwsAccount { service: self.service(), account, region: self.region.clone() }
     }
 
     /// The ARN of a repository. Public ones have no region.
