@@ -19,10 +19,16 @@ pub enum Reach {
     Loopback,
 }
 
-/// Metadata services outside the link-local range: AWS over IPv6, Alibaba.
-const METADATA: [IpAddr; 2] = [
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254)),
+/// Metadata services outside the link-local range, beside the range of AWS: of Alibaba, Azure (a
+/// public address), Google, Oracle, Alibaba again, Akamai and Scaleway.
+const METADATA: [IpAddr; 7] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x00c1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0100, 0, 0, 0, 0, 0x0100, 0x0200)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 0x0001)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x0042)),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +114,11 @@ fn kind_of_v6(address: Ipv6Addr) -> AddressKind {
         [0, 0, 0, 0, 0, 0xffff, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => embedded(high, low),
+        // AWS has more than metadata there: EKS gives pods their credentials at `fd00:ec2::23`.
+        [0xfd00, 0x0ec2, ..] | [0x2001, 0x0db8 | 0..=0x01ff, ..] | [0x3fff, ..] => {
+            AddressKind::Never
+        }
         [0xfc00..=0xfdff, ..] => AddressKind::Private,
-        [0x2001, 0x0db8 | 0..=0x01ff, ..] | [0x3fff, ..] => AddressKind::Never,
         // All global unicast addresses are in 2000::/3.
         [0x2000..=0x3fff, ..] => AddressKind::Public,
         _ => AddressKind::Never,
@@ -144,7 +153,21 @@ mod tests {
             ("::ffff:169.254.169.254", false, false, false),
             ("64:ff9b::a9fe:a9fe", false, false, false),
             ("fd00:ec2::254", false, false, false),
+            ("fd00:ec2::23", false, false, false),
+            ("fd00:ec2:ffff:ffff:ffff:ffff:ffff:ffff", false, false, false),
+            ("fd00:ec3::1", false, true, false),
+            ("fd20:ce::254", false, false, false),
+            ("fd20:ce::253", false, true, false),
+            ("fd00:c1::a9fe:a9fe", false, false, false),
+            ("fd00:100::100:200", false, false, false),
+            ("fd00:a9fe:a9fe::1", false, false, false),
+            ("fd00:42::42", false, false, false),
             ("100.100.100.200", false, false, false),
+            ("100.100.100.201", false, true, false),
+            ("64:ff9b::6464:64c8", false, false, false),
+            ("168.63.129.16", false, false, false),
+            ("168.63.129.17", true, true, false),
+            ("192.0.0.192", false, false, false),
             ("fe80::1", false, false, false),
             ("0.0.0.0", false, false, false),
             ("::", false, false, false),
