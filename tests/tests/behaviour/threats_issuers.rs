@@ -1,10 +1,13 @@
 //! Table A1 of the threat model, T12 to T17: attacks by issuers, and with their names and keys.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rise_broker_tests::scene::{RULE, Scene, scene};
-use rise_broker_tests::{IssuerDouble, Reply, Settings, Signer, TestBroker};
+use rise_broker_tests::{IssuerDouble, Reply, Settings, Signer, TestBroker, eventually};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 const INVALID: (u16, &str) = (401, "invalid-token");
 const NO_KEYS: (u16, &str) = (503, "issuer-unavailable");
@@ -165,6 +168,30 @@ async fn t16_an_outage_is_outlived_and_is_nobody_elses() {
     scene.later(61);
     assert_eq!(scene.ask(&new.sign(&scene.claims())).await.0, 200);
     scene.refuses(&scene.token(&json!({})), INVALID, "a key that was withdrawn").await;
+}
+
+#[tokio::test]
+async fn t16_an_issuer_that_hangs_holds_up_nobody_else() {
+    let scene = Arc::new(scene("[limits]\nin_flight = 80", RULE).await);
+    scene.still_serves().await;
+    scene.issuer.document(Reply::Silence);
+    scene.later(61);
+    // Anybody can write such tokens: they name the issuer, and a key that it may have by now.
+    let junk = Signer::new("invented").sign(&scene.claims());
+    let mut strangers = JoinSet::new();
+    for _ in 0..160 {
+        let (scene, junk) = (Arc::clone(&scene), junk.clone());
+        strangers.spawn(async move { scene.ask(&junk).await });
+    }
+    eventually("the strangers wait for the issuer", async || scene.issuer.fetches() == 2).await;
+    let local = scene.broker.token(&json!({ "team": "x" }));
+    let answer = scene.broker.get("/api/v1/registries", Some(&local)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    scene.still_serves().await;
+    assert!(!strangers.is_empty(), "they still wait");
+    for (status, problem) in strangers.join_all().await {
+        assert_eq!((status, problem.as_str()), NO_KEYS);
+    }
 }
 
 #[tokio::test]

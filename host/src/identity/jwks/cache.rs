@@ -8,7 +8,8 @@
 //! - Without a usable set, the issuer is asked every few seconds until it answers.
 //!
 //! A fetch is a [`crate::flight`], one at a time. It may take much longer than callers wait: a slow
-//! issuer is waited for in the background, and its keys are there for the next caller.
+//! issuer is waited for in the background, and its keys are there for the next caller. Only some
+//! callers wait at once, because a token costs nothing to whoever invents one.
 //!
 //! **Invariant:** the lock is never held across an `await`, and the set is replaced only by one
 //! that parsed.
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 
 use super::source::{FetchError, KeySource};
 use super::{Fetches, IssuerKey, KeySet, Keys, NoKey, log_left_out};
@@ -37,6 +39,10 @@ const LONGEST_PAUSE_WITHOUT_KEYS: i64 = 4 * 1000;
 pub(crate) const FETCH_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a caller waits for a fetch, within the patience of clients.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+/// How many callers of one issuer wait for a fetch at once; further ones are refused at once. Each
+/// has a place of `limits.in_flight`: an issuer that hangs, and strangers with tokens in its name,
+/// must not take the places of everybody else.
+const WAITING: usize = 64;
 
 pub(crate) struct CachedKeys(Arc<Cache>);
 
@@ -48,6 +54,8 @@ struct Cache {
     state: Mutex<CacheState>,
     /// At most one: an issuer has one key set.
     fetches: Flights<(), ()>,
+    /// The callers that may still wait for one.
+    waiting: Semaphore,
 }
 
 #[derive(Default)]
@@ -86,6 +94,7 @@ impl CachedKeys {
             clock,
             state: Mutex::default(),
             fetches: Flights::default(),
+            waiting: Semaphore::new(WAITING),
         }))
     }
 }
@@ -96,11 +105,7 @@ impl Keys for CachedKeys {
         match self.0.lookup(kid) {
             Lookup::Answered(answer) => answer,
             Lookup::AfterFetch(fetch) => {
-                let landed = tokio::time::timeout(PATIENCE, fetch.landed()).await;
-                if landed.is_err() {
-                    let issuer = &self.0.issuer;
-                    tracing::debug!(issuer, "the issuer is slow; its keys are still awaited");
-                }
+                self.0.wait(fetch).await;
                 self.0.find_now(kid)
             }
         }
@@ -149,6 +154,18 @@ impl Cache {
                 Lookup::AfterFetch(self.fetch(&mut state, now))
             }
             None => Lookup::Answered(Err(state.not_in_set())),
+        }
+    }
+
+    /// Waits until the fetch has ended, but not for long, and not in a crowd.
+    async fn wait(&self, fetch: Flight<()>) {
+        let issuer = &self.issuer;
+        let Ok(_place) = self.waiting.try_acquire() else {
+            tracing::debug!(issuer, "too many callers wait for the issuer's keys");
+            return;
+        };
+        if tokio::time::timeout(PATIENCE, fetch.landed()).await.is_err() {
+            tracing::debug!(issuer, "the issuer is slow; its keys are still awaited");
         }
     }
 
@@ -350,12 +367,40 @@ mod tests {
         let (issuer, _clock, keys) = issuer(&["a"]);
         let keys = Arc::new(keys);
         let mut callers = tokio::task::JoinSet::new();
-        for _ in 0..100 {
+        for _ in 0..WAITING {
             let keys = Arc::clone(&keys);
             callers.spawn(async move { keys.find(Some("a")).await.is_ok() });
         }
         assert!(callers.join_all().await.into_iter().all(|found| found));
         assert_eq!(fetches(&issuer), 1);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_does_not_wait_for_an_issuer_that_hangs() {
+        let (issuer, clock, keys) = issuer(&["a"]);
+        issuer.gate.forget_permits(1000);
+        let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(keys.find(Some("a")))).collect();
+        for caller in &mut waiting {
+            assert!(futures_poll_once(caller).await.is_none());
+        }
+        assert_eq!(keys.find(Some("a")).await.err(), Some(NoKey::Unavailable));
+        // Who gives up makes room for another one.
+        drop(waiting.pop());
+        let mut next = Box::pin(keys.find(Some("a")));
+        assert!(futures_poll_once(&mut next).await.is_none());
+        assert_eq!(keys.find(Some("a")).await.err(), Some(NoKey::Unavailable));
+        issuer.gate.add_permits(1);
+        for caller in waiting.into_iter().chain([next]) {
+            assert!(caller.await.is_ok());
+        }
+        // With keys it is only invented names that wait, and then one fetch is on its way.
+        clock.advance(61);
+        let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(keys.find(Some("x")))).collect();
+        for caller in &mut waiting {
+            assert!(futures_poll_once(caller).await.is_none());
+        }
+        assert_eq!(keys.find(Some("x")).await.err(), Some(NoKey::Unavailable));
+        assert!(keys.find(Some("a")).await.is_ok());
     }
 
     #[tokio::test]
