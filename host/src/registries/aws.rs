@@ -94,6 +94,14 @@ fn denials(
                        none; remove one of the two";
         return wrong(message.to_owned());
     }
+    let ceiling = config.keys.ceiling.aws.as_ref();
+    let other = ceiling.and_then(|stated| stated.roles.iter().find(|role| *role != push_role_arn));
+    if let Some(other) = other {
+        return wrong(format!(
+            "denies sessions of `push_role_arn` alone, and `ceiling.aws` allows sessions of \
+             {other}, too; remove that role from `roles`, or remove this"
+        ));
+    }
     let own = settings.role_arn.as_deref().and_then(account_of);
     if let (Some(own), Some(other)) = (own, account_of(push_role_arn))
         && own != other

@@ -363,6 +363,16 @@ fn what_cannot_be_done_is_an_error_of_the_settings() {
             ecr(&format!("{push}role_arn = \"arn:aws:iam::210987654321:role/own\"\n")),
             "of one account",
         ),
+        (
+            ecr(&format!(
+                "{push}[registries.prod.ceiling.aws]\nroles = [\n\
+                 \"arn:aws:iam::123456789012:role/team/push\",\n\
+                 \"arn:aws:iam::123456789012:role/team/pull\"]\n\
+                 resources = [\"arn:aws:ecr:eu-west-1:123456789012:repository/rise/{{project}}\"]\n\
+                 pull = [\"ecr:BatchGetImage\"]\npush = [\"ecr:PutImage\"]\n"
+            )),
+            "allows sessions of arn:aws:iam::123456789012:role/team/pull, too; remove that role",
+        ),
         (ecr(push).replace("deny-policy", "delete"), "deny-policy"),
         (
             format!(
