@@ -26,7 +26,7 @@ use super::state::{HasState, Purpose};
 use super::{CallState, withheld_text};
 use crate::capability::wit::rise::registry::aws::{self, RegistryLogin, Statement};
 use crate::capability::wit::rise::registry::types::Error;
-use crate::domain::{AwsAccount, AwsSession, Scope, Secret};
+use crate::domain::{AwsAccount, AwsSession, Secret};
 use crate::rules::Grant;
 use crate::signing::IdentityClaims;
 use crate::telemetry::{Metrics, traces};
@@ -208,7 +208,8 @@ impl AwsAccess {
 /// A session of a provider: a handle on an identity whose keys stay here.
 pub struct Session {
     identity: AwsIdentity,
-    scope: Scope,
+    /// `None`: the registry's own identity, which no policy narrows.
+    narrowed: Option<AwsSession>,
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
@@ -280,8 +281,8 @@ impl CallState {
         let keys = self.upstream(access.assumes_by(), answer).await?;
         let access_key_id = keys.access_key_id().to_owned();
         let web_identity = proof.map(|proof| proof.subject);
-        self.session = Some(AwsSession { session_name, role_arn, access_key_id, web_identity });
-        Ok(Session { identity: AwsIdentity::Session(keys), scope: Scope::Repository })
+        let session = AwsSession { session_name, role_arn, access_key_id, web_identity };
+        Ok(Session { identity: AwsIdentity::Session(keys), narrowed: Some(session) })
     }
 
     /// Signs the token of this call, if the registry has no keys. No output may repeat it.
@@ -308,7 +309,7 @@ impl CallState {
                     .to_owned(),
             ));
         }
-        Ok(Session { identity: AwsIdentity::Unscoped, scope: Scope::Registry })
+        Ok(Session { identity: AwsIdentity::Unscoped, narrowed: None })
     }
 
     /// The login of a session, to ECR in a region or to ECR Public.
@@ -317,8 +318,8 @@ impl CallState {
         session: &Resource<Session>,
         service: LoginService<'_>,
     ) -> wasmtime::Result<Result<RegistryLogin, Error>> {
-        let session = self.table.get(session)?;
-        let (identity, scope) = (session.identity.clone(), session.scope);
+        let Session { identity, narrowed } = self.table.get(session)?;
+        let (identity, narrowed) = (identity.clone(), narrowed.clone());
         let login = match self.ask_for_login(&identity, service).await {
             Ok(login) => login,
             Err(error) => return Ok(Err(error)),
@@ -328,7 +329,7 @@ impl CallState {
         self.issued.add(&secret);
         let handle = SecretHandle {
             secret,
-            origin: SecretOrigin::Aws(scope),
+            origin: SecretOrigin::Aws(narrowed),
             name: "aws".into(),
             expires_at: Some(expires_at),
         };

@@ -13,7 +13,7 @@ use super::state::HasState;
 use super::{CallState, MAX_SECRET};
 use crate::capability::wit::rise::registry::secrets;
 use crate::capability::wit::rise::registry::types::Error;
-use crate::domain::{Scope, Secret};
+use crate::domain::{AwsSession, Secret};
 
 /// A secret that a provider can pass on.
 #[derive(Clone)]
@@ -27,12 +27,12 @@ pub struct SecretHandle {
 }
 
 /// Where a secret comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretOrigin {
     /// The operator's settings. The secret opens everything that the operator's account may do.
     Configured,
-    /// ECR, through a session of this scope.
-    Aws(Scope),
+    /// ECR, for this session, or for the registry's own identity.
+    Aws(Option<AwsSession>),
     /// This broker signed it for a registry: it opens exactly the grant.
     RegistryToken,
     /// This broker signed it for a cloud: it is never for a caller.
@@ -47,6 +47,14 @@ pub enum SecretOrigin {
     Random,
     /// The provider itself, which wrote the text.
     Guest,
+}
+
+impl SecretOrigin {
+    /// The AWS session that the secret is a login of.
+    pub(crate) fn into_session(self) -> Option<AwsSession> {
+        let Self::Aws(session) = self else { return None };
+        session
+    }
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {

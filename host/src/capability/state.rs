@@ -14,7 +14,6 @@ use super::wasi::CallWasi;
 use super::{CallUsage, Capabilities, GrantHandle, printable, secrets};
 use crate::capability::wit::rise::registry::types::Error;
 use crate::config::CallLimits;
-use crate::domain::AwsSession;
 use crate::rules::Grant;
 use crate::telemetry::Metrics;
 
@@ -74,8 +73,6 @@ pub struct CallState {
     pub(crate) refused: Option<String>,
     /// The last note of the provider about what it issued.
     pub(crate) note: Option<String>,
-    /// The last AWS session of the call, for the audit record.
-    pub(crate) session: Option<AwsSession>,
     pub(super) purpose: Purpose,
     pub(super) now: u64,
     pub(super) started: Instant,
@@ -115,7 +112,6 @@ impl CallState {
             upstream_slow: false,
             refused: None,
             note: None,
-            session: None,
             purpose: Purpose::Nothing,
             now,
             metrics,

@@ -65,7 +65,7 @@ pub async fn mint(
         .and_then(|returned| Returned::take(returned, &mut state))
         .and_then(|returned| verify(returned, registry, grant, (clock.now(), note.is_some())));
     match (verified, note) {
-        (Ok(credentials), note) => Ok(Credentials { session: state.session, note, ..credentials }),
+        (Ok(credentials), note) => Ok(Credentials { note, ..credentials }),
         (Err(error), Some(note)) => Err(FailedMint { error, leftover: Leftover::Noted(note) }),
         (Err(error), None) => {
             let leftover = if is_unknown { Leftover::Unknown } else { Leftover::Nothing };
@@ -225,7 +225,7 @@ fn verify(
         credential,
         scope,
         enforced_by,
-        session: None,
+        session: secret.and_then(|(origin, _)| origin.into_session()),
     })
 }
 
@@ -238,10 +238,13 @@ fn scope_of(
     let wrong = |text: &str| Err(IssueError::ProviderFailed(format!("returned {text}")));
     match secret {
         None => Ok((Scope::None, EnforcedBy::Host)),
-        Some((SecretOrigin::Aws(scope), _)) => Ok((*scope, EnforcedBy::Host)),
-        Some((SecretOrigin::Configured, _)) => Ok((Scope::Registry, EnforcedBy::Host)),
-        // The host has written what it opens.
-        Some((SecretOrigin::RegistryToken, _)) => Ok((Scope::Repository, EnforcedBy::Host)),
+        // The host has written what these two open.
+        Some((SecretOrigin::Aws(Some(_)) | SecretOrigin::RegistryToken, _)) => {
+            Ok((Scope::Repository, EnforcedBy::Host))
+        }
+        Some((SecretOrigin::Aws(None) | SecretOrigin::Configured, _)) => {
+            Ok((Scope::Registry, EnforcedBy::Host))
+        }
         // A configured secret opens everything that the operator's account may do, wherever it was.
         Some((SecretOrigin::Http | SecretOrigin::Random | SecretOrigin::Guest, _))
             if credential

@@ -89,7 +89,7 @@ const URL: &str = "registry_url = \"registry.example.com\"\n";
 /// A way to misbehave, and the text that the report must contain.
 type GuestRow = (&'static str, &'static str);
 
-const ON_AWS: [GuestRow; 15] = [
+const ON_AWS: [GuestRow; 16] = [
     ("other-project", "repository/someone-elses`"),
     ("sibling", "repository/my-app*`"),
     ("other-role", "the role `"),
@@ -98,6 +98,7 @@ const ON_AWS: [GuestRow; 15] = [
     ("ecr-star", "ecr:*"),
     ("push-for-pull", "a grant to pull does not cover"),
     ("unscoped", "not narrowed"),
+    ("unscoped-after-session", "not narrowed"),
     ("huge-policy", "2048"),
     ("giant-policy", "2048"),
     ("other-region", "a login in region `ap-southeast-2`"),
@@ -114,10 +115,13 @@ async fn each_attack_on_aws_fails_by_what_was_asked() {
         let said = failures(&report);
         assert!(said.contains("issue: ") && said.contains(reason), "{attack}: {report}");
     }
-    let report = guest("aws-rogue", &format!("{AWS}attack = \"none\"\n")).await;
-    assert!(report.passed(), "{report}");
+    let harmless = ["none", "first-session"];
+    for attack in harmless {
+        let report = guest("aws-rogue", &format!("{AWS}attack = \"{attack}\"\n")).await;
+        assert!(report.passed(), "{attack}: {report}");
+    }
     let rows = ON_AWS.map(|row| row.0);
-    covered("aws-rogue", "Attack", rows.into_iter().chain(["none"]));
+    covered("aws-rogue", "Attack", rows.into_iter().chain(harmless));
 }
 
 #[tokio::test]

@@ -88,6 +88,28 @@ async fn the_same_provider_may_do_what_was_granted() {
     assert_eq!(answer.json()["enforced_by"], "host");
 }
 
+/// By this an operator finds the calls in `CloudTrail`, and ends the session.
+#[tokio::test]
+async fn the_record_has_the_session_of_the_credential_and_no_other() {
+    let aws = Stub::start().await;
+    let (broker, answer) = attacked(&aws, "first-session", "project=my-app").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let [first, last] = &aws.recorded("GetAuthorizationToken")[..] else { panic!("two logins") };
+    assert_ne!(first.access_key_id, last.access_key_id);
+    let record = broker.audit().pop().unwrap();
+    assert_eq!(record["aws"]["access_key_id"], first.access_key_id, "{record}");
+
+    let aws = Stub::start().await;
+    let table = rogue(&aws, "unscoped-after-session", "").with("accept_scope", "registry");
+    let broker = TestBroker::with_registries(table).guests(&["aws-rogue"]).start().await;
+    let answer = broker.credentials(&broker.token_for("my-app"), "project=my-app").await;
+    assert_eq!(answer.json()["scope"], "registry", "{}", answer.text);
+    assert_eq!((aws.count("AssumeRole"), aws.count("GetAuthorizationToken")), (1, 1));
+    let record = broker.audit().pop().unwrap();
+    assert_eq!(record["event"], "issue.completed");
+    assert!(record["aws"].is_null(), "{record}");
+}
+
 /// A registry of the guest `misbehaves`.
 fn misbehaving(how: &str, more: &str) -> RegistryTable {
     registry("misbehaves")

@@ -1,7 +1,8 @@
 //! Calls `aws` like the `ecr` provider, and asks for something that its grant does not cover.
 //! `attack` selects what.
 //!
-//! Nothing that it asks for may succeed, except the second half of `swallow`.
+//! Nothing that it asks for may succeed, except the second half of `swallow`, and the attacks that
+//! mislead about the session of the credential.
 
 use rise_provider::aws::{self, Session, Statement};
 use rise_provider::{
@@ -64,6 +65,10 @@ enum Attack {
     PublicLogin,
     /// Asks for another project, ignores the refusal, and then behaves.
     Swallow,
+    /// The login of its first session, after it has opened another one.
+    FirstSession,
+    /// The login of the registry's own identity, after it has opened a session.
+    UnscopedAfterSession,
     /// No attack, for comparison.
     None,
 }
@@ -108,6 +113,8 @@ impl Provider for AwsRogue {
             | Attack::SecretInRole
             | Attack::PublicLogin
             | Attack::Swallow
+            | Attack::FirstSession
+            | Attack::UnscopedAfterSession
             | Attack::None => settings.region.as_str(),
         };
         let aws::RegistryLogin { username, password, expires_at, .. } =
@@ -116,6 +123,9 @@ impl Provider for AwsRogue {
             } else {
                 session.ecr_login(region)?
             };
+        if matches!(settings.attack, Attack::FirstSession) {
+            drop(own_session(settings, grant)?.ecr_login(region)?);
+        }
         let credential = Credential::Basic(Login { username, password });
         Ok(Issued { credential, expires_at: Some(expires_at) })
     }
@@ -125,8 +135,7 @@ fn session(settings: &Settings, grant: &Grant) -> Result<Session, Error> {
     let project = grant.project();
     let own = [arn(settings, &project)];
     let other = [arn(settings, "someone-elses")];
-    let granted =
-        if grant.actions().contains(Actions::PUSH) { [PULL, PUSH].concat() } else { PULL.to_vec() };
+    let granted = actions(grant);
     let assume = |statements| aws::assume_role(&settings.push_role_arn, statements);
 
     match settings.attack {
@@ -159,8 +168,24 @@ fn session(settings: &Settings, grant: &Grant) -> Result<Session, Error> {
             drop(refused);
             assume(policy(&granted, &own))
         }
-        Attack::OtherRegion | Attack::PublicLogin | Attack::None => assume(policy(&granted, &own)),
+        Attack::UnscopedAfterSession => {
+            let _other = assume(policy(&granted, &own))?;
+            aws::unscoped()
+        }
+        Attack::OtherRegion | Attack::PublicLogin | Attack::FirstSession | Attack::None => {
+            own_session(settings, grant)
+        }
     }
+}
+
+/// A session for what was granted.
+fn own_session(settings: &Settings, grant: &Grant) -> Result<Session, Error> {
+    let own = [arn(settings, &grant.project())];
+    aws::assume_role(&settings.push_role_arn, policy(&actions(grant), &own))
+}
+
+fn actions(grant: &Grant) -> Vec<&'static str> {
+    if grant.actions().contains(Actions::PUSH) { [PULL, PUSH].concat() } else { PULL.to_vec() }
 }
 
 fn policy(actions: &[&str], resources: &[String]) -> Vec<Statement> {

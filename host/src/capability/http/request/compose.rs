@@ -260,7 +260,7 @@ fn wipe(value: Value) {
 mod tests {
     use super::*;
     use crate::capability::wit::rise::registry::http::Method;
-    use crate::domain::Scope;
+    use crate::domain::AwsSession;
 
     const SECRET: &str = "configured-secret/+1";
 
@@ -427,6 +427,12 @@ mod tests {
 
     #[test]
     fn a_secret_leaves_by_its_origin_only() {
+        let session = AwsSession {
+            session_name: "rise-1".to_owned(),
+            role_arn: "arn:aws:iam::123456789012:role/push".to_owned(),
+            access_key_id: "ASIAEXAMPLE".to_owned(),
+            web_identity: None,
+        };
         for (origin, leaves) in [
             (SecretOrigin::Configured, true),
             (SecretOrigin::Http, true),
@@ -434,10 +440,10 @@ mod tests {
             (SecretOrigin::Assertion, true),
             (SecretOrigin::Random, true),
             (SecretOrigin::Guest, true),
-            (SecretOrigin::Aws(Scope::Repository), false),
-            (SecretOrigin::Aws(Scope::Registry), false),
+            (SecretOrigin::Aws(Some(session)), false),
+            (SecretOrigin::Aws(None), false),
         ] {
-            let secret = || handle(origin, "some text");
+            let secret = || handle(origin.clone(), "some text");
             assert_eq!(composed(|it| it.bearer(secret())).is_ok(), leaves, "{origin:?}");
             assert_eq!(composed(|it| it.form_secret("a".into(), secret())).is_ok(), leaves);
         }
