@@ -31,7 +31,7 @@ mod projects;
 mod rule;
 mod vocabulary;
 
-pub use authorize::{AccessRequest, Denied, Grant, PastGrant, Refusal};
+pub use authorize::{AccessRequest, Denied, Grant, GrantView, PastGrant, Refusal};
 pub use catalog::CatalogGrant;
 pub use condition::{Condition, ConditionOutcome};
 pub use file::{ClaimFile, GuardrailFile, Mode, ProjectsFile, RuleFile};

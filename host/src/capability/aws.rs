@@ -27,7 +27,7 @@ use super::{CallState, withheld_text};
 use crate::capability::wit::rise::registry::aws::{self, RegistryLogin, Statement};
 use crate::capability::wit::rise::registry::types::Error;
 use crate::domain::{AwsAccount, AwsSession, Secret};
-use crate::rules::Grant;
+use crate::rules::{Grant, GrantView};
 use crate::signing::IdentityClaims;
 use crate::telemetry::{Metrics, traces};
 use ceiling::AwsCeiling;
@@ -251,7 +251,7 @@ impl CallState {
     fn aws(
         &mut self,
         import: &'static str,
-    ) -> Result<(Arc<Grant>, Arc<super::Capabilities>), Error> {
+    ) -> Result<(GrantView, Arc<super::Capabilities>), Error> {
         let grant = self.begin(import)?;
         // Counted before anything is checked: comparing with the ceiling costs time too.
         self.aws_calls += 1;

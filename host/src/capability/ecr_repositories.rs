@@ -94,7 +94,7 @@ impl CallState {
         &mut self,
         work: Arc<RepositoryWork>,
     ) -> wasmtime::Result<Resource<GrantHandle>> {
-        let grant = Arc::clone(&work.grant);
+        let grant = Arc::clone(&work.grant).into();
         self.purpose = Purpose::Repository(work);
         Ok(self.table.push(GrantHandle { grant, now: self.now })?)
     }

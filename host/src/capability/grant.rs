@@ -10,14 +10,14 @@ use super::state::{HasState, Purpose};
 use super::{CallState, LimitExceeded, MAX_SECRET};
 use crate::capability::wit::rise::registry::types::{self, Actions, Error};
 use crate::domain::{Action, Secret};
-use crate::rules::Grant;
+use crate::rules::GrantView;
 
 /// The longest note about a credential, in bytes.
 const MAX_NOTE: usize = 1 << 10;
 
 /// A grant that a provider holds.
 pub struct GrantHandle {
-    pub(super) grant: Arc<Grant>,
+    pub(super) grant: GrantView,
     pub(super) now: u64,
 }
 

@@ -14,7 +14,7 @@ use super::wasi::CallWasi;
 use super::{CallUsage, Capabilities, GrantHandle, printable, secrets};
 use crate::capability::wit::rise::registry::types::Error;
 use crate::config::CallLimits;
-use crate::rules::Grant;
+use crate::rules::{Grant, GrantView};
 use crate::telemetry::Metrics;
 
 /// Bytes of standard error that a message shows: what fits behind the trap itself.
@@ -25,11 +25,11 @@ pub(super) enum Purpose {
     /// `describe`, `check`, `locate` and `resolve`: every capability but `log` is closed.
     Nothing,
     /// `issue`: capabilities act for this grant.
-    Issue(Arc<Grant>),
+    Issue(GrantView),
     /// A function of `repositories`: capabilities act for this grant's repository.
     Repository(Arc<RepositoryWork>),
     /// `revoke`: capabilities act for the grant whose credential ends.
-    Revoke(Arc<Grant>),
+    Revoke(GrantView),
     /// A function of `leftovers`: there is no grant, and only `secrets` and `http` are open. A call
     /// that may not change anything only reads over `http`.
     Leftovers { may_change: bool },
@@ -37,7 +37,7 @@ pub(super) enum Purpose {
 
 /// What `secrets` and `http` act for.
 pub(super) enum Errand {
-    For(Arc<Grant>),
+    For(GrantView),
     /// To find leftovers, and to change nothing.
     Look,
     /// To end a leftover.
@@ -122,16 +122,17 @@ impl CallState {
 
     /// Opens the capabilities for `grant` and returns the handle that the provider gets.
     pub(crate) fn open(&mut self, grant: Arc<Grant>) -> wasmtime::Result<Resource<GrantHandle>> {
-        self.purpose = Purpose::Issue(Arc::clone(&grant));
+        let grant = GrantView::from(grant);
+        self.purpose = Purpose::Issue(grant.clone());
         Ok(self.table.push(GrantHandle { grant, now: self.now })?)
     }
 
     /// Opens the capabilities to end what was issued for `grant`, and returns its handle.
     pub(crate) fn open_revocation(
         &mut self,
-        grant: Arc<Grant>,
+        grant: GrantView,
     ) -> wasmtime::Result<Resource<GrantHandle>> {
-        self.purpose = Purpose::Revoke(Arc::clone(&grant));
+        self.purpose = Purpose::Revoke(grant.clone());
         Ok(self.table.push(GrantHandle { grant, now: self.now })?)
     }
 
@@ -152,7 +153,7 @@ impl CallState {
 
     /// Begins a function of a capability: returns the grant to act for, or the error that the
     /// provider gets instead of an answer.
-    pub(super) fn begin(&self, import: &'static str) -> Result<Arc<Grant>, Error> {
+    pub(super) fn begin(&self, import: &'static str) -> Result<GrantView, Error> {
         self.capabilities.observer.called(import)?;
         self.granted()
     }
@@ -171,10 +172,10 @@ impl CallState {
 
     /// The security check of every capability: outside `issue`, `repositories` and `revoke` there
     /// is no grant to act for.
-    fn granted(&self) -> Result<Arc<Grant>, Error> {
+    fn granted(&self) -> Result<GrantView, Error> {
         match &self.purpose {
-            Purpose::Issue(grant) | Purpose::Revoke(grant) => Ok(Arc::clone(grant)),
-            Purpose::Repository(work) => Ok(Arc::clone(&work.grant)),
+            Purpose::Issue(grant) | Purpose::Revoke(grant) => Ok(grant.clone()),
+            Purpose::Repository(work) => Ok(Arc::clone(&work.grant).into()),
             Purpose::Leftovers { .. } => Err(Error::Refused(
                 "`leftovers` has no grant: only `log`, `secrets` and `http` are for it".to_owned(),
             )),

@@ -19,7 +19,7 @@ use crate::capability::wit::rise::registry::types::Error;
 use crate::config::TokenCeilingFile;
 use crate::domain::location::LocationPattern;
 use crate::keys::SigningError;
-use crate::rules::Grant;
+use crate::rules::GrantView;
 use crate::signing::{SignedToken, Signing};
 
 /// The longest name of a service or audience.
@@ -95,7 +95,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<
 impl CallState {
     /// Begins a function: returns the grant to sign for and what to sign with, or the refusal. A
     /// registry that has nothing signed has no access.
-    fn tokens(&mut self, import: &'static str) -> Result<(Arc<Grant>, Option<TokenAccess>), Error> {
+    fn tokens(&mut self, import: &'static str) -> Result<(GrantView, Option<TokenAccess>), Error> {
         let grant = self.begin(import)?;
         // Counted before anything is checked: a signature takes a millisecond of a processor.
         self.signatures += 1;

@@ -18,7 +18,7 @@ use crate::config::Share;
 use crate::domain::{Deadline, RegistryName, RevocationCause};
 use crate::provider::{Finished, RevokeCall};
 use crate::registries::{Registries, Registry};
-use crate::rules::{Grant, PastGrant};
+use crate::rules::{Grant, GrantView, PastGrant};
 
 /// For the records of a revocation, beside what the provider may take.
 const RECORDS: Duration = Duration::from_secs(2);
@@ -146,7 +146,7 @@ impl Issuing {
 
     async fn end_here(&self, registry: &Arc<Registry>, due: &DueRevocation) -> Revoked {
         let DueRevocation { grant, note, is_session, cause, by, attempt, is_settled, .. } = due;
-        let revived = Arc::new(grant.revived());
+        let revived = grant.revived();
         let (remembered, by) = (note.as_deref(), by.as_ref());
         let facts = RevocationFacts { cause: *cause, remembered, attempt: *attempt, by };
         let cause = cause.as_str();
@@ -215,11 +215,11 @@ impl Issuing {
     async fn call_revoke(
         &self,
         registry: &Registry,
-        grant: &Arc<Grant>,
+        grant: &GrantView,
         note: Option<String>,
     ) -> Result<(), IssueError> {
         let settings = Arc::clone(&registry.settings);
-        let call = RevokeCall { settings, grant: Arc::clone(grant), note };
+        let call = RevokeCall { settings, grant: grant.clone(), note };
         let deadline = Deadline::after(registry.provider.guest.limits.wall + RECORDS);
         let called = registry.provider.call_until(call, &registry.capabilities, deadline).await;
         let Finished { value, state } = called?;

@@ -16,7 +16,7 @@ use crate::capability::wit::leftovers::exports::rise::registry::leftovers::Lefto
 use crate::capability::wit::repositories::exports::rise::registry::repositories::Repository;
 use crate::capability::wit::rise::registry::types::{Error, Issued, Location as WitLocation};
 use crate::domain::{Location, Project};
-use crate::rules::Grant;
+use crate::rules::{Grant, GrantView};
 
 /// One function of a provider.
 pub trait Export: Send + 'static {
@@ -151,7 +151,7 @@ impl Export for IssueCall {
 /// The optional export `revocation`.
 pub struct RevokeCall {
     pub settings: Arc<str>,
-    pub grant: Arc<Grant>,
+    pub grant: GrantView,
     /// What `issue` remembered, if the broker knows.
     pub note: Option<String>,
 }

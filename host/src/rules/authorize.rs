@@ -5,6 +5,11 @@
 //! [`PastGrant::revived`], and for commands, [`Grant::of_command`]. It cannot be cloned or changed.
 //! **Invariant:** a grant is for credentials or for the repository. One for the repository has no
 //! actions, so that nothing made from it opens anything.
+//! **Invariant:** nothing is issued for a [`GrantView`], and so for no grant of the past: no
+//! function makes the `Arc<Grant>` of it that an order needs.
+
+use std::ops::Deref;
+use std::sync::Arc;
 
 use ulid::Ulid;
 
@@ -39,6 +44,10 @@ pub struct Grant {
     rules: Vec<String>,
     trial: Vec<String>,
 }
+
+/// A grant to read. Whoever acts for it has one, such as a provider call.
+#[derive(Clone, Debug)]
+pub struct GrantView(Arc<Grant>);
 
 /// The grant of a credential that was issued, for as long as the credential works. It is good for
 /// ending the credential, and for nothing else.
@@ -295,6 +304,20 @@ impl Grant {
     }
 }
 
+impl From<Arc<Grant>> for GrantView {
+    fn from(grant: Arc<Grant>) -> Self {
+        Self(grant)
+    }
+}
+
+impl Deref for GrantView {
+    type Target = Grant;
+
+    fn deref(&self) -> &Grant {
+        &self.0
+    }
+}
+
 impl PastGrant {
     pub fn of(grant: &Grant) -> Self {
         Self {
@@ -309,9 +332,9 @@ impl PastGrant {
     }
 
     /// The grant for the provider that ends the credential: without claims and rules.
-    pub fn revived(&self) -> Grant {
+    pub fn revived(&self) -> GrantView {
         let Self { id, issuer, sub, registry, project, actions, owner: _ } = self.clone();
-        Grant {
+        let grant = Grant {
             subject: Subject { issuer, sub, claims: Claims::new() },
             request: AccessRequest {
                 id,
@@ -325,7 +348,8 @@ impl PastGrant {
             operation: None,
             rules: Vec::new(),
             trial: Vec::new(),
-        }
+        };
+        Arc::new(grant).into()
     }
 }
 
@@ -527,9 +551,9 @@ mod tests {
         assert!(!evaluations[0].matches());
     }
 
-    /// Fails to compile if `Grant` implements `$trait`, because both blanket impls then apply.
+    /// Fails to compile if the type implements `$trait`, because both blanket impls then apply.
     #[test]
-    fn a_grant_cannot_be_copied_or_made_from_nothing() {
+    fn a_grant_cannot_be_copied_or_made_from_nothing_or_from_a_view() {
         macro_rules! assert_not_impl {
             ($type:ty: $($trait:path),+) => {$({
                 trait AmbiguousIfImplemented<A> { fn check() {} }
@@ -540,5 +564,6 @@ mod tests {
             })+};
         }
         assert_not_impl!(Grant: Clone, Default, serde::de::DeserializeOwned);
+        assert_not_impl!(GrantView: Into<Arc<Grant>>, Into<Grant>, AsRef<Arc<Grant>>);
     }
 }

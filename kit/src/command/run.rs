@@ -149,7 +149,7 @@ async fn end(registry: &Registry, grant: &Arc<Grant>, leftover: Leftover) -> Out
     let registry = watched(registry, &probe);
     let given = note.as_ref().map_or("without a note".to_owned(), |note| format!("with `{note}`"));
     let settings = Arc::clone(&registry.settings);
-    let call = RevokeCall { settings, grant: Arc::clone(grant), note };
+    let call = RevokeCall { settings, grant: Arc::clone(grant).into(), note };
     let started = Instant::now();
     let called =
         registry.provider.call_until(call, &registry.capabilities, Deadline::after(LIMIT)).await;

@@ -106,7 +106,7 @@ async fn calls(case: &Case, settings: &Arc<str>, paths: &mut BTreeSet<String>) -
             }
         }
     }
-    let revoke = RevokeCall { settings: settings(), grant, note: None };
+    let revoke = RevokeCall { settings: settings(), grant: grant.into(), note: None };
     match provider.call_until(revoke, &registry.capabilities, Deadline::after(PATIENCE)).await {
         Err(error) => wrong.push(format!("revoke: {error}")),
         Ok(finished) => {

@@ -83,7 +83,7 @@ pub(super) async fn end(
     let (registry, probe) = case.behind_shared(Arc::clone(&upstream), probe);
     let call = RevokeCall {
         settings: Arc::clone(&registry.settings),
-        grant: Arc::clone(grant),
+        grant: Arc::clone(grant).into(),
         note: note.map(str::to_owned),
     };
     let deadline = Deadline::after(time);
