@@ -13,7 +13,7 @@ use crate::issue::outcome::MintOutcome;
 use crate::issue::queue::Queued;
 use crate::issue::shared::{Found, SharedMints, Wanted};
 use crate::issue::{CredentialSource, FailedMint, IssueError, Issuing, Leftover, mint};
-use crate::limits::RegistryLimit;
+use crate::limits::{Place, RegistryLimit};
 use crate::registries::Registry;
 use crate::rules::Grant;
 use crate::telemetry::Step;
@@ -101,7 +101,7 @@ impl Issuing {
         let turn = calls.take_turn().await?;
         queued.until(turn.moment);
         // A registry that turns out to be down is not waited for. The turn goes to somebody else.
-        let _place = tokio::select! {
+        let place = tokio::select! {
             biased;
             left_alone = breaker.opens() => return Err(left_alone),
             place = turn.place() => place?,
@@ -116,7 +116,7 @@ impl Issuing {
         self.0.audit.intent(&grant, facts).await?;
         let started = Instant::now();
         let returned = match self.prepare(&registry, &grant).await {
-            Ok(()) => self.call(&registry, &grant).await,
+            Ok(()) => self.call(&registry, &grant, &place).await,
             Err(error) => Err(FailedMint { error, leftover: Leftover::Nothing }),
         };
         let (returned, leftover) = match returned {
@@ -149,10 +149,12 @@ impl Issuing {
         }
     }
 
+    /// The place is held until the mint has ended.
     async fn call(
         &self,
         registry: &Registry,
         grant: &Arc<Grant>,
+        _place: &Place,
     ) -> Result<Credentials, FailedMint> {
         // The provider's own limit of time ends it sooner.
         let deadline = Deadline::after(registry.provider.guest.limits.wall + RECORDS);
