@@ -14,11 +14,11 @@ use crate::telemetry::Step;
 pub(crate) struct Bearer(pub Secret);
 
 impl Bearer {
-    /// Reads a token that came in a header or as a password.
-    pub(super) fn parse(token: &str) -> Result<Self, Failure> {
+    /// Reads a token that came in a header or as a password, or says what is wrong with it.
+    pub(super) fn parse(token: &str) -> Result<Self, &'static str> {
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if !token.bytes().all(is_token) {
-            return missing(
+            return Err(
                 "the token has characters that no token has, such as quotes, spaces or a variable \
                  that was not replaced",
             );
@@ -54,7 +54,7 @@ impl<S: Sync> FromRequestParts<S> for Bearer {
         if token.is_empty() {
             return missing("there is no token behind `Bearer`");
         }
-        Self::parse(token)
+        Self::parse(token).map_err(Failure::MissingToken)
     }
 }
 fn missing(cause: &'static str) -> Result<Bearer, Failure> {

@@ -351,7 +351,7 @@ impl Advice {
 
 fn missing_login() -> Advice {
     Advice::now(
-        "The request has no login",
+        "The request has no usable login",
         "Log in with any user name and your OIDC token as the password, or with the credentials \
          that this broker issued.",
     )

@@ -232,6 +232,11 @@ async fn a_wrong_password_gets_nothing_and_is_counted() {
     let missing = broker.get(&format!("/token?service={SERVICE}"), None).await;
     assert_eq!(missing.status, 401);
     assert_eq!(missing.header("www-authenticate"), Some("Basic realm=\"rise-broker\""));
+    // What can be neither a password of this broker nor a token, such as somebody's own password.
+    let other = ask(&broker, "Tr0ub4dor&3", SERVICE, &["rise/apps/my-app:pull"]).await;
+    assert_eq!(other.status, 401, "{}", other.text);
+    assert_eq!(other.header("www-authenticate"), Some("Basic realm=\"rise-broker\""));
+    assert!(other.text.contains("your OIDC token as the password"), "{}", other.text);
     // A caller's token in the wrong place, as at the other endpoints.
     let bearer = broker.get(&format!("/token?service={SERVICE}"), Some(&own)).await;
     assert_eq!(bearer.status, 401);

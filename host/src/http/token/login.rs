@@ -69,7 +69,8 @@ impl Login {
     pub(in crate::http) async fn verify(self, broker: &Broker) -> Result<Holder, Failure> {
         let signing = broker.generation.signing.as_ref().ok_or(Failure::NotFound)?;
         if !signing.is_own(self.0.expose()) {
-            return Bearer::parse(self.0.expose())?.verify(broker).await.map(Holder::Caller);
+            let token = Bearer::parse(self.0.expose()).map_err(Failure::MissingLogin)?;
+            return token.verify(broker).await.map(Holder::Caller);
         }
         let now = broker.process.foundation.clock.now();
         let verify = || signing.password(self.0.expose(), now);
