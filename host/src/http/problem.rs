@@ -405,6 +405,7 @@ fn limited(refused: &Refused) -> Advice {
             let counted = match *limit {
                 "subject" => "the requests of your token's subject (`sub`)",
                 "project" => "the requests for this project",
+                "forms-per-address" => "the forms that your address sends at the same time",
                 _ => "failed authentications from your address",
             };
             let detail = format!(

@@ -187,6 +187,8 @@ async fn an_address_has_a_share_of_the_forms_that_are_read() {
     let refused = post(stranger).await;
     assert_eq!(refused.problem().as_deref(), Some("rate-limited"), "{}", refused.body);
     assert!(refused.header("retry-after").is_some(), "{}", refused.head);
+    let told = "The limit `forms-per-address` counts the forms that your address sends at the same";
+    assert!(refused.body.contains(told), "{}", refused.body);
     assert_eq!(post(other).await.status, 200);
     let metrics = broker.admin("/metrics").await.text;
     let refusals = r#"limit_refusals_total{limit="forms-per-address"}"#;
