@@ -125,8 +125,8 @@ impl Guardrail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Actions, Lifetime, Subject};
-    use crate::rules::{AccessRequest, RuleFile, Rules};
+    use crate::domain::{Actions, Lifetime, RepositoryOperation, Subject};
+    use crate::rules::{AccessRequest, OperatorFile, Operators, RuleFile, Rules};
 
     fn parse(rule: &str, policy: &str) -> Result<Rules, Vec<String>> {
         let base = "name = 'a'\nissuer = 'github'\nclaims = { repository = 'acme/{project}' }\n\
@@ -186,22 +186,49 @@ mod tests {
     }
 
     #[test]
+    fn an_operator_may_what_no_rule_may_but_changes_nothing_that_nobody_may_push_to() {
+        let policy = "allow = { prod = ['pull'] }\ndeny_push_projects = ['base']";
+        let mut rules = parse("allow = ['pull']", policy).unwrap();
+        let operator: OperatorFile = toml::from_str(
+            "name = 'keepers'\nissuer = 'github'\nclaims = { repository = 'acme/ops' }\n\
+             allow = ['repositories']",
+        )
+        .unwrap();
+        let operators = Operators::parse(vec![operator], &Known::new(["github"], []));
+        rules.set_operators(operators.unwrap());
+        let may_create = |repository: &str, project: &str| {
+            let request = request(project, None);
+            let operation = RepositoryOperation::Create;
+            rules.authorize_repository(subject(repository), request, operation).is_ok()
+        };
+        assert!(may_create("acme/ops", "my-app"));
+        assert!(!may_create("acme/ops", "base"));
+        assert!(!may_create("acme/my-app", "my-app"));
+    }
+
+    fn subject(repository: &str) -> Subject {
+        let claims = serde_json::json!({ "repository": repository });
+        let claims = claims.as_object().unwrap().clone();
+        Subject { issuer: "github".into(), sub: "s".into(), claims }
+    }
+
+    fn request(project: &str, actions: Option<Actions>) -> AccessRequest {
+        AccessRequest {
+            id: ulid::Ulid::nil(),
+            registry: "prod".parse().unwrap(),
+            project: project.parse().unwrap(),
+            actions,
+            lifetime: Lifetime::default(),
+            client: None,
+        }
+    }
+
+    #[test]
     fn a_rule_for_all_does_not_reach_what_nobody_may_push_to() {
         let rules = parse("name = 'a'", "deny_push_projects = ['base']").unwrap();
         let decide = |project: &str, actions| {
-            let claims = serde_json::json!({ "repository": format!("acme/{project}") });
-            let claims = claims.as_object().unwrap().clone();
-            let subject = Subject { issuer: "github".into(), sub: "s".into(), claims };
-            let request = AccessRequest {
-                id: ulid::Ulid::nil(),
-                registry: "prod".parse().unwrap(),
-                project: project.parse().unwrap(),
-                actions,
-                lifetime: Lifetime::default(),
-                client: None,
-            };
             rules
-                .authorize(subject, request)
+                .authorize(subject(&format!("acme/{project}")), request(project, actions))
                 .map(|grant| grant.actions())
                 .map_err(|denied| denied.refusals[0].because.clone())
         };
