@@ -5,7 +5,8 @@
 //!
 //! **Invariant:** the folder belongs to the broker's user, and nobody else can read or write it.
 //! The compiled code in it runs as native code. The root of a Kubernetes volume with `fsGroup` can
-//! be the folder, too: what the broker creates in it is the broker's alone.
+//! be the folder, too, if others cannot enter it: what the broker creates in it is the broker's
+//! alone. Whatever the mode of a root is, the folder can be inside it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -185,8 +186,8 @@ fn belongs_to_another(directory: &Path, owner: u32) -> String {
     } else if owner == 0 {
         format!(
             "if root created it by running a command of `rise-broker`, give it to the broker's \
-             user with `chown`; if it is the root of a mounted volume, set `fsGroup`, or name a \
-             folder inside it, such as {shown}/state, which the broker creates"
+             user with `chown`; if it is the root of a mounted volume, name a folder inside it, \
+             such as {shown}/state, which the broker creates"
         )
     } else {
         format!(

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::process::Command;
 
 use rise_broker_tests::chart::{Rendered, check_manifests, read_yaml, render};
@@ -462,8 +463,30 @@ fn the_notes_say_what_is_open() {
     assert!(!notes.contains("need no login"), "{notes}");
 }
 
+/// The root of a volume is root's, and others may enter it (`volumes.rs`).
+#[test]
+fn the_state_is_a_folder_inside_the_volume() {
+    let below = "config: { server: { state_directory: /var/lib/rise-broker/of/this } }";
+    let cases = CASES.into_iter().chain([("below", below)]).collect::<Vec<_>>();
+    for (name, rendered) in render(&cases) {
+        let rendered = rendered.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("default.yaml");
+        fs::write(&file, rendered.settings()).unwrap();
+        let settings = read_yaml(file.to_str().unwrap());
+        let state = settings["server"]["state_directory"].as_str().unwrap();
+        let mounts = pod(&rendered)["containers"][0]["volumeMounts"].as_array().unwrap();
+        let volume = mounts.iter().find(|mount| mount["name"] == "state").unwrap();
+        let volume = volume["mountPath"].as_str().unwrap();
+        assert!(Path::new(state).parent().unwrap().starts_with(volume), "{name}: {volume} {state}");
+        let expected = if name == "others" { "/state" } else { "/var/lib/rise-broker" };
+        assert_eq!(volume, expected, "{name}");
+    }
+}
+
 #[test]
 fn wrong_values_are_rejected() {
+    const INSIDE: &str = "is not inside a volume";
     let wrong = [
         ("misspelled", "serviceAcount: { create: true }", "serviceAcount"),
         ("beside config", "registry: { type: ecr }", "registry"),
@@ -472,6 +495,9 @@ fn wrong_values_are_rejected() {
         ("digest", "image: { digest: latest }", "digest"),
         ("host", "ingress: { enabled: true }", "ingress.host"),
         ("parents", "gateway: { enabled: true }", "gateway.parentRefs"),
+        ("root", "config: { server: { state_directory: /var/lib/rise-broker/ } }", INSIDE),
+        ("no volume", "config: { server: { state_directory: /state } }", INSIDE),
+        ("relative", "config: { server: { state_directory: rise/state } }", INSIDE),
     ];
     let cases: Vec<(&str, &str)> = wrong.iter().map(|(name, values, _)| (*name, *values)).collect();
     let rendered = render(&cases);

@@ -290,7 +290,7 @@ fn o1_a_state_folder_of_another_user_names_both_users_and_no_harm() {
     "#);
     std::os::unix::fs::chown(installation.path("own-state"), Some(0), None).unwrap();
     insta::assert_snapshot!(said(BROKER), @r#"
-    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: own-state belongs to `root` (uid 0), but this process runs as uid 64123; if root created it by running a command of `rise-broker`, give it to the broker's user with `chown`; if it is the root of a mounted volume, set `fsGroup`, or name a folder inside it, such as own-state/state, which the broker creates
+    error: the variable RISE_SERVER__STATE_DIRECTORY: server.state_directory: own-state belongs to `root` (uid 0), but this process runs as uid 64123; if root created it by running a command of `rise-broker`, give it to the broker's user with `chown`; if it is the root of a mounted volume, name a folder inside it, such as own-state/state, which the broker creates
     "#);
 }
 

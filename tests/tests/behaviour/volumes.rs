@@ -1,5 +1,6 @@
-//! Kubernetes volumes with `fsGroup`: their roots and Secrets are root's and open to a group of the
-//! pod, and the kubelet opens everything in them to that group at each mount.
+//! Kubernetes volumes: their roots are root's, and usually open to others. With `fsGroup` they and
+//! Secrets are open to a group of the pod, and the kubelet opens everything in them to that group
+//! at each mount.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -113,6 +114,38 @@ fn a_folder_inside_a_volume_is_a_state_folder_at_every_start() {
     assert_eq!(mode(&installation, "volume/state"), 0o2700);
 }
 
+/// The kubelet adds to the mode of a root and removes nothing.
+#[test]
+fn a_folder_inside_any_root_of_a_volume_is_a_state_folder() {
+    let Some(mut installation) = in_pod() else { return };
+    for (name, group, root_mode) in [
+        ("ext4", GROUP, 0o2775),
+        ("empty-dir", GROUP, 0o2777),
+        // It gets no group.
+        ("local-path", 0, 0o777),
+        ("closed", GROUP, 0o2770),
+    ] {
+        installation.folder(name, 0o700);
+        give(&installation.path(name), 0, group, root_mode);
+        let state = format!("{name}/state");
+        let text = format!("{AUTH}{}", oci("oci.example.com")).replace("@STATE@", &state);
+        installation.settings(text);
+        installation.without("RISE_SERVER__STATE_DIRECTORY");
+        installation.variable("RISE_SERVER__STATE_DIRECTORY", &state);
+        for _ in 0..2 {
+            let (code, _, stderr) = run(&installation, &["check"]);
+            assert_eq!(code, Some(0), "{name}: {stderr}");
+            drop(serve(&installation));
+            assert_eq!(mode(&installation, &state) & 0o777, 0o700, "{name}");
+            assert_eq!(mode(&installation, &format!("{state}/issuer.pem")), 0o600, "{name}");
+            if group == GROUP {
+                mount(&installation.path(name));
+                assert_eq!(mode(&installation, name), root_mode, "{name}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_key_of_a_secret_volume_is_read_and_one_that_strangers_read_is_not() {
     let Some(installation) = in_pod() else { return };
@@ -154,7 +187,9 @@ fn a_key_of_a_secret_volume_is_read_and_one_that_strangers_read_is_not() {
 fn a_state_folder_that_strangers_can_enter_is_rejected() {
     let Some(installation) = in_pod() else { return };
     for (user, group, folder_mode) in [
+        (0, GROUP, 0o2775),
         (0, GROUP, 0o2777),
+        (0, 0, 0o777),
         (0, 64_201, 0o2770),
         (0, GROUP, 0o770),
         (BROKER, GROUP, 0o770),

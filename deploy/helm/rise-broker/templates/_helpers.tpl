@@ -47,7 +47,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
       "listen" "0.0.0.0:3000"
       "admin_listen" "0.0.0.0:3001"
       "admin_open" true
-      "state_directory" "/var/lib/rise-broker" -}}
+      "state_directory" "/var/lib/rise-broker/state" -}}
 {{- if .Values.tls.secretName -}}
 {{- $_ := set $server "tls" (dict
       "certificate_file" "/run/tls/tls.crt"
@@ -58,6 +58,21 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
       "providers" (dict "directory" "/usr/lib/rise-broker/providers")
       "log" (dict "format" "json") -}}
 {{- mergeOverwrite $own (deepCopy .Values.config) | toYaml -}}
+{{- end }}
+
+{{- /* Where the volume of the state is mounted. Its root is root's, and other users may enter it, so
+the broker makes a folder of its own in it. */ -}}
+{{- define "rise-broker.volume" -}}
+{{- $config := include "rise-broker.config" . | fromYaml -}}
+{{- $usual := "/var/lib/rise-broker" -}}
+{{- $state := clean $config.server.state_directory -}}
+{{- $volume := ternary $usual (dir $state) (hasPrefix (printf "%s/" $usual) $state) -}}
+{{- if or (not (isAbs $state)) (eq $volume "/") (eq $state $usual) -}}
+{{- fail (printf
+      "config.server.state_directory: %s is not inside a volume, whose root belongs to root; %s"
+      $state "name a folder such as /var/lib/rise-broker/state") -}}
+{{- end -}}
+{{- $volume -}}
 {{- end }}
 
 {{- /* The port of a listener: `config` may name others than 3000 and 3001. */ -}}

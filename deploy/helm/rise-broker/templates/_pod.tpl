@@ -92,7 +92,7 @@ spec:
         capabilities: { drop: [ALL] }
       volumeMounts:
         - { name: config, mountPath: /etc/rise-broker, readOnly: true }
-        - { name: state, mountPath: {{ $config.server.state_directory }} }
+        - { name: state, mountPath: {{ include "rise-broker.volume" . }} }
         {{- if .Values.tls.secretName }}
         - { name: tls, mountPath: /run/tls, readOnly: true }
         {{- end }}
