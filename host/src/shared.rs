@@ -124,6 +124,11 @@ impl Shared {
         greeting::about(&self.prefix)
     }
 
+    /// How long that key lasts while no broker asks, in milliseconds.
+    pub(crate) fn unattended(&self) -> &'static str {
+        greeting::UNATTENDED
+    }
+
     /// The name of something that all brokers know, whatever their first key is.
     pub(crate) fn common_name(&self, name: &str) -> String {
         greeting::key(&self.prefix, name)

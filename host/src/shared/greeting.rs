@@ -1,6 +1,9 @@
 //! What a broker asks on a new connection and every two seconds: whether the store can be written,
 //! whether it is still the same one and remembers what it was told, and whether the other brokers
 //! have the same key.
+//!
+//! **Invariant:** the memory of used tokens ends when no broker has asked for [`UNATTENDED`].
+//! Brokers may serve without the store meanwhile, and it does not learn which tokens they accept.
 
 use std::sync::Arc;
 
@@ -14,6 +17,9 @@ use crate::domain::Clock;
 
 /// How far the clocks of broker and store may be apart before a line is logged, in milliseconds.
 const CLOCKS_APART: i64 = 5_000;
+/// How long the memory lasts while no broker asks, in milliseconds: longer than most restarts, and
+/// shorter than a change of the settings of all brokers and back takes.
+pub(super) const UNATTENDED: &str = "60000";
 
 /// Reads what the store says of itself, and resets it if it is another store than before: one that
 /// was restarted or took over may have lost what was written last. Returns `ok`, `new` if
@@ -23,13 +29,14 @@ local about = redis.call('HMGET', KEYS[1], 'since', 'run', 'key')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local known = false
-for i = 3, #ARGV do known = known or about[3] == ARGV[i] end
+for i = 4, #ARGV do known = known or about[3] == ARGV[i] end
 if about[3] and not known then return { 'other-key', now } end
 local since, word = about[1], 'ok'
 if not since or about[2] ~= ARGV[2] then
   since, word = string.format('%.0f', math.max(now, tonumber(ARGV[1]))), 'new'
 end
-redis.call('HSET', KEYS[1], 'since', since, 'run', ARGV[2], 'key', ARGV[3])
+redis.call('HSET', KEYS[1], 'since', since, 'run', ARGV[2], 'key', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return { word, now }";
 
 /// A name in the store. The braces keep all of them on one node of a Cluster, as scripts need it.
@@ -67,7 +74,7 @@ pub(super) async fn greet(
     let is_bounded = line("maxmemory").is_none_or(|most| most != "0");
     let now = clock.now().as_millisecond();
     let mut hello = redis::cmd("EVAL");
-    hello.arg(HELLO).arg(1).arg(about(prefix)).arg(now).arg(&run_id);
+    hello.arg(HELLO).arg(1).arg(about(prefix)).arg(now).arg(&run_id).arg(UNATTENDED);
     hello.arg(keys.fingerprint());
     for fingerprint in keys.fingerprints().skip(1) {
         hello.arg(fingerprint);
@@ -79,8 +86,9 @@ pub(super) async fn greet(
         [Value::BulkString(word), Value::Int(theirs)] if word == b"ok" || word == b"new" => {
             if word == b"new" {
                 tracing::warn!(
-                    "the shared store is new, was emptied, restarted or took over: single-use \
-                     tokens that were issued before now are rejected"
+                    "the shared store is new, was emptied, restarted or took over, or no broker \
+                     has asked it for a minute: single-use tokens that were issued before now are \
+                     rejected"
                 );
             }
             theirs

@@ -8,6 +8,9 @@ use rise_broker_tests::redis::{GateMode, REDIS_PASSWORD, Redis};
 use rise_broker_tests::replicas::{Replicas, ask, fresh_token, next_second};
 use rise_broker_tests::{TestBroker, eventually, logs};
 
+/// The key of the store with the facts about its memory.
+const ABOUT: &str = "{rise}:about";
+
 fn replayed() -> (u16, String) {
     (401, "token-replayed".to_owned())
 }
@@ -174,10 +177,7 @@ async fn a_store_that_was_emptied_soon_takes_fresh_tokens() {
     let replicas = Replicas::prepare("", "off").await;
     let broker = replicas.broker().await;
     replicas.redis.ask(&["FLUSHALL"]);
-    eventually("a memory has begun", async || {
-        replicas.redis.ask(&["EXISTS", "{rise}:about"]) == "1"
-    })
-    .await;
+    eventually("a memory has begun", async || replicas.redis.ask(&["EXISTS", ABOUT]) == "1").await;
     next_second().await;
     assert_eq!(ask(&broker, &fresh_token(&broker)).await, served());
 }
@@ -211,6 +211,29 @@ async fn a_store_that_lost_its_memory_accepts_no_token_of_before() {
     for (broker, token) in [(&one, &used), (&other, &used), (&one, &fresh), (&other, &fresh)] {
         assert_eq!(ask(broker, token).await, replayed(), "after a failover");
     }
+}
+
+/// Brokers may have served without the store meanwhile, and it does not know what they accepted.
+#[tokio::test]
+async fn a_store_that_no_broker_asks_for_a_minute_accepts_no_token_of_before() {
+    let replicas = Replicas::prepare("", "off").await;
+    let broker = replicas.broker().await;
+    let fresh = fresh_token(&broker);
+    let ends_in = |milliseconds: &str| replicas.redis.ask(&["PEXPIRE", ABOUT, milliseconds]);
+    let lasts = || replicas.redis.ask(&["PTTL", ABOUT]).parse::<i64>().unwrap();
+    ends_in("20000");
+    eventually("a broker has asked", async || (50_000..=60_000).contains(&lasts())).await;
+    replicas.gate.set(GateMode::Refuse);
+    eventually("the broker has noticed", async || {
+        ask(&broker, &fresh_token(&broker)).await == unknown()
+    })
+    .await;
+    ends_in("1");
+    eventually("the minute is over", async || lasts() == -2).await;
+    replicas.gate.set(GateMode::Pass(replicas.redis.port()));
+    recovers(&broker, "the store is asked again").await;
+    assert_eq!(ask(&broker, &fresh).await, replayed());
+    assert!((1..=60_000).contains(&lasts()));
 }
 
 #[tokio::test]

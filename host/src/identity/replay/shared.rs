@@ -5,7 +5,8 @@
 //! the credential leaves.
 //!
 //! **Invariant:** the memory knows since when it is whole. A store that was emptied, restarted or
-//! replaced begins a new memory, and a token that was issued before is rejected.
+//! replaced, or that no broker has asked for a while, begins a new memory, and a token that was
+//! issued before is rejected.
 //! **Invariant:** a token is accepted only by an answer of a store that keeps what it was told.
 
 use std::sync::Arc;
@@ -27,7 +28,8 @@ const LONGEST: Duration = Duration::from_hours(24 * 366);
 
 /// Keys: the facts about the store, and the token's names. The first name is written, and all of
 /// them are looked for: other brokers may write another one while keys are rotated.
-/// Arguments: now, issued, lease (milliseconds), owner, run id, fingerprint.
+/// Arguments: now, issued, lease (milliseconds), owner, run id, fingerprint, and for how long the
+/// memory lasts while no broker asks (milliseconds).
 const RESERVE: &str = "
 local since = redis.call('HGET', KEYS[1], 'since')
 if not since then
@@ -35,6 +37,7 @@ if not since then
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   since = string.format('%.0f', math.max(now, tonumber(ARGV[1])))
   redis.call('HSET', KEYS[1], 'since', since, 'run', ARGV[5], 'key', ARGV[6])
+  redis.call('PEXPIRE', KEYS[1], ARGV[7])
 end
 if tonumber(ARGV[2]) < tonumber(since) then return 'before' end
 for i = 2, #KEYS do
@@ -105,8 +108,9 @@ impl SharedToken {
         let now = shared.clock().now().as_millisecond().to_string();
         let issued = issued.saturating_mul(1000).to_string();
         let lease = milliseconds(LEASE).min(self.left()).to_string();
+        let (fingerprint, unattended) = (shared.fingerprint(), shared.unattended());
         let arguments =
-            [&*now, &issued, &lease, owner, &run_id, shared.fingerprint()].map(str::as_bytes);
+            [&*now, &issued, &lease, owner, &run_id, fingerprint, unattended].map(str::as_bytes);
         match &*self.run(RESERVE, keys, &arguments).await? {
             b"reserved" => Ok(()),
             b"used" => Err(Replayed::Used),
