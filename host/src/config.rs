@@ -88,16 +88,16 @@ pub struct Config {
     pub identity: IdentitySettings,
     pub rules: Rules,
     pub audit: AuditSettings,
-    /// Read at start only.
+    /// Read at start only, except for its secrets.
     pub ship: Arc<ShipSettings>,
     /// Read at start only.
     pub cache: CacheConfig,
-    /// Read at start only. `None`: this broker shares nothing with others.
+    /// Read at start only, except for its password. `None`: this broker shares nothing with others.
     pub shared: Option<SharedSettings>,
     /// `None`: this broker signs no tokens.
     pub signing: Option<SigningConfig>,
     pub log: LogConfig,
-    /// Read at start only. `None`: no traces are sent.
+    /// Read at start only, except for its token. `None`: no traces are sent.
     pub traces: Option<Arc<TraceSettings>>,
     /// Warnings about settings that are valid but probably not intended.
     pub warnings: Vec<Problem>,
@@ -107,8 +107,8 @@ pub struct Config {
     pub written: Written,
 }
 
-/// Knows the origin of each setting. It contains neither the registries nor the password of
-/// `[shared]` nor the token of `[traces]`, which are secrets.
+/// Knows the origin of each setting. It contains neither the registries nor the secrets of
+/// `[shared]`, `[traces]` and `[audit.ship]`.
 #[derive(Clone)]
 pub struct Written(Node);
 
@@ -139,5 +139,18 @@ impl Config {
     pub fn load(directory: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
         let draft = Draft::load(directory, environment)?;
         if draft.problems.is_empty() { Ok(draft.config) } else { Err(draft.problems) }
+    }
+
+    /// Gives the parts of the process that were started with these settings the secrets of `newer`,
+    /// for their next connections. A secret goes only to the address that it is stated for; another
+    /// address needs a restart.
+    pub(crate) fn renew_secrets(&self, newer: &Self) {
+        if let (Some(shared), Some(newer)) = (&self.shared, &newer.shared) {
+            shared.renew_password(newer);
+        }
+        if let (Some(traces), Some(newer)) = (&self.traces, &newer.traces) {
+            traces.target.renew_token(&newer.target);
+        }
+        self.ship.renew_secrets(&newer.ship);
     }
 }

@@ -5,13 +5,12 @@
 mod client;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Method, Request};
 use url::Url;
 
-use crate::domain::Secret;
+use crate::domain::{Renewable, Secret};
 pub(crate) use client::{client, send, shown};
 
 /// A few words about what was sent.
@@ -22,7 +21,7 @@ const LARGEST_ANSWER: usize = 64 << 10;
 pub struct PostSettings {
     pub url: Url,
     /// Sent as `Authorization: Bearer …`.
-    pub token: Option<Arc<Secret>>,
+    pub token: Renewable,
     /// The only authorities that may sign the server's certificate.
     pub ca_file: Option<PathBuf>,
 }
@@ -41,6 +40,15 @@ pub(crate) struct Poster {
     settings: PostSettings,
     /// It is made anew after a failure, because `ca_file` may have changed.
     client: Option<Client>,
+}
+
+impl PostSettings {
+    /// Takes over the token of `newer`, unless that is for another address.
+    pub(crate) fn renew_token(&self, newer: &Self) {
+        if self.url == newer.url {
+            self.token.renew_from(&newer.token);
+        }
+    }
 }
 
 impl PostError {
@@ -76,7 +84,8 @@ impl Poster {
         if let Some(name) = name {
             headers.insert("idempotency-key", header(name)?);
         }
-        if let Some(token) = &self.settings.token {
+        let token = self.settings.token.current();
+        if let Some(token) = &token {
             let mut value = header(&format!("Bearer {}", token.expose()))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
@@ -84,19 +93,18 @@ impl Poster {
         *request.body_mut() = Some(body.into());
         let answer = client::send(&client, request, LARGEST_ANSWER)
             .await
-            .map_err(|error| self.without_token(error))?;
+            .map_err(|error| without_token(error, token.as_deref()))?;
         self.client = Some(client);
         Ok(answer)
     }
+}
 
-    /// A server may repeat what it got.
-    fn without_token(&self, error: PostError) -> PostError {
-        let is_in = self.settings.token.as_ref().is_some_and(|token| token.is_in(&error.text));
-        if is_in {
-            PostError::new(error.reason, "its answer has the token, and is withheld")
-        } else {
-            error
-        }
+/// A server may repeat what it got.
+fn without_token(error: PostError, token: Option<&Secret>) -> PostError {
+    if token.is_some_and(|token| token.is_in(&error.text)) {
+        PostError::new(error.reason, "its answer has the token, and is withheld")
+    } else {
+        error
     }
 }
 

@@ -9,7 +9,7 @@
 mod reloader;
 mod watch;
 
-pub use reloader::{Reloader, Source};
+pub use reloader::{READ_AT_START, Reloader, Source};
 pub use watch::watch;
 
 use std::sync::Arc;

@@ -205,13 +205,28 @@ fn without_default(
     Some(written.problem("/registries", message))
 }
 
+/// The secrets outside the registries, each in its table.
+const SECRETS: &[(&[&str], &str)] = &[
+    (&["shared"], "password"),
+    (&["traces"], "token"),
+    (&["audit", "ship", "postgres"], "password"),
+    (&["audit", "ship", "s3"], "access_key_id"),
+    (&["audit", "ship", "s3"], "secret_access_key"),
+    (&["audit", "ship", "https"], "token"),
+    (&["audit", "ship", "otlp"], "token"),
+];
+
 fn without_secrets(mut root: Node) -> Node {
     if let Some(map) = root.table_mut() {
         map.remove("registries");
-        for (table, secret) in [("shared", "password"), ("traces", "token")] {
-            if let Some(table) = map.get_mut(table).and_then(Node::table_mut) {
-                table.remove(secret);
-            }
+    }
+    for (tables, secret) in SECRETS {
+        let mut table = root.table_mut();
+        for name in *tables {
+            table = table.and_then(|table| table.get_mut(*name)).and_then(Node::table_mut);
+        }
+        if let Some(table) = table {
+            table.remove(*secret);
         }
     }
     root

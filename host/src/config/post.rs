@@ -1,13 +1,12 @@
 //! A URL to which something is posted: `[audit.ship.https]`, `[audit.ship.otlp]`, `[traces]`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
-use crate::domain::Secret;
+use crate::domain::{Renewable, Secret};
 use crate::posting::PostSettings;
 use crate::reachable;
 
@@ -26,7 +25,7 @@ pub(super) struct PostFile {
 impl PostFile {
     pub(super) fn settings(self) -> Result<PostSettings, (&'static str, String)> {
         let url = url(&self.url).map_err(|message| ("url", message))?;
-        Ok(PostSettings { url, token: self.token.map(Arc::new), ca_file: self.ca_file })
+        Ok(PostSettings { url, token: Renewable::new(self.token), ca_file: self.ca_file })
     }
 }
 

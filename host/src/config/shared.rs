@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,7 +9,7 @@ use url::Url;
 
 use super::node::Problem;
 use super::{Config, Written};
-use crate::domain::Secret;
+use crate::domain::{Renewable, Secret};
 use crate::shared::{SharedSettings, StoreAddress};
 
 const PORT: u16 = 6379;
@@ -110,7 +109,7 @@ pub(super) fn config(
         tls: place.tls,
         database: place.database,
         username: file.username,
-        password: file.password.map(|password| Arc::new(Secret::new(password))),
+        password: Renewable::new(file.password.map(Secret::new)),
         sentinel_master: file.sentinel_master,
         ca_file: file.ca_file,
         prefix: file.prefix,

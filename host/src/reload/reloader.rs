@@ -2,6 +2,9 @@
 //!
 //! Settings and providers are tried together first, since a new provider may need new settings. If
 //! that does not work, each is tried with the last good other, and what is right is activated.
+//!
+//! Settings that are read at start only are compared with those of the start. Their secrets are
+//! not: with the settings that are activated the process gets theirs (`Config::renew_secrets`).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -78,7 +81,7 @@ pub struct Reloader {
     source: Source,
     /// The settings of the generation that serves.
     config: Config,
-    /// The settings that the process was started with.
+    /// The settings that the process was started with. Its secrets are the ones in use.
     started: Config,
     /// Whether there are settings that could not be activated.
     is_pending: bool,
@@ -126,6 +129,9 @@ impl Reloader {
         let wanted = if is_wanted { self.load_settings(&mut found) } else { None };
         let broker = self.current.broker();
         let activated = self.activate_changes(&broker, wanted, &restless, &mut found).await;
+        if let Some(config) = &activated {
+            self.started.renew_secrets(config);
+        }
         let now = activated.as_ref().unwrap_or(&self.config);
         found.needs_restart = needs_restart(&self.started, now);
         self.is_pending = !found.settings.is_empty();
@@ -319,9 +325,12 @@ fn texts(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
 
+/// The tables that are read at start only, except for their secrets.
+pub const READ_AT_START: [&str; 6] = ["server", "audit", "cache", "shared", "log", "traces"];
+
 /// Settings that were changed since the start and are read at start only.
 fn needs_restart(started: &Config, now: &Config) -> Vec<String> {
-    let mut changed: Vec<String> = ["server", "audit", "cache", "shared", "log", "traces"]
+    let mut changed: Vec<String> = READ_AT_START
         .iter()
         .flat_map(|table| Written::changes(&started.written, &now.written, table))
         .collect();

@@ -91,7 +91,7 @@ impl Connector {
         if let Some(username) = &self.settings.username {
             info = info.set_username(username);
         }
-        if let Some(password) = &self.settings.password {
+        if let Some(password) = self.settings.password.current() {
             info = info.set_password(password.expose());
         }
         let (mut connection, received, driver) = self.open(address, &info).await?;

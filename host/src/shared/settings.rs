@@ -1,9 +1,8 @@
 //! The values of `[shared]`. Their form and defaults: `config/shared.rs`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use crate::domain::Secret;
+use crate::domain::Renewable;
 
 /// Where the store is, and who may read what is in it.
 #[derive(Clone)]
@@ -12,7 +11,7 @@ pub struct SharedSettings {
     pub tls: bool,
     pub database: u32,
     pub username: Option<String>,
-    pub password: Option<Arc<Secret>>,
+    pub password: Renewable,
     /// The name by which Sentinels know the store; `address` is then theirs.
     pub sentinel_master: Option<String>,
     pub ca_file: Option<PathBuf>,
@@ -22,6 +21,19 @@ pub struct SharedSettings {
     pub key_files: Vec<PathBuf>,
     /// How many brokers share the store.
     pub replicas: u32,
+}
+
+impl SharedSettings {
+    /// Takes over the password of `newer` for the next connection, unless it is another user's or
+    /// for another store.
+    pub(crate) fn renew_password(&self, newer: &Self) {
+        let place = |of: &Self| {
+            (of.address.clone(), of.sentinel_master.clone(), of.tls, of.username.clone())
+        };
+        if place(self) == place(newer) {
+            self.password.renew_from(&newer.password);
+        }
+    }
 }
 
 /// A host and a port.

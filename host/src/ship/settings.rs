@@ -1,13 +1,12 @@
 //! The settings of shipping, as plain values.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::Config;
 use url::Url;
 
-use crate::domain::Secret;
+use crate::domain::{Renewable, Secret};
 use crate::posting::PostSettings;
 
 /// `[audit.ship]`.
@@ -30,6 +29,26 @@ impl ShipSettings {
     pub fn is_used(&self) -> bool {
         self.postgres.is_some() || self.s3.is_some() || self.https.is_some() || self.otlp.is_some()
     }
+
+    /// Takes over the secrets of `newer` for the next connections, each only for a target that is
+    /// at the same address.
+    pub(crate) fn renew_secrets(&self, newer: &Self) {
+        if let (Some(postgres), Some(newer)) = (&self.postgres, &newer.postgres)
+            && postgres.connection == newer.connection
+        {
+            postgres.password.renew_from(&newer.password);
+        }
+        if let (Some(s3), Some(newer)) = (&self.s3, &newer.s3)
+            && s3.url == newer.url
+        {
+            s3.keys.renew_from(&newer.keys);
+        }
+        for (post, newer) in [(&self.https, &newer.https), (&self.otlp, &newer.otlp)] {
+            if let (Some(post), Some(newer)) = (post, newer) {
+                post.renew_token(newer);
+            }
+        }
+    }
 }
 
 /// `[audit.ship.s3]`.
@@ -41,7 +60,7 @@ pub struct S3Settings {
     /// What the names of all objects begin with.
     pub prefix: String,
     /// `None`: those that AWS's tools find.
-    pub keys: Option<(Arc<Secret>, Arc<Secret>)>,
+    pub keys: Renewable<(Secret, Secret)>,
     pub ca_file: Option<PathBuf>,
     pub part_bytes: usize,
     pub part_after: Duration,
@@ -61,7 +80,7 @@ pub struct ObjectLock {
 pub struct PostgresSettings {
     /// Without a password.
     pub connection: Config,
-    pub password: Option<Arc<Secret>>,
+    pub password: Renewable,
     /// Whether connections over TCP are encrypted, and the server's certificate is checked.
     pub tls: bool,
     /// The only authorities that may sign the server's certificate.

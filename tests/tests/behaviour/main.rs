@@ -111,6 +111,7 @@ mod quay;
 mod registries_page;
 mod release;
 mod reload;
+mod renewed_secrets;
 mod repositories_by_request;
 mod repositories_command;
 mod repositories_safety;

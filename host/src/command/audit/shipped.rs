@@ -10,7 +10,7 @@ use rise_secret::Secret;
 use super::super::{ConfigDirectory, Outcome, print, texts, warn};
 use crate::audit::{Copies, CopiesReport, Kept};
 use crate::config::{Config, environment, postgres_connection};
-use crate::domain::Clock;
+use crate::domain::{Clock, Renewable};
 use crate::files;
 use crate::ship::{Postgres, PostgresError, PostgresSettings, S3, Search, ShipSettings};
 
@@ -54,7 +54,8 @@ pub(super) async fn migrate(arguments: &MigrateArguments) -> Outcome {
         let connection = connection.map_err(|message| vec![format!("--url {message}")])?;
         shipper = settings.connection.get_user().map(ToOwned::to_owned);
         settings.connection = connection;
-        settings.password = arguments.password_file.as_deref().map(password).transpose()?;
+        let password = arguments.password_file.as_deref().map(password).transpose()?;
+        settings.password = Renewable::new(password);
     }
     let migrated = Postgres::new(settings).migrate(Clock::system().now(), shipper.as_deref()).await;
     let migrated = migrated.map_err(|error| match (&arguments.url, &error) {
@@ -76,7 +77,7 @@ pub(super) async fn migrate(arguments: &MigrateArguments) -> Outcome {
     Ok(())
 }
 
-fn password(path: &Path) -> Result<Arc<Secret>, Vec<String>> {
+fn password(path: &Path) -> Result<Secret, Vec<String>> {
     let unreadable =
         |error: io::Error| vec![format!("--password-file {}: {error}", path.display())];
     let text = files::read_text(path, LARGEST_PASSWORD).map_err(unreadable)?;
@@ -88,7 +89,7 @@ fn password(path: &Path) -> Result<Arc<Secret>, Vec<String>> {
              `chmod 600 {path}`"
         ));
     }
-    Ok(Arc::new(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())))
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 fn ship_settings(directory: &ConfigDirectory) -> Result<Arc<ShipSettings>, Vec<String>> {

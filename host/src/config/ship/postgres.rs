@@ -1,14 +1,13 @@
 //! `[audit.ship.postgres]`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_postgres::config::{Config, Host};
 
 use super::Wrong;
-use crate::domain::Secret;
+use crate::domain::{Renewable, Secret};
 use crate::ship::PostgresSettings;
 
 const URL: &str = "a URL such as \"postgresql://rise_ship@db.example.com/audit\"";
@@ -35,7 +34,7 @@ impl PostgresFile {
     pub(super) fn settings(self) -> Result<PostgresSettings, Wrong> {
         let elsewhere = "state it as `password`, such as \"${file:/run/secrets/audit-database}\"";
         let connection = connection(&self.url, elsewhere).map_err(|message| ("url", message))?;
-        let password = self.password.map(Arc::new);
+        let password = Renewable::new(self.password);
         Ok(PostgresSettings { connection, password, tls: self.tls, ca_file: self.ca_file })
     }
 }

@@ -1,7 +1,6 @@
 //! `[audit.ship.s3]`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -10,7 +9,7 @@ use url::Url;
 
 use super::Wrong;
 use crate::config::post;
-use crate::domain::Secret;
+use crate::domain::{Renewable, Secret};
 use crate::ship::{ObjectLock, S3Settings};
 
 #[derive(Deserialize, JsonSchema)]
@@ -73,7 +72,7 @@ impl S3File {
             return Err(("prefix", message.to_owned()));
         }
         let keys = match (self.access_key_id, self.secret_access_key) {
-            (Some(id), Some(secret)) => Some((Arc::new(id), Arc::new(secret))),
+            (Some(id), Some(secret)) => Some((id, secret)),
             (None, None) => None,
             (Some(_), None) => {
                 return Err(("secret_access_key", "missing; it belongs to `access_key_id`".into()));
@@ -96,7 +95,7 @@ impl S3File {
             url,
             region: self.region,
             prefix: self.prefix,
-            keys,
+            keys: Renewable::new(keys),
             ca_file: self.ca_file,
             part_bytes: self.part_mib << 20,
             part_after: Duration::from_secs(self.part_seconds),

@@ -45,7 +45,7 @@ impl Connection {
     /// Opens a connection for statements that may take long.
     pub(super) async fn open_unbounded(settings: &PostgresSettings) -> Result<Self, PostgresError> {
         let mut config = settings.connection.clone();
-        if let Some(password) = &settings.password {
+        if let Some(password) = settings.password.current() {
             config.password(password.expose());
         }
         config.application_name("rise-broker").connect_timeout(CONNECT);

@@ -45,7 +45,7 @@ pub(super) struct Bucket {
 impl Bucket {
     pub(super) async fn open(settings: &S3Settings, clock: Clock) -> Result<Self, ShipError> {
         let region = settings.region.clone();
-        let provider = match &settings.keys {
+        let provider = match settings.keys.current().as_deref() {
             Some((id, secret)) => SharedCredentialsProvider::new(Credentials::new(
                 id.expose(),
                 secret.expose(),
