@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use rise_broker::reload::READ_AT_START;
 use rise_broker_tests::chart::{Rendered, check_manifests, read_yaml, render};
 use rise_broker_tests::{Installation, repository, skipped};
 use serde_json::{Value, json};
@@ -212,6 +213,8 @@ fn replicas_without_volumes_are_a_deployment_that_scales_and_never_shrinks_first
     let least = one(LEAST);
     assert_eq!(self::workload(&least)["spec"]["replicas"], 1);
     assert!(least.notes.contains("the audit log ends with its pod"), "{}", least.notes);
+    assert!(least.notes.contains("is lost with its pod"), "{}", least.notes);
+    assert!(!one(SEED).notes.contains("is lost with its pod"));
     assert!(!rendered.notes.contains("the audit log ends"), "{}", rendered.notes);
     assert!(one(FULL).notes.contains("count limits and used tokens alone"));
     assert_eq!(self::workload(&one(SEED))["kind"], "StatefulSet");
@@ -380,6 +383,52 @@ async fn a_changed_config_map_is_loaded_without_a_restart() {
     serving.until("/readyz", |ready| ready["registries"] == 2).await;
 }
 
+fn restart_mark(rendered: &Rendered) -> &Value {
+    &workload(rendered)["spec"]["template"]["metadata"]["annotations"]["rise-broker/needs-restart"]
+}
+
+#[test]
+fn what_the_broker_reads_at_start_restarts_the_pods_and_nothing_else_does() {
+    let others = ["registries", "registry", "auth", "rules", "operators", "limits", "signing"];
+    let of_tables = READ_AT_START.iter().map(|table| (true, format!("{table}: {{ x: 1 }}")));
+    let of_others = others.iter().map(|table| (false, format!("{table}: {{ x: 1 }}")));
+    let of_limits = [
+        (true, "providers: { limits: { memory_mib: 65 } }"),
+        (true, "providers: { ecr: { limits: { table_elements: 20001 } } }"),
+        (false, "providers: { limits: { cpu_ms: 9 }, ecr: { wasi: stubbed } }"),
+    ];
+    let of_limits = of_limits.map(|(restarts, text)| (restarts, text.to_owned()));
+    let tables: Vec<_> = of_tables.chain(of_others).chain(of_limits).collect();
+    let values: Vec<(bool, String)> = tables
+        .into_iter()
+        .map(|(restarts, table)| (restarts, format!("config: {{ {table} }}")))
+        .collect();
+    let mut cases: Vec<_> = values.iter().map(|(_, text)| (text.as_str(), text.as_str())).collect();
+    cases.push(("nothing", "config: {}"));
+    let rendered = render(&cases);
+    let nothing = restart_mark(rendered["nothing"].as_ref().unwrap());
+    for (restarts, text) in &values {
+        let mark = restart_mark(rendered[text].as_ref().unwrap());
+        assert_eq!(mark != nothing, *restarts, "{text}");
+    }
+}
+
+#[test]
+fn the_number_of_brokers_is_that_of_the_replicas_unless_it_is_stated() {
+    let cases = [
+        ("3", "config: { shared: { url: x } }\nreplicas: 3"),
+        ("9", "config: { shared: { url: x } }\nautoscaling: { enabled: true, maxReplicas: 9 }"),
+        ("4", "config: { shared: { replicas: 4 } }\nautoscaling: { enabled: true }"),
+        ("1", "config: { shared: { url: x } }\nreplicas: 0"),
+    ];
+    for (number, rendered) in render(&cases) {
+        let rendered = rendered.unwrap();
+        let line = format!("  replicas: {number}\n");
+        assert!(rendered.settings().contains(&line), "{}", rendered.settings());
+    }
+    assert!(!one("replicas: 3").settings().contains("shared"));
+}
+
 /// The settings that the providers of this repository mark as secret.
 fn secret_settings() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
@@ -417,6 +466,10 @@ fn a_secret_stands_in_no_config_map() {
             (
                 format!("config.shared.{name}"),
                 format!("config: {{ shared: {} }}", table(name, "x-canary")),
+            ),
+            (
+                format!("config.traces.{name}"),
+                format!("config: {{ traces: {} }}", table(name, "canary")),
             ),
         ] {
             cases.push((format!("{} {text}", cases.len()), text, Some(path)));

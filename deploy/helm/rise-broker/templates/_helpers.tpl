@@ -57,6 +57,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
       "server" $server
       "providers" (dict "directory" "/usr/lib/rise-broker/providers")
       "log" (dict "format" "json") -}}
+{{- if .Values.config.shared -}}
+{{- with .Values.autoscaling -}}
+{{- $most := ternary .maxReplicas $.Values.replicas .enabled | int | max 1 -}}
+{{- $_ := set $own "shared" (dict "replicas" $most) -}}
+{{- end -}}
+{{- end -}}
 {{- mergeOverwrite $own (deepCopy .Values.config) | toYaml -}}
 {{- end }}
 
@@ -73,6 +79,22 @@ the broker makes a folder of its own in it. */ -}}
       $state "name a folder such as /var/lib/rise-broker/state") -}}
 {{- end -}}
 {{- $volume -}}
+{{- end }}
+
+{{- /* What the broker reads at its start only: the tables of READ_AT_START in host/src/reload, and
+limits of providers that need a restart when they grow. */ -}}
+{{- define "rise-broker.needsRestart" -}}
+{{- $config := include "rise-broker.config" . | fromYaml -}}
+{{- $limits := dict -}}
+{{- range $name, $table := $config.providers -}}
+{{- if kindIs "map" $table -}}
+{{- with pick (get $table "limits" | default $table) "memory_mib" "table_elements" -}}
+{{- $_ := set $limits $name . -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $tables := pick $config "server" "audit" "cache" "shared" "log" "traces" -}}
+{{- list $tables $limits | toJson | sha256sum -}}
 {{- end }}
 
 {{- /* The port of a listener: `config` may name others than 3000 and 3001. */ -}}

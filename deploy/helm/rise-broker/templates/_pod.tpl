@@ -1,6 +1,5 @@
 {{- /* The template of the pods, whatever kind of workload has it. */ -}}
 {{- define "rise-broker.pod" -}}
-{{- $config := include "rise-broker.config" . | fromYaml -}}
 metadata:
   labels:
     {{- include "rise-broker.labels" . | nindent 4 }}
@@ -9,7 +8,7 @@ metadata:
     {{- end }}
   annotations:
     # The broker itself reads all other settings when they change.
-    rise-broker/needs-restart: {{ pick $config "server" "audit" "cache" "log" "shared" | toJson | sha256sum }}
+    rise-broker/needs-restart: {{ include "rise-broker.needsRestart" . }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
