@@ -1,6 +1,6 @@
 //! The alerts of `deploy/prometheus`, tried by a tool of Prometheus, and the metrics they read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -59,6 +59,34 @@ fn alerts_read_metrics_that_there_are() {
         let name = name.strip_suffix("_bucket").unwrap_or(name);
         assert!(page.contains(&format!("| `{name}` |")), "{name} is not in docs/metrics.md");
     }
+}
+
+#[test]
+fn the_page_names_each_alert_in_a_row_of_a_metric_that_it_reads() {
+    let rules = read("deploy/prometheus/rise-broker.rules.yml");
+    let page = read("docs/metrics.md");
+    let words = |text: &str| {
+        let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+        words.map(ToOwned::to_owned).collect::<BTreeSet<String>>()
+    };
+    let rules: BTreeMap<&str, BTreeSet<String>> = rules
+        .split("- alert: ")
+        .skip(1)
+        .filter_map(|rule| rule.split_once('\n'))
+        .map(|(name, rule)| (name, words(rule)))
+        .collect();
+    let mut named = BTreeSet::new();
+    for row in page.lines().filter(|line| line.starts_with("| `")) {
+        let metric = row.split('`').nth(1).unwrap();
+        for alert in words(row).into_iter().filter(|word| word.starts_with("RiseBroker")) {
+            let rule = rules.get(&*alert).unwrap_or_else(|| panic!("{alert} is no alert"));
+            let reads = ["", "_bucket"].map(|end| format!("rise_broker_{metric}{end}"));
+            assert!(reads.iter().any(|name| rule.contains(name)), "{alert}: {metric}");
+            named.insert(alert);
+        }
+    }
+    let alerts: BTreeSet<String> = rules.keys().map(|name| (*name).to_owned()).collect();
+    assert_eq!(named, alerts);
 }
 
 #[tokio::test]
