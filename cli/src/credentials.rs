@@ -1,6 +1,7 @@
 //! Obtains a credential: from the cache in the first half of its lifetime, else from the broker.
 //! One process at a time asks the broker for the same credential.
 
+use std::cell::Cell;
 use std::thread;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::app::App;
 use crate::broker::Wanted;
 use crate::cache::{Cache, CacheKey, Complaint, Kept};
 use crate::failure::Failure;
-use crate::patience::Patience;
+use crate::patience::{Patience, Repeat};
 use crate::token::TokenSource;
 
 /// Interval at which the cache is read while another process asks the broker.
@@ -21,6 +22,22 @@ pub(crate) struct Obtained {
     pub(crate) kept: Kept,
     /// Lines for stderr.
     pub(crate) complaints: Vec<Complaint>,
+}
+
+/// Why the broker gave no new credential.
+enum RequestError {
+    /// It rejected the token or denied the request.
+    Refused(Failure),
+    /// There is no token, or the broker cannot answer.
+    Failed(Failure),
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Refused(failure) | RequestError::Failed(failure) => failure,
+        }
+    }
 }
 
 /// Uses the token of `app.source()` and the wait of this run.
@@ -64,7 +81,7 @@ pub(crate) fn obtain_as(
     let patience = if kept.is_some() { patience.once_within(RENEWAL) } else { patience };
     let kept = match kept {
         Some(kept) if kept.is_fresh((app.now)()) => kept,
-        kept => match (ask(app, source, wanted, patience), kept) {
+        kept => match (request(app, source, wanted, patience), kept) {
             (Ok(asked), _) => {
                 if let Some(lock) = lock
                     && let Err(complaint) = cache.store(&key, &asked, &lock)
@@ -73,19 +90,19 @@ pub(crate) fn obtain_as(
                 }
                 asked
             }
-            (Err(failure @ (Failure::Token(_) | Failure::Denied(_))), _) => {
+            (Err(RequestError::Refused(failure)), _) => {
                 // A caller who is no longer allowed must not get the cached credential either.
                 cache.remove(&key);
                 return Err(failure);
             }
-            (Err(failure), Some(kept)) => {
+            (Err(RequestError::Failed(failure)), Some(kept)) => {
                 complain(
                     &mut complaints,
                     format!("{failure}; the cached credential is still valid and is used"),
                 );
                 kept
             }
-            (Err(failure), None) => return Err(failure),
+            (Err(RequestError::Failed(failure)), None) => return Err(failure),
         },
     };
     Ok(Obtained { kept, complaints })
@@ -110,10 +127,29 @@ pub(crate) fn ask(
     wanted: &Wanted,
     patience: Patience,
 ) -> Result<Kept, Failure> {
-    app.ask_as(source, patience, |broker, token, deadline| {
+    request(app, source, wanted, patience).map_err(Failure::from)
+}
+
+fn request(
+    app: &App,
+    source: TokenSource,
+    wanted: &Wanted,
+    patience: Patience,
+) -> Result<Kept, RequestError> {
+    let is_refused = Cell::new(false);
+    let asked = app.ask_as(source, patience, |broker, token, deadline| {
         // The lifetime counts from before the request, so that the expiry is never too late.
         let now = (app.now)();
-        broker.credentials(token, wanted, deadline).map(|answer| Kept::new(answer, now))
+        let answer = broker.credentials(token, wanted, deadline);
+        is_refused.set(answer.as_ref().is_err_and(|setback| setback.repeat == Repeat::Refused));
+        Ok(Kept::new(answer?, now))
+    });
+    asked.map_err(|failure| {
+        if is_refused.get() {
+            RequestError::Refused(failure)
+        } else {
+            RequestError::Failed(failure)
+        }
     })
 }
 

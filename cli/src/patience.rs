@@ -39,6 +39,8 @@ pub(crate) struct Patience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
     Never,
+    /// Never, because the broker itself has rejected the token or denied the request.
+    Refused,
     /// The reason may pass soon.
     Soon,
     /// The server asks for this pause.
@@ -136,7 +138,7 @@ impl Patience {
 /// it, all jobs of a matrix would come back at the same moment.
 fn pause(repeat: Repeat, tries: u32, left: Duration, random: f64) -> Option<Duration> {
     let asked = match repeat {
-        Repeat::Never => return None,
+        Repeat::Never | Repeat::Refused => return None,
         Repeat::Soon => Duration::ZERO,
         Repeat::After(pause) => pause,
     };
@@ -182,7 +184,7 @@ fn explained(
             pause.as_secs(),
             left.as_secs()
         )),
-        Repeat::After(_) | Repeat::Soon | Repeat::Never => failure,
+        Repeat::After(_) | Repeat::Soon | Repeat::Never | Repeat::Refused => failure,
     }
 }
 
@@ -206,6 +208,7 @@ mod tests {
         let after = |pause| Repeat::After(seconds(pause));
         for (repeat, tries, left, random, expected) in [
             (Repeat::Never, 1, seconds(60), 1.0, None),
+            (Repeat::Refused, 1, seconds(60), 1.0, None),
             (Repeat::Soon, 1, seconds(60), 1.0, Some(millis(500))),
             (Repeat::Soon, 1, seconds(60), 0.0, Some(millis(250))),
             (Repeat::Soon, 3, seconds(60), 1.0, Some(seconds(2))),

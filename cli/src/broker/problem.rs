@@ -27,7 +27,11 @@ pub(super) fn setback(whom: &str, reply: &Reply, token: &Token, now: u64) -> Set
         .starts_with("application/problem+json")
         .then(|| serde_json::from_slice(&reply.body).ok())
         .flatten();
-    let repeat = if may_pass(reply, problem.as_ref()) { reply.repeat() } else { Repeat::Never };
+    let repeat = match reply.status.as_u16() {
+        401 | 403 | 409 if problem.is_some() => Repeat::Refused,
+        _ if may_pass(reply, problem.as_ref()) => reply.repeat(),
+        _ => Repeat::Never,
+    };
     let failure = match problem {
         Some(problem) => failure(whom, &problem, reply, token, now),
         None => without_problem(whom, reply.status.as_u16(), token),
@@ -235,8 +239,12 @@ mod tests {
             (502, "provider-failed", Repeat::Never),
             (500, "internal", Repeat::Never),
             (400, "invalid-request", Repeat::Never),
-            (401, "invalid-token", Repeat::Never),
-            (403, "access-denied", Repeat::Never),
+            (401, "invalid-token", Repeat::Refused),
+            (403, "access-denied", Repeat::Refused),
+            (409, "conflict", Repeat::Refused),
+            // Something in front of the broker.
+            (403, "", Repeat::Never),
+            (431, "", Repeat::Never),
             (404, "not-found", Repeat::Never),
             (408, "request-timeout", Repeat::Never),
             (413, "too-large", Repeat::Never),

@@ -83,8 +83,12 @@ impl Double {
 }
 
 fn app(double: &Double, home: &std::path::Path, token: &str) -> App {
+    app_with(double, home, ("RISE_TOKEN", token))
+}
+
+fn app_with(double: &Double, home: &std::path::Path, source: (&str, &str)) -> App {
     let home_text = home.to_str().unwrap();
-    let variables = [("HOME", home_text), ("RISE_URL", &double.url), ("RISE_TOKEN", token)];
+    let variables = [("HOME", home_text), ("RISE_URL", &double.url), source];
     let mut app =
         App::new(&Flags::default(), Environment::of(&variables, home), Duration::ZERO).unwrap();
     app.now = now;
@@ -137,6 +141,33 @@ fn a_denied_caller_does_not_get_the_cached_credential() {
     NOW.store(1_060, Ordering::SeqCst);
     double.refuses("403 Forbidden");
     assert!(matches!(obtain(&app, &wanted()), Err(Failure::Denied(_))));
+    double.refuses("503 Service Unavailable");
+    assert!(matches!(obtain(&app, &wanted()), Err(Failure::Unavailable(_))));
+    NOW.store(1_000, Ordering::SeqCst);
+}
+
+#[test]
+fn a_token_source_that_fails_does_not_cost_the_cached_credential() {
+    let _turn = TURN.lock().unwrap();
+    let (double, home) = (Double::start(), tempfile::tempdir().unwrap());
+    let script = home.path().join("token");
+    let command = format!("sh {}", script.display());
+    let app = app_with(&double, home.path(), ("RISE_TOKEN_COMMAND", &command));
+    fs::write(&script, "echo a.jw.t").unwrap();
+    obtain(&app, &wanted()).ok().unwrap();
+    NOW.store(1_060, Ordering::SeqCst);
+    for failing in ["exit 1", "exec sleep 5", "echo no token"] {
+        fs::write(&script, failing).unwrap();
+        let bridged = obtain(&app, &wanted()).ok().unwrap();
+        assert_eq!((double.asked(), bridged.kept.expires_at), (1, 1_100), "{failing}");
+        assert!(bridged.complaints[0].contains("still valid"), "{:?}", bridged.complaints);
+    }
+    // A gateway in front of the broker finds the token too long.
+    fs::write(&script, "echo a.jw.t").unwrap();
+    double.answers("431 Request Header Fields Too Large", "text/html", "");
+    assert_eq!(obtain(&app, &wanted()).ok().unwrap().kept.expires_at, 1_100);
+    double.refuses("401 Unauthorized");
+    assert!(matches!(obtain(&app, &wanted()), Err(Failure::Token(_))));
     double.refuses("503 Service Unavailable");
     assert!(matches!(obtain(&app, &wanted()), Err(Failure::Unavailable(_))));
     NOW.store(1_000, Ordering::SeqCst);
