@@ -49,6 +49,12 @@ pub(crate) struct Kept {
     pub(crate) expires_at: u64,
 }
 
+/// A cached credential and its file.
+pub(crate) struct CachedCredential {
+    path: PathBuf,
+    pub(crate) kept: Kept,
+}
+
 /// Held by the process that asks the broker.
 pub(crate) struct Lock {
     _file: File,
@@ -181,25 +187,35 @@ impl Cache {
     }
 
     /// All cached credentials that can be read.
-    pub(crate) fn all(&self) -> Vec<Credentials> {
-        self.entries().filter_map(|path| Self::read(&path)).collect()
+    pub(crate) fn all(&self) -> Vec<CachedCredential> {
+        let read = |path: PathBuf| Some(CachedCredential { kept: Self::read(&path)?, path });
+        self.entries().filter_map(read).collect()
     }
 
-    /// The credentials in a file of the cache.
-    fn read(path: &Path) -> Option<Credentials> {
+    /// Deletes the credential, unless another process has replaced it. Returns whether it did.
+    pub(crate) fn remove_cached(cached: &CachedCredential) -> bool {
+        let id = &cached.kept.credentials.request_id;
+        let is_same =
+            Self::read(&cached.path).is_some_and(|kept| kept.credentials.request_id == *id);
+        is_same && fs::remove_file(&cached.path).is_ok()
+    }
+
+    /// The credential in a file of the cache.
+    fn read(path: &Path) -> Option<Kept> {
         if path.extension().is_none_or(|name| name != "json") {
             return None;
         }
         let text = files::read_private(path, LONGEST).ok()??;
         let entry: CredentialsEntry<Secret> = serde_json::from_str(&text).ok()?;
-        Credentials::of(entry.answer).ok()
+        let credentials = Credentials::of(entry.answer).ok()?;
+        Some(Kept { credentials, obtained_at: entry.obtained_at, expires_at: entry.expires_at })
     }
 
     /// Deletes the credentials for a project, whoever asked for them.
     pub(crate) fn forget(&self, registry: &str, project: &str) {
         for path in self.entries().collect::<Vec<_>>() {
-            let kept = Self::read(&path);
-            if kept.is_some_and(|it| it.registry == registry && it.project == project) {
+            let credentials = Self::read(&path).map(|kept| kept.credentials);
+            if credentials.is_some_and(|it| it.registry == registry && it.project == project) {
                 let _ = fs::remove_file(path);
             }
         }

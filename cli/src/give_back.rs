@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::broker::{CredentialState, Credentials, EndedCredential};
+use crate::cache::Kept;
 use crate::failure::{Failure, shown};
 use crate::patience::Patience;
 use crate::token::TokenSource;
@@ -23,35 +24,62 @@ pub(crate) struct Returnable {
     request_id: String,
     project: String,
     expires_at: Option<String>,
+    /// In seconds since 1970 by this machine's clock, if that is known.
+    ends_at: Option<u64>,
 }
 
 impl Returnable {
     /// `None` if the broker cannot end it.
     pub(crate) fn of(credentials: &Credentials) -> Option<Self> {
         let Credentials { request_id, project, expires_at, .. } = credentials;
-        let (request_id, project) = (request_id.clone(), project.clone());
-        credentials.revocable.then(|| Self { request_id, project, expires_at: expires_at.clone() })
+        credentials.revocable.then(|| Self {
+            request_id: request_id.clone(),
+            project: project.clone(),
+            expires_at: expires_at.clone(),
+            ends_at: None,
+        })
+    }
+
+    /// `None` if the broker cannot end it.
+    pub(crate) fn of_kept(kept: &Kept) -> Option<Self> {
+        let ends_at = kept.credentials.expires_in.map(|_| kept.expires_at);
+        Some(Self { ends_at, ..Self::of(&kept.credentials)? })
+    }
+
+    pub(crate) fn has_expired(&self, now: u64) -> bool {
+        self.ends_at.is_some_and(|at| at <= now)
     }
 }
 
-/// Returns how many were given back. What fails is told, because it works until it expires.
-pub(crate) fn give_all_back(app: &App, all: &[Returnable], patience: Patience) -> usize {
-    let mut given = 0;
-    for Returnable { request_id, project, expires_at } in all {
-        let source = app.source();
-        let ended =
-            source.and_then(|source| give_back(app, source, request_id, patience.restarted()));
-        match ended {
-            Ok(_) => given += 1,
-            Err(failure) => app.terminal.note(&format!(
-                "rise-registry: a credential for {project} is not given back and works until {}: \
-                 {}",
-                expires_at.as_deref().map_or("the broker ends it".to_owned(), shown),
-                failure.line()
-            )),
-        }
+/// Gives a credential back. A failure is told with the request id, by which `revoke` can repeat it.
+pub(crate) fn give_back_or_tell(
+    app: &App,
+    returnable: &Returnable,
+    patience: Patience,
+) -> Result<EndedCredential, Failure> {
+    let Returnable { request_id, project, expires_at, .. } = returnable;
+    let ended = if patience.deadline().is_over() {
+        Err(Failure::Unavailable("there was no time left".to_owned()))
+    } else {
+        app.source().and_then(|source| give_back(app, source, request_id, patience))
+    };
+    if let Err(failure) = &ended {
+        app.terminal.note(&format!(
+            "rise-registry: the credential {} for {} is not given back and works until {}: {}",
+            shown(request_id),
+            shown(project),
+            expires_at.as_deref().map_or("the broker ends it".to_owned(), shown),
+            failure.line()
+        ));
     }
-    given
+    ended
+}
+
+/// Gives back all that have not expired, within `patience` for all of them together.
+pub(crate) fn give_all_back(app: &App, all: &[Returnable], patience: Patience) {
+    for returnable in all.iter().filter(|returnable| !returnable.has_expired((app.now)())) {
+        let _ = give_back_or_tell(app, returnable, patience);
+    }
 }
 
 /// What became of it, for people.

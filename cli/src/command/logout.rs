@@ -14,7 +14,7 @@ use crate::give_back::{Returnable, give_all_back};
 use crate::oidc::Issuer;
 use crate::token::StoredLogin;
 
-/// For each credential that is given back.
+/// For all credentials that are given back.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
@@ -24,7 +24,9 @@ pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
     // A damaged login is removed too.
     let stored = StoredLogin::load(&app.environment).unwrap_or_default();
     let (logins, unreadable) = log_out_of_clients(app);
-    let kept: Vec<_> = app.cache().all().iter().filter_map(Returnable::of).collect();
+    let cached = app.cache().all();
+    let kept: Vec<_> =
+        cached.iter().filter_map(|cached| Returnable::of_kept(&cached.kept)).collect();
     let credentials = app.cache().clear();
     give_all_back(app, &kept, app.patience.once_within(GIVING_BACK));
     let had = StoredLogin::remove(&app.environment)?;
@@ -58,7 +60,8 @@ pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
 /// Removes what `docker-login` wrote, as far as the cache knows it. Returns the number of logins,
 /// and the failure for a file that cannot be read or written.
 fn log_out_of_clients(app: &App) -> (usize, Option<Failure>) {
-    let cached = app.cache().all();
+    let cached: Vec<_> =
+        app.cache().all().into_iter().map(|cached| cached.kept.credentials).collect();
     let podman = app.environment.path("REGISTRY_AUTH_FILE").map(ConfigFile::load);
     let files = [Some(ConfigFile::of_docker(&app.environment)), podman];
     let (mut removed, mut unreadable) = (0, None);

@@ -9,8 +9,9 @@ use clap::Args;
 use super::Done;
 use crate::app::App;
 use crate::broker::{RevocationRequest, Revocations};
+use crate::cache::Cache;
 use crate::failure::{Failure, shown};
-use crate::give_back::{self, Returnable, give_back};
+use crate::give_back::{self, Returnable, give_back, give_back_or_tell};
 use crate::terminal;
 
 /// How often an operator's command looks what is left.
@@ -84,7 +85,7 @@ pub(super) fn run(app: &App, arguments: &RevokeArguments) -> Done {
         return Err(Failure::Settings(what.to_owned()));
     }
     if arguments.cached {
-        return Ok(end_cached(app));
+        return Ok(end_cached(app, arguments.json));
     }
     if arguments.ids.is_empty() {
         let what = "nothing to revoke: name the request id of a credential, or give back what is \
@@ -129,18 +130,31 @@ fn told(failure: &Failure) {
     terminal::error_line(&format!("rise-registry: {}", failure.line()));
 }
 
-/// Gives back what this user keeps. What cannot be ended only leaves the cache.
-fn end_cached(app: &App) -> ExitCode {
+/// Gives back what this user keeps. A credential stays in the cache until it is given back or the
+/// broker says that it cannot be, so that the command can be repeated.
+fn end_cached(app: &App, json: bool) -> ExitCode {
     let cache = app.cache();
-    let kept = cache.all();
-    let revocable: Vec<Returnable> = kept.iter().filter_map(Returnable::of).collect();
-    for credentials in &kept {
-        cache.forget(&credentials.registry, &credentials.project);
+    let (mut forgotten, mut returnable, mut given) = (0, 0, 0);
+    for cached in cache.all() {
+        let credential = Returnable::of_kept(&cached.kept);
+        let credential = credential.filter(|credential| !credential.has_expired((app.now)()));
+        let ended = credential.map(|credential| give_back_or_tell(app, &credential, app.patience));
+        returnable += usize::from(ended.is_some());
+        if let Some(Ok(ended)) = &ended {
+            given += 1;
+            if json {
+                terminal::line(&serde_json::to_string(ended).unwrap_or_default());
+            }
+        }
+        let is_done = matches!(ended, None | Some(Ok(_) | Err(Failure::Denied(_))));
+        forgotten += usize::from(is_done && Cache::remove_cached(&cached));
     }
-    let given = give_back::give_all_back(app, &revocable, app.patience);
-    let (all, revocable) = (kept.len(), revocable.len());
-    terminal::line(&format!("credentials forgotten: {all}; given back: {given} of {revocable}"));
-    if given == revocable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if !json {
+        terminal::line(&format!(
+            "credentials forgotten: {forgotten}; given back: {given} of {returnable}"
+        ));
+    }
+    if given == returnable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl SelectionArguments {

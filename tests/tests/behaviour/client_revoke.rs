@@ -2,7 +2,8 @@
 //! and a double of Harbor.
 
 use rise_broker_tests::{
-    AUTH, HARBOR, Installation, Minting, MintingMood, Serving, Workstation, eventually, repository,
+    AUTH, BrokerDouble, HARBOR, Installation, Minting, MintingMood, Saying, Serving, Workstation,
+    eventually, repository,
 };
 use serde_json::Value;
 
@@ -98,6 +99,25 @@ async fn what_is_kept_here_is_given_back() {
     let nothing = scene.job.rise(&["revoke", "--cached"]);
     let expected = "credentials forgotten: 0; given back: 0 of 0\n";
     assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(0), expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_given_back_now_stays_and_is_named() {
+    let scene = RevocationScene::start().await;
+    let id = issue(&scene.job);
+    let away = BrokerDouble::start(Saying::answer("503 Service Unavailable", "", ""));
+    let failed = scene.job.rise(&["revoke", "--cached", "--url", &away.url, "--wait", "0"]);
+    let expected = "credentials forgotten: 0; given back: 0 of 1\n";
+    assert_eq!((failed.code, failed.stdout.as_str()), (Some(1), expected), "{}", failed.stderr);
+    assert!(failed.stderr.contains(&id), "{}", failed.stderr);
+    assert_eq!(scene.server.alive().len(), 1);
+    let given = scene.job.rise(&["revoke", "--cached", "--json"]);
+    assert_eq!(given.code, Some(0), "{}", given.stderr);
+    let ended: Value = serde_json::from_str(&given.stdout).unwrap();
+    assert_eq!((&ended["state"], ended["credential"].as_str()), (&"ended".into(), Some(&*id)));
+    assert!(scene.server.alive().is_empty());
+    let nothing = scene.job.rise(&["revoke", "--cached"]);
+    assert_eq!(nothing.stdout, "credentials forgotten: 0; given back: 0 of 0\n");
 }
 
 /// Two jobs of one subject run at once, and share a credential.

@@ -66,7 +66,7 @@ pub(super) fn check_all(app: &App, report: &mut Report) {
     report.add("registry", accepted);
     report.add("docker", docker(app, granted.as_ref()));
     let returnable = granted.as_ref().and_then(Returnable::of);
-    give_all_back(app, returnable.as_slice(), app.patience);
+    give_all_back(app, returnable.as_slice(), app.patience.restarted());
 }
 
 fn not_reached() -> Outcome {
