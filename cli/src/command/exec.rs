@@ -3,7 +3,8 @@
 //!
 //! **Invariant:** these credentials are in that folder only, not in the cache and not in a
 //! variable.
-//! **Invariant:** what can be given back is given back when the command has ended.
+//! **Invariant:** what can be given back is given back when the command has ended, and when it is
+//! never started.
 //! **Invariant:** the folder is removed however the command ends. Signals to this process are
 //! passed on to the command, and this process ends after it.
 
@@ -31,7 +32,7 @@ use crate::failure::Failure;
 use crate::give_back::Returnable;
 use crate::{allowed, credentials, give_back, names, terminal};
 
-/// For each credential that is given back. The caller waits for the exit code.
+/// For all credentials that are given back. The caller waits for the exit code.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
 const MORE: &str = "\
@@ -63,15 +64,25 @@ struct ProjectLogin {
     kept: Kept,
 }
 
-/// Every credential that the command had and that can be given back.
+/// The credentials that the command may still use and that can be given back.
 type Held = Arc<Mutex<Vec<Returnable>>>;
 
 /// The folder, shared with the thread that renews credentials. `None` once it is removed.
 type SharedFolder = Arc<Mutex<Option<Folder>>>;
 
 pub(super) fn run(app: App, arguments: &ExecArguments) -> Done {
-    // Until the folder exists, a signal may end this process: there is nothing to clean up.
-    let logins = log_in(&app, arguments)?;
+    let (app, held) = (Arc::new(app), Held::default());
+    let ran = run_command(&app, arguments, &held);
+    // The command has ended or was never started, so that nobody uses them any more.
+    let held = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
+    let patience = app.patience.restarted().once_within(GIVING_BACK);
+    give_back::give_all_back(&app, &held, patience);
+    ran
+}
+
+fn run_command(app: &Arc<App>, arguments: &ExecArguments, held: &Held) -> Done {
+    // Until the folder exists, a signal may end this process: no file is left of it.
+    let logins = log_in(app, arguments, held)?;
     let (sender, events) = channel();
     child::listen(sender.clone())?;
     if let Err(failure) = ConfigFile::of_docker(&app.environment) {
@@ -90,10 +101,7 @@ pub(super) fn run(app: App, arguments: &ExecArguments) -> Done {
         }
     };
     let shared: SharedFolder = Arc::new(Mutex::new(Some(folder)));
-    let app = Arc::new(app);
-    let held = logins.iter().filter_map(|login| Returnable::of(&login.kept.credentials));
-    let held: Held = Arc::new(Mutex::new(held.collect()));
-    let stop = renewal::start(Arc::clone(&app), logins, (Arc::clone(&shared), Arc::clone(&held)));
+    let stop = renewal::start(Arc::clone(app), logins, (Arc::clone(&shared), Arc::clone(held)));
     for event in events {
         match event {
             ChildEvent::Signal(signal) => child::forward(&child, signal),
@@ -109,16 +117,19 @@ pub(super) fn run(app: App, arguments: &ExecArguments) -> Done {
     if let Some(why) = folder.and_then(|folder| folder.remove().err()) {
         terminal::error_line(&format!("rise-registry: {why}"));
     }
-    // The command has ended, so that nobody uses them any more.
-    let held = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
-    let patience = app.patience.restarted().once_within(GIVING_BACK);
-    give_back::give_all_back(&app, &held, patience);
     status
         .map(code_of)
         .map_err(|error| Failure::Other(format!("cannot wait for the command: {error}")))
 }
 
-fn log_in(app: &App, arguments: &ExecArguments) -> Result<Vec<ProjectLogin>, Failure> {
+/// Notes a credential that the command gets, and drops those that have expired.
+fn hold(held: &Held, kept: &Kept, now: u64) {
+    let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+    held.retain(|earlier| !earlier.has_expired(now));
+    held.extend(Returnable::of_kept(kept));
+}
+
+fn log_in(app: &App, arguments: &ExecArguments, held: &Held) -> Result<Vec<ProjectLogin>, Failure> {
     let first = arguments.wanted.wanted(app)?;
     let mut all = vec![first.clone()];
     for project in &arguments.also {
@@ -130,6 +141,7 @@ fn log_in(app: &App, arguments: &ExecArguments) -> Result<Vec<ProjectLogin>, Fai
     let log_in = |wanted: Wanted| {
         let kept = credentials::ask(app, app.source()?, &wanted, app.patience)
             .map_err(|failure| allowed::explained(app, &wanted, failure))?;
+        hold(held, &kept, (app.now)());
         let credentials = &kept.credentials;
         if credentials.password.expose().is_empty() {
             return Err(Failure::Settings(format!(

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,7 +24,23 @@ fn credentials(host: &str, password: &str, expires_in: u64) -> Saying {
 }
 
 fn credentials_of(project: &str, host: &str, password: &str, expires_in: u64) -> Saying {
-    let answer = json!({
+    granted(&answer_of(project, host, password, expires_in))
+}
+
+/// A credential that can be given back.
+fn returnable(request_id: &str, expires_in: u64) -> Saying {
+    let mut answer = answer_of("my-app", "r.example.com", "canary-1", expires_in);
+    answer["revocable"] = true.into();
+    answer["request_id"] = request_id.into();
+    granted(&answer)
+}
+
+fn granted(answer: &Value) -> Saying {
+    Saying::answer("200 OK", "content-type: application/json\r\n", &answer.to_string())
+}
+
+fn answer_of(project: &str, host: &str, password: &str, expires_in: u64) -> Value {
+    json!({
         "credentials": { "registry_url": host, "username": DEMO_USER, "password": password,
                          "expires_in": expires_in, "expires_at": null, "kind": "basic" },
         "repository": format!("rise/{project}"),
@@ -31,8 +48,7 @@ fn credentials_of(project: &str, host: &str, password: &str, expires_in: u64) ->
         "project": project, "registry": "prod",
         "actions": ["pull", "push"], "scope": "registry", "enforced_by": "host",
         "request_id": "01M7XW52RJVA23PFBZSRPG9G5D",
-    });
-    Saying::answer("200 OK", "content-type: application/json\r\n", &answer.to_string())
+    })
 }
 
 fn workstation(double: &BrokerDouble) -> Workstation {
@@ -306,4 +322,74 @@ fn a_renewal_that_fails_is_said_once_and_tried_again() {
     drop(running.child.stdin.take());
     assert_eq!(running.line(), "still here");
     assert_eq!(running.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_project_that_is_denied_does_not_stop_the_renewal_of_the_others() {
+    let host = "r.example.com";
+    // Both are due at once.
+    let double = BrokerDouble::start(Saying::InTurn(vec![
+        credentials(host, "canary-1", 1),
+        credentials_of("other", host, "canary-2", 1),
+        Saying::problem("403 Forbidden", "access-denied", "no rule allows it", ""),
+        credentials_of("other", host, "canary-3", 3600),
+        Saying::problem("403 Forbidden", "access-denied", "no rule allows it", ""),
+    ]));
+    let machine = workstation(&double);
+    let arguments = ["exec", "--also", "other", "--", "sh", "-c", "read x; true"];
+    let mut child = machine.command("rise-registry", &arguments).spawn().unwrap();
+    let is_written = |password: &str| {
+        let login = STANDARD.encode(format!("{DEMO_USER}:{password}"));
+        machine.files().iter().any(|(path, text)| {
+            path.ends_with("auth.json") && String::from_utf8_lossy(text).contains(&login)
+        })
+    };
+    eventually_blocking("the new login of the other", || is_written("canary-3"));
+    assert!(is_written("canary-1"), "the login that was not renewed is still there");
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.contains("no rule allows it"), "{output:?}");
+}
+
+fn given_back(double: &BrokerDouble) -> Vec<String> {
+    let requests = double.requests();
+    let paths = requests.iter().filter_map(|request| {
+        let path = request.strip_prefix("DELETE /api/v1/registry/credentials/")?;
+        Some(path.split(' ').next()?.to_owned())
+    });
+    paths.collect()
+}
+
+#[test]
+fn what_has_expired_is_not_given_back() {
+    let ended = json!({ "credential": "x", "state": "ended", "expires_at": null,
+                        "request_id": "x" });
+    let [first, second] = ["01M7XW52RJVA23PFBZSRPG9G5D", "01M7XW52RJVA23PFBZSRPG9G5E"];
+    let double = BrokerDouble::start(Saying::InTurn(vec![
+        returnable(first, 1),
+        returnable(second, 3600),
+        granted(&ended),
+    ]));
+    let machine = workstation(&double);
+    let ran = machine.rise(&["exec", "--", "sleep", "2.1"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert_eq!(given_back(&double), [second]);
+}
+
+#[test]
+fn giving_back_has_one_deadline_for_all() {
+    let ids =
+        ["01M7XW52RJVA23PFBZSRPG9G5D", "01M7XW52RJVA23PFBZSRPG9G5E", "01M7XW52RJVA23PFBZSRPG9G5F"];
+    let mut turns: Vec<Saying> = ids.iter().map(|id| returnable(id, 3600)).collect();
+    turns.push(Saying::Nothing);
+    let double = BrokerDouble::start(Saying::InTurn(turns));
+    let machine = workstation(&double);
+    let begun = Instant::now();
+    let ran = machine.rise(&["exec", "--also", "one", "--also", "two", "--", "true"]);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for id in ids {
+        assert!(ran.stderr.contains(&format!("the credential {id} for")), "{}", ran.stderr);
+    }
 }

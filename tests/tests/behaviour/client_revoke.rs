@@ -120,6 +120,22 @@ async fn what_cannot_be_given_back_now_stays_and_is_named() {
     assert_eq!(nothing.stdout, "credentials forgotten: 0; given back: 0 of 0\n");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_gives_back_if_the_command_does_not_start() {
+    let scene = RevocationScene::start().await;
+    for (arguments, code) in [
+        (&["exec", "--", "no-such-command"][..], 127),
+        (&["exec", "--also", "forbidden", "--", "true"], 4),
+    ] {
+        let ran = scene.job.rise(arguments);
+        assert_eq!(ran.code, Some(code), "{arguments:?}: {}", ran.stderr);
+        assert!(scene.server.alive().is_empty(), "{arguments:?}");
+    }
+    let requests = scene.server.requests();
+    let made = requests.iter().filter(|request| request.starts_with("POST")).count();
+    assert_eq!(made, 2, "{requests:?}");
+}
+
 /// Two jobs of one subject run at once, and share a credential.
 #[tokio::test(flavor = "multi_thread")]
 async fn exec_gives_back_at_its_end() {

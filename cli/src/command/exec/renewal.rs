@@ -9,7 +9,6 @@ use super::{Held, ProjectLogin, SharedFolder};
 use crate::app::App;
 use crate::credentials;
 use crate::failure::Failure;
-use crate::give_back::Returnable;
 use crate::terminal;
 
 /// Seconds between two attempts after a failure. The broker limits requests per subject.
@@ -56,21 +55,30 @@ fn due(logins: &[ProjectLogin], failed_at: Option<u64>) -> u64 {
     failed_at.map_or(half, |at| half.max(at.saturating_add(AGAIN)))
 }
 
-/// Renews the credentials that are due. The token's source is read again, because a token file may
-/// contain a new token by now.
+/// Renews the credentials that are due, also after one of them failed, and returns the first
+/// failure. The token's source is read again, because a token file may contain a new token by now.
 fn renew(
     app: &App,
     logins: &mut [ProjectLogin],
     (folder, held): &(SharedFolder, Held),
 ) -> Result<(), Failure> {
+    let mut renewed = Ok(());
     for login in logins.iter_mut().filter(|login| login.kept.half_life() <= (app.now)()) {
-        login.kept = credentials::ask(app, app.source()?, &login.wanted, app.patience.restarted())?;
-        // The command may still use the one before, so both are given back at its end.
-        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.extend(Returnable::of(&login.kept.credentials));
+        let asked = app.source().and_then(|source| {
+            credentials::ask(app, source, &login.wanted, app.patience.restarted())
+        });
+        match asked {
+            Ok(kept) => {
+                // The command may still use the one before, so both are given back at its end.
+                super::hold(held, &kept, (app.now)());
+                login.kept = kept;
+            }
+            Err(failure) => renewed = renewed.and(Err(failure)),
+        }
     }
-    match folder.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+    let written = match folder.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
         Some(folder) => folder.write(logins.iter().map(|login| &login.kept.credentials)),
         None => Ok(()),
-    }
+    };
+    renewed.and(written)
 }
