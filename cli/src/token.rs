@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::login::StoredLogin;
+pub(crate) use self::login::{RemovedLogin, StoredLogin};
 
 use crate::claims::Claims;
 use crate::environment::Environment;

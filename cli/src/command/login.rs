@@ -54,7 +54,8 @@ pub(super) fn run(app: &App, _: &LoginArguments) -> Done {
     ));
     let tokens = wait_for_tokens(&issuer, &device)?;
     let stored = StoredLogin::new(login.clone(), tokens, &app.settings, &app.environment)?;
-    stored.save()?;
+    // The person took time that counts for nobody else.
+    stored.save(app.patience.restarted().deadline())?;
     let source = TokenSource::Login(Box::new(stored));
     let who = app.ask_as(source, app.patience.restarted(), |broker, token, deadline| {
         broker.explain(token, None, deadline)

@@ -12,7 +12,7 @@ use crate::docker::ConfigFile;
 use crate::failure::Failure;
 use crate::give_back::{Returnable, give_all_back};
 use crate::oidc::Issuer;
-use crate::token::StoredLogin;
+use crate::token::{RemovedLogin, StoredLogin};
 
 /// For all credentials that are given back.
 const GIVING_BACK: Duration = Duration::from_secs(5);
@@ -21,19 +21,17 @@ const GIVING_BACK: Duration = Duration::from_secs(5);
 pub(super) struct LogoutArguments {}
 
 pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
-    // A damaged login is removed too.
-    let stored = StoredLogin::load(&app.environment).unwrap_or_default();
     let (logins, unreadable) = log_out_of_clients(app);
     let cached = app.cache().all();
     let kept: Vec<_> =
         cached.iter().filter_map(|cached| Returnable::of_kept(&cached.kept)).collect();
     let credentials = app.cache().clear();
     give_all_back(app, &kept, app.patience.once_within(GIVING_BACK));
-    let had = StoredLogin::remove(&app.environment)?;
-    if let Some(stored) = stored
+    let removed = StoredLogin::remove(&app.environment, app.patience.restarted().deadline())?;
+    if let RemovedLogin::Login(stored) = &removed
         && let Some(refresh_token) = &stored.refresh_token
     {
-        let deadline = app.patience.once().deadline();
+        let deadline = app.patience.restarted().once().deadline();
         let revoked = Issuer::discover(&stored.login, &app.settings, &app.environment, deadline)
             .map_err(Failure::from)
             .and_then(|issuer| issuer.revoke(refresh_token, deadline));
@@ -44,7 +42,10 @@ pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
             ));
         }
     }
-    let login = if had { "the login was removed" } else { "nobody was logged in by `login`" };
+    let login = match removed {
+        RemovedLogin::Nobody => "nobody was logged in by `login`",
+        RemovedLogin::Damaged | RemovedLogin::Login(_) => "the login was removed",
+    };
     app.terminal
         .note(&format!("rise-registry: {login}; cached credentials removed: {credentials}"));
     if logins > 0 {

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** the token is sent only to the broker that the login was made for, and the refresh
 //! token only to its issuer.
+//! **Invariant:** the file is replaced and deleted by a process that holds the lock beside it. The
+//! lock's own file stays: a process that waits for a deleted one would lock nothing.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -48,6 +50,14 @@ pub(crate) struct StoredLogin {
     pub(crate) refresh_token: Option<Secret>,
 }
 
+/// What [`StoredLogin::remove`] deleted.
+pub(crate) enum RemovedLogin {
+    Nobody,
+    /// A file that could not be read.
+    Damaged,
+    Login(Box<StoredLogin>),
+}
+
 impl StoredLogin {
     /// Makes a login of the issuer's answer. Nothing is written yet.
     pub(crate) fn new(
@@ -64,7 +74,7 @@ impl StoredLogin {
         Ok(Self { path, url, login, token, refresh_token: tokens.refresh_token })
     }
 
-    pub(crate) fn load(environment: &Environment) -> Result<Option<Self>, Failure> {
+    fn load(environment: &Environment) -> Result<Option<Self>, Failure> {
         path(environment).map_or(Ok(None), |path| Self::read(&path))
     }
 
@@ -104,10 +114,17 @@ impl StoredLogin {
         }))
     }
 
-    pub(crate) fn save(&self) -> Result<(), Failure> {
-        let failed = |error: files::FileError| {
-            Failure::Files(format!("{} cannot be written: {error}", self.path.display()))
-        };
+    /// Writes a new login.
+    pub(crate) fn save(&self, deadline: Deadline) -> Result<(), Failure> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| self.unwritten(&error.into()))?;
+        }
+        let _lock = lock(&self.path, deadline)?;
+        self.write()
+    }
+
+    /// The caller holds the lock.
+    fn write(&self) -> Result<(), Failure> {
         let form = StoredForm {
             url: self.url.clone(),
             issuer: self.login.issuer.clone(),
@@ -115,23 +132,29 @@ impl StoredLogin {
             token: self.token.expose(),
             refresh_token: self.refresh_token.as_ref().map(Secret::expose),
         };
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
-        }
         let text = Zeroizing::new(serde_json::to_string(&form).unwrap_or_default());
-        files::write_private(&self.path, &text).map_err(failed)
+        files::write_private(&self.path, &text).map_err(|error| self.unwritten(&error))
     }
 
-    /// Deletes the login and returns whether there was one.
-    pub(crate) fn remove(environment: &Environment) -> Result<bool, Failure> {
-        let Some(path) = path(environment) else { return Ok(false) };
-        let lock = path.with_extension("lock");
-        if File::open(&lock).is_ok_and(|file| file.try_lock().is_ok()) {
-            let _ = std::fs::remove_file(lock);
-        }
+    fn unwritten(&self, error: &files::FileError) -> Failure {
+        Failure::Files(format!("{} cannot be written: {error}", self.path.display()))
+    }
+
+    /// Deletes the login after a renewal that is under way, which would write it again.
+    pub(crate) fn remove(
+        environment: &Environment,
+        deadline: Deadline,
+    ) -> Result<RemovedLogin, Failure> {
+        let path = path(environment).filter(|path| std::fs::symlink_metadata(path).is_ok());
+        let Some(path) = path else { return Ok(RemovedLogin::Nobody) };
+        let _lock = lock(&path, deadline)?;
+        let stored = Self::read(&path);
         match std::fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Ok(()) => Ok(match stored {
+                Ok(Some(stored)) => RemovedLogin::Login(Box::new(stored)),
+                Ok(None) | Err(_) => RemovedLogin::Damaged,
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(RemovedLogin::Nobody),
             Err(error) => {
                 Err(Failure::Files(format!("{} cannot be removed: {error}", path.display())))
             }
@@ -149,11 +172,11 @@ impl StoredLogin {
         if self.is_good() {
             return Ok(Secret::new(self.token.expose().to_owned()));
         }
-        let _lock = lock(&self.path.with_extension("lock"), patience.deadline())?;
+        let _lock = lock(&self.path, patience.deadline())?;
         let mut stored = Self::read(&self.path)?.ok_or_else(|| self.expired())?;
         if !stored.is_good() {
             stored.renew(settings, environment, patience)?;
-            stored.save()?;
+            stored.write()?;
         }
         Ok(stored.token)
     }
@@ -197,11 +220,13 @@ fn path(environment: &Environment) -> Option<PathBuf> {
     Some(environment.configuration_directory()?.join("login.json"))
 }
 
-fn lock(path: &Path, deadline: Deadline) -> Result<File, Failure> {
+/// Locks the login in the file `login`.
+fn lock(login: &Path, deadline: Deadline) -> Result<File, Failure> {
+    let path = login.with_extension("lock");
     let failed = |error: &dyn std::fmt::Display| {
         Failure::Files(format!("{} cannot be written: {error}", path.display()))
     };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.map_err(|error| failed(&error))?;
     loop {
         match file.try_lock() {

@@ -125,6 +125,44 @@ async fn a_person_logs_in_works_and_logs_out() {
     insta::assert_snapshot!("over", over.stderr.replace(issuer.issuer(), "[issuer]"));
 }
 
+/// A renewal that is under way when `logout` starts stores one more refresh token.
+#[tokio::test(flavor = "multi_thread")]
+async fn logout_waits_for_a_renewal_and_revokes_what_it_stored() {
+    let issuer = DeviceOidc::start("rise-registry", SHORT).await;
+    let broker = broker(issuer.issuer());
+    let machine = workstation(&broker.url, issuer.issuer());
+    let (code, said) = log_in(&machine, &issuer, true).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(machine.rise(&["credentials"]).code, Some(0));
+    let is_cached = || {
+        let files = machine.files();
+        files.iter().any(|(path, text)| {
+            path.extension().is_some_and(|kind| kind == "json")
+                && String::from_utf8_lossy(text).contains("the password")
+        })
+    };
+    assert!(is_cached());
+    let renewing = workstation(&broker.url, issuer.issuer());
+    let copy = |from: &Workstation, to: &Workstation| {
+        to.file(LOGIN, fs::read(from.path(LOGIN)).unwrap());
+        fs::set_permissions(to.path(LOGIN), fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    copy(&machine, &renewing);
+    let lock = fs::File::create(machine.path(".config/rise/login.lock")).unwrap();
+    lock.lock().unwrap();
+    let child = machine.command("rise-registry", &["logout"]).spawn().unwrap();
+    eventually("logout has emptied the cache", async || !is_cached()).await;
+    assert_eq!(renewing.rise(&["whoami"]).code, Some(0));
+    copy(&renewing, &machine);
+    drop(lock);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!machine.path(LOGIN).exists());
+    let revoked = renewing.rise(&["whoami"]);
+    assert_eq!(revoked.code, Some(3), "{revoked:?}");
+    assert!(revoked.stderr.contains("has expired"), "{revoked:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_is_shown_to_the_broker_that_it_was_made_for_alone() {
     let issuer = DeviceOidc::start("rise-registry", 600).await;
