@@ -26,6 +26,7 @@ try {
   // First of all: a login that fails half-way is removed too.
   tell("GITHUB_STATE", `program=${path}`);
   tell("GITHUB_STATE", `url=${input("url")}`);
+  tell("GITHUB_STATE", `audience=${input("audience")}`);
   const run = (...args) => execFileSync(path, args, { env: variables, encoding: "utf8",
     stdio: ["ignore", "pipe", "inherit"] });
   const actions = input("actions") ? ["--actions", input("actions")] : [];

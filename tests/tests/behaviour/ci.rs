@@ -50,11 +50,11 @@ fn runner() -> Workstation {
     machine
 }
 
-/// What a later step of the job does.
-fn push(machine: &Workstation, image: &str) -> Printed {
+/// What a later step of the job does, with the login in this folder.
+fn push(machine: &Workstation, docker: &str, image: &str) -> Printed {
     let layout = OciLayout::write(&machine.path("layout"), "by a job");
     let to = format!("docker://{image}:1");
-    let config = machine.path(".docker/config.json").display().to_string();
+    let config = machine.path(docker).join("config.json").display().to_string();
     let insecure = "--dest-tls-verify=false";
     machine.run("skopeo", &["copy", insecure, "--authfile", &config, &layout.reference(), &to])
 }
@@ -70,6 +70,37 @@ fn plant(machine: &Workstation, folder: &str) {
         fs::set_permissions(machine.path(&path), fs::Permissions::from_mode(0o755)).unwrap();
     }
 }
+
+/// A broker that issues one credential, and ends it.
+fn returning_broker() -> BrokerDouble {
+    let id = "01M7XW52RJVA23PFBZSRPG9G5D";
+    let json = "content-type: application/json\r\n";
+    let credential = json!({
+        "credentials": { "registry_url": "r.example.com", "username": "u", "password": "canary",
+                         "expires_in": 3600, "expires_at": null, "kind": "basic" },
+        "repository": "my-app", "image": "r.example.com/my-app", "project": "my-app",
+        "registry": "prod", "actions": ["pull", "push"], "scope": "repository",
+        "enforced_by": "host", "revocable": true, "request_id": id
+    });
+    let ended = json!({
+        "credential": id, "state": "ended", "expires_at": null, "request_id": id
+    });
+    BrokerDouble::start(Saying::InTurn(vec![
+        Saying::answer("200 OK", json, &credential.to_string()),
+        Saying::answer("200 OK", json, &ended.to_string()),
+    ]))
+}
+
+/// The method of each request, and its path.
+fn asked(broker: &BrokerDouble) -> Vec<String> {
+    let line = |request: String| request.split(" HTTP/").next().unwrap().to_owned();
+    broker.requests().into_iter().map(line).collect()
+}
+
+const ISSUED_AND_ENDED: [&str; 2] = [
+    "POST /api/v1/registry/credentials",
+    "DELETE /api/v1/registry/credentials/01M7XW52RJVA23PFBZSRPG9G5D",
+];
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
@@ -136,7 +167,7 @@ async fn the_github_action_logs_in_and_out() {
     assert!(printed.stderr.contains("::add-mask::"), "{printed:?}");
     assert_eq!(read(&machine, "GITHUB_OUTPUT"), format!("image={}\n", site.image()));
     assert_eq!(read(&machine, "GITHUB_ENV"), "");
-    let pushed = push(&machine, &site.image());
+    let pushed = push(&machine, ".docker", &site.image());
     assert_eq!(pushed.code, Some(0), "{pushed:?}");
     // The next steps find the program, and the next job does not download it.
     let folder = read(&machine, "GITHUB_PATH").trim().to_owned();
@@ -147,12 +178,28 @@ async fn the_github_action_logs_in_and_out() {
     let (machine, printed) = post(machine);
     assert_eq!(printed.code, Some(0), "{printed:?}");
     assert!(!printed.stdout.contains("::warning"), "{printed:?}");
-    assert_ne!(push(&machine, &site.image()).code, Some(0), "the login is still there");
+    assert_ne!(push(&machine, ".docker", &site.image()).code, Some(0), "the login is still there");
     for (path, content) in machine.files() {
         let text = String::from_utf8_lossy(&content);
         let is_tool = path.starts_with(machine.path("tools")) || path.starts_with("tools");
         assert!(is_tool || !text.contains("\"auth\""), "{}: {text}", path.display());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_github_action_gives_back_with_a_token_for_its_audience() {
+    let site = Site::start().await;
+    let (tokens, broker) = (github_tokens(&site), returning_broker());
+    let machine = github(&site, &tokens)
+        .with("INPUT_URL", &broker.url)
+        .with("INPUT_AUDIENCE", "https://broker.example.com");
+    assert_eq!(step(&machine, "main.mjs").code, Some(0));
+    let printed = post(machine).1;
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert_eq!(asked(&broker), ISSUED_AND_ENDED, "{printed:?}");
+    let requests = tokens.requests();
+    let audience = "audience=https%3A%2F%2Fbroker.example.com";
+    assert_eq!(requests.iter().filter(|request| request.contains(audience)).count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,9 +303,13 @@ fn matches(input: &Value, value: &str) -> bool {
 
 fn gitlab(site: &Site) -> Workstation {
     runner()
+        .with("CI_JOB_ID", "1")
         .with("RISE_PROJECT", "my-app")
         .with("RISE_ID_TOKEN", &site.scene.broker.token_for("my-app"))
 }
+
+/// The folder of the job 1, in which its login is.
+const GITLAB_JOB: &str = ".cache/rise-registry-jobs/1";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gitlab_component_logs_in_and_out() {
@@ -276,11 +327,48 @@ async fn the_gitlab_component_logs_in_and_out() {
         assert!(!folder.starts_with(machine.path("")) && !folder.exists(), "{printed:?}");
         assert_eq!(site.downloads.requests().len(), downloads);
     }
-    let pushed = push(&machine, &site.image());
+    let mode = fs::metadata(machine.path(GITLAB_JOB)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700);
+    let pushed = push(&machine, &format!("{GITLAB_JOB}/docker"), &site.image());
     assert_eq!(pushed.code, Some(0), "{pushed:?}");
     let printed = Component::run(&machine, &component.after);
     assert_eq!(printed.code, Some(0), "{printed:?}");
-    assert_ne!(push(&machine, &site.image()).code, Some(0), "the login is still there");
+    assert!(!machine.path(GITLAB_JOB).exists(), "the login is still there");
+}
+
+/// A job of the same runner ends while this one works.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_gitlab_that_share_a_home_keep_their_logins() {
+    let site = Site::start().await;
+    let component = Component::new(&site, &site.digest, &site.download());
+    let mut machine = gitlab(&site);
+    let own = "{\"auths\":{\"own.example.com\":{\"auth\":\"YTpi\"}}}";
+    machine.file(".docker/config.json", own);
+    machine.file(".docker/cli-plugins/docker-buildx", "");
+    machine.file(".config/rise/login.json", "the runner's own login");
+    machine.file(".config/rise/registry.toml", "wait = \"5s\"\n");
+    let steps = "grep -c own.example.com $DOCKER_CONFIG/config.json\nls $DOCKER_CONFIG/cli-plugins";
+    let printed = Component::run(&machine, &format!("{}{steps}", component.before));
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert!(printed.stdout.ends_with("1\ndocker-buildx\n"), "{printed:?}");
+    machine = machine.with("CI_JOB_ID", "2");
+    for script in [&component.before, &component.after] {
+        let printed = Component::run(&machine, script);
+        assert_eq!(printed.code, Some(0), "{printed:?}");
+    }
+    let pushed = push(&machine, &format!("{GITLAB_JOB}/docker"), &site.image());
+    assert_eq!(pushed.code, Some(0), "{pushed:?}");
+    machine = machine.with("CI_JOB_ID", "1");
+    assert_eq!(Component::run(&machine, &component.after).code, Some(0));
+    assert_eq!(names(&machine.path(".cache/rise-registry-jobs")), Vec::<String>::new());
+    assert_eq!(read(&machine, ".docker/config.json"), own);
+    assert!(machine.path(".config/rise/login.json").exists());
+    for id in ["", "..", "1/../2"] {
+        machine = machine.with("CI_JOB_ID", id);
+        let printed = Component::run(&machine, &component.before);
+        assert_eq!(printed.code, Some(1), "{id}: {printed:?}");
+        assert!(printed.stdout.contains("CI_JOB_ID is no number"), "{printed:?}");
+    }
 }
 
 /// A cache that another branch filled, and a server that fails or has another program.
@@ -359,20 +447,39 @@ fn the_gitlab_component_takes_no_input_that_ends_its_quotes() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_buildkite_plugin_logs_in_and_out() {
-    let site = Site::start().await;
+fn buildkite(site: &Site, url: &str) -> Workstation {
     let token = site.scene.broker.token_for("my-app");
     let machine = runner()
         .with("BUILDKITE_JOB_ID", "job")
         .with("BUILDKITE_AGENT_ACCESS_TOKEN", "agent-canary")
-        .with("BUILDKITE_PLUGIN_RISE_REGISTRY_URL", &site.scene.url())
+        .with("BUILDKITE_PLUGIN_RISE_REGISTRY_URL", url)
         .with("BUILDKITE_PLUGIN_RISE_REGISTRY_PROJECT", "my-app")
         .with("BUILDKITE_PLUGIN_RISE_REGISTRY_DOWNLOAD", &site.download())
         .with("BUILDKITE_PLUGIN_RISE_REGISTRY_SHA256", &site.digest);
     machine.file("bin/buildkite-agent", format!("#!/bin/sh\necho {token}\n"));
     let agent = machine.path("bin/buildkite-agent");
     fs::set_permissions(agent, fs::Permissions::from_mode(0o755)).unwrap();
+    machine
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_buildkite_plugin_gives_back_what_it_got() {
+    let site = Site::start().await;
+    let broker = returning_broker();
+    let machine = buildkite(&site, &broker.url);
+    machine.file(".config/rise/login.json", "the agent's own login");
+    let hooks = repository().join("deploy/ci/buildkite/hooks");
+    let script = "for hook in environment pre-command pre-exit; do . $0/$hook; done";
+    let printed = machine.run("bash", &["-c", script, hooks.to_str().unwrap()]);
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    assert_eq!(asked(&broker), ISSUED_AND_ENDED, "{printed:?}");
+    assert!(machine.path(".config/rise/login.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_buildkite_plugin_logs_in_and_out() {
+    let site = Site::start().await;
+    let machine = buildkite(&site, &site.scene.url());
     machine.file(".docker/config.json", "{\"auths\":{\"own.example.com\":{\"auth\":\"YTpi\"}}}");
     machine.file(".docker/cli-plugins/docker-buildx", "");
     let layout = OciLayout::write(&machine.path("layout"), "by a job").reference();
