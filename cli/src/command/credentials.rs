@@ -52,8 +52,10 @@ enum Format {
     /// The broker's answer
     #[default]
     Json,
-    /// Lines for `eval` in a shell and for `$GITHUB_ENV`
+    /// Lines for `eval` in a shell, with quotes where a shell needs them
     Env,
+    /// The same lines without quotes, for `$GITHUB_ENV` and `docker run --env-file`
+    EnvFile,
     /// A `config.json` for docker
     DockerConfig,
     /// Only the password, for `docker login --password-stdin`
@@ -72,7 +74,11 @@ pub(super) fn run(app: &App, arguments: &CredentialsArguments) -> Done {
     }
     match arguments.format {
         Format::Json => terminal::line(&current(&obtained, app)),
-        Format::Env => terminal::print(&environment(credentials)),
+        Format::Env => terminal::print(&environment(credentials, quoted)),
+        Format::EnvFile => {
+            let unquoted = |value: &str| Zeroizing::new(value.to_owned());
+            terminal::print(&environment(credentials, unquoted));
+        }
         Format::DockerConfig => {
             let mut auths = Auths::default();
             auths.add(names::docker_key(&credentials.registry_url), credentials);
@@ -89,7 +95,11 @@ fn current(obtained: &credentials::Obtained, app: &App) -> Zeroizing<String> {
     obtained.kept.credentials.json(obtained.kept.credentials.expires_in.map(|_| left))
 }
 
-fn environment(credentials: &Credentials) -> Zeroizing<String> {
+/// No value has a control character, so that each is one line.
+fn environment(
+    credentials: &Credentials,
+    written: impl Fn(&str) -> Zeroizing<String>,
+) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::new());
     for (name, value) in [
         ("REGISTRY_HOST", credentials.registry_url.as_str()),
@@ -100,14 +110,13 @@ fn environment(credentials: &Credentials) -> Zeroizing<String> {
     ] {
         text.push_str(name);
         text.push('=');
-        text.push_str(&quoted(value));
+        text.push_str(&written(value));
         text.push('\n');
     }
     text
 }
 
-/// Quotes a value for a shell only where necessary, because `$GITHUB_ENV` and docker's `--env-file`
-/// treat quotes as part of the value.
+/// Quotes a value for a shell, only where necessary.
 fn quoted(value: &str) -> Zeroizing<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte);
     if value.bytes().all(plain) {

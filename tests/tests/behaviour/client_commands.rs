@@ -91,6 +91,9 @@ fn a_credential_is_printed_in_the_form_that_is_asked_for() {
         ],
     );
     assert_eq!(evaluated.stdout, "it's canary");
+    // `$GITHUB_ENV` and `--env-file` take quotes as part of the value.
+    let lines = machine.rise(&["credentials", "--format", "env-file"]).stdout;
+    assert!(lines.contains("\nREGISTRY_PASSWORD=it's canary\n"), "{lines}");
 }
 
 #[test]
