@@ -4,6 +4,7 @@
 //! it was read.
 
 mod preferred;
+mod record;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 pub(crate) use self::preferred::preferred_logins;
+pub(crate) use self::record::{LoginRecords, RecordedLogin};
 
 use crate::broker::{Credentials, Kind};
 use crate::environment::Environment;
@@ -179,10 +181,9 @@ impl ConfigFile {
         Ok(earlier.is_some_and(|earlier| earlier != login))
     }
 
-    /// Removes the logins that consist of one of these credentials. Returns their number.
-    pub(crate) fn log_out(&mut self, all: &[Credentials]) -> Result<usize, Failure> {
-        let ours: Vec<_> = all.iter().map(entry).collect();
-        let is_ours = |login: &Value| ours.contains(login);
+    /// Removes the logins with one of these digests. Returns their number.
+    pub(crate) fn log_out(&mut self, digests: &[String]) -> Result<usize, Failure> {
+        let is_ours = |login: &Value| digests.contains(&record::digest(login));
         let logins = |json: &Map<String, Value>| {
             json.get("auths").and_then(Value::as_object).map_or(0, Map::len)
         };
@@ -259,6 +260,11 @@ fn basic(credentials: &Credentials) -> Zeroizing<String> {
     let pair =
         Zeroizing::new(format!("{}:{}", credentials.username, credentials.password.expose()));
     Zeroizing::new(STANDARD.encode(pair.as_bytes()))
+}
+
+/// Identifies the entry for these credentials.
+pub(crate) fn digest_of(credentials: &Credentials) -> String {
+    record::digest(&entry(credentials))
 }
 
 fn entry(credentials: &Credentials) -> Value {

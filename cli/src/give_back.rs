@@ -1,5 +1,7 @@
 //! Gives credentials back that this program got and does not need any more.
 
+use serde::{Deserialize, Serialize};
+
 use crate::app::App;
 use crate::broker::{CredentialState, Credentials, EndedCredential};
 use crate::cache::Kept;
@@ -20,6 +22,7 @@ pub(crate) fn give_back(
 }
 
 /// A credential that can be given back.
+#[derive(Clone, Deserialize, Serialize, PartialEq, Eq)]
 pub(crate) struct Returnable {
     request_id: String,
     project: String,

@@ -8,7 +8,7 @@ use clap::Args;
 use super::credentials::WantedArguments;
 use super::{Done, mask};
 use crate::app::App;
-use crate::docker::{self, ConfigFile, HELPER};
+use crate::docker::{self, ConfigFile, HELPER, LoginRecords, RecordedLogin};
 use crate::{allowed, names};
 
 #[derive(Args)]
@@ -36,7 +36,17 @@ pub(super) fn run(app: &App, arguments: &DockerLoginArguments) -> Done {
     if !is_asked {
         file.check_that_it_is_read(host)?;
     }
+    let records = LoginRecords::of(&app.environment);
+    let record = |file: &ConfigFile| {
+        let login = RecordedLogin::new(file.path(), &obtained.kept);
+        if let Some(Err(error)) = records.as_ref().map(|records| records.add(login)) {
+            app.terminal.note(&format!(
+                "rise-registry: the login is not recorded ({error}), so `logout` may leave it"
+            ));
+        }
+    };
     if let Some(podman) = &mut podman {
+        record(podman);
         podman.log_in(&credentials.image, credentials)?;
     }
     if is_asked {
@@ -45,6 +55,7 @@ pub(super) fn run(app: &App, arguments: &DockerLoginArguments) -> Done {
         ));
         return Ok(ExitCode::SUCCESS);
     }
+    record(&file);
     // Docker looks up logins by host. Podman, buildah and skopeo use the longest matching path, so
     // other projects keep their login.
     if file.log_in(names::docker_key(host), credentials)? {

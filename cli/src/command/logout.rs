@@ -1,6 +1,7 @@
 //! `rise-registry logout`: removes the stored login, all cached credentials and what `docker-login`
 //! wrote, gives back what can be given back, and revokes the refresh token at the issuer.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use clap::Args;
 
 use super::Done;
 use crate::app::App;
-use crate::docker::ConfigFile;
+use crate::cache::Kept;
+use crate::docker::{self, ConfigFile, LoginRecords, RecordedLogin};
 use crate::failure::Failure;
 use crate::give_back::{Returnable, give_all_back};
 use crate::oidc::Issuer;
@@ -21,12 +23,21 @@ const GIVING_BACK: Duration = Duration::from_secs(5);
 pub(super) struct LogoutArguments {}
 
 pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
-    let (logins, unreadable) = log_out_of_clients(app);
-    let cached = app.cache().all();
-    let kept: Vec<_> =
-        cached.iter().filter_map(|cached| Returnable::of_kept(&cached.kept)).collect();
+    let records = LoginRecords::of(&app.environment);
+    let recorded = records.as_ref().map(LoginRecords::all).unwrap_or_default();
+    let cached: Vec<_> = app.cache().all().into_iter().map(|cached| cached.kept).collect();
+    let (logins, unreadable) = log_out_of_clients(app, &cached, &recorded);
+    let mut held: Vec<_> = cached.iter().filter_map(Returnable::of_kept).collect();
+    for credential in recorded.into_iter().filter_map(|login| login.credential) {
+        if !held.contains(&credential) {
+            held.push(credential);
+        }
+    }
     let credentials = app.cache().clear();
-    give_all_back(app, &kept, app.patience.once_within(GIVING_BACK));
+    give_all_back(app, &held, app.patience.once_within(GIVING_BACK));
+    if let Some(records) = records.filter(|_| unreadable.is_none()) {
+        records.remove();
+    }
     let removed = StoredLogin::remove(&app.environment, app.patience.restarted().deadline())?;
     if let RemovedLogin::Login(stored) = &removed
         && let Some(refresh_token) = &stored.refresh_token
@@ -58,19 +69,29 @@ pub(super) fn run(app: &App, _: &LogoutArguments) -> Done {
     })
 }
 
-/// Removes what `docker-login` wrote, as far as the cache knows it. Returns the number of logins,
-/// and the failure for a file that cannot be read or written.
-fn log_out_of_clients(app: &App) -> (usize, Option<Failure>) {
-    let cached: Vec<_> =
-        app.cache().all().into_iter().map(|cached| cached.kept.credentials).collect();
-    let podman = app.environment.path("REGISTRY_AUTH_FILE").map(ConfigFile::load);
-    let files = [Some(ConfigFile::of_docker(&app.environment)), podman];
+/// Removes what `docker-login` wrote, as far as its records and the cache know it. Returns the
+/// number of logins, and the failure for a file that cannot be read or written.
+fn log_out_of_clients(
+    app: &App,
+    cached: &[Kept],
+    recorded: &[RecordedLogin],
+) -> (usize, Option<Failure>) {
+    let mut digests: Vec<_> = recorded.iter().map(|login| login.digest.clone()).collect();
+    digests.extend(cached.iter().map(|kept| docker::digest_of(&kept.credentials)));
     let (mut removed, mut unreadable) = (0, None);
-    for file in files.into_iter().flatten() {
-        match file.and_then(|mut file| file.log_out(&cached)) {
-            Ok(logins) => removed += logins,
-            Err(failure) => unreadable = Some(failure),
-        }
+    let mut log_out = |file: Result<ConfigFile, Failure>| match file
+        .and_then(|mut file| file.log_out(&digests))
+    {
+        Ok(logins) => removed += logins,
+        Err(failure) => unreadable = Some(failure),
+    };
+    // Each is read after the one before was written, because two may be the same.
+    log_out(ConfigFile::of_docker(&app.environment));
+    let podman = app.environment.path("REGISTRY_AUTH_FILE");
+    let files: BTreeSet<_> =
+        recorded.iter().map(|login| login.file.clone()).chain(podman).collect();
+    for file in files {
+        log_out(ConfigFile::load(file));
     }
     (removed, unreadable)
 }

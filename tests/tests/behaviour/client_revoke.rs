@@ -120,6 +120,38 @@ async fn what_cannot_be_given_back_now_stays_and_is_named() {
     assert_eq!(nothing.stdout, "credentials forgotten: 0; given back: 0 of 0\n");
 }
 
+/// The cache is not the only one that knows what docker has.
+#[tokio::test(flavor = "multi_thread")]
+async fn logout_gives_back_what_docker_login_wrote_without_the_cache() {
+    let scene = RevocationScene::start().await;
+    let own = "{\"auths\":{\"own.example.com\":{\"auth\":\"YTpi\"}}}";
+    scene.job.file(".docker/config.json", own);
+    let podman = scene.job.path("podman/auth.json").display().to_string();
+    for actions in ["pull", "pull,push"] {
+        let arguments = ["docker-login", "--actions", actions];
+        let command = scene
+            .job
+            .command("rise-registry", &arguments)
+            .env("REGISTRY_AUTH_FILE", &podman)
+            .output();
+        assert!(command.unwrap().status.success());
+    }
+    assert_eq!(scene.server.alive().len(), 2);
+    std::fs::remove_dir_all(scene.job.path(".cache/rise/registry")).unwrap();
+    let records = std::fs::read_to_string(scene.job.path(".cache/rise/docker/logins.json"));
+    let config = scene.job.docker_config().to_string();
+    assert!(!records.unwrap().contains("\"auth\"") && config.contains("own.example.com"));
+    let out = scene.job.rise(&["logout"]);
+    assert_eq!(out.code, Some(0), "{}", out.stderr);
+    assert!(out.stderr.contains("clients' files, removed: 2"), "{}", out.stderr);
+    assert!(scene.server.alive().is_empty());
+    let left: Value = serde_json::from_str(own).unwrap();
+    assert_eq!(scene.job.docker_config(), left);
+    assert!(!std::fs::read_to_string(&podman).unwrap().contains("\"auth\""));
+    let again = scene.job.rise(&["logout"]);
+    assert!(!again.stderr.contains("clients' files"), "{}", again.stderr);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn exec_gives_back_if_the_command_does_not_start() {
     let scene = RevocationScene::start().await;

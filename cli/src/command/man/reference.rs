@@ -44,6 +44,7 @@ const FILES: &[(&str, &str)] = &[
     (".rise.toml", "project and registry of a checkout, in this folder or one above it."),
     ("~/.config/rise/login.json", "The stored login of rise-registry login, mode 0600."),
     ("~/.cache/rise/registry/", "Cached credentials and lists of registries, mode 0700."),
+    ("~/.cache/rise/docker/logins.json", "What docker-login wrote, for logout, mode 0600."),
     ("~/.docker/config.json", "docker-login and configure docker write it."),
     ("~/.config/containers/auth.json", "configure podman writes it."),
     ("~/.docker/buildx/config/HOST/config.json", "configure buildx writes it."),
