@@ -8,7 +8,8 @@
 //! It does not help against root, and memory may be written to swap. `docs/operator-guide.md` says
 //! so.
 
-use std::panic::{self, PanicHookInfo};
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::thread;
 
 use rustix::fs::Mode;
@@ -39,6 +40,19 @@ pub fn harden() -> Result<(), NotHardened> {
     Ok(())
 }
 
+thread_local! {
+    static IS_SURVIVED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs code of others that panics on some input. Returns `None` if it did, and nothing is
+/// reported: the input is at fault, and the caller says so. `work` must leave nothing half done.
+pub(crate) fn survive<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let before = IS_SURVIVED.replace(true);
+    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    IS_SURVIVED.set(before);
+    done.ok()
+}
+
 /// Makes the C library return freed blocks of 256 KiB and more to the system at once. By default it
 /// keeps blocks of a size that was freed once, such as those that providers make it copy. Must run
 /// before the first thread starts.
@@ -64,6 +78,9 @@ pub(crate) fn give_back_memory() {
 
 /// Reports where a panic happened and never its payload, which may hold a secret.
 fn report(panic: &PanicHookInfo<'_>) {
+    if IS_SURVIVED.get() {
+        return;
+    }
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let thread = thread::current();
     let thread = thread.name().unwrap_or_default();

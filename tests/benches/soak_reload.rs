@@ -46,13 +46,13 @@ async fn run() {
     let lines = serving.lines_so_far();
     let reported = lines.iter().filter(|line| line["stage"].is_string()).count();
     println!(
-        "{RELOADS} reloads and 5 broken files within {took:?}; broken files reported {reported} \
+        "{RELOADS} reloads and 6 broken files within {took:?}; broken files reported {reported} \
          times"
     );
     let mut all_hold = true;
     for (promise, holds) in [
         ("no request fails", quiet.failed + busy.failed == 0),
-        ("each broken file is reported once", reported == 5),
+        ("each broken file is reported once", reported == 6),
         ("p99 within 2x of quiet", busy.quantile(0.99) <= 2 * quiet.quantile(0.99)),
     ] {
         println!("{} {promise}", if holds { "holds:" } else { "BROKEN:" });
@@ -70,7 +70,7 @@ async fn exchange(installation: &Installation, serving: &Serving) {
         let version = &versions[round % 2];
         drop_in(&folder, "oci.wasm", version);
         serves(serving, version).await;
-        if let Some((_, bytes)) = broken.get(round / 20).filter(|_| round % 20 == 10) {
+        if let Some((_, bytes)) = broken.get(round / 16).filter(|_| round % 16 == 10) {
             drop_in(&folder, "broken.wasm", bytes);
             let refused = |said: &Value| said["refused"][0]["sha256"] == digest(bytes).as_str();
             serving.until("/api/v1/providers", refused).await;

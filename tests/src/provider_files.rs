@@ -40,8 +40,18 @@ pub fn noted(component: &[u8], note: &str) -> Vec<u8> {
     [component, &[0, length, name_length], name.as_bytes(), note.as_bytes()].concat()
 }
 
+/// A valid component of 79 bytes on which the decoder of the broker panics: it imports a resource
+/// under two names, and a function of the second.
+pub fn undecodable() -> Vec<u8> {
+    let preamble = b"\x00asm\r\x00\x01\x00";
+    let types = b"\x07%\x01B\x04\x04\x00\x01a\x03\x01\x04\x00\x01b\x03\x00\x00\x01@\x00\x01\x00";
+    let import =
+        b"\x04\x00\x0b[static]b.f\x01\x02\n\x1e\x01\x00\x19rise:registry/types@0.1.0\x05\x00";
+    [&preamble[..], &types[..], &import[..]].concat()
+}
+
 /// Files that are no providers, each with the stage at which the broker finds out.
-pub fn broken(good: &[u8]) -> [(&'static str, Vec<u8>); 5] {
+pub fn broken(good: &[u8]) -> [(&'static str, Vec<u8>); 6] {
     let component = [0x00, 0x61, 0x73, 0x6d, 0x0d, 0x00, 0x01, 0x00];
     [
         ("component", good[..good.len() / 2].to_vec()),
@@ -50,6 +60,7 @@ pub fn broken(good: &[u8]) -> [(&'static str, Vec<u8>); 5] {
         // This component exports nothing.
         ("imports", component.to_vec()),
         ("imports", guest("wants-filesystem")),
+        ("component", undecodable()),
     ]
 }
 

@@ -5,6 +5,7 @@ use wit_parser::{Resolve, World, WorldItem};
 
 use super::load::LoadError;
 use crate::capability::{self, Capability};
+use crate::hardening::survive;
 
 /// The package and version of `wit/`.
 pub(super) const CONTRACT: &str = "rise:registry/";
@@ -51,11 +52,19 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Interfaces, LoadError> {
             _ => "something else",
         }));
     }
-    let (resolve, world) = match wit_component::decode(bytes) {
-        Ok(DecodedWasm::Component(resolve, world)) => (resolve, world),
-        Ok(DecodedWasm::WitPackage(..)) => return Err(LoadError::NotComponent("a WIT package")),
-        Err(error) => {
+    // The decoder panics on some valid components that no compiler makes.
+    let decoded = survive(|| wit_component::decode(bytes));
+    let (resolve, world) = match decoded {
+        Some(Ok(DecodedWasm::Component(resolve, world))) => (resolve, world),
+        Some(Ok(DecodedWasm::WitPackage(..))) => {
+            return Err(LoadError::NotComponent("a WIT package"));
+        }
+        Some(Err(error)) => {
             return Err(LoadError::Damaged(capability::printable(&format!("{error:#}"), 256)));
+        }
+        None => {
+            let undecodable = "the types of its imports and exports cannot be decoded";
+            return Err(LoadError::Damaged(undecodable.to_owned()));
         }
     };
     let Some(world) = resolve.worlds.get(world) else { return Err(LoadError::NoExport) };
@@ -163,12 +172,20 @@ mod tests {
     fn what_is_no_component_is_named() {
         let core = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
         let truncated = [&PREAMBLE[..], &[0x00, 0xff]].concat();
+        // A resource under two names, and a function of the second: the decoder panics.
+        let undecodable = [
+            &PREAMBLE[..],
+            b"\x07%\x01B\x04\x04\x00\x01a\x03\x01\x04\x00\x01b\x03\x00\x00\x01@\x00\x01\x00",
+            b"\x04\x00\x0b[static]b.f\x01\x02\n\x1e\x01\x00\x19rise:registry/types@0.1.0\x05\x00",
+        ];
+        let undecodable = undecodable.concat();
         for (bytes, expected) in [
             (&b""[..], "an empty file"),
             (&core, "a core module"),
             (b"\x7fELF....", "native code"),
             (b"(component)", "something else"),
             (&truncated, "damaged"),
+            (&undecodable, "damaged: the types of its imports and exports cannot be decoded"),
             (&PREAMBLE, "not a provider"),
         ] {
             let error = inspect(bytes).unwrap_err().to_string();

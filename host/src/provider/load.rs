@@ -116,9 +116,9 @@ impl LoadError {
         }
     }
 
-    /// Whether the compiler or the provider itself had to run to find this error.
+    /// Whether the decoder, the compiler or the provider itself had to run to find this error.
     pub(super) fn is_costly(&self) -> bool {
-        matches!(self, Self::Compile(_) | Self::Misfit(_) | Self::Describe(_))
+        matches!(self, Self::Damaged(_) | Self::Compile(_) | Self::Misfit(_) | Self::Describe(_))
     }
 }
 
@@ -175,7 +175,7 @@ impl Loader {
             pins.allow(&known.manifest.name, &digest, &known.imports)?;
             return Ok(Arc::clone(known));
         }
-        let interfaces = inspect(&bytes)?;
+        let interfaces = interfaces(Arc::clone(&bytes)).await?;
         let Interfaces { capabilities: imports, wasi, tokens, .. } = interfaces;
         check_wasi(&wasi, config.widest_wasi(), None)?;
         let component = compiled::component(
@@ -225,6 +225,10 @@ impl Loader {
         let file = file.to_owned();
         Ok(Arc::new(Provider { manifest, schema, file, digest, imports, tokens, wasi, guest }))
     }
+}
+
+async fn interfaces(bytes: Arc<[u8]>) -> Result<Interfaces, LoadError> {
+    off_the_runtime(move || inspect(&bytes)).await?
 }
 
 /// The component as one that has an optional export, if it has it.

@@ -144,6 +144,18 @@ impl Reloader {
         findings.report(found, asked, metrics);
     }
 
+    /// Reports that a check panicked. The next change makes the broker read everything again.
+    pub(super) fn report_panic(&mut self) {
+        self.is_pending = true;
+        let broker = self.current.broker();
+        let Process { metrics, findings, .. } = &*broker.process;
+        let problem = "reading the settings and providers failed because of a bug in the broker; \
+                       please report it with the log line that has `panicked`";
+        let settings = vec![problem.to_owned()];
+        metrics.reloaded(false);
+        findings.report(Found { settings, ..Found::clone(&findings.last()) }, false, metrics);
+    }
+
     /// Waits until nobody writes settings, unless somebody `asked` to read them now. Returns the
     /// files that somebody writes without end.
     async fn settled_settings(&self, asked: bool) -> (Stamps, BTreeSet<PathBuf>) {

@@ -7,6 +7,7 @@
 //! check every half minute.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,7 +69,8 @@ struct Watching {
 
 impl Watching {
     /// Checks on a thread for blocking work: a disk or a network file system that does not answer
-    /// holds up the next generation and no request. Readiness reports a check that takes too long.
+    /// holds up the next generation and no request. Readiness reports a check that takes too long,
+    /// and one that panics; it must not be the last one.
     async fn check(mut self, asked: bool) -> Result<Self, JoinError> {
         let (current, folders) = (Arc::clone(self.reloader.current()), self.reloader.folders());
         let runtime = Handle::current();
@@ -78,7 +80,10 @@ impl Watching {
                 self.refused = watch_all(watcher, self.reloader.folders(), &self.refused);
             }
             // Checks at once, because a file may have changed before its folder was watched.
-            runtime.block_on(self.reloader.check_for_changes(asked));
+            let check = || runtime.block_on(self.reloader.check_for_changes(asked));
+            if catch_unwind(AssertUnwindSafe(check)).is_err() {
+                self.reloader.report_panic();
+            }
             self
         });
         let started = Instant::now();

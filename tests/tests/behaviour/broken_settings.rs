@@ -6,6 +6,7 @@
 use std::fs;
 use std::net::TcpListener;
 
+use rise_broker_tests::provider_files::undecodable;
 use rise_broker_tests::{Installation, repository};
 
 /// Correct settings, which tests break.
@@ -424,6 +425,7 @@ fn files_that_are_no_components_are_reported() {
     installation.file("providers/lfs.wasm", pointer);
     installation.file("providers/page.wasm", "\n<!DOCTYPE html><html><title>Sign in</title>");
     installation.file("providers/packed.wasm", [0x1f, 0x8b, 0x08, 0x00]);
+    installation.file("providers/undecodable.wasm", undecodable());
     installation.folder("providers/folder.wasm", 0o755);
     let said = problems(&mut installation);
     // The position of the error differs from build to build.
@@ -439,6 +441,7 @@ fn files_that_are_no_components_are_reported() {
     error: providers/page.wasm: a web page, not the file itself; download it again, from an address without a login
     error: providers/text.wasm: not a WebAssembly component but something else; build it for `wasm32-wasip2`
     error: providers/truncated.wasm: damaged: unexpected end-of-file (at offset …); build or copy it again
+    error: providers/undecodable.wasm: damaged: the types of its imports and exports cannot be decoded; build or copy it again
     "#);
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use rise_broker_tests::provider_files::{component, digest};
+use rise_broker_tests::provider_files::{component, digest, undecodable};
 use rise_broker_tests::{AUTH, HARBOR, Installation, Minting, MintingMood, TestBroker, repository};
 use serde_json::Value;
 
@@ -222,6 +222,14 @@ fn what_is_no_provider_is_said_by_each_command() {
     }
     let printed = installation.run(&["provider", "inspect", "broken.wasm"]);
     assert_eq!(printed, installation.run_kit(&["inspect", "broken.wasm"]));
+    installation.file("undecodable.wasm", undecodable());
+    let printed = installation.run(&["provider", "inspect", "undecodable.wasm"]);
+    assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""));
+    assert_eq!(
+        printed.stderr,
+        "error: undecodable.wasm: damaged: the types of its imports and exports cannot be decoded; \
+         build or copy it again\n"
+    );
     let printed = installation.run_kit(&["check", "broken.wasm"]);
     assert_eq!(printed.code, Some(1));
     insta::assert_snapshot!(printed.stdout + &printed.stderr, @r"

@@ -103,10 +103,11 @@ async fn providers_are_exchanged_under_load_and_no_request_notices() {
     );
     reported.sort_by_key(|line| line["digest"].to_string());
     reported.dedup_by_key(|line| line["digest"].to_string());
-    assert_eq!(reported.len(), 5, "each once: {reported:#?}");
-    assert_eq!(lines.iter().filter(|line| line["message"] == NOT_LOADED).count(), 5);
+    assert_eq!(reported.len(), 6, "each once: {reported:#?}");
+    assert_eq!(lines.iter().filter(|line| line["message"] == NOT_LOADED).count(), 6);
+    assert!(!lines.iter().any(|line| line.to_string().contains("panicked")), "{lines:#?}");
     let metrics = Client::new().get(&format!("{}/metrics", serving.admin)).await.text();
-    for counted in ["component\"} 3", "imports\"} 2"] {
+    for counted in ["component\"} 4", "imports\"} 2"] {
         let line = format!("rise_broker_provider_load_failures_total{{stage=\"{counted}");
         assert!(metrics.contains(&line), "{line} in {metrics}");
     }
