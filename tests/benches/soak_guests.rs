@@ -23,13 +23,14 @@ const REQUESTS: usize = 1_000;
 const CALLERS: usize = 8;
 /// Between the requests of one of them.
 const PAUSE: Duration = Duration::from_millis(160);
-const MISBEHAVES: [&str; 13] = [
+const MISBEHAVES: [&str; 14] = [
     "loop",
     "recurse",
     "recurse-in-memory",
     "memory",
     "handles",
     "secrets",
+    "many-secrets",
     "host-call",
     "giant-string",
     "giant-result",

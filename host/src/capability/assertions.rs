@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use super::secrets::{SecretHandle, SecretOrigin};
 use super::state::HasState;
-use super::{CallState, LimitExceeded, MAX_SECRET, printable};
+use super::{CallState, MAX_SECRET, printable};
 use crate::capability::wit::rise::registry::assertions;
 use crate::capability::wit::rise::registry::types::Error;
 use crate::domain::Secret;
@@ -50,14 +50,17 @@ impl assertions::Host for CallState {
             Ok(signed) => signed,
             Err(error) => return Ok(Err(error)),
         };
-        if !self.memory.charge(signed.expose().len()) {
-            return Err(LimitExceeded("secret bytes").into());
-        }
         let secret = Arc::new(signed);
-        self.issued.add_private(&secret, "an assertion");
         let (origin, name) = (SecretOrigin::Assertion, "assertion".into());
-        let handle = SecretHandle { secret, origin, name, expires_at: Some(expires_at) };
-        Ok(Ok(self.table.push(handle)?))
+        let handle = SecretHandle {
+            secret: Arc::clone(&secret),
+            origin,
+            name,
+            expires_at: Some(expires_at),
+        };
+        let handle = self.give(handle)?;
+        self.issued.add_private(&secret, "an assertion");
+        Ok(Ok(handle))
     }
 }
 

@@ -325,15 +325,13 @@ impl CallState {
             Err(error) => return Ok(Err(error)),
         };
         let EcrLogin { endpoint, username, password, expires_at } = login;
-        let secret = Arc::new(password);
-        self.issued.add(&secret);
         let handle = SecretHandle {
-            secret,
+            secret: Arc::new(password),
             origin: SecretOrigin::Aws(narrowed),
             name: "aws".into(),
             expires_at: Some(expires_at),
         };
-        let password = self.table.push(handle)?;
+        let password = self.give(handle)?;
         Ok(Ok(RegistryLogin { endpoint, username, password, expires_at }))
     }
 

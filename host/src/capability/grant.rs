@@ -94,23 +94,17 @@ impl CallState {
 
 impl types::HostSecret for CallState {
     /// Makes a secret of the provider's own text. It traps on an error, because a constructor
-    /// cannot return one. The host keeps the text, so it counts like the guest's own memory.
+    /// cannot return one.
     fn new(&mut self, text: String) -> wasmtime::Result<Resource<SecretHandle>> {
         if matches!(self.purpose, Purpose::Nothing) {
             return Err(wasmtime::Error::msg("a secret was made outside `issue`"));
         }
-        if text.len() > MAX_SECRET || !self.memory.charge(text.len()) {
+        if text.len() > MAX_SECRET {
             return Err(LimitExceeded("secret bytes").into());
         }
         self.capabilities.observer.made_secret(&text);
-        let secret = Arc::new(Secret::new(text));
-        self.issued.add(&secret);
-        Ok(self.table.push(SecretHandle {
-            secret,
-            origin: SecretOrigin::Guest,
-            name: "guest".into(),
-            expires_at: None,
-        })?)
+        let (secret, origin) = (Arc::new(Secret::new(text)), SecretOrigin::Guest);
+        self.give(SecretHandle { secret, origin, name: "guest".into(), expires_at: None })
     }
 
     fn expires_at(&mut self, secret: Resource<SecretHandle>) -> wasmtime::Result<Option<u64>> {

@@ -390,18 +390,10 @@ impl http::HostResponse for CallState {
         let Some(secret) = self.table.get_mut(&response)?.take_secret(&pointer) else {
             return Ok(None);
         };
-        if !self.memory.charge(secret.expose().len()) {
-            return Err(LimitExceeded("secret bytes").into());
-        }
         let expires_at = jwt_expiry(secret.expose());
         let (secret, origin) = (Arc::new(secret), SecretOrigin::Http);
-        self.issued.add(&secret);
-        Ok(Some(self.table.push(SecretHandle {
-            secret,
-            origin,
-            name: "http".into(),
-            expires_at,
-        })?))
+        let handle = SecretHandle { secret, origin, name: "http".into(), expires_at };
+        Ok(Some(self.give(handle)?))
     }
 
     fn drop(&mut self, response: Resource<Response>) -> wasmtime::Result<()> {

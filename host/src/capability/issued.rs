@@ -11,8 +11,11 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use wasmtime::component::Resource;
 use zeroize::Zeroizing;
 
+use super::secrets::SecretHandle;
+use super::{CallState, LimitExceeded};
 use crate::domain::Secret;
 
 /// No registry makes a shorter credential, and shorter text appears in other text by chance.
@@ -22,6 +25,10 @@ const SHORTEST: usize = 8;
 const BEGINNING: usize = 24;
 /// The most strings of answers that are kept.
 const MOST: usize = 64;
+/// The most secrets that a call gets a handle on. At its end, each is searched in each log line.
+const MOST_HANDLES: usize = 256;
+/// The memory that the host needs for a secret beside its text.
+const BESIDE_TEXT: usize = 128;
 /// How the name of a member ends whose value is a secret. Gitea's tokens are called `sha1`.
 const SECRET_NAMES: [&str; 10] = [
     "token",
@@ -46,17 +53,46 @@ pub(crate) struct IssuedSecrets {
     private: Vec<(Arc<Secret>, &'static str)>,
 }
 
-impl IssuedSecrets {
-    /// Adds a secret that the provider has a handle on.
-    pub(super) fn add(&mut self, secret: &Arc<Secret>) {
-        if secret.expose().len() >= SHORTEST {
-            self.handles.push(Arc::clone(secret));
+impl CallState {
+    /// Gives the provider a handle on a secret that the call has come upon. The host keeps the text
+    /// until the call ends, so it counts like the guest's own memory.
+    pub(super) fn give(
+        &mut self,
+        handle: SecretHandle,
+    ) -> wasmtime::Result<Resource<SecretHandle>> {
+        if !self.issued.is_known(&handle.secret) {
+            if !self.memory.charge(handle.secret.expose().len() + BESIDE_TEXT) {
+                return Err(LimitExceeded("secret bytes").into());
+            }
+            self.issued.add(&handle.secret)?;
         }
+        Ok(self.table.push(handle)?)
+    }
+}
+
+impl IssuedSecrets {
+    fn is_known(&self, secret: &Arc<Secret>) -> bool {
+        self.handles.iter().any(|known| Arc::ptr_eq(known, secret))
     }
 
-    /// Adds a secret that the host has signed for the registry's own endpoints.
+    /// Adds a secret that the provider has a handle on.
+    fn add(&mut self, secret: &Arc<Secret>) -> Result<(), LimitExceeded> {
+        if secret.expose().len() < SHORTEST || self.is_known(secret) {
+            return Ok(());
+        }
+        if self.handles.len() >= MOST_HANDLES {
+            return Err(LimitExceeded("secrets"));
+        }
+        self.handles.push(Arc::clone(secret));
+        Ok(())
+    }
+
+    /// Adds a secret that the host has signed for the registry's own endpoints. Signatures and
+    /// calls to AWS have limits of their own.
     pub(super) fn add_private(&mut self, secret: &Arc<Secret>, kind: &'static str) {
-        self.add(secret);
+        if !self.is_known(secret) {
+            self.handles.push(Arc::clone(secret));
+        }
         self.private.push((Arc::clone(secret), kind));
     }
 
@@ -110,10 +146,10 @@ impl IssuedSecrets {
 }
 
 fn has(text: &str, secret: &str) -> bool {
-    let lengths = SHORTEST..secret.len();
-    let beginning = secret.get(..BEGINNING).unwrap_or(secret);
+    let (beginning, _) = secret.split_at(secret.floor_char_boundary(BEGINNING));
+    let lengths = SHORTEST..beginning.len();
     text.contains(beginning)
-        || lengths.filter_map(|length| secret.get(..length)).any(|start| text.ends_with(start))
+        || lengths.filter_map(|length| beginning.get(..length)).any(|start| text.ends_with(start))
 }
 
 fn is_named(name: &str) -> bool {
@@ -148,11 +184,15 @@ fn unescaped(text: &str) -> Zeroizing<String> {
 mod tests {
     use super::*;
 
+    fn secret(text: &str) -> Arc<Secret> {
+        Arc::new(Secret::new(text.to_owned()))
+    }
+
     #[test]
     fn what_a_call_comes_upon_is_found_in_text() {
         let mut issued = IssuedSecrets::default();
-        issued.add(&Arc::new(Secret::new("taken-token/1".to_owned())));
-        issued.add(&Arc::new(Secret::new("short".to_owned())));
+        issued.add(&secret("taken-token/1")).unwrap();
+        issued.add(&secret("short")).unwrap();
         issued.add_answer(
             r#"{"access_token":"from-answer","id":"not-a-secret","robots":[{"Secret":"robot-key"}],
             "auth":{"name":"harmless-name"},"sha1":"from-gitea",
@@ -176,12 +216,43 @@ mod tests {
         {
             assert!(!issued.are_in(text), "{text}");
         }
-        issued.add(&Arc::new(Secret::new("eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJyIn0.c2ln".to_owned())));
+        issued.add(&secret("eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJyIn0.c2ln")).unwrap();
         assert!(issued.are_in("denied: eyJhbGciOiJSUzI1NiJ9.eyJh (give it a role)"));
         assert!(!issued.are_in("denied: eyJhbGciOiJSUzI1NiJ9 (give it a role)"));
         assert!(issued.has_handle_in("robot-taken-token/1"));
         // An answer may call the user by a word that only looks like a secret.
         assert!(!issued.has_handle_in("robot-key"));
         issued.add_answer("not JSON");
+    }
+
+    #[test]
+    fn a_call_comes_upon_a_bounded_number_of_secrets() {
+        let mut issued = IssuedSecrets::default();
+        let first = secret("secret-number-0");
+        for _ in 0..2 * MOST_HANDLES {
+            issued.add(&first).unwrap();
+        }
+        for number in 1..MOST_HANDLES {
+            issued.add(&secret(&format!("secret-number-{number}"))).unwrap();
+        }
+        assert_eq!(issued.handles.len(), MOST_HANDLES);
+        assert!(issued.add(&secret("one-too-many")).is_err());
+        issued.add(&first).unwrap();
+        issued.add_private(&secret("an-assertion"), "an assertion");
+        assert!(issued.are_in("an-assertion"));
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_is_found_whatever_its_characters_are() {
+        // The 24th byte is within a character.
+        let long = format!("{}ä{}", "x".repeat(23), "y".repeat(100));
+        let mut issued = IssuedSecrets::default();
+        issued.add(&secret(&long)).unwrap();
+        for length in SHORTEST..long.len() {
+            let Some(beginning) = long.get(..length) else { continue };
+            assert!(issued.are_in(&format!("cut off: {beginning}")), "{length}");
+        }
+        assert!(issued.are_in(&format!("{} and more", "x".repeat(23))));
+        assert!(!issued.are_in(&format!("{} and more", "x".repeat(22))));
     }
 }

@@ -145,7 +145,6 @@ impl CallState {
         };
         // What comes of it is for the same grants.
         self.keeps_apart |= is_apart;
-        self.issued.add(&secret);
         let (origin, expires_at) = (SecretOrigin::Kept, Some(expires_at));
         Ok(Some(SecretHandle { secret, origin, name: "kept".into(), expires_at }))
     }
@@ -177,7 +176,7 @@ impl kept::Host for CallState {
         name: String,
     ) -> wasmtime::Result<Result<Option<Resource<SecretHandle>>, Error>> {
         match self.find_secret(&name) {
-            Ok(found) => Ok(Ok(found.map(|handle| self.table.push(handle)).transpose()?)),
+            Ok(found) => Ok(Ok(found.map(|handle| self.give(handle)).transpose()?)),
             Err(refused) => Ok(Err(refused)),
         }
     }

@@ -10,9 +10,9 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use wasmtime::component::{Linker, Resource};
 use zeroize::Zeroizing;
 
+use super::CallState;
 use super::secrets::{SecretHandle, SecretOrigin};
 use super::state::HasState;
-use super::{CallState, LimitExceeded};
 use crate::capability::wit::rise::registry::random;
 use crate::capability::wit::rise::registry::types::Error;
 use crate::domain::Secret;
@@ -38,13 +38,9 @@ impl random::Host for CallState {
             Ok(text) => text,
             Err(error) => return Ok(Err(error)),
         };
-        if !self.memory.charge(text.len()) {
-            return Err(LimitExceeded("secret bytes").into());
-        }
         let secret = Arc::new(Secret::new(text.as_str().to_owned()));
-        self.issued.add(&secret);
         let (origin, name) = (SecretOrigin::Random, "random".into());
-        Ok(Ok(self.table.push(SecretHandle { secret, origin, name, expires_at: None })?))
+        Ok(Ok(self.give(SecretHandle { secret, origin, name, expires_at: None })?))
     }
 
     fn text(&mut self, length: u32, alphabet: String) -> wasmtime::Result<Result<String, Error>> {

@@ -123,7 +123,7 @@ impl CallState {
         };
         let place = (&access.pattern, access.children);
         let signed = access.signing.grant_token(&grant, service, place, self.time());
-        self.handle(signed, SecretOrigin::RegistryToken, "registry-token")
+        handle(signed, SecretOrigin::RegistryToken, "registry-token")
     }
 
     fn sign_for_cloud(&mut self, audience: &str) -> Result<SecretHandle, Error> {
@@ -138,25 +138,22 @@ impl CallState {
             )));
         };
         let signed = access.signing.identity_token(&grant, audience, self.time());
-        let handle = self.handle(signed, SecretOrigin::IdentityToken, "identity-token")?;
+        let handle = handle(signed, SecretOrigin::IdentityToken, "identity-token")?;
         // From now on the cloud may answer what it trusts this one project with.
         self.keeps_apart = true;
-        self.issued.add_private(&handle.secret, "an identity token");
         Ok(handle)
     }
+}
 
-    fn handle(
-        &mut self,
-        signed: Result<SignedToken, SigningError>,
-        origin: SecretOrigin,
-        name: &str,
-    ) -> Result<SecretHandle, Error> {
-        let SignedToken { token, expires_at } =
-            signed.map_err(|error| Error::Failed(error.to_string()))?;
-        let secret = Arc::new(token);
-        self.issued.add(&secret);
-        Ok(SecretHandle { secret, origin, name: name.into(), expires_at: Some(expires_at) })
-    }
+fn handle(
+    signed: Result<SignedToken, SigningError>,
+    origin: SecretOrigin,
+    name: &str,
+) -> Result<SecretHandle, Error> {
+    let SignedToken { token, expires_at } =
+        signed.map_err(|error| Error::Failed(error.to_string()))?;
+    let secret = Arc::new(token);
+    Ok(SecretHandle { secret, origin, name: name.into(), expires_at: Some(expires_at) })
 }
 
 impl tokens::Host for CallState {
@@ -165,7 +162,7 @@ impl tokens::Host for CallState {
         service: String,
     ) -> wasmtime::Result<Result<Resource<SecretHandle>, Error>> {
         match self.sign_for_registry(&service) {
-            Ok(handle) => Ok(Ok(self.table.push(handle)?)),
+            Ok(handle) => Ok(Ok(self.give(handle)?)),
             Err(error) => Ok(Err(error)),
         }
     }
@@ -174,10 +171,14 @@ impl tokens::Host for CallState {
         &mut self,
         audience: String,
     ) -> wasmtime::Result<Result<Resource<SecretHandle>, Error>> {
-        match self.sign_for_cloud(&audience) {
-            Ok(handle) => Ok(Ok(self.table.push(handle)?)),
-            Err(error) => Ok(Err(error)),
-        }
+        let handle = match self.sign_for_cloud(&audience) {
+            Ok(handle) => handle,
+            Err(error) => return Ok(Err(error)),
+        };
+        let token = Arc::clone(&handle.secret);
+        let handle = self.give(handle)?;
+        self.issued.add_private(&token, "an identity token");
+        Ok(Ok(handle))
     }
 }
 

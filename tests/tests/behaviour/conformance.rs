@@ -135,13 +135,14 @@ async fn each_attack_on_a_repository_fails_by_what_was_asked() {
 
 const TRUSTED: &str = "trust_provider = true";
 /// The same with more settings.
-const MISBEHAVIOUR: [(&str, &str, &str); 23] = [
+const MISBEHAVIOUR: [(&str, &str, &str); 24] = [
     ("loop", "", "limit of CPU time"),
     ("recurse", "", "limit of stack"),
     ("recurse-in-memory", "", "provider trapped"),
     ("memory", "", "limit of memory"),
     ("handles", "", "limit of handles"),
     ("secrets", "", "limit of secret bytes"),
+    ("many-secrets", "", "limit of secrets"),
     ("giant-string", "", "limit of memory"),
     ("log-flood", "", "wrote 10000 lines to the log, and 32 are kept"),
     ("trap", "", "misbehaves was told to panic"),

@@ -135,6 +135,7 @@ async fn a_call_ends_at_its_limits_and_the_broker_goes_on() {
         ("memory", "limit of memory"),
         ("handles", "limit of handles"),
         ("secrets", "limit of secret bytes"),
+        ("many-secrets", "limit of secrets"),
         ("giant-string", ""),
         ("log-flood", ""),
         ("trap", "provider trapped"),

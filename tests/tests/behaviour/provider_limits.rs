@@ -57,7 +57,7 @@ const HTTP: &str = "http-rogue";
 const AWS: &str = "aws-rogue";
 
 #[rustfmt::skip]
-const ROWS: [LimitRow; 39] = [
+const ROWS: [LimitRow; 40] = [
     // CPU, stack, memory, tables, handles.
     failed(MISBEHAVES, "loop", "limit of CPU time"),
     failed(MISBEHAVES, "recurse", "limit of stack"),
@@ -73,6 +73,7 @@ const ROWS: [LimitRow; 39] = [
     },
     failed(MISBEHAVES, "handles", "limit of handles"),
     failed(MISBEHAVES, "secrets", "limit of secret bytes"),
+    failed(MISBEHAVES, "many-secrets", "limit of secrets"),
     failed(HTTP, "many-requests", "limit of"),
     // Bytes of a call, lines, results, calls and time, which the host limits.
     failed(MISBEHAVES, "host-call", "limit of bytes in one host call"),

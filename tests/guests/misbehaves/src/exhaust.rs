@@ -84,6 +84,14 @@ pub(crate) fn secrets() -> Result<Issued, Error> {
     Err(Error::Failed(format!("{} secrets kept", kept.len())))
 }
 
+/// Makes small secrets and drops each at once: the host has to know them until the call ends.
+pub(crate) fn many_secrets() -> Result<Issued, Error> {
+    for _ in 0..100_000 {
+        drop(black_box(Secret::new("0123456789abcdef")));
+    }
+    nothing()
+}
+
 /// A bug.
 pub(crate) fn trap() -> Result<Issued, Error> {
     #[allow(clippy::panic, reason = "this guest is here to crash")]

@@ -60,6 +60,7 @@ impl Provider for Misbehaves {
             "host-call" => exhaust::host_call_bytes(),
             "log-line" => exhaust::log_line(),
             "secrets" => exhaust::secrets(),
+            "many-secrets" => exhaust::many_secrets(),
             "log-flood" => exhaust::log_lines(),
             "trap" => exhaust::trap(),
             "log-password" => log_username(settings),
