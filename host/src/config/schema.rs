@@ -5,6 +5,7 @@
 //! does not mark the setting as a secret.
 
 mod explain;
+mod parts;
 
 use std::net::SocketAddr;
 
@@ -43,7 +44,7 @@ pub fn deserialize<T: DeserializeOwned>(
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("its settings schema is not a JSON Schema: {0}")]
+#[error("its settings schema {0}")]
 pub struct InvalidSchema(String);
 
 /// A compiled schema.
@@ -54,6 +55,7 @@ pub struct Schema {
 
 impl Schema {
     pub fn new(document: Value) -> Result<Self, InvalidSchema> {
+        parts::check_extent(&document)?;
         // Patterns are linear in the text and bounded in size, because they come from providers.
         let patterns = PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20);
         let validator = jsonschema::options()
@@ -61,7 +63,7 @@ impl Schema {
             .with_format("socket-address", |text: &str| text.parse::<SocketAddr>().is_ok())
             .should_validate_formats(true)
             .build(&document)
-            .map_err(|error| InvalidSchema(error.to_string()))?;
+            .map_err(|error| InvalidSchema(format!("is not a JSON Schema: {error}")))?;
         Ok(Self { document, validator })
     }
 
