@@ -86,7 +86,10 @@ impl Http for ReqwestHttp {
         let mut answer = request.send().await.map_err(failure)?;
         let headers = std::mem::take(answer.headers_mut());
         check(&headers)?;
-        let mut body = Zeroizing::new(Vec::new());
+        // Memory that grows leaves a copy of the beginning behind that nobody wipes.
+        let told = answer.content_length().and_then(|length| usize::try_from(length).ok());
+        let room = told.map_or(LARGEST_BODY, |length| length.min(LARGEST_BODY));
+        let mut body = Zeroizing::new(Vec::with_capacity(room));
         while let Some(chunk) = answer.chunk().await.map_err(failure)? {
             if body.len() + chunk.len() > LARGEST_BODY {
                 return Err(HttpError::body_too_long());

@@ -4,6 +4,7 @@
 //! by HTTP. No text that a provider wrote holds a configured secret.
 
 use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -68,10 +69,7 @@ impl Request {
                 (Some(composing.form(fields)?), Some("application/x-www-form-urlencoded"))
             }
         };
-        if body.as_ref().is_some_and(|body| body.len() > LARGEST_BODY) {
-            let text = format!("a request with a body of more than {LARGEST_BODY} bytes");
-            return Err(NotSent::Refused(text));
-        }
+        check_size(body.as_ref().map_or(0, |body| body.len()))?;
         if let Some(content_type) = content_type {
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
         }
@@ -80,6 +78,25 @@ impl Request {
         // Wiped when the client drops its last reference.
         let body = body.map(|body| Bytes::from_owner(Wiped(body)));
         Ok(Composed { headers, body, secrets: composing.secrets })
+    }
+}
+
+/// Checks the size of a body, or of what becomes one: checking and copying 128 fields of 64 KiB and
+/// more would take the host long.
+fn check_size(bytes: usize) -> Result<(), NotSent> {
+    if bytes > LARGEST_BODY {
+        let text = format!("a request with a body of more than {LARGEST_BODY} bytes");
+        return Err(NotSent::Refused(text));
+    }
+    Ok(())
+}
+
+impl Text {
+    fn len(&self) -> usize {
+        match self {
+            Self::Written(text) => text.len(),
+            Self::Secret(handle) => handle.secret.expose().len(),
+        }
     }
 }
 
@@ -191,9 +208,10 @@ impl Composing<'_> {
         text: String,
         secrets: Vec<(String, SecretHandle)>,
     ) -> Result<Zeroizing<String>, NotSent> {
-        if text.len() > LARGEST_BODY {
-            return Ok(Zeroizing::new(text)); // The caller refuses it for its length.
-        }
+        let secret_bytes = |(pointer, handle): &(String, SecretHandle)| {
+            pointer.len() + handle.secret.expose().len()
+        };
+        check_size(text.len() + secrets.iter().map(secret_bytes).sum::<usize>())?;
         self.check_text("body", &text)?;
         let mut body: Value = serde_json::from_str(&text)
             .map_err(|_| NotSent::Failed("a request with a body that is not JSON".to_owned()))?;
@@ -214,9 +232,9 @@ impl Composing<'_> {
             })?;
             *place = Value::String(self.secret(&handle)?.expose().to_owned());
         }
-        let text = Zeroizing::new(body.to_string());
+        let text = written(&body);
         wipe(body);
-        Ok(text)
+        text
     }
 
     fn form(&mut self, fields: Vec<(String, Text)>) -> Result<Zeroizing<String>, NotSent> {
@@ -224,7 +242,11 @@ impl Composing<'_> {
             let text = format!("a request with more than {MOST_FIELDS} fields in its body");
             return Err(NotSent::Refused(text));
         }
-        let mut body = Zeroizing::new(String::new());
+        let bytes = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        check_size(bytes)?;
+        // Encoding makes at most three bytes of one, and each field has two separators. A text that
+        // grows leaves a copy behind that nobody wipes.
+        let mut body = Zeroizing::new(String::with_capacity(bytes * 3 + fields.len() * 2));
         for (name, value) in fields {
             self.check_text("body", &name)?;
             let value = match value {
@@ -234,8 +256,6 @@ impl Composing<'_> {
                 }
                 Text::Secret(handle) => Zeroizing::new(self.secret(&handle)?.expose().to_owned()),
             };
-            // Encoding makes at most three bytes of one. Growing later would leave a copy behind.
-            body.reserve((name.len() + value.len()) * 3 + 2);
             let separator = if body.is_empty() { "" } else { "&" };
             body.push_str(separator);
             body.extend(form_urlencoded::byte_serialize(name.as_bytes()));
@@ -243,6 +263,27 @@ impl Composing<'_> {
             body.extend(form_urlencoded::byte_serialize(value.as_bytes()));
         }
         Ok(body)
+    }
+}
+
+/// The text of a document that has secrets, in memory that does not grow: that would leave a copy
+/// behind that nobody wipes.
+fn written(body: &Value) -> Result<Zeroizing<String>, NotSent> {
+    let mut length = Length(0);
+    let _ = write!(length, "{body}");
+    check_size(length.0)?;
+    let mut text = Zeroizing::new(String::with_capacity(length.0));
+    let _ = write!(text, "{body}");
+    Ok(text)
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl fmt::Write for Length {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        Ok(())
     }
 }
 
@@ -410,19 +451,60 @@ mod tests {
         assert!(
             refused(|it| it.form("a".into(), "x".repeat(LARGEST_BODY))).contains("body of more")
         );
+        // Encoding makes it longer than it is.
+        assert!(
+            refused(|it| it.form("a".into(), "/".repeat(LARGEST_BODY / 2)))
+                .contains("body of more")
+        );
         let many = |it: &mut Request| (0..129).for_each(|_| it.form("a".into(), "b".into()));
         assert!(refused(many).contains("more than 128 fields"));
         let long = "x".repeat(LARGEST_BODY + 1);
-        for place in ["URL", "headers", "user name", "body", "secrets"] {
+        for place in ["URL", "headers", "user name", "secrets"] {
             let text = refused(|it| match place {
                 "URL" => it.url.clone_from(&long),
                 "headers" => it.header("a".into(), long.clone()),
                 "user name" => it.basic(long.clone(), token()),
-                "body" => it.form(long.clone(), "b".into()),
                 _ => it.bearer(handle(SecretOrigin::Guest, &long)),
             });
             assert!(text.contains(&format!("bytes in its {place}")), "{place}: {text}");
         }
+    }
+
+    #[test]
+    fn what_becomes_no_body_is_not_searched() {
+        // A name has a configured secret, and the size is what is wrong with the request.
+        let many = |it: &mut Request| {
+            it.form(SECRET.into(), "x".into());
+            (0..127).for_each(|_| it.form("a".into(), "x".repeat(1 << 10)));
+        };
+        assert!(refused(many).contains("body of more"));
+        let pointers = |it: &mut Request| {
+            it.json("{}".into());
+            let long = format!("/{SECRET}{}", "x".repeat(1 << 10));
+            (0..128).for_each(|_| it.json_secret(long.clone(), token()));
+        };
+        assert!(refused(pointers).contains("body of more"));
+        // Escaping makes it longer than it is.
+        let escaped = |it: &mut Request| {
+            it.json(r#"{"a":null}"#.into());
+            it.json_secret("/a".into(), handle(SecretOrigin::Http, &"\n".repeat(40 << 10)));
+        };
+        assert!(refused(escaped).contains("body of more"));
+    }
+
+    #[test]
+    fn a_body_with_secrets_does_not_grow() {
+        let json = composed(|it| {
+            it.json(r#"{"a":null,"b":1e5,"c":"\u00e4"}"#.into());
+            it.json_secret("/a".into(), handle(SecretOrigin::Http, &"\"".repeat(1 << 10)));
+        });
+        assert_eq!(
+            body(&json.unwrap()).len(),
+            2 * (1 << 10) + r#"{"a":"","b":100000.0,"c":"ä"}"#.len()
+        );
+        let document = serde_json::json!({ "a": "\"".repeat(1 << 10), "b": 1e5 });
+        let text = written(&document).unwrap();
+        assert_eq!((text.len(), &*text), (text.capacity(), &document.to_string()));
     }
 
     #[test]
