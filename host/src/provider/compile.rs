@@ -8,8 +8,9 @@
 //! **Invariant:** the output of a child is stored only if the child succeeded, and is used only if
 //! the engine accepts it as its own.
 
+use std::fs;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -37,6 +38,31 @@ impl Default for Bounds {
     }
 }
 
+impl Bounds {
+    /// A child that reaches the memory limit of the cgroup would end the broker with it.
+    fn here() -> Self {
+        let bounds = Self::default();
+        let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let limit = memory_limit(&cgroup, Path::new("/sys/fs/cgroup"));
+        let most = limit.map_or(u64::MAX, |limit| limit / 4 * 3);
+        Self { address_space: bounds.address_space.min(most), ..bounds }
+    }
+}
+
+/// The lowest `memory.max` of the process with this `/proc/PID/cgroup`. Only version 2 of cgroups
+/// has it.
+fn memory_limit(cgroup: &str, root: &Path) -> Option<u64> {
+    let own = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let folder = root.join(own);
+    let around = folder.ancestors().take_while(|folder| folder.starts_with(root));
+    let limits = around.filter_map(|folder| {
+        let text = fs::read_to_string(folder.join("memory.max")).ok()?;
+        // `max` is no limit.
+        text.trim().parse().ok()
+    });
+    limits.min()
+}
+
 /// A lower priority than everything else: a compiler would use every core.
 const NICE: i32 = 10;
 /// No component is larger (`file_mib` is a setting), and neither is its native code.
@@ -56,10 +82,10 @@ pub enum Compiler {
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     #[error(
-        "took longer than {} s of CPU time, {} s in all or {} GiB to compile",
+        "took longer than {} s of CPU time, {} s in all or {} MiB to compile",
         .0.cpu_seconds,
         .0.wall.as_secs(),
-        .0.address_space >> 30
+        .0.address_space >> 20
     )]
     Exhausted(Bounds),
     #[error("{0}")]
@@ -73,7 +99,7 @@ impl Compiler {
     pub(super) async fn run(&self, component: &[u8]) -> Result<Vec<u8>, CompileError> {
         let (program, bounds) = match self {
             // The kernel's name for the program's file, whatever has become of its path.
-            Self::ThisProgram => (PathBuf::from("/proc/self/exe"), Bounds::default()),
+            Self::ThisProgram => (PathBuf::from("/proc/self/exe"), Bounds::here()),
             Self::Program(program, bounds) => (program.clone(), *bounds),
         };
         // No environment and no open file: the child gets nothing that has a secret.
@@ -146,4 +172,30 @@ pub fn main(cpu_seconds: u64, address_space: u64) -> Result<(), String> {
         .write_all(&compiled)
         .and_then(|()| stdout.flush())
         .map_err(|error| format!("cannot write: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_limit_of_the_cgroups_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let limit = |cgroup: &str| memory_limit(cgroup, root.path());
+        let write = |folder: &str, text: &str| {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+            fs::write(root.path().join(folder).join("memory.max"), text).unwrap();
+        };
+        write("system.slice/broker.service", "max\n");
+        assert_eq!(limit("0::/system.slice/broker.service\n"), None);
+        write("system.slice", "2147483648\n");
+        assert_eq!(limit("0::/system.slice/broker.service\n"), Some(2 << 30));
+        write("system.slice/broker.service", "1073741824\n");
+        assert_eq!(limit("0::/system.slice/broker.service\n"), Some(1 << 30));
+        // In a container, the root is the container's own.
+        write("", "536870912\n");
+        assert_eq!(limit("0::/\n"), Some(512 << 20));
+        // Version 1.
+        assert_eq!(limit("4:memory:/docker/0123\n"), None);
+    }
 }

@@ -449,6 +449,6 @@ async fn what_takes_minutes_to_compile_is_given_up() {
     let refused = &said["refused"][0];
     assert_eq!(refused["stage"], "compile", "{said:#}");
     let problem = refused["problem"].as_str().unwrap();
-    assert!(problem.contains("3 s in all or 4 GiB to compile"), "{problem}");
+    assert!(problem.contains("3 s in all or 4096 MiB to compile"), "{problem}");
     assert!(current.broker().generation.catalog.find("oci").is_some());
 }
