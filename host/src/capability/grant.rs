@@ -111,15 +111,15 @@ impl types::HostSecret for CallState {
         Ok(self.table.get(&secret)?.expires_at)
     }
 
-    /// A claim of what the registry returned. An answer with a configured secret never gets this
-    /// far as text, but base64 of a whole token may hold one.
+    /// A claim of what the registry returned to this call. An answer with a configured secret never
+    /// gets this far as text, but base64 of a whole token may hold one.
     fn claim(
         &mut self,
         secret: Resource<SecretHandle>,
         name: String,
     ) -> wasmtime::Result<Option<String>> {
         let handle = self.table.get(&secret)?;
-        let is_readable = matches!(handle.origin, SecretOrigin::Http | SecretOrigin::Kept);
+        let is_readable = handle.origin == SecretOrigin::Http;
         let claim = is_readable.then(|| jwt_claim(handle.secret.expose(), &name)).flatten();
         Ok(claim.filter(|claim| self.withheld(claim).is_none()))
     }

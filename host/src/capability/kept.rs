@@ -3,6 +3,8 @@
 //!
 //! **Invariant:** what is kept never reaches a caller, because it opens more than one grant
 //! (I5): `issue/mint.rs` rejects it by its origin and by its text.
+//! **Invariant:** a call learns of what another kept that the name is in use, and nothing else: not
+//! the expiry, and no claim.
 //! **Invariant:** what a call keeps after an identity token was signed for it, or after it found
 //! such a login, is found again only for the same `sub`: one project, and pulling or pushing.
 //! Otherwise a login that a cloud gave for one project would serve another, past the cloud's trust
@@ -83,9 +85,8 @@ impl Kept {
         entries.insert(key, entry);
     }
 
-    fn find(&self, key: &Key, now: u64) -> Option<(Arc<Secret>, u64)> {
-        let entries = self.entries(now);
-        entries.get(key).map(|entry| (Arc::clone(&entry.secret), entry.expires_at))
+    fn find(&self, key: &Key, now: u64) -> Option<Arc<Secret>> {
+        self.entries(now).get(key).map(|entry| Arc::clone(&entry.secret))
     }
 
     /// Wipes what has expired, which nobody may look for any more.
@@ -140,12 +141,13 @@ impl CallState {
         let find = |key: &Key| self.capabilities.kept.find(key, self.now);
         let apart = find(&Key::apart(name, &grant));
         let is_apart = apart.is_some();
-        let Some((secret, expires_at)) = apart.or_else(|| find(&Key::shared(name))) else {
+        let Some(secret) = apart.or_else(|| find(&Key::shared(name))) else {
             return Ok(None);
         };
         // What comes of it is for the same grants.
         self.keeps_apart |= is_apart;
-        let (origin, expires_at) = (SecretOrigin::Kept, Some(expires_at));
+        // Its expiry would be a word from one call to another.
+        let (origin, expires_at) = (SecretOrigin::Kept, None);
         Ok(Some(SecretHandle { secret, origin, name: "kept".into(), expires_at }))
     }
 
@@ -195,7 +197,7 @@ mod tests {
     }
 
     fn found(kept: &Kept, name: &str, now: u64) -> Option<String> {
-        kept.find(&Key::shared(name), now).map(|(secret, _)| secret.expose().to_owned())
+        kept.find(&Key::shared(name), now).map(|secret| secret.expose().to_owned())
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! They are in the host's memory, for this registry alone, until they expire or until the
 //! registry's settings change. Only a secret of
 //! [`take_secret`](crate::http::Response::take_secret) can be kept, and what is kept never reaches
-//! a caller: it opens more than one grant. Any call may find that an entry is gone.
+//! a caller: it opens more than one grant. Any call may find that an entry is gone. What is found
+//! tells neither its expiry nor its claims: that would be a word from call to call.
 //!
 //! What a call keeps after it had an [identity token](crate::tokens::identity_token) signed is
 //! found only by calls for the same project, and for pulls or for pushes like it: the cloud gave it

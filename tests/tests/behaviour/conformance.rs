@@ -398,7 +398,7 @@ async fn what_a_double_would_hide_is_a_hint() {
     }
 }
 
-const LOGINS: [GuestRow; 20] = [
+const LOGINS: [GuestRow; 21] = [
     ("no", ""),
     ("sign-with-text", "a key that is no secret setting"),
     ("sign-with-token", "`admin_token` cannot sign"),
@@ -416,6 +416,7 @@ const LOGINS: [GuestRow; 20] = [
     ("keep-text", "to keep a secret that comes from guest"),
     ("keep-in-locate", "nothing but the log is called outside issue: kept.find"),
     ("claim-of-configured", "no claim"),
+    ("claim-of-kept", "no claim"),
     ("weak-password", "64 are the least"),
     ("random-in-locate", "nothing but the log is called outside issue: random.text"),
     // A real provider cannot know the secret, and the kit configures another.

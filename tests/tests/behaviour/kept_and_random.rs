@@ -149,6 +149,7 @@ async fn what_is_kept_reaches_no_caller_and_only_what_was_taken_is_kept() {
         ("keep-assertion", "to keep a secret that comes from assertion"),
         ("keep-text", "to keep a secret that comes from guest"),
         ("claim-of-configured", "no claim"),
+        ("claim-of-kept", "no claim"),
         ("weak-password", "26 bits of randomness, and 64 are the least"),
     ] {
         let server = Imaginary::start().await;

@@ -77,10 +77,10 @@ impl Secret {
         match self.0 {
             Origin::RegistryToken(_) => Some(NOW + 900),
             Origin::IdentityToken(_) => Some(NOW + 300),
-            Origin::Kept(_) => Some(NOW + 3600),
             Origin::Http(_) => self.claims()?.get("exp")?.as_u64(),
             Origin::Written(_)
             | Origin::Configured(_)
+            | Origin::Kept(_)
             | Origin::Aws
             | Origin::Random
             | Origin::Assertion => None,

@@ -59,6 +59,7 @@ enum Misbehave {
     KeepText,
     KeepInLocate,
     ClaimOfConfigured,
+    ClaimOfKept,
     WeakPassword,
     RandomPassword,
     RandomName,
@@ -135,6 +136,10 @@ impl Provider for LoginRogue {
             Misbehave::KeepAssertion => keep(sign(settings, now)?)?,
             Misbehave::KeepText => keep(Secret::new("a text that another call may read"))?,
             Misbehave::ClaimOfConfigured => claim(&settings.token()?)?,
+            Misbehave::ClaimOfKept => {
+                drop(login(settings, now)?);
+                told_of(&login(settings, now)?)?
+            }
             Misbehave::WeakPassword => random::password(8, "0123456789")?,
             Misbehave::RandomPassword => random::password(32, LETTERS_AND_DIGITS)?,
             Misbehave::No
@@ -232,6 +237,14 @@ fn taken(answer: &Response, pointer: &str) -> Result<Secret, Error> {
 fn keep(secret: Secret) -> Result<Secret, Error> {
     kept::keep("mine", &secret, u64::MAX)?;
     Ok(secret)
+}
+
+/// What a call learns of a login that another one has kept.
+fn told_of(kept: &Secret) -> Result<Secret, Error> {
+    match kept.expires_at() {
+        Some(told) => Ok(Secret::new(&format!("it expires at {told}"))),
+        None => claim(kept),
+    }
 }
 
 /// Hands out the claim, if it gets one.
