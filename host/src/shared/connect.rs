@@ -1,12 +1,16 @@
 //! Opens a connection, to wherever a Sentinel or a Cluster says that the store is.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -26,6 +30,8 @@ use crate::files;
 const LARGEST_AUTHORITIES: u64 = 1 << 20;
 /// How often a Cluster may send the broker elsewhere.
 const MOST_HOPS: usize = 3;
+/// How long one Sentinel may take. Several of them are asked within one attempt to connect.
+const SENTINEL: Duration = Duration::from_millis(400);
 
 /// What it takes to connect.
 pub(super) struct Connector {
@@ -33,6 +39,8 @@ pub(super) struct Connector {
     keys: Arc<SharedKeys>,
     clock: Clock,
     tls: Option<TlsConnector>,
+    /// How often Sentinels were asked.
+    asked: AtomicUsize,
 }
 
 /// An open connection that was checked.
@@ -43,7 +51,17 @@ pub(super) struct Connected {
     pub(super) run_id: Arc<str>,
     /// Whether the store forgets keys before their time when it is full.
     pub(super) evicts: AtomicBool,
-    driver: tokio::task::JoinHandle<()>,
+    _driver: Driver,
+}
+
+/// The task that reads and writes a connection. It ends when this is dropped.
+struct Driver(JoinHandle<()>);
+
+/// A connection that nobody has checked.
+struct Opened {
+    connection: MultiplexedConnection,
+    received: Received,
+    driver: Driver,
 }
 
 enum Greeting {
@@ -52,9 +70,9 @@ enum Greeting {
     Moved(StoreAddress),
 }
 
-impl Drop for Connected {
+impl Drop for Driver {
     fn drop(&mut self) {
-        self.driver.abort();
+        self.0.abort();
     }
 }
 
@@ -66,13 +84,13 @@ impl Connector {
         clock: Clock,
     ) -> Result<Self, String> {
         let tls = settings.tls.then(|| connector(settings)).transpose()?;
-        Ok(Self { settings: settings.clone(), keys, clock, tls })
+        Ok(Self { settings: settings.clone(), keys, clock, tls, asked: AtomicUsize::new(0) })
     }
 
     /// Connects to the store, wherever a Sentinel or a Cluster says that it is.
     pub(super) async fn connect(&self) -> Result<Connected, ConnectFailure> {
         let mut address = match &self.settings.sentinel_master {
-            Some(master) => self.ask_sentinel(master).await?,
+            Some(master) => self.ask_sentinels(master).await?,
             None => self.settings.address.clone(),
         };
         for _ in 0..MOST_HOPS {
@@ -94,20 +112,26 @@ impl Connector {
         if let Some(password) = self.settings.password.current() {
             info = info.set_password(password.expose());
         }
-        let (mut connection, received, driver) = self.open(address, &info).await?;
+        let StoreAddress { host, port } = address;
+        let stream = TcpStream::connect((host.as_str(), *port)).await;
+        let opened = self.open(stream.map_err(|error| away(address, &error))?, address, &info);
+        let Opened { mut connection, received, driver } = opened.await?;
         match self.ask_facts(&mut connection).await {
             Ok(StoreFacts { run_id, evicts, ahead }) => {
                 greeting::warn_of_clocks(ahead);
                 let evicts = AtomicBool::new(evicts);
-                Ok(Greeting::Ready(Connected { connection, received, run_id, evicts, driver }))
+                Ok(Greeting::Ready(Connected {
+                    connection,
+                    received,
+                    run_id,
+                    evicts,
+                    _driver: driver,
+                }))
             }
-            Err(error) => {
-                driver.abort();
-                match moved(&error) {
-                    Some(address) => Ok(Greeting::Moved(address)),
-                    None => Err(error.into()),
-                }
-            }
+            Err(error) => match moved(&error) {
+                Some(address) => Ok(Greeting::Moved(address)),
+                None => Err(error.into()),
+            },
         }
     }
 
@@ -121,36 +145,65 @@ impl Connector {
 
     async fn open(
         &self,
-        StoreAddress { host, port }: &StoreAddress,
+        stream: TcpStream,
+        address: &StoreAddress,
         info: &RedisConnectionInfo,
-    ) -> Result<(MultiplexedConnection, Received, tokio::task::JoinHandle<()>), ConnectFailure>
-    {
-        let away = |error: std::io::Error| ConnectFailure {
-            reason: Reason::Away,
-            text: format!("{host}:{port}: {error}"),
-        };
-        let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(away)?;
-        stream.set_nodelay(true).map_err(away)?;
-        match &self.tls {
-            None => drive(stream, info).await,
-            Some(tls) => {
-                let name = ServerName::try_from(host.clone());
-                let name = name.map_err(|_| nonsense("the host is no name for TLS"))?;
-                drive(tls.connect(name, stream).await.map_err(away)?, info).await
-            }
-        }
+    ) -> Result<Opened, ConnectFailure> {
+        stream.set_nodelay(true).map_err(|error| away(address, &error))?;
+        let Some(tls) = &self.tls else { return drive(stream, info).await };
+        let name = ServerName::try_from(address.host.clone());
+        let name = name.map_err(|_| nonsense("the host is no name for TLS"))?;
+        let stream = tls.connect(name, stream).await;
+        drive(stream.map_err(|error| away(address, &error))?, info).await
     }
 
-    /// Asks a Sentinel where the store is. Sentinels are asked without a user name.
-    async fn ask_sentinel(&self, master: &str) -> Result<StoreAddress, ConnectFailure> {
+    /// Asks the Sentinels where the store is, each attempt another one first. One that is silent or
+    /// does not know is passed over.
+    async fn ask_sentinels(&self, master: &str) -> Result<StoreAddress, ConnectFailure> {
+        let address = &self.settings.address;
+        let found = lookup_host((address.host.as_str(), address.port)).await;
+        let sentinels = found.map_err(|error| away(address, &error))?;
+        self.ask_each(sentinels.collect(), master).await
+    }
+
+    async fn ask_each(
+        &self,
+        mut sentinels: Vec<SocketAddr>,
+        master: &str,
+    ) -> Result<StoreAddress, ConnectFailure> {
+        let first = self.asked.fetch_add(1, Ordering::Relaxed).checked_rem(sentinels.len());
+        sentinels.rotate_left(first.unwrap_or(0));
+        let mut failure = nonsense("the name of the Sentinels has no address");
+        for sentinel in sentinels {
+            failure = match timeout(SENTINEL, self.ask_sentinel(sentinel, master)).await {
+                Ok(Ok(address)) => return Ok(address),
+                Ok(Err(failure)) => failure,
+                Err(_) => ConnectFailure {
+                    reason: Reason::Slow,
+                    text: format!(
+                        "the Sentinel {sentinel} does not answer within {} ms",
+                        SENTINEL.as_millis()
+                    ),
+                },
+            };
+        }
+        Err(failure)
+    }
+
+    /// Sentinels are asked without a user name.
+    async fn ask_sentinel(
+        &self,
+        sentinel: SocketAddr,
+        master: &str,
+    ) -> Result<StoreAddress, ConnectFailure> {
         let info = RedisConnectionInfo::default().set_skip_set_lib_name();
-        let (mut connection, _, driver) = self.open(&self.settings.address, &info).await?;
+        let address = &self.settings.address;
+        let stream = TcpStream::connect(sentinel).await.map_err(|error| away(address, &error))?;
+        let mut opened = self.open(stream, address, &info).await?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("get-master-addr-by-name").arg(master);
-        let answer = ask(&mut connection, &command).await;
-        driver.abort();
-        let Value::Array(parts) = answer? else {
-            let text = format!("the Sentinel knows no store named `{master}`");
+        let Value::Array(parts) = ask(&mut opened.connection, &command).await? else {
+            let text = format!("the Sentinel {sentinel} knows no store named `{master}`");
             return Err(ConnectFailure { reason: Reason::Refusing, text });
         };
         let [host, port] = <[Value; 2]>::try_from(parts)
@@ -162,17 +215,21 @@ impl Connector {
     }
 }
 
+fn away(StoreAddress { host, port }: &StoreAddress, error: &std::io::Error) -> ConnectFailure {
+    ConnectFailure { reason: Reason::Away, text: format!("{host}:{port}: {error}") }
+}
+
 async fn drive(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     info: &RedisConnectionInfo,
-) -> Result<(MultiplexedConnection, Received, tokio::task::JoinHandle<()>), ConnectFailure> {
+) -> Result<Opened, ConnectFailure> {
     let received = Received::default();
     let stream = BoundedStream::new(stream, received.clone());
     // The budget of each use is the time limit.
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     let opened = MultiplexedConnection::new_with_config(info, stream, config).await;
     let (connection, driver) = opened.map_err(|error| ConnectFailure::from(&error))?;
-    Ok((connection, received, tokio::spawn(driver)))
+    Ok(Opened { connection, received, driver: Driver(tokio::spawn(driver)) })
 }
 
 fn connector(settings: &SharedSettings) -> Result<TlsConnector, String> {
@@ -202,4 +259,65 @@ fn connector(settings: &SharedSettings) -> Result<TlsConnector, String> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::domain::Renewable;
+
+    /// Takes connections and gives each this answer, or none.
+    async fn sentinel(answer: &'static [u8]) -> (SocketAddr, JoinHandle<()>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if !answer.is_empty() && stream.read(&mut [0; 1024]).await.is_ok() {
+                    stream.write_all(answer).await.unwrap();
+                }
+                open.push(stream);
+            }
+        });
+        (address, serving)
+    }
+
+    fn connector_to(address: SocketAddr) -> Connector {
+        let settings = SharedSettings {
+            address: StoreAddress { host: address.ip().to_string(), port: address.port() },
+            tls: false,
+            database: 0,
+            username: None,
+            password: Renewable::new(None),
+            sentinel_master: Some("store".to_owned()),
+            ca_file: None,
+            prefix: "rise".to_owned(),
+            key_files: Vec::new(),
+            replicas: 2,
+        };
+        let keys = Arc::new(SharedKeys::open(&[]).unwrap());
+        Connector::new(&settings, keys, Clock::system()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_sentinel_that_is_silent_or_does_not_know_is_passed_over() {
+        let (silent, _one) = sentinel(b"").await;
+        let (ignorant, _other) = sentinel(b"*-1\r\n").await;
+        let (knowing, _third) = sentinel(b"*2\r\n$9\r\n127.0.0.7\r\n$4\r\n6379\r\n").await;
+        let connector = connector_to(silent);
+        let store = StoreAddress { host: "127.0.0.7".to_owned(), port: 6379 };
+        // Each of them is the first one once.
+        for attempt in 0..3 {
+            let asked = connector.ask_each(vec![silent, ignorant, knowing], "store").await;
+            assert_eq!(asked.ok(), Some(store.clone()), "attempt {attempt}");
+        }
+        for sentinels in [vec![], vec![ignorant], vec![silent], vec![ignorant, silent]] {
+            assert!(connector.ask_each(sentinels.clone(), "store").await.is_err(), "{sentinels:?}");
+        }
+    }
 }
