@@ -35,6 +35,7 @@ use crate::keys::KeyFileError;
 use crate::telemetry::Metrics;
 use connect::Connector;
 pub use episode::{Reason, Use};
+pub(crate) use greeting::MOST_AHEAD;
 use keys::SharedKeys;
 use link::Link;
 pub use settings::{SharedSettings, StoreAddress};

@@ -21,21 +21,28 @@ const CLOCKS_APART: i64 = 5_000;
 /// shorter than a change of the settings of all brokers and back takes.
 pub(super) const UNATTENDED: &str = "60000";
 
+/// How far a broker's clock may move the beginning of a new memory beyond the store's time, in
+/// milliseconds. A broker that is far ahead must not have every token rejected until then.
+pub(crate) const MOST_AHEAD: i64 = 300_000;
+
 /// Reads what the store says of itself, and resets it if it is another store than before: one that
 /// was restarted or took over may have lost what was written last. Returns `ok`, `new` if
-/// its memory begins now, or `other-key`, and the time of the store.
+/// its memory begins now, or `other-key`, and the time of the store. Arguments: the broker's time,
+/// how far it may be ahead, how long the memory lasts, the store's run id, and fingerprints of keys,
+/// the first to write.
 const HELLO: &str = "
 local about = redis.call('HMGET', KEYS[1], 'since', 'run', 'key')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local known = false
-for i = 4, #ARGV do known = known or about[3] == ARGV[i] end
+for i = 5, #ARGV do known = known or about[3] == ARGV[i] end
 if about[3] and not known then return { 'other-key', now } end
 local since, word = about[1], 'ok'
-if not since or about[2] ~= ARGV[2] then
-  since, word = string.format('%.0f', math.max(now, tonumber(ARGV[1]))), 'new'
+if not since or about[2] ~= ARGV[4] then
+  local latest = math.min(tonumber(ARGV[1]), now + tonumber(ARGV[2]))
+  since, word = string.format('%.0f', math.max(now, latest)), 'new'
 end
-redis.call('HSET', KEYS[1], 'since', since, 'run', ARGV[2], 'key', ARGV[4])
+redis.call('HSET', KEYS[1], 'since', since, 'run', ARGV[4], 'key', ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return { word, now }";
 
@@ -74,7 +81,14 @@ pub(super) async fn greet(
     let is_bounded = line("maxmemory").is_none_or(|most| most != "0");
     let now = clock.now().as_millisecond();
     let mut hello = redis::cmd("EVAL");
-    hello.arg(HELLO).arg(1).arg(about(prefix)).arg(now).arg(&run_id).arg(UNATTENDED);
+    hello
+        .arg(HELLO)
+        .arg(1)
+        .arg(about(prefix))
+        .arg(now)
+        .arg(MOST_AHEAD)
+        .arg(UNATTENDED)
+        .arg(&run_id);
     hello.arg(keys.fingerprint());
     for fingerprint in keys.fingerprints().skip(1) {
         hello.arg(fingerprint);

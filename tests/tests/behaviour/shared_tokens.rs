@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+use rise_broker::domain::Clock;
 use rise_broker_tests::redis::{GateMode, REDIS_PASSWORD, Redis};
 use rise_broker_tests::replicas::{Replicas, ask, fresh_token, next_second};
 use rise_broker_tests::{TestBroker, eventually, logs};
+use serde_json::json;
 
 /// The key of the store with the facts about its memory.
 const ABOUT: &str = "{rise}:about";
@@ -234,6 +237,26 @@ async fn a_store_that_no_broker_asks_for_a_minute_accepts_no_token_of_before() {
     recovers(&broker, "the store is asked again").await;
     assert_eq!(ask(&broker, &fresh).await, replayed());
     assert!((1..=60_000).contains(&lasts()));
+}
+
+/// Five minutes after it has begun a memory, tokens are good on every broker.
+#[tokio::test]
+async fn a_broker_whose_clock_is_ahead_keeps_no_token_from_the_others() {
+    let replicas = Replicas::prepare("", "off").await;
+    replicas.forward(7200);
+    let ahead = replicas.broker().await;
+    let token = |broker: &TestBroker, seconds| {
+        let issued = Clock::system().now() + SignedDuration::from_secs(seconds);
+        broker.token_of("ci", &json!({ "repository": "acme/my-app" }), issued)
+    };
+    for store in ["new", "emptied"] {
+        assert_eq!(ask(&ahead, &token(&ahead, 7200)).await, served(), "{store}");
+        replicas.forward(302 - 7200);
+        let other = replicas.broker().await;
+        assert_eq!(ask(&other, &token(&other, 302)).await, served(), "{store}");
+        replicas.forward(7200 - 302);
+        replicas.redis.ask(&["FLUSHALL"]);
+    }
 }
 
 #[tokio::test]

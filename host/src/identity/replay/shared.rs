@@ -16,7 +16,7 @@ use redis::Value;
 use ulid::Ulid;
 
 use super::{Replayed, Token};
-use crate::shared::{Reason, Script, Shared, StoreUnavailable, Use};
+use crate::shared::{MOST_AHEAD, Reason, Script, Shared, StoreUnavailable, Use};
 
 /// Longer than a request takes.
 const LEASE: Duration = Duration::from_mins(1);
@@ -28,16 +28,18 @@ const LONGEST: Duration = Duration::from_hours(24 * 366);
 
 /// Keys: the facts about the store, and the token's names. The first name is written, and all of
 /// them are looked for: other brokers may write another one while keys are rotated.
-/// Arguments: now, issued, lease (milliseconds), owner, run id, fingerprint, and for how long the
-/// memory lasts while no broker asks (milliseconds).
+/// Arguments: now, issued, lease (milliseconds), owner, run id, fingerprint, how far now may be ahead
+/// of the store's time, and for how long the memory lasts while no broker asks (both in
+/// milliseconds, as `shared/greeting`).
 const RESERVE: &str = "
 local since = redis.call('HGET', KEYS[1], 'since')
 if not since then
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  since = string.format('%.0f', math.max(now, tonumber(ARGV[1])))
+  local latest = math.min(tonumber(ARGV[1]), now + tonumber(ARGV[7]))
+  since = string.format('%.0f', math.max(now, latest))
   redis.call('HSET', KEYS[1], 'since', since, 'run', ARGV[5], 'key', ARGV[6])
-  redis.call('PEXPIRE', KEYS[1], ARGV[7])
+  redis.call('PEXPIRE', KEYS[1], ARGV[8])
 end
 if tonumber(ARGV[2]) < tonumber(since) then return 'before' end
 for i = 2, #KEYS do
@@ -108,9 +110,10 @@ impl SharedToken {
         let now = shared.clock().now().as_millisecond().to_string();
         let issued = issued.saturating_mul(1000).to_string();
         let lease = milliseconds(LEASE).min(self.left()).to_string();
-        let (fingerprint, unattended) = (shared.fingerprint(), shared.unattended());
+        let (ahead, fingerprint) = (MOST_AHEAD.to_string(), shared.fingerprint());
         let arguments =
-            [&*now, &issued, &lease, owner, &run_id, fingerprint, unattended].map(str::as_bytes);
+            [&*now, &issued, &lease, owner, &run_id, fingerprint, &ahead, shared.unattended()]
+                .map(str::as_bytes);
         match &*self.run(RESERVE, keys, &arguments).await? {
             b"reserved" => Ok(()),
             b"used" => Err(Replayed::Used),
