@@ -161,6 +161,9 @@ pub enum GateMode {
     Silent,
     /// Answers each request with these bytes.
     Lie(Vec<u8>),
+    /// Passes everything on to this port. On each connection, the first request with this text
+    /// comes so much later.
+    LateOnce(u16, &'static str, Duration),
     /// Passes everything on to this port, with one text of requests replaced by another one, so
     /// that a script answers something else.
     Edit(u16, &'static str, &'static str),
@@ -242,11 +245,12 @@ async fn serve(
 
 async fn treat(stream: TcpStream, mode: GateMode, seen: Arc<Mutex<Vec<u8>>>) {
     let (mut from, mut to) = stream.into_split();
-    let (port, delay, edit) = match mode {
+    let (port, delay, change) = match mode {
         GateMode::Refuse => return,
-        GateMode::Pass(port) => (port, Duration::ZERO, None),
-        GateMode::Slow(port, delay) => (port, delay, None),
-        GateMode::Edit(port, text, with) => (port, Duration::ZERO, Some((text, with))),
+        GateMode::Pass(port) => (port, Duration::ZERO, Change::None),
+        GateMode::Slow(port, delay) => (port, delay, Change::None),
+        GateMode::LateOnce(port, text, delay) => (port, Duration::ZERO, Change::Wait(text, delay)),
+        GateMode::Edit(port, text, with) => (port, Duration::ZERO, Change::Edit(text, with)),
         GateMode::Silent => {
             while from.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {}
             return;
@@ -263,15 +267,23 @@ async fn treat(stream: TcpStream, mode: GateMode, seen: Arc<Mutex<Vec<u8>>>) {
     let Ok(store) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { return };
     let (answers, requests) = store.into_split();
     tokio::select! {
-        () = pass(from, requests, (Duration::ZERO, edit), &seen) => {}
-        () = pass(answers, to, (delay, None), &seen) => {}
+        () = pass(from, requests, (Duration::ZERO, change), &seen) => {}
+        () = pass(answers, to, (delay, Change::None), &seen) => {}
     }
+}
+
+/// What becomes of requests with a text.
+enum Change {
+    None,
+    Edit(&'static str, &'static str),
+    /// The first of them waits.
+    Wait(&'static str, Duration),
 }
 
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    (delay, edit): (Duration, Option<(&str, &str)>),
+    (delay, mut change): (Duration, Change),
     seen: &Mutex<Vec<u8>>,
 ) {
     let mut buffer = vec![0; 1 << 16];
@@ -280,8 +292,15 @@ async fn pass(
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        if let Some((text, with)) = edit {
-            replace(&mut buffer[..read], text, with);
+        match change {
+            Change::None => {}
+            Change::Edit(text, with) => replace(&mut buffer[..read], text, with),
+            Change::Wait(text, time) => {
+                if buffer[..read].windows(text.len()).any(|part| part == text.as_bytes()) {
+                    tokio::time::sleep(time).await;
+                    change = Change::None;
+                }
+            }
         }
         if to.write_all(&buffer[..read]).await.is_err() {
             return;

@@ -16,11 +16,12 @@ use ulid::Ulid;
 
 use super::Issuing;
 use super::key::CredentialKey;
+use super::shared::MOST_LATE;
 use super::shared_outstanding::{
     COMPARED, Compared, Found, Listing, SharedEntry, SharedOutstanding,
 };
 use crate::registries::{Registries, Registry};
-use crate::shared::StoreUnavailable;
+use crate::shared::{Reason, StoreUnavailable};
 
 /// How long a credential waits for a broker with the settings that minted it, before one with
 /// other settings tries.
@@ -124,10 +125,15 @@ impl Issuing {
         Ok(count)
     }
 
-    /// Tells the others of a credential that was minted a moment ago. A failure is repaired later.
+    /// Tells the others of a credential that was minted a moment ago. They do not mint another one
+    /// because of one late answer. A failure is repaired later.
     pub(super) async fn tell_others(&self, id: Ulid) {
-        if let Some(list) = &self.0.together {
-            let _ = self.tell_others_of(list, id).await;
+        let Some(list) = &self.0.together else { return };
+        for _ in 0..MOST_LATE {
+            let told = self.tell_others_of(list, id).await;
+            if !matches!(told, Err(StoreUnavailable(Reason::Slow))) {
+                return;
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! that ends, and none ends it that somebody else still has.
 
 use std::fs;
+use std::time::Duration;
 
 use rise_broker_tests::redis::GateMode;
 use rise_broker_tests::{
@@ -86,6 +87,18 @@ async fn one_mint_serves_all_brokers_and_the_last_holder_ends_it() {
     let next = one_for_all([&third, &one, &other]).await;
     assert_ne!(login(&next[0]), login(&first));
     assert_eq!(group.server.opens(&next[0], HARBOR.repository).await, 200);
+    assert_eq!(group.server.alive().len(), 1);
+}
+
+/// The others learn of a credential although the store was busy for a moment.
+#[tokio::test]
+async fn one_late_answer_makes_no_second_mint() {
+    let group = Group::prepare().await;
+    let [one, other, third] = group.brokers("subject").await;
+    let late = Duration::from_millis(150);
+    group.gate.set(GateMode::LateOnce(group.redis.port(), "return 'listed'", late));
+    store_is_back(&[&one, &other, &third]).await;
+    one_for_all([&one, &other, &third]).await;
     assert_eq!(group.server.alive().len(), 1);
 }
 
@@ -274,7 +287,7 @@ async fn a_killed_minter_takes_nothing_with_it() {
     assert_eq!(group.server.opens(&minted, HARBOR.repository).await, 200);
     group.nobody_lives();
     group.forward(3605);
-    let taken_over = within(std::time::Duration::from_mins(1), async || {
+    let taken_over = within(Duration::from_mins(1), async || {
         other.follow_others().await;
         other.end_due();
         group.server.alive().is_empty()
