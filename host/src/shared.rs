@@ -158,7 +158,7 @@ impl Shared {
     }
 
     /// The text of a value that was found under `name`. A value that does not open is as good as
-    /// none, and counted.
+    /// none, and the store fails.
     pub(crate) fn unseal(
         &self,
         purpose: Use,
@@ -170,6 +170,26 @@ impl Shared {
             self.link.unreadable(purpose);
         }
         text
+    }
+
+    /// The same for what was listed: a value that does not open is only counted. It may be of a key
+    /// that the brokers do not have any more, and it is found again and again.
+    pub(crate) fn unseal_listed(
+        &self,
+        purpose: Use,
+        (kind, name): (&str, &str),
+        value: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let text = self.keys.unseal((kind, name), value);
+        if text.is_none() {
+            self.count_unreadable(purpose);
+        }
+        text
+    }
+
+    /// Counts a value that no broker with these keys has stored, and that is as good as none.
+    pub(crate) fn count_unreadable(&self, purpose: Use) {
+        self.link.count(purpose, Reason::Nonsense);
     }
 
     /// Which memory the connected store has, for scripts that find it emptied.

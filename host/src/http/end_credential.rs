@@ -89,7 +89,11 @@ pub(super) async fn end_credential(
         };
         let all = issuing.end_selected(&selection, &asked, facts, &generation.registries).await?;
         if let Some(one) = all.first() {
-            ended = issuing.until_ended(one.minted_by, deadline).await;
+            ended = if one.is_elsewhere {
+                EndedEarly::Ending
+            } else {
+                issuing.until_ended(one.minted_by, deadline).await
+            };
         }
     }
     let answer = |status, state, expires_at: Option<jiff::Timestamp>| {

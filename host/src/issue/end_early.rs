@@ -12,7 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 use ulid::Ulid;
 
+use super::ended::EndMark;
 use super::outstanding::{GivenBack, Gone, OutstandingView, Selection};
+use super::together::Reach;
 use super::{IssueError, Issuing, RESERVE};
 use crate::audit::{
     AuditError, BeyondReach, Folder, PastAnswer, PastSelection, RevocationRequestFacts, Revoker,
@@ -128,9 +130,12 @@ impl Issuing {
         }
         if let Some(list) = &self.0.together
             && can_end
-            && list.has_ended(minted_by).await?
+            && let Some(mark) = list.mark(minted_by).await?
         {
-            return Ok(EndedEarly::Ended);
+            return Ok(match mark {
+                EndMark::Ended => EndedEarly::Ended,
+                EndMark::Ending => EndedEarly::Ending,
+            });
         }
         let is_here = self.0.outstanding.has(minted_by);
         if self.0.together.is_some() && can_end && !is_here {
@@ -195,28 +200,30 @@ impl Issuing {
         facts: RevocationRequestFacts<'_>,
         registries: &Registries,
     ) -> Result<Vec<OutstandingView>, IssueError> {
-        let (selection, adopted) =
+        let (reach, adopted) =
             self.adopt_selected(selection, (registries, false), asked.deadline).await;
-        let selection = &selection;
-        self.requested(selection, asked, facts).await?;
+        self.requested(&reach, asked, facts).await?;
         let by = (&asked.revoker(), self.0.clock.now());
-        let (credentials, kept) = self.0.outstanding.end_selected(selection, by);
+        let (mut credentials, kept) = self.0.outstanding.end_selected(&reach.selection, by);
         for (minted_by, key) in kept {
             self.0.cache.forget(&key, minted_by);
         }
         self.end_due(registries);
+        credentials.extend(self.end_elsewhere(reach.elsewhere).await?);
+        credentials.sort_by_key(|credential| credential.minted_by);
         // If the others could not be asked, their credentials are still out.
         adopted.map(|()| credentials)
     }
 
-    /// Records what an operator ends of this broker's list.
+    /// Records what an operator ends.
     async fn requested(
         &self,
-        selection: &Selection,
+        reach: &Reach,
         asked: &EndRequest<'_>,
         facts: RevocationRequestFacts<'_>,
     ) -> Result<(), IssueError> {
-        let credentials = self.0.outstanding.select(selection, self.0.clock.now()).len();
+        let here = self.0.outstanding.select(&reach.selection, self.0.clock.now());
+        let credentials = here.len() + reach.elsewhere.len();
         let by = (asked.id, asked.client, asked.subject);
         let facts = RevocationRequestFacts { credentials, ..facts };
         Ok(self.0.audit.revoke_requested(by, &facts).await?)
@@ -236,12 +243,11 @@ impl Issuing {
         facts: RevocationRequestFacts<'_>,
         registries: &Registries,
     ) -> Result<Vec<OutstandingView>, IssueError> {
-        let (selection, adopted) =
+        let (reach, adopted) =
             self.adopt_selected(selection, (registries, true), asked.deadline).await;
-        let selection = &selection;
-        self.requested(selection, asked, facts).await?;
+        self.requested(&reach, asked, facts).await?;
         let by = asked.revoker();
-        let gone = self.0.outstanding.set_aside(selection, (&by, self.0.clock.now()));
+        let gone = self.0.outstanding.set_aside(&reach.selection, (&by, self.0.clock.now()));
         let mut views = Vec::new();
         let mut failed = None;
         let mut gone = gone.into_iter().peekable();

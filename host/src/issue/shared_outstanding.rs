@@ -7,11 +7,16 @@
 //! **Invariant:** one broker at a time ends a credential: the one in `by`, for as long as it shows
 //! a sign of life.
 //! **Invariant:** a caller gives back what it got, and nothing else: a field of a holder is made of
-//! its request and its subject, with a key that the store does not have.
+//! its request and its subject, with a key that the store does not have, and what leads from a
+//! request to the credential of another one is sealed.
+//! **Invariant:** a broker forgets a credential because another one has ended it only with a mark
+//! that a broker has written (`ended`).
 
 mod answers;
+mod call;
 mod entry;
 mod holders;
+mod pointer;
 mod scripts;
 mod untold;
 
@@ -23,16 +28,19 @@ use jiff::Timestamp;
 use redis::Value;
 use ulid::Ulid;
 
-use super::ended::EndedMarks;
+use super::ended::{EndMark, EndedMarks};
 use crate::domain::{RevocationCause, SubjectDigest};
-use crate::shared::{Script, Shared, StoreUnavailable, Use};
+use crate::shared::{Shared, StoreUnavailable, Use};
 pub(super) use answers::{Claimed, Compared, Due, Found};
+use call::Call;
 pub(super) use entry::SharedEntry;
+use holders::Holder;
 pub(super) use holders::{HoldAnswer, SharedReturn};
+use pointer::Pointer;
 use untold::Untold;
 
 /// For each broker. Its own list has as many.
-const MOST: u64 = 50_000;
+const MOST: usize = 50_000;
 /// How long an entry stays that nobody ends, in milliseconds: no broker may be there for a while.
 const LATEST: i64 = 30 * 24 * 3_600_000;
 /// How long it stays after its registry has ended it. Clocks differ.
@@ -47,7 +55,8 @@ pub(super) struct SharedOutstanding {
     index: String,
     /// The name of this broker's sign of life.
     me: String,
-    most: String,
+    /// How many entries the list of all brokers has at most.
+    most: usize,
     /// How many credentials were on the list a moment ago.
     listed: AtomicU64,
     untold: Untold,
@@ -79,28 +88,6 @@ pub(super) enum Listing {
     Ended,
 }
 
-/// The keys and arguments of a script.
-struct Call {
-    keys: Vec<String>,
-    arguments: Vec<Vec<u8>>,
-}
-
-impl Call {
-    fn argument(mut self, argument: impl AsRef<[u8]>) -> Self {
-        self.arguments.push(argument.as_ref().to_vec());
-        self
-    }
-
-    fn number(self, number: i64) -> Self {
-        self.argument(number.to_string())
-    }
-
-    fn keys(mut self, names: impl IntoIterator<Item = String>) -> Self {
-        self.keys.extend(names);
-        self
-    }
-}
-
 impl SharedOutstanding {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
         Self {
@@ -108,7 +95,7 @@ impl SharedOutstanding {
             me: shared.common_name(&format!("broker:{}", Ulid::generate())),
             listed: AtomicU64::new(0),
             untold: Untold::default(),
-            most: (MOST * u64::from(shared.replicas)).to_string(),
+            most: MOST.saturating_mul(usize::try_from(shared.replicas).unwrap_or(usize::MAX)),
             shared: Arc::clone(shared),
         }
     }
@@ -130,31 +117,30 @@ impl SharedOutstanding {
         };
         let left = entry.ends.as_millisecond().saturating_sub(self.now()).max(0);
         let stays = left.saturating_add(if must_end { LATEST } else { LEEWAY });
-        let mut call = self
-            .call()
-            .keys(self.marks().names(id))
-            .keys(names)
-            .argument(body)
-            .number(entry.ends.as_millisecond())
-            .number(stays)
-            .argument(&self.most)
-            .argument(word)
-            .argument(match unknown {
-                UnknownHolders::No => "",
-                UnknownHolders::Yes => "yes",
-                UnknownHolders::IfForgotten => "if-forgotten",
-            });
-        for (request, owner) in holders {
-            let (field, value) = self.holder(*request, owner);
-            let pointer = self.pointers(*request).into_iter().next();
-            call = call.argument(field).argument(value);
-            call = call.keys(pointer.filter(|_| *request != id));
-        }
-        match &*self.word(scripts::LIST, call).await? {
-            b"listed" => Ok(Listing::Listed),
-            b"full" => Ok(Listing::Full),
-            b"ended" => Ok(Listing::Ended),
-            _ => Err(self.nonsense()),
+        let unknown = match unknown {
+            UnknownHolders::No => "",
+            UnknownHolders::Yes => "yes",
+            UnknownHolders::IfForgotten => "if-forgotten",
+        };
+        let holders: Vec<_> =
+            holders.iter().map(|(request, owner)| self.holder(id, *request, owner)).collect();
+        let pointers = holders.iter().filter_map(|holder| holder.pointer.clone());
+        let pointers: Vec<_> = pointers.collect();
+        let marks = self.marks();
+        let listed = self.word_unless_ended(scripts::LIST, id, |call| {
+            let call = call.keys(marks.names(id)).keys(names.clone()).keys(pointers.clone());
+            let call = call.argument(&body).number(entry.ends.as_millisecond()).number(stays);
+            let call = call.argument(self.most.to_string()).argument(word).argument(unknown);
+            let call = call.number(marks.stays(entry.ends));
+            holders.iter().fold(call, |call, Holder { field, value, to, .. }| {
+                call.argument(field).argument(value).argument(to)
+            })
+        });
+        match listed.await?.as_deref() {
+            Some(b"listed") => Ok(Listing::Listed),
+            Some(b"full") => Ok(Listing::Full),
+            None => Ok(Listing::Ended),
+            Some(_) => Err(self.nonsense()),
         }
     }
 
@@ -171,8 +157,15 @@ impl SharedOutstanding {
         let Value::Array(words) = self.run(scripts::COMPARE, call).await? else {
             return Err(self.nonsense());
         };
-        let compared: Option<Vec<_>> = words.iter().map(answers::compared).collect();
-        compared.filter(|all| all.len() == own.len()).ok_or_else(|| self.nonsense())
+        if words.len() != own.len() {
+            return Err(self.nonsense());
+        }
+        let marks = self.marks();
+        let compared = words
+            .iter()
+            .zip(own)
+            .map(|(word, (id, _))| answers::compared(word, |found| marks.read(*id, found)));
+        compared.collect::<Option<_>>().ok_or_else(|| self.nonsense())
     }
 
     /// The credential that this request was answered with. `owner`: see [`Found::is_of`].
@@ -181,12 +174,28 @@ impl SharedOutstanding {
         request: Ulid,
         owner: Option<SubjectDigest>,
     ) -> Result<Option<Found>, StoreUnavailable> {
-        let mut call = self.call().keys(self.names(request)).keys(self.pointers(request));
+        let found = self.find_minted(request, owner).await?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        match self.pointer(request).await? {
+            Some(Pointer { minted_by, .. }) => self.find_minted(minted_by, owner).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The credential that was minted for this request.
+    async fn find_minted(
+        &self,
+        minted_by: Ulid,
+        owner: Option<SubjectDigest>,
+    ) -> Result<Option<Found>, StoreUnavailable> {
+        let mut call = self.call().keys(self.names(minted_by));
         for value in owner.iter().flat_map(|owner| self.owners(owner)) {
             call = call.argument(value);
         }
         let found = self.entries(&self.run(scripts::FIND, call).await?)?;
-        Ok(found.into_iter().next())
+        Ok(found.into_iter().find(|found| found.entry.grant.id == minted_by))
     }
 
     /// A part of the list, from `cursor` on. Returns the next cursor, `0` at the end.
@@ -209,7 +218,7 @@ impl SharedOutstanding {
         Ok((cursor, self.entries(entries)?))
     }
 
-    /// What is due and what nobody who lives ends, when `over` entries were passed over.
+    /// What is due and what no other broker who lives ends, when `over` entries were passed over.
     pub(super) async fn due(&self, over: usize) -> Result<Due, StoreUnavailable> {
         let call = self.call().number(self.now()).argument(over.to_string());
         let call = call.argument(AT_ONCE.to_string());
@@ -219,9 +228,24 @@ impl SharedOutstanding {
         let [Value::Int(stay), Value::Int(looked_at), entries] = parts.as_slice() else {
             return Err(self.nonsense());
         };
-        let number = |value: i64| usize::try_from(value).map_err(|_| self.nonsense());
+        let number = |value: i64| {
+            let number = usize::try_from(value).ok().filter(|number| *number <= AT_ONCE);
+            number.ok_or_else(|| self.nonsense())
+        };
         let is_last = number(*looked_at)? < AT_ONCE;
-        Ok(Due { entries: self.entries(entries)?, over: over + number(*stay)?, is_last })
+        let mut entries = self.entries(entries)?;
+        entries.retain(|found| !self.is_untold(found.entry.grant.id));
+        Ok(Due { entries, over: over + number(*stay)?, is_last })
+    }
+
+    /// In how many parts at most [`SharedOutstanding::due`] has all entries.
+    pub(super) fn parts(&self) -> usize {
+        self.most.div_ceil(AT_ONCE) + 1
+    }
+
+    /// How many entries it has at most.
+    pub(super) fn most(&self) -> usize {
+        self.most
     }
 
     /// From now on this broker ends these, if nobody else does or if `by_force`. Returns for each
@@ -231,22 +255,16 @@ impl SharedOutstanding {
         ids: &[Ulid],
         by_force: bool,
     ) -> Result<Vec<bool>, StoreUnavailable> {
-        let mut taken = vec![false; ids.len()];
-        for index in 0..self.names(Ulid::nil()).len() {
-            // Each of them under the same key.
-            let names = ids.iter().filter_map(|id| self.names(*id).into_iter().nth(index));
-            let call = self.call().keys(names).argument(if by_force { "1" } else { "0" });
-            let Value::Array(answers) = self.run(scripts::TAKE, call).await? else {
-                return Err(self.nonsense());
-            };
-            if answers.len() != ids.len() {
-                return Err(self.nonsense());
-            }
-            for (taken, answer) in taken.iter_mut().zip(answers) {
-                *taken |= answer == Value::Int(1);
-            }
-        }
-        Ok(taken)
+        self.each(scripts::TAKE, ids, &[if by_force { "1" } else { "0" }]).await
+    }
+
+    /// These end now, and another broker does that. Returns for each whether it is on the list.
+    pub(super) async fn leave(
+        &self,
+        ids: &[Ulid],
+        cause: RevocationCause,
+    ) -> Result<Vec<bool>, StoreUnavailable> {
+        self.each(scripts::LEAVE, ids, &[cause.as_str(), &self.now().to_string()]).await
     }
 
     /// This broker is about to end a credential, and tries for so long.
@@ -258,21 +276,24 @@ impl SharedOutstanding {
     ) -> Result<Claimed, StoreUnavailable> {
         let marks = self.marks();
         let tries = i64::try_from(tries.as_millis()).unwrap_or(i64::MAX);
-        let call = self.call().keys(marks.names(id)).keys(self.names(id));
-        let call = call.argument(cause.as_str()).number(self.now());
-        let call = call.number(tries).number(marks.stays(ends));
-        match &*self.word(scripts::CLAIM, call).await? {
-            b"ours" => Ok(Claimed::Ours),
-            b"theirs" => Ok(Claimed::Theirs),
-            b"busy" => Ok(Claimed::Busy),
-            b"ended" => Ok(Claimed::Ended),
-            _ => Err(self.nonsense()),
+        let claimed = self.word_unless_ended(scripts::CLAIM, id, |call| {
+            let call = call.keys(marks.names(id)).keys(self.names(id));
+            let call = call.argument(cause.as_str()).number(self.now());
+            let call = call.number(tries).number(marks.stays(ends));
+            call.argument(marks.value(id, EndMark::Ending))
+        });
+        match claimed.await?.as_deref() {
+            Some(b"ours") => Ok(Claimed::Ours),
+            Some(b"theirs") => Ok(Claimed::Theirs),
+            Some(b"busy") => Ok(Claimed::Busy),
+            None => Ok(Claimed::Ended),
+            Some(_) => Err(self.nonsense()),
         }
     }
 
     /// Whether a broker has ended it, or is about to.
-    pub(super) async fn has_ended(&self, id: Ulid) -> Result<bool, StoreUnavailable> {
-        self.marks().has(id).await
+    pub(super) async fn mark(&self, id: Ulid) -> Result<Option<EndMark>, StoreUnavailable> {
+        self.marks().find(id).await
     }
 
     /// It has not ended yet. `others`: whether somebody else shall try.
@@ -296,12 +317,6 @@ impl SharedOutstanding {
         Ok(())
     }
 
-    fn call(&self) -> Call {
-        let names = self.names(Ulid::nil()).len();
-        let keys = vec![self.index.clone(), self.me.clone()];
-        Call { keys, arguments: vec![names.to_string().into_bytes()] }
-    }
-
     fn names(&self, minted_by: Ulid) -> Vec<String> {
         self.shared.names(entry::KIND, &[&minted_by.to_bytes()])
     }
@@ -315,19 +330,6 @@ impl SharedOutstanding {
         self.shared.clock().now().as_millisecond()
     }
 
-    async fn run(&self, text: &'static str, call: Call) -> Result<Value, StoreUnavailable> {
-        let arguments: Vec<&[u8]> = call.arguments.iter().map(Vec::as_slice).collect();
-        let script = Script { text, keys: &call.keys, arguments: &arguments };
-        self.shared.run(Use::Outstanding, script).await
-    }
-
-    async fn word(&self, text: &'static str, call: Call) -> Result<Vec<u8>, StoreUnavailable> {
-        let Value::BulkString(word) = self.run(text, call).await? else {
-            return Err(self.nonsense());
-        };
-        Ok(word)
-    }
-
     /// The entries of an answer that open.
     fn entries(&self, answer: &Value) -> Result<Vec<Found>, StoreUnavailable> {
         let found = answers::found(answer).ok_or_else(|| self.nonsense())?;
@@ -336,17 +338,19 @@ impl SharedOutstanding {
 
     fn open(&self, found: answers::SealedFound) -> Option<Found> {
         let answers::SealedFound { name, body, holders, is_of, ending } = found;
-        let entry = self.unseal(&name, &body)?;
+        let text = self.shared.unseal_listed(Use::Outstanding, (entry::KIND, &name), &body)?;
+        let entry = self.entry(&name, &text)?;
         Some(Found { entry, holders, is_of, ending })
     }
 
     fn unseal(&self, name: &str, body: &[u8]) -> Option<SharedEntry> {
         let text = self.shared.unseal(Use::Outstanding, (entry::KIND, name), body)?;
-        let entry = SharedEntry::parse(&text)?;
-        self.names(entry.grant.id).iter().any(|known| known == name).then_some(entry)
+        self.entry(name, &text)
     }
 
-    fn nonsense(&self) -> StoreUnavailable {
-        self.shared.nonsense(Use::Outstanding)
+    /// The entry with this name.
+    fn entry(&self, name: &str, text: &[u8]) -> Option<SharedEntry> {
+        let entry = SharedEntry::parse(text)?;
+        self.names(entry.grant.id).iter().any(|known| known == name).then_some(entry)
     }
 }

@@ -22,6 +22,7 @@ use super::shared_outstanding::{
 };
 use crate::registries::{Registries, Registry};
 use crate::shared::{Reason, StoreUnavailable};
+pub(super) use selected::Reach;
 
 /// How long a credential waits for a broker with the settings that minted it, before one with
 /// other settings tries.
@@ -77,18 +78,26 @@ impl Issuing {
         self.take_over(list, registries).await
     }
 
-    /// Ends what is due and what nobody who lives ends.
+    /// Ends what is due and what no other broker who lives ends.
     async fn take_over(
         &self,
         list: &SharedOutstanding,
         registries: &Registries,
     ) -> Result<(), StoreUnavailable> {
         let (mut over, mut is_last, mut taken_over) = (0, false, 0);
-        while !is_last && !self.0.outstanding.is_full() {
+        // A store that lies may have more of them than there can be.
+        for _ in 0..list.parts() {
+            if is_last || self.0.outstanding.is_full() {
+                break;
+            }
             let due = list.due(over).await?;
             (over, is_last) = (due.over, due.is_last);
             let now = self.0.clock.now();
-            let is_for_us = |found: &Found| may_take_over(registries, &found.entry, now);
+            let is_for_us = |found: &Found| {
+                // This broker may be in the entry and not know: an answer to it was late.
+                !self.0.outstanding.has(found.entry.grant.id)
+                    && may_take_over(registries, &found.entry, now)
+            };
             let found: Vec<Found> = due.entries.into_iter().filter(is_for_us).collect();
             taken_over += self.take(list, found, false).await?;
         }
@@ -188,6 +197,9 @@ pub(super) fn can_end<'a>(
 
 fn may_take_over(registries: &Registries, entry: &SharedEntry, now: Timestamp) -> bool {
     let Some(registry) = can_end(registries, entry) else { return false };
+    if entry.is_session && entry.ends <= now {
+        return false;
+    }
     entry.epoch.is_none_or(|epoch| epoch == registry.epoch)
         || now.duration_since(entry.ends) > OTHER_SETTINGS
 }

@@ -96,6 +96,11 @@ impl Link {
         self.state.failed(purpose, Reason::Nonsense, text);
     }
 
+    /// Counts a failure of a store that answers.
+    pub(super) fn count(&self, purpose: Use, reason: Reason) {
+        self.state.episodes.count(purpose, reason);
+    }
+
     pub(super) fn connected(&self, purpose: Use) -> Result<Arc<Connected>, StoreUnavailable> {
         let connected = self.state.connected.load_full();
         connected.ok_or_else(|| self.state.failed(purpose, Reason::Away, NO_CONNECTION))
@@ -106,7 +111,7 @@ impl Link {
         let connected = self.state.connected.load_full();
         let evicts = connected.is_some_and(|connected| connected.evicts.load(Ordering::Relaxed));
         if evicts {
-            self.state.episodes.count(purpose, Reason::Forgetful);
+            self.count(purpose, Reason::Forgetful);
         }
         evicts
     }

@@ -124,6 +124,7 @@ mod shared_breaker;
 mod shared_cache;
 mod shared_ends;
 mod shared_limits;
+mod shared_list;
 mod shared_outstanding;
 mod shared_pace;
 mod shared_permissions;

@@ -78,6 +78,17 @@ impl Group {
         broker
     }
 
+    /// A broker that has another registry.
+    async fn stranger(&self) -> TestBroker {
+        let text = self.settings(&["old.key"], &self.server.table());
+        let settings = Settings::new(
+            text.replace("\"prod\"", "\"staging\"")
+                .replace("registries.prod", "registries.staging"),
+        );
+        fs::copy(self.folder.path().join("issuer.pem"), settings.path("issuer.pem")).unwrap();
+        TestBroker::with_settings(settings).providers(&["harbor"]).start().await
+    }
+
     pub(crate) async fn brokers(&self, share: &str) -> [TestBroker; 3] {
         let table = self.server.table().shared(share);
         let mut brokers = Vec::new();
@@ -327,12 +338,7 @@ async fn a_broker_that_lives_ends_its_own() {
 async fn a_broker_without_the_registry_leaves_it_to_others() {
     let group = Group::prepare().await;
     let [one, _, third] = group.brokers("off").await;
-    let text = group.settings(&["old.key"], &group.server.table());
-    let settings = Settings::new(
-        text.replace("\"prod\"", "\"staging\"").replace("registries.prod", "registries.staging"),
-    );
-    fs::copy(group.folder.path().join("issuer.pem"), settings.path("issuer.pem")).unwrap();
-    let stranger = TestBroker::with_settings(settings).providers(&["harbor"]).start().await;
+    let stranger = group.stranger().await;
     let answer = issue(&one, "ci", "&lifetime=600").await;
     let ending = give_back(&stranger, "ci", id(&answer)).await;
     assert_eq!(state(&ending), stated(202, "ending"), "{}", ending.text);
@@ -348,6 +354,37 @@ async fn a_broker_without_the_registry_leaves_it_to_others() {
     assert_eq!(out(&stranger), 0);
     third.follow_others().await;
     group.until_ended(&third, 0).await;
+}
+
+/// It lets the others do what an operator wants, and says so.
+#[tokio::test]
+async fn an_operator_ends_at_a_broker_without_the_registry() {
+    let group = Group::prepare().await;
+    let [one, other, _] = group.brokers("off").await;
+    let stranger = group.stranger().await;
+    let sre = operator(&stranger);
+    let minted = issue(&one, "ci", "&lifetime=600").await;
+    let ended = stranger.post(REVOCATIONS, &sre, &json!({ "project": "my-app" })).await;
+    let facts = (ended.status.as_u16(), ended.json()["matched"].clone());
+    assert_eq!(facts, (202, json!(1)), "{}", ended.text);
+    assert_eq!(ended.json()["credentials"][0]["ending"], true);
+    let is_request = |record: &Value| record["event"] == "revoke.requested";
+    let requested = stranger.audit().into_iter().find(is_request).unwrap();
+    assert_eq!(requested["revocation"]["credentials"], 1, "{requested}");
+    one.follow_others().await;
+    group.until_ended(&one, 0).await;
+    assert_eq!(events(&one, id(&minted)).last().unwrap(), "revoke.completed");
+    // By the path of a caller, and what others have ended is not asked for again.
+    let minted = issue(&one, "ci", "&lifetime=600").await;
+    let path = format!("/api/v1/registry/credentials/{}", id(&minted));
+    assert_eq!(state(&stranger.delete(&path, &sre).await), stated(202, "ending"));
+    other.follow_others().await;
+    assert_eq!(out(&other), 0, "the minter lives");
+    one.follow_others().await;
+    group.until_ended(&one, 0).await;
+    eventually("its list is empty", async || out(&one) == 0).await;
+    let again = stranger.post(REVOCATIONS, &sre, &json!({ "project": "my-app" })).await;
+    assert_eq!(again.json()["matched"], 0, "{}", again.text);
 }
 
 /// Each way in which the store fails: another broker says so, and the minter ends its own.

@@ -40,6 +40,8 @@ pub struct OutstandingView {
     /// How many requests were answered with it and have not given it back.
     pub holders: usize,
     pub is_ending: bool,
+    /// Whether only another broker can end it: this one lacks the registry.
+    pub is_elsewhere: bool,
 }
 
 impl Outstanding {
@@ -115,6 +117,7 @@ impl OutstandingView {
             expires_at: ends,
             holders,
             is_ending,
+            is_elsewhere: false,
         }
     }
 

@@ -4,8 +4,11 @@ use redis::Value;
 
 use super::entry::{self, SharedEntry};
 use crate::domain::RevocationCause;
+use crate::issue::ended::EndMark;
 
-/// What the list says of a credential that is on this broker's own list.
+pub(super) type Marks<'a> = std::slice::Split<'a, u8, fn(&u8) -> bool>;
+
+/// What the list has of a credential that is on this broker's own list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::issue) enum Compared {
     /// This broker ends it.
@@ -61,16 +64,29 @@ pub(super) struct SealedFound {
     pub(super) ending: Option<RevocationCause>,
 }
 
-pub(super) fn compared(answer: &Value) -> Option<Compared> {
+/// `read`: what marks say.
+pub(super) fn compared<'a>(
+    answer: &'a Value,
+    read: impl FnOnce(Marks<'a>) -> Option<EndMark>,
+) -> Option<Compared> {
     let Value::BulkString(word) = answer else { return None };
+    if let Some(marks) = marks(word) {
+        let has_ended = read(marks) == Some(EndMark::Ended);
+        return Some(if has_ended { Compared::Ended } else { Compared::Missing });
+    }
     match &**word {
         b"ours" => Some(Compared::Ours),
         b"theirs" => Some(Compared::Theirs),
         b"leaving" => Some(Compared::Leaving),
         b"missing" => Some(Compared::Missing),
-        b"ended" => Some(Compared::Ended),
         cause => entry::cause(std::str::from_utf8(cause).ok()?).map(Compared::OursNow),
     }
+}
+
+/// The marks that a script has found. `None`: it says something else.
+pub(super) fn marks(word: &[u8]) -> Option<Marks<'_>> {
+    let is_space: fn(&u8) -> bool = |byte| *byte == b' ';
+    Some(word.strip_prefix(b"marks ")?.split(is_space))
 }
 
 pub(super) fn found(answer: &Value) -> Option<Vec<SealedFound>> {

@@ -1,9 +1,10 @@
 //! Who holds a credential, on whichever broker it was answered with it.
 
+use jiff::Timestamp;
 use redis::Value;
 use ulid::Ulid;
 
-use super::{Call, SharedEntry, SharedOutstanding, scripts};
+use super::{Call, EndMark, Pointer, SharedEntry, SharedOutstanding, answers, scripts};
 use crate::domain::{RevocationCause, SubjectDigest};
 use crate::shared::StoreUnavailable;
 
@@ -32,18 +33,28 @@ pub(in crate::issue) enum SharedReturn {
     Last(SharedEntry),
 }
 
+/// A holder as the store has it, under the first key.
+pub(super) struct Holder {
+    pub(super) field: String,
+    pub(super) value: String,
+    /// The name of the pointer from its request. `None`: the credential was minted for it.
+    pub(super) pointer: Option<String>,
+    /// What the pointer has, or nothing.
+    pub(super) to: Vec<u8>,
+}
+
 impl SharedOutstanding {
-    /// The request is about to be answered with this credential.
+    /// The request is about to be answered with this credential, which ends then.
     pub(in crate::issue) async fn hold(
         &self,
-        minted_by: Ulid,
+        (minted_by, ends): (Ulid, Timestamp),
         (request, owner): (Ulid, &SubjectDigest),
     ) -> Result<HoldAnswer, StoreUnavailable> {
-        let (field, value) = self.holder(request, owner);
-        let pointer = self.pointers(request).into_iter().next();
-        let call = self.call().keys(self.marks().names(minted_by)).keys(self.names(minted_by));
-        let call = call.keys(pointer.filter(|_| request != minted_by));
-        self.held(call.argument(field).argument(value)).await
+        let marks = self.marks();
+        let Holder { field, value, pointer, to } = self.holder(minted_by, request, owner);
+        let call = self.call().keys(marks.names(minted_by)).keys(self.names(minted_by));
+        let call = call.keys(pointer).argument(field).argument(value);
+        self.held(call.argument(to).number(marks.stays(ends))).await
     }
 
     /// Whether somebody could have this credential.
@@ -70,7 +81,7 @@ impl SharedOutstanding {
         minted_by: Ulid,
         request: Ulid,
     ) -> Result<(), StoreUnavailable> {
-        let mut call = self.call().keys(self.names(minted_by));
+        let mut call = self.call().keys(self.names(minted_by)).keys(self.pointers(request));
         for field in self.fields(request) {
             call = call.argument(field);
         }
@@ -85,7 +96,28 @@ impl SharedOutstanding {
         owner: &SubjectDigest,
         others: bool,
     ) -> Result<SharedReturn, StoreUnavailable> {
-        let call = self.call().keys(self.names(minted_by)).keys(self.pointers(request));
+        let returned = self.give_back_of((request, minted_by), owner, others).await?;
+        if request != minted_by || !matches!(returned, SharedReturn::Unknown) {
+            return Ok(returned);
+        }
+        match self.pointer(request).await? {
+            Some(to) if to.owner == *owner => {
+                self.give_back_of((request, to.minted_by), owner, others).await
+            }
+            Some(_) => Ok(SharedReturn::Another),
+            None => Ok(SharedReturn::Unknown),
+        }
+    }
+
+    /// The same for a credential that is known.
+    async fn give_back_of(
+        &self,
+        (request, minted_by): (Ulid, Ulid),
+        owner: &SubjectDigest,
+        others: bool,
+    ) -> Result<SharedReturn, StoreUnavailable> {
+        let call = self.call().keys(self.marks().names(minted_by)).keys(self.names(minted_by));
+        let call = call.keys(self.pointers(request));
         let call = call.argument(RevocationCause::Returned.as_str()).number(self.now());
         let mut call = call.argument(if others { "1" } else { "0" });
         for (field, value) in self.fields(request).into_iter().zip(self.owners(owner)) {
@@ -100,12 +132,16 @@ impl SharedOutstanding {
                 return Err(self.nonsense());
             };
             let name = std::str::from_utf8(name).map_err(|_| self.nonsense())?;
-            self.unseal(name, body).ok_or_else(|| self.nonsense())
+            let entry = self.unseal(name, body).filter(|SharedEntry { grant, .. }| {
+                // Whoever asked for the mint is in the entry, and nobody else holds it by that.
+                grant.id == minted_by && (request != minted_by || grant.owner == *owner)
+            });
+            entry.ok_or_else(|| self.nonsense())
         };
         match &**word {
             b"unknown" => Ok(SharedReturn::Unknown),
             b"another" => Ok(SharedReturn::Another),
-            b"ended" => Ok(SharedReturn::Ended),
+            b"gone" => self.gone(minted_by, &parts),
             b"session" => Ok(SharedReturn::Unsupported(found()?)),
             b"shared" => Ok(SharedReturn::Shared(found()?)),
             b"last" => Ok(SharedReturn::Last(found()?)),
@@ -113,11 +149,20 @@ impl SharedOutstanding {
         }
     }
 
-    /// Field and value of a holder, under the first key.
-    pub(super) fn holder(&self, request: Ulid, owner: &SubjectDigest) -> (String, String) {
-        let field = self.fields(request).into_iter().next();
-        let value = self.owners(owner).into_iter().next();
-        (field.unwrap_or_default(), value.unwrap_or_default())
+    /// It is not on the list any more: it has ended, or the store has forgotten it.
+    fn gone(&self, minted_by: Ulid, answer: &[Value]) -> Result<SharedReturn, StoreUnavailable> {
+        let [_, Value::BulkString(word)] = answer else { return Err(self.nonsense()) };
+        let mark = answers::marks(word).and_then(|marks| self.marks().read(minted_by, marks));
+        let has_ended = mark == Some(EndMark::Ended);
+        Ok(if has_ended { SharedReturn::Ended } else { SharedReturn::Unknown })
+    }
+
+    pub(super) fn holder(&self, minted_by: Ulid, request: Ulid, owner: &SubjectDigest) -> Holder {
+        let field = self.fields(request).into_iter().next().unwrap_or_default();
+        let value = self.owners(owner).into_iter().next().unwrap_or_default();
+        let to = (request != minted_by).then_some(Pointer { minted_by, owner: *owner });
+        let (pointer, to) = to.and_then(|to| self.sealed_pointer(request, &to)).unzip();
+        Holder { field, value, pointer, to: to.unwrap_or_default() }
     }
 
     fn fields(&self, request: Ulid) -> Vec<String> {
@@ -126,10 +171,5 @@ impl SharedOutstanding {
 
     pub(super) fn owners(&self, owner: &SubjectDigest) -> Vec<String> {
         self.shared.digests("owner", &[owner.as_bytes()])
-    }
-
-    /// The names under which a request leads to a credential of another one.
-    pub(super) fn pointers(&self, request: Ulid) -> Vec<String> {
-        self.shared.names("held", &[&request.to_bytes()])
     }
 }

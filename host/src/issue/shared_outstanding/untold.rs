@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use ulid::Ulid;
 
-use super::{MOST, SharedOutstanding, scripts};
+use super::{EndMark, MOST, SharedOutstanding, scripts};
 use crate::shared::StoreUnavailable;
 
 /// When each of them would have ended by itself. Copies of one more than [`MOST`] may be handed out
@@ -21,7 +21,7 @@ impl SharedOutstanding {
     pub(in crate::issue) async fn finish(&self, id: Ulid, ends: Timestamp) {
         if self.tell_ended(id, ends).await.is_err() {
             let mut untold = self.untold.lock();
-            if u64::try_from(untold.len()).is_ok_and(|untold| untold < MOST) {
+            if untold.len() < MOST {
                 untold.insert(id, ends);
             }
         }
@@ -37,9 +37,15 @@ impl SharedOutstanding {
         }
     }
 
+    /// Whether it has ended, and the store has it as before.
+    pub(super) fn is_untold(&self, id: Ulid) -> bool {
+        self.untold.lock().contains_key(&id)
+    }
+
     async fn tell_ended(&self, id: Ulid, ends: Timestamp) -> Result<(), StoreUnavailable> {
         let marks = self.marks();
         let call = self.call().keys(marks.names(id)).keys(self.names(id)).number(marks.stays(ends));
+        let call = call.argument(marks.value(id, EndMark::Ended));
         self.word(scripts::FINISH, call).await.map(drop)
     }
 }

@@ -1,5 +1,6 @@
 //! Who has a credential, and what follows when somebody gives it back, on whichever broker.
 
+use jiff::Timestamp;
 use ulid::Ulid;
 
 use super::can_end;
@@ -177,9 +178,11 @@ async fn hold_together(
     grant: &Grant,
 ) -> Result<HoldAnswer, StoreUnavailable> {
     let tries = if minted.is_ours { 1 } else { MOST_LATE };
+    let ends = minted.credentials.expires_at.unwrap_or(Timestamp::MAX);
     let mut answer = Ok(HoldAnswer::Missing);
     for _ in 0..tries {
-        answer = list.hold(minted.by, (grant.id(), &grant.subject().digest())).await;
+        let by = (grant.id(), &grant.subject().digest());
+        answer = list.hold((minted.by, ends), by).await;
         if !matches!(answer, Err(StoreUnavailable(Reason::Slow))) {
             break;
         }
