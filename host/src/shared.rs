@@ -35,7 +35,7 @@ use crate::keys::KeyFileError;
 use crate::telemetry::Metrics;
 use connect::Connector;
 pub use episode::{Reason, Use};
-pub(crate) use greeting::MOST_AHEAD;
+pub(crate) use greeting::{MOST_AHEAD, UNATTENDED};
 use keys::SharedKeys;
 use link::Link;
 pub use settings::{SharedSettings, StoreAddress};
@@ -123,11 +123,6 @@ impl Shared {
     /// The key with the facts about the store itself.
     pub(crate) fn about(&self) -> String {
         greeting::about(&self.prefix)
-    }
-
-    /// How long that key lasts while no broker asks, in milliseconds.
-    pub(crate) fn unattended(&self) -> &'static str {
-        greeting::UNATTENDED
     }
 
     /// The name of something that all brokers know, whatever their first key is.

@@ -19,7 +19,7 @@ use crate::domain::Clock;
 const CLOCKS_APART: i64 = 5_000;
 /// How long the memory lasts while no broker asks, in milliseconds: longer than most restarts, and
 /// shorter than a change of the settings of all brokers and back takes.
-pub(super) const UNATTENDED: &str = "60000";
+pub(crate) const UNATTENDED: &str = "60000";
 
 /// How far a broker's clock may move the beginning of a new memory beyond the store's time, in
 /// milliseconds. A broker that is far ahead must not have every token rejected until then.
@@ -28,8 +28,8 @@ pub(crate) const MOST_AHEAD: i64 = 300_000;
 /// Reads what the store says of itself, and resets it if it is another store than before: one that
 /// was restarted or took over may have lost what was written last. Returns `ok`, `new` if
 /// its memory begins now, or `other-key`, and the time of the store. Arguments: the broker's time,
-/// how far it may be ahead, how long the memory lasts, the store's run id, and fingerprints of keys,
-/// the first to write.
+/// how far it may be ahead, how long the memory lasts, the store's run id, and fingerprints of
+/// keys, the first to write.
 const HELLO: &str = "
 local about = redis.call('HMGET', KEYS[1], 'since', 'run', 'key')
 local time = redis.call('TIME')

@@ -16,7 +16,7 @@ use redis::Value;
 use ulid::Ulid;
 
 use super::{Replayed, Token};
-use crate::shared::{MOST_AHEAD, Reason, Script, Shared, StoreUnavailable, Use};
+use crate::shared::{MOST_AHEAD, Reason, Script, Shared, StoreUnavailable, UNATTENDED, Use};
 
 /// Longer than a request takes.
 const LEASE: Duration = Duration::from_mins(1);
@@ -28,9 +28,8 @@ const LONGEST: Duration = Duration::from_hours(24 * 366);
 
 /// Keys: the facts about the store, and the token's names. The first name is written, and all of
 /// them are looked for: other brokers may write another one while keys are rotated.
-/// Arguments: now, issued, lease (milliseconds), owner, run id, fingerprint, how far now may be ahead
-/// of the store's time, and for how long the memory lasts while no broker asks (both in
-/// milliseconds, as `shared/greeting`).
+/// Arguments, times in milliseconds: now, issued, lease, owner, run id, fingerprint, how far now
+/// may be ahead of the store's time, and for how long the memory lasts while no broker asks.
 const RESERVE: &str = "
 local since = redis.call('HGET', KEYS[1], 'since')
 if not since then
@@ -111,9 +110,8 @@ impl SharedToken {
         let issued = issued.saturating_mul(1000).to_string();
         let lease = milliseconds(LEASE).min(self.left()).to_string();
         let (ahead, fingerprint) = (MOST_AHEAD.to_string(), shared.fingerprint());
-        let arguments =
-            [&*now, &issued, &lease, owner, &run_id, fingerprint, &ahead, shared.unattended()]
-                .map(str::as_bytes);
+        let arguments = [&*now, &issued, &lease, owner, &run_id, fingerprint, &ahead, UNATTENDED]
+            .map(str::as_bytes);
         match &*self.run(RESERVE, keys, &arguments).await? {
             b"reserved" => Ok(()),
             b"used" => Err(Replayed::Used),
