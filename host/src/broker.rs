@@ -84,7 +84,7 @@ fn open(config: &Config, surroundings: &Surroundings) -> Result<Foundation, Vec<
     let opened = Foundation::open(providers, state_directory, written, surroundings);
     let opened = opened.and_then(|mut foundation| match shared {
         None => Ok(foundation),
-        Some(settings) => match foundation.share(settings, written) {
+        Some(settings) => match foundation.share(settings, written, surroundings.only_reads) {
             Ok(()) => Ok(foundation),
             Err(problem) => Err(vec![problem]),
         },

@@ -145,8 +145,13 @@ impl Foundation {
     }
 
     /// Opens what `[shared]` names. Connects to nothing yet.
-    pub fn share(&mut self, settings: &SharedSettings, written: &Written) -> Result<(), Problem> {
-        let opened = Shared::open(settings, &self.clock, &self.engine.metrics);
+    pub fn share(
+        &mut self,
+        settings: &SharedSettings,
+        written: &Written,
+        only_looks: bool,
+    ) -> Result<(), Problem> {
+        let opened = Shared::open(settings, &self.clock, &self.engine.metrics, only_looks);
         let shared = opened.map_err(|error| match error {
             SharedSetupError::Key(error) => written.problem("/shared/key_files", error.to_string()),
             SharedSetupError::Authorities(message) => written.problem("/shared/ca_file", message),

@@ -68,14 +68,16 @@ pub(crate) struct Script<'a> {
 }
 
 impl Shared {
-    /// Reads the key files. Connects to nothing yet.
+    /// Reads the key files. Connects to nothing yet. `only_looks`: this is no broker, whose
+    /// greeting keeps the memory of used tokens, and whose first key is written.
     pub(crate) fn open(
         settings: &SharedSettings,
         clock: &Clock,
         metrics: &Metrics,
+        only_looks: bool,
     ) -> Result<Arc<Self>, SharedSetupError> {
         let keys = Arc::new(SharedKeys::open(&settings.key_files)?);
-        let connector = Connector::new(settings, Arc::clone(&keys), clock.clone())
+        let connector = Connector::new(settings, Arc::clone(&keys), clock.clone(), only_looks)
             .map_err(SharedSetupError::Authorities)?;
         Ok(Arc::new(Self {
             link: Link::new(connector, metrics.clone(), clock.clone()),

@@ -41,6 +41,8 @@ pub(super) struct Connector {
     tls: Option<TlsConnector>,
     /// How often Sentinels were asked.
     asked: AtomicUsize,
+    /// Whether this is no broker, but a command.
+    only_looks: bool,
 }
 
 /// An open connection that was checked.
@@ -82,9 +84,11 @@ impl Connector {
         settings: &SharedSettings,
         keys: Arc<SharedKeys>,
         clock: Clock,
+        only_looks: bool,
     ) -> Result<Self, String> {
-        let tls = settings.tls.then(|| connector(settings)).transpose()?;
-        Ok(Self { settings: settings.clone(), keys, clock, tls, asked: AtomicUsize::new(0) })
+        let (settings, asked) = (settings.clone(), AtomicUsize::new(0));
+        let tls = settings.tls.then(|| connector(&settings)).transpose()?;
+        Ok(Self { settings, keys, clock, tls, asked, only_looks })
     }
 
     /// Connects to the store, wherever a Sentinel or a Cluster says that it is.
@@ -140,7 +144,8 @@ impl Connector {
         &self,
         connection: &mut MultiplexedConnection,
     ) -> Result<StoreFacts, CheckFailure> {
-        greeting::greet(connection, &self.settings.prefix, &self.keys, &self.clock).await
+        let prefix = &self.settings.prefix;
+        greeting::greet(connection, prefix, &self.keys, &self.clock, self.only_looks).await
     }
 
     async fn open(
@@ -301,7 +306,7 @@ mod tests {
             replicas: 2,
         };
         let keys = Arc::new(SharedKeys::open(&[]).unwrap());
-        Connector::new(&settings, keys, Clock::system()).unwrap()
+        Connector::new(&settings, keys, Clock::system(), false).unwrap()
     }
 
     #[tokio::test]

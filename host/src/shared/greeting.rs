@@ -28,8 +28,8 @@ pub(crate) const MOST_AHEAD: i64 = 300_000;
 /// Reads what the store says of itself, and resets it if it is another store than before: one that
 /// was restarted or took over may have lost what was written last. Returns `ok`, `new` if
 /// its memory begins now, or `other-key`, and the time of the store. Arguments: the broker's time,
-/// how far it may be ahead, how long the memory lasts, the store's run id, and fingerprints of
-/// keys, the first to write.
+/// how far it may be ahead, how long the memory lasts (nothing: it is only looked at), the store's
+/// run id, and fingerprints of keys, the first to write.
 const HELLO: &str = "
 local about = redis.call('HMGET', KEYS[1], 'since', 'run', 'key')
 local time = redis.call('TIME')
@@ -42,6 +42,7 @@ if not since or about[2] ~= ARGV[4] then
   local latest = math.min(tonumber(ARGV[1]), now + tonumber(ARGV[2]))
   since, word = string.format('%.0f', math.max(now, latest)), 'new'
 end
+if ARGV[3] == '' then return { word, now } end
 redis.call('HSET', KEYS[1], 'since', since, 'run', ARGV[4], 'key', ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return { word, now }";
@@ -70,6 +71,7 @@ pub(super) async fn greet(
     prefix: &str,
     keys: &SharedKeys,
     clock: &Clock,
+    only_looks: bool,
 ) -> Result<StoreFacts, CheckFailure> {
     let said = text(ask(connection, &redis::cmd("INFO")).await?)?;
     let line = |name: &str| {
@@ -77,6 +79,10 @@ pub(super) async fn greet(
         said.lines().find_map(value)
     };
     let run_id = line("run_id").ok_or_else(|| nonsense("INFO names no run_id"))?;
+    if only_looks && line("role").is_some_and(|role| role == "slave") {
+        let text = "it is a replica: name the primary, or the Sentinels".to_owned();
+        return Err(ConnectFailure { reason: Reason::ReadOnly, text }.into());
+    }
     let policy = line("maxmemory_policy").unwrap_or_default();
     let is_bounded = line("maxmemory").is_none_or(|most| most != "0");
     let now = clock.now().as_millisecond();
@@ -87,7 +93,7 @@ pub(super) async fn greet(
         .arg(about(prefix))
         .arg(now)
         .arg(MOST_AHEAD)
-        .arg(UNATTENDED)
+        .arg(if only_looks { "" } else { UNATTENDED })
         .arg(&run_id);
     hello.arg(keys.fingerprint());
     for fingerprint in keys.fingerprints().skip(1) {
@@ -98,7 +104,7 @@ pub(super) async fn greet(
     };
     let theirs = match answer.as_slice() {
         [Value::BulkString(word), Value::Int(theirs)] if word == b"ok" || word == b"new" => {
-            if word == b"new" {
+            if word == b"new" && !only_looks {
                 tracing::warn!(
                     "the shared store is new, was emptied, restarted or took over, or no broker \
                      has asked it for a minute: single-use tokens that were issued before now are \

@@ -10,12 +10,9 @@ use rise_broker_tests::{AUTH, Installation, registry};
 fn check(lines: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let text = format!("[shared]\n{lines}\n{AUTH}{}", registry::oci("127.0.0.1:1"));
     let installation = Installation::new(text);
-    for (name, content) in [
-        ("right.key", "07".repeat(32)),
-        ("other.key", "08".repeat(32)),
-        ("short.key", "07".repeat(31)),
-        ("empty.pem", " ".into()),
-    ] {
+    for (name, content) in
+        [("right.key", "07".repeat(32)), ("short.key", "07".repeat(31)), ("empty.pem", " ".into())]
+    {
         installation.file(name, content);
         let private = fs::Permissions::from_mode(0o600);
         fs::set_permissions(installation.path(name), private).unwrap();
@@ -81,15 +78,16 @@ async fn a_live_check_connects_to_the_store_and_names_what_it_does_not_try() {
     }
     let (_, said) = check(&answers, &[]);
     assert!(!said.contains("tried") && !said.contains("the store"), "{said}");
-    for (right, wrong, expected) in [
-        (
-            REDIS_PASSWORD,
-            "wrong",
-            "shared.url: the store is refusing: Password authentication failed",
-        ),
-        ("right.key", "other.key", "shared.url: the store is refusing: "),
+    let about = "{rise}:about";
+    assert_eq!(redis.ask(&["EXISTS", about]), "0", "a check is no broker");
+    let wrong_password = answers.replace(REDIS_PASSWORD, "wrong");
+    // A key of other brokers.
+    redis.ask(&["HSET", about, "since", "1", "run", "other", "key", "0011223344556677"]);
+    for (lines, expected) in [
+        (&wrong_password, "shared.url: the store is refusing: Password authentication failed"),
+        (&answers, "shared.url: the store is refusing: the other brokers use a key"),
     ] {
-        let (code, said) = check(&answers.replace(right, wrong), &["--live"]);
+        let (code, said) = check(lines, &["--live"]);
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains(expected), "{said}");
     }
