@@ -43,9 +43,9 @@ pub(crate) struct Poster {
 }
 
 impl PostSettings {
-    /// Takes over the token of `newer`, unless that is for another address.
+    /// Takes over the token of `newer`, unless that is for another server.
     pub(crate) fn renew_token(&self, newer: &Self) {
-        if self.url == newer.url {
+        if (&self.url, &self.ca_file) == (&newer.url, &newer.ca_file) {
             self.token.renew_from(&newer.token);
         }
     }

@@ -28,7 +28,8 @@ impl SharedSettings {
     /// for another store.
     pub(crate) fn renew_password(&self, newer: &Self) {
         let place = |of: &Self| {
-            (of.address.clone(), of.sentinel_master.clone(), of.tls, of.username.clone())
+            let (address, user) = (of.address.clone(), of.username.clone());
+            (address, of.sentinel_master.clone(), of.tls, of.ca_file.clone(), user)
         };
         if place(self) == place(newer) {
             self.password.renew_from(&newer.password);

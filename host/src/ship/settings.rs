@@ -31,15 +31,16 @@ impl ShipSettings {
     }
 
     /// Takes over the secrets of `newer` for the next connections, each only for a target that is
-    /// at the same address.
+    /// reached as before.
     pub(crate) fn renew_secrets(&self, newer: &Self) {
         if let (Some(postgres), Some(newer)) = (&self.postgres, &newer.postgres)
-            && postgres.connection == newer.connection
+            && (&postgres.connection, postgres.tls, &postgres.ca_file)
+                == (&newer.connection, newer.tls, &newer.ca_file)
         {
             postgres.password.renew_from(&newer.password);
         }
         if let (Some(s3), Some(newer)) = (&self.s3, &newer.s3)
-            && s3.url == newer.url
+            && (&s3.url, &s3.ca_file) == (&newer.url, &newer.ca_file)
         {
             s3.keys.renew_from(&newer.keys);
         }
