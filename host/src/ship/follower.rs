@@ -161,6 +161,8 @@ impl Follower {
 
     /// The target will never have a record of this segment.
     fn lacks(&mut self, segment: u64) {
+        // What the operator has moved away holds up nothing.
+        self.lacking = self.lacking.split_off(&self.status.oldest());
         if self.lacking.len() >= MOST_LACKING || !self.lacking.insert(segment) {
             return;
         }

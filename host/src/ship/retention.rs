@@ -89,6 +89,7 @@ impl Retention {
         let Some(oldest) = names.first().and_then(|name| segment_number(name)) else {
             return Ok(0);
         };
+        self.statuses.iter().for_each(|status| status.begins_at(oldest));
         let needed = self.statuses.iter().map(|status| status.needs_from(oldest)).min().flatten();
         let Some(needed) = needed else { return Ok(0) };
         for status in &self.statuses {

@@ -26,6 +26,8 @@ struct State {
     /// The time of the oldest record that is durable here and not there, as far as is known.
     behind_since: Option<Timestamp>,
     problem: Option<String>,
+    /// The number of the oldest segment of the log, as far as is known.
+    oldest: u64,
 }
 
 /// One target in numbers.
@@ -107,6 +109,15 @@ impl TargetStatus {
             *state.failures.entry(reason).or_default() += 1;
             state.problem.replace(problem).is_none()
         })
+    }
+
+    /// Segments before this one are gone.
+    pub(super) fn begins_at(&self, oldest: u64) {
+        self.with(|state| state.oldest = oldest);
+    }
+
+    pub(super) fn oldest(&self) -> u64 {
+        self.with(|state| state.oldest)
     }
 
     /// The first segment that the target still needs, of those from `oldest` on: it has those
