@@ -78,10 +78,16 @@ pub(crate) fn give_back_or_tell(
     ended
 }
 
-/// Gives back all that have not expired, within `patience` for all of them together.
+/// Gives back all that have not expired, within `patience` for all of them together. Each has its
+/// share of the time, so that the broker hears of all of them.
 pub(crate) fn give_all_back(app: &App, all: &[Returnable], patience: Patience) {
-    for returnable in all.iter().filter(|returnable| !returnable.has_expired((app.now)())) {
-        let _ = give_back_or_tell(app, returnable, patience);
+    let now = (app.now)();
+    let left = all.iter().filter(|returnable| !returnable.has_expired(now)).count();
+    let left = u32::try_from(left).unwrap_or(u32::MAX);
+    let due = all.iter().filter(|returnable| !returnable.has_expired(now));
+    for (others, returnable) in (0..left).rev().zip(due) {
+        let share = patience.deadline().remaining() / (others + 1);
+        let _ = give_back_or_tell(app, returnable, patience.once_within(share));
     }
 }
 
